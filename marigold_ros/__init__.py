@@ -1,0 +1,1 @@
+"""Adaptive-step Marigold depth for ROS 2: camera images in, depth and point clouds out."""

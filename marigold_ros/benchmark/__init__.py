@@ -1,0 +1,1 @@
+"""Timing method and benchmarks: every speed claim is a ratio measured in one run."""

@@ -1,0 +1,1 @@
+"""What can be read and written without ROS: bags, RGB-D folders, synthetic scenes."""

@@ -1,0 +1,1 @@
+"""Image in, affine-invariant depth out, without ROS."""

@@ -1,0 +1,1 @@
+"""From affine-invariant depth to metres and points, without ROS."""

@@ -1,0 +1,1 @@
+"""Arrays to and from message fields, without ROS: the one home of every message convention."""
