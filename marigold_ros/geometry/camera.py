@@ -1,0 +1,215 @@
+"""Intrinsics of one camera, their resizing, and the rectification of its images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from marigold_ros.depth.errors import InputError
+
+if TYPE_CHECKING:
+    from marigold_ros.depth.types import RgbImage
+
+Matrix = NDArray[np.float64]
+
+DISTORTION_COUNTS = {
+    'plumb_bob': (4, 5),
+    'rational_polynomial': (8, 12, 14),
+    'equidistant': (4,),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """
+    Calibration of one camera, as sensor_msgs/CameraInfo defines it.
+
+    Attributes
+    ----------
+    width, height : int
+        Size of the image that the matrices belong to, px.
+    K : float64 [3, 3]
+        Intrinsics of the raw image, px; K[0, 0] == 0 means uncalibrated.
+    D : tuple of float
+        Distortion coefficients, in OpenCV's order.
+    distortion_model : str
+        'plumb_bob', 'rational_polynomial' or 'equidistant'.
+    R : float64 [3, 3]
+        Rotation from the raw to the rectified camera frame.
+    P : float64 [3, 4]
+        Projection into the rectified image, px.
+
+    Raises
+    ------
+    InputError
+        For a size that is not positive, a matrix of another shape, a number that is not finite,
+        or a focal length below zero.
+    """
+
+    width: int
+    height: int
+    K: Matrix
+    D: tuple[float, ...]
+    distortion_model: str
+    R: Matrix
+    P: Matrix
+
+    def __post_init__(self) -> None:
+        if self.width <= 0 or self.height <= 0:
+            raise InputError(
+                f'`width` and `height` must be positive; got {self.width} x {self.height}')
+        object.__setattr__(self, 'D', tuple(float(value) for value in self.D))
+        if not np.all(np.isfinite(self.D)):
+            raise InputError(f'`D` must be finite; got {self.D}')
+        for name, shape in (('K', (3, 3)), ('R', (3, 3)), ('P', (3, 4))):
+            object.__setattr__(self, name, _constant_matrix(name, getattr(self, name), shape))
+        for name, matrix in (('K', self.K), ('P', self.P)):
+            fx, fy = matrix[0, 0], matrix[1, 1]
+            if min(fx, fy) < 0 or (fx == 0) != (fy == 0):
+                raise InputError(
+                    f'`{name}` must have two positive focal lengths, or two zeros if uncalibrated;'
+                    f' got fx={fx}, fy={fy}')
+
+    def __eq__(self, other: object) -> bool:
+        """Compare every field, matrices by value."""
+        return isinstance(other, Camera) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        """Hash every field, matrices by value."""
+        return hash(self._key())
+
+    def _key(self) -> tuple[object, ...]:
+        return (self.width, self.height, self.D, self.distortion_model,
+                self.K.tobytes(), self.R.tobytes(), self.P.tobytes())
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the intrinsics are known (sensor_msgs/CameraInfo: K[0] != 0)."""
+        return bool(self.K[0, 0] != 0)
+
+    @property
+    def needs_rectification(self) -> bool:
+        """Whether a raw image of this camera is distorted."""
+        return any(value != 0 for value in self.D)
+
+    def resized(self, width: int, height: int) -> Camera:
+        """
+        Give the calibration of the image resized to another size.
+
+        Parameters
+        ----------
+        width, height : int
+            New size, px.
+
+        Returns
+        -------
+        Camera
+            fx, cx and Tx scaled by the ratio of widths, fy, cy and Ty by that of heights
+            (image_geometry's rule for binning); distortion does not depend on the size.
+        """
+        ratio = np.array([[width / self.width], [height / self.height], [1.0]])
+        return replace(self, width=width, height=height, K=self.K * ratio, P=self.P * ratio)
+
+    def rectified(self) -> Camera:
+        """
+        Give the calibration of the rectified image.
+
+        Returns
+        -------
+        Camera
+            D = 0, R = I and K = P[:3, :3], so that readers of K (MoveIt) and readers of P
+            (image_geometry) agree.
+        """
+        return replace(self, K=self.P[:, :3], D=(0.0,) * 5, distortion_model='plumb_bob',
+                       R=np.eye(3))
+
+
+class Rectifier:
+    """
+    Undistort raw images of one camera into its rectified image, with maps computed once.
+
+    Parameters
+    ----------
+    camera : Camera
+        Calibration of the raw image.
+
+    Attributes
+    ----------
+    camera : Camera
+        The same calibration; compare it to see whether the maps are still right.
+    valid : bool [H, W]
+        Rectified pixels that the raw image covers.
+
+    Raises
+    ------
+    InputError
+        If the camera is uncalibrated or its distortion model or number of coefficients is not
+        supported.
+    """
+
+    def __init__(self, camera: Camera) -> None:
+        self.camera = camera
+        self._maps = _rectification_maps(camera)
+        covered = np.full((camera.height, camera.width), 255, np.uint8)
+        self.valid: NDArray[np.bool_] = self._remap(covered) == 255
+
+    def rectify(self, rgb: RgbImage) -> RgbImage:
+        """
+        Rectify one image.
+
+        Parameters
+        ----------
+        rgb : uint8 [H, W, 3]
+            Raw image of the camera's size.
+
+        Returns
+        -------
+        uint8 [H, W, 3]
+            Rectified image, bilinear, black where the raw image has no pixel.
+
+        Raises
+        ------
+        InputError
+            If the image has another size than the camera.
+        """
+        expected = (self.camera.height, self.camera.width, 3)
+        if rgb.shape != expected:
+            raise InputError(f'`rgb` must have the shape {expected}; got {rgb.shape}')
+        return self._remap(rgb)
+
+    def _remap(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        result = cv2.remap(image, self._maps[0], self._maps[1], cv2.INTER_LINEAR)
+        return np.asarray(result, np.uint8)
+
+
+def _constant_matrix(name: str, values: object, shape: tuple[int, int]) -> Matrix:
+    """Copy a matrix into a read-only float64 one, or raise InputError."""
+    matrix: Matrix = np.array(values, np.float64)
+    if matrix.shape != shape:
+        raise InputError(f'`{name}` must have the shape {shape}; got {matrix.shape}')
+    if not np.all(np.isfinite(matrix)):
+        raise InputError(f'`{name}` must be finite; got {matrix.tolist()}')
+    matrix.flags.writeable = False
+    return matrix
+
+
+def _rectification_maps(camera: Camera) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
+    """Compute fixed-point maps for cv2.remap, as image_geometry's rectifyImage does."""
+    if not camera.is_calibrated:
+        raise InputError('`camera` must be calibrated to be rectified; got K[0, 0] = 0')
+    counts = DISTORTION_COUNTS.get(camera.distortion_model)
+    if counts is None:
+        raise InputError(f'`distortion_model` must be one of {", ".join(DISTORTION_COUNTS)}; '
+                         f'got {camera.distortion_model!r}')
+    if len(camera.D) not in counts:
+        raise InputError(f'`D` of {camera.distortion_model} must have {counts} coefficients; '
+                         f'got {len(camera.D)}')
+    model = cv2.fisheye if camera.distortion_model == 'equidistant' else cv2
+    maps = model.initUndistortRectifyMap(
+        camera.K, np.array(camera.D), camera.R, camera.P[:, :3],
+        (camera.width, camera.height), cv2.CV_16SC2)
+    return np.asarray(maps[0], np.int16), np.asarray(maps[1], np.uint16)

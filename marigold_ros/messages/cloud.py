@@ -1,0 +1,159 @@
+"""Organized point clouds to and from the fields of sensor_msgs/PointCloud2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from marigold_ros.depth.errors import InputError, MessageError
+
+if TYPE_CHECKING:
+    from marigold_ros.depth.types import FloatImage, RgbImage
+
+FLOAT32 = 7
+# sensor_msgs/PointField: INT8 = 1 to FLOAT64 = 8.
+FIELD_DTYPES = {1: 'i1', 2: 'u1', 3: 'i2', 4: 'u2', 5: 'i4', 6: 'u4', 7: 'f4', 8: 'f8'}
+
+
+@dataclass(frozen=True, eq=False)
+class CloudFields:
+    """
+    Fields of sensor_msgs/PointCloud2 without its header.
+
+    Attributes
+    ----------
+    height, width : int
+        Organized as the image; height is 1 for an unordered cloud.
+    fields : tuple of (name, offset, datatype, count)
+        As sensor_msgs/PointField.
+    is_bigendian : bool
+        Byte order of the points.
+    point_step, row_step : int
+        Bytes of a point and of a row.
+    data : uint8 [N]
+        All rows, contiguous.
+    is_dense : bool
+        Whether every point is valid.
+    """
+
+    height: int
+    width: int
+    fields: tuple[tuple[str, int, int, int], ...]
+    is_bigendian: bool
+    point_step: int
+    row_step: int
+    data: NDArray[np.uint8]
+    is_dense: bool = False
+
+
+def pack_cloud(points: FloatImage, rgb: RgbImage | None) -> CloudFields:
+    """
+    Pack organized points.
+
+    Parameters
+    ----------
+    points : float32 [H, W, 3]
+        x, y, z, m.
+    rgb : uint8 [H, W, 3] or None
+        Colour of each point.
+
+    Returns
+    -------
+    CloudFields
+        float32 x, y, z and, with colour, rgb = 0x00RRGGBB in a float32's place; 12 or 16 bytes a
+        point, little-endian.  A point that is not finite becomes three NaN, since MoveIt tests
+        for NaN only.
+
+    Raises
+    ------
+    InputError
+        If an array has another type or shape.
+    """
+    if points.ndim != 3 or points.shape[2] != 3 or points.dtype != np.float32:
+        raise InputError('`points` must be float32 [H, W, 3]; '
+                         f'got {points.dtype} {list(points.shape)}')
+    if rgb is not None and (rgb.shape != points.shape or rgb.dtype != np.uint8):
+        raise InputError(f'`rgb` must be uint8 {list(points.shape)}; '
+                         f'got {rgb.dtype} {list(rgb.shape)}')
+    height, width = points.shape[:2]
+    names = ('x', 'y', 'z') if rgb is None else ('x', 'y', 'z', 'rgb')
+    packed = np.empty((height, width, len(names)), '<f4')
+    packed[..., :3] = points
+    packed[~np.isfinite(points).all(axis=-1), :3] = np.nan
+    if rgb is not None:
+        bgra = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGRA))
+        packed.view('<u4')[..., 3] = bgra.view('<u4')[..., 0] & 0x00ffffff
+    point_step = 4 * len(names)
+    return CloudFields(
+        height=height, width=width,
+        fields=tuple((name, 4 * index, FLOAT32, 1) for index, name in enumerate(names)),
+        is_bigendian=False, point_step=point_step, row_step=width * point_step,
+        data=packed.reshape(-1).view(np.uint8))
+
+
+def unpack_cloud(fields: CloudFields) -> tuple[FloatImage, RgbImage | None]:
+    """
+    Read the points and colours of a cloud, whatever else its points carry.
+
+    Parameters
+    ----------
+    fields : CloudFields
+        The message.
+
+    Returns
+    -------
+    points : float32 [H, W, 3]
+        x, y, z, m.
+    rgb : uint8 [H, W, 3] or None
+        None if the cloud has no field `rgb` or `rgba`.
+
+    Raises
+    ------
+    MessageError
+        If x, y or z is missing or the fields contradict each other.
+    """
+    table = _point_table(fields)
+    names = table.dtype.names or ()
+    missing = [name for name in 'xyz' if name not in names]
+    if missing:
+        raise MessageError(f'`fields` must hold x, y and z; got {", ".join(names) or "none"}')
+    points = np.stack([table[name] for name in 'xyz'], axis=-1, dtype=np.float32)
+    color = next((name for name in ('rgb', 'rgba') if name in names), None)
+    if color is None:
+        return points, None
+    bits = np.ascontiguousarray(table[color]).astype(table[color].dtype.newbyteorder('<'))
+    if bits.itemsize != 4:
+        raise MessageError(f'`{color}` must be 4 bytes wide; got {bits.itemsize}')
+    blue_green_red = bits.view(np.uint8).reshape(*bits.shape, 4)[..., :3]
+    return points, np.ascontiguousarray(blue_green_red[..., ::-1])
+
+
+def _point_table(fields: CloudFields) -> NDArray[np.void]:
+    """View the data as a structured array [H, W] of the single-valued fields."""
+    if fields.height < 1 or fields.width < 1:
+        raise MessageError(f'`height` and `width` must be at least 1; '
+                           f'got {fields.height} and {fields.width}')
+    row_bytes = fields.width * fields.point_step
+    if fields.point_step < 1 or fields.row_step < row_bytes:
+        raise MessageError(f'`row_step` must be at least {fields.width} points x point_step = '
+                           f'{row_bytes} bytes; got {fields.row_step}')
+    if fields.data.size != fields.height * fields.row_step:
+        raise MessageError(f'`data` must be {fields.height} rows x {fields.row_step} bytes; '
+                           f'got {fields.data.size}')
+    order = '>' if fields.is_bigendian else '<'
+    formats = {name: (order + FIELD_DTYPES[datatype], offset)
+               for name, offset, datatype, count in fields.fields
+               if datatype in FIELD_DTYPES and count == 1}
+    ends = [offset + np.dtype(dtype).itemsize for dtype, offset in formats.values()]
+    if max(ends, default=0) > fields.point_step:
+        raise MessageError(f'`point_step` must hold every field; got {fields.point_step} bytes '
+                           f'for fields that end at {max(ends)}')
+    dtype = np.dtype({'names': list(formats), 'formats': [form for form, _ in formats.values()],
+                      'offsets': [offset for _, offset in formats.values()],
+                      'itemsize': fields.point_step})
+    rows = fields.data.reshape(fields.height, fields.row_step)[:, :row_bytes]
+    return np.ascontiguousarray(rows).view(dtype)

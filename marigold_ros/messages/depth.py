@@ -1,0 +1,102 @@
+"""Depth images to and from message fields: metres and millimetres, NaN, Inf and 0."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from marigold_ros.depth.errors import InputError
+from marigold_ros.geometry.filters import limit_range
+from marigold_ros.messages.image import DEPTH_FORMATS, ImageFields, pack_image, read_pixels
+
+if TYPE_CHECKING:
+    from marigold_ros.depth.types import FloatImage, RgbImage
+
+MM_PER_M = 1000.0
+MAX_MM = 65535
+
+
+def pack_depth(depth_m: FloatImage, *, min_depth_m: float, max_depth_m: float,
+               encoding: str = '32FC1') -> ImageFields:
+    """
+    Pack metric depth by REP-118 and REP-117.
+
+    Parameters
+    ----------
+    depth_m : float32 [H, W]
+        Depth along Z, m; NaN is unknown.
+    min_depth_m, max_depth_m : float
+        Range that is published, m.
+    encoding : {'32FC1', '16UC1'}
+        32FC1: metres, NaN unknown, -Inf too near, +Inf beyond.  16UC1: millimetres, rounded,
+        0 for all three and for what 16 bits cannot hold (above 65.535 m).
+
+    Returns
+    -------
+    ImageFields
+
+    Raises
+    ------
+    InputError
+        For a range that is empty or starts at 0, an unknown encoding, or a depth that is not 2-D.
+    """
+    limited = limit_range(depth_m, min_depth_m, max_depth_m)
+    if encoding == '32FC1':
+        return pack_image(limited, encoding)
+    if encoding != '16UC1':
+        raise InputError(f'`encoding` must be 32FC1 or 16UC1; got {encoding!r}')
+    depth_mm = limited * np.float32(MM_PER_M) + np.float32(0.5)
+    representable = (depth_mm > 0) & (depth_mm < MAX_MM + 1)
+    return pack_image(np.where(representable, depth_mm, np.float32(0)).astype(np.uint16), encoding)
+
+
+def unpack_depth(fields: ImageFields) -> FloatImage:
+    """
+    Unpack a metric depth message.
+
+    Parameters
+    ----------
+    fields : ImageFields
+        32FC1 in metres or 16UC1 in millimetres.
+
+    Returns
+    -------
+    float32 [H, W]
+        Depth along Z, m; NaN wherever there is no depth above 0: NaN, either Inf, and 0, which
+        16UC1 and many 32FC1 drivers write for a missing measurement.
+
+    Raises
+    ------
+    MessageError
+        If the fields contradict each other or the encoding is not one of the two.
+    """
+    pixels = read_pixels(fields, DEPTH_FORMATS)
+    depth_m = pixels.astype(np.float32)
+    if pixels.dtype == np.uint16:
+        depth_m /= np.float32(MM_PER_M)
+    np.copyto(depth_m, np.nan, where=~((depth_m > 0) & (depth_m < np.inf)))
+    return depth_m
+
+
+def colorize(affine_invariant_depth: FloatImage) -> RgbImage:
+    """
+    Colour relative depth for the eye: near red, far blue.
+
+    Parameters
+    ----------
+    affine_invariant_depth : float32 [H, W]
+        In [0, 1], 0 near; values outside are clipped.
+
+    Returns
+    -------
+    uint8 [H, W, 3]
+        RGB by the Turbo map; black where the depth is NaN.
+    """
+    unknown = np.isnan(affine_invariant_depth)
+    nearness = np.where(unknown, np.float32(0), 1 - np.clip(affine_invariant_depth, 0, 1))
+    bgr = cv2.applyColorMap((nearness * 255 + 0.5).astype(np.uint8), cv2.COLORMAP_TURBO)
+    rgb: RgbImage = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+    rgb[unknown] = 0
+    return rgb

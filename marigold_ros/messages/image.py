@@ -1,0 +1,248 @@
+"""Colour images: message fields or compressed bytes to RGB arrays, and arrays to fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from marigold_ros.depth.errors import InputError, MessageError
+from marigold_ros.messages.image_header import read_image_size
+
+if TYPE_CHECKING:
+    from marigold_ros.depth.types import RgbImage
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFields:
+    """
+    Fields of sensor_msgs/Image without its header.
+
+    Attributes
+    ----------
+    height, width : int
+        Size, px.
+    encoding : str
+        Name from sensor_msgs/image_encodings.hpp.
+    is_bigendian : bool
+        Byte order of samples wider than one byte.
+    step : int
+        Bytes from one row to the next, padding included.
+    data : uint8 [N]
+        All rows, contiguous.
+    """
+
+    height: int
+    width: int
+    encoding: str
+    is_bigendian: bool
+    step: int
+    data: NDArray[np.uint8]
+
+
+class PixelFormat(NamedTuple):
+    """How an encoding stores a pixel, and what OpenCV needs to make RGB of it."""
+
+    dtype: str
+    channels: int
+    to_rgb: int | None = None
+    even: tuple[int, int] = (1, 1)
+    """Height and width must be multiples of these."""
+    min_px: int = 1
+    """Demosaicing answers black below 3 px."""
+    has_chroma_plane: bool = False
+    """Half as many rows again, of interleaved chroma, follow the luminance."""
+
+
+# cv2 names a Bayer pattern by its second row, ROS by its first; 8UC3 is OpenCV's BGR.
+COLOR_FORMATS = {
+    'rgb8': PixelFormat('u1', 3),
+    'bgr8': PixelFormat('u1', 3, cv2.COLOR_BGR2RGB),
+    '8UC3': PixelFormat('u1', 3, cv2.COLOR_BGR2RGB),
+    'rgba8': PixelFormat('u1', 4, cv2.COLOR_RGBA2RGB),
+    'bgra8': PixelFormat('u1', 4, cv2.COLOR_BGRA2RGB),
+    'mono8': PixelFormat('u1', 1, cv2.COLOR_GRAY2RGB),
+    'mono16': PixelFormat('u2', 1, cv2.COLOR_GRAY2RGB),
+    'bayer_rggb8': PixelFormat('u1', 1, cv2.COLOR_BayerBG2RGB, min_px=3),
+    'bayer_bggr8': PixelFormat('u1', 1, cv2.COLOR_BayerRG2RGB, min_px=3),
+    'bayer_gbrg8': PixelFormat('u1', 1, cv2.COLOR_BayerGR2RGB, min_px=3),
+    'bayer_grbg8': PixelFormat('u1', 1, cv2.COLOR_BayerGB2RGB, min_px=3),
+    'yuv422': PixelFormat('u1', 2, cv2.COLOR_YUV2RGB_UYVY, even=(1, 2)),
+    'uyvy': PixelFormat('u1', 2, cv2.COLOR_YUV2RGB_UYVY, even=(1, 2)),
+    'yuv422_yuy2': PixelFormat('u1', 2, cv2.COLOR_YUV2RGB_YUY2, even=(1, 2)),
+    'yuyv': PixelFormat('u1', 2, cv2.COLOR_YUV2RGB_YUY2, even=(1, 2)),
+    'nv12': PixelFormat('u1', 1, cv2.COLOR_YUV2RGB_NV12, even=(2, 2), has_chroma_plane=True),
+}
+DEPTH_FORMATS = {'32FC1': PixelFormat('f4', 1), '16UC1': PixelFormat('u2', 1)}
+PACKED_FORMATS = {name: pixel for name, pixel in (COLOR_FORMATS | DEPTH_FORMATS).items()
+                  if name in ('rgb8', 'mono8', '32FC1', '16UC1')}
+
+
+def read_pixels(fields: ImageFields, formats: dict[str, PixelFormat]) -> NDArray[Any]:
+    """
+    View or copy the samples of an image message, row padding and byte order taken care of.
+
+    Parameters
+    ----------
+    fields : ImageFields
+        The message.
+    formats : dict
+        Encodings that the caller can use.
+
+    Returns
+    -------
+    [rows, W] or [rows, W, channels]
+        Native byte order; may share memory with the message.  rows is H, or 3/2 H where a chroma
+        plane follows.
+
+    Raises
+    ------
+    MessageError
+        If the fields contradict each other or the encoding is not among the formats.
+    """
+    pixel = formats.get(fields.encoding)
+    if pixel is None:
+        raise MessageError(f'`encoding` must be one of {", ".join(formats)}; '
+                           f'got {fields.encoding!r}')
+    _check_layout(fields, pixel)
+    rows = fields.height * 3 // 2 if pixel.has_chroma_plane else fields.height
+    dtype = np.dtype(pixel.dtype)
+    table = fields.data.reshape(rows, fields.step)
+    row_bytes = fields.width * pixel.channels * dtype.itemsize
+    stored = dtype.newbyteorder('>' if fields.is_bigendian else '<')
+    samples: NDArray[Any] = np.ascontiguousarray(table[:, :row_bytes]).view(stored)
+    samples = samples.astype(dtype, copy=False)
+    if pixel.channels > 1:
+        samples = samples.reshape(rows, fields.width, pixel.channels)
+    return samples
+
+
+def decode_rgb(fields: ImageFields) -> RgbImage:
+    """
+    Decode a colour or gray image message.
+
+    Parameters
+    ----------
+    fields : ImageFields
+        The message; 16-bit gray is scaled by 255 / 65535 and rounded, as cv_bridge does.
+
+    Returns
+    -------
+    uint8 [H, W, 3]
+        RGB, contiguous, a new array.
+
+    Raises
+    ------
+    MessageError
+        If the fields contradict each other or the encoding is not in COLOR_FORMATS.
+    """
+    pixels = read_pixels(fields, COLOR_FORMATS)
+    if pixels.dtype == np.uint16:
+        pixels = _to_8_bit(pixels)
+    code = COLOR_FORMATS[fields.encoding].to_rgb
+    return np.array(pixels) if code is None else np.asarray(cv2.cvtColor(pixels, code), np.uint8)
+
+
+def decode_compressed_rgb(data: NDArray[np.uint8] | bytes, *, max_pixels: int) -> RgbImage:
+    """
+    Decode a JPEG or PNG stream, as sensor_msgs/CompressedImage carries it.
+
+    Parameters
+    ----------
+    data : uint8 [N] or bytes
+        The stream: gray or colour, 8 or 16 bits a sample.  An EXIF orientation is ignored, since
+        camera_info describes the sensor's rows and columns.
+    max_pixels : int
+        Largest image that may be decoded; compared with the header before any decoding.
+
+    Returns
+    -------
+    uint8 [H, W, 3]
+        RGB, contiguous.
+
+    Raises
+    ------
+    MessageError
+        If the stream is neither JPEG nor PNG, is truncated or corrupt, or is too large.
+    """
+    stream = bytes(data)
+    height, width = read_image_size(stream)
+    if height * width > max_pixels:
+        raise MessageError(f'`data` must hold at most {max_pixels} pixels; '
+                           f'its header says {width} x {height}')
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        bgr = cv2.imdecode(np.frombuffer(stream, np.uint8), flags)
+    except cv2.error as err:
+        raise MessageError(f'`data` must be a sound JPEG or PNG stream; got {err.err}') from err
+    # The stubs do not know that a stream which OpenCV cannot decode gives None.
+    if bgr is None or bgr.shape != (height, width, 3):
+        raise MessageError(f'`data` must be a sound JPEG or PNG stream of {width} x {height}; '
+                           'its content is corrupt')
+    if bgr.dtype == np.uint16:
+        bgr = _to_8_bit(bgr)
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def pack_image(array: NDArray[Any], encoding: str) -> ImageFields:
+    """
+    Pack an array into tight little-endian message fields.
+
+    Parameters
+    ----------
+    array : [H, W] or [H, W, 3]
+        uint8 [H, W, 3] for rgb8, uint8 [H, W] for mono8, float32 [H, W] for 32FC1,
+        uint16 [H, W] for 16UC1.
+    encoding : {'rgb8', 'mono8', '32FC1', '16UC1'}
+        Encoding of the message.
+
+    Returns
+    -------
+    ImageFields
+        Shares memory with a contiguous array.
+
+    Raises
+    ------
+    InputError
+        If the encoding is unknown or the array has another type or shape than it asks for.
+    """
+    pixel = PACKED_FORMATS.get(encoding)
+    if pixel is None:
+        raise InputError(f'`encoding` must be one of {", ".join(PACKED_FORMATS)}; '
+                         f'got {encoding!r}')
+    expected = (*array.shape[:2], *((pixel.channels,) if pixel.channels > 1 else ()))
+    if array.ndim < 2 or array.shape != expected or array.dtype != pixel.dtype:
+        raise InputError(f'`array` must be {np.dtype(pixel.dtype)} with {pixel.channels} channels '
+                         f'for {encoding}; got {array.dtype} {list(array.shape)}')
+    height, width = array.shape[:2]
+    little = np.ascontiguousarray(array, np.dtype(pixel.dtype).newbyteorder('<'))
+    return ImageFields(height=height, width=width, encoding=encoding, is_bigendian=False,
+                       step=width * pixel.channels * little.itemsize,
+                       data=little.reshape(-1).view(np.uint8))
+
+
+def _check_layout(fields: ImageFields, pixel: PixelFormat) -> None:
+    """Raise MessageError where size, step and data contradict each other."""
+    height, width = fields.height, fields.width
+    if height < pixel.min_px or width < pixel.min_px:
+        raise MessageError(f'`height` and `width` must be at least {pixel.min_px} for '
+                           f'{fields.encoding}; got {height} and {width}')
+    if height % pixel.even[0] or width % pixel.even[1]:
+        raise MessageError(f'`height` and `width` must be multiples of {pixel.even[0]} and '
+                           f'{pixel.even[1]} for {fields.encoding}; got {height} and {width}')
+    row_bytes = width * pixel.channels * np.dtype(pixel.dtype).itemsize
+    if fields.step < row_bytes:
+        raise MessageError(f'`step` must be at least {row_bytes} bytes for {width} px of '
+                           f'{fields.encoding}; got {fields.step}')
+    rows = height * 3 // 2 if pixel.has_chroma_plane else height
+    if fields.data.size != rows * fields.step:
+        raise MessageError(f'`data` must be {rows} rows x {fields.step} = {rows * fields.step} '
+                           f'bytes; got {fields.data.size}')
+
+
+def _to_8_bit(samples: NDArray[Any]) -> NDArray[np.uint8]:
+    """Scale uint16 0..65535 to 0..255 with rounding."""
+    return np.asarray(cv2.convertScaleAbs(samples, alpha=255 / 65535), np.uint8)
