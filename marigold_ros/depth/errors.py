@@ -19,3 +19,7 @@ class InputError(MarigoldError, ValueError):
 
 class MessageError(InputError):
     """A message's fields contradict each other or use an unsupported encoding."""
+
+
+class BagError(MarigoldError):
+    """A recording is missing, damaged or cannot be written."""

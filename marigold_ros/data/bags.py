@@ -1,0 +1,354 @@
+"""Read any bag that rosbags reads, and write MCAP bags, without ROS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+import shutil
+from types import TracebackType
+from typing import Any
+
+from rosbags.convert.converter import is_same_wireformat, LATCH, migrate_bytes
+from rosbags.highlevel import AnyReader
+from rosbags.interfaces import Connection, ConnectionExtRosbag2, Qos
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import get_typestore, Stores
+from rosbags.typesys.store import Typestore
+
+from marigold_ros.depth.errors import BagError
+
+# Kept free so that the last chunk, the index and metadata.yaml of a recording still fit.
+RESERVED_DISK_BYTES = 32 * 2 ** 20
+
+
+def jazzy_typestore() -> Typestore:
+    """
+    Make a store of the message types of ROS 2 Jazzy, tf2_msgs included.
+
+    Returns
+    -------
+    Typestore
+        A new one, so that registering types in it touches no other reader or writer.
+    """
+    return get_typestore(Stores.ROS2_JAZZY)
+
+
+@dataclass(frozen=True)
+class BagTopic:
+    """
+    One topic of a bag.
+
+    Attributes
+    ----------
+    name, msgtype : str
+        For instance '/camera/image_raw' and 'sensor_msgs/msg/Image'.
+    message_count : int
+        Messages in the whole bag.
+    qos : tuple of Qos
+        What the recorded publishers offered; empty where the bag does not say.
+    """
+
+    name: str
+    msgtype: str
+    message_count: int
+    qos: tuple[Qos, ...]
+
+
+@dataclass(frozen=True)
+class BagMessage:
+    """One message: its topic and type, when it was logged, and its bytes in ROS 2 CDR."""
+
+    topic: str
+    msgtype: str
+    log_time_ns: int
+    data: bytes
+
+
+class Bag:
+    """
+    A bag open for reading; whatever its age, its messages come out as ROS 2 Jazzy's.
+
+    ROS 1 messages and those of older ROS 2 definitions are migrated one by one; a message whose
+    wire format has not changed keeps its very bytes.  Types unknown to Jazzy stay as recorded.
+    Made by `open_bag`.
+
+    Attributes
+    ----------
+    path : Path
+    topics : tuple of BagTopic
+        In alphabetical order, one per name and type.
+    start_ns, end_ns : int
+        Log time of the first message, and 1 ns after the last; both 0 in an empty bag.
+    """
+
+    def __init__(self, path: Path, reader: AnyReader) -> None:
+        self.path = path
+        self.topics = _topics_of(reader)
+        empty = reader.message_count == 0
+        self.start_ns = 0 if empty else reader.start_time
+        self.end_ns = 0 if empty else reader.end_time
+        self.typestore = jazzy_typestore()
+        self.typestore.register({name: definition
+                                 for name, definition in reader.typestore.fielddefs.items()
+                                 if name not in self.typestore.fielddefs})
+        self._reader = reader
+        self._to_cdr: dict[str, Callable[[bytes], bytes | memoryview]] = {}
+        self._migration_cache: dict[str, object] = {}
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds from the first message to the last."""
+        return (self.end_ns - self.start_ns) * 1e-9
+
+    def topic(self, name: str, *msgtypes: str) -> BagTopic:
+        """
+        Find a topic by its name.
+
+        Parameters
+        ----------
+        name : str
+            As recorded, for instance '/camera/image_raw'.
+        *msgtypes : str
+            The types that will do; any, if none is given.
+
+        Raises
+        ------
+        BagError
+            If there is none; its text lists the topics that exist, with their types.
+        """
+        for topic in self.topics:
+            if topic.name == name and (not msgtypes or topic.msgtype in msgtypes):
+                return topic
+        wanted = f'{name} ({" or ".join(msgtypes)})' if msgtypes else name
+        existing = ', '.join(f'{topic.name} ({topic.msgtype})' for topic in self.topics)
+        raise BagError(f'no topic {wanted} in {self.path}; it has {existing or "no topics"}')
+
+    def messages(
+        self,
+        topics: Collection[str] = (),
+        *,
+        start_ns: int | None = None,
+        stop_ns: int | None = None,
+    ) -> Iterator[BagMessage]:
+        """
+        Read messages one after the other, in the order of their log times.
+
+        Parameters
+        ----------
+        topics : collection of str
+            Names of the topics to read; all, if empty.
+        start_ns, stop_ns : int or None
+            Only messages logged at or after, and before, these times.
+
+        Raises
+        ------
+        BagError
+            If a topic does not exist, or the file turns out to be damaged on the way.
+        """
+        names = {self.topic(name).name for name in topics}
+        connections = [c for c in self._reader.connections if not names or c.topic in names]
+        if not connections:
+            return
+        log_time_ns = self.start_ns
+        try:
+            for connection, log_time_ns, data in self._reader.messages(
+                    connections, start_ns, stop_ns):
+                yield BagMessage(connection.topic, connection.msgtype, log_time_ns,
+                                 self._as_ros2_cdr(connection.msgtype, data))
+        except Exception as err:  # damaged bytes make the parsers fail in many ways
+            after_s = (log_time_ns - self.start_ns) * 1e-9
+            raise BagError(f'{self.path} is damaged {after_s:.3f} s after its start: '
+                           f'{_reason(err)}') from err
+
+    def decode(self, message: BagMessage) -> Any:
+        """
+        Deserialize a message.
+
+        Returns
+        -------
+        object
+            With the fields of the ROS 2 message; arrays of numbers are NumPy arrays.
+
+        Raises
+        ------
+        BagError
+            If the bytes are not a message of that type.
+        """
+        try:
+            return self.typestore.deserialize_cdr(message.data, message.msgtype)
+        except Exception as err:  # damaged bytes make the parser fail in many ways
+            raise BagError(f'{message.topic} in {self.path} holds bytes that are no '
+                           f'{message.msgtype}: {_reason(err)}') from err
+
+    def _as_ros2_cdr(self, msgtype: str, data: bytes) -> bytes:
+        if msgtype not in self._to_cdr:
+            self._to_cdr[msgtype] = self._converter(msgtype)
+        return bytes(self._to_cdr[msgtype](data))
+
+    def _converter(self, msgtype: str) -> Callable[[bytes], bytes | memoryview]:
+        source = self._reader.typestore
+        unchanged = (msgtype not in source.fielddefs
+                     or is_same_wireformat(source, self.typestore, msgtype, msgtype))
+        if self._reader.is2 and unchanged:
+            return bytes
+        if unchanged:
+            return partial(self.typestore.ros1_to_cdr, typename=msgtype)
+        return partial(migrate_bytes, source, self.typestore, msgtype, msgtype,
+                       self._migration_cache, src_is2=self._reader.is2, dst_is2=True)
+
+
+@contextmanager
+def open_bag(path: str | Path) -> Iterator[Bag]:
+    """
+    Open a bag for reading.
+
+    Parameters
+    ----------
+    path : str or Path
+        A ROS 2 bag folder (MCAP or sqlite3), a lone .mcap or .db3 file, or a ROS 1 .bag file.
+
+    Raises
+    ------
+    BagError
+        If it does not exist, is no bag, or was cut off before its index was written.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise BagError(f'`path` must be a ROS 2 bag folder, a .mcap or .db3 file or a ROS 1 .bag '
+                       f'file; {path} does not exist')
+    try:
+        reader = AnyReader([path], default_typestore=jazzy_typestore())
+        reader.open()
+    except Exception as err:  # damaged bytes make the parsers fail in many ways
+        raise BagError(f'{path} is no bag that can be read, or one that was cut off: '
+                       f'{_reason(err)}') from err
+    try:
+        yield Bag(path, reader)
+    finally:
+        reader.close()
+
+
+class BagWriter:
+    """
+    Write an MCAP bag in rosbag2's layout, with the type definitions that Foxglove needs.
+
+    Use it as a context manager: however the block ends, the file gets its index and is valid.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder to make.
+    overwrite : bool
+        Replace a bag of that name.  A folder that is no bag is never replaced.
+
+    Raises
+    ------
+    BagError
+        If `path` exists or its parent cannot be written.
+    """
+
+    def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
+        self.path = Path(path)
+        self.message_counts: dict[str, int] = {}
+        self._connections: dict[str, Connection] = {}
+        if self.path.exists():
+            self._remove_old(overwrite)
+        try:
+            self._writer = Writer(self.path, version=9, storage_plugin=StoragePlugin.MCAP)
+            self._writer.open()
+        except OSError as err:
+            raise BagError(f'cannot make the bag folder {self.path}: {err.strerror}') from err
+
+    def _remove_old(self, overwrite: bool) -> None:
+        if not overwrite:
+            raise BagError(f'{self.path} exists already; choose another name, remove it, or ask '
+                           'to overwrite it')
+        if not (self.path / 'metadata.yaml').is_file() and not list(self.path.glob('*.mcap')):
+            raise BagError(f'{self.path} exists and is no bag, so it is not overwritten')
+        shutil.rmtree(self.path)
+
+    def add_topic(self, name: str, msgtype: str, *, typestore: Typestore,
+                  qos: Sequence[Qos] = ()) -> None:
+        """
+        Announce a topic before its first message.
+
+        Parameters
+        ----------
+        name, msgtype : str
+            For instance '/camera/image_raw' and 'sensor_msgs/msg/Image'.
+        typestore : Typestore
+            Holds the definition of `msgtype`, which is stored in the file.
+        qos : sequence of Qos
+            What the publishers offer, for who plays the bag later.
+        """
+        self._connections[name] = self._writer.add_connection(
+            name, msgtype, typestore=typestore, offered_qos_profiles=qos)
+        self.message_counts[name] = 0
+
+    def write(self, topic: str, log_time_ns: int, data: bytes | memoryview) -> None:
+        """
+        Append one message in ROS 2 CDR.
+
+        Raises
+        ------
+        BagError
+            If the disk is full; what was written before stays valid.
+        """
+        free = shutil.disk_usage(self.path).free
+        if free < RESERVED_DISK_BYTES + len(data):
+            raise BagError(f'the disk that holds {self.path} is full ({free / 2 ** 20:.0f} MiB '
+                           f'free, {RESERVED_DISK_BYTES / 2 ** 20:.0f} MiB are kept for the index)')
+        try:
+            self._writer.write(self._connections[topic], log_time_ns, data)
+        except OSError as err:
+            raise BagError(f'cannot write to {self.path}: {err.strerror}') from err
+        self.message_counts[topic] += 1
+
+    def close(self) -> None:
+        """
+        Write the index and close the file.
+
+        Raises
+        ------
+        BagError
+            If the disk refuses it; the file is then not readable.
+        """
+        try:
+            self._writer.close()
+        except OSError as err:
+            with suppress(OSError):
+                self._writer.abort()
+            raise BagError(f'cannot finish {self.path}: {err.strerror}') from err
+
+    def __enter__(self) -> BagWriter:
+        return self
+
+    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        # What stopped the recording says more than what that does to the index.
+        with nullcontext() if exc is None else suppress(BagError):
+            self.close()
+
+
+def _topics_of(reader: AnyReader) -> tuple[BagTopic, ...]:
+    merged: dict[tuple[str, str], BagTopic] = {}
+    for connection in reader.connections:
+        key = (connection.topic, connection.msgtype)
+        before = merged.get(key)
+        merged[key] = BagTopic(
+            *key, connection.msgcount + (before.message_count if before else 0),
+            (before.qos if before else ()) + _offered_qos(connection))
+    return tuple(merged[key] for key in sorted(merged))
+
+
+def _offered_qos(connection: Connection) -> tuple[Qos, ...]:
+    if isinstance(connection.ext, ConnectionExtRosbag2):
+        return tuple(connection.ext.offered_qos_profiles)
+    return tuple(LATCH) if connection.ext.latching else ()
+
+
+def _reason(err: Exception) -> str:
+    return str(err) or type(err).__name__
