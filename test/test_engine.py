@@ -1,0 +1,238 @@
+"""DepthEngine gives what diffusers' MarigoldDepthPipeline gives, and batches change nothing."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from checkpoints import make_checkpoint
+from diffusers import MarigoldDepthPipeline
+import numpy as np
+import pytest
+import torch
+
+from marigold_ros.depth.engine import DepthEngine
+from marigold_ros.depth.ensemble import ensemble
+from marigold_ros.depth.errors import ConfigError, InputError
+
+ATOL = 1e-4
+STEPS = (1, 2, 3, 4, 7, 10)
+RECIPES = {
+    'v_trailing': {},
+    'kl_vae': {'vae': 'kl'},
+    'epsilon_leading': {'prediction_type': 'epsilon', 'timestep_spacing': 'leading',
+                        'zero_snr': False},
+    'sample': {'prediction_type': 'sample', 'zero_snr': False},
+}
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Folder that holds this module's checkpoints."""
+    return tmp_path_factory.mktemp('checkpoints')
+
+
+@lru_cache(maxsize=None)
+def load_both(parent: Path, name: str, **recipe):
+    """One checkpoint, opened by us and by the reference, in float32."""
+    path = make_checkpoint(parent / name, **recipe)
+    reference = MarigoldDepthPipeline.from_pretrained(path)
+    reference.set_progress_bar_config(disable=True)
+    return DepthEngine.load(str(path), device='cpu', dtype='float32'), reference
+
+
+def make_image(height, width, seed=0):
+    """Smooth random image, so that resizing matters."""
+    coarse = np.random.default_rng(seed).random((6, 8, 3), dtype=np.float32)
+    tensor = torch.from_numpy(coarse).permute(2, 0, 1)[None]
+    fine = torch.nn.functional.interpolate(tensor, (height, width), mode='bicubic')
+    return (fine[0].permute(1, 2, 0).clip(0, 1).numpy() * 255).astype(np.uint8)
+
+
+def reference_depth(reference, rgb, steps, latents, resolution=64, **kwargs):
+    """Run the reference pipeline from given latents."""
+    image = torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255.0
+    return reference(image, num_inference_steps=steps, latents=latents, output_type='np',
+                     processing_resolution=resolution, output_latent=True, **kwargs)
+
+
+def noise(*shape, seed=0):
+    """Gaussian latents."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize('steps', STEPS)
+@pytest.mark.parametrize('name', RECIPES)
+def test_equals_reference_pipeline(folder, name, steps):
+    """Same weights, latents, steps and resolution give the same depth and latent."""
+    engine, reference = load_both(folder, name, **RECIPES[name])
+    rgb, latents = make_image(48, 64), noise(1, 4, 6, 8)
+    expected = reference_depth(reference, rgb, steps, latents)
+    got = engine.infer(rgb, num_inference_steps=steps, latents=latents)
+    assert np.abs(got.affine_invariant_depth - expected.prediction[0, ..., 0]).max() < ATOL
+    scale = max(1.0, expected.latent.abs().max().item())
+    assert (got.latent - expected.latent).abs().max().item() < ATOL * scale
+    assert got.num_inference_steps == steps
+
+
+@pytest.mark.parametrize('size, latent_size', [((61, 97), (5, 8)), ((97, 61), (8, 5)),
+                                               ((200, 120), (8, 5)), ((30, 40), (6, 8))])
+def test_equals_reference_at_odd_sizes(folder, size, latent_size):
+    """Landscape, portrait, larger and smaller than the processing resolution."""
+    engine, reference = load_both(folder, 'v_trailing')
+    rgb, latents = make_image(*size), noise(1, 4, *latent_size)
+    expected = reference_depth(reference, rgb, 3, latents).prediction[0, ..., 0]
+    got = engine.infer(rgb, num_inference_steps=3, latents=latents).affine_invariant_depth
+    assert got.shape == size
+    assert got.dtype == np.float32
+    assert np.abs(got - expected).max() < ATOL
+
+
+def test_native_resolution_equals_reference(folder):
+    """processing_resolution 0 keeps the input's size and pads it to the VAE's factor."""
+    _, reference = load_both(folder, 'v_trailing')
+    engine = DepthEngine.load(str(folder / 'v_trailing'), device='cpu', dtype='float32',
+                              processing_resolution=0)
+    rgb, latents = make_image(37, 51), noise(1, 4, 5, 7)
+    expected = reference_depth(reference, rgb, 2, latents, resolution=0).prediction[0, ..., 0]
+    got = engine.infer(rgb, num_inference_steps=2, latents=latents).affine_invariant_depth
+    assert np.abs(got - expected).max() < ATOL
+
+
+def test_ensemble_merges_members_as_the_reference_does():
+    """
+    The same members give the same median and the same uncertainty.
+
+    Compared on the members, not through both pipelines: the reference differentiates a float32
+    cost numerically, which amplifies rounding so much that on random weights it differs from
+    itself by 1e-2 when its members run in batches of another size.
+    """
+    depth = torch.from_numpy(make_image(48, 64)[..., 0]).float()[None, None] / 255.0
+    scales = torch.tensor([0.5, 0.6, 0.7, 0.4]).view(4, 1, 1, 1)
+    members = depth * scales + 0.1 + 0.02 * noise(4, 1, 48, 64)
+    expected, expected_uncertainty = MarigoldDepthPipeline.ensemble_depth(
+        members, output_uncertainty=True)
+    got, uncertainty = ensemble(members)
+    assert (got - expected).abs().max().item() < ATOL
+    assert (uncertainty - expected_uncertainty).abs().max().item() < ATOL
+    assert (got - depth).abs().mean().item() < 0.1
+
+
+def test_ensemble_gives_uncertainty_and_all_latents(folder):
+    """E members come back as E latents, merged into one depth that fills [0, 1]."""
+    engine, _ = load_both(folder, 'v_trailing')
+    got = engine.infer(make_image(48, 64), ensemble_size=3)
+    assert got.latent.shape == (3, 4, 6, 8)
+    assert got.uncertainty.shape == (48, 64)
+    assert (got.affine_invariant_depth.min(), got.affine_invariant_depth.max()) == (0.0, 1.0)
+
+
+def test_lcm_equals_reference_at_one_step(folder):
+    """An LCM checkpoint runs its boundary condition, and only at one step."""
+    engine, reference = load_both(folder, 'lcm', scheduler='LCMScheduler', default_steps=1,
+                                  zero_snr=False)
+    rgb, latents = make_image(48, 64), noise(1, 4, 6, 8)
+    expected = reference_depth(reference, rgb, 1, latents).prediction[0, ..., 0]
+    got = engine.infer(rgb, latents=latents).affine_invariant_depth
+    assert np.abs(got - expected).max() < ATOL
+    assert engine.checkpoint_info.max_useful_steps == 1
+    with pytest.raises(InputError, match='between 1 and 1 .*got 4'):
+        engine.infer(rgb, num_inference_steps=4)
+
+
+def test_end_to_end_checkpoint_starts_from_zeros(folder):
+    """A DDIM checkpoint with one default step is end-to-end: zero latent, one useful step."""
+    engine, reference = load_both(folder, 'e2e', default_steps=1)
+    info = engine.checkpoint_info
+    assert (info.initial_latent, info.max_useful_steps, info.default_steps) == ('zeros', 1, 1)
+    rgb = make_image(48, 64)
+    expected = reference_depth(reference, rgb, 1, torch.zeros(1, 4, 6, 8)).prediction[0, ..., 0]
+    assert np.abs(engine.infer(rgb, seed=5).affine_invariant_depth - expected).max() < ATOL
+
+
+def test_ragged_batch_equals_frames_one_by_one(folder):
+    """Steps 4, 1, 2 in one batch with sizes that pad alike give what each frame gives alone."""
+    engine, _ = load_both(folder, 'v_trailing')
+    frames = [make_image(48, 64, 1), make_image(96, 128, 2), make_image(45, 61, 3)]
+    steps = [4, 1, 2]
+    calls = []
+    unet = engine._unet
+    hook = unet.register_forward_pre_hook(lambda module, args: calls.append(len(args[0])))
+    batch = engine.infer_batch(frames, steps, seed=[7, 8, 9])
+    hook.remove()
+    assert calls == [3, 2, 1, 1]
+    for i in range(3):
+        alone = engine.infer(frames[i], num_inference_steps=steps[i], seed=7 + i)
+        difference = batch[i].affine_invariant_depth - alone.affine_invariant_depth
+        assert np.abs(difference).max() < ATOL
+        assert batch[i].num_inference_steps == steps[i]
+
+
+def test_frames_of_different_padded_size_keep_their_order(folder):
+    """Portrait and landscape frames run as two batches and come back in order."""
+    engine, _ = load_both(folder, 'v_trailing')
+    frames = [make_image(48, 64, 1), make_image(64, 48, 2), make_image(48, 64, 3)]
+    shapes = [p.affine_invariant_depth.shape for p in engine.infer_batch(frames, [1, 2, 3])]
+    assert shapes == [(48, 64), (64, 48), (48, 64)]
+
+
+def test_same_seed_same_depth_other_seed_other_depth(folder):
+    """Noise depends on the seed alone."""
+    engine, _ = load_both(folder, 'v_trailing')
+    rgb = make_image(48, 64)
+    first, again, other = (engine.infer(rgb, seed=seed).affine_invariant_depth
+                           for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_past_deadline_decodes_x0_of_first_step(folder):
+    """An expired deadline stops after one step with its x0: the one-step result."""
+    engine, _ = load_both(folder, 'v_trailing')
+    rgb = make_image(48, 64)
+    stopped = engine.infer(rgb, num_inference_steps=10, deadline_s=0.0)
+    one = engine.infer(rgb, num_inference_steps=1)
+    assert stopped.num_inference_steps == 1
+    # v1-0's final cumulative alpha is not 1, so its last latent is not quite x0.
+    assert np.abs(stopped.affine_invariant_depth - one.affine_invariant_depth).max() < 0.05
+
+
+def test_tolerance_stops_when_x0_stands_still(folder):
+    """A loose tolerance stops at the second step, the first that can be compared."""
+    engine, _ = load_both(folder, 'v_trailing')
+    rgb = make_image(48, 64)
+    assert engine.infer(rgb, num_inference_steps=10, x0_tolerance=100.0).num_inference_steps == 2
+    assert engine.infer(rgb, num_inference_steps=10, x0_tolerance=1e-9).num_inference_steps == 10
+
+
+@pytest.mark.parametrize('rgb', [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32),
+                                 np.zeros((0, 4, 3), np.uint8)])
+def test_refuses_what_is_no_rgb_image(folder, rgb):
+    """The error names the rule and the value."""
+    engine, _ = load_both(folder, 'v_trailing')
+    with pytest.raises(InputError, match=r'`rgb` must be uint8 \[H, W, 3\]'):
+        engine.infer(rgb)
+
+
+def test_refuses_wrong_arguments(folder):
+    """Each message names the argument, the rule and the value."""
+    engine, _ = load_both(folder, 'v_trailing')
+    rgb = make_image(48, 64)
+    with pytest.raises(InputError, match=r'`latents` must have shape \[1, 4, 6, 8\].*1, 4, 2, 2'):
+        engine.infer(rgb, latents=noise(1, 4, 2, 2))
+    with pytest.raises(InputError, match='`ensemble_size` must be at least 1; got 0'):
+        engine.infer(rgb, ensemble_size=0)
+    with pytest.raises(InputError, match='`num_inference_steps` must have one entry per frame'):
+        engine.infer_batch([rgb, rgb], [1])
+    with pytest.raises(ConfigError, match='`processing_resolution` must be .*; got 70'):
+        DepthEngine.load(processing_resolution=70)
+
+
+def test_timing_adds_up(folder):
+    """Stage times are positive and their sum is the total."""
+    engine, _ = load_both(folder, 'v_trailing')
+    timing = engine.infer(make_image(48, 64)).timing
+    stages = (timing.preprocess_s, timing.encode_s, timing.denoise_s, timing.decode_s,
+              timing.postprocess_s)
+    assert min(stages) > 0.0
+    assert timing.total_s == pytest.approx(sum(stages))
