@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
 Matrix = NDArray[np.float64]
 
+# OpenCV's pinhole model takes any of these counts; image_geometry passes on what it gets, too.
+PINHOLE_COUNTS = (4, 5, 8, 12, 14)
 DISTORTION_COUNTS = {
-    'plumb_bob': (4, 5),
-    'rational_polynomial': (8, 12, 14),
+    'plumb_bob': PINHOLE_COUNTS,
+    'rational_polynomial': PINHOLE_COUNTS,
     'equidistant': (4,),
 }
 
@@ -206,8 +208,8 @@ def _rectification_maps(camera: Camera) -> tuple[NDArray[np.int16], NDArray[np.u
         raise InputError(f'`distortion_model` must be one of {", ".join(DISTORTION_COUNTS)}; '
                          f'got {camera.distortion_model!r}')
     if len(camera.D) not in counts:
-        raise InputError(f'`D` of {camera.distortion_model} must have {counts} coefficients; '
-                         f'got {len(camera.D)}')
+        raise InputError(f'`D` of {camera.distortion_model} must have one of {counts} '
+                         f'coefficients; got {len(camera.D)}')
     model = cv2.fisheye if camera.distortion_model == 'equidistant' else cv2
     maps = model.initUndistortRectifyMap(
         camera.K, np.array(camera.D), camera.R, camera.P[:, :3],

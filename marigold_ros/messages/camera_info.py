@@ -25,6 +25,10 @@ class CameraInfoFields:
         'plumb_bob', 'rational_polynomial' or 'equidistant'.
     d, k, r, p : sequence of float
         Any number, 9, 9 and 12 numbers, row by row.
+    binning_x, binning_y : int
+        Pixels of the calibrated image per pixel of the sent one; 0 means 1.
+    roi : (x_offset, y_offset, height, width)
+        Part of the calibrated image that is sent, before binning; all 0 means the whole.
     """
 
     height: int
@@ -34,6 +38,9 @@ class CameraInfoFields:
     k: Sequence[float]
     r: Sequence[float]
     p: Sequence[float]
+    binning_x: int = 0
+    binning_y: int = 0
+    roi: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
 def camera_from_fields(fields: CameraInfoFields) -> Camera:
@@ -49,30 +56,40 @@ def camera_from_fields(fields: CameraInfoFields) -> Camera:
     Returns
     -------
     Camera
+        Calibration of the image that is sent: cropped to the region of interest and binned, by
+        image_geometry's rule.
 
     Raises
     ------
     MessageError
         For a size of zero, a matrix of another length, NaN or Inf, or an impossible focal length.
     """
-    matrices: dict[str, NDArray[np.float64]] = {}
-    for name, values, shape in (('k', fields.k, (3, 3)), ('r', fields.r, (3, 3)),
-                                ('p', fields.p, (3, 4))):
-        matrix = np.array(values, np.float64)
-        if matrix.size != shape[0] * shape[1]:
-            raise MessageError(f'`{name}` must have {shape[0] * shape[1]} numbers; '
-                               f'got {matrix.size}')
-        matrices[name] = matrix.reshape(shape)
-    if not matrices['r'].any():
-        matrices['r'] = np.eye(3)
-    if not matrices['p'].any():
-        matrices['p'] = np.hstack([matrices['k'], np.zeros((3, 1))])
+    K = _matrix('k', fields.k, (3, 3))
+    R = _matrix('r', fields.r, (3, 3))
+    P = _matrix('p', fields.p, (3, 4))
+    if not R.any():
+        R = np.eye(3)
+    if P[0, 0] == 0:
+        P = np.hstack([K, np.zeros((3, 1))])
+    x_offset, y_offset, height, width = fields.roi
+    bins = np.array([[max(fields.binning_x, 1)], [max(fields.binning_y, 1)], [1]])
+    for matrix in (K, P):
+        matrix[:2, 2] -= x_offset, y_offset
+        matrix /= bins
     try:
         return Camera(
-            width=fields.width, height=fields.height, K=matrices['k'], D=tuple(fields.d),
-            distortion_model=fields.distortion_model, R=matrices['r'], P=matrices['p'])
+            width=(width or fields.width) // int(bins[0, 0]),
+            height=(height or fields.height) // int(bins[1, 0]),
+            K=K, D=tuple(fields.d), distortion_model=fields.distortion_model, R=R, P=P)
     except InputError as err:
         raise MessageError(f'camera_info is wrong: {err}') from err
+
+
+def _matrix(name: str, values: Sequence[float], shape: tuple[int, int]) -> NDArray[np.float64]:
+    """Give the numbers of a message as a new matrix."""
+    if len(values) != shape[0] * shape[1]:
+        raise MessageError(f'`{name}` must have {shape[0] * shape[1]} numbers; got {len(values)}')
+    return np.array(values, np.float64).reshape(shape)
 
 
 def fields_from_camera(camera: Camera) -> CameraInfoFields:
