@@ -1,0 +1,134 @@
+"""The camera_info of one camera: matched to its images by stamp, read and checked once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+import threading
+
+import numpy as np
+
+from marigold_ros.depth.errors import InputError
+from marigold_ros.geometry.camera import Camera, Rectifier
+from marigold_ros.ros.conversions import camera_from_message, peek_header
+
+REMEMBERED_INFOS = 32
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """
+    What is known of the camera behind one image.
+
+    Attributes
+    ----------
+    camera : Camera
+        Of the image that is processed, after rectification; uncalibrated (K = 0) if unknown.
+    rectifier : Rectifier or None
+        To be applied to the image first.
+    problem : str
+        Why the camera counts as uncalibrated; empty if it does not.
+    by_stamp : bool
+        Whether the camera_info has the image's stamp, or is just the last one.
+    """
+
+    camera: Camera
+    rectifier: Rectifier | None
+    problem: str
+    by_stamp: bool
+
+
+class CalibrationCache:
+    """
+    Recent camera_infos of one camera; filled by one thread and read by another.
+
+    Parameters
+    ----------
+    rectified : bool
+        Whether the images are free of distortion already, so that P describes them.
+    """
+
+    def __init__(self, rectified: bool) -> None:
+        """Start without any camera_info."""
+        self._rectified = rectified
+        self._lock = threading.Lock()
+        self._messages: OrderedDict[int, bytes] = OrderedDict()
+        self._read_body = b''
+        self._read: tuple[Camera | None, Rectifier | None, str] = (None, None, '')
+
+    def put(self, message: bytes) -> None:
+        """Remember a serialized camera_info."""
+        stamp_ns, _, _ = peek_header(message)
+        with self._lock:
+            self._messages.pop(stamp_ns, None)
+            self._messages[stamp_ns] = message
+            if len(self._messages) > REMEMBERED_INFOS:
+                self._messages.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forget all, as after a jump back in time."""
+        with self._lock:
+            self._messages.clear()
+
+    def find(self, stamp_ns: int, height: int, width: int) -> Calibration:
+        """
+        Give the calibration for an image.
+
+        Parameters
+        ----------
+        stamp_ns : int
+            Of the image.
+        height, width : int
+            Of the image, px.
+
+        Returns
+        -------
+        Calibration
+            Never raises: what is wrong with the camera_info is its `problem`.
+        """
+        with self._lock:
+            message = self._messages.get(stamp_ns)
+            by_stamp = message is not None
+            if message is None and self._messages:
+                message = next(reversed(self._messages.values()))
+        if message is None:
+            return Calibration(_uncalibrated(height, width), None, 'no camera_info', False)
+        camera, rectifier, problem = self._read_once(message)
+        if camera is not None and (camera.height, camera.width) != (height, width):
+            problem = (f'camera_info is for {camera.width} x {camera.height}, the image is '
+                       f'{width} x {height}')
+        if camera is None or problem:
+            return Calibration(_uncalibrated(height, width), None, problem, by_stamp)
+        return Calibration(camera, rectifier, '', by_stamp)
+
+    def _read_once(self, message: bytes) -> tuple[Camera | None, Rectifier | None, str]:
+        """Read a camera_info unless all but its header equals the one read last."""
+        body = message[peek_header(message)[2]:]
+        if body != self._read_body:
+            self._read, self._read_body = self._interpret(message), body
+        return self._read
+
+    def _interpret(self, message: bytes) -> tuple[Camera | None, Rectifier | None, str]:
+        try:
+            camera = camera_from_message(message)
+            if not camera.is_calibrated:
+                return None, None, 'camera_info is uncalibrated, K[0] is 0'
+            if self._rectified:
+                return camera.rectified(), None, ''
+            if camera.needs_rectification:
+                return camera.rectified(), Rectifier(camera), ''
+            return _without_distortion(camera), None, ''
+        except InputError as err:
+            return None, None, str(err)
+
+
+def _without_distortion(camera: Camera) -> Camera:
+    """Describe a raw image that has no distortion: K is right, whatever R and P say."""
+    return replace(camera, D=(0.0,) * 5, distortion_model='plumb_bob', R=np.eye(3),
+                   P=np.hstack([camera.K, np.zeros((3, 1))]))
+
+
+def _uncalibrated(height: int, width: int) -> Camera:
+    """Describe an image of which only the size is known."""
+    return Camera(width=width, height=height, K=np.zeros((3, 3)), D=(), distortion_model='',
+                  R=np.eye(3), P=np.zeros((3, 4)))

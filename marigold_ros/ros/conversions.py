@@ -1,0 +1,150 @@
+"""ROS messages to and from the arrays and fields of messages/; no convention lives here."""
+
+from __future__ import annotations
+
+import array
+import struct
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
+from std_msgs.msg import Header
+
+from marigold_ros.depth.errors import MessageError
+from marigold_ros.messages.camera_info import (camera_from_fields, CameraInfoFields,
+                                               fields_from_camera)
+from marigold_ros.messages.image import decode_compressed_rgb, decode_rgb, ImageFields
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from marigold_ros.depth.types import RgbImage
+    from marigold_ros.geometry.camera import Camera
+    from marigold_ros.messages.cloud import CloudFields
+
+NS_PER_S = 1_000_000_000
+
+
+def peek_header(message: bytes) -> tuple[int, str, int]:
+    """
+    Read the header of a serialized message without deserialising the rest.
+
+    Parameters
+    ----------
+    message : bytes
+        CDR of any message whose first field is a std_msgs/Header: 4 bytes of encapsulation, of
+        which the lowest bit of the second says little-endian, then the fields.
+
+    Returns
+    -------
+    stamp_ns : int
+    frame_id : str
+    end : int
+        Where the header ends, bytes.
+
+    Raises
+    ------
+    MessageError
+        If the message is too short for its header.
+    """
+    try:
+        order = '<' if message[1] & 1 else '>'
+        sec, nanosec, length = struct.unpack_from(order + 'iII', message, 4)
+        end = 16 + length
+        if end > len(message):
+            raise IndexError
+    except (IndexError, struct.error) as err:
+        raise MessageError(f'message must hold a header; got {len(message)} bytes') from err
+    frame_id = message[16:end].rstrip(b'\0').decode(errors='replace')
+    return sec * NS_PER_S + nanosec, frame_id, end
+
+
+def header_of(stamp_ns: int, frame_id: str) -> Header:
+    """Make a header."""
+    header = Header(frame_id=frame_id)
+    header.stamp.sec, header.stamp.nanosec = divmod(stamp_ns, NS_PER_S)
+    return header
+
+
+def rgb_from_message(message: bytes, *, compressed: bool, max_pixels: int) -> RgbImage:
+    """
+    Decode a serialized image message.
+
+    Parameters
+    ----------
+    message : bytes
+        CDR of a sensor_msgs/Image, or CompressedImage if `compressed`.
+    compressed : bool
+    max_pixels : int
+        Largest image that is decoded.
+
+    Returns
+    -------
+    uint8 [H, W, 3]
+
+    Raises
+    ------
+    MessageError
+        If the message breaks its own rules or is too large.
+    """
+    if compressed:
+        data = deserialize_message(message, CompressedImage).data
+        return decode_compressed_rgb(np.frombuffer(data, np.uint8), max_pixels=max_pixels)
+    image = deserialize_message(message, Image)
+    if image.height * image.width > max_pixels:
+        raise MessageError(f'image must have at most {max_pixels} pixels (max_input_pixels); '
+                           f'got {image.width} x {image.height}')
+    return decode_rgb(ImageFields(
+        height=image.height, width=image.width, encoding=image.encoding,
+        is_bigendian=bool(image.is_bigendian), step=image.step,
+        data=np.frombuffer(image.data, np.uint8)))
+
+
+def camera_from_message(message: bytes) -> Camera:
+    """
+    Read a serialized camera_info.
+
+    Raises
+    ------
+    MessageError
+        If its numbers make no camera.
+    """
+    info = deserialize_message(message, CameraInfo)
+    return camera_from_fields(CameraInfoFields(
+        height=info.height, width=info.width, distortion_model=info.distortion_model,
+        d=info.d, k=info.k, r=info.r, p=info.p, binning_x=info.binning_x,
+        binning_y=info.binning_y,
+        roi=(info.roi.x_offset, info.roi.y_offset, info.roi.height, info.roi.width)))
+
+
+def camera_info_message(header: Header, camera: Camera) -> CameraInfo:
+    """Make the camera_info of an image with this header."""
+    fields = fields_from_camera(camera)
+    return CameraInfo(header=header, height=fields.height, width=fields.width,
+                      distortion_model=fields.distortion_model, d=fields.d, k=fields.k,
+                      r=fields.r, p=fields.p)
+
+
+def image_message(header: Header, fields: ImageFields) -> Image:
+    """Make an image message."""
+    return Image(header=header, height=fields.height, width=fields.width,
+                 encoding=fields.encoding, is_bigendian=int(fields.is_bigendian),
+                 step=fields.step, data=_message_bytes(fields.data))
+
+
+def cloud_message(header: Header, fields: CloudFields) -> PointCloud2:
+    """Make a cloud message."""
+    return PointCloud2(
+        header=header, height=fields.height, width=fields.width,
+        fields=[PointField(name=name, offset=offset, datatype=datatype, count=count)
+                for name, offset, datatype, count in fields.fields],
+        is_bigendian=fields.is_bigendian, point_step=fields.point_step,
+        row_step=fields.row_step, data=_message_bytes(fields.data), is_dense=fields.is_dense)
+
+
+def _message_bytes(data: NDArray[np.uint8]) -> array.array[int]:
+    """Copy contiguous bytes into the one type that rclpy takes without checking each element."""
+    result = array.array('B')
+    result.frombytes(memoryview(data))
+    return result

@@ -1,0 +1,293 @@
+"""The lifecycle node: parameters, transitions, services and the wiring of what does the work."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+import traceback
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from rcl_interfaces.msg import SetParametersResult
+import rclpy
+from rclpy.clock import Clock, JumpThreshold, TimeJump
+from rclpy.clock_type import ClockType
+from rclpy.duration import Duration
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from std_srvs.srv import SetBool, Trigger
+
+from marigold_ros.depth.errors import MarigoldError
+from marigold_ros.ros import parameters
+from marigold_ros.ros.calibration import CalibrationCache
+from marigold_ros.ros.diagnostics import Reporter
+from marigold_ros.ros.inputs import CameraInput, InputTopics
+from marigold_ros.ros.newest import ReceivedFrame
+from marigold_ros.ros.outputs import CameraOutputs
+from marigold_ros.ros.worker import CameraPort, DepthWorker, NO_SCALE
+
+DIAGNOSTICS_PERIOD_S = 1.0
+# How soon a camera that starts, or offers another QoS, is heard.
+FOLLOW_PERIOD_S = 0.5
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+class DepthNode(LifecycleNode):
+    """
+    Depth from the newest frame of every camera.
+
+    Configure loads the engine and opens the publishers, activate subscribes.  A failed configure
+    leaves the node unconfigured and alive: mend the parameter and configure again.
+    """
+
+    def __init__(self) -> None:
+        """Declare the parameters and open what lives as long as the node."""
+        super().__init__('depth_node')
+        parameters.declare(self)
+        self.add_on_set_parameters_callback(self._check_parameters)
+        self.add_post_set_parameters_callback(self._apply_parameters)
+        self._reporter = Reporter(self)
+        self._enabled = True
+        self._problem = 'not configured'
+        self._settings: parameters.Settings | None = None
+        self._worker: DepthWorker | None = None
+        self._ports: dict[str, CameraPort] = {}
+        self._topics: dict[str, InputTopics] = {}
+        self._inputs: list[CameraInput] = []
+        self.create_service(SetBool, '~/enable', self._enable)
+        self.create_service(Trigger, '~/reset_scale', self._reset_scale)
+        # On the steady clock: a simulated one may stand still.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=steady)
+        self.create_timer(FOLLOW_PERIOD_S, self._follow_publishers, clock=steady)
+        self._jump_handle = self.get_clock().create_jump_callback(
+            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1)),
+            post_callback=self._time_jumped)
+
+    # Lifecycle
+
+    def start(self) -> None:
+        """Configure and activate, as `autostart` asks."""
+        if self.trigger_configure() == SUCCESS:
+            self.trigger_activate()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load and warm up the engine, and open the publishers."""
+        try:
+            self._configure()
+        except Exception as err:  # rclpy would swallow it without a word
+            self._release()
+            detail = '' if isinstance(err, MarigoldError) else f'\n{traceback.format_exc()}'
+            self._problem = f'configure failed: {err}'
+            self._reporter.error(
+                f'{self._problem}\nThe node stays unconfigured: mend it with ros2 param set '
+                f'{self.get_fully_qualified_name()} <parameter> <value>, then ros2 lifecycle set '
+                f'{self.get_fully_qualified_name()} configure, and activate.{detail}')
+            return FAILURE
+        self._problem = 'not active'
+        return super().on_configure(state)
+
+    def _configure(self) -> None:
+        settings = parameters.settings_from(parameters.current_values(self))
+        for seed, camera in enumerate(settings.cameras):
+            topics = InputTopics(self, camera)
+            rectified = (topics.looks_rectified if settings.input_rectified is None
+                         else settings.input_rectified)
+            self._topics[camera] = topics
+            self._ports[camera] = CameraPort(seed, CalibrationCache(rectified),
+                                             CameraOutputs(self, camera))
+        self._settings = settings
+        self._worker = DepthWorker(self, settings, self._ports, self._reporter)
+        self._worker.load()
+        info = self._worker.engine.checkpoint_info
+        self.get_logger().info(
+            f'checkpoint {info.name} on {self._worker.engine.device}: {info.scheduler}, '
+            f'{info.prediction_type}, useful up to {info.max_useful_steps} steps')
+        self._tell_scale()
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe."""
+        try:
+            for camera, port in self._ports.items():
+                self._inputs.append(CameraInput(
+                    self, camera, self._topics[camera], self._settings.input_transport,
+                    port.calibrations, self._receive, self._reporter))
+        except MarigoldError as err:
+            self._unsubscribe()
+            self._problem = f'activate failed: {err}'
+            self._reporter.error(self._problem)
+            return FAILURE
+        self._problem = ''
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe, and wait for the frame under way."""
+        self._unsubscribe()
+        self._worker.drain()
+        self._problem = 'not active'
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of the engine and the publishers."""
+        self._release()
+        self._problem = 'not configured'
+        return SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of everything, from whatever state."""
+        self._release()
+        self._problem = 'shut down'
+        return SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of everything and be unconfigured again."""
+        self._release()
+        return SUCCESS
+
+    def _unsubscribe(self) -> None:
+        for each in self._inputs:
+            each.close()
+        self._inputs = []
+
+    def _release(self) -> None:
+        """Undo configure and activate, however far they came; harmless the second time."""
+        self._unsubscribe()
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+        for port in self._ports.values():
+            port.outputs.close()
+        self._ports, self._topics, self._settings = {}, {}, None
+        gc.collect()  # the networks hold reference cycles
+
+    def destroy_node(self) -> None:
+        """Let go of everything, then of the node."""
+        self._release()
+        self._jump_handle.unregister()
+        super().destroy_node()
+
+    # Frames
+
+    def _receive(self, frame: ReceivedFrame) -> None:
+        self._reporter.received(frame.camera)
+        if self._enabled:
+            self._worker.put(frame)
+        else:
+            self._reporter.dropped(frame, 'disabled')
+
+    def _follow_publishers(self) -> None:
+        for each in self._inputs:
+            each.follow()
+
+    def _time_jumped(self, jump: TimeJump) -> None:
+        for port in self._ports.values():
+            port.calibrations.clear()
+        if self._worker is not None:
+            self._worker.reset()
+
+    # Parameters
+
+    def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:
+        reason = parameters.refusal(
+            parameters.current_values(self), [(each.name, each.value) for each in changes],
+            configured=self._worker is not None)
+        return SetParametersResult(successful=not reason, reason=reason)
+
+    def _apply_parameters(self, changes: list[Parameter]) -> None:
+        names = {row.name for row in parameters.TABLE if row.run_time}
+        if self._worker is not None and any(each.name in names for each in changes):
+            self._settings = parameters.settings_from(parameters.current_values(self))
+            self._worker.apply(self._settings)
+            if any(each.name.startswith('scale.') for each in changes):
+                self._tell_scale()
+
+    # Services and diagnostics
+
+    def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._enabled = request.data
+        response.success = True
+        response.message = 'enabled' if request.data else 'disabled: frames are dropped'
+        return response
+
+    def _reset_scale(self, request: Trigger.Request,
+                     response: Trigger.Response) -> Trigger.Response:
+        response.success = self._worker is not None
+        response.message = 'not configured'
+        if self._worker is not None:
+            self._worker.reset()
+            response.message = f'scale.source {self._settings.scale_source} starts afresh'
+        return response
+
+    def _scale_text(self) -> str:
+        settings = self._settings
+        if settings.scale_source == 'none':
+            return f'none: {NO_SCALE}'
+        return (f'{settings.scale_source}: ASSUMED, not measured: relative depth is spread over '
+                f'{settings.scale_min_depth_m:g} to {settings.scale_max_depth_m:g} m')
+
+    def _tell_scale(self) -> None:
+        self.get_logger().warning(f'scale.source {self._scale_text()}')
+
+    def _publish_diagnostics(self) -> None:
+        values: dict[str, Any] = {'enabled': self._enabled}
+        if self._worker is not None and self._worker.engine is not None:
+            settings, engine = self._settings, self._worker.engine
+            values.update({
+                'checkpoint': settings.checkpoint, 'device': engine.device,
+                'dtype': engine.dtype, 'step_policy': settings.step_policy,
+                'steps': f'{settings.min_inference_steps} to {settings.max_inference_steps}',
+                'max_useful_steps': engine.checkpoint_info.max_useful_steps,
+                'latency_cap_ms': settings.latency_cap_ms, 'scale': self._scale_text()})
+        level, message = DiagnosticStatus.OK, 'active'
+        if self._problem:
+            level, message = DiagnosticStatus.ERROR, self._problem
+        elif not self._enabled:
+            level, message = DiagnosticStatus.WARN, 'disabled by ~/enable'
+        elif self._settings.scale_source == 'none':
+            level, message = DiagnosticStatus.WARN, f'no metres: {NO_SCALE}'
+        self._reporter.publish_diagnostics(level, message, values)
+
+
+def main(args: list[str] | None = None) -> int:
+    """
+    Run the node until SIGINT or SIGTERM.
+
+    Returns
+    -------
+    int
+        0 after a signal, also if it comes twice or in the middle of a frame; 2 if a parameter's
+        initial value is refused.
+    """
+    # rclpy's own handlers wake the executor and shut the context down; a KeyboardInterrupt
+    # on top of that would land anywhere, also inside the teardown.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    rclpy.init(args=args)
+    try:
+        node = DepthNode()
+    except ParameterException as err:
+        rclpy.logging.get_logger('depth_node').fatal(str(err))
+        rclpy.try_shutdown()
+        return 2
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        if node.get_parameter('autostart').value:
+            node.start()
+        executor.spin()
+    except ExternalShutdownException:
+        node.get_logger().debug('asked to stop')
+    node.destroy_node()
+    executor.shutdown()
+    rclpy.try_shutdown()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""What the node says of its frames: counters, ~/status, /diagnostics and throttled warnings."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+import threading
+import time
+from typing import Mapping
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.impl.rcutils_logger import RcutilsLogger
+from rclpy.node import Node
+
+from marigold_ros.ros.conversions import header_of
+from marigold_ros.ros.newest import ReceivedFrame
+
+LOG_PERIOD_S = 5.0
+# Drops that say nothing bad of the camera or the model.
+HARMLESS = frozenset({'superseded', 'unsubscribed', 'disabled', 'inactive', 'late', 'no_scale'})
+
+
+class ThrottledLog:
+    """Warn at most every LOG_PERIOD_S per topic of complaint, and say how often it was meant."""
+
+    def __init__(self, logger: RcutilsLogger) -> None:
+        """Start with nothing said."""
+        self._logger = logger
+        self._last_s: dict[tuple[str, str], float] = {}
+        self._unsaid: Counter[tuple[str, str]] = Counter()
+
+    def warn(self, camera: str, kind: str, text: str) -> None:
+        """Warn, unless the same kind of complaint about the same camera is fresh."""
+        now, key = time.monotonic(), (camera, kind)
+        if now - self._last_s.get(key, -LOG_PERIOD_S) < LOG_PERIOD_S:
+            self._unsaid[key] += 1
+            return
+        self._last_s[key] = now
+        again = f' ({self._unsaid.pop(key)} more since then)' if key in self._unsaid else ''
+        self._logger.warning(f'{camera}: {kind}: {text}{again}')
+
+
+class Reporter:
+    """
+    Count every frame's fate, and publish it; called from the executor and from the worker.
+
+    Parameters
+    ----------
+    node : Node
+        Whose logger, clock and publishers are used.
+    """
+
+    def __init__(self, node: Node) -> None:
+        """Open both publishers; they live as long as the node, to tell of failures too."""
+        self._node = node
+        self._log = ThrottledLog(node.get_logger())
+        self._lock = threading.Lock()
+        self._counters: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._seen_by_diagnostics: dict[str, Counter[str]] = {}
+        self._last_error = ''
+        self._status = node.create_publisher(DiagnosticArray, '~/status', 10)
+        self._diagnostics = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
+
+    def received(self, camera: str) -> None:
+        """Count a frame that came in."""
+        self._count(camera, 'frames_in')
+
+    def processed(self, frame: ReceivedFrame, values: Mapping[str, object]) -> None:
+        """Count a published frame and publish its status."""
+        self._count(frame.camera, 'frames_processed')
+        self._publish_status(frame, 'processed', '', values)
+
+    def dropped(self, frame: ReceivedFrame, reason: str, detail: str = '') -> None:
+        """Count a frame that is not published, say why in its status, and in the log if asked."""
+        self._count(frame.camera, f'dropped_{reason}')
+        if detail:
+            self.complain(frame.camera, reason, detail)
+        self._publish_status(frame, 'dropped', reason, {})
+
+    def event(self, camera: str, name: str, detail: str) -> None:
+        """Count and log what went wrong without costing a frame."""
+        self._count(camera, name)
+        self.complain(camera, name, detail)
+
+    def count(self, camera: str, name: str) -> None:
+        """Count what is worth a number but no words."""
+        self._count(camera, name)
+
+    def complain(self, camera: str, kind: str, text: str) -> None:
+        """Log, throttled, and remember for /diagnostics."""
+        with self._lock:
+            self._last_error = f'{camera}: {kind}: {text}'
+            self._log.warn(camera, kind, text)
+
+    def error(self, text: str) -> None:
+        """Log an error of the node itself and remember it for /diagnostics."""
+        self._last_error = text
+        self._node.get_logger().error(text)
+
+    def publish_diagnostics(self, level: bytes, message: str,
+                            values: Mapping[str, object]) -> None:
+        """
+        Publish /diagnostics: one status for the node, one per camera with its counters.
+
+        Parameters
+        ----------
+        level : bytes
+            Of the node's status, a DiagnosticStatus constant.
+        message : str
+        values : mapping
+            Of the node's status; the last error is added.
+        """
+        with self._lock:
+            counters = {camera: counter.copy() for camera, counter in self._counters.items()}
+            last_error = self._last_error
+        array = DiagnosticArray()
+        array.header.stamp = self._node.get_clock().now().to_msg()
+        name = self._node.get_fully_qualified_name().lstrip('/')
+        array.status.append(_status(level, name, message, {**values, 'last_error': last_error}))
+        for camera, counter in counters.items():
+            news = counter - self._seen_by_diagnostics.get(camera, Counter())
+            camera_level, camera_message = _judge(news)
+            array.status.append(_status(camera_level, f'{name}: {camera}', camera_message,
+                                        {'camera': camera, **counter}))
+        self._seen_by_diagnostics = counters
+        self._diagnostics.publish(array)
+
+    def _count(self, camera: str, name: str) -> None:
+        with self._lock:
+            self._counters[camera][name] += 1
+
+    def _publish_status(self, frame: ReceivedFrame, outcome: str, reason: str,
+                        values: Mapping[str, object]) -> None:
+        if self._status.get_subscription_count() == 0:
+            return
+        age_ms = f'{1e3 * (time.monotonic() - frame.received_s):.1f}'
+        array = DiagnosticArray(header=header_of(frame.stamp_ns, frame.frame_id))
+        array.status.append(_status(
+            DiagnosticStatus.OK if outcome == 'processed' else DiagnosticStatus.WARN,
+            f'{self._node.get_name()}: {frame.camera}', reason or outcome,
+            {'camera': frame.camera, 'outcome': outcome, 'reason': reason, 'age_ms': age_ms,
+             **values}))
+        self._status.publish(array)
+
+
+def _judge(news: Counter[str]) -> tuple[bytes, str]:
+    """Sum up what happened to a camera since the last /diagnostics."""
+    if not news['frames_in']:
+        return DiagnosticStatus.STALE, 'no frames arrive'
+    bad = {name.removeprefix('dropped_'): n for name, n in news.items()
+           if name.startswith('dropped_') and name.removeprefix('dropped_') not in HARMLESS}
+    if bad:
+        worst = max(bad, key=lambda name: bad[name])
+        return DiagnosticStatus.WARN, f'dropping frames: {worst}'
+    if news['frames_processed']:
+        return DiagnosticStatus.OK, f'{news["frames_processed"]} frames processed'
+    return DiagnosticStatus.OK, 'frames arrive, none was processed'
+
+
+def _status(level: bytes, name: str, message: str,
+            values: Mapping[str, object]) -> DiagnosticStatus:
+    return DiagnosticStatus(level=level, name=name, message=message, hardware_id='', values=[
+        KeyValue(key=key, value=str(value)) for key, value in values.items()])

@@ -1,0 +1,55 @@
+"""One place per camera for the newest frame: what is not taken in time is superseded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import threading
+
+
+@dataclass(frozen=True)
+class ReceivedFrame:
+    """
+    An image message as it came from the middleware, not deserialised yet.
+
+    Attributes
+    ----------
+    camera : str
+    message : bytes
+        CDR of a sensor_msgs/Image, or CompressedImage if `compressed`.
+    compressed : bool
+    stamp_ns : int
+        Of the header, ns.
+    frame_id : str
+    received_s : float
+        time.monotonic() at receipt.
+    """
+
+    camera: str
+    message: bytes
+    compressed: bool
+    stamp_ns: int
+    frame_id: str
+    received_s: float
+
+
+class NewestFrames:
+    """A place for one frame per camera, filled by one thread and emptied by another."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._lock = threading.Lock()
+        self._frames: dict[str, ReceivedFrame] = {}
+
+    def put(self, frame: ReceivedFrame) -> ReceivedFrame | None:
+        """Store a camera's newest frame and return the one that it supersedes, if any."""
+        with self._lock:
+            superseded = self._frames.get(frame.camera)
+            self._frames[frame.camera] = frame
+            return superseded
+
+    def take(self) -> list[ReceivedFrame]:
+        """Take the newest frame of every camera that has one."""
+        with self._lock:
+            frames = list(self._frames.values())
+            self._frames.clear()
+            return frames

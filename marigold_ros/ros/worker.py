@@ -1,0 +1,331 @@
+"""The one thread that owns the engine, and a frame's walk through it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+import time
+import traceback
+from typing import Sequence
+
+import numpy as np
+from rclpy.node import Node
+
+from marigold_ros.depth.complexity import MEASURES
+from marigold_ros.depth.engine import DepthEngine
+from marigold_ros.depth.errors import InputError
+from marigold_ros.depth.step_policy import StepPolicy
+from marigold_ros.depth.types import (BatchTiming, DepthPrediction, RgbImage, StepDecision,
+                                      StepRequest)
+from marigold_ros.geometry.scale import MetricScale, ScaleSource
+from marigold_ros.ros.calibration import Calibration, CalibrationCache
+from marigold_ros.ros.conversions import header_of, rgb_from_message
+from marigold_ros.ros.diagnostics import Reporter
+from marigold_ros.ros.frame_fields import make_fields
+from marigold_ros.ros.newest import NewestFrames, ReceivedFrame
+from marigold_ros.ros.outputs import CameraOutputs, METRIC_OUTPUTS
+from marigold_ros.ros.parameters import Settings
+
+WARM_UP_SIZE = (480, 640)
+# No queue holds an image this long: such a stamp comes from a recording or another epoch.
+HISTORICAL_AGE_S = 60.0
+# Stamps that step back further than that are a recording that starts again, not disorder.
+BACKWARD_JUMP_NS = 1_000_000_000
+NO_SCALE = ('depth/image_rect and points need metres: set scale.source, e.g. to fixed with '
+            'scale.min_depth_m and scale.max_depth_m')
+
+
+@dataclass(frozen=True)
+class CameraPort:
+    """One camera as the worker sees it; its noise depends on `seed` alone."""
+
+    seed: int
+    calibrations: CalibrationCache
+    outputs: CameraOutputs
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A frame that is worth an inference."""
+
+    frame: ReceivedFrame
+    rgb: RgbImage
+    calibration: Calibration
+    wanted: frozenset[str]
+    complexity: float
+    age_s: float
+    decode_s: float
+
+
+class DepthWorker:
+    """
+    Turn the newest frame of every camera into published depth, in one thread of its own.
+
+    Parameters
+    ----------
+    node : Node
+        Whose clock is asked for the age of frames.
+    settings : Settings
+    ports : dict
+        Camera -> CameraPort.
+    reporter : Reporter
+    """
+
+    def __init__(self, node: Node, settings: Settings, ports: dict[str, CameraPort],
+                 reporter: Reporter) -> None:
+        """Start the thread; `load` fills it with an engine."""
+        self._clock, self._context = node.get_clock(), node.context
+        self._ports, self._reporter = ports, reporter
+        self._newest = NewestFrames()
+        self._last_stamp_ns: dict[str, int] = {}
+        self._historical: set[str] = set()
+        self._after_denoise_s: dict[tuple[int, int], float] = {}
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix='depth_worker')
+        self._settings = settings
+        self.engine: DepthEngine | None = None
+        self.scale: ScaleSource = settings.make_scale_source()
+        self._policy = StepPolicy(settings.step_policy_config())
+
+    # Called from the executor's thread
+
+    def load(self) -> None:
+        """
+        Load the engine and warm it up, in the worker's thread.
+
+        Raises
+        ------
+        CheckpointError, ConfigError
+            As `DepthEngine.load`.
+        """
+        self._pool.submit(self._load).result()
+
+    def put(self, frame: ReceivedFrame) -> None:
+        """Offer a frame; it supersedes an older one of its camera that still waits."""
+        superseded = self._newest.put(frame)
+        if superseded is not None:
+            self._reporter.dropped(superseded, 'superseded')
+        self._pool.submit(self._walk)
+
+    def apply(self, settings: Settings) -> None:
+        """Use other settings from the next frame on."""
+        self._pool.submit(self._apply, settings)
+
+    def reset(self) -> None:
+        """Forget what earlier frames taught, before the next frame."""
+        self._pool.submit(self._reset)
+
+    def drain(self) -> None:
+        """Drop what waits and return when the frame under way is done."""
+        for frame in self._newest.take():
+            self._reporter.dropped(frame, 'inactive')
+        self._pool.submit(lambda: None).result()
+
+    def close(self) -> None:
+        """End the thread and let go of the engine; does nothing the second time."""
+        self._newest.take()
+        self._pool.shutdown(wait=True)
+        self.engine = None
+
+    # Called in the worker's thread
+
+    def _load(self) -> None:
+        config = self._settings.engine_config()
+        self.engine = DepthEngine.load(
+            config.checkpoint, device=config.device, dtype=config.dtype,
+            processing_resolution=config.processing_resolution)
+        self._apply(self._settings)
+        steps = self._policy.config.max_inference_steps
+        image = np.zeros((*WARM_UP_SIZE, 3), np.uint8)
+        for _ in range(2):  # the first one also pays for what is made once
+            timing = self.engine.infer(image, num_inference_steps=steps,
+                                       ensemble_size=self._settings.ensemble_size).timing
+        self._policy.observe(BatchTiming(
+            self.engine.processing_size(*WARM_UP_SIZE), (steps,), timing.denoise_s,
+            timing.total_s - timing.denoise_s))
+
+    def _apply(self, settings: Settings) -> None:
+        useful = self.engine.checkpoint_info.max_useful_steps
+        policy = StepPolicy(settings.step_policy_config(useful))
+        policy.latency = self._policy.latency
+        self._policy, self._settings = policy, settings
+        self.scale = settings.make_scale_source()
+
+    def _reset(self) -> None:
+        self._policy.reset()
+        self.scale.reset()
+        self._last_stamp_ns.clear()
+
+    def _walk(self) -> None:
+        """Process what waits; the one place that survives whatever goes wrong in there."""
+        waiting = {frame.camera: frame for frame in self._newest.take()}
+        try:
+            if waiting:
+                self._process(waiting)
+        except Exception as err:
+            if not self._context.ok():
+                return  # publishing fails while the process shuts down
+            text = f'{type(err).__name__}: {err}\n{traceback.format_exc()}'
+            for frame in list(waiting.values()):
+                self._reporter.dropped(frame, 'engine_error', text)
+
+    def _process(self, waiting: dict[str, ReceivedFrame]) -> None:
+        """Walk a batch; a frame leaves `waiting` when its fate is reported."""
+        # 1. Decode and rectify what somebody wants to see of fresh frames.
+        by_size: dict[tuple[int, int], list[_Prepared]] = defaultdict(list)
+        for frame in list(waiting.values()):
+            prepared = self._prepare(frame)
+            if isinstance(prepared, _Prepared):
+                size = self.engine.processing_size(*prepared.rgb.shape[:2])
+                by_size[size].append(prepared)
+            else:
+                self._reporter.dropped(waiting.pop(frame.camera), *prepared)
+
+        for size, candidates in by_size.items():
+            # 2. Decide the steps now, since the frames have aged.
+            decided_s = time.monotonic()
+            decisions = self._policy.decide(
+                [StepRequest(each.frame.camera, each.complexity,
+                             decided_s - each.frame.received_s) for each in candidates],
+                resolution=size)
+            batch: list[tuple[_Prepared, StepDecision]] = []
+            for each, decision in zip(candidates, decisions):
+                if decision.num_inference_steps:
+                    batch.append((each, decision))
+                else:
+                    self._reporter.dropped(waiting.pop(each.frame.camera), 'late')
+            if not batch:
+                continue
+
+            # 3. Infer them together, each camera from its own fixed noise.
+            predictions = self._infer(batch, size, decided_s)
+
+            # 4. Publish each with its input's header.
+            inferred_s = time.monotonic()
+            for (each, decision), prediction in zip(batch, predictions):
+                self._publish(each, decision, prediction)
+                waiting.pop(each.frame.camera)
+
+            # 5. Learn what it cost.
+            self._learn(size, predictions, decided_s, inferred_s)
+
+    def _prepare(self, frame: ReceivedFrame) -> _Prepared | tuple[str, ...]:
+        """Make a frame ready for inference, or return the reason to drop it and its detail."""
+        started_s = time.monotonic()
+        settings, port = self._settings, self._ports[frame.camera]
+        self._notice_backward_jump(frame)
+        too_old = self._too_old(frame)
+        if too_old:
+            return 'too_old', too_old
+        wanted = port.outputs.wanted()
+        if not wanted:
+            return ('unsubscribed',)
+        if wanted <= METRIC_OUTPUTS and settings.scale_source == 'none':
+            return 'no_scale', NO_SCALE
+        try:
+            rgb = rgb_from_message(frame.message, compressed=frame.compressed,
+                                   max_pixels=settings.max_input_pixels)
+        except InputError as err:
+            return 'bad_image', str(err)
+        calibration = self._calibrate(frame, rgb)
+        if calibration.problem and wanted <= METRIC_OUTPUTS:
+            return 'no_calibration', calibration.problem
+        if calibration.rectifier is not None:
+            rgb = calibration.rectifier.rectify(rgb)
+        complexity = MEASURES[settings.complexity_measure](rgb)
+        return _Prepared(frame, rgb, calibration, wanted, complexity,
+                         started_s - frame.received_s, time.monotonic() - started_s)
+
+    def _calibrate(self, frame: ReceivedFrame, rgb: RgbImage) -> Calibration:
+        calibration = self._ports[frame.camera].calibrations.find(frame.stamp_ns, *rgb.shape[:2])
+        if calibration.problem:
+            self._reporter.event(frame.camera, 'no_calibration', f'{calibration.problem}; only '
+                                 'relative depth is published')
+        elif not calibration.by_stamp:
+            self._reporter.count(frame.camera, 'camera_info_not_by_stamp')
+        return calibration
+
+    def _notice_backward_jump(self, frame: ReceivedFrame) -> None:
+        last_ns = self._last_stamp_ns.get(frame.camera, frame.stamp_ns)
+        if frame.stamp_ns < last_ns - BACKWARD_JUMP_NS:
+            self._reporter.event(frame.camera, 'stamp_jumped_back',
+                                 f'by {(last_ns - frame.stamp_ns) / 1e9:.1f} s; starting afresh')
+            self._reset()
+        self._last_stamp_ns[frame.camera] = frame.stamp_ns
+
+    def _too_old(self, frame: ReceivedFrame) -> str:
+        """Say how old a frame is by its stamp, if that is too old."""
+        age_s = (self._clock.now().nanoseconds - frame.stamp_ns) / 1e9
+        if age_s <= self._settings.max_age_s:
+            return ''
+        if age_s > HISTORICAL_AGE_S and not self._clock.ros_time_is_active:
+            if frame.camera not in self._historical:
+                self._historical.add(frame.camera)
+                self._reporter.event(
+                    frame.camera, 'historical_stamps', f'stamps are {age_s:.0f} s old: their age '
+                    'is not checked; for a recording, play it with --clock and set use_sim_time')
+            return ''
+        return (f'stamp is {age_s:.2f} s old, max_age_s is {self._settings.max_age_s:g}; are the '
+                'clocks of camera and node the same?')
+
+    def _infer(self, batch: Sequence[tuple[_Prepared, StepDecision]], size: tuple[int, int],
+               decided_s: float) -> list[DepthPrediction]:
+        settings, config = self._settings, self._policy.config
+        deadline_s = None
+        if config.latency_cap_s is not None:
+            oldest_s = min(each.frame.received_s for each, _ in batch)
+            deadline_s = (config.latency_cap_s - (decided_s - oldest_s)
+                          - self._after_denoise_s.get(size, 0.0))
+        return self.engine.infer_batch(
+            [each.rgb for each, _ in batch],
+            [decision.num_inference_steps for _, decision in batch],
+            seed=[self._ports[each.frame.camera].seed for each, _ in batch],
+            ensemble_size=settings.ensemble_size, deadline_s=deadline_s,
+            x0_tolerance=settings.x0_tolerance if config.policy == 'convergence' else None)
+
+    def _learn(self, size: tuple[int, int], predictions: Sequence[DepthPrediction],
+               decided_s: float, inferred_s: float) -> None:
+        published_s = time.monotonic()
+        timing = predictions[0].timing
+        self._after_denoise_s[size] = (timing.decode_s + timing.postprocess_s
+                                       + published_s - inferred_s)
+        self._policy.observe(BatchTiming(
+            size, tuple(prediction.num_inference_steps for prediction in predictions),
+            timing.denoise_s, published_s - decided_s - timing.denoise_s))
+
+    def _publish(self, prepared: _Prepared, decision: StepDecision,
+                 prediction: DepthPrediction) -> None:
+        """Make and publish the outputs of one frame, and its status."""
+        started_s = time.monotonic()
+        frame, calibration = prepared.frame, prepared.calibration
+        scale = None if calibration.problem else self.scale.current(frame.camera, frame.stamp_ns)
+        if scale is None and not calibration.problem and prepared.wanted & METRIC_OUTPUTS:
+            self._reporter.event(frame.camera, 'no_scale', NO_SCALE)
+        fields = make_fields(prepared.wanted, prepared.rgb, calibration, prediction, scale,
+                             self._settings)
+        self._ports[frame.camera].outputs.publish(
+            header_of(frame.stamp_ns, frame.frame_id), calibration.camera, fields)
+        self._reporter.processed(frame, _status_values(
+            prepared, decision, prediction, scale, time.monotonic() - started_s))
+
+
+def _status_values(prepared: _Prepared, decision: StepDecision, prediction: DepthPrediction,
+                   scale: MetricScale | None, publish_s: float) -> dict[str, str]:
+    """Describe a processed frame in numbers, for ~/status."""
+    timing = prediction.timing
+    milliseconds = {
+        'age_ms': prepared.age_s,
+        'latency_ms': time.monotonic() - prepared.frame.received_s,
+        'decode_ms': prepared.decode_s, 'preprocess_ms': timing.preprocess_s,
+        'encode_ms': timing.encode_s, 'denoise_ms': timing.denoise_s,
+        'decode_depth_ms': timing.decode_s, 'postprocess_ms': timing.postprocess_s,
+        'publish_ms': publish_s}
+    return {
+        'complexity': f'{prepared.complexity:.6g}',
+        'num_inference_steps': str(prediction.num_inference_steps),
+        'step_reason': decision.reason,
+        **{key: f'{1e3 * seconds:.2f}' for key, seconds in milliseconds.items()},
+        'scale_source': 'none' if scale is None else
+                        scale.source + (' (assumed)' if scale.assumed else ''),
+        'scale': '' if scale is None else f'{scale.scale:.6g}',
+        'shift': '' if scale is None else f'{scale.shift:.6g}'}
