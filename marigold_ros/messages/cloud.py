@@ -85,7 +85,8 @@ def pack_cloud(points: FloatImage, rgb: RgbImage | None) -> CloudFields:
     names = ('x', 'y', 'z') if rgb is None else ('x', 'y', 'z', 'rgb')
     packed = points.copy() if rgb is None else _interleave(points, rgb)
     # One test for the triple: a sum is finite only if all its terms are.
-    invalid = ~np.isfinite(points[..., 0] + points[..., 1] + points[..., 2])
+    with np.errstate(invalid='ignore', over='ignore'):
+        invalid = ~np.isfinite(points[..., 0] + points[..., 1] + points[..., 2])
     for axis in range(3):
         np.copyto(packed[..., axis], np.nan, where=invalid)
     point_step = 4 * len(names)

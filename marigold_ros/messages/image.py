@@ -44,17 +44,40 @@ class ImageFields:
 
 
 class PixelFormat(NamedTuple):
-    """How an encoding stores a pixel, and what OpenCV needs to make RGB of it."""
+    """
+    How an encoding stores pixels, and what OpenCV needs to make RGB of them.
+
+    Attributes
+    ----------
+    dtype : str
+        NumPy's name of one sample's type.
+    channels : int
+        Samples of a pixel.
+    to_rgb : int or None
+        cv2.cvtColor code; None where nothing is to be done.
+    even : (int, int)
+        Height and width must be multiples of these.
+    min_px : int
+        Least height and width; OpenCV's demosaicing answers black below 3.
+    has_chroma_plane : bool
+        Half as many rows again, of interleaved chroma, follow the luminance.
+    """
 
     dtype: str
     channels: int
     to_rgb: int | None = None
     even: tuple[int, int] = (1, 1)
-    """Height and width must be multiples of these."""
     min_px: int = 1
-    """Demosaicing answers black below 3 px."""
     has_chroma_plane: bool = False
-    """Half as many rows again, of interleaved chroma, follow the luminance."""
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes from one pixel to the next in a row."""
+        return self.channels * np.dtype(self.dtype).itemsize
+
+    def rows(self, height: int) -> int:
+        """Rows of the data, chroma included."""
+        return height * 3 // 2 if self.has_chroma_plane else height
 
 
 # cv2 names a Bayer pattern by its second row, ROS by its first; 8UC3 is OpenCV's BGR.
@@ -108,13 +131,11 @@ def read_pixels(fields: ImageFields, formats: dict[str, PixelFormat]) -> NDArray
         raise MessageError(f'`encoding` must be one of {", ".join(formats)}; '
                            f'got {fields.encoding!r}')
     _check_layout(fields, pixel)
-    rows = fields.height * 3 // 2 if pixel.has_chroma_plane else fields.height
-    dtype = np.dtype(pixel.dtype)
-    table = fields.data.reshape(rows, fields.step)
-    row_bytes = fields.width * pixel.channels * dtype.itemsize
-    stored = dtype.newbyteorder('>' if fields.is_bigendian else '<')
-    samples: NDArray[Any] = np.ascontiguousarray(table[:, :row_bytes]).view(stored)
-    samples = samples.astype(dtype, copy=False)
+    rows = pixel.rows(fields.height)
+    table = fields.data.reshape(rows, fields.step)[:, :fields.width * pixel.pixel_bytes]
+    stored = np.dtype(pixel.dtype).newbyteorder('>' if fields.is_bigendian else '<')
+    samples: NDArray[Any] = np.ascontiguousarray(table).view(stored)
+    samples = samples.astype(pixel.dtype, copy=False)
     if pixel.channels > 1:
         samples = samples.reshape(rows, fields.width, pixel.channels)
     return samples
@@ -220,7 +241,7 @@ def pack_image(array: NDArray[Any], encoding: str) -> ImageFields:
     height, width = array.shape[:2]
     little = np.ascontiguousarray(array, np.dtype(pixel.dtype).newbyteorder('<'))
     return ImageFields(height=height, width=width, encoding=encoding, is_bigendian=False,
-                       step=width * pixel.channels * little.itemsize,
+                       step=width * pixel.pixel_bytes,
                        data=little.reshape(-1).view(np.uint8))
 
 
@@ -233,11 +254,11 @@ def _check_layout(fields: ImageFields, pixel: PixelFormat) -> None:
     if height % pixel.even[0] or width % pixel.even[1]:
         raise MessageError(f'`height` and `width` must be multiples of {pixel.even[0]} and '
                            f'{pixel.even[1]} for {fields.encoding}; got {height} and {width}')
-    row_bytes = width * pixel.channels * np.dtype(pixel.dtype).itemsize
+    row_bytes = width * pixel.pixel_bytes
     if fields.step < row_bytes:
         raise MessageError(f'`step` must be at least {row_bytes} bytes for {width} px of '
                            f'{fields.encoding}; got {fields.step}')
-    rows = height * 3 // 2 if pixel.has_chroma_plane else height
+    rows = pixel.rows(height)
     if fields.data.size != rows * fields.step:
         raise MessageError(f'`data` must be {rows} rows x {fields.step} = {rows * fields.step} '
                            f'bytes; got {fields.data.size}')

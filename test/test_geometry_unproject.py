@@ -1,0 +1,71 @@
+"""Rules of the pinhole: where a pixel of known depth lies, and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from marigold_ros.depth.errors import InputError
+from marigold_ros.geometry.unproject import project, unproject
+
+K = np.array([[100.0, 0.0, 2.0], [0.0, 50.0, 1.0], [0.0, 0.0, 1.0]])
+
+
+def test_points_follow_the_pinhole_with_z_forward_x_right_y_down():
+    points = unproject(np.full((3, 4), 2.0, np.float32), K)
+    assert points.shape == (3, 4, 3) and points.dtype == np.float32
+    assert points.flags.c_contiguous
+    np.testing.assert_allclose(points[1, 2], [0.0, 0.0, 2.0])
+    # Pixel (u, v) = (3, 2): x = (3 - 2) * 2 / 100, y = (2 - 1) * 2 / 50.
+    np.testing.assert_allclose(points[2, 3], [0.02, 0.04, 2.0], rtol=1e-6)
+    np.testing.assert_allclose(points[0, 0], [-0.04, -0.04, 2.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf, 0.0, -1.0])
+def test_depth_that_is_no_distance_becomes_three_nan(bad):
+    depth_m = np.full((2, 2), 3.0, np.float32)
+    depth_m[1, 0] = bad
+    points = unproject(depth_m, K)
+    assert np.isnan(points[1, 0]).all()
+    assert np.isfinite(np.delete(points.reshape(-1, 3), 2, axis=0)).all()
+    np.testing.assert_array_equal(depth_m[1, 0], np.float32(bad))
+
+
+def test_a_stride_picks_the_very_points_of_the_full_cloud():
+    depth_m = np.random.default_rng(0).uniform(0.5, 9, (7, 10)).astype(np.float32)
+    strided = unproject(depth_m, K, stride=4)
+    assert strided.shape == (2, 3, 3) and strided.flags.c_contiguous
+    np.testing.assert_array_equal(strided, unproject(depth_m, K)[::4, ::4])
+
+
+def test_float64_depth_and_views_give_contiguous_float32():
+    points = unproject(np.full((4, 6), 1.0)[:, ::2], K)
+    assert points.dtype == np.float32 and points.flags.c_contiguous
+
+
+@pytest.mark.parametrize('height, width, stride', [
+    (1, 1, 1), (480, 640, 1), (480, 640, 4), (479, 641, 3), (1080, 1920, 1)])
+def test_the_round_trip_returns_to_the_pixel_centre(height, width, stride):
+    intrinsics = np.array([[0.8 * width, 0, width / 2 - 0.7], [0, 0.9 * width, height / 2 + 0.3],
+                           [0, 0, 1]])
+    depth_m = np.random.default_rng(1).uniform(0.1, 20, (height, width)).astype(np.float32)
+    uv = project(unproject(depth_m, intrinsics, stride=stride), intrinsics)
+    v, u = np.mgrid[:height:stride, :width:stride]
+    assert np.abs(uv - np.stack([u, v], axis=-1)).max() < 1e-4
+
+
+def test_projection_by_hand_and_nan_behind_the_camera():
+    points = np.array([[1.0, 2.0, 4.0], [1.0, 1.0, -1.0], [0.0, 0.0, 0.0], [np.nan] * 3])
+    uv = project(points.astype(np.float32), K)
+    np.testing.assert_array_equal(uv[0], [27.0, 26.0])
+    assert np.isnan(uv[1:]).all()
+
+
+@pytest.mark.parametrize('shape, intrinsics, stride, match', [
+    ((2, 2, 1), K, 1, r'`depth_m` must have the shape \[H, W\]; got \(2, 2, 1\)'),
+    ((2, 2), K, 0, '`stride` must be at least 1; got 0'),
+    ((2, 2), np.zeros((3, 3)), 1, '`K` must have focal lengths above 0; got fx=0.0'),
+])
+def test_impossible_arguments_are_refused(shape, intrinsics, stride, match):
+    with pytest.raises(InputError, match=match):
+        unproject(np.ones(shape, np.float32), intrinsics, stride=stride)

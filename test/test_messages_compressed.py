@@ -1,0 +1,180 @@
+"""Rules of compressed images: nothing huge, cut or foreign reaches the decoder's output."""
+
+from __future__ import annotations
+
+import cv2
+from hypothesis import given, settings, strategies as st
+import numpy as np
+import pytest
+
+from marigold_ros.depth.errors import MessageError
+from marigold_ros.messages.image import decode_compressed_rgb
+from marigold_ros.messages.image_header import read_image_size
+
+LIMIT = 1_000_000
+
+
+def make_rgb():
+    """Draw a smooth 30 x 20 image: red grows to the right, green downwards."""
+    v, u = np.mgrid[:20, :30]
+    return np.stack([u * 8, v * 12, np.full_like(u, 40)], axis=-1).astype(np.uint8)
+
+
+def encode(image, suffix='.jpg', **flags):
+    """Encode an RGB or gray image with OpenCV."""
+    bgr = image[..., ::-1] if image.ndim == 3 else image
+    parameters = [value for pair in flags.items() for value in (getattr(cv2, pair[0]), pair[1])]
+    return cv2.imencode(suffix, np.ascontiguousarray(bgr), parameters)[1].tobytes()
+
+
+def with_segment(jpeg, payload):
+    """Insert an APP1 segment behind SOI."""
+    return jpeg[:2] + b'\xff\xe1' + (len(payload) + 2).to_bytes(2, 'big') + payload + jpeg[2:]
+
+
+def test_png_comes_back_exactly():
+    rgb = make_rgb()
+    decoded = decode_compressed_rgb(encode(rgb, '.png'), max_pixels=600)
+    assert decoded.dtype == np.uint8 and decoded.flags.c_contiguous
+    np.testing.assert_array_equal(decoded, rgb)
+
+
+@pytest.mark.parametrize('flags', [{}, {'IMWRITE_JPEG_PROGRESSIVE': 1},
+                                   {'IMWRITE_JPEG_RST_INTERVAL': 2}])
+def test_jpeg_comes_back_nearly(flags):
+    rgb = make_rgb()
+    decoded = decode_compressed_rgb(encode(rgb, IMWRITE_JPEG_QUALITY=98, **flags), max_pixels=600)
+    assert np.abs(decoded.astype(int) - rgb).max() < 20
+    assert np.abs(decoded.astype(int) - rgb).mean() < 3
+
+
+def test_arrays_and_bytes_decode_alike():
+    stream = encode(make_rgb())
+    np.testing.assert_array_equal(
+        decode_compressed_rgb(np.frombuffer(stream, np.uint8), max_pixels=LIMIT),
+        decode_compressed_rgb(stream, max_pixels=LIMIT))
+
+
+def test_gray_jpeg_and_gray_png_become_three_equal_channels():
+    gray = make_rgb()[..., 0]
+    for suffix in ('.jpg', '.png'):
+        decoded = decode_compressed_rgb(encode(gray, suffix), max_pixels=LIMIT)
+        assert decoded.shape == (20, 30, 3)
+        assert (decoded == decoded[..., :1]).all()
+        assert np.abs(decoded[..., 0].astype(int) - gray).max() < 12
+
+
+def test_16_bit_png_is_scaled_like_a_raw_mono16_image():
+    gray = np.array([[1285, 65535, 128, 129]], np.uint16)
+    decoded = decode_compressed_rgb(encode(gray, '.png'), max_pixels=LIMIT)
+    np.testing.assert_array_equal(decoded[0, :, 0], [5, 255, 0, 1])
+
+
+def test_alpha_is_dropped():
+    bgra = np.dstack([make_rgb()[..., ::-1], np.full((20, 30), 9, np.uint8)])
+    stream = cv2.imencode('.png', bgra)[1].tobytes()
+    np.testing.assert_array_equal(decode_compressed_rgb(stream, max_pixels=LIMIT), make_rgb())
+
+
+def test_an_exif_orientation_does_not_turn_the_sensor_s_rows():
+    # Big-endian TIFF with one entry: tag 0x0112, SHORT, one value, 6 (turn by 90 degrees).
+    exif = (b'Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0')
+    stream = encode(make_rgb())
+    turned = with_segment(stream, exif)
+    assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape == (30, 20, 3)
+    np.testing.assert_array_equal(decode_compressed_rgb(turned, max_pixels=LIMIT),
+                                  decode_compressed_rgb(stream, max_pixels=LIMIT))
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.png'])
+def test_a_bomb_is_refused_by_its_header_before_any_decoding(suffix, monkeypatch):
+    stream = bytearray(encode(make_rgb(), suffix))
+    if suffix == '.png':
+        stream[16:24] = (50_000).to_bytes(4, 'big') * 2
+    else:
+        frame = stream.index(b'\xff\xc0')
+        stream[frame + 5:frame + 9] = (50_000).to_bytes(2, 'big') * 2
+    monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('decoded'))
+    with pytest.raises(MessageError, match='at most 16000000 pixels; its header says 50000 x'):
+        decode_compressed_rgb(bytes(stream), max_pixels=16_000_000)
+
+
+def test_the_limit_itself_is_allowed_and_one_pixel_more_is_not():
+    stream = encode(make_rgb())
+    assert decode_compressed_rgb(stream, max_pixels=600).shape == (20, 30, 3)
+    with pytest.raises(MessageError, match='at most 599 pixels; its header says 30 x 20'):
+        decode_compressed_rgb(stream, max_pixels=599)
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.png'])
+def test_a_stream_cut_anywhere_is_refused(suffix):
+    stream = encode(make_rgb(), suffix)
+    for length in range(0, len(stream), 7):
+        with pytest.raises(MessageError):
+            decode_compressed_rgb(stream[:length], max_pixels=LIMIT)
+    with pytest.raises(MessageError, match='must be a complete'):
+        decode_compressed_rgb(stream[:-1], max_pixels=LIMIT)
+
+
+def test_a_large_jpeg_that_opencv_would_fill_with_gray_is_refused():
+    noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    stream = encode(noise)
+    with pytest.raises(MessageError, match='must be a complete JPEG'):
+        decode_compressed_rgb(stream[:len(stream) // 2], max_pixels=LIMIT)
+
+
+def test_the_end_marker_of_an_exif_thumbnail_does_not_complete_a_cut_jpeg():
+    stream = with_segment(encode(make_rgb()), b'Exif\0\0' + encode(make_rgb()))
+    assert decode_compressed_rgb(stream, max_pixels=LIMIT).shape == (20, 30, 3)
+    with pytest.raises(MessageError, match='must be a complete JPEG'):
+        decode_compressed_rgb(stream[:-20], max_pixels=LIMIT)
+
+
+def test_bytes_behind_the_end_marker_are_ignored():
+    stream = encode(make_rgb()) + bytes(64)
+    assert decode_compressed_rgb(stream, max_pixels=LIMIT).shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize('stream, match', [
+    (b'', "it starts with b''"),
+    (b'GIF89a' + bytes(30), "must be a JPEG or PNG stream; it starts with b'GIF89a"),
+    (b'\xff\xd8\xff\xd9', 'without a frame header or an end marker'),
+])
+def test_foreign_streams_are_refused(stream, match):
+    with pytest.raises(MessageError, match=match):
+        decode_compressed_rgb(stream, max_pixels=LIMIT)
+
+
+def test_a_header_without_a_size_is_refused():
+    stream = bytearray(encode(make_rgb()))
+    frame = stream.index(b'\xff\xc0')
+    stream[frame + 5:frame + 7] = b'\0\0'
+    with pytest.raises(MessageError, match='its header says 30 x 0'):
+        read_image_size(bytes(stream))
+
+
+def test_a_png_with_a_wrong_checksum_is_refused():
+    stream = bytearray(encode(make_rgb(), '.png'))
+    stream[60] ^= 0x55
+    with pytest.raises(MessageError, match='its content is corrupt'):
+        decode_compressed_rgb(bytes(stream), max_pixels=LIMIT)
+
+
+STREAMS = (encode(make_rgb()), encode(make_rgb(), '.png'))
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(stream=st.sampled_from(STREAMS), length=st.integers(0, 2000),
+       flips=st.lists(st.tuples(st.integers(0, 1999), st.integers(0, 255)), max_size=4),
+       tail=st.binary(max_size=8))
+def test_any_damage_gives_an_image_of_the_claimed_size_or_a_message_error(
+        stream, length, flips, tail):
+    damaged = bytearray(stream[:length])
+    for position, value in flips:
+        if position < len(damaged):
+            damaged[position] = value
+    try:
+        rgb = decode_compressed_rgb(bytes(damaged) + tail, max_pixels=LIMIT)
+    except MessageError:
+        return
+    assert rgb.shape[:2] == read_image_size(bytes(damaged) + tail) and rgb.dtype == np.uint8
