@@ -35,10 +35,11 @@ def test_gray_becomes_three_equal_channels():
 
 @pytest.mark.parametrize('is_bigendian', [False, True])
 def test_16_bit_gray_is_scaled_to_8_bits_in_either_byte_order(is_bigendian):
-    # 257 * 5 -> 5 exactly, 65535 -> 255, 128 -> 0.498 -> 0, 129 -> 0.502 -> 1.
-    data = np.array([[1285, 65535, 128, 129]], '>u2' if is_bigendian else '<u2').view(np.uint8)
-    rgb = decode_rgb(make_fields(data, 'mono16', width=4, is_bigendian=is_bigendian))
-    np.testing.assert_array_equal(rgb[0, :, 0], [5, 255, 0, 1])
+    # By 257: 1285 -> 5 exactly, 128 -> 0.498 -> 0, 129 -> 0.502 -> 1, 33000 -> 128.405 -> 128.
+    order = '>' if is_bigendian else '<'
+    data = np.array([[1285, 65535, 128, 129, 33000]], order + 'u2').view(np.uint8)
+    rgb = decode_rgb(make_fields(data, 'mono16', width=5, is_bigendian=is_bigendian))
+    np.testing.assert_array_equal(rgb[0, :, 0], [5, 255, 0, 1, 128])
 
 
 @pytest.mark.parametrize('encoding', ['rgb8', 'bgr8', 'mono8'])
