@@ -1,0 +1,147 @@
+"""Depth metrics of Marigold's evaluation protocol, in NumPy."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marigold_ros.depth.errors import InputError
+
+Alignment = Literal['least_square', 'least_square_disparity']
+MIN_DISPARITY = 1e-3
+MIN_PREDICTION_M = 1e-6
+
+
+def depth_metrics(
+    prediction: NDArray[Any],
+    target_m: NDArray[Any],
+    valid: NDArray[np.bool_],
+    *,
+    alignment: Alignment | None,
+    min_depth_m: float,
+    max_depth_m: float,
+) -> dict[str, float]:
+    """
+    Compare one predicted map with its ground truth.
+
+    Parameters
+    ----------
+    prediction : float [H, W]
+        Affine-invariant depth ('least_square'), affine-invariant disparity
+        ('least_square_disparity'), or depth in metres (None).
+    target_m : float [H, W]
+        True depth along Z, m.
+    valid : bool [H, W]
+        Where the truth was measured; pixels outside (min_depth_m, max_depth_m) are left out too.
+    alignment : {'least_square', 'least_square_disparity'} or None
+        Scale and shift are fitted over the compared pixels in depth, in 1/depth, or not at all.
+    min_depth_m, max_depth_m : float
+        Range of the data set; the aligned prediction is clipped to it.
+
+    Returns
+    -------
+    dict of str to float
+        abs_rel, sq_rel (m), rmse (m), rmse_log, log10, silog (x 100), delta1, delta2, delta3
+        (shares of pixels within 1.25, 1.25^2, 1.25^3).
+
+    Raises
+    ------
+    InputError
+        Shapes differ, no pixel can be compared, or a compared pixel is not finite.
+
+    Notes
+    -----
+    Formulas: prs-eth/Marigold `src/util/metric.py` and `alignment.py`.
+    """
+    prediction_px, target_px = _compared_pixels(
+        prediction, target_m, valid, min_depth_m, max_depth_m)
+    depth_px = _aligned_depth(prediction_px, target_px, alignment)
+    depth_px = depth_px.clip(max(min_depth_m, MIN_PREDICTION_M), max_depth_m)
+    return _metrics(depth_px, target_px)
+
+
+def vertical_ramp(height: int, width: int) -> NDArray[np.float64]:
+    """
+    Return the depth that knows nothing but "up is far": the baseline of every model.
+
+    Returns
+    -------
+    float64 [H, W]
+        1 in the top row, 0 in the bottom row, linear between.
+    """
+    column = np.linspace(1.0, 0.0, height)[:, None]
+    return np.repeat(column, width, axis=1)
+
+
+def _compared_pixels(
+    prediction: NDArray[Any], target_m: NDArray[Any], valid: NDArray[np.bool_],
+    min_depth_m: float, max_depth_m: float,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Check the arrays and return the pixels that count, as two flat arrays."""
+    if not prediction.shape == target_m.shape == valid.shape:
+        raise InputError(
+            '`prediction`, `target_m` and `valid` must have one shape; '
+            f'got {prediction.shape}, {target_m.shape} and {valid.shape}')
+    if valid.dtype != np.bool_:
+        raise InputError(f'`valid` must be bool; got {valid.dtype}')
+    if np.isnan(target_m[valid]).any():
+        raise InputError('`target_m` must not be NaN where `valid` is true')
+    compared = valid & (target_m > min_depth_m) & (target_m < max_depth_m)
+    if not compared.any():
+        raise InputError(
+            f'`target_m` must have a valid pixel between {min_depth_m} and {max_depth_m} m; '
+            'got none')
+    prediction_px = prediction[compared].astype(np.float64)
+    if not np.isfinite(prediction_px).all():
+        raise InputError('`prediction` must be finite wherever the truth is valid')
+    return prediction_px, target_m[compared].astype(np.float64)
+
+
+def _aligned_depth(
+    prediction_px: NDArray[np.float64], target_px: NDArray[np.float64],
+    alignment: Alignment | None,
+) -> NDArray[np.float64]:
+    """Bring flat predictions into metres."""
+    if alignment is None:
+        return prediction_px
+    if alignment == 'least_square':
+        return _fit(prediction_px, target_px)
+    if alignment == 'least_square_disparity':
+        return 1.0 / _fit(prediction_px, 1.0 / target_px).clip(min=MIN_DISPARITY)
+    raise InputError(
+        f'`alignment` must be least_square, least_square_disparity or None; got {alignment!r}')
+
+
+def _fit(
+    prediction_px: NDArray[np.float64], target_px: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return scale * prediction + shift with the least squared error."""
+    columns = np.stack([prediction_px, np.ones_like(prediction_px)], axis=1)
+    scale_shift = np.linalg.lstsq(columns, target_px, rcond=None)[0]
+    fitted: NDArray[np.float64] = columns @ scale_shift
+    return fitted
+
+
+def _metrics(
+    depth_px: NDArray[np.float64], target_px: NDArray[np.float64],
+) -> dict[str, float]:
+    """Compute every metric of one image from flat depths in metres."""
+    difference = depth_px - target_px
+    log_difference = np.log(depth_px) - np.log(target_px)
+    ratio = np.maximum(depth_px / target_px, target_px / depth_px)
+    log_variance = np.mean(log_difference ** 2) - np.mean(log_difference) ** 2
+    values = {
+        'abs_rel': np.mean(np.abs(difference) / target_px),
+        'sq_rel': np.mean(difference ** 2 / target_px),
+        'rmse': np.sqrt(np.mean(difference ** 2)),
+        'rmse_log': np.sqrt(np.mean(log_difference ** 2)),
+        'log10': np.mean(np.abs(log_difference)) / np.log(10),
+        # Rounding may leave the variance of a perfect fit just below zero.
+        'silog': 100 * np.sqrt(max(log_variance, 0.0)),
+        'delta1': np.mean(ratio < 1.25),
+        'delta2': np.mean(ratio < 1.25 ** 2),
+        'delta3': np.mean(ratio < 1.25 ** 3),
+    }
+    return {name: float(value) for name, value in values.items()}
