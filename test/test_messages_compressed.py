@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from marigold_ros.depth.errors import MessageError
+from marigold_ros.messages.compressed import decompress_image
 from marigold_ros.messages.image import decode_compressed_rgb
 from marigold_ros.messages.image_header import read_image_size
 
@@ -158,6 +159,39 @@ def test_a_png_with_a_wrong_checksum_is_refused():
     stream[60] ^= 0x55
     with pytest.raises(MessageError, match='its content is corrupt'):
         decode_compressed_rgb(bytes(stream), max_pixels=LIMIT)
+
+
+def test_a_decoder_that_fails_is_reported_and_not_raised_through(monkeypatch):
+    def fail(*_):
+        raise cv2.error('boom')
+
+    monkeypatch.setattr(cv2, 'imdecode', fail)
+    with pytest.raises(MessageError, match='sound JPEG or PNG stream; got boom'):
+        decode_compressed_rgb(encode(make_rgb()), max_pixels=LIMIT)
+
+
+@pytest.mark.parametrize('image_format', ['16UC1; png compressed', '16UC1; png compressed '])
+def test_millimetres_survive_decompression(image_format):
+    depth_mm = np.array([[0, 1, 1500], [65535, 256, 255]], np.uint16)
+    fields = decompress_image(encode(depth_mm, '.png'), image_format, max_pixels=6)
+    assert (fields.encoding, fields.height, fields.width) == ('16UC1', 2, 3)
+    assert fields.data.view('<u2').tolist() == [0, 1, 1500, 65535, 256, 255]
+
+
+@pytest.mark.parametrize('image_format', ['rgb8; png compressed bgr8', 'png', ''])
+def test_any_other_format_decompresses_to_rgb8(image_format):
+    fields = decompress_image(encode(make_rgb(), '.png'), image_format, max_pixels=600)
+    assert (fields.encoding, fields.step) == ('rgb8', 90)
+    np.testing.assert_array_equal(fields.data, make_rgb().reshape(-1))
+
+
+def test_decompression_keeps_the_promise_of_the_format_and_the_limit():
+    for dtype in (np.uint8, np.uint16):
+        stream = encode(make_rgb().astype(dtype), '.png')
+        with pytest.raises(MessageError, match=rf'got {dtype.__name__} \[20, 30, 3\]'):
+            decompress_image(stream, '16UC1; png compressed', max_pixels=LIMIT)
+    with pytest.raises(MessageError, match='at most 5 pixels'):
+        decompress_image(encode(np.ones((2, 3), np.uint16), '.png'), '16UC1; png', max_pixels=5)
 
 
 STREAMS = (encode(make_rgb()), encode(make_rgb(), '.png'))

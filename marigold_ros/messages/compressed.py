@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.depth.errors import MessageError
-from marigold_ros.messages.image import decode_compressed_rgb, ImageFields, pack_image
-from marigold_ros.messages.image_header import read_image_size
+from marigold_ros.messages.image import (
+    decode_compressed_rgb, decode_stream, ImageFields, pack_image)
 
 
 def decompress_image(data: NDArray[np.uint8] | bytes, image_format: str, *,
@@ -34,19 +34,14 @@ def decompress_image(data: NDArray[np.uint8] | bytes, image_format: str, *,
     Raises
     ------
     MessageError
-        If the stream is neither JPEG nor PNG, is truncated or corrupt, is too large, or is not
-        the single-channel 16-bit image that its format promises.
+        If the stream is neither JPEG nor PNG, is truncated or corrupt, is too large, or has not
+        the one 16-bit sample a pixel that its format promises.
     """
     if image_format.partition(';')[0].strip() != '16UC1':
         return pack_image(decode_compressed_rgb(data, max_pixels=max_pixels), 'rgb8')
-    stream = bytes(data)
-    height, width = read_image_size(stream)
-    if height * width > max_pixels:
-        raise MessageError(f'`data` must hold at most {max_pixels} pixels; '
-                           f'its header says {width} x {height}')
-    samples = cv2.imdecode(np.frombuffer(stream, np.uint8), cv2.IMREAD_UNCHANGED)
-    # The stubs do not know that a stream which OpenCV cannot decode gives None.
-    if samples is None or samples.dtype != np.uint16 or samples.shape != (height, width):
-        raise MessageError(f'`data` must be a sound 16-bit gray PNG of {width} x {height} for '
-                           f'format {image_format!r}')
+    samples = decode_stream(data, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR,
+                            max_pixels=max_pixels)
+    if samples.dtype != np.uint16 or samples.ndim != 2:
+        raise MessageError(f'`data` must hold one 16-bit sample a pixel for the format '
+                           f'{image_format!r}; got {samples.dtype} {list(samples.shape)}')
     return pack_image(samples, '16UC1')

@@ -189,23 +189,49 @@ def decode_compressed_rgb(data: NDArray[np.uint8] | bytes, *, max_pixels: int) -
     MessageError
         If the stream is neither JPEG nor PNG, is truncated or corrupt, or is too large.
     """
+    bgr = decode_stream(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH, max_pixels=max_pixels)
+    if bgr.dtype == np.uint16:
+        bgr = _to_8_bit(bgr)
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def decode_stream(data: NDArray[np.uint8] | bytes, flags: int, *, max_pixels: int) -> NDArray[Any]:
+    """
+    Decode a JPEG or PNG stream that was found whole and small enough first.
+
+    Parameters
+    ----------
+    data : uint8 [N] or bytes
+        The stream.
+    flags : int
+        cv2.imread flags that select channels and depth.
+    max_pixels : int
+        Largest image that may be decoded; compared with the header before any decoding.
+
+    Returns
+    -------
+    uint8 or uint16 [H, W] or [H, W, channels]
+        In OpenCV's channel order, an EXIF orientation ignored.
+
+    Raises
+    ------
+    MessageError
+        If the stream is neither JPEG nor PNG, is truncated or corrupt, or is too large.
+    """
     stream = bytes(data)
     height, width = read_image_size(stream)
     if height * width > max_pixels:
         raise MessageError(f'`data` must hold at most {max_pixels} pixels; '
                            f'its header says {width} x {height}')
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    flags |= cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        bgr = cv2.imdecode(np.frombuffer(stream, np.uint8), flags)
+        pixels: NDArray[Any] | None = cv2.imdecode(np.frombuffer(stream, np.uint8), flags)
     except cv2.error as err:
-        raise MessageError(f'`data` must be a sound JPEG or PNG stream; got {err.err}') from err
-    # The stubs do not know that a stream which OpenCV cannot decode gives None.
-    if bgr is None or bgr.shape != (height, width, 3):
+        raise MessageError(f'`data` must be a sound JPEG or PNG stream; got {err}') from err
+    if pixels is None or pixels.shape[:2] != (height, width):
         raise MessageError(f'`data` must be a sound JPEG or PNG stream of {width} x {height}; '
                            'its content is corrupt')
-    if bgr.dtype == np.uint16:
-        bgr = _to_8_bit(bgr)
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+    return pixels
 
 
 def pack_image(array: NDArray[Any], encoding: str) -> ImageFields:
