@@ -1,0 +1,85 @@
+"""Python classes and definitions of the message types that are installed here."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+from rosbags.interfaces import Nodetype
+from rosbags.typesys import get_types_from_msg, get_typestore, Stores, TypesysError
+from rosbags.typesys.store import Typestore
+
+from marigold_ros.depth.errors import BagError
+
+
+def find_message_class(msgtype: str) -> type | None:
+    """
+    Import the Python class of a message type.
+
+    Parameters
+    ----------
+    msgtype : str
+        For instance 'sensor_msgs/msg/Image'.
+
+    Returns
+    -------
+    type or None
+        None if no such package or message is installed.
+    """
+    package, _, rest = msgtype.partition('/')
+    folder, _, name = rest.partition('/')
+    if folder != 'msg':
+        return None
+    try:
+        return getattr(import_module(f'{package}.msg'), name, None)
+    except ImportError:
+        return None
+
+
+def installed_typestore(msgtype: str) -> Typestore:
+    """
+    Collect the installed definition of a message type and of all that it contains.
+
+    The .msg files of the very packages that publish and subscribe here are read, so a
+    distribution with another definition than Jazzy's is recorded as it is.
+
+    Raises
+    ------
+    BagError
+        If a definition is not installed or cannot be parsed.
+    """
+    store = get_typestore(Stores.EMPTY)
+    found: dict = {}
+    pending = [msgtype]
+    while pending:
+        name = pending.pop()
+        if name in found or name in store.fielddefs:
+            continue
+        try:
+            found.update(get_types_from_msg(_definition_text(name), name))
+        except TypesysError as err:
+            raise BagError(f'the installed definition of {name} cannot be parsed: {err}') from err
+        pending += [subtype for _, field in found[name][1] if (subtype := _nested_type(field))]
+    store.register(found)
+    return store
+
+
+def _definition_text(msgtype: str) -> str:
+    """Read share/<package>/msg/<name>.msg of the prefix that the Python package lies in."""
+    package, _, name = msgtype.split('/')
+    try:
+        folder = Path(import_module(package).__file__ or '')
+    except ImportError as err:
+        raise BagError(f'package {package} is not installed') from err
+    for prefix in folder.parents:
+        definition = prefix / 'share' / package / 'msg' / f'{name}.msg'
+        if definition.is_file():
+            return definition.read_text()
+    raise BagError(f'no definition {name}.msg is installed with package {package}')
+
+
+def _nested_type(field) -> str | None:
+    kind, value = field
+    if kind in (Nodetype.ARRAY, Nodetype.SEQUENCE):
+        kind, value = value[0]
+    return value if kind == Nodetype.NAME else None

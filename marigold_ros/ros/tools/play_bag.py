@@ -1,0 +1,299 @@
+"""Play any bag that rosbags reads onto live ROS 2 topics, at its own pace."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+import re
+import sys
+import time
+
+from builtin_interfaces.msg import Time
+import rclpy
+from rclpy.duration import Duration
+from rclpy.exceptions import InvalidTopicNameException
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.signals import SignalHandlerOptions
+from rclpy.validate_topic_name import validate_topic_name
+from rosgraph_msgs.msg import Clock
+from tqdm import tqdm
+
+from marigold_ros.data.bag_messages import decompress
+from marigold_ros.data.bags import Bag, BagMessage, open_bag
+from marigold_ros.depth.errors import BagError, MarigoldError, MessageError
+from marigold_ros.ros.tools.bag_qos import playing_qos
+from marigold_ros.ros.tools.command_line import not_negative, positive, split_ros_arguments
+from marigold_ros.ros.tools.message_types import find_message_class, installed_typestore
+from marigold_ros.ros.tools.playback import (
+    plan_routes, prepared_ahead, Route, scheduled, ticks_until)
+from marigold_ros.ros.tools.stop_flag import StopFlag
+
+CLOCK_HZ = 100.0
+# No new subscriber for so long: everybody has found the topics.
+SETTLE_S = 1.0
+ACKNOWLEDGE_S = 2.0
+TOPIC_NAME = re.compile(r'(/[A-Za-z_]\w*)+')
+
+
+class Player:
+    """
+    Publishes the messages of a bag when they are due.
+
+    Parameters
+    ----------
+    node : Node
+        Makes the publishers.
+    bag : Bag
+    routes : sequence of Route
+        What to publish where.
+    reliability : {'reliable', 'best_effort'} or None
+        Instead of what the recorded publishers offered.
+    clock_hz : float or None
+        How often /clock is published, in ticks per second of the steady clock; None for never.
+    """
+
+    def __init__(self, node: Node, bag: Bag, routes: Sequence[Route], *,
+                 reliability: str | None = None, clock_hz: float | None = None) -> None:
+        self.bag = bag
+        self.routes = routes
+        self.publishers: dict[str, Publisher] = {
+            route.topic: node.create_publisher(
+                find_message_class(route.msgtype), route.topic,
+                playing_qos(route.source.qos, reliability))
+            for route in routes}
+        self.clock_hz = clock_hz
+        self.clock_publisher = node.create_publisher(Clock, '/clock', 10) if clock_hz else None
+        self.published = 0
+        self.damaged_images = 0
+        self.most_late_s = 0.0
+
+    def wait_for_subscribers(self, timeout_s: float, stop: StopFlag) -> list[str]:
+        """
+        Wait until every topic has a subscriber and none has come for a second.
+
+        Returns
+        -------
+        list of str
+            Topics that nobody listens to when the time is over.
+        """
+        end_s = time.monotonic() + timeout_s
+        settled_s = time.monotonic() + SETTLE_S
+        before: list[int] = []
+        while True:
+            counts = [publisher.get_subscription_count() for publisher in self.publishers.values()]
+            now_s = time.monotonic()
+            if counts != before or not all(counts):
+                settled_s, before = now_s + SETTLE_S, counts
+            if now_s >= min(settled_s, end_s) or not stop.sleep_until(now_s + 0.05):
+                return [topic for topic, count in zip(self.publishers, counts) if not count]
+
+    def play(self, start_ns: int, rate: float, stop: StopFlag) -> None:
+        """
+        Play the bag once, from a bag time to its end or until asked to stop.
+
+        Parameters
+        ----------
+        start_ns : int
+            Log time at which to begin.
+        rate : float
+            Seconds of the bag per second of the steady clock.
+        stop : StopFlag
+        """
+        progress = tqdm(total=round((self.bag.end_ns - start_ns) * 1e-9, 1), unit='s',
+                        desc=self.bag.path.name, disable=None, bar_format='{desc}: {bar} '
+                        '{n:.1f}/{total:.1f} s of the bag [{elapsed}<{remaining}]')
+        events = self._with_clock(self._messages(start_ns), start_ns, rate)
+        begin_s = None
+        with progress:
+            for time_ns, publisher, message in events:
+                begin_s = begin_s or time.monotonic()
+                offset_s = (time_ns - start_ns) * 1e-9
+                due_s = begin_s + offset_s / rate
+                if not stop.sleep_until(due_s):
+                    break
+                publisher.publish(message)
+                self.published += publisher is not self.clock_publisher
+                self.most_late_s = max(self.most_late_s, time.monotonic() - due_s)
+                progress.update(offset_s - progress.n)
+        events.close()
+
+    def finish(self) -> None:
+        """Wait until the subscribers have acknowledged what was published."""
+        end_s = time.monotonic() + ACKNOWLEDGE_S
+        for publisher in self.publishers.values():
+            remaining_s = max(0.0, end_s - time.monotonic())
+            publisher.wait_for_all_acked(Duration(seconds=remaining_s))
+
+    def _messages(self, start_ns: int) -> Iterator[tuple[int, Publisher, bytes]]:
+        ready = prepared_ahead(scheduled(self.bag, self.routes, start_ns), self._prepare)
+        for time_ns, topic, data in ready:
+            if data is not None:
+                yield time_ns, self.publishers[topic], data
+
+    def _prepare(self, item: tuple[int, Route, BagMessage]) -> tuple[int, str, bytes | None]:
+        time_ns, route, message = item
+        if not route.decompresses:
+            return time_ns, route.topic, message.data
+        try:
+            return time_ns, route.topic, decompress(self.bag, message)
+        except MessageError as err:
+            if not self.damaged_images:
+                print(f'Left out an image of {message.topic}: {err}', file=sys.stderr)
+            self.damaged_images += 1
+            return time_ns, route.topic, None
+
+    def _with_clock(self, messages: Iterator[tuple[int, Publisher, bytes]], start_ns: int,
+                    rate: float) -> Iterator[tuple[int, Publisher, bytes | Clock]]:
+        """Put /clock between the messages, so that no stamp is older than a tick."""
+        next_tick_ns = start_ns
+        for event in messages:
+            if self.clock_hz and self.clock_publisher:
+                period_ns = max(1, round(1e9 * rate / self.clock_hz))
+                for tick_ns in ticks_until(next_tick_ns, period_ns, event[0]):
+                    next_tick_ns = tick_ns + period_ns
+                    sec, nanosec = divmod(tick_ns, 10 ** 9)
+                    yield tick_ns, self.clock_publisher, Clock(
+                        clock=Time(sec=sec, nanosec=nanosec))
+            yield event
+
+
+def playable(bag: Bag, routes: Sequence[Route]) -> tuple[list[Route], list[str]]:
+    """
+    Tell what can be published here from what cannot.
+
+    Returns
+    -------
+    routes : list of Route
+        Those whose type is installed.
+    skipped : list of str
+        In words, the topics that are left out and why.
+    """
+    kept, skipped = [], []
+    for route in routes:
+        reason = _obstacle(bag, route)
+        if reason is None:
+            kept.append(route)
+        else:
+            source = route.source
+            skipped.append(f'{source.name} ({source.msgtype}, {source.message_count} messages: '
+                           f'{reason})')
+    return kept, skipped
+
+
+def _obstacle(bag: Bag, route: Route) -> str | None:
+    try:
+        validate_topic_name(route.topic)
+    except InvalidTopicNameException:
+        return 'no valid name in ROS 2'
+    if find_message_class(route.msgtype) is None:
+        return 'no Python package'
+    try:
+        installed = installed_typestore(route.msgtype).hash_rihs01(route.msgtype)
+    except BagError as err:
+        return str(err)
+    if route.msgtype in bag.typestore.fielddefs and (
+            bag.typestore.hash_rihs01(route.msgtype) != installed):
+        return 'installed with another definition'
+    return None
+
+
+def _remapping(text: str) -> tuple[str, str]:
+    old, separator, new = text.partition(':=')
+    if not separator or not TOPIC_NAME.fullmatch(new):
+        raise argparse.ArgumentTypeError(f'must be /old:=/new; got {text}')
+    return old, new
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    parser = argparse.ArgumentParser(prog='play_bag', description=__doc__)
+    parser.add_argument('path', type=Path,
+                        help='ROS 2 bag folder (MCAP, sqlite3), .mcap or .db3 file, ROS 1 .bag')
+    parser.add_argument('--topics', nargs='+', default=[], metavar='TOPIC',
+                        help='play only these (default: all)')
+    parser.add_argument('--remap', nargs='+', default=[], type=_remapping, metavar='OLD:=NEW',
+                        help='publish under other names')
+    parser.add_argument('--decompress', action=argparse.BooleanOptionalAction, default=True,
+                        help='publish <name>/compressed raw on <name> (default: yes)')
+    parser.add_argument('--rate', type=positive, default=1.0, metavar='FACTOR',
+                        help='faster above 1, slower below (default: 1)')
+    parser.add_argument('--loop', action='store_true', help='begin again at the end')
+    parser.add_argument('--start-offset', type=not_negative, default=0.0, metavar='SECONDS',
+                        help='begin so far into the bag (default: 0)')
+    parser.add_argument('--clock', type=positive, nargs='?', const=CLOCK_HZ, metavar='HZ',
+                        help=f'publish /clock (at {CLOCK_HZ:g} Hz if no rate is given)')
+    parser.add_argument('--reliability', choices=['reliable', 'best_effort'],
+                        help='offer this instead of what was recorded (latched topics keep '
+                             'theirs)')
+    parser.add_argument('--wait-for-subscribers', type=not_negative, metavar='SECONDS',
+                        help='wait at most so long until every topic has a subscriber')
+    return parser
+
+
+def play(arguments: argparse.Namespace, stop: StopFlag) -> None:
+    """
+    Play a bag as the command line asks.
+
+    Raises
+    ------
+    BagError
+        If the bag cannot be read, a topic does not exist or nothing is left to play.
+    """
+    with open_bag(arguments.path) as bag:
+        start_ns = bag.start_ns + round(arguments.start_offset * 1e9)
+        if start_ns >= bag.end_ns:
+            raise BagError(f'nothing to play: {bag.path} lasts {bag.duration_s:.1f} s and '
+                           f'`start_offset` is {arguments.start_offset:g} s')
+        routes, skipped = playable(bag, plan_routes(
+            bag.topics, chosen=arguments.topics, remap=dict(arguments.remap),
+            decompress=arguments.decompress))
+        if skipped:
+            print('Skipped ' + ', '.join(skipped))
+        if not routes:
+            raise BagError(f'nothing to play: no topic of {bag.path} has a type installed here')
+        node = rclpy.create_node('bag_player', enable_rosout=False, start_parameter_services=False)
+        player = Player(node, bag, routes, reliability=arguments.reliability,
+                        clock_hz=arguments.clock)
+        if arguments.wait_for_subscribers is not None:
+            unheard = player.wait_for_subscribers(arguments.wait_for_subscribers, stop)
+            if unheard and not stop.requested:
+                print('Nobody listens to ' + ', '.join(unheard))
+        _play_loops(player, start_ns, arguments, stop)
+        node.destroy_node()
+
+
+def _play_loops(player: Player, start_ns: int, arguments: argparse.Namespace,
+                stop: StopFlag) -> None:
+    begin_s = time.monotonic()
+    while not stop.requested:
+        player.play(start_ns, arguments.rate, stop)
+        if not arguments.loop:
+            break
+    if not stop.requested:
+        player.finish()
+    damaged = f', {player.damaged_images} damaged images left out' * bool(player.damaged_images)
+    print(f'Played {player.published} messages on {len(player.publishers)} topics in '
+          f'{time.monotonic() - begin_s:.1f} s, at most {player.most_late_s * 1e3:.1f} ms late'
+          + damaged, flush=True)
+
+
+def main() -> int:
+    """Play a bag; the exit code is 0 at its end and on Ctrl-C, 1 if it cannot be played."""
+    stop = StopFlag()
+    own, ros = split_ros_arguments(sys.argv[1:])
+    arguments = make_parser().parse_args(own)
+    rclpy.init(args=ros, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        play(arguments, stop)
+    except MarigoldError as err:
+        print(f'play_bag: {err}', file=sys.stderr)
+        return 1
+    finally:
+        rclpy.shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""Record chosen live topics to an MCAP bag that Foxglove and `ros2 bag` open."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Collection
+from functools import partial
+from pathlib import Path
+import sys
+import time
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
+from rclpy.subscription import Subscription
+from rclpy.topic_or_service_is_hidden import topic_or_service_is_hidden
+
+from marigold_ros.data.bag_writer import BagWriter
+from marigold_ros.depth.errors import BagError, MarigoldError
+from marigold_ros.ros.tools.bag_qos import bag_qos, recording_qos
+from marigold_ros.ros.tools.command_line import positive, split_ros_arguments
+from marigold_ros.ros.tools.message_types import find_message_class, installed_typestore
+from marigold_ros.ros.tools.stop_flag import SLICE_S, StopFlag
+
+# How often to look for topics and publishers that have appeared since.
+LOOK_AGAIN_S = 0.2
+# At the end, messages that have arrived but not been taken are still written, for so long.
+DRAIN_S = 1.0
+
+
+class Recorder:
+    """
+    Subscribes to topics as they appear and writes what comes, still serialized.
+
+    Parameters
+    ----------
+    node : Node
+        Makes the subscriptions; spun by the caller.
+    writer : BagWriter
+        Where the messages go.
+    wanted : collection of str
+        Full names of the topics to record; all but hidden ones, if empty.
+    """
+
+    def __init__(self, node: Node, writer: BagWriter, wanted: Collection[str]) -> None:
+        self.node = node
+        self.writer = writer
+        self.wanted = frozenset(wanted)
+        self.refused: dict[str, str] = {}
+        self._subscriptions: dict[str, tuple[Subscription, QoSProfile]] = {}
+
+    def look_for_topics(self) -> None:
+        """Subscribe to wanted topics that have a publisher, and again where its QoS changed."""
+        for name, msgtypes in self.node.get_topic_names_and_types():
+            chosen = name in self.wanted if self.wanted else not topic_or_service_is_hidden(name)
+            if not chosen or name in self.refused:
+                continue
+            offered = [info.qos_profile for info in self.node.get_publishers_info_by_topic(name)]
+            if offered:
+                self._subscribe(name, msgtypes[0], offered)
+
+    def _subscribe(self, name: str, msgtype: str, offered: list[QoSProfile]) -> None:
+        qos = recording_qos(offered)
+        if name in self._subscriptions:
+            subscription, current = self._subscriptions[name]
+            if qos == current:
+                return
+            self.node.destroy_subscription(subscription)
+        elif not self._announce(name, msgtype, offered):
+            return
+        subscription = self.node.create_subscription(
+            find_message_class(msgtype), name, partial(self._write, name), qos, raw=True)
+        self._subscriptions[name] = subscription, qos
+
+    def _announce(self, name: str, msgtype: str, offered: list[QoSProfile]) -> bool:
+        """Add the topic to the file, or say once why it cannot be recorded."""
+        try:
+            if find_message_class(msgtype) is None:
+                raise BagError(f'no Python package for {msgtype} is installed')
+            typestore = installed_typestore(msgtype)
+        except BagError as err:
+            self.refused[name] = str(err)
+            print(f'Cannot record {name}: {err}', file=sys.stderr, flush=True)
+            return False
+        self.writer.add_topic(name, msgtype, typestore=typestore,
+                              qos=[bag_qos(profile) for profile in offered])
+        print(f'Recording {name} ({msgtype})', flush=True)
+        return True
+
+    def _write(self, topic: str, data: bytes, info: dict) -> None:
+        # The middleware's time of arrival; some middleware leaves it at 0.
+        self.writer.write(topic, info['received_timestamp'] or time.time_ns(), data)
+
+    @property
+    def message_count(self) -> int:
+        """Messages written so far."""
+        return sum(self.writer.message_counts.values())
+
+
+def record(recorder: Recorder, executor: SingleThreadedExecutor, stop: StopFlag,
+           duration_s: float | None) -> None:
+    """
+    Record until asked to stop or until the time is over, then write what has already arrived.
+
+    Raises
+    ------
+    BagError
+        If the disk is full.
+    """
+    end_s = time.monotonic() + (float('inf') if duration_s is None else duration_s)
+    look_s = 0.0
+    while not stop.requested and time.monotonic() < end_s:
+        if time.monotonic() >= look_s:
+            recorder.look_for_topics()
+            look_s = time.monotonic() + LOOK_AGAIN_S
+        executor.spin_once(timeout_sec=SLICE_S)
+    end_s = time.monotonic() + DRAIN_S
+    before = -1
+    while before != recorder.message_count and time.monotonic() < end_s:
+        before = recorder.message_count
+        executor.spin_once(timeout_sec=0.0)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    parser = argparse.ArgumentParser(prog='record_bag', description=__doc__)
+    parser.add_argument('output', type=Path, help='folder to make')
+    chosen = parser.add_mutually_exclusive_group(required=True)
+    chosen.add_argument('--topics', nargs='+', metavar='TOPIC',
+                        help='full names, also of topics that appear later')
+    chosen.add_argument('--all', action='store_true', help='every topic that is not hidden')
+    parser.add_argument('--duration', type=positive, metavar='SECONDS',
+                        help='stop after so long (default: on Ctrl-C)')
+    parser.add_argument('--overwrite', action='store_true', help='replace a bag of that name')
+    return parser
+
+
+def _report(writer: BagWriter, wanted: Collection[str]) -> None:
+    print(f'Recorded {sum(writer.message_counts.values())} messages to {writer.path}')
+    for name in sorted({*writer.message_counts, *wanted}):
+        print(f'  {writer.message_counts.get(name, 0):6d}  {name}')
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Record topics; the exit code is 0 after Ctrl-C or `--duration`, 1 if it cannot go on."""
+    stop = StopFlag()
+    own, ros = split_ros_arguments(sys.argv[1:])
+    arguments = make_parser().parse_args(own)
+    wanted = ['/' + name.lstrip('/') for name in arguments.topics or ()]
+    rclpy.init(args=ros, signal_handler_options=SignalHandlerOptions.NO)
+    executor = SingleThreadedExecutor()
+    try:
+        with BagWriter(arguments.output, overwrite=arguments.overwrite) as writer:
+            node = rclpy.create_node('bag_recorder', enable_rosout=False,
+                                     start_parameter_services=False)
+            executor.add_node(node)
+            try:
+                record(Recorder(node, writer, wanted), executor, stop, arguments.duration)
+            finally:
+                _report(writer, wanted)
+    except MarigoldError as err:
+        print(f'record_bag: {err}', file=sys.stderr)
+        return 1
+    finally:
+        executor.shutdown()
+        rclpy.shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
