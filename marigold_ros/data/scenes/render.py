@@ -61,6 +61,27 @@ def render(scene: Scene, camera: Camera, quality: Quality = BULK) -> RenderedFra
     -------
     RenderedFrame
     """
+    radiance, depth_m = render_radiance(scene, camera, quality)
+    return RenderedFrame(sensor.develop(radiance, camera.sensor), depth_m, camera.K)
+
+
+def render_radiance(scene: Scene, camera: Camera, quality: Quality) -> tuple[Floats, Floats]:
+    """
+    Work out the light that reaches each pixel, before the sensor.
+
+    Parameters
+    ----------
+    scene : Scene
+    camera : Camera
+    quality : Quality
+
+    Returns
+    -------
+    radiance : [H,W,3] float32
+        Linear.
+    depth_m : [H,W] float32
+        Along Z, +inf on the sky.
+    """
     rng = np.random.default_rng([camera.sensor.seed, 1])
     # 1. What each pixel's centre sees gives the depth.
     y, x = (a.ravel().astype(np.float32) for a in np.indices((camera.height, camera.width)))
@@ -73,19 +94,13 @@ def render(scene: Scene, camera: Camera, quality: Quality = BULK) -> RenderedFra
     pixel_angle = 1 / float(camera.K[0, 0])
     radiance = shading.sky_radiance(scene, rays)
     radiance[hits.ray] = _leaving(scene, hits, light.reshape(-1, 6)[hits.ray], pixel_angle)
-    reflected = np.zeros_like(radiance)
-    reflected[hits.ray] = shading.mirrored(scene, hits, rng)
-    radiance += reflected
     # 4. Pixels on an edge see several surfaces: average more rays through them.
     edge = np.flatnonzero(_edges(geometry).ravel())
     if quality.edge_samples and len(edge):
-        light = np.concatenate([light, reflected.reshape(camera.height, camera.width, 3)], -1)
         extra = _edge_colours(scene, camera, geometry, light, edge, quality.edge_samples)
         radiance[edge] = (radiance[edge] + quality.edge_samples * extra) / (
             quality.edge_samples + 1)
-    # 5. The camera's own doing.
-    image = sensor.develop(radiance.reshape(camera.height, camera.width, 3), camera.sensor)
-    return RenderedFrame(image, geometry.z, camera.K)
+    return radiance.reshape(camera.height, camera.width, 3), geometry.z
 
 
 def depth_along_z(scene: Scene, camera: Camera) -> Floats:
@@ -122,7 +137,7 @@ def _geometry(camera: Camera, hits: shading.Hits) -> _Geometry:
 
 def _gathered_light(scene: Scene, camera: Camera, hits: shading.Hits, geometry: _Geometry,
                     quality: Quality, rng: np.random.Generator) -> Floats:
-    """Irradiance and highlights, [H,W,6]."""
+    """Irradiance, then highlights and reflections, [H,W,6]."""
     row, column = np.divmod(hits.ray, camera.width)
     tile = _TILE_ORDER[row % 4, column % 4]
     total = np.zeros((len(hits.ray), 9), np.float32)
@@ -132,7 +147,7 @@ def _gathered_light(scene: Scene, camera: Camera, hits: shading.Hits, geometry: 
         samples = [shading.spread(index, rotation) for rotation in rotations]
         irradiance, highlight = shading.direct(scene, hits, samples[1:], shine=True)
         total[:, :3] += irradiance
-        total[:, 3:6] += highlight
+        total[:, 3:6] += highlight + shading.mirrored(scene, hits, rng)
         total[:, 6:] += shading.bounced(scene, hits, samples[0], rng)
     image = np.zeros((camera.height * camera.width, 9), np.float32)
     image[hits.ray] = total / quality.passes
@@ -169,11 +184,11 @@ def _shifted(shift: int, axis: int) -> tuple[tuple[slice, slice], tuple[slice, s
 
 
 def _leaving(scene: Scene, hits: shading.Hits, light: Floats, pixel_angle: float) -> Floats:
-    """Light that surfaces send to the camera, mirrors aside, [k,3]."""
+    """Light that surfaces send to the camera, [k,3]."""
     colour = shading.albedo(scene, hits, pixel_angle)
     emission = scene.materials.emission[hits.material]
     glowing = emission.any(-1)
-    radiance = colour * light[:, :3] / np.pi + light[:, 3:6]
+    radiance = colour * light[:, :3] / np.pi + light[:, 3:]
     # A lampshade or screen shows its texture in its own light.
     radiance[glowing] += emission[glowing] * colour[glowing]
     return radiance
@@ -207,14 +222,14 @@ def _edge_colours(scene: Scene, camera: Camera, geometry: _Geometry, light: Floa
         colour = shading.sky_radiance(scene, rays)
         hits = _trace_from(scene, camera, rays)
         lit = _match_light(geometry, light, hits, y[hits.ray], x[hits.ray])
-        colour[hits.ray] = lit[:, 6:] + _leaving(scene, hits, lit, 1 / float(camera.K[0, 0]))
+        colour[hits.ray] = _leaving(scene, hits, lit, 1 / float(camera.K[0, 0]))
         total += np.minimum(colour, 8)
     return total / samples
 
 
 def _match_light(geometry: _Geometry, light: Floats, hits: shading.Hits, y: NDArray[np.int64],
                  x: NDArray[np.int64]) -> Floats:
-    """Take the light of the neighbouring pixel that sees the same surface, [k,9]."""
+    """Take the light of the neighbouring pixel that sees the same surface, [k,6]."""
     height, width = geometry.seen.shape
     best = np.full(len(y), np.inf, np.float32)
     chosen = np.zeros((2, len(y)), np.int64)

@@ -1,7 +1,7 @@
 """Furnished rooms: a shell with windows and doors, then pieces along walls and in the middle."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +35,7 @@ class Room:
 def make_room(b: SceneBuilder, width: float, depth: float, height: float, *,
               windows: int = 2, doors: int = 1) -> Room:
     """
-    Build floor, ceiling and walls with openings.
+    Build a room with openings wherever they fall.
 
     Parameters
     ----------
@@ -49,11 +49,10 @@ def make_room(b: SceneBuilder, width: float, depth: float, height: float, *,
     -------
     Room
     """
-    rng, p = b.rng, b.palette
+    rng = b.rng
     lengths = (width, depth, width, depth)
     openings: list[list[Opening]] = [[], [], [], []]
-    wanted = ['door'] * doors + ['window'] * windows
-    for kind in wanted:
+    for kind in ['door'] * doors + ['window'] * windows:
         side = int(rng.integers(4))
         w = rng.uniform(0.8, 0.95) if kind == 'door' else rng.uniform(0.7, 2.4)
         low, high = (0.0, 2.03) if kind == 'door' else (
@@ -63,6 +62,28 @@ def make_room(b: SceneBuilder, width: float, depth: float, height: float, *,
         left = rng.uniform(0.3, lengths[side] - w - 0.3)
         if all(left > o.right + 0.2 or left + w < o.left - 0.2 for o in openings[side]):
             openings[side].append(Opening(kind, left, left + w, low, high))
+    return build_room(b, width, depth, height, openings)
+
+
+def build_room(b: SceneBuilder, width: float, depth: float, height: float,
+               openings: Sequence[Sequence[Opening]]) -> Room:
+    """
+    Build floor, ceiling and walls with the given openings.
+
+    Parameters
+    ----------
+    b : SceneBuilder
+    width, depth, height : float
+        Inside, m.
+    openings : four sequences of Opening
+        Of the walls at y = 0, x = width, y = depth and x = 0; each runs counter-clockwise.
+
+    Returns
+    -------
+    Room
+    """
+    rng, p = b.rng, b.palette
+    lengths = (width, depth, width, depth)
     corners = np.array([[0, 0, 0], [width, 0, 0], [width, depth, 0], [0, depth, 0]], np.float32)
     shell = tuple(Wall(corners[i], i * np.pi / 2, lengths[i], height, tuple(openings[i]))
                   for i in range(4))

@@ -33,7 +33,7 @@ def develop(radiance: Floats, sensor: Sensor) -> NDArray[np.uint8]:
     Parameters
     ----------
     radiance : [H,W,3] float32
-        Linear, any unit: the exposure is metered.
+        Linear, in any unit.
     sensor : Sensor
 
     Returns
@@ -43,8 +43,8 @@ def develop(radiance: Floats, sensor: Sensor) -> NDArray[np.uint8]:
     """
     rng = np.random.default_rng([sensor.seed, 2])
     height, width = radiance.shape[:2]
-    grey = radiance @ np.array([0.2126, 0.7152, 0.0722], np.float32)
-    light = radiance * (meter(grey) * 2.0 ** sensor.exposure_ev)
+    gain = meter(radiance) if sensor.gain is None else sensor.gain
+    light = radiance * (gain * 2.0 ** sensor.exposure_ev)
     light = light * np.array(sensor.white_balance, np.float32)
     if sensor.vignette:
         y, x = np.ogrid[-1:1:height * 1j, -1:1:width * 1j]
@@ -62,19 +62,19 @@ def develop(radiance: Floats, sensor: Sensor) -> NDArray[np.uint8]:
     return np.asarray(np.clip(display, 0, 1) * 255 + 0.5, np.uint8)
 
 
-def meter(grey: Floats) -> float:
+def meter(radiance: Floats) -> float:
     """
     Choose the gain that brings a picture's typical luminance to middle grey.
 
     Parameters
     ----------
-    grey : [H,W] float32
-        Luminance.
+    radiance : [H,W,3] float32
 
     Returns
     -------
     float
     """
+    grey = radiance @ np.array([0.2126, 0.7152, 0.0722], np.float32)
     bright = float(np.percentile(grey, 90))
     middle = float(np.exp(np.mean(np.log(np.clip(grey, bright * 1e-3 + 1e-8, bright + 1e-8)))))
     return min(0.2 / (middle + 1e-8), 1.6 / (bright + 1e-8))

@@ -120,7 +120,9 @@ class Sensor:
     Attributes
     ----------
     exposure_ev : float
-        Stops above the metered exposure.
+        Stops above the exposure.
+    gain : float or None
+        Exposure, the factor on radiance; metered on each image if None.
     white_balance : (float, float, float)
         Channel gains.
     noise : float
@@ -135,6 +137,7 @@ class Sensor:
     """
 
     exposure_ev: float = 0.0
+    gain: float | None = None
     white_balance: tuple[float, float, float] = (1.0, 1.0, 1.0)
     noise: float = 0.0
     vignette: float = 0.0
