@@ -9,6 +9,7 @@ import traceback
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
+from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
 import rclpy
 from rclpy.clock import Clock, JumpThreshold, TimeJump
@@ -16,6 +17,7 @@ from rclpy.clock_type import ClockType
 from rclpy.duration import Duration
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
@@ -33,6 +35,7 @@ DIAGNOSTICS_PERIOD_S = 1.0
 # How soon a camera that starts, or offers another QoS, is heard.
 FOLLOW_PERIOD_S = 0.5
 
+RCLError = rclpy_implementation.RCLError
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -44,9 +47,9 @@ class DepthNode(LifecycleNode):
     leaves the node unconfigured and alive: mend the parameter and configure again.
     """
 
-    def __init__(self) -> None:
-        """Declare the parameters and open what lives as long as the node."""
-        super().__init__('depth_node')
+    def __init__(self, **kwargs: Any) -> None:
+        """Declare the parameters and open what lives as long as the node; see rclpy's Node."""
+        super().__init__('depth_node', **kwargs)
         parameters.declare(self)
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
@@ -64,6 +67,7 @@ class DepthNode(LifecycleNode):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=steady)
         self.create_timer(FOLLOW_PERIOD_S, self._follow_publishers, clock=steady)
+        self._refuse_wrong_transitions()
         self._jump_handle = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1)),
             post_callback=self._time_jumped)
@@ -74,6 +78,21 @@ class DepthNode(LifecycleNode):
         """Configure and activate, as `autostart` asks."""
         if self.trigger_configure() == SUCCESS:
             self.trigger_activate()
+
+    def _refuse_wrong_transitions(self) -> None:
+        """Answer a transition that the state does not allow; rclpy 7 lets it end the process."""
+        change_state = self._service_change_state.callback
+
+        def answer(request: ChangeState.Request,
+                   response: ChangeState.Response) -> ChangeState.Response:
+            try:
+                return change_state(request, response)
+            except RCLError as err:
+                self.get_logger().warning(f'transition refused: {err}')
+                response.success = False
+                return response
+
+        self._service_change_state.callback = answer
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and warm up the engine, and open the publishers."""
@@ -184,6 +203,7 @@ class DepthNode(LifecycleNode):
             each.follow()
 
     def _time_jumped(self, jump: TimeJump) -> None:
+        self.get_logger().warning('time jumped back, or changed its source: starting afresh')
         for port in self._ports.values():
             port.calibrations.clear()
         if self._worker is not None:

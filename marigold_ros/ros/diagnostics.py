@@ -56,6 +56,7 @@ class Reporter:
         self._lock = threading.Lock()
         self._counters: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._seen_by_diagnostics: dict[str, Counter[str]] = {}
+        self._last_words: defaultdict[str, dict[str, str]] = defaultdict(dict)
         self._last_error = ''
         self._status = node.create_publisher(DiagnosticArray, '~/status', 10)
         self._diagnostics = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
@@ -73,23 +74,15 @@ class Reporter:
         """Count a frame that is not published, say why in its status, and in the log if asked."""
         self._count(frame.camera, f'dropped_{reason}')
         if detail:
-            self.complain(frame.camera, reason, detail)
+            self._complain(frame.camera, reason, detail)
+            self._last_error = f'{frame.camera}: {reason}: {detail}'
         self._publish_status(frame, 'dropped', reason, {})
 
-    def event(self, camera: str, name: str, detail: str) -> None:
-        """Count and log what went wrong without costing a frame."""
+    def event(self, camera: str, name: str, detail: str = '') -> None:
+        """Count, and log if there is a detail, what went wrong without costing a frame."""
         self._count(camera, name)
-        self.complain(camera, name, detail)
-
-    def count(self, camera: str, name: str) -> None:
-        """Count what is worth a number but no words."""
-        self._count(camera, name)
-
-    def complain(self, camera: str, kind: str, text: str) -> None:
-        """Log, throttled, and remember for /diagnostics."""
-        with self._lock:
-            self._last_error = f'{camera}: {kind}: {text}'
-            self._log.warn(camera, kind, text)
+        if detail:
+            self._complain(camera, name, detail)
 
     def error(self, text: str) -> None:
         """Log an error of the node itself and remember it for /diagnostics."""
@@ -111,18 +104,25 @@ class Reporter:
         """
         with self._lock:
             counters = {camera: counter.copy() for camera, counter in self._counters.items()}
-            last_error = self._last_error
+            last_words = {camera: dict(words) for camera, words in self._last_words.items()}
         array = DiagnosticArray()
         array.header.stamp = self._node.get_clock().now().to_msg()
         name = self._node.get_fully_qualified_name().lstrip('/')
-        array.status.append(_status(level, name, message, {**values, 'last_error': last_error}))
+        array.status.append(_status(level, name, message,
+                                    {**values, 'last_error': self._last_error}))
         for camera, counter in counters.items():
             news = counter - self._seen_by_diagnostics.get(camera, Counter())
             camera_level, camera_message = _judge(news)
             array.status.append(_status(camera_level, f'{name}: {camera}', camera_message,
-                                        {'camera': camera, **counter}))
+                                        {'camera': camera, **counter,
+                                         **last_words.get(camera, {})}))
         self._seen_by_diagnostics = counters
         self._diagnostics.publish(array)
+
+    def _complain(self, camera: str, kind: str, text: str) -> None:
+        with self._lock:
+            self._last_words[camera][f'last_{kind}'] = text
+            self._log.warn(camera, kind, text)
 
     def _count(self, camera: str, name: str) -> None:
         with self._lock:

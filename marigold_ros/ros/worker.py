@@ -7,13 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 import time
 import traceback
-from typing import Sequence
+from typing import Sequence, TYPE_CHECKING
 
 import numpy as np
 from rclpy.node import Node
 
 from marigold_ros.depth.complexity import MEASURES
-from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import InputError
 from marigold_ros.depth.step_policy import StepPolicy
 from marigold_ros.depth.types import (BatchTiming, DepthPrediction, RgbImage, StepDecision,
@@ -26,6 +25,9 @@ from marigold_ros.ros.frame_fields import make_fields
 from marigold_ros.ros.newest import NewestFrames, ReceivedFrame
 from marigold_ros.ros.outputs import CameraOutputs, METRIC_OUTPUTS
 from marigold_ros.ros.parameters import Settings
+
+if TYPE_CHECKING:
+    from marigold_ros.depth.engine import DepthEngine
 
 WARM_UP_SIZE = (480, 640)
 # No queue holds an image this long: such a stamp comes from a recording or another epoch.
@@ -130,6 +132,9 @@ class DepthWorker:
     # Called in the worker's thread
 
     def _load(self) -> None:
+        # Imported here, for it takes seconds in which the node should be there already.
+        from marigold_ros.depth.engine import DepthEngine
+
         config = self._settings.engine_config()
         self.engine = DepthEngine.load(
             config.checkpoint, device=config.device, dtype=config.dtype,
@@ -242,7 +247,7 @@ class DepthWorker:
             self._reporter.event(frame.camera, 'no_calibration', f'{calibration.problem}; only '
                                  'relative depth is published')
         elif not calibration.by_stamp:
-            self._reporter.count(frame.camera, 'camera_info_not_by_stamp')
+            self._reporter.event(frame.camera, 'camera_info_not_by_stamp')
         return calibration
 
     def _notice_backward_jump(self, frame: ReceivedFrame) -> None:

@@ -1,0 +1,257 @@
+"""The real depth_node as a process of its own, and a robot's side of its topics and services."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
+
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.srv import ChangeState, GetState
+import numpy as np
+from rcl_interfaces.msg import Parameter
+from rcl_interfaces.srv import SetParameters
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter as RclpyParameter, parameter_value_to_python
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from std_msgs.msg import Header
+from std_srvs.srv import SetBool, Trigger
+
+os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE = 1, 2, 3, 4
+_domains = 0
+
+
+def free_domain() -> int:
+    """Give a domain id that no other test of this process uses, and hardly one of another."""
+    global _domains
+    _domains += 1
+    return 1 + (os.getpid() * 7 + _domains) % 100
+
+
+class NodeProcess:
+    """One depth_node process whose output goes to a file."""
+
+    def __init__(self, log: Path, domain: int, *arguments: str) -> None:
+        """Start it with ROS arguments."""
+        self.log = log
+        environment = {**os.environ, 'ROS_DOMAIN_ID': str(domain), 'OMP_NUM_THREADS': '1',
+                       'PYTHONUNBUFFERED': '1'}
+        with log.open('w') as output:
+            self.process = subprocess.Popen(
+                [sys.executable, '-m', 'marigold_ros.ros.depth_node', '--ros-args', *arguments],
+                env=environment, stdout=output, stderr=subprocess.STDOUT)
+
+    def wait_for_log(self, text: str, timeout_s: float = 120.0) -> str:
+        """Wait until the log contains a text, and return the log."""
+        end_s = time.monotonic() + timeout_s
+        while text not in self.log.read_text():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < end_s, f'{text!r} not in:\n{self.log.read_text()}'
+            time.sleep(0.05)
+        return self.log.read_text()
+
+    def stop(self, number: int = signal.SIGINT, times: int = 1, pause_s: float = 0.0) -> int:
+        """Send a signal, once or more, and return the exit code."""
+        for _ in range(times):
+            if self.process.poll() is None:
+                self.process.send_signal(number)
+            time.sleep(pause_s)
+        return self.process.wait(timeout=60)
+
+    def kill(self) -> None:
+        """End it if it still runs."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+class Robot:
+    """Cameras, listeners and service clients in the node's domain."""
+
+    def __init__(self, domain: int) -> None:
+        """Join the domain."""
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context, domain_id=domain)
+        self.node = rclpy.create_node('robot', context=self.context)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        self.messages: dict[str, list] = defaultdict(list)
+        self._subscriptions: dict[str, object] = {}
+        self._publishers: dict[str, object] = {}
+
+    def close(self) -> None:
+        """Leave the domain."""
+        self.executor.shutdown()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
+
+    def spin(self, seconds: float) -> None:
+        """Listen for a while."""
+        end_s = time.monotonic() + seconds
+        while time.monotonic() < end_s:
+            self.executor.spin_once(timeout_sec=0.02)
+
+    def until(self, condition, timeout_s: float = 60.0, what: str = 'condition'):
+        """Listen until a condition is truthy, and return what it gives."""
+        end_s = time.monotonic() + timeout_s
+        while not (result := condition()):
+            assert time.monotonic() < end_s, f'{what} did not come true in {timeout_s} s'
+            self.executor.spin_once(timeout_sec=0.02)
+        return result
+
+    def listen(self, topic: str, message_type: type) -> None:
+        """Subscribe, reliably, and wait for the node's publisher."""
+        if topic not in self._subscriptions:
+            self._subscriptions[topic] = self.node.create_subscription(
+                message_type, topic, self.messages[topic].append, 100)
+        self.until(lambda: self.node.count_publishers(topic), what=f'a publisher of {topic}')
+
+    def ignore(self, topic: str) -> None:
+        """Unsubscribe."""
+        self.node.destroy_subscription(self._subscriptions.pop(topic))
+        self.messages[topic].clear()
+
+    def advertise(self, topic: str, message_type: type, *, reliable: bool = True) -> None:
+        """Offer a topic and wait until the node listens with what it finds offered."""
+        policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+        self._publishers[topic] = self.node.create_publisher(
+            message_type, topic, QoSProfile(depth=50, reliability=policy))
+        self.until(lambda: [info.qos_profile.reliability for info
+                            in self.node.get_subscriptions_info_by_topic(topic)] == [policy],
+                   what=f'a {policy.name} subscription to {topic}')
+        self.until(self._publishers[topic].get_subscription_count, what='a match')
+
+    def publish(self, topic: str, message) -> None:
+        """Publish on a topic that is advertised."""
+        self._publishers[topic].publish(message)
+
+    def retire(self, topic: str) -> None:
+        """Destroy the publisher of a topic."""
+        self.node.destroy_publisher(self._publishers.pop(topic))
+
+    def call(self, service_type: type, name: str, request, timeout_s: float = 120.0):
+        """Call a service and wait for the answer."""
+        client = self.node.create_client(service_type, name)
+        self.until(client.service_is_ready, what=f'service {name}')
+        future = client.call_async(request)
+        self.until(future.done, timeout_s, what=f'an answer of {name}')
+        self.node.destroy_client(client)
+        return future.result()
+
+    def set_parameter(self, name: str, value) -> str:
+        """Set a parameter of the node; the reason if it refuses, '' if it does not."""
+        parameter = Parameter(name=name)
+        parameter.value = RclpyParameter(name, value=value).get_parameter_value()
+        assert parameter_value_to_python(parameter.value) == value
+        result = self.call(SetParameters, '/depth_node/set_parameters',
+                           SetParameters.Request(parameters=[parameter])).results[0]
+        assert result.successful == (not result.reason)
+        return result.reason
+
+    def change_state(self, transition: int) -> bool:
+        """Ask for a lifecycle transition."""
+        request = ChangeState.Request()
+        request.transition.id = transition
+        return self.call(ChangeState, '/depth_node/change_state', request).success
+
+    def state(self) -> str:
+        """Lifecycle state of the node."""
+        answer = self.call(GetState, '/depth_node/get_state', GetState.Request())
+        return answer.current_state.label
+
+    def enable(self, enabled: bool) -> None:
+        """Call ~/enable."""
+        assert self.call(SetBool, '/depth_node/enable', SetBool.Request(data=enabled)).success
+
+    def reset_scale(self):
+        """Call ~/reset_scale."""
+        return self.call(Trigger, '/depth_node/reset_scale', Trigger.Request())
+
+    def status_of(self, stamp_ns: int, timeout_s: float = 60.0) -> dict[str, str]:
+        """Wait for the ~/status of a frame; its values."""
+        def find():
+            for array in self.messages['/depth_node/status']:
+                if stamp_of(array.header) == stamp_ns:
+                    status = array.status[0]
+                    return {'message': status.message,
+                            **{each.key: each.value for each in status.values}}
+        return self.until(find, timeout_s, what=f'a status for {stamp_ns}')
+
+    def diagnostics(self, name: str):
+        """Wait for the next /diagnostics and return the status whose name ends so."""
+        self.listen('/diagnostics', DiagnosticArray)
+        self.messages['/diagnostics'].clear()
+        array = self.until(lambda: self.messages['/diagnostics'], what='/diagnostics')[-1]
+        return next(each for each in array.status if each.name.endswith(name))
+
+    def counters(self, camera: str) -> dict[str, int]:
+        """Counters of a camera, from the next /diagnostics."""
+        values = self.diagnostics(f': {camera}').values
+        return {each.key: int(each.value) for each in values
+                if each.key != 'camera' and not each.key.startswith('last_')}
+
+    def find(self, topic: str, stamp_ns: int, timeout_s: float = 60.0):
+        """Wait for a message with a stamp on a topic that is listened to."""
+        return self.until(lambda: next((each for each in self.messages[topic]
+                                        if stamp_of(each.header) == stamp_ns), None),
+                          timeout_s, what=f'{stamp_ns} on {topic}')
+
+
+def stamp_of(header: Header) -> int:
+    """Stamp of a header, ns."""
+    return header.stamp.sec * 10 ** 9 + header.stamp.nanosec
+
+
+def header(stamp_ns: int, frame_id: str = 'camera_optical_frame') -> Header:
+    """Make a header."""
+    sec, nanosec = divmod(stamp_ns, 10 ** 9)
+    return Header(stamp=Time(sec=sec, nanosec=nanosec), frame_id=frame_id)
+
+
+def image(pixels: np.ndarray, stamp_ns: int, encoding: str = 'rgb8', padding: int = 0) -> Image:
+    """Make an image message, with bytes behind each row."""
+    rows = pixels.reshape(len(pixels), -1)
+    rows = np.pad(rows, ((0, 0), (0, padding)), constant_values=255)
+    return Image(header=header(stamp_ns), height=pixels.shape[0], width=pixels.shape[1],
+                 encoding=encoding, step=rows.shape[1], data=rows.tobytes())
+
+
+def compressed(stream: bytes, stamp_ns: int) -> CompressedImage:
+    """Make a compressed image message."""
+    return CompressedImage(header=header(stamp_ns), format='png', data=stream)
+
+
+def camera_info(stamp_ns: int, width: int = 160, height: int = 120, f: float = 100.0,
+                d: tuple[float, ...] = (0.0,) * 5) -> CameraInfo:
+    """Make the camera_info of a camera that looks through the middle of its image."""
+    k = [f, 0.0, width / 2, 0.0, f, height / 2, 0.0, 0.0, 1.0]
+    return CameraInfo(header=header(stamp_ns), width=width, height=height,
+                      distortion_model='plumb_bob', d=list(d), k=k,
+                      r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+                      p=[*k[0:3], 0.0, *k[3:6], 0.0, *k[6:9], 0.0])
+
+
+def floats(message: Image) -> np.ndarray:
+    """Pixels of a 32FC1 image."""
+    assert message.encoding == '32FC1'
+    return np.frombuffer(message.data, np.float32).reshape(message.height, message.width)
+
+
+def points(message: PointCloud2) -> np.ndarray:
+    """x, y, z of an organized cloud, [h, w, 3]."""
+    table = np.frombuffer(message.data, np.float32)
+    return table.reshape(message.height, message.width, message.point_step // 4)[..., :3]
+
+
+def clock(stamp_ns: int) -> Clock:
+    """Make a /clock message."""
+    return Clock(clock=header(stamp_ns).stamp)

@@ -1,0 +1,366 @@
+"""What the running node makes of frames: every output, every drop, every wrong message."""
+
+from __future__ import annotations
+
+import time
+
+from checkpoints import make_checkpoint
+import cv2
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from node_harness import (camera_info, compressed, floats, free_domain, header, image,
+                          NodeProcess, points, Robot, stamp_of)
+import numpy as np
+import pytest
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+
+from marigold_ros.depth.engine import DepthEngine
+
+HEIGHT, WIDTH = 120, 160
+IMAGE, INFO = '/camera/image_raw', '/camera/camera_info'
+OUTPUTS = {
+    '/camera/depth/image_rect': Image, '/camera/depth/camera_info': CameraInfo,
+    '/camera/points': PointCloud2, '/camera/depth/image_color': Image,
+    '/camera/depth_relative/image': Image, '/camera/depth_relative/camera_info': CameraInfo,
+    '/camera/rgb/image_rect': Image, '/camera/rgb/camera_info': CameraInfo,
+}
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+    return make_checkpoint(tmp_path_factory.mktemp('models') / 'random')
+
+
+@pytest.fixture(scope='module')
+def node(checkpoint, tmp_path_factory):
+    """Run one node for the whole module, with three cameras and an assumed range of 1 to 5 m."""
+    domain = free_domain()
+    process = NodeProcess(
+        tmp_path_factory.mktemp('node') / 'log', domain, '-p', f'checkpoint:={checkpoint}',
+        '-p', 'cameras:=[camera, packed, bare]', '-p', 'scale.source:=fixed',
+        '-p', 'scale.min_depth_m:=1', '-p', 'scale.max_depth_m:=5', '-p', 'latency_cap_ms:=0',
+        '-p', 'max_age_s:=30')  # a machine that is busy with other things drops nothing
+    process.domain = domain
+    yield process
+    process.kill()
+
+
+@pytest.fixture(scope='module')
+def robot(node):
+    robot = Robot(node.domain)
+    robot.until(lambda: robot.node.count_subscribers(IMAGE), 200, 'an active node')
+    robot.listen('/depth_node/status', DiagnosticArray)
+    for topic, message_type in OUTPUTS.items():
+        robot.listen(topic, message_type)
+    robot.advertise(INFO, CameraInfo)
+    for camera in ('camera', 'bare'):
+        robot.advertise(f'/{camera}/image_raw', Image)
+    robot.advertise('/packed/image_raw/compressed', CompressedImage)
+    yield robot
+    robot.close()
+
+
+@pytest.fixture
+def rgb():
+    """Smooth waves, so that neighbouring pixels say the same."""
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    return np.stack([127 + 100 * np.sin(x / 9.0), 127 + 100 * np.cos(y / 7.0),
+                     (x + y) / 2.0], axis=-1).astype(np.uint8)
+
+
+def now_ns() -> int:
+    return time.time_ns()
+
+
+def show(robot: Robot, rgb, **changes) -> int:
+    """Publish a frame with its camera_info; its stamp."""
+    stamp_ns = now_ns()
+    robot.publish(INFO, camera_info(stamp_ns, **changes))
+    robot.publish(IMAGE, image(rgb, stamp_ns))
+    return stamp_ns
+
+
+def test_every_output_carries_the_stamp_and_frame_of_the_input(robot, rgb):
+    stamp_ns = show(robot, rgb)
+    for topic in OUTPUTS:
+        message = robot.find(topic, stamp_ns)
+        assert message.header.frame_id == 'camera_optical_frame', topic
+    for topic in ('depth', 'depth_relative', 'rgb'):
+        info = robot.find(f'/camera/{topic}/camera_info', stamp_ns)
+        assert (info.width, info.height) == (WIDTH, HEIGHT)
+        assert list(info.k) == [100, 0, 80, 0, 100, 60, 0, 0, 1]
+        assert list(info.p) == [100, 0, 80, 0, 0, 100, 60, 0, 0, 0, 1, 0]
+    color = robot.find('/camera/depth/image_color', stamp_ns)
+    assert (color.encoding, color.step) == ('rgb8', 3 * WIDTH)
+
+
+def test_relative_depth_is_the_engines_own_and_metres_spread_it_over_the_assumed_range(
+        robot, rgb, checkpoint):
+    stamp_ns = show(robot, rgb)
+    status = robot.status_of(stamp_ns)
+    expected = DepthEngine.load(str(checkpoint)).infer(
+        rgb, num_inference_steps=int(status['num_inference_steps']), seed=0)
+    relative = floats(robot.find('/camera/depth_relative/image', stamp_ns))
+    np.testing.assert_allclose(relative, expected.affine_invariant_depth, atol=1e-5)
+    depth_m = floats(robot.find('/camera/depth/image_rect', stamp_ns))
+    np.testing.assert_allclose(depth_m, 1.0 + 4.0 * relative, atol=1e-5)
+
+
+def test_the_cloud_is_organized_and_lies_on_the_rays_of_the_pixels(robot, rgb):
+    stamp_ns = show(robot, rgb)
+    cloud = robot.find('/camera/points', stamp_ns)
+    depth_m = floats(robot.find('/camera/depth/image_rect', stamp_ns))
+    assert (cloud.height, cloud.width, cloud.is_dense) == (HEIGHT // 4, WIDTH // 4, False)
+    assert cloud.row_step == cloud.width * cloud.point_step
+    xyz = points(cloud)
+    z = depth_m[40, 100]  # the point in row 10, column 25
+    np.testing.assert_allclose(xyz[10, 25], [(100 - 80) / 100 * z, (40 - 60) / 100 * z, z],
+                               rtol=1e-5)
+
+
+@pytest.mark.parametrize(('encoding', 'convert', 'padding'), [
+    ('rgb8', lambda rgb: rgb, 0),
+    ('rgb8', lambda rgb: rgb, 13),
+    ('bgr8', lambda rgb: rgb[..., ::-1], 0),
+    ('bgr8', lambda rgb: rgb[..., ::-1], 32),
+    ('mono8', lambda rgb: rgb[..., 0], 5),
+])
+def test_the_image_that_was_processed_is_republished_whatever_the_encoding(
+        robot, rgb, encoding, convert, padding):
+    stamp_ns = now_ns()
+    robot.publish(INFO, camera_info(stamp_ns))
+    robot.publish(IMAGE, image(np.ascontiguousarray(convert(rgb)), stamp_ns, encoding, padding))
+    seen = robot.find('/camera/rgb/image_rect', stamp_ns)
+    expected = np.repeat(rgb[..., :1], 3, axis=2) if encoding == 'mono8' else rgb
+    assert seen.encoding == 'rgb8'
+    np.testing.assert_array_equal(
+        np.frombuffer(seen.data, np.uint8).reshape(HEIGHT, WIDTH, 3), expected)
+
+
+def test_status_tells_everything_about_a_processed_frame(robot, rgb):
+    status = robot.status_of(show(robot, rgb))
+    assert (status['camera'], status['outcome'], status['reason']) == ('camera', 'processed', '')
+    assert status['scale_source'] == 'fixed (assumed)'
+    assert (float(status['scale']), float(status['shift'])) == (4.0, 1.0)
+    assert 1 <= int(status['num_inference_steps']) <= 4
+    assert status['step_reason'].startswith('complexity: T(')
+    assert float(status['complexity']) > 0
+    stages = ['age', 'decode', 'preprocess', 'encode', 'denoise', 'decode_depth', 'postprocess',
+              'publish']
+    total_ms = sum(float(status[f'{stage}_ms']) for stage in stages)
+    assert total_ms <= float(status['latency_ms']) < total_ms + 50
+
+
+def test_compressed_images_are_taken_where_no_raw_ones_are_published(robot, rgb):
+    robot.listen('/packed/rgb/image_rect', Image)
+    for suffix in ('.png', '.jpg'):
+        stream = cv2.imencode(suffix, np.ascontiguousarray(rgb[..., ::-1]))[1].tobytes()
+        stamp_ns = now_ns()
+        robot.publish('/packed/image_raw/compressed', compressed(stream, stamp_ns))
+        seen = np.frombuffer(robot.find('/packed/rgb/image_rect', stamp_ns).data, np.uint8)
+        difference = np.abs(seen.reshape(rgb.shape).astype(int) - rgb)
+        assert difference.max() == 0 if suffix == '.png' else difference.mean() < 4
+
+
+WRONG = {
+    'data shorter than its rows': lambda rgb, ns: Image(
+        header=header(ns), height=HEIGHT, width=WIDTH, encoding='rgb8', step=3 * WIDTH,
+        data=bytes(1000)),
+    'step smaller than a row': lambda rgb, ns: Image(
+        header=header(ns), height=HEIGHT, width=WIDTH, encoding='rgb8', step=WIDTH,
+        data=bytes(WIDTH * HEIGHT)),
+    'zero size': lambda rgb, ns: Image(header=header(ns), encoding='rgb8'),
+    'unknown encoding': lambda rgb, ns: image(rgb, ns, 'rgb9'),
+    'depth as image': lambda rgb, ns: image(np.zeros((4, 16), np.uint8), ns, '32FC1'),
+}
+
+
+def test_a_wrong_image_is_counted_and_the_next_good_one_processed(robot, rgb):
+    before = robot.counters('camera').get('dropped_bad_image', 0)
+    for fault, make in WRONG.items():
+        wrong_ns = now_ns()
+        robot.publish(IMAGE, make(rgb, wrong_ns))
+        status = robot.status_of(wrong_ns)
+        assert (status['outcome'], status['reason']) == ('dropped', 'bad_image'), fault
+        assert robot.status_of(show(robot, rgb))['outcome'] == 'processed', fault
+    assert robot.counters('camera')['dropped_bad_image'] == before + len(WRONG)
+
+
+def test_wrong_images_are_logged_with_what_is_wrong_and_shown_in_diagnostics(node, robot, rgb):
+    for _ in range(3):
+        robot.publish(IMAGE, image(rgb, now_ns(), 'rgb9'))
+        robot.spin(0.1)
+    camera = robot.diagnostics(': camera')
+    last_error = {each.key: each.value for each in robot.diagnostics('depth_node').values}
+    assert camera.level in (DiagnosticStatus.WARN, DiagnosticStatus.OK)
+    assert last_error['last_error'].startswith('camera: bad_image: `encoding` must be one of rgb8')
+    assert node.log.read_text().count('bad_image') < 6  # throttled
+
+
+def test_a_broken_jpeg_is_dropped_and_the_next_good_one_processed(robot, rgb):
+    robot.listen('/packed/rgb/image_rect', Image)
+    stream = cv2.imencode('.jpg', rgb)[1].tobytes()
+    for broken in (stream[:len(stream) // 2], b'no image', b''):
+        stamp_ns = now_ns()
+        robot.publish('/packed/image_raw/compressed', compressed(broken, stamp_ns))
+        assert robot.status_of(stamp_ns)['reason'] == 'bad_image'
+    stamp_ns = now_ns()
+    robot.publish('/packed/image_raw/compressed', compressed(stream, stamp_ns))
+    assert robot.status_of(stamp_ns)['outcome'] == 'processed'
+
+
+def test_of_a_burst_the_newest_frame_wins_and_all_others_are_counted(robot, rgb):
+    before = robot.counters('camera')
+    for _ in range(40):
+        stamp_ns = now_ns()
+        robot.publish(IMAGE, image(rgb, stamp_ns))
+    assert robot.status_of(stamp_ns)['outcome'] == 'processed'
+    after = robot.counters('camera')
+    gained = {key: after[key] - before.get(key, 0) for key in after}
+    assert gained['dropped_superseded'] > 0
+    assert gained['frames_in'] == gained['frames_processed'] + gained['dropped_superseded']
+    statuses = [array for array in robot.messages['/depth_node/status']
+                if array.status[0].message == 'superseded']
+    assert len(statuses) >= gained['dropped_superseded']
+
+
+def test_nothing_is_computed_while_nobody_subscribes(robot, rgb):
+    robot.publish('/bare/image_raw', image(rgb, now_ns()))
+    stamp_ns = now_ns()
+    robot.publish('/bare/image_raw', image(rgb, stamp_ns))
+    assert robot.status_of(stamp_ns)['reason'] == 'unsubscribed'
+
+
+def test_without_camera_info_there_is_relative_depth_only_and_it_is_said(node, robot, rgb):
+    for topic in ('/bare/depth/image_rect', '/bare/depth_relative/image'):
+        robot.listen(topic, Image)
+    robot.listen('/bare/depth_relative/camera_info', CameraInfo)
+    stamp_ns = now_ns()
+    robot.publish('/bare/image_raw', image(rgb, stamp_ns))
+    robot.find('/bare/depth_relative/image', stamp_ns)
+    info = robot.find('/bare/depth_relative/camera_info', stamp_ns)
+    assert (info.width, info.height, info.k[0]) == (WIDTH, HEIGHT, 0.0)  # uncalibrated
+    assert robot.status_of(stamp_ns)['scale_source'] == 'none'
+    assert not robot.messages['/bare/depth/image_rect']
+    assert 'bare: no_calibration: no camera_info' in node.log.read_text()
+
+    robot.ignore('/bare/depth_relative/image')
+    stamp_ns = now_ns()
+    robot.publish('/bare/image_raw', image(rgb, stamp_ns))
+    assert robot.status_of(stamp_ns)['reason'] == 'no_calibration'
+    robot.ignore('/bare/depth/image_rect')
+
+
+@pytest.mark.parametrize(('changes', 'said'), [
+    ({'f': 0.0}, 'camera_info is uncalibrated'),
+    ({'f': float('nan')}, 'must be finite'),
+    ({'width': 320}, 'camera_info is for 320 x 120, the image is 160 x 120'),
+    ({'d': (0.1, 0.2, 0.3)}, '`D` of plumb_bob must have'),
+])
+def test_a_camera_info_that_cannot_be_used_leaves_relative_depth(robot, rgb, changes, said):
+    stamp_ns = show(robot, rgb, **changes)
+    assert robot.status_of(stamp_ns)['scale_source'] == 'none'
+    values = {each.key: each.value for each in robot.diagnostics(': camera').values}
+    assert said in values['last_no_calibration']
+    assert robot.status_of(show(robot, rgb))['scale_source'] == 'fixed (assumed)'
+
+
+def test_a_frame_without_its_own_camera_info_takes_the_last_one_and_is_counted(robot, rgb):
+    robot.status_of(show(robot, rgb))
+    before = robot.counters('camera').get('camera_info_not_by_stamp', 0)
+    stamp_ns = now_ns()
+    robot.publish(IMAGE, image(rgb, stamp_ns))
+    assert robot.find('/camera/depth/camera_info', stamp_ns).k[0] == 100.0
+    assert robot.counters('camera')['camera_info_not_by_stamp'] == before + 1
+
+
+def test_a_distorted_camera_is_rectified_before_anything_else(robot, rgb):
+    stamp_ns = show(robot, rgb, d=(-0.3, 0.1, 0.0, 0.0, 0.0))
+    seen = np.frombuffer(robot.find('/camera/rgb/image_rect', stamp_ns).data, np.uint8)
+    K = np.array([[100, 0, 80], [0, 100, 60], [0, 0, 1.0]])
+    expected = cv2.undistort(rgb, K, np.array([-0.3, 0.1, 0.0, 0.0, 0.0]))
+    assert np.abs(seen.reshape(rgb.shape).astype(int) - expected).mean() < 1.0
+    assert np.abs(rgb.astype(int) - expected).mean() > 5.0
+    info = robot.find('/camera/rgb/camera_info', stamp_ns)
+    assert set(info.d) == {0.0} and list(info.r) == [1, 0, 0, 0, 1, 0, 0, 0, 1]
+    assert list(info.k) == [100, 0, 80, 0, 100, 60, 0, 0, 1]
+
+
+def test_a_frame_older_than_max_age_s_is_dropped_and_a_recorded_one_is_not(node, robot, rgb):
+    old_ns = now_ns() - 40 * 10 ** 9
+    robot.publish(IMAGE, image(rgb, old_ns))
+    assert robot.status_of(old_ns)['reason'] == 'too_old'
+    for recorded_ns in (now_ns() - 3600 * 10 ** 9, 0):
+        robot.publish(IMAGE, image(rgb, recorded_ns))
+        assert robot.status_of(recorded_ns)['outcome'] == 'processed'
+    assert node.log.read_text().count('camera: historical_stamps') == 1  # warned once
+
+
+def test_stamps_that_jump_back_start_afresh_and_are_counted(robot, rgb):
+    robot.status_of(show(robot, rgb))
+    before = robot.counters('camera').get('stamp_jumped_back', 0)
+    stamp_ns = now_ns() - 7200 * 10 ** 9
+    robot.publish(IMAGE, image(rgb, stamp_ns))
+    assert robot.status_of(stamp_ns)['outcome'] == 'processed'
+    assert robot.counters('camera')['stamp_jumped_back'] == before + 1
+
+
+def test_parameters_change_at_run_time_from_the_next_frame_on(robot, rgb):
+    assert robot.set_parameter('scale.max_depth_m', 9) == ''
+    assert robot.set_parameter('depth_encoding', '16UC1') == ''
+    stamp_ns = show(robot, rgb)
+    relative = floats(robot.find('/camera/depth_relative/image', stamp_ns))
+    depth = robot.find('/camera/depth/image_rect', stamp_ns)
+    assert depth.encoding == '16UC1'
+    depth_mm = np.frombuffer(depth.data, np.uint16).reshape(HEIGHT, WIDTH)
+    np.testing.assert_allclose(depth_mm, 1000 + 8000 * relative, atol=0.51)
+    assert robot.set_parameter('depth_encoding', '32FC1') == ''
+
+    assert robot.set_parameter('step_policy', 'fixed') == ''
+    assert robot.set_parameter('max_inference_steps', 3) == ''
+    assert robot.status_of(show(robot, rgb))['num_inference_steps'] == '3'
+    assert robot.set_parameter('step_policy', 'complexity') == ''
+    assert robot.set_parameter('max_inference_steps', 4) == ''
+
+
+@pytest.mark.parametrize(('name', 'value', 'reason'), [
+    ('max_inference_steps', 20, 'above 10 steps Marigold gains no accuracy'),
+    ('min_inference_steps', 9, 'must be at most max_inference_steps'),
+    ('checkpoint', 'other', 'is read at configure'),
+    ('step_policy', 'guess', 'must be string complexity, fixed, convergence'),
+    ('scale.min_depth_m', 6000.0, 'out of range'),
+    ('scale.min_depth_m', 'unset', '`scale.min_depth_m` and `scale.max_depth_m` must be set'),
+    ('point_stride', 0, 'out of range'),
+    ('max_age_s', -1.0, 'out of range'),
+    ('warm_start', True, 'flickering'),
+])
+def test_a_wrong_parameter_is_refused_with_the_reason(robot, name, value, reason):
+    assert reason in robot.set_parameter(name, value)
+
+
+def test_a_disabled_node_drops_frames_until_it_is_enabled_again(robot, rgb):
+    robot.enable(False)
+    assert robot.status_of(show(robot, rgb))['reason'] == 'disabled'
+    robot.enable(True)
+    assert robot.status_of(show(robot, rgb))['outcome'] == 'processed'
+
+
+def test_without_a_scale_the_metric_topics_fall_silent_and_diagnostics_say_what_to_set(
+        robot, rgb):
+    assert robot.set_parameter('scale.source', 'none') == ''
+    stamp_ns = show(robot, rgb)
+    robot.find('/camera/depth_relative/image', stamp_ns)
+    assert robot.status_of(stamp_ns)['scale_source'] == 'none'
+    for topic in ('/camera/depth/image_rect', '/camera/points'):
+        assert all(stamp_of(message.header) != stamp_ns for message in robot.messages[topic])
+    diagnostics = robot.diagnostics('depth_node')
+    assert diagnostics.level == DiagnosticStatus.WARN
+    assert 'set scale.source' in diagnostics.message
+    assert robot.reset_scale().success
+    assert robot.set_parameter('scale.source', 'fixed') == ''
+
+
+def test_a_camera_that_comes_back_with_another_reliability_is_heard(robot, rgb):
+    for reliable in (False, True):
+        robot.retire(IMAGE)
+        robot.advertise(IMAGE, Image, reliable=reliable)
+        assert robot.status_of(show(robot, rgb))['outcome'] == 'processed'
