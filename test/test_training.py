@@ -347,7 +347,8 @@ def recipes(tmp_path_factory):
     schedule = config.ScheduleConfig(
         batch_size=4, max_iterations=4, max_minutes=5.0, learning_rate=1e-3)
     vae = config.VaeConfig(
-        frames=str(folder / 'frames'), run_folder=str(folder / 'vae'), seed=1,
+        frames=str(folder / 'frames'), validation_frames=str(folder / 'frames'),
+        run_folder=str(folder / 'vae'), seed=1,
         architecture=architecture.VaeArchitecture(8, (1, 1, 1, 1), (1, 1, 1, 1)),
         views=views, schedule=schedule)
     finetune = config.FinetuneConfig(
@@ -397,6 +398,8 @@ def test_a_run_leaves_recipe_versions_scalars_and_state(recipes):
     assert json.loads((run / 'versions.json').read_text())['torch'] == torch.__version__
     last = json.loads((run / 'scalars.jsonl').read_text().splitlines()[-1])
     assert last['validation/abs_rel_1'] > 0
+    vae_scalars = (folder / 'vae' / 'scalars.jsonl').read_text()
+    assert json.loads(vae_scalars.splitlines()[-1])['validation/round_trip_abs_rel'] > 0
     assert list((run / 'tensorboard').iterdir())
 
 

@@ -61,8 +61,8 @@ class VaeConfig:
 
     Attributes
     ----------
-    frames, run_folder : str
-        Rendered shards to learn from; where the result goes.
+    frames, validation_frames, run_folder : str
+        Rendered shards to learn from and to watch progress on; where the result goes.
     seed : int
         Seed of weights, views and noise.
     architecture : VaeArchitecture
@@ -84,6 +84,7 @@ class VaeConfig:
     """
 
     frames: str
+    validation_frames: str
     run_folder: str
     seed: int
     architecture: VaeArchitecture

@@ -20,6 +20,7 @@ from marigold_ros.training.run_folder import RunFolder, stop_on_signal
 from marigold_ros.training.schedule import learning_rate, Progress
 from marigold_ros.training.state import load_state, save_state
 from marigold_ros.training.targets import normalize_depth
+from marigold_ros.training.validation import round_trip_abs_rel
 
 SCALE_BATCHES = 8
 RECORD_EVERY = 50
@@ -121,6 +122,7 @@ class VaeTraining:
     def __init__(self, config: VaeConfig) -> None:
         self._config = config
         self._shards = FrameShards(Path(config.frames))
+        self._validation = FrameShards(Path(config.validation_frames))
         torch.manual_seed(config.seed)
         self._generator = torch.Generator().manual_seed(config.seed)
         self.vae = build_vae(config.architecture).to(memory_format=torch.channels_last)
@@ -191,6 +193,8 @@ class VaeTraining:
         factor = measure_scaling_factor(self.vae, self._shards, self._config, self._generator)
         self.vae.register_to_config(scaling_factor=factor)
         self.vae.save_pretrained(self._run.checkpoint / 'vae')
+        self._run.record({'validation/round_trip_abs_rel': round_trip_abs_rel(
+            self.vae, self._validation)}, progress.iteration)
 
 
 def main(arguments: list[str] | None = None) -> None:
