@@ -1,0 +1,91 @@
+"""The tree keeps its own rules: style, types, import direction, package files."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+import re
+import subprocess
+import sys
+
+from ament_flake8.main import main_with_errors
+from catkin_pkg.package import parse_package
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / 'marigold_ros').rglob('*.py'))
+ROS_PACKAGES = ('rclpy', 'sensor_msgs', 'std_msgs', 'geometry_msgs', 'diagnostic_msgs', 'nav_msgs',
+                'std_srvs', 'rosgraph_msgs', 'cv_bridge', 'sensor_msgs_py', 'tf2_ros')
+
+
+def imported_modules(path):
+    """All modules that a file imports, wherever in it."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names.append(node.module)
+    return names
+
+
+def test_flake8():
+    """ament_flake8 finds nothing."""
+    count, errors = main_with_errors(argv=[str(ROOT / folder)
+                                           for folder in ('marigold_ros', 'test', 'launch')])
+    assert count == 0, '\n'.join(errors)
+
+
+def test_types():
+    """Everything outside ros/ passes mypy strictly."""
+    result = subprocess.run([sys.executable, '-m', 'mypy', 'marigold_ros'], cwd=ROOT,
+                            capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize('folder', ['depth', 'geometry', 'messages', 'data', 'training',
+                                    'evaluation', 'benchmark'])
+def test_only_the_ros_folder_imports_ros(folder):
+    """So that evaluation, training and tests run where no ROS is installed."""
+    for path in (ROOT / 'marigold_ros' / folder).rglob('*.py'):
+        roots = {name.split('.')[0] for name in imported_modules(path)}
+        assert not roots.intersection(ROS_PACKAGES), path
+
+
+def test_imports_point_one_way():
+    """depth knows nobody; geometry and messages know depth's types only; ros knows no training."""
+    for path in SOURCES:
+        package = path.relative_to(ROOT / 'marigold_ros').parts[0]
+        allowed = {'depth': {'depth'}, 'geometry': {'depth', 'geometry'},
+                   'messages': {'depth', 'geometry', 'messages'}}.get(package)
+        used = {name.split('.')[1] for name in imported_modules(path)
+                if name.startswith('marigold_ros.')}
+        if allowed is not None:
+            assert used <= allowed, path
+        if package == 'ros' and 'tools' not in path.parts:
+            assert not used & {'training', 'evaluation', 'benchmark'}, path
+
+
+def test_modules_have_one_job():
+    """At most 350 lines each."""
+    for path in SOURCES:
+        assert len(path.read_text().splitlines()) <= 350, path
+
+
+def test_package_xml_is_what_colcon_needs():
+    """catkin_pkg accepts it, and it builds as ament_python."""
+    package = parse_package(str(ROOT / 'package.xml'))
+    assert package.name == 'marigold_ros'
+    assert package.get_build_type() == 'ament_python'
+    assert f"version='{package.version}'" in (ROOT / 'setup.py').read_text()
+
+
+def test_every_requirement_is_pinned():
+    """One constraints file pins all direct requirements, for every supported Python."""
+    pinned = {re.split('[=;]', line)[0].strip().lower()
+              for line in (ROOT / 'constraints.txt').read_text().splitlines()
+              if line and not line.startswith('#')}
+    for name in ('requirements.txt', 'requirements-dev.txt'):
+        for line in (ROOT / name).read_text().splitlines():
+            if line and line[0] not in '#-':
+                assert line.lower() in pinned, line
