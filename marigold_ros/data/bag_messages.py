@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, TYPE_CHECKING
 
 from marigold_ros.messages.compressed import decompress_image
@@ -14,6 +15,8 @@ IMAGE = 'sensor_msgs/msg/Image'
 COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
 # Far beyond any camera, far below what a forged header can claim.
 MAX_PIXELS = 2 ** 26
+# Depth follows its image within a second or two, whatever the camera's rate.
+MATCH_WINDOW = 64
 
 
 def stamp_ns(message: Any) -> int:
@@ -80,3 +83,38 @@ def decompress(bag: Bag, message: BagMessage) -> bytes:
         encoding=fields.encoding, is_bigendian=int(fields.is_bigendian), step=fields.step,
         data=fields.data)
     return bytes(bag.typestore.serialize_cdr(image, IMAGE, little_endian=True))
+
+
+def matched_by_stamp(bag: Bag, topics: Sequence[str], *,
+                     stamps_ns: Collection[int] | None = None) -> Iterator[tuple[int, list[Any]]]:
+    """
+    Bring the messages of several topics together that have the same stamp.
+
+    Parameters
+    ----------
+    bag : Bag
+    topics : sequence of str
+        Topics whose messages have a header.
+    stamps_ns : collection of int or None
+        Only these stamps; all, if None.
+
+    Yields
+    ------
+    stamp_ns : int
+    messages : list
+        Decoded, one per topic in the order of `topics`.  A message waits for its partners until
+        MATCH_WINDOW younger stamps have come, so memory stays bounded.
+    """
+    waiting: dict[int, dict[str, Any]] = {}
+    for message in bag.messages(topics):
+        decoded = bag.decode(message)
+        stamp = stamp_ns(decoded)
+        if stamps_ns is not None and stamp not in stamps_ns:
+            continue
+        partners = waiting.setdefault(stamp, {})
+        partners[message.topic] = decoded
+        if len(partners) == len(topics):
+            del waiting[stamp]
+            yield stamp, [partners[topic] for topic in topics]
+        elif len(waiting) > MATCH_WINDOW:
+            del waiting[next(iter(waiting))]

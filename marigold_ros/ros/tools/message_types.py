@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from importlib import import_module
-from pathlib import Path
 
 from rosbags.interfaces import Nodetype
 from rosbags.typesys import get_types_from_msg, get_typestore, Stores, TypesysError
 from rosbags.typesys.store import Typestore
 
 from marigold_ros.depth.errors import BagError
+from marigold_ros.ros.tools.shares import find_shared
 
 
 def find_message_class(msgtype: str) -> type | None:
@@ -65,17 +65,11 @@ def installed_typestore(msgtype: str) -> Typestore:
 
 
 def _definition_text(msgtype: str) -> str:
-    """Read share/<package>/msg/<name>.msg of the prefix that the Python package lies in."""
     package, _, name = msgtype.split('/')
-    try:
-        folder = Path(import_module(package).__file__ or '')
-    except ImportError as err:
-        raise BagError(f'package {package} is not installed') from err
-    for prefix in folder.parents:
-        definition = prefix / 'share' / package / 'msg' / f'{name}.msg'
-        if definition.is_file():
-            return definition.read_text()
-    raise BagError(f'no definition {name}.msg is installed with package {package}')
+    path = find_shared(package, f'msg/{name}.msg')
+    if path is None:
+        raise BagError(f'no definition {name}.msg is installed with package {package}')
+    return path.read_text()
 
 
 def _nested_type(field) -> str | None:

@@ -28,6 +28,7 @@ from marigold_ros.ros.tools.command_line import not_negative, positive, split_ro
 from marigold_ros.ros.tools.message_types import find_message_class, installed_typestore
 from marigold_ros.ros.tools.playback import (
     plan_routes, prepared_ahead, Route, scheduled, ticks_until)
+from marigold_ros.ros.tools.shares import use_large_image_profile
 from marigold_ros.ros.tools.stop_flag import StopFlag
 
 CLOCK_HZ = 100.0
@@ -284,14 +285,15 @@ def main() -> int:
     stop = StopFlag()
     own, ros = split_ros_arguments(sys.argv[1:])
     arguments = make_parser().parse_args(own)
-    rclpy.init(args=ros, signal_handler_options=SignalHandlerOptions.NO)
     try:
+        use_large_image_profile()
+        rclpy.init(args=ros, signal_handler_options=SignalHandlerOptions.NO)
         play(arguments, stop)
     except MarigoldError as err:
         print(f'play_bag: {err}', file=sys.stderr)
         return 1
     finally:
-        rclpy.shutdown()
+        rclpy.try_shutdown()
     return 0
 
 

@@ -1,0 +1,328 @@
+"""Sum up a recorded session of depth_node: its frames, steps, latency and depth error."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+import sys
+from typing import Any, TYPE_CHECKING
+
+import numpy as np
+
+from marigold_ros.data.bag_messages import image_fields, matched_by_stamp, stamp_ns
+from marigold_ros.data.bags import Bag, open_bag
+from marigold_ros.depth.errors import MarigoldError
+from marigold_ros.evaluation.contact_sheet import draw_contact_sheet, SheetFrame
+from marigold_ros.evaluation.metrics import depth_metrics, vertical_ramp
+from marigold_ros.messages.depth import unpack_depth
+from marigold_ros.messages.image import decode_rgb, DEPTH_FORMATS, read_pixels
+
+if TYPE_CHECKING:
+    from marigold_ros.depth.types import FloatImage
+
+NODE = 'depth_node'
+CAMERA = 'camera'
+GROUND_TRUTH = 'depth_gt/image_rect'
+# Depths that are compared with the ground truth, m.
+MIN_DEPTH_M, MAX_DEPTH_M = 0.1, 20.0
+SHEET_FRAMES = 7
+PERCENTILES = (50, 95, 99)
+
+
+@dataclass(frozen=True)
+class FrameStatus:
+    """
+    What ~/status says of one frame.
+
+    Attributes
+    ----------
+    stamp_ns : int
+        The input's.
+    processed : bool
+        Whether depth was published.
+    reason : str
+        Why it was dropped; '' if it was not.
+    complexity, latency_ms : float
+        C, and the time from receipt to publication; NaN if it was dropped.
+    num_inference_steps : int
+        T; 0 if it was dropped.
+    """
+
+    stamp_ns: int
+    processed: bool
+    reason: str
+    complexity: float
+    latency_ms: float
+    num_inference_steps: int
+
+
+@dataclass(frozen=True)
+class FrameError:
+    """AbsRel of one frame after least squares in depth, and the same of a vertical ramp."""
+
+    stamp_ns: int
+    abs_rel: float
+    ramp_abs_rel: float
+
+
+@dataclass(frozen=True)
+class RecordingSummary:
+    """
+    One camera's session.
+
+    Attributes
+    ----------
+    camera : str
+    message_counts : mapping of str to int
+        Messages by topic, of everything recorded.
+    frames : tuple of FrameStatus
+        All frames that reached the node, in the order of their fate.
+    errors : tuple of FrameError
+        Of the processed frames that have a ground truth.
+    latency_cap_ms : float or None
+        As the node told it in /diagnostics.
+    complaint : str
+        The node's last diagnostics: what it says of itself and its last error.
+    """
+
+    camera: str
+    message_counts: Mapping[str, int]
+    frames: tuple[FrameStatus, ...]
+    errors: tuple[FrameError, ...]
+    latency_cap_ms: float | None
+    complaint: str
+
+    @property
+    def processed(self) -> tuple[FrameStatus, ...]:
+        """The frames whose depth was published."""
+        return tuple(frame for frame in self.frames if frame.processed)
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """How many frames were dropped, by reason."""
+        return Counter(frame.reason for frame in self.frames if not frame.processed)
+
+
+def summarize_recording(bag: Bag, camera: str = CAMERA, *,
+                        ground_truth: str = GROUND_TRUTH) -> RecordingSummary:
+    """
+    Sum up one camera's session from the recording alone.
+
+    Parameters
+    ----------
+    bag : Bag
+        Holds the node's topics and, for the error, the true depth under the stamps of the images.
+    camera : str
+        Name of the camera, as in the node's parameter `cameras`.
+    ground_truth : str
+        Topic of the true depth below the camera's name.
+
+    Returns
+    -------
+    RecordingSummary
+    """
+    counts: Counter[str] = Counter()
+    for topic in bag.topics:
+        counts[topic.name] += topic.message_count
+    cap_ms, complaint = _read_diagnostics(bag, counts)
+    return RecordingSummary(
+        camera=camera, message_counts=counts, frames=_read_statuses(bag, camera, counts),
+        errors=_depth_errors(bag, camera, ground_truth, counts), latency_cap_ms=cap_ms,
+        complaint=complaint)
+
+
+def empty_topics(summary: RecordingSummary, expected: Collection[str]) -> dict[str, str]:
+    """
+    Find the topics that should have had messages but had none.
+
+    Returns
+    -------
+    dict of str to str
+        Reason, in words, by topic.
+    """
+    if not summary.frames:
+        reason = 'no frame reached the node'
+    elif not summary.processed:
+        reason = f'every frame was dropped ({_counted(summary.dropped)})'
+    else:
+        reason = 'frames were processed, but not for this topic'
+    if summary.complaint:
+        reason += f'; the node says: {summary.complaint}'
+    return {topic: reason for topic in expected if not summary.message_counts.get(topic)}
+
+
+def format_summary(summary: RecordingSummary) -> str:
+    """
+    Write a summary for people.
+
+    Returns
+    -------
+    str
+        Some lines without a newline at the end.
+    """
+    processed = summary.processed
+    sent = summary.message_counts.get(f'/{summary.camera}/image_raw')
+    rows = {
+        'frames in': f'{len(summary.frames)}' + (f' of {sent} sent' if sent else ''),
+        'processed': f'{len(processed)}',
+        'dropped': f'{sum(summary.dropped.values())}'
+                   + (f' ({_counted(summary.dropped)})' if summary.dropped else '')}
+    if processed:
+        steps = Counter(frame.num_inference_steps for frame in processed)
+        rows['steps'] = ', '.join(f'T={count}: {steps[count]} frames' for count in sorted(steps))
+        rows['latency'] = _latency_text(summary)
+    if summary.errors:
+        rows['AbsRel'] = (
+            f'{np.mean([error.abs_rel for error in summary.errors]):.3f} after least squares in '
+            f'depth, mean of {len(summary.errors)} frames; a vertical ramp has '
+            f'{np.mean([error.ramp_abs_rel for error in summary.errors]):.3f}')
+    elif processed:
+        rows['AbsRel'] = 'unknown: no ground truth has the stamp of a processed frame'
+    return '\n'.join(f'  {name:<10} {text}' for name, text in rows.items())
+
+
+def save_contact_sheet(bag: Bag, summary: RecordingSummary, path: Path, *,
+                       ground_truth: str = GROUND_TRUTH) -> None:
+    """
+    Draw frames spread over the session: image, depth, ground truth where there is one, C and T.
+
+    Parameters
+    ----------
+    bag : Bag
+    summary : RecordingSummary
+        Of the same bag.
+    path : Path
+        PNG to write.
+    ground_truth : str
+        Topic of the true depth below the camera's name.
+
+    Raises
+    ------
+    MarigoldError
+        If no processed frame was recorded with its image and depth.
+    """
+    camera = f'/{summary.camera}'
+    abs_rel = {error.stamp_ns: error.abs_rel for error in summary.errors}
+    statuses = {frame.stamp_ns: frame for frame in summary.processed
+                if not abs_rel or frame.stamp_ns in abs_rel}
+    chosen = _spread(sorted(statuses), SHEET_FRAMES)
+    topics = [f'{camera}/rgb/image_rect', f'{camera}/depth_relative/image']
+    if abs_rel:
+        topics.append(f'{camera}/{ground_truth}')
+    recorded = all(summary.message_counts.get(topic) for topic in topics)
+    frames = [
+        SheetFrame(
+            time_s=(stamp - chosen[0]) * 1e-9, rgb=decode_rgb(image_fields(messages[0])),
+            affine_invariant_depth=_relative_depth(messages[1]),
+            gt_depth_m=unpack_depth(image_fields(messages[2])) if abs_rel else None,
+            complexity=statuses[stamp].complexity,
+            num_inference_steps=statuses[stamp].num_inference_steps,
+            abs_rel=abs_rel.get(stamp))
+        for stamp, messages in matched_by_stamp(bag, topics, stamps_ns=frozenset(chosen))
+    ] if recorded else []
+    if not frames:
+        raise MarigoldError(f'no frame to draw in {bag.path}: it needs {" and ".join(topics)} of '
+                            'the same stamp')
+    draw_contact_sheet(frames, path)
+
+
+def _read_statuses(bag: Bag, camera: str, counts: Mapping[str, int]) -> tuple[FrameStatus, ...]:
+    topic = f'/{NODE}/status'
+    frames = []
+    for message in bag.messages([topic]) if topic in counts else ():
+        array = bag.decode(message)
+        for status in array.status:
+            values = {item.key: item.value for item in status.values}
+            if values.get('camera') == camera:
+                frames.append(FrameStatus(
+                    stamp_ns=stamp_ns(array), processed=values['outcome'] == 'processed',
+                    reason=values['reason'],
+                    complexity=float(values.get('complexity', 'nan')),
+                    latency_ms=float(values.get('latency_ms', 'nan')),
+                    num_inference_steps=int(values.get('num_inference_steps', 0))))
+    return tuple(frames)
+
+
+def _read_diagnostics(bag: Bag, counts: Mapping[str, int]) -> tuple[float | None, str]:
+    """Read the cap and the last complaint of the node's own status in /diagnostics."""
+    cap_ms, complaint = None, ''
+    for message in bag.messages(['/diagnostics']) if '/diagnostics' in counts else ():
+        for status in bag.decode(message).status:
+            if status.name == NODE:
+                values = {item.key: item.value for item in status.values}
+                cap = values.get('latency_cap_ms', 'None')
+                cap_ms = None if cap == 'None' else float(cap)
+                words = [status.message if status.message != 'active' else '',
+                         values.get('last_error', '')]
+                complaint = '; '.join(word for word in words if word)
+    return cap_ms, complaint
+
+
+def _depth_errors(bag: Bag, camera: str, ground_truth: str,
+                  counts: Mapping[str, int]) -> tuple[FrameError, ...]:
+    topics = [f'/{camera}/depth_relative/image', f'/{camera}/{ground_truth}']
+    if not all(counts.get(topic) for topic in topics):
+        return ()
+    errors = []
+    for stamp, (prediction, truth) in matched_by_stamp(bag, topics):
+        gt_depth_m = unpack_depth(image_fields(truth))
+        depth = _relative_depth(prediction)
+        valid = np.isfinite(gt_depth_m) & np.isfinite(depth)
+        abs_rel, ramp_abs_rel = (
+            depth_metrics(candidate, gt_depth_m, valid, alignment='least_square',
+                          min_depth_m=MIN_DEPTH_M, max_depth_m=MAX_DEPTH_M)['abs_rel']
+            for candidate in (depth, vertical_ramp(*gt_depth_m.shape)))
+        errors.append(FrameError(stamp, abs_rel, ramp_abs_rel))
+    return tuple(errors)
+
+
+def _relative_depth(message: Any) -> FloatImage:
+    """Read affine-invariant depth, in which 0 is the nearest pixel and not a missing one."""
+    return read_pixels(image_fields(message), DEPTH_FORMATS)
+
+
+def _latency_text(summary: RecordingSummary) -> str:
+    latency_ms = np.array([frame.latency_ms for frame in summary.processed])
+    percentiles = ', '.join(f'p{rank} {value:.0f} ms' for rank, value in zip(
+        PERCENTILES, np.percentile(latency_ms, PERCENTILES)))
+    if summary.latency_cap_ms is None:
+        return f'{percentiles}; no cap'
+    late = int((latency_ms > summary.latency_cap_ms).sum())
+    return f'{percentiles}; cap {summary.latency_cap_ms:.0f} ms, exceeded by {late} frames'
+
+
+def _counted(reasons: Counter[str]) -> str:
+    return ', '.join(f'{reason} {count}' for reason, count in reasons.most_common())
+
+
+def _spread(values: Sequence[int], count: int) -> list[int]:
+    """Pick values at even distances, the first and the last among them."""
+    if len(values) <= count:
+        return list(values)
+    return [values[round(place)] for place in np.linspace(0, len(values) - 1, count)]
+
+
+def main() -> int:
+    """Print the summary of a recording and draw its contact sheet; the exit code is 0 or 1."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('path', type=Path, help='bag recorded with the topics of depth_node')
+    parser.add_argument('--camera', default=CAMERA, help=f'its name (default: {CAMERA})')
+    parser.add_argument('--contact-sheet', type=Path, metavar='PNG', help='draw frames of it')
+    arguments = parser.parse_args()
+    try:
+        with open_bag(arguments.path) as bag:
+            summary = summarize_recording(bag, arguments.camera)
+            print(format_summary(summary))
+            if arguments.contact_sheet is not None:
+                save_contact_sheet(bag, summary, arguments.contact_sheet)
+    except MarigoldError as err:
+        print(f'recording: {err}', file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,272 @@
+"""Play the sample drive to the real node, record what comes out, and sum it up."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+import os
+from pathlib import Path
+import random
+import sys
+import time
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.srv import GetState
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+from tqdm import tqdm
+
+from marigold_ros.data.bags import open_bag
+from marigold_ros.depth.errors import MarigoldError
+from marigold_ros.evaluation.recording import (
+    CAMERA, empty_topics, format_summary, NODE, save_contact_sheet, summarize_recording)
+from marigold_ros.ros.outputs import INFO_TOPICS, TOPICS
+from marigold_ros.ros.tools.processes import LoggedProcess, ProcessError
+from marigold_ros.ros.tools.shares import require_shared, use_large_image_profile
+from marigold_ros.ros.tools.stop_flag import StopFlag
+
+TOOLS = 'marigold_ros.ros.tools'
+# The first version of the engine has no confidence to publish.
+OUTPUTS = [
+    f'/{CAMERA}/{topic}' for topic in sorted(
+        {topic for output, topic in TOPICS.items() if output != 'confidence'}
+        | set(INFO_TOPICS.values()))] + [f'/{NODE}/status', '/diagnostics']
+# A cold start loads torch, diffusers and the checkpoint from disk.
+ACTIVE_TIMEOUT_S = 120.0
+DISCOVERY_TIMEOUT_S = 30.0
+# The node has nothing left to do when no status has come for so long.
+QUIET_S = 2.0
+DIAGNOSTICS_TIMEOUT_S = 5.0
+PLAYER_GRACE_S = 30.0
+
+
+class Monitor:
+    """
+    A bystander in the ROS graph that knows how far the node is.
+
+    Parameters
+    ----------
+    stop : StopFlag
+        Ends every wait.
+    """
+
+    def __init__(self, stop: StopFlag) -> None:
+        self.stop = stop
+        self.must_run: list[LoggedProcess] = []
+        self.frames = 0
+        self.last_frame = ''
+        self.last_frame_s = 0.0
+        self.diagnostics = 0
+        self.node = rclpy.create_node('demo', enable_rosout=False, start_parameter_services=False)
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self.node)
+        self._state_client = self.node.create_client(GetState, f'/{NODE}/get_state')
+        self._state = None
+        self.node.create_subscription(DiagnosticArray, f'/{NODE}/status', self._on_status, 100)
+        self.node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
+        self._problem = ''
+
+    def close(self) -> None:
+        """Leave the graph."""
+        self._executor.shutdown()
+        self.node.destroy_node()
+
+    def wait(self, condition: Callable[[], bool], what: str, timeout_s: float) -> None:
+        """
+        Wait until a condition holds.
+
+        Raises
+        ------
+        ProcessError
+            If it does not in time, a process ends, the node fails or Ctrl-C comes.
+        """
+        end_s = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > end_s:
+                tails = '\n'.join(process.log_tail() for process in self.must_run)
+                raise ProcessError(f'{what} did not happen in {timeout_s:.0f} s; {tails}')
+            self.look()
+
+    def look(self) -> None:
+        """
+        Take what has arrived and see that all is well.
+
+        Raises
+        ------
+        ProcessError
+            If a process has ended, the node has failed or Ctrl-C has come.
+        """
+        self._executor.spin_once(timeout_sec=0.05)
+        if self.stop.requested:
+            raise ProcessError('interrupted')
+        if self._problem:
+            raise ProcessError(f'{NODE}: {self._problem}')
+        for process in self.must_run:
+            process.require_running()
+
+    def node_is_active(self) -> bool:
+        """Ask the node for its lifecycle state; the answer counts at the next call."""
+        if self._state is None:
+            if self._state_client.service_is_ready():
+                self._state = self._state_client.call_async(GetState.Request())
+            return False
+        if not self._state.done():
+            return False
+        label = self._state.result().current_state.label
+        self._state = None
+        return label == 'active'
+
+    def outputs_are_recorded(self) -> bool:
+        """Tell whether somebody subscribes to every output beside this monitor."""
+        return all(
+            any(info.node_name != self.node.get_name()
+                for info in self.node.get_subscriptions_info_by_topic(topic))
+            for topic in OUTPUTS)
+
+    def _on_status(self, array: DiagnosticArray) -> None:
+        values = {item.key: item.value for item in array.status[0].values}
+        self.frames += 1
+        self.last_frame_s = time.monotonic()
+        if values['outcome'] == 'processed':
+            self.last_frame = (f'T={values["num_inference_steps"]}, '
+                               f'{float(values["latency_ms"]):.0f} ms')
+        else:
+            self.last_frame = f'dropped: {values["reason"]}'
+
+    def _on_diagnostics(self, array: DiagnosticArray) -> None:
+        self.diagnostics += 1
+        for status in array.status:
+            if (status.name == NODE and status.level == DiagnosticStatus.ERROR
+                    and 'failed' in status.message):
+                self._problem = status.message
+
+
+def run(arguments: argparse.Namespace, stop: StopFlag) -> Path:
+    """
+    Run recorder, node and player until the bag is over.
+
+    Returns
+    -------
+    Path
+        The recording.
+
+    Raises
+    ------
+    MarigoldError
+        If a process ends early, badly or not at all.
+    """
+    out: Path = arguments.out
+    recording = out / 'recording'
+    with open_bag(arguments.bag) as bag:
+        duration_s = bag.duration_s
+        image_count = sum(topic.message_count for topic in bag.topics
+                          if topic.name.removesuffix('/compressed') == f'/{CAMERA}/image_raw')
+    monitor = Monitor(stop)
+    processes: list[LoggedProcess] = []
+
+    def start(name: str, module: str, *words: object) -> LoggedProcess:
+        process = LoggedProcess(name, module, [str(word) for word in words], out, os.environ)
+        print(f'$ {process.command_line}', flush=True)
+        processes.append(process)
+        return process
+
+    try:
+        recorder = start('record_bag', f'{TOOLS}.record_bag', recording, '--all', '--overwrite')
+        node = start('depth_node', 'marigold_ros.ros.depth_node', '--ros-args', '--params-file',
+                     arguments.params_file)
+        monitor.must_run = [recorder, node]
+        monitor.wait(monitor.node_is_active, f'{NODE} becoming active', ACTIVE_TIMEOUT_S)
+        monitor.wait(monitor.outputs_are_recorded, 'recording of every output',
+                     DISCOVERY_TIMEOUT_S)
+        player = start('play_bag', f'{TOOLS}.play_bag', arguments.bag, '--clock',
+                       '--wait-for-subscribers', DISCOVERY_TIMEOUT_S)
+        _watch(monitor, player, image_count, duration_s)
+        for process in (recorder, node):
+            process.stop()
+            process.require_success()
+    finally:
+        for process in processes:
+            process.stop()
+        monitor.close()
+    return recording
+
+
+def _watch(monitor: Monitor, player: LoggedProcess, image_count: int, duration_s: float) -> None:
+    """Show the progress until the player and the node are done."""
+    end_s = time.monotonic() + DISCOVERY_TIMEOUT_S + 2 * duration_s + PLAYER_GRACE_S
+    with tqdm(total=image_count, unit='frame', desc='frames', mininterval=0.5) as progress:
+        while player.running or time.monotonic() < monitor.last_frame_s + QUIET_S:
+            monitor.look()
+            progress.set_postfix_str(monitor.last_frame, refresh=False)
+            progress.update(monitor.frames - progress.n)
+            if player.running and time.monotonic() > end_s:
+                raise ProcessError(f'the player does not come to an end; {player.log_tail()}')
+    player.require_success()
+    # The counters of the last frames are in the next /diagnostics.
+    seen = monitor.diagnostics
+    monitor.wait(lambda: monitor.diagnostics > seen, 'a message on /diagnostics',
+                 DIAGNOSTICS_TIMEOUT_S)
+
+
+def report(recording: Path, contact_sheet: Path) -> bool:
+    """
+    Print the summary of the recording and draw the contact sheet.
+
+    Returns
+    -------
+    bool
+        Whether every output topic has messages.
+    """
+    with open_bag(recording) as bag:
+        summary = summarize_recording(bag)
+        print(f'\n{recording}: {len(bag.topics)} topics, {bag.duration_s:.1f} s')
+        print(format_summary(summary))
+        empty = empty_topics(summary, OUTPUTS)
+        for topic, reason in empty.items():
+            print(f'{topic} is empty: {reason}', file=sys.stderr)
+        if not empty:
+            save_contact_sheet(bag, summary, contact_sheet)
+            print(f'{contact_sheet}: image, depth, ground truth, C and T')
+    return not empty
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    parser = argparse.ArgumentParser(prog='demo', description=__doc__)
+    parser.add_argument('--bag', type=Path, help='bag to play (default: the sample drive)')
+    parser.add_argument('--params-file', type=Path,
+                        help="the node's parameters (default: config/demo.yaml)")
+    parser.add_argument('--out', type=Path, default=Path('out/demo'),
+                        help='folder for recording, contact sheet and logs (default: out/demo)')
+    return parser
+
+
+def main() -> int:
+    """Run the demo; the exit code is 0 if every output topic has messages, else 1."""
+    stop = StopFlag()
+    arguments = make_parser().parse_args()
+    begin_s = time.monotonic()
+    os.environ['ROS_DOMAIN_ID'] = str(random.randint(1, 101))
+    os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+    os.environ['PYTHONUNBUFFERED'] = '1'
+    try:
+        use_large_image_profile()
+        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+        arguments.bag = arguments.bag or require_shared('sample/living_room')
+        arguments.params_file = arguments.params_file or require_shared('config/demo.yaml')
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        contact_sheet = arguments.out / 'contact_sheet.png'
+        contact_sheet.unlink(missing_ok=True)
+        complete = report(run(arguments, stop), contact_sheet)
+    except MarigoldError as err:
+        print(f'demo: {err}', file=sys.stderr)
+        return 1
+    finally:
+        rclpy.try_shutdown()
+    print(f'{time.monotonic() - begin_s:.0f} s in all; logs in {arguments.out}')
+    return 0 if complete else 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())
