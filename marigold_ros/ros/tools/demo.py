@@ -55,7 +55,8 @@ class Monitor:
         self.stop = stop
         self.must_run: list[LoggedProcess] = []
         self.frames = 0
-        self.last_frame = ''
+        self.processed = 0
+        self.last_frame = 'none yet'
         self.last_frame_s = 0.0
         self.diagnostics = 0
         self.node = rclpy.create_node('demo', enable_rosout=False, start_parameter_services=False)
@@ -129,10 +130,9 @@ class Monitor:
         self.frames += 1
         self.last_frame_s = time.monotonic()
         if values['outcome'] == 'processed':
-            self.last_frame = (f'T={values["num_inference_steps"]}, '
+            self.processed += 1
+            self.last_frame = (f'T={values["num_inference_steps"]} in '
                                f'{float(values["latency_ms"]):.0f} ms')
-        else:
-            self.last_frame = f'dropped: {values["reason"]}'
 
     def _on_diagnostics(self, array: DiagnosticArray) -> None:
         self.diagnostics += 1
@@ -195,10 +195,11 @@ def run(arguments: argparse.Namespace, stop: StopFlag) -> Path:
 def _watch(monitor: Monitor, player: LoggedProcess, image_count: int, duration_s: float) -> None:
     """Show the progress until the player and the node are done."""
     end_s = time.monotonic() + DISCOVERY_TIMEOUT_S + 2 * duration_s + PLAYER_GRACE_S
-    with tqdm(total=image_count, unit='frame', desc='frames', mininterval=0.5) as progress:
+    with tqdm(total=image_count, unit=' frames', desc='drive', mininterval=0.5) as progress:
         while player.running or time.monotonic() < monitor.last_frame_s + QUIET_S:
             monitor.look()
-            progress.set_postfix_str(monitor.last_frame, refresh=False)
+            progress.set_postfix_str(f'{monitor.processed} processed, last: {monitor.last_frame}',
+                                     refresh=False)
             progress.update(monitor.frames - progress.n)
             if player.running and time.monotonic() > end_s:
                 raise ProcessError(f'the player does not come to an end; {player.log_tail()}')

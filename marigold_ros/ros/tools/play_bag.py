@@ -32,8 +32,8 @@ from marigold_ros.ros.tools.shares import use_large_image_profile
 from marigold_ros.ros.tools.stop_flag import StopFlag
 
 CLOCK_HZ = 100.0
-# No new subscriber for so long: everybody has found the topics.
-SETTLE_S = 1.0
+# No new subscriber for so long: everybody has found the topics, all of them or some.
+SETTLE_ALL_S, SETTLE_SOME_S = 1.0, 3.0
 ACKNOWLEDGE_S = 2.0
 TOPIC_NAME = re.compile(r'(/[A-Za-z_]\w*)+')
 
@@ -72,7 +72,7 @@ class Player:
 
     def wait_for_subscribers(self, timeout_s: float, stop: StopFlag) -> list[str]:
         """
-        Wait until every topic has a subscriber and none has come for a second.
+        Wait until somebody listens and no new subscriber has come for a while.
 
         Returns
         -------
@@ -80,13 +80,14 @@ class Player:
             Topics that nobody listens to when the time is over.
         """
         end_s = time.monotonic() + timeout_s
-        settled_s = time.monotonic() + SETTLE_S
+        changed_s = time.monotonic()
         before: list[int] = []
         while True:
             counts = [publisher.get_subscription_count() for publisher in self.publishers.values()]
             now_s = time.monotonic()
-            if counts != before or not all(counts):
-                settled_s, before = now_s + SETTLE_S, counts
+            if counts != before or not any(counts):
+                changed_s, before = now_s, counts
+            settled_s = changed_s + (SETTLE_ALL_S if all(counts) else SETTLE_SOME_S)
             if now_s >= min(settled_s, end_s) or not stop.sleep_until(now_s + 0.05):
                 return [topic for topic, count in zip(self.publishers, counts) if not count]
 
@@ -229,7 +230,8 @@ def make_parser() -> argparse.ArgumentParser:
                         help='offer this instead of what was recorded (latched topics keep '
                              'theirs)')
     parser.add_argument('--wait-for-subscribers', type=not_negative, metavar='SECONDS',
-                        help='wait at most so long until every topic has a subscriber')
+                        help='wait at most so long until somebody listens, and until all who do '
+                             'have found the topics')
     return parser
 
 
