@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -38,10 +39,11 @@ def start(environment):
     """Start tools, and end those that a failed test leaves behind."""
     processes = []
 
-    def start_tool(tool: str, *arguments: object) -> subprocess.Popen:
+    def start_tool(tool: str, *arguments: object, **settings: object) -> subprocess.Popen:
         processes.append(subprocess.Popen(
             [sys.executable, '-m', f'marigold_ros.ros.tools.{tool}', *map(str, arguments)],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            **settings))
         return processes[-1]
 
     yield start_tool
@@ -203,6 +205,18 @@ def test_a_wrong_command_says_what_is_wrong_without_a_traceback(drive, tmp_path,
         assert returned == code, printed
         assert 'Traceback' not in printed
         assert re.search(words, printed), printed
+
+
+def test_a_disk_that_takes_no_more_ends_the_recording_with_a_word(drive, tmp_path, start):
+    def one_megabyte_a_file():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2 ** 20, 2 ** 20))
+
+    start('play_bag', drive, '--topics', '/image', '--loop')
+    code, printed = finish(start('record_bag', tmp_path / 'copy', '--topics', '/image',
+                                 preexec_fn=one_megabyte_a_file))
+    assert code == 1
+    assert f'cannot write to {tmp_path / "copy"}: File too large' in printed
+    assert 'Traceback' not in printed
 
 
 def test_a_second_ctrl_c_changes_nothing(drive, tmp_path, start):
