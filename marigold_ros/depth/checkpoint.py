@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 import json
 from pathlib import Path
 import re
-from typing import Any
+from typing import Any, Iterator
 
 from diffusers import (AutoencoderKL, AutoencoderTiny, DDIMScheduler, LCMScheduler,
                        UNet2DConditionModel)
+from diffusers.utils import logging
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError
@@ -40,7 +42,7 @@ class Components:
     Attributes
     ----------
     unet, vae, scheduler
-        diffusers' modules, in float32 on the CPU.
+        diffusers' modules, on the CPU.
     empty_text_embedding : float32 tensor [1, 2, D]
         The empty prompt seen through the text encoder.
     info : CheckpointInfo
@@ -53,7 +55,8 @@ class Components:
     info: CheckpointInfo
 
 
-def load_components(checkpoint: str, *, vae: str | None = None) -> Components:
+def load_components(checkpoint: str, *, vae: str | None = None,
+                    dtype: torch.dtype = torch.float32) -> Components:
     """
     Load a checkpoint.
 
@@ -64,6 +67,8 @@ def load_components(checkpoint: str, *, vae: str | None = None) -> Components:
         or hub id 'owner/name'.
     vae : str, optional
         Folder or hub id of a VAE that replaces the checkpoint's own (e.g. an AutoencoderTiny).
+    dtype : torch.dtype
+        Of the networks.
 
     Raises
     ------
@@ -73,8 +78,8 @@ def load_components(checkpoint: str, *, vae: str | None = None) -> Components:
     folder = find(checkpoint)
     try:
         index = json.loads((folder / 'model_index.json').read_text())
-        unet = _load_model(UNet2DConditionModel, folder / 'unet')
-        autoencoder = _load_vae(folder / 'vae' if vae is None else find(vae))
+        unet = _load_model(UNet2DConditionModel, folder / 'unet', dtype)
+        autoencoder = _load_vae(folder / 'vae' if vae is None else find(vae), dtype)
         scheduler = _class_named(index['scheduler'][1], SCHEDULERS).from_pretrained(
             folder / 'scheduler')
         text = _empty_text_embedding(folder)
@@ -120,22 +125,34 @@ def _class_named(name: str, known: dict[str, Any]) -> Any:
     return known[name]
 
 
-def _load_model(model_class: Any, folder: Path) -> Any:
+def _load_model(model_class: Any, folder: Path, dtype: torch.dtype) -> Any:
     """Load one network; a missing or unexpected weight is an error, never a random tensor."""
     if not folder.is_dir():
         raise FileNotFoundError(f'{folder} does not exist')
-    model, report = model_class.from_pretrained(
-        folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False,
-        torch_dtype=torch.float32, output_loading_info=True)
+    with _quiet_diffusers():
+        model, report = model_class.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False,
+            torch_dtype=dtype, output_loading_info=True)
     wrong = {kind: names for kind, names in report.items() if names}
     if wrong:
         raise ValueError(f'the weights in {folder} do not fit its config.json: {wrong}')
     return model.eval().requires_grad_(False)
 
 
-def _load_vae(folder: Path) -> Any:
+@contextmanager
+def _quiet_diffusers() -> Iterator[None]:
+    """Mute its warning about a config entry that every saved AutoencoderTiny has."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _load_vae(folder: Path, dtype: torch.dtype) -> Any:
     name = json.loads((folder / 'config.json').read_text())['_class_name']
-    return _load_model(_class_named(name, VAES), folder)
+    return _load_model(_class_named(name, VAES), folder, dtype)
 
 
 def _empty_text_embedding(folder: Path) -> torch.Tensor:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 import time
-from typing import Any, Sequence
+from typing import Sequence
 
 import torch
 
-from marigold_ros.depth.checkpoint import Components, load_components
+from marigold_ros.depth.checkpoint import load_components
 from marigold_ros.depth.complexity import check_rgb
 from marigold_ros.depth.config import EngineConfig
 from marigold_ros.depth.denoise import denoise, schedule, StepCoefficients
@@ -17,6 +17,10 @@ from marigold_ros.depth.errors import ConfigError, InputError
 from marigold_ros.depth.preprocess import padded_size, preprocess, processing_size, restore
 from marigold_ros.depth.types import (CheckpointInfo, DepthPrediction, FloatImage, RgbImage,
                                       StageTiming)
+
+# Disagreement of the decoder's channels, as a part of the depth range, at which the confidence
+# has fallen to 1/e.
+CONFIDENCE_SPREAD = 0.05
 
 
 class DepthEngine:
@@ -33,18 +37,17 @@ class DepthEngine:
         Longest edge, px; 0 keeps the input's size.
     """
 
-    def __init__(self, components: Components, config: EngineConfig) -> None:
-        """Move the networks to the device; `DepthEngine.load` is the usual way in."""
-        self.checkpoint_info: CheckpointInfo = components.info
+    def __init__(self, config: EngineConfig, vae: str | None = None) -> None:
+        """Load the networks; `DepthEngine.load` is the usual way in."""
         self.device = _resolve_device(config.device)
         self.dtype = _resolve_dtype(config.dtype, self.device)
+        components = load_components(config.checkpoint, vae=vae, dtype=self.dtype)
+        self.checkpoint_info: CheckpointInfo = components.info
         resolution = config.processing_resolution
         self.processing_resolution = (components.info.processing_resolution if resolution is None
                                       else resolution)
-        place: dict[str, Any] = {'device': self.device, 'dtype': self.dtype,
-                                 'memory_format': torch.channels_last}
-        self._unet = components.unet.to(**place)
-        self._vae = components.vae.to(**place)
+        self._unet = components.unet.to(self.device, memory_format=torch.channels_last)
+        self._vae = components.vae.to(self.device, memory_format=torch.channels_last)
         self._scheduler = components.scheduler
         self._empty_text = components.empty_text_embedding.to(self.device, self.dtype)  # [1,2,D]
         self._schedules: dict[int, list[StepCoefficients]] = {}
@@ -74,8 +77,7 @@ class DepthEngine:
         ConfigError
             If a setting breaks its rule or the device is not there.
         """
-        config = EngineConfig(checkpoint, device, dtype, processing_resolution, compile)
-        return cls(load_components(checkpoint, vae=vae), config)
+        return cls(EngineConfig(checkpoint, device, dtype, processing_resolution, compile), vae)
 
     def processing_size(self, height: int, width: int) -> tuple[int, int]:
         """Padded size (PPH, PPW) at which an image of (H, W) is processed."""
@@ -201,18 +203,18 @@ class DepthEngine:
 
         # 5. Decode all members together.
         latent = torch.stack([result.latent for result in denoised])  # [N*E,C,h,w]
-        maps = self._decode(latent)  # [N*E,1,PPH,PPW]
+        decoded = self._decode(latent)  # [N*E,3,PPH,PPW]
         decode_s = watch.lap()
 
         # 6. Per frame: cut the padding, merge the members, go back to the input's size.
-        depths = [_finish(maps[i * members:(i + 1) * members, :, :size[0], :size[1]],
-                          rgb.shape[:2])
-                  for i, (rgb, size) in enumerate(zip(frames, sizes))]
+        own = [slice(i * members, (i + 1) * members) for i in range(len(frames))]
+        maps = [_finish(decoded[mine, :, :size[0], :size[1]], rgb.shape[:2])
+                for mine, size, rgb in zip(own, sizes, frames)]
         timing = StageTiming(preprocess_s, encode_s, denoise_s, decode_s, watch.lap())
-        return [DepthPrediction(depth, None, uncertainty, latent[i * members:(i + 1) * members],
-                                max(result.num_inference_steps for result
-                                    in denoised[i * members:(i + 1) * members]), timing)
-                for i, (depth, uncertainty) in enumerate(depths)]
+        return [DepthPrediction(depth, confidence, uncertainty, latent[mine],
+                                max(result.num_inference_steps for result in denoised[mine]),
+                                timing)
+                for mine, (depth, confidence, uncertainty) in zip(own, maps)]
 
     def _encode(self, images: torch.Tensor) -> torch.Tensor:
         """Image latents: the VAE's mean times its scaling factor, [N,3,PPH,PPW] -> [N,C,h,w]."""
@@ -232,11 +234,11 @@ class DepthEngine:
         return output.float()
 
     def _decode(self, latent: torch.Tensor) -> torch.Tensor:
-        """Depth maps in [0, 1], the mean of the decoder's channels, [N*E,C,h,w] -> [N*E,1,..]."""
+        """Decode latents to three guesses of each depth, [N*E,C,h,w] -> [N*E,3,PPH,PPW]."""
         latent = (latent / self._vae.config.scaling_factor).to(
             self.dtype, memory_format=torch.channels_last)
         decoded: torch.Tensor = self._vae.decode(latent, return_dict=False)[0]
-        return (decoded.float().mean(dim=1, keepdim=True).clip(-1.0, 1.0) + 1.0) / 2.0
+        return decoded.float()
 
     def _initial_latent(self, shape: tuple[int, ...], seed: int) -> torch.Tensor:
         """Noise drawn on the CPU, so that a seed means the same on every device; [E,C,h,w]."""
@@ -271,12 +273,33 @@ class DepthEngine:
             raise InputError(f'`ensemble_size` must be at least 1; got {ensemble_size}')
 
 
-def _finish(maps: torch.Tensor, size: tuple[int, int]) -> tuple[FloatImage, FloatImage | None]:
-    """Merge [E,1,PH,PW] members and resize to (H, W): depth and, for E > 1, uncertainty."""
-    if len(maps) == 1:
-        return _to_numpy(restore(maps, size)), None
-    depth, uncertainty = ensemble(maps)
-    return _to_numpy(restore(depth, size)), _to_numpy(restore(uncertainty, size))
+def _finish(decoded: torch.Tensor, size: tuple[int, int]
+            ) -> tuple[FloatImage, FloatImage, FloatImage | None]:
+    """
+    Merge the members of one frame and go back to the input's size.
+
+    The decoder was trained on depth repeated to three channels: its mean is the depth, and where
+    its channels disagree it is unsure.
+
+    Parameters
+    ----------
+    decoded : float32 tensor [E, 3, PH, PW]
+        About in [-1, 1].
+    size : (int, int)
+        Input size (H, W).
+
+    Returns
+    -------
+    depth, confidence : float32 [H, W]
+    uncertainty : float32 [H, W] or None
+        None for a single member.
+    """
+    members = (decoded.mean(dim=1, keepdim=True).clip(-1.0, 1.0) + 1.0) / 2.0  # [E,1,PH,PW]
+    spread = (decoded.amax(dim=1, keepdim=True) - decoded.amin(dim=1, keepdim=True)) / 2.0
+    confidence = torch.exp(-spread.mean(dim=0, keepdim=True) / CONFIDENCE_SPREAD)  # [1,1,PH,PW]
+    depth, uncertainty = (members, None) if len(members) == 1 else ensemble(members)
+    return (_to_numpy(restore(depth, size)), _to_numpy(restore(confidence, size)),
+            None if uncertainty is None else _to_numpy(restore(uncertainty, size)))
 
 
 def _to_numpy(maps: torch.Tensor) -> FloatImage:

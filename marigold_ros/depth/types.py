@@ -79,7 +79,7 @@ class DepthPrediction:
     affine_invariant_depth : float32 [H, W]
         In [0, 1], 0 near and 1 far, up to an unknown scale and shift; never metres.
     confidence : float32 [H, W] or None
-        In [0, 1], 1 sure.
+        In [0, 1], 1 sure; ranks pixels by their likely error, and is no probability.
     uncertainty : float32 [H, W] or None
         Median absolute deviation of the ensemble's aligned members, same unit as the depth.
     latent : float32 tensor [E, C, h, w]
