@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from marigold_ros.data.scenes import (
-    bulk, cameras, meshes, places, render, sensor, shading, shards, textures)
+    bodies, bulk, cameras, meshes, places, render, sensor, shading, shards, textures)
 from marigold_ros.data.scenes.builder import SceneBuilder
 from marigold_ros.data.scenes.types import Camera, Light, Scene, View
 from marigold_ros.depth.errors import MarigoldError
@@ -73,10 +73,10 @@ def test_sky_has_infinite_depth() -> None:
 
 @pytest.mark.parametrize(('mesh', 'volume'), [
     (meshes.box((1, 2, 3), (5, 6, 7), 0), 6.0),
-    (meshes.cylinder(0.5, 2.0, (1, 1, 1), 0, sides=200), np.pi * 0.5),
-    (meshes.ellipsoid((1, 2, 3), (0, 0, 0), 0, 4), np.pi),
-    (meshes.rod((0, 0, 0), (1, 1, 1), 0.1, 0, sides=200), np.pi * 0.01 * np.sqrt(3)),
-    (meshes.rounded_box((1, 1, 1), (0, 0, 0), 0, 1e-4), 1.0)])
+    (bodies.cylinder(0.5, 2.0, (1, 1, 1), 0, sides=200), np.pi * 0.5),
+    (bodies.ellipsoid((1, 2, 3), (0, 0, 0), 0, 4), np.pi),
+    (bodies.rod((0, 0, 0), (1, 1, 1), 0.1, 0, sides=200), np.pi * 0.01 * np.sqrt(3)),
+    (bodies.rounded_box((1, 1, 1), (0, 0, 0), 0, 1e-4), 1.0)])
 def test_bodies_are_closed_and_face_outwards(mesh: meshes.Mesh, volume: float) -> None:
     a, b, c = (mesh.triangles[:, i].astype(np.float64) for i in range(3))
     # The divergence theorem; a hole or a flipped face would change it.

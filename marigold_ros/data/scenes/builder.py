@@ -92,7 +92,8 @@ class SceneBuilder:
         middle = views[0].eye.mean(0)
         hits = shading.trace(dark, np.repeat(middle[None], 400, 0).astype(np.float32), directions)
         samples = [self.rng.random((len(hits.ray), 2), dtype=np.float32) for _ in self.lights]
-        irradiance = shading.direct(dark, hits, samples, shine=False)[0].mean(0)
+        gathered = shading.direct(dark, hits, samples, shine=False)[0]
+        irradiance = gathered.sum(0) / max(len(gathered), 1)
         if sky_irradiates:
             irradiance = 0.3 * irradiance + np.pi * sky[:len(sky) // 2].mean((0, 1)) * 0.5
         return scene(np.asarray(0.6 * irradiance, np.float32))

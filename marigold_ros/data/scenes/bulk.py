@@ -1,4 +1,4 @@
-"""Render many frames of many places on several processes: python -m marigold_ros.data.scenes.bulk."""
+"""Render many frames of many places: python -m marigold_ros.data.scenes.bulk."""
 from __future__ import annotations
 
 import argparse
@@ -75,7 +75,8 @@ def render_frames(out: Path, count: int, *, width: int, height: int, seed: int, 
         If `first` does not start a shard.
     """
     if first % shards.FRAMES_PER_SHARD:
-        raise MarigoldError(f'`first` must be a multiple of {shards.FRAMES_PER_SHARD}; got {first}')
+        raise MarigoldError(f'`first` must be a multiple of {shards.FRAMES_PER_SHARD}; '
+                            f'got {first}')
     out.mkdir(parents=True, exist_ok=True)
     shards.write_description(out, {
         'seed': seed, 'width': width, 'height': height, 'views_per_scene': VIEWS_PER_SCENE,

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from marigold_ros.data.scenes.bodies import cylinder, ellipsoid, grid, lathe, rod, rounded_box
 from marigold_ros.data.scenes.materials import Palette
-from marigold_ros.data.scenes.meshes import (box, boxes, cylinder, ellipsoid, grid, join, lathe, Mesh,
-                                             panel, rod, rounded_box)
+from marigold_ros.data.scenes.meshes import box, boxes, join, Mesh, panel
 
 Rng = np.random.Generator
 Maker = Callable[[Palette, Rng], Mesh]
@@ -20,7 +20,8 @@ def cup(p: Palette, rng: Rng) -> Mesh:
     body = lathe([[0, 0], [r * 0.9, 0], [r, h], [r * 0.9, h], [r * 0.85, 0.01], [0, 0.01]],
                  (0, 0, 0), m, sides=16)
     angle = np.linspace(-0.5 * np.pi, 0.5 * np.pi, 6)
-    points = np.stack([r + 0.6 * r * np.cos(angle), 0 * angle, h / 2 + 0.3 * h * np.sin(angle)], -1)
+    points = np.stack([r + 0.6 * r * np.cos(angle), 0 * angle,
+                       h / 2 + 0.3 * h * np.sin(angle)], -1)
     handle = [rod(a, b, 0.005, m, sides=5) for a, b in zip(points[:-1], points[1:])]
     return join([body, *handle]).moved(yaw=rng.uniform(0, 2 * np.pi))
 

@@ -201,7 +201,8 @@ def _serialized(msgtype: str, **fields: Any) -> bytes:
 
 
 def _header(stamp_ns: int, frame_id: str) -> Any:
-    stamp = _new('builtin_interfaces/msg/Time', sec=stamp_ns // 10 ** 9, nanosec=stamp_ns % 10 ** 9)
+    sec, nanosec = divmod(stamp_ns, 10 ** 9)
+    stamp = _new('builtin_interfaces/msg/Time', sec=sec, nanosec=nanosec)
     return _new('std_msgs/msg/Header', stamp=stamp, frame_id=frame_id)
 
 

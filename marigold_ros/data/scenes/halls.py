@@ -3,11 +3,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from marigold_ros.data.scenes import clutter, furniture, rooms, skies
+from marigold_ros.data.scenes import clutter, furniture, rooms, seats, skies, storage
+from marigold_ros.data.scenes.bodies import lathe, rod
 from marigold_ros.data.scenes.builder import SceneBuilder
 from marigold_ros.data.scenes.clutter import Rng
 from marigold_ros.data.scenes.materials import Palette
-from marigold_ros.data.scenes.meshes import box, boxes, join, lathe, Mesh, panel, rod
+from marigold_ros.data.scenes.meshes import box, boxes, join, Mesh, panel
 from marigold_ros.data.scenes.types import Light, Scene, View
 
 
@@ -40,9 +41,9 @@ def sample_corridor(rng: Rng, texture_size: int) -> Scene:
                            windows=int(rng.integers(0, 4)), doors=int(rng.integers(3, 9)))
     ys = np.arange(1.2, room.depth, rng.uniform(2.0, 3.2))
     ceiling_strips(b, room.width / 2, ys, room.height - 0.01, 1.1, rng.uniform(6, 15))
-    f = furniture
-    pieces = (f.radiator, f.plant, f.cabinet, f.chair, f.boxes_pile, f.bin_basket, f.bookshelf,
-              f.floor_clutter)
+    pieces = (furniture.radiator, furniture.plant, storage.cabinet, seats.chair,
+              furniture.boxes_pile, furniture.bin_basket, storage.bookshelf,
+              furniture.floor_clutter)
     for _ in range(int(rng.integers(0, 9))):
         piece = pieces[int(rng.integers(len(pieces)))]
         mesh = piece(b.palette, rng)
@@ -189,6 +190,7 @@ def sample_warehouse(rng: Rng, texture_size: int) -> Scene:
         mesh = makers[int(rng.integers(len(makers)))](p, rng).moved(yaw=rng.uniform(0, 6.3))
         at = (rng.uniform(left + 1, left + width - 1), rng.uniform(0.7, depth - 0.7), 0)
         b.place('load', mesh.moved(at))
-    view = View(np.array([[0.6, 0.6, 0.15], [pitch * (rows - 1) - 0.6, depth - 1, 1.8]], np.float32),
-                np.array([[-0.5, 0, 0.0], [pitch * (rows - 1) + 0.5, depth, 3]], np.float32))
+    far = pitch * (rows - 1)
+    view = View(np.array([[0.6, 0.6, 0.15], [far - 0.6, depth - 1, 1.8]], np.float32),
+                np.array([[-0.5, 0, 0.0], [far + 0.5, depth, 3]], np.float32))
     return b.build('warehouse', skies.make_sky(rng, 2.0), [view], sky_irradiates=False)

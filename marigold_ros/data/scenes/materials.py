@@ -1,4 +1,4 @@
-"""A scene's materials: textures with mip levels in one atlas, and the palette that collects them."""
+"""A scene's materials: textures with mip levels in one atlas, and the palette behind them."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from marigold_ros.data.scenes import textures
+from marigold_ros.data.scenes import noise, textures
 from marigold_ros.data.scenes.meshes import Floats, Ints
 
 _SRGB = np.arange(256) / 255.0
@@ -128,16 +128,20 @@ class _Recipe:
 
 
 def _steel(rng: np.random.Generator) -> Floats:
-    return np.full(3, rng.uniform(0.25, 0.9), np.float32) * textures.hsv(
-        0.1, rng.uniform(0, 0.12), 1)
+    shine = rng.uniform(0.25, 0.9)
+    return np.asarray(shine * noise.hsv(0.1, rng.uniform(0, 0.12), 1), np.float32)
 
 
 def _pale(rng: np.random.Generator) -> Floats:
-    return textures.warm_white(rng) ** 2
+    return np.asarray(noise.warm_white(rng) ** 2, np.float32)
 
 
 def _vivid(rng: np.random.Generator) -> Floats:
-    return textures.any_colour(rng, 0.95) ** 2
+    return np.asarray(noise.any_colour(rng, 0.95) ** 2, np.float32)
+
+
+def _white(rng: np.random.Generator) -> Floats:
+    return np.full(3, rng.uniform(0.7, 0.9), np.float32)
 
 
 def _dark(rng: np.random.Generator) -> Floats:
@@ -176,7 +180,7 @@ _RECIPES: dict[str, _Recipe] = {
     'ceramic': _Recipe('plain', (0.3, 0.6), 0.05, 0.5, 4, _pale),
     'black': _Recipe('plain', (0.3, 0.6), 0.04, 0.4, 2, _dark),
     'book': _Recipe('book', (1, 1), 0.0, 0.05, 24, _vivid),
-    'paper': _Recipe('plain', (0.5, 0.6), variants=2, tint=lambda r: np.full(3, r.uniform(.7, .9), np.float32)),
+    'paper': _Recipe('plain', (0.5, 0.6), 0.0, 0.0, 2, _white),
 }
 # Tinted materials share this many baked textures, so a hundred colours stay cheap.
 _SHARED_TEXTURES = {'plain': 2, 'brushed': 1, 'book': 3}
@@ -288,6 +292,8 @@ class Palette:
         shared = self._shared.setdefault(kind, [])
         if kind in _SHARED_TEXTURES and len(shared) >= _SHARED_TEXTURES[kind]:
             return shared[int(self._rng.integers(len(shared)))]
-        self._images.append(textures.bake(kind, self._rng, self._size))
+        # Its own generator, so that the texture size never changes what is drawn afterwards.
+        own = np.random.default_rng(self._rng.integers(1 << 63))
+        self._images.append(textures.bake(kind, own, self._size))
         shared.append(len(self._images) - 1)
         return shared[-1]

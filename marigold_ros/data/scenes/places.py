@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from marigold_ros.data.scenes import halls, rooms, streets, tabletops
+from marigold_ros.data.scenes import halls, interiors, streets, tabletops
 from marigold_ros.data.scenes.types import BULK, Scene
 
 PLACES: dict[str, tuple[Callable[[np.random.Generator, int], Scene], float]] = {
-    'room': (rooms.sample_room, 0.52),
+    'room': (interiors.sample_room, 0.52),
     'corridor': (halls.sample_corridor, 0.08),
     'warehouse': (halls.sample_warehouse, 0.10),
     'table_top': (tabletops.sample_tabletop, 0.14),

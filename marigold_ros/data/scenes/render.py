@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import EllipsisType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,13 @@ _TILE_ORDER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13
 _TILE_WEIGHTS = ((-2, 0.5), (-1, 1.0), (0, 1.0), (1, 1.0), (2, 0.5))
 
 
+# Rows and columns of an array whose last two axes are the image's.
+_Region = tuple[EllipsisType, slice, slice]
+
+
 @dataclass(frozen=True)
 class _Geometry:
-    """What each pixel's centre sees: planes of the image; the flags are false on the sky."""
+    """What each pixel's centre sees: [H,W], points and normals [3,H,W]; the sky is not seen."""
 
     seen: NDArray[np.bool_]
     z: Floats
@@ -125,13 +130,13 @@ def _geometry(camera: Camera, hits: shading.Hits) -> _Geometry:
     count = camera.width * camera.height
     z = np.full(count, np.inf, np.float32)
     z[hits.ray] = hits.t
-    vectors = np.zeros((2, count, 3), np.float32)
-    vectors[0, hits.ray], vectors[1, hits.ray] = hits.point, hits.normal
+    vectors = np.zeros((2, 3, count), np.float32)
+    vectors[0][:, hits.ray], vectors[1][:, hits.ray] = hits.point.T, hits.normal.T
     material = np.full(count, -1, np.int32)
     material[hits.ray] = hits.material
     shape = (camera.height, camera.width)
     return _Geometry(np.isfinite(z).reshape(shape), z.reshape(shape),
-                     vectors[0].reshape(*shape, 3), vectors[1].reshape(*shape, 3),
+                     vectors[0].reshape(3, *shape), vectors[1].reshape(3, *shape),
                      material.reshape(shape))
 
 
@@ -149,38 +154,53 @@ def _gathered_light(scene: Scene, camera: Camera, hits: shading.Hits, geometry: 
         total[:, :3] += irradiance
         total[:, 3:6] += highlight + shading.mirrored(scene, hits, rng)
         total[:, 6:] += shading.bounced(scene, hits, samples[0], rng)
-    image = np.zeros((camera.height * camera.width, 9), np.float32)
-    image[hits.ray] = total / quality.passes
-    image = _share_in_tiles(image.reshape(camera.height, camera.width, 9), geometry)
+    image = np.zeros((9, camera.height * camera.width), np.float32)
+    image[:, hits.ray] = total.T / quality.passes
+    image = _share_in_tiles(image.reshape(9, camera.height, camera.width), geometry)
     # Light from the surroundings varies slowly: share it among tiles too.
-    image[..., :3] += _share_in_tiles(image[..., 6:], geometry, stride=4)
-    return image[..., :6]
+    image[:3] += _share_in_tiles(image[6:], geometry, stride=4)
+    return np.ascontiguousarray(np.moveaxis(image[:6], 0, -1))
 
 
 def _share_in_tiles(image: Floats, geometry: _Geometry, stride: int = 1) -> Floats:
-    """Average over every `stride`-th of 5x5 neighbours, along rows then columns, within edges."""
+    """
+    Average over every `stride`-th of 5x5 neighbours, along rows then columns, within edges.
+
+    Parameters
+    ----------
+    image : [k,H,W] float32
+    geometry : _Geometry
+    stride : int
+
+    Returns
+    -------
+    [k,H,W] float32
+    """
+    normal, point = geometry.normal, geometry.point
+    tolerance = np.float32(0.004) + np.float32(0.01) * geometry.z
     for axis in (1, 0):
         total = np.zeros_like(image)
-        weights = np.zeros(image.shape[:2], np.float32)
+        weights = np.zeros(image.shape[1:], np.float32)
         for shift, weight in _TILE_WEIGHTS:
             here, there = _shifted(shift * stride, axis)
-            n, p = geometry.normal[here], geometry.point[here]
-            offset = np.abs(np.einsum('ijk,ijk->ij', n, geometry.point[there] - p))
-            close = offset < 0.004 + 0.01 * geometry.z[here]
-            close &= np.einsum('ijk,ijk->ij', n, geometry.normal[there]) > 0.9
-            share = np.where(close, np.float32(weight), np.float32(0))
-            total[here] += image[there] * share[..., None]
+            n = normal[here]
+            offset = np.einsum('kij,kij->ij', n, point[there] - point[here])
+            close = np.abs(offset) < tolerance[here]
+            close &= np.einsum('kij,kij->ij', n, normal[there]) > 0.9
+            share = close.astype(np.float32) * np.float32(weight)
+            total[here] += image[there] * share
             weights[here] += share
-        image = total / np.maximum(weights, 1e-6)[..., None]
+        image = total / np.maximum(weights, np.float32(1e-6))
     return image
 
 
-def _shifted(shift: int, axis: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Slices of pixels that have a neighbour `shift` along an axis, and of those neighbours."""
+def _shifted(shift: int, axis: int) -> tuple[_Region, _Region]:
+    """Region of the pixels that have a neighbour `shift` along an axis, and that neighbour's."""
     here = slice(max(-shift, 0), -shift if shift > 0 else None)
     there = slice(max(shift, 0), shift if shift < 0 else None)
     every = slice(None)
-    return ((here, every), (there, every)) if axis == 0 else ((every, here), (every, there))
+    return ((..., here, every), (..., there, every)) if axis == 0 else (
+        (..., every, here), (..., every, there))
 
 
 def _leaving(scene: Scene, hits: shading.Hits, light: Floats, pixel_angle: float) -> Floats:
@@ -201,10 +221,11 @@ def _edges(geometry: _Geometry) -> NDArray[np.bool_]:
         here, there = _shifted(1, axis)
         n = geometry.normal[here]
         with np.errstate(invalid='ignore'):
-            jump = np.abs(np.einsum('ijk,ijk->ij', n, geometry.point[there] - geometry.point[here]))
+            offset = geometry.point[there] - geometry.point[here]
+            jump = np.abs(np.einsum('kij,kij->ij', n, offset))
             differs = jump > 0.01 * np.minimum(geometry.z[here], geometry.z[there])
         differs |= geometry.material[here] != geometry.material[there]
-        differs |= np.einsum('ijk,ijk->ij', n, geometry.normal[there]) < 0.95
+        differs |= np.einsum('kij,kij->ij', n, geometry.normal[there]) < 0.95
         differs &= geometry.seen[here] | geometry.seen[there]
         edge[here] |= differs
         edge[there] |= differs
@@ -216,7 +237,7 @@ def _edge_colours(scene: Scene, camera: Camera, geometry: _Geometry, light: Floa
     """Mean colour of extra rays through edge pixels, lit like the best matching neighbour."""
     total = np.zeros((len(edge), 3), np.float32)
     y, x = np.divmod(edge, camera.width)
-    shifts = shading.spread(np.arange(samples), np.float32([0.5, 0.5])) - 0.5
+    shifts = shading.spread(np.arange(samples), np.full(2, 0.5, np.float32)) - 0.5
     for dx, dy in shifts:
         rays = pixel_rays(camera, x + dx, y + dy)
         colour = shading.sky_radiance(scene, rays)
@@ -224,7 +245,7 @@ def _edge_colours(scene: Scene, camera: Camera, geometry: _Geometry, light: Floa
         lit = _match_light(geometry, light, hits, y[hits.ray], x[hits.ray])
         colour[hits.ray] = _leaving(scene, hits, lit, 1 / float(camera.K[0, 0]))
         total += np.minimum(colour, 8)
-    return total / samples
+    return np.asarray(total / samples, np.float32)
 
 
 def _match_light(geometry: _Geometry, light: Floats, hits: shading.Hits, y: NDArray[np.int64],
@@ -235,11 +256,12 @@ def _match_light(geometry: _Geometry, light: Floats, hits: shading.Hits, y: NDAr
     chosen = np.zeros((2, len(y)), np.int64)
     for dy, dx in ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0)):
         ny, nx = np.clip(y + dy, 0, height - 1), np.clip(x + dx, 0, width - 1)
-        n = geometry.normal[ny, nx]
-        apart = np.abs(np.einsum('ij,ij->i', n, hits.point - geometry.point[ny, nx])) / hits.t
+        n = geometry.normal[:, ny, nx].T
+        offset = hits.point - geometry.point[:, ny, nx].T
+        apart = np.abs(np.einsum('ij,ij->i', n, offset)) / hits.t
         cost = apart + 0.1 * (1 - np.einsum('ij,ij->i', n, hits.normal))
         cost += 1.0 * ~geometry.seen[ny, nx] + 0.05 * (geometry.material[ny, nx] != hits.material)
         better = cost < best
         best[better] = cost[better]
         chosen[:, better] = ny[better], nx[better]
-    return light[chosen[0], chosen[1]]
+    return np.asarray(light[chosen[0], chosen[1]])

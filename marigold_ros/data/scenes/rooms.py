@@ -1,4 +1,4 @@
-"""Furnished rooms: a shell with windows and doors, then pieces along walls and in the middle."""
+"""Rooms: the shell with windows and doors, its light, and places for furniture."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -8,8 +8,8 @@ import numpy as np
 
 from marigold_ros.data.scenes import furniture, skies, walls
 from marigold_ros.data.scenes.builder import SceneBuilder
-from marigold_ros.data.scenes.meshes import box, join, Mesh, panel
-from marigold_ros.data.scenes.types import Light, Scene, View
+from marigold_ros.data.scenes.meshes import box, Mesh, panel
+from marigold_ros.data.scenes.types import Light, View
 from marigold_ros.data.scenes.walls import Opening, Wall
 
 Piece = Callable[..., Mesh]
@@ -243,156 +243,3 @@ def hang_pictures(b: SceneBuilder, room: Room, count: int) -> None:
         if not blocked and apart and wall.is_clear(at - w / 2, at + w / 2, z - h / 2, z + h / 2):
             hung.append((wall, at, w))
             b.add(wall.to_map(walls.picture_mesh(b.palette, rng, w, h).moved((at, 0, z))))
-
-
-def _fill(b: SceneBuilder, room: Room, wall_pieces: tuple[Piece, ...],
-          floor_pieces: tuple[Piece, ...], walls_n: int, floor_n: int) -> None:
-    for _ in range(walls_n):
-        piece = wall_pieces[int(b.rng.integers(len(wall_pieces)))]
-        against_wall(b, room, piece.__name__, piece(b.palette, b.rng))
-    for _ in range(floor_n):
-        piece = floor_pieces[int(b.rng.integers(len(floor_pieces)))]
-        on_floor(b, room, piece.__name__, piece(b.palette, b.rng))
-
-
-def furnish_living(b: SceneBuilder, room: Room) -> None:
-    """Sofa with coffee table and rug, television, shelves, lamp, plants."""
-    p, rng = b.palette, b.rng
-    spot = against_wall(b, room, 'sofa', furniture.sofa(p, rng), tries=30)
-    if spot is not None:
-        before(b, spot, 'coffee_table', furniture.coffee_table(p, rng), rng.uniform(1.5, 1.8))
-        if rng.random() < 0.7:
-            wall, at = spot
-            middle = wall.to_map(box((0, 0, 0), (at, 1.5, 0), 0)).bounds[0]
-            lay_rug(b, room, float(middle[0]), float(middle[1]))
-    against_wall(b, room, 'tv_stand', furniture.tv_stand(p, rng), tries=20)
-    against_wall(b, room, 'bookshelf', furniture.bookshelf(p, rng), tries=20)
-    f = furniture
-    _fill(b, room, (f.bookshelf, f.cabinet, f.plant, f.floor_lamp, f.side_table, f.armchair,
-                    f.radiator),
-          (f.armchair, f.pouf, f.plant, f.floor_clutter, f.floor_clutter, f.chair),
-          int(rng.integers(1, 6)), int(rng.integers(0, 6)))
-
-
-def furnish_bedroom(b: SceneBuilder, room: Room) -> None:
-    """Bed with night stands, wardrobe, chest, chair, things on the floor."""
-    p, rng = b.palette, b.rng
-    spot = against_wall(b, room, 'bed', furniture.bed(p, rng), tries=40, gap=0.04)
-    if spot is not None:
-        for side in (-1.35, 1.35):
-            before(b, (spot[0], spot[1] + side), 'nightstand', furniture.nightstand(p, rng), 0.24)
-    if rng.random() < 0.6:
-        lay_rug(b, room, room.width * rng.random(), room.depth * rng.random())
-    against_wall(b, room, 'wardrobe', furniture.cabinet(p, rng, rng.uniform(1, 2), 2.1), tries=20)
-    f = furniture
-    _fill(b, room, (f.cabinet, f.bookshelf, f.desk, f.armchair, f.plant, f.floor_lamp),
-          (f.chair, f.pouf, f.floor_clutter, f.floor_clutter, f.bin_basket),
-          int(rng.integers(1, 4)), int(rng.integers(0, 5)))
-
-
-def dining_group(b: SceneBuilder) -> tuple[Mesh, list[Mesh]]:
-    """
-    Make a laid table and the chairs around it.
-
-    Returns
-    -------
-    table : Mesh
-        Around the origin.
-    chairs : list of Mesh
-    """
-    p, rng = b.palette, b.rng
-    w, d = rng.uniform(1.1, 2.0), rng.uniform(0.75, 0.95)
-    makers = furniture.clutter.KITCHEN
-    top = furniture.table(p, rng, w, d, rng.uniform(0.72, 0.77), makers, int(rng.integers(2, 14)))
-    per_side = max(1, int(w / 0.65))
-    seed = int(rng.integers(1 << 31))
-    chairs = []
-    for side in (-1, 1):
-        for i in range(per_side):
-            # The same seed gives chairs of one set.
-            one = furniture.chair(p, np.random.default_rng(seed))
-            x = (i - (per_side - 1) / 2) * w / per_side
-            out = d / 2 + rng.uniform(0.08, 0.4)
-            yaw = (np.pi if side > 0 else 0.0) + rng.normal(0, 0.15)
-            chairs.append(one.moved((x, side * out, 0), yaw))
-    return top, chairs
-
-
-def furnish_kitchen(b: SceneBuilder, room: Room) -> None:
-    """A kitchen along a wall, fridge, dining table with chairs."""
-    p, rng = b.palette, b.rng
-    against_wall(b, room, 'kitchen', furniture.kitchen_row(p, rng, rng.uniform(1.8, 3.6)), tries=40)
-    against_wall(b, room, 'fridge', furniture.refrigerator(p, rng), tries=25)
-    place_dining(b, room)
-    f = furniture
-    _fill(b, room, (f.cabinet, f.bookshelf, f.refrigerator, f.radiator, f.plant),
-          (f.chair, f.bin_basket, f.floor_clutter, f.plant), int(rng.integers(0, 4)),
-          int(rng.integers(0, 4)))
-
-
-def place_dining(b: SceneBuilder, room: Room, tries: int = 15) -> None:
-    """Stand a dining table with its chairs somewhere free."""
-    rng = b.rng
-    top, chairs = dining_group(b)
-    low, high = join([top, *chairs]).bounds[:, :2]
-    for _ in range(tries):
-        yaw = np.pi / 2 * int(rng.integers(2))
-        size = (high - low) if yaw == 0 else (high - low)[::-1]
-        space = np.array([room.width, room.depth]) - size
-        if (space < 0).any():
-            continue
-        at = size / 2 + rng.random(2) * space
-        if b.is_free(at - size / 2, at + size / 2):
-            b.reserve(at - size / 2, at + size / 2)
-            b.add(top.moved((*at, 0), yaw), 'dining_table')
-            for one in chairs:
-                b.add(one.moved().moved((*at, 0), yaw), 'chair')
-            return
-
-
-def furnish_office(b: SceneBuilder, room: Room) -> None:
-    """Desks with swivel chairs, shelves, cabinets, boxes."""
-    p, rng = b.palette, b.rng
-    for _ in range(int(rng.integers(1, 5))):
-        spot = against_wall(b, room, 'desk', furniture.desk(p, rng), tries=20)
-        if spot is not None:
-            chair = furniture.office_chair(p, rng).moved(yaw=np.pi + rng.normal(0, 0.5))
-            before(b, spot, 'office_chair', chair, rng.uniform(1.0, 1.3))
-    f = furniture
-    _fill(b, room, (f.bookshelf, f.bookshelf, f.cabinet, f.plant, f.boxes_pile),
-          (f.office_chair, f.bin_basket, f.boxes_pile, f.floor_clutter, f.chair),
-          int(rng.integers(1, 5)), int(rng.integers(0, 5)))
-
-
-def furnish_storage(b: SceneBuilder, room: Room) -> None:
-    """Boxes, shelves, whatever was put away; sometimes nearly nothing."""
-    f = furniture
-    amount = float(b.rng.random())
-    _fill(b, room, (f.bookshelf, f.cabinet, f.boxes_pile, f.table_with_tools),
-          (f.boxes_pile, f.floor_clutter, f.chair, f.pouf, f.boxes_pile, f.armchair),
-          int(6 * amount), int(14 * amount))
-
-
-_FURNISH: dict[str, tuple[Callable[[SceneBuilder, Room], None], float]] = {
-    'living_room': (furnish_living, 0.34), 'bedroom': (furnish_bedroom, 0.2),
-    'kitchen': (furnish_kitchen, 0.2), 'office': (furnish_office, 0.16),
-    'storage_room': (furnish_storage, 0.1)}
-
-
-def sample_room(rng: np.random.Generator, texture_size: int) -> Scene:
-    """
-    Make a furnished room.
-
-    Returns
-    -------
-    Scene
-    """
-    b = SceneBuilder(rng, texture_size)
-    names = list(_FURNISH)
-    place = str(rng.choice(names, p=[_FURNISH[n][1] for n in names]))
-    room = make_room(b, rng.uniform(3.0, 6.5), rng.uniform(2.8, 5.5), rng.uniform(2.35, 3.0),
-                     windows=int(rng.integers(0, 4)), doors=int(rng.integers(1, 3)))
-    sky = light_room(b, room)
-    _FURNISH[place][0](b, room)
-    hang_pictures(b, room, int(rng.integers(0, 8)))
-    return b.build(place, sky, [room.view], sky_irradiates=False)

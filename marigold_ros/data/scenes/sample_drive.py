@@ -173,7 +173,8 @@ def _smooth(gains: Sequence[float]) -> list[float]:
     """Let the exposure follow slowly, as a camera's does: within about half a second."""
     window = np.hanning(13)[1:-1]
     padded = np.pad(np.log(gains), len(window) // 2, mode='edge')
-    return np.exp(np.convolve(padded, window / window.sum(), mode='valid')).tolist()
+    smooth = np.exp(np.convolve(padded, window / window.sum(), mode='valid'))
+    return [float(gain) for gain in smooth]
 
 
 def _stamp_ns(state: DriveState) -> int:

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from marigold_ros.data.scenes import clutter, furniture, rooms, skies, walls
+from marigold_ros.data.scenes import (
+    clutter, furniture, rooms, seats, skies, storage, walls)
 from marigold_ros.data.scenes.builder import SceneBuilder
 from marigold_ros.data.scenes.meshes import box, Mesh
 from marigold_ros.data.scenes.types import Light, Scene
@@ -46,30 +47,30 @@ def make_sample_room(seed: int, texture_size: int) -> Scene:
 
 def _furnish_dining(b: SceneBuilder) -> None:
     p, rng = b.palette, b.rng
-    _stand(b, 'bookshelf', furniture.bookshelf(p, rng, 1.7, 2.05), 1.75, DEPTH_M - 0.2, np.pi)
+    _stand(b, 'bookshelf', storage.bookshelf(p, rng, 1.7, 2.05), 1.75, DEPTH_M - 0.2, np.pi)
     _stand(b, 'dining_table', furniture.table(p, rng, 1.5, 0.85, 0.74, clutter.KITCHEN, 12),
            1.25, 2.75, np.pi / 2)
     style = int(rng.integers(1 << 31))
     for x, y, yaw in ((0.55, 2.4, -1.6), (0.5, 3.1, -1.5), (1.98, 2.35, 1.75), (2.0, 3.1, 1.5),
                       (1.35, 1.72, 0.25)):
-        _stand(b, 'chair', furniture.chair(p, np.random.default_rng(style)), x, y, yaw)
+        _stand(b, 'chair', seats.chair(p, np.random.default_rng(style)), x, y, yaw)
     _stand(b, 'plant', furniture.plant(p, rng), 0.4, DEPTH_M - 0.45, 0.0)
-    _stand(b, 'cabinet', furniture.cabinet(p, rng, 1.2, 0.95, 0.42), 0.25, 0.95, -np.pi / 2)
+    _stand(b, 'cabinet', storage.cabinet(p, rng, 1.2, 0.95, 0.42), 0.25, 0.95, -np.pi / 2)
 
 
 def _furnish_lounge(b: SceneBuilder) -> None:
     p, rng = b.palette, b.rng
     b.add(box((2.3, 2.2, 0.012), (5.6, 3.35, 0.006), p.get('rug'), fit=True))
-    _stand(b, 'sofa', furniture.sofa(p, rng, 3), 4.2, 3.58, -np.pi / 2)
+    _stand(b, 'sofa', seats.sofa(p, rng, 3), 4.2, 3.58, -np.pi / 2)
     _stand(b, 'coffee_table', furniture.coffee_table(p, rng), 5.6, 3.4, np.pi / 2)
-    _stand(b, 'tv_stand', furniture.tv_stand(p, rng), WIDTH_M - 0.25, 3.65, np.pi / 2)
-    _stand(b, 'armchair', furniture.armchair(p, rng), 6.35, 1.65, 0.75)
-    _stand(b, 'sideboard', furniture.cabinet(p, rng, 1.6, 0.75, 0.42), 4.3, 0.25, 0.0)
+    _stand(b, 'tv_stand', storage.tv_stand(p, rng), WIDTH_M - 0.25, 3.65, np.pi / 2)
+    _stand(b, 'armchair', seats.armchair(p, rng), 6.35, 1.65, 0.75)
+    _stand(b, 'sideboard', storage.cabinet(p, rng, 1.6, 0.75, 0.42), 4.3, 0.25, 0.0)
     _stand(b, 'floor_lamp', furniture.floor_lamp(p, rng), 4.0, DEPTH_M - 0.25, 0.0)
     _stand(b, 'plant', furniture.plant(p, rng), WIDTH_M - 0.4, 0.4, 0.0)
     _stand(b, 'radiator', furniture.radiator(p, rng), WIDTH_M - 0.08, 1.45, np.pi / 2)
-    _stand(b, 'ball', clutter.ball(p, rng), 4.75, 1.55, 0.0)
-    _stand(b, 'toy_blocks', clutter.toy_blocks(p, rng), 5.15, 1.95, 0.4)
+    _stand(b, 'ball', clutter.ball(p, rng), 5.25, 0.75, 0.0)
+    _stand(b, 'toy_blocks', clutter.toy_blocks(p, rng), 5.0, 2.05, 0.4)
 
 
 def _hang_pictures(b: SceneBuilder, room: rooms.Room) -> None:

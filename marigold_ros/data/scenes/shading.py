@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,38 +21,66 @@ class Hits:
 
     Attributes
     ----------
+    scene : Scene
     ray : [k] int64
         Which rays these are.
     t : [k] float32
         Distance in lengths of the ray's direction.
     triangle : [k] int32
-    point, normal, face_normal : [k,3] float32
-        Both normals on the ray's side.
-    back : [k,3] float32
-        Unit direction back along the ray.
-    uv : [k,2] float32
-    material : [k] int32
+    weights : [2,k,1] float32
+        Of the triangle's second and third corner.
+    point, back : [k,3] float32
+        In the map; the unit direction back along the ray.
     """
 
+    scene: Scene
     ray: NDArray[np.int64]
     t: Floats
     triangle: NDArray[np.int32]
+    weights: Floats
     point: Floats
-    normal: Floats
-    face_normal: Floats
     back: Floats
-    uv: Floats
-    material: NDArray[np.int32]
 
-    @property
+    @cached_property
+    def material(self) -> NDArray[np.int32]:
+        """Row of the material table, [k]."""
+        return self.scene.mesh.material[self.triangle]
+
+    @cached_property
+    def face_normal(self) -> Floats:
+        """Geometric normal on the ray's side, [k,3]."""
+        return self.scene.face_normals[self.triangle] * self._side
+
+    @cached_property
+    def normal(self) -> Floats:
+        """Shading normal on the ray's side, [k,3]."""
+        return unit(self._between(self.scene.mesh.normals)) * self._side
+
+    @cached_property
+    def uv(self) -> Floats:
+        """Texture coordinates, [k,2]."""
+        return self._between(self.scene.mesh.uv)
+
+    @cached_property
     def cosine(self) -> Floats:
         """Between the normal and the way back, at least 0.001, [k]."""
         return np.asarray(np.clip(np.einsum('ij,ij->i', self.normal, self.back), 1e-3, 1))
 
-    @property
+    @cached_property
     def outside(self) -> Floats:
         """Points lifted off the surface, where secondary rays start, [k,3]."""
-        return np.asarray(self.point + 1e-3 * self.face_normal, np.float32)
+        return np.asarray(self.point + np.float32(1e-3) * self.face_normal)
+
+    @cached_property
+    def _side(self) -> Floats:
+        facing = np.einsum('ij,ij->i', self.scene.face_normals[self.triangle], self.back)
+        return np.asarray(np.where(facing < 0, -1, 1)[:, None], np.float32)
+
+    def _between(self, corners: Floats) -> Floats:
+        c = corners[self.triangle]
+        first = c[:, 0]
+        return np.asarray(first + self.weights[0] * (c[:, 1] - first)
+                          + self.weights[1] * (c[:, 2] - first))
 
 
 def trace(scene: Scene, origins: Floats, directions: Floats) -> Hits:
@@ -70,23 +99,10 @@ def trace(scene: Scene, origins: Floats, directions: Floats) -> Hits:
     """
     found = scene.embree.run(origins, directions, query='INTERSECT', output=True)
     ray = np.flatnonzero(found['primID'] >= 0)
-    triangle = found['primID'][ray]
-    b1, b2 = found['u'][ray][:, None], found['v'][ray][:, None]
     t, along = found['tfar'][ray], directions[ray]
-    mesh = scene.mesh
-
-    def between(corners: Floats) -> Floats:
-        c = corners[triangle]
-        return np.asarray(c[:, 0] + b1 * (c[:, 1] - c[:, 0]) + b2 * (c[:, 2] - c[:, 0]))
-
-    face = scene.face_normals[triangle]
-    back = unit(-along)
-    away = np.einsum('ij,ij->i', face, back) < 0
-    sign = np.where(away, -1, 1).astype(np.float32)[:, None]
-    normal = unit(between(mesh.normals)) * sign
-    return Hits(ray=ray, t=t, triangle=triangle, point=origins[ray] + along * t[:, None],
-                normal=normal, face_normal=face * sign,
-                back=back, uv=between(mesh.uv), material=mesh.material[triangle])
+    weights = np.stack([found['u'][ray], found['v'][ray]])[..., None]
+    return Hits(scene=scene, ray=ray, t=t, triangle=found['primID'][ray], weights=weights,
+                point=origins[ray] + along * t[:, None], back=unit(-along))
 
 
 def occluded(scene: Scene, origins: Floats, segments: Floats) -> NDArray[np.bool_]:
@@ -234,9 +250,8 @@ def albedo(scene: Scene, hits: Hits, spread_per_m: float) -> Floats:
     -------
     [k,3] float32
     """
-    width = hits.t * spread_per_m / np.sqrt(hits.cosine)
-    return scene.materials.albedo(hits.material, hits.uv,
-                                  width * scene.uv_per_m[hits.triangle])
+    width = hits.t * np.float32(spread_per_m) / np.sqrt(hits.cosine)
+    return scene.materials.albedo(hits.material, hits.uv, width * scene.uv_per_m[hits.triangle])
 
 
 def incoming(scene: Scene, origins: Floats, directions: Floats, rng: np.random.Generator, *,
@@ -263,11 +278,12 @@ def incoming(scene: Scene, origins: Floats, directions: Floats, rng: np.random.G
     irradiance = np.zeros((count, 3), np.float32) + scene.ambient
     choice = rng.integers(0, max(len(scene.lights), 1), count)
     share = 1 if mirrored else len(scene.lights)
+    normal = hits.normal if mirrored else hits.face_normal
     for i, light in enumerate(scene.lights):
         mine = np.arange(count) if mirrored else np.flatnonzero(choice == i)
         samples = rng.random((len(mine), 2), dtype=np.float32)
         segments, strength = light_segments(light, hits.point[mine], samples)
-        strength = strength * np.einsum('ij,ij->i', unit(segments), hits.normal[mine])
+        strength = strength * np.einsum('ij,ij->i', unit(segments), normal[mine])
         lit = np.flatnonzero(strength > 1e-5)
         lit = lit[~occluded(scene, hits.outside[mine[lit]], segments[lit])]
         irradiance[mine[lit]] += (strength[lit] * share)[:, None] * light.rgb
@@ -313,7 +329,7 @@ def bounced(scene: Scene, hits: Hits, samples: Floats, rng: np.random.Generator)
     radiance = incoming(scene, hits.outside, np.asarray(directions, np.float32), rng,
                         mirrored=False)
     # A rare very bright ray would show as a speck.
-    return np.pi * np.minimum(radiance, 6 * radiance.mean(0) + 1e-6)
+    return np.asarray(np.pi * np.minimum(radiance, 6 * radiance.mean(0) + 1e-6), np.float32)
 
 
 def mirrored(scene: Scene, hits: Hits, rng: np.random.Generator) -> Floats:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from marigold_ros.data.scenes import textures
+from marigold_ros.data.scenes import noise
 from marigold_ros.data.scenes.meshes import Floats
 from marigold_ros.data.scenes.types import Light
 
@@ -26,20 +26,20 @@ def make_sky(rng: np.random.Generator, brightness: float = 1.0) -> Floats:
         Linear radiance; rows from zenith to nadir, columns by azimuth.
     """
     v = np.linspace(0, 1, _SIZE // 2, dtype=np.float32)[:, None]
-    blue = textures.hsv(rng.uniform(0.54, 0.62), rng.uniform(0.15, 0.65), rng.uniform(0.5, 0.9))
-    haze = textures.hsv(rng.uniform(0.05, 0.6), rng.uniform(0, 0.25), rng.uniform(0.8, 1.0))
-    sky = textures.mix(blue, haze, np.repeat(np.clip(v * 2, 0, 1) ** 2, _SIZE, 1))
+    blue = noise.hsv(rng.uniform(0.54, 0.62), rng.uniform(0.15, 0.65), rng.uniform(0.5, 0.9))
+    haze = noise.hsv(rng.uniform(0.05, 0.6), rng.uniform(0, 0.25), rng.uniform(0.8, 1.0))
+    sky = noise.mix(blue, haze, np.repeat(np.clip(v * 2, 0, 1) ** 2, _SIZE, 1))
     cover = rng.uniform(-1.2, 1.2)
-    clouds = np.clip(textures.noise(rng, _SIZE, (6, 12), 6)[:_SIZE // 2] * 0.9 + cover, 0, 1)
-    sky = textures.mix(sky, np.full(3, rng.uniform(0.75, 1.1)), clouds * np.clip(3 - 5 * v, 0, 1))
-    ground = textures.any_colour(rng, 0.4) ** 2 * 0.5 + 0.03
+    clouds = np.clip(noise.noise(rng, _SIZE, (6, 12), 6)[:_SIZE // 2] * 0.9 + cover, 0, 1)
+    sky = noise.mix(sky, np.full(3, rng.uniform(0.75, 1.1)), clouds * np.clip(3 - 5 * v, 0, 1))
+    ground = noise.any_colour(rng, 0.4) ** 2 * 0.5 + 0.03
     sky = np.where(v[..., None] > 0.502, ground, sky)
     for shade, height in ((0.5, 0.05), (0.3, 0.03)):
         skyline = rng.uniform(0, height) + height * np.abs(
-            textures.noise(rng, _SIZE, (16, 1), 6, 0.7)[0])
+            noise.noise(rng, _SIZE, (16, 1), 6, 0.7)[0])
         if rng.random() < 0.5:
             skyline = np.repeat(skyline[::12], 12)[:_SIZE]
-        colour = textures.any_colour(rng, 0.5) * shade
+        colour = noise.any_colour(rng, 0.5) * shade
         sky = np.where(((v > 0.5 - skyline) & (v < 0.52))[..., None], colour, sky)
     return np.asarray(sky * brightness, np.float32)
 

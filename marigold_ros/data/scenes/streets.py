@@ -4,11 +4,11 @@ from __future__ import annotations
 import numpy as np
 
 from marigold_ros.data.scenes import clutter, halls, skies
+from marigold_ros.data.scenes.bodies import cylinder, ellipsoid, grid, lathe, rod, rounded_box
 from marigold_ros.data.scenes.builder import SceneBuilder
 from marigold_ros.data.scenes.clutter import Rng
 from marigold_ros.data.scenes.materials import Palette
-from marigold_ros.data.scenes.meshes import (box, boxes, cylinder, ellipsoid, grid, join, lathe, Mesh,
-                                             panel, rod, rounded_box)
+from marigold_ros.data.scenes.meshes import box, boxes, join, Mesh, panel
 from marigold_ros.data.scenes.types import Scene, View
 
 
@@ -24,8 +24,9 @@ def car(p: Palette, rng: Rng) -> Mesh:
     hood, boot = (0.12, 0.02) if van else (0.27, rng.uniform(0.02, 0.2))
     rear, front = -length / 2 + boot * length, length / 2 - hood * length
     half = w / 2 * 0.96
-    roof = np.array([[-half, rear, waist], [-half * 0.85, rear + 0.35 * (1 - van), h],
-                     [-half * 0.85, front - (0.65 if not van else 0.35), h], [-half, front, waist]])
+    top, slope = half * 0.85, 0.35 if van else 0.65
+    roof = np.array([[-half, rear, waist], [-top, rear + 0.35 * (1 - van), h],
+                     [-top, front - slope, h], [-half, front, waist]])
     other = roof * [-1, 1, 1]
     parts = [rounded_box((w, length, 0.58), (0, 0, waist - 0.21), paint, 0.14)]
     for a, b_, side in ((0, 1, glass), (1, 2, paint), (2, 3, glass)):
@@ -41,7 +42,8 @@ def car(p: Palette, rng: Rng) -> Mesh:
                       rod((x - 0.105, y, 0.31), (x + 0.105, y, 0.31), 0.19, p.get('metal'),
                           sides=12)]
     lamps = [(s * w * 0.36, e * length * 0.497, waist - 0.05) for s in (-1, 1) for e in (-1, 1)]
-    parts.append(boxes(np.tile([[0.3, 0.05, 0.14]], (4, 1)), lamps, p.one_of('ceramic', 'plastic')))
+    parts.append(boxes(np.tile([[0.3, 0.05, 0.14]], (4, 1)), lamps,
+                       p.one_of('ceramic', 'plastic')))
     return join(parts)
 
 
@@ -53,8 +55,9 @@ def tree(p: Palette, rng: Rng) -> Mesh:
     n = 900
     direction = rng.standard_normal((n, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    lump = 1 + 0.25 * np.sin(direction @ rng.normal(0, 4, 3)) * np.sin(direction @ rng.normal(0, 4, 3))
-    centers = direction * (rng.uniform(0.55, 1, (n, 1)) ** 0.5) * (r * lump)[:, None] * [1, 1, 0.85]
+    wave, other = (np.sin(direction @ rng.normal(0, 4, 3)) for _ in range(2))
+    reach = r * (1 + 0.25 * wave * other)[:, None] * rng.uniform(0.55, 1, (n, 1)) ** 0.5
+    centers = direction * reach * [1, 1, 0.85]
     size = np.tile([[0.28, 0.24, 0.02]], (n, 1)) * rng.uniform(0.6, 1.3, (n, 1))
     parts.append(boxes(size, centers + [0, 0, h + r * 0.75], m, yaws=rng.uniform(0, 6.3, n)))
     core = ellipsoid((1.3 * r, 1.3 * r, 1.1 * r), (0, 0, h + r * 0.75), m, 1)
@@ -149,9 +152,11 @@ def sample_street(rng: Rng, texture_size: int) -> Scene:
     road, path = rng.uniform(5, 9), rng.uniform(1.5, 4)
     length = rng.uniform(40, 90)
     b.add(box((400, 400, 0.2), (0, length / 2, -0.12), p.one_of('grass', 'grass', 'concrete')))
-    b.add(box((road, length + 60, 0.1), (0, length / 2, -0.05), p.one_of('asphalt', 'asphalt', 'paving')))
+    b.add(box((road, length + 60, 0.1), (0, length / 2, -0.05),
+              p.one_of('asphalt', 'asphalt', 'paving')))
     for s in (-1, 1):
-        b.add(box((path, length + 60, 0.16), (s * (road + path) / 2, length / 2, 0.0), p.get('paving')))
+        b.add(box((path, length + 60, 0.16), (s * (road + path) / 2, length / 2, 0.0),
+                  p.get('paving')))
         b.add(box((0.15, length + 60, 0.17), (s * road / 2, length / 2, 0.0), p.get('concrete')))
     if rng.random() < 0.6:
         n = int((length + 20) / 6)
@@ -165,7 +170,8 @@ def sample_street(rng: Rng, texture_size: int) -> Scene:
             if rng.random() < 0.9:
                 mesh = house(p, rng, width * rng.uniform(0.8, 1.0), rng.uniform(7, 11))
                 x = s * (road / 2 + path + rng.choice([0.0, 0.0, 2.5]))
-                b.add(mesh.moved((x, y if s < 0 else y + width, 0), 0 if s < 0 else np.pi), 'house')
+                at, yaw = ((x, y, 0), 0.0) if s < 0 else ((x, y + width, 0), np.pi)
+                b.add(mesh.moved(at, yaw), 'house')
             y += width
     _furnish_street(b, road, path, length)
     sky = skies.make_sky(rng, rng.uniform(0.8, 1.5))

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from marigold_ros.data.scenes import clutter, furniture, rooms
+from marigold_ros.data.scenes import clutter, furniture, interiors, rooms
 from marigold_ros.data.scenes.builder import SceneBuilder
 from marigold_ros.data.scenes.clutter import Rng
 from marigold_ros.data.scenes.meshes import box, join
@@ -23,16 +23,18 @@ def sample_tabletop(rng: Rng, texture_size: int) -> Scene:
     room = rooms.make_room(b, rng.uniform(2.6, 4.5), rng.uniform(2.6, 4.5), rng.uniform(2.4, 2.9),
                            windows=int(rng.integers(0, 3)))
     sky = rooms.light_room(b, room)
-    makers = (clutter.KITCHEN, clutter.DESK, clutter.LIVING, clutter.WORKSHOP)[int(rng.integers(4))]
+    kinds = (clutter.KITCHEN, clutter.DESK, clutter.LIVING, clutter.WORKSHOP)
+    makers = kinds[int(rng.integers(4))]
     w, d, h = rng.uniform(0.9, 1.8), rng.uniform(0.6, 1.0), rng.uniform(0.68, 0.92)
     x, y = room.width / 2, room.depth * rng.uniform(0.3, 0.6)
     bench = furniture.table(p, rng, w, d, h, makers, int(rng.integers(3, 30)))
     b.reserve([x - w / 2, y - d], [x + w / 2, y + d])
     b.add(bench.moved((x, y, 0)), 'table')
-    rooms.furnish_storage(b, room)
+    interiors.furnish_storage(b, room)
     rooms.hang_pictures(b, room, int(rng.integers(0, 5)))
+    top = np.array([[x - w / 3, y - d / 3, h], [x + w / 3, y + d / 3, h + 0.1]], np.float32)
     above = View(np.array([[x - 0.7, y - 0.9, h + 0.25], [x + 0.7, y + 0.7, h + 1.1]], np.float32),
-                 np.array([[x - w / 3, y - d / 3, h], [x + w / 3, y + d / 3, h + 0.1]], np.float32))
+                 top)
     beside = View(np.array([[x - 1.2, y - 1.3, h + 0.1], [x + 1.2, y - 0.5, h + 0.6]], np.float32),
                   np.array([[x - w / 3, y - 0.2, h], [x + w / 3, y + 0.6, h + 0.4]], np.float32))
     return b.build('table_top', sky, [above, above, beside], sky_irradiates=False)
@@ -58,7 +60,8 @@ def sample_bin(rng: Rng, texture_size: int) -> Scene:
     parts = [top, clutter.tray(size, p.one_of('plastic', 'cardboard', 'metal'), 0.012).moved(
         (0, 0, base))]
     one_kind = rng.random() < 0.4
-    makers = (clutter.part, clutter.tin, clutter.carton, clutter.ball, clutter.tool, clutter.bottle)
+    makers = (clutter.part, clutter.tin, clutter.carton, clutter.ball, clutter.tool,
+              clutter.bottle)
     chosen = makers[int(rng.integers(len(makers)))]
     seed = int(rng.integers(1 << 31))
     level = base + 0.012

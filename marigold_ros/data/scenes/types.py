@@ -109,7 +109,8 @@ class Scene:
         edges, uv = np.diff(self.mesh.triangles, axis=1), np.diff(self.mesh.uv, axis=1)
         area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=-1)
         uv_area = np.abs(uv[:, 0, 0] * uv[:, 1, 1] - uv[:, 0, 1] * uv[:, 1, 0])
-        return np.asarray(np.sqrt(np.maximum(uv_area, 1e-12) / np.maximum(area, 1e-12)), np.float32)
+        ratio = np.maximum(uv_area, 1e-12) / np.maximum(area, 1e-12)
+        return np.asarray(np.sqrt(ratio), np.float32)
 
 
 @dataclass(frozen=True)

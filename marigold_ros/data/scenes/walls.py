@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from marigold_ros.data.scenes.bodies import grid
 from marigold_ros.data.scenes.clutter import Rng
 from marigold_ros.data.scenes.materials import Palette
-from marigold_ros.data.scenes.meshes import box, boxes, Floats, grid, join, Mesh, panel, rotation_z
+from marigold_ros.data.scenes.meshes import box, boxes, Floats, join, Mesh, panel, rotation_z
 from marigold_ros.data.scenes.types import Light
 
 THICKNESS_M = 0.16
