@@ -68,7 +68,8 @@ def session(tmp_path):
         ('/depth_node/status', 0, dropped(START_NS + 3 * 10 ** 8, 'bad_image')),
         ('/depth_node/status', 0, dropped(START_NS, 'superseded', 'rear')),
         ('/diagnostics', 10 ** 9, diagnostics(START_NS, 'depth_node', 'no metres: set scale',
-                                              latency_cap_ms=200.0, last_error=''))]
+                                              latency_cap_ms=200.0,
+                                              last_error='rear: bad_image'))]
     return write_bag(tmp_path / 'session', TOPICS, sorted(messages, key=lambda each: each[1]))
 
 
@@ -108,7 +109,8 @@ def test_an_empty_topic_is_named_with_the_nodes_own_words(session):
         empty = empty_topics(summarize_recording(bag),
                              ['/camera/points', '/camera/depth_relative/image'])
     assert list(empty) == ['/camera/points']
-    assert empty['/camera/points'].endswith('the node says: no metres: set scale')
+    assert empty['/camera/points'].endswith(
+        'the node says: no metres: set scale; rear: bad_image')
 
 
 def test_a_session_without_frames_says_that_none_arrived(tmp_path):

@@ -85,7 +85,7 @@ class RecordingSummary:
     latency_cap_ms : float or None
         As the node told it in /diagnostics.
     complaint : str
-        The node's last diagnostics: what it says of itself and its last error.
+        What the node last complained of, in its own words; '' if of nothing.
     """
 
     camera: str
@@ -127,7 +127,7 @@ def summarize_recording(bag: Bag, camera: str = CAMERA, *,
     counts: Counter[str] = Counter()
     for topic in bag.topics:
         counts[topic.name] += topic.message_count
-    cap_ms, complaint = _read_diagnostics(bag, counts)
+    cap_ms, complaint = _read_diagnostics(bag, camera, counts)
     return RecordingSummary(
         camera=camera, message_counts=counts, frames=_read_statuses(bag, camera, counts),
         errors=_depth_errors(bag, camera, ground_truth, counts), latency_cap_ms=cap_ms,
@@ -246,19 +246,22 @@ def _read_statuses(bag: Bag, camera: str, counts: Mapping[str, int]) -> tuple[Fr
     return tuple(frames)
 
 
-def _read_diagnostics(bag: Bag, counts: Mapping[str, int]) -> tuple[float | None, str]:
-    """Read the cap and the last complaint of the node's own status in /diagnostics."""
-    cap_ms, complaint = None, ''
+def _read_diagnostics(bag: Bag, camera: str,
+                      counts: Mapping[str, int]) -> tuple[float | None, str]:
+    """Read the cap, and what the node last said of itself and of the camera, in /diagnostics."""
+    cap_ms, words = None, {}
     for message in bag.messages(['/diagnostics']) if '/diagnostics' in counts else ():
         for status in bag.decode(message).status:
+            values = {item.key: item.value for item in status.values}
             if status.name == NODE:
-                values = {item.key: item.value for item in status.values}
                 cap = values.get('latency_cap_ms', 'None')
                 cap_ms = None if cap == 'None' else float(cap)
-                words = [status.message if status.message != 'active' else '',
-                         values.get('last_error', '')]
-                complaint = '; '.join(word for word in words if word)
-    return cap_ms, complaint
+                words[NODE] = '' if status.message == 'active' else status.message
+            if status.name == NODE or values.get('camera') == camera:
+                words.update({key: text for key, text in values.items()
+                              if key.startswith('last_')})
+    # The same text may be the last error of the node and the last word on its kind.
+    return cap_ms, '; '.join(dict.fromkeys(text for text in words.values() if text))
 
 
 def _depth_errors(bag: Bag, camera: str, ground_truth: str,

@@ -35,10 +35,9 @@ OUTPUTS = [
 # A cold start loads torch, diffusers and the checkpoint from disk.
 ACTIVE_TIMEOUT_S = 120.0
 DISCOVERY_TIMEOUT_S = 30.0
-# The node has nothing left to do when no status has come for so long.
-QUIET_S = 2.0
-DIAGNOSTICS_TIMEOUT_S = 5.0
-PLAYER_GRACE_S = 30.0
+# Messages that the node has received but not yet counted when the player ends are soon counted.
+COUNTED_S = 0.5
+LAST_FRAME_TIMEOUT_S = 60.0
 
 
 class Monitor:
@@ -49,16 +48,22 @@ class Monitor:
     ----------
     stop : StopFlag
         Ends every wait.
+
+    Attributes
+    ----------
+    must_run : list of LoggedProcess
+        A wait fails when one of them ends.
+    progress : tqdm or None
+        Moves with every frame that the node is done with.
+    done_s : float
+        When the node last said that it has no frame left, on the steady clock.
     """
 
     def __init__(self, stop: StopFlag) -> None:
         self.stop = stop
         self.must_run: list[LoggedProcess] = []
-        self.frames = 0
-        self.processed = 0
-        self.last_frame = 'none yet'
-        self.last_frame_s = 0.0
-        self.diagnostics = 0
+        self.progress: tqdm | None = None
+        self.done_s = 0.0
         self.node = rclpy.create_node('demo', enable_rosout=False, start_parameter_services=False)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)
@@ -66,6 +71,7 @@ class Monitor:
         self._state = None
         self.node.create_subscription(DiagnosticArray, f'/{NODE}/status', self._on_status, 100)
         self.node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
+        self._processed = 0
         self._problem = ''
 
     def close(self) -> None:
@@ -127,19 +133,20 @@ class Monitor:
 
     def _on_status(self, array: DiagnosticArray) -> None:
         values = {item.key: item.value for item in array.status[0].values}
-        self.frames += 1
-        self.last_frame_s = time.monotonic()
-        if values['outcome'] == 'processed':
-            self.processed += 1
-            self.last_frame = (f'T={values["num_inference_steps"]} in '
-                               f'{float(values["latency_ms"]):.0f} ms')
+        if values['outcome'] == 'processed' and self.progress is not None:
+            self._processed += 1
+            self.progress.set_postfix_str(
+                f'{self._processed} processed, last: T={values["num_inference_steps"]} in '
+                f'{float(values["latency_ms"]):.0f} ms', refresh=False)
+        if self.progress is not None:
+            self.progress.update()
 
     def _on_diagnostics(self, array: DiagnosticArray) -> None:
-        self.diagnostics += 1
-        for status in array.status:
-            if (status.name == NODE and status.level == DiagnosticStatus.ERROR
-                    and 'failed' in status.message):
-                self._problem = status.message
+        node, *cameras = array.status
+        if node.level == DiagnosticStatus.ERROR and 'failed' in node.message:
+            self._problem = node.message
+        if not any(_frames_under_way(camera) for camera in cameras):
+            self.done_s = time.monotonic()
 
 
 def run(arguments: argparse.Namespace, stop: StopFlag) -> Path:
@@ -192,22 +199,24 @@ def run(arguments: argparse.Namespace, stop: StopFlag) -> Path:
     return recording
 
 
+def _frames_under_way(camera: DiagnosticStatus) -> int:
+    """Count the frames that have come in but of which the counters do not know how they ended."""
+    counters = {item.key: item.value for item in camera.values}
+    ended = sum(int(value) for name, value in counters.items()
+                if name == 'frames_processed' or name.startswith('dropped_'))
+    return int(counters.get('frames_in', 0)) - ended
+
+
 def _watch(monitor: Monitor, player: LoggedProcess, image_count: int, duration_s: float) -> None:
-    """Show the progress until the player and the node are done."""
-    end_s = time.monotonic() + DISCOVERY_TIMEOUT_S + 2 * duration_s + PLAYER_GRACE_S
+    """Show the progress until the player is done, and the node with its last frame."""
     with tqdm(total=image_count, unit=' frames', desc='drive', mininterval=0.5) as progress:
-        while player.running or time.monotonic() < monitor.last_frame_s + QUIET_S:
-            monitor.look()
-            progress.set_postfix_str(f'{monitor.processed} processed, last: {monitor.last_frame}',
-                                     refresh=False)
-            progress.update(monitor.frames - progress.n)
-            if player.running and time.monotonic() > end_s:
-                raise ProcessError(f'the player does not come to an end; {player.log_tail()}')
-    player.require_success()
-    # The counters of the last frames are in the next /diagnostics.
-    seen = monitor.diagnostics
-    monitor.wait(lambda: monitor.diagnostics > seen, 'a message on /diagnostics',
-                 DIAGNOSTICS_TIMEOUT_S)
+        monitor.progress = progress
+        monitor.wait(lambda: not player.running, 'the end of the bag',
+                     2 * (DISCOVERY_TIMEOUT_S + duration_s))
+        player.require_success()
+        counted_s = time.monotonic() + COUNTED_S
+        monitor.wait(lambda: monitor.done_s > counted_s, f"the end of {NODE}'s last frame",
+                     LAST_FRAME_TIMEOUT_S)
 
 
 def report(recording: Path, contact_sheet: Path) -> bool:
