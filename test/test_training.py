@@ -32,15 +32,19 @@ def generator(seed=0):
 
 # --- targets -------------------------------------------------------------------------------
 
+def normalized_depth(depth):
+    return targets.normalize_depth(depth, *targets.depth_range(depth))
+
+
 def test_two_percent_quantiles_become_minus_one_and_one():
     depth = torch.arange(101.0)[None, None] + 1          # quantiles 2 %: 3 m, 98 %: 99 m
-    normalized = targets.normalize_depth(depth)[0, 0, 0]
+    normalized = normalized_depth(depth)[0, 0, 0]
     assert normalized[[0, 2, 50, 98, 100]].tolist() == pytest.approx([-1, -1, 0, 1, 1])
 
 
 def test_sky_is_far_and_leaves_the_quantiles_alone():
     depth = torch.cat([torch.arange(101.0) + 1, torch.full((50,), torch.inf)])[None, None]
-    normalized = targets.normalize_depth(depth)[0, 0, 0]
+    normalized = normalized_depth(depth)[0, 0, 0]
     assert normalized[50].item() == pytest.approx(0.0)
     assert (normalized[101:] == 1).all()
 
@@ -49,7 +53,15 @@ def test_unknown_depth_is_masked_and_sky_is_not():
     depth = torch.tensor([[[1.0, torch.inf, torch.nan, 0.0, -1.0]]])
     assert targets.known_depth(depth)[0, 0].tolist() == [True, True, False, False, False]
     assert targets.valid_depth(depth)[0, 0].tolist() == [True, False, False, False, False]
-    assert torch.isfinite(targets.normalize_depth(depth)).all()
+    assert torch.isfinite(normalized_depth(depth)).all()
+
+
+def test_relative_weight_turns_normalised_error_into_relative_error():
+    depth = torch.tensor([[[1.0, 2.0, 10.0, torch.inf, torch.nan]]])
+    weight = targets.relative_weight(depth, torch.tensor([[[4.0]]]))
+    # One normalised unit is 2 m: 200 % at 1 m, 100 % at 2 m, 20 % at 10 m.
+    assert weight[0, 0, 0].tolist() == pytest.approx([2.0, 1.0, 0.2, 0.0, 0.0])
+    assert targets.relative_weight(depth, torch.tensor([[[40.0]]])).max() == 8.0
 
 
 def test_one_unknown_pixel_masks_its_latent_cell_in_all_channels():
@@ -124,6 +136,13 @@ def test_masked_mse_counts_masked_elements_and_weights_images():
     loss = losses.masked_mse(
         prediction, torch.zeros_like(prediction), mask, torch.tensor([1.0, 0.5]))
     assert loss.item() == pytest.approx((1 + 0.5 * 4 + 0.5 * 4) / 3)
+
+
+def test_weighted_l1_averages_over_the_elements_that_count():
+    error = torch.tensor([1.0, -2.0, 5.0]).reshape(1, 1, 1, 3)
+    weight = torch.tensor([3.0, 0.5, 0.0]).reshape(1, 1, 1, 3)
+    loss = losses.weighted_l1(error, torch.zeros_like(error), weight)
+    assert loss.item() == pytest.approx((3 * 1 + 0.5 * 2) / 2)
 
 
 def test_alignment_removes_scale_and_shift_per_image():

@@ -109,19 +109,24 @@ def random_views(
         Images in [-1, 1] (bilinear) and their depth (nearest), seen through the same crop.
     """
     count = len(rgb)
-    grid = _random_grid(count, config, generator)
+    theta = _random_crops(count, config, generator)
     image = rgb.permute(0, 3, 1, 2).float() / 255
+    # Several samples a pixel, averaged, do what antialiasing does at inference.
+    samples = max(1, round(rgb.shape[1] / config.height))
     image = functional.grid_sample(
-        image, grid, mode='bilinear', padding_mode='border', align_corners=False)
+        image, _grid(theta, config, samples), mode='bilinear', padding_mode='border',
+        align_corners=False)
+    image = functional.avg_pool2d(image, samples)
     depth = functional.grid_sample(
-        depth_m[:, None], grid, mode='nearest', padding_mode='border', align_corners=False)
+        depth_m[:, None], _grid(theta, config, 1), mode='nearest', padding_mode='border',
+        align_corners=False)
     return _recolour(image, config, generator) * 2 - 1, depth[:, 0]
 
 
-def _random_grid(
+def _random_crops(
     count: int, config: ViewConfig, generator: torch.Generator,
 ) -> torch.Tensor:
-    """Return [N, height, width, 2] sampling positions of random crops, some mirrored."""
+    """Return the [N, 2, 3] affine maps of random crops, some mirrored."""
     span = config.max_crop - config.min_crop
     side = config.min_crop + span * torch.rand(count, generator=generator)
     centre = (2 * torch.rand(count, 2, generator=generator) - 1) * (1 - side)[:, None]
@@ -130,8 +135,13 @@ def _random_grid(
     theta[:, 0, 0] = torch.where(mirrored, -side, side)
     theta[:, 1, 1] = side
     theta[:, :, 2] = centre
-    return functional.affine_grid(
-        theta, [count, 1, config.height, config.width], align_corners=False)
+    return theta
+
+
+def _grid(theta: torch.Tensor, config: ViewConfig, samples: int) -> torch.Tensor:
+    """Return the sampling positions of views with `samples` squared positions a pixel."""
+    size = [len(theta), 1, config.height * samples, config.width * samples]
+    return functional.affine_grid(theta, size, align_corners=False)
 
 
 def _recolour(

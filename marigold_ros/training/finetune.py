@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 import copy
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from marigold_ros.training.dataset import FrameShards, random_views
 from marigold_ros.training.diffusion import Diffusion
 from marigold_ros.training.latents import encode_views, LatentBatch, LatentPool
 from marigold_ros.training.losses import (
-    align_least_squares, gradient_l1, masked_l1, masked_mse,
+    align_least_squares, gradient_l1, masked_mse, weighted_l1,
 )
 from marigold_ros.training.noise import annealed_noise
 from marigold_ros.training.run_folder import RunFolder, stop_on_signal
@@ -60,12 +61,13 @@ class Finetuning:
             self._pipeline.scheduler.alphas_cumprod, config.diffusion)
         self._average = WeightAverage(self._unet, config.diffusion.ema_decay)
         self._optimizer = torch.optim.AdamW(
-            self._unet.parameters(), config.schedule.learning_rate, weight_decay=0.01)
+            self._unet.parameters(), config.schedule.learning_rate, weight_decay=0.01,
+            fused=True)
         self._pool = LatentPool(
             max(config.diffusion.latent_pool, config.schedule.batch_size), self._generator)
-        self._predict = torch.compile(self._unet) if config.compile else self._unet
+        self._predict = torch.compile(self._unet, dynamic=False) if config.compile else self._unet
         self._decode = (
-            torch.compile(self._pipeline.vae.decoder) if config.compile
+            torch.compile(self._pipeline.vae.decoder, dynamic=False) if config.compile
             else self._pipeline.vae.decoder)
         self._run = RunFolder(Path(config.run_folder), config_as_yaml(config))
 
@@ -141,7 +143,7 @@ class Finetuning:
             self._diffusion.last_timestep + 1, self._generator)
         start = self._own_first_predictions(batch, noise)
         noisy = self._diffusion.add_noise(start, noise, timesteps)
-        x0 = self._predicted_x0(batch.image, noisy, timesteps)
+        x0 = self._predicted_x0(self._predict, batch.image, noisy, timesteps)
         losses = {'latent': masked_mse(
             x0, batch.depth, batch.mask, self._diffusion.x0_weight(timesteps))}
         if settings.pixel_samples > 0:
@@ -160,31 +162,34 @@ class Finetuning:
             return batch.depth
         last = torch.full((count,), self._diffusion.last_timestep)
         with torch.no_grad():
-            own = self._predicted_x0(batch.image[-count:], noise[-count:], last)
+            own = self._predicted_x0(
+                self._unet, batch.image[-count:], noise[-count:], last)
         return torch.cat([batch.depth[:-count], own])
 
     def _predicted_x0(
-        self, image: torch.Tensor, noisy: torch.Tensor, timesteps: torch.Tensor,
+        self, unet: Callable[..., tuple[torch.Tensor]], image: torch.Tensor,
+        noisy: torch.Tensor, timesteps: torch.Tensor,
     ) -> torch.Tensor:
         """Run the U-Net once and return its x0, float32 [N, 4, h, w]."""
         both = torch.cat([image, noisy], dim=1).contiguous(memory_format=torch.channels_last)
         text = self._text.expand(len(both), -1, -1)
         with torch.autocast('cpu', torch.bfloat16):
-            velocity = self._predict(both, timesteps, text, return_dict=False)[0]
+            velocity = unet(both, timesteps, text, return_dict=False)[0]
         return self._diffusion.predicted_x0(noisy, velocity.float(), timesteps)
 
     def _pixel_losses(self, x0: torch.Tensor, batch: LatentBatch) -> dict[str, torch.Tensor]:
-        """Decode, align to the truth by least squares, and compare values and gradients."""
+        """Decode, align to the truth by least squares; relative error and gradients."""
         settings = self._config.diffusion
         with torch.autocast('cpu', torch.bfloat16):
             decoded = self._decode(x0 / self._pipeline.vae.config.scaling_factor)
         depth = decoded.float().mean(dim=1, keepdim=True)
-        aligned = align_least_squares(depth, batch.normalized_depth, batch.known)
+        measured = batch.relative_weight > 0
+        aligned = align_least_squares(depth, batch.normalized_depth, measured)
         return {
-            'pixel': settings.pixel_weight * masked_l1(
-                aligned, batch.normalized_depth, batch.known),
+            'pixel': settings.pixel_weight * weighted_l1(
+                aligned, batch.normalized_depth, batch.relative_weight),
             'gradient': settings.gradient_weight * gradient_l1(
-                aligned, batch.normalized_depth, batch.known),
+                aligned, batch.normalized_depth, measured),
         }
 
     def _resumed_progress(self) -> Progress:

@@ -8,7 +8,9 @@ from diffusers import AutoencoderTiny
 import torch
 
 from marigold_ros.training.architecture import VAE_SCALE_FACTOR
-from marigold_ros.training.targets import known_depth, latent_mask, normalize_depth
+from marigold_ros.training.targets import (
+    depth_range, known_depth, latent_mask, normalize_depth, relative_weight,
+)
 
 
 @dataclass(frozen=True)
@@ -24,15 +26,15 @@ class LatentBatch:
         Latent cells whose every pixel is known.
     normalized_depth : float32 [N, 1, H, W]
         In [-1, 1].
-    known : bool [N, 1, H, W]
-        Pixels that training may compare.
+    relative_weight : float32 [N, 1, H, W]
+        Turns an error in normalised depth into a relative one; 0 where depth is not measured.
     """
 
     image: torch.Tensor
     depth: torch.Tensor
     mask: torch.Tensor
     normalized_depth: torch.Tensor
-    known: torch.Tensor
+    relative_weight: torch.Tensor
 
     def __len__(self) -> int:
         return len(self.image)
@@ -59,14 +61,15 @@ def encode_views(
     depth_m : float32 [N, H, W]
         Depth along Z, m; +inf is sky, NaN and values <= 0 are unknown.
     """
-    normalized = normalize_depth(depth_m)
-    known = known_depth(depth_m)
+    low_m, spread_m = depth_range(depth_m)
+    normalized = normalize_depth(depth_m, low_m, spread_m)
     both = torch.cat([image, normalized.expand(-1, 3, -1, -1)])
     with torch.autocast('cpu', torch.bfloat16):
         latents = vae.encode(both.contiguous(memory_format=torch.channels_last)).latents
     image_latent, depth_latent = (latents.float() * vae.config.scaling_factor).chunk(2)
-    mask = latent_mask(known, VAE_SCALE_FACTOR, depth_latent.shape[1])
-    return LatentBatch(image_latent, depth_latent, mask, normalized, known[:, None])
+    mask = latent_mask(known_depth(depth_m), VAE_SCALE_FACTOR, depth_latent.shape[1])
+    return LatentBatch(
+        image_latent, depth_latent, mask, normalized, relative_weight(depth_m, spread_m))
 
 
 class LatentPool:

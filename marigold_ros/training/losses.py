@@ -62,25 +62,26 @@ def align_least_squares(
     return scale * centred + mean_target
 
 
-def masked_l1(
-    prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor,
+def weighted_l1(
+    prediction: torch.Tensor, target: torch.Tensor, weight: torch.Tensor,
 ) -> torch.Tensor:
     """
-    Average the absolute error over the masked pixels of the whole batch.
+    Average the weighted absolute error over the elements of positive weight.
 
     Parameters
     ----------
-    prediction, target : float32 [N, 1, H, W]
+    prediction, target : float32 [N, C, H, W]
         Maps to compare.
-    mask : bool [N, 1, H, W]
-        Pixels that count.
+    weight : float32 [N, C, H, W]
+        Weight of each element; 0 leaves it out.
 
     Returns
     -------
     float32 []
         0 where nothing counts.
     """
-    return ((prediction - target).abs() * mask).sum() / mask.sum().clamp(min=1)
+    error = (prediction - target).abs() * weight
+    return error.sum() / (weight > 0).sum().clamp(min=1)
 
 
 def gradient_l1(

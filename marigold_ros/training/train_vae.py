@@ -15,11 +15,11 @@ from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.training.architecture import build_vae, LATENT_CHANNELS, VAE_SCALE_FACTOR
 from marigold_ros.training.config import config_as_yaml, load_vae_config, VaeConfig
 from marigold_ros.training.dataset import FrameShards, random_views
-from marigold_ros.training.losses import gradient_l1, masked_l1
+from marigold_ros.training.losses import gradient_l1, weighted_l1
 from marigold_ros.training.run_folder import RunFolder, stop_on_signal
 from marigold_ros.training.schedule import learning_rate, Progress
 from marigold_ros.training.state import load_state, save_state
-from marigold_ros.training.targets import normalize_depth
+from marigold_ros.training.targets import depth_range, normalize_depth
 from marigold_ros.training.validation import round_trip_abs_rel
 
 SCALE_BATCHES = 8
@@ -39,7 +39,7 @@ def image_and_depth_batch(
     """
     indices = torch.randint(len(shards), (count,), generator=generator).numpy()
     image, depth_m = random_views(*shards.take(np.sort(indices)), config.views, generator)
-    depth = normalize_depth(depth_m).expand(-1, 3, -1, -1)
+    depth = normalize_depth(depth_m, *depth_range(depth_m)).expand(-1, 3, -1, -1)
     return torch.cat([image, depth]).contiguous(memory_format=torch.channels_last)
 
 
@@ -87,7 +87,7 @@ def reconstruction_loss(
         L1 + weighted gradient L1 + weighted mean square of the latent.
     """
     everywhere = torch.ones_like(images[:, :1], dtype=torch.bool)
-    return (masked_l1(decoded, images, everywhere.expand_as(images))
+    return (weighted_l1(decoded, images, torch.ones_like(images))
             + config.gradient_weight * gradient_l1(decoded, images, everywhere)
             + config.latent_penalty * latents.square().mean())
 

@@ -9,7 +9,7 @@ import torch
 
 from marigold_ros.evaluation.metrics import depth_metrics
 from marigold_ros.training.dataset import FrameShards
-from marigold_ros.training.targets import normalize_depth, valid_depth
+from marigold_ros.training.targets import depth_range, normalize_depth, valid_depth
 
 FRAMES = 64
 BATCH = 16
@@ -63,7 +63,8 @@ def round_trip_abs_rel(vae: AutoencoderTiny, shards: FrameShards) -> float:
         Mean over up to 64 frames, after least squares.
     """
     _, depth_m = _first_frames(shards)
-    batches = normalize_depth(depth_m).expand(-1, 3, -1, -1).split(BATCH)
+    normalized = normalize_depth(depth_m, *depth_range(depth_m))
+    batches = torch.split(normalized.expand(-1, 3, -1, -1), BATCH)
     decoded = torch.cat([vae.decode(vae.encode(batch).latents).sample for batch in batches])
     return _mean_abs_rel(decoded.mean(dim=1).numpy(), depth_m)
 
