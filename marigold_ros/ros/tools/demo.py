@@ -27,11 +27,8 @@ from marigold_ros.ros.tools.shares import require_shared, use_large_image_profil
 from marigold_ros.ros.tools.stop_flag import StopFlag
 
 TOOLS = 'marigold_ros.ros.tools'
-# The first version of the engine has no confidence to publish.
-OUTPUTS = [
-    f'/{CAMERA}/{topic}' for topic in sorted(
-        {topic for output, topic in TOPICS.items() if output != 'confidence'}
-        | set(INFO_TOPICS.values()))] + [f'/{NODE}/status', '/diagnostics']
+OUTPUTS = [f'/{CAMERA}/{topic}' for topic in sorted({*TOPICS.values(), *INFO_TOPICS.values()})] + [
+    f'/{NODE}/status', '/diagnostics']
 # A cold start loads torch, diffusers and the checkpoint from disk.
 ACTIVE_TIMEOUT_S = 120.0
 DISCOVERY_TIMEOUT_S = 30.0
