@@ -30,6 +30,7 @@ from typing import Any, Callable, Sequence
 
 import torch
 
+from marigold_ros.depth.device import time_when_done
 from marigold_ros.depth.errors import CheckpointError, InputError
 
 # (image latent and depth latent [n,2C,h,w], timesteps [n]) -> network output [n,C,h,w]
@@ -163,7 +164,7 @@ def denoise(network: Network, image_latent: torch.Tensor, latent: torch.Tensor,
         if x0_tolerance is not None and last_x0 is not None:
             early = _converged(x0, last_x0, x0_tolerance)
         if deadline_s is not None:
-            now = _now(latent.device)
+            now = time_when_done(latent.device)
             if now + (now - step_started) > started + deadline_s:
                 early = set(range(len(order)))
             step_started = now
@@ -208,10 +209,3 @@ def _converged(x0: torch.Tensor, last_x0: torch.Tensor, tolerance: float) -> set
     size = x0.square().mean(dim=(1, 2, 3))
     moved_little: list[bool] = (change <= tolerance ** 2 * size).tolist()
     return {j for j, little in enumerate(moved_little) if little}
-
-
-def _now(device: torch.device) -> float:
-    """Steady time at which the device has done all work queued so far, s."""
-    if device.type == 'cuda':
-        torch.cuda.synchronize(device)
-    return time.perf_counter()

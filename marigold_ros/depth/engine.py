@@ -12,8 +12,9 @@ from marigold_ros.depth.checkpoint import load_components
 from marigold_ros.depth.complexity import check_rgb
 from marigold_ros.depth.config import EngineConfig
 from marigold_ros.depth.denoise import denoise, schedule, StepCoefficients
+from marigold_ros.depth.device import resolve_device, resolve_dtype, Stopwatch
 from marigold_ros.depth.ensemble import ensemble
-from marigold_ros.depth.errors import ConfigError, InputError
+from marigold_ros.depth.errors import InputError
 from marigold_ros.depth.preprocess import padded_size, preprocess, processing_size, restore
 from marigold_ros.depth.types import (CheckpointInfo, DepthPrediction, FloatImage, RgbImage,
                                       StageTiming)
@@ -39,8 +40,8 @@ class DepthEngine:
 
     def __init__(self, config: EngineConfig, vae: str | None = None) -> None:
         """Load the networks; `DepthEngine.load` is the usual way in."""
-        self.device = _resolve_device(config.device)
-        self.dtype = _resolve_dtype(config.dtype, self.device)
+        self.device = resolve_device(config.device)
+        self.dtype = resolve_dtype(config.dtype, self.device)
         components = load_components(config.checkpoint, vae=vae, dtype=self.dtype)
         self.checkpoint_info: CheckpointInfo = components.info
         resolution = config.processing_resolution
@@ -172,7 +173,7 @@ class DepthEngine:
                         ensemble_size: int, deadline_s: float | None,
                         x0_tolerance: float | None) -> list[DepthPrediction]:
         """Run one ragged batch of N frames with E members each."""
-        watch = _Stopwatch(self.device)
+        watch = Stopwatch(self.device)
         info, members = self.checkpoint_info, ensemble_size
 
         # 1. Images to the networks' size and range; frames may differ in size before this.
@@ -306,41 +307,3 @@ def _to_numpy(maps: torch.Tensor) -> FloatImage:
     """[1, 1, H, W] tensor -> contiguous float32 [H, W]."""
     image: FloatImage = maps[0, 0].contiguous().cpu().numpy()
     return image
-
-
-class _Stopwatch:
-    """Lap times of the work a device has finished."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._last = self._now()
-
-    def lap(self) -> float:
-        """Seconds since the last lap."""
-        now = self._now()
-        lap_s, self._last = now - self._last, now
-        return lap_s
-
-    def _now(self) -> float:
-        if self._device.type == 'cuda':
-            torch.cuda.synchronize(self._device)
-        return time.perf_counter()
-
-
-def _resolve_device(device: str) -> torch.device:
-    if device == 'auto':
-        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    if device.startswith('cuda') and not torch.cuda.is_available():
-        raise ConfigError(f'`device` must be cpu or auto where torch sees no CUDA device; '
-                          f'got {device!r}')
-    return torch.device(device)
-
-
-def _resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    if dtype != 'auto':
-        named: torch.dtype = getattr(torch, dtype)
-        return named
-    if device.type == 'cuda':
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    has_bf16_units = torch.cpu.get_capabilities().get('amx_bf16', False)
-    return torch.bfloat16 if has_bf16_units else torch.float32
