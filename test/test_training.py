@@ -241,7 +241,7 @@ def test_jitter_changes_colours_within_range():
 
 def latent_batch(*values):
     column = torch.tensor(values, dtype=torch.float32).reshape(-1, 1, 1, 1)
-    return latents.LatentBatch(column, column, column > 0, column, column > 0)
+    return latents.LatentBatch(column, column, column, column > 0, column, column)
 
 
 def test_pool_fills_then_replaces_and_keeps_fields_together():
@@ -327,8 +327,9 @@ def test_schedule_is_trailing_with_zero_terminal_snr():
     assert scheduler.timesteps.tolist() == [999, 749, 499, 249]
 
 
-def test_shipped_recipes_are_read_and_written_alike(tmp_path):
-    recipe = config.load_finetune_config(CONFIG_FOLDER / 'finetune.yaml')
+@pytest.mark.parametrize('name', ['finetune.yaml', 'finetune_encoder.yaml'])
+def test_shipped_recipes_are_read_and_written_alike(tmp_path, name):
+    recipe = config.load_finetune_config(CONFIG_FOLDER / name)
     (tmp_path / 'copy.yaml').write_text(config.config_as_yaml(recipe))
     assert config.load_finetune_config(tmp_path / 'copy.yaml') == recipe
     vae = config.load_vae_config(CONFIG_FOLDER / 'train_vae.yaml')
@@ -429,8 +430,22 @@ def test_training_goes_on_where_it_stopped(recipes):
     training = Finetuning(longer)
     training.run()
     after = load_file(folder / 'unet' / 'state.safetensors')
-    name = 'weight.conv_in.weight'
+    name = 'weight.unet.conv_in.weight'
     assert 0 < (after[name] - before[name]).abs().max() < 0.01
+
+
+def test_an_encoder_that_learns_keeps_its_depth_latents(recipes, tmp_path):
+    folder, _, finetune = recipes
+    learning = replace(
+        finetune, run_folder=str(tmp_path / 'run'),
+        initial_checkpoint=str(folder / 'unet/checkpoint'),
+        diffusion=replace(finetune.diffusion, encoder_anchor=1.0, anchor_samples=2))
+    checkpoint = Finetuning(learning).run()
+    weights = 'vae/diffusion_pytorch_model.safetensors'
+    before, after = load_file(folder / 'unet/checkpoint' / weights), load_file(checkpoint / weights)
+    moved = {name.split('.')[0] for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {'encoder'}
+    assert 0 <= json.loads((tmp_path / 'run/scalars.jsonl').read_text())['validation/abs_rel_1']
 
 
 def test_an_empty_set_is_an_error(recipes, tmp_path):
@@ -444,7 +459,7 @@ def test_an_empty_set_is_an_error(recipes, tmp_path):
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_state(recipes, tmp_path):
     folder, _, finetune = recipes
     broken = Finetuning(replace(finetune, run_folder=str(tmp_path / 'run')))
-    torch.nn.init.constant_(broken._unet.conv_in.bias, torch.nan)
+    torch.nn.init.constant_(broken._trained['unet'].conv_in.bias, torch.nan)
     with pytest.raises(MarigoldError, match='the loss must stay finite'):
         broken.run()
     assert not (tmp_path / 'run' / 'checkpoint').exists()

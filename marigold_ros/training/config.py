@@ -120,6 +120,12 @@ class DiffusionConfig:
         Weights of the affine-invariant L1 and of its gradient term.
     ema_decay : float
         Decay of the average of the weights that is saved.
+    encoder_anchor : float
+        0 keeps the autoencoder frozen, as Marigold does.  Above 0 its encoder learns with the
+        U-Net to say what depth needs to know about the image, and this is the weight that holds
+        its latents of depth maps where they were.
+    anchor_samples : int
+        Depth maps of a batch that hold the encoder.
     latent_reuse : int
         How often an encoded view is used on average before a fresh one replaces it.
     latent_pool : int
@@ -134,6 +140,8 @@ class DiffusionConfig:
     pixel_weight: float = 0.0
     gradient_weight: float = 0.0
     ema_decay: float = 0.999
+    encoder_anchor: float = 0.0
+    anchor_samples: int = 8
     latent_reuse: int = 1
     latent_pool: int = 0
 

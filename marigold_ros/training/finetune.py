@@ -54,21 +54,28 @@ class Finetuning:
         torch.manual_seed(config.seed)
         self._generator = torch.Generator().manual_seed(config.seed)
         self._pipeline = _initial_pipeline(config)
+        self._targets = AutoencoderTiny.from_pretrained(config.vae)
+        self._targets.requires_grad_(False).to(memory_format=torch.channels_last)
         self._unet: UNet2DConditionModel = copy.deepcopy(self._pipeline.unet)
-        self._unet.to(memory_format=torch.channels_last)
+        self._trained = torch.nn.ModuleDict({'unet': self._unet})
+        if config.diffusion.encoder_anchor > 0:
+            encoder = copy.deepcopy(self._pipeline.vae.encoder).requires_grad_()
+            self._trained['encoder'] = encoder
+            self._encode = torch.compile(encoder, dynamic=False) if config.compile else encoder
+        self._trained.to(memory_format=torch.channels_last)
         self._text = empty_text_embedding(self._pipeline.tokenizer, self._pipeline.text_encoder)
         self._diffusion = Diffusion(
             self._pipeline.scheduler.alphas_cumprod, config.diffusion)
-        self._average = WeightAverage(self._unet, config.diffusion.ema_decay)
+        self._average = WeightAverage(self._trained, config.diffusion.ema_decay)
         self._optimizer = torch.optim.AdamW(
-            self._unet.parameters(), config.schedule.learning_rate, weight_decay=0.01,
+            self._trained.parameters(), config.schedule.learning_rate, weight_decay=0.01,
             fused=True)
         self._pool = LatentPool(
             max(config.diffusion.latent_pool, config.schedule.batch_size), self._generator)
         self._predict = torch.compile(self._unet, dynamic=False) if config.compile else self._unet
         self._decode = (
-            torch.compile(self._pipeline.vae.decoder, dynamic=False) if config.compile
-            else self._pipeline.vae.decoder)
+            torch.compile(self._targets.decoder, dynamic=False) if config.compile
+            else self._targets.decoder)
         self._run = RunFolder(Path(config.run_folder), config_as_yaml(config))
 
     def run(self) -> Path:
@@ -109,9 +116,9 @@ class Finetuning:
                 f'the last good state is {self._run.state}')
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(total)
-        torch.nn.utils.clip_grad_norm_(self._unet.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(self._trained.parameters(), 1.0)
         self._optimizer.step()
-        self._average.update(self._unet)
+        self._average.update(self._trained)
         progress.iteration += 1
         return {name: value.item() for name, value in losses.items()} | {'rate': rate}
 
@@ -123,7 +130,7 @@ class Finetuning:
             indices = torch.randint(len(self._shards), (fresh,), generator=self._generator)
             views = random_views(
                 *self._shards.take(indices.numpy()), self._config.views, self._generator)
-            self._pool.add(encode_views(self._pipeline.vae, *views))
+            self._pool.add(encode_views(self._targets, *views))
             if len(self._pool) >= batch_size:
                 return self._pool.draw(batch_size)
 
@@ -137,34 +144,52 @@ class Finetuning:
             'latent': the v objective; 'pixel' and 'gradient': on some decoded samples.
         """
         settings = self._config.diffusion
+        image, anchor = self._image_latents(batch)
         timesteps = self._diffusion.draw_timesteps(len(batch), self._generator)
         noise = annealed_noise(
             batch.depth.shape, timesteps, settings.multires_strength,
             self._diffusion.last_timestep + 1, self._generator)
-        start = self._own_first_predictions(batch, noise)
+        start = self._own_first_predictions(image.detach(), batch.depth, noise)
         noisy = self._diffusion.add_noise(start, noise, timesteps)
-        x0 = self._predicted_x0(self._predict, batch.image, noisy, timesteps)
+        x0 = self._predicted_x0(self._predict, image, noisy, timesteps)
         losses = {'latent': masked_mse(
-            x0, batch.depth, batch.mask, self._diffusion.x0_weight(timesteps))}
+            x0, batch.depth, batch.mask, self._diffusion.x0_weight(timesteps))} | anchor
         if settings.pixel_samples > 0:
             chosen = torch.linspace(0, len(batch) - 1, settings.pixel_samples).long()
             losses |= self._pixel_losses(x0[chosen], batch.take(chosen))
         return losses
 
+    def _image_latents(
+        self, batch: LatentBatch,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return the images' latents and, while the encoder learns, the loss that holds it."""
+        settings = self._config.diffusion
+        if settings.encoder_anchor == 0:
+            return batch.image, {}
+        held = settings.anchor_samples
+        maps = batch.normalized_depth[:held].expand(-1, 3, -1, -1)
+        both = torch.cat([batch.view, maps]).contiguous(memory_format=torch.channels_last)
+        with torch.autocast('cpu', torch.bfloat16):
+            latents = self._encode(both)
+        latents = latents.float() * self._targets.config.scaling_factor
+        image, depth = torch.split(latents, [len(batch), held])
+        drift = (depth - batch.depth[:held]).square().mean()
+        return image, {'anchor': settings.encoder_anchor * drift}
+
     def _own_first_predictions(
-        self, batch: LatentBatch, noise: torch.Tensor,
+        self, image: torch.Tensor, depth: torch.Tensor, noise: torch.Tensor,
     ) -> torch.Tensor:
         """Replace the true latent of the last samples by the model's prediction from noise."""
         settings = self._config.diffusion
-        other = len(batch) - round(settings.terminal_fraction * len(batch))
+        other = len(depth) - round(settings.terminal_fraction * len(depth))
         count = round(settings.rollout_fraction * other)
         if count == 0:
-            return batch.depth
+            return depth
         last = torch.full((count,), self._diffusion.last_timestep)
         with torch.no_grad():
             own = self._predicted_x0(
-                self._unet, batch.image[-count:], noise[-count:], last)
-        return torch.cat([batch.depth[:-count], own])
+                self._unet, image[-count:], noise[-count:], last)
+        return torch.cat([depth[:-count], own])
 
     def _predicted_x0(
         self, unet: Callable[..., tuple[torch.Tensor]], image: torch.Tensor,
@@ -181,7 +206,7 @@ class Finetuning:
         """Decode, align to the truth by least squares; relative error and gradients."""
         settings = self._config.diffusion
         with torch.autocast('cpu', torch.bfloat16):
-            decoded = self._decode(x0 / self._pipeline.vae.config.scaling_factor)
+            decoded = self._decode(x0 / self._targets.config.scaling_factor)
         depth = decoded.float().mean(dim=1, keepdim=True)
         measured = batch.relative_weight > 0
         aligned = align_least_squares(depth, batch.normalized_depth, measured)
@@ -197,28 +222,35 @@ class Finetuning:
         if not self._run.state.exists():
             return Progress(self._config.schedule)
         iteration, minutes = load_state(
-            self._run.state, self._unet, self._optimizer, self._average)
+            self._run.state, self._trained, self._optimizer, self._average)
         return Progress(self._config.schedule, iteration, minutes)
 
     def _save(self, progress: Progress) -> None:
         """Write the resumable state and the checkpoint, and validate what was written."""
-        save_state(self._run.state, self._unet, self._optimizer, self._average,
+        save_state(self._run.state, self._trained, self._optimizer, self._average,
                    iteration=progress.iteration, minutes=progress.minutes)
-        self._pipeline.unet.load_state_dict(self._average.weights)
+        for name, module in (('unet', self._pipeline.unet),
+                             ('encoder', self._pipeline.vae.encoder)):
+            if name in self._trained:
+                module.load_state_dict(_of_part(self._average.weights, name))
         save_pipeline(_in_half_precision(self._pipeline), self._run.checkpoint)
         self._run.record(
             {f'validation/abs_rel_{steps}': mean_abs_rel(self._pipeline, self._validation, steps)
              for steps in VALIDATION_STEPS}, progress.iteration)
 
 
+def _of_part(weights: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    """Pick one module's weights and drop its name from their keys."""
+    return {key.removeprefix(f'{name}.'): value for key, value in weights.items()
+            if key.startswith(f'{name}.')}
+
+
 def _initial_pipeline(config: FinetuneConfig) -> MarigoldDepthPipeline:
     """Open the checkpoint to start from, or build a U-Net and text encoder from scratch."""
-    vae = AutoencoderTiny.from_pretrained(config.vae)
-    vae.requires_grad_(False).to(memory_format=torch.channels_last)
     if config.initial_checkpoint is not None:
-        pipeline = MarigoldDepthPipeline.from_pretrained(
-            config.initial_checkpoint, vae=vae, torch_dtype=torch.float32)
+        pipeline = MarigoldDepthPipeline.from_pretrained(config.initial_checkpoint)
     else:
+        vae = AutoencoderTiny.from_pretrained(config.vae)
         unet = build_unet(config.architecture)
         tokenizer, text_encoder = build_text_encoder(config.architecture.text_channels)
         pipeline = assemble_pipeline(

@@ -20,6 +20,8 @@ class LatentBatch:
 
     Attributes
     ----------
+    view : float32 [N, 3, H, W]
+        The image itself, in [-1, 1].
     image, depth : float32 [N, 4, h, w]
         Latents times the autoencoder's scaling factor.
     mask : bool [N, 4, h, w]
@@ -30,6 +32,7 @@ class LatentBatch:
         Turns an error in normalised depth into a relative one; 0 where depth is not measured.
     """
 
+    view: torch.Tensor
     image: torch.Tensor
     depth: torch.Tensor
     mask: torch.Tensor
@@ -68,8 +71,8 @@ def encode_views(
         latents = vae.encode(both.contiguous(memory_format=torch.channels_last)).latents
     image_latent, depth_latent = (latents.float() * vae.config.scaling_factor).chunk(2)
     mask = latent_mask(known_depth(depth_m), VAE_SCALE_FACTOR, depth_latent.shape[1])
-    return LatentBatch(
-        image_latent, depth_latent, mask, normalized, relative_weight(depth_m, spread_m))
+    return LatentBatch(image, image_latent, depth_latent, mask, normalized,
+                       relative_weight(depth_m, spread_m))
 
 
 class LatentPool:
