@@ -75,16 +75,14 @@ def dining_group(b: SceneBuilder) -> tuple[Mesh, list[Mesh]]:
     makers = clutter.KITCHEN
     top = furniture.table(p, rng, w, d, rng.uniform(0.72, 0.77), makers, int(rng.integers(2, 14)))
     per_side = max(1, int(w / 0.65))
-    seed = int(rng.integers(1 << 31))
+    chair = seats.chair(p, rng)
     chairs = []
     for side in (-1, 1):
         for i in range(per_side):
-            # The same seed gives chairs of one set.
-            one = seats.chair(p, np.random.default_rng(seed))
             x = (i - (per_side - 1) / 2) * w / per_side
             out = d / 2 + rng.uniform(0.08, 0.4)
             yaw = (np.pi if side > 0 else 0.0) + rng.normal(0, 0.15)
-            chairs.append(one.moved((x, side * out, 0), yaw))
+            chairs.append(chair.moved((x, side * out, 0), yaw))
     return top, chairs
 
 

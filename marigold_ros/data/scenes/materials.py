@@ -140,6 +140,14 @@ def _vivid(rng: np.random.Generator) -> Floats:
     return np.asarray(noise.any_colour(rng, 0.95) ** 2, np.float32)
 
 
+def _cover(rng: np.random.Generator) -> Floats:
+    # Book cloth: mostly reds, browns, creams and blues.
+    hue = float(rng.choice([0.0, 0.02, 0.07, 0.1, 0.13, 0.35, 0.56, 0.6, 0.63, 0.95]))
+    colour = noise.hsv((hue + rng.normal(0, 0.015)) % 1, 0.75 * rng.random(),
+                       rng.uniform(0.15, 0.95))
+    return np.asarray(colour ** 2, np.float32)
+
+
 def _white(rng: np.random.Generator) -> Floats:
     return np.full(3, rng.uniform(0.7, 0.9), np.float32)
 
@@ -179,7 +187,7 @@ _RECIPES: dict[str, _Recipe] = {
     'plastic': _Recipe('plain', (0.3, 0.6), 0.03, 0.3, 12, _vivid),
     'ceramic': _Recipe('plain', (0.3, 0.6), 0.05, 0.5, 4, _pale),
     'black': _Recipe('plain', (0.3, 0.6), 0.04, 0.4, 2, _dark),
-    'book': _Recipe('book', (1, 1), 0.0, 0.05, 24, _vivid),
+    'book': _Recipe('book', (1, 1), 0.0, 0.05, 24, _cover),
     'paper': _Recipe('plain', (0.5, 0.6), 0.0, 0.0, 2, _white),
 }
 # Tinted materials share this many baked textures, so a hundred colours stay cheap.

@@ -19,7 +19,7 @@ from marigold_ros.data.scenes.drive import DriveState, Matrix
 from marigold_ros.data.scenes.types import (
     BULK, Camera, FINE, Quality, RenderedFrame, Scene, Sensor)
 
-SEED = 5
+SEED = 26
 START_NS = 1_750_000_000 * 10 ** 9
 DURATION_S = 8.0
 FRAME_HZ = 10

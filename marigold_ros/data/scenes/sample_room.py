@@ -50,10 +50,10 @@ def _furnish_dining(b: SceneBuilder) -> None:
     _stand(b, 'bookshelf', storage.bookshelf(p, rng, 1.7, 2.05), 1.75, DEPTH_M - 0.2, np.pi)
     _stand(b, 'dining_table', furniture.table(p, rng, 1.5, 0.85, 0.74, clutter.KITCHEN, 12),
            1.25, 2.75, np.pi / 2)
-    style = int(rng.integers(1 << 31))
+    chair = seats.chair(p, rng)
     for x, y, yaw in ((0.55, 2.4, -1.6), (0.5, 3.1, -1.5), (1.98, 2.35, 1.75), (2.0, 3.1, 1.5),
                       (1.35, 1.72, 0.25)):
-        _stand(b, 'chair', seats.chair(p, np.random.default_rng(style)), x, y, yaw)
+        _stand(b, 'chair', chair, x, y, yaw)
     _stand(b, 'plant', furniture.plant(p, rng), 0.4, DEPTH_M - 0.45, 0.0)
     _stand(b, 'cabinet', storage.cabinet(p, rng, 1.2, 0.95, 0.42), 0.25, 0.95, -np.pi / 2)
 

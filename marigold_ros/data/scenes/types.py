@@ -193,7 +193,7 @@ class Quality:
 
 
 BULK = Quality()
-FINE = Quality(passes=12, edge_samples=16, texture_size=1024)
+FINE = Quality(passes=6, edge_samples=8, texture_size=1024)
 
 
 @dataclass(frozen=True)
