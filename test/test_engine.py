@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from marigold_ros.depth.checkpoint import MODELS
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.ensemble import ensemble
 from marigold_ros.depth.errors import ConfigError, InputError
@@ -73,6 +74,20 @@ def test_equals_reference_pipeline(folder, name, steps):
     scale = max(1.0, expected.latent.abs().max().item())
     assert (got.latent - expected.latent).abs().max().item() < ATOL * scale
     assert got.num_inference_steps == steps
+
+
+def test_embedded_checkpoint_equals_reference():
+    """The checkpoint that is shipped, at its own resolution, from a camera's image size."""
+    engine = DepthEngine.load('tiny', device='cpu', dtype='float32')
+    reference = MarigoldDepthPipeline.from_pretrained(MODELS / 'tiny')
+    reference.set_progress_bar_config(disable=True)
+    rgb = make_image(240, 320)
+    height, width = engine.processing_size(240, 320)
+    latents = noise(1, 4, height // 8, width // 8)
+    for steps in (1, 2, 3, 4):
+        expected = reference_depth(reference, rgb, steps, latents, resolution=None)
+        got = engine.infer(rgb, num_inference_steps=steps, latents=latents)
+        assert np.abs(got.affine_invariant_depth - expected.prediction[0, ..., 0]).max() < ATOL
 
 
 @pytest.mark.parametrize('size, latent_size', [((61, 97), (5, 8)), ((97, 61), (8, 5)),

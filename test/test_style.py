@@ -44,7 +44,7 @@ def test_types():
 
 
 @pytest.mark.parametrize('folder', ['depth', 'geometry', 'messages', 'data', 'training',
-                                    'evaluation', 'benchmark'])
+                                    'evaluation'])
 def test_only_the_ros_folder_imports_ros(folder):
     """So that evaluation, training and tests run where no ROS is installed."""
     for path in (ROOT / 'marigold_ros' / folder).rglob('*.py'):
@@ -63,7 +63,7 @@ def test_imports_point_one_way():
         if allowed is not None:
             assert used <= allowed, path
         if package == 'ros' and 'tools' not in path.parts:
-            assert not used & {'training', 'evaluation', 'benchmark'}, path
+            assert not used & {'training', 'evaluation'}, path
 
 
 def test_modules_have_one_job():
