@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from marigold_ros.data.scenes import (
-    bodies, bulk, cameras, meshes, places, render, sensor, shading, shards, textures)
+    bodies, bulk, cameras, meshes, places, rays, render, sensor, shading, shards, textures)
 from marigold_ros.data.scenes.builder import SceneBuilder
 from marigold_ros.data.scenes.types import Camera, Light, Scene, View
 from marigold_ros.depth.errors import MarigoldError
@@ -99,7 +99,7 @@ def test_a_sun_lights_by_the_cosine_and_what_stands_before_it_shades() -> None:
     floor, wall = meshes.box((40, 40, 1), (0, 0, -0.5), 0), meshes.box((1, 40, 1), (5, 0, 0.5), 0)
     scene = make_scene(floor, wall, lights=(sun,))
     above = np.array([[0, 0, 2], [4.4, 0, 2]], np.float32)
-    hits = shading.trace(scene, above, np.array([[0, 0, -1]] * 2, np.float32))
+    hits = rays.trace(scene, above, np.array([[0, 0, -1]] * 2, np.float32))
     light, _ = shading.direct(scene, hits, [np.full((2, 2), 0.5, np.float32)], shine=False)
     # 8 * sin(30 degrees) in the open; 0.1 m behind a wall 1 m high there is shade.
     np.testing.assert_allclose(light, [[4, 4, 4], [0, 0, 0]], atol=1e-4)
@@ -110,8 +110,8 @@ def test_a_small_panel_lights_like_its_radiance_times_solid_angle() -> None:
     panel = Light('rect', np.array([0, 0, 2], np.float32), np.full(3, 100, np.float32),
                   u=np.array([0, side, 0], np.float32), v=np.array([side, 0, 0], np.float32))
     scene = make_scene(meshes.box((40, 40, 1), (0, 0, -0.5), 0), lights=(panel,))
-    hits = shading.trace(scene, np.array([[0, 0, 1]], np.float32),
-                         np.array([[0, 0, -1]], np.float32))
+    hits = rays.trace(scene, np.array([[0, 0, 1]], np.float32),
+                      np.array([[0, 0, -1]], np.float32))
     light, _ = shading.direct(scene, hits, [np.full((1, 2), 0.5, np.float32)], shine=False)
     np.testing.assert_allclose(light, 100 * 0.01 / 4, rtol=1e-3)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from marigold_ros.data.scenes import shading
+from marigold_ros.data.scenes import rays, shading
 from marigold_ros.data.scenes.materials import Palette
 from marigold_ros.data.scenes.meshes import Floats, join, Mesh
 from marigold_ros.data.scenes.types import Light, Obstacle, Scene, View
@@ -90,7 +90,7 @@ class SceneBuilder:
         # Light on what random rays from the middle of the place meet, for the later bounces.
         directions = self.rng.standard_normal((400, 3)).astype(np.float32)
         middle = views[0].eye.mean(0)
-        hits = shading.trace(dark, np.repeat(middle[None], 400, 0).astype(np.float32), directions)
+        hits = rays.trace(dark, np.repeat(middle[None], 400, 0).astype(np.float32), directions)
         samples = [self.rng.random((len(hits.ray), 2), dtype=np.float32) for _ in self.lights]
         gathered = shading.direct(dark, hits, samples, shine=False)[0]
         irradiance = gathered.sum(0) / max(len(gathered), 1)

@@ -4,8 +4,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from marigold_ros.data.scenes import render, sensor, shading
-from marigold_ros.data.scenes.types import Camera, Scene, Sensor
+from marigold_ros.data.scenes import rays, render, sensor
+from marigold_ros.data.scenes.types import Camera, Scene
 
 
 def pinhole(width: int, height: int, horizontal_fov: float) -> NDArray[np.float64]:
@@ -71,15 +71,15 @@ def sample_camera(scene: Scene, rng: np.random.Generator, size: tuple[int, int],
     -------
     Camera
     """
-    best, best_near = None, -1.0
+    best = _candidate(scene, rng, size)
+    best_near, good = _appraise(scene, best)
     for _ in range(tries):
+        if good:
+            return best
         camera = _candidate(scene, rng, size)
         near, good = _appraise(scene, camera)
-        if good:
-            return camera
-        if near > best_near:
+        if good or near > best_near:
             best, best_near = camera, near
-    assert best is not None
     return best
 
 
@@ -102,24 +102,13 @@ def _appraise(scene: Scene, camera: Camera) -> tuple[float, bool]:
     """Nearest distance on a coarse grid (-1 inside a body), and whether the view is worth it."""
     y, x = (a.ravel().astype(np.float32) for a in np.mgrid[0:camera.height - 1:18j,
                                                            0:camera.width - 1:24j])
-    rays = render.pixel_rays(camera, x, y)
-    origins = np.ascontiguousarray(np.broadcast_to(camera.position.astype(np.float32), rays.shape))
-    hits = shading.trace(scene, origins, rays)
-    if len(hits.ray) < 0.25 * len(rays):
+    directions = render.pixel_rays(camera, x, y)
+    origins = np.repeat(camera.position[None].astype(np.float32), len(directions), 0)
+    hits = rays.trace(scene, origins, directions)
+    if len(hits.ray) < 0.25 * len(directions):
         return -1.0, False
-    outward = np.einsum('ij,ij->i', scene.face_normals[hits.triangle], rays[hits.ray])
+    outward = np.einsum('ij,ij->i', scene.face_normals[hits.triangle], directions[hits.ray])
     if (outward > 0).mean() > 0.05:
         return -1.0, False
     near, middle, far = np.percentile(hits.t, (1, 50, 95))
     return float(near), bool(near > 0.15 and middle > 0.45 and far > 1.15 * near and far > 0.6)
-
-
-def steady(camera: Camera, sensor_: Sensor) -> Camera:
-    """
-    Give a camera another sensor.
-
-    Returns
-    -------
-    Camera
-    """
-    return Camera(camera.width, camera.height, camera.K, camera.rotation, camera.position, sensor_)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from marigold_ros.data.scenes import shading
+from marigold_ros.data.scenes import rays
 from marigold_ros.data.scenes.meshes import Floats, rotation_z
 from marigold_ros.data.scenes.types import Scene
 
@@ -162,7 +162,7 @@ def _ranges(scene: Scene, state: DriveState, mount: tuple[float, float, float], 
     map_from_sensor = state.map_from_base @ pose(mount, np.eye(3))
     directions = (beams @ map_from_sensor[:3, :3].T).astype(np.float32)
     origins = np.repeat(map_from_sensor[None, :3, 3].astype(np.float32), len(beams), 0)
-    hits = shading.trace(scene, origins, directions)
+    hits = rays.trace(scene, origins, directions)
     distance = np.full(len(beams), np.inf, np.float32)
     distance[hits.ray] = hits.t + RANGE_NOISE_M * rng.standard_normal(len(hits.ray))
     near, far = limits_m

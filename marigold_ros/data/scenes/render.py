@@ -7,7 +7,7 @@ from types import EllipsisType
 import numpy as np
 from numpy.typing import NDArray
 
-from marigold_ros.data.scenes import sensor, shading
+from marigold_ros.data.scenes import rays, sensor, shading
 from marigold_ros.data.scenes.meshes import Floats
 from marigold_ros.data.scenes.types import BULK, Camera, Quality, RenderedFrame, Scene
 
@@ -48,8 +48,8 @@ def pixel_rays(camera: Camera, x: NDArray[np.floating], y: NDArray[np.floating])
         Directions in the map frame: their hit distance is the depth along Z.
     """
     K = camera.K
-    rays = np.stack([(x - K[0, 2]) / K[0, 0], (y - K[1, 2]) / K[1, 1], np.ones_like(x)], -1)
-    return np.asarray(rays @ camera.rotation.T, np.float32)
+    directions = np.stack([(x - K[0, 2]) / K[0, 0], (y - K[1, 2]) / K[1, 1], np.ones_like(x)], -1)
+    return np.asarray(directions @ camera.rotation.T, np.float32)
 
 
 def render(scene: Scene, camera: Camera, quality: Quality = BULK) -> RenderedFrame:
@@ -90,14 +90,14 @@ def render_radiance(scene: Scene, camera: Camera, quality: Quality) -> tuple[Flo
     rng = np.random.default_rng([camera.sensor.seed, 1])
     # 1. What each pixel's centre sees gives the depth.
     y, x = (a.ravel().astype(np.float32) for a in np.indices((camera.height, camera.width)))
-    rays = pixel_rays(camera, x, y)
-    hits = _trace_from(scene, camera, rays)
+    directions = pixel_rays(camera, x, y)
+    hits = _trace_from(scene, camera, directions)
     geometry = _geometry(camera, hits)
     # 2. Light on those points, sampled sparsely and shared within tiles of 4x4 pixels.
     light = _gathered_light(scene, camera, hits, geometry, quality, rng)
     # 3. Colour of the pixel centres.
     pixel_angle = 1 / float(camera.K[0, 0])
-    radiance = shading.sky_radiance(scene, rays)
+    radiance = rays.sky_radiance(scene, directions)
     radiance[hits.ray] = _leaving(scene, hits, light.reshape(-1, 6)[hits.ray], pixel_angle)
     # 4. Pixels on an edge see several surfaces: average more rays through them.
     edge = np.flatnonzero(_edges(geometry).ravel())
@@ -121,12 +121,12 @@ def depth_along_z(scene: Scene, camera: Camera) -> Floats:
     return _geometry(camera, _trace_from(scene, camera, pixel_rays(camera, x, y))).z
 
 
-def _trace_from(scene: Scene, camera: Camera, rays: Floats) -> shading.Hits:
-    origins = np.broadcast_to(camera.position.astype(np.float32), rays.shape)
-    return shading.trace(scene, np.ascontiguousarray(origins), rays)
+def _trace_from(scene: Scene, camera: Camera, directions: Floats) -> rays.Hits:
+    origins = np.broadcast_to(camera.position.astype(np.float32), directions.shape)
+    return rays.trace(scene, np.ascontiguousarray(origins), directions)
 
 
-def _geometry(camera: Camera, hits: shading.Hits) -> _Geometry:
+def _geometry(camera: Camera, hits: rays.Hits) -> _Geometry:
     count = camera.width * camera.height
     z = np.full(count, np.inf, np.float32)
     z[hits.ray] = hits.t
@@ -140,7 +140,7 @@ def _geometry(camera: Camera, hits: shading.Hits) -> _Geometry:
                      material.reshape(shape))
 
 
-def _gathered_light(scene: Scene, camera: Camera, hits: shading.Hits, geometry: _Geometry,
+def _gathered_light(scene: Scene, camera: Camera, hits: rays.Hits, geometry: _Geometry,
                     quality: Quality, rng: np.random.Generator) -> Floats:
     """Irradiance, then highlights and reflections, [H,W,6]."""
     row, column = np.divmod(hits.ray, camera.width)
@@ -203,7 +203,7 @@ def _shifted(shift: int, axis: int) -> tuple[_Region, _Region]:
         (..., every, here), (..., every, there))
 
 
-def _leaving(scene: Scene, hits: shading.Hits, light: Floats, pixel_angle: float) -> Floats:
+def _leaving(scene: Scene, hits: rays.Hits, light: Floats, pixel_angle: float) -> Floats:
     """Light that surfaces send to the camera, [k,3]."""
     colour = shading.albedo(scene, hits, pixel_angle)
     emission = scene.materials.emission[hits.material]
@@ -239,16 +239,16 @@ def _edge_colours(scene: Scene, camera: Camera, geometry: _Geometry, light: Floa
     y, x = np.divmod(edge, camera.width)
     shifts = shading.spread(np.arange(samples), np.full(2, 0.5, np.float32)) - 0.5
     for dx, dy in shifts:
-        rays = pixel_rays(camera, x + dx, y + dy)
-        colour = shading.sky_radiance(scene, rays)
-        hits = _trace_from(scene, camera, rays)
+        directions = pixel_rays(camera, x + dx, y + dy)
+        colour = rays.sky_radiance(scene, directions)
+        hits = _trace_from(scene, camera, directions)
         lit = _match_light(geometry, light, hits, y[hits.ray], x[hits.ray])
         colour[hits.ray] = _leaving(scene, hits, lit, 1 / float(camera.K[0, 0]))
         total += np.minimum(colour, 8)
     return np.asarray(total / samples, np.float32)
 
 
-def _match_light(geometry: _Geometry, light: Floats, hits: shading.Hits, y: NDArray[np.int64],
+def _match_light(geometry: _Geometry, light: Floats, hits: rays.Hits, y: NDArray[np.int64],
                  x: NDArray[np.int64]) -> Floats:
     """Take the light of the neighbouring pixel that sees the same surface, [k,6]."""
     height, width = geometry.seen.shape
