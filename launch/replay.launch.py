@@ -19,7 +19,7 @@ from launch_ros.actions import Node
 
 SHARE = Path(get_package_share_directory('marigold_ros'))
 ARGUMENTS = {
-    'bag': (str(SHARE / 'sample'), 'Bag to play: ROS 2 folder, .mcap, .db3, or ROS 1 .bag'),
+    'bag': (str(SHARE / 'sample' / 'living_room'), 'Bag to play: ROS 2 folder, .mcap, .db3, or ROS 1 .bag'),
     'rate': ('1.0', 'Faster above 1, slower below'),
     'start_offset': ('0.0', 'Seconds of the bag to leave out'),
     'loop': ('false', 'true begins again at the end'),

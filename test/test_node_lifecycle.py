@@ -71,7 +71,7 @@ def test_a_missing_checkpoint_is_named_and_the_node_can_be_configured_again(star
     robot.listen('/depth_node/status', DiagnosticArray)
     robot.listen(DEPTH, Image)
     robot.advertise(IMAGE, Image)
-    for _ in range(3):
+    for _ in range(2):
         stamp_ns = time.time_ns()
         robot.publish(IMAGE, image(RGB, stamp_ns))
         assert robot.status_of(stamp_ns)['outcome'] == 'processed'
@@ -138,9 +138,8 @@ def node_in_process(checkpoint):
     """A node in this process, so that a fault can be put into its engine."""
     domain = free_domain()
     context = rclpy.Context()
-    rclpy.init(args=['--ros-args', '-p', f'checkpoint:={checkpoint}',
-                    '-p', 'max_age_s:=30'], context=context,
-               domain_id=domain)
+    rclpy.init(args=['--ros-args', '-p', f'checkpoint:={checkpoint}', '-p', 'max_age_s:=30'],
+               context=context, domain_id=domain)
     node = DepthNode(context=context)
     node.start()
     executor = SingleThreadedExecutor(context=context)
@@ -187,42 +186,56 @@ def test_an_exception_inside_the_engine_costs_its_frame_and_no_other(
     assert 'CUDA out of memory (simulated)' in values['last_error']
 
 
-def test_a_frame_that_waits_when_the_node_is_deactivated_is_counted(node_in_process, monkeypatch):
-    node, robot = node_in_process
-    infer_batch, may_go = DepthEngine.infer_batch, threading.Event()
+@pytest.fixture
+def gate(monkeypatch):
+    """Hold every inference until the gate is opened."""
+    infer_batch, gate = DepthEngine.infer_batch, threading.Event()
 
     def wait(self, *args, **kwargs):
-        may_go.wait(20)
+        assert gate.wait(60)
         return infer_batch(self, *args, **kwargs)
 
     monkeypatch.setattr(DepthEngine, 'infer_batch', wait)
+    yield gate
+    gate.set()
+
+
+def send_while_held(robot, count: int) -> list[int]:
+    """Publish frames one by one while the first is held in the engine; their stamps."""
     robot.listen('/depth_node/status', DiagnosticArray)
     robot.listen(DEPTH, Image)
     robot.advertise(IMAGE, Image)
     stamps = []
-    for _ in range(2):  # the first is in the engine, the second waits
+    for number in range(1, count + 1):
         stamps.append(time.time_ns())
         robot.publish(IMAGE, image(RGB, stamps[-1]))
-        robot.spin(0.5)
-    threading.Timer(0.5, may_go.set).start()
-    assert robot.change_state(DEACTIVATE)
-    assert [robot.status_of(stamp_ns)['reason'] for stamp_ns in stamps] == ['', 'inactive']
+        robot.until(lambda: robot.counters('camera').get('frames_in') == number)
+    return stamps
 
 
-def test_services_answer_while_the_engine_is_busy(node_in_process, monkeypatch):
+def test_of_the_frames_that_come_while_the_engine_is_busy_the_newest_wins(node_in_process, gate):
     _, robot = node_in_process
-    infer_batch = DepthEngine.infer_batch
+    stamps = send_while_held(robot, 4)
+    gate.set()
+    assert [robot.status_of(stamp_ns)['message'] for stamp_ns in stamps] == [
+        'processed', 'superseded', 'superseded', 'processed']
+    assert robot.counters('camera') == {
+        'frames_in': 4, 'frames_processed': 2, 'dropped_superseded': 2, 'no_calibration': 2}
 
-    def slow(self, *args, **kwargs):
-        time.sleep(2.0)
-        return infer_batch(self, *args, **kwargs)
 
-    monkeypatch.setattr(DepthEngine, 'infer_batch', slow)
-    robot.listen(DEPTH, Image)
-    robot.advertise(IMAGE, Image)
-    assert robot.state() == 'active'
-    robot.publish(IMAGE, image(RGB, time.time_ns()))
-    robot.spin(0.2)
-    started_s = time.monotonic()
+def test_a_frame_that_waits_when_the_node_is_deactivated_is_counted(node_in_process, gate):
+    _, robot = node_in_process
+    stamps = send_while_held(robot, 2)
+    threading.Timer(0.5, gate.set).start()
+    assert robot.change_state(DEACTIVATE)
+    assert [robot.status_of(stamp_ns)['message'] for stamp_ns in stamps] == [
+        'processed', 'inactive']
+
+
+def test_services_answer_while_the_engine_is_busy(node_in_process, gate):
+    _, robot = node_in_process
+    send_while_held(robot, 1)
     robot.enable(True)
-    assert time.monotonic() - started_s < 1.0
+    assert robot.state() == 'active'
+    assert robot.counters('camera') == {
+        'frames_in': 1, 'frames_processed': 0, 'no_calibration': 1}

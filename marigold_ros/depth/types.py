@@ -8,11 +8,13 @@ h w latent.  Images are uint8 RGB, depths float32, durations seconds on the stea
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 RgbImage = NDArray[np.uint8]
 FloatImage = NDArray[np.float32]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 import traceback
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
 import rclpy
@@ -25,15 +25,17 @@ from std_srvs.srv import SetBool, Trigger
 from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.ros import parameters
 from marigold_ros.ros.calibration import CalibrationCache
-from marigold_ros.ros.diagnostics import Reporter
+from marigold_ros.ros.diagnostics import node_status, Reporter, scale_text
 from marigold_ros.ros.inputs import CameraInput, InputTopics
 from marigold_ros.ros.newest import ReceivedFrame
 from marigold_ros.ros.outputs import CameraOutputs
-from marigold_ros.ros.worker import CameraPort, DepthWorker, NO_SCALE
+from marigold_ros.ros.worker import CameraPort, DepthWorker
 
 DIAGNOSTICS_PERIOD_S = 1.0
 # How soon a camera that starts, or offers another QoS, is heard.
 FOLLOW_PERIOD_S = 0.5
+# How long the end of the process waits for a denoising step or a load under way.
+END_PATIENCE_S = 2.0
 
 RCLError = rclpy_implementation.RCLError
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -98,8 +100,10 @@ class DepthNode(LifecycleNode):
         """Load and warm up the engine, and open the publishers."""
         try:
             self._configure()
+        except ExternalShutdownException:
+            raise  # the process ends
         except Exception as err:  # rclpy would swallow it without a word
-            self._release()
+            self.release()
             detail = '' if isinstance(err, MarigoldError) else f'\n{traceback.format_exc()}'
             self._problem = f'configure failed: {err}'
             self._reporter.error(
@@ -120,6 +124,7 @@ class DepthNode(LifecycleNode):
             self._ports[camera] = CameraPort(seed, CalibrationCache(rectified),
                                              CameraOutputs(self, camera))
         self._settings = settings
+        self._reporter.watch(settings.cameras)
         self._worker = DepthWorker(self, settings, self._ports, self._reporter)
         self._worker.load()
         info = self._worker.engine.checkpoint_info
@@ -152,19 +157,19 @@ class DepthNode(LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let go of the engine and the publishers."""
-        self._release()
+        self.release()
         self._problem = 'not configured'
         return SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let go of everything, from whatever state."""
-        self._release()
+        self.release()
         self._problem = 'shut down'
         return SUCCESS
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let go of everything and be unconfigured again."""
-        self._release()
+        self.release()
         return SUCCESS
 
     def _unsubscribe(self) -> None:
@@ -172,20 +177,32 @@ class DepthNode(LifecycleNode):
             each.close()
         self._inputs = []
 
-    def _release(self) -> None:
-        """Undo configure and activate, however far they came; harmless the second time."""
+    def release(self, patience_s: float | None = None) -> bool:
+        """
+        Undo configure and activate, however far they came; harmless the second time.
+
+        Parameters
+        ----------
+        patience_s : float or None
+            How long to wait for a denoising step or a load under way; None waits for its end.
+
+        Returns
+        -------
+        bool
+            Whether the worker has ended.
+        """
         self._unsubscribe()
-        if self._worker is not None:
-            self._worker.close()
-            self._worker = None
+        ended = self._worker is None or self._worker.close(patience_s)
+        self._worker = None
         for port in self._ports.values():
             port.outputs.close()
         self._ports, self._topics, self._settings = {}, {}, None
         gc.collect()  # the networks hold reference cycles
+        return ended
 
     def destroy_node(self) -> None:
         """Let go of everything, then of the node."""
-        self._release()
+        self.release()
         self._jump_handle.unregister()
         super().destroy_node()
 
@@ -242,34 +259,13 @@ class DepthNode(LifecycleNode):
             response.message = f'scale.source {self._settings.scale_source} starts afresh'
         return response
 
-    def _scale_text(self) -> str:
-        settings = self._settings
-        if settings.scale_source == 'none':
-            return f'none: {NO_SCALE}'
-        return (f'{settings.scale_source}: ASSUMED, not measured: relative depth is spread over '
-                f'{settings.scale_min_depth_m:g} to {settings.scale_max_depth_m:g} m')
-
     def _tell_scale(self) -> None:
-        self.get_logger().warning(f'scale.source {self._scale_text()}')
+        self.get_logger().warning(f'scale.source {scale_text(self._settings)}')
 
     def _publish_diagnostics(self) -> None:
-        values: dict[str, Any] = {'enabled': self._enabled}
-        if self._worker is not None and self._worker.engine is not None:
-            settings, engine = self._settings, self._worker.engine
-            values.update({
-                'checkpoint': settings.checkpoint, 'device': engine.device,
-                'dtype': engine.dtype, 'step_policy': settings.step_policy,
-                'steps': f'{settings.min_inference_steps} to {settings.max_inference_steps}',
-                'max_useful_steps': engine.checkpoint_info.max_useful_steps,
-                'latency_cap_ms': settings.latency_cap_ms, 'scale': self._scale_text()})
-        level, message = DiagnosticStatus.OK, 'active'
-        if self._problem:
-            level, message = DiagnosticStatus.ERROR, self._problem
-        elif not self._enabled:
-            level, message = DiagnosticStatus.WARN, 'disabled by ~/enable'
-        elif self._settings.scale_source == 'none':
-            level, message = DiagnosticStatus.WARN, f'no metres: {NO_SCALE}'
-        self._reporter.publish_diagnostics(level, message, values)
+        engine = None if self._worker is None else self._worker.engine
+        self._reporter.publish_diagnostics(
+            *node_status(self._problem, self._enabled, self._settings, engine))
 
 
 def main(args: list[str] | None = None) -> int:
@@ -299,13 +295,17 @@ def main(args: list[str] | None = None) -> int:
         if node.get_parameter('autostart').value:
             node.start()
         executor.spin()
-    except ExternalShutdownException:
-        node.get_logger().debug('asked to stop')
+    except (ExternalShutdownException, RCLError):
+        if rclpy.ok():
+            raise
+    ended = node.release(END_PATIENCE_S)
     node.destroy_node()
     executor.shutdown()
     rclpy.try_shutdown()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    if not ended:  # Python would wait for the thread, and launch kills after 5 s
+        os._exit(0)
     return 0
 
 

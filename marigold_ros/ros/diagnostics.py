@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 import threading
 import time
-from typing import Mapping
+from typing import Iterable, Mapping, TYPE_CHECKING
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.impl.rcutils_logger import RcutilsLogger
@@ -13,8 +13,16 @@ from rclpy.node import Node
 
 from marigold_ros.ros.conversions import header_of
 from marigold_ros.ros.newest import ReceivedFrame
+from marigold_ros.ros.parameters import Settings
+
+if TYPE_CHECKING:
+    from marigold_ros.depth.engine import DepthEngine
+    from marigold_ros.depth.types import DepthPrediction, StepDecision
+    from marigold_ros.geometry.scale import MetricScale
 
 LOG_PERIOD_S = 5.0
+NO_SCALE = ('depth/image_rect and points need metres: set scale.source, e.g. to fixed with '
+            'scale.min_depth_m and scale.max_depth_m')
 # Drops that say nothing bad of the camera or the model.
 HARMLESS = frozenset({'superseded', 'unsubscribed', 'disabled', 'inactive', 'late', 'no_scale'})
 
@@ -60,6 +68,13 @@ class Reporter:
         self._last_error = ''
         self._status = node.create_publisher(DiagnosticArray, '~/status', 10)
         self._diagnostics = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
+
+    def watch(self, cameras: Iterable[str]) -> None:
+        """Report these cameras from now on, also while nothing comes from them."""
+        with self._lock:
+            self._counters = defaultdict(Counter, {
+                camera: self._counters.get(camera, Counter(frames_in=0, frames_processed=0))
+                for camera in cameras})
 
     def received(self, camera: str) -> None:
         """Count a frame that came in."""
@@ -160,3 +175,69 @@ def _status(level: bytes, name: str, message: str,
             values: Mapping[str, object]) -> DiagnosticStatus:
     return DiagnosticStatus(level=level, name=name, message=message, hardware_id='', values=[
         KeyValue(key=key, value=str(value)) for key, value in values.items()])
+
+
+def scale_text(settings: Settings) -> str:
+    """Say where metres come from, and that an assumption is one."""
+    if settings.scale_source == 'none':
+        return f'none: {NO_SCALE}'
+    return (f'{settings.scale_source}: ASSUMED, not measured: relative depth is spread over '
+            f'{settings.scale_min_depth_m:g} to {settings.scale_max_depth_m:g} m')
+
+
+def node_status(problem: str, enabled: bool, settings: Settings | None,
+                engine: DepthEngine | None) -> tuple[bytes, str, dict[str, object]]:
+    """
+    Describe the node for /diagnostics.
+
+    Parameters
+    ----------
+    problem : str
+        What keeps it from working; empty while it is active.
+    enabled : bool
+    settings : Settings or None
+    engine : DepthEngine or None
+        Both None while unconfigured.
+
+    Returns
+    -------
+    level : bytes
+    message : str
+    values : dict
+    """
+    values: dict[str, object] = {'enabled': enabled}
+    if settings is not None and engine is not None:
+        values.update({
+            'checkpoint': settings.checkpoint, 'device': engine.device, 'dtype': engine.dtype,
+            'step_policy': settings.step_policy,
+            'steps': f'{settings.min_inference_steps} to {settings.max_inference_steps}',
+            'max_useful_steps': engine.checkpoint_info.max_useful_steps,
+            'latency_cap_ms': settings.latency_cap_ms, 'scale': scale_text(settings)})
+    if problem:
+        return DiagnosticStatus.ERROR, problem, values
+    if not enabled:
+        return DiagnosticStatus.WARN, 'disabled by ~/enable', values
+    if settings is not None and settings.scale_source == 'none':
+        return DiagnosticStatus.WARN, f'no metres: {NO_SCALE}', values
+    return DiagnosticStatus.OK, 'active', values
+
+
+def processed_values(complexity: float, decision: StepDecision, prediction: DepthPrediction,
+                     scale: MetricScale | None, *, age_s: float, decode_s: float,
+                     publish_s: float, latency_s: float) -> dict[str, str]:
+    """Describe a processed frame for ~/status; ages and latency count from its receipt."""
+    timing = prediction.timing
+    seconds = {
+        'age_ms': age_s, 'latency_ms': latency_s, 'decode_ms': decode_s,
+        'preprocess_ms': timing.preprocess_s, 'encode_ms': timing.encode_s,
+        'denoise_ms': timing.denoise_s, 'decode_depth_ms': timing.decode_s,
+        'postprocess_ms': timing.postprocess_s, 'publish_ms': publish_s}
+    assumed = ' (assumed)' if scale is not None and scale.assumed else ''
+    return {
+        'complexity': f'{complexity:.6g}',
+        'num_inference_steps': str(prediction.num_inference_steps),
+        'step_reason': decision.reason,
+        **{key: f'{1e3 * value:.2f}' for key, value in seconds.items()},
+        'scale_source': 'none' if scale is None else scale.source + assumed,
+        'scale': '' if scale is None else f'{scale.scale:.6g}',
+        'shift': '' if scale is None else f'{scale.shift:.6g}'}

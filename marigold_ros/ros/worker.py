@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 import time
 import traceback
 from typing import Sequence, TYPE_CHECKING
 
 import numpy as np
+from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 
 from marigold_ros.depth.complexity import MEASURES
@@ -17,10 +18,10 @@ from marigold_ros.depth.errors import InputError
 from marigold_ros.depth.step_policy import StepPolicy
 from marigold_ros.depth.types import (BatchTiming, DepthPrediction, RgbImage, StepDecision,
                                       StepRequest)
-from marigold_ros.geometry.scale import MetricScale, ScaleSource
+from marigold_ros.geometry.scale import ScaleSource
 from marigold_ros.ros.calibration import Calibration, CalibrationCache
 from marigold_ros.ros.conversions import header_of, rgb_from_message
-from marigold_ros.ros.diagnostics import Reporter
+from marigold_ros.ros.diagnostics import NO_SCALE, processed_values, Reporter
 from marigold_ros.ros.frame_fields import make_fields
 from marigold_ros.ros.newest import NewestFrames, ReceivedFrame
 from marigold_ros.ros.outputs import CameraOutputs, METRIC_OUTPUTS
@@ -34,8 +35,6 @@ WARM_UP_SIZE = (480, 640)
 HISTORICAL_AGE_S = 60.0
 # Stamps that step back further than that are a recording that starts again, not disorder.
 BACKWARD_JUMP_NS = 1_000_000_000
-NO_SCALE = ('depth/image_rect and points need metres: set scale.source, e.g. to fixed with '
-            'scale.min_depth_m and scale.max_depth_m')
 
 
 @dataclass(frozen=True)
@@ -84,6 +83,7 @@ class DepthWorker:
         self._historical: set[str] = set()
         self._after_denoise_s: dict[tuple[int, int], float] = {}
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix='depth_worker')
+        self._closed = False
         self._settings = settings
         self.engine: DepthEngine | None = None
         self.scale: ScaleSource = settings.make_scale_source()
@@ -99,8 +99,14 @@ class DepthWorker:
         ------
         CheckpointError, ConfigError
             As `DepthEngine.load`.
+        ExternalShutdownException
+            If the process is asked to stop meanwhile.
         """
-        self._pool.submit(self._load).result()
+        loading = self._pool.submit(self._load)
+        while not wait([loading], timeout=0.1).done:
+            if not self._context.ok():
+                raise ExternalShutdownException
+        loading.result()
 
     def put(self, frame: ReceivedFrame) -> None:
         """Offer a frame; it supersedes an older one of its camera that still waits."""
@@ -123,11 +129,26 @@ class DepthWorker:
             self._reporter.dropped(frame, 'inactive')
         self._pool.submit(lambda: None).result()
 
-    def close(self) -> None:
-        """End the thread and let go of the engine; does nothing the second time."""
+    def close(self, patience_s: float | None = None) -> bool:
+        """
+        End the thread and let go of the engine; harmless the second time.
+
+        Parameters
+        ----------
+        patience_s : float or None
+            How long to wait for what cannot be interrupted, a denoising step or a load; None
+            waits for its end.
+
+        Returns
+        -------
+        bool
+            Whether the thread has ended.
+        """
         self._newest.take()
-        self._pool.shutdown(wait=True)
-        self.engine = None
+        last = None if self._closed else self._pool.submit(self._let_go)
+        self._closed = True
+        self._pool.shutdown(wait=patience_s is None)
+        return last is None or bool(wait([last], timeout=patience_s).done)
 
     # Called in the worker's thread
 
@@ -148,6 +169,9 @@ class DepthWorker:
         self._policy.observe(BatchTiming(
             self.engine.processing_size(*WARM_UP_SIZE), (steps,), timing.denoise_s,
             timing.total_s - timing.denoise_s))
+
+    def _let_go(self) -> None:
+        self.engine = None
 
     def _apply(self, settings: Settings) -> None:
         useful = self.engine.checkpoint_info.max_useful_steps
@@ -310,27 +334,8 @@ class DepthWorker:
                              self._settings)
         self._ports[frame.camera].outputs.publish(
             header_of(frame.stamp_ns, frame.frame_id), calibration.camera, fields)
-        self._reporter.processed(frame, _status_values(
-            prepared, decision, prediction, scale, time.monotonic() - started_s))
-
-
-def _status_values(prepared: _Prepared, decision: StepDecision, prediction: DepthPrediction,
-                   scale: MetricScale | None, publish_s: float) -> dict[str, str]:
-    """Describe a processed frame in numbers, for ~/status."""
-    timing = prediction.timing
-    milliseconds = {
-        'age_ms': prepared.age_s,
-        'latency_ms': time.monotonic() - prepared.frame.received_s,
-        'decode_ms': prepared.decode_s, 'preprocess_ms': timing.preprocess_s,
-        'encode_ms': timing.encode_s, 'denoise_ms': timing.denoise_s,
-        'decode_depth_ms': timing.decode_s, 'postprocess_ms': timing.postprocess_s,
-        'publish_ms': publish_s}
-    return {
-        'complexity': f'{prepared.complexity:.6g}',
-        'num_inference_steps': str(prediction.num_inference_steps),
-        'step_reason': decision.reason,
-        **{key: f'{1e3 * seconds:.2f}' for key, seconds in milliseconds.items()},
-        'scale_source': 'none' if scale is None else
-                        scale.source + (' (assumed)' if scale.assumed else ''),
-        'scale': '' if scale is None else f'{scale.scale:.6g}',
-        'shift': '' if scale is None else f'{scale.shift:.6g}'}
+        published_s = time.monotonic()
+        self._reporter.processed(frame, processed_values(
+            prepared.complexity, decision, prediction, scale, age_s=prepared.age_s,
+            decode_s=prepared.decode_s, publish_s=published_s - started_s,
+            latency_s=published_s - frame.received_s))
