@@ -442,7 +442,8 @@ def test_an_encoder_that_learns_keeps_its_depth_latents(recipes, tmp_path):
         diffusion=replace(finetune.diffusion, encoder_anchor=1.0, anchor_samples=2))
     checkpoint = Finetuning(learning).run()
     weights = 'vae/diffusion_pytorch_model.safetensors'
-    before, after = load_file(folder / 'unet/checkpoint' / weights), load_file(checkpoint / weights)
+    before = load_file(folder / 'unet/checkpoint' / weights)
+    after = load_file(checkpoint / weights)
     moved = {name.split('.')[0] for name in before if not torch.equal(before[name], after[name])}
     assert moved == {'encoder'}
     assert 0 <= json.loads((tmp_path / 'run/scalars.jsonl').read_text())['validation/abs_rel_1']

@@ -1,4 +1,4 @@
-"""Trains Marigold's U-Net on the latents of a frozen autoencoder."""
+"""Trains Marigold's U-Net on the latents of an autoencoder that is frozen or held in place."""
 
 from __future__ import annotations
 
@@ -57,12 +57,13 @@ class Finetuning:
         self._targets = AutoencoderTiny.from_pretrained(config.vae)
         self._targets.requires_grad_(False).to(memory_format=torch.channels_last)
         self._unet: UNet2DConditionModel = copy.deepcopy(self._pipeline.unet)
+        self._unet.to(memory_format=torch.channels_last)
         self._trained = torch.nn.ModuleDict({'unet': self._unet})
         if config.diffusion.encoder_anchor > 0:
-            encoder = copy.deepcopy(self._pipeline.vae.encoder).requires_grad_()
+            encoder = copy.deepcopy(self._pipeline.vae.encoder)
+            encoder.requires_grad_().to(memory_format=torch.channels_last)
             self._trained['encoder'] = encoder
             self._encode = torch.compile(encoder, dynamic=False) if config.compile else encoder
-        self._trained.to(memory_format=torch.channels_last)
         self._text = empty_text_embedding(self._pipeline.tokenizer, self._pipeline.text_encoder)
         self._diffusion = Diffusion(
             self._pipeline.scheduler.alphas_cumprod, config.diffusion)
@@ -247,19 +248,15 @@ def _of_part(weights: dict[str, torch.Tensor], name: str) -> dict[str, torch.Ten
 
 def _initial_pipeline(config: FinetuneConfig) -> MarigoldDepthPipeline:
     """Open the checkpoint to start from, or build a U-Net and text encoder from scratch."""
+    defaults = {
+        'default_denoising_steps': config.default_denoising_steps,
+        'default_processing_resolution': max(config.views.height, config.views.width)}
     if config.initial_checkpoint is not None:
-        pipeline = MarigoldDepthPipeline.from_pretrained(config.initial_checkpoint)
+        pipeline = MarigoldDepthPipeline.from_pretrained(config.initial_checkpoint, **defaults)
     else:
-        vae = AutoencoderTiny.from_pretrained(config.vae)
-        unet = build_unet(config.architecture)
-        tokenizer, text_encoder = build_text_encoder(config.architecture.text_channels)
         pipeline = assemble_pipeline(
-            unet, vae, tokenizer, text_encoder,
-            default_denoising_steps=config.default_denoising_steps,
-            default_processing_resolution=max(config.views.height, config.views.width))
-    pipeline.register_to_config(
-        default_denoising_steps=config.default_denoising_steps,
-        default_processing_resolution=max(config.views.height, config.views.width))
+            build_unet(config.architecture), AutoencoderTiny.from_pretrained(config.vae),
+            *build_text_encoder(config.architecture.text_channels), **defaults)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
