@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from marigold_ros.depth.types import DepthPrediction, StepDecision
     from marigold_ros.geometry.scale import MetricScale
 
-LOG_PERIOD_S = 5.0
+LOG_PERIOD_S = 10.0
 NO_SCALE = ('depth/image_rect and points need metres: set scale.source, e.g. to fixed with '
             'scale.min_depth_m and scale.max_depth_m')
 # Drops that say nothing bad of the camera or the model.
