@@ -14,7 +14,7 @@ from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import Node
+from launch_ros.actions import LifecycleNode, Node
 import yaml
 
 CONFIG = Path(get_package_share_directory('marigold_ros')) / 'config'
@@ -72,7 +72,7 @@ def start(context):
     profile = str(CONFIG / 'fastdds_large_images.xml')
     actions = [SetEnvironmentVariable(variable, profile) for variable in PROFILE_VARIABLES
                if variable not in os.environ]
-    actions.append(Node(
+    actions.append(LifecycleNode(
         package='marigold_ros', executable='depth_node', name='depth_node',
         namespace=given.get('namespace', ''), output='screen', emulate_tty=True,
         parameters=[given['params_file'], parameters] if parameters else [given['params_file']],

@@ -3,8 +3,8 @@ Play a bag into depth_node on simulated time.
 
     ros2 launch marigold_ros replay.launch.py bag:=path/to/bag rviz:=true
 
-Every argument of depth.launch.py may be given as well.  The player stays the bag's own clock:
-the node runs with use_sim_time, and everything ends with the bag.
+Every argument of depth.launch.py may be given as well.  The bag's own clock rules: the
+node runs with use_sim_time, the player starts when the node is active, and all ends with the bag.
 """
 
 from pathlib import Path
@@ -12,18 +12,20 @@ from pathlib import Path
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
 from launch.actions import (DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction,
-                            Shutdown)
+                            RegisterEventHandler, Shutdown)
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+from launch_ros.event_handlers import OnStateTransition
 
 SHARE = Path(get_package_share_directory('marigold_ros'))
 ARGUMENTS = {
-    'bag': (str(SHARE / 'sample' / 'living_room'), 'Bag to play: ROS 2 folder, .mcap, .db3, or ROS 1 .bag'),
+    'bag': (str(SHARE / 'sample' / 'living_room'),
+            'Bag to play: ROS 2 folder, .mcap, .db3, or ROS 1 .bag'),
     'rate': ('1.0', 'Faster above 1, slower below'),
     'start_offset': ('0.0', 'Seconds of the bag to leave out'),
     'loop': ('false', 'true begins again at the end'),
-    'wait_s': ('20.0', 'Longest wait for subscribers before the first message, s'),
+    'wait_s': ('3.0', 'Longest wait for other subscribers before the first message, s'),
 }
 
 
@@ -44,7 +46,8 @@ def generate_launch_description():
     return LaunchDescription([
         *(DeclareLaunchArgument(name, default_value=default, description=description)
           for name, (default, description) in ARGUMENTS.items()),
+        RegisterEventHandler(OnStateTransition(
+            goal_state='active', entities=[OpaqueFunction(function=play)], handle_once=True)),
         IncludeLaunchDescription(
             PythonLaunchDescriptionSource(str(SHARE / 'launch' / 'depth.launch.py')),
-            launch_arguments={'use_sim_time': 'true'}.items()),
-        OpaqueFunction(function=play)])
+            launch_arguments={'use_sim_time': 'true'}.items())])
