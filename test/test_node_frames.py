@@ -185,15 +185,24 @@ def test_a_wrong_image_is_counted_and_the_next_good_one_processed(robot, rgb):
     assert robot.counters('camera')['dropped_bad_image'] == before + len(WRONG)
 
 
-def test_wrong_images_are_logged_with_what_is_wrong_and_shown_in_diagnostics(node, robot, rgb):
-    for _ in range(3):
+def test_wrong_images_are_logged_now_and_then_and_shown_in_diagnostics(node, robot, rgb):
+    robot.listen('/diagnostics', DiagnosticArray)
+    robot.messages['/diagnostics'].clear()
+    before = node.log.read_text().count('bad_image')
+
+    def warned() -> bool:
         robot.publish(IMAGE, image(rgb, now_ns(), 'rgb9'))
-        robot.spin(0.1)
-    camera = robot.diagnostics(': camera')
-    last_error = {each.key: each.value for each in robot.diagnostics('depth_node').values}
-    assert camera.level in (DiagnosticStatus.WARN, DiagnosticStatus.OK)
-    assert last_error['last_error'].startswith('camera: bad_image: `encoding` must be one of rgb8')
-    assert node.log.read_text().count('bad_image') < 6  # throttled
+        robot.spin(0.2)
+        return any(status.level == DiagnosticStatus.WARN
+                   and status.message == 'dropping frames: bad_image'
+                   for array in robot.messages['/diagnostics'] for status in array.status)
+
+    started_s = time.monotonic()
+    robot.until(warned, what='a warning in /diagnostics')
+    logged = node.log.read_text().count('bad_image') - before
+    assert logged <= 2 + (time.monotonic() - started_s) / 10  # throttled
+    values = {each.key: each.value for each in robot.diagnostics('depth_node').values}
+    assert values['last_error'].startswith('camera: bad_image: `encoding` must be one of rgb8')
 
 
 def test_a_broken_jpeg_is_dropped_and_the_next_good_one_processed(robot, rgb):
@@ -305,6 +314,21 @@ def test_parameters_change_at_run_time_from_the_next_frame_on(robot, rgb):
     assert robot.status_of(show(robot, rgb))['num_inference_steps'] == '3'
     assert robot.set_parameter('step_policy', 'complexity') == ''
     assert robot.set_parameter('max_inference_steps', 4) == ''
+
+
+def test_a_frame_that_cannot_be_in_time_is_run_at_the_fewest_steps_or_skipped_and_counted(
+        robot, rgb):
+    robot.status_of(show(robot, rgb))
+    assert robot.set_parameter('latency_cap_ms', 1) == ''
+    status = robot.status_of(show(robot, rgb))
+    assert (status['message'], status['num_inference_steps']) == ('processed', '1')
+    assert status['step_reason'].startswith('late, run at Tmin: 1 ms - age')
+    assert robot.set_parameter('late_frames', 'skip') == ''
+    status = robot.status_of(show(robot, rgb))
+    assert status['reason'] == 'late'
+    assert status['detail'].startswith('late, skipped: 1 ms - age')
+    assert robot.set_parameter('latency_cap_ms', 0) == ''
+    assert robot.status_of(show(robot, rgb))['message'] == 'processed'
 
 
 @pytest.mark.parametrize(('name', 'value', 'reason'), [

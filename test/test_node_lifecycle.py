@@ -138,8 +138,8 @@ def node_in_process(checkpoint):
     """A node in this process, so that a fault can be put into its engine."""
     domain = free_domain()
     context = rclpy.Context()
-    rclpy.init(args=['--ros-args', '-p', f'checkpoint:={checkpoint}', '-p', 'max_age_s:=30'],
-               context=context, domain_id=domain)
+    rclpy.init(args=['--ros-args', '-p', f'checkpoint:={checkpoint}', '-p', 'max_age_s:=30',
+                     '-p', 'cameras:=[camera, rear]'], context=context, domain_id=domain)
     node = DepthNode(context=context)
     node.start()
     executor = SingleThreadedExecutor(context=context)
@@ -188,10 +188,12 @@ def test_an_exception_inside_the_engine_costs_its_frame_and_no_other(
 
 @pytest.fixture
 def gate(monkeypatch):
-    """Hold every inference until the gate is opened."""
+    """Hold every inference until the gate is opened, and note the noise of its frames."""
     infer_batch, gate = DepthEngine.infer_batch, threading.Event()
+    gate.seeds = []
 
     def wait(self, *args, **kwargs):
+        gate.seeds.append(kwargs['seed'])
         assert gate.wait(60)
         return infer_batch(self, *args, **kwargs)
 
@@ -221,6 +223,21 @@ def test_of_the_frames_that_come_while_the_engine_is_busy_the_newest_wins(node_i
         'processed', 'superseded', 'superseded', 'processed']
     assert robot.counters('camera') == {
         'frames_in': 4, 'frames_processed': 2, 'dropped_superseded': 2, 'no_calibration': 2}
+
+
+def test_the_newest_frames_of_all_cameras_are_one_batch_each_with_its_own_noise(
+        node_in_process, gate):
+    _, robot = node_in_process
+    robot.listen('/rear/depth_relative/image', Image)
+    robot.advertise('/rear/image_raw', Image)
+    stamps = send_while_held(robot, 2)
+    stamps.append(time.time_ns())
+    robot.publish('/rear/image_raw', image(RGB, stamps[-1]))
+    robot.until(lambda: robot.counters('rear')['frames_in'])
+    gate.set()
+    for stamp_ns in stamps:
+        assert robot.status_of(stamp_ns)['message'] == 'processed'
+    assert gate.seeds == [[0], [0, 1]]
 
 
 def test_a_frame_that_waits_when_the_node_is_deactivated_is_counted(node_in_process, gate):

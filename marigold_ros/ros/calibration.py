@@ -1,4 +1,4 @@
-"""The camera_info of one camera: matched to its images by stamp, read and checked once."""
+"""The camera_info of one camera: matched to its images by stamp, read and checked."""
 
 from __future__ import annotations
 
@@ -53,8 +53,7 @@ class CalibrationCache:
         self._rectified = rectified
         self._lock = threading.Lock()
         self._messages: OrderedDict[int, bytes] = OrderedDict()
-        self._read_body = b''
-        self._read: tuple[Camera | None, Rectifier | None, str] = (None, None, '')
+        self._rectifier: Rectifier | None = None
 
     def put(self, message: bytes) -> None:
         """Remember a serialized camera_info."""
@@ -93,33 +92,28 @@ class CalibrationCache:
                 message = next(reversed(self._messages.values()))
         if message is None:
             return Calibration(_uncalibrated(height, width), None, 'no camera_info', False)
-        camera, rectifier, problem = self._read_once(message)
+        camera = None
+        try:
+            camera, rectifier = self._interpret(camera_from_message(message))
+            problem = '' if camera.is_calibrated else 'camera_info is uncalibrated, K[0] is 0'
+        except InputError as err:
+            rectifier, problem = None, str(err)
         if camera is not None and (camera.height, camera.width) != (height, width):
             problem = (f'camera_info is for {camera.width} x {camera.height}, the image is '
                        f'{width} x {height}')
-        if camera is None or problem:
+        if problem:
             return Calibration(_uncalibrated(height, width), None, problem, by_stamp)
         return Calibration(camera, rectifier, '', by_stamp)
 
-    def _read_once(self, message: bytes) -> tuple[Camera | None, Rectifier | None, str]:
-        """Read a camera_info unless all but its header equals the one read last."""
-        body = message[peek_header(message)[2]:]
-        if body != self._read_body:
-            self._read, self._read_body = self._interpret(message), body
-        return self._read
-
-    def _interpret(self, message: bytes) -> tuple[Camera | None, Rectifier | None, str]:
-        try:
-            camera = camera_from_message(message)
-            if not camera.is_calibrated:
-                return None, None, 'camera_info is uncalibrated, K[0] is 0'
-            if self._rectified:
-                return camera.rectified(), None, ''
-            if camera.needs_rectification:
-                return camera.rectified(), Rectifier(camera), ''
-            return _without_distortion(camera), None, ''
-        except InputError as err:
-            return None, None, str(err)
+    def _interpret(self, camera: Camera) -> tuple[Camera, Rectifier | None]:
+        """Tell the camera of the processed image from that of the sent one."""
+        if self._rectified:
+            return camera.rectified(), None
+        if not (camera.is_calibrated and camera.needs_rectification):
+            return _without_distortion(camera), None
+        if self._rectifier is None or self._rectifier.camera != camera:
+            self._rectifier = Rectifier(camera)
+        return camera.rectified(), self._rectifier
 
 
 def _without_distortion(camera: Camera) -> Camera:

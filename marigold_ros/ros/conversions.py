@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import array
 import struct
-from typing import TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 from rclpy.serialization import deserialize_message
@@ -89,9 +89,9 @@ def rgb_from_message(message: bytes, *, compressed: bool, max_pixels: int) -> Rg
         If the message breaks its own rules or is too large.
     """
     if compressed:
-        data = deserialize_message(message, CompressedImage).data
+        data = _deserialized(message, CompressedImage).data
         return decode_compressed_rgb(np.frombuffer(data, np.uint8), max_pixels=max_pixels)
-    image = deserialize_message(message, Image)
+    image = _deserialized(message, Image)
     if image.height * image.width > max_pixels:
         raise MessageError(f'image must have at most {max_pixels} pixels (max_input_pixels); '
                            f'got {image.width} x {image.height}')
@@ -110,7 +110,7 @@ def camera_from_message(message: bytes) -> Camera:
     MessageError
         If its numbers make no camera.
     """
-    info = deserialize_message(message, CameraInfo)
+    info = _deserialized(message, CameraInfo)
     return camera_from_fields(CameraInfoFields(
         height=info.height, width=info.width, distortion_model=info.distortion_model,
         d=info.d, k=info.k, r=info.r, p=info.p, binning_x=info.binning_x,
@@ -141,6 +141,14 @@ def cloud_message(header: Header, fields: CloudFields) -> PointCloud2:
                 for name, offset, datatype, count in fields.fields],
         is_bigendian=fields.is_bigendian, point_step=fields.point_step,
         row_step=fields.row_step, data=_message_bytes(fields.data), is_dense=fields.is_dense)
+
+
+def _deserialized(message: bytes, message_type: type) -> Any:
+    try:
+        return deserialize_message(message, message_type)
+    except RuntimeError as err:  # rclpy's RMWError is one
+        raise MessageError(f'{message_type.__name__} must be whole; its {len(message)} bytes '
+                           'cannot be read') from err
 
 
 def _message_bytes(data: NDArray[np.uint8]) -> array.array[int]:

@@ -255,7 +255,7 @@ class DepthNode(LifecycleNode):
         response.success = self._worker is not None
         response.message = 'not configured'
         if self._worker is not None:
-            self._worker.reset()
+            self._worker.reset_scale()
             response.message = f'scale.source {self._settings.scale_source} starts afresh'
         return response
 

@@ -91,7 +91,7 @@ class Reporter:
         if detail:
             self._complain(frame.camera, reason, detail)
             self._last_error = f'{frame.camera}: {reason}: {detail}'
-        self._publish_status(frame, 'dropped', reason, {})
+        self._publish_status(frame, 'dropped', reason, {'detail': detail} if detail else {})
 
     def event(self, camera: str, name: str, detail: str = '') -> None:
         """Count, and log if there is a detail, what went wrong without costing a frame."""

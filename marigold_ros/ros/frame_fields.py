@@ -7,7 +7,7 @@ from typing import Callable
 import numpy as np
 
 from marigold_ros.depth.types import DepthPrediction, FloatImage, RgbImage
-from marigold_ros.geometry.filters import limit_range, mask_low_confidence
+from marigold_ros.geometry.filters import mask_low_confidence
 from marigold_ros.geometry.scale import MetricScale
 from marigold_ros.geometry.unproject import unproject
 from marigold_ros.messages.cloud import CloudFields, pack_cloud
@@ -66,7 +66,8 @@ def make_fields(wanted: frozenset[str], rgb: RgbImage, calibration: Calibration,
 def _cloud(depth_m: FloatImage, rgb: RgbImage, calibration: Calibration,
            settings: Settings) -> CloudFields:
     """Unproject every `point_stride`th pixel that lies in the published range."""
-    limited = limit_range(depth_m, settings.min_depth_m, settings.max_depth_m)
     stride = settings.point_stride
-    points = unproject(limited, calibration.camera.K, stride=stride)  # [h,w,3]
+    points = unproject(depth_m, calibration.camera.K, stride=stride)  # [h,w,3]
+    z = points[..., 2]
+    points[(z < settings.min_depth_m) | (z > settings.max_depth_m)] = np.nan
     return pack_cloud(points, np.ascontiguousarray(rgb[::stride, ::stride]))

@@ -210,6 +210,10 @@ class CameraInput:
 
     def _receive_image(self, message: bytes, compressed: bool) -> None:
         received_s = time.monotonic()
-        stamp_ns, frame_id, _ = peek_header(message)
+        try:
+            stamp_ns, frame_id, _ = peek_header(message)
+        except MessageError as err:
+            self._reporter.event(self._camera, 'headless_image', str(err))
+            return
         self._on_frame(ReceivedFrame(self._camera, message, compressed, stamp_ns, frame_id,
                                      received_s))

@@ -86,7 +86,7 @@ class DepthWorker:
         self._closed = False
         self._settings = settings
         self.engine: DepthEngine | None = None
-        self.scale: ScaleSource = settings.make_scale_source()
+        self._scale: ScaleSource = settings.make_scale_source()
         self._policy = StepPolicy(settings.step_policy_config())
 
     # Called from the executor's thread
@@ -122,6 +122,10 @@ class DepthWorker:
     def reset(self) -> None:
         """Forget what earlier frames taught, before the next frame."""
         self._pool.submit(self._reset)
+
+    def reset_scale(self) -> None:
+        """Forget the scale that earlier frames taught, before the next frame."""
+        self._pool.submit(self._reset_scale)
 
     def drain(self) -> None:
         """Drop what waits and return when the frame under way is done."""
@@ -178,12 +182,15 @@ class DepthWorker:
         policy = StepPolicy(settings.step_policy_config(useful))
         policy.latency = self._policy.latency
         self._policy, self._settings = policy, settings
-        self.scale = settings.make_scale_source()
+        self._scale = settings.make_scale_source()
 
     def _reset(self) -> None:
         self._policy.reset()
-        self.scale.reset()
+        self._scale.reset()
         self._last_stamp_ns.clear()
+
+    def _reset_scale(self) -> None:
+        self._scale.reset()
 
     def _walk(self) -> None:
         """Process what waits; the one place that survives whatever goes wrong in there."""
@@ -222,7 +229,8 @@ class DepthWorker:
                 if decision.num_inference_steps:
                     batch.append((each, decision))
                 else:
-                    self._reporter.dropped(waiting.pop(each.frame.camera), 'late')
+                    self._reporter.dropped(waiting.pop(each.frame.camera), 'late',
+                                           decision.reason)
             if not batch:
                 continue
 
@@ -327,9 +335,13 @@ class DepthWorker:
         """Make and publish the outputs of one frame, and its status."""
         started_s = time.monotonic()
         frame, calibration = prepared.frame, prepared.calibration
-        scale = None if calibration.problem else self.scale.current(frame.camera, frame.stamp_ns)
+        scale = None if calibration.problem else self._scale.current(frame.camera, frame.stamp_ns)
         if scale is None and not calibration.problem and prepared.wanted & METRIC_OUTPUTS:
             self._reporter.event(frame.camera, 'no_scale', NO_SCALE)
+        if prediction.confidence is None and (
+                'confidence' in prepared.wanted or self._settings.confidence_min > 0.0):
+            self._reporter.event(frame.camera, 'no_confidence', 'the engine gives none: the topic '
+                                 'confidence is silent and confidence_min without effect')
         fields = make_fields(prepared.wanted, prepared.rgb, calibration, prediction, scale,
                              self._settings)
         self._ports[frame.camera].outputs.publish(
