@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 import json
 import math
+import os
 from pathlib import Path
+import signal
 
-from diffusers import MarigoldDepthPipeline
+from diffusers import AutoencoderTiny, MarigoldDepthPipeline
 import numpy as np
 import pytest
 from safetensors.torch import load_file
@@ -310,9 +312,6 @@ def test_saved_state_continues_as_if_never_interrupted(tmp_path):
 
 
 def test_ctrl_c_asks_for_a_stop():
-    import os
-    import signal
-
     with stop_on_signal() as stop:
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.wait(1.0)
@@ -391,7 +390,6 @@ def test_trained_latents_have_unit_size(recipes):
         (folder / 'vae/checkpoint/vae/config.json').read_text())['scaling_factor']
     rgb, depth_m = training._shards.take(np.arange(4))
     image, depth = dataset.random_views(rgb, depth_m, vae_config.views, generator())
-    from diffusers import AutoencoderTiny
     trained = AutoencoderTiny.from_pretrained(folder / 'vae/checkpoint/vae')
     batch = latents.encode_views(trained, image, depth)
     size = torch.cat([batch.image, batch.depth]).square().mean().sqrt().item()

@@ -196,16 +196,19 @@ def save_pipeline(pipeline: MarigoldDepthPipeline, folder: Path) -> None:
     pipeline.save_pretrained(folder, safe_serialization=True)
     embedding = empty_text_embedding(pipeline.tokenizer, pipeline.text_encoder)
     save_file({EMPTY_TEXT_KEY: embedding.contiguous()}, Path(folder) / EMPTY_TEXT_FILE)
-    # A path of this machine, and an entry that AutoencoderTiny adds by itself and warns about.
-    _drop_keys(Path(folder) / 'vae' / 'config.json', '_name_or_path', 'block_out_channels')
+    # Paths of the machine that trained.
+    for config in [Path(folder) / 'model_index.json', *Path(folder).glob('*/config.json')]:
+        _drop_key(config, '_name_or_path')
+    # AutoencoderTiny adds this by itself and warns when it finds it.
+    _drop_key(Path(folder) / 'vae' / 'config.json', 'block_out_channels')
     # transformers before version 5 read the vocabulary from these two files.
     tokenizer_folder = Path(folder) / 'tokenizer'
     (tokenizer_folder / 'vocab.json').write_text(json.dumps(VOCABULARY))
     (tokenizer_folder / 'merges.txt').write_text('#version: 0.2\n')
 
 
-def _drop_keys(path: Path, *keys: str) -> None:
-    """Rewrite a JSON object without some of its keys."""
+def _drop_key(path: Path, key: str) -> None:
+    """Rewrite a JSON object without one of its keys."""
     fields = json.loads(path.read_text())
-    kept = {key: value for key, value in fields.items() if key not in keys}
-    path.write_text(json.dumps(kept, indent=2) + '\n')
+    fields.pop(key, None)
+    path.write_text(json.dumps(fields, indent=2) + '\n')
