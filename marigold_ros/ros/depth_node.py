@@ -9,7 +9,6 @@ import sys
 import traceback
 from typing import Any
 
-from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
 import rclpy
 from rclpy.clock import Clock, JumpThreshold, TimeJump
@@ -17,7 +16,6 @@ from rclpy.clock_type import ClockType
 from rclpy.duration import Duration
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
@@ -29,6 +27,7 @@ from marigold_ros.ros.diagnostics import node_status, Reporter, scale_text
 from marigold_ros.ros.inputs import CameraInput, InputTopics
 from marigold_ros.ros.newest import ReceivedFrame
 from marigold_ros.ros.outputs import CameraOutputs
+from marigold_ros.ros.transitions import RCLError, refuse_wrong_transitions
 from marigold_ros.ros.worker import CameraPort, DepthWorker
 
 DIAGNOSTICS_PERIOD_S = 1.0
@@ -37,7 +36,6 @@ FOLLOW_PERIOD_S = 0.5
 # How long the end of the process waits for a denoising step or a load under way.
 END_PATIENCE_S = 2.0
 
-RCLError = rclpy_implementation.RCLError
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -69,7 +67,7 @@ class DepthNode(LifecycleNode):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=steady)
         self.create_timer(FOLLOW_PERIOD_S, self._follow_publishers, clock=steady)
-        self._refuse_wrong_transitions()
+        refuse_wrong_transitions(self)
         self._jump_handle = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1)),
             post_callback=self._time_jumped)
@@ -80,21 +78,6 @@ class DepthNode(LifecycleNode):
         """Configure and activate, as `autostart` asks."""
         if self.trigger_configure() == SUCCESS:
             self.trigger_activate()
-
-    def _refuse_wrong_transitions(self) -> None:
-        """Answer a transition that the state does not allow; rclpy 7 lets it end the process."""
-        change_state = self._service_change_state.callback
-
-        def answer(request: ChangeState.Request,
-                   response: ChangeState.Response) -> ChangeState.Response:
-            try:
-                return change_state(request, response)
-            except RCLError as err:
-                self.get_logger().warning(f'transition refused: {err}')
-                response.success = False
-                return response
-
-        self._service_change_state.callback = answer
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and warm up the engine, and open the publishers."""

@@ -26,15 +26,12 @@ from marigold_ros.ros.frame_fields import make_fields
 from marigold_ros.ros.newest import NewestFrames, ReceivedFrame
 from marigold_ros.ros.outputs import CameraOutputs, METRIC_OUTPUTS
 from marigold_ros.ros.parameters import Settings
+from marigold_ros.ros.stamps import StampWatch
 
 if TYPE_CHECKING:
     from marigold_ros.depth.engine import DepthEngine
 
 WARM_UP_SIZE = (480, 640)
-# No queue holds an image this long: such a stamp comes from a recording or another epoch.
-HISTORICAL_AGE_S = 60.0
-# Stamps that step back further than that are a recording that starts again, not disorder.
-BACKWARD_JUMP_NS = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -76,11 +73,9 @@ class DepthWorker:
     def __init__(self, node: Node, settings: Settings, ports: dict[str, CameraPort],
                  reporter: Reporter) -> None:
         """Start the thread; `load` fills it with an engine."""
-        self._clock, self._context = node.get_clock(), node.context
-        self._ports, self._reporter = ports, reporter
+        self._context, self._ports, self._reporter = node.context, ports, reporter
+        self._stamps = StampWatch(node.get_clock(), reporter)
         self._newest = NewestFrames()
-        self._last_stamp_ns: dict[str, int] = {}
-        self._historical: set[str] = set()
         self._after_denoise_s: dict[tuple[int, int], float] = {}
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix='depth_worker')
         self._closed = False
@@ -187,7 +182,7 @@ class DepthWorker:
     def _reset(self) -> None:
         self._policy.reset()
         self._scale.reset()
-        self._last_stamp_ns.clear()
+        self._stamps.reset()
 
     def _reset_scale(self) -> None:
         self._scale.reset()
@@ -250,8 +245,9 @@ class DepthWorker:
         """Make a frame ready for inference, or return the reason to drop it and its detail."""
         started_s = time.monotonic()
         settings, port = self._settings, self._ports[frame.camera]
-        self._notice_backward_jump(frame)
-        too_old = self._too_old(frame)
+        if self._stamps.jumped_back(frame):
+            self._reset()
+        too_old = self._stamps.too_old(frame, settings.max_age_s)
         if too_old:
             return 'too_old', too_old
         wanted = port.outputs.wanted()
@@ -281,29 +277,6 @@ class DepthWorker:
         elif not calibration.by_stamp:
             self._reporter.event(frame.camera, 'camera_info_not_by_stamp')
         return calibration
-
-    def _notice_backward_jump(self, frame: ReceivedFrame) -> None:
-        last_ns = self._last_stamp_ns.get(frame.camera, frame.stamp_ns)
-        if frame.stamp_ns < last_ns - BACKWARD_JUMP_NS:
-            self._reporter.event(frame.camera, 'stamp_jumped_back',
-                                 f'by {(last_ns - frame.stamp_ns) / 1e9:.1f} s; starting afresh')
-            self._reset()
-        self._last_stamp_ns[frame.camera] = frame.stamp_ns
-
-    def _too_old(self, frame: ReceivedFrame) -> str:
-        """Say how old a frame is by its stamp, if that is too old."""
-        age_s = (self._clock.now().nanoseconds - frame.stamp_ns) / 1e9
-        if age_s <= self._settings.max_age_s:
-            return ''
-        if age_s > HISTORICAL_AGE_S and not self._clock.ros_time_is_active:
-            if frame.camera not in self._historical:
-                self._historical.add(frame.camera)
-                self._reporter.event(
-                    frame.camera, 'historical_stamps', f'stamps are {age_s:.0f} s old: their age '
-                    'is not checked; for a recording, play it with --clock and set use_sim_time')
-            return ''
-        return (f'stamp is {age_s:.2f} s old, max_age_s is {self._settings.max_age_s:g}; are the '
-                'clocks of camera and node the same?')
 
     def _infer(self, batch: Sequence[tuple[_Prepared, StepDecision]], size: tuple[int, int],
                decided_s: float) -> list[DepthPrediction]:
