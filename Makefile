@@ -17,13 +17,13 @@ test: $(LINKED)
 $(INSTALLED): $(REQUIREMENTS)
 	$(PYTHON) -m venv $(VENV)
 	touch $(VENV)/COLCON_IGNORE
-	$(PIP) install -q --constraint constraints.txt torch setuptools wheel
+	$(PIP) install -q --constraint constraints.txt torch setuptools
 	$(PIP) install -q --constraint constraints.txt --requirement requirements-dev.txt
 	touch $@
 
 # Editable, so that the commands run the code of this clone.
 $(LINKED): $(INSTALLED) setup.py setup.cfg
-	$(PIP) install -q --no-deps --no-build-isolation --editable .
+	$(PIP) install -q --no-deps --no-build-isolation --use-pep517 --editable .
 	touch $@
 
 clean:
