@@ -3,15 +3,14 @@ VENV ?= .venv
 PYTHON ?= python3
 REQUIREMENTS := requirements.txt requirements-dev.txt constraints.txt
 INSTALLED := $(VENV)/.requirements-installed
-LINKED := marigold_ros.egg-info/PKG-INFO
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: demo test clean
+.PHONY: demo test link clean
 
-demo: $(LINKED)
+demo: link
 	$(VENV)/bin/demo
 
-test: $(LINKED)
+test: link
 	$(VENV)/bin/python -m pytest
 
 $(INSTALLED): $(REQUIREMENTS)
@@ -21,10 +20,9 @@ $(INSTALLED): $(REQUIREMENTS)
 	$(PIP) install -q --constraint constraints.txt --requirement requirements-dev.txt
 	touch $@
 
-# Editable, so that the commands run the code of this clone.
-$(LINKED): $(INSTALLED) setup.py setup.cfg
+# Editable, so that the commands run the code of this clone; two seconds, so every time.
+link: $(INSTALLED)
 	$(PIP) install -q --no-deps --no-build-isolation --use-pep517 --editable .
-	touch $@
 
 clean:
 	rm -rf $(VENV) out build install log marigold_ros.egg-info
