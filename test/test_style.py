@@ -82,7 +82,7 @@ def test_package_xml_is_what_colcon_needs():
 
 def test_every_requirement_is_pinned():
     """One constraints file pins all direct requirements, for every supported Python."""
-    pinned = {re.split('[=;]', line)[0].strip().lower()
+    pinned = {re.split('[=;]', line)[0].strip().lower().replace('_', '-')
               for line in (ROOT / 'constraints.txt').read_text().splitlines()
               if line and not line.startswith('#')}
     for name in ('requirements.txt', 'requirements-dev.txt'):
