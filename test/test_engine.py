@@ -237,6 +237,8 @@ def test_refuses_wrong_arguments(folder):
         engine.infer(rgb, latents=noise(1, 4, 2, 2))
     with pytest.raises(InputError, match='`ensemble_size` must be at least 1; got 0'):
         engine.infer(rgb, ensemble_size=0)
+    with pytest.raises(InputError, match='`num_inference_steps` must be between .* got 0'):
+        engine.infer(rgb, num_inference_steps=0)
     with pytest.raises(InputError, match='`num_inference_steps` must have one entry per frame'):
         engine.infer_batch([rgb, rgb], [1])
     with pytest.raises(ConfigError, match='`processing_resolution` must be .*; got 70'):

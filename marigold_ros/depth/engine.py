@@ -117,8 +117,9 @@ class DepthEngine:
         InputError
             If an argument breaks its rule.
         """
-        steps = self.checkpoint_info.default_steps
-        return self.infer_batch([rgb], [num_inference_steps or steps],
+        steps = (self.checkpoint_info.default_steps if num_inference_steps is None
+                 else num_inference_steps)
+        return self.infer_batch([rgb], [steps],
                                 latents=None if latents is None else [latents], seed=seed,
                                 ensemble_size=ensemble_size, deadline_s=deadline_s,
                                 x0_tolerance=x0_tolerance)[0]
