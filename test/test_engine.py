@@ -241,6 +241,10 @@ def test_refuses_wrong_arguments(folder):
         engine.infer(rgb, num_inference_steps=0)
     with pytest.raises(InputError, match='`num_inference_steps` must have one entry per frame'):
         engine.infer_batch([rgb, rgb], [1])
+    with pytest.raises(ConfigError, match='`device` must be one of auto.*cuda:x'):
+        DepthEngine.load(device='cuda:x')
+    with pytest.raises(ConfigError, match='`device` must be .* CUDA devices .*cuda:999'):
+        DepthEngine.load(device='cuda:999')
     with pytest.raises(ConfigError, match='`processing_resolution` must be .*; got 70'):
         DepthEngine.load(processing_resolution=70)
 

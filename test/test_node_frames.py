@@ -170,6 +170,8 @@ WRONG = {
         data=bytes(WIDTH * HEIGHT)),
     'zero size': lambda rgb, ns: Image(header=header(ns), encoding='rgb8'),
     'unknown encoding': lambda rgb, ns: image(rgb, ns, 'rgb9'),
+    'too elongated to be processed': lambda rgb, ns: image(
+        np.zeros((1, 4096, 3), np.uint8), ns, 'rgb8'),
     'depth as image': lambda rgb, ns: image(np.zeros((4, 16), np.uint8), ns, '32FC1'),
 }
 

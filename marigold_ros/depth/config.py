@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 import math
+import re
 
 from marigold_ros.depth.errors import ConfigError
 
-DEVICES = ('auto', 'cpu', 'cuda')
 DTYPES = ('auto', 'float32', 'bfloat16', 'float16')
 STEP_POLICIES = ('complexity', 'fixed', 'convergence')
 COMPLEXITY_MEASURES = ('gradient_energy', 'entropy')
@@ -44,7 +44,8 @@ class EngineConfig:
     device : str
         'auto' takes the first CUDA device, else the CPU; 'cpu', 'cuda' or 'cuda:<index>'.
     dtype : {'auto', 'float32', 'bfloat16', 'float16'}
-        'auto' takes bfloat16 where the device multiplies it natively, else float32.
+        'auto' takes bfloat16 where the device multiplies it natively, else float16 on a GPU and
+        float32 on the CPU.
     processing_resolution : int or None
         Longest edge in px, a multiple of 8; 0 keeps the input's size, None asks the checkpoint.
     compile : bool
@@ -61,8 +62,8 @@ class EngineConfig:
         """Check every rule."""
         require(bool(self.checkpoint), 'checkpoint', 'a name, a folder or a hub id',
                 self.checkpoint)
-        require(self.device.split(':')[0] in DEVICES, 'device',
-                _one_of(DEVICES) + ' or cuda:<index>', self.device)
+        require(re.fullmatch(r'auto|cpu|cuda(:\d+)?', self.device) is not None, 'device',
+                'one of auto, cpu, cuda, cuda:<index>', self.device)
         require(self.dtype in DTYPES, 'dtype', _one_of(DTYPES), self.dtype)
         resolution = self.processing_resolution
         require(resolution is None or (resolution >= 0 and resolution % 8 == 0),

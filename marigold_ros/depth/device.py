@@ -20,19 +20,25 @@ def resolve_device(device: str) -> torch.device:
     """
     if device == 'auto':
         return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    if device.startswith('cuda') and not torch.cuda.is_available():
-        raise ConfigError(f'`device` must be cpu or auto where torch sees no CUDA device; '
-                          f'got {device!r}')
+    name, _, index = device.partition(':')
+    count = torch.cuda.device_count()
+    if name == 'cuda' and int(index or 0) >= count:
+        raise ConfigError(f'`device` must be cpu, auto or one of the {count} CUDA devices that '
+                          f'torch sees; got {device!r}')
     return torch.device(device)
 
 
 def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """Turn `EngineConfig.dtype` into a dtype; 'auto' is bfloat16 where it is native."""
+    """
+    Turn `EngineConfig.dtype` into a dtype; 'auto' is bfloat16 where it is native, else
+    float16 on a GPU and float32 on the CPU.
+    """
     if dtype != 'auto':
         named: torch.dtype = getattr(torch, dtype)
         return named
     if device.type == 'cuda':
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else torch.float16
     has_bf16_units = torch.cpu.get_capabilities().get('amx_bf16', False)
     return torch.bfloat16 if has_bf16_units else torch.float32
 

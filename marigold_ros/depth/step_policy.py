@@ -13,8 +13,11 @@ from marigold_ros.depth.types import BatchTiming, StepDecision, StepRequest
 
 # About 30 s of a 10 Hz camera: long enough to know the scene, short enough to follow it.
 COMPLEXITY_WINDOW = 300
-# The 95 % quantile of so few batches is nearly their maximum: one slow batch is enough to react.
+# The upper 95 % quantile of so few batches is their maximum: one slow batch is enough to react.
 LATENCY_WINDOW = 20
+# Between the 5 % and 95 % quantiles, relative to the latter, C must vary by more than this for the
+# automatic line: what is less is the noise of the sensor in a scene that stands still.
+MIN_COMPLEXITY_SPREAD = 0.05
 # Part of the cap kept free for what the model cannot foresee, e.g. another process's time slice.
 MARGIN_FRACTION = 0.05
 
@@ -51,7 +54,8 @@ class LatencyModel:
         if not sizes:
             return None
         nearest = min(sizes, key=lambda size: abs(size - batch_size))
-        costs = np.quantile(np.array(self._batches[resolution, nearest]), 0.95, axis=0)
+        costs = np.quantile(np.array(self._batches[resolution, nearest]), 0.95, axis=0,
+                            method='higher')
         other_s, step_s = costs * max(1.0, batch_size / nearest)
         return float(other_s), float(step_s)
 
@@ -132,8 +136,10 @@ class StepPolicy:
         c_min = float(low) if config.complexity_min is None else config.complexity_min
         if config.alpha is not None:
             return c_min, config.alpha
-        span = config.max_inference_steps - config.min_inference_steps
-        return c_min, span / float(high - c_min) if high > c_min else 0.0
+        spread = float(high) - c_min
+        if spread <= MIN_COMPLEXITY_SPREAD * high:
+            return c_min, 0.0
+        return c_min, (config.max_inference_steps - config.min_inference_steps) / spread
 
     def _steps_under_cap(self, requests: Sequence[StepRequest],
                          resolution: tuple[int, int]) -> tuple[float, str]:

@@ -24,6 +24,9 @@ DISTORTION_COUNTS = {
     'equidistant': (4,),
 }
 
+# cv2.remap addresses pixels with 16 bits.
+MAX_RECTIFIED_PX = 32766
+
 
 @dataclass(frozen=True, eq=False)
 class Camera:
@@ -150,10 +153,13 @@ class Rectifier:
     ------
     InputError
         If the camera is uncalibrated or its distortion model or number of coefficients is not
-        supported.
+        supported, or its images are too large to be rectified.
     """
 
     def __init__(self, camera: Camera) -> None:
+        if max(camera.width, camera.height) > MAX_RECTIFIED_PX:
+            raise InputError(f'`camera` must be at most {MAX_RECTIFIED_PX} px wide and high to be '
+                             f'rectified; got {camera.width} x {camera.height}')
         self.camera = camera
         self._maps = _rectification_maps(camera)
         covered = np.full((camera.height, camera.width), 255, np.uint8)

@@ -8,7 +8,7 @@ import threading
 
 import numpy as np
 
-from marigold_ros.depth.errors import InputError
+from marigold_ros.depth.errors import InputError, MessageError
 from marigold_ros.geometry.camera import Camera, Rectifier
 from marigold_ros.ros.conversions import camera_from_message, peek_header
 
@@ -92,28 +92,32 @@ class CalibrationCache:
                 message = next(reversed(self._messages.values()))
         if message is None:
             return Calibration(_uncalibrated(height, width), None, 'no camera_info', False)
-        camera = None
         try:
-            camera, rectifier = self._interpret(camera_from_message(message))
-            problem = '' if camera.is_calibrated else 'camera_info is uncalibrated, K[0] is 0'
+            camera, rectifier = self._interpret(_checked(message, height, width))
         except InputError as err:
-            rectifier, problem = None, str(err)
-        if camera is not None and (camera.height, camera.width) != (height, width):
-            problem = (f'camera_info is for {camera.width} x {camera.height}, the image is '
-                       f'{width} x {height}')
-        if problem:
-            return Calibration(_uncalibrated(height, width), None, problem, by_stamp)
+            return Calibration(_uncalibrated(height, width), None, str(err), by_stamp)
         return Calibration(camera, rectifier, '', by_stamp)
 
     def _interpret(self, camera: Camera) -> tuple[Camera, Rectifier | None]:
         """Tell the camera of the processed image from that of the sent one."""
         if self._rectified:
             return camera.rectified(), None
-        if not (camera.is_calibrated and camera.needs_rectification):
+        if not camera.needs_rectification:
             return _without_distortion(camera), None
         if self._rectifier is None or self._rectifier.camera != camera:
             self._rectifier = Rectifier(camera)
         return camera.rectified(), self._rectifier
+
+
+def _checked(message: bytes, height: int, width: int) -> Camera:
+    """Read a camera_info that must be calibrated and fit an image of (height, width)."""
+    camera = camera_from_message(message)
+    if (camera.height, camera.width) != (height, width):
+        raise MessageError(f'camera_info is for {camera.width} x {camera.height}, the image is '
+                           f'{width} x {height}')
+    if not camera.is_calibrated:
+        raise MessageError('camera_info is uncalibrated, K[0] is 0')
+    return camera
 
 
 def _without_distortion(camera: Camera) -> Camera:

@@ -41,15 +41,16 @@ def make_fields(wanted: frozenset[str], rgb: RgbImage, calibration: Calibration,
     dict
         Output -> fields of its message.
     """
-    relative = prediction.affine_invariant_depth  # [H,W]
+    relative, confidence = prediction.affine_invariant_depth, prediction.confidence  # [H,W]
     if calibration.rectifier is not None:
-        relative = np.where(calibration.rectifier.valid, relative, np.float32(np.nan))
+        valid = calibration.rectifier.valid
+        relative = np.where(valid, relative, np.float32(np.nan))
+        confidence = None if confidence is None else np.where(valid, confidence, np.float32(0))
     makers: dict[str, Callable[[], ImageFields | CloudFields]] = {
         'depth_relative': lambda: pack_image(relative, '32FC1'),
         'color': lambda: pack_image(colorize(relative), 'rgb8'),
         'rgb': lambda: pack_image(rgb, 'rgb8'),
     }
-    confidence = prediction.confidence
     if confidence is not None:
         makers['confidence'] = lambda: pack_image(confidence, '32FC1')
     if scale is not None:

@@ -141,10 +141,14 @@ class Settings:
             latency_cap_s=self.latency_cap_ms / 1e3 or None, late_frames=self.late_frames,
             x0_tolerance=self.x0_tolerance)
 
+    @property
+    def scale_settings(self) -> tuple[str, float | None, float | None]:
+        """Select what the scale source is built from."""
+        return self.scale_source, self.scale_min_depth_m, self.scale_max_depth_m
+
     def make_scale_source(self) -> ScaleSource:
         """Build the scale source."""
-        return make_scale_source(self.scale_source, self.scale_min_depth_m,
-                                 self.scale_max_depth_m)
+        return make_scale_source(*self.scale_settings)
 
 
 def _row_of(settings_field: Any) -> Row:

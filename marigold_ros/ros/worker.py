@@ -15,7 +15,7 @@ from rclpy.node import Node
 
 from marigold_ros.depth.complexity import MEASURES
 from marigold_ros.depth.errors import InputError
-from marigold_ros.depth.step_policy import StepPolicy
+from marigold_ros.depth.step_policy import LatencyModel, StepPolicy
 from marigold_ros.depth.types import (BatchTiming, DepthPrediction, RgbImage, StepDecision,
                                       StepRequest)
 from marigold_ros.geometry.scale import ScaleSource
@@ -49,6 +49,7 @@ class _Prepared:
 
     frame: ReceivedFrame
     rgb: RgbImage
+    size: tuple[int, int]  # padded, at which it is processed
     calibration: Calibration
     wanted: frozenset[str]
     complexity: float
@@ -173,11 +174,16 @@ class DepthWorker:
         self.engine = None
 
     def _apply(self, settings: Settings) -> None:
+        """Change what the settings change, and keep what was learned about the rest."""
+        before, self._settings = self._settings, settings
         useful = self.engine.checkpoint_info.max_useful_steps
-        policy = StepPolicy(settings.step_policy_config(useful))
-        policy.latency = self._policy.latency
-        self._policy, self._settings = policy, settings
-        self._scale = settings.make_scale_source()
+        self._policy.config = settings.step_policy_config(useful)
+        if settings.complexity_measure != before.complexity_measure:
+            self._policy.reset()
+        if settings.ensemble_size != before.ensemble_size:
+            self._policy.latency = LatencyModel()
+        if settings.scale_settings != before.scale_settings:
+            self._scale = settings.make_scale_source()
 
     def _reset(self) -> None:
         self._policy.reset()
@@ -207,8 +213,7 @@ class DepthWorker:
         for frame in list(waiting.values()):
             prepared = self._prepare(frame)
             if isinstance(prepared, _Prepared):
-                size = self.engine.processing_size(*prepared.rgb.shape[:2])
-                by_size[size].append(prepared)
+                by_size[prepared.size].append(prepared)
             else:
                 self._reporter.dropped(waiting.pop(frame.camera), *prepared)
 
@@ -258,6 +263,7 @@ class DepthWorker:
         try:
             rgb = rgb_from_message(frame.message, compressed=frame.compressed,
                                    max_pixels=settings.max_input_pixels)
+            size = self.engine.processing_size(*rgb.shape[:2])
         except InputError as err:
             return 'bad_image', str(err)
         calibration = self._calibrate(frame, rgb)
@@ -266,7 +272,7 @@ class DepthWorker:
         if calibration.rectifier is not None:
             rgb = calibration.rectifier.rectify(rgb)
         complexity = MEASURES[settings.complexity_measure](rgb)
-        return _Prepared(frame, rgb, calibration, wanted, complexity,
+        return _Prepared(frame, rgb, size, calibration, wanted, complexity,
                          started_s - frame.received_s, time.monotonic() - started_s)
 
     def _calibrate(self, frame: ReceivedFrame, rgb: RgbImage) -> Calibration:
