@@ -47,7 +47,7 @@ PARAMETERS = {
 def cameras_of(params_file):
     """Read the cameras from a parameter file, whatever node it names."""
     for section in (yaml.safe_load(Path(params_file).read_text()) or {}).values():
-        cameras = section.get('ros__parameters', {}).get('cameras')
+        cameras = (section or {}).get('ros__parameters', {}).get('cameras')
         if cameras:
             return cameras
     return ['camera']
