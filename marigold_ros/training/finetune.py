@@ -9,9 +9,7 @@ from pathlib import Path
 
 from diffusers import AutoencoderTiny, MarigoldDepthPipeline, UNet2DConditionModel
 import torch
-from tqdm import tqdm
 
-from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.training.architecture import (
     assemble_pipeline, build_text_encoder, build_unet, empty_text_embedding, save_pipeline,
 )
@@ -19,16 +17,16 @@ from marigold_ros.training.config import config_as_yaml, FinetuneConfig, load_fi
 from marigold_ros.training.dataset import FrameShards, random_views
 from marigold_ros.training.diffusion import Diffusion
 from marigold_ros.training.latents import encode_views, LatentBatch, LatentPool
+from marigold_ros.training.loop import take_step, train
 from marigold_ros.training.losses import (
     align_least_squares, gradient_l1, masked_mse, weighted_l1,
 )
 from marigold_ros.training.noise import annealed_noise
-from marigold_ros.training.run_folder import RunFolder, stop_on_signal
-from marigold_ros.training.schedule import learning_rate, Progress
+from marigold_ros.training.run_folder import RunFolder
+from marigold_ros.training.schedule import Progress
 from marigold_ros.training.state import load_state, save_state, WeightAverage
 from marigold_ros.training.validation import mean_abs_rel
 
-RECORD_EVERY = 50
 VALIDATION_STEPS = (1, 4)
 
 
@@ -88,40 +86,16 @@ class Finetuning:
         Path
             Folder of the checkpoint, with the averaged weights in half precision.
         """
-        progress = self._resumed_progress()
-        saved_at = progress.minutes
-        with stop_on_signal() as stop, tqdm(initial=progress.iteration, unit='it') as bar:
-            while not (progress.finished or stop.is_set()):
-                scalars = self._iterate(progress)
-                bar.update()
-                if progress.iteration % RECORD_EVERY == 0:
-                    scalars['frames'] = float(self._shards.refresh())
-                    bar.set_postfix(scalars)
-                    self._run.record(scalars, progress.iteration)
-                if progress.minutes - saved_at > self._config.save_minutes:
-                    saved_at = progress.minutes
-                    self._save(progress)
-        self._save(progress)
+        train(self._resumed_progress(), self._run, self._config.save_minutes,
+              iterate=self._iterate, count_frames=self._shards.refresh, save=self._save)
         return self._run.checkpoint
 
     def _iterate(self, progress: Progress) -> dict[str, float]:
         """Take one optimizer step and return its losses."""
-        rate = learning_rate(self._config.schedule, progress.iteration, progress.fraction)
-        for group in self._optimizer.param_groups:
-            group['lr'] = rate
-        losses = self._losses(self._next_batch())
-        total = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(total):
-            raise MarigoldError(
-                f'the loss must stay finite; got {losses} at iteration {progress.iteration}; '
-                f'the last good state is {self._run.state}')
-        self._optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(total)
-        torch.nn.utils.clip_grad_norm_(self._trained.parameters(), 1.0)
-        self._optimizer.step()
+        scalars = take_step(self._optimizer, self._losses(self._next_batch()),
+                            self._config.schedule, progress, self._run)
         self._average.update(self._trained)
-        progress.iteration += 1
-        return {name: value.item() for name, value in losses.items()} | {'rate': rate}
+        return scalars
 
     def _next_batch(self) -> LatentBatch:
         """Encode some fresh views, then draw a batch from all that are held."""

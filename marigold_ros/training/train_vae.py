@@ -9,21 +9,19 @@ from pathlib import Path
 from diffusers import AutoencoderTiny
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.training.architecture import build_vae, LATENT_CHANNELS, VAE_SCALE_FACTOR
 from marigold_ros.training.config import config_as_yaml, load_vae_config, VaeConfig
 from marigold_ros.training.dataset import FrameShards, random_views
+from marigold_ros.training.loop import take_step, train
 from marigold_ros.training.losses import gradient_l1, weighted_l1
-from marigold_ros.training.run_folder import RunFolder, stop_on_signal
-from marigold_ros.training.schedule import learning_rate, Progress
+from marigold_ros.training.run_folder import RunFolder
+from marigold_ros.training.schedule import Progress
 from marigold_ros.training.state import load_state, save_state
 from marigold_ros.training.targets import depth_range, normalize_depth
 from marigold_ros.training.validation import round_trip_abs_rel
 
 SCALE_BATCHES = 8
-RECORD_EVERY = 50
 
 
 def image_and_depth_batch(
@@ -142,42 +140,20 @@ class VaeTraining:
         Path
             Folder of the autoencoder, its `scaling_factor` measured.
         """
-        progress = self._resumed_progress()
-        saved_at = progress.minutes
-        with stop_on_signal() as stop, tqdm(initial=progress.iteration, unit='it') as bar:
-            while not (progress.finished or stop.is_set()):
-                loss = self._iterate(progress)
-                bar.update()
-                if progress.iteration % RECORD_EVERY == 0:
-                    bar.set_postfix(loss=f'{loss:.4f}', frames=self._shards.refresh())
-                    self._run.record({'vae/loss': loss}, progress.iteration)
-                if progress.minutes - saved_at > self._config.save_minutes:
-                    saved_at = progress.minutes
-                    self._save(progress)
-        self._save(progress)
+        train(self._resumed_progress(), self._run, self._config.save_minutes,
+              iterate=self._iterate, count_frames=self._shards.refresh, save=self._save)
         return self._run.checkpoint / 'vae'
 
-    def _iterate(self, progress: Progress) -> float:
+    def _iterate(self, progress: Progress) -> dict[str, float]:
         """Take one optimizer step and return its loss."""
-        for group in self._optimizer.param_groups:
-            group['lr'] = learning_rate(
-                self._config.schedule, progress.iteration, progress.fraction)
         half_batch = self._config.schedule.batch_size // 2
         images = image_and_depth_batch(self._shards, half_batch, self._config, self._generator)
         noise = self._config.latent_noise * torch.randn(
             latent_shape(images), generator=self._generator)
         decoded, latents = self._encode_and_decode(self.vae, images, noise)
         loss = reconstruction_loss(images, decoded, latents, self._config)
-        if not torch.isfinite(loss):
-            raise MarigoldError(
-                f'the loss must stay finite; got {loss.item()} at iteration '
-                f'{progress.iteration}; the last good state is {self._run.state}')
-        self._optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(self.vae.parameters(), 1.0)
-        self._optimizer.step()
-        progress.iteration += 1
-        return loss.item()
+        return take_step(self._optimizer, {'reconstruction': loss}, self._config.schedule,
+                         progress, self._run)
 
     def _resumed_progress(self) -> Progress:
         """Continue a saved state of the same run folder, or start."""
