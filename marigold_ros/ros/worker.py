@@ -317,10 +317,6 @@ class DepthWorker:
         scale = None if calibration.problem else self._scale.current(frame.camera, frame.stamp_ns)
         if scale is None and not calibration.problem and prepared.wanted & METRIC_OUTPUTS:
             self._reporter.event(frame.camera, 'no_scale', NO_SCALE)
-        if prediction.confidence is None and (
-                'confidence' in prepared.wanted or self._settings.confidence_min > 0.0):
-            self._reporter.event(frame.camera, 'no_confidence', 'the engine gives none: the topic '
-                                 'confidence is silent and confidence_min without effect')
         fields = make_fields(prepared.wanted, prepared.rgb, calibration, prediction, scale,
                              self._settings)
         self._ports[frame.camera].outputs.publish(
