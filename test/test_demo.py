@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from marigold_ros.data.bags import open_bag
+from marigold_ros.ros.tools.demo import report
 from marigold_ros.ros.tools.processes import LoggedProcess, ProcessError
 
 FRAMES = 20
@@ -111,3 +112,10 @@ def test_a_process_that_does_not_listen_is_ended_all_the_same(tmp_path, monkeypa
     assert not process.running
     with pytest.raises(ProcessError, match='exit code -9 instead of 0'):
         process.require_success()
+
+
+def test_the_report_fails_and_names_the_topics_that_stayed_empty(drive, tmp_path, capsys):
+    """A recording without the node: every output is missing, and it is said why."""
+    assert not report(drive, tmp_path / 'contact_sheet.png')
+    assert '/camera/points is empty: no frame reached the node' in capsys.readouterr().err
+    assert not (tmp_path / 'contact_sheet.png').exists()
