@@ -4,8 +4,8 @@ Play a bag into depth_node on simulated time.
     ros2 launch marigold_ros replay.launch.py bag:=path/to/bag rviz:=true
 
 Every argument of depth.launch.py but `namespace`, which the bag's topics do not have, may be
-given as well.  The bag's own clock rules: the
-node runs with use_sim_time, the player starts when the node is active, and all ends with the bag.
+given as well.  The bag's own clock rules: the node runs with use_sim_time, the player starts when
+the node is active, and all ends with the bag.
 """
 
 from pathlib import Path
