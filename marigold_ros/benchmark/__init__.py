@@ -1,0 +1,1 @@
+"""Timing method and benchmarks of the engine, the policies and the cap."""
