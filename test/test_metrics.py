@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from marigold_ros.depth.errors import InputError
-from marigold_ros.evaluation.metrics import depth_metrics, vertical_ramp
+from marigold_ros.evaluation.metrics import align, depth_metrics, vertical_ramp
 
 RANGE = {'min_depth_m': 1e-3, 'max_depth_m': 10.0}
 
@@ -75,6 +75,14 @@ def test_a_constant_prediction_is_fitted_by_the_mean():
     metrics = depth_metrics(
         np.full((1, 2), 0.4), target, np.ones((1, 2), bool), alignment='least_square', **RANGE)
     assert metrics['rmse'] == pytest.approx(1.0)
+
+
+def test_align_brings_every_pixel_into_metres_but_fits_the_valid_ones():
+    target = np.array([[1.0, 2.0, 3.0, np.inf, np.nan]])
+    prediction = np.array([[0.1, 0.2, 0.3, 0.5, 9.0]])
+    valid = np.isfinite(target)
+    aligned = align(prediction, target, valid, alignment='least_square', **RANGE)
+    assert aligned[0].tolist() == pytest.approx([1.0, 2.0, 3.0, 5.0, 10.0])  # clipped
 
 
 @pytest.mark.parametrize(('change', 'message'), [

@@ -55,11 +55,41 @@ def depth_metrics(
     -----
     Formulas: prs-eth/Marigold `src/util/metric.py` and `alignment.py`.
     """
-    prediction_px, target_px = _compared_pixels(
-        prediction, target_m, valid, min_depth_m, max_depth_m)
-    depth_px = _aligned_depth(prediction_px, target_px, alignment)
-    depth_px = depth_px.clip(max(min_depth_m, MIN_PREDICTION_M), max_depth_m)
-    return _metrics(depth_px, target_px)
+    compared = _compared_pixels(prediction, target_m, valid, min_depth_m, max_depth_m)
+    depth_m = _aligned(prediction, target_m, compared, alignment, min_depth_m, max_depth_m)
+    return _metrics(depth_m[compared], target_m[compared].astype(np.float64))
+
+
+def align(
+    prediction: NDArray[Any],
+    target_m: NDArray[Any],
+    valid: NDArray[np.bool_],
+    *,
+    alignment: Alignment | None,
+    min_depth_m: float,
+    max_depth_m: float,
+) -> NDArray[np.float64]:
+    """
+    Bring a predicted map into metres, as `depth_metrics` does before it compares.
+
+    Parameters
+    ----------
+    prediction, target_m, valid, alignment, min_depth_m, max_depth_m
+        See `depth_metrics`.
+
+    Returns
+    -------
+    float64 [H, W]
+        m, within the range; all pixels, also those that the fit did not see.  NaN where the
+        prediction is NaN.
+
+    Raises
+    ------
+    InputError
+        As `depth_metrics` does.
+    """
+    compared = _compared_pixels(prediction, target_m, valid, min_depth_m, max_depth_m)
+    return _aligned(prediction, target_m, compared, alignment, min_depth_m, max_depth_m)
 
 
 def vertical_ramp(height: int, width: int) -> NDArray[np.float64]:
@@ -78,8 +108,8 @@ def vertical_ramp(height: int, width: int) -> NDArray[np.float64]:
 def _compared_pixels(
     prediction: NDArray[Any], target_m: NDArray[Any], valid: NDArray[np.bool_],
     min_depth_m: float, max_depth_m: float,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Check the arrays and return the pixels that count, as two flat arrays."""
+) -> NDArray[np.bool_]:
+    """Check the arrays and return which pixels count, bool [H, W]."""
     if not prediction.shape == target_m.shape == valid.shape:
         raise InputError(
             '`prediction`, `target_m` and `valid` must have one shape; '
@@ -88,39 +118,42 @@ def _compared_pixels(
         raise InputError(f'`valid` must be bool; got {valid.dtype}')
     if np.isnan(target_m[valid]).any():
         raise InputError('`target_m` must not be NaN where `valid` is true')
-    compared = valid & (target_m > min_depth_m) & (target_m < max_depth_m)
+    compared: NDArray[np.bool_] = valid & (target_m > min_depth_m) & (target_m < max_depth_m)
     if not compared.any():
         raise InputError(
             f'`target_m` must have a valid pixel between {min_depth_m} and {max_depth_m} m; '
             'got none')
-    prediction_px = prediction[compared].astype(np.float64)
-    if not np.isfinite(prediction_px).all():
+    if not np.isfinite(prediction[compared]).all():
         raise InputError('`prediction` must be finite wherever the truth is valid')
-    return prediction_px, target_m[compared].astype(np.float64)
+    return compared
 
 
-def _aligned_depth(
-    prediction_px: NDArray[np.float64], target_px: NDArray[np.float64],
-    alignment: Alignment | None,
+def _aligned(
+    prediction: NDArray[Any], target_m: NDArray[Any], compared: NDArray[np.bool_],
+    alignment: Alignment | None, min_depth_m: float, max_depth_m: float,
 ) -> NDArray[np.float64]:
-    """Bring flat predictions into metres."""
-    if alignment is None:
-        return prediction_px
+    """Fit over the compared pixels, apply to all and clip; float64 [H, W]."""
+    depth_m = prediction.astype(np.float64)
+    target_px = target_m[compared].astype(np.float64)
     if alignment == 'least_square':
-        return _fit(prediction_px, target_px)
-    if alignment == 'least_square_disparity':
-        return 1.0 / _fit(prediction_px, 1.0 / target_px).clip(min=MIN_DISPARITY)
-    raise InputError(
-        f'`alignment` must be least_square, least_square_disparity or None; got {alignment!r}')
+        depth_m = _fitted(depth_m, compared, target_px)
+    elif alignment == 'least_square_disparity':
+        disparity = _fitted(depth_m, compared, 1.0 / target_px)
+        depth_m = 1.0 / disparity.clip(min=MIN_DISPARITY)
+    elif alignment is not None:
+        raise InputError('`alignment` must be least_square, least_square_disparity or None; '
+                         f'got {alignment!r}')
+    return depth_m.clip(max(min_depth_m, MIN_PREDICTION_M), max_depth_m)
 
 
-def _fit(
-    prediction_px: NDArray[np.float64], target_px: NDArray[np.float64],
+def _fitted(
+    values: NDArray[np.float64], compared: NDArray[np.bool_], target_px: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Return scale * prediction + shift with the least squared error."""
-    columns = np.stack([prediction_px, np.ones_like(prediction_px)], axis=1)
-    scale_shift = np.linalg.lstsq(columns, target_px, rcond=None)[0]
-    fitted: NDArray[np.float64] = columns @ scale_shift
+    """Return scale * values + shift with the least squared error over the compared pixels."""
+    values_px = values[compared]
+    columns = np.stack([values_px, np.ones_like(values_px)], axis=1)
+    scale, shift = np.linalg.lstsq(columns, target_px, rcond=None)[0]
+    fitted: NDArray[np.float64] = scale * values + shift
     return fitted
 
 
