@@ -80,8 +80,8 @@ def test_only_the_frame_that_stands_still_stops():
         return x0
 
     rows = schedule(make_scheduler(prediction_type='sample'), 4)
-    latents = torch.zeros(2, 1, 2, 2)
-    still, moving = denoise(network, latents, latents, [rows, rows], x0_tolerance=0.01)
+    still, moving = denoise(network, torch.zeros(2, 2, 2, 2), torch.zeros(2, 1, 2, 2),
+                            [rows, rows], x0_tolerance=0.01)
     assert (still.num_inference_steps, moving.num_inference_steps) == (2, 4)
     assert torch.equal(still.latent, torch.ones(1, 2, 2))
     assert moving.latent.unique().tolist() == pytest.approx([4.0])

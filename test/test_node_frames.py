@@ -337,7 +337,7 @@ def test_a_frame_that_cannot_be_in_time_is_run_at_the_fewest_steps_or_skipped_an
     ('max_inference_steps', 20, 'above 10 steps Marigold gains no accuracy'),
     ('min_inference_steps', 9, 'must be at most max_inference_steps'),
     ('checkpoint', 'other', 'is read at configure'),
-    ('step_policy', 'guess', 'must be string complexity, fixed, convergence'),
+    ('step_policy', 'guess', 'must be string complexity, first_look, convergence, fixed'),
     ('scale.min_depth_m', 6000.0, 'out of range'),
     ('scale.min_depth_m', 'unset', '`scale.min_depth_m` and `scale.max_depth_m` must be set'),
     ('point_stride', 0, 'out of range'),

@@ -28,7 +28,8 @@ def test_defaults_are_those_of_the_node_interface():
     assert DEFAULTS == {
         'cameras': ['camera'], 'input_transport': 'auto', 'input_rectified': 'auto',
         'checkpoint': 'tiny', 'device': 'auto', 'dtype': 'auto', 'processing_resolution': 'auto',
-        'ensemble_size': 1, 'step_policy': 'complexity', 'complexity_measure': 'gradient_energy',
+        'compile': False, 'ensemble_size': 1, 'step_policy': 'complexity',
+        'complexity_measure': 'gradient_energy',
         'min_inference_steps': 1, 'max_inference_steps': 4, 'complexity_min': 'auto',
         'alpha': 'auto', 'x0_tolerance': 0.02, 'latency_cap_ms': 200.0, 'late_frames': 'run',
         'warm_start': False, 'max_age_s': 1.0, 'max_input_pixels': 16_000_000,

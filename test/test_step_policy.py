@@ -10,8 +10,9 @@ import pytest
 from marigold_ros.depth.complexity import entropy, gradient_energy
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.errors import ConfigError, InputError
-from marigold_ros.depth.step_policy import LatencyModel, StepPolicy
-from marigold_ros.depth.types import BatchTiming, StepRequest
+from marigold_ros.depth.step_policy import (BatchCost, LatencyModel, SKIPS_BEFORE_PROBE,
+                                            StepPolicy)
+from marigold_ros.depth.types import BatchTiming, StepDecision, StepRequest
 
 SIZE = (48, 64)
 
@@ -28,7 +29,7 @@ def decide(policy, complexity, age_s=0.0):
 
 def timing(step_s, other_s, steps=(4,)):
     """Time a batch whose steps cost `step_s` each."""
-    return BatchTiming(SIZE, steps, step_s * max(steps), other_s)
+    return BatchTiming(SIZE, steps, 0.25 * other_s, step_s * max(steps), 0.75 * other_s)
 
 
 def test_gradient_energy_by_hand():
@@ -147,6 +148,54 @@ def test_late_frame_runs_or_is_skipped_as_configured(late_frames, steps):
     assert decision.reason.startswith('late')
 
 
+def test_skipping_ends_when_the_device_is_fast_again():
+    """A skipped frame teaches nothing, so after ten skips one is run and rules alone."""
+    policy = StepPolicy(StepPolicyConfig(policy='fixed', late_frames='skip', latency_cap_s=0.2))
+    for _ in range(20):
+        policy.observe(timing(step_s=0.5, other_s=0.1))
+    steps = [decide(policy, 0.0).num_inference_steps for _ in range(SKIPS_BEFORE_PROBE + 1)]
+    assert steps == [0] * SKIPS_BEFORE_PROBE + [1]
+    policy.observe(timing(step_s=0.01, other_s=0.01, steps=(1,)))
+    assert decide(policy, 0.0).num_inference_steps == 4
+
+
+def test_deadline_leaves_time_to_decode_and_publish():
+    """200 ms - 10 margin - 50 age of the oldest - 30 afterwards = 110 ms to denoise."""
+    policy = StepPolicy(StepPolicyConfig(latency_cap_s=0.2))
+    requests = [StepRequest('a', 0.0, 0.05), StepRequest('b', 0.0, 0.0)]
+    assert policy.deadline_s(requests, resolution=SIZE) == pytest.approx(0.14)
+    policy.observe(timing(step_s=0.01, other_s=0.04, steps=(1, 1)))
+    assert policy.deadline_s(requests, resolution=SIZE) == pytest.approx(0.11)
+    policy.config = StepPolicyConfig(latency_cap_s=None)
+    assert policy.deadline_s(requests, resolution=SIZE) is None
+
+
+def test_first_look_follows_its_own_line_below_what_was_granted():
+    """S = 0..1 evenly: 0.95 maps to Tmax, but the grant rules; a grant of Tmin asks nothing."""
+    policy = StepPolicy(StepPolicyConfig(policy='first_look', latency_cap_s=None))
+    granted = decide(policy, 123.0)
+    assert granted.num_inference_steps == 4
+    for signal in np.linspace(0.0, 1.0, 200):
+        policy.look('camera', granted, float(signal))
+    assert policy.look('camera', granted, 0.05).num_inference_steps == 1
+    assert policy.look('camera', granted, 0.95).num_inference_steps == 4
+    limited = policy.look('camera', StepDecision(2, 'cap'), 0.95)
+    assert limited.num_inference_steps == 2
+    assert limited.reason.startswith('first_look: T(0.95) = 1 + ')
+    assert limited.reason.endswith('cut to 2 by what was granted (cap)')
+    assert policy.look('camera', StepDecision(1, 'late'), 0.95) == StepDecision(1, 'late')
+
+
+def test_a_spike_costs_one_frame_and_a_slowdown_stays_until_it_ends():
+    """One slow batch of 20 rules the next frame only; two of 20 are the 95 % quantile."""
+    policy = StepPolicy(StepPolicyConfig(policy='fixed', latency_cap_s=0.2))
+    seen = []
+    for step_s in [0.01] * 20 + [0.1] + [0.01] * 20 + [0.1, 0.1] + [0.01] * 20:
+        policy.observe(timing(step_s=step_s, other_s=0.01))
+        seen.append(decide(policy, 0.0).num_inference_steps)
+    assert seen == [4] * 20 + [1] + [4] * 20 + [1, 1] + [1] * 18 + [4] * 2
+
+
 def test_slowdown_is_seen_after_one_batch_and_forgotten_after_twenty():
     """A step that suddenly costs 100 ms cuts the next frame; twenty fast ones undo it."""
     policy = StepPolicy(StepPolicyConfig(policy='fixed', latency_cap_s=0.2))
@@ -172,14 +221,21 @@ def test_oldest_frame_of_a_batch_rules():
 def test_larger_batch_borrows_cost_and_smaller_is_not_called_cheaper():
     """From batch 1: 10 ms a step is 20 ms at batch 2; batch 1 seen, batch 1 asked: 10 ms."""
     model = LatencyModel()
-    model.observe(timing(step_s=0.01, other_s=0.03, steps=(2,)))
-    assert model.estimate(SIZE, 1) == pytest.approx((0.03, 0.01))
-    assert model.estimate(SIZE, 2) == pytest.approx((0.06, 0.02))
+    model.observe(timing(step_s=0.01, other_s=0.04, steps=(2,)))
+    assert model.estimate(SIZE, 1) == BatchCost(*map(pytest.approx, (0.01, 0.01, 0.03)))
+    assert model.estimate(SIZE, 2) == BatchCost(*map(pytest.approx, (0.02, 0.02, 0.06)))
     assert model.estimate((8, 8), 1) is None
 
 
+def test_ragged_batch_does_not_make_a_full_step_look_cheap():
+    """Steps 4, 1, 1 of 10 ms for three frames and 5 for one: 25 ms say 12.5 for all three."""
+    model = LatencyModel()
+    model.observe(BatchTiming(SIZE, (4, 1, 1), 0.0, 0.025, 0.0))
+    assert model.estimate(SIZE, 3).step_s == pytest.approx(0.0125)
+
+
 @pytest.mark.parametrize('kwargs, message', [
-    ({'policy': 'magic'}, '`step_policy` must be one of complexity, fixed, convergence'),
+    ({'policy': 'magic'}, "one of complexity, first_look, convergence, fixed; got 'magic'"),
     ({'min_inference_steps': 0}, '`min_inference_steps` must be between 1 and 50; got 0'),
     ({'min_inference_steps': 5}, r'at most max_inference_steps \(4\); got 5'),
     ({'alpha': math.nan}, '`alpha` must be a finite number'),

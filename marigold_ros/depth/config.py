@@ -9,7 +9,7 @@ import re
 from marigold_ros.depth.errors import ConfigError
 
 DTYPES = ('auto', 'float32', 'bfloat16', 'float16')
-STEP_POLICIES = ('complexity', 'fixed', 'convergence')
+STEP_POLICIES = ('complexity', 'first_look', 'convergence', 'fixed')
 COMPLEXITY_MEASURES = ('gradient_energy', 'entropy')
 LATE_FRAMES = ('run', 'skip')
 MAX_INFERENCE_STEPS = 50
@@ -77,13 +77,14 @@ class StepPolicyConfig:
 
     Attributes
     ----------
-    policy : {'complexity', 'fixed', 'convergence'}
-        T(C), always Tmax, or Tmax with a stop once the x0 latent stands still.
+    policy : {'complexity', 'first_look', 'convergence', 'fixed'}
+        T(C); T(S) of the signal S that the first step gives; Tmax with a stop once the x0 latent
+        stands still; always Tmax.
     min_inference_steps, max_inference_steps : int
         Tmin and Tmax.
     complexity_min, alpha : float or None
         Cmin and alpha of T(C) = Tmin + alpha (C - Cmin); None learns them from the camera's
-        own frames (5 % and 95 % running quantiles of C).
+        own frames (5 % and 95 % running quantiles of C, or of S, whose line is always learned).
     latency_cap_s : float or None
         Longest time from receipt to publication; None sets no cap.
     late_frames : {'run', 'skip'}

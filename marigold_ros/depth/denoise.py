@@ -25,15 +25,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 import math
-import time
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Literal, Sequence
 
 import torch
 
 from marigold_ros.depth.device import time_when_done
 from marigold_ros.depth.errors import CheckpointError, InputError
 
-# (image latent and depth latent [n,2C,h,w], timesteps [n]) -> network output [n,C,h,w]
+# (image and depth latents [n,2C,h,w], timesteps [n]) -> network output, float32 [n,C,h,w]
 Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -48,6 +47,11 @@ class StepCoefficients:
     w: float
 
 
+Schedule = Sequence[StepCoefficients]
+FirstLook = Callable[[torch.Tensor], Sequence[Schedule]]
+StopReason = Literal['schedule', 'tolerance', 'deadline']
+
+
 @dataclass(frozen=True)
 class Denoised:
     """
@@ -59,10 +63,13 @@ class Denoised:
         The final depth latent; the last x0 where the frame stopped early.
     num_inference_steps : int
         Steps actually run.
+    stopped_by : {'schedule', 'tolerance', 'deadline'}
+        What ended them.
     """
 
     latent: torch.Tensor
     num_inference_steps: int
+    stopped_by: StopReason
 
 
 def schedule(scheduler: Any, num_inference_steps: int) -> list[StepCoefficients]:
@@ -121,9 +128,10 @@ def _step(scheduler: Any, timestep: int, previous: int, is_lcm: bool) -> StepCoe
                             keep * x0[1] + add * eps[1])
 
 
-def denoise(network: Network, image_latent: torch.Tensor, latent: torch.Tensor,
-            schedules: Sequence[Sequence[StepCoefficients]], *, deadline_s: float | None = None,
-            x0_tolerance: float | None = None) -> list[Denoised]:
+def denoise(network: Network, inputs: torch.Tensor, latent: torch.Tensor,
+            schedules: Sequence[Schedule], *, deadline: float | None = None,
+            x0_tolerance: float | None = None,
+            first_look: FirstLook | None = None) -> list[Denoised]:
     """
     Denoise a ragged batch; costs max T network calls, each on the frames still denoising.
 
@@ -131,61 +139,97 @@ def denoise(network: Network, image_latent: torch.Tensor, latent: torch.Tensor,
     ----------
     network : callable
         The U-Net: ([n, 2C, h, w], timesteps [n]) -> [n, C, h, w].
-    image_latent, latent : float32 tensor [N, C, h, w]
-        The condition, and the depth latent to start from.
-    schedules : sequence of N sequences of StepCoefficients
-        One schedule per frame, of any length of at least 1.
-    deadline_s : float, optional
-        Stop before a step that would end later than this after the call, judged by the step
+    inputs : tensor [N, 2C, h, w]
+        The network's input in its own dtype and memory format.  The first C channels hold the
+        image latents; the loop writes the depth latents behind them, and reorders the frames.
+    latent : float32 tensor [N, C, h, w]
+        The depth latents to start from.
+    schedules : sequence of N Schedules
+        One per frame, of any length of at least 1.
+    deadline : float, optional
+        Time on `time.perf_counter`.  Stop before a step that would end later, judged by the step
         before it; the first step always runs.  Frames then end with their current x0.
     x0_tolerance : float, optional
         Stop a frame once RMS(x0 - last x0) <= x0_tolerance * RMS(x0).
+    first_look : callable, optional
+        Sees the x0 latents [N, C, h, w] of the first step and returns the N schedules to follow.
+        They must begin at the timesteps that `schedules` begin at.
 
     Returns
     -------
     list of Denoised
         In the order of the batch.
     """
-    started = step_started = time.perf_counter()
-    # Longest schedule first: the frames still denoising are then a prefix, and a view is enough.
+    clock = None if deadline is None else _StepClock(deadline, latent.device)
+    _write_depth(inputs, latent)
+    timesteps, coefficients = _tables(schedules, latent.device)
+    output = network(inputs, timesteps[0])  # [N,C,h,w]
+    if first_look is not None:
+        r, q, _, _ = coefficients[0]
+        schedules = first_look(r * latent + q * output)
+
+    # Longest schedule first: the frames still denoising are then a prefix, and views are enough.
     order = sorted(range(len(schedules)), key=lambda i: -len(schedules[i]))
     timesteps, coefficients = _tables([schedules[i] for i in order], latent.device)
-    image_latent, latent = image_latent[order], latent[order]
+    if order != sorted(order):
+        inputs[:], latent, output = inputs[order], latent[order], output[order]
     results: dict[int, Denoised] = {}
-    last_x0 = None
+    last_x0: torch.Tensor | None = None
     for k in range(len(timesteps)):
-        output = network(torch.cat([image_latent, latent], dim=1), timesteps[k])
         r, q, u, w = coefficients[k]
         x0 = r * latent + q * output  # [n,C,h,w]
         latent = u * latent + w * output  # [n,C,h,w]
 
-        finished = {j for j, i in enumerate(order) if k + 1 == len(schedules[i])}
-        early: set[int] = set()
+        stops: dict[int, StopReason] = {}
+        if clock is not None and clock.next_step_is_too_late():
+            stops.update(dict.fromkeys(range(len(order)), 'deadline'))
         if x0_tolerance is not None and last_x0 is not None:
-            early = _converged(x0, last_x0, x0_tolerance)
-        if deadline_s is not None:
-            now = time_when_done(latent.device)
-            if now + (now - step_started) > started + deadline_s:
-                early = set(range(len(order)))
-            step_started = now
-        for j in finished | early:
-            results[order[j]] = Denoised((latent if j in finished else x0)[j], k + 1)
-        keep = [j for j in range(len(order)) if j not in finished | early]
+            stops.update(dict.fromkeys(_converged(x0, last_x0, x0_tolerance), 'tolerance'))
+        stops.update({j: 'schedule' for j, i in enumerate(order) if k + 1 == len(schedules[i])})
+        for j, reason in stops.items():
+            final = latent if reason == 'schedule' else x0
+            results[order[j]] = Denoised(final[j], k + 1, reason)
+        keep = [j for j in range(len(order)) if j not in stops]
         if not keep:
             break
         last_x0 = x0
         if len(keep) < len(order):
-            index = slice(len(keep)) if keep[-1] + 1 == len(keep) else keep
             order = [order[j] for j in keep]
-            image_latent, latent, last_x0 = image_latent[index], latent[index], x0[index]
-            timesteps, coefficients = timesteps[:, index], coefficients[:, :, index]
-    return [results[i] for i in range(len(schedules))]
+            index = slice(len(keep)) if keep[-1] + 1 == len(keep) else keep
+            latent, last_x0, timesteps, coefficients = (
+                latent[index], x0[index], timesteps[:, index], coefficients[:, :, index])
+            if isinstance(index, list):
+                inputs[:len(keep)] = inputs[index]
+            inputs = inputs[:len(keep)]
+        _write_depth(inputs, latent)
+        output = network(inputs, timesteps[k + 1])
+    return [results[i] for i in range(len(results))]
 
 
-def _tables(schedules: Sequence[Sequence[StepCoefficients]],
+def _write_depth(inputs: torch.Tensor, latent: torch.Tensor) -> None:
+    """Copy the depth latents [n,C,h,w] behind the image latents, into the network's dtype."""
+    inputs[:, latent.shape[1]:] = latent
+
+
+class _StepClock:
+    """Foresees whether one more step would end too late; costs one device event a step."""
+
+    def __init__(self, deadline: float, device: torch.device) -> None:
+        """Start the first step's clock."""
+        self._deadline, self._device = deadline, device
+        self._step_started = time_when_done(device)
+
+    def next_step_is_too_late(self) -> bool:
+        """Judge by the step that has just been queued."""
+        now = time_when_done(self._device)
+        step_s, self._step_started = now - self._step_started, now
+        return now + step_s > self._deadline
+
+
+def _tables(schedules: Sequence[Schedule],
             device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Tabulate schedules sorted longest first; what follows a schedule's end is never read.
+    Tabulate schedules; what follows a schedule's end is never read.
 
     Returns
     -------
@@ -193,7 +237,7 @@ def _tables(schedules: Sequence[Sequence[StepCoefficients]],
     coefficients : float32 tensor [T, 4, N, 1, 1, 1]
         r, q, u, w.
     """
-    longest = len(schedules[0])
+    longest = max(len(steps) for steps in schedules)
     rows = [[steps[min(k, len(steps) - 1)] for steps in schedules] for k in range(longest)]
     timesteps = torch.tensor([[step.timestep for step in row] for row in rows], device=device)
     coefficients = torch.tensor(

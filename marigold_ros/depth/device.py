@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 import time
+from typing import Any
 
 import torch
 
@@ -44,22 +46,52 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def time_when_done(device: torch.device) -> float:
-    """Steady time at which the device has done all work queued so far, s."""
+    """Time on `time.perf_counter` at which the device has done all work queued so far, s."""
     if device.type == 'cuda':
-        torch.cuda.synchronize(device)
+        _recorded_event(timing=False).synchronize()
     return time.perf_counter()
 
 
 class Stopwatch:
-    """Lap times of the work that a device has finished."""
+    """
+    Time of the stages of queued work, without waiting for the device in between.
+
+    Parameters
+    ----------
+    device : torch.device
+    """
 
     def __init__(self, device: torch.device) -> None:
-        """Start the first lap."""
+        """Start the first stage."""
         self._device = device
-        self._last = time_when_done(device)
+        self._marks: list[tuple[str, Any]] = [('', self._mark())]
 
-    def lap(self) -> float:
-        """Seconds since the last lap."""
-        now = time_when_done(self._device)
-        lap_s, self._last = now - self._last, now
-        return lap_s
+    def lap(self, stage: str) -> None:
+        """End a stage; one that ends more than once is summed up."""
+        self._marks.append((stage, self._mark()))
+
+    def seconds(self) -> defaultdict[str, float]:
+        """Wait for the device and return the seconds of every stage, 0 for unknown ones."""
+        time_when_done(self._device)
+        total: defaultdict[str, float] = defaultdict(float)
+        for (_, start), (stage, end) in zip(self._marks, self._marks[1:]):
+            total[stage] += self._seconds_between(start, end)
+        return total
+
+    def _mark(self) -> Any:
+        """Mark the device's present as an event, or the CPU's as a time."""
+        if self._device.type != 'cuda':
+            return time.perf_counter()
+        return _recorded_event(timing=True)
+
+    def _seconds_between(self, start: Any, end: Any) -> float:
+        if self._device.type != 'cuda':
+            return float(end - start)
+        return float(start.elapsed_time(end)) / 1e3  # CUDA events count milliseconds
+
+
+def _recorded_event(*, timing: bool) -> Any:
+    """Queue an event behind the work of the current stream."""
+    event = torch.cuda.Event(enable_timing=timing)  # type: ignore[no-untyped-call]
+    event.record()
+    return event

@@ -17,6 +17,10 @@ class InputError(MarigoldError, ValueError):
     """An array, frame or file given by the caller breaks its rule."""
 
 
+class OutOfMemoryError(MarigoldError):
+    """Not even one image fits into the device's memory."""
+
+
 class MessageError(InputError):
     """A message's fields contradict each other or use an unsupported encoding."""
 

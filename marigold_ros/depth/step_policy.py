@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
+from dataclasses import dataclass
 import math
 from typing import Sequence
 
@@ -12,14 +13,27 @@ from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.types import BatchTiming, StepDecision, StepRequest
 
 # About 30 s of a 10 Hz camera: long enough to know the scene, short enough to follow it.
-COMPLEXITY_WINDOW = 300
-# The upper 95 % quantile of so few batches is their maximum: one slow batch is enough to react.
+QUANTILE_WINDOW = 300
+# Batches of one kind that are remembered: long enough for a quantile, short enough to forget.
 LATENCY_WINDOW = 20
-# Between the 5 % and 95 % quantiles, relative to the latter, C must vary by more than this for the
-# automatic line: what is less is the noise of the sensor in a scene that stands still.
-MIN_COMPLEXITY_SPREAD = 0.05
+# Between the low and the high quantile, relative to the latter, C must vary by more than this for
+# the automatic line: what is less is the noise of the sensor in a scene that stands still.
+MIN_SPREAD = 0.05
 # Part of the cap kept free for what the model cannot foresee, e.g. another process's time slice.
 MARGIN_FRACTION = 0.05
+# A frame that is skipped teaches nothing, so after this many in a row one is run to measure.
+SKIPS_BEFORE_PROBE = 10
+
+Resolution = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class BatchCost:
+    """Upper estimates for one batch: before denoising, per step of the whole batch, after, s."""
+
+    before_s: float
+    step_s: float
+    after_s: float
 
 
 class LatencyModel:
@@ -32,21 +46,28 @@ class LatencyModel:
 
     def __init__(self) -> None:
         """Start knowing nothing."""
-        self._batches: dict[tuple[tuple[int, int], int], deque[tuple[float, float]]] = (
+        self._batches: defaultdict[tuple[Resolution, int], deque[tuple[float, float, float]]] = (
             defaultdict(lambda: deque(maxlen=LATENCY_WINDOW)))
 
     def observe(self, timing: BatchTiming) -> None:
-        """Remember one batch's (other_s, seconds per step)."""
-        steps = max(timing.num_inference_steps)
-        if steps > 0:
-            key = (timing.resolution, len(timing.num_inference_steps))
-            self._batches[key].append((timing.other_s, timing.denoise_s / steps))
-
-    def estimate(self, resolution: tuple[int, int], batch_size: int) -> tuple[float, float] | None:
         """
-        Estimate the 95 % quantiles of (other_s, step_s) for a batch.
+        Remember one batch's cost.
 
-        A batch size not seen yet at this resolution borrows the nearest one's cost, scaled up by
+        In a ragged batch the later steps are cheaper.  A step of the whole batch is taken to cost
+        in proportion to its frames, which is never too little where batches pay at all.
+        """
+        steps = timing.num_inference_steps
+        if sum(steps):
+            step_s = timing.denoise_s * len(steps) / sum(steps)
+            self._batches[timing.resolution, len(steps)].append(
+                (timing.before_s, step_s, timing.after_s))
+
+    def estimate(self, resolution: Resolution, batch_size: int) -> BatchCost | None:
+        """
+        Estimate the cost of a batch: the 95 % quantile of the last ones, or the very last one.
+
+        The last one is there to follow a slowdown at once; a single spike is soon outweighed.  A
+        batch size not seen yet at this resolution borrows the nearest one's cost, scaled up by
         the ratio of the sizes and never down: a batch may be cheaper than its frames one by one,
         but that must be seen first.  None if the resolution was never seen.
         """
@@ -54,10 +75,15 @@ class LatencyModel:
         if not sizes:
             return None
         nearest = min(sizes, key=lambda size: abs(size - batch_size))
-        costs = np.quantile(np.array(self._batches[resolution, nearest]), 0.95, axis=0,
-                            method='higher')
-        other_s, step_s = costs * max(1.0, batch_size / nearest)
-        return float(other_s), float(step_s)
+        costs = np.array(self._batches[resolution, nearest])
+        upper = np.maximum(np.quantile(costs, 0.95, axis=0), costs[-1])
+        before_s, step_s, after_s = upper * max(1.0, batch_size / nearest)
+        return BatchCost(float(before_s), float(step_s), float(after_s))
+
+    def forget(self, resolution: Resolution) -> None:
+        """Forget what batches of a resolution have cost."""
+        for key in [key for key in self._batches if key[0] == resolution]:
+            del self._batches[key]
 
 
 class StepPolicy:
@@ -73,19 +99,20 @@ class StepPolicy:
         """Start with empty statistics."""
         self.config = config
         self.latency = LatencyModel()
-        self._complexities: dict[str, deque[float]] = {}
+        self._skipped: Counter[Resolution] = Counter()
+        self._seen: dict[tuple[str, str], deque[float]] = {}
         self.reset()
 
     def reset(self) -> None:
-        """Forget the cameras' complexity statistics, as after a jump back in time."""
-        self._complexities = defaultdict(lambda: deque(maxlen=COMPLEXITY_WINDOW))
+        """Forget the cameras' statistics, as after a jump back in time."""
+        self._seen = defaultdict(lambda: deque(maxlen=QUANTILE_WINDOW))
 
     def observe(self, timing: BatchTiming) -> None:
         """Feed the latency model with what a batch has cost."""
         self.latency.observe(timing)
 
     def decide(self, requests: Sequence[StepRequest], *,
-               resolution: tuple[int, int]) -> list[StepDecision]:
+               resolution: Resolution) -> list[StepDecision]:
         """
         Decide the steps of all frames of one batch.
 
@@ -99,63 +126,116 @@ class StepPolicy:
         Returns
         -------
         list of StepDecision
-            In the order of `requests`; 0 steps means skip.
+            In the order of `requests`; 0 steps means skip.  With the policy `first_look` this is
+            what `look` may spend.
         """
+        config = self.config
         cap, why_cap = self._steps_under_cap(requests, resolution)
-        return [self._decide_one(request, cap, why_cap) for request in requests]
+        if cap >= config.min_inference_steps:
+            self._skipped[resolution] = 0
+            return [_limited(self._wanted(request), cap, f'the cap: {why_cap}')
+                    for request in requests]
+        if config.late_frames == 'run':
+            return [StepDecision(config.min_inference_steps, f'late, run at Tmin: {why_cap}')
+                    for _ in requests]
+        self._skipped[resolution] += 1
+        if self._skipped[resolution] <= SKIPS_BEFORE_PROBE:
+            return [StepDecision(0, f'late, skipped: {why_cap}') for _ in requests]
+        self._skipped[resolution] = 0
+        self.latency.forget(resolution)
+        return [StepDecision(config.min_inference_steps,
+                             f'late, run at Tmin to measure after {SKIPS_BEFORE_PROBE} skips: '
+                             f'{why_cap}') for _ in requests]
 
-    def _decide_one(self, request: StepRequest, cap: float, why_cap: str) -> StepDecision:
+    def look(self, camera: str, granted: StepDecision, signal: float) -> StepDecision:
+        """
+        Decide again after the first step, with the policy `first_look`.
+
+        Parameters
+        ----------
+        camera : str
+        granted : StepDecision
+            What `decide` has granted.
+        signal : float
+            `first_look.signal` of the frame.
+
+        Returns
+        -------
+        StepDecision
+            Between Tmin and what was granted.
+        """
+        if granted.num_inference_steps <= self.config.min_inference_steps:
+            return granted
+        return _limited(self._on_line(camera, 'S', signal, None, None),
+                        granted.num_inference_steps, f'what was granted ({granted.reason})')
+
+    def deadline_s(self, requests: Sequence[StepRequest], *,
+                   resolution: Resolution) -> float | None:
+        """
+        Return the seconds from now by which denoising must end; None without a cap.
+
+        The batch is published together, so its oldest frame rules, as in `decide`.
+        """
+        cap_s = self.config.latency_cap_s
+        if cap_s is None:
+            return None
+        cost = self.latency.estimate(resolution, len(requests))
+        after_s = 0.0 if cost is None else cost.after_s
+        return cap_s * (1.0 - MARGIN_FRACTION) - _oldest_s(requests) - after_s
+
+    def _wanted(self, request: StepRequest) -> StepDecision:
+        """Without a cap: T(C), or Tmax if C is not asked."""
         config = self.config
-        wanted, reason = self._steps_wanted(request)
-        if cap < config.min_inference_steps:
-            if config.late_frames == 'skip':
-                return StepDecision(0, f'late, skipped: {why_cap}')
-            return StepDecision(config.min_inference_steps, f'late, run at Tmin: {why_cap}')
-        if cap < wanted:
-            return StepDecision(int(cap), f'{reason}; cut to {int(cap)} by the cap: {why_cap}')
-        return StepDecision(wanted, reason)
+        if config.policy == 'complexity':
+            return self._on_line(request.camera, 'C', request.complexity, config.complexity_min,
+                                 config.alpha)
+        return StepDecision(config.max_inference_steps,
+                            f'{config.policy}: Tmax = {config.max_inference_steps}')
 
-    def _steps_wanted(self, request: StepRequest) -> tuple[int, str]:
-        """T(C) = clip(round(Tmin + alpha (C - Cmin)), Tmin, Tmax), or Tmax if C is not asked."""
-        config = self.config
-        t_min, t_max = config.min_inference_steps, config.max_inference_steps
-        if config.policy != 'complexity':
-            return t_max, f'{config.policy}: Tmax = {t_max}'
-        c_min, alpha = self._line(request)
-        raw = t_min + alpha * (request.complexity - c_min)
-        steps = min(max(math.floor(raw + 0.5), t_min), t_max)
-        return steps, (f'complexity: T({request.complexity:.4g}) = {t_min} + {alpha:.4g} '
-                       f'(C - {c_min:.4g}) -> {steps}')
+    def _on_line(self, camera: str, symbol: str, value: float, low: float | None,
+                 alpha: float | None) -> StepDecision:
+        """T(C) = clip(round(Tmin + alpha (C - Cmin)), Tmin, Tmax)."""
+        t_min, t_max = self.config.min_inference_steps, self.config.max_inference_steps
+        low, alpha = self._line(self._seen[camera, symbol], value, low, alpha)
+        steps = min(max(math.floor(t_min + alpha * (value - low) + 0.5), t_min), t_max)
+        return StepDecision(steps, f'{self.config.policy}: T({value:.4g}) = {t_min} + {alpha:.4g} '
+                                   f'({symbol} - {low:.4g}) -> {steps}')
 
-    def _line(self, request: StepRequest) -> tuple[float, float]:
+    def _line(self, seen: deque[float], value: float, low: float | None,
+              alpha: float | None) -> tuple[float, float]:
         """Return (Cmin, alpha), learned from the camera's frames where they are not given."""
-        config = self.config
-        seen = self._complexities[request.camera]
-        seen.append(request.complexity)
-        low, high = np.quantile(np.array(seen), (0.05, 0.95))
-        c_min = float(low) if config.complexity_min is None else config.complexity_min
-        if config.alpha is not None:
-            return c_min, config.alpha
-        spread = float(high) - c_min
-        if spread <= MIN_COMPLEXITY_SPREAD * high:
-            return c_min, 0.0
-        return c_min, (config.max_inference_steps - config.min_inference_steps) / spread
+        seen.append(value)
+        lower, upper = np.quantile(np.array(seen), (0.05, 0.95))
+        low = float(lower) if low is None else low
+        if alpha is not None:
+            return low, alpha
+        spread = float(upper) - low
+        if spread <= MIN_SPREAD * upper:
+            return low, 0.0
+        return low, (self.config.max_inference_steps - self.config.min_inference_steps) / spread
 
     def _steps_under_cap(self, requests: Sequence[StepRequest],
-                         resolution: tuple[int, int]) -> tuple[float, str]:
-        """
-        Return T_cap = floor((cap - age - other - margin) / step) and its derivation in words.
-
-        The batch is published together, so its oldest frame rules.
-        """
+                         resolution: Resolution) -> tuple[float, str]:
+        """T_cap = floor((cap - age - before - after - margin) / step), and that in words."""
         cap_s = self.config.latency_cap_s
         cost = self.latency.estimate(resolution, len(requests))
         if cap_s is None or cost is None or not requests:
             return math.inf, 'no cap' if cap_s is None else 'cost not known yet'
-        other_s, step_s = cost
-        age_s = max(request.age_s for request in requests)
+        age_s, other_s = _oldest_s(requests), cost.before_s + cost.after_s
         margin_s = MARGIN_FRACTION * cap_s
         left_s = cap_s - age_s - other_s - margin_s
-        steps = max(0, math.floor(left_s / step_s)) if step_s > 0.0 else math.inf
+        steps = max(0, math.floor(left_s / cost.step_s)) if cost.step_s > 0.0 else math.inf
         return steps, (f'{1e3 * cap_s:.0f} ms - age {1e3 * age_s:.0f} - other {1e3 * other_s:.0f}'
-                       f' - margin {1e3 * margin_s:.0f} at {1e3 * step_s:.0f} ms a step')
+                       f' - margin {1e3 * margin_s:.0f} at {1e3 * cost.step_s:.0f} ms a step')
+
+
+def _oldest_s(requests: Sequence[StepRequest]) -> float:
+    """Age of the oldest frame of a batch, s."""
+    return max(request.age_s for request in requests)
+
+
+def _limited(decision: StepDecision, limit: float, why: str) -> StepDecision:
+    """Cut a decision to a limit."""
+    if decision.num_inference_steps <= limit:
+        return decision
+    return StepDecision(int(limit), f'{decision.reason}; cut to {int(limit)} by {why}')

@@ -8,7 +8,7 @@ h w latent.  Images are uint8 RGB, depths float32, durations seconds on the stea
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TYPE_CHECKING
+from typing import Literal, Sequence, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +88,8 @@ class DepthPrediction:
         The denoised depth latents, usable as `latents` of a later call.
     num_inference_steps : int
         Steps actually run.
+    stopped_by : {'schedule', 'tolerance', 'deadline'}
+        Whether all its steps were run, the x0 latent stood still, or time was up.
     timing : StageTiming
         Of the batch that the frame was part of.
     """
@@ -97,6 +99,7 @@ class DepthPrediction:
     uncertainty: FloatImage | None
     latent: torch.Tensor
     num_inference_steps: int
+    stopped_by: Literal['schedule', 'tolerance', 'deadline']
     timing: StageTiming
 
 
@@ -128,13 +131,34 @@ class BatchTiming:
         Padded processing size (PPH, PPW).
     num_inference_steps : tuple of int
         Steps run, one per frame of the batch.
-    denoise_s : float
-        Time inside the denoising loop.
-    other_s : float
-        Everything else from the decision to the last publication.
+    before_s, denoise_s, after_s : float
+        From the decision to the first denoising step; inside the denoising loop; from there to
+        the last publication.
     """
 
     resolution: tuple[int, int]
     num_inference_steps: tuple[int, ...]
+    before_s: float
     denoise_s: float
-    other_s: float
+    after_s: float
+
+    @classmethod
+    def of(cls, resolution: tuple[int, int], num_inference_steps: Sequence[int],
+           timing: StageTiming, *, elapsed_s: float | None = None) -> BatchTiming:
+        """
+        Sort an engine's stages.
+
+        Parameters
+        ----------
+        resolution, num_inference_steps
+            See the attributes.
+        timing : StageTiming
+            Of the batch.
+        elapsed_s : float, optional
+            From the decision to the last publication; what the stages do not cover of it counts
+            as coming after them.
+        """
+        rest_s = 0.0 if elapsed_s is None else elapsed_s - timing.total_s
+        return cls(resolution, tuple(num_inference_steps),
+                   before_s=timing.preprocess_s + timing.encode_s, denoise_s=timing.denoise_s,
+                   after_s=timing.decode_s + timing.postprocess_s + rest_s)

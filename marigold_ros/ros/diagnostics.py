@@ -17,7 +17,7 @@ from marigold_ros.ros.parameters import Settings
 
 if TYPE_CHECKING:
     from marigold_ros.depth.engine import DepthEngine
-    from marigold_ros.depth.types import DepthPrediction, StepDecision
+    from marigold_ros.depth.types import DepthPrediction
     from marigold_ros.geometry.scale import MetricScale
 
 LOG_PERIOD_S = 10.0
@@ -222,7 +222,7 @@ def node_status(problem: str, enabled: bool, settings: Settings | None,
     return DiagnosticStatus.OK, 'active', values
 
 
-def processed_values(complexity: float, decision: StepDecision, prediction: DepthPrediction,
+def processed_values(complexity: float, step_reason: str, prediction: DepthPrediction,
                      scale: MetricScale | None, *, age_s: float, decode_s: float,
                      publish_s: float, latency_s: float) -> dict[str, str]:
     """Describe a processed frame for ~/status; ages and latency count from its receipt."""
@@ -236,7 +236,7 @@ def processed_values(complexity: float, decision: StepDecision, prediction: Dept
     return {
         'complexity': f'{complexity:.6g}',
         'num_inference_steps': str(prediction.num_inference_steps),
-        'step_reason': decision.reason,
+        'step_reason': step_reason,
         **{key: f'{1e3 * value:.2f}' for key, value in seconds.items()},
         'scale_source': 'none' if scale is None else scale.source + assumed,
         'scale': '' if scale is None else f'{scale.scale:.6g}',

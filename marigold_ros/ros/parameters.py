@@ -47,12 +47,16 @@ class Settings:
     processing_resolution: int | None = _row(
         int, 'auto', "Longest edge at which the model works, a multiple of 8; 0 is the image's "
         "own, auto the checkpoint's", unit='px', limits=(0, 4096), keyword='auto')
+    compile: bool = _row(
+        bool, False, 'Compile the networks at configure: up to minutes of start-up for faster '
+        'frames; needs a C++ compiler')
     ensemble_size: int = _row(
         int, 1, 'Predictions from different noise merged into one; useful from 3',
         limits=(1, 20), run_time=True)
     step_policy: str = _row(
-        str, 'complexity', 'How many denoising steps a frame gets: by its complexity, always the '
-        'most, or until the latent stands still', choices=STEP_POLICIES, run_time=True)
+        str, 'complexity', 'How many denoising steps a frame gets: by its complexity, by what its '
+        'first step shows, until the latent stands still, or always the most',
+        choices=STEP_POLICIES, run_time=True)
     complexity_measure: str = _row(
         str, 'gradient_energy', 'What complexity means', choices=tuple(MEASURES), run_time=True)
     min_inference_steps: int = _row(
@@ -129,7 +133,8 @@ class Settings:
 
     def engine_config(self) -> EngineConfig:
         """Select what the engine is loaded with."""
-        return EngineConfig(self.checkpoint, self.device, self.dtype, self.processing_resolution)
+        return EngineConfig(self.checkpoint, self.device, self.dtype, self.processing_resolution,
+                            self.compile)
 
     def step_policy_config(self, max_useful_steps: int = 10) -> StepPolicyConfig:
         """Select the step policy's settings, never more steps than the checkpoint can use."""

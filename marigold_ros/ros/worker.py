@@ -9,7 +9,6 @@ import time
 import traceback
 from typing import Sequence, TYPE_CHECKING
 
-import numpy as np
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 
@@ -77,7 +76,6 @@ class DepthWorker:
         self._context, self._ports, self._reporter = node.context, ports, reporter
         self._stamps = StampWatch(node.get_clock(), reporter)
         self._newest = NewestFrames()
-        self._after_denoise_s: dict[tuple[int, int], float] = {}
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix='depth_worker')
         self._closed = False
         self._settings = settings
@@ -159,16 +157,13 @@ class DepthWorker:
         config = self._settings.engine_config()
         self.engine = DepthEngine.load(
             config.checkpoint, device=config.device, dtype=config.dtype,
-            processing_resolution=config.processing_resolution)
+            processing_resolution=config.processing_resolution, compile=config.compile)
         self._apply(self._settings)
-        steps = self._policy.config.max_inference_steps
-        image = np.zeros((*WARM_UP_SIZE, 3), np.uint8)
-        for _ in range(2):  # the first one also pays for what is made once
-            timing = self.engine.infer(image, num_inference_steps=steps,
-                                       ensemble_size=self._settings.ensemble_size).timing
-        self._policy.observe(BatchTiming(
-            self.engine.processing_size(*WARM_UP_SIZE), (steps,), timing.denoise_s,
-            timing.total_s - timing.denoise_s))
+        timings = self.engine.warm_up(
+            [WARM_UP_SIZE], range(1, len(self._ports) + 1),
+            self._policy.config.max_inference_steps, ensemble_size=self._settings.ensemble_size)
+        for timing in timings:
+            self._policy.observe(timing)
 
     def _let_go(self) -> None:
         self.engine = None
@@ -220,10 +215,9 @@ class DepthWorker:
         for size, candidates in by_size.items():
             # 2. Decide the steps now, since the frames have aged.
             decided_s = time.monotonic()
-            decisions = self._policy.decide(
-                [StepRequest(each.frame.camera, each.complexity,
-                             decided_s - each.frame.received_s) for each in candidates],
-                resolution=size)
+            requests = [StepRequest(each.frame.camera, each.complexity,
+                                    decided_s - each.frame.received_s) for each in candidates]
+            decisions = self._policy.decide(requests, resolution=size)
             batch: list[tuple[_Prepared, StepDecision]] = []
             for each, decision in zip(candidates, decisions):
                 if decision.num_inference_steps:
@@ -235,16 +229,18 @@ class DepthWorker:
                 continue
 
             # 3. Infer them together, each camera from its own fixed noise.
-            predictions = self._infer(batch, size, decided_s)
+            deadline_s = self._policy.deadline_s(requests, resolution=size)
+            predictions, reasons = self._infer(batch, deadline_s)
 
             # 4. Publish each with its input's header.
-            inferred_s = time.monotonic()
-            for (each, decision), prediction in zip(batch, predictions):
-                self._publish(each, decision, prediction)
+            for (each, _), prediction, reason in zip(batch, predictions, reasons):
+                self._publish(each, reason, prediction)
                 waiting.pop(each.frame.camera)
 
             # 5. Learn what it cost.
-            self._learn(size, predictions, decided_s, inferred_s)
+            self._policy.observe(BatchTiming.of(
+                size, [prediction.num_inference_steps for prediction in predictions],
+                predictions[0].timing, elapsed_s=time.monotonic() - decided_s))
 
     def _prepare(self, frame: ReceivedFrame) -> _Prepared | tuple[str, ...]:
         """Make a frame ready for inference, or return the reason to drop it and its detail."""
@@ -284,32 +280,32 @@ class DepthWorker:
             self._reporter.event(frame.camera, 'camera_info_not_by_stamp')
         return calibration
 
-    def _infer(self, batch: Sequence[tuple[_Prepared, StepDecision]], size: tuple[int, int],
-               decided_s: float) -> list[DepthPrediction]:
-        settings, config = self._settings, self._policy.config
-        deadline_s = None
-        if config.latency_cap_s is not None:
-            oldest_s = min(each.frame.received_s for each, _ in batch)
-            deadline_s = (config.latency_cap_s - (decided_s - oldest_s)
-                          - self._after_denoise_s.get(size, 0.0))
-        return self.engine.infer_batch(
+    def _infer(self, batch: Sequence[tuple[_Prepared, StepDecision]], deadline_s: float | None
+               ) -> tuple[list[DepthPrediction], list[str]]:
+        """Return the predictions, and why each had as many steps as it had."""
+        settings, policy = self._settings, self._policy
+        decisions = [decision for _, decision in batch]
+
+        def look(i: int, signal: float) -> int:
+            decisions[i] = policy.look(batch[i][0].frame.camera, decisions[i], signal)
+            return decisions[i].num_inference_steps
+
+        limits = dict(self.engine.batch_limits)
+        predictions = self.engine.infer_batch(
             [each.rgb for each, _ in batch],
-            [decision.num_inference_steps for _, decision in batch],
+            [decision.num_inference_steps for decision in decisions],
             seed=[self._ports[each.frame.camera].seed for each, _ in batch],
             ensemble_size=settings.ensemble_size, deadline_s=deadline_s,
-            x0_tolerance=settings.x0_tolerance if config.policy == 'convergence' else None)
+            x0_tolerance=settings.x0_tolerance if policy.config.policy == 'convergence' else None,
+            first_look=look if policy.config.policy == 'first_look' else None)
+        if self.engine.batch_limits != limits:
+            self._reporter.event(batch[0][0].frame.camera, 'out_of_memory',
+                                 'the device ran out of memory; images at once from now on, by '
+                                 f'padded size: {self.engine.batch_limits}')
+        return predictions, [_step_reason(decision, prediction)
+                             for decision, prediction in zip(decisions, predictions)]
 
-    def _learn(self, size: tuple[int, int], predictions: Sequence[DepthPrediction],
-               decided_s: float, inferred_s: float) -> None:
-        published_s = time.monotonic()
-        timing = predictions[0].timing
-        self._after_denoise_s[size] = (timing.decode_s + timing.postprocess_s
-                                       + published_s - inferred_s)
-        self._policy.observe(BatchTiming(
-            size, tuple(prediction.num_inference_steps for prediction in predictions),
-            timing.denoise_s, published_s - decided_s - timing.denoise_s))
-
-    def _publish(self, prepared: _Prepared, decision: StepDecision,
+    def _publish(self, prepared: _Prepared, step_reason: str,
                  prediction: DepthPrediction) -> None:
         """Make and publish the outputs of one frame, and its status."""
         started_s = time.monotonic()
@@ -323,6 +319,14 @@ class DepthWorker:
             header_of(frame.stamp_ns, frame.frame_id), calibration.camera, fields)
         published_s = time.monotonic()
         self._reporter.processed(frame, processed_values(
-            prepared.complexity, decision, prediction, scale, age_s=prepared.age_s,
+            prepared.complexity, step_reason, prediction, scale, age_s=prepared.age_s,
             decode_s=prepared.decode_s, publish_s=published_s - started_s,
             latency_s=published_s - frame.received_s))
+
+
+def _step_reason(decision: StepDecision, prediction: DepthPrediction) -> str:
+    """Say why a frame had its steps: the decision, and what ended them before."""
+    if prediction.stopped_by == 'schedule':
+        return decision.reason
+    return (f'{decision.reason}; stopped after {prediction.num_inference_steps} by the '
+            f'{prediction.stopped_by}')

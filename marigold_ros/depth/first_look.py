@@ -1,0 +1,23 @@
+"""What the first U-Net call, common to all trailing schedules, says about a frame."""
+
+from __future__ import annotations
+
+import torch
+
+
+def signal(x0: torch.Tensor) -> torch.Tensor:
+    """
+    Measure the detail of the first x0 latent: the mean squared difference of neighbouring cells.
+
+    Parameters
+    ----------
+    x0 : float32 tensor [n, C, h, w]
+
+    Returns
+    -------
+    float32 tensor [n]
+        In squared latent units per cell.
+    """
+    dx = (x0[..., 1:] - x0[..., :-1]).square().mean(dim=(1, 2, 3))
+    dy = (x0[..., 1:, :] - x0[..., :-1, :]).square().mean(dim=(1, 2, 3))
+    return dx + dy

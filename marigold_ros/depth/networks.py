@@ -1,0 +1,108 @@
+"""The three networks of a checkpoint on one device: encode, predict, decode."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Sequence
+
+import torch
+
+from marigold_ros.depth.checkpoint import Components
+
+# Sizes (batch, resolution) that one compiled network may be specialised for.
+MAX_COMPILED_SIZES = 64
+
+
+class Networks:
+    """
+    A checkpoint's VAE and U-Net, with float32 latents outside and their own dtype inside.
+
+    Parameters
+    ----------
+    components : Components
+    device : torch.device
+    dtype : torch.dtype
+        Of weights and activations.
+    compile : bool
+        Compile every network for each size that it meets: with CUDA graphs on a GPU, with
+        prepacked weights on the CPU.
+
+    Attributes
+    ----------
+    device : torch.device
+    latent_channels : int
+        C.
+    """
+
+    def __init__(self, components: Components, device: torch.device, dtype: torch.dtype,
+                 compile: bool) -> None:  # noqa: A002, torch's own word for it
+        """Move the networks to the device."""
+        self.device, self._dtype, self._compiled = device, dtype, compile
+        unet = components.unet.to(device, dtype, memory_format=torch.channels_last)
+        vae = components.vae.to(device, dtype, memory_format=torch.channels_last)
+        text = components.empty_text_embedding.to(device, dtype)  # [1,2,D]
+        self.latent_channels: int = vae.config.latent_channels
+        self._scaling_factor: float = vae.config.scaling_factor
+        self._input: torch.Tensor = torch.empty(0, device=device)
+
+        def encode(images: torch.Tensor) -> torch.Tensor:
+            encoded = vae.encode(images)
+            latent: torch.Tensor = (encoded.latent_dist.mode() if hasattr(encoded, 'latent_dist')
+                                    else encoded.latents)
+            return latent
+
+        def predict(inputs: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+            output: torch.Tensor = unet(inputs, timesteps, return_dict=False,
+                                        encoder_hidden_states=text.expand(len(inputs), -1, -1))[0]
+            return output
+
+        def decode(latent: torch.Tensor) -> torch.Tensor:
+            decoded: torch.Tensor = vae.decode(latent, return_dict=False)[0]
+            return decoded
+
+        self._encode, self._predict, self._decode = (
+            _compiled(network, device) if compile else network
+            for network in (encode, predict, decode))
+
+    def input_buffer(self, latent_shape: Sequence[int]) -> torch.Tensor:
+        """
+        Return the U-Net's input [n, 2C, h, w] for latents [n, C, h, w], not initialised.
+
+        Its memory is kept for the next batch of the shape: only one buffer is in use at a time.
+        """
+        n, channels, h, w = latent_shape
+        shape = (n, 2 * channels, h, w)
+        if self._input.shape != shape:
+            self._input = torch.empty(shape, dtype=self._dtype, device=self.device,
+                                      memory_format=torch.channels_last)
+        return self._input
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        """Image latents: the VAE's mean times its scaling factor, [N,3,PPH,PPW] -> [N,C,h,w]."""
+        return self._run(self._encode, self._cast(images)) * self._scaling_factor
+
+    def predict(self, inputs: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """Call the U-Net, [n,2C,h,w] of an input buffer and [n] -> [n,C,h,w]."""
+        return self._run(self._predict, inputs, timesteps)
+
+    def decode(self, latent: torch.Tensor) -> torch.Tensor:
+        """Decode latents to three guesses of each depth, [n,C,h,w] -> [n,3,PPH,PPW]."""
+        return self._run(self._decode, self._cast(latent / self._scaling_factor))
+
+    def _cast(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(self._dtype, memory_format=torch.channels_last)
+
+    def _run(self, network: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
+        """Run a network; its float32 output is a copy where the next run would overwrite it."""
+        if self._compiled:
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        output = network(*inputs)
+        return output.to(torch.float32, copy=self._compiled)
+
+
+def _compiled(network: Callable[..., torch.Tensor],
+              device: torch.device) -> Callable[..., torch.Tensor]:
+    settings: dict[str, Any] = {'dynamic': False, 'recompile_limit': MAX_COMPILED_SIZES}
+    settings.update({'mode': 'reduce-overhead'} if device.type == 'cuda'
+                    else {'options': {'freezing': True}})
+    compiled: Callable[..., torch.Tensor] = torch.compile(network, **settings)
+    return compiled
