@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from functools import lru_cache
+import os
 from pathlib import Path
+import shutil
 
 from checkpoints import make_checkpoint
 from diffusers import MarigoldDepthPipeline
@@ -11,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 
+from marigold_ros.depth import first_look
 from marigold_ros.depth.checkpoint import MODELS
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.ensemble import ensemble
-from marigold_ros.depth.errors import ConfigError, InputError
+from marigold_ros.depth.errors import ConfigError, InputError, OutOfMemoryError
 
 ATOL = 1e-4
 STEPS = (1, 2, 3, 4, 7, 10)
@@ -114,22 +117,54 @@ def test_native_resolution_equals_reference(folder):
     assert np.abs(got - expected).max() < ATOL
 
 
-def test_ensemble_merges_members_as_the_reference_does():
-    """
-    The same members give the same median and the same uncertainty.
+@pytest.mark.parametrize('size', [(48, 64), (97, 61)])
+def test_batch_equals_reference_batch(folder, size):
+    """Three images at once, ours and the reference's, landscape and portrait."""
+    engine, reference = load_both(folder, 'v_trailing')
+    frames = [make_image(*size, seed) for seed in range(3)]
+    height, width = engine.processing_size(*size)
+    latents = noise(3, 4, height // 8, width // 8)
+    images = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float() / 255.0
+    expected = reference(images, num_inference_steps=3, latents=latents, output_type='np',
+                         processing_resolution=64, batch_size=3).prediction[..., 0]
+    got = engine.infer_batch(frames, [3] * 3, latents=list(latents[:, None]))
+    for i in range(3):
+        assert np.abs(got[i].affine_invariant_depth - expected[i]).max() < ATOL
 
-    Compared on the members, not through both pipelines: the reference differentiates a float32
-    cost numerically, which amplifies rounding so much that on random weights it differs from
-    itself by 1e-2 when its members run in batches of another size.
+
+@pytest.mark.parametrize('steps', [1, 4])
+@pytest.mark.parametrize('name', ['v_trailing', 'kl_vae'])
+def test_ensemble_equals_reference(folder, name, steps, monkeypatch):
     """
+    Each member is the reference's, and they are merged as the reference merges them.
+
+    Not compared through both pipelines at once: the reference differentiates a float32 cost
+    numerically, so its alignment amplifies the rounding of its members.  It differs from itself
+    by 1e-2 when they run in batches of another size.
+    """
+    engine, reference = load_both(folder, name, **RECIPES[name])
+    rgb, latents = make_image(48, 64), noise(4, 4, 6, 8)
+    decoded = []
+    decode = engine._networks.decode
+    monkeypatch.setattr(engine._networks, 'decode', lambda latent: (
+        decoded.append(decode(latent)), decoded[-1])[1])
+    got = engine.infer(rgb, num_inference_steps=steps, latents=latents, ensemble_size=4)
+
+    members = (decoded[0].mean(dim=1, keepdim=True).clip(-1.0, 1.0) + 1.0) / 2.0
+    for i in range(4):
+        alone = reference_depth(reference, rgb, steps, latents[i:i + 1]).prediction[0, ..., 0]
+        assert np.abs(members[i, 0].numpy() - alone).max() < ATOL
+    depth, uncertainty = MarigoldDepthPipeline.ensemble_depth(members, output_uncertainty=True)
+    assert np.abs(got.affine_invariant_depth - depth[0, 0].numpy()).max() < ATOL
+    assert np.abs(got.uncertainty - uncertainty[0, 0].numpy()).max() < ATOL
+
+
+def test_ensemble_undoes_scale_and_shift():
+    """Copies of one depth, scaled, shifted and with some noise, come back as that depth."""
     depth = torch.from_numpy(make_image(48, 64)[..., 0]).float()[None, None] / 255.0
     scales = torch.tensor([0.5, 0.6, 0.7, 0.4]).view(4, 1, 1, 1)
     members = depth * scales + 0.1 + 0.02 * noise(4, 1, 48, 64)
-    expected, expected_uncertainty = MarigoldDepthPipeline.ensemble_depth(
-        members, output_uncertainty=True)
-    got, uncertainty = ensemble(members)
-    assert (got - expected).abs().max().item() < ATOL
-    assert (uncertainty - expected_uncertainty).abs().max().item() < ATOL
+    got, _ = ensemble(members)
     assert (got - depth).abs().mean().item() < 0.1
 
 
@@ -181,6 +216,112 @@ def test_ragged_batch_equals_frames_one_by_one(folder, monkeypatch):
         difference = batch[i].affine_invariant_depth - alone.affine_invariant_depth
         assert np.abs(difference).max() < ATOL
         assert batch[i].num_inference_steps == steps[i]
+
+
+def test_first_look_gives_what_the_chosen_steps_give(folder):
+    """Steps chosen after the first call, 3, 1 and 2 of 4: the same depths, no call more."""
+    engine, _ = load_both(folder, 'v_trailing')
+    frames, chosen = [make_image(48, 64, seed) for seed in range(3)], [3, 1, 2]
+    signals = {}
+
+    def choose(i, signal):
+        signals[i] = signal
+        return chosen[i]
+
+    got = engine.infer_batch(frames, [4, 4, 4], seed=[7, 8, 9], first_look=choose)
+    expected = engine.infer_batch(frames, chosen, seed=[7, 8, 9])
+    for i in range(3):
+        difference = got[i].affine_invariant_depth - expected[i].affine_invariant_depth
+        assert np.abs(difference).max() < ATOL
+        assert got[i].num_inference_steps == chosen[i]
+        x0 = engine.infer(frames[i], num_inference_steps=1, seed=7 + i).latent
+        # v1-0's final cumulative alpha is not 1, so the latent of one step is not quite x0.
+        assert signals[i] == pytest.approx(first_look.signal(x0).item(), rel=0.1)
+
+
+def test_first_look_knows_frames_of_several_sizes_by_their_index(folder):
+    """Portrait and landscape run as two batches; the index is that of the caller's sequence."""
+    engine, _ = load_both(folder, 'v_trailing')
+    frames = [make_image(48, 64, 1), make_image(64, 48, 2), make_image(48, 64, 3)]
+    got = engine.infer_batch(frames, [3, 3, 3], first_look=lambda i, signal: i + 1)
+    assert [prediction.num_inference_steps for prediction in got] == [1, 2, 3]
+
+
+def test_first_look_refuses_what_cannot_be(folder):
+    """More steps than granted, and schedules that do not begin together."""
+    engine, _ = load_both(folder, 'v_trailing')
+    with pytest.raises(InputError, match='`first_look` must return between 1 and 2 steps; got 3'):
+        engine.infer(make_image(48, 64), num_inference_steps=2, first_look=lambda i, signal: 3)
+    leading, _ = load_both(folder, 'epsilon_leading', **RECIPES['epsilon_leading'])
+    with pytest.raises(InputError, match='begin at the same timestep.*2 steps begin at 501, 4'):
+        leading.infer(make_image(48, 64), num_inference_steps=4,
+                      first_look=lambda i, signal: 2)
+
+
+@pytest.mark.parametrize('ensemble_size', [1, 2])
+def test_out_of_memory_is_answered_by_smaller_batches(folder, monkeypatch, caplog, ensemble_size):
+    """A device that holds two images at once gives the same depths, and is asked only once."""
+    engine = DepthEngine.load(str(folder / 'v_trailing'), device='cpu', dtype='float32')
+    frames, steps = [make_image(48, 64, seed) for seed in range(5)], [2, 1, 3, 1, 2]
+    expected = engine.infer_batch(frames, steps, ensemble_size=ensemble_size)
+    predict, calls = engine._networks.predict, []
+
+    def predict_at_most_two(inputs, timesteps):
+        calls.append(len(inputs))
+        if len(inputs) > 2:
+            raise torch.OutOfMemoryError('CUDA out of memory')
+        return predict(inputs, timesteps)
+
+    monkeypatch.setattr(engine._networks, 'predict', predict_at_most_two)
+    for _ in range(2):
+        got = engine.infer_batch(frames, steps, ensemble_size=ensemble_size)
+        assert [prediction.num_inference_steps for prediction in got] == steps
+        for one, other in zip(got, expected):
+            assert (one.latent - other.latent).abs().max().item() < ATOL
+    assert engine.batch_limits == {(48, 64): 2}
+    assert sum(n > 2 for n in calls) == {1: 1, 2: 2}[ensemble_size]  # 5; or 10, then 5
+    assert 'images of 64x48 px do not fit' in caplog.text
+
+
+def test_out_of_memory_with_a_single_image_is_an_error(folder, monkeypatch):
+    """It names the size and the way out."""
+    engine = DepthEngine.load(str(folder / 'v_trailing'), device='cpu', dtype='float32')
+
+    def predict(inputs, timesteps):
+        raise torch.OutOfMemoryError('CUDA out of memory')
+
+    monkeypatch.setattr(engine._networks, 'predict', predict)
+    with pytest.raises(OutOfMemoryError, match='64x48 px .* lower `processing_resolution`'):
+        engine.infer_batch([make_image(48, 64)] * 2, [1, 1])
+
+
+def test_warm_up_measures_every_size_and_batch_size(folder):
+    """What the latency model starts from: padded sizes, batch sizes, positive times."""
+    engine, _ = load_both(folder, 'v_trailing')
+    timings = engine.warm_up([(48, 64), (97, 61)], [1, 2], 2)
+    assert [(timing.resolution, timing.num_inference_steps) for timing in timings] == [
+        ((48, 64), (2,)), ((48, 64), (2, 2)), ((64, 40), (2,)), ((64, 40), (2, 2))]
+    assert min(min(t.before_s, t.denoise_s, t.after_s) for t in timings) > 0.0
+
+
+@pytest.mark.skipif(shutil.which(os.environ.get('CXX', 'g++')) is None, reason='no C++ compiler')
+def test_compiled_engine_equals_reference(folder):
+    """Compiled networks with frozen weights give the same depth."""
+    engine, reference = load_both(folder, 'v_trailing')
+    compiled = DepthEngine.load(str(folder / 'v_trailing'), device='cpu', dtype='float32',
+                                compile=True)
+    rgb, latents = make_image(48, 64), noise(1, 4, 6, 8)
+    for steps in (1, 3):
+        expected = reference_depth(reference, rgb, steps, latents).prediction[0, ..., 0]
+        got = compiled.infer(rgb, num_inference_steps=steps, latents=latents)
+        assert np.abs(got.affine_invariant_depth - expected).max() < ATOL
+
+
+def test_compile_without_a_compiler_is_refused_at_load(folder, monkeypatch):
+    """Not at the first frame, minutes later."""
+    monkeypatch.setenv('CXX', 'no-such-compiler')
+    with pytest.raises(ConfigError, match='`compile` needs a C\\+\\+ compiler.*no-such-compiler'):
+        DepthEngine.load(compile=True, device='cpu')
 
 
 def test_frames_of_different_padded_size_keep_their_order(folder):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from typing import Any, Callable, Sequence
 
 import torch
 
 from marigold_ros.depth.checkpoint import Components
+from marigold_ros.depth.errors import ConfigError
 
 # Sizes (batch, resolution) that one compiled network may be specialised for.
 MAX_COMPILED_SIZES = 64
@@ -21,7 +24,7 @@ class Networks:
     components : Components
     device : torch.device
     dtype : torch.dtype
-        Of weights and activations.
+        Of activations; the components were loaded in it.
     compile : bool
         Compile every network for each size that it meets: with CUDA graphs on a GPU, with
         prepacked weights on the CPU.
@@ -37,8 +40,8 @@ class Networks:
                  compile: bool) -> None:  # noqa: A002, torch's own word for it
         """Move the networks to the device."""
         self.device, self._dtype, self._compiled = device, dtype, compile
-        unet = components.unet.to(device, dtype, memory_format=torch.channels_last)
-        vae = components.vae.to(device, dtype, memory_format=torch.channels_last)
+        unet = components.unet.to(device, memory_format=torch.channels_last)
+        vae = components.vae.to(device, memory_format=torch.channels_last)
         text = components.empty_text_embedding.to(device, dtype)  # [1,2,D]
         self.latent_channels: int = vae.config.latent_channels
         self._scaling_factor: float = vae.config.scaling_factor
@@ -101,6 +104,9 @@ class Networks:
 
 def _compiled(network: Callable[..., torch.Tensor],
               device: torch.device) -> Callable[..., torch.Tensor]:
+    compiler = os.environ.get('CXX', 'g++')
+    if device.type == 'cpu' and shutil.which(compiler) is None:
+        raise ConfigError(f'`compile` needs a C++ compiler on the CPU; got no {compiler!r}')
     settings: dict[str, Any] = {'dynamic': False, 'recompile_limit': MAX_COMPILED_SIZES}
     settings.update({'mode': 'reduce-overhead'} if device.type == 'cuda'
                     else {'options': {'freezing': True}})
