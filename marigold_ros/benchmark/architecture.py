@@ -119,7 +119,9 @@ def save_random_checkpoint(folder: Path, architecture: Architecture, vae: str) -
         tokenizer=CLIPTokenizer.from_pretrained(MODELS / 'tiny' / 'tokenizer'),
         prediction_type='depth', default_denoising_steps=4,
         default_processing_resolution=architecture.processing_resolution)
-    pipeline.to(torch.bfloat16).save_pretrained(folder, safe_serialization=True)
+    for network in (pipeline.unet, pipeline.vae):
+        network.to(torch.bfloat16)
+    pipeline.save_pretrained(folder, safe_serialization=True)
     return folder
 
 
