@@ -1,0 +1,181 @@
+"""Run every policy on the frames of a data set, as a live camera would, and take the times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+import random
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from marigold_ros.depth.complexity import MEASURES
+from marigold_ros.depth.config import require, StepPolicyConfig
+from marigold_ros.depth.step_policy import StepPolicy
+from marigold_ros.depth.types import StepDecision, StepRequest
+from marigold_ros.evaluation.frames import score, TruthFrame
+from marigold_ros.evaluation.policies import Outcomes, QUALITY, TOTAL_S
+
+if TYPE_CHECKING:
+    from marigold_ros.depth.engine import DepthEngine
+    from marigold_ros.depth.types import DepthPrediction
+
+Returned = TypeVar('Returned')
+
+# The node's defaults without a cap: what a policy wants is judged, not what a machine allows.
+SETTINGS = StepPolicyConfig(latency_cap_s=None)
+COMPLEXITY_POLICIES = {f'complexity-{measure}': measure for measure in MEASURES}
+ADAPTIVE_POLICIES = (*COMPLEXITY_POLICIES, 'first_look', 'convergence')
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """
+    Outcomes of all frames, in their order.
+
+    Attributes
+    ----------
+    by_steps : float64 [Tmax, F, len(OUTCOME)]
+        Of T = 1 .. Tmax.
+    adaptive : dict of str to float64 [F, len(OUTCOME)]
+        Of each policy that chooses T by itself; its time includes the choice.
+    blocks : tuple of str
+        Block of each frame.
+    """
+
+    by_steps: NDArray[np.float64]
+    adaptive: dict[str, Outcomes]
+    blocks: tuple[str, ...]
+
+
+def run_policies(engine: DepthEngine, frames: Iterable[TruthFrame], seed: int = 0) -> Runs:
+    """
+    Run an engine on frames one by one, with every T and every policy.
+
+    Each policy sees the frames in their order and once, so that it knows of a camera no more than
+    it would live.  The policies that look into the denoising, and every T, are runs of their own,
+    in a new random order for every frame; those that look at the image alone take the run of the T
+    they chose.
+
+    Parameters
+    ----------
+    engine : DepthEngine
+    frames : iterable of TruthFrame
+        At least one.
+    seed : int
+        Of the order of the runs; it moves the times and nothing else.
+
+    Returns
+    -------
+    Runs
+
+    Raises
+    ------
+    ConfigError
+        If the checkpoint is good for fewer than Tmax steps: there is nothing to choose.
+    InputError
+        If nothing was measured in a frame, or the checkpoint's schedules share no first step.
+    """
+    useful = engine.checkpoint_info.max_useful_steps
+    require(useful >= SETTINGS.max_inference_steps, 'checkpoint',
+            f'good for at least {SETTINGS.max_inference_steps} steps', engine.checkpoint_info.name)
+    runner = _Runner(engine, seed)
+    rows, blocks = [], []
+    for frame in tqdm(frames, unit='frame'):
+        rows.append(runner.run(frame))
+        blocks.append(frame.block)
+    outcomes = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    return Runs(by_steps=np.stack([outcomes[fixed_name(steps)] for steps in _all_steps()]),
+                adaptive={name: outcomes[name] for name in ADAPTIVE_POLICIES},
+                blocks=tuple(blocks))
+
+
+def fixed_name(num_inference_steps: int) -> str:
+    """Name the policy that always runs T steps."""
+    return f'fixed-{num_inference_steps}'
+
+
+def _all_steps() -> range:
+    return range(SETTINGS.min_inference_steps, SETTINGS.max_inference_steps + 1)
+
+
+class _Runner:
+    """The policies with what they have learned so far."""
+
+    def __init__(self, engine: DepthEngine, seed: int) -> None:
+        self._engine = engine
+        self._policies = {name: StepPolicy(replace(SETTINGS, policy=name.partition('-')[0]))
+                          for name in ADAPTIVE_POLICIES}
+        self._shuffle = random.Random(seed).shuffle
+        self._warm: set[tuple[int, ...]] = set()
+
+    def run(self, frame: TruthFrame) -> dict[str, NDArray[np.float64]]:
+        """Return the outcome of each fixed T and each policy on one frame."""
+        self._warm_up(frame)
+        calls: dict[str, Callable[[TruthFrame], DepthPrediction]] = {
+            fixed_name(steps): partial(self._fixed, steps) for steps in _all_steps()}
+        calls |= {'first_look': self._first_look, 'convergence': self._convergence}
+        order = list(calls)
+        self._shuffle(order)
+        timed = {name: _timed(calls[name], frame) for name in order}
+        outcomes = {name: _outcome(*timed[name], frame) for name in calls}
+        for name in COMPLEXITY_POLICIES:
+            steps, seconds = _timed(partial(self._steps_by_complexity, name), frame)
+            outcomes[name] = outcomes[fixed_name(steps)].copy()
+            outcomes[name][TOTAL_S] += seconds
+        return outcomes
+
+    def _warm_up(self, frame: TruthFrame) -> None:
+        """Let nothing be allocated inside the first timed run of a size."""
+        size = frame.rgb.shape[:2]
+        if size not in self._warm:
+            self._engine.warm_up([size], [1], SETTINGS.max_inference_steps)
+            self._warm.add(size)
+
+    def _fixed(self, num_inference_steps: int, frame: TruthFrame) -> DepthPrediction:
+        return self._engine.infer(frame.rgb, num_inference_steps=num_inference_steps)
+
+    def _first_look(self, frame: TruthFrame) -> DepthPrediction:
+        policy, granted = self._decide('first_look', frame)
+
+        def look(_: int, signal: float) -> int:
+            return policy.look(frame.camera, granted, signal).num_inference_steps
+
+        return self._engine.infer(
+            frame.rgb, num_inference_steps=granted.num_inference_steps, first_look=look)
+
+    def _convergence(self, frame: TruthFrame) -> DepthPrediction:
+        policy, granted = self._decide('convergence', frame)
+        return self._engine.infer(frame.rgb, num_inference_steps=granted.num_inference_steps,
+                                  x0_tolerance=policy.config.x0_tolerance)
+
+    def _steps_by_complexity(self, name: str, frame: TruthFrame) -> int:
+        complexity = MEASURES[COMPLEXITY_POLICIES[name]](frame.rgb)
+        return self._decide(name, frame, complexity)[1].num_inference_steps
+
+    def _decide(self, name: str, frame: TruthFrame,
+                complexity: float = 0.0) -> tuple[StepPolicy, StepDecision]:
+        policy = self._policies[name]
+        decision, = policy.decide(
+            [StepRequest(frame.camera, complexity, age_s=0.0)],
+            resolution=self._engine.processing_size(*frame.rgb.shape[:2]))
+        return policy, decision
+
+
+def _timed(call: Callable[[TruthFrame], Returned], frame: TruthFrame) -> tuple[Returned, float]:
+    """Call, and return what it returned and its seconds; depth comes back in main memory."""
+    started_s = time.perf_counter()
+    returned = call(frame)
+    return returned, time.perf_counter() - started_s
+
+
+def _outcome(prediction: DepthPrediction, total_s: float,
+             frame: TruthFrame) -> NDArray[np.float64]:
+    """Return one row, as `OUTCOME` names it."""
+    quality = score(prediction.affine_invariant_depth, frame.depth_m)
+    return np.array([prediction.num_inference_steps, total_s, prediction.timing.denoise_s,
+                     *(quality[metric] for metric in QUALITY)])

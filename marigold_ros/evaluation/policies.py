@@ -1,0 +1,230 @@
+"""
+Judge step policies on the frames of one data set: what each costs, and how good its depth is.
+
+Everything here is arithmetic on outcomes, float64 [F, len(OUTCOME)], one row per frame.  Because
+every frame was run with every T, a policy that only chooses T needs no runs of its own: its
+outcomes are picked from those of the fixed T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+OUTCOME = ('num_inference_steps', 'total_s', 'denoise_s', 'abs_rel', 'delta1', 'boundary_f1')
+STEPS, TOTAL_S, DENOISE_S, ABS_REL = range(4)
+QUALITY = OUTCOME[ABS_REL:]
+LESS_IS_BETTER = ('abs_rel',)
+# Quality that decides a verdict: more steps tend to worsen the one and to sharpen the other.
+DECISIVE = ('abs_rel', 'boundary_f1')
+
+BOOTSTRAP_SAMPLES = 10_000
+CONFIDENCE = 0.95
+# The project's target: of the time that Tmin everywhere would save, and of the loss against Tmax.
+MIN_SHARE_OF_CEILING = 0.8
+MAX_ABS_REL_LOSS, MAX_BOUNDARY_F1_LOSS = 0.01, 0.02
+
+Outcomes = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """
+    How frames are averaged, and which of them a bootstrap draws together.
+
+    Attributes
+    ----------
+    names : sequence of str
+        Block of each frame.
+    mean_of_blocks : bool
+        Whether every block counts the same in a mean, or every frame.
+    """
+
+    names: Sequence[str]
+    mean_of_blocks: bool
+
+    def mean(self, values: NDArray[np.float64]) -> float:
+        """Average one value per frame; frames whose value is NaN do not count."""
+        sums, weights = self._totals(values)
+        return float(sums.sum() / weights.sum()) if weights.any() else float('nan')
+
+    def interval(self, values: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
+        """
+        Give the 95 % interval of `mean` from a bootstrap that draws whole blocks.
+
+        Parameters
+        ----------
+        values : float64 [F]
+            One value per frame, such as the difference of two policies on it.
+        seed : int
+            Of the draws.
+
+        Returns
+        -------
+        (float, float)
+            Percentiles; NaN with fewer than two blocks, which tell nothing of others.
+        """
+        sums, weights = self._totals(values)
+        sums, weights = sums[weights > 0], weights[weights > 0]
+        if len(sums) < 2:
+            return float('nan'), float('nan')
+        drawn = np.random.default_rng(seed).integers(
+            len(sums), size=(BOOTSTRAP_SAMPLES, len(sums)))
+        means = sums[drawn].sum(axis=1) / weights[drawn].sum(axis=1)
+        low, high = np.quantile(means, (0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2))
+        return float(low), float(high)
+
+    def _totals(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+        """Return the sum and the weight of each block."""
+        numbers = np.unique(np.asarray(self.names), return_inverse=True)[1]
+        counted = np.isfinite(values).astype(np.float64)
+        weights = np.bincount(numbers, counted).astype(np.float64)
+        sums = np.bincount(numbers, np.where(counted > 0, values, 0.0)).astype(np.float64)
+        if self.mean_of_blocks:
+            return sums / np.maximum(weights, 1.0), np.minimum(weights, 1.0)
+        return sums, weights
+
+
+@dataclass(frozen=True)
+class Difference:
+    """
+    How much better or worse one policy is than another, on the same frames.
+
+    Attributes
+    ----------
+    relative, low, high : float
+        (one - other) / other of the means, and its interval; NaN if the other's is 0.
+    verdict : {'better', 'worse', 'no difference', 'unknown'}
+        'no difference' where the interval holds 0.
+    """
+
+    relative: float
+    low: float
+    high: float
+    verdict: str
+
+
+def random_alike(by_steps: NDArray[np.float64], steps: NDArray[np.float64]) -> Outcomes:
+    """
+    Give the outcomes of drawing T at random with the same histogram as a policy's.
+
+    Parameters
+    ----------
+    by_steps : float64 [Tmax, F, len(OUTCOME)]
+        Outcomes of T = 1 .. Tmax.
+    steps : float64 [F]
+        T that the policy chose for each frame.
+
+    Returns
+    -------
+    float64 [F, len(OUTCOME)]
+        The mean over all permutations of `steps`, exactly: each frame gets each T as often as the
+        histogram says.
+    """
+    counts = np.bincount(steps.astype(int) - 1, minlength=len(by_steps))
+    outcomes: Outcomes = np.tensordot(counts / counts.sum(), by_steps, axes=1)
+    return outcomes
+
+
+def oracle(by_steps: NDArray[np.float64]) -> Outcomes:
+    """Give the outcomes of choosing the T with the least AbsRel on each frame: a bound."""
+    best = np.argmin(by_steps[:, :, ABS_REL], axis=0)
+    outcomes: Outcomes = by_steps[best, np.arange(by_steps.shape[1])]
+    return outcomes
+
+
+def summarize(policies: Mapping[str, Outcomes], blocks: Blocks, *, fastest: str,
+              slowest: str) -> dict[str, dict[str, float]]:
+    """
+    Average every policy and set it beside the fixed T that bound it.
+
+    Parameters
+    ----------
+    policies : mapping of str to float64 [F, len(OUTCOME)]
+    blocks : Blocks
+        Quality is averaged as it says; steps and times are means over frames.
+    fastest, slowest : str
+        Policies that always run Tmin and Tmax.
+
+    Returns
+    -------
+    dict of str to dict
+        By policy: the means of `OUTCOME`; `total_saved`, `denoise_saved` against `slowest`,
+        `total_share`, `denoise_share` of what `fastest` saves; `<quality>_relative`, the relative
+        difference from `slowest`; `meets_target`, 1 or 0.  NaN where a reference is 0.
+    """
+    rows = {}
+    saved_at_most = _saved(policies[fastest], policies[slowest])
+    for name, outcomes in policies.items():
+        row = dict(zip(OUTCOME, outcomes.mean(axis=0).tolist()))
+        row |= {metric: blocks.mean(column)
+                for metric, column in zip(QUALITY, outcomes.T[ABS_REL:])}
+        for kind, saved in _saved(outcomes, policies[slowest]).items():
+            row[f'{kind}_saved'] = saved
+            row[f'{kind}_share'] = _ratio(saved, saved_at_most[kind])
+        rows[name] = row
+    for row in rows.values():
+        for metric in QUALITY:
+            row[f'{metric}_relative'] = _ratio(row[metric] - rows[slowest][metric],
+                                               rows[slowest][metric])
+        row['meets_target'] = float(_meets_target(row, rows[slowest]))
+    return rows
+
+
+def compare(one: Outcomes, other: Outcomes, blocks: Blocks) -> dict[str, Difference]:
+    """
+    Compare two policies frame by frame.
+
+    Parameters
+    ----------
+    one, other : float64 [F, len(OUTCOME)]
+    blocks : Blocks
+
+    Returns
+    -------
+    dict of str to Difference
+        By metric of `QUALITY`.
+    """
+    differences = {}
+    for column, metric in enumerate(QUALITY, ABS_REL):
+        reference = blocks.mean(other[:, column])
+        pairs = one[:, column] - other[:, column]
+        low, high = blocks.interval(pairs)
+        relative = [_ratio(value, reference) for value in (blocks.mean(pairs), low, high)]
+        differences[metric] = Difference(relative[0], relative[1], relative[2],
+                                         _verdict(metric, low, high))
+    return differences
+
+
+def beats(differences: Mapping[str, Difference]) -> bool:
+    """Tell whether a policy is better in AbsRel or boundary F1 and worse in neither."""
+    verdicts = [differences[metric].verdict for metric in DECISIVE]
+    return 'better' in verdicts and 'worse' not in verdicts
+
+
+def _saved(outcomes: Outcomes, slowest: Outcomes) -> dict[str, float]:
+    """Return the parts of the slowest policy's time that are saved."""
+    return {kind: 1.0 - _ratio(outcomes[:, column].sum(), slowest[:, column].sum())
+            for kind, column in (('total', TOTAL_S), ('denoise', DENOISE_S))}
+
+
+def _ratio(value: float, reference: float) -> float:
+    return float(value / reference) if reference else float('nan')
+
+
+def _verdict(metric: str, low: float, high: float) -> str:
+    if np.isnan(low):
+        return 'unknown'
+    if low <= 0 <= high:
+        return 'no difference'
+    return 'better' if (high < 0) == (metric in LESS_IS_BETTER) else 'worse'
+
+
+def _meets_target(row: Mapping[str, float], slowest: Mapping[str, float]) -> bool:
+    """Products, not ratios, so that a reference of 0 can be met."""
+    return (row['total_share'] >= MIN_SHARE_OF_CEILING
+            and row['abs_rel'] <= (1 + MAX_ABS_REL_LOSS) * slowest['abs_rel']
+            and row['boundary_f1'] >= (1 - MAX_BOUNDARY_F1_LOSS) * slowest['boundary_f1'])
