@@ -62,21 +62,25 @@ class LatencyModel:
             self._batches[timing.resolution, len(steps)].append(
                 (timing.before_s, step_s, timing.after_s))
 
-    def estimate(self, resolution: Resolution, batch_size: int) -> BatchCost | None:
+    def estimate(self, resolution: Resolution, batch_size: int, *,
+                 heed_last: bool = True) -> BatchCost | None:
         """
-        Estimate the cost of a batch: the 95 % quantile of the last ones, or the very last one.
+        Estimate the cost of a batch by the 95 % quantile of the last ones.
 
-        The last one is there to follow a slowdown at once; a single spike is soon outweighed.  A
-        batch size not seen yet at this resolution borrows the nearest one's cost, scaled up by
-        the ratio of the sizes and never down: a batch may be cheaper than its frames one by one,
-        but that must be seen first.  None if the resolution was never seen.
+        With `heed_last` it is at least what the very last one cost: this follows a slowdown at
+        once, while a single spike is soon outweighed.  A batch size not seen yet at this
+        resolution borrows the nearest one's cost, scaled up by the ratio of the sizes and never
+        down: a batch may be cheaper than its frames one by one, but that must be seen first.
+        None if the resolution was never seen.
         """
         sizes = [size for seen, size in self._batches if seen == resolution]
         if not sizes:
             return None
         nearest = min(sizes, key=lambda size: abs(size - batch_size))
         costs = np.array(self._batches[resolution, nearest])
-        upper = np.maximum(np.quantile(costs, 0.95, axis=0), costs[-1])
+        upper = np.quantile(costs, 0.95, axis=0)
+        if heed_last:
+            upper = np.maximum(upper, costs[-1])
         before_s, step_s, after_s = upper * max(1.0, batch_size / nearest)
         return BatchCost(float(before_s), float(step_s), float(after_s))
 
@@ -135,7 +139,9 @@ class StepPolicy:
             self._skipped[resolution] = 0
             return [_limited(self._wanted(request), cap, f'the cap: {why_cap}')
                     for request in requests]
-        if config.late_frames == 'run':
+        # One slow batch is no reason to skip, only to be quick.
+        lasting_cap, _ = self._steps_under_cap(requests, resolution, heed_last=False)
+        if config.late_frames == 'run' or lasting_cap >= config.min_inference_steps:
             return [StepDecision(config.min_inference_steps, f'late, run at Tmin: {why_cap}')
                     for _ in requests]
         self._skipped[resolution] += 1
@@ -214,11 +220,11 @@ class StepPolicy:
             return low, 0.0
         return low, (self.config.max_inference_steps - self.config.min_inference_steps) / spread
 
-    def _steps_under_cap(self, requests: Sequence[StepRequest],
-                         resolution: Resolution) -> tuple[float, str]:
+    def _steps_under_cap(self, requests: Sequence[StepRequest], resolution: Resolution, *,
+                         heed_last: bool = True) -> tuple[float, str]:
         """T_cap = floor((cap - age - before - after - margin) / step), and that in words."""
         cap_s = self.config.latency_cap_s
-        cost = self.latency.estimate(resolution, len(requests))
+        cost = self.latency.estimate(resolution, len(requests), heed_last=heed_last)
         if cap_s is None or cost is None or not requests:
             return math.inf, 'no cap' if cap_s is None else 'cost not known yet'
         age_s, other_s = _oldest_s(requests), cost.before_s + cost.after_s
