@@ -318,6 +318,21 @@ def test_parameters_change_at_run_time_from_the_next_frame_on(robot, rgb):
     assert robot.set_parameter('max_inference_steps', 4) == ''
 
 
+def test_every_step_policy_says_in_the_status_why_a_frame_had_its_steps(robot, rgb):
+    """`first_look` begins a camera's statistics at Tmin; x0 of a random model moves by < 100 %."""
+    assert robot.set_parameter('step_policy', 'first_look') == ''
+    status = robot.status_of(show(robot, rgb))
+    assert status['step_reason'].startswith('first_look: T(')
+    assert status['num_inference_steps'] == '1'
+    assert robot.set_parameter('step_policy', 'convergence') == ''
+    assert robot.set_parameter('x0_tolerance', 1.0) == ''
+    status = robot.status_of(show(robot, rgb))
+    assert status['step_reason'] == 'convergence: Tmax = 4; stopped after 2 by the tolerance'
+    assert status['num_inference_steps'] == '2'
+    assert robot.set_parameter('x0_tolerance', 0.02) == ''
+    assert robot.set_parameter('step_policy', 'complexity') == ''
+
+
 def test_a_frame_that_cannot_be_in_time_is_run_at_the_fewest_steps_or_skipped_and_counted(
         robot, rgb):
     robot.status_of(show(robot, rgb))
