@@ -1,14 +1,15 @@
-"""The fine-tuning protocol's rules, on hand-made numbers, and two short trainings."""
+"""Trainings from beginning to end, a few iterations long: recipes, resuming, results, accidents."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 import json
-import math
 import os
 from pathlib import Path
+import shutil
 import signal
 
+from checkpoints import make_checkpoint
 from diffusers import AutoencoderTiny, MarigoldDepthPipeline
 import numpy as np
 import pytest
@@ -16,449 +17,439 @@ from safetensors.torch import load_file
 import torch
 
 from marigold_ros.data.scenes.shards import write_shard
-from marigold_ros.depth.errors import ConfigError, MarigoldError
-from marigold_ros.training import architecture, config, dataset, latents, losses, noise, targets
-from marigold_ros.training.diffusion import Diffusion
-from marigold_ros.training.finetune import Finetuning
-from marigold_ros.training.run_folder import stop_on_signal
-from marigold_ros.training.schedule import learning_rate, Progress
-from marigold_ros.training.state import load_state, save_state, WeightAverage
-from marigold_ros.training.train_vae import VaeTraining
+from marigold_ros.data.shard_frames import ShardFrames
+from marigold_ros.depth.engine import DepthEngine
+from marigold_ros.depth.errors import CheckpointError, ConfigError, InputError, MarigoldError
+from marigold_ros.training import config
+from marigold_ros.training.checkpoints import initial_pipeline
+from marigold_ros.training.data_config import AugmentationConfig, FrameSetConfig
+from marigold_ros.training.finetune import finetune, Finetuning, main
+from marigold_ros.training.latents import encode
+from marigold_ros.training.loop import Trainer
+from marigold_ros.training.recipe import load_recipe, recipe_as_yaml
+from marigold_ros.training.run_folder import replacing, stop_on_signal
+from marigold_ros.training.train_vae import images_and_depths, train_vae
+from marigold_ros.training.validation import Validation
+from marigold_ros.training.views import random_view
 
 CONFIG_FOLDER = Path(__file__).parents[1] / 'config'
+HEIGHT, WIDTH = 32, 48
 
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-# --- targets -------------------------------------------------------------------------------
+def write_frames(folder, count=4, scale=1.0):
+    """Write images in which brighter is farther, below a sky of one row."""
+    folder.mkdir(exist_ok=True)
+    rgb = np.random.default_rng(0).integers(0, 256, (count, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    depth_m = scale * (1 + rgb.mean(axis=-1, dtype=np.float32) / 64)
+    depth_m[:, 0] = np.inf
+    write_shard(folder, 0, rgb, depth_m, np.zeros((count, 3, 3)), ['room'] * count, first=0)
+    return FrameSetConfig('shards', str(folder), (HEIGHT, WIDTH))
+
+
+def write_stable_diffusion(folder):
+    """Write a tiny checkpoint whose U-Net reads one latent, in Stable Diffusion 2's layout."""
+    make_checkpoint(folder, in_channels=4, vae='kl')
+    index = json.loads((folder / 'model_index.json').read_text())
+    kept = {name: index[name] for name in ('text_encoder', 'tokenizer', 'unet', 'vae')}
+    (folder / 'model_index.json').write_text(json.dumps(kept | {
+        '_class_name': 'StableDiffusionPipeline', 'scheduler': ['diffusers', 'PNDMScheduler'],
+        'feature_extractor': [None, None], 'safety_checker': [None, None],
+        'requires_safety_checker': False}))
+    scheduler = folder / 'scheduler' / 'scheduler_config.json'
+    fields = json.loads(scheduler.read_text())
+    scheduler.write_text(json.dumps(fields | {
+        '_class_name': 'PNDMScheduler', 'timestep_spacing': 'leading', 'skip_prk_steps': True,
+        'rescale_betas_zero_snr': False}))
+    return folder
 
-def normalized_depth(depth):
-    return targets.normalize_depth(depth, *targets.depth_range(depth))
-
-
-def test_two_percent_quantiles_become_minus_one_and_one():
-    depth = torch.arange(101.0)[None, None] + 1          # quantiles 2 %: 3 m, 98 %: 99 m
-    normalized = normalized_depth(depth)[0, 0, 0]
-    assert normalized[[0, 2, 50, 98, 100]].tolist() == pytest.approx([-1, -1, 0, 1, 1])
-
-
-def test_sky_is_far_and_leaves_the_quantiles_alone():
-    depth = torch.cat([torch.arange(101.0) + 1, torch.full((50,), torch.inf)])[None, None]
-    normalized = normalized_depth(depth)[0, 0, 0]
-    assert normalized[50].item() == pytest.approx(0.0)
-    assert (normalized[101:] == 1).all()
-
-
-def test_unknown_depth_is_masked_and_sky_is_not():
-    depth = torch.tensor([[[1.0, torch.inf, torch.nan, 0.0, -1.0]]])
-    assert targets.known_depth(depth)[0, 0].tolist() == [True, True, False, False, False]
-    assert targets.valid_depth(depth)[0, 0].tolist() == [True, False, False, False, False]
-    assert torch.isfinite(normalized_depth(depth)).all()
-
-
-def test_relative_weight_turns_normalised_error_into_relative_error():
-    depth = torch.tensor([[[1.0, 2.0, 10.0, torch.inf, torch.nan]]])
-    weight = targets.relative_weight(depth, torch.tensor([[[4.0]]]))
-    # One normalised unit is 2 m: 200 % at 1 m, 100 % at 2 m, 20 % at 10 m.
-    assert weight[0, 0, 0].tolist() == pytest.approx([2.0, 1.0, 0.2, 0.0, 0.0])
-    assert targets.relative_weight(depth, torch.tensor([[[40.0]]])).max() == 8.0
-
-
-def test_one_unknown_pixel_masks_its_latent_cell_in_all_channels():
-    known = torch.ones(1, 16, 24, dtype=torch.bool)
-    known[0, 9, 17] = False
-    mask = targets.latent_mask(known, 8, 4)
-    assert mask.shape == (1, 4, 2, 3)
-    assert mask[0, :, 1, 2].tolist() == [False] * 4
-    assert mask.sum() == 4 * (2 * 3 - 1)
-
-
-# --- noise ---------------------------------------------------------------------------------
-
-def test_noise_has_unit_deviation_over_the_batch():
-    drawn = noise.multi_resolution_noise(
-        torch.Size((8, 4, 24, 32)), torch.full((8,), 0.9), generator())
-    assert drawn.std().item() == pytest.approx(1.0, abs=1e-5)
-
-
-def test_stronger_noise_correlates_neighbours_and_annealing_removes_it():
-    timesteps = torch.tensor([999, 0])
-    drawn = noise.annealed_noise(
-        torch.Size((2, 64, 32, 32)), timesteps, 0.9, 1000, generator())
-    left, right = drawn[..., :-1], drawn[..., 1:]
-    correlation = (left * right).mean(dim=(1, 2, 3)) / (drawn ** 2).mean(dim=(1, 2, 3))
-    assert correlation[0] > 0.2
-    assert abs(correlation[1]) < 0.03
-
-
-def test_noise_without_strength_is_gaussian():
-    timesteps = torch.tensor([999])
-    drawn = noise.annealed_noise(torch.Size((1, 4, 6, 8)), timesteps, 0.0, 1000, generator(3))
-    assert torch.equal(drawn, torch.randn((1, 4, 6, 8), generator=generator(3)))
-
-
-# --- diffusion -----------------------------------------------------------------------------
-
-@pytest.fixture
-def diffusion():
-    # abar = .64, .36, 0: sqrt(abar) = .8, .6, 0 and sqrt(1 - abar) = .6, .8, 1.
-    return Diffusion(
-        torch.tensor([0.64, 0.36, 0.0]),
-        config.DiffusionConfig(terminal_fraction=0.5, max_snr_weight=2.0))
-
-
-def test_noisy_latent_and_x0_of_hand_made_numbers(diffusion):
-    timesteps = torch.tensor([0, 1, 2])
-    x0, eps = torch.full((3, 1, 1, 1), 2.0), torch.full((3, 1, 1, 1), 1.0)
-    noisy = diffusion.add_noise(x0, eps, timesteps)
-    assert noisy.flatten().tolist() == pytest.approx([2.2, 2.0, 1.0])
-    velocity = torch.tensor([-0.4, -1.0, -2.0]).reshape(3, 1, 1, 1)    # .8-1.2, .6-1.6, 0-2
-    assert diffusion.predicted_x0(noisy, velocity, timesteps).flatten().tolist() == (
-        pytest.approx([2.0, 2.0, 2.0]))
-
-
-def test_x0_weight_is_that_of_the_v_objective_up_to_the_limit(diffusion):
-    weight = diffusion.x0_weight(torch.tensor([0, 1, 2]))
-    assert weight.tolist() == pytest.approx([2.0, 1 / 0.64, 1.0])      # 1 / .36 is limited to 2
-
-
-def test_half_of_the_batch_starts_at_the_last_timestep(diffusion):
-    timesteps = diffusion.draw_timesteps(200, generator())
-    assert (timesteps[:100] == 2).all()
-    assert set(timesteps[100:].tolist()) == {0, 1, 2}
-
-
-# --- losses --------------------------------------------------------------------------------
-
-def test_masked_mse_counts_masked_elements_and_weights_images():
-    prediction = torch.tensor([[1.0, 5.0], [2.0, 2.0]]).reshape(2, 1, 1, 2)
-    mask = torch.tensor([[True, False], [True, True]]).reshape(2, 1, 1, 2)
-    loss = losses.masked_mse(
-        prediction, torch.zeros_like(prediction), mask, torch.tensor([1.0, 0.5]))
-    assert loss.item() == pytest.approx((1 + 0.5 * 4 + 0.5 * 4) / 3)
-
-
-def test_weighted_l1_averages_over_the_elements_that_count():
-    error = torch.tensor([1.0, -2.0, 5.0]).reshape(1, 1, 1, 3)
-    weight = torch.tensor([3.0, 0.5, 0.0]).reshape(1, 1, 1, 3)
-    loss = losses.weighted_l1(error, torch.zeros_like(error), weight)
-    assert loss.item() == pytest.approx((3 * 1 + 0.5 * 2) / 2)
-
-
-def test_alignment_removes_scale_and_shift_per_image():
-    target = torch.rand(2, 1, 4, 5, generator=generator())
-    prediction = torch.stack([target[0] * 30 - 7, target[1] * -40 + 1])
-    mask = torch.ones_like(target, dtype=torch.bool)
-    aligned = losses.align_least_squares(prediction, target, mask)
-    assert torch.allclose(aligned, target, atol=1e-4)
-
-
-def test_alignment_of_a_constant_is_the_mean_and_finite():
-    target = torch.tensor([0.0, 1.0, 5.0]).reshape(1, 1, 1, 3)
-    mask = torch.tensor([True, True, False]).reshape(1, 1, 1, 3)
-    prediction = torch.ones_like(target).requires_grad_()
-    aligned = losses.align_least_squares(prediction, target, mask)
-    assert aligned.flatten().tolist() == pytest.approx([0.5, 0.5, 0.5])
-    aligned.sum().backward()
-    assert torch.isfinite(prediction.grad).all()
-
-
-def test_gradient_loss_sees_edges_not_offsets():
-    step = torch.tensor([0.0, 0.0, 1.0, 1.0]).reshape(1, 1, 1, 4)
-    mask = torch.ones_like(step, dtype=torch.bool)
-    assert losses.gradient_l1(step + 3, step, mask).item() == 0.0
-    flat = torch.zeros_like(step)
-    assert losses.gradient_l1(flat, step, mask).item() == pytest.approx(1 / 3)
-    mask[..., 2] = False
-    assert losses.gradient_l1(flat, step, mask).item() == 0.0
-
-
-# --- frames and views ----------------------------------------------------------------------
-
-def frames(number, count=4, height=16, width=24):
-    random = np.random.default_rng(number)
-    rgb = random.integers(0, 256, (count, height, width, 3), dtype=np.uint8)
-    ramp = np.linspace(4, 1, height, dtype=np.float32)[None, :, None]
-    depth_m = ramp + rgb.mean(axis=-1, dtype=np.float32) / 255
-    depth_m[:, 0, 0] = np.inf
-    return rgb, depth_m
-
-
-def put_shard(folder, number, **size):
-    rgb, depth_m = frames(number, **size)
-    K = np.repeat(np.eye(3)[None], len(rgb), axis=0)
-    write_shard(folder, number, rgb, depth_m, K, ['room'] * len(rgb), first=number * len(rgb))
-    return rgb, depth_m
-
-
-def test_shards_grow_and_indices_cross_them(tmp_path):
-    first, _ = put_shard(tmp_path, 0)
-    shards = dataset.FrameShards(tmp_path)
-    _, second_depth = put_shard(tmp_path, 1)
-    assert (len(shards), shards.refresh()) == (4, 8)
-    rgb, depth_m = shards.take(np.array([3, 4]))
-    assert np.array_equal(rgb[0], first[3])
-    assert np.array_equal(depth_m[1], second_depth[0])
-
-
-def test_a_view_without_changes_is_the_frame():
-    rgb = torch.randint(0, 256, (2, 8, 16, 3), dtype=torch.uint8, generator=generator())
-    depth_m = torch.rand(2, 8, 16, generator=generator()) + 1
-    depth_m[0, 0, 0] = torch.inf
-    plain = dataset.ViewConfig(height=8, width=16, flip_probability=0.0)
-    image, depth = dataset.random_views(rgb, depth_m, plain, generator())
-    assert torch.equal(depth, depth_m)
-    assert torch.allclose(image, rgb.permute(0, 3, 1, 2) / 127.5 - 1, atol=1e-5)
-
-
-def test_a_flip_mirrors_image_and_depth_together():
-    rgb = torch.randint(0, 256, (1, 8, 16, 3), dtype=torch.uint8, generator=generator())
-    depth_m = torch.rand(1, 8, 16, generator=generator())
-    mirror = dataset.ViewConfig(height=8, width=16, flip_probability=1.0)
-    image, depth = dataset.random_views(rgb, depth_m, mirror, generator())
-    assert torch.equal(depth, depth_m.flip(-1))
-    assert torch.allclose(image, rgb.permute(0, 3, 1, 2).flip(-1) / 127.5 - 1, atol=1e-5)
-
-
-def test_a_crop_shows_image_and_depth_of_the_same_place():
-    grey = torch.linspace(0, 255, 64)[None, None, :].expand(8, 48, 64)
-    rgb = grey.round().to(torch.uint8)[..., None].expand(-1, -1, -1, 3)
-    crop = dataset.ViewConfig(height=24, width=32, min_crop=0.5, max_crop=0.9)
-    image, depth = dataset.random_views(rgb, grey.contiguous(), crop, generator())
-    assert ((image.mean(dim=1) + 1) * 127.5 - depth).abs().max() < 255 / 64 + 1
-    assert depth[0].std() != depth[1].std()
-
-
-def test_jitter_changes_colours_within_range():
-    rgb = torch.randint(0, 256, (4, 8, 8, 3), dtype=torch.uint8, generator=generator())
-    bright = dataset.ViewConfig(height=8, width=8, flip_probability=0.0, jitter=0.3, noise=0.05)
-    image, _ = dataset.random_views(rgb, torch.ones(4, 8, 8), bright, generator())
-    assert image.min() >= -1 and image.max() <= 1
-    assert (image - (rgb.permute(0, 3, 1, 2) / 127.5 - 1)).abs().mean() > 0.02
-
-
-# --- pool, schedule, average, state --------------------------------------------------------
-
-def latent_batch(*values):
-    column = torch.tensor(values, dtype=torch.float32).reshape(-1, 1, 1, 1)
-    return latents.LatentBatch(column, column, column, column > 0, column, column)
-
-
-def test_pool_fills_then_replaces_and_keeps_fields_together():
-    pool = latents.LatentPool(3, generator())
-    pool.add(latent_batch(1, 2))
-    assert (len(pool), set(pool.draw(50).image.flatten().tolist())) == (2, {1.0, 2.0})
-    pool.add(latent_batch(3, 4))
-    drawn = pool.draw(100)
-    assert len(pool) == 3
-    assert {3.0, 4.0} <= set(drawn.image.flatten().tolist())
-    assert torch.equal(drawn.image, drawn.normalized_depth)
-
-
-@pytest.mark.parametrize(('decay', 'middle'), [('cosine', 0.505), ('exponential', 0.1)])
-def test_learning_rate_warms_up_and_decays(decay, middle):
-    schedule = config.ScheduleConfig(
-        batch_size=1, max_iterations=1000, max_minutes=1.0, learning_rate=1.0,
-        warmup_iterations=100, final_ratio=0.01, decay=decay)
-    assert learning_rate(schedule, 49, 0.0) == pytest.approx(0.5)
-    assert learning_rate(schedule, 500, 0.5) == pytest.approx(middle)
-    assert learning_rate(schedule, 1000, 1.0) == pytest.approx(0.01)
-
-
-def test_training_ends_at_the_first_of_iterations_and_minutes():
-    schedule = config.ScheduleConfig(
-        batch_size=1, max_iterations=10, max_minutes=5.0, learning_rate=1.0)
-    assert Progress(schedule, iteration=10).finished
-    assert Progress(schedule, iteration=1, spent_minutes=6.0).finished
-    assert not Progress(schedule, iteration=9).finished
-
-
-def test_weight_average_follows_early_and_slowly_later():
-    module = torch.nn.Linear(1, 1, bias=False)
-    torch.nn.init.zeros_(module.weight)
-    average = WeightAverage(module, decay=0.9)
-    torch.nn.init.ones_(module.weight)
-    average.update(module)
-    assert average.weights['weight'].item() == pytest.approx(1 - 2 / 11)
-    average.updates = 1000
-    average.update(module)
-    assert average.weights['weight'].item() == pytest.approx(1 - 0.9 * 2 / 11)
-
-
-def test_saved_state_continues_as_if_never_interrupted(tmp_path):
-    def step(module, optimizer, average):
-        optimizer.zero_grad()
-        module(torch.ones(2, 3)).square().sum().backward()
-        optimizer.step()
-        average.update(module)
-
-    def fresh(seed):
-        torch.manual_seed(seed)
-        module = torch.nn.Linear(3, 2)
-        return module, torch.optim.AdamW(module.parameters(), 0.1), WeightAverage(module, 0.99)
-
-    first = fresh(0)
-    for _ in range(3):
-        step(*first)
-    save_state(tmp_path / 'state.safetensors', *first, iteration=3, minutes=1.5)
-    second = fresh(1)
-    assert load_state(tmp_path / 'state.safetensors', *second) == (3, 1.5)
-    for training in (first, second):
-        step(*training)
-    assert torch.equal(first[0].weight, second[0].weight)
-    assert torch.equal(first[2].weights['weight'], second[2].weights['weight'])
-
-
-def test_ctrl_c_asks_for_a_stop():
-    with stop_on_signal() as stop:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert stop.wait(1.0)
-
-
-# --- architecture and recipes --------------------------------------------------------------
-
-def test_schedule_is_trailing_with_zero_terminal_snr():
-    scheduler = architecture.build_scheduler()
-    assert scheduler.alphas_cumprod[-1].item() == 0.0
-    scheduler.set_timesteps(4)
-    assert scheduler.timesteps.tolist() == [999, 749, 499, 249]
-
-
-@pytest.mark.parametrize('name', ['finetune.yaml', 'finetune_encoder.yaml'])
-def test_shipped_recipes_are_read_and_written_alike(tmp_path, name):
-    recipe = config.load_finetune_config(CONFIG_FOLDER / name)
-    (tmp_path / 'copy.yaml').write_text(config.config_as_yaml(recipe))
-    assert config.load_finetune_config(tmp_path / 'copy.yaml') == recipe
-    vae = config.load_vae_config(CONFIG_FOLDER / 'train_vae.yaml')
-    assert vae.views.height % architecture.VAE_SCALE_FACTOR == 0
-    assert recipe.views.width % architecture.VAE_SCALE_FACTOR == 0
-
-
-@pytest.mark.parametrize(('text', 'message'), [
-    ('- 1', 'must hold keys and values; got list'),
-    ('frames: a', "must have exactly the keys of VaeConfig; 'architecture'"),
-])
-def test_a_wrong_recipe_is_named(tmp_path, text, message):
-    (tmp_path / 'recipe.yaml').write_text(text)
-    with pytest.raises(ConfigError, match=message):
-        config.load_vae_config(tmp_path / 'recipe.yaml')
-
-
-def test_settings_out_of_range_are_named():
-    with pytest.raises(ConfigError, match=r'`terminal_fraction` must be in \[0, 1\]; got 2'):
-        config.DiffusionConfig(terminal_fraction=2)
-    with pytest.raises(ConfigError, match=r'`norm_groups` must divide'):
-        architecture.UNetArchitecture((10,), 1, 8, 4, 8)
-    with pytest.raises(ConfigError, match=r'`encoder_blocks` must have 4 resolutions'):
-        architecture.VaeArchitecture(8, (1, 1), (1, 1))
-
-
-# --- the two trainings ---------------------------------------------------------------------
 
 @pytest.fixture(scope='module')
-def recipes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('training')
-    (folder / 'frames').mkdir()
-    put_shard(folder / 'frames', 0, height=32, width=48)
-    views = dataset.ViewConfig(height=32, width=48, min_crop=0.8)
-    schedule = config.ScheduleConfig(
-        batch_size=4, max_iterations=4, max_minutes=5.0, learning_rate=1e-3)
-    vae = config.VaeConfig(
-        frames=str(folder / 'frames'), validation_frames=str(folder / 'frames'),
-        run_folder=str(folder / 'vae'), seed=1,
-        architecture=architecture.VaeArchitecture(8, (1, 1, 1, 1), (1, 1, 1, 1)),
-        views=views, schedule=schedule)
-    finetune = config.FinetuneConfig(
-        frames=vae.frames, validation_frames=vae.frames, run_folder=str(folder / 'unet'),
-        vae=str(folder / 'vae' / 'checkpoint' / 'vae'), seed=1,
-        architecture=architecture.UNetArchitecture((16, 32), 1, 16, 8, 16),
-        views=views, schedule=schedule,
-        diffusion=config.DiffusionConfig(
-            terminal_fraction=0.5, rollout_fraction=0.5, pixel_samples=2, pixel_weight=1.0,
-            gradient_weight=0.5, latent_reuse=2, latent_pool=8))
-    VaeTraining(vae).run()
-    Finetuning(finetune).run()
-    return folder, vae, finetune
+def folder(tmp_path_factory):
+    made = tmp_path_factory.mktemp('training')
+    write_stable_diffusion(made / 'sd2')
+    write_frames(made / 'frames')
+    return made
 
 
-def test_trained_latents_have_unit_size(recipes):
-    folder, vae_config, _ = recipes
-    training = VaeTraining(vae_config)
-    factor = json.loads(
-        (folder / 'vae/checkpoint/vae/config.json').read_text())['scaling_factor']
-    rgb, depth_m = training._shards.take(np.arange(4))
-    image, depth = dataset.random_views(rgb, depth_m, vae_config.views, generator())
-    trained = AutoencoderTiny.from_pretrained(folder / 'vae/checkpoint/vae')
-    batch = latents.encode_views(trained, image, depth)
-    size = torch.cat([batch.image, batch.depth]).square().mean().sqrt().item()
-    assert math.isfinite(factor) and 0.5 < size < 2.0
+@pytest.fixture
+def recipe(folder, tmp_path):
+    """Four iterations from Stable Diffusion, in two parts each, two before the first save."""
+    frames = FrameSetConfig('shards', str(folder / 'frames'), (HEIGHT, WIDTH))
+    return config.FinetuneConfig(
+        run_folder=str(tmp_path / 'run'), seed=1, initial_checkpoint=str(folder / 'sd2'),
+        train=(frames, replace(frames, size=(24, 32))), validation=(frames,), validation_frames=2,
+        augmentation=AugmentationConfig(min_crop=0.8, jitter_probability=0.5, noise=0.02),
+        schedule=config.ScheduleConfig(
+            batch_size=4, device_batch_size=2, max_iterations=4, learning_rate=1e-3,
+            warmup_iterations=1, decay_iterations=10, checkpoint_every=2),
+        hardware=config.HardwareConfig(device='cpu', workers=0),
+        default_processing_resolution=48)
 
 
-def test_the_pipeline_opens_the_checkpoint_and_runs_it(recipes):
-    folder, _, _ = recipes
-    pipeline = MarigoldDepthPipeline.from_pretrained(folder / 'unet/checkpoint')
-    image = torch.rand(1, 3, 32, 48, generator=generator())
-    output = pipeline(image, num_inference_steps=2, generator=generator())
-    assert output.prediction.shape == (1, 32, 48, 1)
-    assert np.isfinite(output.prediction).all()
-    stored = load_file(folder / 'unet/checkpoint/empty_text_embedding.safetensors')
-    assert stored['empty_text_embedding'].shape == (1, 2, 16)
-    assert torch.allclose(stored['empty_text_embedding'].float(),
-                          pipeline.empty_text_embedding, atol=2e-3)
+def with_schedule(recipe, **changes):
+    return replace(recipe, schedule=replace(recipe.schedule, **changes))
 
 
-def test_a_run_leaves_recipe_versions_scalars_and_state(recipes):
-    folder, _, finetune = recipes
-    run = folder / 'unet'
-    assert config.load_finetune_config(run / 'config.yaml') == finetune
-    assert json.loads((run / 'versions.json').read_text())['torch'] == torch.__version__
-    last = json.loads((run / 'scalars.jsonl').read_text().splitlines()[-1])
-    assert last['validation/abs_rel_1'] > 0
-    vae_scalars = (folder / 'vae' / 'scalars.jsonl').read_text()
-    assert json.loads(vae_scalars.splitlines()[-1])['validation/round_trip_abs_rel'] > 0
+def weights(run_folder, part='state/model.safetensors'):
+    return load_file(Path(run_folder) / part)
+
+
+# --- recipes -------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(('name', 'kind'), [
+    ('finetune.yaml', config.FinetuneConfig), ('finetune_robot.yaml', config.FinetuneConfig),
+    ('finetune_tiny.yaml', config.FinetuneConfig), ('train_vae.yaml', config.VaeConfig)])
+def test_shipped_recipes_are_read_and_written_alike(tmp_path, name, kind):
+    recipe = load_recipe(kind, CONFIG_FOLDER / name)
+    (tmp_path / 'copy.yaml').write_text(recipe_as_yaml(recipe))
+    assert load_recipe(kind, tmp_path / 'copy.yaml') == recipe
+
+
+def test_the_shipped_recipe_is_marigolds():
+    recipe = load_recipe(config.FinetuneConfig, CONFIG_FOLDER / 'finetune.yaml')
+    schedule = recipe.schedule
+    assert (schedule.batch_size, schedule.learning_rate, schedule.weight_decay) == (32, 3e-5, 0)
+    assert (schedule.warmup_iterations, schedule.decay_iterations) == (100, 25_000)
+    assert (schedule.final_ratio, schedule.decay) == (0.01, 'exponential')
+    assert (schedule.max_iterations, schedule.max_gradient_norm) == (30_000, None)
+    assert recipe.objective == config.ObjectiveConfig()
+    assert recipe.objective.multires_strength == 0.9
+    assert [(frames.reader, frames.weight, frames.size) for frames in recipe.train] == [
+        ('hypersim', 0.9, (480, 640)), ('virtual_kitti', 0.1, (352, 1216))]
+    assert recipe.augmentation.flip_probability == 0.5
+
+
+def test_overrides_reach_any_place_of_a_recipe():
+    recipe = load_recipe(config.FinetuneConfig, CONFIG_FOLDER / 'finetune_robot.yaml', [
+        'train.0.path=my drive.mcap', 'schedule.learning_rate=1.0e-4', 'seed=5'])
+    assert recipe.train[0].path == 'my drive.mcap'
+    assert (recipe.schedule.learning_rate, recipe.seed) == (1e-4, 5)
+
+
+@pytest.mark.parametrize(('overrides', 'message'), [
+    (['schedule.lr=1'], r'schedule\.lr: Unexpected keyword argument, got 1'),
+    (['schedule.batch_size=many'], r'schedule\.batch_size: Input should be a valid integer'),
+    (['schedule.batch_size=0'], '`batch_size` must be positive; got 0'),
+    (['objective.variant=end_to_end'], '`default_denoising_steps` must be 1 for the variant'),
+    (['objective.rollout_fraction=0.5'], '`max_snr_weight` must be given with'),
+    (['train=[]'], '`train` must be at least one set'),
+    (['vae=a', 'initial_checkpoint=null'], '`initial_checkpoint` and `architecture` must be'),
+    (['seed'], "must be key=value; got 'seed'"),
+    (['train.7.path=a'], 'must name a place in the recipe')])
+def test_a_wrong_recipe_is_named(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(config.FinetuneConfig, CONFIG_FOLDER / 'finetune.yaml', overrides)
+
+
+def test_a_file_that_is_no_recipe_is_named(tmp_path):
+    (tmp_path / 'list.yaml').write_text('- 1')
+    with pytest.raises(ConfigError, match='must hold keys and values; got list'):
+        load_recipe(config.VaeConfig, tmp_path / 'list.yaml')
+    with pytest.raises(ConfigError, match='must be a readable YAML file'):
+        load_recipe(config.VaeConfig, tmp_path / 'none.yaml')
+    with pytest.raises(ConfigError, match=r'`norm_groups` must be a divisor of every width'):
+        config.UNetArchitecture((10,), 1, 8, 4, 8)
+    with pytest.raises(ConfigError, match=r'`encoder_blocks` must be of 4 resolutions'):
+        config.VaeArchitecture(8, (1, 1), (1, 1))
+
+
+# --- where to start ------------------------------------------------------------------------
+
+def test_stable_diffusion_becomes_marigold_by_doubling_conv_in(recipe, folder):
+    pipeline = initial_pipeline(recipe)
+    stored = load_file(folder / 'sd2/unet/diffusion_pytorch_model.safetensors')
+    weight = pipeline.unet.conv_in.weight
+    assert pipeline.unet.config.in_channels == 8
+    assert torch.equal(weight, torch.cat([stored['conv_in.weight'] / 2] * 2, dim=1))
+    assert torch.equal(pipeline.unet.conv_in.bias, stored['conv_in.bias'])
+    assert pipeline.scheduler.alphas_cumprod[-1].item() == 0.0
+    pipeline.scheduler.set_timesteps(4)
+    assert pipeline.scheduler.timesteps.tolist() == [999, 749, 499, 249]
+    assert pipeline.scheduler.config.prediction_type == 'v_prediction'
+
+
+def test_a_marigold_checkpoint_is_taken_as_it_is(recipe, tmp_path):
+    marigold = make_checkpoint(tmp_path / 'marigold', prediction_type='sample')
+    pipeline = initial_pipeline(replace(recipe, initial_checkpoint=str(marigold)))
+    stored = load_file(marigold / 'unet/diffusion_pytorch_model.safetensors')
+    assert torch.equal(pipeline.unet.conv_in.weight, stored['conv_in.weight'])
+    assert pipeline.scheduler.config.prediction_type == 'sample'
+    assert isinstance(pipeline.vae, AutoencoderTiny)
+
+
+def test_predicted_noise_keeps_a_trace_of_the_latent_at_the_last_timestep(recipe):
+    pipeline = initial_pipeline(replace(recipe, prediction_type='epsilon'))
+    assert pipeline.scheduler.alphas_cumprod[-1].item() == pytest.approx(0.0047, abs=1e-4)
+    end_to_end = replace(recipe, prediction_type='epsilon', default_denoising_steps=1,
+                         objective=config.ObjectiveConfig(variant='end_to_end'))
+    with pytest.raises(ConfigError, match='`prediction_type` must be v_prediction or sample'):
+        initial_pipeline(end_to_end)
+
+
+def test_a_checkpoint_that_cannot_be_used_is_named(recipe, tmp_path):
+    wrong = make_checkpoint(tmp_path / 'wrong', in_channels=5)
+    with pytest.raises(CheckpointError, match='must have a U-Net from 4 .* got 5 to 4'):
+        initial_pipeline(replace(recipe, initial_checkpoint=str(wrong)))
+    with pytest.raises(CheckpointError, match="cannot open '.*/nothing'"):
+        initial_pipeline(replace(recipe, initial_checkpoint=str(tmp_path / 'nothing')))
+    with pytest.raises(CheckpointError, match='`vae` must be the folder or hub id'):
+        initial_pipeline(replace(recipe, vae=str(tmp_path)))
+
+
+# --- a training ----------------------------------------------------------------------------
+
+@pytest.fixture(scope='module')
+def trained(folder):
+    """A run of four iterations, for several tests to look at."""
+    frames = FrameSetConfig('shards', str(folder / 'frames'), (HEIGHT, WIDTH))
+    done = config.FinetuneConfig(
+        run_folder=str(folder / 'run'), seed=1, initial_checkpoint=str(folder / 'sd2'),
+        train=(frames,), validation=(frames,), validation_frames=2,
+        schedule=config.ScheduleConfig(batch_size=2, max_iterations=2, checkpoint_every=2),
+        hardware=config.HardwareConfig(device='cpu', workers=0),
+        default_processing_resolution=48)
+    finetune(done)
+    return done
+
+
+def test_engine_and_pipeline_open_the_checkpoint_and_agree(trained):
+    checkpoint = Path(trained.run_folder) / 'checkpoint'
+    rgb = np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    engine = DepthEngine.load(str(checkpoint), device='cpu', dtype='float32')
+    assert (engine.checkpoint_info.default_steps, engine.processing_resolution) == (4, 48)
+    latents = torch.randn(1, 4, HEIGHT // 8, WIDTH // 8, generator=generator())
+    ours = engine.infer(rgb, num_inference_steps=2, latents=latents).affine_invariant_depth
+    pipeline = MarigoldDepthPipeline.from_pretrained(checkpoint)
+    theirs = pipeline(torch.from_numpy(rgb).permute(2, 0, 1)[None] / 255, num_inference_steps=2,
+                      latents=latents).prediction[0, ..., 0]
+    assert np.allclose(ours, theirs, atol=2e-3)
+    unet = weights(checkpoint, 'unet/diffusion_pytorch_model.safetensors')
+    assert {value.dtype for value in unet.values()} == {torch.float16}
+
+
+def test_a_run_leaves_recipe_versions_seed_scalars_and_grids(trained):
+    run = Path(trained.run_folder)
+    assert load_recipe(config.FinetuneConfig, run / 'config.yaml') == trained
+    facts = json.loads((run / 'versions.json').read_text())
+    assert (facts['torch'], facts['seed']) == (torch.__version__, '1')
+    losses, validation = map(json.loads, (run / 'scalars.jsonl').read_text().splitlines())
+    assert losses['iteration'] == 2 and losses['latent'] > 0
+    assert 0 <= validation['validation/frames/delta1_4'] <= 1
     assert list((run / 'tensorboard').iterdir())
+    assert list((run / 'grids').iterdir()) == [run / 'grids/frames_000002.png']
 
 
-def test_training_goes_on_where_it_stopped(recipes):
-    folder, _, finetune = recipes
-    before = load_file(folder / 'unet' / 'state.safetensors')
-    longer = replace(finetune, schedule=replace(finetune.schedule, max_iterations=5))
-    training = Finetuning(longer)
-    training.run()
-    after = load_file(folder / 'unet' / 'state.safetensors')
-    name = 'weight.unet.conv_in.weight'
-    assert 0 < (after[name] - before[name]).abs().max() < 0.01
+def test_only_the_unet_trains(trained, folder):
+    before = load_file(folder / 'sd2/vae/diffusion_pytorch_model.safetensors')
+    after = weights(trained.run_folder, 'checkpoint/vae/diffusion_pytorch_model.safetensors')
+    assert all(torch.equal(before[name].half(), after[name]) for name in before)
+    unet = weights(trained.run_folder)
+    start = load_file(folder / 'sd2/unet/diffusion_pytorch_model.safetensors')
+    assert not torch.equal(unet['conv_out.weight'], start['conv_out.weight'])
 
 
-def test_an_encoder_that_learns_keeps_its_depth_latents(recipes, tmp_path):
-    folder, _, finetune = recipes
-    learning = replace(
-        finetune, run_folder=str(tmp_path / 'run'),
-        initial_checkpoint=str(folder / 'unet/checkpoint'),
-        diffusion=replace(finetune.diffusion, encoder_anchor=1.0, anchor_samples=2))
-    checkpoint = Finetuning(learning).run()
-    weights = 'vae/diffusion_pytorch_model.safetensors'
-    before = load_file(folder / 'unet/checkpoint' / weights)
-    after = load_file(checkpoint / weights)
-    moved = {name.split('.')[0] for name in before if not torch.equal(before[name], after[name])}
-    assert moved == {'encoder'}
-    assert 0 <= json.loads((tmp_path / 'run/scalars.jsonl').read_text())['validation/abs_rel_1']
+def test_four_iterations_are_two_and_two_more_bit_for_bit(recipe, tmp_path):
+    whole = replace(recipe, run_folder=str(tmp_path / 'whole'))
+    finetune(whole)
+    finetune(with_schedule(recipe, max_iterations=2))
+    # The second half reads its frames in a process of their own.
+    finetune(replace(recipe, hardware=replace(recipe.hardware, workers=1)))
+    for part in ('state/model.safetensors', 'checkpoint/unet/diffusion_pytorch_model.safetensors'):
+        expected, resumed = (weights(folder, part)
+                             for folder in (whole.run_folder, recipe.run_folder))
+        assert all(torch.equal(expected[name], resumed[name]) for name in expected)
+    moments = [torch.load(Path(folder) / 'state/optimizer.bin')['state'][0]['exp_avg_sq']
+               for folder in (whole.run_folder, recipe.run_folder)]
+    assert torch.equal(*moments)
+    assert not torch.equal(expected['conv_in.weight'], weights(
+        recipe.run_folder)['conv_in.weight'].half())      # the checkpoint is the average
 
 
-def test_an_empty_set_is_an_error(recipes, tmp_path):
-    _, vae, finetune = recipes
+def test_gradients_accumulate_to_those_of_the_whole_batch(recipe, tmp_path):
+    norms, brightness = [], []
+
+    class Brightness(Constant):
+        def losses(self, model, batch, generator):
+            brightness.append(batch.image.mean().item())
+            return {'latent': model(batch.image.mean().reshape(1, 1)).sum()}
+
+    for size in (1, 4):
+        one = with_schedule(replace(recipe, run_folder=str(tmp_path / str(size))),
+                            device_batch_size=size)
+        trainer = Trainer(replace(one, train=recipe.train[:1]), Brightness())
+        norms.append(trainer._iterate(trainer._batches())['gradient_norm'])
+    # The gradient of weight x brightness is the mean brightness of the four views.
+    assert len(brightness) == 4 + 1
+    assert norms == pytest.approx([abs(np.mean(brightness[:4]))] * 2, rel=1e-4)
+    assert brightness[4] == pytest.approx(np.mean(brightness[:4]), rel=1e-4)
+
+
+class Constant:
+    """A task whose loss is a weight, to see what the loop makes of it."""
+
+    def __init__(self, accident=None):
+        self.model = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.ones_(self.model.weight)
+        self.calls = 0
+        self.accident = accident or (lambda calls, loss: loss)
+
+    def start(self, device, train):
+        pass
+
+    def losses(self, model, batch, generator):
+        self.calls += 1
+        return {'latent': self.accident(self.calls, model(torch.ones(1, 1)).sum())}
+
+    def save(self, folder):
+        (folder / 'weight.txt').write_text(str(self.model.weight.item()))
+
+    def validate(self, folder, frame_sets, device):
+        return Validation({}, {})
+
+
+def written_weight(recipe):
+    return float((Path(recipe.run_folder) / 'checkpoint/weight.txt').read_text())
+
+
+def test_the_checkpoint_gets_the_average_and_training_goes_on_without_it(recipe):
+    # Rates 0, 1e-3, 1e-3 x .01^(1/9): weights 1, .999, .9984; decays 0, 2/11, 3/12.
+    task = Constant()
+    Trainer(with_schedule(recipe, max_iterations=3, checkpoint_every=100), task).run()
+    third = 0.999 - 1e-3 * 0.01 ** (1 / 9)
+    assert task.model.weight.item() == pytest.approx(third, abs=1e-6)
+    second = 0.999 + 2 / 11 * 0.001
+    assert written_weight(recipe) == pytest.approx(third + 3 / 12 * (second - third), abs=1e-6)
+
+
+# --- accidents -----------------------------------------------------------------------------
+
+@pytest.mark.parametrize('accident', [
+    lambda loss: loss * torch.nan,                          # a loss that is not a number
+    lambda loss: (loss - loss.detach()).abs().sqrt()])      # a finite one of infinite gradient
+def test_what_is_not_finite_stops_and_keeps_the_last_good_checkpoint(recipe, accident):
+    broken = Constant(lambda calls, loss: accident(loss) if calls > 6 else loss)
+    with pytest.raises(MarigoldError, match='must stay finite; got .* in iteration 3; the last '
+                                            'good checkpoint is .*/checkpoint'):
+        Trainer(recipe, broken).run()
+    assert 0.99 < written_weight(recipe) < 1.0
+    assert torch.isfinite(weights(recipe.run_folder)['weight']).all()
+
+
+def test_ctrl_c_saves_and_the_run_can_go_on(recipe):
+    def interrupt(calls, loss):
+        if calls == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return loss
+
+    Trainer(recipe, Constant(interrupt)).run()
+    assert written_weight(recipe) == 1.0                    # after the one iteration of rate 0
+    task = Constant()
+    Trainer(recipe, task).run()
+    assert task.calls == 2 * 3                              # parts of the three left
+
+
+def test_the_second_ctrl_c_ends_at_once():
+    with pytest.raises(KeyboardInterrupt), stop_on_signal() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.wait(1.0)
+        os.kill(os.getpid(), signal.SIGINT)
+        stop.wait(1.0)
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
+    with replacing(tmp_path / 'a') as new:
+        (new / 'file').write_text('first')
+    with pytest.raises(OSError, match='full'), replacing(tmp_path / 'a') as new:
+        (new / 'file').write_text('second')
+        raise OSError('full')
+    assert (tmp_path / 'a/file').read_text() == 'first'
+    with replacing(tmp_path / 'a') as new:
+        assert not list(new.iterdir())
+    assert not list((tmp_path / 'a').iterdir())
+
+
+def test_a_run_goes_on_only_with_its_own_recipe(recipe):
+    Trainer(with_schedule(recipe, max_iterations=2), Constant()).run()
+    with pytest.raises(ConfigError, match=r'another recipe \(schedule\.learning_rate: 0\.001 '
+                                          r'there, 0\.1 here\)'):
+        Trainer(with_schedule(recipe, learning_rate=0.1), Constant())
+    # A machine that stopped between two renames leaves the old state beside its place.
+    state = Path(recipe.run_folder) / 'state'
+    shutil.move(state, state.with_name('state.old'))
+    task = Constant()
+    Trainer(recipe, task).run()
+    assert task.calls == 2 * 2
+
+
+def test_bad_data_stops_before_the_first_step(recipe, tmp_path):
+    millimetres = replace(recipe, train=(write_frames(tmp_path / 'mm', scale=1000.0),))
+    with pytest.raises(InputError, match='frame 0 of .*/mm: the median depth must lie between'):
+        Trainer(millimetres, Constant())
+    (tmp_path / 'empty').mkdir()
+    empty = replace(recipe, validation=(FrameSetConfig('shards', str(tmp_path / 'empty'),
+                                                       (32, 48)),))
     with pytest.raises(MarigoldError, match='must hold rgb_.* shards'):
-        VaeTraining(replace(vae, frames=str(tmp_path)))
-    with pytest.raises(MarigoldError, match='must hold rgb_.* shards'):
-        Finetuning(replace(finetune, validation_frames=str(tmp_path)))
+        Trainer(empty, Constant())
+    assert not Path(recipe.run_folder, 'state').exists()
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_state(recipes, tmp_path):
-    folder, _, finetune = recipes
-    broken = Finetuning(replace(finetune, run_folder=str(tmp_path / 'run')))
-    torch.nn.init.constant_(broken._trained['unet'].conv_in.bias, torch.nan)
-    with pytest.raises(MarigoldError, match='the loss must stay finite'):
-        broken.run()
-    assert not (tmp_path / 'run' / 'checkpoint').exists()
+def test_a_batch_must_be_shared_out_evenly(recipe):
+    with pytest.raises(ConfigError, match='`batch_size` must be a multiple .* got 4, 3 and 1'):
+        Trainer(with_schedule(recipe, device_batch_size=3), Constant())
+
+
+# --- from scratch, end to end, from the command line ---------------------------------------
+
+@pytest.fixture(scope='module')
+def vae_recipe(folder):
+    frames = FrameSetConfig('shards', str(folder / 'frames'), (HEIGHT, WIDTH))
+    recipe = config.VaeConfig(
+        run_folder=str(folder / 'vae'), seed=1, train=(frames,), validation=(frames,),
+        architecture=config.VaeArchitecture(8, (1, 1, 1, 1), (1, 1, 1, 1)), validation_frames=2,
+        schedule=config.ScheduleConfig(batch_size=2, max_iterations=3, learning_rate=1e-3),
+        hardware=config.HardwareConfig(device='cpu', workers=0))
+    train_vae(recipe)
+    return recipe
+
+
+def test_latents_of_the_trained_autoencoder_have_unit_size(vae_recipe, folder):
+    vae = AutoencoderTiny.from_pretrained(folder / 'vae/checkpoint/vae')
+    scalars = json.loads((folder / 'vae/scalars.jsonl').read_text().splitlines()[-1])
+    assert scalars['validation/frames/abs_rel_round_trip'] > 0
+    frames, unchanged = ShardFrames(folder / 'frames'), AugmentationConfig(flip_probability=0.0)
+    views = [random_view(frames[index], (HEIGHT, WIDTH), unchanged, np.random.default_rng(0))
+             for index in range(len(frames))]
+    with torch.no_grad():
+        latents = torch.cat([encode(vae, images_and_depths(view)) for view in views])
+    assert latents.square().mean().sqrt().item() == pytest.approx(1.0, abs=0.02)
+
+
+def test_end_to_end_from_scratch_by_command(vae_recipe, recipe, folder, tmp_path, capsys):
+    scratch = replace(
+        recipe, initial_checkpoint=None, vae=str(folder / 'vae/checkpoint/vae'),
+        architecture=config.UNetArchitecture((16, 32), 1, 16, 8, 16), default_denoising_steps=1,
+        objective=config.ObjectiveConfig(variant='end_to_end', gradient_weight=0.5))
+    (tmp_path / 'recipe.yaml').write_text(recipe_as_yaml(scratch))
+    arguments = ['--config', str(tmp_path / 'recipe.yaml')]
+    assert main([*arguments, 'schedule.max_iterations=1']) == 0
+    checkpoint = capsys.readouterr().out.strip()
+    assert checkpoint == str(tmp_path / 'run/checkpoint')
+    info = DepthEngine.load(checkpoint, device='cpu').checkpoint_info
+    assert (info.default_steps, info.initial_latent) == (1, 'zeros')
+    assert main([*arguments, 'seed=2']) == 1
+    assert capsys.readouterr().err.startswith('ConfigError: `run_folder`')
+
+
+def test_a_training_with_all_extras_runs(recipe):
+    extras = config.ObjectiveConfig(
+        terminal_fraction=0.5, rollout_fraction=1.0, max_snr_weight=1.0, pixel_samples=1,
+        gradient_weight=0.5, relative_pixels=True)
+    task = Finetuning(replace(recipe, objective=extras))
+    trainer = Trainer(with_schedule(recipe, max_iterations=1), task)
+    scalars = trainer._iterate(trainer._batches())
+    assert {'latent', 'pixel', 'gradient', 'gradient_norm', 'rate'} == set(scalars)
+    assert all(np.isfinite(value) for value in scalars.values())

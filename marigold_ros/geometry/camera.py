@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from marigold_ros.depth.errors import InputError
 
 if TYPE_CHECKING:
-    from marigold_ros.depth.types import RgbImage
+    from marigold_ros.depth.types import FloatImage, RgbImage
 
 Matrix = NDArray[np.float64]
 
@@ -188,6 +188,32 @@ class Rectifier:
         if rgb.shape != expected:
             raise InputError(f'`rgb` must have the shape {expected}; got {rgb.shape}')
         return self._remap(rgb)
+
+    def rectify_depth(self, depth_m: FloatImage) -> FloatImage:
+        """
+        Rectify one depth map that is registered to the raw image.
+
+        Parameters
+        ----------
+        depth_m : float32 [H, W]
+            Of the camera's size.
+
+        Returns
+        -------
+        float32 [H, W]
+            The nearest depth, never a mean over an edge; NaN where the raw map has no pixel.
+
+        Raises
+        ------
+        InputError
+            If the map has another size than the camera.
+        """
+        expected = (self.camera.height, self.camera.width)
+        if depth_m.shape != expected:
+            raise InputError(f'`depth_m` must have the shape {expected}; got {depth_m.shape}')
+        result = cv2.remap(depth_m, self._maps[0], self._maps[1], cv2.INTER_NEAREST,
+                           borderMode=cv2.BORDER_CONSTANT, borderValue=float('nan'))
+        return np.asarray(result, np.float32)
 
     def _remap(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         result = cv2.remap(image, self._maps[0], self._maps[1], cv2.INTER_LINEAR)

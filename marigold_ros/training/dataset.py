@@ -1,165 +1,164 @@
-"""Frames from rendered shards, and the random views of them that training sees."""
+"""Mixes data sets: endless batches of views, each batch from one set, that can start anywhere."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from itertools import count, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 import torch
-from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from marigold_ros.data.scenes.shards import read_shards
+from marigold_ros.data.bag_frames import BagTopics, open_bag_frames
+from marigold_ros.data.frames import check_frame, check_frame_set, FrameSet
+from marigold_ros.data.hypersim import open_hypersim
+from marigold_ros.data.rgbd_frames import RgbdFrames
+from marigold_ros.data.shard_frames import ShardFrames
+from marigold_ros.data.virtual_kitti import open_virtual_kitti
+from marigold_ros.training.config import TrainingConfig
+from marigold_ros.training.data_config import FrameSetConfig
+from marigold_ros.training.views import random_view, ViewBatch
+
+# Frames of each set that are read before the first step; the others are checked as they come.
+CHECKED_FRAMES = 256
+# Streams of random numbers that all belong to one seed.
+CHOICE_STREAM, ORDER_STREAM, VIEW_STREAM = range(3)
 
 
-class FrameShards:
+def open_frame_set(config: FrameSetConfig, cache: Path) -> FrameSet:
     """
-    Frames of a folder of rendered shards, which may still be growing.
+    Open a data set.
 
     Parameters
     ----------
-    folder : Path
-        What `marigold_ros.data.scenes.bulk` writes; sky is +inf.
+    config : FrameSetConfig
+    cache : Path
+        Folder for the frames of a bag.
 
     Raises
     ------
     MarigoldError
-        The folder holds no complete shard.
+        If it cannot be opened.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = Path(folder)
-        self.refresh()
-
-    def refresh(self) -> int:
-        """Open the shards that are there now and return the number of frames."""
-        self._shards = read_shards(self._folder)
-        self._ends = np.cumsum([len(shard.rgb) for shard in self._shards])
-        return len(self)
-
-    def __len__(self) -> int:
-        return int(self._ends[-1])
-
-    def take(self, indices: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
-        """
-        Read the frames at `indices`.
-
-        Returns
-        -------
-        uint8 [N, H, W, 3], float32 [N, H, W]
-            RGB and depth along Z in metres.
-        """
-        numbers = np.searchsorted(self._ends, indices, side='right')
-        offsets = indices - np.concatenate([[0], self._ends])[numbers]
-        places = [(self._shards[number], offset) for number, offset in zip(numbers, offsets)]
-        rgb = np.stack([shard.rgb[offset] for shard, offset in places])
-        depth_m = np.stack([shard.depth_m[offset] for shard, offset in places])
-        return torch.from_numpy(rgb), torch.from_numpy(depth_m)
+    path = Path(config.path)
+    if config.reader == 'hypersim':
+        return open_hypersim(path, Path(str(config.file_list)))
+    if config.reader == 'virtual_kitti':
+        return open_virtual_kitti(path, Path(str(config.file_list)))
+    if config.reader == 'bag':
+        topics = BagTopics(str(config.image_topic), str(config.depth_topic),
+                           config.camera_info_topic)
+        return open_bag_frames(path, topics, cache)
+    return RgbdFrames(path) if config.reader == 'rgbd_folder' else ShardFrames(path)
 
 
-@dataclass(frozen=True)
-class ViewConfig:
+def open_frame_sets(configs: Sequence[FrameSetConfig], cache: Path) -> list[FrameSet]:
     """
-    How a frame varies each time it is seen.
+    Open data sets and check frames of each.
 
-    Attributes
-    ----------
-    height, width : int
-        Size of a view, px.
-    min_crop, max_crop : float
-        Side of the crop relative to the frame's.
-    flip_probability : float
-        Share of views that are mirrored left to right.
-    jitter : float
-        Largest relative change of brightness, contrast, saturation, gamma and white balance.
-    noise : float
-        Largest standard deviation of added pixel noise, in units of the [0, 1] range.
+    Raises
+    ------
+    MarigoldError
+        If one cannot be opened, is empty, or a frame breaks a rule; names file and rule.
     """
-
-    height: int
-    width: int
-    min_crop: float = 1.0
-    max_crop: float = 1.0
-    flip_probability: float = 0.5
-    jitter: float = 0.0
-    noise: float = 0.0
+    opened = []
+    for number, config in enumerate(configs):
+        frames = open_frame_set(config, cache / str(number))
+        check_frame_set(f'{config.reader} set {config.path}', frames, CHECKED_FRAMES)
+        opened.append(frames)
+    return opened
 
 
-def random_views(
-    rgb: torch.Tensor, depth_m: torch.Tensor, config: ViewConfig, generator: torch.Generator,
-) -> tuple[torch.Tensor, torch.Tensor]:
+class ViewKey(NamedTuple):
+    """One view to take: of which set and frame, and its number, which seeds it."""
+
+    frame_set: int
+    frame: int
+    number: int
+
+
+class MixedBatches(Sampler[list[ViewKey]]):
     """
-    Crop, mirror, resize and recolour a batch of frames.
+    Endless batches, each from one set; a pure function of the seed, so that any may come first.
 
     Parameters
     ----------
-    rgb : uint8 [N, H, W, 3]
-        Frames.
-    depth_m : float32 [N, H, W]
-        Depth along Z, m.
-    config : ViewConfig
-        Ranges of the changes.
-    generator : torch.Generator
-        The only source of randomness.
+    lengths : sequence of int
+        Frames of each set; every set is gone through in ever new random orders.
+    weights : sequence of float
+        Share of the batches of each set.
+    batch_size : int
+        Views of a batch.
+    seed : int
+    first, stride : int
+        Only the batches number first, first + stride, ...: where a resumed training goes on, and
+        what one of several processes gets.
+    """
+
+    def __init__(self, lengths: Sequence[int], weights: Sequence[float], batch_size: int,
+                 seed: int, *, first: int = 0, stride: int = 1) -> None:
+        self._lengths = lengths
+        self._shares = np.array(weights) / np.sum(weights)
+        self._batch_size = batch_size
+        self._seed = seed
+        self._places = slice(first, None, stride)
+
+    def __iter__(self) -> Iterator[list[ViewKey]]:
+        return islice(self._all(), self._places.start, None, self._places.step)
+
+    def _all(self) -> Iterator[list[ViewKey]]:
+        choice = np.random.default_rng([self._seed, CHOICE_STREAM])
+        orders = [self._order(number) for number in range(len(self._lengths))]
+        for batch in count():
+            chosen = int(choice.choice(len(orders), p=self._shares))
+            yield [ViewKey(chosen, next(orders[chosen]), batch * self._batch_size + place)
+                   for place in range(self._batch_size)]
+
+    def _order(self, number: int) -> Iterator[int]:
+        random = np.random.default_rng([self._seed, ORDER_STREAM, number])
+        while True:
+            yield from random.permutation(self._lengths[number]).tolist()
+
+
+class _Views(Dataset[ViewBatch]):
+    """Takes the view that a ViewKey asks for."""
+
+    def __init__(self, frame_sets: Sequence[FrameSet], config: TrainingConfig) -> None:
+        self._frame_sets = frame_sets
+        self._config = config
+
+    def __getitem__(self, key: ViewKey) -> ViewBatch:
+        frame = self._frame_sets[key.frame_set][key.frame]
+        check_frame(frame)
+        return random_view(frame, self._config.train[key.frame_set].size,
+                           self._config.augmentation,
+                           np.random.default_rng([self._config.seed, VIEW_STREAM, key.number]))
+
+
+def view_loader(frame_sets: Sequence[FrameSet], config: TrainingConfig, *,
+                first: int = 0, stride: int = 1) -> DataLoader[ViewBatch]:
+    """
+    Load the endless batches of a training.
+
+    Parameters
+    ----------
+    frame_sets : sequence of FrameSet
+        One for each of `config.train`.
+    config : TrainingConfig
+    first, stride : int
+        See `MixedBatches`.
 
     Returns
     -------
-    float32 [N, 3, height, width], float32 [N, height, width]
-        Images in [-1, 1] (bilinear) and their depth (nearest), seen through the same crop.
+    DataLoader
+        Of ViewBatch; the number of its worker processes changes nothing but the time.
     """
-    count = len(rgb)
-    theta = _random_crops(count, config, generator)
-    image = rgb.permute(0, 3, 1, 2).float() / 255
-    # Several samples a pixel, averaged, do what antialiasing does at inference.
-    samples = max(1, round(rgb.shape[1] / config.height))
-    image = functional.grid_sample(
-        image, _grid(theta, config, samples), mode='bilinear', padding_mode='border',
-        align_corners=False)
-    image = functional.avg_pool2d(image, samples)
-    depth = functional.grid_sample(
-        depth_m[:, None], _grid(theta, config, 1), mode='nearest', padding_mode='border',
-        align_corners=False)
-    return _recolour(image, config, generator) * 2 - 1, depth[:, 0]
-
-
-def _random_crops(
-    count: int, config: ViewConfig, generator: torch.Generator,
-) -> torch.Tensor:
-    """Return the [N, 2, 3] affine maps of random crops, some mirrored."""
-    span = config.max_crop - config.min_crop
-    side = config.min_crop + span * torch.rand(count, generator=generator)
-    centre = (2 * torch.rand(count, 2, generator=generator) - 1) * (1 - side)[:, None]
-    mirrored = torch.rand(count, generator=generator) < config.flip_probability
-    theta = torch.zeros(count, 2, 3)
-    theta[:, 0, 0] = torch.where(mirrored, -side, side)
-    theta[:, 1, 1] = side
-    theta[:, :, 2] = centre
-    return theta
-
-
-def _grid(theta: torch.Tensor, config: ViewConfig, samples: int) -> torch.Tensor:
-    """Return the sampling positions of views with `samples` squared positions a pixel."""
-    size = [len(theta), 1, config.height * samples, config.width * samples]
-    return functional.affine_grid(theta, size, align_corners=False)
-
-
-def _recolour(
-    image: torch.Tensor, config: ViewConfig, generator: torch.Generator,
-) -> torch.Tensor:
-    """Change exposure, contrast, saturation, gamma, white balance and noise of [0, 1] images."""
-    if config.jitter == 0.0 and config.noise == 0.0:
-        return image
-    count = len(image)
-
-    def factor(channels: int = 1) -> torch.Tensor:
-        change = 2 * torch.rand(count, channels, 1, 1, generator=generator) - 1
-        return torch.exp(config.jitter * change)
-
-    image = image.clamp(1e-3, 1.0) ** factor() * factor() * factor(3) ** 0.3
-    grey = image.mean(dim=1, keepdim=True)
-    image = grey + (image - grey) * factor()
-    middle = image.mean(dim=(1, 2, 3), keepdim=True)
-    image = middle + (image - middle) * factor()
-    sigma = config.noise * torch.rand(count, 1, 1, 1, generator=generator)
-    return (image + sigma * torch.randn(image.shape, generator=generator)).clamp(0.0, 1.0)
+    batches = MixedBatches([len(frames) for frames in frame_sets],
+                           [frames.weight for frames in config.train],
+                           config.schedule.device_batch_size, config.seed,
+                           first=first, stride=stride)
+    return DataLoader(_Views(frame_sets, config), batch_sampler=batches,
+                      num_workers=config.hardware.workers, collate_fn=ViewBatch.join,
+                      pin_memory=torch.cuda.is_available() and config.hardware.device != 'cpu')

@@ -1,34 +1,33 @@
-"""The diffusion objective: timesteps, noisy latents, and x0 from the v-prediction."""
+"""The diffusion process: noisy latents, what the U-Net predicts of them, and x0 from that."""
 
 from __future__ import annotations
 
 import torch
 
-from marigold_ros.training.config import DiffusionConfig
+from marigold_ros.training.config import PredictionType
 
 
 class Diffusion:
     """
-    Forward process and objective of a v-prediction model.
+    Forward process of a schedule, for every prediction type.
 
     Parameters
     ----------
     alphas_cumprod : float32 [T]
         The scheduler's; 0 at the end with zero terminal SNR.
-    config : DiffusionConfig
-        How timesteps and weights are chosen.
+    prediction_type : {'v_prediction', 'epsilon', 'sample'}
+        What the U-Net predicts.
+
+    Attributes
+    ----------
+    last_timestep : int
+        T - 1, where every inference starts.
     """
 
-    def __init__(self, alphas_cumprod: torch.Tensor, config: DiffusionConfig) -> None:
+    def __init__(self, alphas_cumprod: torch.Tensor, prediction_type: PredictionType) -> None:
         self._alphas_cumprod = alphas_cumprod
-        self._config = config
+        self._prediction_type = prediction_type
         self.last_timestep = len(alphas_cumprod) - 1
-
-    def draw_timesteps(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        """Draw t ~ U{0..T-1}; the first `terminal_fraction` of the batch gets t = T - 1."""
-        timesteps = torch.randint(self.last_timestep + 1, (count,), generator=generator)
-        timesteps[:round(self._config.terminal_fraction * count)] = self.last_timestep
-        return timesteps
 
     def add_noise(
         self, x0: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor,
@@ -37,27 +36,57 @@ class Diffusion:
         alpha, sigma = self._alpha_sigma(timesteps)
         return alpha * x0 + sigma * noise
 
-    def predicted_x0(
-        self, noisy: torch.Tensor, velocity: torch.Tensor, timesteps: torch.Tensor,
+    def implied_noise(
+        self, noisy: torch.Tensor, x0: torch.Tensor, timesteps: torch.Tensor,
     ) -> torch.Tensor:
-        """Return x0 = sqrt(abar) z_t - sqrt(1 - abar) v, [N, C, h, w]."""
+        """Return the noise with which x0 would have become z_t, [N, C, h, w]."""
         alpha, sigma = self._alpha_sigma(timesteps)
-        return alpha * noisy - sigma * velocity
+        return (noisy - alpha * x0) / sigma
 
-    def x0_weight(self, timesteps: torch.Tensor) -> torch.Tensor:
+    def target(
+        self, x0: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return what the U-Net should predict: v, the noise, or x0, [N, C, h, w]."""
+        if self._prediction_type == 'sample':
+            return x0
+        if self._prediction_type == 'epsilon':
+            return noise
+        alpha, sigma = self._alpha_sigma(timesteps)
+        return alpha * noise - sigma * x0
+
+    def predicted_x0(
+        self, noisy: torch.Tensor, prediction: torch.Tensor, timesteps: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return the x0 that a prediction means, [N, C, h, w]."""
+        if self._prediction_type == 'sample':
+            return prediction
+        alpha, sigma = self._alpha_sigma(timesteps)
+        if self._prediction_type == 'epsilon':
+            return (noisy - sigma * prediction) / alpha
+        return alpha * noisy - sigma * prediction
+
+    def snr_weight(self, timesteps: torch.Tensor, limit: float | None) -> torch.Tensor:
         """
-        Weigh an error in x0 as the objective on v = sqrt(abar) eps - sqrt(1 - abar) x0 does.
+        Weigh samples so that an error in x0 counts at most `limit`.
+
+        Parameters
+        ----------
+        timesteps : int64 [N]
+        limit : float or None
+            The error in the target is that in x0 times 1 + SNR (v), SNR (epsilon) or 1 (sample).
 
         Returns
         -------
         float32 [N]
-            1 / (1 - abar) = 1 + SNR, because x0 and v differ by the factor sqrt(1 - abar);
-            limited by `max_snr_weight`.
+            At most 1; all 1 without a limit.
         """
-        weight = 1 / (1 - self._alphas_cumprod[timesteps])
-        return weight.clamp(max=self._config.max_snr_weight)
+        abar = self._alphas_cumprod[timesteps]
+        if limit is None or self._prediction_type == 'sample':
+            return torch.ones_like(abar)
+        numerator = 1.0 if self._prediction_type == 'v_prediction' else abar
+        return (limit * (1 - abar) / numerator).clamp(max=1.0)
 
     def _alpha_sigma(self, timesteps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return sqrt(abar) and sqrt(1 - abar), [N, 1, 1, 1]."""
-        alpha_cumprod = self._alphas_cumprod[timesteps].reshape(-1, 1, 1, 1)
-        return alpha_cumprod.sqrt(), (1 - alpha_cumprod).sqrt()
+        abar = self._alphas_cumprod[timesteps].reshape(-1, 1, 1, 1)
+        return abar.sqrt(), (1 - abar).sqrt()

@@ -1,91 +1,265 @@
-"""What every training does alike: the loop around its iterations, and one optimizer step."""
+"""What both trainings do alike: batches, steps, averages, checkpoints, scalars, interruption."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+import math
+from pathlib import Path
+from typing import Any, Protocol
 
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
 import torch
+from torch import nn
 from tqdm import tqdm
 
-from marigold_ros.depth.errors import MarigoldError
-from marigold_ros.training.config import ScheduleConfig
-from marigold_ros.training.run_folder import RunFolder, stop_on_signal
-from marigold_ros.training.schedule import learning_rate, Progress
+from marigold_ros.data.frames import FrameSet
+from marigold_ros.depth.errors import ConfigError, MarigoldError
+from marigold_ros.training.config import HardwareConfig, TrainingConfig
+from marigold_ros.training.dataset import open_frame_sets, view_loader
+from marigold_ros.training.run_folder import replacing, RunFolder, stop_on_signal
+from marigold_ros.training.schedule import learning_rate
+from marigold_ros.training.seeding import generator_for
+from marigold_ros.training.validation import Validation
+from marigold_ros.training.views import ViewBatch
 
-RECORD_EVERY = 50
-MAX_GRADIENT_NORM = 1.0
-
-Scalars = dict[str, float]
+RECORD_EVERY = 20
+PRECISIONS = {'float32': 'no', 'bfloat16': 'bf16', 'float16': 'fp16'}
 
 
-def train(
-    progress: Progress, run: RunFolder, save_minutes: float, *,
-    iterate: Callable[[Progress], Scalars], count_frames: Callable[[], int],
-    save: Callable[[Progress], None],
-) -> None:
+class Task(Protocol):
+    """What one of the trainings does differently."""
+
+    @property
+    def model(self) -> nn.Module:
+        """Return what is trained."""
+
+    def start(self, device: torch.device, train: list[FrameSet]) -> None:
+        """Put the parts that are not trained on a device, and look at the data."""
+
+    def losses(self, model: Any, batch: ViewBatch,
+               generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """Return losses to be summed; `model` is `self.model`, however it is wrapped."""
+
+    def save(self, folder: Path) -> None:
+        """Write what can be loaded, with the weights that `self.model` has now."""
+
+    def validate(self, folder: Path, frame_sets: dict[str, FrameSet],
+                 device: torch.device) -> Validation:
+        """Measure what `save` wrote on held-out frames."""
+
+
+class Progress:
+    """Iterations done; what accelerate saves and loads as a part of the state."""
+
+    def __init__(self) -> None:
+        self.iteration = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Return what is saved."""
+        return {'iteration': self.iteration}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Take up what was saved."""
+        self.iteration = state['iteration']
+
+
+class Trainer:
     """
-    Iterate to the end of the schedule or until interrupted, saving on the way and at the end.
+    Trains a task's model by a recipe, on one device or several, from where its folder stands.
 
     Parameters
     ----------
-    progress : Progress
-        Where to go on.
-    run : RunFolder
-        Gets the scalars of every `RECORD_EVERY`th iteration.
-    save_minutes : float
-        Time between saves.
-    iterate : callable
-        Takes one optimizer step and returns its scalars.
-    count_frames : callable
-        Looks for new frames and returns how many there are.
-    save : callable
-        Writes the resumable state and the result so far.
-    """
-    saved_at = progress.minutes
-    with stop_on_signal() as stop, tqdm(initial=progress.iteration, unit='it') as bar:
-        while not (progress.finished or stop.is_set()):
-            scalars = iterate(progress)
-            bar.update()
-            if progress.iteration % RECORD_EVERY == 0:
-                scalars = scalars | {'frames': float(count_frames())}
-                bar.set_postfix(scalars)
-                run.record(scalars, progress.iteration)
-            if progress.minutes - saved_at > save_minutes:
-                saved_at = progress.minutes
-                save(progress)
-    save(progress)
-
-
-def take_step(
-    optimizer: torch.optim.Optimizer, losses: dict[str, torch.Tensor], schedule: ScheduleConfig,
-    progress: Progress, run: RunFolder,
-) -> Scalars:
-    """
-    Step down the gradient of the summed losses at the schedule's rate.
-
-    Returns
-    -------
-    dict
-        The losses and the learning rate.
+    config : FinetuneConfig or VaeConfig
+    task : Task
 
     Raises
     ------
     MarigoldError
-        If a loss is not finite; names the last good state.
+        If the recipe does not fit the devices or the run folder, or the data breaks a rule.
     """
-    rate = learning_rate(schedule, progress.iteration, progress.fraction)
-    for group in optimizer.param_groups:
-        group['lr'] = rate
-    scalars = {name: value.item() for name, value in losses.items()}
-    total = torch.stack(list(losses.values())).sum()
-    if not torch.isfinite(total):
-        raise MarigoldError(f'the loss must stay finite; got {scalars} at iteration '
-                            f'{progress.iteration}; the last good state is {run.state}')
-    optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(total)
-    torch.nn.utils.clip_grad_norm_(
-        [weight for group in optimizer.param_groups for weight in group['params']],
-        MAX_GRADIENT_NORM)
-    optimizer.step()
-    progress.iteration += 1
-    return scalars | {'rate': rate}
+
+    def __init__(self, config: TrainingConfig, task: Task) -> None:
+        self._config, self._task = config, task
+        schedule = config.schedule
+        self._run = RunFolder(config)
+        self._accelerator = _accelerator(config.hardware)
+        self._parts = _parts(schedule.batch_size, schedule.device_batch_size,
+                             self._accelerator.num_processes)
+        self._accelerator.gradient_accumulation_steps = self._parts
+        with self._accelerator.main_process_first():  # it writes the frames of bags
+            self._train = open_frame_sets(config.train, self._run.frames / 'train')
+            self._validation = dict(zip(
+                _names(config), open_frame_sets(config.validation,
+                                                self._run.frames / 'validation')))
+        task.start(self._accelerator.device, self._train)
+        model = task.model
+        optimizer = torch.optim.AdamW(model.parameters(), schedule.learning_rate,
+                                      weight_decay=schedule.weight_decay)
+        self._model, self._optimizer = self._accelerator.prepare(model, optimizer)
+        self._average = EMAModel(model.parameters(), schedule.ema_decay, foreach=True)
+        self._progress = Progress()
+        self._accelerator.register_for_checkpointing(self._average, self._progress)
+        if self._run.state.exists():
+            self._accelerator.load_state(str(self._run.state))
+            self._average.to(self._accelerator.device)
+        self._call = (torch.compile(self._model, dynamic=False) if config.hardware.compile
+                      else self._model)
+
+    def run(self) -> Path:
+        """
+        Train to the end of the schedule or until interrupted, saving on the way and at the end.
+
+        Returns
+        -------
+        Path
+            Folder of what can be loaded, with the averaged weights.
+
+        Raises
+        ------
+        MarigoldError
+            If a loss or gradient is not finite; names the last good checkpoint, which is kept.
+        """
+        config, progress = self._config.schedule, self._progress
+        main = self._accelerator.is_main_process
+        if main:
+            self._run.start(self._config, progress.iteration)
+        batches = self._batches()
+        with stop_on_signal() as stop, tqdm(
+                total=config.max_iterations, initial=progress.iteration, unit='it',
+                disable=not main) as bar:
+            while progress.iteration < config.max_iterations:
+                scalars = self._iterate(batches)
+                bar.update()
+                due = (progress.iteration % config.checkpoint_every == 0
+                       or progress.iteration == config.max_iterations)
+                if main and (due or progress.iteration % RECORD_EVERY == 0):
+                    bar.set_postfix({name: f'{value:.3g}' for name, value in scalars.items()})
+                    self._run.record(scalars, progress.iteration)
+                stopped = self._anyone_stops(stop.is_set())
+                if due or stopped:
+                    self._save(validate=not stopped)
+                if stopped:
+                    break
+        if main:
+            self._run.close()
+        return self._run.checkpoint
+
+    def _batches(self) -> Iterator[ViewBatch]:
+        """Load this process's batches from where the training stands."""
+        processes = self._accelerator.num_processes
+        done = self._progress.iteration * self._parts * processes
+        return iter(view_loader(self._train, self._config, stride=processes,
+                                first=done + self._accelerator.process_index))
+
+    def _iterate(self, batches: Iterator[ViewBatch]) -> dict[str, float]:
+        """Take one optimizer step over as many batches as it needs; return mean losses."""
+        iteration = self._progress.iteration
+        rate = learning_rate(self._config.schedule, iteration)
+        for group in self._optimizer.param_groups:
+            group['lr'] = rate
+        sums: defaultdict[str, float] = defaultdict(float)
+        for part in range(self._parts):
+            batch = next(batches).to(self._accelerator.device)
+            generator = generator_for(self._config.seed, iteration, part,
+                                      self._accelerator.process_index)
+            with self._accelerator.accumulate(self._model):
+                with self._accelerator.autocast():
+                    losses = self._task.losses(self._call, batch, generator)
+                values = {name: loss.item() for name, loss in losses.items()}
+                self._require_finite(values)
+                for name, value in values.items():
+                    sums[name] += value
+                self._accelerator.backward(torch.stack(list(losses.values())).sum())
+                if self._accelerator.sync_gradients:
+                    sums['gradient_norm'] = self._parts * self._gradient_norm()
+                self._optimizer.step()
+                self._optimizer.zero_grad()
+        self._average.step(self._model.parameters())
+        self._progress.iteration += 1
+        return {name: value / self._parts for name, value in sums.items()} | {'rate': rate}
+
+    def _gradient_norm(self) -> float:
+        """Shorten the gradient if the recipe says so, and return its length before."""
+        limit = self._config.schedule.max_gradient_norm
+        norm = float(self._accelerator.clip_grad_norm_(
+            self._model.parameters(), math.inf if limit is None else limit))
+        # In float16 the scaler skips such a step and scales the next one less.
+        if self._config.hardware.precision != 'float16':
+            self._require_finite({'gradient_norm': norm})
+        return norm
+
+    def _require_finite(self, values: dict[str, float]) -> None:
+        if not all(math.isfinite(value) for value in values.values()):
+            kept = (f'the last good checkpoint is {self._run.checkpoint}'
+                    if self._run.checkpoint.exists() else 'there is no checkpoint yet')
+            raise MarigoldError(f'losses and gradients must stay finite; got {values} in '
+                                f'iteration {self._progress.iteration}; {kept}')
+
+    def _anyone_stops(self, stop: bool) -> bool:
+        """Agree with the other processes, of which each gets the signal in its own iteration."""
+        if self._accelerator.num_processes == 1:
+            return stop
+        if stop:
+            self._accelerator.set_trigger()
+        return bool(self._accelerator.check_trigger())
+
+    def _save(self, *, validate: bool) -> None:
+        """Write the state to go on from and the averaged weights, and measure what was written."""
+        if self._accelerator.is_main_process:
+            with replacing(self._run.state) as folder:
+                self._accelerator.save_state(str(folder))
+            with self._averaged_weights(), replacing(self._run.checkpoint) as folder:
+                self._task.save(folder)
+            if validate:
+                self._record(self._task.validate(self._run.checkpoint, self._validation,
+                                                 self._accelerator.device))
+        self._accelerator.wait_for_everyone()
+
+    @contextmanager
+    def _averaged_weights(self) -> Iterator[None]:
+        """Put the average in the place of the weights for a while."""
+        if self._config.schedule.ema_decay == 0:
+            yield
+            return
+        parameters = list(self._model.parameters())
+        self._average.store(parameters)
+        self._average.copy_to(parameters)
+        yield
+        self._average.restore(parameters)
+
+    def _record(self, validation: Validation) -> None:
+        iteration = self._progress.iteration
+        self._run.record({f'validation/{name}': value
+                          for name, value in validation.scalars.items()}, iteration)
+        for name, grid in validation.grids.items():
+            self._run.record_grid(name, grid, iteration)
+
+
+def _accelerator(hardware: HardwareConfig) -> Accelerator:
+    """Find the devices."""
+    try:
+        return Accelerator(mixed_precision=PRECISIONS[hardware.precision],
+                           cpu=hardware.device == 'cpu')
+    except ValueError as err:
+        raise ConfigError(f'`precision` must suit the device; got {hardware.precision!r}: '
+                          f'{err}') from err
+
+
+def _parts(batch_size: int, device_batch_size: int, processes: int) -> int:
+    """Say how many batches a device accumulates for one step."""
+    parts, rest = divmod(batch_size, device_batch_size * processes)
+    if rest or parts == 0:
+        raise ConfigError(f'`batch_size` must be a multiple of `device_batch_size` times the '
+                          f'number of devices; got {batch_size}, {device_batch_size} and '
+                          f'{processes}')
+    return parts
+
+
+def _names(config: TrainingConfig) -> list[str]:
+    """Name every held-out set after its folder, and number those of one name."""
+    stems = [Path(frames.path).name for frames in config.validation]
+    return [stem if stems.count(stem) == 1 else f'{stem}_{number}'
+            for number, stem in enumerate(stems)]

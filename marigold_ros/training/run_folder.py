@@ -1,4 +1,4 @@
-"""The folder that a training leaves behind: recipe, versions, scalars, state, checkpoint."""
+"""The folder that a training leaves behind: recipe, versions, scalars, grids, state, result."""
 
 from __future__ import annotations
 
@@ -8,13 +8,28 @@ from importlib.metadata import version
 import json
 from pathlib import Path
 import platform
+import shutil
 import signal
 import threading
 from types import FrameType
+from typing import TypeVar
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+import torch
 from torch.utils.tensorboard import SummaryWriter
 
-PACKAGES = ('torch', 'diffusers', 'transformers', 'safetensors', 'numpy')
+from marigold_ros.depth.errors import ConfigError
+from marigold_ros.training.config import TrainingConfig
+from marigold_ros.training.recipe import differences, load_recipe, recipe_as_yaml
+
+PACKAGES = ('torch', 'diffusers', 'transformers', 'accelerate', 'safetensors', 'numpy')
+# What a run that goes on may do otherwise than before.
+FREE_KEYS = ('run_folder', 'schedule.max_iterations', 'schedule.checkpoint_every', 'hardware',
+             'validation')
+
+Recipe = TypeVar('Recipe', bound=TrainingConfig)
 
 
 class RunFolder:
@@ -23,51 +38,130 @@ class RunFolder:
 
     Parameters
     ----------
-    path : Path
-        Made if absent; an existing one is continued.
-    config_yaml : str
-        The recipe, written to `config.yaml`.
+    config : FinetuneConfig or VaeConfig
+        The recipe; `run_folder` is made if absent, and continued if it has the same recipe.
+    iteration : int
+        Where the training stands.
+
+    Attributes
+    ----------
+    path, state, checkpoint : Path
+        The folder, and those in it that a training goes on from and that can be loaded.
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds a run with another recipe.
     """
 
-    def __init__(self, path: Path, config_yaml: str) -> None:
-        self.path = Path(path)
+    def __init__(self, config: TrainingConfig) -> None:
+        self.path = Path(config.run_folder)
+        self.state = self.path / 'state'
+        self.checkpoint = self.path / 'checkpoint'
+        self.frames = self.path / 'frames'
+        for folder in (self.state, self.checkpoint):
+            _finish_replacement(folder)
+        self._check_recipe(config)
+
+    def start(self, config: TrainingConfig, iteration: int) -> None:
+        """Write recipe and versions, and open TensorBoard's file; only one process may."""
         self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / 'config.yaml').write_text(config_yaml)
-        versions = {name: version(name) for name in PACKAGES}
-        versions |= {'python': platform.python_version(), 'machine': platform.machine()}
-        (self.path / 'versions.json').write_text(json.dumps(versions, indent=2) + '\n')
-        self._scalars = SummaryWriter(str(self.path / 'tensorboard'))
-
-    @property
-    def state(self) -> Path:
-        """File of the resumable state."""
-        return self.path / 'state.safetensors'
-
-    @property
-    def checkpoint(self) -> Path:
-        """Folder of the checkpoint that can be loaded."""
-        return self.path / 'checkpoint'
+        (self.path / 'config.yaml').write_text(recipe_as_yaml(config))
+        facts = {name: version(name) for name in PACKAGES}
+        facts |= {'python': platform.python_version(), 'machine': platform.machine(),
+                  'seed': str(config.seed)}
+        if torch.cuda.is_available():
+            facts['gpu'] = torch.cuda.get_device_name()
+        (self.path / 'versions.json').write_text(json.dumps(facts, indent=2) + '\n')
+        # What a run that did not get to its next checkpoint wrote from here on is dropped.
+        self._board = SummaryWriter(str(self.path / 'tensorboard'), purge_step=iteration + 1)
 
     def record(self, scalars: dict[str, float], iteration: int) -> None:
         """Write scalars to TensorBoard and to `scalars.jsonl`."""
         for name, value in scalars.items():
-            self._scalars.add_scalar(name, value, iteration)
+            self._board.add_scalar(name, value, iteration)
+        self._board.flush()
         with (self.path / 'scalars.jsonl').open('a') as file:
             file.write(json.dumps({'iteration': iteration, **scalars}) + '\n')
+
+    def record_grid(self, name: str, rgb: NDArray[np.uint8], iteration: int) -> None:
+        """Write a picture [H, W, 3] to TensorBoard and to `grids/`."""
+        self._board.add_image(name, rgb, iteration, dataformats='HWC')
+        path = self.path / 'grids' / f'{name}_{iteration:06d}.png'
+        path.parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(path), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+
+    def close(self) -> None:
+        """Close TensorBoard's file."""
+        self._board.close()
+
+    def _check_recipe(self, config: TrainingConfig) -> None:
+        """Refuse to go on with another recipe than the folder's."""
+        if not self.state.exists():
+            return
+        before = load_recipe(type(config), self.path / 'config.yaml')
+        changed = differences(config, before, FREE_KEYS)
+        if changed:
+            raise ConfigError(f'`run_folder` {self.path} holds a run with another recipe '
+                              f'({"; ".join(changed)}); choose another folder or remove it')
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """
+    Fill a new folder that takes the place of `folder` once it is complete.
+
+    Parameters
+    ----------
+    folder : Path
+        Kept as it is if the block raises, or the machine stops.
+
+    Yields
+    ------
+    Path
+        An empty folder beside it.
+    """
+    partial = folder.with_name(folder.name + '.partial')
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    yield partial
+    if folder.exists():
+        folder.rename(_old(folder))
+    partial.rename(folder)
+    shutil.rmtree(_old(folder), ignore_errors=True)
+
+
+def _finish_replacement(folder: Path) -> None:
+    """Take back the old folder if the machine stopped between the two renames."""
+    if _old(folder).exists() and not folder.exists():
+        _old(folder).rename(folder)
+    shutil.rmtree(_old(folder), ignore_errors=True)
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(folder.name + '.old')
 
 
 @contextmanager
 def stop_on_signal() -> Iterator[threading.Event]:
-    """Turn Ctrl-C and SIGTERM into an event, so that training saves before it ends."""
+    """
+    Turn Ctrl-C and SIGTERM into an event, so that training saves before it ends.
+
+    The second Ctrl-C ends it at once.
+    """
     stop = threading.Event()
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
     def request(number: int, frame: FrameType | None) -> None:
         stop.set()
+        restore()
 
     previous = {number: signal.signal(number, request)
                 for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        restore()

@@ -11,57 +11,45 @@ MIN_SPREAD_M = 1e-3
 MAX_RELATIVE_WEIGHT = 8.0
 
 
-def valid_depth(depth_m: torch.Tensor) -> torch.Tensor:
+def measured(depth_m: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """
-    Say where depth was measured.
+    Say where valid depth is a number of metres, which sky is not.
 
     Parameters
     ----------
     depth_m : float32 [...]
-        Depth along Z, m; +inf is sky, NaN and values <= 0 are unknown.
+        Depth along Z, m; where it is valid, +inf is sky.
+    valid : bool [...]
+        Where depth is known.
 
     Returns
     -------
     bool [...]
-        True where depth is a finite positive number.
     """
-    return torch.isfinite(depth_m) & (depth_m > 0)
+    return valid & torch.isfinite(depth_m)
 
 
-def known_depth(depth_m: torch.Tensor) -> torch.Tensor:
-    """
-    Say where training may compare: measured depth, and sky, which is known to be far.
-
-    Parameters
-    ----------
-    depth_m : float32 [...]
-        Depth along Z, m; +inf is sky, NaN and values <= 0 are unknown.
-
-    Returns
-    -------
-    bool [...]
-        Sky counts because a robot must never read an open sky as something near.
-    """
-    return depth_m > 0
-
-
-def depth_range(depth_m: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def depth_range(
+    depth_m: torch.Tensor, valid: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Find what normalisation maps to -1, and how many metres from there map to 1.
 
     Parameters
     ----------
     depth_m : float32 [N, H, W]
-        Depth along Z, m; +inf is sky, NaN and values <= 0 are unknown.
+        Depth along Z, m; where it is valid, +inf is sky.
+    valid : bool [N, H, W]
+        Where depth is known.
 
     Returns
     -------
     float32 [N, 1, 1], float32 [N, 1, 1]
-        Each image's 2 % quantile of valid depth, and the distance to its 98 % quantile, m.
+        Each image's 2 % quantile of measured depth, and the distance to its 98 % quantile, m.
     """
-    measured = torch.where(valid_depth(depth_m), depth_m, torch.nan).flatten(1)
-    quantiles = torch.tensor([LOW_QUANTILE, HIGH_QUANTILE], dtype=depth_m.dtype)
-    low, high = torch.nanquantile(measured, quantiles, dim=1).nan_to_num(0.0)
+    known = torch.where(measured(depth_m, valid), depth_m, torch.nan).flatten(1)
+    quantiles = torch.tensor([LOW_QUANTILE, HIGH_QUANTILE]).to(depth_m)
+    low, high = torch.nanquantile(known, quantiles, dim=1).nan_to_num(0.0)
     return low[:, None, None], (high - low).clamp(min=MIN_SPREAD_M)[:, None, None]
 
 
@@ -74,47 +62,52 @@ def normalize_depth(
     Parameters
     ----------
     depth_m : float32 [N, H, W]
-        Depth along Z, m; +inf is sky, NaN and values <= 0 are unknown.
+        Depth along Z, m.
     low_m, spread_m : float32 [N, 1, 1]
         From `depth_range`.
 
     Returns
     -------
     float32 [N, 1, H, W]
-        In [-1, 1]; sky is 1, unknown depth is -1.
+        In [-1, 1]; +inf becomes 1, NaN -1.  Depth that is not valid is mapped like any other:
+        what is out of a sensor's range is still nearer or farther than the rest.
     """
     normalized = (2 * (depth_m - low_m) / spread_m - 1).clamp(-1.0, 1.0)
-    return torch.where(known_depth(depth_m), normalized, -1.0)[:, None]
+    return normalized.nan_to_num(-1.0)[:, None]
 
 
-def relative_weight(depth_m: torch.Tensor, spread_m: torch.Tensor) -> torch.Tensor:
+def relative_weight(
+    depth_m: torch.Tensor, valid: torch.Tensor, spread_m: torch.Tensor,
+) -> torch.Tensor:
     """
     Say how much relative error in depth one unit of error in normalised depth makes.
 
     Parameters
     ----------
     depth_m : float32 [N, H, W]
-        Depth along Z, m; +inf is sky, NaN and values <= 0 are unknown.
+        Depth along Z, m; where it is valid, +inf is sky.
+    valid : bool [N, H, W]
+        Where depth is known.
     spread_m : float32 [N, 1, 1]
         From `depth_range`.
 
     Returns
     -------
     float32 [N, 1, H, W]
-        (spread / 2) / depth, at most `MAX_RELATIVE_WEIGHT`; 0 for sky and unknown depth.
+        (spread / 2) / depth, at most `MAX_RELATIVE_WEIGHT`; 0 where depth is not measured.
     """
     weight = (spread_m / 2 / depth_m).clamp(max=MAX_RELATIVE_WEIGHT)
-    return torch.where(valid_depth(depth_m), weight, 0.0)[:, None]
+    return torch.where(measured(depth_m, valid), weight, 0.0)[:, None]
 
 
-def latent_mask(known: torch.Tensor, vae_scale_factor: int, channels: int) -> torch.Tensor:
+def latent_mask(valid: torch.Tensor, vae_scale_factor: int, channels: int) -> torch.Tensor:
     """
-    Keep a latent cell only if each of its pixels is known.
+    Keep a latent cell only if depth is valid in each of its pixels.
 
     Parameters
     ----------
-    known : bool [N, H, W]
-        True where training may compare; H and W are multiples of `vae_scale_factor`.
+    valid : bool [N, H, W]
+        H and W are multiples of `vae_scale_factor`.
     vae_scale_factor : int
         Pixels per latent cell along one axis.
     channels : int
@@ -123,8 +116,8 @@ def latent_mask(known: torch.Tensor, vae_scale_factor: int, channels: int) -> to
     Returns
     -------
     bool [N, channels, h, w]
-        The unknown mask max-pooled over each cell, inverted.
+        The invalid mask max-pooled over each cell, inverted.
     """
-    unknown = (~known)[:, None].float()
-    pooled = functional.max_pool2d(unknown, vae_scale_factor, vae_scale_factor)
+    invalid = (~valid)[:, None].float()
+    pooled = functional.max_pool2d(invalid, vae_scale_factor, vae_scale_factor)
     return (pooled == 0).repeat(1, channels, 1, 1)

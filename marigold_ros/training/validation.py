@@ -1,84 +1,105 @@
-"""How far a training is: accuracy of pipeline and autoencoder on held-out rendered frames."""
+"""How far a training is: what it wrote, on held-out frames, in numbers and in pictures."""
 
 from __future__ import annotations
 
-from diffusers import AutoencoderTiny, MarigoldDepthPipeline
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 import torch
 
+from marigold_ros.data.frames import DepthFrame, FrameSet, spread
 from marigold_ros.evaluation.metrics import depth_metrics
-from marigold_ros.training.dataset import FrameShards
-from marigold_ros.training.targets import depth_range, normalize_depth, valid_depth
+from marigold_ros.messages.depth import colorize
+from marigold_ros.training.targets import depth_range, normalize_depth
 
-FRAMES = 64
-BATCH = 16
 MIN_DEPTH_M, MAX_DEPTH_M = 1e-3, 1e3
+METRICS = ('abs_rel', 'delta1')
+GRID_ROWS = 6
+TILE_WIDTH = 320
+
+# frame -> [H,W] affine-invariant depth in [0, 1]
+Predict = Callable[[DepthFrame], NDArray[np.float32]]
 
 
-@torch.no_grad()
-def mean_abs_rel(
-    pipeline: MarigoldDepthPipeline, shards: FrameShards, num_inference_steps: int,
-) -> float:
+@dataclass(frozen=True, eq=False)
+class Validation:
     """
-    Average AbsRel after least squares over the first held-out frames.
+    One look at the held-out sets.
+
+    Attributes
+    ----------
+    scalars : dict of str to float
+        '<set>/abs_rel_1', '<set>/delta1_1' and so on, means over frames, after least squares;
+        the number is that of the denoising steps.
+    grids : dict of str to uint8 [H, W, 3]
+        One picture a set: image, predictions and truth of some frames.
+    """
+
+    scalars: dict[str, float]
+    grids: dict[str, NDArray[np.uint8]]
+
+
+def measure(
+    predictors: dict[str, Predict], frame_sets: dict[str, FrameSet], limit: int,
+) -> Validation:
+    """
+    Compare predictions with the truth.
 
     Parameters
     ----------
-    pipeline : MarigoldDepthPipeline
-        In float32.
-    shards : FrameShards
-        Frames that training never sees; sky is left out.
-    num_inference_steps : int
-        Denoising steps.
-
-    Returns
-    -------
-    float
-        Mean over up to 64 frames, at the frames' own resolution.
+    predictors : dict of str to callable
+        What to compare, by the name that ends a scalar's name.
+    frame_sets : dict of str to FrameSet
+    limit : int
+        Frames of each set, spread over it.
     """
-    rgb, depth_m = _first_frames(shards)
-    images = rgb.permute(0, 3, 1, 2).float() / 255
-    prediction = pipeline(
-        images, num_inference_steps=num_inference_steps, batch_size=BATCH,
-        generator=torch.Generator().manual_seed(0)).prediction[..., 0]
-    return _mean_abs_rel(prediction, depth_m)
+    scalars: dict[str, float] = {}
+    grids = {}
+    for set_name, frames in frame_sets.items():
+        scores: dict[str, list[float]] = {}
+        rows: list[NDArray[np.uint8]] = []
+        for index in spread(len(frames), limit):
+            frame = frames[index]
+            depths = {name: predict(frame) for name, predict in predictors.items()}
+            for name, depth in depths.items():
+                for metric, value in zip(METRICS, _scores(depth, frame)):
+                    scores.setdefault(f'{set_name}/{metric}_{name}', []).append(value)
+            if len(rows) < GRID_ROWS:
+                rows.append(grid_row(frame, list(depths.values())))
+        scalars |= {name: float(np.mean(values)) for name, values in scores.items()}
+        grids[set_name] = np.vstack(rows)
+    return Validation(scalars, grids)
 
 
-@torch.no_grad()
-def round_trip_abs_rel(vae: AutoencoderTiny, shards: FrameShards) -> float:
+def grid_row(frame: DepthFrame, depths: Sequence[NDArray[np.float32]]) -> NDArray[np.uint8]:
     """
-    Average AbsRel of true depth that was only encoded and decoded: what no U-Net can beat.
+    Show an image, predictions, and the truth as training normalises it, side by side.
 
     Parameters
     ----------
-    vae : AutoencoderTiny
-        In float32.
-    shards : FrameShards
-        Frames that training never sees; sky is left out.
+    frame : DepthFrame
+    depths : sequence of float32 [H, W]
+        In [0, 1].
 
     Returns
     -------
-    float
-        Mean over up to 64 frames, after least squares.
+    uint8 [h, w, 3]
+        Tiles of one width; near is red, and depth that is not valid black.
     """
-    _, depth_m = _first_frames(shards)
-    normalized = normalize_depth(depth_m, *depth_range(depth_m))
-    batches = torch.split(normalized.expand(-1, 3, -1, -1), BATCH)
-    decoded = torch.cat([vae.decode(vae.encode(batch).latents).sample for batch in batches])
-    return _mean_abs_rel(decoded.mean(dim=1).numpy(), depth_m)
+    depth_m, valid = torch.from_numpy(frame.depth_m)[None], torch.from_numpy(frame.valid)[None]
+    normalized = normalize_depth(depth_m, *depth_range(depth_m, valid))[0, 0].numpy()
+    truth = np.where(frame.valid, (normalized + 1) / 2, np.float32(np.nan))
+    tiles = [frame.rgb, *(colorize(depth) for depth in (*depths, truth))]
+    height = round(TILE_WIDTH * frame.rgb.shape[0] / frame.rgb.shape[1])
+    return np.hstack([np.asarray(cv2.resize(
+        tile, (TILE_WIDTH, height), interpolation=cv2.INTER_AREA), np.uint8) for tile in tiles])
 
 
-def _first_frames(shards: FrameShards) -> tuple[torch.Tensor, torch.Tensor]:
-    """Read the frames that every validation uses."""
-    return shards.take(np.arange(min(FRAMES, len(shards))))
-
-
-def _mean_abs_rel(prediction: NDArray[np.float32], depth_m: torch.Tensor) -> float:
-    """Average AbsRel of [N, H, W] predictions over the frames."""
-    errors = [
-        depth_metrics(frame, truth, mask, alignment='least_square', min_depth_m=MIN_DEPTH_M,
-                      max_depth_m=MAX_DEPTH_M)['abs_rel']
-        for frame, truth, mask in zip(
-            prediction, depth_m.numpy(), valid_depth(depth_m).numpy())]
-    return float(np.mean(errors))
+def _scores(depth: NDArray[np.float32], frame: DepthFrame) -> Iterable[float]:
+    metrics = depth_metrics(
+        depth, frame.depth_m, frame.valid, alignment='least_square', min_depth_m=MIN_DEPTH_M,
+        max_depth_m=MAX_DEPTH_M)
+    return (metrics[name] for name in METRICS)

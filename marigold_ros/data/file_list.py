@@ -1,0 +1,108 @@
+"""Read frames that a text file lists, one image and one depth file a line, as Marigold does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from marigold_ros.data.frames import DepthFrame
+from marigold_ros.depth.errors import InputError
+
+# prs-eth/Marigold: what is nearer is a hole.
+MIN_DEPTH_M = 1e-5
+# In its lists, an image without depth.
+NO_DEPTH = 'None'
+
+Crop = Callable[[NDArray[Any], str], NDArray[Any]]
+
+
+class FileListFrames:
+    """
+    Frames of a file list in the format of prs-eth/Marigold's `data_split`.
+
+    Parameters
+    ----------
+    folder : Path
+        What the paths in the list are relative to.
+    file_list : Path
+        A line holds the paths of an image and of a 16-bit PNG, separated by white space;
+        further words are ignored, and so are lines whose depth is `None`.
+    unit_m : float
+        Metres per unit of the stored depth.
+    max_depth_m : float
+        Depth from here on is not valid.
+    crop : callable or None
+        Cuts an image or a depth map, given with its file's name.
+
+    Raises
+    ------
+    InputError
+        If the list cannot be read, is empty, or names a file that does not exist.
+    """
+
+    def __init__(self, folder: Path, file_list: Path, *, unit_m: float, max_depth_m: float,
+                 crop: Crop | None = None) -> None:
+        self._pairs = _read_pairs(Path(folder), Path(file_list))
+        self._unit_m = unit_m
+        self._max_depth_m = max_depth_m
+        self._crop = crop
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, index: int) -> DepthFrame:
+        """
+        Read one frame.
+
+        Raises
+        ------
+        InputError
+            If a file is no image, or the depth is not 16 bits of one channel.
+        """
+        rgb_path, depth_path = self._pairs[index]
+        bgr = self._read(rgb_path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        stored = self._read(depth_path, cv2.IMREAD_UNCHANGED)
+        if stored.dtype != np.uint16 or stored.ndim != 2:
+            raise InputError(f'{depth_path} must be a 16-bit image of one channel; '
+                             f'got {stored.dtype} {list(stored.shape)}')
+        depth_m = stored.astype(np.float32) * np.float32(self._unit_m)
+        return DepthFrame(
+            name=f'{rgb_path} with {depth_path}',
+            rgb=np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8), depth_m=depth_m,
+            valid=(depth_m > MIN_DEPTH_M) & (depth_m < self._max_depth_m))
+
+    def _read(self, path: Path, flags: int) -> NDArray[Any]:
+        image = cv2.imread(str(path), flags)
+        if image is None:
+            raise InputError(f'{path} must be an image; OpenCV cannot read it')
+        return np.asarray(image) if self._crop is None else self._crop(image, str(path))
+
+
+def _read_pairs(folder: Path, file_list: Path) -> list[tuple[Path, Path]]:
+    """Read the list and see that every file exists, so that no training stops for it later."""
+    try:
+        lines = [line.split() for line in file_list.read_text(encoding='utf-8').splitlines()]
+    except (OSError, UnicodeDecodeError) as err:
+        raise InputError(f'`file_list` must be a readable text file; got {file_list}: '
+                         f'{err}') from err
+    pairs = []
+    for number, words in enumerate(lines, 1):
+        if not words or words[1:2] == [NO_DEPTH]:
+            continue
+        if len(words) < 2:
+            raise InputError(f'{file_list}, line {number} must name an image and its depth; '
+                             f'got {words[0]!r}')
+        pair = (folder / words[0], folder / words[1])
+        for path in pair:
+            if not path.is_file():
+                raise InputError(f'{file_list}, line {number} must name files below {folder}; '
+                                 f'{path} does not exist')
+        pairs.append(pair)
+    if not pairs:
+        raise InputError(f'{file_list} must list at least one image with depth; got none')
+    return pairs

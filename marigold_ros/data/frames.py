@@ -1,0 +1,102 @@
+"""What fine-tuning and evaluation ask of a data set: frames of an image and its depth, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marigold_ros.depth.errors import InputError
+
+# Wider than any camera's scene, narrower than the factor of 1000 between the usual units.
+MIN_MEDIAN_M, MAX_MEDIAN_M = 0.05, 200.0
+
+
+@dataclass(frozen=True, eq=False)
+class DepthFrame:
+    """
+    One image with its depth.
+
+    Attributes
+    ----------
+    name : str
+        Where it comes from, for messages: a file, or a place in one.
+    rgb : uint8 [H, W, 3]
+    depth_m : float32 [H, W]
+        Depth along Z, m; where it is valid, +inf is sky.
+    valid : bool [H, W]
+        Where depth is known: what is compared with a prediction.
+    """
+
+    name: str
+    rgb: NDArray[np.uint8]
+    depth_m: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+
+
+class FrameSet(Protocol):
+    """A data set: everything that has a length and gives a DepthFrame for a number."""
+
+    def __len__(self) -> int:
+        """Count the frames."""
+
+    def __getitem__(self, index: int) -> DepthFrame:
+        """Read one frame; raise an InputError that names the file if it cannot be read."""
+
+
+def check_frame(frame: DepthFrame) -> None:
+    """
+    Check what no data set may break.
+
+    Raises
+    ------
+    InputError
+        If types or shapes are wrong, no depth is valid, valid depth is NaN or not positive, or
+        its median is no depth in metres.
+    """
+    if frame.rgb.dtype != np.uint8 or frame.rgb.ndim != 3 or frame.rgb.shape[2] != 3:
+        raise InputError(f'{frame.name}: the image must be uint8 [H, W, 3]; '
+                         f'got {frame.rgb.dtype} {list(frame.rgb.shape)}')
+    shapes = [list(array.shape) for array in (frame.rgb[..., 0], frame.depth_m, frame.valid)]
+    if not shapes[0] == shapes[1] == shapes[2]:
+        raise InputError(f'{frame.name}: image, depth and mask must have one height and width; '
+                         f'got {shapes[0]}, {shapes[1]} and {shapes[2]}')
+    if not (frame.depth_m[frame.valid] > 0).all():
+        raise InputError(f'{frame.name}: valid depth must be above 0 and not NaN')
+    measured = frame.depth_m[frame.valid & np.isfinite(frame.depth_m)]
+    if measured.size == 0:
+        raise InputError(f'{frame.name}: at least one pixel must have a valid depth; got none')
+    median_m = float(np.median(measured))
+    if not MIN_MEDIAN_M <= median_m <= MAX_MEDIAN_M:
+        raise InputError(f'{frame.name}: the median depth must lie between {MIN_MEDIAN_M} and '
+                         f'{MAX_MEDIAN_M} m; got {median_m:.4g} m: is the unit wrong?')
+
+
+def check_frame_set(name: str, frames: FrameSet, limit: int) -> None:
+    """
+    Read frames that are spread over a data set and check each.
+
+    Parameters
+    ----------
+    name : str
+        Of the set, for messages.
+    frames : FrameSet
+    limit : int
+        How many to read at most; the first is among them.
+
+    Raises
+    ------
+    InputError
+        If the set is empty, or a frame breaks a rule.
+    """
+    if len(frames) == 0:
+        raise InputError(f'{name} must hold at least one frame; got none')
+    for index in spread(len(frames), limit):
+        check_frame(frames[index])
+
+
+def spread(count: int, limit: int) -> list[int]:
+    """Pick at most `limit` numbers at even distances from 0 .. count - 1."""
+    return [int(place) for place in np.linspace(0, count - 1, min(count, limit)).round()]

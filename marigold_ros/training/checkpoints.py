@@ -1,0 +1,201 @@
+"""The checkpoint that a training starts from, and the one that it leaves."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+from diffusers import (
+    AutoencoderKL, AutoencoderTiny, DDIMScheduler, MarigoldDepthPipeline, UNet2DConditionModel,
+)
+from safetensors.torch import save_file
+import torch
+from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils.logging import disable_progress_bar
+
+from marigold_ros.depth.checkpoint import EMPTY_TEXT, MODELS
+from marigold_ros.depth.errors import CheckpointError, ConfigError
+from marigold_ros.training.architecture import (
+    build_text_encoder, build_unet, double_conv_in, VOCABULARY,
+)
+from marigold_ros.training.config import FinetuneConfig, UNetArchitecture
+
+NUM_TRAIN_TIMESTEPS = 1000
+# Stable Diffusion 2's, which Marigold keeps.
+SD2_SCHEDULE = {
+    'num_train_timesteps': NUM_TRAIN_TIMESTEPS, 'beta_start': 0.00085, 'beta_end': 0.012,
+    'beta_schedule': 'scaled_linear', 'set_alpha_to_one': False, 'steps_offset': 1,
+    'prediction_type': 'v_prediction'}
+LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError)
+
+
+def initial_pipeline(config: FinetuneConfig) -> MarigoldDepthPipeline:
+    """
+    Open the checkpoint to start from, or build one from scratch.
+
+    Parameters
+    ----------
+    config : FinetuneConfig
+
+    Returns
+    -------
+    MarigoldDepthPipeline
+        In float32 on the CPU, with a U-Net that reads two latents and trailing timesteps.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none, or its U-Net is neither Stable Diffusion's nor Marigold's.
+    ConfigError
+        If the objective cannot be had with what the U-Net predicts.
+    """
+    parts = (_opened(str(config.initial_checkpoint)) if config.architecture is None
+             else _scratch(config.architecture))
+    if config.vae is not None:
+        parts['vae'] = load_vae(config.vae)
+    unet, channels = parts['unet'], parts['vae'].config.latent_channels
+    if unet.config.in_channels == channels:
+        double_conv_in(unet)
+    if (unet.config.in_channels, unet.config.out_channels) != (2 * channels, channels):
+        raise CheckpointError(
+            f'{config.initial_checkpoint} must have a U-Net from {channels} (Stable Diffusion) or '
+            f'{2 * channels} (Marigold) to {channels} channels; got {unet.config.in_channels} to '
+            f'{unet.config.out_channels}')
+    parts['scheduler'] = _scheduler(parts['scheduler'], config)
+    pipeline = MarigoldDepthPipeline(
+        **parts, prediction_type='depth', scale_invariant=True, shift_invariant=True,
+        default_denoising_steps=config.default_denoising_steps,
+        default_processing_resolution=config.default_processing_resolution)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _scratch(architecture: UNetArchitecture) -> dict[str, Any]:
+    """Build everything but the autoencoder."""
+    tokenizer, text_encoder = build_text_encoder(architecture.text_channels)
+    return {'unet': build_unet(architecture), 'tokenizer': tokenizer,
+            'text_encoder': text_encoder, 'scheduler': DDIMScheduler(**SD2_SCHEDULE)}
+
+
+def _opened(checkpoint: str) -> dict[str, Any]:
+    """Open the parts that Marigold has; Stable Diffusion's safety checker is not one."""
+    try:
+        pipeline = MarigoldDepthPipeline.from_pretrained(
+            _source(checkpoint), prediction_type='depth')
+    except LOADING_ERRORS as err:
+        raise CheckpointError(
+            f'`initial_checkpoint` must be an embedded name, a folder in the layout of Stable '
+            f'Diffusion or Marigold, or a hub id; cannot open {checkpoint!r}: {err}') from err
+    for network in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+        network.float()
+    return dict(pipeline.components)
+
+
+def load_vae(source: str) -> AutoencoderKL | AutoencoderTiny:
+    """
+    Open an autoencoder, in float32.
+
+    Parameters
+    ----------
+    source : str
+        Its folder, or a hub id; of AutoencoderKL or AutoencoderTiny.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be opened.
+    """
+    try:
+        name = UNet2DConditionModel.load_config(_source(source))['_class_name']
+        kind = AutoencoderTiny if name == 'AutoencoderTiny' else AutoencoderKL
+        return kind.from_pretrained(_source(source)).float()
+    except LOADING_ERRORS as err:
+        raise CheckpointError(f'`vae` must be the folder or hub id of an autoencoder; cannot open '
+                              f'{source!r}: {err}') from err
+
+
+def _source(name: str) -> str:
+    """Turn an embedded name into its folder; diffusers fetches a hub id by itself."""
+    folder = MODELS / name
+    return str(folder if folder.is_dir() else Path(name).expanduser())
+
+
+def _scheduler(base: Any, config: FinetuneConfig) -> DDIMScheduler:
+    """Keep the betas; trailing timesteps, and zero terminal SNR unless the noise is predicted."""
+    predicted = config.prediction_type or base.config.prediction_type
+    # At t = 999 the latent would be nothing but noise, from which no x0 follows.
+    epsilon = predicted == 'epsilon'
+    if epsilon and config.objective.variant == 'end_to_end':
+        raise ConfigError('`prediction_type` must be v_prediction or sample for the variant '
+                          "end_to_end; got 'epsilon'")
+    return DDIMScheduler.from_config(
+        base.config, prediction_type=predicted, timestep_spacing='trailing', clip_sample=False,
+        rescale_betas_zero_snr=not epsilon)
+
+
+@torch.no_grad()
+def empty_text_embedding(tokenizer: CLIPTokenizer, encoder: CLIPTextModel) -> torch.Tensor:
+    """
+    Embed the empty prompt as diffusers' pipeline does.
+
+    Returns
+    -------
+    float32 [1, 2, D]
+        Of the begin and the end token, without padding.
+    """
+    tokens = tokenizer('', padding='do_not_pad', truncation=True, return_tensors='pt')
+    embedding: torch.Tensor = encoder(tokens.input_ids)[0]
+    return embedding.float()
+
+
+def save_pipeline(pipeline: MarigoldDepthPipeline, folder: Path) -> None:
+    """
+    Write a checkpoint that both this project's engine and diffusers open, in half precision.
+
+    Parameters
+    ----------
+    pipeline : MarigoldDepthPipeline
+        In float32; stays so.
+    folder : Path
+        Gets diffusers' layout plus the stored embedding of the empty prompt.
+    """
+    # Not the text encoder: transformers opens it in its stored precision whatever the rest is.
+    halves = {name: copy.deepcopy(getattr(pipeline, name)).to(
+        'cpu', memory_format=torch.contiguous_format).half() for name in ('unet', 'vae')}
+    parts = pipeline.components | halves
+    settings = {name: value for name, value in pipeline.config.items()
+                if name not in parts and not name.startswith('_')}
+    disable_progress_bar()  # that of transformers: the training has its own
+    MarigoldDepthPipeline(**parts, **settings).save_pretrained(folder, safe_serialization=True)
+    embedding = empty_text_embedding(pipeline.tokenizer, pipeline.text_encoder)
+    save_file({EMPTY_TEXT: embedding.contiguous()}, folder / f'{EMPTY_TEXT}.safetensors')
+    # Paths of the machine that trained.
+    for config in [folder / 'model_index.json', *folder.glob('*/config.json')]:
+        _drop_key(config, '_name_or_path')
+    _tidy_vae(folder / 'vae')
+    if pipeline.tokenizer.get_vocab() == VOCABULARY:
+        # transformers before version 5 reads the vocabulary from these two files.
+        (folder / 'tokenizer' / 'vocab.json').write_text(json.dumps(VOCABULARY))
+        (folder / 'tokenizer' / 'merges.txt').write_text('#version: 0.2\n')
+
+
+def save_vae(vae: AutoencoderTiny, folder: Path) -> None:
+    """Write an autoencoder, in the precision that it has."""
+    copy.deepcopy(vae).to('cpu', memory_format=torch.contiguous_format).save_pretrained(folder)
+    _tidy_vae(folder)
+
+
+def _tidy_vae(folder: Path) -> None:
+    """Drop what AutoencoderTiny adds to its config by itself and warns of when it finds it."""
+    config = folder / 'config.json'
+    if json.loads(config.read_text())['_class_name'] == 'AutoencoderTiny':
+        _drop_key(config, 'block_out_channels')
+
+
+def _drop_key(path: Path, key: str) -> None:
+    """Rewrite a JSON object without one of its keys."""
+    fields = json.loads(path.read_text())
+    fields.pop(key, None)
+    path.write_text(json.dumps(fields, indent=2) + '\n')
