@@ -80,26 +80,26 @@ def test_savings_are_against_the_slowest_and_shares_of_what_the_fastest_saves():
 
 
 @pytest.mark.parametrize(('seconds', 'abs_rel', 'boundary_f1', 'met'), [
-    (1.8, 0.101, 0.49, True),       # 2.2 of 2.5 s, 1 % and 2 % worse: just so
-    (2.2, 0.100, 0.50, False),      # 1.8 of 2.5 s is 72 % of the ceiling
-    (1.5, 0.102, 0.50, False),
-    (1.5, 0.100, 0.48, False),
-    (1.5, 0.050, 0.90, True),       # better is no loss
+    (1.8, 0.101, 0.49, (1, 1, 1)),    # 2.2 of 2.5 s, 1 % and 2 % worse: just so
+    (2.2, 0.100, 0.50, (0, 1, 1)),    # 1.8 of 2.5 s is 72 % of the ceiling
+    (1.5, 0.102, 0.50, (1, 0, 1)),
+    (1.5, 0.100, 0.48, (1, 1, 0)),
+    (1.5, 0.050, 0.90, (1, 1, 1)),    # better is no loss
 ])
 def test_the_target_bounds_time_abs_rel_and_boundary_f1(seconds, abs_rel, boundary_f1, met):
     policies = {
         'fast': outcomes(total_s=[1.5], abs_rel=[0.3], boundary_f1=[0.1]),
         'slow': outcomes(total_s=[4.0], abs_rel=[0.1], boundary_f1=[0.5]),
         'mine': outcomes(total_s=[seconds], abs_rel=[abs_rel], boundary_f1=[boundary_f1])}
-    rows = summarize(policies, Blocks(('a',), False), fastest='fast', slowest='slow')
-    assert rows['mine']['meets_target'] == met
+    row = summarize(policies, Blocks(('a',), False), fastest='fast', slowest='slow')['mine']
+    assert (row['meets_time'], row['meets_abs_rel'], row['meets_boundary_f1']) == met
 
 
 def test_without_any_border_the_target_asks_for_none_and_ratios_are_unknown():
     policies = {'fast': outcomes(total_s=[1.0], boundary_f1=[0.0]),
                 'slow': outcomes(total_s=[2.0], boundary_f1=[0.0])}
     row = summarize(policies, Blocks(('a',), False), fastest='fast', slowest='slow')['fast']
-    assert row['meets_target'] == 1.0
+    assert row['meets_boundary_f1'] == 1.0
     assert np.isnan(row['boundary_f1_relative'])
 
 

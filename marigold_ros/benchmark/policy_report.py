@@ -11,8 +11,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from marigold_ros.benchmark.policy_runs import fixed_name, Runs, SETTINGS
-from marigold_ros.evaluation.policies import (beats, Blocks, compare, DECISIVE, Difference, oracle,
-                                              Outcomes, QUALITY, random_alike, STEPS, summarize)
+from marigold_ros.evaluation.policies import (beats, Blocks, BOUNDS, compare, DECISIVE, Difference,
+                                              oracle, Outcomes, QUALITY, random_alike, STEPS,
+                                              summarize)
 
 SHOWN_FIXED = (1, 2, 4)
 FASTEST, SLOWEST = (fixed_name(steps) for steps in (SETTINGS.min_inference_steps,
@@ -104,7 +105,7 @@ def markdown(comparison: Comparison) -> str:
              *(f'- {sentence}' for sentence in verdicts(comparison))]
     f1 = comparison.policies[SLOWEST]['boundary_f1']
     if f1 < FEW_BOUNDARIES:
-        lines.append(f'- Boundary F1 of {SLOWEST} is {f1:.4f}: this checkpoint draws hardly any '
+        lines.append(f'- Boundary F1 of {SLOWEST} is {f1:.2g}: this checkpoint draws hardly any '
                      'border sharp enough to count, so that its ratios rest on few pixels.')
     return '\n'.join(lines)
 
@@ -150,11 +151,17 @@ def _verdict(policy: str, comparison: Comparison) -> str:
         found = ' and '.join(f'{differences[metric].verdict} in {LABELS[metric]}'
                              for metric in DECISIVE)
         parts.append(f'{word} {other} ({found})')
-    target = 'meets' if row['meets_target'] else 'misses'
-    return (f'`{policy}` {", and ".join(parts)}; it {target} the target with '
+    missed = _missed(row)
+    target = f'misses the target in {" and ".join(missed)}' if missed else 'meets the target'
+    return (f'`{policy}` {", and ".join(parts)}; it {target}, with '
             f'{_percent(row["total_share"])} of the ceiling, AbsRel '
             f'{_percent(row["abs_rel_relative"], "+")} and boundary F1 '
             f'{_percent(row["boundary_f1_relative"], "+")} against {SLOWEST}.')
+
+
+def _missed(row: Mapping[str, float]) -> list[str]:
+    """Name the bounds of the target that a policy does not keep."""
+    return [LABELS.get(bound, bound) for bound in BOUNDS if not row[f'meets_{bound}']]
 
 
 def _policy_table(policies: Mapping[str, Mapping[str, float]]) -> list[str]:
@@ -167,9 +174,9 @@ def _policy_table(policies: Mapping[str, Mapping[str, float]]) -> list[str]:
                  f'{1e3 * row["denoise_s"]:.1f}',
                  *(f'{_percent(row[f"{kind}_saved"])} ({_percent(row[f"{kind}_share"])})'
                    for kind in ('total', 'denoise')),
-                 *(f'{row[metric]:.4f} ({_percent(row[f"{metric}_relative"], "+")})'
+                 *(f'{row[metric]:.3g} ({_percent(row[f"{metric}_relative"], "+")})'
                    for metric in QUALITY),
-                 'met' if row['meets_target'] else 'missed']
+                 f'missed: {", ".join(_missed(row))}' if _missed(row) else 'met']
         lines.append(f'| {" | ".join(cells)} |')
     return lines
 
