@@ -19,6 +19,8 @@ SHOWN_FIXED = (1, 2, 4)
 FASTEST, SLOWEST = (fixed_name(steps) for steps in (SETTINGS.min_inference_steps,
                                                     SETTINGS.max_inference_steps))
 LABELS = {'abs_rel': 'AbsRel', 'delta1': 'delta1', 'boundary_f1': 'boundary F1'}
+# A checkpoint that draws few borders has a very small F1.
+FORMATS = {'abs_rel': '.4f', 'delta1': '.4f', 'boundary_f1': '.2g'}
 # Below this, all that F1 counts are a few pixels, and ratios of it are luck.
 FEW_BOUNDARIES = 0.05
 DPI = 120
@@ -101,13 +103,12 @@ def markdown(comparison: Comparison) -> str:
     lines = [f'## {comparison.name}: {comparison.frames} frames in {comparison.blocks} blocks '
              f'(each a {comparison.block})', '', *_policy_table(comparison.policies), '',
              f'Relative differences and their 95 % intervals (paired bootstrap, each draw a '
-             f'{comparison.block}):', '', *_difference_table(comparison), '',
-             *(f'- {sentence}' for sentence in verdicts(comparison))]
+             f'{comparison.block}):', '', *_difference_table(comparison), '']
     f1 = comparison.policies[SLOWEST]['boundary_f1']
     if f1 < FEW_BOUNDARIES:
         lines.append(f'- Boundary F1 of {SLOWEST} is {f1:.2g}: this checkpoint draws hardly any '
-                     'border sharp enough to count, so that its ratios rest on few pixels.')
-    return '\n'.join(lines)
+                     'border sharp enough to count, so that ratios of it rest on few pixels.')
+    return '\n'.join([*lines, *(f'- {sentence}' for sentence in verdicts(comparison))])
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
@@ -174,7 +175,7 @@ def _policy_table(policies: Mapping[str, Mapping[str, float]]) -> list[str]:
                  f'{1e3 * row["denoise_s"]:.1f}',
                  *(f'{_percent(row[f"{kind}_saved"])} ({_percent(row[f"{kind}_share"])})'
                    for kind in ('total', 'denoise')),
-                 *(f'{row[metric]:.3g} ({_percent(row[f"{metric}_relative"], "+")})'
+                 *(f'{row[metric]:{FORMATS[metric]}} ({_percent(row[f"{metric}_relative"], "+")})'
                    for metric in QUALITY),
                  f'missed: {", ".join(_missed(row))}' if _missed(row) else 'met']
         lines.append(f'| {" | ".join(cells)} |')
@@ -186,10 +187,17 @@ def _difference_table(comparison: Comparison) -> list[str]:
              '|---' * (2 + len(LABELS)) + '|']
     for policy, against in comparison.differences.items():
         for other, differences in against.items():
-            cells = [f'{_percent(d.relative, "+")} [{_percent(d.low, "+")}, '
-                     f'{_percent(d.high, "+")}] {d.verdict}' for d in differences.values()]
-            lines.append(f'| {policy} | {other} | {" | ".join(cells)} |')
+            cells = ' | '.join(_in_words(differences[metric]) for metric in QUALITY)
+            lines.append(f'| {policy} | {other} | {cells} |')
     return lines
+
+
+def _in_words(difference: Difference) -> str:
+    """Write a difference with its interval, which a reference of 0 leaves without a ratio."""
+    if math.isnan(difference.low):
+        return difference.verdict
+    return (f'{_percent(difference.relative, "+")} [{_percent(difference.low, "+")}, '
+            f'{_percent(difference.high, "+")}] {difference.verdict}')
 
 
 def _percent(value: float, sign: str = '') -> str:
