@@ -131,7 +131,7 @@ def a_row(steps, batch, ms, denoise_ms, ratio):
 
 def a_result(rows, vae='AutoencoderKL'):
     return {'processing_resolution': 768, 'vae': vae, 'rows': rows, 'memory': [],
-            'first_calls_of_compiled_s': {}, 'targets': [],
+            'first_call_compiled_s': {}, 'targets': [],
             'floor': {'flops': {'encode': 2e12, 'unet_step': 1.5e12, 'decode': 4e12},
                       'matrix_rate_flops_per_s': {'bfloat16': 600e12, 'float32': 60e12}}}
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Callable
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 import torch
@@ -24,14 +23,13 @@ from marigold_ros.benchmark.architecture import (ARCHITECTURES, counted_flops, m
 from marigold_ros.benchmark.contestants import (Contestant, first_call_s, peak_memory, Runner,
                                                 STAGES, Subject, Work)
 from marigold_ros.benchmark.engine_report import markdown, targets
+from marigold_ros.benchmark.pictures import picture, VGA
 from marigold_ros.benchmark.timing import (environment, interleave, quartiles_ms, speedup,
                                            write_report)
 from marigold_ros.depth.checkpoint import Components, load_components
 from marigold_ros.depth.device import resolve_device, resolve_dtype
 from marigold_ros.depth.preprocess import padded_size, processing_size
-from marigold_ros.depth.types import RgbImage
 
-SIZE = (480, 640)
 # Where batches make calls long, fewer of them: at least this many.
 MIN_ROUNDS = 5
 
@@ -46,17 +44,10 @@ class Plan:
     compile: bool
 
 
-def picture(number: int) -> RgbImage:
-    """Make a smooth random VGA image, uint8 [480, 640, 3]: the cost does not depend on it."""
-    coarse = np.random.default_rng(number).uniform(0, 255, (12, 16, 3)).astype(np.float32)
-    smooth = cv2.resize(coarse, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
-    return np.clip(smooth, 0, 255).astype(np.uint8)
-
-
 def make_work(components: Components, resolution: int, batch_size: int, steps: int) -> Work:
     """Make a batch of different images with the noise that both sides start from."""
     factor = components.info.vae_scale_factor
-    height, width = padded_size(processing_size(*SIZE, resolution), factor)
+    height, width = padded_size(processing_size(*VGA, resolution), factor)
     shape = (batch_size, components.vae.config.latent_channels, height // factor, width // factor)
     return Work([picture(number) for number in range(batch_size)],
                 torch.randn(shape, generator=torch.Generator().manual_seed(0)), steps)
@@ -90,12 +81,12 @@ def measure(subject: Subject, components: Components, plan: Plan) -> dict[str, A
     for batch_size in plan.batch_sizes:
         present = {each: runner for each, runner in runners.items()
                    if batch_size == 1 or device.type == 'cpu' or each.dtype != 'float32'}
+        for each, runner in present.items():
+            if each.compile:
+                first = make_work(components, subject.processing_resolution, batch_size, 1)
+                compile_s[f'batch {batch_size}'] = first_call_s(runner.prepare(first))
         for steps in plan.steps:
             work = make_work(components, subject.processing_resolution, batch_size, steps)
-            for each, runner in present.items():
-                if each.compile:
-                    taken_s = first_call_s(runner.prepare(work))
-                    compile_s[each.name] = compile_s.get(each.name, 0.0) + taken_s
             rows += measure_setting(present, work, max(MIN_ROUNDS, plan.rounds // batch_size),
                                     device)
             print(f'{subject.processing_resolution} px, batch {batch_size}, {steps} steps: '
@@ -107,7 +98,7 @@ def measure(subject: Subject, components: Components, plan: Plan) -> dict[str, A
         'processing_resolution': subject.processing_resolution,
         'vae': type(components.vae).__name__,
         'rows': rows,
-        'first_calls_of_compiled_s': compile_s,
+        'first_call_compiled_s': compile_s,
         'memory': [{'contestant': each.name, 'batch_sizes': [len(work.frames) for work in works],
                     'peak_bytes': peak_memory(each, subject, works)} for each in entrants],
     }
@@ -159,7 +150,7 @@ def _stages_ms(seconds: NDArray[np.float64], stages_s: list[dict[str, float]]) -
 def floor(subject: Subject, components: Components) -> dict[str, Any]:
     """Count the work of a frame and measure what the device could do of it per second."""
     device = resolve_device(subject.device)
-    size = padded_size(processing_size(*SIZE, subject.processing_resolution),
+    size = padded_size(processing_size(*VGA, subject.processing_resolution),
                        components.info.vae_scale_factor)
     dtypes = {torch.float32, resolve_dtype('auto', device)}
     return {
@@ -183,7 +174,7 @@ def run(checkpoint: str, device: str, resolutions: list[int] | None, plan: Plan
         result['floor'] = floor(subject, load_components(checkpoint))
         result['targets'] = targets(result, resolve_device(device))
         results.append(result)
-    return {'environment': facts, 'checkpoint': checkpoint, 'image_size': list(SIZE),
+    return {'environment': facts, 'checkpoint': checkpoint, 'image_size': list(VGA),
             'subjects': results}
 
 

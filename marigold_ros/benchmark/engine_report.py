@@ -116,8 +116,8 @@ def _memory(result: Mapping[str, Any]) -> Iterator[str]:
         sizes = ', '.join(f'{peak / 2 ** 20:.0f} MiB at batch {batch}'
                           for batch, peak in zip(row['batch_sizes'], row['peak_bytes']))
         yield f'- peak memory of {row["contestant"]}: {sizes}'
-    for name, seconds in result['first_calls_of_compiled_s'].items():
-        yield f'- compiling, {name}: {seconds:.0f} s, all batch sizes and steps together'
+    for batch, seconds in result['first_call_compiled_s'].items():
+        yield f'- compiling for {batch}: {seconds:.0f} s, once'
 
 
 def _floor(result: Mapping[str, Any]) -> Iterator[str]:

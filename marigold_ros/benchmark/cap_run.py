@@ -1,0 +1,203 @@
+"""Frames by the clock through engine and step policy, as depth_node's worker takes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+import threading
+import time
+from typing import Sequence
+
+import numpy as np
+
+from marigold_ros.depth.complexity import gradient_energy
+from marigold_ros.depth.config import StepPolicyConfig
+from marigold_ros.depth.engine import DepthEngine
+from marigold_ros.depth.step_policy import StepPolicy
+from marigold_ros.depth.types import (BatchTiming, DepthPrediction, RgbImage, StepDecision,
+                                      StepRequest)
+from marigold_ros.geometry.unproject import unproject
+from marigold_ros.messages.cloud import pack_cloud
+from marigold_ros.messages.depth import pack_depth
+
+CAMERA = 'camera'
+# What is published: depth_node's defaults, with a fixed scale and a VGA camera of 62 degrees.
+MIN_DEPTH_M, MAX_DEPTH_M, STRIDE = 0.1, 20.0, 4
+K = np.array([[525.0, 0.0, 319.5], [0.0, 525.0, 239.5], [0.0, 0.0, 1.0]])
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A frame and the time of its receipt on `time.monotonic`."""
+
+    number: int
+    rgb: RgbImage
+    received_s: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """
+    What became of a frame.
+
+    Attributes
+    ----------
+    number : int
+    received_s : float
+        After the first delivery was due.
+    fate : {'published', 'late', 'superseded'}
+        'late' frames were skipped by the policy.
+    latency_s : float or None
+        Receipt to publication.
+    steps_wanted, steps_granted, steps_run : int
+        T without a cap, T as decided, and T as run.
+    stopped_by : str
+        As `DepthPrediction.stopped_by`; '' if it was not run.
+    """
+
+    number: int
+    received_s: float
+    fate: str
+    latency_s: float | None = None
+    steps_wanted: int = 0
+    steps_granted: int = 0
+    steps_run: int = 0
+    stopped_by: str = ''
+
+    @property
+    def cut(self) -> bool:
+        """Whether the cap took steps from a published frame, beforehand or by its deadline."""
+        return self.fate == 'published' and (
+            self.steps_granted < self.steps_wanted or self.stopped_by == 'deadline')
+
+
+class NewestFrame:
+    """A place for one frame, filled by one thread and emptied by another; the newest wins."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._changed = threading.Condition()
+        self._frame: Delivered | None = None
+        self._closed = False
+
+    def put(self, frame: Delivered) -> None:
+        """Store a frame in the place of one that still waits."""
+        with self._changed:
+            self._frame = frame
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Say that no more will come."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def take(self) -> Delivered | None:
+        """Wait for a frame and take it; None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._frame is not None or self._closed)
+            frame, self._frame = self._frame, None
+            return frame
+
+
+class Walk:
+    """
+    A frame's way from receipt to the bytes of its messages.
+
+    Parameters
+    ----------
+    engine : DepthEngine
+    config : StepPolicyConfig
+    seeds : sequence of BatchTiming
+        What the engine's warm-up has measured.
+    """
+
+    def __init__(self, engine: DepthEngine, config: StepPolicyConfig,
+                 seeds: Sequence[BatchTiming]) -> None:
+        """Start with what the node knows once it is configured."""
+        self.engine, self.policy = engine, StepPolicy(config)
+        for timing in seeds:
+            self.policy.observe(timing)
+        # Sees the same frames and decides as if there were no cap.
+        self._without_cap = StepPolicy(replace(config, latency_cap_s=None))
+
+    def process(self, frame: Delivered, start_s: float) -> Outcome:
+        """Decide, infer, make the messages, learn: depth_node's order."""
+        complexity = gradient_energy(frame.rgb)
+        size = self.engine.processing_size(*frame.rgb.shape[:2])
+        decided_s = time.monotonic()
+        request = StepRequest(CAMERA, complexity, decided_s - frame.received_s)
+        wanted = self._without_cap.decide([request], resolution=size)[0].num_inference_steps
+        decision = self.policy.decide([request], resolution=size)[0]
+        received_s = frame.received_s - start_s
+        if not decision.num_inference_steps:
+            return Outcome(frame.number, received_s, 'late', steps_wanted=wanted)
+        prediction = self._infer(frame.rgb, decision, request, size)
+        make_messages(prediction, frame.rgb)
+        published_s = time.monotonic()
+        self.policy.observe(BatchTiming.of(
+            size, [prediction.num_inference_steps], prediction.timing,
+            elapsed_s=published_s - decided_s))
+        return Outcome(frame.number, received_s, 'published', published_s - frame.received_s,
+                       wanted, decision.num_inference_steps, prediction.num_inference_steps,
+                       prediction.stopped_by)
+
+    def _infer(self, rgb: RgbImage, decision: StepDecision, request: StepRequest,
+               size: tuple[int, int]) -> DepthPrediction:
+        config = self.policy.config
+
+        def look(_: int, signal: float) -> int:
+            return self.policy.look(CAMERA, decision, signal).num_inference_steps
+
+        return self.engine.infer(
+            rgb, num_inference_steps=decision.num_inference_steps,
+            deadline_s=self.policy.deadline_s([request], resolution=size),
+            x0_tolerance=config.x0_tolerance if config.policy == 'convergence' else None,
+            first_look=look if config.policy == 'first_look' else None)
+
+
+def make_messages(prediction: DepthPrediction, rgb: RgbImage) -> list[bytes]:
+    """Make what depth_node publishes by default where a scale is known: depth and points."""
+    depth_m = MIN_DEPTH_M + (MAX_DEPTH_M - MIN_DEPTH_M) * prediction.affine_invariant_depth
+    depth = pack_depth(depth_m, min_depth_m=MIN_DEPTH_M, max_depth_m=MAX_DEPTH_M)
+    points = unproject(depth_m, K, stride=STRIDE)  # [120,160,3]
+    cloud = pack_cloud(points, np.ascontiguousarray(rgb[::STRIDE, ::STRIDE]))
+    return [depth.data.tobytes(), cloud.data.tobytes()]
+
+
+def drive(walk: Walk, frames: Sequence[RgbImage], period_s: float, start_s: float
+          ) -> list[Outcome]:
+    """
+    Deliver frames by the clock while the walk takes the newest whenever it is free.
+
+    Parameters
+    ----------
+    walk : Walk
+    frames : sequence of uint8 [H, W, 3]
+    period_s : float
+        Time between deliveries.
+    start_s : float
+        Of the first, on `time.monotonic`.
+
+    Returns
+    -------
+    list of Outcome
+        One per frame, in order.
+    """
+    place = NewestFrame()
+    received_s: list[float] = []
+
+    def deliver() -> None:
+        for number, rgb in enumerate(frames):
+            time.sleep(max(0.0, start_s + number * period_s - time.monotonic()))
+            received_s.append(time.monotonic())
+            place.put(Delivered(number, rgb, received_s[-1]))
+        place.close()
+
+    outcomes: dict[int, Outcome] = {}
+    thread = threading.Thread(target=deliver, daemon=True)
+    thread.start()
+    while (frame := place.take()) is not None:
+        outcomes[frame.number] = walk.process(frame, start_s)
+    thread.join()
+    return [outcomes.get(number, Outcome(number, received - start_s, 'superseded'))
+            for number, received in enumerate(received_s)]

@@ -1,0 +1,37 @@
+"""Input images of a chosen amount of detail, so that benchmarks need no files."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from marigold_ros.depth.types import RgbImage
+
+VGA = (480, 640)
+
+
+def picture(number: int, cells: int = 16) -> RgbImage:
+    """
+    Make a smooth random image.
+
+    Parameters
+    ----------
+    number : int
+        Seed.
+    cells : int
+        Random values along the width; more of them make more gradient energy.
+
+    Returns
+    -------
+    uint8 [480, 640, 3]
+    """
+    shape = (cells * VGA[0] // VGA[1], cells, 3)
+    coarse = np.random.default_rng(number).uniform(0, 255, shape).astype(np.float32)
+    smooth = cv2.resize(coarse, VGA[::-1], interpolation=cv2.INTER_CUBIC)
+    return np.clip(smooth, 0, 255).astype(np.uint8)
+
+
+def mixed_pictures(count: int) -> list[RgbImage]:
+    """Make images whose detail is spread evenly, on a logarithmic scale, in random order."""
+    cells = np.random.default_rng(0).permutation(np.geomspace(4, 160, count)).astype(int)
+    return [picture(number, int(each)) for number, each in enumerate(cells)]

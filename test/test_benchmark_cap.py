@@ -1,0 +1,173 @@
+"""Rules of the cap's benchmark: newest wins, every frame counted once, honest sums."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from marigold_ros.benchmark import bench_cap
+from marigold_ros.benchmark.cap_load import load_is_on, periodic_load
+from marigold_ros.benchmark.cap_report import judge, summarize
+from marigold_ros.benchmark.cap_run import (Delivered, drive, make_messages, NewestFrame, Outcome,
+                                            Walk)
+from marigold_ros.benchmark.pictures import mixed_pictures, picture, VGA
+from marigold_ros.depth.complexity import gradient_energy
+from marigold_ros.depth.config import StepPolicyConfig
+from marigold_ros.depth.engine import DepthEngine
+from marigold_ros.depth.types import BatchTiming
+
+SMALL = (96, 128)
+
+
+@pytest.fixture(scope='module')
+def engine():
+    return DepthEngine.load('tiny', device='cpu')
+
+
+def delivered(number=0, age_s=0.0):
+    return Delivered(number, picture(number), time.monotonic() - age_s)
+
+
+def test_load_is_off_first_then_on_every_other_period():
+    assert [load_is_on(t, 5.0) for t in (-1.0, 0.0, 4.9, 5.0, 9.9, 10.0, 15.0)] == [
+        False, False, False, True, True, False, True]
+
+
+def test_load_ends_with_its_block():
+    now = time.monotonic()
+    before = threading.active_count()
+    with periodic_load(2, now, 0.05, now + 60.0):
+        pass
+    assert time.monotonic() < now + 30.0
+    assert threading.active_count() == before
+
+
+def test_pictures_are_of_mixed_complexity():
+    """At least a factor of 20 between the plainest and the busiest tenth."""
+    pictures = mixed_pictures(20)
+    assert all(each.shape == (*VGA, 3) and each.dtype == np.uint8 for each in pictures)
+    low, high = np.quantile([gradient_energy(each) for each in pictures], (0.1, 0.9))
+    assert high > 20 * low
+
+
+def test_newest_frame_wins_and_the_last_is_still_taken_after_the_end():
+    place = NewestFrame()
+    for number in range(3):
+        place.put(delivered(number))
+    place.close()
+    assert place.take().number == 2
+    assert place.take() is None
+
+
+class SlowWalk:
+    """Takes at least three and a half periods for a frame."""
+
+    def process(self, frame, start_s):
+        time.sleep(0.035)
+        return Outcome(frame.number, frame.received_s - start_s, 'published', 0.035)
+
+
+def test_every_frame_delivered_has_one_fate():
+    outcomes = drive(SlowWalk(), [picture(0)] * 20, 0.01, time.monotonic() + 0.01)
+    assert [outcome.number for outcome in outcomes] == list(range(20))
+    fates = [outcome.fate for outcome in outcomes]
+    assert fates[-1] == 'published'
+    assert fates.count('superseded') >= 10
+    assert set(fates) == {'published', 'superseded'}
+    received = [outcome.received_s for outcome in outcomes]
+    assert received == sorted(received)
+    assert received[0] >= 0.0
+
+
+def test_without_a_cap_the_policy_decides_alone(engine):
+    walk = Walk(engine, StepPolicyConfig('fixed', 1, 3, latency_cap_s=None), [])
+    outcome = walk.process(delivered(7), 0.0)
+    assert (outcome.number, outcome.fate) == (7, 'published')
+    assert (outcome.steps_wanted, outcome.steps_granted, outcome.steps_run) == (3, 3, 3)
+    assert outcome.latency_s > 0.0
+    assert not outcome.cut
+
+
+def test_the_cap_cuts_and_what_was_wanted_is_still_known(engine):
+    """A cost of 10 s a step under a cap of 35 s with 5 % margin: 3 of 4 steps."""
+    seeds = [BatchTiming(SMALL, (4,), 0.0, 40.0, 0.0)]
+    walk = Walk(engine, StepPolicyConfig('fixed', 1, 4, latency_cap_s=35.0), seeds)
+    outcome = walk.process(delivered(), 0.0)
+    assert (outcome.steps_wanted, outcome.steps_granted, outcome.steps_run) == (4, 3, 3)
+    assert outcome.cut
+
+
+def test_a_frame_that_cannot_be_in_time_is_skipped(engine):
+    walk = Walk(engine, StepPolicyConfig('fixed', 1, 4, latency_cap_s=1.0, late_frames='skip'),
+                [BatchTiming(SMALL, (1,), 0.1, 0.1, 0.1)])
+    outcome = walk.process(delivered(age_s=2.0), 0.0)
+    assert (outcome.fate, outcome.latency_s, outcome.steps_run) == ('late', None, 0)
+
+
+def test_messages_are_those_of_the_node(engine):
+    """32FC1 at VGA, and 19 200 points of 16 bytes."""
+    sizes = [len(data) for data in make_messages(engine.infer(picture(0)), picture(0))]
+    assert sizes == [480 * 640 * 4, 120 * 160 * 16]
+
+
+def an_outcome(received_s, fate, latency_s=None, steps=(0, 0, 0), stopped_by='schedule'):
+    return Outcome(0, received_s, fate, latency_s, *steps, stopped_by)
+
+
+def test_sums_are_those_of_the_frames():
+    """By hand: cap 100 ms, load on from 5 to 10 s."""
+    outcomes = [
+        an_outcome(1.0, 'published', 0.080, (4, 4, 4)),
+        an_outcome(2.0, 'published', 0.090, (4, 2, 2)),
+        an_outcome(3.0, 'superseded'),
+        an_outcome(5.5, 'published', 0.110, (1, 1, 1)),
+        an_outcome(6.0, 'late', steps=(4, 0, 0)),
+        an_outcome(7.0, 'late', steps=(1, 0, 0)),
+        an_outcome(8.0, 'published', 0.095, (4, 4, 2), 'deadline'),
+        an_outcome(10.0, 'published', 0.100, (3, 3, 3)),
+    ]
+    summary = summarize(outcomes, 0.1, 5.0, loaded=True)
+    assert summary['frames'] == 8
+    assert summary['published'] == 5
+    assert summary['latency_ms']['p50'] == pytest.approx(95.0)
+    assert summary['latency_ms']['p100'] == pytest.approx(110.0)
+    assert summary['over_cap'] == 1
+    assert summary['skipped'] == pytest.approx(2 / 8)
+    assert summary['superseded'] == pytest.approx(1 / 8)
+    assert summary['cut'] == pytest.approx(2 / 5)
+    assert summary['mean_steps_free'] == pytest.approx(3.0)
+    assert summary['mean_steps_loaded'] == pytest.approx(1.5)
+    assert summary['stretches'] == [
+        {'from_s': 0.0, 'load': False, 'frames': 3, 'over_cap': 0, 'skipped': 0},
+        {'from_s': 5.0, 'load': True, 'frames': 4, 'over_cap': 1, 'skipped': 2},
+        {'from_s': 10.0, 'load': False, 'frames': 1, 'over_cap': 0, 'skipped': 0}]
+    assert summarize(outcomes, 0.1, 5.0, loaded=False)['mean_steps_loaded'] is None
+
+
+@pytest.mark.parametrize(('p99_ms', 'skipped', 'met'), [
+    (100.0, 0.05, [True, True]), (100.1, 0.05, [False, True]), (99.0, 0.051, [True, False])])
+def test_goals_are_p99_within_the_cap_and_five_percent_skipped(p99_ms, skipped, met):
+    summary = {'latency_ms': {'p99': p99_ms}, 'skipped': skipped}
+    goals = judge({'cap_s': 0.1, 'summaries': {'cap, load': summary}})
+    assert [goal['met'] for goal in goals] == met
+
+
+def test_whole_run_writes_table_timeline_and_plot(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench_cap, 'CALIBRATION_FRAMES', 5)
+    monkeypatch.setattr(bench_cap, 'START_DELAY_S', 0.05)
+    bench_cap.main(['--frames', '8', '--load-period', '0.1', '--max-inference-steps', '2',
+                    '--device', 'cpu', '--out', str(tmp_path)])
+    report = json.loads((tmp_path / 'bench_cap.json').read_text())
+    assert report['cap_s'] > 0.0
+    assert list(report['timelines']) == ['cap, no load', 'cap, load', 'fixed, no cap, load']
+    for name, timeline in report['timelines'].items():
+        assert [each['number'] for each in timeline] == list(range(8))
+        assert report['summaries'][name]['frames'] == 8
+    assert all(each['steps_run'] in (0, 2) for each in report['timelines']['fixed, no cap, load'])
+    text = (tmp_path / 'bench_cap.md').read_text()
+    assert all(f'| {name} |' in text for name in report['timelines'])
+    assert (tmp_path / 'bench_cap.png').read_bytes().startswith(b'\x89PNG')
