@@ -1,4 +1,4 @@
-"""Trainings from beginning to end, a few iterations long: recipes, resuming, results, accidents."""
+"""Whole trainings of a few iterations: recipes, resuming, what they leave, and accidents."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import os
 from pathlib import Path
 import shutil
 import signal
+import subprocess
+import sys
+import time
 
 from checkpoints import make_checkpoint
 from diffusers import AutoencoderTiny, MarigoldDepthPipeline
@@ -236,11 +239,14 @@ def test_a_run_leaves_recipe_versions_seed_scalars_and_grids(trained):
     assert load_recipe(config.FinetuneConfig, run / 'config.yaml') == trained
     facts = json.loads((run / 'versions.json').read_text())
     assert (facts['torch'], facts['seed']) == (torch.__version__, '1')
-    losses, validation = map(json.loads, (run / 'scalars.jsonl').read_text().splitlines())
+    start, losses, validation = map(
+        json.loads, (run / 'scalars.jsonl').read_text().splitlines())
+    assert start.keys() == validation.keys() and start['iteration'] == 0
     assert losses['iteration'] == 2 and losses['latent'] > 0
     assert 0 <= validation['validation/frames/delta1_4'] <= 1
     assert list((run / 'tensorboard').iterdir())
-    assert list((run / 'grids').iterdir()) == [run / 'grids/frames_000002.png']
+    assert sorted(path.name for path in (run / 'grids').iterdir()) == [
+        'frames_000000.png', 'frames_000002.png']
 
 
 def test_only_the_unet_trains(trained, folder):
@@ -350,6 +356,42 @@ def test_ctrl_c_saves_and_the_run_can_go_on(recipe):
     task = Constant()
     Trainer(recipe, task).run()
     assert task.calls == 2 * 3                              # parts of the three left
+
+
+def command(recipe, *launcher):
+    """Start the training of a recipe as a user does, in a process group of its own."""
+    path = Path(recipe.run_folder).with_suffix('.yaml')
+    path.write_text(recipe_as_yaml(recipe))
+    return subprocess.Popen(
+        [sys.executable, '-m', *launcher, 'marigold_ros.training.finetune', '--config', path],
+        start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_ctrl_c_in_a_terminal_reaches_the_workers_too_and_still_saves(recipe):
+    endless = replace(with_schedule(recipe, max_iterations=10 ** 6),
+                      hardware=replace(recipe.hardware, workers=1))
+    process = command(endless)
+    board = Path(recipe.run_folder) / 'scalars.jsonl'
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (
+            board.exists() and '"iteration": 2, "latent"' in board.read_text()):
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert output.strip() == str(Path(recipe.run_folder) / 'checkpoint')
+    assert Trainer(recipe, Finetuning(recipe))._progress.iteration >= 2
+
+
+def test_two_processes_train_what_one_does(recipe, tmp_path):
+    pair = with_schedule(recipe, max_iterations=2)
+    process = command(pair, 'torch.distributed.run', '--standalone', '--nproc_per_node=2', '-m')
+    alone = replace(pair, run_folder=str(tmp_path / 'alone'))
+    finetune(alone)
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode == 0, errors
+    expected, shared = (weights(run.run_folder) for run in (alone, pair))
+    assert all(torch.allclose(expected[name], shared[name], atol=1e-5) for name in expected)
 
 
 def test_the_second_ctrl_c_ends_at_once():

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from marigold_ros.data.bag_messages import COMPRESSED_IMAGE, IMAGE, image_fields, stamp_ns
 from marigold_ros.data.bags import Bag, open_bag
@@ -104,7 +105,7 @@ def _write_frames(frames: Iterator[DepthFrame], folder: Path) -> int:
                       for frame in pending]),
             np.zeros((len(pending), 3, 3)), ['bag'] * len(pending), written)
 
-    for frame in frames:
+    for frame in tqdm(frames, 'frames of the bag', unit='frame'):
         if not frame.valid.any():
             dropped += 1
             continue

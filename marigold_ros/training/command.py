@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+import logging
 from pathlib import Path
 import sys
 from typing import TypeVar
+
+from accelerate import PartialState
 
 from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.training.config import TrainingConfig
@@ -43,9 +46,13 @@ def run_command(kind: type[Recipe], train: Callable[[Recipe], Path], description
         'overrides', nargs='*', metavar='key=value',
         help='replace what the recipe says, for instance schedule.max_iterations=100')
     options = parser.parse_args(arguments)
+    logging.basicConfig(format='%(message)s')
+    logging.getLogger('marigold_ros').setLevel(logging.INFO)
     try:
-        print(train(load_recipe(kind, options.config, options.overrides)))
+        folder = train(load_recipe(kind, options.config, options.overrides))
     except MarigoldError as err:
         print(f'{type(err).__name__}: {err}', file=sys.stderr)
         return 1
+    if PartialState().is_main_process:
+        print(folder)
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import count, islice
 from pathlib import Path
+import signal
 from typing import NamedTuple
 
 import numpy as np
@@ -137,6 +138,11 @@ class _Views(Dataset[ViewBatch]):
                            np.random.default_rng([self._config.seed, VIEW_STREAM, key.number]))
 
 
+def _ignore_interrupt(worker: int) -> None:
+    """Leave Ctrl-C, which a terminal sends to every process, to the one that trains and saves."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def view_loader(frame_sets: Sequence[FrameSet], config: TrainingConfig, *,
                 first: int = 0, stride: int = 1) -> DataLoader[ViewBatch]:
     """
@@ -159,6 +165,7 @@ def view_loader(frame_sets: Sequence[FrameSet], config: TrainingConfig, *,
                            [frames.weight for frames in config.train],
                            config.schedule.device_batch_size, config.seed,
                            first=first, stride=stride)
+    to_gpu = torch.cuda.is_available() and config.hardware.device != 'cpu'
     return DataLoader(_Views(frame_sets, config), batch_sampler=batches,
                       num_workers=config.hardware.workers, collate_fn=ViewBatch.join,
-                      pin_memory=torch.cuda.is_available() and config.hardware.device != 'cpu')
+                      worker_init_fn=_ignore_interrupt, pin_memory=to_gpu)

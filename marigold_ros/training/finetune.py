@@ -74,7 +74,9 @@ class Finetuning:
     def validate(self, folder: Path, frame_sets: dict[str, FrameSet],
                  device: torch.device) -> Validation:
         """Run the checkpoint as users will: with the engine, in 1 step and in its default."""
-        engine = DepthEngine.load(str(folder), device=str(device))
+        # accelerate counts processors, which are no devices to anybody else.
+        name = 'cpu' if device.type == 'cpu' else str(device)
+        engine = DepthEngine.load(str(folder), device=name)
         steps = sorted({1, self._config.default_denoising_steps})
         return measure({str(count): _predictor(engine, count) for count in steps}, frame_sets,
                        self._config.validation_frames)

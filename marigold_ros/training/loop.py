@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+import logging
 import math
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +28,8 @@ from marigold_ros.training.views import ViewBatch
 
 RECORD_EVERY = 20
 PRECISIONS = {'float32': 'no', 'bfloat16': 'bf16', 'float16': 'fp16'}
+
+logger = logging.getLogger(__name__)
 
 
 class Task(Protocol):
@@ -105,6 +108,8 @@ class Trainer:
         if self._run.state.exists():
             self._accelerator.load_state(str(self._run.state))
             self._average.to(self._accelerator.device)
+        if self._accelerator.is_main_process:
+            logger.info('%s', self._summary())
         self._call = (torch.compile(self._model, dynamic=False) if config.hardware.compile
                       else self._model)
 
@@ -126,6 +131,8 @@ class Trainer:
         main = self._accelerator.is_main_process
         if main:
             self._run.start(self._config, progress.iteration)
+        if progress.iteration == 0:  # so that every curve shows where it came from
+            self._save(validate=True)
         batches = self._batches()
         with stop_on_signal() as stop, tqdm(
                 total=config.max_iterations, initial=progress.iteration, unit='it',
@@ -145,7 +152,18 @@ class Trainer:
                     break
         if main:
             self._run.close()
+        self._accelerator.end_training()
         return self._run.checkpoint
+
+    def _summary(self) -> str:
+        """Say what is about to happen."""
+        schedule, accelerator = self._config.schedule, self._accelerator
+        parameters = sum(weight.numel() for weight in self._model.parameters())
+        return (f'{parameters / 1e6:.1f} M parameters, '
+                f'{sum(map(len, self._train))} frames in {len(self._train)} sets; '
+                f'batches of {schedule.batch_size} = {schedule.device_batch_size} x {self._parts} '
+                f'x {accelerator.num_processes} {accelerator.device.type}; from iteration '
+                f'{self._progress.iteration} to {schedule.max_iterations} in {self._run.path}')
 
     def _batches(self) -> Iterator[ViewBatch]:
         """Load this process's batches from where the training stands."""
@@ -163,8 +181,9 @@ class Trainer:
         sums: defaultdict[str, float] = defaultdict(float)
         for part in range(self._parts):
             batch = next(batches).to(self._accelerator.device)
-            generator = generator_for(self._config.seed, iteration, part,
-                                      self._accelerator.process_index)
+            # Numbered over all processes, so that their count changes nothing but rounding.
+            number = part * self._accelerator.num_processes + self._accelerator.process_index
+            generator = generator_for(self._config.seed, iteration, number)
             with self._accelerator.accumulate(self._model):
                 with self._accelerator.autocast():
                     losses = self._task.losses(self._call, batch, generator)
@@ -179,7 +198,10 @@ class Trainer:
                 self._optimizer.zero_grad()
         self._average.step(self._model.parameters())
         self._progress.iteration += 1
-        return {name: value / self._parts for name, value in sums.items()} | {'rate': rate}
+        means = torch.tensor([value / self._parts for value in sums.values()],
+                             device=self._accelerator.device)
+        means = self._accelerator.reduce(means, 'mean')
+        return dict(zip(sums, means.tolist())) | {'rate': rate}
 
     def _gradient_norm(self) -> float:
         """Shorten the gradient if the recipe says so, and return its length before."""

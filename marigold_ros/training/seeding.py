@@ -8,7 +8,7 @@ import torch
 
 def generator_for(*numbers: int) -> torch.Generator:
     """
-    Make the generator that belongs to some numbers: seed, iteration, part and process.
+    Make the generator that belongs to some numbers: seed, iteration and batch.
 
     Parameters
     ----------
