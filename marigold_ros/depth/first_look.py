@@ -17,6 +17,12 @@ def signal(x0: torch.Tensor) -> torch.Tensor:
     -------
     float32 tensor [n]
         In squared latent units per cell.
+
+    Notes
+    -----
+    More steps sharpen borders, so frames with borders have most to gain.  On 512 held-out frames
+    this correlates with the gain in boundary F1 from 1 to 4 steps (r = 0.27), where the gradient
+    energy of the image does not (r = 0.02).  Nothing tried predicts the gain in AbsRel.
     """
     dx = (x0[..., 1:] - x0[..., :-1]).square().mean(dim=(1, 2, 3))
     dy = (x0[..., 1:, :] - x0[..., :-1, :]).square().mean(dim=(1, 2, 3))
