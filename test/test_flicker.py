@@ -63,7 +63,7 @@ def test_a_turn_changes_depth_along_the_ray():
     depth_m[3, 4] = 3.0 / np.cos(angle)
     pixels = covisible(depth_m, wall(3.0), wide, turn)
     assert pixels.seen.sum() == 1
-    assert pixels.u[3, 4] == pytest.approx(6.0, abs=1e-5)    # 2 px * tan 45 deg right of the centre
+    assert pixels.u[3, 4] == pytest.approx(6.0, abs=1e-5)    # 2 px * tan 45 deg right of centre
     assert flicker(depth_m, wall(3.0), depth_m, pixels) == pytest.approx(0.0, abs=1e-6)
 
 
