@@ -13,7 +13,6 @@ from diffusers import (
 from safetensors.torch import save_file
 import torch
 from transformers import CLIPTextModel, CLIPTokenizer
-from transformers.utils.logging import disable_progress_bar
 
 from marigold_ros.depth.checkpoint import EMPTY_TEXT, MODELS
 from marigold_ros.depth.errors import CheckpointError, ConfigError
@@ -167,7 +166,6 @@ def save_pipeline(pipeline: MarigoldDepthPipeline, folder: Path) -> None:
     parts = pipeline.components | halves
     settings = {name: value for name, value in pipeline.config.items()
                 if name not in parts and not name.startswith('_')}
-    disable_progress_bar()  # that of transformers: the training has its own
     MarigoldDepthPipeline(**parts, **settings).save_pretrained(folder, safe_serialization=True)
     embedding = empty_text_embedding(pipeline.tokenizer, pipeline.text_encoder)
     save_file({EMPTY_TEXT: embedding.contiguous()}, folder / f'{EMPTY_TEXT}.safetensors')

@@ -10,6 +10,8 @@ import sys
 from typing import TypeVar
 
 from accelerate import PartialState
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
 
 from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.training.config import TrainingConfig
@@ -46,8 +48,7 @@ def run_command(kind: type[Recipe], train: Callable[[Recipe], Path], description
         'overrides', nargs='*', metavar='key=value',
         help='replace what the recipe says, for instance schedule.max_iterations=100')
     options = parser.parse_args(arguments)
-    logging.basicConfig(format='%(message)s')
-    logging.getLogger('marigold_ros').setLevel(logging.INFO)
+    _quiet_libraries()
     try:
         folder = train(load_recipe(kind, options.config, options.overrides))
     except MarigoldError as err:
@@ -56,3 +57,12 @@ def run_command(kind: type[Recipe], train: Callable[[Recipe], Path], description
     if PartialState().is_main_process:
         print(folder)
     return 0
+
+
+def _quiet_libraries() -> None:
+    """Let only this package speak, and show the progress of the training alone."""
+    logging.basicConfig(format='%(message)s')
+    logging.getLogger('marigold_ros').setLevel(logging.INFO)
+    for library in (diffusers_logging, transformers_logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()

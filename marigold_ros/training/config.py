@@ -110,6 +110,8 @@ class ObjectiveConfig(Section):
     variant : {'diffusion', 'end_to_end'}
         'end_to_end' (Garcia et al. 2025) predicts from t = 999 and zero noise, decodes, and
         compares pixels after a least-squares fit of scale and shift; it has no latent loss.
+    latent_weight : float
+        Weight of the masked error of the prediction.
     multires_strength : float
         Strength of the annealed multi-resolution noise at the last timestep; 0 is Gaussian.
     terminal_fraction : float
@@ -125,9 +127,14 @@ class ObjectiveConfig(Section):
         Weights of the affine-invariant L1 and of the L1 between differences of neighbours.
     relative_pixels : bool
         Weigh the affine-invariant L1 so that it becomes a relative error in depth.
+    encoder_anchor : float or None
+        None keeps the autoencoder frozen, as Marigold does.  A number lets the encoder of an
+        AutoencoderTiny learn with the U-Net to say what depth needs to know of an image, and is
+        the weight that holds its latents of depth maps where they were.
     """
 
     variant: Literal['diffusion', 'end_to_end'] = 'diffusion'
+    latent_weight: float = 1.0
     multires_strength: float = 0.9
     terminal_fraction: float = 0.0
     rollout_fraction: float = 0.0
@@ -136,6 +143,7 @@ class ObjectiveConfig(Section):
     pixel_weight: float = 1.0
     gradient_weight: float = 0.0
     relative_pixels: bool = False
+    encoder_anchor: float | None = None
 
     def __post_init__(self) -> None:
         """Check ranges."""

@@ -8,14 +8,18 @@ Turn Stable Diffusion into Marigold, or fit Marigold to a camera.
 from __future__ import annotations
 
 from collections.abc import Sequence
+import copy
 from pathlib import Path
 from typing import Any
 
+from diffusers import AutoencoderTiny
 import numpy as np
 from numpy.typing import NDArray
 import torch
+from torch import nn
 
 from marigold_ros.data.frames import DepthFrame, FrameSet
+from marigold_ros.depth.config import require
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.training.checkpoints import (
     empty_text_embedding, initial_pipeline, save_pipeline,
@@ -29,9 +33,21 @@ from marigold_ros.training.validation import measure, Predict, Validation
 from marigold_ros.training.views import ViewBatch
 
 
+class UNetAndEncoder(nn.Module):
+    """What is trained where the encoder learns too; it answers as its U-Net."""
+
+    def __init__(self, unet: nn.Module, encoder: nn.Module) -> None:
+        super().__init__()
+        self.unet, self.encoder = unet, encoder
+
+    def forward(self, *inputs: Any, **settings: Any) -> Any:
+        """Call the U-Net."""
+        return self.unet(*inputs, **settings)
+
+
 class Finetuning:
     """
-    What is particular to the U-Net's training; the autoencoder stays frozen.
+    What is particular to the U-Net's training.
 
     Parameters
     ----------
@@ -47,20 +63,27 @@ class Finetuning:
         torch.manual_seed(config.seed)
         self._config = config
         self._pipeline = initial_pipeline(config)
-        self._pipeline.vae.requires_grad_(False)
-        self.model = self._pipeline.unet.train().to(memory_format=torch.channels_last)
+        vae, unet = self._pipeline.vae.requires_grad_(False), self._pipeline.unet.train()
         if config.hardware.gradient_checkpointing:
-            self.model.enable_gradient_checkpointing()
+            unet.enable_gradient_checkpointing()
+        self.model = unet.to(memory_format=torch.channels_last)
+        self._frozen_vae, self._learner = vae, None
+        if config.objective.encoder_anchor is not None:
+            require(isinstance(vae, AutoencoderTiny), 'vae',
+                    'an AutoencoderTiny if `encoder_anchor` is given', type(vae).__name__)
+            self._frozen_vae, self._learner = copy.deepcopy(vae), vae
+            self.model = UNetAndEncoder(unet, vae.encoder.requires_grad_())
 
     def start(self, device: torch.device, train: list[FrameSet]) -> None:
         """Put autoencoder and empty prompt on the device."""
         scheduler = self._pipeline.scheduler
-        self._pipeline.vae.to(device, memory_format=torch.channels_last)
+        for vae in (self._pipeline.vae, self._frozen_vae):
+            vae.to(device, memory_format=torch.channels_last)
         self._objective = Objective(
-            self._config.objective, self._pipeline.vae,
+            self._config.objective, self._frozen_vae,
             Diffusion(scheduler.alphas_cumprod.to(device), scheduler.config.prediction_type),
             empty_text_embedding(self._pipeline.tokenizer,
-                                 self._pipeline.text_encoder).to(device))
+                                 self._pipeline.text_encoder).to(device), self._learner)
 
     def losses(self, model: Any, batch: ViewBatch,
                generator: torch.Generator) -> dict[str, torch.Tensor]:

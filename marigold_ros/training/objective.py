@@ -18,7 +18,7 @@ from marigold_ros.training.noise import annealed_noise
 from marigold_ros.training.targets import (
     depth_range, latent_mask, measured, normalize_depth, relative_weight,
 )
-from marigold_ros.training.views import ViewBatch
+from marigold_ros.training.views import grey_depth, ViewBatch
 
 UNet = Callable[..., Any]
 
@@ -35,12 +35,15 @@ class Objective:
     diffusion : Diffusion
     text : float32 [1, 2, D]
         Embedding of the empty prompt.
+    learner : AutoencoderTiny or None
+        Another autoencoder whose encoder learns to encode images; None leaves it to `vae`.
     """
 
     def __init__(self, config: ObjectiveConfig, vae: Any, diffusion: Diffusion,
-                 text: torch.Tensor) -> None:
+                 text: torch.Tensor, learner: Any = None) -> None:
         self._config = config
         self._vae = vae
+        self._learner = learner
         self._diffusion = diffusion
         self._text = text
 
@@ -61,16 +64,36 @@ class Objective:
         Returns
         -------
         dict of str to float32 []
-            To be summed: 'latent' (diffusion only), and 'pixel' and 'gradient' where asked for.
+            To be summed: 'latent' (diffusion only), and 'pixel', 'gradient' and 'anchor' where
+            asked for.
         """
+        image = self._encode_image(batch)                                  # [N,C,h,w]
         if self._config.variant == 'end_to_end':
-            return self._end_to_end(unet, batch)
-        return self._diffusion_losses(unet, batch, generator)
+            losses = self._end_to_end(unet, image, batch)
+        else:
+            losses = self._diffusion_losses(unet, image, batch, generator)
+        if self._learner is not None:
+            losses['anchor'] = self._anchor_loss(batch)
+        return losses
 
-    def _end_to_end(self, unet: UNet, batch: ViewBatch) -> dict[str, torch.Tensor]:
-        """One step from zero noise at t = 999, compared in pixels."""
+    def _encode_image(self, batch: ViewBatch) -> torch.Tensor:
+        if self._learner is not None:
+            return encode(self._learner, batch.image)
         with torch.no_grad():
-            image = encode(self._vae, batch.image)                         # [N,C,h,w]
+            return encode(self._vae, batch.image)
+
+    def _anchor_loss(self, batch: ViewBatch) -> torch.Tensor:
+        """Hold what the learning encoder makes of depth maps."""
+        depth = grey_depth(batch)
+        with torch.no_grad():
+            before = encode(self._vae, depth)
+        error = (encode(self._learner, depth) - before).square().mean()
+        return float(self._config.encoder_anchor or 0.0) * error
+
+    def _end_to_end(
+        self, unet: UNet, image: torch.Tensor, batch: ViewBatch,
+    ) -> dict[str, torch.Tensor]:
+        """One step from zero noise at t = 999, compared in pixels."""
         noisy = torch.zeros_like(image)
         timesteps = torch.full((len(batch),), self._diffusion.last_timestep).to(image.device)
         x0 = self._diffusion.predicted_x0(
@@ -78,14 +101,12 @@ class Objective:
         return self._pixel_losses(x0, batch)
 
     def _diffusion_losses(
-        self, unet: UNet, batch: ViewBatch, generator: torch.Generator,
+        self, unet: UNet, image: torch.Tensor, batch: ViewBatch, generator: torch.Generator,
     ) -> dict[str, torch.Tensor]:
         """Marigold's masked error of the prediction at random timesteps."""
-        # 1. Image and depth, repeated to three channels, through the unchanged autoencoder.
+        # 1. Depth, repeated to three channels, through the unchanged autoencoder.
         with torch.no_grad():
-            depth = normalize_depth(batch.depth_m, *depth_range(batch.depth_m, batch.valid))
-            image, x0 = encode(
-                self._vae, torch.cat([batch.image, depth.expand(-1, 3, -1, -1)])).chunk(2)
+            x0 = encode(self._vae, grey_depth(batch))                      # [N,C,h,w]
         # 2. Noise, drawn on the CPU so that a seed means the same on every device.
         timesteps = self._draw_timesteps(len(batch), generator)
         noise = annealed_noise(x0.shape, timesteps, self._config.multires_strength,
@@ -95,7 +116,7 @@ class Objective:
         noisy, noise = self._rolled_out(unet, image, x0, noisy, noise, timesteps)
         # 3. The prediction, and what it should have been, where all pixels of a cell are valid.
         prediction = self._predict(unet, image, noisy, timesteps)
-        losses = {'latent': masked_mse(
+        losses = {'latent': self._config.latent_weight * masked_mse(
             prediction, self._diffusion.target(x0, noise, timesteps),
             latent_mask(batch.valid, VAE_SCALE_FACTOR, x0.shape[1]),
             self._diffusion.snr_weight(timesteps, self._config.max_snr_weight))}

@@ -29,7 +29,7 @@ from marigold_ros.training.loop import Trainer
 from marigold_ros.training.losses import gradient_l1, weighted_l1
 from marigold_ros.training.targets import depth_range, normalize_depth
 from marigold_ros.training.validation import measure, Validation
-from marigold_ros.training.views import random_view, ViewBatch
+from marigold_ros.training.views import grey_depth, random_view, ViewBatch
 
 # Views of each set that the scale of the latents is measured on.
 SCALE_VIEWS = 64
@@ -132,8 +132,7 @@ def images_and_depths(batch: ViewBatch) -> torch.Tensor:
     float32 [2 N, 3, H, W]
         In [-1, 1], channels last.
     """
-    depth = normalize_depth(batch.depth_m, *depth_range(batch.depth_m, batch.valid))
-    both = torch.cat([batch.image, depth.expand(-1, 3, -1, -1)])
+    both = torch.cat([batch.image, grey_depth(batch)])
     return both.contiguous(memory_format=torch.channels_last)
 
 

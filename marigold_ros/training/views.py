@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from marigold_ros.data.frames import DepthFrame
 from marigold_ros.training.data_config import AugmentationConfig
+from marigold_ros.training.targets import depth_range, normalize_depth
 
 # Gamma and logarithms need something above 0.
 MIN_INTENSITY = 1e-3
@@ -53,6 +54,19 @@ class ViewBatch:
         return cls(torch.cat([view.image for view in views]),
                    torch.cat([view.depth_m for view in views]),
                    torch.cat([view.valid for view in views]))
+
+
+def grey_depth(batch: ViewBatch) -> torch.Tensor:
+    """
+    Show the normalised depth of views as images, for the autoencoder.
+
+    Returns
+    -------
+    float32 [N, 3, H, W]
+        In [-1, 1], near is dark.
+    """
+    depth = normalize_depth(batch.depth_m, *depth_range(batch.depth_m, batch.valid))
+    return depth.expand(-1, 3, -1, -1)
 
 
 def random_view(
