@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import cv2
 from hypothesis import given, settings, strategies as st
 import numpy as np
@@ -176,6 +178,35 @@ def test_millimetres_survive_decompression(image_format):
     fields = decompress_image(encode(depth_mm, '.png'), image_format, max_pixels=6)
     assert (fields.encoding, fields.height, fields.width) == ('16UC1', 2, 3)
     assert fields.data.view('<u2').tolist() == [0, 1, 1500, 65535, 256, 255]
+
+
+def with_depth_header(samples, a=0.0, b=0.0):
+    """Do as compressed_depth_image_transport: 12 bytes, then a PNG."""
+    return struct.pack('<iff', 0, a, b) + encode(np.array(samples, np.uint16), '.png')
+
+
+@pytest.mark.parametrize('transport', ['compressedDepth', 'compressedDepth png'])
+def test_compressed_depth_in_millimetres_survives(transport):
+    fields = decompress_image(with_depth_header([[0, 1500]]), f'16UC1; {transport}', max_pixels=2)
+    assert (fields.encoding, fields.data.view('<u2').tolist()) == ('16UC1', [0, 1500])
+
+
+def test_compressed_depth_in_metres_is_a_over_sample_minus_b():
+    # depth_quantization 100, depth_max 10: a = 100 x 101, b = 1 - a / 10 = -1009.
+    stream = with_depth_header([[0, 4041, 9091]], 10100.0, -1009.0)
+    fields = decompress_image(stream, '32FC1; compressedDepth png', max_pixels=3)
+    depth_m = fields.data.view('<f4')
+    assert fields.encoding == '32FC1' and np.isnan(depth_m[0])
+    assert depth_m[1:].tolist() == pytest.approx([2.0, 1.0])
+
+
+def test_compressed_depth_that_cannot_be_read_is_named():
+    stream = with_depth_header([[1]])
+    for wrong in ('32FC1; compressedDepth rvl', 'mono8; compressedDepth png'):
+        with pytest.raises(MessageError, match=f'16UC1 or 32FC1 in PNG .* got {wrong!r}'):
+            decompress_image(stream, wrong, max_pixels=1)
+    with pytest.raises(MessageError, match='begin with a header of 12 bytes .* got 5'):
+        decompress_image(stream[:5], '16UC1; compressedDepth', max_pixels=1)
 
 
 @pytest.mark.parametrize('image_format', ['rgb8; png compressed bgr8', 'png', ''])

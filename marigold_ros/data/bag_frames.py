@@ -58,7 +58,7 @@ class BagTopics:
         """Name of the topic of the image's calibration."""
         if self.camera_info is not None:
             return self.camera_info
-        return self.image.removesuffix('/compressed').rpartition('/')[0] + '/camera_info'
+        return _raw_name(self.image).rpartition('/')[0] + '/camera_info'
 
 
 def open_bag_frames(bag: Path, topics: BagTopics, folder: Path) -> ShardFrames:
@@ -145,7 +145,7 @@ class _Alignment:
     """Brings image and depth into the rectified image, where the topics are named as raw."""
 
     def __init__(self, camera: Camera, topics: BagTopics) -> None:
-        raw = {topic: not _last_name(topic).startswith('image_rect')
+        raw = {topic: not _raw_name(topic).rpartition('/')[2].startswith('image_rect')
                for topic in (topics.image, topics.depth)}
         distorted = camera.needs_rectification
         if distorted and raw[topics.depth] and not raw[topics.image]:
@@ -167,8 +167,9 @@ class _Alignment:
         return depth_m
 
 
-def _last_name(topic: str) -> str:
-    return topic.removesuffix('/compressed').rpartition('/')[2]
+def _raw_name(topic: str) -> str:
+    """Drop what image_transport appends."""
+    return topic.removesuffix('/compressed').removesuffix('/compressedDepth')
 
 
 def _camera(bag: Bag, topic: str) -> Camera:

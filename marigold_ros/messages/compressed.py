@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +11,9 @@ from numpy.typing import NDArray
 from marigold_ros.depth.errors import MessageError
 from marigold_ros.messages.image import (
     decode_compressed_rgb, decode_stream, ImageFields, pack_image)
+
+# Kind of quantisation, and its parameters a and b: the sample is a / depth + b.
+DEPTH_HEADER = struct.Struct('<iff')
 
 
 def decompress_image(data: NDArray[np.uint8] | bytes, image_format: str, *,
@@ -21,15 +26,15 @@ def decompress_image(data: NDArray[np.uint8] | bytes, image_format: str, *,
     data : uint8 [N] or bytes
         The JPEG or PNG stream.
     image_format : str
-        The message's `format`, as image_transport writes it ('16UC1; png compressed') or
-        shorter ('jpeg').
+        The message's `format`, as image_transport writes it ('16UC1; png compressed',
+        '32FC1; compressedDepth png') or shorter ('jpeg').
     max_pixels : int
         Largest image that may be decoded; compared with the header before any decoding.
 
     Returns
     -------
     ImageFields
-        16UC1 where the format names it, so that depth in millimetres survives; else rgb8.
+        16UC1 or 32FC1 where the format names it and means depth, so that it survives; else rgb8.
 
     Raises
     ------
@@ -37,11 +42,39 @@ def decompress_image(data: NDArray[np.uint8] | bytes, image_format: str, *,
         If the stream is neither JPEG nor PNG, is truncated or corrupt, is too large, or has not
         the one 16-bit sample a pixel that its format promises.
     """
-    if image_format.partition(';')[0].strip() != '16UC1':
+    encoding, _, transport = (part.strip() for part in image_format.partition(';'))
+    if 'compressedDepth' in transport:
+        return _decompress_depth(bytes(data), encoding, image_format, max_pixels)
+    if encoding != '16UC1':
         return pack_image(decode_compressed_rgb(data, max_pixels=max_pixels), 'rgb8')
+    return pack_image(_decode_samples(data, image_format, max_pixels), '16UC1')
+
+
+def _decompress_depth(data: bytes, encoding: str, image_format: str,
+                      max_pixels: int) -> ImageFields:
+    """Undo compressed_depth_image_transport (its `codec.cpp`): a header, then a PNG."""
+    if encoding not in ('16UC1', '32FC1') or 'rvl' in image_format:
+        raise MessageError(f'`format` must be 16UC1 or 32FC1 in PNG for compressed depth; '
+                           f'got {image_format!r}')
+    if len(data) < DEPTH_HEADER.size:
+        raise MessageError(f'`data` must begin with a header of {DEPTH_HEADER.size} bytes for the '
+                           f'format {image_format!r}; got {len(data)}')
+    samples = _decode_samples(data[DEPTH_HEADER.size:], image_format, max_pixels)
+    if encoding == '16UC1':
+        return pack_image(samples, encoding)
+    _, a, b = DEPTH_HEADER.unpack_from(data)
+    with np.errstate(divide='ignore', invalid='ignore'):
+        depth_m = np.float32(a) / (samples.astype(np.float32) - np.float32(b))
+    depth_m[samples == 0] = np.nan
+    return pack_image(depth_m, encoding)
+
+
+def _decode_samples(data: NDArray[np.uint8] | bytes, image_format: str,
+                    max_pixels: int) -> NDArray[np.uint16]:
+    """Decode one 16-bit sample a pixel."""
     samples = decode_stream(data, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR,
                             max_pixels=max_pixels)
     if samples.dtype != np.uint16 or samples.ndim != 2:
         raise MessageError(f'`data` must hold one 16-bit sample a pixel for the format '
                            f'{image_format!r}; got {samples.dtype} {list(samples.shape)}')
-    return pack_image(samples, '16UC1')
+    return samples

@@ -88,7 +88,7 @@ class HardwareConfig(Section):
     workers : int
         Processes that read and vary frames; 0 does it between the iterations.
     compile : bool
-        Compile what is trained first (minutes).
+        Compile the networks first (minutes).
     gradient_checkpointing : bool
         Compute activations twice instead of keeping them: less memory, more time.
     """

@@ -79,6 +79,9 @@ class Finetuning:
         scheduler = self._pipeline.scheduler
         for vae in (self._pipeline.vae, self._frozen_vae):
             vae.to(device, memory_format=torch.channels_last)
+            if self._config.hardware.compile:
+                vae.encoder.compile(dynamic=False)
+                vae.decoder.compile(dynamic=False)
         self._objective = Objective(
             self._config.objective, self._frozen_vae,
             Diffusion(scheduler.alphas_cumprod.to(device), scheduler.config.prediction_type),

@@ -48,6 +48,11 @@ class ViewBatch:
         return ViewBatch(*(field.to(device, non_blocking=True)
                            for field in (self.image, self.depth_m, self.valid)))
 
+    def pin_memory(self) -> ViewBatch:
+        """Return the batch in memory that a GPU copies from without the processor."""
+        return ViewBatch(*(field.pin_memory()
+                           for field in (self.image, self.depth_m, self.valid)))
+
     @classmethod
     def join(cls, views: list[ViewBatch]) -> ViewBatch:
         """Make one batch of several."""
