@@ -16,6 +16,7 @@ import time
 from typing import Any, Sequence
 
 import numpy as np
+import torch
 
 from marigold_ros.benchmark.cap_load import periodic_load
 from marigold_ros.benchmark.cap_report import (CAPPED_UNDER_LOAD, draw, judge, markdown,
@@ -139,6 +140,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--checkpoint', default='tiny', help='embedded name, folder or hub id')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:<index>')
     parser.add_argument('--compile', action='store_true', help='compile the networks')
+    parser.add_argument('--threads', type=int, default=torch.get_num_threads(),
+                        help='of torch on the CPU; fewer than cores leave room for the load')
     parser.add_argument('--frames', type=int, default=600, help='of each run')
     parser.add_argument('--policy', choices=STEP_POLICIES, default='complexity')
     parser.add_argument('--max-inference-steps', type=int, default=4)
@@ -146,6 +149,7 @@ def main(arguments: list[str] | None = None) -> None:
                         help='seconds for which the load is off, then on')
     parser.add_argument('--out', type=Path, default=Path('out/benchmark'))
     options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
     facts = environment()
     engine = DepthEngine.load(options.checkpoint, device=options.device, compile=options.compile)
     config = StepPolicyConfig(options.policy, max_inference_steps=options.max_inference_steps,

@@ -103,7 +103,8 @@ def markdown(result: Mapping[str, Any]) -> str:
     lines = [
         f'# The cap: {result["checkpoint"]}{compiled}', '',
         f'{facts["cpu"]}, {facts["cores"]} cores (load average {facts["load_average_1min"]} '
-        f'before), torch {facts["torch"]}, commit {facts["commit"]}, {facts["date_utc"]}', '',
+        f'before), torch {facts["torch"]} with {facts["torch_threads"]} thread(s), '
+        f'commit {facts["commit"]}, {facts["date_utc"]}', '',
         f'Policy {result["policy"]["policy"]}; cap {1e3 * result["cap_s"]:.1f} ms = unloaded p95 '
         f'at T = {result["policy"]["max_inference_steps"]}; {1.0 / result["period_s"]:.1f} '
         f'frames/s; load: {result["load_processes"]} busy process(es), on and off every '
