@@ -84,7 +84,7 @@ def _front_ratios(map_m: NDArray[Any], known: NDArray[np.bool_]) -> list[NDArray
 
 def _f1(predicted: list[NDArray[np.bool_]], true: list[NDArray[np.bool_]]) -> float:
     """Return the F1 at one threshold from boundary masks by direction."""
-    hits = [np.count_nonzero(p & g) for p, g in zip(predicted, true)]
-    recall = np.mean([hit / max(np.count_nonzero(g), 1) for hit, g in zip(hits, true)])
-    precision = np.mean([hit / max(np.count_nonzero(p), 1) for hit, p in zip(hits, predicted)])
+    hits = [int(np.sum(p & g)) for p, g in zip(predicted, true)]
+    recall = np.mean([hit / max(int(np.sum(g)), 1) for hit, g in zip(hits, true)])
+    precision = np.mean([hit / max(int(np.sum(p)), 1) for hit, p in zip(hits, predicted)])
     return 2 * float(recall * precision / (recall + precision)) if any(hits) else 0.0
