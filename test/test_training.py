@@ -137,7 +137,9 @@ def test_overrides_reach_any_place_of_a_recipe():
     (['schedule.lr=1'], r'schedule\.lr: Unexpected keyword argument, got 1'),
     (['schedule.batch_size=many'], r'schedule\.batch_size: Input should be a valid integer'),
     (['schedule.batch_size=0'], '`batch_size` must be positive; got 0'),
-    (['objective.variant=end_to_end'], '`default_denoising_steps` must be 1 for the variant'),
+    (['objective.variant=end_to_end', 'default_denoising_steps=4'],
+     '`default_denoising_steps` must be 1 for the variant end_to_end.*; got 4'),
+    (['default_denoising_steps=1'], 'and 2 or more for diffusion; got 1'),
     (['objective.rollout_fraction=0.5'], '`max_snr_weight` must be given with'),
     (['train=[]'], '`train` must be at least one set'),
     (['vae=a', 'initial_checkpoint=null'], '`initial_checkpoint` and `architecture` must be'),
@@ -187,7 +189,7 @@ def test_a_marigold_checkpoint_is_taken_as_it_is(recipe, tmp_path):
 def test_predicted_noise_keeps_a_trace_of_the_latent_at_the_last_timestep(recipe):
     pipeline = initial_pipeline(replace(recipe, prediction_type='epsilon'))
     assert pipeline.scheduler.alphas_cumprod[-1].item() == pytest.approx(0.0047, abs=1e-4)
-    end_to_end = replace(recipe, prediction_type='epsilon', default_denoising_steps=1,
+    end_to_end = replace(recipe, prediction_type='epsilon',
                          objective=config.ObjectiveConfig(variant='end_to_end'))
     with pytest.raises(ConfigError, match='`prediction_type` must be v_prediction or sample'):
         initial_pipeline(end_to_end)
@@ -244,6 +246,7 @@ def test_a_run_leaves_recipe_versions_seed_scalars_and_grids(trained):
     assert start.keys() == validation.keys() and start['iteration'] == 0
     assert losses['iteration'] == 2 and losses['latent'] > 0
     assert 0 <= validation['validation/frames/delta1_4'] <= 1
+    assert 0 <= validation['validation/frames/boundary_f1_1'] <= 1
     assert list((run / 'tensorboard').iterdir())
     assert sorted(path.name for path in (run / 'grids').iterdir()) == [
         'frames_000000.png', 'frames_000002.png']
@@ -473,7 +476,7 @@ def test_latents_of_the_trained_autoencoder_have_unit_size(vae_recipe, folder):
 def test_end_to_end_from_scratch_by_command(vae_recipe, recipe, folder, tmp_path, capsys):
     scratch = replace(
         recipe, initial_checkpoint=None, vae=str(folder / 'vae/checkpoint/vae'),
-        architecture=config.UNetArchitecture((16, 32), 1, 16, 8, 16), default_denoising_steps=1,
+        architecture=config.UNetArchitecture((16, 32), 1, 16, 8, 16),
         objective=config.ObjectiveConfig(variant='end_to_end', gradient_weight=0.5))
     (tmp_path / 'recipe.yaml').write_text(recipe_as_yaml(scratch))
     arguments = ['--config', str(tmp_path / 'recipe.yaml')]

@@ -65,7 +65,7 @@ def initial_pipeline(config: FinetuneConfig) -> MarigoldDepthPipeline:
     parts['scheduler'] = _scheduler(parts['scheduler'], config)
     pipeline = MarigoldDepthPipeline(
         **parts, prediction_type='depth', scale_invariant=True, shift_invariant=True,
-        default_denoising_steps=config.default_denoising_steps,
+        default_denoising_steps=config.denoising_steps,
         default_processing_resolution=config.default_processing_resolution)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

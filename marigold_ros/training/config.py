@@ -262,9 +262,9 @@ class FinetuneConfig(TrainingConfig):
     prediction_type : {'v_prediction', 'epsilon', 'sample'} or None
         What the U-Net predicts; None keeps the checkpoint's, or takes v.
     objective : ObjectiveConfig
-    default_denoising_steps : int
+    default_denoising_steps : int or None
         Steps that the checkpoint runs unless told otherwise: 1 for an end-to-end one, more for
-        every other, because that is how a reader tells them apart.
+        every other, because that is how a reader tells them apart.  None is 1, or 4.
     default_processing_resolution : int
         Longest edge at which the checkpoint runs unless told otherwise, px.
     """
@@ -274,7 +274,7 @@ class FinetuneConfig(TrainingConfig):
     vae: str | None = None
     prediction_type: PredictionType | None = None
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    default_denoising_steps: int = 4
+    default_denoising_steps: int | None = None
     default_processing_resolution: int = 768
 
     def __post_init__(self) -> None:
@@ -287,9 +287,16 @@ class FinetuneConfig(TrainingConfig):
             require(self.vae is not None, 'vae', 'given where training starts from scratch',
                     self.vae)
         end_to_end = self.objective.variant == 'end_to_end'
-        require((self.default_denoising_steps == 1) == end_to_end, 'default_denoising_steps',
-                '1 for the variant end_to_end, and 2 or more for diffusion',
-                self.default_denoising_steps)
+        require(self.denoising_steps >= 1 and (self.denoising_steps == 1) == end_to_end,
+                'default_denoising_steps',
+                '1 for the variant end_to_end, and 2 or more for diffusion', self.denoising_steps)
+
+    @property
+    def denoising_steps(self) -> int:
+        """Steps that the checkpoint runs unless told otherwise."""
+        if self.default_denoising_steps is not None:
+            return self.default_denoising_steps
+        return 1 if self.objective.variant == 'end_to_end' else 4
 
 
 @dataclass(frozen=True, kw_only=True)

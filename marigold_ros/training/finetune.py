@@ -103,7 +103,7 @@ class Finetuning:
         # accelerate counts processors, which are no devices to anybody else.
         name = 'cpu' if device.type == 'cpu' else str(device)
         engine = DepthEngine.load(str(folder), device=name)
-        steps = sorted({1, self._config.default_denoising_steps})
+        steps = sorted({1, self._config.denoising_steps})
         return measure({str(count): _predictor(engine, count) for count in steps}, frame_sets,
                        self._config.validation_frames)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 import torch
 
 from marigold_ros.data.frames import DepthFrame, FrameSet, spread
-from marigold_ros.evaluation.metrics import depth_metrics
+from marigold_ros.evaluation.frames import score
 from marigold_ros.messages.depth import colorize
 from marigold_ros.training.targets import depth_range, normalize_depth
 
-MIN_DEPTH_M, MAX_DEPTH_M = 1e-3, 1e3
-METRICS = ('abs_rel', 'delta1')
+METRICS = ('abs_rel', 'delta1', 'boundary_f1')
 GRID_ROWS = 6
 TILE_WIDTH = 320
 
@@ -32,8 +31,8 @@ class Validation:
     Attributes
     ----------
     scalars : dict of str to float
-        '<set>/abs_rel_1', '<set>/delta1_1' and so on, means over frames, after least squares;
-        the number is that of the denoising steps.
+        '<set>/abs_rel_1' and so on for each of `METRICS`, means over frames, after least squares;
+        the number is that of the denoising steps.  Without any depth edge, no boundary_f1.
     grids : dict of str to uint8 [H, W, 3]
         One picture a set: image, predictions and truth of some frames.
     """
@@ -65,8 +64,10 @@ def measure(
             frame = frames[index]
             depths = {name: predict(frame) for name, predict in predictors.items()}
             for name, depth in depths.items():
-                for metric, value in zip(METRICS, _scores(depth, frame)):
-                    scores.setdefault(f'{set_name}/{metric}_{name}', []).append(value)
+                found = score(depth, np.where(frame.valid, frame.depth_m, np.float32(np.nan)))
+                for metric in METRICS:
+                    if np.isfinite(found[metric]):
+                        scores.setdefault(f'{set_name}/{metric}_{name}', []).append(found[metric])
             if len(rows) < GRID_ROWS:
                 rows.append(grid_row(frame, list(depths.values())))
         scalars |= {name: float(np.mean(values)) for name, values in scores.items()}
@@ -96,10 +97,3 @@ def grid_row(frame: DepthFrame, depths: Sequence[NDArray[np.float32]]) -> NDArra
     height = round(TILE_WIDTH * frame.rgb.shape[0] / frame.rgb.shape[1])
     return np.hstack([np.asarray(cv2.resize(
         tile, (TILE_WIDTH, height), interpolation=cv2.INTER_AREA), np.uint8) for tile in tiles])
-
-
-def _scores(depth: NDArray[np.float32], frame: DepthFrame) -> Iterable[float]:
-    metrics = depth_metrics(
-        depth, frame.depth_m, frame.valid, alignment='least_square', min_depth_m=MIN_DEPTH_M,
-        max_depth_m=MAX_DEPTH_M)
-    return (metrics[name] for name in METRICS)
