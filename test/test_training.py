@@ -232,6 +232,8 @@ def test_engine_and_pipeline_open_the_checkpoint_and_agree(trained):
     theirs = pipeline(torch.from_numpy(rgb).permute(2, 0, 1)[None] / 255, num_inference_steps=2,
                       latents=latents).prediction[0, ..., 0]
     assert np.allclose(ours, theirs, atol=2e-3)
+    vocabulary = json.loads((checkpoint / 'tokenizer/vocab.json').read_text())
+    assert vocabulary == pipeline.tokenizer.get_vocab()
     unet = weights(checkpoint, 'unet/diffusion_pytorch_model.safetensors')
     assert {value.dtype for value in unet.values()} == {torch.float16}
 

@@ -16,9 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from marigold_ros.depth.checkpoint import EMPTY_TEXT, MODELS
 from marigold_ros.depth.errors import CheckpointError, ConfigError
-from marigold_ros.training.architecture import (
-    build_text_encoder, build_unet, double_conv_in, VOCABULARY,
-)
+from marigold_ros.training.architecture import build_text_encoder, build_unet, double_conv_in
 from marigold_ros.training.config import FinetuneConfig, UNetArchitecture
 
 NUM_TRAIN_TIMESTEPS = 1000
@@ -173,10 +171,7 @@ def save_pipeline(pipeline: MarigoldDepthPipeline, folder: Path) -> None:
     for config in [folder / 'model_index.json', *folder.glob('*/config.json')]:
         _drop_key(config, '_name_or_path')
     _tidy_vae(folder / 'vae')
-    if pipeline.tokenizer.get_vocab() == VOCABULARY:
-        # transformers before version 5 reads the vocabulary from these two files.
-        (folder / 'tokenizer' / 'vocab.json').write_text(json.dumps(VOCABULARY))
-        (folder / 'tokenizer' / 'merges.txt').write_text('#version: 0.2\n')
+    _split_tokenizer(folder / 'tokenizer')
 
 
 def save_vae(vae: AutoencoderTiny, folder: Path) -> None:
@@ -190,6 +185,14 @@ def _tidy_vae(folder: Path) -> None:
     config = folder / 'config.json'
     if json.loads(config.read_text())['_class_name'] == 'AutoencoderTiny':
         _drop_key(config, 'block_out_channels')
+
+
+def _split_tokenizer(folder: Path) -> None:
+    """Write the vocabulary as two files as well, from which transformers 4 reads it."""
+    model = json.loads((folder / 'tokenizer.json').read_text())['model']
+    merges = [pair if isinstance(pair, str) else ' '.join(pair) for pair in model['merges']]
+    (folder / 'vocab.json').write_text(json.dumps(model['vocab']))
+    (folder / 'merges.txt').write_text('\n'.join(['#version: 0.2', *merges]) + '\n')
 
 
 def _drop_key(path: Path, key: str) -> None:

@@ -87,12 +87,12 @@ class Trainer:
     def __init__(self, config: TrainingConfig, task: Task) -> None:
         self._config, self._task = config, task
         schedule = config.schedule
-        self._run = RunFolder(config)
         self._accelerator = _accelerator(config.hardware)
         self._parts = _parts(schedule.batch_size, schedule.device_batch_size,
                              self._accelerator.num_processes)
         self._accelerator.gradient_accumulation_steps = self._parts
-        with self._accelerator.main_process_first():  # it writes the frames of bags
+        with self._accelerator.main_process_first():  # it tidies up and writes the frames of bags
+            self._run = RunFolder(config)
             self._train = open_frame_sets(config.train, self._run.frames / 'train')
             self._validation = dict(zip(
                 _names(config), open_frame_sets(config.validation,
@@ -249,8 +249,10 @@ class Trainer:
         parameters = list(self._model.parameters())
         self._average.store(parameters)
         self._average.copy_to(parameters)
-        yield
-        self._average.restore(parameters)
+        try:
+            yield
+        finally:
+            self._average.restore(parameters)
 
     def _record(self, validation: Validation) -> None:
         iteration = self._progress.iteration

@@ -39,14 +39,13 @@ class RunFolder:
     Parameters
     ----------
     config : FinetuneConfig or VaeConfig
-        The recipe; `run_folder` is made if absent, and continued if it has the same recipe.
-    iteration : int
-        Where the training stands.
+        The recipe; a run found in its `run_folder` is continued.
 
     Attributes
     ----------
-    path, state, checkpoint : Path
-        The folder, and those in it that a training goes on from and that can be loaded.
+    path, state, checkpoint, frames : Path
+        The folder, and those in it that a training goes on from, that can be loaded, and that
+        hold the frames of bags.
 
     Raises
     ------
