@@ -324,6 +324,50 @@ def test_compile_without_a_compiler_is_refused_at_load(folder, monkeypatch):
         DepthEngine.load(compile=True, device='cpu')
 
 
+def test_warm_start_denoises_from_the_last_latent_at_849(folder):
+    """Two steps from t = 849 worked out with diffusers' own scheduler and U-Net: 849, then 424."""
+    engine, reference = load_both(folder, 'v_trailing')
+    rgb, noises, last = make_image(48, 64), noise(1, 4, 6, 8), noise(1, 4, 6, 8, seed=5)
+    got = engine.infer(rgb, num_inference_steps=2, latents=noises, warm_start=last)
+
+    image = torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 127.5 - 1.0
+    text = reference.text_encoder(torch.tensor([[0, 1]]))[0]
+    alphas = reference.scheduler.alphas_cumprod
+    z = alphas[849].sqrt() * last + (1 - alphas[849]).sqrt() * noises
+    with torch.inference_mode():
+        encoded = reference.vae.encode(image).latents
+        for t, following in ((849, 424), (424, None)):
+            v = reference.unet(torch.cat([encoded, z], dim=1), t, encoder_hidden_states=text)[0]
+            x0 = alphas[t].sqrt() * z - (1 - alphas[t]).sqrt() * v
+            eps = alphas[t].sqrt() * v + (1 - alphas[t]).sqrt() * z
+            end = (reference.scheduler.final_alpha_cumprod if following is None
+                   else alphas[following])
+            z = end.sqrt() * x0 + (1 - end).sqrt() * eps
+    assert (got.latent - z).abs().max().item() < ATOL
+
+
+def test_warm_start_of_one_frame_leaves_the_others_alone(folder):
+    """In a ragged batch one frame starts warm, the other from noise, as each would alone."""
+    engine, _ = load_both(folder, 'v_trailing')
+    frames, last = [make_image(48, 64, 1), make_image(48, 64, 2)], noise(1, 4, 6, 8, seed=5)
+    batch = engine.infer_batch(frames, [1, 3], warm_start=[None, last])
+    alone = [engine.infer(frames[0], num_inference_steps=1),
+             engine.infer(frames[1], num_inference_steps=3, warm_start=last)]
+    for one, other in zip(batch, alone):
+        assert (one.latent - other.latent).abs().max().item() < ATOL
+
+
+def test_warm_start_refuses_what_cannot_be(folder):
+    """A latent of another shape, and a checkpoint of a single step."""
+    engine, _ = load_both(folder, 'v_trailing')
+    rgb = make_image(48, 64)
+    with pytest.raises(InputError, match=r'`warm_start` must have shape \[1, 4, 6, 8\]'):
+        engine.infer(rgb, warm_start=noise(1, 4, 2, 2))
+    one_step, _ = load_both(folder, 'e2e', default_steps=1)
+    with pytest.raises(InputError, match='`warm_start` needs a checkpoint of several steps'):
+        one_step.infer(rgb, warm_start=noise(1, 4, 6, 8))
+
+
 def test_frames_of_different_padded_size_keep_their_order(folder):
     """Portrait and landscape frames run as two batches and come back in order."""
     engine, _ = load_both(folder, 'v_trailing')

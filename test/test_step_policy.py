@@ -79,13 +79,13 @@ def test_steps_follow_the_line_and_are_clipped(complexity, steps):
 
 
 def test_auto_line_spans_the_cameras_own_quantiles():
-    """After C = 0..1 evenly, 5 % maps to Tmin and 95 % to Tmax; a first frame gets Tmin."""
+    """After C = 0..1 evenly, 0.7 maps to Tmin and 0.95 to Tmax; a first frame gets Tmin."""
     policy = StepPolicy(StepPolicyConfig(max_inference_steps=10, latency_cap_s=None))
     assert decide(policy, 0.5).num_inference_steps == 1
     for complexity in np.linspace(0.0, 1.0, 200):
         decide(policy, float(complexity))
-    assert decide(policy, 0.05).num_inference_steps == 1
-    assert decide(policy, 0.5).num_inference_steps in (5, 6)
+    assert decide(policy, 0.7).num_inference_steps == 1
+    assert decide(policy, 0.825).num_inference_steps in (5, 6)
     assert decide(policy, 0.95).num_inference_steps == 10
 
 
@@ -177,7 +177,7 @@ def test_first_look_follows_its_own_line_below_what_was_granted():
     assert granted.num_inference_steps == 4
     for signal in np.linspace(0.0, 1.0, 200):
         policy.look('camera', granted, float(signal))
-    assert policy.look('camera', granted, 0.05).num_inference_steps == 1
+    assert policy.look('camera', granted, 0.7).num_inference_steps == 1
     assert policy.look('camera', granted, 0.95).num_inference_steps == 4
     limited = policy.look('camera', StepDecision(2, 'cap'), 0.95)
     assert limited.num_inference_steps == 2

@@ -93,7 +93,8 @@ def cap_s():
 def test_99_percent_of_the_frames_keep_the_cap(slowdown, late_frames):
     """The cap holds, at most 5 % are skipped, and what a quiet device can do is still done."""
     cap = cap_s()
-    config = StepPolicyConfig(latency_cap_s=cap, late_frames=late_frames)
+    config = StepPolicyConfig(complexity_min=0.0, alpha=3.0, latency_cap_s=cap,
+                              late_frames=late_frames)  # C in 0..1: T is 2.5 on average
     fates = simulate(StepPolicy(config), slowdown)
     run = [fate for fate in fates if fate.steps]
     assert np.quantile([fate.latency_s for fate in run], 0.99) <= cap
@@ -115,7 +116,8 @@ def test_without_the_policy_the_same_load_breaks_the_cap():
 def test_a_slowdown_is_answered_within_three_frames():
     """After every change of the load, at most three frames break the cap."""
     cap = cap_s()
-    fates = simulate(StepPolicy(StepPolicyConfig(latency_cap_s=cap)), switching_load)
+    config = StepPolicyConfig(complexity_min=0.0, alpha=3.0, latency_cap_s=cap)
+    fates = simulate(StepPolicy(config), switching_load)
     late_per_change = np.zeros(10)
     for fate in fates:
         if fate.latency_s > cap:

@@ -84,7 +84,7 @@ class StepPolicyConfig:
         Tmin and Tmax.
     complexity_min, alpha : float or None
         Cmin and alpha of T(C) = Tmin + alpha (C - Cmin); None learns them from the camera's
-        own frames (5 % and 95 % running quantiles of C, or of S, whose line is always learned).
+        own frames (70 % and 95 % running quantiles of C, or of S, whose line is always learned).
     latency_cap_s : float or None
         Longest time from receipt to publication; None sets no cap.
     late_frames : {'run', 'skip'}
@@ -100,7 +100,7 @@ class StepPolicyConfig:
     alpha: float | None = None
     latency_cap_s: float | None = 0.2
     late_frames: str = 'run'
-    x0_tolerance: float = 0.02
+    x0_tolerance: float = 0.2
 
     def __post_init__(self) -> None:
         """Check every rule."""

@@ -72,7 +72,8 @@ class Denoised:
     stopped_by: StopReason
 
 
-def schedule(scheduler: Any, num_inference_steps: int) -> list[StepCoefficients]:
+def schedule(scheduler: Any, num_inference_steps: int,
+             start: int | None = None) -> list[StepCoefficients]:
     """
     Write a diffusers schedule as linear steps.
 
@@ -82,6 +83,9 @@ def schedule(scheduler: Any, num_inference_steps: int) -> list[StepCoefficients]
         Its own timesteps and cumulative alphas are used, whatever spacing it is set to.
     num_inference_steps : int
         T.  LCM adds fresh noise between steps and is only offered at T = 1.
+    start : int, optional
+        First timestep of a warm start: T steps spread evenly from there.  None follows the
+        scheduler's own spacing.
 
     Raises
     ------
@@ -98,13 +102,24 @@ def schedule(scheduler: Any, num_inference_steps: int) -> list[StepCoefficients]
     if scheduler.config.clip_sample or scheduler.config.thresholding:
         raise CheckpointError('a scheduler with `clip_sample` or `thresholding` is no Marigold '
                               'scheduler: both must be false')
+    if start is not None:
+        edges = [round((start + 1) * (1.0 - i / num_inference_steps)) - 1
+                 for i in range(num_inference_steps + 1)]
+        return [_step(scheduler, t, previous, is_lcm) for t, previous in zip(edges, edges[1:])]
     scheduler.set_timesteps(num_inference_steps)
+    # The timestep after t is t - 1000 // T, as diffusers has it, not the next one listed.
     stride = scheduler.config.num_train_timesteps // num_inference_steps
     return [_step(scheduler, int(t), int(t) - stride, is_lcm) for t in scheduler.timesteps]
 
 
+def noised(scheduler: Any, x0: torch.Tensor, noise: torch.Tensor, timestep: int) -> torch.Tensor:
+    """Bring x0 to a timestep: sqrt(abar) x0 + sqrt(1 - abar) noise, all [n, C, h, w]."""
+    abar = float(scheduler.alphas_cumprod[timestep])
+    return math.sqrt(abar) * x0 + math.sqrt(1.0 - abar) * noise
+
+
 def _step(scheduler: Any, timestep: int, previous: int, is_lcm: bool) -> StepCoefficients:
-    """Derive one step; `previous` is t - 1000 // T, as diffusers has it, below 0 at the end."""
+    """Derive one step; `previous` is the timestep after it, below 0 at the end."""
     abar = float(scheduler.alphas_cumprod[timestep])
     abar_s = float(scheduler.alphas_cumprod[previous] if previous >= 0
                    else scheduler.final_alpha_cumprod)

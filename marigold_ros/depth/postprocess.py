@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from marigold_ros.depth.confidence import confidence
 from marigold_ros.depth.ensemble import ensemble
 from marigold_ros.depth.preprocess import restore
 from marigold_ros.depth.types import FloatImage
-
-# Disagreement of the decoder's channels, as a part of the depth range, at which the confidence
-# has fallen to 1/e.
-CONFIDENCE_SPREAD = 0.05
 
 
 def merge_members(decoded: torch.Tensor, size: tuple[int, int]
@@ -35,10 +32,8 @@ def merge_members(decoded: torch.Tensor, size: tuple[int, int]
         None for a single member.
     """
     members = (decoded.mean(dim=1, keepdim=True).clip(-1.0, 1.0) + 1.0) / 2.0  # [E,1,PH,PW]
-    spread = (decoded.amax(dim=1, keepdim=True) - decoded.amin(dim=1, keepdim=True)) / 2.0
-    confidence = torch.exp(-spread.mean(dim=0, keepdim=True) / CONFIDENCE_SPREAD)  # [1,1,PH,PW]
     depth, uncertainty = (members, None) if len(members) == 1 else ensemble(members)
-    return (_to_numpy(restore(depth, size)), _to_numpy(restore(confidence, size)),
+    return (_to_numpy(restore(depth, size)), _to_numpy(restore(confidence(decoded), size)),
             None if uncertainty is None else _to_numpy(restore(uncertainty, size)))
 
 

@@ -17,7 +17,6 @@ from marigold_ros.geometry.scale import make_scale_source, ScaleSource, SOURCES
 from marigold_ros.ros.parameter_row import Row, yaml_value
 
 MAX_STEPS_REASON = 'above 10 steps Marigold gains no accuracy, only time, say its authors'
-WARM_START_REASON = 'one fixed noise per camera is what keeps the depth from flickering'
 
 
 def _row(kind: type, default: Any, description: str, *, name: str = '', **rest: Any) -> Any:
@@ -65,13 +64,13 @@ class Settings:
         int, 4, 'Most denoising steps; a checkpoint that is useful at fewer gets fewer',
         limits=(1, 10), run_time=True, reason=MAX_STEPS_REASON)
     complexity_min: float | None = _row(
-        float, 'auto', 'Complexity that gets the fewest steps; auto: 5 % quantile of the camera',
+        float, 'auto', 'Complexity that gets the fewest steps; auto: 70 % quantile of the camera',
         limits=(0.0, 100.0), keyword='auto', run_time=True)
     alpha: float | None = _row(
         float, 'auto', 'Steps more per unit of complexity; auto: up to the 95 % quantile',
         limits=(0.0, 1e9), keyword='auto', run_time=True)
     x0_tolerance: float = _row(
-        float, 0.02, 'Relative change of the latent at which step_policy convergence stops',
+        float, 0.2, 'Relative change of the latent at which step_policy convergence stops',
         limits=(1e-6, 1.0), run_time=True)
     latency_cap_ms: float = _row(
         float, 200.0, 'Longest time from receipt to publication that steps may use; 0: no cap',
@@ -80,8 +79,8 @@ class Settings:
         str, 'run', 'What becomes of a frame whose fewest steps already break the cap',
         choices=LATE_FRAMES, run_time=True)
     warm_start: bool = _row(
-        bool, False, "Start from the previous frame's latent", choices=(False,), run_time=True,
-        reason=WARM_START_REASON)
+        bool, False, "Start between the last frame's latent and the camera's fixed noise: less "
+        'flicker, but what changes between frames lags a little', run_time=True)
     max_age_s: float = _row(
         float, 1.0, 'Frames whose stamp is older are dropped; off for historical stamps without '
         'use_sim_time', unit='s', limits=(0.01, 3600.0), run_time=True)

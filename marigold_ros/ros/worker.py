@@ -17,6 +17,7 @@ from marigold_ros.depth.errors import InputError
 from marigold_ros.depth.step_policy import LatencyModel, StepPolicy
 from marigold_ros.depth.types import (BatchTiming, DepthPrediction, RgbImage, StepDecision,
                                       StepRequest)
+from marigold_ros.depth.warm_start import LastLatents
 from marigold_ros.geometry.scale import ScaleSource
 from marigold_ros.ros.calibration import Calibration, CalibrationCache
 from marigold_ros.ros.conversions import header_of, rgb_from_message
@@ -76,6 +77,7 @@ class DepthWorker:
         self._context, self._ports, self._reporter = node.context, ports, reporter
         self._stamps = StampWatch(node.get_clock(), reporter)
         self._newest = NewestFrames()
+        self._last_latents = LastLatents()
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix='depth_worker')
         self._closed = False
         self._settings = settings
@@ -173,6 +175,8 @@ class DepthWorker:
         before, self._settings = self._settings, settings
         useful = self.engine.checkpoint_info.max_useful_steps
         self._policy.config = settings.step_policy_config(useful)
+        if not settings.warm_start:
+            self._last_latents.forget()
         if settings.complexity_measure != before.complexity_measure:
             self._policy.reset()
         if settings.ensemble_size != before.ensemble_size:
@@ -182,6 +186,7 @@ class DepthWorker:
 
     def _reset(self) -> None:
         self._policy.reset()
+        self._last_latents.forget()
         self._scale.reset()
         self._stamps.reset()
 
@@ -297,7 +302,14 @@ class DepthWorker:
             seed=[self._ports[each.frame.camera].seed for each, _ in batch],
             ensemble_size=settings.ensemble_size, deadline_s=deadline_s,
             x0_tolerance=settings.x0_tolerance if policy.config.policy == 'convergence' else None,
-            first_look=look if policy.config.policy == 'first_look' else None)
+            first_look=look if policy.config.policy == 'first_look' else None,
+            warm_start=[self._last_latents.find(
+                each.frame.camera, each.frame.received_s, each.size, settings.ensemble_size,
+                settings.max_age_s) for each, _ in batch])
+        if settings.warm_start and self.engine.checkpoint_info.max_useful_steps > 1:
+            for (each, _), prediction in zip(batch, predictions):
+                self._last_latents.remember(each.frame.camera, each.frame.received_s, each.size,
+                                            prediction.latent)
         if self.engine.batch_limits != limits:
             self._reporter.event(batch[0][0].frame.camera, 'out_of_memory',
                                  'the device ran out of memory; images at once from now on, by '
