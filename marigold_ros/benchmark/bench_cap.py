@@ -30,7 +30,7 @@ from marigold_ros.depth.types import BatchTiming, RgbImage
 
 PICTURES = 64
 # So many frames show what the engine sustains, and then its unloaded latency.
-CALIBRATION_FRAMES = 100
+CALIBRATION_FRAMES = 200
 # Between making a load's processes and the first frame.
 START_DELAY_S = 1.5
 

@@ -32,6 +32,7 @@ def picture(number: int, cells: int = 16) -> RgbImage:
 
 
 def mixed_pictures(count: int) -> list[RgbImage]:
-    """Make images whose detail is spread evenly, on a logarithmic scale, in random order."""
-    cells = np.random.default_rng(0).permutation(np.geomspace(4, 160, count)).astype(int)
-    return [picture(number, int(each)) for number, each in enumerate(cells)]
+    """Make images whose gradient energy, which grows as cells squared, is spread evenly."""
+    cells = np.sqrt(np.linspace(4 ** 2, 160 ** 2, count))
+    shuffled = np.random.default_rng(0).permutation(cells.astype(int))
+    return [picture(number, int(each)) for number, each in enumerate(shuffled)]
