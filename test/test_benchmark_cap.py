@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from marigold_ros.benchmark import bench_cap
 from marigold_ros.benchmark.cap_load import load_is_on, periodic_load
@@ -157,18 +158,32 @@ def test_goals_are_p99_within_the_cap_and_five_percent_skipped(p99_ms, skipped, 
     assert [goal['met'] for goal in goals] == met
 
 
+@pytest.fixture
+def threads():
+    """Torch's number of threads, which the program changes."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures('threads')
 def test_whole_run_writes_table_timeline_and_plot(tmp_path, monkeypatch):
     monkeypatch.setattr(bench_cap, 'CALIBRATION_FRAMES', 5)
     monkeypatch.setattr(bench_cap, 'START_DELAY_S', 0.05)
     bench_cap.main(['--frames', '8', '--load-period', '0.1', '--max-inference-steps', '2',
-                    '--device', 'cpu', '--out', str(tmp_path)])
+                    '--device', 'cpu', '--threads', '1', '--out', str(tmp_path)])
     report = json.loads((tmp_path / 'bench_cap.json').read_text())
     assert report['cap_s'] > 0.0
-    assert list(report['timelines']) == ['cap, no load', 'cap, load', 'fixed, no cap, load']
+    assert report['environment']['torch_threads'] == 1
+    frames = {name: len(timeline) for name, timeline in report['timelines'].items()}
+    assert frames == {'fixed, no cap, no load': 5, 'cap, no load': 8, 'cap, load': 8,
+                      'fixed, no cap, load': 8}
     for name, timeline in report['timelines'].items():
-        assert [each['number'] for each in timeline] == list(range(8))
-        assert report['summaries'][name]['frames'] == 8
+        assert [each['number'] for each in timeline] == list(range(frames[name]))
+        assert report['summaries'][name]['frames'] == frames[name]
     assert all(each['steps_run'] in (0, 2) for each in report['timelines']['fixed, no cap, load'])
+    assert report['cap_s'] == pytest.approx(
+        1e-3 * report['summaries']['fixed, no cap, no load']['latency_ms']['p95'])
     text = (tmp_path / 'bench_cap.md').read_text()
     assert all(f'| {name} |' in text for name in report['timelines'])
     assert (tmp_path / 'bench_cap.png').read_bytes().startswith(b'\x89PNG')

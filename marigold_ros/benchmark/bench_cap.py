@@ -118,17 +118,15 @@ def measure(engine: DepthEngine, config: StepPolicyConfig, frames: int,
     # 3. The same frames at the same rate: what the cap does, and what happens without it.
     scenario = replace(scenario, frames=mixed[:frames])
     capped = replace(config, latency_cap_s=cap_s)
-    plan = {
-        'cap, no load': (capped, False),
-        CAPPED_UNDER_LOAD: (capped, True),
-        'fixed, no cap, load': (fixed, True),
-    }
-    runs = {name: run(engine, settings, seeds, scenario, loaded=loaded)
-            for name, (settings, loaded) in plan.items()}
+    under_load = {CAPPED_UNDER_LOAD: capped, 'fixed, no cap, load': fixed}
+    runs = {'fixed, no cap, no load': unloaded,
+            'cap, no load': run(engine, capped, seeds, scenario, loaded=False),
+            **{name: run(engine, settings, seeds, scenario, loaded=True)
+               for name, settings in under_load.items()}}
     return {
         'cap_s': cap_s, 'period_s': period_s, 'load_period_s': load_period_s,
         'load_processes': scenario.load_processes, 'policy': asdict(capped),
-        'summaries': {name: summarize(outcomes, cap_s, load_period_s, loaded=plan[name][1])
+        'summaries': {name: summarize(outcomes, cap_s, load_period_s, loaded=name in under_load)
                       for name, outcomes in runs.items()},
         'timelines': {name: [asdict(outcome) for outcome in outcomes]
                       for name, outcomes in runs.items()}}
