@@ -5,10 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 import pytest
+import trimesh
 
 from marigold_ros.data.scenes import (
-    bodies, bulk, cameras, meshes, places, rays, render, sensor, shading, shards, textures)
+    bodies, bulk, cameras, meshes, places, rays, render, sensor, shading, shards, textures, worlds)
 from marigold_ros.data.scenes.builder import SceneBuilder
 from marigold_ros.data.scenes.types import Camera, Light, Scene, View
 from marigold_ros.depth.errors import MarigoldError
@@ -206,3 +208,59 @@ def test_a_folder_without_shards_is_named(tmp_path: Path) -> None:
 def test_bulk_rendering_starts_at_a_shard(tmp_path: Path) -> None:
     with pytest.raises(MarigoldError, match='multiple of 256; got 100'):
         bulk.render_frames(tmp_path, 10, width=32, height=24, seed=0, first=100)
+
+
+def write_world(folder: Path) -> Path:
+    """Write a Gazebo world: one box mesh, its model included twice, once turned."""
+    body = trimesh.creation.box((2.0, 1.0, 1.0))
+    model = folder / 'models' / 'crate'
+    model.mkdir(parents=True)
+    body.export(model / 'crate.stl')
+    (model / 'model.sdf').write_text(
+        '<sdf><model name="crate"><link name="link"><pose>0 0 0.5 0 0 0</pose>'
+        '<collision name="c"><geometry><box><size>9 9 9</size></box></geometry></collision>'
+        '<visual name="v"><geometry><mesh><uri>model://crate/crate.stl</uri>'
+        '<scale>1 1 1</scale></mesh></geometry></visual></link></model></sdf>')
+    world = folder / 'worlds' / 'yard.world'
+    world.parent.mkdir()
+    world.write_text(
+        '<sdf><world name="default"><light name="l" type="point"><pose>0 0 3 0 0 0</pose></light>'
+        '<include><uri>model://crate</uri><pose>4 0 0 0 0 1.5707963</pose></include>'
+        '<model name="m"><include><uri>model://crate</uri></include><pose>0 6 0 0 0 0</pose>'
+        '</model></world></sdf>')
+    return folder
+
+
+def test_a_world_file_puts_every_model_where_its_poses_say(tmp_path: Path) -> None:
+    scene = worlds.sample_world(write_world(tmp_path), np.random.default_rng(0), 16)
+    assert scene.place == 'yard' and scene.lights[0].kind == 'bulb'
+    np.testing.assert_allclose(scene.lights[0].center, [0, 0, 3])
+    corners = scene.mesh.triangles.reshape(2, -1, 3)
+    # 2 x 1 x 1 m standing on the floor; the first is turned by 90 degrees at x = 4.
+    np.testing.assert_allclose(corners[0].min(0), [3.5, -1, 0], atol=1e-5)
+    np.testing.assert_allclose(corners[0].max(0), [4.5, 1, 1], atol=1e-5)
+    np.testing.assert_allclose(corners[1].min(0), [-1, 5.5, 0], atol=1e-5)
+    np.testing.assert_allclose(corners[1].max(0), [1, 6.5, 1], atol=1e-5)
+
+
+def test_a_textured_mesh_file_shows_the_colour_of_its_picture(tmp_path: Path) -> None:
+    uv = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], float)
+    image = Image.fromarray(np.full((8, 8, 3), (255, 0, 0), np.uint8))
+    material = trimesh.visual.material.PBRMaterial(baseColorTexture=image)
+    wall = trimesh.Trimesh([[2, 3, -3], [2, -3, -3], [2, -3, 3], [2, 3, 3]],
+                           [[0, 2, 1], [0, 3, 2]],
+                           visual=trimesh.visual.TextureVisuals(uv, material=material))
+    wall.export(tmp_path / 'wall.glb')
+    scene = worlds.sample_world(tmp_path / 'wall.glb', np.random.default_rng(0), 16)
+    hits = rays.trace(scene, np.zeros((1, 3), np.float32), np.array([[1, 0, 0]], np.float32))
+    assert hits.t[0] == pytest.approx(2.0)
+    np.testing.assert_allclose(shading.albedo(scene, hits, 0.01), [[1, 0, 0]], atol=0.02)
+
+
+def test_what_a_world_lacks_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MarigoldError, match=str(tmp_path)):
+        worlds.sample_world(tmp_path, np.random.default_rng(0), 16)
+    world = tmp_path / 'a.world'
+    world.write_text('<sdf><world><include><uri>model://gone</uri></include></world></sdf>')
+    with pytest.raises(MarigoldError, match='model://gone'):
+        worlds.sample_world(world, np.random.default_rng(0), 16)

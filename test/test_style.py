@@ -38,7 +38,7 @@ def test_static_check_finds_nothing(tool):
 
 
 @pytest.mark.parametrize('folder', ['depth', 'geometry', 'messages', 'data', 'training',
-                                    'evaluation'])
+                                    'evaluation', 'benchmark'])
 def test_only_the_ros_folder_imports_ros(folder):
     """So that evaluation, training and tests run where no ROS is installed."""
     for path in (ROOT / 'marigold_ros' / folder).rglob('*.py'):
@@ -54,10 +54,12 @@ def test_imports_point_one_way():
                    'messages': {'depth', 'geometry', 'messages'}}.get(package)
         used = {name.split('.')[1] for name in imported_modules(path)
                 if name.startswith('marigold_ros.')}
+        if package in ('data', 'evaluation'):
+            assert 'benchmark' not in used, path
         if allowed is not None:
             assert used <= allowed, path
         if package == 'ros' and 'tools' not in path.parts:
-            assert not used & {'training', 'evaluation'}, path
+            assert not used & {'training', 'evaluation', 'benchmark'}, path
 
 
 def test_modules_have_one_job():

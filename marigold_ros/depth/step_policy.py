@@ -20,7 +20,7 @@ LATENCY_WINDOW = 20
 # buy little (README, Limits), so only the most complex part of a camera's frames gets them: about
 # a fifth of what Tmax costs above Tmin is spent.
 LINE_QUANTILES = (0.7, 0.95)
-# Between the low and the high quantile, relative to the latter, C must vary by more than this for
+# Between its 5 % and its 95 % quantile, relative to the latter, C must vary by more than this for
 # the automatic line: what is less is the noise of the sensor in a scene that stands still.
 MIN_SPREAD = 0.05
 # Part of the cap kept free for what the model cannot foresee, e.g. another process's time slice.
@@ -215,14 +215,14 @@ class StepPolicy:
               alpha: float | None) -> tuple[float, float]:
         """Return (Cmin, alpha), learned from the camera's frames where they are not given."""
         seen.append(value)
-        lower, upper = np.quantile(np.array(seen), LINE_QUANTILES)
+        least, lower, upper = np.quantile(np.array(seen), (0.05, *LINE_QUANTILES))
         low = float(lower) if low is None else low
         if alpha is not None:
             return low, alpha
-        spread = float(upper) - low
-        if spread <= MIN_SPREAD * upper:
+        if upper - least <= MIN_SPREAD * upper or upper <= low:
             return low, 0.0
-        return low, (self.config.max_inference_steps - self.config.min_inference_steps) / spread
+        steps = self.config.max_inference_steps - self.config.min_inference_steps
+        return low, steps / (float(upper) - low)
 
     def _steps_under_cap(self, requests: Sequence[StepRequest], resolution: Resolution, *,
                          heed_last: bool = True) -> tuple[float, str]:

@@ -16,6 +16,7 @@ from marigold_ros.data.scenes.cameras import sample_camera
 from marigold_ros.data.scenes.places import sample_scene
 from marigold_ros.data.scenes.render import render
 from marigold_ros.data.scenes.types import BULK, RenderedFrame
+from marigold_ros.data.scenes.worlds import sample_world
 from marigold_ros.depth.errors import MarigoldError
 
 VIEWS_PER_SCENE = 4
@@ -23,7 +24,8 @@ VIEWS_PER_SCENE = 4
 Frames = list[tuple[str, RenderedFrame]]
 
 
-def render_scene(index: int, *, seed: int, width: int, height: int) -> Frames:
+def render_scene(index: int, *, seed: int, width: int, height: int,
+                 world: Path | None = None) -> Frames:
     """
     Render the views of one scene.
 
@@ -34,13 +36,17 @@ def render_scene(index: int, *, seed: int, width: int, height: int) -> Frames:
     seed : int
     width, height : int
         Pixels.
+    world : Path or None
+        Mesh worlds to render instead of generated places, see `worlds.sample_world`.
 
     Returns
     -------
     list of (str, RenderedFrame)
         Kind of place and frame; they depend on the arguments alone.
     """
-    scene = sample_scene(np.random.default_rng([seed, index]))
+    rng = np.random.default_rng([seed, index])
+    scene = (sample_scene(rng) if world is None
+             else sample_world(world, rng, BULK.texture_size))
     frames: Frames = []
     for view in range(VIEWS_PER_SCENE):
         rng = np.random.default_rng([seed, index, view + 1])
@@ -50,7 +56,7 @@ def render_scene(index: int, *, seed: int, width: int, height: int) -> Frames:
 
 
 def render_frames(out: Path, count: int, *, width: int, height: int, seed: int, first: int = 0,
-                  workers: int = 1) -> None:
+                  workers: int = 1, world: Path | None = None) -> None:
     """
     Render frames into shards, leaving out shards that are there already.
 
@@ -68,6 +74,8 @@ def render_frames(out: Path, count: int, *, width: int, height: int, seed: int, 
         Number of the first frame, a multiple of 256.
     workers : int
         Processes; they change the speed, never the frames.
+    world : Path or None
+        Mesh worlds to render instead of generated places, see `worlds.sample_world`.
 
     Raises
     ------
@@ -81,13 +89,14 @@ def render_frames(out: Path, count: int, *, width: int, height: int, seed: int, 
     shards.write_description(out, {
         'seed': seed, 'width': width, 'height': height, 'views_per_scene': VIEWS_PER_SCENE,
         'frames_per_shard': shards.FRAMES_PER_SHARD,
+        'world': None if world is None else world.name,
         'versions': {name: version(name) for name in ('numpy', 'embreex', 'trimesh')}})
     starts = range(first, first + count, shards.FRAMES_PER_SHARD)
     todo = [(s, min(s + shards.FRAMES_PER_SHARD, first + count)) for s in starts
             if not shards.shard_is_complete(out, s // shards.FRAMES_PER_SHARD)]
     numbers = [i for start, end in todo
                for i in range(start // VIEWS_PER_SCENE, -(-end // VIEWS_PER_SCENE))]
-    work = partial(render_scene, seed=seed, width=width, height=height)
+    work = partial(render_scene, seed=seed, width=width, height=height, world=world)
     total = sum(end - start for start, end in todo)
     with multiprocessing.get_context('spawn').Pool(workers) as pool, tqdm(
             total=total, unit='frame', smoothing=0.05) as progress:
@@ -123,9 +132,11 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=0, help='another seed, other scenes')
     parser.add_argument('--first', type=int, default=0, help='number of the first frame')
     parser.add_argument('--workers', type=int, default=2, help='processes')
+    parser.add_argument('--world', type=Path,
+                        help='mesh worlds (Gazebo .world, meshes) instead of generated places')
     a = parser.parse_args()
     render_frames(a.out, a.count, width=a.width, height=a.height, seed=a.seed, first=a.first,
-                  workers=a.workers)
+                  workers=a.workers, world=a.world)
 
 
 if __name__ == '__main__':

@@ -256,6 +256,25 @@ class Palette:
         return self._add(self._texture('plain'), np.asarray(rgb, np.float32) / 0.85, 0.7, mirror,
                          gloss, np.zeros(3, np.float32))
 
+    def photo(self, image: NDArray[np.uint8]) -> int:
+        """
+        Add a material that a picture of any size covers once, over texture coordinates 0..1.
+
+        Parameters
+        ----------
+        image : [h,w,3] uint8
+            sRGB, the first row at v = 1.
+
+        Returns
+        -------
+        int
+            Material index.
+        """
+        self._images.append(np.asarray(cv2.resize(
+            image, (self._size, self._size), interpolation=cv2.INTER_AREA), np.uint8))
+        return self._add(len(self._images) - 1, np.ones(3, np.float32), 1.0, 0.0, 0.1,
+                         np.zeros(3, np.float32))
+
     def light(self, radiance: ArrayLike, texture: str = 'plain') -> int:
         """
         Add a material that gives off light of the given linear radiance.
