@@ -56,7 +56,8 @@ def test_other_work_is_noticed(subject, runners):
         torch.device('cpu'))
     assert rows[1]['largest_difference'] > 1e-4
     report = markdown({'environment': bench_engine.environment(), 'checkpoint': 'x',
-                       'image_size': (480, 640), 'subjects': [a_result(rows)]})
+                       'image_size': (480, 640), 'complexity': {},
+                       'subjects': [a_result(rows)]})
     assert report.count('NOT THE SAME WORK') == 1
 
 
@@ -118,6 +119,8 @@ def test_whole_run_writes_every_setting(tmp_path, monkeypatch, capsys):
     text = (tmp_path / 'bench_engine_miniature_tiny.md').read_text()
     assert text.count('| engine float32 |') == 4
     assert 'NOT THE SAME WORK' not in text
+    assert 'on one core: gradient_energy ' in text
+    assert set(report['complexity']) == {'gradient_energy', 'entropy'}
     assert 'goal 1.5' in capsys.readouterr().out
 
 

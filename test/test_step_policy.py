@@ -149,7 +149,7 @@ def test_late_frame_runs_or_is_skipped_as_configured(late_frames, steps):
 
 
 def test_skipping_ends_when_the_device_is_fast_again():
-    """A skipped frame teaches nothing, so after ten skips one is run and rules alone."""
+    """A skipped frame teaches nothing, so after four skips one is run and rules alone."""
     policy = StepPolicy(StepPolicyConfig(policy='fixed', late_frames='skip', latency_cap_s=0.2))
     for _ in range(20):
         policy.observe(timing(step_s=0.5, other_s=0.1))

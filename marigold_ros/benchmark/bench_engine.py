@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Callable
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 import torch
@@ -27,6 +29,7 @@ from marigold_ros.benchmark.pictures import picture, VGA
 from marigold_ros.benchmark.timing import (environment, interleave, quartiles_ms, speedup,
                                            write_report)
 from marigold_ros.depth.checkpoint import Components, load_components
+from marigold_ros.depth.complexity import MEASURES
 from marigold_ros.depth.device import resolve_device, resolve_dtype
 from marigold_ros.depth.preprocess import padded_size, processing_size
 
@@ -147,6 +150,16 @@ def _stages_ms(seconds: NDArray[np.float64], stages_s: list[dict[str, float]]) -
     return dict(zip((*STAGES, 'other'), map(float, medians)))
 
 
+def complexity_ms(rounds: int = 50) -> dict[str, dict[str, float]]:
+    """Measure what the complexity of one VGA frame costs on one core."""
+    threads, rgb = cv2.getNumThreads(), picture(0)
+    cv2.setNumThreads(1)
+    runs = interleave({name: partial(measure_of, rgb) for name, measure_of in MEASURES.items()},
+                      rounds=rounds)
+    cv2.setNumThreads(threads)
+    return {name: quartiles_ms(run.seconds) for name, run in runs.items()}
+
+
 def floor(subject: Subject, components: Components) -> dict[str, Any]:
     """Count the work of a frame and measure what the device could do of it per second."""
     device = resolve_device(subject.device)
@@ -175,7 +188,7 @@ def run(checkpoint: str, device: str, resolutions: list[int] | None, plan: Plan
         result['targets'] = targets(result, resolve_device(device))
         results.append(result)
     return {'environment': facts, 'checkpoint': checkpoint, 'image_size': list(VGA),
-            'subjects': results}
+            'complexity': complexity_ms(), 'subjects': results}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -81,6 +81,8 @@ def markdown(report: Mapping[str, Any]) -> str:
     lines = [f'# {report["checkpoint"]}', '',
              f'{machine}, torch {facts["torch"]}, diffusers {facts["diffusers"]}, '
              f'commit {facts["commit"]}, {facts["date_utc"]}; image {width}x{height}']
+    lines += ['', 'Complexity of a frame on one core: ' + ', '.join(
+        f'{name} {row["median_ms"]:.2f} ms' for name, row in report['complexity'].items())]
     for result in report['subjects']:
         lines += ['', f'## processing_resolution {result["processing_resolution"]}, '
                   f'{result["vae"]}', '', *_times(result), '', *_memory(result), '',

@@ -26,7 +26,7 @@ MIN_SPREAD = 0.05
 # Part of the cap kept free for what the model cannot foresee, e.g. another process's time slice.
 MARGIN_FRACTION = 0.05
 # A frame that is skipped teaches nothing, so after this many in a row one is run to measure.
-SKIPS_BEFORE_PROBE = 10
+SKIPS_BEFORE_PROBE = 4
 
 Resolution = tuple[int, int]
 
