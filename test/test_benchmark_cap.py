@@ -108,6 +108,7 @@ def test_a_frame_that_cannot_be_in_time_is_skipped(engine):
                 [BatchTiming(SMALL, (1,), 0.1, 0.1, 0.1)])
     outcome = walk.process(delivered(age_s=2.0), 0.0)
     assert (outcome.fate, outcome.latency_s, outcome.steps_run) == ('late', None, 0)
+    assert 'age 20' in outcome.reason  # 2 s and a little
 
 
 def test_messages_are_those_of_the_node(engine):

@@ -52,6 +52,8 @@ class Outcome:
         T without a cap, T as decided, and T as run.
     stopped_by : str
         As `DepthPrediction.stopped_by`; '' if it was not run.
+    reason : str
+        The decision's own explanation; '' if none was made.
     """
 
     number: int
@@ -62,6 +64,7 @@ class Outcome:
     steps_granted: int = 0
     steps_run: int = 0
     stopped_by: str = ''
+    reason: str = ''
 
     @property
     def cut(self) -> bool:
@@ -130,7 +133,8 @@ class Walk:
         decision = self.policy.decide([request], resolution=size)[0]
         received_s = frame.received_s - start_s
         if not decision.num_inference_steps:
-            return Outcome(frame.number, received_s, 'late', steps_wanted=wanted)
+            return Outcome(frame.number, received_s, 'late', steps_wanted=wanted,
+                           reason=decision.reason)
         prediction = self._infer(frame.rgb, decision, request, size)
         make_messages(prediction, frame.rgb)
         published_s = time.monotonic()
@@ -139,7 +143,7 @@ class Walk:
             elapsed_s=published_s - decided_s))
         return Outcome(frame.number, received_s, 'published', published_s - frame.received_s,
                        wanted, decision.num_inference_steps, prediction.num_inference_steps,
-                       prediction.stopped_by)
+                       prediction.stopped_by, decision.reason)
 
     def _infer(self, rgb: RgbImage, decision: StepDecision, request: StepRequest,
                size: tuple[int, int]) -> DepthPrediction:
