@@ -91,13 +91,15 @@ def test_a_jump_of_the_shift_counts_with_one_fit_and_vanishes_with_a_fit_per_fra
     assert score.abs_rel == pytest.approx(0.0, abs=1e-6)
 
 
-def test_the_three_starts():
+def test_the_four_starts():
     noise, last = torch.full((1, 4, 2, 3), 1.0), torch.full((1, 4, 2, 3), 3.0)
-    fresh, fixed, mixed = STARTS.values()
-    assert not torch.equal(fresh(1, noise, last), fresh(2, noise, last))
-    torch.testing.assert_close(fresh(1, noise, last), fresh(1, noise, last))
-    assert fixed(5, noise, last) is noise
-    torch.testing.assert_close(mixed(5, noise, last), torch.full((1, 4, 2, 3), 1.2))
+    fresh, fixed, mixed, warm = STARTS.values()
+    first, second = (fresh(number, noise, last)['latents'] for number in (1, 2))
+    assert not torch.equal(first, second)
+    assert torch.equal(first, fresh(1, noise, last)['latents'])
+    assert fixed(5, noise, last) == {'latents': noise}
+    torch.testing.assert_close(mixed(5, noise, last)['latents'], torch.full((1, 4, 2, 3), 1.2))
+    assert warm(5, noise, last) == {'latents': noise, 'warm_start': last}
 
 
 def test_the_sample_drive_is_consistent_with_its_own_depth():

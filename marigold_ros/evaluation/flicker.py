@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
 import sys
@@ -277,13 +277,14 @@ def _matrix(translation: Any, rotation: Any) -> Matrix:
     return matrix
 
 
-# (number of the frame, one fixed noise, last latent) -> initial latent
-Start = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
+# (number of the frame, one fixed noise, last latent) -> arguments of `DepthEngine.infer`
+Start = Callable[[int, torch.Tensor, torch.Tensor], dict[str, Any]]
 STARTS: dict[str, Start] = {
-    'fresh noise': lambda number, noise, last: _noise(noise.shape, number),
-    'one fixed noise': lambda number, noise, last: noise,
+    'fresh noise': lambda number, noise, last: {'latents': _noise(noise.shape, number)},
+    'one fixed noise': lambda number, noise, last: {'latents': noise},
     f'{KEPT_NOISE} fixed noise + {KEPT_LATENT} last latent':
-        lambda number, noise, last: KEPT_NOISE * noise + KEPT_LATENT * last,
+        lambda number, noise, last: {'latents': KEPT_NOISE * noise + KEPT_LATENT * last},
+    'warm start': lambda number, noise, last: {'latents': noise, 'warm_start': last},
 }
 
 
@@ -292,17 +293,24 @@ def _noise(shape: Sequence[int], seed: int) -> torch.Tensor:
 
 
 def run(engine: DepthEngine, frames: Sequence[PosedFrame], num_inference_steps: int,
-        start: Start) -> list[FloatImage]:
-    """Predict a sequence, each frame from the initial latent that `start` makes."""
-    first = engine.infer(frames[0].rgb, num_inference_steps=num_inference_steps)
-    noise, last = _noise(first.latent.shape, 0), first.latent.cpu()
+        start: Start, seed: int = 0) -> list[FloatImage]:
+    """Predict a sequence, each frame from what `start` makes of the noise of a seed."""
+    first = engine.infer(frames[0].rgb, num_inference_steps=num_inference_steps, seed=seed)
+    noise, last = _noise(first.latent.shape, seed), first.latent.cpu()
     maps = []
     for number, frame in enumerate(frames):
         prediction = engine.infer(frame.rgb, num_inference_steps=num_inference_steps,
-                                  latents=start(number, noise, last))
+                                  **start(seed * len(frames) + number, noise, last))
         last = prediction.latent.cpu()
         maps.append(at_truth(prediction.affine_invariant_depth))
     return maps
+
+
+def mean_score(scores: Sequence[SequenceScore]) -> SequenceScore:
+    """Average over noises."""
+    return SequenceScore(**{field.name: float(np.mean([getattr(score, field.name)
+                                                       for score in scores]))
+                            for field in fields(SequenceScore)})
 
 
 def table(rows: dict[str, SequenceScore]) -> str:
@@ -319,6 +327,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument('--bag', type=Path, required=True, help='drive, as sample/living_room')
     parser.add_argument('--checkpoint', default='tiny', help='embedded name, folder or hub id')
+    parser.add_argument('--noises', type=int, default=3, help='average over so many noises')
     parser.add_argument('--every', type=int, default=1, help='use every Nth frame only')
     options = parser.parse_args(arguments)
     try:
@@ -327,9 +336,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows = {'true depth': score_sequence([frame.depth_m for frame in frames], frames)}
         for steps in STEPS:
             if steps <= engine.checkpoint_info.max_useful_steps:
-                rows |= {f'{steps} step(s), {name}':
-                         score_sequence(run(engine, frames, steps, start), frames)
-                         for name, start in STARTS.items()}
+                rows |= {f'{steps} step(s), {name}': mean_score([
+                    score_sequence(run(engine, frames, steps, start, seed), frames)
+                    for seed in range(options.noises)]) for name, start in STARTS.items()}
     except MarigoldError as err:
         print(f'{NAME}: {err}', file=sys.stderr)
         return 2
