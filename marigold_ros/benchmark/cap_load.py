@@ -7,6 +7,8 @@ Take and release processor cores by the clock; a program of its own that loads f
 from __future__ import annotations
 
 from contextlib import contextmanager
+import os
+from pathlib import Path
 import subprocess
 import sys
 import time
@@ -31,6 +33,14 @@ def alternate(start_s: float, period_s: float, end_s: float) -> None:
     while (now := time.monotonic()) < end_s:
         if not load_is_on(now - start_s, period_s):
             time.sleep(min(0.001, end_s - now))
+
+
+def processor_seconds() -> tuple[float, float]:
+    """Return the seconds that all cores have worked since the start, and those of this process."""
+    fields = Path('/proc/stat').read_text().split('\n', 1)[0].split()[1:]
+    user, nice, system, _, _, irq, softirq, steal = map(int, fields[:8])
+    busy = user + nice + system + irq + softirq + steal
+    return busy / os.sysconf('SC_CLK_TCK'), time.process_time()
 
 
 @contextmanager

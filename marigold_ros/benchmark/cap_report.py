@@ -54,7 +54,7 @@ def summarize(outcomes: Sequence[Outcome], cap_s: float, load_period_s: float,
         'cut': sum(each.cut for each in published) / len(published),
         'mean_steps_free': _mean(steps[False]),
         'mean_steps_loaded': _mean(steps[True]),
-        'stretches': _stretches(outcomes, cap_s, load_period_s) if loaded else [],
+        'stretches': _stretches(outcomes, cap_s, load_period_s, loaded),
     }
 
 
@@ -66,22 +66,34 @@ def _mean(values: Sequence[int]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def _stretches(outcomes: Sequence[Outcome], cap_s: float,
-               period_s: float) -> list[dict[str, Any]]:
-    """Count per stretch of constant load, from one change to the next."""
+def _stretches(outcomes: Sequence[Outcome], cap_s: float, period_s: float,
+               loaded: bool) -> list[dict[str, Any]]:
+    """
+    Count per stretch of constant load, from one change to the next.
+
+    `other_cores` is how many cores all other processes kept busy, the load's among them: where
+    it is more than the load, or less, the machine was not what the scenario says.
+    """
     numbers = sorted({int(each.received_s // period_s) for each in outcomes})
     table = []
     for number in numbers:
         inside = [each for each in outcomes if int(each.received_s // period_s) == number]
         table.append({
             'from_s': number * period_s,
-            'load': load_is_on(number * period_s, period_s),
+            'load': loaded and load_is_on(number * period_s, period_s),
             'frames': len(inside),
             'over_cap': sum(each.latency_s is not None and each.latency_s > cap_s
                             for each in inside),
             'skipped': sum(each.fate == 'late' for each in inside),
+            'other_cores': _other_cores(inside[0], inside[-1]),
         })
     return table
+
+
+def _other_cores(first: Outcome, last: Outcome) -> float:
+    elapsed_s = last.received_s - first.received_s
+    (busy, own), (busy_later, own_later) = first.work_s, last.work_s
+    return (busy_later - busy - own_later + own) / elapsed_s if elapsed_s else 0.0
 
 
 def judge(result: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -119,11 +131,12 @@ def markdown(result: Mapping[str, Any]) -> str:
             f'| {name} | {latencies} | {summary["over_cap"]} of {summary["published"]} '
             f'| {100 * summary["skipped"]:.1f} % | {100 * summary["superseded"]:.1f} % '
             f'| {100 * summary["cut"]:.0f} % | {steps} |')
+    lines += ['', 'From one change of load to the next: frames over the cap + skipped (cores that '
+              'other processes kept busy)', '']
     for name, summary in result['summaries'].items():
-        if summary['stretches']:
-            lines += ['', f'{name}: over the cap + skipped, from one change of load to the next: '
-                      + ', '.join(f'{"on" if each["load"] else "off"} {each["over_cap"]}'
-                                  f'+{each["skipped"]}' for each in summary['stretches'])]
+        lines.append(f'- {name}: ' + ', '.join(
+            f'{"on" if each["load"] else "off"} {each["over_cap"]}+{each["skipped"]} '
+            f'({each["other_cores"]:.1f})' for each in summary['stretches']))
     lines.append('')
     for target in result['targets']:
         lines.append(f'- {target["what"]}: {target["measured"]:.3g}, goal at most '

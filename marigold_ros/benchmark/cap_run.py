@@ -9,6 +9,7 @@ from typing import Sequence
 
 import numpy as np
 
+from marigold_ros.benchmark.cap_load import processor_seconds
 from marigold_ros.depth.complexity import gradient_energy
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.engine import DepthEngine
@@ -54,6 +55,8 @@ class Outcome:
         As `DepthPrediction.stopped_by`; '' if it was not run.
     reason : str
         The decision's own explanation; '' if none was made.
+    work_s : (float, float)
+        `processor_seconds` at receipt.
     """
 
     number: int
@@ -65,6 +68,7 @@ class Outcome:
     steps_run: int = 0
     stopped_by: str = ''
     reason: str = ''
+    work_s: tuple[float, float] = (0.0, 0.0)
 
     @property
     def cut(self) -> bool:
@@ -189,10 +193,12 @@ def drive(walk: Walk, frames: Sequence[RgbImage], period_s: float, start_s: floa
     """
     place = NewestFrame()
     received_s: list[float] = []
+    work_s: list[tuple[float, float]] = []
 
     def deliver() -> None:
         for number, rgb in enumerate(frames):
             time.sleep(max(0.0, start_s + number * period_s - time.monotonic()))
+            work_s.append(processor_seconds())
             received_s.append(time.monotonic())
             place.put(Delivered(number, rgb, received_s[-1]))
         place.close()
@@ -203,5 +209,6 @@ def drive(walk: Walk, frames: Sequence[RgbImage], period_s: float, start_s: floa
     while (frame := place.take()) is not None:
         outcomes[frame.number] = walk.process(frame, start_s)
     thread.join()
-    return [outcomes.get(number, Outcome(number, received - start_s, 'superseded'))
-            for number, received in enumerate(received_s)]
+    return [replace(outcomes.get(number, Outcome(number, received - start_s, 'superseded')),
+                    work_s=work)
+            for number, (received, work) in enumerate(zip(received_s, work_s))]
