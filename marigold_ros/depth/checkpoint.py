@@ -164,7 +164,7 @@ def _empty_text_embedding(folder: Path) -> torch.Tensor:
 
     tokenizer = CLIPTokenizer.from_pretrained(folder / 'tokenizer', local_files_only=True)
     encoder = CLIPTextModel.from_pretrained(folder / 'text_encoder', local_files_only=True,
-                                            use_safetensors=True)
+                                            use_safetensors=True).float()
     tokens = tokenizer('', padding='do_not_pad', truncation=True, return_tensors='pt').input_ids
     with torch.inference_mode():
         embedding: torch.Tensor = encoder(tokens)[0].to(torch.float32).clone()  # [1,2,D]

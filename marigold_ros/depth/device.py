@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+import os
 import time
 from typing import Any
 
@@ -43,6 +44,18 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if native else torch.float16
     has_bf16_units = torch.cpu.get_capabilities().get('amx_bf16', False)
     return torch.bfloat16 if has_bf16_units else torch.float32
+
+
+def leave_a_core() -> None:
+    """
+    Let torch use all cores but one on the CPU, unless OMP_NUM_THREADS says otherwise.
+
+    Threads wait for each other at the end of every operator, spinning.  With as many as cores,
+    one core that another process takes makes a frame 20 times slower (`benchmark.bench_cap`).
+    To be called in the thread that will run the networks.
+    """
+    if 'OMP_NUM_THREADS' not in os.environ:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
 
 
 def time_when_done(device: torch.device) -> float:

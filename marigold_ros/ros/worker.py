@@ -154,8 +154,10 @@ class DepthWorker:
 
     def _load(self) -> None:
         # Imported here, for it takes seconds in which the node should be there already.
+        from marigold_ros.depth.device import leave_a_core
         from marigold_ros.depth.engine import DepthEngine
 
+        leave_a_core()
         config = self._settings.engine_config()
         self.engine = DepthEngine.load(
             config.checkpoint, device=config.device, dtype=config.dtype,
