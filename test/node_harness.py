@@ -164,9 +164,27 @@ class Robot:
         return self.call(ChangeState, '/depth_node/change_state', request).success
 
     def state(self) -> str:
-        """Lifecycle state of the node."""
-        answer = self.call(GetState, '/depth_node/get_state', GetState.Request())
-        return answer.current_state.label
+        """
+        Lifecycle state of the node.
+
+        Asked again where no answer comes: a reply is lost if the server has not discovered the
+        new client's reader yet, and a question may be repeated.
+        """
+        client = self.node.create_client(GetState, '/depth_node/get_state')
+        self.until(client.service_is_ready, what='service /depth_node/get_state')
+        answers = [client.call_async(GetState.Request())]
+        asked_s = time.monotonic()
+
+        def answered() -> bool:
+            nonlocal asked_s
+            if time.monotonic() - asked_s > 5.0:
+                answers.append(client.call_async(GetState.Request()))
+                asked_s = time.monotonic()
+            return any(answer.done() for answer in answers)
+
+        self.until(answered, 120.0, 'an answer of /depth_node/get_state')
+        self.node.destroy_client(client)
+        return next(answer.result().current_state.label for answer in answers if answer.done())
 
     def enable(self, enabled: bool) -> None:
         """Call ~/enable."""
