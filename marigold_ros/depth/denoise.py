@@ -175,31 +175,27 @@ def denoise(network: Network, inputs: torch.Tensor, latent: torch.Tensor,
     list of Denoised
         In the order of the batch.
     """
-    clock = None if deadline is None else _StepClock(deadline, latent.device)
+    early = _EarlyStops(deadline, x0_tolerance, latent.device)
     _write_depth(inputs, latent)
     timesteps, coefficients = _tables(schedules, latent.device)
     output = network(inputs, timesteps[0])  # [N,C,h,w]
     if first_look is not None:
         r, q, _, _ = coefficients[0]
         schedules = first_look(r * latent + q * output)
+        timesteps, coefficients = _tables(schedules, latent.device)
 
     # Longest schedule first: the frames still denoising are then a prefix, and views are enough.
     order = sorted(range(len(schedules)), key=lambda i: -len(schedules[i]))
-    timesteps, coefficients = _tables([schedules[i] for i in order], latent.device)
     if order != sorted(order):
         inputs[:], latent, output = inputs[order], latent[order], output[order]
+        timesteps, coefficients = timesteps[:, order], coefficients[:, :, order]
     results: dict[int, Denoised] = {}
-    last_x0: torch.Tensor | None = None
     for k in range(len(timesteps)):
         r, q, u, w = coefficients[k]
         x0 = r * latent + q * output  # [n,C,h,w]
         latent = u * latent + w * output  # [n,C,h,w]
 
-        stops: dict[int, StopReason] = {}
-        if clock is not None and clock.next_step_is_too_late():
-            stops.update(dict.fromkeys(range(len(order)), 'deadline'))
-        if x0_tolerance is not None and last_x0 is not None:
-            stops.update(dict.fromkeys(_converged(x0, last_x0, x0_tolerance), 'tolerance'))
+        stops = early.judge(x0)
         stops.update({j: 'schedule' for j, i in enumerate(order) if k + 1 == len(schedules[i])})
         for j, reason in stops.items():
             final = latent if reason == 'schedule' else x0
@@ -207,12 +203,12 @@ def denoise(network: Network, inputs: torch.Tensor, latent: torch.Tensor,
         keep = [j for j in range(len(order)) if j not in stops]
         if not keep:
             break
-        last_x0 = x0
         if len(keep) < len(order):
             order = [order[j] for j in keep]
             index = slice(len(keep)) if keep[-1] + 1 == len(keep) else keep
-            latent, last_x0, timesteps, coefficients = (
-                latent[index], x0[index], timesteps[:, index], coefficients[:, :, index])
+            early.keep(index)
+            latent, timesteps, coefficients = (
+                latent[index], timesteps[:, index], coefficients[:, :, index])
             if isinstance(index, list):
                 inputs[:len(keep)] = inputs[index]
             inputs = inputs[:len(keep)]
@@ -226,19 +222,37 @@ def _write_depth(inputs: torch.Tensor, latent: torch.Tensor) -> None:
     inputs[:, latent.shape[1]:] = latent
 
 
-class _StepClock:
-    """Foresees whether one more step would end too late; costs one device event a step."""
+class _EarlyStops:
+    """What ends frames before their schedules do; waits for the device only where asked to."""
 
-    def __init__(self, deadline: float, device: torch.device) -> None:
+    def __init__(self, deadline: float | None, x0_tolerance: float | None,
+                 device: torch.device) -> None:
         """Start the first step's clock."""
-        self._deadline, self._device = deadline, device
-        self._step_started = time_when_done(device)
+        self._deadline, self._x0_tolerance, self._device = deadline, x0_tolerance, device
+        self._step_started = 0.0 if deadline is None else time_when_done(device)
+        self._last_x0: torch.Tensor | None = None
 
-    def next_step_is_too_late(self) -> bool:
-        """Judge by the step that has just been queued."""
+    def judge(self, x0: torch.Tensor) -> dict[int, StopReason]:
+        """Return position -> reason of the frames that end with the x0 of this step."""
+        stops: dict[int, StopReason] = {}
+        if self._deadline is not None and self._next_step_is_too_late(self._deadline):
+            stops.update(dict.fromkeys(range(len(x0)), 'deadline'))
+        if self._x0_tolerance is not None and self._last_x0 is not None:
+            stops.update(dict.fromkeys(_converged(x0, self._last_x0, self._x0_tolerance),
+                                       'tolerance'))
+        self._last_x0 = x0
+        return stops
+
+    def keep(self, index: slice | list[int]) -> None:
+        """Forget the frames that have ended."""
+        if self._last_x0 is not None:
+            self._last_x0 = self._last_x0[index]
+
+    def _next_step_is_too_late(self, deadline: float) -> bool:
+        """Judge by the step that has just been queued; costs one device event."""
         now = time_when_done(self._device)
         step_s, self._step_started = now - self._step_started, now
-        return now + step_s > self._deadline
+        return now + step_s > deadline
 
 
 def _tables(schedules: Sequence[Schedule],

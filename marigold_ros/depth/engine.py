@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import lru_cache
 import time
 from typing import Mapping, Sequence
 
@@ -265,11 +266,10 @@ class DepthEngine:
                 for mine, maps_of_frame in zip(own, maps)]
 
     def _initial_latent(self, shape: tuple[int, ...], seed: int) -> torch.Tensor:
-        """Noise drawn on the CPU, so that a seed means the same on every device; [E,C,h,w]."""
+        """Return what a frame starts from without `latents`, [E,C,h,w]."""
         if self.checkpoint_info.initial_latent == 'zeros':
             return torch.zeros(shape, device=self.device)
-        generator = torch.Generator().manual_seed(seed)
-        return torch.randn(shape, generator=generator).to(self.device)
+        return _noise(shape, seed, self.device)
 
     def _given_latent(self, name: str, latent: torch.Tensor,
                       shape: tuple[int, ...]) -> torch.Tensor:
@@ -295,6 +295,12 @@ class DepthEngine:
                 and any(last is not None for last in previous)):
             raise InputError(f'`warm_start` needs a checkpoint of several steps; '
                              f'{self.checkpoint_info.name} knows one')
+
+
+@lru_cache(maxsize=32)  # a camera's noise is the same in every frame
+def _noise(shape: tuple[int, ...], seed: int, device: torch.device) -> torch.Tensor:
+    """Draw on the CPU, so that a seed means the same on every device; nobody writes into it."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)
 
 
 def _at(indices: Sequence[int], first_look: FirstLook | None) -> FirstLook | None:
