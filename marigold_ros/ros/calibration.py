@@ -9,6 +9,7 @@ import threading
 import numpy as np
 
 from marigold_ros.depth.errors import InputError, MessageError
+from marigold_ros.depth.types import FloatImage
 from marigold_ros.geometry.camera import Camera, Rectifier
 from marigold_ros.ros.conversions import camera_from_message, peek_header
 
@@ -36,6 +37,12 @@ class Calibration:
     rectifier: Rectifier | None
     problem: str
     by_stamp: bool
+
+    def masked(self, depth: FloatImage) -> FloatImage:
+        """Mark what the raw image did not cover as unknown (NaN), [H,W]."""
+        if self.rectifier is None:
+            return depth
+        return np.where(self.rectifier.valid, depth, np.float32(np.nan))
 
 
 class CalibrationCache:

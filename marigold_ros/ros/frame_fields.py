@@ -41,11 +41,10 @@ def make_fields(wanted: frozenset[str], rgb: RgbImage, calibration: Calibration,
     dict
         Output -> fields of its message.
     """
-    relative, confidence = prediction.affine_invariant_depth, prediction.confidence  # [H,W]
-    if calibration.rectifier is not None:
-        valid = calibration.rectifier.valid
-        relative = np.where(valid, relative, np.float32(np.nan))
-        confidence = None if confidence is None else np.where(valid, confidence, np.float32(0))
+    relative = calibration.masked(prediction.affine_invariant_depth)  # [H,W]
+    confidence = prediction.confidence  # [H,W]
+    if calibration.rectifier is not None and confidence is not None:
+        confidence = np.where(calibration.rectifier.valid, confidence, np.float32(0))
     makers: dict[str, Callable[[], ImageFields | CloudFields]] = {
         'depth_relative': lambda: pack_image(relative, '32FC1'),
         'color': lambda: pack_image(colorize(relative), 'rgb8'),

@@ -18,14 +18,14 @@ from marigold_ros.depth.step_policy import LatencyModel, StepPolicy
 from marigold_ros.depth.types import (BatchTiming, DepthPrediction, RgbImage, StepDecision,
                                       StepRequest)
 from marigold_ros.depth.warm_start import LastLatents
-from marigold_ros.geometry.scale import ScaleSource
 from marigold_ros.ros.calibration import Calibration, CalibrationCache
 from marigold_ros.ros.conversions import header_of, rgb_from_message
-from marigold_ros.ros.diagnostics import NO_SCALE, processed_values, Reporter
+from marigold_ros.ros.diagnostics import no_metres, NO_SCALE, processed_values, Reporter
 from marigold_ros.ros.frame_fields import make_fields
 from marigold_ros.ros.newest import NewestFrames, ReceivedFrame
 from marigold_ros.ros.outputs import CameraOutputs, METRIC_OUTPUTS
 from marigold_ros.ros.parameters import Settings
+from marigold_ros.ros.scales import Scales
 from marigold_ros.ros.stamps import StampWatch
 
 if TYPE_CHECKING:
@@ -68,13 +68,15 @@ class DepthWorker:
     settings : Settings
     ports : dict
         Camera -> CameraPort.
+    scales : Scales
     reporter : Reporter
     """
 
     def __init__(self, node: Node, settings: Settings, ports: dict[str, CameraPort],
-                 reporter: Reporter) -> None:
+                 scales: Scales, reporter: Reporter) -> None:
         """Start the thread; `load` fills it with an engine."""
         self._context, self._ports, self._reporter = node.context, ports, reporter
+        self._scales = scales
         self._stamps = StampWatch(node.get_clock(), reporter)
         self._newest = NewestFrames()
         self._last_latents = LastLatents()
@@ -82,7 +84,6 @@ class DepthWorker:
         self._closed = False
         self._settings = settings
         self.engine: DepthEngine | None = None
-        self._scale: ScaleSource = settings.make_scale_source()
         self._policy = StepPolicy(settings.step_policy_config())
 
     # Called from the executor's thread
@@ -121,7 +122,7 @@ class DepthWorker:
 
     def reset_scale(self) -> None:
         """Forget the scale that earlier frames taught, before the next frame."""
-        self._pool.submit(self._reset_scale)
+        self._pool.submit(self._scales.reset)
 
     def drain(self) -> None:
         """Drop what waits and return when the frame under way is done."""
@@ -183,17 +184,13 @@ class DepthWorker:
             self._policy.reset()
         if settings.ensemble_size != before.ensemble_size:
             self._policy.latency = LatencyModel()
-        if settings.scale_settings != before.scale_settings:
-            self._scale = settings.make_scale_source()
+        self._scales.apply(settings)
 
     def _reset(self) -> None:
         self._policy.reset()
         self._last_latents.forget()
-        self._scale.reset()
         self._stamps.reset()
-
-    def _reset_scale(self) -> None:
-        self._scale.reset()
+        self._scales.reset()
 
     def _walk(self) -> None:
         """Process what waits; the one place that survives whatever goes wrong in there."""
@@ -324,16 +321,16 @@ class DepthWorker:
         """Make and publish the outputs of one frame, and its status."""
         started_s = time.monotonic()
         frame, calibration = prepared.frame, prepared.calibration
-        scale = None if calibration.problem else self._scale.current(frame.camera, frame.stamp_ns)
-        if scale is None and not calibration.problem and prepared.wanted & METRIC_OUTPUTS:
-            self._reporter.event(frame.camera, 'no_scale', NO_SCALE)
-        fields = make_fields(prepared.wanted, prepared.rgb, calibration, prediction, scale,
-                             self._settings)
+        report = self._scales.find(frame, prepared.rgb, calibration, prediction)
+        if report.metric is None and not calibration.problem and prepared.wanted & METRIC_OUTPUTS:
+            self._reporter.event(frame.camera, 'no_scale', no_metres(report))
+        fields = make_fields(prepared.wanted, prepared.rgb, calibration, prediction,
+                             report.metric, self._settings)
         self._ports[frame.camera].outputs.publish(
             header_of(frame.stamp_ns, frame.frame_id), calibration.camera, fields)
         published_s = time.monotonic()
         self._reporter.processed(frame, processed_values(
-            prepared.complexity, step_reason, prediction, scale, age_s=prepared.age_s,
+            prepared.complexity, step_reason, prediction, report, age_s=prepared.age_s,
             decode_s=prepared.decode_s, publish_s=published_s - started_s,
             latency_s=published_s - frame.received_s))
 
