@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +21,8 @@ MAX_ANCHORS = 4000
 # lies within 10 % of its nearest point is kept.
 CELL_PX, OCCLUSION = 16, 1.1
 APART_M = 0.01
+# Parts of the image, down and across, for the coverage.
+GRID = (6, 8)
 # Wider than any robot's world, narrower than the factor of 1000 between the usual units.
 PLAUSIBLE_M = (0.05, 200.0)
 
@@ -43,7 +45,12 @@ class Anchors:
     rows: NDArray[np.int64]
     columns: NDArray[np.int64]
     depth_m: NDArray[np.float32]
-    stamp_ns: int = field(default=0)
+    stamp_ns: int = 0
+
+    def coverage(self, size: tuple[int, int]) -> float:
+        """Share of the image, height and width in px, in whose parts there are anchors."""
+        parts = (self.rows * GRID[0] // size[0]) * GRID[1] + self.columns * GRID[1] // size[1]
+        return len(np.unique(parts)) / (GRID[0] * GRID[1])
 
 
 def anchors_from_points(points: FloatImage, camera_from_sensor: Matrix, K: Matrix,

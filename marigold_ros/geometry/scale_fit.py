@@ -19,8 +19,11 @@ from marigold_ros.depth.errors import InputError
 Vector = NDArray[np.float64]
 
 # Shift divided by scale, which is the nearest depth of a frame over the spread of its depths.
-# The typical one is the median of 512 rendered frames; the limits keep scale and shift above 0.
-TYPICAL_PROPORTION = 0.27
+# Over 512 rendered frames its logarithm has this median and standard deviation; the limits keep
+# scale and shift above 0.
+TYPICAL_PROPORTION, PROPORTION_SPREAD = 0.27, 0.9
+# Predictions err alike over whole surfaces: all over the image, anchors say no more than so many.
+INDEPENDENT_ANCHORS = 24.0
 PROPORTION_LIMITS = (0.01, 10.0)
 PROPORTIONS = np.geomspace(*PROPORTION_LIMITS, 24)
 MIN_ANCHORS = 10
@@ -72,7 +75,8 @@ class ScaleFit:
 
 def fit_scale(relative: NDArray[np.float32], depth_m: NDArray[np.float32],
               weight: NDArray[np.float32] | None = None, *,
-              proportion: float | None = None) -> ScaleFit:
+              proportion: float | None = None,
+              independent: float = INDEPENDENT_ANCHORS) -> ScaleFit:
     """
     Fit scale and shift to anchors of which up to 30 % may be wrong.
 
@@ -90,6 +94,8 @@ def fit_scale(relative: NDArray[np.float32], depth_m: NDArray[np.float32],
         How much each counts, not below 0; all the same by default.
     proportion : float, optional
         Shift / scale to keep where the anchors do not spread; `TYPICAL_PROPORTION` by default.
+    independent : float, optional
+        How many of the anchors err independently, against the prior of shift / scale.
 
     Returns
     -------
@@ -105,13 +111,14 @@ def fit_scale(relative: NDArray[np.float32], depth_m: NDArray[np.float32],
         raise InputError(f'at least {MIN_ANCHORS} anchors with a depth are needed; got {len(a)}')
     kept = TYPICAL_PROPORTION if proportion is None else proportion
     scale_only = _spread(a) < MIN_SPREAD
-    k, p, sigma = _consensus(a, d, w, np.array([kept]) if scale_only else PROPORTIONS)
+    k, p, sigma = _consensus(a, d, w, np.array([kept]) if scale_only else PROPORTIONS,
+                             independent)
     tolerance = max(INLIER_SIGMAS * sigma, MIN_TOLERANCE)
     inlier = np.abs(np.log(d / (k * (a + p)))) < tolerance
     if not scale_only and _spread(a[inlier]) < MIN_SPREAD:
         scale_only = True
-        k, p, _ = _consensus(a[inlier], d[inlier], w[inlier], np.array([kept]))
-    scale, shift = _refined(a, d, w, k, p, tolerance, scale_only)
+        k, p, _ = _consensus(a[inlier], d[inlier], w[inlier], np.array([kept]), independent)
+    scale, shift = _refined(a, d, w, k, p, tolerance, 0.0 if scale_only else independent)
     error = np.abs((scale * a + shift) / d - 1.0)
     inlier = np.abs(np.log(d / (scale * a + shift))) < tolerance
     agreeing = float(np.sum(w[inlier]))
@@ -138,7 +145,7 @@ def _spread(a: Vector) -> float:
     return float(high - low)
 
 
-def _consensus(a: Vector, d: Vector, w: Vector, proportions: Vector
+def _consensus(a: Vector, d: Vector, w: Vector, proportions: Vector, independent: float
                ) -> tuple[float, float, float]:
     """
     Find k, p and the robust standard deviation of log(d / (k (a + p))).
@@ -152,21 +159,38 @@ def _consensus(a: Vector, d: Vector, w: Vector, proportions: Vector
     logs = np.log(d) - np.log(a + proportions[:, None])  # [P,n]
     offsets = np.array([weighted_median(row, w) for row in logs])
     error = np.abs(logs - offsets[:, None])
-    best = int(np.argmin(error @ w))
+    best = _likeliest(error, w, proportions, independent)
     sigma = 1.4826 * weighted_median(error[best], w)
     tolerance = max(INLIER_SIGMAS * sigma, MIN_TOLERANCE)
     inlier = error < tolerance
     offsets = np.array([weighted_median(row, w * keep) for row, keep in zip(logs, inlier)])
     error = np.minimum(np.abs(logs - offsets[:, None]), tolerance)
-    best = int(np.argmin(error @ w))
+    best = _likeliest(error, w, proportions, independent)
     kept = error[best] < tolerance
     sigma = 1.4826 * weighted_median(error[best], w * kept)
     return float(np.exp(offsets[best])), float(proportions[best]), sigma
 
 
+def _likeliest(error: NDArray[np.float64], w: Vector, proportions: Vector,
+               independent: float) -> int:
+    """
+    Choose a proportion: -log of Laplace's likelihood with unknown width, times the prior.
+
+    Anchors that say nothing of the proportion, as those of one row, leave it to the prior; with
+    exact ones the first term rules.
+    """
+    mean = np.maximum(error @ w / np.sum(w), ROUNDING)
+    surprise = np.log(proportions / TYPICAL_PROPORTION) / PROPORTION_SPREAD
+    return int(np.argmin(independent * np.log(mean) + surprise ** 2 / 2.0))
+
+
 def _refined(a: Vector, d: Vector, w: Vector, k: float, p: float, tolerance: float,
-             scale_only: bool) -> tuple[float, float]:
-    """Minimise the weighted mean relative error of the inliers from a consensus on."""
+             independent: float) -> tuple[float, float]:
+    """
+    Minimise the weighted mean relative error of the inliers from a consensus on.
+
+    `independent` is as in `fit_scale`; 0 keeps the proportion and refines the scale only.
+    """
     low, high = PROPORTION_LIMITS
     scale, shift = k, k * p
     for _ in range(REFINEMENTS):
@@ -177,17 +201,30 @@ def _refined(a: Vector, d: Vector, w: Vector, k: float, p: float, tolerance: flo
         sum_v, sum_a, sum_d = v.sum(), v @ a, v @ d
         if not sum_v > 0:
             break
-        sum_aa, sum_ad = v @ (a * a), v @ (a * d)
-        determinant = sum_v * sum_aa - sum_a * sum_a
-        if not scale_only and determinant > 0:
-            scale = (sum_v * sum_ad - sum_a * sum_d) / determinant
-            shift = (sum_d - scale * sum_a) / sum_v
-        if scale_only or not (determinant > 0 and scale > 0 and low <= shift / scale <= high):
-            # Past a limit the best lies on it: there only k is free.
-            p = p if scale_only else (low if shift < low * scale else high)
+        if not independent:
             b = a + p
             scale = float((v @ (b * d)) / (v @ (b * b)))
             shift = scale * p
+            continue
+        sum_aa, sum_ad = v @ (a * a), v @ (a * d)
+        # The prior, linear about the last proportion, is one more observation.
+        error = max(float((w * np.abs(ratio - 1.0))[near].sum()), ROUNDING * float(w[near].sum()))
+        last = min(max(shift / scale, low), high)
+        row_s = (-1.0 - np.log(TYPICAL_PROPORTION / last)) / (scale * PROPORTION_SPREAD)
+        row_t = 1.0 / (last * scale * PROPORTION_SPREAD)
+        sum_aa += error / independent * row_s * row_s
+        sum_a += error / independent * row_s * row_t
+        sum_v += error / independent * row_t * row_t
+        determinant = sum_v * sum_aa - sum_a * sum_a
+        if determinant > 0:
+            scale = (sum_v * sum_ad - sum_a * sum_d) / determinant
+            shift = (sum_d - scale * sum_a) / sum_v
+        if not (determinant > 0 and scale > 0 and low <= shift / scale <= high):
+            # Past a limit the best lies on it: there only k is free.
+            limit = low if shift < low * scale else high
+            b = a + limit
+            scale = float((v @ (b * d)) / (v @ (b * b)))
+            shift = scale * limit
     return float(scale), float(shift)
 
 

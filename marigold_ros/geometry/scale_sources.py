@@ -15,7 +15,8 @@ from marigold_ros.geometry.rigid import parse_extrinsics
 from marigold_ros.geometry.scale import (FixedScale, MetricScale, NoScale, ScaleFrame,
                                          ScaleReport, ScaleSource)
 from marigold_ros.geometry.scale_filter import FilterConfig, ScaleFilter
-from marigold_ros.geometry.scale_fit import fit_scale, ScaleFit, USELESS_RESIDUAL
+from marigold_ros.geometry.scale_fit import (fit_scale, INDEPENDENT_ANCHORS, ScaleFit,
+                                             USELESS_RESIDUAL)
 
 REFERENCES = ('depth', 'cloud', 'scan')
 SOURCES = ('none', 'fixed', *REFERENCES, 'ground_plane')
@@ -173,7 +174,9 @@ def _fit_anchors(frame: ScaleFrame, anchors: Anchors, filter_: ScaleFilter) -> S
     if filter_.known:
         scale, shift = filter_.scale_shift
         proportion = shift / scale
-    return fit_scale(relative, anchors.depth_m, weight, proportion=proportion)
+    independent = INDEPENDENT_ANCHORS * anchors.coverage(frame.relative.shape)
+    return fit_scale(relative, anchors.depth_m, weight, proportion=proportion,
+                     independent=independent)
 
 
 class FloorScale(MeasuredScale):
