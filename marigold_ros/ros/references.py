@@ -69,6 +69,11 @@ class ReferenceStore:
             return min(reversed(self._kept), key=lambda each: abs(each.stamp_ns - stamp_ns),
                        default=None)
 
+    def newest(self) -> Reference | None:
+        """Give the reference that came last, whatever its stamp."""
+        with self._lock:
+            return self._kept[-1] if self._kept else None
+
     @property
     def stamp_stands_s(self) -> float:
         """For how long messages of one and the same stamp have been arriving, s."""

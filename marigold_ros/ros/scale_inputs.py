@@ -71,7 +71,8 @@ class ReferencePort:
         reference = self.store.nearest(frame.stamp_ns)
         if reference is None:
             return None
-        if not _is_near(reference, frame, settings.scale_hold_s, self.store.stamp_stands_s):
+        if abs(frame.stamp_ns - reference.stamp_ns) * 1e-9 > settings.scale_hold_s:
+            self._check_clock(frame, settings.scale_hold_s)
             return None
         self._freeze.check(reference.message[reference.content:], reference.stamp_ns, rgb)
         pose = _camera_from_reference(reference, frame, settings, transforms)
@@ -89,21 +90,19 @@ class ReferencePort:
                   else points_from_scan_message(reference.message))
         return anchors_from_points(points, pose, K, size, reference.stamp_ns)
 
-
-def _is_near(reference: Reference, frame: ReceivedFrame, hold_s: float,
-             stamp_stands_s: float) -> bool:
-    """Tell whether a reference is of an image's time, or raise where the clocks must be wrong."""
-    apart_s = (frame.stamp_ns - reference.stamp_ns) * 1e-9
-    if abs(apart_s) <= hold_s:
-        return True
-    if stamp_stands_s > FROZEN_STAMP_S:
-        raise InputError('the reference freezes: messages arrive, but all with one stamp for '
-                         f'{stamp_stands_s:.1f} s')
-    if abs(frame.received_s - reference.received_s) <= hold_s:
-        raise InputError(
-            f'the clocks disagree: the reference arrived with the image and is stamped '
-            f'{abs(apart_s):.1f} s {"before" if apart_s > 0 else "after"} it')
-    return False
+    def _check_clock(self, frame: ReceivedFrame, hold_s: float) -> None:
+        """Raise InputError if nothing is of the image's time though something came with it."""
+        newest = self.store.newest()
+        if newest is None:
+            return
+        if self.store.stamp_stands_s > FROZEN_STAMP_S:
+            raise InputError('the reference freezes: messages arrive, but all with one stamp for '
+                             f'{self.store.stamp_stands_s:.1f} s')
+        if abs(frame.received_s - newest.received_s) <= hold_s:
+            apart_s = (frame.stamp_ns - newest.stamp_ns) * 1e-9
+            raise InputError(
+                'the clocks disagree: the reference arrived with the image and is stamped '
+                f'{abs(apart_s):.1f} s {"before" if apart_s > 0 else "after"} it')
 
 
 def _camera_from_reference(reference: Reference, frame: ReceivedFrame, settings: Settings,
