@@ -21,7 +21,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 import torch
 
 from marigold_ros.data.bag_messages import image_fields, matched_by_stamp
@@ -31,6 +30,7 @@ from marigold_ros.depth.errors import BagError, MarigoldError
 from marigold_ros.depth.types import FloatImage, RgbImage
 from marigold_ros.evaluation.metrics import align
 from marigold_ros.geometry.camera import Rectifier
+from marigold_ros.geometry.rigid import pose as pose_matrix
 from marigold_ros.geometry.unproject import project, unproject
 from marigold_ros.messages.camera_info import camera_from_fields, CameraInfoFields
 from marigold_ros.messages.depth import unpack_depth
@@ -241,7 +241,7 @@ def read_drive(path: Path) -> Iterator[PosedFrame]:
                 rectifier = Rectifier(camera_from_fields(CameraInfoFields(
                     info.height, info.width, info.distortion_model, info.d, info.k, info.r,
                     info.p)))
-                mount = _mount(bag, odometry.child_frame_id, info.header.frame_id)
+                mount = static_mount(bag, odometry.child_frame_id, info.header.frame_id)
             depth_m = unpack_depth(image_fields(depth))
             depth_m[~rectifier.valid] = np.nan
             scaling = np.diag([1 / STRIDE, 1 / STRIDE, 1.0])
@@ -250,11 +250,23 @@ def read_drive(path: Path) -> Iterator[PosedFrame]:
                 rectifier.rectify(decode_rgb(image_fields(image))),
                 depth_m[::STRIDE, ::STRIDE].copy(),
                 scaling @ rectifier.camera.rectified().K,
-                _matrix(pose.position, pose.orientation) @ mount)
+                _pose(pose.position, pose.orientation) @ mount)
 
 
-def _mount(bag: Bag, parent: str, child: str) -> Matrix:
-    """Chain the static transforms from one frame to another, [4,4]."""
+def static_mount(bag: Bag, parent: str, child: str) -> Matrix:
+    """
+    Chain the static transforms of a bag.
+
+    Returns
+    -------
+    float64 [4, 4]
+        Pose of `child` in `parent`.
+
+    Raises
+    ------
+    BagError
+        If /tf_static does not lead there.
+    """
     links = {transform.child_frame_id: transform
              for message in bag.messages(['/tf_static'])
              for transform in bag.decode(message).transforms}
@@ -264,17 +276,14 @@ def _mount(bag: Bag, parent: str, child: str) -> Matrix:
             raise BagError(f'/tf_static of {bag.path} does not lead to {parent}: {child} has no '
                            'parent')
         link = links.pop(child)
-        chain = _matrix(link.transform.translation, link.transform.rotation) @ chain
+        chain = _pose(link.transform.translation, link.transform.rotation) @ chain
         child = link.header.frame_id
     return chain
 
 
-def _matrix(translation: Any, rotation: Any) -> Matrix:
-    matrix = np.eye(4)
-    matrix[:3, :3] = Rotation.from_quat(
-        [rotation.x, rotation.y, rotation.z, rotation.w]).as_matrix()
-    matrix[:3, 3] = translation.x, translation.y, translation.z
-    return matrix
+def _pose(translation: Any, rotation: Any) -> Matrix:
+    return pose_matrix((translation.x, translation.y, translation.z),
+                       (rotation.x, rotation.y, rotation.z, rotation.w))
 
 
 # (number of the frame, one fixed noise, last latent) -> arguments of `DepthEngine.infer`
