@@ -6,8 +6,8 @@ import time
 
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from node_harness import (camera_info, floats, free_domain, header, image, NodeProcess, Robot,
-                          stamp_of)
+from node_harness import (ACTIVATE, camera_info, CLEANUP, CONFIGURE, DEACTIVATE, floats,
+                          free_domain, header, image, NodeProcess, Robot, stamp_of)
 import numpy as np
 import pytest
 from sensor_msgs.msg import (CameraInfo, CompressedImage, Image, LaserScan, PointCloud2,
@@ -193,6 +193,18 @@ def test_a_reset_and_a_jump_back_in_time_forget_the_scale(stage):
     stage.measure(DEPTH, small_depth(stage))
     stage.tick(-60.0)
     assert stage.show()['scale_state'] == 'waiting'
+
+
+def test_a_new_configure_as_for_another_checkpoint_forgets_the_scale(stage):
+    stage.use('depth')
+    stage.measure(DEPTH, small_depth(stage))
+    for transition in (DEACTIVATE, CLEANUP, CONFIGURE, ACTIVATE):
+        assert stage.robot.change_state(transition)
+    for topic in ('/camera/camera_info', '/camera/image_raw', DEPTH):
+        stage.robot.until(stage.robot._publishers[topic].get_subscription_count, what=topic)
+    stage.tick(0.1)
+    assert stage.show()['scale_state'] == 'waiting'
+    agrees(stage, stage.measure(DEPTH, small_depth(stage)))
 
 
 def wrong_nan(stage):

@@ -97,8 +97,8 @@ def score_anchors(relative: Vector, depth_m: Vector, rng: np.random.Generator
     anchors = depth_m[chosen].copy()
     wrong = rng.choice(len(chosen), round(OUTLIERS * len(chosen)), replace=False)
     spoilt = anchors.copy()
-    spoilt[wrong] *= np.exp(rng.uniform(np.log(WRONG_BY[0]), np.log(WRONG_BY[1]),
-                                          len(wrong))
+    low, high = np.log(WRONG_BY)
+    spoilt[wrong] *= np.exp(rng.uniform(low, high, len(wrong))
                             * rng.choice([-1.0, 1.0], len(wrong)))
 
     def fitted(values: Vector) -> float:

@@ -83,6 +83,7 @@ def fit_scale(relative: NDArray[np.float32], depth_m: NDArray[np.float32],
     With depth_m = k (a + p) the logarithm turns k into an offset, so that the best k of any
     proportion p is a weighted median, and p is found by trying all.  The inliers of the best then
     minimise the weighted mean of |k (a + p) - depth_m| / depth_m, by reweighted least squares.
+    The typical proportion is a prior that exact anchors overrule.
 
     Parameters
     ----------

@@ -37,7 +37,8 @@ class Transforms:
         """Stop listening; does nothing the second time."""
         if self._tf2 is not None:
             self._listener.unregister()
-            self._tf2, self._missing = None, 'TF is not listened to any more'
+            self._missing = 'TF is not listened to any more'
+            self._tf2 = None
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> Matrix:
         """
@@ -60,12 +61,13 @@ class Transforms:
         InputError
             If TF does not know it, or not at that time.
         """
-        if self._tf2 is None:
+        tf2 = self._tf2  # another thread may close
+        if tf2 is None:
             raise InputError(self._missing)
         try:
             found = self._buffer.lookup_transform(
                 target, source, Time(nanoseconds=stamp_ns, clock_type=ClockType.ROS_TIME))
-        except self._tf2.TransformException as err:
+        except tf2.TransformException as err:
             raise InputError(f'TF does not lead from {source} to {target} at that time: '
                              f'{err}') from err
         move, turn = found.transform.translation, found.transform.rotation
