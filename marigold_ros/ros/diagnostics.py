@@ -110,10 +110,10 @@ class Reporter:
         with self._lock:
             before = self._scales.get(camera)
             self._scales[camera] = report
-        if before is None or before.state != report.state:
-            self._node.get_logger().info(f'{camera}: scale is {report.state}'
-                                         f'{": " if report.detail else ""}{report.detail}')
-            self._count(camera, f'scale_{report.state}')
+        if (before is None or before.state != report.state) and report.state != 'none':
+            metric = report.metric
+            self.event(camera, f'scale_{report.state}', 'no metres' if metric is None else
+                       f'depth is {metric.scale:.3g} m x relative + {metric.shift:.3g} m')
         if report.detail:
             self.event(camera, 'scale_refusals', report.detail)
 

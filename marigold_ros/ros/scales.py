@@ -86,8 +86,10 @@ class Scales:
     def find(self, frame: ReceivedFrame, rgb: RgbImage, calibration: Calibration,
              prediction: DepthPrediction) -> ScaleReport:
         """Measure or look up the scale of one frame, and report what is wrong with it."""
-        if calibration.problem:
-            return ScaleReport('none', None, detail=calibration.problem)
+        if calibration.problem:  # which has been reported
+            report = ScaleReport('none', None)
+            self._reporter.scale(frame.camera, report)
+            return report
         inputs = scale_inputs(self._ports[frame.camera], frame, rgb, calibration, self._settings,
                               self._transforms)
         report = self._source.update(ScaleFrame(
