@@ -21,7 +21,7 @@ Vector = NDArray[np.float64]
 # Shift divided by scale, which is the nearest depth of a frame over the spread of its depths.
 # Over 512 rendered frames its logarithm has this median and standard deviation; the limits keep
 # scale and shift above 0.
-TYPICAL_PROPORTION, PROPORTION_SPREAD = 0.27, 0.9
+TYPICAL_PROPORTION, PROPORTION_SPREAD = 0.27, 1.0
 # Predictions err alike over whole surfaces: all over the image, anchors say no more than so many.
 INDEPENDENT_ANCHORS = 24.0
 PROPORTION_LIMITS = (0.01, 10.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from marigold_ros.depth.errors import InputError
 from marigold_ros.depth.types import RgbImage
 from marigold_ros.geometry.anchors import Anchors, anchors_from_depth, anchors_from_points
@@ -74,7 +76,8 @@ class ReferencePort:
         if abs(frame.stamp_ns - reference.stamp_ns) * 1e-9 > settings.scale_hold_s:
             self._check_clock(frame, settings.scale_hold_s)
             return None
-        self._freeze.check(reference.message[reference.content:], reference.stamp_ns, rgb)
+        self._freeze.check(memoryview(reference.message)[reference.content:],
+                           reference.stamp_ns, rgb)
         pose = _camera_from_reference(reference, frame, settings, transforms)
         K, size = calibration.camera.K, rgb.shape[:2]
         if settings.scale_source == 'depth':
@@ -113,7 +116,7 @@ def _camera_from_reference(reference: Reference, frame: ReceivedFrame, settings:
                    or reference.frame_id.endswith(OPTICAL_SUFFIX))
         return optical_from_sensor(parse_extrinsics(settings.scale_extrinsics), optical)
     if reference.frame_id == frame.frame_id:
-        return optical_from_sensor(parse_extrinsics('0 0 0 0 0 0'), True)
+        return np.eye(4)
     try:
         if transforms is None:
             raise InputError('TF is not listened to')
