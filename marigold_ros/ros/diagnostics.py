@@ -25,8 +25,6 @@ NO_SCALE = ('depth/image_rect and points need metres: set scale.source, e.g. to 
             'scale.min_depth_m and scale.max_depth_m')
 # Drops that say nothing bad of the camera or the model.
 HARMLESS = frozenset({'superseded', 'unsubscribed', 'disabled', 'inactive', 'late', 'no_scale'})
-
-
 # States of a scale in which metres are as good as they get.
 GOOD_SCALES = frozenset({'none', 'assumed', 'tracking'})
 
