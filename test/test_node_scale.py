@@ -104,7 +104,7 @@ def stage(tmp_path_factory, rgb):
     robot.advertise(DEPTH, Image)
     robot.advertise('/camera/scale/camera_info', CameraInfo)
     stage = Stage(process, robot, rgb)
-    stage.show()
+    stage.until(lambda status: 'scale_state' in status)
     stage.relative = floats(robot.find('/camera/depth_relative/image', stage.now_ns))
     yield stage
     robot.close()
@@ -202,8 +202,9 @@ def test_a_new_configure_as_for_another_checkpoint_forgets_the_scale(stage):
         assert stage.robot.change_state(transition)
     for topic in ('/camera/camera_info', '/camera/image_raw', DEPTH):
         stage.robot.until(stage.robot._publishers[topic].get_subscription_count, what=topic)
-    stage.tick(0.1)
-    assert stage.show()['scale_state'] == 'waiting'
+    # The first frames may come before the node has found who listens.
+    status = stage.until(lambda status: 'scale_state' in status)
+    assert status['scale_state'] == 'waiting'
     agrees(stage, stage.measure(DEPTH, small_depth(stage)))
 
 

@@ -9,7 +9,7 @@ with unregister(), and TransformException as the base of every error.
 from __future__ import annotations
 
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 from geometry_msgs.msg import TransformStamped
 from node_harness import header
@@ -156,7 +156,8 @@ def test_without_tf_or_extrinsics_the_frames_are_named():
 def test_a_stamp_that_stands_still_is_a_reference_that_freezes(monkeypatch):
     port = ReferencePort(False)
     clock_s = iter((1.0, 1.5, 2.5))
-    monkeypatch.setattr('marigold_ros.ros.references.time.monotonic', lambda: next(clock_s))
+    monkeypatch.setattr('marigold_ros.ros.references.time',
+                        SimpleNamespace(monotonic=lambda: next(clock_s)))
     for _ in range(3):
         port.store.put(serialize_message(LaserScan(header=header(5, 'laser'))))
     problem = inputs(port, None, **{'scale.source': 'scan', 'scale.hold_s': 0.5})[1]
