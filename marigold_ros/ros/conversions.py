@@ -191,21 +191,24 @@ def camera_info_message(header: Header, camera: Camera) -> CameraInfo:
                       r=fields.r, p=fields.p)
 
 
-def image_message(header: Header, fields: ImageFields) -> Image:
-    """Make an image message."""
-    return Image(header=header, height=fields.height, width=fields.width,
-                 encoding=fields.encoding, is_bigendian=int(fields.is_bigendian),
-                 step=fields.step, data=_message_bytes(fields.data))
+def image_message(header: Header, fields: ImageFields,
+                  memory: array.array | None = None) -> Image:
+    """Make an image message; its data lie in `memory`, if given, until that is used again."""
+    return _with_data(Image(
+        check_fields=True, header=header, height=fields.height, width=fields.width,
+        encoding=fields.encoding, is_bigendian=int(fields.is_bigendian),
+        step=fields.step), fields.data, memory)
 
 
-def cloud_message(header: Header, fields: CloudFields) -> PointCloud2:
-    """Make a cloud message."""
-    return PointCloud2(
-        header=header, height=fields.height, width=fields.width,
+def cloud_message(header: Header, fields: CloudFields,
+                  memory: array.array | None = None) -> PointCloud2:
+    """Make a cloud message; its data lie in `memory`, if given, until that is used again."""
+    return _with_data(PointCloud2(
+        check_fields=True, header=header, height=fields.height, width=fields.width,
         fields=[PointField(name=name, offset=offset, datatype=datatype, count=count)
                 for name, offset, datatype, count in fields.fields],
         is_bigendian=fields.is_bigendian, point_step=fields.point_step,
-        row_step=fields.row_step, data=_message_bytes(fields.data), is_dense=fields.is_dense)
+        row_step=fields.row_step, is_dense=fields.is_dense), fields.data, memory)
 
 
 def _image_fields(message: bytes, max_pixels: int) -> ImageFields:
@@ -227,8 +230,18 @@ def _deserialized(message: bytes, message_type: type) -> Any:
                            'cannot be read') from err
 
 
-def _message_bytes(data: NDArray[np.uint8]) -> array.array[int]:
-    """Copy contiguous bytes into the one type that rclpy takes without checking each element."""
-    result = array.array('B')
-    result.frombytes(memoryview(data))
-    return result
+def _with_data(message: Any, data: NDArray[np.uint8], memory: array.array | None) -> Any:
+    """
+    Copy contiguous bytes into the one type that rclpy takes without looking at each element.
+
+    Only the setter of a message that checks its fields takes the array as it is: the constructor
+    copies it, and a setter that does not check copies it once more.
+    """
+    memory = array.array('B') if memory is None else memory
+    if len(memory) == data.size:
+        np.copyto(np.frombuffer(memory, np.uint8), data)
+    else:
+        del memory[:]
+        memory.frombytes(memoryview(data))
+    message.data = memory
+    return message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 from typing import Mapping, TYPE_CHECKING
 
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
@@ -61,6 +62,9 @@ class CameraOutputs:
         self._publishers = {
             output: publisher(PointCloud2 if output == 'points' else Image, topic)
             for output, topic in TOPICS.items()}
+        # Publishing copies a message, so the next one may lie in the same memory: fresh memory of
+        # this size costs more than filling it.
+        self._memory = {output: array.array('B') for output in TOPICS}
         self._infos = {topic: publisher(CameraInfo, topic) for topic in set(INFO_TOPICS.values())}
 
     def wanted(self) -> frozenset[str]:
@@ -83,9 +87,8 @@ class CameraOutputs:
             Output -> fields of its message.
         """
         for output, content in fields.items():
-            message = (cloud_message(header, content) if isinstance(content, CloudFields)
-                       else image_message(header, content))
-            self._publishers[output].publish(message)
+            make = cloud_message if isinstance(content, CloudFields) else image_message
+            self._publishers[output].publish(make(header, content, self._memory[output]))
         for topic in {INFO_TOPICS[output] for output in fields if output in INFO_TOPICS}:
             if self._infos[topic].get_subscription_count() > 0:
                 self._infos[topic].publish(camera_info_message(header, camera))
