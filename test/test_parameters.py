@@ -38,8 +38,9 @@ def test_defaults_are_those_of_the_node_interface():
         'scale.camera_pitch_deg': 'auto', 'scale.camera_roll_deg': 'auto',
         'scale.base_frame': 'base_link', 'scale.max_change_per_s': 0.1, 'scale.hold_s': 1.0,
         'scale.expire_s': 10.0,
-        'min_depth_m': 0.1, 'max_depth_m': 20.0, 'point_stride': 4, 'confidence_min': 0.0,
-        'depth_encoding': '32FC1', 'autostart': True}
+        'min_depth_m': 0.1, 'max_depth_m': 20.0, 'point_stride': 4, 'max_relative_depth': 1.0,
+        'confidence_min': 0.0, 'min_surface_angle_deg': 2.0, 'depth_encoding': '32FC1',
+        'autostart': True}
 
 
 def test_depth_yaml_is_the_table():
@@ -97,7 +98,7 @@ def test_a_checkpoint_gets_no_more_steps_than_it_can_use():
     ({'cameras': []}, 'at least one name'),
     ({'cameras': ['front', 'front']}, 'must differ'),
     ({'cameras': ['2nd']}, 'beginning with a letter'),
-    ({'min_depth_m': 20.0}, r'`min_depth_m` must be below max_depth_m \(20\)'),
+    ({'min_depth_m': 20.0}, r'`min_depth_m` must be .* below max_depth_m \(20\); got 20'),
     ({'scale.source': 'fixed'}, 'scale.min_depth_m.*must be set'),
     ({'scale.source': 'fixed', 'scale.min_depth_m': 3, 'scale.max_depth_m': 2},
      'scale.max_depth_m'),

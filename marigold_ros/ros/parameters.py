@@ -13,6 +13,7 @@ from marigold_ros.depth.complexity import MEASURES
 from marigold_ros.depth.config import (DTYPES, EngineConfig, LATE_FRAMES, STEP_POLICIES,
                                        StepPolicyConfig)
 from marigold_ros.depth.errors import ConfigError
+from marigold_ros.geometry.filters import DepthFilter
 from marigold_ros.geometry.scale_filter import FilterConfig
 from marigold_ros.geometry.scale_sources import make_scale_source, ScaleConfig, SOURCES
 from marigold_ros.ros.parameter_row import Row, yaml_value
@@ -137,9 +138,15 @@ class Settings:
     point_stride: int = _row(
         int, 4, 'Every how many pixels, along both axes, the cloud has a point', unit='px',
         limits=(1, 64), run_time=True)
+    max_relative_depth: float = _row(
+        float, 1.0, 'Farther relative depth is published as +Inf, for it is sky; 1: none',
+        limits=(0.0, 1.0), run_time=True)
     confidence_min: float = _row(
         float, 0.0, 'Depth of less confidence is published as unknown', limits=(0.0, 1.0),
         run_time=True)
+    min_surface_angle_deg: float = _row(
+        float, 2.0, 'Flying pixels, which lie on a surface seen at a smaller angle to the ray, '
+        'are published as unknown; 0: none', unit='deg', limits=(0.0, 45.0), run_time=True)
     depth_encoding: str = _row(
         str, '32FC1', 'Encoding of depth/image_rect: metres, or millimetres',
         choices=('32FC1', '16UC1'), run_time=True)
@@ -153,9 +160,7 @@ class Settings:
                                   f'/, beginning with a letter; got {list(self.cameras)}')
         if len(set(self.cameras)) < len(self.cameras):
             raise ConfigError(f'`cameras` must differ; got {list(self.cameras)}')
-        if self.min_depth_m >= self.max_depth_m:
-            raise ConfigError(f'`min_depth_m` must be below max_depth_m ({self.max_depth_m:g}); '
-                              f'got {self.min_depth_m:g}')
+        self.depth_filter()
         self.engine_config()
         self.step_policy_config()
         make_scale_source(self.scale_config())
@@ -174,6 +179,11 @@ class Settings:
             complexity_min=self.complexity_min, alpha=self.alpha,
             latency_cap_s=self.latency_cap_ms / 1e3 or None, late_frames=self.late_frames,
             x0_tolerance=self.x0_tolerance)
+
+    def depth_filter(self) -> DepthFilter:
+        """Select what is published of metric depth."""
+        return DepthFilter(self.min_depth_m, self.max_depth_m, self.max_relative_depth,
+                           self.confidence_min, self.min_surface_angle_deg)
 
     def scale_config(self) -> ScaleConfig:
         """Select what the scale source is built from."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import time
 import traceback
 from typing import Sequence, TYPE_CHECKING
@@ -18,6 +18,7 @@ from marigold_ros.depth.step_policy import LatencyModel, StepPolicy
 from marigold_ros.depth.types import (BatchTiming, DepthPrediction, RgbImage, StepDecision,
                                       StepRequest)
 from marigold_ros.depth.warm_start import LastLatents
+from marigold_ros.messages.cloud import CloudPacker
 from marigold_ros.ros.calibration import Calibration, CalibrationCache
 from marigold_ros.ros.conversions import header_of, rgb_from_message
 from marigold_ros.ros.diagnostics import no_metres, NO_SCALE, processed_values, Reporter
@@ -41,6 +42,7 @@ class CameraPort:
     seed: int
     calibrations: CalibrationCache
     outputs: CameraOutputs
+    packer: CloudPacker = field(default_factory=CloudPacker)
 
 
 @dataclass(frozen=True)
@@ -325,7 +327,8 @@ class DepthWorker:
         if report.metric is None and not calibration.problem and prepared.wanted & METRIC_OUTPUTS:
             self._reporter.event(frame.camera, 'no_scale', no_metres(report))
         fields = make_fields(prepared.wanted, prepared.rgb, calibration, prediction,
-                             report.metric, self._settings)
+                             report.metric, self._settings,
+                             self._ports[frame.camera].packer)
         self._ports[frame.camera].outputs.publish(
             header_of(frame.stamp_ns, frame.frame_id), calibration.camera, fields)
         published_s = time.monotonic()
