@@ -5,7 +5,7 @@ The tables of keys and types are those that the readers declare, on Jazzy: nav2_
 costmap_2d_ros.cpp, obstacle_layer.cpp, voxel_layer.cpp, inflation_layer.cpp, static_layer.cpp;
 nav2_collision_monitor's collision_monitor_node.cpp, polygon.cpp, source.cpp, pointcloud.cpp;
 moveit_ros_perception's pointcloud_octomap_updater.cpp and moveit_ros_occupancy_map_monitor's
-occupancy_map_monitor_middleware_handle.cpp; depthimage_to_laserscan's DepthImageToLaserScanROS.cpp.
+occupancy_map_monitor_middleware_handle.cpp; DepthImageToLaserScanROS.cpp.
 """
 
 from __future__ import annotations
