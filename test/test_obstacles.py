@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 import json
 from pathlib import Path
 import time
@@ -17,12 +16,12 @@ from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import InputError
 from marigold_ros.depth.types import DepthPrediction
 from marigold_ros.evaluation.costmap import FREE, LETHAL, read_layer
-from marigold_ros.evaluation.drive_clouds import (ASSUMED_M, FILTER, make_clouds, read_drive,
-                                                  SOURCES)
+from marigold_ros.evaluation.drive_clouds import (ASSUMED_M, FILTER, make_clouds, SOURCES,
+                                                  true_prediction)
 from marigold_ros.evaluation.known_scene import read_known_scene
 from marigold_ros.evaluation.obstacles import main, ObstacleScorer
+from marigold_ros.evaluation.scale_drive import read_drive
 from marigold_ros.geometry.camera import Camera
-from marigold_ros.geometry.scale import MetricScale
 from marigold_ros.messages.cloud import CloudPacker, unpack_cloud
 from marigold_ros.ros.calibration import Calibration
 from marigold_ros.ros.frame_fields import make_fields
@@ -40,9 +39,28 @@ def scene():
 
 
 @pytest.fixture(scope='module')
-def frames():
-    """Every eighth frame of the drive."""
-    return list(islice(read_drive(BAG), 0, None, 8))
+def engine():
+    return DepthEngine.load('tiny', dtype='float32')
+
+
+@pytest.fixture(scope='module')
+def drive(engine):
+    """Every eighth frame of the drive, and its image."""
+    images = []
+
+    def predict(rgb):
+        images.append(rgb)
+        if len(images) % 8 == 1:
+            return engine.infer(rgb, num_inference_steps=1, seed=0)
+        return DepthPrediction(None, None, None, None, 1, 'schedule', None)
+
+    frames = read_drive(BAG, predict)
+    return frames[::8], images[::8]
+
+
+@pytest.fixture(scope='module')
+def frames(drive):
+    return drive[0]
 
 
 def points_of(cloud: PointCloud2) -> np.ndarray:
@@ -54,7 +72,7 @@ def points_of(cloud: PointCloud2) -> np.ndarray:
                            for at in (offsets[axis] for axis in 'xyz')], axis=-1)
 
 
-def drive(scene, frames, clouds) -> ObstacleScorer:
+def scored(scene, frames, clouds) -> ObstacleScorer:
     """Feed a costmap as the shipped configuration makes it."""
     scorer = ObstacleScorer(scene, read_layer(COSTMAP))
     for frame, points in zip(frames, clouds, strict=True):
@@ -63,13 +81,13 @@ def drive(scene, frames, clouds) -> ObstacleScorer:
 
 
 @pytest.fixture(scope='module')
-def true_clouds(scene, frames):
-    return [clouds['truth'] for _, clouds in make_clouds(frames, ['truth'], scene, None)]
+def true_clouds(frames):
+    return [clouds['truth'] for clouds in make_clouds(frames, ['truth'])]
 
 
 def test_with_true_depth_every_obstacle_is_found_within_5_cm_and_the_floor_is_free(
         scene, frames, true_clouds):
-    score = drive(scene, frames, true_clouds).score()
+    score = scored(scene, frames, true_clouds).score()
     assert (score.clouds, score.frames) == (10, 10)
     assert score.recall == 1.0
     assert score.precision == 1.0
@@ -78,7 +96,7 @@ def test_with_true_depth_every_obstacle_is_found_within_5_cm_and_the_floor_is_fr
 
 
 def test_a_scale_that_is_wrong_by_a_tenth_shows_in_every_figure(scene, frames, true_clouds):
-    score = drive(scene, frames, [1.1 * points for points in true_clouds]).score()
+    score = scored(scene, frames, [1.1 * points for points in true_clouds]).score()
     assert score.distance_m > 0.1
     assert score.precision < 0.95
     assert score.recall < 1.0
@@ -87,20 +105,20 @@ def test_a_scale_that_is_wrong_by_a_tenth_shows_in_every_figure(scene, frames, t
 
 def test_a_camera_that_is_thought_to_look_level_marks_the_floor(scene, frames, true_clouds):
     # 6 degrees up lift the floor by a tenth of its distance.
-    c, s = np.cos(scene.camera_pitch_rad), np.sin(scene.camera_pitch_rad)
+    c, s = np.cos(frames[0].tilt[0]), np.sin(frames[0].tilt[0])
     up = np.array([[1, 0, 0], [0, c, -s], [0, s, c]], np.float32)
-    score = drive(scene, frames, [points @ up.T for points in true_clouds]).score()
+    score = scored(scene, frames, [points @ up.T for points in true_clouds]).score()
     assert score.precision < 0.9
 
 
 def test_a_source_without_metres_leaves_the_costmap_empty(scene, frames):
-    score = drive(scene, frames, [None] * len(frames)).score()
+    score = scored(scene, frames, [None] * len(frames)).score()
     assert (score.clouds, score.recall, score.floor_free) == (0, 0.0, 0.0)
     assert np.isnan([score.precision, score.distance_m]).all()
 
 
 def test_a_ghost_is_cleared_by_the_rays_to_the_floor(scene, frames, true_clouds):
-    scorer = drive(scene, frames[:1], true_clouds[:1])
+    scorer = scored(scene, frames[:1], true_clouds[:1])
     floor = scorer.layer.costs == FREE
     assert floor.sum() > 1000
     scorer.layer.costs[floor] = LETHAL
@@ -112,19 +130,17 @@ def test_the_clouds_are_those_of_the_nodes_own_function(scene, frames, true_clou
     settings = settings_from({})
     assert settings.depth_filter() == FILTER
     frame = frames[3]
-    low, high = np.nanmin(frame.depth_m), np.nanmax(frame.depth_m)
-    prediction = DepthPrediction((frame.depth_m - low) / (high - low), None, None, None, 1,
-                                 'schedule', None)
+    relative, confidence, metric = true_prediction(frame.depth_m)
+    prediction = DepthPrediction(relative, confidence, None, None, 1, 'schedule', None)
     calibration = Calibration(Camera(640, 480, frame.K, (), 'plumb_bob', np.eye(3),
                                      np.hstack([frame.K, np.zeros((3, 1))])), None, '', True)
-    fields = make_fields(frozenset({'points'}), frame.rgb, calibration, prediction,
-                         MetricScale(float(high - low), float(low), 1.0, 'depth', False), settings,
-                         CloudPacker())
+    fields = make_fields(frozenset({'points'}), np.zeros((480, 640, 3), np.uint8), calibration,
+                         prediction, metric, settings, CloudPacker())
     np.testing.assert_array_equal(unpack_cloud(fields['points'])[0], true_clouds[3])
 
 
-def test_the_running_nodes_cloud_marks_what_the_offline_one_marks(scene, frames, tmp_path):
-    few = frames[::4]
+def test_the_running_nodes_cloud_marks_what_the_offline_one_marks(scene, drive, tmp_path):
+    few, images = drive[0][::4], drive[1][::4]
     low_m, high_m = ASSUMED_M
     process = NodeProcess(
         tmp_path / 'log', domain := free_domain(), '-p', 'scale.source:=fixed',
@@ -139,36 +155,33 @@ def test_the_running_nodes_cloud_marks_what_the_offline_one_marks(scene, frames,
         robot.advertise('/camera/camera_info', CameraInfo)
         robot.advertise('/camera/image_raw', Image)
         received = []
-        for frame in few:
+        for frame, rgb in zip(few, images, strict=True):
             stamp_ns = time.time_ns()
             robot.publish('/camera/camera_info',
                           camera_info(stamp_ns, 640, 480, float(frame.K[0, 0])))
-            robot.publish('/camera/image_raw', image(frame.rgb, stamp_ns))
+            robot.publish('/camera/image_raw', image(rgb, stamp_ns))
             received.append(points_of(robot.find('/camera/points', stamp_ns)))
     finally:
         robot.close()
         process.kill()
-    engine = DepthEngine.load('tiny', dtype='float32')
-    offline = [clouds['fixed'] for _, clouds in make_clouds(few, ['fixed'], scene, engine)]
-    costs = [drive(scene, few, clouds).layer.costs for clouds in (received, offline)]
+    offline = [clouds['fixed'] for clouds in make_clouds(few, ['fixed'])]
+    costs = [scored(scene, few, clouds).layer.costs for clouds in (received, offline)]
     marked = np.array(costs) == LETHAL
     assert marked.any(axis=0).sum() > 50
     # A rounding may move a point into the next cell.
     assert marked.all(axis=0).sum() > 0.95 * marked.any(axis=0).sum()
 
 
-def test_every_source_of_the_node_is_there(frames, scene):
-    assert set(SOURCES) == {'truth', 'fixed', 'depth', 'cloud', 'scan', 'ground_plane'}
-    # On the true depth they would all find the true scale; the embedded checkpoint is no truth.
-    engine = DepthEngine.load('tiny')
-    for _, clouds in make_clouds(frames[:1], SOURCES, scene, engine):
-        for source in ('truth', 'fixed', 'depth', 'cloud', 'scan'):
-            assert clouds[source].shape == (120, 160, 3), source
+def test_every_source_makes_clouds(frames):
+    for clouds in make_clouds(frames[:2], SOURCES):
+        assert set(clouds) == {'truth', 'fixed', 'depth', 'cloud', 'scan', 'ground_plane'}
+        for source, points in clouds.items():
+            assert points is not None and points.shape == (120, 160, 3), source
 
 
-def test_the_command_prints_its_table_and_says_what_is_wrong(tmp_path, monkeypatch, capsys):
+def test_the_command_prints_its_table_and_says_what_is_wrong(drive, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr('marigold_ros.evaluation.obstacles.read_drive',
-                        lambda path: islice(read_drive(path), 2))
+                        lambda path, predict: drive[0][:2])
     arguments = ['--bag', str(BAG), '--costmap', str(COSTMAP), '--source', 'truth', '--scene']
     assert main([*arguments, str(SCENE)]) == 0
     row = capsys.readouterr().out.splitlines()[2]

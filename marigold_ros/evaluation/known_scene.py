@@ -17,13 +17,12 @@ Matrix = NDArray[np.float64]
 # What hangs on a wall or lies before it, and how deep doors and windows are set into it.
 WALL_INSIDE_M, WALL_OUTSIDE_M = 0.15, 0.25
 WALL = 'wall'
-UPRIGHT = (0.0, 0.0, 0.0, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
 class KnownScene:
     """
-    Obstacles of a room and the sensors that drove through it, in m, frame map with z up.
+    Obstacles of a room and the camera that drove through it, in m, frame map with z up.
 
     Attributes
     ----------
@@ -31,10 +30,8 @@ class KnownScene:
         Of the obstacles; the last four are the walls.
     boxes_m : float64 [n, 2, 3]
         Lower and upper corner of each.
-    base_from_camera, base_from_scanner, base_from_lidar : float64 [4, 4]
-        Mounting of the sensors' own frames, the camera's being the optical one.
-    camera_height_m, camera_pitch_rad : float
-        Above the floor, and nose down.
+    base_from_camera : float64 [4, 4]
+        Mounting of the camera's optical frame.
     map_from_base : dict of int to float64 [4, 4]
         Pose of the robot by stamp, ns.
     """
@@ -42,10 +39,6 @@ class KnownScene:
     names: tuple[str, ...]
     boxes_m: Matrix
     base_from_camera: Matrix
-    base_from_scanner: Matrix
-    base_from_lidar: Matrix
-    camera_height_m: float
-    camera_pitch_rad: float
     map_from_base: dict[int, Matrix]
 
     def map_from_camera(self, stamp_ns: int) -> Matrix:
@@ -86,8 +79,6 @@ def read_known_scene(path: Path) -> KnownScene:
             tuple(name for name, _, _ in boxes),
             np.array([corners for _, *corners in boxes], np.float64),
             pose(camera['xyz_m'], camera['quaternion_xyzw']),
-            pose(scene['scanner']['xyz_m'], UPRIGHT), pose(scene['lidar']['xyz_m'], UPRIGHT),
-            camera['height_m'], camera['pitch_down_rad'],
             {each['stamp_ns']: pose(
                 (each['x_m'], each['y_m'], 0.0),
                 (0.0, 0.0, np.sin(each['yaw_rad'] / 2), np.cos(each['yaw_rad'] / 2)))

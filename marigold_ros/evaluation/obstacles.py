@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 import sys
 
@@ -22,8 +23,9 @@ from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.depth.types import FloatImage
 from marigold_ros.evaluation.costmap import FREE, LayerConfig, LETHAL, ObstacleLayer, read_layer
-from marigold_ros.evaluation.drive_clouds import DriveFrame, make_clouds, read_drive, SOURCES
+from marigold_ros.evaluation.drive_clouds import make_clouds, SOURCES
 from marigold_ros.evaluation.known_scene import KnownScene, Matrix, read_known_scene, WALL
+from marigold_ros.evaluation.scale_drive import DriveFrame, read_drive
 from marigold_ros.geometry.unproject import unproject
 
 NAME = 'obstacles'
@@ -208,12 +210,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         scene, config = read_known_scene(options.scene), read_layer(options.costmap)
-        engine = (None if set(options.source) == {'truth'}
-                  else DepthEngine.load(options.checkpoint))
+        engine = DepthEngine.load(options.checkpoint)
+        frames = read_drive(options.bag, partial(
+            engine.infer, num_inference_steps=options.steps, seed=0))
         scorers = {source: ObstacleScorer(scene, config) for source in options.source}
-        for frame, clouds in make_clouds(read_drive(options.bag), options.source, scene, engine,
-                                         num_inference_steps=options.steps,
-                                         stride=options.point_stride):
+        for frame, clouds in zip(frames, make_clouds(frames, options.source,
+                                                     stride=options.point_stride)):
             for source, points in clouds.items():
                 scorers[source].add(frame, points, options.point_stride)
     except MarigoldError as err:
