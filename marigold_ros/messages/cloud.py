@@ -96,7 +96,7 @@ class CloudPacker:
     """
     Makes the coloured clouds of one camera from its depth.
 
-    All of them lie in the same memory, for fresh memory costs as much as all the arithmetic.
+    All of them lie in the same memory, for fresh memory of that size costs page faults.
     """
 
     def __init__(self) -> None:
