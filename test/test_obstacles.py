@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 import time
 
+import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 from node_harness import camera_info, free_domain, image, NodeProcess, Robot
 import numpy as np
@@ -22,6 +23,7 @@ from marigold_ros.evaluation.known_scene import read_known_scene
 from marigold_ros.evaluation.obstacles import main, ObstacleScorer
 from marigold_ros.evaluation.scale_drive import read_drive
 from marigold_ros.geometry.camera import Camera
+from marigold_ros.geometry.filters import flying_pixels
 from marigold_ros.messages.cloud import CloudPacker, unpack_cloud
 from marigold_ros.ros.calibration import Calibration
 from marigold_ros.ros.frame_fields import make_fields
@@ -109,6 +111,20 @@ def test_a_camera_that_is_thought_to_look_level_marks_the_floor(scene, frames, t
     up = np.array([[1, 0, 0], [0, c, -s], [0, s, c]], np.float32)
     score = scored(scene, frames, [points @ up.T for points in true_clouds]).score()
     assert score.precision < 0.9
+
+
+def test_soft_edges_lose_most_of_what_hangs_in_the_air_and_hardly_anything_else(frames):
+    removed, lost = [], []
+    for frame in frames:
+        sky_m = 12.0  # through the windows
+        depth_m = np.nan_to_num(frame.depth_m, nan=sky_m).astype(np.float32)
+        soft_m = cv2.GaussianBlur(depth_m, (0, 0), 1.0)
+        hangs = np.abs(soft_m / depth_m - 1) > 0.05
+        flying = flying_pixels(soft_m, frame.K, FILTER.min_surface_angle_deg)
+        removed.append(flying[hangs].mean())
+        lost.append(flying[~hangs].mean())
+    assert np.mean(removed) > 0.75
+    assert np.mean(lost) < 0.001
 
 
 def test_a_source_without_metres_leaves_the_costmap_empty(scene, frames):

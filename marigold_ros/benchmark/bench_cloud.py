@@ -42,8 +42,8 @@ One thread; medians of calls interleaved in random order, each after an inferenc
 checkpoint, which leaves caches and allocator as the node finds them.  `{WHOLE}` goes from float32
 metres to a sensor_msgs/PointCloud2 with one 16-byte point a pixel, every filter on (range, sky,
 confidence, flying pixels), as the node does with point_stride 1; "fresh memory" is the same
-without keeping the cloud's memory from frame to frame.  `{PACKING}` turns points that lie in memory
-as x, y, z and colour into a message, which is what `create_cloud` is given and does."""
+without keeping the cloud's memory from frame to frame.  `{PACKING}` turns points that lie in
+memory as x, y, z and colour into a message, which is what `create_cloud` is given and does."""
 
 
 def synthetic_depth(height: int, width: int, seed: int = 0) -> tuple[FloatImage, FloatImage]:
