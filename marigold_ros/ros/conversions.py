@@ -14,7 +14,8 @@ from std_msgs.msg import Header
 from marigold_ros.depth.errors import MessageError
 from marigold_ros.messages.camera_info import (camera_from_fields, CameraInfoFields,
                                                fields_from_camera)
-from marigold_ros.messages.image import decode_compressed_rgb, decode_rgb, ImageFields
+from marigold_ros.messages.image import decode_rgb, ImageFields
+from marigold_ros.messages.image_stream import decode_compressed_rgb
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
