@@ -1,9 +1,9 @@
 """
-Decoded pixels equal those of independent decoders: one by hand, and cv_bridge where it works.
+Messages are read as independent readers do: one by hand, cv_bridge and sensor_msgs_py where found.
 
-cv_bridge is not on PyPI; on a robot `colcon test` finds the distribution's.  The node never uses
-it: built for NumPy 1 it imports beside NumPy 2, and its first conversion ends the process; rows
-whose padding is no whole number of pixels it shears; under NumPy 2 it fails on is_bigendian.
+These two are not on PyPI; on a robot `colcon test` finds the distribution's.  The node never uses
+cv_bridge: built for NumPy 1 it imports beside NumPy 2, and its first conversion ends the process;
+rows whose padding is no whole number of pixels it shears; under NumPy 2 it fails on is_bigendian.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from typing import Callable, NamedTuple
 from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
+from sensor_msgs.msg import PointCloud2, PointField
 
+from marigold_ros.messages.cloud import CloudFields, unpack_cloud
 from marigold_ros.messages.image import COLOR_FORMATS, decode_rgb, ImageFields
 
 # Full-range RGB from studio-range YUV, ITU-R BT.601.
@@ -152,3 +154,54 @@ def test_every_encoding_and_layout_is_decoded_as_by_the_reference(
         data.draw(st.sampled_from(reference.byte_orders)), seed)
     difference = np.abs(decode_rgb(fields).astype(int) - reference.decode(samples, fields))
     assert difference.max() <= (reference.yuv_tolerance if is_yuv else 0)
+
+
+def cloud_by_hand(table: np.ndarray, message: PointCloud2) -> np.ndarray:
+    """Take the numbers that were written."""
+    return table
+
+
+def by_sensor_msgs_py(table: np.ndarray, message: PointCloud2) -> np.ndarray:
+    """Read as a Python node would; organized by hand, since it swaps the axes."""
+    from sensor_msgs_py.point_cloud2 import read_points
+
+    return read_points(message).reshape(message.height, message.width)
+
+
+CLOUD_READERS = {'by hand': cloud_by_hand}
+if importlib.util.find_spec('sensor_msgs_py') is not None:
+    CLOUD_READERS['sensor_msgs_py'] = by_sensor_msgs_py
+
+
+@pytest.mark.parametrize('name', CLOUD_READERS)
+@settings(derandomize=True, deadline=None, max_examples=100)
+@given(height=st.integers(1, 4), width=st.integers(1, 4), is_bigendian=st.booleans(),
+       order=st.permutations(['x', 'y', 'z', 'rgb', 'intensity']), padding=st.integers(0, 7),
+       xyz=st.sampled_from(['f4', 'f8', 'i2']), seed=st.integers(0, 2 ** 16))
+def test_every_cloud_layout_is_read_as_by_the_reference(
+        name, height, width, is_bigendian, order, padding, xyz, seed):
+    formats = {'x': xyz, 'y': xyz, 'z': xyz, 'rgb': 'u4', 'intensity': 'u2'}
+    byte_order = '>' if is_bigendian else '<'
+    packed = np.dtype([(field, byte_order + formats[field]) for field in order])
+    dtype = np.dtype({'names': order, 'formats': [packed[field] for field in order],
+                      'offsets': [packed.fields[field][1] for field in order],
+                      'itemsize': packed.itemsize + padding})
+    rng = np.random.default_rng(seed)
+    table = np.zeros((height, width), dtype)
+    for field in order:
+        table[field] = rng.integers(0, 2 ** 15, (height, width))
+    message = PointCloud2(
+        height=height, width=width, is_bigendian=is_bigendian, point_step=dtype.itemsize,
+        row_step=width * dtype.itemsize, data=table.tobytes(), fields=[
+            PointField(name=field, offset=dtype.fields[field][1], count=1,
+                       datatype={'f4': 7, 'f8': 8, 'i2': 3, 'u4': 6, 'u2': 4}[formats[field]])
+            for field in order])
+    points, rgb = unpack_cloud(CloudFields(
+        height, width, tuple((each.name, each.offset, each.datatype, each.count)
+                             for each in message.fields), is_bigendian, message.point_step,
+        message.row_step, np.frombuffer(message.data, np.uint8)))
+    expected = CLOUD_READERS[name](table, message)
+    for axis, field in enumerate('xyz'):
+        np.testing.assert_array_equal(points[..., axis], expected[field])
+    for channel, shift in enumerate((16, 8, 0)):
+        np.testing.assert_array_equal(rgb[..., channel], expected['rgb'] >> shift & 255)
