@@ -199,6 +199,30 @@ def test_only_a_raw_image_is_rectified_and_a_rectified_one_is_described_by_P():
     assert raw.find(7 * 10 ** 9, 120, 160).rectifier is first
 
 
+def test_a_camera_info_of_the_whole_sensor_fits_the_image_that_its_binning_and_roi_leave():
+    """160 x 120 of 400 x 300: a window of 320 x 240 at (40, 30), two pixels in one."""
+    message = camera_info(1, width=400, height=300)
+    message.roi.x_offset, message.roi.y_offset = 40, 30
+    message.roi.width, message.roi.height = 320, 240
+    message.binning_x = message.binning_y = 2
+    cache = CalibrationCache(rectified=False)
+    cache.put(serialize_message(message))
+    found = cache.find(1, 120, 160)
+    assert found.problem == ''
+    # f / 2; (200 - 40) / 2; (150 - 30) / 2.
+    np.testing.assert_array_equal(found.camera.K, [[50, 0, 80], [0, 50, 60], [0, 0, 1]])
+
+
+def test_a_camera_info_of_another_size_is_no_calibration_even_in_the_same_proportion():
+    """Whether such an image was binned, scaled or cropped is what binning and roi would say."""
+    cache = CalibrationCache(rectified=False)
+    cache.put(info(1, width=320, height=240))
+    found = cache.find(1, 120, 160)
+    assert found.problem == 'camera_info is for 320 x 240, the image is 160 x 120'
+    assert (found.camera.width, found.camera.height) == (160, 120)
+    assert not found.camera.is_calibrated
+
+
 def test_the_newest_frame_supersedes_the_one_of_its_own_camera_only():
     def frame(camera: str, stamp_ns: int) -> ReceivedFrame:
         return ReceivedFrame(camera, b'', False, stamp_ns, '', 0.0)
