@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from node_harness import camera_info, free_domain, image, stamp_of
+from hypothesis import given, settings, strategies as st
+from node_harness import camera_info, compressed, free_domain, image, stamp_of
 import numpy as np
 import pytest
 import rclpy
@@ -13,7 +14,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from marigold_ros.depth.errors import ConfigError, MessageError
 from marigold_ros.ros.calibration import CalibrationCache
-from marigold_ros.ros.conversions import peek_header, rgb_from_message
+from marigold_ros.ros.conversions import (camera_from_message, header_of, peek_header,
+                                          rgb_from_message)
 from marigold_ros.ros.diagnostics import Reporter
 from marigold_ros.ros.inputs import CameraInput, InputTopics
 from marigold_ros.ros.newest import NewestFrames, ReceivedFrame
@@ -158,6 +160,54 @@ def test_a_message_cut_short_is_an_error_and_no_crash(keep):
             peek_header(message)
         else:
             rgb_from_message(message, compressed=False, max_pixels=100)
+
+
+SOUND = {'raw': bytes(serialize_message(image(np.full((6, 8, 3), 7, np.uint8), 5))),
+         'compressed': bytes(serialize_message(compressed(b'\xff\xd8' + bytes(50), 5))),
+         'info': bytes(serialize_message(camera_info(5)))}
+
+
+@settings(derandomize=True, deadline=None, max_examples=600)
+@given(kind=st.sampled_from(sorted(SOUND)), length=st.one_of(st.none(), st.integers(0, 400)),
+       changes=st.lists(st.tuples(st.integers(0, 120), st.one_of(
+           st.sampled_from([0, 1, 127, 128, 255]), st.integers(0, 255))), max_size=3))
+def test_any_serialized_message_is_read_or_is_a_message_error(kind, length, changes):
+    message = bytearray(SOUND[kind])
+    for at, value in changes:
+        message[at % len(message)] = value
+    message = bytes(message[:length])
+    try:
+        stamp_ns, frame_id, end = peek_header(message)
+        assert header_of(stamp_ns, frame_id).stamp.nanosec < 10 ** 9 and end <= len(message)
+        if kind == 'info':
+            assert camera_from_message(message).width > 0
+        else:
+            rgb = rgb_from_message(message, compressed=kind == 'compressed', max_pixels=1000)
+            assert rgb.dtype == np.uint8 and rgb.size <= 3000
+    except MessageError:
+        return
+    assert length is None or length >= 52  # a header and more
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(st.binary(max_size=40))
+def test_any_bytes_have_a_header_or_are_a_message_error(message):
+    try:
+        stamp_ns, frame_id, end = peek_header(message)
+    except MessageError:
+        return
+    order = 'little' if message[1] & 1 else 'big'
+    words = [int.from_bytes(message[at:at + 4], order) for at in (4, 8, 12)]
+    assert stamp_ns % 10 ** 9 == words[1]
+    assert stamp_ns // 10 ** 9 == words[0] - (2 ** 32 if words[0] >= 2 ** 31 else 0)
+    assert end == 16 + words[2] <= len(message)
+
+
+def test_a_stamp_that_is_no_time_is_refused():
+    message = bytearray(SOUND['raw'])
+    message[8:12] = (10 ** 9).to_bytes(4, 'little')
+    with pytest.raises(MessageError, match='`nanosec` .* below 1000000000; got 1000000000'):
+        peek_header(bytes(message))
 
 
 def test_an_image_of_more_pixels_than_allowed_is_refused():

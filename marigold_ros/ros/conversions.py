@@ -47,7 +47,7 @@ def peek_header(message: bytes) -> tuple[int, str, int]:
     Raises
     ------
     MessageError
-        If the message is too short for its header.
+        If the message is too short for its header, or its stamp is no time.
     """
     try:
         order = '<' if message[1] & 1 else '>'
@@ -57,6 +57,8 @@ def peek_header(message: bytes) -> tuple[int, str, int]:
             raise IndexError
     except (IndexError, struct.error) as err:
         raise MessageError(f'message must hold a header; got {len(message)} bytes') from err
+    if nanosec >= NS_PER_S:
+        raise MessageError(f'`nanosec` of the stamp must be below {NS_PER_S}; got {nanosec}')
     frame_id = message[16:end].rstrip(b'\0').decode(errors='replace')
     return sec * NS_PER_S + nanosec, frame_id, end
 
