@@ -180,7 +180,8 @@ def test_an_index_of_shards_cannot_smuggle_a_pickle_in(no_pickle, copy, weights)
                                               r"got \['shard.bin'\]"):
         load_components(str(copy))
     with pytest.raises(CheckpointError, match='must name .safetensors files only'):
-        initial_pipeline(SimpleNamespace(initial_checkpoint=str(copy), architecture=None, vae=None))
+        initial_pipeline(SimpleNamespace(initial_checkpoint=str(copy), architecture=None,
+                                         vae=None))
 
 
 @pytest.mark.parametrize('part', ['unet', 'vae', 'text_encoder', 'tokenizer', 'scheduler', '.'])

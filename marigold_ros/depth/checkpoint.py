@@ -139,7 +139,7 @@ def _load_model(model_class: Any, folder: Path, dtype: torch.dtype) -> Any:
 
 def refuse_pickles(folder: Path) -> None:
     """
-    Check that every index of shards names safetensors only; diffusers unpickles what else it names.
+    Check that every index of shards names safetensors only; anything else would be unpickled.
 
     Raises
     ------
