@@ -1,0 +1,303 @@
+"""Read the images of a bag with their depth, one by one and in bounded memory."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marigold_ros.data.bag_messages import COMPRESSED_IMAGE, IMAGE, image_fields, stamp_ns
+from marigold_ros.data.bag_poses import PoseBuffer, topics_of
+from marigold_ros.data.bags import Bag, open_bag
+from marigold_ros.data.frames import check_frame, DepthFrame
+from marigold_ros.data.stamp_matching import StampMatcher
+from marigold_ros.depth.errors import BagError, InputError
+from marigold_ros.geometry.camera import Camera, Rectifier
+from marigold_ros.messages.camera_info import camera_from_fields, CameraInfoFields
+from marigold_ros.messages.depth import unpack_depth
+from marigold_ros.messages.image import decode_rgb
+
+CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
+# Less than half a period at 30 Hz: depth that is farther away belongs to another image.
+TOLERANCE_NS = 15_000_000
+# A pair waits so long for a transform younger than itself.
+POSE_WINDOW = 8
+BLOCK_NS = 10 ** 9
+COMPRESSIONS = ('', '/compressed', '/compressedDepth')
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BagTopics:
+    """
+    Which topics of a bag hold images and their depth.
+
+    Attributes
+    ----------
+    image : str
+        sensor_msgs Image or CompressedImage, of any colour encoding; where only a compressed
+        topic below this name was recorded, that one.
+    depth : str
+        The same with 16UC1 (mm) or 32FC1 (m), registered to the image.
+    camera_info : str or None
+        None is the image's sibling, as image_transport names it.
+    tolerance_ns : int
+        Most that the stamps of an image and its depth may differ by.
+    """
+
+    image: str
+    depth: str
+    camera_info: str | None = None
+    tolerance_ns: int = TOLERANCE_NS
+
+    @property
+    def calibration(self) -> str:
+        """Name of the topic of the image's calibration."""
+        if self.camera_info is not None:
+            return self.camera_info
+        return _raw_name(self.image).rpartition('/')[0] + '/camera_info'
+
+
+def frame_count(path: Path, topics: BagTopics) -> int:
+    """
+    Check that a bag has what is asked for.
+
+    Returns
+    -------
+    int
+        Frames at most: the messages of image or depth, whichever are fewer.
+
+    Raises
+    ------
+    BagError
+        If it cannot be read, is empty, or has not the topics.
+    """
+    with open_bag(path, recover=True) as bag:
+        image, depth, _ = _recorded(bag, topics)
+        counts = [bag.topic(name).message_count for name in (image, depth)]
+        for name, count in zip((image, depth), counts):
+            if count == 0:
+                raise BagError(f'{path} is empty: it holds no message of {name}')
+    return min(counts)
+
+
+def read_bag_frames(path: Path, topics: BagTopics,
+                    notes: list[str] | None = None) -> Iterator[DepthFrame]:
+    """
+    Read the frames of a bag, in the rectified image wherever the calibration asks for it.
+
+    Parameters
+    ----------
+    path : Path
+        Whatever `open_bag` reads.
+    topics : BagTopics
+    notes : list of str or None
+        Is emptied, and filled with what was left out or lost, in words.  Without it, everything
+        that cannot be read is an error.
+
+    Yields
+    ------
+    DepthFrame
+        In the order of time; a block is a second after the first frame.  `K` and
+        `world_from_camera` are there where the bag tells them.
+
+    Raises
+    ------
+    BagError
+        If the bag cannot be read, is empty, has not the topics, or no image has a depth within
+        the tolerance.
+    InputError
+        If a frame breaks a rule of `check_frame`: with `notes` only the first may not.
+    """
+    losses = _Losses(notes)
+    with open_bag(path, recover=notes is not None) as bag:
+        image_topic, depth_topic, info_topic = _recorded(bag, topics)
+        alignment = _Alignment(_camera(bag, info_topic), image_topic, depth_topic)
+        matcher = StampMatcher(topics.tolerance_ns)
+        first_ns = None
+        for stamp, image, depth, pose in _posed_pairs(bag, (image_topic, depth_topic), matcher,
+                                                      losses):
+            first_ns = stamp if first_ns is None else first_ns
+            name = f'{path}, {topics.image} at {stamp} ns'
+            try:
+                frame = alignment.frame(name, image, depth, stamp, first_ns, pose)
+                if not frame.valid.any():
+                    losses.count('frames have no depth at all')
+                    continue
+                check_frame(frame, one_size=False)
+            except InputError as err:
+                losses.refuse(err if str(err).startswith(name) else InputError(f'{name}: {err}'))
+                continue
+            losses.frames += 1
+            yield frame
+    if matcher.pairs == 0:
+        raise BagError(_no_match(path, topics, matcher))
+    if losses.frames == 0:
+        raise BagError(f'{path}: none of the {matcher.pairs} depth maps of {topics.depth} that '
+                       'belong to an image holds a measurement')
+    losses.finish(matcher, bag.loss)
+
+
+class _Losses:
+    """Counts what is left out, and says so at the end."""
+
+    def __init__(self, notes: list[str] | None) -> None:
+        self._lenient = notes is not None
+        self._notes: list[str] = [] if notes is None else notes
+        self._notes.clear()
+        self._counts: Counter[str] = Counter()
+        self.frames = 0
+
+    def count(self, what: str) -> None:
+        self._counts[what] += 1
+
+    def refuse(self, err: InputError) -> None:
+        """Leave a frame out, or raise if that was not agreed on or it is the first."""
+        if not self._lenient or self.frames == 0:
+            raise err
+        self.count('frames cannot be used')
+        if self._counts['frames cannot be used'] == 1:
+            self._notes.append(f'first frame that cannot be used: {err}')
+
+    def lose_rest(self, err: BagError) -> None:
+        """Go on without what comes after damage, or raise if that was not agreed on."""
+        if not self._lenient or self.frames == 0:
+            raise err
+        self._notes.append(f'{err}; what comes after is lost')
+
+    def finish(self, matcher: StampMatcher, loss: str | None) -> None:
+        """Write the counts down; where nobody takes them, they go to the log."""
+        if loss is not None:
+            self._notes.append(loss)
+        images, depths = matcher.unmatched
+        self._counts['images have no depth within the tolerance'] = images
+        self._counts['depth maps have no image within the tolerance'] = depths
+        self._notes += [f'{number} {what}' for what, number in self._counts.items() if number]
+        if not self._lenient:
+            for note in self._notes:
+                logger.warning('%s', note)
+
+
+def _posed_pairs(bag: Bag, names: tuple[str, str], matcher: StampMatcher,
+                 losses: _Losses) -> Iterator[tuple[int, Any, Any, NDArray[np.float64] | None]]:
+    """Yield stamp, image, depth and pose; a pair waits a little for the transform after it."""
+    poses = PoseBuffer()
+    pose_topics = topics_of(topic.name for topic in bag.topics)
+    waiting: deque[tuple[int, Any, Any]] = deque()
+
+    def ready(*, ended: bool) -> Iterator[tuple[int, Any, Any, NDArray[np.float64] | None]]:
+        while waiting and (ended or not pose_topics or len(waiting) > POSE_WINDOW
+                           or (poses.newest_ns or 0) >= waiting[0][0]):
+            stamp, image, depth = waiting.popleft()
+            yield stamp, image, depth, poses.world_from(image.header.frame_id, stamp)
+
+    try:
+        for message in bag.messages([*names, *pose_topics]):
+            decoded = bag.decode(message)
+            if message.topic in pose_topics:
+                poses.add(message.topic, decoded)
+            else:
+                waiting.extend(matcher.add(names.index(message.topic), stamp_ns(decoded),
+                                           decoded))
+            yield from ready(ended=False)
+    except BagError as err:
+        losses.lose_rest(err)
+    waiting.extend(matcher.finish())
+    yield from ready(ended=True)
+
+
+class _Alignment:
+    """Brings image and depth into the rectified image, where the topics are named as raw."""
+
+    def __init__(self, camera: Camera | None, image_topic: str, depth_topic: str) -> None:
+        image_is_raw, self._depth_is_raw = (
+            not _raw_name(topic).rpartition('/')[2].startswith('image_rect')
+            for topic in (image_topic, depth_topic))
+        distorted = camera is not None and camera.needs_rectification
+        if distorted and self._depth_is_raw and not image_is_raw:
+            raise BagError(f'{depth_topic} is raw while {image_topic} is rectified, so that '
+                           'their pixels do not match; choose two of a kind')
+        self._camera = camera
+        self._rectifies = distorted and image_is_raw
+        self._rectifiers: dict[tuple[int, ...], Rectifier] = {}
+
+    def frame(self, name: str, image: Any, depth: Any, stamp: int, first_ns: int,
+              pose: NDArray[np.float64] | None) -> DepthFrame:
+        """Decode a pair."""
+        rgb = decode_rgb(image_fields(image))
+        depth_m = unpack_depth(image_fields(depth))
+        if self._rectifies:
+            # In training sizes that differ are an error of their own, said in better words.
+            rgb = self._rectifier(rgb.shape[:2]).rectify(rgb)
+            rectifier = self._rectifier(depth_m.shape)
+            if self._depth_is_raw:
+                depth_m = rectifier.rectify_depth(depth_m)
+            else:
+                depth_m[~rectifier.valid] = np.nan
+        return DepthFrame(
+            name, rgb, depth_m, valid=np.isfinite(depth_m), set_name='camera',
+            block=f'second {(stamp - first_ns) // BLOCK_NS}', stamp_ns=stamp,
+            K=self._intrinsics(*rgb.shape[:2]), world_from_camera=pose)
+
+    def _intrinsics(self, height: int, width: int) -> NDArray[np.float64] | None:
+        if self._camera is None or not self._camera.is_calibrated:
+            return None
+        return self._camera.resized(width, height).rectified().K
+
+    def _rectifier(self, shape: tuple[int, ...]) -> Rectifier:
+        if shape not in self._rectifiers:
+            assert self._camera is not None
+            self._rectifiers[shape] = Rectifier(self._camera.resized(shape[1], shape[0]))
+        return self._rectifiers[shape]
+
+
+def _recorded(bag: Bag, topics: BagTopics) -> tuple[str, str, str | None]:
+    """Find the topics of image, depth and calibration; the last may be missing if not named."""
+    names = {topic.name for topic in bag.topics}
+    if not names:
+        raise BagError(f'{bag.path} is empty: it has no topics')
+    image, depth = (bag.topic(
+        next((name + suffix for suffix in COMPRESSIONS if name + suffix in names), name),
+        IMAGE, COMPRESSED_IMAGE).name for name in (topics.image, topics.depth))
+    info = topics.calibration
+    if topics.camera_info is None and info not in names:
+        return image, depth, None
+    return image, depth, bag.topic(info, CAMERA_INFO).name
+
+
+def _camera(bag: Bag, topic: str | None) -> Camera | None:
+    """Read the first calibration."""
+    if topic is None:
+        return None
+    for message in bag.messages([topic]):
+        info = bag.decode(message)
+        return camera_from_fields(CameraInfoFields(
+            info.height, info.width, info.distortion_model, info.d, info.k, info.r, info.p,
+            info.binning_x, info.binning_y,
+            (info.roi.x_offset, info.roi.y_offset, info.roi.height, info.roi.width)))
+    raise BagError(f'{bag.path} has no message of {topic}')
+
+
+def _raw_name(topic: str) -> str:
+    """Drop what image_transport appends."""
+    return topic.removesuffix('/compressed').removesuffix('/compressedDepth')
+
+
+def _no_match(path: Path, topics: BagTopics, matcher: StampMatcher) -> str:
+    """Say how far image and depth are apart."""
+    text = (f'{path} has no image of {topics.image} with a depth of {topics.depth} within '
+            f'{topics.tolerance_ns / 1e6:g} ms')
+    offsets_ms = matcher.offsets_ns() / 1e6
+    if offsets_ms.size == 0:
+        return text
+    nearest = offsets_ms[np.argmin(np.abs(offsets_ms))]
+    return (f'{text}: the nearest depth is {nearest:+.3f} ms off, the median over '
+            f'{offsets_ms.size} images {np.median(offsets_ms):+.3f} ms, from '
+            f'{offsets_ms.min():+.3f} to {offsets_ms.max():+.3f} ms')
