@@ -108,7 +108,8 @@ class PoseBuffer:
 
 def topics_of(names: Iterable[str]) -> list[str]:
     """Pick the topics of a bag that tell poses."""
-    return [name for name in TOPICS if name in set(names)]
+    recorded = set(names)
+    return [name for name in TOPICS if name in recorded]
 
 
 def _bare(frame_id: str) -> str:

@@ -12,23 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marigold_ros.data.bag_messages import COMPRESSED_IMAGE, IMAGE, image_fields, stamp_ns
+from marigold_ros.data.bag_alignment import (BagAlignment, CAMERA_INFO, first_camera, raw_name)
+from marigold_ros.data.bag_messages import COMPRESSED_IMAGE, IMAGE, stamp_ns
 from marigold_ros.data.bag_poses import PoseBuffer, topics_of
 from marigold_ros.data.bags import Bag, open_bag
 from marigold_ros.data.frames import check_frame, DepthFrame
 from marigold_ros.data.stamp_matching import StampMatcher
 from marigold_ros.depth.errors import BagError, InputError
-from marigold_ros.geometry.camera import Camera, Rectifier
-from marigold_ros.messages.camera_info import camera_from_fields, CameraInfoFields
-from marigold_ros.messages.depth import unpack_depth
-from marigold_ros.messages.image import decode_rgb
 
-CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
 # Less than half a period at 30 Hz: depth that is farther away belongs to another image.
 TOLERANCE_NS = 15_000_000
 # A pair waits so long for a transform younger than itself.
 POSE_WINDOW = 8
-BLOCK_NS = 10 ** 9
 COMPRESSIONS = ('', '/compressed', '/compressedDepth')
 
 logger = logging.getLogger(__name__)
@@ -62,7 +57,7 @@ class BagTopics:
         """Name of the topic of the image's calibration."""
         if self.camera_info is not None:
             return self.camera_info
-        return _raw_name(self.image).rpartition('/')[0] + '/camera_info'
+        return raw_name(self.image).rpartition('/')[0] + '/camera_info'
 
 
 def frame_count(path: Path, topics: BagTopics) -> int:
@@ -119,7 +114,7 @@ def read_bag_frames(path: Path, topics: BagTopics,
     losses = _Losses(notes)
     with open_bag(path, recover=notes is not None) as bag:
         image_topic, depth_topic, info_topic = _recorded(bag, topics)
-        alignment = _Alignment(_camera(bag, info_topic), image_topic, depth_topic)
+        alignment = BagAlignment(first_camera(bag, info_topic), image_topic, depth_topic)
         matcher = StampMatcher(topics.tolerance_ns)
         first_ns = None
         for stamp, image, depth, pose in _posed_pairs(bag, (image_topic, depth_topic), matcher,
@@ -213,51 +208,6 @@ def _posed_pairs(bag: Bag, names: tuple[str, str], matcher: StampMatcher,
     yield from ready(ended=True)
 
 
-class _Alignment:
-    """Brings image and depth into the rectified image, where the topics are named as raw."""
-
-    def __init__(self, camera: Camera | None, image_topic: str, depth_topic: str) -> None:
-        image_is_raw, self._depth_is_raw = (
-            not _raw_name(topic).rpartition('/')[2].startswith('image_rect')
-            for topic in (image_topic, depth_topic))
-        distorted = camera is not None and camera.needs_rectification
-        if distorted and self._depth_is_raw and not image_is_raw:
-            raise BagError(f'{depth_topic} is raw while {image_topic} is rectified, so that '
-                           'their pixels do not match; choose two of a kind')
-        self._camera = camera
-        self._rectifies = distorted and image_is_raw
-        self._rectifiers: dict[tuple[int, ...], Rectifier] = {}
-
-    def frame(self, name: str, image: Any, depth: Any, stamp: int, first_ns: int,
-              pose: NDArray[np.float64] | None) -> DepthFrame:
-        """Decode a pair."""
-        rgb = decode_rgb(image_fields(image))
-        depth_m = unpack_depth(image_fields(depth))
-        if self._rectifies:
-            # In training sizes that differ are an error of their own, said in better words.
-            rgb = self._rectifier(rgb.shape[:2]).rectify(rgb)
-            rectifier = self._rectifier(depth_m.shape)
-            if self._depth_is_raw:
-                depth_m = rectifier.rectify_depth(depth_m)
-            else:
-                depth_m[~rectifier.valid] = np.nan
-        return DepthFrame(
-            name, rgb, depth_m, valid=np.isfinite(depth_m), set_name='camera',
-            block=f'second {(stamp - first_ns) // BLOCK_NS}', stamp_ns=stamp,
-            K=self._intrinsics(*rgb.shape[:2]), world_from_camera=pose)
-
-    def _intrinsics(self, height: int, width: int) -> NDArray[np.float64] | None:
-        if self._camera is None or not self._camera.is_calibrated:
-            return None
-        return self._camera.resized(width, height).rectified().K
-
-    def _rectifier(self, shape: tuple[int, ...]) -> Rectifier:
-        if shape not in self._rectifiers:
-            assert self._camera is not None
-            self._rectifiers[shape] = Rectifier(self._camera.resized(shape[1], shape[0]))
-        return self._rectifiers[shape]
-
-
 def _recorded(bag: Bag, topics: BagTopics) -> tuple[str, str, str | None]:
     """Find the topics of image, depth and calibration; the last may be missing if not named."""
     names = {topic.name for topic in bag.topics}
@@ -270,24 +220,6 @@ def _recorded(bag: Bag, topics: BagTopics) -> tuple[str, str, str | None]:
     if topics.camera_info is None and info not in names:
         return image, depth, None
     return image, depth, bag.topic(info, CAMERA_INFO).name
-
-
-def _camera(bag: Bag, topic: str | None) -> Camera | None:
-    """Read the first calibration."""
-    if topic is None:
-        return None
-    for message in bag.messages([topic]):
-        info = bag.decode(message)
-        return camera_from_fields(CameraInfoFields(
-            info.height, info.width, info.distortion_model, info.d, info.k, info.r, info.p,
-            info.binning_x, info.binning_y,
-            (info.roi.x_offset, info.roi.y_offset, info.roi.height, info.roi.width)))
-    raise BagError(f'{bag.path} has no message of {topic}')
-
-
-def _raw_name(topic: str) -> str:
-    """Drop what image_transport appends."""
-    return topic.removesuffix('/compressed').removesuffix('/compressedDepth')
 
 
 def _no_match(path: Path, topics: BagTopics, matcher: StampMatcher) -> str:

@@ -31,9 +31,7 @@ class ShardFrames:
     def __init__(self, folder: Path) -> None:
         self._folder = Path(folder)
         self._shards = read_shards(folder)
-        description = self._folder / 'shards.json'
-        about = json.loads(description.read_text(encoding='utf-8')) if description.is_file() else {}
-        self._views_per_scene = int(about.get('views_per_scene', 1))
+        self._views_per_scene = _views_per_scene(self._folder)
         self._ends = list(accumulate(len(shard.rgb) for shard in self._shards))
 
     def __len__(self) -> int:
@@ -49,3 +47,11 @@ class ShardFrames:
             f'frame {index} of {self._folder}', np.array(shard.rgb[place]), depth_m,
             valid=depth_m > 0, set_name='camera',
             block=f'scene {(shard.first + place) // self._views_per_scene}')
+
+
+def _views_per_scene(folder: Path) -> int:
+    """Tell how many frames in a row show one scene; frames of a bag count each for itself."""
+    description = folder / 'shards.json'
+    if not description.is_file():
+        return 1
+    return int(json.loads(description.read_text(encoding='utf-8')).get('views_per_scene', 1))

@@ -57,11 +57,25 @@ def boundary_f1(depth_m: NDArray[Any], target_m: NDArray[Any]) -> float:
         if not (map_m[known] > 0).all():
             raise InputError(f'`{name}` must be above 0 wherever the truth is known')
     predicted, true = _front_ratios(depth_m, known), _front_ratios(target_m, known)
-    known_pairs, pairs = true[0].size + true[2].size, 2 * known.size - sum(known.shape)
-    if known_pairs < MIN_KNOWN_PAIRS * pairs or not any((g > THRESHOLDS[0]).any() for g in true):
+    if not shows_borders(target_m) or not any((g > THRESHOLDS[0]).any() for g in true):
         return float('nan')
     scores = [_f1([p > t for p in predicted], [g > t for g in true]) for t in THRESHOLDS]
     return float(np.average(scores, weights=THRESHOLDS))
+
+
+def shows_borders(target_m: NDArray[Any]) -> bool:
+    """
+    Tell whether a true depth map is dense enough to show borders, as lidar's is not.
+
+    Parameters
+    ----------
+    target_m : float [H, W]
+        m; NaN is unknown.
+    """
+    known = ~np.isnan(target_m)
+    known_pairs = (np.count_nonzero(known[:, :-1] & known[:, 1:])
+                   + np.count_nonzero(known[:-1] & known[1:]))
+    return bool(known_pairs >= MIN_KNOWN_PAIRS * (2 * known.size - sum(known.shape)))
 
 
 def _front_ratios(map_m: NDArray[Any], known: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
