@@ -178,9 +178,15 @@ def _read_eth3d(archive: Archive, words: Words, size: tuple[int, int]) -> DepthA
 
 def _read_diode(archive: Archive, words: Words, size: tuple[int, int]) -> DepthAndMask:
     """Read .npy files of depth and mask; the range does not take part in the mask."""
-    depth_m, mask = (np.load(BytesIO(archive.read(_word(words, place)))).squeeze()
-                     for place in (1, 2))
+    depth_m, mask = (_array(archive, _word(words, place)).squeeze() for place in (1, 2))
     return depth_m.astype(np.float32), mask.astype(bool)
+
+
+def _array(archive: Archive, name: str) -> NDArray[Any]:
+    try:
+        return np.asarray(np.load(BytesIO(archive.read(name))))
+    except (ValueError, EOFError) as err:
+        raise InputError(f'{name} of {archive.path} must be a NumPy array; {err}') from err
 
 
 def _word(words: Words, place: int) -> str:
