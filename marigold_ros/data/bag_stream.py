@@ -18,12 +18,13 @@ from marigold_ros.data.bag_poses import PoseBuffer, topics_of
 from marigold_ros.data.bags import Bag, open_bag
 from marigold_ros.data.frames import check_frame, DepthFrame
 from marigold_ros.data.stamp_matching import StampMatcher
-from marigold_ros.depth.errors import BagError, InputError
+from marigold_ros.depth.errors import BagError, InputError, MarigoldError
 
 # Less than half a period at 30 Hz: depth that is farther away belongs to another image.
 TOLERANCE_NS = 15_000_000
 # A pair waits so long for a transform younger than itself.
 POSE_WINDOW = 8
+UNUSABLE = 'messages or frames cannot be used'
 COMPRESSIONS = ('', '/compressed', '/compressedDepth')
 
 logger = logging.getLogger(__name__)
@@ -121,10 +122,11 @@ def read_bag_frames(path: Path, topics: BagTopics,
                                                       losses):
             first_ns = stamp if first_ns is None else first_ns
             name = f'{path}, {topics.image} at {stamp} ns'
+            losses.doubt(image, depth)
             try:
                 frame = alignment.frame(name, image, depth, stamp, first_ns, pose)
                 if not frame.valid.any():
-                    losses.count('frames have no depth at all')
+                    losses.count_empty()
                     continue
                 check_frame(frame, one_size=False)
             except InputError as err:
@@ -148,18 +150,27 @@ class _Losses:
         self._notes: list[str] = [] if notes is None else notes
         self._notes.clear()
         self._counts: Counter[str] = Counter()
+        self._doubted = False
         self.frames = 0
 
-    def count(self, what: str) -> None:
-        self._counts[what] += 1
+    def count_empty(self) -> None:
+        self._counts['frames have no depth at all'] += 1
 
-    def refuse(self, err: InputError) -> None:
-        """Leave a frame out, or raise if that was not agreed on or it is the first."""
+    def refuse(self, err: MarigoldError) -> None:
+        """Leave something out, or raise if that was not agreed on or nothing came before."""
         if not self._lenient or self.frames == 0:
             raise err
-        self.count('frames cannot be used')
-        if self._counts['frames cannot be used'] == 1:
-            self._notes.append(f'first frame that cannot be used: {err}')
+        if self._counts[UNUSABLE] == 0:
+            self._notes.append(f'first that cannot be used: {err}')
+        self._counts[UNUSABLE] += 1
+
+    def doubt(self, image: Any, depth: Any) -> None:
+        """Say once that depth may not be registered to the image."""
+        frames = image.header.frame_id, depth.header.frame_id
+        if frames[0] != frames[1] and not self._doubted:
+            self._doubted = True
+            self._notes.append(f'depth is in the frame {frames[1]!r} and the image in '
+                               f'{frames[0]!r}: is it registered to the image?')
 
     def lose_rest(self, err: BagError) -> None:
         """Go on without what comes after damage, or raise if that was not agreed on."""
@@ -195,7 +206,11 @@ def _posed_pairs(bag: Bag, names: tuple[str, str], matcher: StampMatcher,
 
     try:
         for message in bag.messages([*names, *pose_topics]):
-            decoded = bag.decode(message)
+            try:
+                decoded = bag.decode(message)
+            except BagError as err:
+                losses.refuse(err)
+                continue
             if message.topic in pose_topics:
                 poses.add(message.topic, decoded)
             else:
