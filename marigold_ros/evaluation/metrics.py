@@ -103,7 +103,7 @@ def fit_least_squares(values_px: NDArray[Any], target_px: NDArray[Any]) -> tuple
     Returns
     -------
     scale, shift : float
-        With the least squared error; of flat values the shift is the target's mean.
+        With the least squared error; of flat values the pair of least norm that has it.
     """
     columns = np.stack([values_px, np.ones_like(values_px)], axis=1).astype(np.float64)
     scale, shift = np.linalg.lstsq(columns, target_px.astype(np.float64), rcond=None)[0]
