@@ -6,13 +6,16 @@ from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterable
 from operator import itemgetter
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation, Slerp
 
 from marigold_ros.data.bag_messages import stamp_ns
+
+if TYPE_CHECKING:
+    from marigold_ros.data.bags import BagTopic
 
 # Between two transforms that are farther apart, nobody knows where the camera went.
 MAX_GAP_NS = 10 ** 9
@@ -35,7 +38,6 @@ class PoseBuffer:
     def __init__(self) -> None:
         self._static: dict[str, tuple[str, Matrix]] = {}
         self._moving: dict[str, tuple[str, deque[tuple[int, Any]]]] = {}
-        self.newest_ns: int | None = None
 
     def add(self, topic: str, message: Any) -> None:
         """
@@ -103,13 +105,11 @@ class PoseBuffer:
             track.append((at_ns, placement))
         while track[-1][0] - track[0][0] > KEPT_NS:
             track.popleft()
-        self.newest_ns = max(at_ns, self.newest_ns or at_ns)
 
 
-def topics_of(names: Iterable[str]) -> list[str]:
+def topics_of(topics: Iterable[BagTopic]) -> list[str]:
     """Pick the topics of a bag that tell poses."""
-    recorded = set(names)
-    return [name for name in TOPICS if name in recorded]
+    return [topic.name for topic in topics if TOPICS.get(topic.name) == topic.msgtype]
 
 
 def _bare(frame_id: str) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.data.bag_alignment import (BagAlignment, CAMERA_INFO, first_camera, raw_name)
+from marigold_ros.data.bag_losses import BagLosses
 from marigold_ros.data.bag_messages import COMPRESSED_IMAGE, IMAGE, stamp_ns
 from marigold_ros.data.bag_poses import PoseBuffer, topics_of
 from marigold_ros.data.bags import Bag, open_bag
 from marigold_ros.data.frames import check_frame, DepthFrame
 from marigold_ros.data.stamp_matching import StampMatcher
-from marigold_ros.depth.errors import BagError, InputError, MarigoldError
+from marigold_ros.depth.errors import BagError, InputError
 
 # Less than half a period at 30 Hz: depth that is farther away belongs to another image.
 TOLERANCE_NS = 15_000_000
-# A pair waits so long for a transform younger than itself.
+# A pair waits for its pose until so many younger pairs have come.
 POSE_WINDOW = 8
-UNUSABLE = 'messages or frames cannot be used'
 COMPRESSIONS = ('', '/compressed', '/compressedDepth')
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -110,9 +107,10 @@ def read_bag_frames(path: Path, topics: BagTopics,
         If the bag cannot be read, is empty, has not the topics, or no image has a depth within
         the tolerance.
     InputError
-        If a frame breaks a rule of `check_frame`: with `notes` only the first may not.
+        If a frame breaks a rule of `check_frame`; with `notes`, if none of the first ten keeps
+        them.
     """
-    losses = _Losses(notes)
+    losses = BagLosses(notes)
     with open_bag(path, recover=notes is not None) as bag:
         image_topic, depth_topic, info_topic = _recorded(bag, topics)
         alignment = BagAlignment(first_camera(bag, info_topic), image_topic, depth_topic)
@@ -122,11 +120,11 @@ def read_bag_frames(path: Path, topics: BagTopics,
                                                       losses):
             first_ns = stamp if first_ns is None else first_ns
             name = f'{path}, {topics.image} at {stamp} ns'
-            losses.doubt(image, depth)
+            losses.doubt_registration(image.header.frame_id, depth.header.frame_id)
             try:
                 frame = alignment.frame(name, image, depth, stamp, first_ns, pose)
                 if not frame.valid.any():
-                    losses.count_empty()
+                    losses.count('frames have no depth at all')
                     continue
                 check_frame(frame, one_size=False)
             except InputError as err:
@@ -134,75 +132,29 @@ def read_bag_frames(path: Path, topics: BagTopics,
                 continue
             losses.frames += 1
             yield frame
+    losses.finish(matcher.unmatched, bag.loss)
     if matcher.pairs == 0:
         raise BagError(_no_match(path, topics, matcher))
     if losses.frames == 0:
         raise BagError(f'{path}: none of the {matcher.pairs} depth maps of {topics.depth} that '
                        'belong to an image holds a measurement')
-    losses.finish(matcher, bag.loss)
-
-
-class _Losses:
-    """Counts what is left out, and says so at the end."""
-
-    def __init__(self, notes: list[str] | None) -> None:
-        self._lenient = notes is not None
-        self._notes: list[str] = [] if notes is None else notes
-        self._notes.clear()
-        self._counts: Counter[str] = Counter()
-        self._doubted = False
-        self.frames = 0
-
-    def count_empty(self) -> None:
-        self._counts['frames have no depth at all'] += 1
-
-    def refuse(self, err: MarigoldError) -> None:
-        """Leave something out, or raise if that was not agreed on or nothing came before."""
-        if not self._lenient or self.frames == 0:
-            raise err
-        if self._counts[UNUSABLE] == 0:
-            self._notes.append(f'first that cannot be used: {err}')
-        self._counts[UNUSABLE] += 1
-
-    def doubt(self, image: Any, depth: Any) -> None:
-        """Say once that depth may not be registered to the image."""
-        frames = image.header.frame_id, depth.header.frame_id
-        if frames[0] != frames[1] and not self._doubted:
-            self._doubted = True
-            self._notes.append(f'depth is in the frame {frames[1]!r} and the image in '
-                               f'{frames[0]!r}: is it registered to the image?')
-
-    def lose_rest(self, err: BagError) -> None:
-        """Go on without what comes after damage, or raise if that was not agreed on."""
-        if not self._lenient or self.frames == 0:
-            raise err
-        self._notes.append(f'{err}; what comes after is lost')
-
-    def finish(self, matcher: StampMatcher, loss: str | None) -> None:
-        """Write the counts down; where nobody takes them, they go to the log."""
-        if loss is not None:
-            self._notes.append(loss)
-        images, depths = matcher.unmatched
-        self._counts['images have no depth within the tolerance'] = images
-        self._counts['depth maps have no image within the tolerance'] = depths
-        self._notes += [f'{number} {what}' for what, number in self._counts.items() if number]
-        if not self._lenient:
-            for note in self._notes:
-                logger.warning('%s', note)
 
 
 def _posed_pairs(bag: Bag, names: tuple[str, str], matcher: StampMatcher,
-                 losses: _Losses) -> Iterator[tuple[int, Any, Any, NDArray[np.float64] | None]]:
+                 losses: BagLosses) -> Iterator[tuple[int, Any, Any, NDArray[np.float64] | None]]:
     """Yield stamp, image, depth and pose; a pair waits a little for the transform after it."""
     poses = PoseBuffer()
-    pose_topics = topics_of(topic.name for topic in bag.topics)
+    pose_topics = topics_of(bag.topics)
     waiting: deque[tuple[int, Any, Any]] = deque()
 
     def ready(*, ended: bool) -> Iterator[tuple[int, Any, Any, NDArray[np.float64] | None]]:
-        while waiting and (ended or not pose_topics or len(waiting) > POSE_WINDOW
-                           or (poses.newest_ns or 0) >= waiting[0][0]):
-            stamp, image, depth = waiting.popleft()
-            yield stamp, image, depth, poses.world_from(image.header.frame_id, stamp)
+        while waiting:
+            stamp, image, depth = waiting[0]
+            pose = poses.world_from(image.header.frame_id, stamp)
+            if pose is None and pose_topics and len(waiting) <= POSE_WINDOW and not ended:
+                return
+            waiting.popleft()
+            yield stamp, image, depth, pose
 
     try:
         for message in bag.messages([*names, *pose_topics]):

@@ -15,7 +15,7 @@ from rosbags.interfaces import Connection, ConnectionExtRosbag2, Qos
 from rosbags.typesys import get_typestore, Stores
 from rosbags.typesys.store import Typestore
 
-from marigold_ros.data.cut_mcap import CutMcapReader
+from marigold_ros.data.cut_mcap import CutMcapReader, mcap_files
 from marigold_ros.depth.errors import BagError
 
 MCAP_MAGIC = b'\x89MCAP0\r\n'
@@ -262,12 +262,11 @@ def open_bag(path: str | Path, *, recover: bool = False) -> Iterator[Bag]:
 
 
 def _is_mcap(path: Path) -> bool:
-    """Tell whether a file, or the only file of a bag folder, begins as MCAP does."""
-    files = list(path.glob('*.mcap')) if path.is_dir() else [path]
-    if len(files) != 1 or not files[0].is_file():
-        return False
-    with files[0].open('rb') as file:
-        return file.read(len(MCAP_MAGIC)) == MCAP_MAGIC
+    """Tell whether a file, or the first file of a bag folder, begins as MCAP does."""
+    for first in mcap_files(path)[:1]:
+        with first.open('rb') as file:
+            return file.read(len(MCAP_MAGIC)) == MCAP_MAGIC
+    return False
 
 
 def _topics_of(reader: Reader) -> tuple[BagTopic, ...]:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from mcap.exceptions import McapError
 from mcap.records import Channel, Chunk, McapRecord, Message, Schema
 from mcap.stream_reader import breakup_chunk, StreamReader
 from rosbags.interfaces import (Connection, ConnectionExtRosbag2, MessageDefinition,
@@ -28,7 +27,7 @@ class CutMcapReader:
     Parameters
     ----------
     path : Path
-        The file, or a bag folder with exactly one.
+        The file, or a bag folder; of a recording that was split, the last file was cut off.
 
     Attributes
     ----------
@@ -44,22 +43,22 @@ class CutMcapReader:
     is2 = True
 
     def __init__(self, path: Path) -> None:
-        self.path = next(path.glob('*.mcap')) if path.is_dir() else path
+        self.files = mcap_files(path)
         self.connections: list[Connection] = []
         self.typestore = get_typestore(Stores.EMPTY)
-        self._channels: dict[int, Connection] = {}
-        self._schemas: dict[int, Schema] = {}
-        counts: Counter[int] = Counter()
+        self._channels: dict[tuple[Path, int], Connection] = {}
+        self._schemas: dict[tuple[Path, int], Schema] = {}
+        counts: Counter[tuple[Path, int]] = Counter()
         times_ns: list[int] = []
-        for message in self._records():
-            counts[message.channel_id] += 1
+        for file, message in self._records():
+            counts[file, message.channel_id] += 1
             times_ns = [min([*times_ns, message.log_time]), max([*times_ns, message.log_time])]
         if not times_ns:
             raise BagError(f'{path} was cut off before its first message was whole')
         self.message_count = counts.total()
         self.start_time, self.end_time = times_ns[0], times_ns[-1] + 1
-        self._channels = {number: connection._replace(msgcount=counts[number])
-                          for number, connection in self._channels.items()}
+        self._channels = {key: connection._replace(msgcount=counts[key])
+                          for key, connection in self._channels.items()}
         self.connections = list(self._channels.values())
         self.loss = (f'{path} was cut off {(times_ns[-1] - times_ns[0]) * 1e-9:.3f} s after its '
                      f'start: {self.message_count} messages are whole, what came after is lost')
@@ -68,39 +67,56 @@ class CutMcapReader:
                  stop: int | None = None) -> Iterator[tuple[Connection, int, bytes]]:
         """Yield connection, log time in ns and bytes of the chosen messages."""
         wanted = {connection.id for connection in connections}
-        for message in self._records():
-            if (message.channel_id in wanted and (start is None or message.log_time >= start)
+        for file, message in self._records():
+            connection = self._channels[file, message.channel_id]
+            if (connection.id in wanted and (start is None or message.log_time >= start)
                     and (stop is None or message.log_time < stop)):
-                yield self._channels[message.channel_id], message.log_time, message.data
+                yield connection, message.log_time, message.data
 
-    def _records(self) -> Iterator[Message]:
+    def _records(self) -> Iterator[tuple[Path, Message]]:
         """Yield messages, ordered by time within each chunk, and learn topics on the way."""
-        with self.path.open('rb') as file:
-            records = StreamReader(file, emit_chunks=True,
-                                   record_size_limit=MAX_RECORD_BYTES).records
-            while True:
-                try:
-                    record = next(records)
-                    inner = (breakup_chunk(record, validate_crc=True)
-                             if isinstance(record, Chunk) else [record])
-                except (StopIteration, McapError, ValueError, EOFError, RuntimeError):
-                    return
-                yield from sorted(filter(None, map(self._learn, inner)),
-                                  key=lambda message: message.log_time)
+        for path in self.files:
+            with path.open('rb') as file:
+                records = StreamReader(file, emit_chunks=True,
+                                       record_size_limit=MAX_RECORD_BYTES).records
+                for chunk in _whole(records):
+                    found = [message for record in chunk
+                             if (message := self._learn(path, record)) is not None]
+                    for message in sorted(found, key=lambda message: message.log_time):
+                        yield path, message
 
-    def _learn(self, record: McapRecord) -> Message | None:
+    def _learn(self, path: Path, record: McapRecord) -> Message | None:
         if isinstance(record, Message):
             return record
         if isinstance(record, Schema):
-            self._schemas[record.id] = record
-        elif isinstance(record, Channel) and record.id not in self._channels:
-            schema = self._schemas[record.schema_id]
+            self._schemas[path, record.id] = record
+        elif isinstance(record, Channel) and (path, record.id) not in self._channels:
+            schema = self._schemas[path, record.schema_id]
             text = schema.data.decode()
             self.typestore.register({
                 name: fields for name, fields in get_types_from_msg(text, schema.name).items()
                 if name not in self.typestore.fielddefs})
-            self._channels[record.id] = Connection(
-                record.id, record.topic, schema.name,
+            self._channels[path, record.id] = Connection(
+                len(self._channels), record.topic, schema.name,
                 MessageDefinition(MessageDefinitionFormat.MSG, text), '', 0,
                 ConnectionExtRosbag2('cdr', []), self)
         return None
+
+
+def mcap_files(path: Path) -> list[Path]:
+    """List the MCAP files of a bag, in the order of their numbers; a lone file is its own."""
+    if not path.is_dir():
+        return [path]
+    return sorted(path.glob('*.mcap'), key=lambda file: (len(file.name), file.name))
+
+
+def _whole(records: Iterator[McapRecord]) -> Iterator[list[McapRecord]]:
+    """Yield records, those of a chunk together, until one is torn."""
+    while True:
+        try:
+            record = next(records)
+            whole = (breakup_chunk(record, validate_crc=True) if isinstance(record, Chunk)
+                     else [record])
+        except Exception:  # torn bytes make the parsers fail in many ways
+            return
+        yield whole
