@@ -1,10 +1,8 @@
-"""The reading benchmark on a second of bag and a random checkpoint: what it reads and reports."""
+"""The reading benchmark on a second of bag: what it reads and reports."""
 
 from __future__ import annotations
 
 import json
-
-from checkpoints import make_checkpoint
 
 from marigold_ros.benchmark import bench_reading
 from marigold_ros.benchmark.bench_reading import main, TOPICS
@@ -12,10 +10,9 @@ from marigold_ros.data.data_set import bag_data_set
 
 
 def test_it_writes_a_bag_of_vga_at_30_hz_and_reads_all_of_it(tmp_path, monkeypatch):
-    checkpoint = make_checkpoint(tmp_path / 'random')
     monkeypatch.setattr(bench_reading, 'ROUNDS', 1)
     assert main(['--bag', str(tmp_path / 'bag'), '--minutes', '0.02', '--frames', '1',
-                 '--checkpoint', str(checkpoint), '--out', str(tmp_path / 'out')]) == 0
+                 '--out', str(tmp_path / 'out')]) == 0
     result = json.loads((tmp_path / 'out' / 'bench_reading.json').read_text())
     assert result['frames'] == 36    # 1.2 s
     assert result['peak_mib'] >= result['peak_before_mib'] > 100

@@ -40,19 +40,12 @@ class Archive:
         try:
             if self._tar is None:
                 return (self.path / name).read_bytes()
-            file = self._tar.extractfile(self._member(name))
+            file = self._tar.extractfile(_member(self._tar, name))
         except (OSError, KeyError, tarfile.TarError) as err:
             raise InputError(f'{self.path} must hold the file {name}; {err}') from err
         if file is None:
             raise InputError(f'{name} of {self.path} must be a file; it is none')
         return file.read()
-
-    def _member(self, name: str) -> tarfile.TarInfo:
-        assert self._tar is not None
-        try:
-            return self._tar.getmember(f'./{name}')
-        except KeyError:
-            return self._tar.getmember(name)
 
 
 @contextmanager
@@ -74,3 +67,10 @@ def open_archive(path: Path) -> Iterator[Archive]:
         raise InputError(f'{path} must be a folder or a tar file; {err}') from err
     with tar:
         yield Archive(path, tar)
+
+
+def _member(tar: tarfile.TarFile, name: str) -> tarfile.TarInfo:
+    try:
+        return tar.getmember(f'./{name}')
+    except KeyError:
+        return tar.getmember(name)

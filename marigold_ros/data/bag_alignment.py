@@ -47,8 +47,9 @@ class BagAlignment:
             raise BagError(f'{depth_topic} is raw while {image_topic} is rectified, so that '
                            'their pixels do not match; choose two of a kind')
         self._camera = camera
-        self._rectifies = distorted and image_is_raw
-        self._rectifiers: dict[tuple[int, ...], Rectifier] = {}
+        self._rectifier = (Rectifier(camera) if camera is not None and distorted and image_is_raw
+                           else None)
+        self._depth_rectifiers: dict[tuple[int, ...], Rectifier] = {}
 
     def frame(self, name: str, image: Any, depth: Any, stamp: int, first_ns: int,
               pose: NDArray[np.float64] | None) -> DepthFrame:
@@ -62,9 +63,9 @@ class BagAlignment:
         """
         rgb = decode_rgb(image_fields(image))
         depth_m = unpack_depth(image_fields(depth))
-        if self._rectifies:
-            rgb = self._rectifier(rgb.shape[:2]).rectify(rgb)
-            rectifier = self._rectifier(depth_m.shape)
+        if self._rectifier is not None:
+            rgb = self._rectifier.rectify(rgb)
+            rectifier = self._at_size(self._rectifier, depth_m.shape)
             if self._depth_is_raw:
                 depth_m = rectifier.rectify_depth(depth_m)
             else:
@@ -79,11 +80,14 @@ class BagAlignment:
             return None
         return self._camera.resized(width, height).rectified().K
 
-    def _rectifier(self, shape: tuple[int, ...]) -> Rectifier:
-        if shape not in self._rectifiers:
-            assert self._camera is not None
-            self._rectifiers[shape] = Rectifier(self._camera.resized(shape[1], shape[0]))
-        return self._rectifiers[shape]
+    def _at_size(self, rectifier: Rectifier, shape: tuple[int, ...]) -> Rectifier:
+        """Rectify what covers the same view with other pixels, as depth of half the size does."""
+        if shape == rectifier.valid.shape:
+            return rectifier
+        if shape not in self._depth_rectifiers:
+            self._depth_rectifiers[shape] = Rectifier(
+                rectifier.camera.resized(shape[1], shape[0]))
+        return self._depth_rectifiers[shape]
 
 
 def first_camera(bag: Bag, topic: str | None) -> Camera | None:

@@ -26,7 +26,7 @@ from marigold_ros.data.bag_stream import read_bag_frames
 from marigold_ros.data.data_set import SAMPLE_TOPICS
 from marigold_ros.data.frames import DepthFrame
 from marigold_ros.depth.engine import DepthEngine
-from marigold_ros.depth.errors import BagError, MarigoldError
+from marigold_ros.depth.errors import InputError, MarigoldError
 from marigold_ros.depth.types import FloatImage
 from marigold_ros.evaluation.covisibility import Covisible, covisible, flicker
 from marigold_ros.evaluation.metrics import align
@@ -74,6 +74,11 @@ def score_sequence(maps: Sequence[FloatImage], frames: Sequence[DepthFrame]) -> 
         Affine-invariant depth, on every fourth pixel.
     frames : sequence of DepthFrame
         In the order of time, all of one camera, with poses and depth of the image's size.
+
+    Raises
+    ------
+    InputError
+        If a frame has no pose or no K.
     """
     truths = [at_stride(frame.depth_m) for frame in frames]
     tall = _aligned(np.concatenate(list(maps)), np.concatenate(truths))
@@ -90,10 +95,10 @@ def score_sequence(maps: Sequence[FloatImage], frames: Sequence[DepthFrame]) -> 
 
 
 def _pixels(current: DepthFrame, previous: DepthFrame) -> Covisible:
-    """Find the pixels of a posed frame in the one before."""
+    """Find the pixels of a frame in the one before."""
     K = strided_K(current, current.depth_m.shape)
-    assert (K is not None and current.world_from_camera is not None
-            and previous.world_from_camera is not None)
+    if K is None or current.world_from_camera is None or previous.world_from_camera is None:
+        raise InputError(f'{current.name} and the frame before it must have K and a pose')
     return covisible(at_stride(current.depth_m), at_stride(previous.depth_m), K,
                      np.linalg.inv(previous.world_from_camera) @ current.world_from_camera)
 
@@ -109,18 +114,8 @@ def at_stride(image: FloatImage) -> FloatImage:
 
 
 def read_drive(path: Path) -> Iterator[DepthFrame]:
-    """
-    Read a bag with images, their depth, calibration and poses, as sample/living_room.
-
-    Raises
-    ------
-    BagError
-        If a topic is missing, or a frame has no pose.
-    """
-    for frame in read_bag_frames(path, SAMPLE_TOPICS):
-        if frame.K is None or frame.world_from_camera is None:
-            raise BagError(f'{frame.name}: the bag must tell calibration and pose of every frame')
-        yield frame
+    """Read a bag with images, their depth, calibration and poses, as sample/living_room."""
+    return read_bag_frames(path, SAMPLE_TOPICS)
 
 
 # (number of the frame, one fixed noise, last latent) -> arguments of `DepthEngine.infer`

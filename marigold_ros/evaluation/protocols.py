@@ -97,7 +97,7 @@ def score(prediction: NDArray[Any], frame: DepthFrame, rules: Rules = Rules(),
     ----------
     prediction : float [H, W]
         Affine-invariant depth ('A', 'B'), affine-invariant disparity ('A-disparity'), or depth in
-        metres ('metric'); averaged by area where the truth is smaller.
+        metres ('metric'); averaged by area where the truth is smaller, bilinear where larger.
     frame : DepthFrame
     rules : Rules
         Of the frame's data set.
@@ -187,8 +187,9 @@ def _at_size_of(target_m: NDArray[Any], prediction: NDArray[Any], *,
         return prediction.astype(np.float64)
     if nearest:
         return nearest_size(prediction, (height, width)).astype(np.float64)
+    shrinks = height < prediction.shape[0]
     return np.asarray(cv2.resize(prediction.astype(np.float64), (width, height),
-                                 interpolation=cv2.INTER_AREA))
+                                 interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR))
 
 
 def _aligned_by_a(depth: NDArray[np.float64], frame: DepthFrame, target_m: NDArray[np.float32],

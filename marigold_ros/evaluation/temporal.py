@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from marigold_ros.data.data_set import Rules
 from marigold_ros.evaluation.covisibility import covisible, flicker, unchanged
 from marigold_ros.evaluation.metrics import error_metrics
-from marigold_ros.evaluation.protocols import align_frame, Aligned, LABELS, Protocol
+from marigold_ros.evaluation.protocols import align_frame, Aligned, Protocol
 from marigold_ros.geometry.unproject import project, unproject
 
 if TYPE_CHECKING:
@@ -125,7 +125,6 @@ class TemporalFollower:
     """
 
     def __init__(self, rules: Rules = Rules(), protocol: Protocol = 'A') -> None:
-        assert protocol in LABELS
         self._rules, self._protocol = rules, protocol
         self._fits: dict[str, tuple[float, float]] = {}
         self._last: dict[str, _Last] = {}
