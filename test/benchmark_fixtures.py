@@ -46,6 +46,12 @@ def made_up_depth_m(name: str) -> np.ndarray:
     return depth_m
 
 
+def made_up_diode_mask() -> np.ndarray:
+    """Make a mask, bool [H, W], that leaves out holes and some depth that is there."""
+    rng = np.random.default_rng(50)
+    return (made_up_depth_m('diode') > 0) & (rng.random(SIZES['diode']) > 0.1)
+
+
 def made_up_prediction(name: str) -> np.ndarray:
     """Make affine-invariant depth of the image that is evaluated, float32 [H, W] in [0, 1]."""
     height, width = (352, 1216) if name == 'kitti' else SIZES[name]
@@ -82,7 +88,7 @@ def write_layout(name: str, folder: Path, *, as_tar: bool = False) -> tuple[Path
         np.where(depth_m == 0, np.inf, depth_m).astype('<f4').tofile(root / DEPTH[name])
     else:
         np.save(root / DEPTH[name], depth_m.astype(np.float32)[..., None])
-        np.save(root / DIODE_MASK, (depth_m > 0).astype(np.float32))
+        np.save(root / DIODE_MASK, made_up_diode_mask().astype(np.float32))
         words.append(DIODE_MASK)
     file_list = folder / f'{name}.txt'
     file_list.write_text(' '.join(words) + '\n' + (

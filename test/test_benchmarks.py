@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from benchmark_fixtures import DEPTH, DIODE_MASK, made_up_depth_m, RGB, write_layout
+from benchmark_fixtures import (DEPTH, DIODE_MASK, made_up_depth_m, made_up_diode_mask, RGB,
+                                write_layout)
 import numpy as np
 from PIL import Image
 import pytest
@@ -62,7 +63,8 @@ def test_scannet_is_in_millimetres_between_1_mm_and_10_m(tmp_path):
 def test_diode_takes_the_given_mask_whatever_the_range(tmp_path):
     frame = only_frame('diode', tmp_path)
     depth_m = made_up_depth_m('diode')
-    np.testing.assert_array_equal(frame.valid, depth_m > 0)
+    np.testing.assert_array_equal(frame.valid, made_up_diode_mask())
+    np.testing.assert_array_equal(frame.depth_m, depth_m.astype(np.float32))
     assert frame.depth_m[0, :2].tolist() == pytest.approx([0.3, 400.0])
 
 

@@ -23,6 +23,7 @@ from marigold_ros.evaluation.boundaries import shows_borders
 
 if TYPE_CHECKING:
     from marigold_ros.data.data_set import Rules
+    from marigold_ros.data.frames import DepthFrame
 
 LOG_EPS = 1e-6
 MIN_PREDICTION_M = 1e-3
@@ -34,33 +35,33 @@ MAX_SOBEL_M = 0.3
 MAX_TRIALS, SEED = 1000, 42
 
 
-def compared_pixels(
-    target_m: NDArray[np.float32], compared: NDArray[np.bool_], rules: Rules,
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def compared_pixels(frame: DepthFrame,
+                    rules: Rules) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """
     Choose at which size and where to compare.
 
     Parameters
     ----------
-    target_m : float32 [H, W]
-        True depth, m; NaN is unknown.
-    compared : bool [H, W]
-        Where it is measured.
+    frame : DepthFrame
     rules : Rules
 
     Returns
     -------
-    target_m : float32 [H', W']
-    compared : bool [H', W']
+    target_m : float32 [H, W]
+        m; NaN where it is not valid.
+    compared : bool [H, W]
     """
+    maps: list[NDArray[Any]] = [frame.depth_m, frame.valid, frame.measured]
     if rules.b_size is not None:
-        target_m, compared = (nearest_size(each, rules.b_size) for each in (target_m, compared))
-    within = (target_m > rules.b_min_depth_m) & (target_m < rules.b_max_depth_m)
-    compared = compared & within
+        maps = [nearest_size(each, rules.b_size) for each in maps]
+    depth_m, valid, compared = maps
+    compared = compared & (depth_m > rules.b_min_depth_m) & (depth_m < rules.b_max_depth_m)
+    target_m = np.where(valid, depth_m, np.float32(np.nan))
     if rules.b_masks_edges and shows_borders(target_m):
-        stored_m = np.where(np.isfinite(target_m), target_m, np.float32(0.0))
-        steepness_m = np.abs(ndimage.sobel(stored_m, 0)) + np.abs(ndimage.sobel(stored_m, 1))
-        compared &= steepness_m <= MAX_SOBEL_M
+        # Of all depth that is stored, as published, whether it is valid or not.
+        stored_m = np.where(np.isfinite(depth_m), depth_m, np.float32(0.0))
+        compared &= (np.abs(ndimage.sobel(stored_m, 0))
+                     + np.abs(ndimage.sobel(stored_m, 1))) <= MAX_SOBEL_M
     return target_m, compared
 
 

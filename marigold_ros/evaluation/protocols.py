@@ -137,7 +137,7 @@ def align_frame(prediction: NDArray[Any], frame: DepthFrame, rules: Rules = Rule
         raise InputError(f'`protocol` must be one of {", ".join(LABELS)}; got {protocol!r}')
     target_m, compared = frame.known_depth_m, frame.measured
     if protocol == 'B':
-        target_m, compared = compared_pixels(target_m, compared, rules)
+        target_m, compared = compared_pixels(frame, rules)
     if not compared.any():
         raise InputError(f'{frame.name}: the truth must have a valid pixel for '
                          f'{LABELS[protocol]}; got none')
