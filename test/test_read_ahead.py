@@ -28,7 +28,7 @@ def test_items_come_in_their_order():
 
 def test_no_more_than_a_few_are_held():
     taken = []
-    items = read_ahead((taken.append(number) or number for number in range(50)), depth=3)
+    items = read_ahead((taken.append(number) or number for number in range(50)), waiting=3)
     assert next(items) == 0
     # One is used, three wait, and one more has been made and waits for its place.
     wait_until(lambda: len(taken) == 5)

@@ -9,18 +9,18 @@ from typing import TypeVar
 
 Item = TypeVar('Item')
 
-DEPTH = 4
+WAITING = 4
 POLL_S = 0.1
 
 
-def read_ahead(items: Iterable[Item], depth: int = DEPTH) -> Generator[Item, None, None]:
+def read_ahead(items: Iterable[Item], waiting: int = WAITING) -> Generator[Item, None, None]:
     """
     Iterate in a thread of its own, so that reading and decoding overlap with what is done here.
 
     Parameters
     ----------
     items : iterable
-    depth : int
+    waiting : int
         Items that wait at most.
 
     Yields
@@ -29,7 +29,7 @@ def read_ahead(items: Iterable[Item], depth: int = DEPTH) -> Generator[Item, Non
         In order.  What the iterable raises is raised here, in its place; when this iterator is
         closed, the thread ends.
     """
-    queue: Queue[tuple[Item] | BaseException | None] = Queue(depth)
+    queue: Queue[tuple[Item] | BaseException | None] = Queue(waiting)
     stopped = Event()
 
     def put(item: tuple[Item] | BaseException | None) -> bool:
