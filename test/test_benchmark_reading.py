@@ -22,6 +22,13 @@ def test_it_writes_a_bag_of_vga_at_30_hz_and_reads_all_of_it(tmp_path, monkeypat
     assert frames[1].stamp_ns - frames[0].stamp_ns == 10 ** 9 // 30
 
 
+def test_a_bag_too_short_for_its_rounds_is_named(tmp_path, capsys):
+    assert main(['--bag', str(tmp_path / 'bag'), '--minutes', '0.01', '--frames', '3',
+                 '--out', str(tmp_path / 'out')]) == 2
+    assert '`frames` must be fewer, for 6 rounds of them in 18 of the bag; got 3' in (
+        capsys.readouterr().err)
+
+
 def test_a_bag_that_cannot_be_read_is_an_error_in_words(tmp_path, capsys):
     (tmp_path / 'bag').mkdir()
     assert main(['--bag', str(tmp_path / 'bag'), '--out', str(tmp_path / 'out')]) == 2
