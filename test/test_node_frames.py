@@ -122,18 +122,67 @@ def test_the_cloud_is_organized_and_lies_on_the_rays_of_the_pixels(robot, rgb):
     ('rgb8', lambda rgb: rgb, 13),
     ('bgr8', lambda rgb: rgb[..., ::-1], 0),
     ('bgr8', lambda rgb: rgb[..., ::-1], 32),
+    ('8UC3', lambda rgb: rgb[..., ::-1], 1),
+    ('rgba8', lambda rgb: np.dstack([rgb, rgb[..., 0]]), 3),
+    ('bgra8', lambda rgb: np.dstack([rgb[..., ::-1], rgb[..., 0]]), 0),
     ('mono8', lambda rgb: rgb[..., 0], 5),
+    ('rgb16', lambda rgb: rgb.astype('<u2') * 257, 6),
 ])
 def test_the_image_that_was_processed_is_republished_whatever_the_encoding(
         robot, rgb, encoding, convert, padding):
     stamp_ns = now_ns()
     robot.publish(INFO, camera_info(stamp_ns))
-    robot.publish(IMAGE, image(np.ascontiguousarray(convert(rgb)), stamp_ns, encoding, padding))
+    pixels = np.ascontiguousarray(convert(rgb))
+    message = image(pixels.view(np.uint8).reshape(HEIGHT, -1), stamp_ns, encoding, padding)
+    message.width = WIDTH
+    robot.publish(IMAGE, message)
     seen = robot.find('/camera/rgb/image_rect', stamp_ns)
     expected = np.repeat(rgb[..., :1], 3, axis=2) if encoding == 'mono8' else rgb
     assert seen.encoding == 'rgb8'
     np.testing.assert_array_equal(
         np.frombuffer(seen.data, np.uint8).reshape(HEIGHT, WIDTH, 3), expected)
+
+
+# Mid gray, whose neighbours and chroma say the same in every encoding; the bytes of each row.
+@pytest.mark.parametrize(('encoding', 'rows', 'is_bigendian'), [
+    *[(f'bayer_{pattern}8', np.full((HEIGHT, WIDTH), 128, np.uint8), 0)
+      for pattern in ('rggb', 'bggr', 'gbrg', 'grbg')],
+    ('mono16', np.full((HEIGHT, WIDTH), 128 * 257, '>u2'), 1),
+    ('mono16', np.full((HEIGHT, WIDTH), 128 * 257, '<u2'), 0),
+    ('yuv422', np.tile(np.array([128, 126], np.uint8), (HEIGHT, WIDTH)), 0),
+    ('yuv422_yuy2', np.tile(np.array([126, 128], np.uint8), (HEIGHT, WIDTH)), 1),
+    ('nv12', np.repeat(np.array([126, 128], np.uint8), (HEIGHT, HEIGHT // 2))[:, None]
+     .repeat(WIDTH, axis=1), 0),
+])
+def test_gray_in_any_encoding_is_seen_as_gray(robot, encoding, rows, is_bigendian):
+    stamp_ns = now_ns()
+    message = image(rows.view(np.uint8), stamp_ns, encoding, padding=3)
+    message.height, message.width, message.is_bigendian = HEIGHT, WIDTH, is_bigendian
+    robot.publish(IMAGE, message)
+    seen = robot.find('/camera/rgb/image_rect', stamp_ns)
+    assert (seen.height, seen.width, seen.step) == (HEIGHT, WIDTH, 3 * WIDTH)
+    assert np.abs(np.frombuffer(seen.data, np.uint8).astype(int) - 128).max() <= 1
+
+
+def test_every_output_follows_a_resolution_that_changes_in_mid_stream(robot, rgb):
+    """Also where the camera_info comes late: relative depth only, until it fits again."""
+    robot.status_of(show(robot, rgb))
+    for scale in (2, 1):
+        height, width = HEIGHT * scale, WIDTH * scale
+        pixels = cv2.resize(rgb, (width, height))
+        stamp_ns = now_ns()
+        robot.publish(IMAGE, image(pixels, stamp_ns))  # the last camera_info is of another size
+        assert robot.status_of(stamp_ns)['scale_source'] == 'none'
+        stamp_ns = now_ns()
+        robot.publish(INFO, camera_info(stamp_ns, width=width, height=height, f=100.0 * scale))
+        robot.publish(IMAGE, image(pixels, stamp_ns))
+        for topic in OUTPUTS:
+            message = robot.find(topic, stamp_ns)
+            stride = 4 if topic.endswith('points') else 1
+            assert (message.height, message.width) == (height // stride, width // stride), topic
+            if topic.endswith('camera_info'):
+                assert list(message.k) == [100 * scale, 0, width / 2, 0, 100 * scale, height / 2,
+                                           0, 0, 1]
 
 
 def test_status_tells_everything_about_a_processed_frame(robot, rgb):
@@ -210,7 +259,8 @@ def test_wrong_images_are_logged_now_and_then_and_shown_in_diagnostics(node, rob
 def test_a_broken_jpeg_is_dropped_and_the_next_good_one_processed(robot, rgb):
     robot.listen('/packed/rgb/image_rect', Image)
     stream = cv2.imencode('.jpg', rgb)[1].tobytes()
-    for broken in (stream[:len(stream) // 2], b'no image', b''):
+    middle = len(stream) // 2
+    for broken in (stream[:middle], stream[:middle] + stream[middle + 200:], b'no image', b''):
         stamp_ns = now_ns()
         robot.publish('/packed/image_raw/compressed', compressed(broken, stamp_ns))
         assert robot.status_of(stamp_ns)['reason'] == 'bad_image'
