@@ -116,7 +116,7 @@ class DepthNode(LifecycleNode):
                          else settings.input_rectified)
             self._topics[camera] = topics
             self._ports[camera] = CameraPort(seed, CalibrationCache(rectified),
-                                             CameraOutputs(self, camera))
+                                             CameraOutputs(self, camera, self._reporter))
         self._settings = settings
         self._reporter.watch(settings.cameras)
         self._worker = DepthWorker(self, settings, self._ports, self._reporter)
@@ -193,6 +193,9 @@ class DepthNode(LifecycleNode):
             port.outputs.close()
         self._ports, self._topics, self._settings = {}, {}, None
         gc.collect()  # the networks hold reference cycles
+        # rclpy keeps a dead reference to every publisher and subscription that there ever was.
+        group = self.default_callback_group
+        group.entities = {each for each in group.entities if each() is not None}
         return ended
 
     def destroy_node(self) -> None:
@@ -217,7 +220,7 @@ class DepthNode(LifecycleNode):
     def _time_jumped(self, jump: TimeJump) -> None:
         self.get_logger().warning('time jumped back, or changed its source: starting afresh')
         for port in self._ports.values():
-            port.calibrations.clear()
+            port.calibrations.forget_stamps()
         if self._worker is not None:
             self._worker.reset()
 
