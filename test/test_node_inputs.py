@@ -229,8 +229,10 @@ def test_a_camera_info_is_matched_by_stamp_and_else_the_last_one_serves():
     found = {stamp_ns: cache.find(stamp_ns, 120, 160) for stamp_ns in (1, 2, 3)}
     assert {ns: (each.camera.K[0, 0], each.by_stamp) for ns, each in found.items()} == {
         1: (100.0, True), 2: (200.0, True), 3: (200.0, False)}
-    cache.clear()
-    assert cache.find(1, 120, 160).problem == 'no camera_info'
+    # A camera_info that is latched comes once: a jump back in time must not lose it.
+    cache.forget_stamps()
+    last = cache.find(1, 120, 160)
+    assert (last.camera.K[0, 0], last.by_stamp) == (200.0, False)
 
 
 def test_only_a_raw_image_is_rectified_and_a_rectified_one_is_described_by_P():
