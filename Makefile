@@ -5,13 +5,20 @@ REQUIREMENTS := requirements.txt requirements-dev.txt constraints.txt
 INSTALLED := $(VENV)/.requirements-installed
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: demo test link clean
+.PHONY: demo test test-numpy1 link clean
 
 demo: link
 	$(VENV)/bin/demo
 
 test: link
 	$(VENV)/bin/python -m pytest
+
+# With what Ubuntu 24.04 has from apt, NumPy 1.26 and OpenCV 4.6, in front of the newer ones.
+NUMPY1 := $(abspath $(VENV))/numpy1
+test-numpy1: link
+	$(PIP) install -q --no-deps --upgrade --target $(NUMPY1) numpy==1.26.4 \
+		opencv-python-headless==4.6.0.66
+	PYTHONPATH=$(NUMPY1) $(VENV)/bin/python -m pytest
 
 $(INSTALLED): $(REQUIREMENTS)
 	$(PYTHON) -m venv $(VENV)

@@ -33,7 +33,7 @@ setup(
     zip_safe=False,
     entry_points={
         'console_scripts': [
-            'depth_node = marigold_ros.ros.depth_node:main',
+            'depth_node = marigold_ros.ros.start:main',
             'play_bag = marigold_ros.ros.tools.play_bag:main',
             'record_bag = marigold_ros.ros.tools.record_bag:main',
             'demo = marigold_ros.ros.tools.demo:main',

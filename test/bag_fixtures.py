@@ -82,3 +82,56 @@ def write_bag(path: Path, topics: dict[str, str], messages: list[tuple[str, int,
         for name, offset_ns, data in messages:
             writer.write(name, START_NS + offset_ns, data)
     return path
+
+
+def compressed_depth(depth: np.ndarray, stamp_ns: int) -> bytes:
+    """Serialize uint16 mm or float32 m as compressed_depth_image_transport does."""
+    quantisation = np.array([0], np.int32).tobytes()
+    a, b = 0.0, 0.0
+    if depth.dtype == np.float32:
+        a, b = 1000.0, 1.0
+        samples = np.where(np.isfinite(depth), np.round(a / depth + b), 0).astype(np.uint16)
+        encoding = '32FC1'
+    else:
+        samples, encoding = depth, '16UC1'
+    stream = cv2.imencode('.png', samples)[1].tobytes()
+    data = quantisation + np.array([a, b], np.float32).tobytes() + stream
+    return serialize('sensor_msgs/msg/CompressedImage', header=header(stamp_ns),
+                     format=f'{encoding}; compressedDepth png', data=np.frombuffer(data, np.uint8))
+
+
+def pose_messages(x_m: float, stamp_ns: int, *, frame_id: str = 'odom',
+                  child_frame_id: str = 'base_link') -> dict[str, bytes]:
+    """Serialize /odom and /tf of a robot that stands x_m ahead and looks straight on."""
+    point = TYPES['geometry_msgs/msg/Point'](x=x_m, y=0.0, z=0.0)
+    twist = TYPES['geometry_msgs/msg/Twist'](linear=vector(0.0, 0.0, 0.0),
+                                             angular=vector(0.0, 0.0, 0.0))
+    odometry = serialize(
+        'nav_msgs/msg/Odometry', header=header(stamp_ns, frame_id), child_frame_id=child_frame_id,
+        pose=TYPES['geometry_msgs/msg/PoseWithCovariance'](
+            pose=TYPES['geometry_msgs/msg/Pose'](position=point, orientation=quaternion()),
+            covariance=np.zeros(36)),
+        twist=TYPES['geometry_msgs/msg/TwistWithCovariance'](twist=twist,
+                                                             covariance=np.zeros(36)))
+    return {'/odom': odometry,
+            '/tf': transform(frame_id, child_frame_id, (x_m, 0.0, 0.0), stamp_ns=stamp_ns)}
+
+
+def transform(parent: str, child: str, xyz: tuple[float, ...], xyzw: tuple[float, ...] = (
+        0.0, 0.0, 0.0, 1.0), stamp_ns: int = START_NS) -> bytes:
+    """Serialize a tf2_msgs TFMessage of one transform."""
+    stamped = TYPES['geometry_msgs/msg/TransformStamped'](
+        header=header(stamp_ns, parent), child_frame_id=child,
+        transform=TYPES['geometry_msgs/msg/Transform'](translation=vector(*xyz),
+                                                       rotation=quaternion(*xyzw)))
+    return serialize('tf2_msgs/msg/TFMessage', transforms=[stamped])
+
+
+def vector(x: float, y: float, z: float) -> Any:
+    """Make a Vector3."""
+    return TYPES['geometry_msgs/msg/Vector3'](x=x, y=y, z=z)
+
+
+def quaternion(x: float = 0.0, y: float = 0.0, z: float = 0.0, w: float = 1.0) -> Any:
+    """Make a Quaternion."""
+    return TYPES['geometry_msgs/msg/Quaternion'](x=x, y=y, z=z, w=w)

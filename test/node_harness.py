@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import contextmanager
 import os
 from pathlib import Path
 import signal
 import subprocess
 import sys
+import threading
 import time
+from typing import Iterator
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import ChangeState, GetState
 import numpy as np
-from rcl_interfaces.msg import Parameter
 from rcl_interfaces.srv import SetParameters
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.parameter import Parameter as RclpyParameter, parameter_value_to_python
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
+
+from marigold_ros.ros.depth_node import DepthNode
 
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE = 1, 2, 3, 4
@@ -47,7 +51,7 @@ class NodeProcess:
                        'PYTHONUNBUFFERED': '1'}
         with log.open('w') as output:
             self.process = subprocess.Popen(
-                [sys.executable, '-m', 'marigold_ros.ros.depth_node', '--ros-args', *arguments],
+                [sys.executable, '-m', 'marigold_ros.ros.start', '--ros-args', *arguments],
                 env=environment, stdout=output, stderr=subprocess.STDOUT)
 
     def wait_for_log(self, text: str, timeout_s: float = 120.0) -> str:
@@ -58,6 +62,17 @@ class NodeProcess:
             assert time.monotonic() < end_s, f'{text!r} not in:\n{self.log.read_text()}'
             time.sleep(0.05)
         return self.log.read_text()
+
+    def wait_until_signals_are_caught(self) -> None:
+        """Wait until the interpreter has come as far as the node's own first line."""
+        def caught() -> int:
+            status = Path(f'/proc/{self.process.pid}/status').read_text()
+            return int(status.split('SigCgt:')[1].split()[0], 16) >> signal.SIGTERM - 1 & 1
+
+        end_s = time.monotonic() + 60.0
+        while not caught():
+            assert time.monotonic() < end_s, 'no handler of SIGTERM in 60 s'
+            time.sleep(0.005)
 
     def stop(self, number: int = signal.SIGINT, times: int = 1, pause_s: float = 0.0) -> int:
         """Send a signal, once or more, and return the exit code."""
@@ -74,6 +89,36 @@ class NodeProcess:
             self.process.wait()
 
 
+@contextmanager
+def node_in_process(*arguments: str) -> Iterator[tuple[DepthNode, Robot]]:
+    """Run a started node in a thread of this process, to put faults into its engine."""
+    domain = free_domain()
+    context = rclpy.Context()
+    rclpy.init(args=['--ros-args', *arguments], context=context, domain_id=domain)
+    node = DepthNode(context=context)
+    node.start()
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+
+    def spin() -> None:
+        try:
+            executor.spin()
+        except ExternalShutdownException:
+            return
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    robot = Robot(domain)
+    try:
+        yield node, robot
+    finally:
+        robot.close()
+        executor.shutdown()
+        thread.join()
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+
+
 class Robot:
     """Cameras, listeners and service clients in the node's domain."""
 
@@ -87,6 +132,7 @@ class Robot:
         self.messages: dict[str, list] = defaultdict(list)
         self._subscriptions: dict[str, object] = {}
         self._publishers: dict[str, object] = {}
+        self._clients: dict[str, object] = {}
 
     def close(self) -> None:
         """Leave the domain."""
@@ -122,12 +168,26 @@ class Robot:
 
     def advertise(self, topic: str, message_type: type, *, reliable: bool = True) -> None:
         """Offer a topic and wait until the node listens with what it finds offered."""
-        policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
-        self._publishers[topic] = self.node.create_publisher(
-            message_type, topic, QoSProfile(depth=50, reliability=policy))
-        self.until(lambda: [info.qos_profile.reliability for info
-                            in self.node.get_subscriptions_info_by_topic(topic)] == [policy],
-                   what=f'a {policy.name} subscription to {topic}')
+        self.offer(topic, message_type, reliable=reliable)
+        self.wait_for_match(topic)
+
+    def offer(self, topic: str, message_type: type, *, reliable: bool = True,
+              latched: bool = False) -> None:
+        """Offer a topic, whether anybody listens or not."""
+        self._publishers[topic] = self.node.create_publisher(message_type, topic, QoSProfile(
+            depth=50,
+            reliability=(ReliabilityPolicy.RELIABLE if reliable
+                         else ReliabilityPolicy.BEST_EFFORT),
+            durability=(DurabilityPolicy.TRANSIENT_LOCAL if latched
+                        else DurabilityPolicy.VOLATILE)))
+
+    def wait_for_match(self, topic: str) -> None:
+        """Wait until the node listens to an offered topic, with the QoS that it finds offered."""
+        offered = self._publishers[topic].qos_profile
+        policies = [(offered.reliability, offered.durability)]
+        self.until(lambda: [(info.qos_profile.reliability, info.qos_profile.durability) for info
+                            in self.node.get_subscriptions_info_by_topic(topic)] == policies,
+                   what=f'a {offered.reliability.name} subscription to {topic}')
         self.until(self._publishers[topic].get_subscription_count, what='a match')
 
     def publish(self, topic: str, message) -> None:
@@ -140,22 +200,25 @@ class Robot:
 
     def call(self, service_type: type, name: str, request, timeout_s: float = 120.0):
         """Call a service and wait for the answer."""
-        client = self.node.create_client(service_type, name)
-        self.until(client.service_is_ready, what=f'service {name}')
-        future = client.call_async(request)
+        if name not in self._clients:
+            self._clients[name] = self.node.create_client(service_type, name)
+        self.until(self._clients[name].service_is_ready, what=f'service {name}')
+        future = self._clients[name].call_async(request)
         self.until(future.done, timeout_s, what=f'an answer of {name}')
-        self.node.destroy_client(client)
         return future.result()
+
+    def set_parameters(self, values: dict[str, object]) -> list[str]:
+        """Set parameters of the node in turn; why it refuses each, '' if it does not."""
+        request = SetParameters.Request()
+        for name, value in values.items():
+            request.parameters.append(Parameter(name, value=value).to_parameter_msg())
+        results = self.call(SetParameters, '/depth_node/set_parameters', request).results
+        assert [each.successful for each in results] == [not each.reason for each in results]
+        return [each.reason for each in results]
 
     def set_parameter(self, name: str, value) -> str:
         """Set a parameter of the node; the reason if it refuses, '' if it does not."""
-        parameter = Parameter(name=name)
-        parameter.value = RclpyParameter(name, value=value).get_parameter_value()
-        assert parameter_value_to_python(parameter.value) == value
-        result = self.call(SetParameters, '/depth_node/set_parameters',
-                           SetParameters.Request(parameters=[parameter])).results[0]
-        assert result.successful == (not result.reason)
-        return result.reason
+        return self.set_parameters({name: value})[0]
 
     def change_state(self, transition: int) -> bool:
         """Ask for a lifecycle transition."""

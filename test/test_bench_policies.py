@@ -12,13 +12,13 @@ from marigold_ros.benchmark import policy_runs
 from marigold_ros.benchmark.bench_policies import main
 from marigold_ros.benchmark.policy_report import compare_policies, markdown
 from marigold_ros.benchmark.policy_runs import run_policies, Runs
+from marigold_ros.data.frames import DepthFrame
 from marigold_ros.data.scenes.shards import write_description, write_shard
 from marigold_ros.depth.complexity import gradient_energy
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.step_policy import StepPolicy
 from marigold_ros.depth.types import StepRequest
-from marigold_ros.evaluation.frames import TruthFrame
 
 STEPS, TOTAL_S, DENOISE_S, ABS_REL = range(4)
 HEIGHT, WIDTH, COUNT = 32, 40, 6
@@ -32,7 +32,8 @@ def make_frames():
         depth_m = np.full((HEIGHT, WIDTH), 4.0, np.float32)
         depth_m[8:20, 5 + i:25 + i] = 1.5
         rgb = (60 * depth_m[..., None] * rng.uniform(1 - i / 8, 1, (HEIGHT, WIDTH, 3)))
-        frames.append(TruthFrame('camera', f'scene {i // 3}', rgb.astype(np.uint8), depth_m))
+        frames.append(DepthFrame(f'{i}', rgb.astype(np.uint8), depth_m, depth_m > 0, 'camera',
+                                 f'scene {i // 3}'))
     return frames
 
 

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+import pickle
 import shutil
+from types import SimpleNamespace
 
 from checkpoints import make_checkpoint
+from huggingface_hub.utils import filter_repo_objects
 import pytest
+from safetensors.torch import load_file, save_file
 import torch
 
+from marigold_ros.depth import checkpoint
 from marigold_ros.depth.checkpoint import load_components
 from marigold_ros.depth.errors import CheckpointError
+from marigold_ros.training.checkpoints import initial_pipeline
 
 
 @pytest.fixture(scope='module')
@@ -37,7 +43,6 @@ def test_facts_are_read(intact):
 
 def test_stored_embedding_replaces_the_text_encoder(copy):
     """With the stored embedding neither tokenizer nor text encoder is needed."""
-    from safetensors.torch import save_file
     computed = load_components(str(copy)).empty_text_embedding
     assert computed.shape == (1, 2, 16)
     save_file({'empty_text_embedding': computed}, copy / 'empty_text_embedding.safetensors')
@@ -88,8 +93,42 @@ def damage_pickle(folder):
     weights.unlink()
 
 
-@pytest.mark.parametrize('damage', [damage_truncate, damage_index, damage_config,
-                                    damage_scheduler, damage_pickle])
+def damage_pickled_text_encoder(folder):
+    """Offer a pickled text encoder only."""
+    weights = folder / 'text_encoder' / 'model.safetensors'
+    torch.save({}, folder / 'text_encoder' / 'pytorch_model.bin')
+    weights.unlink()
+
+
+def damage_text_encoder(folder):
+    """Leave out a weight of the text encoder, in whose place a random one would be put."""
+    weights = folder / 'text_encoder' / 'model.safetensors'
+    kept = load_file(weights)
+    kept.pop(next(name for name in kept if 'token_embedding' in name))
+    save_file(kept, weights, {'format': 'pt'})
+
+
+def damage_tokenizer(folder):
+    """Cut the tokenizer."""
+    (folder / 'tokenizer' / 'tokenizer.json').write_text('{')
+
+
+def damage_list(folder):
+    """Write an index that is no object."""
+    (folder / 'model_index.json').write_text('[]')
+
+
+def damage_quantized(folder):
+    """Ask for a quantization whose library is not here."""
+    config = folder / 'unet' / 'config.json'
+    config.write_text(json.dumps({**json.loads(config.read_text()), 'quantization_config': {
+        'quant_method': 'bitsandbytes', 'load_in_8bit': True}}))
+
+
+@pytest.mark.parametrize('damage', [
+    damage_truncate, damage_index, damage_config, damage_scheduler, damage_pickle,
+    damage_pickled_text_encoder, damage_text_encoder, damage_tokenizer,
+    damage_list, damage_quantized])
 def test_damaged_checkpoint_names_path_and_way_out(copy, damage):
     """The message names the folder and what it must hold."""
     damage(copy)
@@ -104,3 +143,73 @@ def test_plain_stable_diffusion_is_not_marigold(tmp_path):
     folder = make_checkpoint(tmp_path / 'sd', in_channels=4)
     with pytest.raises(CheckpointError, match='not a Marigold checkpoint: .* maps 4 to 4'):
         load_components(str(folder))
+
+
+class UnpicklingError(AssertionError):
+    """Raised where anything is unpickled."""
+
+
+@pytest.fixture
+def no_pickle(monkeypatch):
+    """Make every way to unpickle raise."""
+    def fail(*_, **__):
+        raise UnpicklingError
+
+    for module, name in ((torch, 'load'), (pickle, 'load'), (pickle, 'loads'),
+                         (pickle, 'Unpickler'), (torch.serialization, 'load')):
+        monkeypatch.setattr(module, name, fail)
+
+
+@pytest.mark.parametrize('kind', ['embedded', 'with a text encoder'])
+def test_nothing_is_unpickled_while_a_checkpoint_loads(no_pickle, intact, kind):
+    """Neither the embedded one nor one whose text encoder has to be run."""
+    load_components('tiny' if kind == 'embedded' else str(intact))
+
+
+@pytest.mark.parametrize('weights', ['unet/diffusion_pytorch_model.safetensors',
+                                     'vae/diffusion_pytorch_model.safetensors',
+                                     'text_encoder/model.safetensors'])
+def test_an_index_of_shards_cannot_smuggle_a_pickle_in(no_pickle, copy, weights):
+    """Or diffusers and transformers would unpickle it, for all that use_safetensors says."""
+    path = copy / weights
+    torch.save({}, path.with_name('shard.bin'))
+    path.unlink()
+    path.with_name(f'{path.name}.index.json').write_text(json.dumps(
+        {'metadata': {'total_size': 1}, 'weight_map': {'conv_in.weight': 'shard.bin'}}))
+    with pytest.raises(CheckpointError, match=r"index.json must name .safetensors files only; "
+                                              r"got \['shard.bin'\]"):
+        load_components(str(copy))
+    with pytest.raises(CheckpointError, match='must name .safetensors files only'):
+        initial_pipeline(SimpleNamespace(initial_checkpoint=str(copy), architecture=None,
+                                         vae=None))
+
+
+@pytest.mark.parametrize('part', ['unet', 'vae', 'text_encoder', 'tokenizer', 'scheduler', '.'])
+def test_code_that_lies_in_a_checkpoint_is_never_run(copy, part, capfd):
+    """Whatever a config says of it; nor does it name attention code to be fetched and run."""
+    (copy / part / 'evil.py').write_text('print("executed")\nclass Evil:\n    pass\n')
+    for config in [*(copy / part).glob('*config.json'), *(copy / part).glob('model_index.json')]:
+        fields = json.loads(config.read_text())
+        hooks = {name: 'evil.Evil' for name in (
+            'AutoModel', 'AutoConfig', 'AutoTokenizer', 'AutoencoderKL', 'UNet2DConditionModel')}
+        config.write_text(json.dumps({
+            **fields, 'auto_map': hooks, 'custom_pipeline': 'evil', 'trust_remote_code': True,
+            'attn_implementation': 'evil/code', '_attn_implementation': 'evil/code'}))
+    load_components(str(copy))
+    assert 'executed' not in capfd.readouterr().out
+
+
+def test_only_data_is_fetched_from_the_hub(monkeypatch, intact):
+    """No pickle and no code, by the patterns that huggingface_hub filters with."""
+    fetched = {}
+
+    def snapshot_download(name, *, allow_patterns):
+        fetched.update(name=name, patterns=allow_patterns)
+        return str(intact)
+
+    monkeypatch.setattr(checkpoint, 'snapshot_download', snapshot_download)
+    load_components('owner/name')
+    assert fetched['name'] == 'owner/name'
+    files = ['model_index.json', 'unet/model.safetensors', 'tokenizer/merges.txt',
+             'unet/model.bin', 'x.ckpt', 'x.pt', 'x.pth', 'x.pkl', 'pipeline.py', 'x.so', 'x.npy']
+    assert list(filter_repo_objects(files, allow_patterns=fetched['patterns'])) == files[:3]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
 from rosbags.typesys import get_typestore, Stores
 
-from marigold_ros.depth.errors import MessageError
+from marigold_ros.depth.errors import InputError, MessageError
+from marigold_ros.geometry.camera import Rectifier
 from marigold_ros.messages.camera_info import (
     camera_from_fields, CameraInfoFields, fields_from_camera)
 
@@ -65,11 +67,48 @@ def test_a_region_of_interest_moves_the_centre_and_binning_scales_it():
     ({'p': P + (0.0,)}, '`p` must have 12 numbers; got 13'),
     ({'k': (float('nan'), *K[1:])}, 'camera_info is wrong: `K` must be finite'),
     ({'d': (float('inf'),)}, 'camera_info is wrong: `D` must be finite'),
+    ({'r': (1.0,) * 9}, 'camera_info is wrong: `R` must be a rotation'),
     ({'width': 0}, 'camera_info is wrong: `width` and `height` must be positive; got 0 x 480'),
 ])
 def test_wrong_messages_are_refused_with_the_value(changes, match):
     with pytest.raises(MessageError, match=match):
         camera_from_fields(make_fields(**changes))
+
+
+NUMBER = st.one_of(st.floats(), st.sampled_from([0.0, 1.0, -1.0, 1e300, 1e-300]))
+FLAWS = {'k': st.integers(0, 8), 'r': st.integers(0, 8), 'p': st.integers(0, 11),
+         'd': st.integers(0, 4)}
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(flaws=st.lists(st.sampled_from(sorted(FLAWS)).flatmap(
+           lambda name: st.tuples(st.just(name), FLAWS[name], NUMBER)), max_size=3),
+       model=st.sampled_from(['plumb_bob', 'rational_polynomial', 'equidistant', '']),
+       count=st.integers(0, 15), width=st.integers(0, 70), height=st.integers(0, 70),
+       binning=st.integers(0, 5), roi=st.tuples(*[st.integers(0, 80)] * 4))
+@pytest.mark.filterwarnings('error')
+def test_any_camera_info_makes_a_camera_that_can_rectify_or_is_an_input_error(
+        flaws, model, count, width, height, binning, roi):
+    numbers = {'k': list(K), 'r': list(np.eye(3).ravel()), 'p': list(P), 'd': list(D)}
+    for name, at, value in flaws:
+        numbers[name][at] = value
+    numbers['d'] = [*numbers['d'], *[0.0] * 10][:count]
+    fields = make_fields(width=width, height=height, distortion_model=model, binning_x=binning,
+                         binning_y=binning, roi=roi, **numbers)
+    try:
+        camera = camera_from_fields(fields)
+    except MessageError:
+        return
+    factor = max(binning, 1)
+    assert (camera.width, camera.height) == ((roi[3] or width) // factor,
+                                             (roi[2] or height) // factor)
+    assert camera.rectified().resized(7, 5).width == 7
+    try:
+        rectifier = Rectifier(camera)
+    except InputError:
+        return
+    image = np.zeros((camera.height, camera.width, 3), np.uint8)
+    assert rectifier.rectify(image).shape == image.shape
 
 
 def test_field_names_are_those_of_the_message():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+import struct
 
 from hypothesis import given, settings, strategies as st
 import numpy as np
@@ -112,6 +113,8 @@ def test_a_foreign_cloud_with_padding_other_types_and_other_fields_is_read(order
 @pytest.mark.parametrize('changes, match', [
     ({'fields': (('x', 0, 7, 1), ('y', 4, 7, 1))}, '`fields` must hold x, y and z; got x, y'),
     ({'fields': ()}, 'must hold x, y and z; got none'),
+    ({'fields': (('x', 0, 7, 1), ('y', 4, 7, 1), ('z', 8, 7, 1), ('y', 12, 7, 1))},
+     '`fields` must hold each name once; got x, y, z, y'),
     ({'fields': (('x', 0, 7, 1), ('y', 4, 7, 1), ('z', 13, 7, 1))}, '`point_step` must hold'),
     ({'fields': (('x', 0, 7, 1), ('y', 4, 7, 1), ('z', 8, 7, 1), ('rgb', 12, 4, 1))},
      '`rgb` must be 4 bytes wide; got 2'),
@@ -125,26 +128,51 @@ def test_contradicting_clouds_are_refused_with_the_value(changes, match):
         unpack_cloud(replace(pack_cloud(POINTS, RGB), **changes))
 
 
-FIELD = st.tuples(st.sampled_from(['x', 'y', 'z', 'rgb', 'ring', '']), st.integers(0, 20),
-                  st.integers(0, 9), st.integers(0, 2))
+CODES = {1: 'b', 2: 'B', 3: 'h', 4: 'H', 5: 'i', 6: 'I', 7: 'f', 8: 'd'}
+FIELD = st.tuples(st.sampled_from(['rgb', 'rgba', 'ring', '', 'x']), st.integers(0, 24),
+                  st.sampled_from([*range(10), 5, 6, 7]), st.integers(0, 2))
+XYZ = st.sampled_from([(('x', 0, 7, 1), ('y', 4, 7, 1), ('z', 8, 7, 1)),
+                       (('z', 1, 8, 1), ('x', 9, 3, 1), ('y', 11, 5, 0)), ()])
+MOSTLY_SOUND = st.sampled_from([1, 2, 3, 3, 2, 0])
 
 
-@settings(derandomize=True, deadline=None, max_examples=200)
-@given(fields=st.lists(FIELD, max_size=5).map(tuple), height=st.integers(0, 3),
-       width=st.integers(0, 3), point_step=st.integers(0, 24), padding=st.integers(-1, 3),
-       is_bigendian=st.booleans(), whole=st.booleans())
-def test_any_header_gives_a_cloud_of_its_size_or_a_message_error(
-        fields, height, width, point_step, padding, is_bigendian, whole):
-    xyz = (('x', 0, 7, 1), ('y', 4, 7, 1), ('z', 8, 7, 1)) if whole else ()
+def read_by_hand(cloud, name, point, code=None):
+    """Read one number of a cloud that is laid out soundly."""
+    _, offset, datatype, _ = next(each for each in cloud.fields if each[0] == name)
+    row, column = divmod(point, cloud.width)
+    order = '>' if cloud.is_bigendian else '<'
+    return struct.unpack_from(order + (code or CODES[datatype]), cloud.data.tobytes(),
+                              row * cloud.row_step + column * cloud.point_step + offset)[0]
+
+
+@settings(derandomize=True, deadline=None, max_examples=400)
+@given(xyz=XYZ, fields=st.lists(FIELD, max_size=2).map(tuple), height=MOSTLY_SOUND,
+       width=MOSTLY_SOUND, point_step=st.sampled_from([32, 33, 28, 14]),
+       padding=st.sampled_from([0, 1, 3, -1]), is_bigendian=st.booleans(),
+       surplus=st.sampled_from([0, 0, 0, 0, 1]), seed=st.integers(0, 99))
+@pytest.mark.filterwarnings('error')
+def test_any_cloud_is_read_number_by_number_or_is_a_message_error(
+        xyz, fields, height, width, point_step, padding, is_bigendian, surplus, seed):
     row_step = max(width * point_step + padding, 0)
-    cloud = CloudFields(height, width, fields + xyz, is_bigendian, point_step, row_step,
-                        np.zeros(height * row_step, np.uint8))
+    data = np.random.default_rng(seed).integers(0, 256, height * row_step + surplus)
+    cloud = CloudFields(height, width, xyz + fields, is_bigendian, point_step, row_step,
+                        data.astype(np.uint8))
     try:
         points, rgb = unpack_cloud(cloud)
     except MessageError:
         return
-    assert points.shape == (height, width, 3) and (points == 0).all()
-    assert rgb is None or (rgb.shape == points.shape and (rgb == 0).all())
+    assert points.shape == (height, width, 3) and points.dtype == np.float32
+    color = next((name for name in ('rgb', 'rgba') if name in {
+        each[0] for each in cloud.fields if each[2] in CODES and each[3] <= 1}), None)
+    assert (rgb is None) == (color is None)
+    for point in range(height * width):
+        with np.errstate(over='ignore', invalid='ignore'):
+            expected = np.array([read_by_hand(cloud, name, point) for name in 'xyz'], np.float32)
+        np.testing.assert_array_equal(points.reshape(-1, 3)[point], expected)
+        if color is not None:
+            word = read_by_hand(cloud, color, point, 'I')
+            assert rgb.reshape(-1, 3)[point].tolist() == [word >> 16 & 255, word >> 8 & 255,
+                                                          word & 255]
 
 
 @pytest.mark.parametrize('points, rgb, match', [

@@ -8,11 +8,11 @@ import cv2
 from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
+import simplejpeg
 
 from marigold_ros.depth.errors import MessageError
 from marigold_ros.messages.compressed import decompress_image
-from marigold_ros.messages.image import decode_compressed_rgb
-from marigold_ros.messages.image_header import read_image_size
+from marigold_ros.messages.image_stream import decode_compressed_rgb, read_image_size
 
 LIMIT = 1_000_000
 
@@ -98,6 +98,7 @@ def test_a_bomb_is_refused_by_its_header_before_any_decoding(suffix, monkeypatch
         frame = stream.index(b'\xff\xc0')
         stream[frame + 5:frame + 9] = (50_000).to_bytes(2, 'big') * 2
     monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('decoded'))
+    monkeypatch.setattr(simplejpeg, 'decode_jpeg', lambda *_, **__: pytest.fail('decoded'))
     with pytest.raises(MessageError, match='at most 16000000 pixels; its header says 50000 x'):
         decode_compressed_rgb(bytes(stream), max_pixels=16_000_000)
 
@@ -115,21 +116,56 @@ def test_a_stream_cut_anywhere_is_refused(suffix):
     for length in range(0, len(stream), 7):
         with pytest.raises(MessageError):
             decode_compressed_rgb(stream[:length], max_pixels=LIMIT)
-    with pytest.raises(MessageError, match='must be a complete'):
+    with pytest.raises(MessageError, match='must be a sound (JPEG; Premature end|PNG)'):
         decode_compressed_rgb(stream[:-1], max_pixels=LIMIT)
 
 
-def test_a_large_jpeg_that_opencv_would_fill_with_gray_is_refused():
-    noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
-    stream = encode(noise)
-    with pytest.raises(MessageError, match='must be a complete JPEG'):
-        decode_compressed_rgb(stream[:len(stream) // 2], max_pixels=LIMIT)
+def lose(stream, at):
+    """Lose 200 bytes in the middle, as over a bad cable; the end marker arrives."""
+    return stream[:at] + stream[at + 200:]
+
+
+def overwrite(stream, at):
+    """Overwrite 200 bytes with noise."""
+    return stream[:at] + np.random.default_rng(at).bytes(200) + stream[at + 200:]
+
+
+@pytest.mark.parametrize('damage', [lose, overwrite])
+@pytest.mark.parametrize(('suffix', 'flags', 'least'), [
+    ('.png', {}, 100), ('.jpg', {}, 97), ('.jpg', {'IMWRITE_JPEG_PROGRESSIVE': 1}, 90)])
+def test_a_damaged_stream_that_opencv_would_fill_with_gray_is_refused(
+        damage, suffix, flags, least):
+    """All PNGs, and nearly all JPEGs: what happens to fit a JPEG's code cannot be told."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (24, 32, 3)).astype(np.uint8)
+    stream = encode(cv2.resize(noise, (320, 240)), suffix, **flags)
+    data = stream.index(b'IDAT' if suffix == '.png' else b'\xff\xda')
+    damaged = [damage(stream, int(at)) for at in rng.integers(data + 20, len(stream) - 220, 100)]
+    if suffix == '.jpg':
+        assert cv2.imdecode(np.frombuffer(damaged[0], np.uint8), cv2.IMREAD_COLOR) is not None
+    refused = 0
+    for each in damaged:
+        try:
+            decode_compressed_rgb(each, max_pixels=LIMIT)
+        except MessageError:
+            refused += 1
+    assert refused >= least
+
+
+def test_opencv_and_this_decoder_agree_on_every_pixel_of_a_sound_jpeg():
+    rgb = cv2.resize(np.random.default_rng(0).integers(0, 256, (24, 31, 3)).astype(np.uint8),
+                     (321, 239))
+    for flags in ({}, {'IMWRITE_JPEG_PROGRESSIVE': 1}, {'IMWRITE_JPEG_QUALITY': 30}):
+        stream = encode(rgb, **flags)
+        bgr = cv2.imdecode(np.frombuffer(stream, np.uint8), cv2.IMREAD_COLOR)
+        np.testing.assert_array_equal(decode_compressed_rgb(stream, max_pixels=LIMIT),
+                                      bgr[..., ::-1])
 
 
 def test_the_end_marker_of_an_exif_thumbnail_does_not_complete_a_cut_jpeg():
     stream = with_segment(encode(make_rgb()), b'Exif\0\0' + encode(make_rgb()))
     assert decode_compressed_rgb(stream, max_pixels=LIMIT).shape == (20, 30, 3)
-    with pytest.raises(MessageError, match='must be a complete JPEG'):
+    with pytest.raises(MessageError, match='must be a sound JPEG; '):
         decode_compressed_rgb(stream[:-20], max_pixels=LIMIT)
 
 
@@ -141,25 +177,29 @@ def test_bytes_behind_the_end_marker_are_ignored():
 @pytest.mark.parametrize('stream, match', [
     (b'', "it starts with b''"),
     (b'GIF89a' + bytes(30), "must be a JPEG or PNG stream; it starts with b'GIF89a"),
-    (b'\xff\xd8\xff\xd9', 'without a frame header or an end marker'),
+    (b'\xff\xd8\xff\xd9', 'must be a sound JPEG; its header is not'),
+    (b'\x89PNG\r\n\x1a\n' + bytes(40), 'its 48 bytes do not begin with IHDR'),
 ])
 def test_foreign_streams_are_refused(stream, match):
     with pytest.raises(MessageError, match=match):
         decode_compressed_rgb(stream, max_pixels=LIMIT)
 
 
-def test_a_header_without_a_size_is_refused():
-    stream = bytearray(encode(make_rgb()))
-    frame = stream.index(b'\xff\xc0')
-    stream[frame + 5:frame + 7] = b'\0\0'
-    with pytest.raises(MessageError, match='its header says 30 x 0'):
+@pytest.mark.parametrize('suffix, mark, offset, match', [
+    ('.jpg', b'\xff\xc0', 5, 'must be a sound JPEG; its header is not'),
+    ('.png', b'IHDR', 8, 'must hold an image; its header says 30 x 0')])
+def test_a_header_without_a_size_is_refused(suffix, mark, offset, match):
+    stream = bytearray(encode(make_rgb(), suffix))
+    at = stream.index(mark) + offset
+    stream[at:at + 4] = bytes(4)
+    with pytest.raises(MessageError, match=match):
         read_image_size(bytes(stream))
 
 
 def test_a_png_with_a_wrong_checksum_is_refused():
     stream = bytearray(encode(make_rgb(), '.png'))
     stream[60] ^= 0x55
-    with pytest.raises(MessageError, match='its content is corrupt'):
+    with pytest.raises(MessageError, match='its content is damaged'):
         decode_compressed_rgb(bytes(stream), max_pixels=LIMIT)
 
 
@@ -168,8 +208,8 @@ def test_a_decoder_that_fails_is_reported_and_not_raised_through(monkeypatch):
         raise cv2.error('boom')
 
     monkeypatch.setattr(cv2, 'imdecode', fail)
-    with pytest.raises(MessageError, match='sound JPEG or PNG stream; got boom'):
-        decode_compressed_rgb(encode(make_rgb()), max_pixels=LIMIT)
+    with pytest.raises(MessageError, match='must be a sound PNG; got boom'):
+        decode_compressed_rgb(encode(make_rgb(), '.png'), max_pixels=LIMIT)
 
 
 @pytest.mark.parametrize('image_format', ['16UC1; png compressed', '16UC1; png compressed '])
@@ -225,21 +265,35 @@ def test_decompression_keeps_the_promise_of_the_format_and_the_limit():
         decompress_image(encode(np.ones((2, 3), np.uint16), '.png'), '16UC1; png', max_pixels=5)
 
 
-STREAMS = (encode(make_rgb()), encode(make_rgb(), '.png'))
+SOUND = {suffix: encode(make_rgb(), suffix) for suffix in ('.jpg', '.png')}
 
 
 @settings(derandomize=True, deadline=None, max_examples=300)
-@given(stream=st.sampled_from(STREAMS), length=st.integers(0, 2000),
+@given(suffix=st.sampled_from(sorted(SOUND)), length=st.integers(0, 2000),
        flips=st.lists(st.tuples(st.integers(0, 1999), st.integers(0, 255)), max_size=4),
        tail=st.binary(max_size=8))
 def test_any_damage_gives_an_image_of_the_claimed_size_or_a_message_error(
-        stream, length, flips, tail):
-    damaged = bytearray(stream[:length])
+        suffix, length, flips, tail):
+    damaged = bytearray(SOUND[suffix][:length])
     for position, value in flips:
         if position < len(damaged):
             damaged[position] = value
+    stream = bytes(damaged) + tail
     try:
-        rgb = decode_compressed_rgb(bytes(damaged) + tail, max_pixels=LIMIT)
+        rgb = decode_compressed_rgb(stream, max_pixels=LIMIT)
     except MessageError:
         return
-    assert rgb.shape[:2] == read_image_size(bytes(damaged) + tail) and rgb.dtype == np.uint8
+    assert rgb.shape == (*read_image_size(stream), 3) and rgb.dtype == np.uint8
+    if suffix == '.png':
+        np.testing.assert_array_equal(rgb, make_rgb())
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(data=st.binary(max_size=64), start=st.sampled_from(
+    [b'', b'\xff\xd8', b'\xff\xd8\xff\xc0\0\x11\x08', b'\x89PNG\r\n\x1a\n',
+     b'\x89PNG\r\n\x1a\n\0\0\0\rIHDR']), image_format=st.sampled_from(
+    ['jpeg', '16UC1; png compressed', '16UC1; compressedDepth png', '32FC1; compressedDepth']))
+def test_any_bytes_under_any_format_are_refused_and_never_crash(data, start, image_format):
+    for stream in (start + data, b'\0' * 12 + start + data):
+        with pytest.raises(MessageError):
+            decompress_image(stream, image_format, max_pixels=LIMIT)

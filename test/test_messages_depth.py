@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
@@ -92,6 +94,37 @@ def test_any_floats_come_back_within_the_range_or_as_nan(values, encoding):
     np.testing.assert_array_equal(np.isfinite(back), inside)
     tolerance = 0.0 if encoding == '32FC1' else 0.000501
     assert (np.abs(back[inside] - depth_m[inside]) <= tolerance).all()
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(encoding=st.sampled_from(['32FC1', '16UC1', '32FC1', '16UC1', 'mono16']),
+       height=st.integers(0, 4), width=st.integers(0, 4), padding=st.integers(-1, 5),
+       is_bigendian=st.booleans(), surplus=st.sampled_from([0, 0, 0, 0, 1, -1]),
+       words=st.lists(st.sampled_from([0, 1, 0x3fc00000, 0x7f800000, 0xff800000, 0x7fc00000,
+                                       0x80000000, 0xffff, 0x41200000]), min_size=1, max_size=6))
+def test_any_header_gives_the_depth_that_its_bytes_say_or_is_a_message_error(
+        encoding, height, width, padding, is_bigendian, surplus, words):
+    order, code, unit_m = ('>' if is_bigendian else '<', *{'32FC1': ('f', 1.0)}.get(
+        encoding, ('H', 0.001)))
+    step = max(width * struct.calcsize(code) + padding, 0)
+    pattern = b''.join(struct.pack(order + 'I', word) for word in words)
+    size = max(height * step + surplus, 0)
+    data = (pattern * (size // len(pattern) + 1))[:size]
+    fields = ImageFields(height, width, encoding, is_bigendian, step,
+                         np.frombuffer(data, np.uint8))
+    sound = encoding != 'mono16' and min(height, width) > 0 and padding >= 0 and surplus == 0
+    if not sound:
+        with pytest.raises(MessageError):
+            unpack_depth(fields)
+        return
+    depth_m = unpack_depth(fields)
+    assert depth_m.shape == (height, width) and depth_m.dtype == np.float32
+    for v, u in np.ndindex(height, width):
+        value = struct.unpack_from(order + code, data, v * step + u * struct.calcsize(code))[0]
+        if 0 < value < float('inf'):
+            assert depth_m[v, u] == pytest.approx(value * unit_m, rel=1e-6)
+        else:
+            assert np.isnan(depth_m[v, u])
 
 
 def test_colours_run_from_red_near_to_blue_far_and_black_unknown():

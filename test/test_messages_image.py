@@ -107,7 +107,7 @@ def test_the_decoded_image_is_the_caller_s_own():
     ({'step': 5}, '`step` must be at least 6 bytes for 2 px of rgb8; got 5'),
     ({'data': np.zeros(11, np.uint8)}, '`data` must be 2 rows x 6 = 12 bytes; got 11'),
     ({'data': np.zeros(13, np.uint8)}, '`data` must be 2 rows x 6 = 12 bytes; got 13'),
-    ({'encoding': '32FC1'}, "`encoding` must be one of rgb8, bgr8, .*, nv12; got '32FC1'"),
+    ({'encoding': '32FC1'}, "`encoding` must be one of rgb8, bgr8, .*, nv12, .*; got '32FC1'"),
     ({'encoding': ''}, "got ''"),
     ({'encoding': 'yuv422', 'width': 1}, 'multiples of 1 and 2 for yuv422; got 2 and 1'),
     ({'encoding': 'nv12', 'height': 3}, 'multiples of 2 and 2 for nv12; got 3 and 2'),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from node_harness import camera_info, free_domain, image, stamp_of
+from hypothesis import given, settings, strategies as st
+from node_harness import camera_info, compressed, free_domain, image, stamp_of
 import numpy as np
 import pytest
 import rclpy
@@ -13,7 +14,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from marigold_ros.depth.errors import ConfigError, MessageError
 from marigold_ros.ros.calibration import CalibrationCache
-from marigold_ros.ros.conversions import peek_header, rgb_from_message
+from marigold_ros.ros.conversions import (camera_from_message, header_of, peek_header,
+                                          rgb_from_message)
 from marigold_ros.ros.diagnostics import Reporter
 from marigold_ros.ros.inputs import CameraInput, InputTopics
 from marigold_ros.ros.newest import NewestFrames, ReceivedFrame
@@ -160,6 +162,54 @@ def test_a_message_cut_short_is_an_error_and_no_crash(keep):
             rgb_from_message(message, compressed=False, max_pixels=100)
 
 
+SOUND = {'raw': bytes(serialize_message(image(np.full((6, 8, 3), 7, np.uint8), 5))),
+         'compressed': bytes(serialize_message(compressed(b'\xff\xd8' + bytes(50), 5))),
+         'info': bytes(serialize_message(camera_info(5)))}
+
+
+@settings(derandomize=True, deadline=None, max_examples=600)
+@given(kind=st.sampled_from(sorted(SOUND)), length=st.one_of(st.none(), st.integers(0, 400)),
+       changes=st.lists(st.tuples(st.integers(0, 120), st.one_of(
+           st.sampled_from([0, 1, 127, 128, 255]), st.integers(0, 255))), max_size=3))
+def test_any_serialized_message_is_read_or_is_a_message_error(kind, length, changes):
+    message = bytearray(SOUND[kind])
+    for at, value in changes:
+        message[at % len(message)] = value
+    message = bytes(message[:length])
+    try:
+        stamp_ns, frame_id, end = peek_header(message)
+        assert header_of(stamp_ns, frame_id).stamp.nanosec < 10 ** 9 and end <= len(message)
+        if kind == 'info':
+            assert camera_from_message(message).width > 0
+        else:
+            rgb = rgb_from_message(message, compressed=kind == 'compressed', max_pixels=1000)
+            assert rgb.dtype == np.uint8 and rgb.size <= 3000
+    except MessageError:
+        return
+    assert length is None or length >= 52  # a header and more
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(st.binary(max_size=40))
+def test_any_bytes_have_a_header_or_are_a_message_error(message):
+    try:
+        stamp_ns, frame_id, end = peek_header(message)
+    except MessageError:
+        return
+    order = 'little' if message[1] & 1 else 'big'
+    words = [int.from_bytes(message[at:at + 4], order) for at in (4, 8, 12)]
+    assert stamp_ns % 10 ** 9 == words[1]
+    assert stamp_ns // 10 ** 9 == words[0] - (2 ** 32 if words[0] >= 2 ** 31 else 0)
+    assert end == 16 + words[2] <= len(message)
+
+
+def test_a_stamp_that_is_no_time_is_refused():
+    message = bytearray(SOUND['raw'])
+    message[8:12] = (10 ** 9).to_bytes(4, 'little')
+    with pytest.raises(MessageError, match='`nanosec` .* below 1000000000; got 1000000000'):
+        peek_header(bytes(message))
+
+
 def test_an_image_of_more_pixels_than_allowed_is_refused():
     message = serialize_message(image(np.zeros((4, 5, 3), np.uint8), 5))
     assert rgb_from_message(message, compressed=False, max_pixels=20).shape == (4, 5, 3)
@@ -179,8 +229,10 @@ def test_a_camera_info_is_matched_by_stamp_and_else_the_last_one_serves():
     found = {stamp_ns: cache.find(stamp_ns, 120, 160) for stamp_ns in (1, 2, 3)}
     assert {ns: (each.camera.K[0, 0], each.by_stamp) for ns, each in found.items()} == {
         1: (100.0, True), 2: (200.0, True), 3: (200.0, False)}
-    cache.clear()
-    assert cache.find(1, 120, 160).problem == 'no camera_info'
+    # A camera_info that is latched comes once: a jump back in time must not lose it.
+    cache.forget_stamps()
+    last = cache.find(1, 120, 160)
+    assert (last.camera.K[0, 0], last.by_stamp) == (200.0, False)
 
 
 def test_only_a_raw_image_is_rectified_and_a_rectified_one_is_described_by_P():
@@ -197,6 +249,30 @@ def test_only_a_raw_image_is_rectified_and_a_rectified_one_is_described_by_P():
     first = raw.find(1, 120, 160).rectifier
     raw.put(serialize_message(message))
     assert raw.find(7 * 10 ** 9, 120, 160).rectifier is first
+
+
+def test_a_camera_info_of_the_whole_sensor_fits_the_image_that_its_binning_and_roi_leave():
+    """160 x 120 of 400 x 300: a window of 320 x 240 at (40, 30), two pixels in one."""
+    message = camera_info(1, width=400, height=300)
+    message.roi.x_offset, message.roi.y_offset = 40, 30
+    message.roi.width, message.roi.height = 320, 240
+    message.binning_x = message.binning_y = 2
+    cache = CalibrationCache(rectified=False)
+    cache.put(serialize_message(message))
+    found = cache.find(1, 120, 160)
+    assert found.problem == ''
+    # f / 2; (200 - 40) / 2; (150 - 30) / 2.
+    np.testing.assert_array_equal(found.camera.K, [[50, 0, 80], [0, 50, 60], [0, 0, 1]])
+
+
+def test_a_camera_info_of_another_size_is_no_calibration_even_in_the_same_proportion():
+    """Whether such an image was binned, scaled or cropped is what binning and roi would say."""
+    cache = CalibrationCache(rectified=False)
+    cache.put(info(1, width=320, height=240))
+    found = cache.find(1, 120, 160)
+    assert found.problem == 'camera_info is for 320 x 240, the image is 160 x 120'
+    assert (found.camera.width, found.camera.height) == (160, 120)
+    assert not found.camera.is_calibrated
 
 
 def test_the_newest_frame_supersedes_the_one_of_its_own_camera_only():

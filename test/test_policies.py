@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from marigold_ros.evaluation.policies import (beats, Blocks, compare, Difference, oracle,
-                                              random_alike, summarize)
+from marigold_ros.evaluation.policies import (at_budget, beats, Blocks, CHANCE, compare,
+                                              compare_at_equal_budget, Difference, oracle,
+                                              raised_to, random_alike, STEPS, summarize)
 
 # num_inference_steps, total_s, denoise_s, abs_rel, delta1, boundary_f1 of two frames at T = 1, 2
 BY_STEPS = np.array([[[1, 3.0, 1.0, 0.1, 0.9, 0.2], [1, 3.0, 1.0, 0.4, 0.5, 0.6]],
@@ -60,6 +61,54 @@ def test_random_gives_each_frame_each_t_as_often_as_the_histogram_says():
     alike = random_alike(by_steps, np.array([1.0, 2.0, 1.0, 1.0]))
     np.testing.assert_allclose(alike[0], [1.25, 3.25, 1.25, 0.125, 0.875, 0.25])
     np.testing.assert_allclose(alike[1], [1.25, 3.25, 1.25, 0.35, 0.55, 0.65])
+
+
+def test_chance_spends_a_budget_by_a_coin_between_the_fixed_t_about_it():
+    # 3.25 s lie a quarter of the way from 3 s at T = 1 to 4 s at T = 2.
+    chance = at_budget(BY_STEPS, 3.25)
+    np.testing.assert_allclose(chance[0], [1.25, 3.25, 1.25, 0.125, 0.875, 0.25])
+    np.testing.assert_allclose(at_budget(BY_STEPS, 1.5, STEPS)[:, STEPS], 1.5)
+    np.testing.assert_allclose(at_budget(BY_STEPS, 2.0), BY_STEPS[0])    # cannot be cheaper
+    np.testing.assert_allclose(at_budget(BY_STEPS, 9.0), BY_STEPS[1])    # or dearer
+    np.testing.assert_allclose(at_budget(BY_STEPS[:1], 9.0), BY_STEPS[0])
+
+
+def test_chance_goes_by_cost_where_more_steps_are_not_dearer():
+    three = np.concatenate([BY_STEPS, BY_STEPS[:1]])
+    three[2, :, 1] = 3.5    # T = 3 costs less than T = 2
+    np.testing.assert_allclose(at_budget(three, 3.75), (three[2] + three[1]) / 2)
+
+
+def test_a_cheap_policy_spends_what_it_saves_on_the_dearest():
+    raised = raised_to(BY_STEPS[0], BY_STEPS[1], 3.5)
+    np.testing.assert_allclose(raised, (BY_STEPS[0] + BY_STEPS[1]) / 2)
+
+
+def test_at_equal_budget_spending_more_wins_nothing():
+    # On every frame T = 2 halves AbsRel.  A policy that always runs T = 2 is better than one that
+    # always runs T = 1, but not once both spend the same.
+    by_steps = np.stack([outcomes(total_s=[1.0] * 4, abs_rel=[0.2, 0.4, 0.2, 0.4]),
+                         outcomes(total_s=[2.0] * 4, abs_rel=[0.1, 0.2, 0.1, 0.2])])
+    blocks = Blocks(('a', 'b', 'c', 'd'), False)
+    assert compare(by_steps[1], by_steps[0], blocks)['abs_rel'].verdict == 'better'
+    found = compare_at_equal_budget({'one': by_steps[0], 'two': by_steps[1]}, by_steps, blocks)
+    assert found['two']['one']['abs_rel'] == Difference(0.0, 0.0, 0.0, 'no difference')
+    assert found['one'][CHANCE]['abs_rel'].verdict == 'no difference'
+
+
+def test_at_equal_budget_choosing_the_right_frames_wins():
+    # T = 2 helps on the second frame of each block alone, and the policy knows.
+    by_steps = np.stack([outcomes(total_s=[1.0] * 4, abs_rel=[0.2, 0.4, 0.2, 0.4]),
+                         outcomes(total_s=[2.0] * 4, abs_rel=[0.2, 0.1, 0.2, 0.1])])
+    wise = by_steps[[0, 1, 0, 1], range(4)]
+    foolish = by_steps[[1, 0, 1, 0], range(4)]
+    blocks = Blocks(('a', 'a', 'b', 'b'), False)
+    found = compare_at_equal_budget({'wise': wise, 'foolish': foolish}, by_steps, blocks)
+    # Chance: 0.2 and 0.25, mean 0.225; wise: 0.15.
+    assert found['wise'][CHANCE]['abs_rel'].relative == pytest.approx(-1 / 3)
+    assert found['wise'][CHANCE]['abs_rel'].verdict == 'better'
+    assert found['wise']['foolish']['abs_rel'].verdict == 'better'
+    assert found['foolish'][CHANCE]['abs_rel'].verdict == 'worse'
 
 
 def test_the_oracle_takes_the_t_of_least_abs_rel_on_each_frame():

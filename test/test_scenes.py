@@ -10,7 +10,8 @@ import pytest
 import trimesh
 
 from marigold_ros.data.scenes import (
-    bodies, bulk, cameras, meshes, places, rays, render, sensor, shading, shards, textures, worlds)
+    bodies, bulk, cameras, halls, meshes, places, rays, render, sensor, shading, shards, textures,
+    worlds)
 from marigold_ros.data.scenes.builder import SceneBuilder
 from marigold_ros.data.scenes.types import Camera, Light, Scene, View
 from marigold_ros.depth.errors import MarigoldError
@@ -86,6 +87,13 @@ def test_bodies_are_closed_and_face_outwards(mesh: meshes.Mesh, volume: float) -
     agreement = np.einsum('ij,ikj->ik', np.cross(b - a, c - a), mesh.normals)
     area = np.linalg.norm(np.cross(b - a, c - a), axis=-1)
     assert (agreement[area > 1e-6] > 0).all()
+
+
+def test_a_pallet_may_have_lost_all_its_cartons() -> None:
+    """Seed 6424 draws a single layer of four and takes all of them; rendering once died of it."""
+    palette = SceneBuilder(np.random.default_rng(0), 16).palette
+    bare = halls.pallet(palette, np.random.default_rng(6424))
+    assert bare.bounds[1][2] == pytest.approx(0.141, abs=1e-6)  # the deck, and nothing on it
 
 
 def test_boxes_turn_about_their_own_axes() -> None:

@@ -208,15 +208,20 @@ def test_a_wrong_command_says_what_is_wrong_without_a_traceback(drive, tmp_path,
 
 
 def test_a_disk_that_takes_no_more_ends_the_recording_with_a_word(drive, tmp_path, start):
-    def one_megabyte_a_file():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2 ** 20, 2 ** 20))
+    def three_megabytes_a_file():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3 * 2 ** 20, 3 * 2 ** 20))
 
-    start('play_bag', drive, '--topics', '/image', '--loop')
+    start('play_bag', drive, '--topics', '/image', '--loop', '--rate', '3')
     code, printed = finish(start('record_bag', tmp_path / 'copy', '--topics', '/image',
-                                 preexec_fn=one_megabyte_a_file))
+                                 preexec_fn=three_megabytes_a_file))
     assert code == 1
     assert f'cannot write to {tmp_path / "copy"}: File too large' in printed
     assert 'Traceback' not in printed
+    # The whole chunks of it, of at least a megabyte each, have been kept.
+    played = {padded(data) for _, data in read(drive, '/image')}
+    kept = [data for _, data in read(tmp_path / 'copy' / 'copy.mcap', '/image')]
+    assert len(kept) * len(kept[0]) >= 2 * 2 ** 20
+    assert set(kept) <= played
 
 
 def test_a_second_ctrl_c_changes_nothing(drive, tmp_path, start):

@@ -19,10 +19,11 @@ from marigold_ros.depth.complexity import MEASURES
 from marigold_ros.depth.config import require, StepPolicyConfig
 from marigold_ros.depth.step_policy import StepPolicy
 from marigold_ros.depth.types import StepDecision, StepRequest
-from marigold_ros.evaluation.frames import score, TruthFrame
 from marigold_ros.evaluation.policies import Outcomes, QUALITY, TOTAL_S
+from marigold_ros.evaluation.protocols import score
 
 if TYPE_CHECKING:
+    from marigold_ros.data.frames import DepthFrame
     from marigold_ros.depth.engine import DepthEngine
     from marigold_ros.depth.types import DepthPrediction
 
@@ -56,7 +57,7 @@ class Runs:
     blocks: tuple[str, ...]
 
 
-def run_policies(engine: DepthEngine, frames: Iterable[TruthFrame], seed: int = 0) -> Runs:
+def run_policies(engine: DepthEngine, frames: Iterable[DepthFrame], seed: int = 0) -> Runs:
     """
     Run an engine on frames one by one, with every T and every policy.
 
@@ -68,7 +69,7 @@ def run_policies(engine: DepthEngine, frames: Iterable[TruthFrame], seed: int = 
     Parameters
     ----------
     engine : DepthEngine
-    frames : iterable of TruthFrame
+    frames : iterable of DepthFrame
         At least one.
     seed : int
         Of the order of the runs; it moves the times and nothing else.
@@ -117,10 +118,10 @@ class _Runner:
         self._shuffle = random.Random(seed).shuffle
         self._warm: set[tuple[int, ...]] = set()
 
-    def run(self, frame: TruthFrame) -> dict[str, NDArray[np.float64]]:
+    def run(self, frame: DepthFrame) -> dict[str, NDArray[np.float64]]:
         """Return the outcome of each fixed T and each policy on one frame."""
         self._warm_up(frame)
-        calls: dict[str, Callable[[TruthFrame], DepthPrediction]] = {
+        calls: dict[str, Callable[[DepthFrame], DepthPrediction]] = {
             fixed_name(steps): partial(self._fixed, steps) for steps in _all_steps()}
         calls |= {'first_look': self._first_look, 'convergence': self._convergence}
         timed: defaultdict[str, list[tuple[DepthPrediction, float]]] = defaultdict(list)
@@ -140,44 +141,44 @@ class _Runner:
             outcomes[name][TOTAL_S] += seconds
         return outcomes
 
-    def _warm_up(self, frame: TruthFrame) -> None:
+    def _warm_up(self, frame: DepthFrame) -> None:
         """Let nothing be allocated inside the first timed run of a size."""
         size = frame.rgb.shape[:2]
         if size not in self._warm:
             self._engine.warm_up([size], [1], SETTINGS.max_inference_steps)
             self._warm.add(size)
 
-    def _fixed(self, num_inference_steps: int, frame: TruthFrame) -> DepthPrediction:
+    def _fixed(self, num_inference_steps: int, frame: DepthFrame) -> DepthPrediction:
         return self._engine.infer(frame.rgb, num_inference_steps=num_inference_steps)
 
-    def _first_look(self, frame: TruthFrame) -> DepthPrediction:
+    def _first_look(self, frame: DepthFrame) -> DepthPrediction:
         policy, granted = self._decide('first_look', frame)
 
         def look(_: int, signal: float) -> int:
-            return policy.look(frame.camera, granted, signal).num_inference_steps
+            return policy.look(frame.set_name, granted, signal).num_inference_steps
 
         return self._engine.infer(
             frame.rgb, num_inference_steps=granted.num_inference_steps, first_look=look)
 
-    def _convergence(self, frame: TruthFrame) -> DepthPrediction:
+    def _convergence(self, frame: DepthFrame) -> DepthPrediction:
         policy, granted = self._decide('convergence', frame)
         return self._engine.infer(frame.rgb, num_inference_steps=granted.num_inference_steps,
                                   x0_tolerance=policy.config.x0_tolerance)
 
-    def _steps_by_complexity(self, name: str, frame: TruthFrame) -> int:
+    def _steps_by_complexity(self, name: str, frame: DepthFrame) -> int:
         complexity = MEASURES[COMPLEXITY_POLICIES[name]](frame.rgb)
         return self._decide(name, frame, complexity)[1].num_inference_steps
 
-    def _decide(self, name: str, frame: TruthFrame,
+    def _decide(self, name: str, frame: DepthFrame,
                 complexity: float = 0.0) -> tuple[StepPolicy, StepDecision]:
         policy = self._policies[name]
         decision, = policy.decide(
-            [StepRequest(frame.camera, complexity, age_s=0.0)],
+            [StepRequest(frame.set_name, complexity, age_s=0.0)],
             resolution=self._engine.processing_size(*frame.rgb.shape[:2]))
         return policy, decision
 
 
-def _timed(call: Callable[[TruthFrame], Returned], frame: TruthFrame) -> tuple[Returned, float]:
+def _timed(call: Callable[[DepthFrame], Returned], frame: DepthFrame) -> tuple[Returned, float]:
     """Call, and return what it returned and its seconds; depth comes back in main memory."""
     started_s = time.perf_counter()
     returned = call(frame)
@@ -190,8 +191,8 @@ def _faster(runs: list[tuple[Returned, float]]) -> tuple[Returned, float]:
 
 
 def _outcome(prediction: DepthPrediction, total_s: float,
-             frame: TruthFrame) -> NDArray[np.float64]:
+             frame: DepthFrame) -> NDArray[np.float64]:
     """Return one row, as `OUTCOME` names it."""
-    quality = score(prediction.affine_invariant_depth, frame.depth_m)
+    quality = score(prediction.affine_invariant_depth, frame)
     return np.array([prediction.num_inference_steps, total_s, prediction.timing.denoise_s,
                      *(quality[metric] for metric in QUALITY)])

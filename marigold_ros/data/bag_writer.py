@@ -12,6 +12,7 @@ from rosbags.interfaces import Connection, Qos
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys.store import Typestore
 
+from marigold_ros.data.mcap_end import end_early
 from marigold_ros.depth.errors import BagError
 
 # Kept free so that the last chunk, the index and metadata.yaml of a recording still fit.
@@ -91,7 +92,8 @@ class BagWriter:
         try:
             self._writer.write(self._connections[topic], log_time_ns, data)
         except OSError as err:
-            raise BagError(f'cannot write to {self.path}: {err.strerror}') from err
+            raise BagError(f'cannot write to {self.path}: {err.strerror}; what was written until '
+                           'shortly before can be read') from err
         self.message_counts[topic] += 1
 
     def close(self) -> None:
@@ -101,14 +103,18 @@ class BagWriter:
         Raises
         ------
         BagError
-            If the disk refuses it; the file is then not readable.
+            If the disk refuses it; the file then ends before its last chunk, without an index.
         """
         try:
             self._writer.close()
         except OSError as err:
             with suppress(OSError):
                 self._writer.abort()
-            raise BagError(f'cannot finish {self.path}: {err.strerror}') from err
+            file = self.path / f'{self.path.name}.mcap'
+            with suppress(OSError):
+                end_early(file)
+            raise BagError(f'cannot finish {self.path}: {err.strerror}; what was written until '
+                           f'shortly before can be read from {file}') from err
 
     def __enter__(self) -> BagWriter:
         return self

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rosbags.convert.converter import is_same_wireformat, LATCH, migrate_bytes
 from rosbags.highlevel import AnyReader
@@ -15,7 +15,10 @@ from rosbags.interfaces import Connection, ConnectionExtRosbag2, Qos
 from rosbags.typesys import get_typestore, Stores
 from rosbags.typesys.store import Typestore
 
+from marigold_ros.data.cut_mcap import CutMcapReader, mcap_files
 from marigold_ros.depth.errors import BagError
+
+MCAP_MAGIC = b'\x89MCAP0\r\n'
 
 
 def jazzy_typestore() -> Typestore:
@@ -61,6 +64,30 @@ class BagMessage:
     data: bytes
 
 
+class Reader(Protocol):
+    """What a Bag asks of rosbags' AnyReader or of a CutMcapReader."""
+
+    is2: bool
+    connections: list[Connection]
+    typestore: Typestore
+
+    @property
+    def message_count(self) -> int:
+        """Count all messages."""
+
+    @property
+    def start_time(self) -> int:
+        """Log time of the first message, ns."""
+
+    @property
+    def end_time(self) -> int:
+        """One ns after the log time of the last message."""
+
+    def messages(self, connections: Collection[Connection], start: int | None = None,
+                 stop: int | None = None) -> Iterator[tuple[Connection, int, bytes]]:
+        """Read the messages of some topics in order."""
+
+
 class Bag:
     """
     A bag open for reading; whatever its age, its messages come out as ROS 2 Jazzy's.
@@ -76,10 +103,13 @@ class Bag:
         In alphabetical order, one per name and type.
     start_ns, end_ns : int
         Log time of the first message, and 1 ns after the last; both 0 in an empty bag.
+    loss : str or None
+        What is missing of a bag that was cut off, in words.
     """
 
-    def __init__(self, path: Path, reader: AnyReader) -> None:
+    def __init__(self, path: Path, reader: Reader, loss: str | None = None) -> None:
         self.path = path
+        self.loss = loss
         self.topics = _topics_of(reader)
         empty = reader.message_count == 0
         self.start_ns = 0 if empty else reader.start_time
@@ -195,7 +225,7 @@ class Bag:
 
 
 @contextmanager
-def open_bag(path: str | Path) -> Iterator[Bag]:
+def open_bag(path: str | Path, *, recover: bool = False) -> Iterator[Bag]:
     """
     Open a bag for reading.
 
@@ -203,6 +233,8 @@ def open_bag(path: str | Path) -> Iterator[Bag]:
     ----------
     path : str or Path
         A ROS 2 bag folder (MCAP or sqlite3), a lone .mcap or .db3 file, or a ROS 1 .bag file.
+    recover : bool
+        Open an MCAP file that was cut off as well, and read what is whole; `Bag.loss` tells.
 
     Raises
     ------
@@ -217,15 +249,27 @@ def open_bag(path: str | Path) -> Iterator[Bag]:
         reader = AnyReader([path], default_typestore=jazzy_typestore())
         reader.open()
     except Exception as err:  # damaged bytes make the parsers fail in many ways
-        raise BagError(f'{path} is no bag that can be read, or one that was cut off: '
-                       f'{_reason(err)}') from err
+        if not (recover and _is_mcap(path)):
+            raise BagError(f'{path} is no bag that can be read, or one that was cut off: '
+                           f'{_reason(err)}') from err
+        cut = CutMcapReader(path)
+        yield Bag(path, cut, cut.loss)
+        return
     try:
         yield Bag(path, reader)
     finally:
         reader.close()
 
 
-def _topics_of(reader: AnyReader) -> tuple[BagTopic, ...]:
+def _is_mcap(path: Path) -> bool:
+    """Tell whether a file, or the first file of a bag folder, begins as MCAP does."""
+    for first in mcap_files(path)[:1]:
+        with first.open('rb') as file:
+            return file.read(len(MCAP_MAGIC)) == MCAP_MAGIC
+    return False
+
+
+def _topics_of(reader: Reader) -> tuple[BagTopic, ...]:
     merged: dict[tuple[str, str], BagTopic] = {}
     for connection in reader.connections:
         key = (connection.topic, connection.msgtype)

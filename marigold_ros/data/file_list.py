@@ -83,26 +83,36 @@ class FileListFrames:
         return np.asarray(image) if self._crop is None else self._crop(image, str(path))
 
 
-def _read_pairs(folder: Path, file_list: Path) -> list[tuple[Path, Path]]:
-    """Read the list and see that every file exists, so that no training stops for it later."""
+def read_list(file_list: Path) -> list[list[str]]:
+    """
+    Read the lines of a file list, words separated by white space; empty ones are left out.
+
+    Raises
+    ------
+    InputError
+        If the list cannot be read, holds nothing, or a line has less than two words.
+    """
     try:
-        lines = [line.split() for line in file_list.read_text(encoding='utf-8').splitlines()]
+        text = file_list.read_text(encoding='utf-8')
     except (OSError, UnicodeDecodeError) as err:
         raise InputError(f'`file_list` must be a readable text file; got {file_list}: '
                          f'{err}') from err
-    pairs = []
+    lines = [line.split() for line in text.splitlines()]
     for number, words in enumerate(lines, 1):
-        if not words or words[1:2] == [NO_DEPTH]:
-            continue
-        if len(words) < 2:
+        if len(words) == 1:
             raise InputError(f'{file_list}, line {number} must name an image and its depth; '
                              f'got {words[0]!r}')
-        pair = (folder / words[0], folder / words[1])
-        for path in pair:
-            if not path.is_file():
-                raise InputError(f'{file_list}, line {number} must name files below {folder}; '
-                                 f'{path} does not exist')
-        pairs.append(pair)
-    if not pairs:
+    if not any(words[1:] and words[1] != NO_DEPTH for words in lines):
         raise InputError(f'{file_list} must list at least one image with depth; got none')
+    return [words for words in lines if words]
+
+
+def _read_pairs(folder: Path, file_list: Path) -> list[tuple[Path, Path]]:
+    """See that every file exists, so that no training stops for it later."""
+    pairs = [(folder / words[0], folder / words[1]) for words in read_list(file_list)
+             if words[1] != NO_DEPTH]
+    for path in (path for pair in pairs for path in pair):
+        if not path.is_file():
+            raise InputError(f'{file_list} must name files below {folder}; '
+                             f'{path} does not exist')
     return pairs

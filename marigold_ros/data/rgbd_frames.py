@@ -41,5 +41,6 @@ class RgbdFrames:
         """
         frame = self._frames[index]
         depth_m = frame.read_depth_m()
-        return DepthFrame(f'{frame.rgb_path} with {frame.depth_path}', frame.read_rgb(), depth_m,
-                          valid=np.isfinite(depth_m))
+        return DepthFrame(
+            f'{frame.rgb_path} with {frame.depth_path}', frame.read_rgb(), depth_m,
+            valid=np.isfinite(depth_m), set_name=frame.set_name, block=frame.set_name, K=frame.K)

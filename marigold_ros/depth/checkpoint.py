@@ -14,7 +14,6 @@ from diffusers import (AutoencoderKL, AutoencoderTiny, DDIMScheduler, LCMSchedul
 from diffusers.utils import logging
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 import torch
 
@@ -30,8 +29,6 @@ MAX_DDIM_STEPS = 10
 # Of the released checkpoints; older ones do not name it.
 DEFAULT_RESOLUTION_PX = 768
 HUB_FILES = ['*.json', '*.txt', '*.safetensors']
-# What diffusers, safetensors and the hub raise for missing, truncated or foreign files.
-LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,9 @@ def load_components(checkpoint: str, *, vae: str | None = None,
         scheduler = _class_named(index['scheduler'][1], SCHEDULERS).from_pretrained(
             folder / 'scheduler')
         text = _empty_text_embedding(folder)
-    except LOADING_ERRORS as err:
+    except CheckpointError:
+        raise
+    except Exception as err:  # tokenizers raises nothing narrower for a damaged file
         raise CheckpointError(
             f'cannot load the checkpoint in {folder}: {err}. It must hold model_index.json, '
             'scheduler/, unet/ and vae/ with complete .safetensors weights, as '
@@ -129,14 +128,36 @@ def _load_model(model_class: Any, folder: Path, dtype: torch.dtype) -> Any:
     """Load one network; a missing or unexpected weight is an error, never a random tensor."""
     if not folder.is_dir():
         raise FileNotFoundError(f'{folder} does not exist')
+    refuse_pickles(folder)
     with _quiet_diffusers():
         model, report = model_class.from_pretrained(
             folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False,
             torch_dtype=dtype, output_loading_info=True)
+    _check_fit(folder, report)
+    return model.eval().requires_grad_(False)
+
+
+def refuse_pickles(folder: Path) -> None:
+    """
+    Check that every index of shards names safetensors only; anything else would be unpickled.
+
+    Raises
+    ------
+    ValueError
+        If one does not; a folder that does not exist has none.
+    """
+    for index in folder.rglob('*.index.json'):
+        names = set(json.loads(index.read_text())['weight_map'].values())
+        wrong = sorted(name for name in names if not name.endswith('.safetensors'))
+        if wrong:
+            raise ValueError(f'{index} must name .safetensors files only; got {wrong}')
+
+
+def _check_fit(folder: Path, report: dict[str, Any]) -> None:
+    """Raise ValueError if a loading report says that weights do not fit."""
     wrong = {kind: names for kind, names in report.items() if names}
     if wrong:
         raise ValueError(f'the weights in {folder} do not fit its config.json: {wrong}')
-    return model.eval().requires_grad_(False)
 
 
 @contextmanager
@@ -163,11 +184,16 @@ def _empty_text_embedding(folder: Path) -> torch.Tensor:
     from transformers import CLIPTextModel, CLIPTokenizer  # seconds to import, rarely needed
 
     tokenizer = CLIPTokenizer.from_pretrained(folder / 'tokenizer', local_files_only=True)
-    encoder = CLIPTextModel.from_pretrained(folder / 'text_encoder', local_files_only=True,
-                                            use_safetensors=True).float()
+    refuse_pickles(folder / 'text_encoder')
+    encoder, report = CLIPTextModel.from_pretrained(
+        folder / 'text_encoder', local_files_only=True, use_safetensors=True,
+        # Else config.json could name attention code on the hub, which transformers would run.
+        attn_implementation='eager', output_loading_info=True)
+    _check_fit(folder / 'text_encoder', {kind: report[kind]
+                                         for kind in ('missing_keys', 'mismatched_keys')})
     tokens = tokenizer('', padding='do_not_pad', truncation=True, return_tensors='pt').input_ids
     with torch.inference_mode():
-        embedding: torch.Tensor = encoder(tokens)[0].to(torch.float32).clone()  # [1,2,D]
+        embedding: torch.Tensor = encoder.float()(tokens)[0].to(torch.float32).clone()  # [1,2,D]
     return embedding
 
 

@@ -56,35 +56,61 @@ def boundary_f1(depth_m: NDArray[Any], target_m: NDArray[Any]) -> float:
     for name, map_m in (('depth_m', depth_m), ('target_m', target_m)):
         if not (map_m[known] > 0).all():
             raise InputError(f'`{name}` must be above 0 wherever the truth is known')
-    predicted, true = _front_ratios(depth_m, known), _front_ratios(target_m, known)
-    known_pairs, pairs = true[0].size + true[2].size, 2 * known.size - sum(known.shape)
-    if known_pairs < MIN_KNOWN_PAIRS * pairs or not any((g > THRESHOLDS[0]).any() for g in true):
+    predicted, true = _front_levels(depth_m, known), _front_levels(target_m, known)
+    if not shows_borders(target_m) or not any(levels.any() for levels in true):
         return float('nan')
-    scores = [_f1([p > t for p in predicted], [g > t for g in true]) for t in THRESHOLDS]
+    both = [np.minimum(*pair) for pair in zip(predicted, true)]
+    scores = _f1(*(_boundaries(each) for each in (both, predicted, true)))
     return float(np.average(scores, weights=THRESHOLDS))
 
 
-def _front_ratios(map_m: NDArray[Any], known: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
+def shows_borders(target_m: NDArray[Any]) -> bool:
     """
-    Tell how many times farther than its neighbour each pixel is.
+    Tell whether a true depth map is dense enough to show borders, as lidar's is not.
+
+    Parameters
+    ----------
+    target_m : float [H, W]
+        m; NaN is unknown.
+    """
+    known = ~np.isnan(target_m)
+    known_pairs = (np.count_nonzero(known[:, :-1] & known[:, 1:])
+                   + np.count_nonzero(known[:-1] & known[1:]))
+    return bool(known_pairs >= MIN_KNOWN_PAIRS * (2 * known.size - sum(known.shape)))
+
+
+def _front_levels(map_m: NDArray[Any], known: NDArray[np.bool_]) -> list[NDArray[np.uint8]]:
+    """
+    Tell how many of the thresholds each pixel passes by being farther than its neighbour.
 
     Returns
     -------
-    list of 4 float64 [pairs]
+    list of 4 uint8 [pairs]
         With the right, left, lower and upper pixel in front; pairs of known pixels only.
     """
-    ratios = []
+    levels = []
     for values, mask in ((map_m, known), (map_m.T, known.T)):
         both = mask[:, :-1] & mask[:, 1:]
         first, second = values[:, :-1][both].astype(float), values[:, 1:][both].astype(float)
-        with np.errstate(invalid='ignore'):  # inf / inf within the sky is no border
-            ratios += [first / second, second / first]
-    return ratios
+        for far, near in ((first, second), (second, first)):
+            passed = np.zeros(far.size, np.uint8)
+            # Few pairs pass any; inf / inf within the sky is no border.
+            steep = np.flatnonzero((far > near) & np.isfinite(near))
+            ratios = far[steep] / near[steep]
+            passed[steep] = np.searchsorted(THRESHOLDS, ratios, side='left')
+            levels.append(passed)
+    return levels
 
 
-def _f1(predicted: list[NDArray[np.bool_]], true: list[NDArray[np.bool_]]) -> float:
-    """Return the F1 at one threshold from boundary masks by direction."""
-    hits = [int(np.sum(p & g)) for p, g in zip(predicted, true)]
-    recall = np.mean([hit / max(int(np.sum(g)), 1) for hit, g in zip(hits, true)])
-    precision = np.mean([hit / max(int(np.sum(p)), 1) for hit, p in zip(hits, predicted)])
-    return 2 * float(recall * precision / (recall + precision)) if any(hits) else 0.0
+def _boundaries(levels: list[NDArray[np.uint8]]) -> NDArray[np.int64]:
+    """Count the boundaries in each direction at each threshold, [4, 10]."""
+    counts = np.stack([np.bincount(each, minlength=len(THRESHOLDS) + 1) for each in levels])
+    return np.asarray(counts[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:], np.int64)
+
+
+def _f1(hits: NDArray[np.int64], predicted: NDArray[np.int64],
+        true: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the F1 at each threshold, [10], from counts [4, 10]."""
+    recall = np.mean(hits / np.maximum(true, 1), axis=0)
+    precision = np.mean(hits / np.maximum(predicted, 1), axis=0)
+    return np.asarray(2 * recall * precision / np.where(hits.any(axis=0), recall + precision, 1))

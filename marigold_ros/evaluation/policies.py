@@ -18,6 +18,8 @@ OUTCOME = ('num_inference_steps', 'total_s', 'denoise_s', 'abs_rel', 'delta1', '
 STEPS, TOTAL_S, DENOISE_S, ABS_REL = range(4)
 QUALITY = OUTCOME[ABS_REL:]
 LESS_IS_BETTER = ('abs_rel',)
+# Name of what spends a policy's budget without looking at the frames.
+CHANCE = 'chance at the same budget'
 # Quality that decides a verdict: more steps tend to worsen the one and to sharpen the other.
 DECISIVE = ('abs_rel', 'boundary_f1')
 
@@ -130,6 +132,87 @@ def random_alike(by_steps: NDArray[np.float64], steps: NDArray[np.float64]) -> O
     return outcomes
 
 
+def at_budget(by_steps: NDArray[np.float64], budget: float, column: int = TOTAL_S) -> Outcomes:
+    """
+    Give the outcomes of spending a mean budget without looking at the frames.
+
+    A coin that is tossed for each frame chooses between the two fixed T whose means lie about the
+    budget; its odds make the mean of `column` equal to it.
+
+    Parameters
+    ----------
+    by_steps : float64 [Tmax, F, len(OUTCOME)]
+        Outcomes of T = 1 .. Tmax.
+    budget : float
+        Mean over the frames, as of `TOTAL_S` in s; below what the cheapest T costs it is that, and
+        above the dearest likewise.
+    column : int
+        Place in `OUTCOME` of what is spent.
+
+    Returns
+    -------
+    float64 [F, len(OUTCOME)]
+        The expectation over all tosses, exactly.
+    """
+    means = by_steps[:, :, column].mean(axis=1)
+    order = np.argsort(means)
+    place = int(np.clip(np.searchsorted(means[order], budget), 1, max(len(order) - 1, 1)))
+    cheap, dear = order[place - 1], order[min(place, len(order) - 1)]
+    return _mixed(by_steps[cheap], by_steps[dear], budget, column)
+
+
+def raised_to(outcomes: Outcomes, dearest: Outcomes, budget: float,
+              column: int = TOTAL_S) -> Outcomes:
+    """
+    Give the outcomes of a policy that spends what it saves, up to a mean budget, on Tmax.
+
+    Parameters
+    ----------
+    outcomes, dearest : float64 [F, len(OUTCOME)]
+        Of the policy and of fixed Tmax; a coin chooses between them for each frame.
+    budget, column
+        See `at_budget`.
+    """
+    return _mixed(outcomes, dearest, budget, column)
+
+
+def compare_at_equal_budget(
+    policies: Mapping[str, Outcomes], by_steps: NDArray[np.float64], blocks: Blocks,
+    column: int = TOTAL_S,
+) -> dict[str, dict[str, dict[str, Difference]]]:
+    """
+    Compare every policy with every other and with chance, each time at one mean budget.
+
+    Of two policies the cheaper is raised to the budget of the other (`raised_to`); chance spends
+    what the policy spends (`at_budget`).  So no policy wins by spending more.
+
+    Parameters
+    ----------
+    policies : mapping of str to float64 [F, len(OUTCOME)]
+    by_steps : float64 [Tmax, F, len(OUTCOME)]
+        Outcomes of the fixed T, the last of them the dearest.
+    blocks : Blocks
+    column : int
+        What the budget is of: `TOTAL_S` or `STEPS`.
+
+    Returns
+    -------
+    dict of str to dict of str to dict
+        By policy, by what it is compared with (`CHANCE` or another policy): `compare`.
+    """
+    found: dict[str, dict[str, dict[str, Difference]]] = {}
+    for name, outcomes in policies.items():
+        budget = float(outcomes[:, column].mean())
+        rows = found[name] = {CHANCE: compare(
+            outcomes, at_budget(by_steps, budget, column), blocks)}
+        for other, theirs in policies.items():
+            if other != name:
+                most = max(budget, float(theirs[:, column].mean()))
+                rows[other] = compare(raised_to(outcomes, by_steps[-1], most, column),
+                                      raised_to(theirs, by_steps[-1], most, column), blocks)
+    return found
+
+
 def oracle(by_steps: NDArray[np.float64]) -> Outcomes:
     """Give the outcomes of choosing the T with the least AbsRel on each frame: a bound."""
     best = np.argmin(by_steps[:, :, ABS_REL], axis=0)
@@ -206,6 +289,14 @@ def beats(differences: Mapping[str, Difference]) -> bool:
     """Tell whether a policy is better in AbsRel or boundary F1 and worse in neither."""
     verdicts = [differences[metric].verdict for metric in DECISIVE]
     return 'better' in verdicts and 'worse' not in verdicts
+
+
+def _mixed(cheap: Outcomes, dear: Outcomes, budget: float, column: int) -> Outcomes:
+    """Mix two outcomes so that the mean of a column is the budget, as far as they reach."""
+    low, high = cheap[:, column].mean(), dear[:, column].mean()
+    part = float(np.clip((budget - low) / (high - low), 0.0, 1.0)) if high > low else 0.0
+    mixed: Outcomes = (1 - part) * cheap + part * dear
+    return mixed
 
 
 def _saved(outcomes: Outcomes, slowest: Outcomes) -> dict[str, float]:

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.data.bag_messages import image_fields, matched_by_stamp
-from marigold_ros.data.bags import open_bag
+from marigold_ros.data.bag_poses import PoseBuffer, topics_of
+from marigold_ros.data.bags import Bag, open_bag
 from marigold_ros.depth.errors import BagError
 from marigold_ros.depth.types import FloatImage
-from marigold_ros.evaluation.flicker import static_mount
 from marigold_ros.geometry.anchors import (Anchors, anchors_from_depth, anchors_from_points,
                                            points_from_scan)
 from marigold_ros.geometry.camera import Rectifier
@@ -87,13 +87,14 @@ def read_drive(path: Path, predict: Callable[[NDArray[np.uint8]], Any]) -> list[
     frames = []
     rng = np.random.default_rng(0)
     with open_bag(path) as bag:
+        poses = _poses(bag)
         for stamp_ns, (image, depth, info, cloud, scan) in matched_by_stamp(bag, TOPICS):
             rectifier = Rectifier(camera_from_fields(CameraInfoFields(
                 info.height, info.width, info.distortion_model, info.d, info.k, info.r, info.p)))
             K = rectifier.camera.rectified().K
-            base_from_camera = static_mount(bag, BASE, info.header.frame_id)
-            camera_from = {message.header.frame_id: np.linalg.inv(base_from_camera) @ static_mount(
-                bag, BASE, message.header.frame_id) for message in (cloud, scan)}
+            base, camera, lidar, laser = (_world_from(poses, name, stamp_ns) for name in (
+                BASE, info.header.frame_id, cloud.header.frame_id, scan.header.frame_id))
+            base_from_camera = np.linalg.inv(base) @ camera
             prediction = predict(rectifier.rectify(decode_rgb(image_fields(image))))
             depth_m = unpack_depth(image_fields(depth))
             depth_m[~rectifier.valid] = np.nan
@@ -107,14 +108,29 @@ def read_drive(path: Path, predict: Callable[[NDArray[np.uint8]], Any]) -> list[
                 stamp_ns, prediction.affine_invariant_depth, prediction.confidence, depth_m, K,
                 _fall(size, K, tilt), tilt, float(base_from_camera[2, 3]), {
                     'depth': _weak_depth(depth_m, K, rng, stamp_ns),
-                    'cloud': anchors_from_points(points, camera_from[cloud.header.frame_id], K,
+                    'cloud': anchors_from_points(points, np.linalg.inv(camera) @ lidar, K,
                                                  size, stamp_ns),
                     'scan': anchors_from_points(points_from_scan(
                         scan.ranges, scan.angle_min, scan.angle_increment, scan.range_min,
-                        scan.range_max), camera_from[scan.header.frame_id], K, size, stamp_ns)}))
+                        scan.range_max), np.linalg.inv(camera) @ laser, K, size, stamp_ns)}))
     if not frames:
         raise BagError(f'{path} has no {", ".join(TOPICS)} of one stamp')
     return frames
+
+
+def _poses(bag: Bag) -> PoseBuffer:
+    """Read all poses of a bag, whose recording is shorter than what the buffer keeps."""
+    poses = PoseBuffer()
+    for message in bag.messages(topics_of(bag.topics)):
+        poses.add(message.topic, bag.decode(message))
+    return poses
+
+
+def _world_from(poses: PoseBuffer, frame_id: str, stamp_ns: int) -> Matrix:
+    found = poses.world_from(frame_id, stamp_ns)
+    if found is None:
+        raise BagError(f'the bag does not say where {frame_id} is at {stamp_ns} ns')
+    return found
 
 
 def _fall(size: tuple[int, int], K: Matrix, tilt: tuple[float, float]) -> Matrix:

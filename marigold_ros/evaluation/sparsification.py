@@ -21,11 +21,11 @@ from matplotlib.figure import Figure
 import numpy as np
 from numpy.typing import NDArray
 
+from marigold_ros.data.data_set import (DataSet, folder_data_set, MAX_DEPTH_M, MIN_DEPTH_M,
+                                        shards_data_set)
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import InputError, MarigoldError
 from marigold_ros.depth.types import FloatImage
-from marigold_ros.evaluation.frames import (DataSet, folder_data_set, MAX_DEPTH_M, MIN_DEPTH_M,
-                                            shards_data_set)
 from marigold_ros.evaluation.metrics import align
 
 NAME = 'sparsification'
@@ -168,7 +168,7 @@ def rank(engine: DepthEngine, data_set: DataSet, num_inference_steps: int) -> di
     for frame in data_set.frames():
         prediction = engine.infer(frame.rgb, num_inference_steps=num_inference_steps)
         for name, curve in frame_curves(prediction.affine_invariant_depth,
-                                        prediction.confidence, frame.depth_m).items():
+                                        prediction.confidence, frame.known_depth_m).items():
             curves.setdefault(name, []).append(curve)
     return {name: _summary(each) for name, each in curves.items()}
 

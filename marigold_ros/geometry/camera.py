@@ -24,6 +24,9 @@ DISTORTION_COUNTS = {
     'equidistant': (4,),
 }
 
+# Calibration files are often written with four digits.
+ROTATION_TOLERANCE = 0.01
+
 # cv2.remap addresses pixels with 16 bits.
 MAX_RECTIFIED_PX = 32766
 
@@ -52,7 +55,7 @@ class Camera:
     ------
     InputError
         For a size that is not positive, a matrix of another shape, a number that is not finite,
-        or a focal length below zero.
+        a focal length below zero, a third row that is not 0 0 1, or an R that is no rotation.
     """
 
     width: int
@@ -78,6 +81,13 @@ class Camera:
                 raise InputError(
                     f'`{name}` must have two positive focal lengths, or two zeros if uncalibrated;'
                     f' got fx={fx}, fy={fy}')
+            if fx != 0 and matrix[2].tolist() != [0.0, 0.0, 1.0, 0.0][:matrix.shape[1]]:
+                raise InputError(f'`{name}` must have 0 0 1 in its third row; '
+                                 f'got {matrix[2].tolist()}')
+        if (np.abs(self.R).max() > 1 + ROTATION_TOLERANCE
+                or np.abs(self.R @ self.R.T - np.eye(3)).max() > ROTATION_TOLERANCE
+                or np.linalg.det(self.R) < 0):
+            raise InputError(f'`R` must be a rotation; got {self.R.tolist()}')
 
     def __eq__(self, other: object) -> bool:
         """Compare every field, matrices by value."""

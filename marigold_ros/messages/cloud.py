@@ -166,7 +166,8 @@ def unpack_cloud(fields: CloudFields) -> tuple[FloatImage, RgbImage | None]:
     missing = [name for name in 'xyz' if name not in names]
     if missing:
         raise MessageError(f'`fields` must hold x, y and z; got {", ".join(names) or "none"}')
-    points = np.stack([table[name] for name in 'xyz'], axis=-1, dtype=np.float32)
+    with np.errstate(over='ignore', invalid='ignore'):  # a float64 beyond float32 is Inf
+        points = np.stack([table[name] for name in 'xyz'], axis=-1, dtype=np.float32)
     color = next((name for name in COLOR_NAMES if name in names), None)
     if color is None:
         return points, None
@@ -206,6 +207,9 @@ def _point_table(fields: CloudFields) -> NDArray[np.void]:
     if fields.data.size != fields.height * fields.row_step:
         raise MessageError(f'`data` must be {fields.height} rows x {fields.row_step} bytes; '
                            f'got {fields.data.size}')
+    names = [name for name, *_ in fields.fields if name in KNOWN_NAMES]
+    if len(set(names)) < len(names):
+        raise MessageError(f'`fields` must hold each name once; got {", ".join(names)}')
     order = '>' if fields.is_bigendian else '<'
     formats = {name: (order + _field_dtype(name, datatype), offset)
                for name, offset, datatype, count in fields.fields

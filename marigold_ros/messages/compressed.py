@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import struct
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.depth.errors import MessageError
-from marigold_ros.messages.image import (
-    decode_compressed_rgb, decode_stream, ImageFields, pack_image)
+from marigold_ros.messages.image import ImageFields, pack_image
+from marigold_ros.messages.image_stream import decode_compressed_rgb, decode_png_samples
 
 # Kind of quantisation, and its parameters a and b: the sample is a / depth + b.
 DEPTH_HEADER = struct.Struct('<iff')
@@ -47,7 +46,7 @@ def decompress_image(data: NDArray[np.uint8] | bytes, image_format: str, *,
         return _decompress_depth(bytes(data), encoding, image_format, max_pixels)
     if encoding != '16UC1':
         return pack_image(decode_compressed_rgb(data, max_pixels=max_pixels), 'rgb8')
-    return pack_image(_decode_samples(data, image_format, max_pixels), '16UC1')
+    return pack_image(_decode_samples(bytes(data), image_format, max_pixels), '16UC1')
 
 
 def _decompress_depth(data: bytes, encoding: str, image_format: str,
@@ -69,11 +68,9 @@ def _decompress_depth(data: bytes, encoding: str, image_format: str,
     return pack_image(depth_m, encoding)
 
 
-def _decode_samples(data: NDArray[np.uint8] | bytes, image_format: str,
-                    max_pixels: int) -> NDArray[np.uint16]:
+def _decode_samples(data: bytes, image_format: str, max_pixels: int) -> NDArray[np.uint16]:
     """Decode one 16-bit sample a pixel."""
-    samples = decode_stream(data, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR,
-                            max_pixels=max_pixels)
+    samples = decode_png_samples(data, max_pixels=max_pixels)
     if samples.dtype != np.uint16 or samples.ndim != 2:
         raise MessageError(f'`data` must hold one 16-bit sample a pixel for the format '
                            f'{image_format!r}; got {samples.dtype} {list(samples.shape)}')

@@ -1,4 +1,4 @@
-"""Colour images: message fields or compressed bytes to RGB arrays, and arrays to fields."""
+"""Image messages: fields to RGB arrays or samples, and arrays to fields."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.depth.errors import InputError, MessageError
-from marigold_ros.messages.image_header import read_image_size
 
 if TYPE_CHECKING:
     from marigold_ros.depth.types import RgbImage
@@ -88,7 +87,6 @@ COLOR_FORMATS = {
     'rgba8': PixelFormat('u1', 4, cv2.COLOR_RGBA2RGB),
     'bgra8': PixelFormat('u1', 4, cv2.COLOR_BGRA2RGB),
     'mono8': PixelFormat('u1', 1, cv2.COLOR_GRAY2RGB),
-    'mono16': PixelFormat('u2', 1, cv2.COLOR_GRAY2RGB),
     'bayer_rggb8': PixelFormat('u1', 1, cv2.COLOR_BayerBG2RGB, min_px=3),
     'bayer_bggr8': PixelFormat('u1', 1, cv2.COLOR_BayerRG2RGB, min_px=3),
     'bayer_gbrg8': PixelFormat('u1', 1, cv2.COLOR_BayerGR2RGB, min_px=3),
@@ -99,6 +97,9 @@ COLOR_FORMATS = {
     'yuyv': PixelFormat('u1', 2, cv2.COLOR_YUV2RGB_YUY2, even=(1, 2)),
     'nv12': PixelFormat('u1', 1, cv2.COLOR_YUV2RGB_NV12, even=(2, 2), has_chroma_plane=True),
 }
+# mono16, rgb16, bayer_rggb16, ...: the same with wider samples.
+COLOR_FORMATS |= {name[:-1] + '16': pixel._replace(dtype='u2')
+                  for name, pixel in COLOR_FORMATS.items() if name.endswith('8')}
 DEPTH_FORMATS = {'32FC1': PixelFormat('f4', 1), '16UC1': PixelFormat('u2', 1)}
 PACKED_FORMATS = {name: pixel for name, pixel in (COLOR_FORMATS | DEPTH_FORMATS).items()
                   if name in ('rgb8', 'mono8', '32FC1', '16UC1')}
@@ -148,7 +149,7 @@ def decode_rgb(fields: ImageFields) -> RgbImage:
     Parameters
     ----------
     fields : ImageFields
-        The message; 16-bit gray is scaled by 255 / 65535 and rounded, as cv_bridge does.
+        The message; 16-bit samples are scaled by 255 / 65535 and rounded, as cv_bridge does.
 
     Returns
     -------
@@ -161,77 +162,9 @@ def decode_rgb(fields: ImageFields) -> RgbImage:
         If the fields contradict each other or the encoding is not in COLOR_FORMATS.
     """
     pixels = read_pixels(fields, COLOR_FORMATS)
-    if pixels.dtype == np.uint16:
-        pixels = _to_8_bit(pixels)
     code = COLOR_FORMATS[fields.encoding].to_rgb
-    return np.array(pixels) if code is None else np.asarray(cv2.cvtColor(pixels, code), np.uint8)
-
-
-def decode_compressed_rgb(data: NDArray[np.uint8] | bytes, *, max_pixels: int) -> RgbImage:
-    """
-    Decode a JPEG or PNG stream, as sensor_msgs/CompressedImage carries it.
-
-    Parameters
-    ----------
-    data : uint8 [N] or bytes
-        The stream: gray or colour, 8 or 16 bits a sample.  An EXIF orientation is ignored, since
-        camera_info describes the sensor's rows and columns.
-    max_pixels : int
-        Largest image that may be decoded; compared with the header before any decoding.
-
-    Returns
-    -------
-    uint8 [H, W, 3]
-        RGB, contiguous.
-
-    Raises
-    ------
-    MessageError
-        If the stream is neither JPEG nor PNG, is truncated or corrupt, or is too large.
-    """
-    bgr = decode_stream(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH, max_pixels=max_pixels)
-    if bgr.dtype == np.uint16:
-        bgr = _to_8_bit(bgr)
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
-
-
-def decode_stream(data: NDArray[np.uint8] | bytes, flags: int, *, max_pixels: int) -> NDArray[Any]:
-    """
-    Decode a JPEG or PNG stream that was found whole and small enough first.
-
-    Parameters
-    ----------
-    data : uint8 [N] or bytes
-        The stream.
-    flags : int
-        cv2.imread flags that select channels and depth.
-    max_pixels : int
-        Largest image that may be decoded; compared with the header before any decoding.
-
-    Returns
-    -------
-    uint8 or uint16 [H, W] or [H, W, channels]
-        In OpenCV's channel order, an EXIF orientation ignored.
-
-    Raises
-    ------
-    MessageError
-        If the stream is neither JPEG nor PNG, is truncated or corrupt, or is too large.
-    """
-    stream = bytes(data)
-    height, width = read_image_size(stream)
-    if height * width > max_pixels:
-        raise MessageError(f'`data` must hold at most {max_pixels} pixels; '
-                           f'its header says {width} x {height}')
-    flags |= cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        pixels: NDArray[Any] | None = cv2.imdecode(np.frombuffer(stream, np.uint8), flags)
-    except cv2.error as err:
-        raise MessageError(f'`data` must be a sound JPEG or PNG stream; got {err}') from err
-    if pixels is None or pixels.shape[:2] != (height, width):
-        raise MessageError(f'`data` must be a sound JPEG or PNG stream of {width} x {height}; '
-                           'its content is corrupt')
-    return pixels
+    rgb: NDArray[Any] = pixels.copy() if code is None else np.asarray(cv2.cvtColor(pixels, code))
+    return to_8_bit(rgb) if rgb.dtype == np.uint16 else rgb
 
 
 def pack_image(array: NDArray[Any], encoding: str) -> ImageFields:
@@ -272,7 +205,12 @@ def pack_image(array: NDArray[Any], encoding: str) -> ImageFields:
 
 
 def _check_layout(fields: ImageFields, pixel: PixelFormat) -> None:
-    """Raise MessageError where size, step and data contradict each other."""
+    """
+    Raise MessageError where size, step and data contradict each other.
+
+    As strict as cv_bridge's `matFromImage`: bytes too many may be rows of another size or padding
+    that `step` does not tell, and either would shear the picture.
+    """
     height, width = fields.height, fields.width
     if height < pixel.min_px or width < pixel.min_px:
         raise MessageError(f'`height` and `width` must be at least {pixel.min_px} for '
@@ -290,6 +228,6 @@ def _check_layout(fields: ImageFields, pixel: PixelFormat) -> None:
                            f'bytes; got {fields.data.size}')
 
 
-def _to_8_bit(samples: NDArray[Any]) -> NDArray[np.uint8]:
+def to_8_bit(samples: NDArray[Any]) -> NDArray[np.uint8]:
     """Scale uint16 0..65535 to 0..255 with rounding."""
     return np.asarray(cv2.convertScaleAbs(samples, alpha=255 / 65535), np.uint8)

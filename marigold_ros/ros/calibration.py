@@ -31,12 +31,15 @@ class Calibration:
         Why the camera counts as uncalibrated; empty if it does not.
     by_stamp : bool
         Whether the camera_info has the image's stamp, or is just the last one.
+    frame_id : str
+        Of the camera_info; empty where there is none.
     """
 
     camera: Camera
     rectifier: Rectifier | None
     problem: str
     by_stamp: bool
+    frame_id: str
 
     def masked(self, depth: FloatImage) -> FloatImage:
         """Mark what the raw image did not cover as unknown (NaN), [H,W]."""
@@ -59,22 +62,23 @@ class CalibrationCache:
         """Start without any camera_info."""
         self._rectified = rectified
         self._lock = threading.Lock()
-        self._messages: OrderedDict[int, bytes] = OrderedDict()
+        self._infos: OrderedDict[int, tuple[str, bytes]] = OrderedDict()  # oldest first
         self._rectifier: Rectifier | None = None
 
     def put(self, message: bytes) -> None:
         """Remember a serialized camera_info."""
-        stamp_ns, _, _ = peek_header(message)
+        stamp_ns, frame_id, _ = peek_header(message)
         with self._lock:
-            self._messages.pop(stamp_ns, None)
-            self._messages[stamp_ns] = message
-            if len(self._messages) > REMEMBERED_INFOS:
-                self._messages.popitem(last=False)
+            self._infos.pop(stamp_ns, None)
+            self._infos[stamp_ns] = frame_id, message
+            if len(self._infos) > REMEMBERED_INFOS:
+                self._infos.popitem(last=False)
 
-    def clear(self) -> None:
-        """Forget all, as after a jump back in time."""
+    def forget_stamps(self) -> None:
+        """Keep the last one only, as after a jump back in time: a latched one comes once."""
         with self._lock:
-            self._messages.clear()
+            while len(self._infos) > 1:
+                self._infos.popitem(last=False)
 
     def find(self, stamp_ns: int, height: int, width: int) -> Calibration:
         """
@@ -93,17 +97,15 @@ class CalibrationCache:
             Never raises: what is wrong with the camera_info is its `problem`.
         """
         with self._lock:
-            message = self._messages.get(stamp_ns)
-            by_stamp = message is not None
-            if message is None and self._messages:
-                message = next(reversed(self._messages.values()))
-        if message is None:
-            return Calibration(_uncalibrated(height, width), None, 'no camera_info', False)
+            by_stamp = stamp_ns in self._infos
+            if not by_stamp and not self._infos:
+                return Calibration(_uncalibrated(height, width), None, 'no camera_info', False, '')
+            frame_id, message = self._infos[stamp_ns if by_stamp else next(reversed(self._infos))]
         try:
             camera, rectifier = self._interpret(_checked(message, height, width))
         except InputError as err:
-            return Calibration(_uncalibrated(height, width), None, str(err), by_stamp)
-        return Calibration(camera, rectifier, '', by_stamp)
+            return Calibration(_uncalibrated(height, width), None, str(err), by_stamp, frame_id)
+        return Calibration(camera, rectifier, '', by_stamp, frame_id)
 
     def _interpret(self, camera: Camera) -> tuple[Camera, Rectifier | None]:
         """Tell the camera of the processed image from that of the sent one."""

@@ -19,7 +19,8 @@ from marigold_ros.messages.camera_info import (camera_from_fields, CameraInfoFie
 from marigold_ros.messages.cloud import CloudFields, unpack_cloud
 from marigold_ros.messages.compressed import decompress_image
 from marigold_ros.messages.depth import unpack_depth
-from marigold_ros.messages.image import decode_compressed_rgb, decode_rgb, ImageFields
+from marigold_ros.messages.image import decode_rgb, ImageFields
+from marigold_ros.messages.image_stream import decode_compressed_rgb
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,7 +51,7 @@ def peek_header(message: bytes) -> tuple[int, str, int]:
     Raises
     ------
     MessageError
-        If the message is too short for its header.
+        If the message is too short for its header, or its stamp is no time.
     """
     try:
         order = '<' if message[1] & 1 else '>'
@@ -60,6 +61,8 @@ def peek_header(message: bytes) -> tuple[int, str, int]:
             raise IndexError
     except (IndexError, struct.error) as err:
         raise MessageError(f'message must hold a header; got {len(message)} bytes') from err
+    if nanosec >= NS_PER_S:
+        raise MessageError(f'`nanosec` of the stamp must be below {NS_PER_S}; got {nanosec}')
     frame_id = message[16:end].rstrip(b'\0').decode(errors='replace')
     return sec * NS_PER_S + nanosec, frame_id, end
 

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import gc
-import os
-import signal
-import sys
 import traceback
 from typing import Any
 
 from rcl_interfaces.msg import SetParametersResult
-import rclpy
 from rclpy.clock import Clock, JumpThreshold, TimeJump
 from rclpy.clock_type import ClockType
 from rclpy.duration import Duration
-from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -28,14 +23,12 @@ from marigold_ros.ros.inputs import CameraInput, InputTopics
 from marigold_ros.ros.newest import ReceivedFrame
 from marigold_ros.ros.outputs import CameraOutputs
 from marigold_ros.ros.scales import Scales
-from marigold_ros.ros.transitions import RCLError, refuse_wrong_transitions
+from marigold_ros.ros.transitions import refuse_wrong_transitions
 from marigold_ros.ros.worker import CameraPort, DepthWorker
 
 DIAGNOSTICS_PERIOD_S = 1.0
 # How soon a camera that starts, or offers another QoS, is heard.
 FOLLOW_PERIOD_S = 0.5
-# How long the end of the process waits for a denoising step or a load under way.
-END_PATIENCE_S = 2.0
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -76,8 +69,26 @@ class DepthNode(LifecycleNode):
 
     # Lifecycle
 
+    def run(self) -> None:
+        """
+        Start if `autostart` asks for it, and serve until the context is shut down.
+
+        Raises
+        ------
+        ExternalShutdownException, RCLError
+            When it is.
+        """
+        executor = SingleThreadedExecutor(context=self.context)
+        executor.add_node(self)
+        try:
+            if self.get_parameter('autostart').value:
+                self.start()
+            executor.spin()
+        finally:
+            executor.shutdown()
+
     def start(self) -> None:
-        """Configure and activate, as `autostart` asks."""
+        """Configure and activate."""
         if self.trigger_configure() == SUCCESS:
             self.trigger_activate()
 
@@ -85,19 +96,19 @@ class DepthNode(LifecycleNode):
         """Load and warm up the engine, and open the publishers."""
         try:
             self._configure()
+            self._problem = 'not active'
+            return super().on_configure(state)
         except ExternalShutdownException:
             raise  # the process ends
         except Exception as err:  # rclpy would swallow it without a word
-            self.release()
             detail = '' if isinstance(err, MarigoldError) else f'\n{traceback.format_exc()}'
             self._problem = f'configure failed: {err}'
             self._reporter.error(
                 f'{self._problem}\nThe node stays unconfigured: mend it with ros2 param set '
                 f'{self.get_fully_qualified_name()} <parameter> <value>, then ros2 lifecycle set '
                 f'{self.get_fully_qualified_name()} configure, and activate.{detail}')
-            return FAILURE
-        self._problem = 'not active'
-        return super().on_configure(state)
+        self.release()  # the exception is gone now, whose frames held what had been loaded
+        return FAILURE
 
     def _configure(self) -> None:
         settings = parameters.settings_from(parameters.current_values(self))
@@ -107,7 +118,7 @@ class DepthNode(LifecycleNode):
                          else settings.input_rectified)
             self._topics[camera] = topics
             self._ports[camera] = CameraPort(seed, CalibrationCache(rectified),
-                                             CameraOutputs(self, camera))
+                                             CameraOutputs(self, camera, self._reporter))
         self._settings = settings
         self._reporter.watch(settings.cameras)
         self._scales = Scales(self, settings, self._reporter)
@@ -155,8 +166,9 @@ class DepthNode(LifecycleNode):
         return SUCCESS
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Let go of everything and be unconfigured again."""
-        self.release()
+        """Let go of everything and be unconfigured again, unless the process ends anyway."""
+        if self.context.ok():
+            self.release()
         return SUCCESS
 
     def _unsubscribe(self) -> None:
@@ -187,6 +199,9 @@ class DepthNode(LifecycleNode):
             port.outputs.close()
         self._ports, self._topics, self._settings, self._scales = {}, {}, None, None
         gc.collect()  # the networks hold reference cycles
+        # rclpy keeps a dead reference to every publisher and subscription that there ever was.
+        group = self.default_callback_group
+        group.entities = {each for each in group.entities if each() is not None}
         return ended
 
     def destroy_node(self) -> None:
@@ -213,7 +228,7 @@ class DepthNode(LifecycleNode):
     def _time_jumped(self, jump: TimeJump) -> None:
         self.get_logger().warning('time jumped back, or changed its source: starting afresh')
         for port in self._ports.values():
-            port.calibrations.clear()
+            port.calibrations.forget_stamps()
         if self._worker is not None:
             self._worker.reset()
 
@@ -266,48 +281,3 @@ class DepthNode(LifecycleNode):
         engine = None if self._worker is None else self._worker.engine
         self._reporter.publish_diagnostics(
             *node_status(self._problem, self._enabled, self._settings, engine))
-
-
-def main(args: list[str] | None = None) -> int:
-    """
-    Run the node until SIGINT or SIGTERM.
-
-    Returns
-    -------
-    int
-        0 after a signal, also if it comes twice or in the middle of a frame; 2 if a parameter's
-        initial value is refused.
-    """
-    # rclpy's own handlers wake the executor and shut the context down; a KeyboardInterrupt
-    # on top of that would land anywhere, also inside the teardown.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
-    rclpy.init(args=args)
-    try:
-        node = DepthNode()
-    except ParameterException as err:
-        rclpy.logging.get_logger('depth_node').fatal(str(err))
-        rclpy.try_shutdown()
-        return 2
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    try:
-        if node.get_parameter('autostart').value:
-            node.start()
-        executor.spin()
-    except (ExternalShutdownException, RCLError):
-        if rclpy.ok():
-            raise
-    ended = node.release(END_PATIENCE_S)
-    node.destroy_node()
-    executor.shutdown()
-    rclpy.try_shutdown()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    if not ended:  # Python would wait for the thread, and launch kills after 5 s
-        os._exit(0)
-    return 0
-
-
-if __name__ == '__main__':
-    sys.exit(main())

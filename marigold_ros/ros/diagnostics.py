@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 LOG_PERIOD_S = 10.0
 NO_SCALE = ('depth/image_rect and points need metres: set scale.source, e.g. to fixed with '
             'scale.min_depth_m and scale.max_depth_m')
-# Drops that say nothing bad of the camera or the model.
-HARMLESS = frozenset({'superseded', 'unsubscribed', 'disabled', 'inactive', 'late', 'no_scale'})
 # States of a scale in which metres are as good as they get.
 GOOD_SCALES = frozenset({'none', 'assumed', 'tracking'})
+# Drops and events that say nothing bad of the camera or the model; a bad scale is told apart.
+HARMLESS = frozenset({
+    'superseded', 'unsubscribed', 'disabled', 'inactive', 'late', 'no_scale', 'scale_waiting',
+    *(f'scale_{state}' for state in GOOD_SCALES)})
 
 
 class ThrottledLog:
@@ -97,9 +99,9 @@ class Reporter:
             self._last_error = f'{frame.camera}: {reason}: {detail}'
         self._publish_status(frame, 'dropped', reason, {'detail': detail} if detail else {})
 
-    def event(self, camera: str, name: str, detail: str = '') -> None:
-        """Count, and log if there is a detail, what went wrong without costing a frame."""
-        self._count(camera, name)
+    def event(self, camera: str, name: str, detail: str = '', count: int = 1) -> None:
+        """Count, and log if there is a detail, what is no received frame's fate."""
+        self._count(camera, name, count)
         if detail:
             self._complain(camera, name, detail)
 
@@ -144,10 +146,10 @@ class Reporter:
                                     {**values, 'last_error': self._last_error}))
         for camera, counter in counters.items():
             news = counter - self._seen_by_diagnostics.get(camera, Counter())
-            camera_level, camera_message = _judge(news, scales.get(camera))
+            words = last_words.get(camera, {})
+            camera_level, camera_message = _judge(news, words, scales.get(camera))
             array.status.append(_status(camera_level, f'{name}: {camera}', camera_message,
-                                        {'camera': camera, **counter,
-                                         **last_words.get(camera, {}),
+                                        {'camera': camera, **counter, **words,
                                          **scale_values(scales.get(camera))}))
         self._seen_by_diagnostics = counters
         self._diagnostics.publish(array)
@@ -157,9 +159,9 @@ class Reporter:
             self._last_words[camera][f'last_{kind}'] = text
             self._log.warn(camera, kind, text)
 
-    def _count(self, camera: str, name: str) -> None:
+    def _count(self, camera: str, name: str, count: int = 1) -> None:
         with self._lock:
-            self._counters[camera][name] += 1
+            self._counters[camera][name] += count
 
     def _publish_status(self, frame: ReceivedFrame, outcome: str, reason: str,
                         values: Mapping[str, object]) -> None:
@@ -175,18 +177,23 @@ class Reporter:
         self._status.publish(array)
 
 
-def _judge(news: Counter[str], scale: ScaleReport | None) -> tuple[bytes, str]:
+def _judge(news: Counter[str], words: Mapping[str, str], scale: ScaleReport | None
+           ) -> tuple[bytes, str]:
     """Sum up what happened to a camera since the last /diagnostics."""
+    drops = {name.removeprefix('dropped_'): n for name, n in news.items()
+             if name.startswith('dropped_')}
+    bad = {reason: n for reason, n in drops.items() if reason not in HARMLESS}
+    complaints = [name for name in news if f'last_{name}' in words and name not in HARMLESS]
     if not news['frames_in']:
-        return DiagnosticStatus.STALE, 'no frames arrive'
-    bad = {name.removeprefix('dropped_'): n for name, n in news.items()
-           if name.startswith('dropped_') and name.removeprefix('dropped_') not in HARMLESS}
+        return DiagnosticStatus.STALE, ': '.join(['no frames arrive', *complaints[:1]])
     if bad:
-        worst = max(bad, key=lambda name: bad[name])
-        return DiagnosticStatus.WARN, f'dropping frames: {worst}'
+        return DiagnosticStatus.WARN, f'dropping frames: {max(bad, key=lambda name: bad[name])}'
     if scale is not None and scale.state not in GOOD_SCALES:
         return DiagnosticStatus.WARN, no_metres(scale) if scale.metric is None else (
             f'scale is {scale.state}{": " if scale.detail else ""}{scale.detail}')
+    if complaints:
+        return (DiagnosticStatus.WARN,
+                f'{news["frames_processed"]} frames processed; {complaints[0]}')
     if news['frames_processed']:
         return DiagnosticStatus.OK, f'{news["frames_processed"]} frames processed'
     return DiagnosticStatus.OK, 'frames arrive, none was processed'

@@ -1,17 +1,19 @@
-"""The subscriptions of one camera, whose reliability and transport follow its publishers."""
+"""The subscriptions of one camera, whose QoS and transport follow its publishers."""
 
 from __future__ import annotations
 
+from enum import IntEnum
 import time
-from typing import Any, Callable
+from typing import Any, Callable, Mapping
 
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.qos import (HistoryPolicy, qos_policy_name_from_kind, QoSPolicyKind, QoSProfile,
-                       ReliabilityPolicy)
+from rclpy.qos import (DurabilityPolicy, HistoryPolicy, qos_policy_name_from_kind, QoSPolicyKind,
+                       QoSProfile, ReliabilityPolicy)
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from marigold_ros.depth.errors import ConfigError, MessageError
@@ -20,8 +22,9 @@ from marigold_ros.ros.conversions import peek_header
 from marigold_ros.ros.diagnostics import Reporter
 from marigold_ros.ros.newest import ReceivedFrame
 
-RELIABILITIES = {'reliable': ReliabilityPolicy.RELIABLE,
-                 'best_effort': ReliabilityPolicy.BEST_EFFORT}
+Policies = tuple[ReliabilityPolicy, DurabilityPolicy]
+OVERRIDES = {'reliability': ('RELIABLE', 'BEST_EFFORT'),
+             'durability': ('VOLATILE', 'TRANSIENT_LOCAL')}
 
 
 class InputTopics:
@@ -64,10 +67,11 @@ def _remapped(node: Node, topic: str, otherwise: str) -> str:
 
 class FollowingSubscription:
     """
-    A raw subscription with the reliability that its publishers offer.
+    A raw subscription that asks for what its publishers offer.
 
-    It is RELIABLE where all of them are and BEST_EFFORT elsewhere, which hears both kinds; the
-    parameter qos_overrides.<topic>.subscription.reliability sets it for good.
+    It is RELIABLE where all of them are and BEST_EFFORT elsewhere, which hears both kinds, and
+    TRANSIENT_LOCAL where all of them are, so that it gets what was published before it came.  The
+    parameters qos_overrides.<topic>.subscription.reliability and .durability set that for good.
 
     Parameters
     ----------
@@ -78,41 +82,46 @@ class FollowingSubscription:
         Gets the serialized message.
     depth : int
         Of the queue.
-    on_incompatible : callable
-        Gets a sentence when a publisher's QoS keeps its messages away.
+    on_event : callable
+        Gets a name, a sentence and a count when messages are kept away by a publisher's QoS, or
+        were lost on their way.
     """
 
     def __init__(self, node: Node, message_type: type, topic: str,
                  callback: Callable[[bytes], None], depth: int,
-                 on_incompatible: Callable[[str], None]) -> None:
+                 on_event: Callable[[str, str, int], None]) -> None:
         """Prepare; `follow` subscribes."""
         self.topic = topic
         self._node, self._type, self._callback, self._depth = node, message_type, callback, depth
-        self._on_incompatible = on_incompatible
+        self._on_event = on_event
         self._subscription: Subscription | None = None
-        self._reliability: ReliabilityPolicy | None = None
-        name = f'qos_overrides.{topic}.subscription.reliability'
-        if not node.has_parameter(name):
-            node.declare_parameter(name, 'auto', ParameterDescriptor(
-                read_only=True, description='auto follows the publishers',
-                additional_constraints='auto, reliable, best_effort'))
-        value = node.get_parameter(name).value
-        if value not in ('auto', *RELIABILITIES):
-            raise ConfigError(f'`{name}` must be auto, reliable or best_effort; got {value!r}')
-        self._override = RELIABILITIES.get(value)
+        self._policies: Policies | None = None
+        self._publishers: set[tuple[int, ...]] = set()  # by their global ids
+        self._last_sequence: int | None = None
+        self._overrides = (self._override('reliability', ReliabilityPolicy),
+                           self._override('durability', DurabilityPolicy))
 
     def has_publishers(self) -> bool:
         """Return whether anybody publishes a message of the right type on the topic."""
         return bool(self._offered())
 
     def follow(self) -> None:
-        """Subscribe, or subscribe anew if the publishers offer another reliability now."""
+        """Subscribe, or subscribe anew if the publishers offer something else now."""
         offered = self._offered()
+        publishers = {tuple(each.endpoint_gid) for each in offered}
+        if publishers != self._publishers:
+            self._publishers, self._last_sequence = publishers, None
         reliable = bool(offered) and all(
-            policy == ReliabilityPolicy.RELIABLE for policy in offered)
-        wanted = self._override or (
-            ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT)
-        if self._subscription is None or (offered and wanted != self._reliability):
+            each.qos_profile.reliability == ReliabilityPolicy.RELIABLE for each in offered)
+        latched = bool(offered) and all(
+            each.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for each in offered)
+        reliability, durability = self._overrides
+        wanted = (
+            reliability or (ReliabilityPolicy.RELIABLE if reliable
+                            else ReliabilityPolicy.BEST_EFFORT),
+            durability or (DurabilityPolicy.TRANSIENT_LOCAL if latched
+                           else DurabilityPolicy.VOLATILE))
+        if self._subscription is None or (offered and wanted != self._policies):
             self.close()
             self._subscribe(wanted)
 
@@ -122,27 +131,55 @@ class FollowingSubscription:
             self._node.destroy_subscription(self._subscription)
             self._subscription = None
 
-    def _offered(self) -> list[ReliabilityPolicy]:
+    def _override(self, policy: str, values: type[IntEnum]) -> Any:
+        """
+        Declare a policy's parameter and return the policy that the user set, if any.
+
+        rclpy's own overriding would hold on to the first value that it saw for ever.
+        """
+        name = f'qos_overrides.{self.topic}.subscription.{policy}'
+        choices = [value.lower() for value in OVERRIDES[policy]]
+        if not self._node.has_parameter(name):
+            self._node.declare_parameter(name, 'auto', ParameterDescriptor(
+                read_only=True, description='auto follows the publishers',
+                additional_constraints=', '.join(['auto', *choices])))
+        value = self._node.get_parameter(name).value
+        if value == 'auto':
+            return None
+        if value not in choices:
+            raise ConfigError(f'`{name}` must be auto, {" or ".join(choices)}; got {value!r}')
+        return values[value.upper()]
+
+    def _offered(self) -> list[TopicEndpointInfo]:
         name = f'{self._type.__module__.split(".")[0]}/msg/{self._type.__name__}'
-        return [info.qos_profile.reliability
-                for info in self._node.get_publishers_info_by_topic(self.topic)
+        return [info for info in self._node.get_publishers_info_by_topic(self.topic)
                 if info.topic_type == name]
 
-    def _subscribe(self, reliability: ReliabilityPolicy) -> None:
-        self._reliability = reliability
+    def _subscribe(self, policies: Policies) -> None:
+        self._policies, self._last_sequence = policies, None
         qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=self._depth,
-                         reliability=reliability)
+                         reliability=policies[0], durability=policies[1])
         self._subscription = self._node.create_subscription(
-            self._type, self.topic, self._callback, qos, raw=True,
+            self._type, self.topic, self._receive, qos, raw=True,
             event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._incompatible),
-            # Not RELIABILITY: rclpy would hold on to the first value for ever.
             qos_overriding_options=QoSOverridingOptions(
-                (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.DURABILITY)))
+                (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH)))
+
+    def _receive(self, message: bytes, info: Mapping[str, int]) -> None:
+        # A publisher numbers its messages; the numbers of several cannot be told apart.
+        sequence, last = info['publication_sequence_number'], self._last_sequence
+        self._last_sequence = sequence
+        if last is not None and sequence > last + 1 and len(self._publishers) == 1:
+            missed = sequence - last - 1
+            self._on_event('missed', f'{missed} messages on {self.topic} were lost before they '
+                           'could be taken; if that goes on, start the camera too with '
+                           'fastdds_large_images.xml', missed)
+        self._callback(message)
 
     def _incompatible(self, event: Any) -> None:
         policy = qos_policy_name_from_kind(event.last_policy_kind)
-        self._on_incompatible(f'a publisher of {self.topic} offers an incompatible {policy}; '
-                              'nothing is received from it')
+        self._on_event('incompatible_qos', f'a publisher of {self.topic} offers an incompatible '
+                       f'{policy}; nothing is received from it', 1)
 
 
 class CameraInput:
@@ -174,7 +211,7 @@ class CameraInput:
                          depth: int) -> FollowingSubscription:
             return FollowingSubscription(
                 node, message_type, topic, callback, depth,
-                lambda text: reporter.event(camera, 'incompatible_qos', text))
+                lambda name, text, count: reporter.event(camera, name, text, count))
 
         # The executor serves subscriptions in this order: the camera_info before its image.
         self._info = subscription(CameraInfo, topics.camera_info, self._receive_info, 5)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import array
-from typing import Mapping, TYPE_CHECKING
+from functools import partial
+from typing import Any, Mapping, TYPE_CHECKING
 
+from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import (HistoryPolicy, qos_policy_name_from_kind, QoSPolicyKind, QoSProfile,
+                       ReliabilityPolicy)
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from marigold_ros.messages.cloud import CloudFields
 from marigold_ros.messages.image import ImageFields
 from marigold_ros.ros.conversions import camera_info_message, cloud_message, image_message
+from marigold_ros.ros.diagnostics import Reporter
 
 if TYPE_CHECKING:
     from std_msgs.msg import Header
@@ -37,6 +41,9 @@ INFO_TOPICS = {
     'rgb': 'rgb/camera_info',
 }
 
+OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY,
+               QoSPolicyKind.DURABILITY)
+
 
 class CameraOutputs:
     """
@@ -46,18 +53,26 @@ class CameraOutputs:
     ----------
     node : LifecycleNode
     camera : str
+    reporter : Reporter
+        Is told of subscribers that a publisher's QoS keeps away.
     """
 
-    def __init__(self, node: LifecycleNode, camera: str) -> None:
+    def __init__(self, node: LifecycleNode, camera: str, reporter: Reporter) -> None:
         """Create every publisher; QoS can be overridden by qos_overrides.<topic>.publisher.*."""
         self._node = node
+
+        def report(topic: str, event: Any) -> None:
+            policy = qos_policy_name_from_kind(event.last_policy_kind)
+            reporter.event(camera, 'incompatible_qos', f'a subscriber of {camera}/{topic} asks '
+                           f'for an incompatible {policy}; it receives nothing')
 
         def publisher(message_type: type, topic: str) -> LifecyclePublisher:
             qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=2,
                              reliability=ReliabilityPolicy.RELIABLE)
             return node.create_lifecycle_publisher(
                 message_type, f'{camera}/{topic}', qos,
-                qos_overriding_options=QoSOverridingOptions.with_default_policies())
+                event_callbacks=PublisherEventCallbacks(incompatible_qos=partial(report, topic)),
+                qos_overriding_options=QoSOverridingOptions(OVERRIDABLE))
 
         self._publishers = {
             output: publisher(PointCloud2 if output == 'points' else Image, topic)

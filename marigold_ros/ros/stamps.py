@@ -1,4 +1,4 @@
-"""What the stamps of frames say: too old, from a recording, or back in time."""
+"""What the stamps of frames say: nothing, too old, from a recording, or back in time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class StampWatch:
         """Start with nothing seen."""
         self._clock, self._reporter = clock, reporter
         self._last_ns: dict[str, int] = {}
-        self._historical: set[str] = set()
+        self._said: set[tuple[str, str]] = set()
 
     def reset(self) -> None:
         """Forget the last stamps, as after a jump of the clock."""
@@ -37,6 +37,8 @@ class StampWatch:
 
     def jumped_back(self, frame: ReceivedFrame) -> bool:
         """Return whether a frame lies well before its camera's last one."""
+        if not frame.stamp_ns:
+            return False
         last_ns = self._last_ns.get(frame.camera, frame.stamp_ns)
         self._last_ns[frame.camera] = frame.stamp_ns
         if frame.stamp_ns >= last_ns - BACKWARD_JUMP_NS:
@@ -50,12 +52,18 @@ class StampWatch:
         age_s = (self._clock.now().nanoseconds - frame.stamp_ns) / 1e9
         if age_s <= max_age_s:
             return ''
+        if not frame.stamp_ns:
+            self._say_once(frame.camera, 'unstamped', 'stamps are 0: their age cannot be checked')
+            return ''
         if age_s > HISTORICAL_AGE_S and not self._clock.ros_time_is_active:
-            if frame.camera not in self._historical:
-                self._historical.add(frame.camera)
-                self._reporter.event(
-                    frame.camera, 'historical_stamps', f'stamps are {age_s:.0f} s old: their age '
-                    'is not checked; for a recording, play it with --clock and set use_sim_time')
+            self._say_once(
+                frame.camera, 'historical_stamps', f'stamps are {age_s:.0f} s old: their age '
+                'is not checked; for a recording, play it with --clock and set use_sim_time')
             return ''
         return (f'stamp is {age_s:.2f} s old, max_age_s is {max_age_s:g}; are the clocks of '
                 'camera and node the same?')
+
+    def _say_once(self, camera: str, name: str, text: str) -> None:
+        if (camera, name) not in self._said:
+            self._said.add((camera, name))
+            self._reporter.event(camera, name, text)

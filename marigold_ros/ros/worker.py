@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 import time
 import traceback
-from typing import Sequence, TYPE_CHECKING
+from typing import Iterator, Mapping, TYPE_CHECKING
 
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 
 from marigold_ros.depth.complexity import MEASURES
-from marigold_ros.depth.errors import InputError
-from marigold_ros.depth.step_policy import LatencyModel, StepPolicy
-from marigold_ros.depth.types import (BatchTiming, DepthPrediction, RgbImage, StepDecision,
-                                      StepRequest)
-from marigold_ros.depth.warm_start import LastLatents
+from marigold_ros.depth.errors import InputError, MarigoldError
+from marigold_ros.depth.types import DepthPrediction, RgbImage, StepDecision, StepRequest
 from marigold_ros.messages.cloud import CloudPacker
 from marigold_ros.ros.calibration import Calibration, CalibrationCache
 from marigold_ros.ros.conversions import header_of, rgb_from_message
 from marigold_ros.ros.diagnostics import no_metres, NO_SCALE, processed_values, Reporter
 from marigold_ros.ros.frame_fields import make_fields
+from marigold_ros.ros.inference import Inference
 from marigold_ros.ros.newest import NewestFrames, ReceivedFrame
 from marigold_ros.ros.outputs import CameraOutputs, METRIC_OUTPUTS
 from marigold_ros.ros.parameters import Settings
@@ -31,8 +30,6 @@ from marigold_ros.ros.stamps import StampWatch
 
 if TYPE_CHECKING:
     from marigold_ros.depth.engine import DepthEngine
-
-WARM_UP_SIZE = (480, 640)
 
 
 @dataclass(frozen=True)
@@ -81,14 +78,17 @@ class DepthWorker:
         self._scales = scales
         self._stamps = StampWatch(node.get_clock(), reporter)
         self._newest = NewestFrames()
-        self._last_latents = LastLatents()
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix='depth_worker')
         self._closed = False
         self._settings = settings
-        self.engine: DepthEngine | None = None
-        self._policy = StepPolicy(settings.step_policy_config())
+        self._inference: Inference | None = None
 
     # Called from the executor's thread
+
+    @property
+    def engine(self) -> DepthEngine | None:
+        """The engine; None before `load` and after `close`."""
+        return None if self._inference is None else self._inference.engine
 
     def load(self) -> None:
         """
@@ -156,97 +156,82 @@ class DepthWorker:
     # Called in the worker's thread
 
     def _load(self) -> None:
-        # Imported here, for it takes seconds in which the node should be there already.
-        from marigold_ros.depth.device import leave_a_core
-        from marigold_ros.depth.engine import DepthEngine
-
-        leave_a_core()
-        config = self._settings.engine_config()
-        self.engine = DepthEngine.load(
-            config.checkpoint, device=config.device, dtype=config.dtype,
-            processing_resolution=config.processing_resolution, compile=config.compile)
-        self._apply(self._settings)
-        timings = self.engine.warm_up(
-            [WARM_UP_SIZE], range(1, len(self._ports) + 1),
-            self._policy.config.max_inference_steps, ensemble_size=self._settings.ensemble_size)
-        for timing in timings:
-            self._policy.observe(timing)
+        seeds = {camera: port.seed for camera, port in self._ports.items()}
+        self._inference = Inference(self._settings, seeds, self._reporter)
 
     def _let_go(self) -> None:
-        self.engine = None
+        self._inference = None
 
     def _apply(self, settings: Settings) -> None:
-        """Change what the settings change, and keep what was learned about the rest."""
-        before, self._settings = self._settings, settings
-        useful = self.engine.checkpoint_info.max_useful_steps
-        self._policy.config = settings.step_policy_config(useful)
-        if not settings.warm_start:
-            self._last_latents.forget()
-        if settings.complexity_measure != before.complexity_measure:
-            self._policy.reset()
-        if settings.ensemble_size != before.ensemble_size:
-            self._policy.latency = LatencyModel()
+        self._settings = settings
+        self._inference.apply(settings)
         self._scales.apply(settings)
 
     def _reset(self) -> None:
-        self._policy.reset()
-        self._last_latents.forget()
+        self._inference.reset()
         self._stamps.reset()
         self._scales.reset()
 
     def _walk(self) -> None:
-        """Process what waits; the one place that survives whatever goes wrong in there."""
-        waiting = {frame.camera: frame for frame in self._newest.take()}
+        """Process what waits, the frames of one size together."""
+        # 1. Decode and rectify what somebody wants to see of fresh frames.
+        by_size: dict[tuple[int, int], list[_Prepared]] = defaultdict(list)
+        for frame in self._newest.take():
+            with self._survive({frame.camera: frame}):
+                prepared = self._prepare(frame)
+                if isinstance(prepared, _Prepared):
+                    by_size[prepared.size].append(prepared)
+                else:
+                    self._reporter.dropped(frame, *prepared)
+
+        for size, candidates in by_size.items():
+            waiting = {each.frame.camera: each.frame for each in candidates}
+            with self._survive(waiting):
+                self._process(size, candidates, waiting)
+
+    @contextmanager
+    def _survive(self, waiting: Mapping[str, ReceivedFrame]) -> Iterator[None]:
+        """Let whatever goes wrong cost the frames that still wait then, and no others."""
         try:
-            if waiting:
-                self._process(waiting)
+            yield
         except Exception as err:
             if not self._context.ok():
                 return  # publishing fails while the process shuts down
-            text = f'{type(err).__name__}: {err}\n{traceback.format_exc()}'
-            for frame in list(waiting.values()):
+            text = f'{type(err).__name__}: {err}'
+            if not isinstance(err, MarigoldError):
+                text += f'\n{traceback.format_exc()}'
+            for frame in waiting.values():
                 self._reporter.dropped(frame, 'engine_error', text)
 
-    def _process(self, waiting: dict[str, ReceivedFrame]) -> None:
-        """Walk a batch; a frame leaves `waiting` when its fate is reported."""
-        # 1. Decode and rectify what somebody wants to see of fresh frames.
-        by_size: dict[tuple[int, int], list[_Prepared]] = defaultdict(list)
-        for frame in list(waiting.values()):
-            prepared = self._prepare(frame)
-            if isinstance(prepared, _Prepared):
-                by_size[prepared.size].append(prepared)
+    def _process(self, size: tuple[int, int], candidates: list[_Prepared],
+                 waiting: dict[str, ReceivedFrame]) -> None:
+        """Walk a batch of one size; a frame leaves `waiting` when its fate is reported."""
+        # 2. Decide the steps now, since the frames have aged.
+        decided_s = time.monotonic()
+        requests = [StepRequest(each.frame.camera, each.complexity,
+                                decided_s - each.frame.received_s) for each in candidates]
+        decisions = self._inference.decide(requests, size)
+        batch: list[tuple[_Prepared, StepDecision]] = []
+        for each, decision in zip(candidates, decisions):
+            if decision.num_inference_steps:
+                batch.append((each, decision))
             else:
-                self._reporter.dropped(waiting.pop(frame.camera), *prepared)
+                self._reporter.dropped(waiting.pop(each.frame.camera), 'late', decision.reason)
+        if not batch:
+            return
 
-        for size, candidates in by_size.items():
-            # 2. Decide the steps now, since the frames have aged.
-            decided_s = time.monotonic()
-            requests = [StepRequest(each.frame.camera, each.complexity,
-                                    decided_s - each.frame.received_s) for each in candidates]
-            decisions = self._policy.decide(requests, resolution=size)
-            batch: list[tuple[_Prepared, StepDecision]] = []
-            for each, decision in zip(candidates, decisions):
-                if decision.num_inference_steps:
-                    batch.append((each, decision))
-                else:
-                    self._reporter.dropped(waiting.pop(each.frame.camera), 'late',
-                                           decision.reason)
-            if not batch:
-                continue
+        # 3. Infer them together.
+        predictions, reasons = self._inference.infer(
+            size, [(each.frame, each.rgb) for each, _ in batch],
+            [decision for _, decision in batch], requests)
 
-            # 3. Infer them together, each camera from its own fixed noise.
-            deadline_s = self._policy.deadline_s(requests, resolution=size)
-            predictions, reasons = self._infer(batch, deadline_s)
+        # 4. Publish each with its input's header.
+        for (each, _), prediction, reason in zip(batch, predictions, reasons):
+            self._publish(each, reason, prediction)
+            waiting.pop(each.frame.camera)
 
-            # 4. Publish each with its input's header.
-            for (each, _), prediction, reason in zip(batch, predictions, reasons):
-                self._publish(each, reason, prediction)
-                waiting.pop(each.frame.camera)
-
-            # 5. Learn what it cost.
-            self._policy.observe(BatchTiming.of(
-                size, [prediction.num_inference_steps for prediction in predictions],
-                predictions[0].timing, elapsed_s=time.monotonic() - decided_s))
+        # 5. Learn what it cost.
+        self._inference.observe(size, predictions, time.monotonic() - decided_s)
 
     def _prepare(self, frame: ReceivedFrame) -> _Prepared | tuple[str, ...]:
         """Make a frame ready for inference, or return the reason to drop it and its detail."""
@@ -284,39 +269,12 @@ class DepthWorker:
                                  'relative depth is published')
         elif not calibration.by_stamp:
             self._reporter.event(frame.camera, 'camera_info_not_by_stamp')
+        if calibration.frame_id not in ('', frame.frame_id):
+            self._reporter.event(
+                frame.camera, 'camera_info_of_other_frame', f'camera_info is of frame '
+                f'{calibration.frame_id!r}, the image of {frame.frame_id!r}; it is used, and what '
+                "is published is in the image's frame")
         return calibration
-
-    def _infer(self, batch: Sequence[tuple[_Prepared, StepDecision]], deadline_s: float | None
-               ) -> tuple[list[DepthPrediction], list[str]]:
-        """Return the predictions, and why each had as many steps as it had."""
-        settings, policy = self._settings, self._policy
-        decisions = [decision for _, decision in batch]
-
-        def look(i: int, signal: float) -> int:
-            decisions[i] = policy.look(batch[i][0].frame.camera, decisions[i], signal)
-            return decisions[i].num_inference_steps
-
-        limits = dict(self.engine.batch_limits)
-        predictions = self.engine.infer_batch(
-            [each.rgb for each, _ in batch],
-            [decision.num_inference_steps for decision in decisions],
-            seed=[self._ports[each.frame.camera].seed for each, _ in batch],
-            ensemble_size=settings.ensemble_size, deadline_s=deadline_s,
-            x0_tolerance=settings.x0_tolerance if policy.config.policy == 'convergence' else None,
-            first_look=look if policy.config.policy == 'first_look' else None,
-            warm_start=[self._last_latents.find(
-                each.frame.camera, each.frame.received_s, each.size, settings.ensemble_size,
-                settings.max_age_s) for each, _ in batch])
-        if settings.warm_start and self.engine.checkpoint_info.max_useful_steps > 1:
-            for (each, _), prediction in zip(batch, predictions):
-                self._last_latents.remember(each.frame.camera, each.frame.received_s, each.size,
-                                            prediction.latent)
-        if self.engine.batch_limits != limits:
-            self._reporter.event(batch[0][0].frame.camera, 'out_of_memory',
-                                 'the device ran out of memory; images at once from now on, by '
-                                 f'padded size: {self.engine.batch_limits}')
-        return predictions, [_step_reason(decision, prediction)
-                             for decision, prediction in zip(decisions, predictions)]
 
     def _publish(self, prepared: _Prepared, step_reason: str,
                  prediction: DepthPrediction) -> None:
@@ -336,11 +294,3 @@ class DepthWorker:
             prepared.complexity, step_reason, prediction, report, age_s=prepared.age_s,
             decode_s=prepared.decode_s, publish_s=published_s - started_s,
             latency_s=published_s - frame.received_s))
-
-
-def _step_reason(decision: StepDecision, prediction: DepthPrediction) -> str:
-    """Say why a frame had its steps: the decision, and what ended them before."""
-    if prediction.stopped_by == 'schedule':
-        return decision.reason
-    return (f'{decision.reason}; stopped after {prediction.num_inference_steps} by the '
-            f'{prediction.stopped_by}')

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 import torch
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from marigold_ros.depth.checkpoint import EMPTY_TEXT, MODELS
+from marigold_ros.depth.checkpoint import EMPTY_TEXT, MODELS, refuse_pickles
 from marigold_ros.depth.errors import CheckpointError, ConfigError
 from marigold_ros.training.architecture import build_text_encoder, build_unet, double_conv_in
 from marigold_ros.training.config import FinetuneConfig, UNetArchitecture
@@ -79,8 +79,9 @@ def _scratch(architecture: UNetArchitecture) -> dict[str, Any]:
 def _opened(checkpoint: str) -> dict[str, Any]:
     """Open the parts that Marigold has; Stable Diffusion's safety checker is not one."""
     try:
+        refuse_pickles(Path(_source(checkpoint)))
         pipeline = MarigoldDepthPipeline.from_pretrained(
-            _source(checkpoint), prediction_type='depth')
+            _source(checkpoint), prediction_type='depth', use_safetensors=True)
     except LOADING_ERRORS as err:
         raise CheckpointError(
             f'`initial_checkpoint` must be an embedded name, a folder in the layout of Stable '
@@ -107,7 +108,8 @@ def load_vae(source: str) -> AutoencoderKL | AutoencoderTiny:
     try:
         name = UNet2DConditionModel.load_config(_source(source))['_class_name']
         kind = AutoencoderTiny if name == 'AutoencoderTiny' else AutoencoderKL
-        return kind.from_pretrained(_source(source)).float()
+        refuse_pickles(Path(_source(source)))
+        return kind.from_pretrained(_source(source), use_safetensors=True).float()
     except LOADING_ERRORS as err:
         raise CheckpointError(f'`vae` must be the folder or hub id of an autoencoder; cannot open '
                               f'{source!r}: {err}') from err

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from marigold_ros.data.bag_frames import BagTopics, open_bag_frames
+from marigold_ros.data.bag_frames import open_bag_frames
+from marigold_ros.data.bag_stream import BagTopics
 from marigold_ros.data.frames import check_frame, check_frame_set, FrameSet
 from marigold_ros.data.hypersim import open_hypersim
 from marigold_ros.data.rgbd_frames import RgbdFrames

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 import torch
 
 from marigold_ros.data.frames import DepthFrame, FrameSet, spread
-from marigold_ros.evaluation.frames import score
+from marigold_ros.evaluation.protocols import score
 from marigold_ros.messages.depth import colorize
 from marigold_ros.training.targets import depth_range, normalize_depth
 
@@ -64,7 +64,7 @@ def measure(
             frame = frames[index]
             depths = {name: predict(frame) for name, predict in predictors.items()}
             for name, depth in depths.items():
-                found = score(depth, np.where(frame.valid, frame.depth_m, np.float32(np.nan)))
+                found = score(depth, frame)
                 for metric in METRICS:
                     if np.isfinite(found[metric]):
                         scores.setdefault(f'{set_name}/{metric}_{name}', []).append(found[metric])

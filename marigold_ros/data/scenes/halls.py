@@ -67,10 +67,12 @@ def pallet(p: Palette, rng: Rng) -> Mesh:
         size = np.array([1.16 / nx, 0.78 / ny, rng.uniform(0.2, 0.4)])
         cells = np.array([(i, j, k) for k in range(nz) for i in range(nx) for j in range(ny)
                           if k < nz - 1 or rng.random() < 0.8])
-        centers = (cells - [(nx - 1) / 2, (ny - 1) / 2, -0.5]) * size + [0, 0, 0.142]
-        centers[:, :2] += rng.normal(0, 0.006, (len(cells), 2))
-        parts.append(boxes(np.tile(size * 0.985, (len(cells), 1)), centers, p.get('cardboard'),
-                           yaws=rng.normal(0, 0.015, len(cells)), fit=True))
+        if len(cells):  # of a single layer every carton may be gone
+            centers = (cells - [(nx - 1) / 2, (ny - 1) / 2, -0.5]) * size + [0, 0, 0.142]
+            centers[:, :2] += rng.normal(0, 0.006, (len(cells), 2))
+            parts.append(boxes(np.tile(size * 0.985, (len(cells), 1)), centers,
+                               p.get('cardboard'), yaws=rng.normal(0, 0.015, len(cells)),
+                               fit=True))
     elif load < 0.8:
         for x in (-0.29, 0.29):
             parts.append(drum(p, rng).moved((x, rng.uniform(-0.08, 0.08), 0.142)))

@@ -177,7 +177,7 @@ def run(arguments: argparse.Namespace, stop: StopFlag) -> Path:
 
     try:
         recorder = start('record_bag', f'{TOOLS}.record_bag', recording, '--all', '--overwrite')
-        node = start('depth_node', 'marigold_ros.ros.depth_node', '--ros-args', '--params-file',
+        node = start('depth_node', 'marigold_ros.ros.start', '--ros-args', '--params-file',
                      arguments.params_file)
         monitor.must_run = [recorder, node]
         monitor.wait(monitor.node_is_active, f'{NODE} becoming active', ACTIVE_TIMEOUT_S)

@@ -1,0 +1,242 @@
+"""Every parameter as a user of `ros2 param` meets it: described, guarded, effective at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+import re
+import time
+from typing import Any, Callable
+
+from checkpoints import make_checkpoint
+from diagnostic_msgs.msg import DiagnosticArray
+from node_harness import camera_info, floats, image, node_in_process, points, Robot
+import numpy as np
+import pytest
+from rcl_interfaces.srv import DescribeParameters
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+
+from marigold_ros.depth.complexity import entropy, gradient_energy
+from marigold_ros.ros.parameters import TABLE
+
+RGB = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
+BASE: dict[str, Any] = {
+    'ensemble_size': 1, 'step_policy': 'fixed', 'complexity_measure': 'gradient_energy',
+    'min_inference_steps': 1, 'max_inference_steps': 4, 'complexity_min': 'auto',
+    'alpha': 'auto', 'x0_tolerance': 0.2, 'latency_cap_ms': 0.0, 'late_frames': 'run',
+    'warm_start': False, 'max_age_s': 30.0, 'max_input_pixels': 16_000_000,
+    'scale.min_depth_m': 1.0, 'scale.max_depth_m': 5.0, 'scale.source': 'fixed',
+    'min_depth_m': 0.1, 'max_depth_m': 20.0, 'point_stride': 4, 'confidence_min': 0.0,
+    'depth_encoding': '32FC1'}
+OUTPUTS = {'relative': ('depth_relative/image', Image), 'depth': ('depth/image_rect', Image),
+           'points': ('points', PointCloud2), 'confidence': ('confidence', Image)}
+AT_CONFIGURE = {'cameras': ['rear'], 'input_transport': 'raw', 'input_rectified': True,
+                'checkpoint': 'other', 'device': 'cpu', 'dtype': 'float32',
+                'processing_resolution': 128, 'compile': True, 'autostart': False}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What the node made of one frame: the values of its status, and its outputs."""
+
+    status: dict[str, str]
+    relative: np.ndarray | None = None
+    depth: Image | None = None
+    points: PointCloud2 | None = None
+    confidence: np.ndarray | None = None
+
+    @property
+    def steps(self) -> int:
+        return int(self.status['num_inference_steps'])
+
+    @property
+    def depth_m(self) -> np.ndarray:
+        return floats(self.depth)
+
+
+@dataclass(frozen=True)
+class Change:
+    """
+    A run-time parameter's new value, what is set before, and what it does to the frames.
+
+    The value may follow from the frame before.
+    """
+
+    value: Any
+    effect: Callable[[Frame, Frame], bool]
+    given: dict[str, Any] = field(default_factory=dict)
+    frames: int = 1
+    stamp_age_s: float = 0.0
+
+
+def steps(before: int, after: int) -> Callable[[Frame, Frame], bool]:
+    """Expect the steps to change."""
+    return lambda a, b: (a.steps, b.steps) == (before, after)
+
+
+def metres(convert: Callable[[np.ndarray], np.ndarray]) -> Callable[[Frame, Frame], bool]:
+    """Expect depth and cloud that follow from the relative depth, before spread over 1 to 5 m."""
+    def effect(before: Frame, after: Frame) -> bool:
+        expected = convert(after.relative)
+        z = points(after.points)[..., 2]  # invalid points are NaN, whatever is wrong with them
+        visible = np.where(np.isfinite(expected), expected, np.nan)[::4, ::4]
+        return (np.allclose(before.depth_m, 1 + 4 * before.relative, atol=1e-5)
+                and np.allclose(after.depth_m, expected, atol=1e-5)
+                and np.allclose(z, visible, atol=1e-5, equal_nan=True))
+
+    return effect
+
+
+def median_confidence(before: Frame) -> float:
+    return float(np.median(before.confidence))
+
+
+def less_sure(before: Frame, after: Frame) -> bool:
+    """Expect depth to be unknown exactly where the confidence is below its median."""
+    unsure = before.confidence < np.median(before.confidence)
+    cloud = points(after.points)
+    return bool(
+        0.1 < unsure.mean() < 0.9 and not np.isnan(before.depth_m).any()
+        and np.array_equal(np.isnan(after.depth_m), unsure)
+        and np.array_equal(np.isnan(cloud).all(axis=-1), unsure[::4, ::4])
+        and not np.isinf(cloud).any())
+
+
+CHANGES = {
+    'ensemble_size': Change(3, lambda a, b: (
+        a.steps == b.steps and not np.allclose(a.relative, b.relative))),
+    'step_policy': Change('fixed', lambda a, b: (
+        a.status['step_reason'].startswith('convergence')
+        and b.status['step_reason'] == 'fixed: Tmax = 4'), {'step_policy': 'convergence'}),
+    'complexity_measure': Change('entropy', lambda a, b: np.allclose(
+        [float(a.status['complexity']), float(b.status['complexity'])],
+        [gradient_energy(RGB), entropy(RGB)], rtol=1e-5)),
+    # Nothing is as complex as 100, everything is more than 0.
+    'min_inference_steps': Change(2, steps(1, 2), {
+        'step_policy': 'complexity', 'complexity_min': 100.0, 'alpha': 1.0}),
+    'max_inference_steps': Change(2, steps(4, 2)),
+    'complexity_min': Change(0.0, steps(1, 4), {
+        'step_policy': 'complexity', 'complexity_min': 100.0, 'alpha': 1e9}),
+    'alpha': Change(1e9, steps(1, 4), {
+        'step_policy': 'complexity', 'complexity_min': 0.0, 'alpha': 0.0}),
+    'x0_tolerance': Change(1.0, steps(4, 2), {
+        'step_policy': 'convergence', 'x0_tolerance': 1e-6}),
+    'latency_cap_ms': Change(1.0, lambda a, b: b.status['step_reason'].startswith('late, run')),
+    'late_frames': Change('skip', lambda a, b: (
+        a.status['outcome'] == 'processed' and b.status['reason'] == 'late'),
+        {'latency_cap_ms': 1.0}),
+    # The first frame has no latent to start from yet.
+    'warm_start': Change(True, lambda a, b: not np.array_equal(a.relative, b.relative), frames=2),
+    'max_age_s': Change(1.0, lambda a, b: (
+        a.status['outcome'] == 'processed' and b.status['reason'] == 'too_old'), stamp_age_s=5.0),
+    'max_input_pixels': Change(100, lambda a, b: (
+        b.status['reason'] == 'bad_image' and '100 pixels' in b.status['detail'])),
+    'scale.source': Change('none', lambda a, b: (
+        a.status['scale_source'] == 'fixed (assumed)' and b.status['scale_source'] == 'none'
+        and b.depth is None and b.points is None)),
+    'scale.min_depth_m': Change(2.0, metres(lambda relative: 2 + 3 * relative)),
+    'scale.max_depth_m': Change(9.0, metres(lambda relative: 1 + 8 * relative)),
+    'min_depth_m': Change(3.0, metres(
+        lambda relative: np.where(1 + 4 * relative < 3, -np.inf, 1 + 4 * relative))),
+    'max_depth_m': Change(3.0, metres(
+        lambda relative: np.where(1 + 4 * relative > 3, np.inf, 1 + 4 * relative))),
+    'point_stride': Change(8, lambda a, b: (
+        (a.points.height, a.points.width) == (30, 40)
+        and (b.points.height, b.points.width) == (15, 20))),
+    'confidence_min': Change(median_confidence, less_sure),
+    'depth_encoding': Change('16UC1', lambda a, b: (
+        b.depth.encoding == '16UC1' and np.allclose(
+            np.frombuffer(b.depth.data, np.uint16).reshape(120, 160),
+            1000 + 4000 * b.relative, atol=0.51))),
+}
+
+
+@pytest.fixture(scope='module')
+def robot(tmp_path_factory):
+    checkpoint = make_checkpoint(tmp_path_factory.mktemp('models') / 'random')
+    arguments = [word for name, value in {'checkpoint': checkpoint, **BASE}.items()
+                 for word in ('-p', f'{name}:={value}')]
+    with node_in_process(*arguments) as (_, robot):
+        robot.listen('/depth_node/status', DiagnosticArray)
+        for topic, message_type in OUTPUTS.values():
+            robot.listen(f'/camera/{topic}', message_type)
+        robot.advertise('/camera/camera_info', CameraInfo)
+        robot.advertise('/camera/image_raw', Image)
+        yield robot
+
+
+def show(robot: Robot, stamp_age_s: float) -> Frame:
+    """Send a frame and gather what comes of it."""
+    stamp_ns = time.time_ns() - round(stamp_age_s * 1e9)
+    robot.publish('/camera/camera_info', camera_info(stamp_ns))
+    robot.publish('/camera/image_raw', image(RGB, stamp_ns))
+    status = robot.status_of(stamp_ns)
+    if status['outcome'] != 'processed':
+        return Frame(status)
+    published = set(OUTPUTS) - ({'depth', 'points'} if status['scale_source'] == 'none' else set())
+    found = {output: robot.find(f'/camera/{OUTPUTS[output][0]}', stamp_ns)
+             for output in published}
+    found.update({output: floats(found[output]) for output in ('relative', 'confidence')})
+    return Frame(status, **found)
+
+
+@pytest.mark.parametrize(('name', 'value', 'reason'), [
+    ('max_inference_steps', 20, 'above 10 steps Marigold gains no accuracy'),
+    ('min_inference_steps', 9, 'must be at most max_inference_steps'),
+    ('step_policy', 'guess', 'must be string complexity, first_look, convergence, fixed'),
+    ('scale.min_depth_m', 'unset', '`scale.min_depth_m` and `scale.max_depth_m` must be set'),
+])
+def test_what_makes_no_sense_is_refused_with_the_reason(robot, name, value, reason):
+    assert reason in robot.set_parameter(name, value)
+
+
+@pytest.mark.parametrize('name', CHANGES)
+def test_a_run_time_parameter_takes_effect_at_the_next_frame(robot, name):
+    change = CHANGES[name]
+    assert set(robot.set_parameters({**BASE, **change.given})) == {''}
+    before = show(robot, change.stamp_age_s)
+    value = change.value(before) if callable(change.value) else change.value
+    assert robot.set_parameter(name, value) == ''
+    for _ in range(change.frames):
+        after = show(robot, change.stamp_age_s)
+    assert change.effect(before, after), (before, after)
+    assert set(robot.set_parameters(BASE)) == {''}
+
+
+def test_every_parameter_is_among_those_tested_here():
+    """What belongs to one source of scale is tested with that source."""
+    tested = {name for name in (*CHANGES, *AT_CONFIGURE)}
+    missing = {row.name for row in TABLE} - tested
+    assert all(name.startswith('scale.') for name in missing)
+    assert {row.name for row in TABLE if not row.run_time} >= set(AT_CONFIGURE)
+
+
+def test_what_is_read_at_configure_is_refused_with_the_reason(robot):
+    for name, reason in zip(AT_CONFIGURE, robot.set_parameters(AT_CONFIGURE)):
+        assert reason == (f'`{name}` is read at configure: deactivate and clean up the node first '
+                          '(ros2 lifecycle set <node> deactivate, cleanup)')
+
+
+def test_numbers_out_of_their_range_are_refused_with_the_range(robot):
+    rows = [row for row in TABLE if row.limits and row.run_time]
+    for side, step in ((0, -1), (1, 1)):
+        beyond = {row.name: row.kind(row.limits[side] + step) for row in rows}
+        for row, reason in zip(rows, robot.set_parameters(beyond)):
+            assert row.name in reason
+            numbers = {float(each) for each in re.findall(r'\d[\d.]*(?:e[+-]?\d+)?', reason)}
+            assert set(row.limits) <= numbers, reason
+    assert show(robot, 0.0).status['outcome'] == 'processed'
+
+
+def test_ros2_param_describe_shows_meaning_unit_rule_and_when_a_change_counts(robot):
+    request = DescribeParameters.Request(names=[row.name for row in TABLE])
+    answer = robot.call(DescribeParameters, '/depth_node/describe_parameters', request)
+    for row, told in zip(TABLE, answer.descriptors):
+        assert told.name == row.name
+        assert told.description == row.description + (f' [{row.unit}]' if row.unit else '')
+        for choice in row.choices:
+            assert choice in told.additional_constraints
+        if row.limits:
+            low, high = row.limits
+            assert f'{low:g} to {high:g}' in told.additional_constraints
+        assert ('takes effect at the next configure' in told.additional_constraints) == (
+            not row.run_time)
