@@ -148,8 +148,9 @@ def test_the_clouds_are_those_of_the_nodes_own_function(scene, frames, true_clou
     frame = frames[3]
     relative, confidence, metric = true_prediction(frame.depth_m)
     prediction = DepthPrediction(relative, confidence, None, None, 1, 'schedule', None)
-    calibration = Calibration(Camera(640, 480, frame.K, (), 'plumb_bob', np.eye(3),
-                                     np.hstack([frame.K, np.zeros((3, 1))])), None, '', True)
+    camera = Camera(640, 480, frame.K, (), 'plumb_bob', np.eye(3),
+                    np.hstack([frame.K, np.zeros((3, 1))]))
+    calibration = Calibration(camera, None, '', True, 'camera_optical_frame')
     fields = make_fields(frozenset({'points'}), np.zeros((480, 640, 3), np.uint8), calibration,
                          prediction, metric, settings, CloudPacker())
     np.testing.assert_array_equal(unpack_cloud(fields['points'])[0], true_clouds[3])

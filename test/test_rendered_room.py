@@ -41,7 +41,7 @@ def messages_of(room: Scene, camera: SceneCamera, stride: int):
                                  1, 'schedule', None)
     calibration = Calibration(Camera(
         width=WIDTH, height=HEIGHT, K=camera.K, D=(), distortion_model='plumb_bob', R=np.eye(3),
-        P=np.hstack([camera.K, np.zeros((3, 1))])), None, '', True)
+        P=np.hstack([camera.K, np.zeros((3, 1))])), None, '', True, 'camera_optical_frame')
     fields = make_fields(
         frozenset({'depth', 'points'}), np.zeros((HEIGHT, WIDTH, 3), np.uint8), calibration,
         prediction, MetricScale(float(high - low), float(low), 1.0, 'depth', False),
