@@ -8,7 +8,7 @@ import time
 
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray
-from node_harness import camera_info, free_domain, image, NodeProcess, Robot
+from node_harness import camera_info, free_domain, image, NodeProcess, Robot, stamp_of
 import numpy as np
 import pytest
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
@@ -156,6 +156,23 @@ def test_the_clouds_are_those_of_the_nodes_own_function(scene, frames, true_clou
     np.testing.assert_array_equal(unpack_cloud(fields['points'])[0], true_clouds[3])
 
 
+def cloud_of(robot, frame, rgb) -> np.ndarray:
+    """Show a frame until its cloud comes: a match on one side may be too early for the other."""
+    shown = set()
+
+    def received():
+        stamp_ns = time.time_ns()
+        robot.publish('/camera/camera_info',
+                      camera_info(stamp_ns, 640, 480, float(frame.K[0, 0])))
+        robot.publish('/camera/image_raw', image(rgb, stamp_ns))
+        shown.add(stamp_ns)
+        robot.spin(0.5)
+        return [cloud for cloud in robot.messages['/camera/points']
+                if stamp_of(cloud.header) in shown]
+
+    return points_of(robot.until(received, what='a cloud')[0])
+
+
 def test_the_running_nodes_cloud_marks_what_the_offline_one_marks(scene, drive, tmp_path):
     few, images = drive[0][::4], drive[1][::4]
     low_m, high_m = ASSUMED_M
@@ -171,13 +188,7 @@ def test_the_running_nodes_cloud_marks_what_the_offline_one_marks(scene, drive, 
         robot.listen('/depth_node/status', DiagnosticArray)
         robot.advertise('/camera/camera_info', CameraInfo)
         robot.advertise('/camera/image_raw', Image)
-        received = []
-        for frame, rgb in zip(few, images, strict=True):
-            stamp_ns = time.time_ns()
-            robot.publish('/camera/camera_info',
-                          camera_info(stamp_ns, 640, 480, float(frame.K[0, 0])))
-            robot.publish('/camera/image_raw', image(rgb, stamp_ns))
-            received.append(points_of(robot.find('/camera/points', stamp_ns)))
+        received = [cloud_of(robot, frame, rgb) for frame, rgb in zip(few, images, strict=True)]
     finally:
         robot.close()
         process.kill()
