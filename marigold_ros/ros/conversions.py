@@ -133,7 +133,7 @@ def image_message(header: Header, fields: ImageFields) -> Image:
     """Make an image message."""
     return Image(header=header, height=fields.height, width=fields.width,
                  encoding=fields.encoding, is_bigendian=int(fields.is_bigendian),
-                 step=fields.step, data=_message_bytes(fields.data))
+                 step=fields.step, data=message_bytes(fields.data))
 
 
 def cloud_message(header: Header, fields: CloudFields) -> PointCloud2:
@@ -143,7 +143,14 @@ def cloud_message(header: Header, fields: CloudFields) -> PointCloud2:
         fields=[PointField(name=name, offset=offset, datatype=datatype, count=count)
                 for name, offset, datatype, count in fields.fields],
         is_bigendian=fields.is_bigendian, point_step=fields.point_step,
-        row_step=fields.row_step, data=_message_bytes(fields.data), is_dense=fields.is_dense)
+        row_step=fields.row_step, data=message_bytes(fields.data), is_dense=fields.is_dense)
+
+
+def message_bytes(data: NDArray[np.uint8]) -> array.array[int]:
+    """Copy contiguous bytes into the one type that rclpy takes without checking each element."""
+    result = array.array('B')
+    result.frombytes(memoryview(data))
+    return result
 
 
 def _deserialized(message: bytes, message_type: type) -> Any:
@@ -152,10 +159,3 @@ def _deserialized(message: bytes, message_type: type) -> Any:
     except RuntimeError as err:  # rclpy's RMWError is one
         raise MessageError(f'{message_type.__name__} must be whole; its {len(message)} bytes '
                            'cannot be read') from err
-
-
-def _message_bytes(data: NDArray[np.uint8]) -> array.array[int]:
-    """Copy contiguous bytes into the one type that rclpy takes without checking each element."""
-    result = array.array('B')
-    result.frombytes(memoryview(data))
-    return result
