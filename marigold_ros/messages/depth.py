@@ -96,7 +96,7 @@ def colorize(affine_invariant_depth: FloatImage) -> RgbImage:
     uint8 [H, W, 3]
         RGB by the Turbo map; black where the depth is NaN.
     """
-    # 1 to 255 from far to near, saturated; 0 is kept for the unknown, so that one look-up does all.
+    # 1 to 255 from far to near, saturated; 0 is the unknown's, so that one look-up does all.
     index = np.asarray(cv2.addWeighted(affine_invariant_depth, -254.0, affine_invariant_depth, 0.0,
                                        255.0, dtype=cv2.CV_8U))
     np.maximum(index, 1, out=index)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import array
 import struct
+import sys
 from typing import Any, TYPE_CHECKING
 
 import numpy as np
-from rclpy.serialization import deserialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from marigold_ros.messages.cloud import CloudFields
 
 NS_PER_S = 1_000_000_000
+LENGTH_BYTES = 4  # of a CDR sequence, before its elements
 
 
 def peek_header(message: bytes) -> tuple[int, str, int]:
@@ -129,11 +131,18 @@ def camera_info_message(header: Header, camera: Camera) -> CameraInfo:
                       r=fields.r, p=fields.p)
 
 
-def image_message(header: Header, fields: ImageFields) -> Image:
-    """Make an image message."""
-    return Image(header=header, height=fields.height, width=fields.width,
-                 encoding=fields.encoding, is_bigendian=int(fields.is_bigendian),
-                 step=fields.step, data=message_bytes(fields.data))
+def serialized_image(header: Header, fields: ImageFields) -> bytes:
+    """
+    Make the CDR of an image message; rclpy publishes bytes as they are.
+
+    The data are an Image's last field and may be of any length, so they are joined to what rclpy
+    makes of the rest: two copies of each large image less than through the message's setter.
+    """
+    empty = serialize_message(Image(
+        header=header, height=fields.height, width=fields.width, encoding=fields.encoding,
+        is_bigendian=int(fields.is_bigendian), step=fields.step))
+    length = fields.data.size.to_bytes(LENGTH_BYTES, sys.byteorder)
+    return b''.join((empty[:-LENGTH_BYTES], length, memoryview(fields.data)))
 
 
 def cloud_message(header: Header, fields: CloudFields) -> PointCloud2:

@@ -337,8 +337,8 @@ class DepthWorker:
         published_s = time.monotonic()
         self._reporter.processed(frame, processed_values(
             prepared.complexity, step_reason, prediction, scale, age_s=prepared.age_s,
-            stamp_age_s=prepared.stamp_age_s, decode_s=prepared.decode_s, publish_s=published_s - started_s,
-            latency_s=published_s - frame.received_s))
+            stamp_age_s=prepared.stamp_age_s, decode_s=prepared.decode_s,
+            publish_s=published_s - started_s, latency_s=published_s - frame.received_s))
 
 
 def _step_reason(decision: StepDecision, prediction: DepthPrediction) -> str:

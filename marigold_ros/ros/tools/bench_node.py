@@ -29,7 +29,8 @@ from marigold_ros.ros.tools.rig import NodeUnderTest, own_node, Rig
 from marigold_ros.ros.tools.stop_flag import StopFlag
 
 SIZES = {'VGA': (640, 480), 'FHD': (1920, 1080)}
-FHD_RATE_HZ = 10.0
+# Slow enough for every case, so that no frame waits for the one before.
+UNHURRIED_HZ = 5.0
 # What a robot takes: the cloud for its map, the depth image for the rest.
 ROBOT = ('depth/image_rect:Image', 'depth/camera_info:CameraInfo', 'points:PointCloud2')
 EVERYTHING = (*ROBOT, *sorted(
@@ -87,7 +88,7 @@ class Case:
 def cases(sections: list[str], frames: tuple[int, int]) -> list[Case]:
     """List the runs of the sections asked for; `frames` are the memory's early and late ones."""
     sizes = [(name, width, height) for name, (width, height) in SIZES.items()]
-    found = [Case('added', f'{name}, {what}', width, height, FHD_RATE_HZ, outputs)
+    found = [Case('added', f'{name}, {what}', width, height, UNHURRIED_HZ, outputs)
              for name, width, height in sizes
              for what, outputs in (('depth and cloud', ROBOT), ('every output', EVERYTHING))]
     found += [Case('age', f'{name} at 30 Hz, {what}', width, height, 30.0, ROBOT, parameters)
@@ -98,8 +99,8 @@ def cases(sections: list[str], frames: tuple[int, int]) -> list[Case]:
                    ONE_STEP, reliability=reliability, large_images=profile)
               for name, width, height in sizes for reliability in ('reliable', 'best_effort')
               for profile in (False, True)]
-    found += [Case('processor', f'{count} VGA camera(s) at 5 Hz', *SIZES['VGA'], 5.0,
-                   cameras=count) for count in (1, 2, 3)]
+    found += [Case('processor', f'{count} VGA camera(s) at {UNHURRIED_HZ:g} Hz', *SIZES['VGA'],
+                   UNHURRIED_HZ, cameras=count) for count in (1, 2, 3)]
     found += [Case('outside', f'{name} at 30 Hz', width, height, 30.0, ROBOT[:2])
               for name, width, height in sizes]
     early, late = frames

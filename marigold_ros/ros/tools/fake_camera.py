@@ -93,14 +93,14 @@ class FakeCamera:
     Attributes
     ----------
     sent : Counter
-        'frames' that a node should process or drop, 'infos', and every fault by name.
+        'frames', images of any kind, and every fault by name.
     """
 
     def __init__(self, node: Any, name: str, lens: Lens, reliability: str,
                  compressed: bool) -> None:
         qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5,
                          reliability=RELIABILITIES[reliability])
-        self.sent: Counter[str] = Counter()
+        self.sent = Counter(frames=0)
         self._node, self._frame_id = node, f'{name}_optical_frame'
         self._info = calibration(lens)
         make = jpeg_of if compressed else image_of

@@ -117,8 +117,9 @@ class Rig:
     def start_camera(self, name: str, *arguments: object) -> None:
         """Start a fake_camera; see there for the arguments."""
         self.cameras[name] = LoggedProcess(
-            f'fake_camera_{name}', [sys.executable, '-m', 'marigold_ros.ros.tools.fake_camera', name,
-                                    *map(str, arguments)], self._folder, self._environment)
+            f'fake_camera_{name}',
+            [sys.executable, '-m', 'marigold_ros.ros.tools.fake_camera', name,
+             *map(str, arguments)], self._folder, self._environment)
 
     def stop_camera(self, name: str) -> dict[str, int]:
         """
@@ -134,6 +135,10 @@ class Rig:
         process.require_success()
         sent: dict[str, int] = json.loads(process.log.read_text().splitlines()[-1])
         return sent
+
+    def kill_camera(self, name: str) -> None:
+        """Let a camera die without a word."""
+        self.cameras.pop(name).kill()
 
     def close(self) -> None:
         """End everything; what has ended already stays as it is."""
