@@ -68,11 +68,11 @@ def test_a_trend_leaves_out_the_start_and_shrugs_at_spikes():
 
 def test_a_short_soak_of_the_real_node_passes(tmp_path, capsys):
     """Every event once; too short for memory and latency to settle, so their bounds are wide."""
-    code = soak_tool.main(['--minutes', '0.3', '--event-every', '1', '--memory-change', '1',
+    code = soak_tool.main(['--minutes', '0.2', '--event-every', '1', '--memory-change', '1',
                            '--latency-change', '5', '--out', str(tmp_path)])
     output = capsys.readouterr()
     assert code == 0, output
     soak = json.loads((tmp_path / 'soak.json').read_text())
-    assert {event for _, event in soak['events']} >= {'lifecycle cycle', 'size changes'}
+    assert len({event for _, event in soak['events']}) == 8
     assert set(soak['counters']) == {'front', 'left', 'rear'}
     assert (tmp_path / 'soak.png').read_bytes()[:4] == b'\x89PNG'

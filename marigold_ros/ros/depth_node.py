@@ -25,6 +25,7 @@ from marigold_ros.ros import parameters
 from marigold_ros.ros.calibration import CalibrationCache
 from marigold_ros.ros.diagnostics import node_status, Reporter, scale_text
 from marigold_ros.ros.inputs import CameraInput, InputTopics
+from marigold_ros.ros.memory import keep_freed_memory, return_freed_memory
 from marigold_ros.ros.newest import ReceivedFrame
 from marigold_ros.ros.outputs import CameraOutputs
 from marigold_ros.ros.transitions import RCLError, refuse_wrong_transitions
@@ -181,6 +182,7 @@ class DepthNode(LifecycleNode):
             port.outputs.close()
         self._ports, self._topics, self._settings = {}, {}, None
         gc.collect()  # the networks hold reference cycles
+        return_freed_memory()
         return ended
 
     def destroy_node(self) -> None:
@@ -265,6 +267,7 @@ def main(args: list[str] | None = None) -> int:
     # on top of that would land anywhere, also inside the teardown.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
+    keep_freed_memory()
     rclpy.init(args=args)
     try:
         node = DepthNode()

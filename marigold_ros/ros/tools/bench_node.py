@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 import os
 from pathlib import Path
-import random
 import shlex
 import sys
 import time
@@ -133,7 +132,7 @@ def run(case: Case, node: NodeUnderTest, folder: Path, seconds: float, stop: Sto
     MarigoldError
         If a process ends early, badly or not at all.
     """
-    rig = Rig(node, folder, random.randint(1, 101), stop, large_images=case.large_images,
+    rig = Rig(node, folder, stop, large_images=case.large_images,
               reliability=case.reliability)
     try:
         rig.wait_until_active()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import json
 import os
 from pathlib import Path
+import random
 import sys
 import time
 from typing import Any
@@ -25,6 +26,8 @@ from marigold_ros.ros.tools.stop_flag import StopFlag
 START_TIMEOUT_S = 180.0
 REPLY_TIMEOUT_S = 30.0
 ASK_PERIOD_S = 0.1
+# Linux leaves their ports alone, and hardly anybody uses them.
+DOMAINS = range(215, 233)
 TICK_PERIOD_S = 1.0
 
 
@@ -81,8 +84,6 @@ class Rig:
     node : NodeUnderTest
     folder : Path
         For logs and what the bystander writes.
-    domain : int
-        ROS_DOMAIN_ID.
     stop : StopFlag
         Ends every wait.
     large_images : bool
@@ -91,10 +92,11 @@ class Rig:
         Of the bystander's subscriptions to images.
     """
 
-    def __init__(self, node: NodeUnderTest, folder: Path, domain: int, stop: StopFlag, *,
+    def __init__(self, node: NodeUnderTest, folder: Path, stop: StopFlag, *,
                  large_images: bool = True, reliability: str = 'reliable') -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._node, self._folder, self._stop = node, folder, stop
+        domain = random.choice(DOMAINS)
         self._environment = child_environment(domain, large_images)
         self._context = rclpy.Context()
         rclpy.init(args=[], context=self._context, domain_id=domain)

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 import itertools
 import os
 from pathlib import Path
-import random
 import sys
 import time
 from typing import Any
@@ -146,7 +145,7 @@ class Soak:
 
 def run(seconds: float, event_every_s: float, folder: Path, stop: StopFlag) -> dict[str, Any]:
     """
-    Soak the node.
+    Soak the node for so long, but at least until every event has come once.
 
     Returns
     -------
@@ -163,17 +162,17 @@ def run(seconds: float, event_every_s: float, folder: Path, stop: StopFlag) -> d
                for topic in ('depth/image_rect:Image', 'points:PointCloud2', 'confidence:Image')]
     node = own_node(['/depth_node/status:DiagnosticArray', '/diagnostics:DiagnosticArray',
                      *outputs], [f'cameras:=[{",".join(names)}]', *METRES])
-    rig = Rig(node, folder, random.randint(1, 101), stop)
+    rig = Rig(node, folder, stop)
     ticks, events = [], []
     try:
         rig.wait_until_active()
         soak = Soak(rig)
         soak.start()
         start_s, start_ns = time.monotonic(), time.time_ns()
-        for event, act in itertools.cycle(soak.events.items()):
+        for number, (event, act) in enumerate(itertools.cycle(soak.events.items())):
             ticks += rig.observe(event_every_s).ticks
             left_s = seconds - (time.monotonic() - start_s)
-            if left_s <= 2 * event_every_s:
+            if left_s <= 2 * event_every_s and number >= len(soak.events):
                 break
             print(f'{time.monotonic() - start_s:6.0f} s  {event}', flush=True)
             events.append((time.monotonic() - start_s, event))
