@@ -139,14 +139,14 @@ def draw(soak: Mapping[str, Any], path: Path) -> None:
     above.plot(times_s / 60, memory / 2 ** 20, color='0.6', linewidth=0.8, label='every second')
     above.plot(fit.times_s / 60, fit.medians / 2 ** 20, 'o-', color='C0',
                label=f'medians, {fit.change:+.1%} over the run')
-    above.set(ylabel='resident memory of the node, MiB')
-    above.set_ylim(bottom=0)
+    above.set(ylabel='resident memory of the node, MiB',
+              ylim=(0, 1.15 * float(memory.max()) / 2 ** 20))
     all_times_s = np.array([time_s for time_s, _, _ in soak['latencies']])
     names = np.array([camera for _, camera, _ in soak['latencies']])
     latency = np.array([ms for _, _, ms in soak['latencies']])
     for i, camera in enumerate(sorted(soak['counters'])):
         mine = names == camera
-        below.plot(all_times_s[mine] / 60, latency[mine], '.', markersize=1.5, alpha=0.3,
+        below.plot(all_times_s[mine] / 60, latency[mine], '.', markersize=2, alpha=0.4,
                    color=f'C{i + 1}')
         below.plot([], [], 'o', color=f'C{i + 1}', label=f'{camera}, each frame')
     fit = trend(all_times_s.tolist(), latency.tolist(), end_s)
