@@ -16,9 +16,9 @@ def keep_freed_memory() -> None:
     """
     Reuse the memory of a freed image for the next instead of giving it back to the system.
 
-    By default glibc returns every array of more than some hundred kilobytes at once, so that each
-    frame's images are paid for in page faults: 100 000 a second at 1920x1080 and 5 Hz with every
-    output.  Does nothing on another C library.
+    By default glibc gives the place of large arrays back as they are freed, so that each frame
+    pays for its images in page faults: 100 000 a second at 1920x1080, 5 Hz and every output.
+    Does nothing on another C library.
     """
     mallopt = _from_libc('mallopt')
     if mallopt is not None:

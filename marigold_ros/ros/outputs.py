@@ -11,8 +11,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from marigold_ros.messages.cloud import CloudFields
 from marigold_ros.messages.image import ImageFields
-from marigold_ros.ros.conversions import (camera_info_message, cloud_message,
-                                          serialized_image)
+from marigold_ros.ros.conversions import camera_info_message, cloud_message, serialized_image
 
 if TYPE_CHECKING:
     from std_msgs.msg import Header

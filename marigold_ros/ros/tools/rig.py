@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 import json
 import os
 from pathlib import Path
@@ -50,7 +50,7 @@ class NodeUnderTest:
     outputs: tuple[str, ...]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Observation:
     """
     What was seen from outside between two times of the wall clock.
@@ -68,11 +68,11 @@ class Observation:
         `memory_bytes`, the node's resident memory.
     """
 
-    start_ns: int = 0
-    end_ns: int = 0
-    processor_s: float = 0.0
-    replies_s: list[float] = field(default_factory=list)
-    ticks: list[dict[str, int]] = field(default_factory=list)
+    start_ns: int
+    end_ns: int
+    processor_s: float
+    replies_s: list[float]
+    ticks: list[dict[str, int]]
 
 
 class Rig:
@@ -230,29 +230,42 @@ class Rig:
         seconds : float
         frames : int
             Ends sooner when so many frames have come out since the start of the node; 0 never.
+
+        Returns
+        -------
+        Observation
+
+        Raises
+        ------
+        ProcessError
+            If a process ends, the node does not answer or Ctrl-C comes.
         """
-        seen = Observation(start_ns=time.time_ns())
-        before_s = processor_s(self.node.pid)
-        end_s = time.monotonic() + seconds
-        next_tick_s = 0.0
+        start_ns, before_s = time.time_ns(), processor_s(self.node.pid)
+        replies_s: list[float] = []
+        ticks: list[dict[str, int]] = []
+        end_s, next_tick_s = time.monotonic() + seconds, 0.0
         while (now := time.monotonic()) < end_s:
             if now >= next_tick_s:
                 next_tick_s = now + TICK_PERIOD_S
-                seen.ticks.append({'time_ns': time.time_ns(), 'frames': self._counter.count(),
-                                   'memory_bytes': memory_bytes(self.node.pid)})
-            if frames and seen.ticks[-1]['frames'] >= frames:
+                ticks.append({'time_ns': time.time_ns(), 'frames': self._counter.count(),
+                              'memory_bytes': memory_bytes(self.node.pid)})
+            if frames and ticks[-1]['frames'] >= frames:
                 break
-            future = self._state.call_async(GetState.Request())
-            if not self._replied(future, REPLY_TIMEOUT_S):
-                raise ProcessError(f'{self._node.name} does not answer; {self.node.log_tail()}')
-            seen.replies_s.append(time.monotonic() - now)
+            replies_s.append(self._reply_s())
             self._stop.sleep_until(now + ASK_PERIOD_S)
             self._require_running()
-        seen.processor_s = processor_s(self.node.pid) - before_s
-        seen.end_ns = time.time_ns()
-        return seen
+        return Observation(start_ns, time.time_ns(), processor_s(self.node.pid) - before_s,
+                           replies_s, ticks)
 
-    def _await(self, condition: Any, timeout_s: float) -> None:
+    def _reply_s(self) -> float:
+        """Ask for the state once and return how long the answer took."""
+        asked_s = time.monotonic()
+        future = self._state.call_async(GetState.Request())
+        if not self._replied(future, REPLY_TIMEOUT_S):
+            raise ProcessError(f'{self._node.name} does not answer; {self.node.log_tail()}')
+        return time.monotonic() - asked_s
+
+    def _await(self, condition: Callable[[], object], timeout_s: float) -> None:
         end_s = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > end_s:
