@@ -11,6 +11,11 @@ from marigold_ros.benchmark.soak_report import Bounds, judge, trend, unaccounted
 from marigold_ros.ros.tools import soak as soak_tool
 
 
+def ticks(memory):
+    """A tick a second for 100 s."""
+    return [{'time_s': float(time_s), 'memory_bytes': memory(time_s)} for time_s in range(100)]
+
+
 def a_soak(**changes):
     """A run of 100 s without a fault: memory at 200, every frame in 40 ms."""
     times_s = np.arange(0.0, 100.0).tolist()
@@ -19,7 +24,7 @@ def a_soak(**changes):
         'counters': {'front': {'frames_in': 100, 'frames_processed': 90, 'dropped_late': 7,
                                'dropped_bad_image': 3, 'no_calibration': 50}},
         'bad_images_sent': {'front': 4}, 'answers': (5, 5), 'cycles': (2, 2),
-        'ticks': [(time_s, 200) for time_s in times_s],
+        'ticks': ticks(lambda time_s: 200),
         'latencies': [(time_s, 'front', 40.0) for time_s in times_s], **changes}
 
 
@@ -47,7 +52,7 @@ def test_frames_without_a_fate_fail_and_events_are_no_fate():
       'bad_images_sent': {'front': 20}}, 'bad images'),
     ({'latencies': [(time_s, 'front', 40.0) for time_s in range(70)]}, 'last fifth'),
     ({'latencies': [(time_s, 'front', 40.0 + 0.2 * time_s) for time_s in range(100)]}, 'latency'),
-    ({'ticks': [(time_s, 200 + 0.2 * time_s) for time_s in range(100)]}, 'memory'),
+    ({'ticks': ticks(lambda time_s: 200 + 0.2 * time_s)}, 'memory'),
 ])
 def test_each_rule_fails_alone(changes, word):
     what, = failed(**changes)

@@ -8,7 +8,7 @@ from typing import Any, Mapping, Sequence
 
 import matplotlib
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 matplotlib.use('agg')
 from matplotlib import pyplot  # noqa: E402, I100, I202, the backend is chosen first
@@ -47,14 +47,14 @@ class Trend:
     change: float
 
 
-def trend(times_s: Sequence[float], values: Sequence[float], end_s: float) -> Trend:
+def trend(times_s: ArrayLike, values: ArrayLike, end_s: float) -> Trend:
     """
     Fit a trend to values over time, without the first tenth of it.
 
     Parameters
     ----------
-    times_s, values : sequence of float
-        Since the start.
+    times_s, values : array_like [n]
+        Times since the start.
     end_s : float
 
     Raises
@@ -63,7 +63,7 @@ def trend(times_s: Sequence[float], values: Sequence[float], end_s: float) -> Tr
         If fewer than two slices have values.
     """
     edges = np.linspace(SETTLING_PART * end_s, end_s, SLICES + 1)
-    number = np.digitize(times_s, edges) - 1
+    number = np.digitize(np.asarray(times_s, np.float64), edges) - 1
     table = np.asarray(values, np.float64)
     filled = [i for i in range(SLICES) if (number == i).any()]
     if len(filled) < 2:
@@ -72,6 +72,15 @@ def trend(times_s: Sequence[float], values: Sequence[float], end_s: float) -> Tr
     medians = np.array([np.median(table[number == i]) for i in filled])
     slope = np.polyfit(middles, medians, 1)[0]
     return Trend(middles, medians, float(slope * (middles[-1] - middles[0]) / np.median(medians)))
+
+
+def trend_of_rate(times_s: NDArray[np.float64], sums: NDArray[np.float64], end_s: float) -> Trend:
+    """Fit a trend to how fast a sum grows."""
+    return trend(times_s[1:], np.diff(sums) / np.diff(times_s), end_s)
+
+
+def _columns(ticks: Sequence[Mapping[str, float]], *keys: str) -> list[NDArray[np.float64]]:
+    return [np.array([tick[key] for tick in ticks], np.float64) for key in keys]
 
 
 def unaccounted(counters: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
@@ -88,10 +97,10 @@ def judge(soak: Mapping[str, Any], bounds: Bounds) -> list[dict[str, Any]]:
     Parameters
     ----------
     soak : mapping
-        `seconds`; `counters` by camera, the last ones; `exit_codes` by process; `ticks` of
-        (seconds, bytes); `latencies` of (seconds, camera, ms); `bad_images_sent` by camera;
-        `answers` to set_parameters and lifecycle `cycles`, each the
-        number attempted and that of them which went as expected.
+        `seconds`; `counters` by camera, the last ones; `exit_codes` by process; `ticks` with
+        `time_s`, `memory_bytes`, `busy_s` and `processor_s`; `latencies` of (seconds, camera,
+        ms); `bad_images_sent` by camera; `answers` to set_parameters and lifecycle `cycles`,
+        each the number attempted and that of them which went as expected.
     bounds : Bounds
 
     Returns
@@ -118,24 +127,24 @@ def judge(soak: Mapping[str, Any], bounds: Bounds) -> list[dict[str, Any]]:
         late = sum(time_s > 0.8 * end_s for time_s, name, _ in soak['latencies']
                    if name == camera)
         checks.append((f'{camera}: frames processed in the last fifth', late, late > 0))
-    times_s, memory = zip(*soak['ticks'])
+    times_s, memory = _columns(soak['ticks'], 'time_s', 'memory_bytes')
     grown = trend(times_s, memory, end_s).change
     checks.append((f'memory changes by less than {bounds.memory:.0%}', f'{grown:+.2%}',
                    grown < bounds.memory))
-    times_s, _, latency = zip(*soak['latencies'])
-    slower = trend(times_s, latency, end_s).change
+    taken_s, _, latency = zip(*soak['latencies'])
+    slower = trend(taken_s, latency, end_s).change
     checks.append((f'latency changes by less than {bounds.latency:.0%}', f'{slower:+.2%}',
                    slower < bounds.latency))
     return [{'what': what, 'found': found, 'ok': bool(ok)} for what, found, ok in checks]
 
 
 def draw(soak: Mapping[str, Any], path: Path) -> None:
-    """Draw memory and latency over time, with the events, as a PNG."""
-    figure, (above, below) = pyplot.subplots(2, 1, figsize=(11, 7), sharex=True,
-                                             layout='constrained')
+    """Draw memory, latency and the load of the machine over time as a PNG."""
+    figure, (above, below, load) = pyplot.subplots(
+        3, 1, figsize=(11, 9), sharex=True, layout='constrained', height_ratios=(3, 3, 2))
     end_s = soak['seconds']
-    times_s, memory = (np.array(column) for column in zip(*soak['ticks']))
-    fit = trend(times_s.tolist(), memory.tolist(), end_s)
+    times_s, memory = _columns(soak['ticks'], 'time_s', 'memory_bytes')
+    fit = trend(times_s, memory, end_s)
     above.plot(times_s / 60, memory / 2 ** 20, color='0.6', linewidth=0.8, label='every second')
     above.plot(fit.times_s / 60, fit.medians / 2 ** 20, 'o-', color='C0',
                label=f'medians, {fit.change:+.1%} over the run')
@@ -149,17 +158,21 @@ def draw(soak: Mapping[str, Any], path: Path) -> None:
         below.plot(all_times_s[mine] / 60, latency[mine], '.', markersize=2, alpha=0.4,
                    color=f'C{i + 1}')
         below.plot([], [], 'o', color=f'C{i + 1}', label=f'{camera}, each frame')
-    fit = trend(all_times_s.tolist(), latency.tolist(), end_s)
+    fit = trend(all_times_s, latency, end_s)
     below.plot(fit.times_s / 60, fit.medians, 'o-', color='black',
                label=f'medians, {fit.change:+.1%} over the run')
-    below.set(xlabel='min', ylabel='receipt to publication, ms',
+    below.set(ylabel='receipt to publication, ms',
               ylim=(0, 1.2 * float(np.quantile(latency, 0.995))))
+    for key, label in (('busy_s', 'all processes of the machine'), ('processor_s', 'the node')):
+        rate = trend_of_rate(times_s, _columns(soak['ticks'], key)[0], end_s)
+        load.plot(rate.times_s / 60, rate.medians, 'o-', label=label)
+    load.set(xlabel='min', ylabel='processor cores at work', ylim=(0, None))
     for time_s, event in soak['events']:
         if event == 'lifecycle cycle':
-            for axes in (above, below):
+            for axes in (above, below, load):
                 axes.axvline(time_s / 60, color='C3', linewidth=0.6, alpha=0.5)
     above.plot([], [], color='C3', linewidth=0.6, label='lifecycle cycle')
-    for axes in (above, below):
+    for axes in (above, below, load):
         axes.legend(loc='lower right', fontsize='small')
     figure.suptitle(soak['title'])
     figure.savefig(path, dpi=110)

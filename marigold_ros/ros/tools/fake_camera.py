@@ -31,8 +31,9 @@ from marigold_ros.ros.tools.stop_flag import StopFlag
 PICTURES = 16
 # plumb_bob of an ordinary wide lens, so that there is something to rectify.
 DISTORTION = (-0.28, 0.07, 0.0002, 0.0001, 0.0)
-# What goes wrong on a robot sooner or later; each is sent instead of a frame, or with it.
-FAULTS = ('short_data', 'bad_encoding', 'truncated_jpeg', 'nan_camera_info', 'burst')
+# What goes wrong on a robot sooner or later, with raw images and with JPEG, each in its turn.
+RAW_FAULTS = ('short_data', 'nan_camera_info', 'bad_encoding', 'burst')
+JPEG_FAULTS = ('truncated_jpeg', 'nan_camera_info', 'burst')
 BURST = 20
 # What was published last is on its way for so long.
 LINGER_S = 0.3
@@ -151,9 +152,7 @@ def run(camera: FakeCamera, options: argparse.Namespace, stop: StopFlag) -> None
         if not stop.sleep_until(time.monotonic() + 0.05):
             return
     period_s, next_s = 1.0 / options.rate, time.monotonic()
-    faults = [each for each in FAULTS
-              if each != ('short_data' if options.compressed else 'truncated_jpeg')
-              and not (options.compressed and each == 'bad_encoding')]
+    faults = JPEG_FAULTS if options.compressed else RAW_FAULTS
     for number in range(1, sys.maxsize):
         if not stop.sleep_until(next_s) or (options.frames and number > options.frames):
             return
@@ -174,7 +173,8 @@ def make_parser() -> argparse.ArgumentParser:
                         'rectification')
     parser.add_argument('--frames', type=int, default=0, help='end after so many; 0: on Ctrl-C')
     parser.add_argument('--fault-every', type=int, default=0,
-                        help=f'one of {", ".join(FAULTS)} every so many frames; 0: never')
+                        help='a bad image, a bad camera_info or a burst in turn, every so many '
+                        'frames; 0: never')
     return parser
 
 

@@ -18,6 +18,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.task import Future
 
+from marigold_ros.benchmark.cap_load import processor_seconds
 from marigold_ros.ros.tools.processes import LoggedProcess, ProcessError
 from marigold_ros.ros.tools.shares import PROFILE_VARIABLES, use_large_image_profile
 from marigold_ros.ros.tools.stop_flag import StopFlag
@@ -64,15 +65,16 @@ class Observation:
     replies_s : list of float
         Time of each answer of ~/get_state.
     ticks : list of dict
-        Every second: `time_ns`, `frames` that came out since the start of the node, and
-        `memory_bytes`, the node's resident memory.
+        Every second: `time_ns`; `frames` that came out since the start of the node; the node's
+        resident memory, `memory_bytes`, and processor time, `processor_s`; `busy_s`, that of all
+        processes of the machine.
     """
 
     start_ns: int
     end_ns: int
     processor_s: float
     replies_s: list[float]
-    ticks: list[dict[str, int]]
+    ticks: list[dict[str, float]]
 
 
 class Rig:
@@ -242,13 +244,15 @@ class Rig:
         """
         start_ns, before_s = time.time_ns(), processor_s(self.node.pid)
         replies_s: list[float] = []
-        ticks: list[dict[str, int]] = []
+        ticks: list[dict[str, float]] = []
         end_s, next_tick_s = time.monotonic() + seconds, 0.0
         while (now := time.monotonic()) < end_s:
             if now >= next_tick_s:
                 next_tick_s = now + TICK_PERIOD_S
                 ticks.append({'time_ns': time.time_ns(), 'frames': self._counter.count(),
-                              'memory_bytes': memory_bytes(self.node.pid)})
+                              'memory_bytes': memory_bytes(self.node.pid),
+                              'busy_s': processor_seconds()[0],
+                              'processor_s': processor_s(self.node.pid)})
             if frames and ticks[-1]['frames'] >= frames:
                 break
             replies_s.append(self._reply_s())

@@ -189,7 +189,7 @@ def run(seconds: float, event_every_s: float, folder: Path, stop: StopFlag) -> d
         'bad_images_sent': dict(soak.bad_images), 'answers': soak.answers,
         'cycles': soak.cycles, 'counters': last_counters(lines),
         'exit_codes': {each.name: each.exit_code for each in (rig.node, rig.bystander)},
-        'ticks': [((tick['time_ns'] - start_ns) / 1e9, tick['memory_bytes']) for tick in ticks],
+        'ticks': [{**tick, 'time_s': (tick['time_ns'] - start_ns) / 1e9} for tick in ticks],
         'latencies': latencies(lines, start_ns)}
 
 
