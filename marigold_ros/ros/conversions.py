@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import array
 import struct
+import sys
 from typing import Any, TYPE_CHECKING
 
 import numpy as np
-from rclpy.serialization import deserialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from marigold_ros.messages.cloud import CloudFields
 
 NS_PER_S = 1_000_000_000
+LENGTH_BYTES = 4  # of a CDR sequence, before its elements
 
 
 def peek_header(message: bytes) -> tuple[int, str, int]:
@@ -129,11 +131,18 @@ def camera_info_message(header: Header, camera: Camera) -> CameraInfo:
                       r=fields.r, p=fields.p)
 
 
-def image_message(header: Header, fields: ImageFields) -> Image:
-    """Make an image message."""
-    return Image(header=header, height=fields.height, width=fields.width,
-                 encoding=fields.encoding, is_bigendian=int(fields.is_bigendian),
-                 step=fields.step, data=_message_bytes(fields.data))
+def serialized_image(header: Header, fields: ImageFields) -> bytes:
+    """
+    Make the CDR of an image message; rclpy publishes bytes as they are.
+
+    The data are an Image's last field and may be of any length, so they are joined to what rclpy
+    makes of the rest: two copies of each large image less than through the message's setter.
+    """
+    empty = serialize_message(Image(
+        header=header, height=fields.height, width=fields.width, encoding=fields.encoding,
+        is_bigendian=int(fields.is_bigendian), step=fields.step))
+    length = fields.data.size.to_bytes(LENGTH_BYTES, sys.byteorder)
+    return b''.join((empty[:-LENGTH_BYTES], length, memoryview(fields.data)))
 
 
 def cloud_message(header: Header, fields: CloudFields) -> PointCloud2:
@@ -143,7 +152,14 @@ def cloud_message(header: Header, fields: CloudFields) -> PointCloud2:
         fields=[PointField(name=name, offset=offset, datatype=datatype, count=count)
                 for name, offset, datatype, count in fields.fields],
         is_bigendian=fields.is_bigendian, point_step=fields.point_step,
-        row_step=fields.row_step, data=_message_bytes(fields.data), is_dense=fields.is_dense)
+        row_step=fields.row_step, data=message_bytes(fields.data), is_dense=fields.is_dense)
+
+
+def message_bytes(data: NDArray[np.uint8]) -> array.array[int]:
+    """Copy contiguous bytes into the one type that rclpy takes without checking each element."""
+    result = array.array('B')
+    result.frombytes(memoryview(data))
+    return result
 
 
 def _deserialized(message: bytes, message_type: type) -> Any:
@@ -152,10 +168,3 @@ def _deserialized(message: bytes, message_type: type) -> Any:
     except RuntimeError as err:  # rclpy's RMWError is one
         raise MessageError(f'{message_type.__name__} must be whole; its {len(message)} bytes '
                            'cannot be read') from err
-
-
-def _message_bytes(data: NDArray[np.uint8]) -> array.array[int]:
-    """Copy contiguous bytes into the one type that rclpy takes without checking each element."""
-    result = array.array('B')
-    result.frombytes(memoryview(data))
-    return result

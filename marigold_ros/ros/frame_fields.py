@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from marigold_ros.depth.types import DepthPrediction, FloatImage, RgbImage
 from marigold_ros.geometry.filters import mask_low_confidence
@@ -43,9 +44,10 @@ def make_fields(wanted: frozenset[str], rgb: RgbImage, calibration: Calibration,
     """
     relative, confidence = prediction.affine_invariant_depth, prediction.confidence  # [H,W]
     if calibration.rectifier is not None:
-        valid = calibration.rectifier.valid
-        relative = np.where(valid, relative, np.float32(np.nan))
-        confidence = None if confidence is None else np.where(valid, confidence, np.float32(0))
+        outside = ~calibration.rectifier.valid
+        relative = _replaced(relative, outside, np.nan)
+        if confidence is not None and ('confidence' in wanted or settings.confidence_min > 0.0):
+            confidence = _replaced(confidence, outside, 0.0)
     makers: dict[str, Callable[[], ImageFields | CloudFields]] = {
         'depth_relative': lambda: pack_image(relative, '32FC1'),
         'color': lambda: pack_image(colorize(relative), 'rgb8'),
@@ -62,6 +64,13 @@ def make_fields(wanted: frozenset[str], rgb: RgbImage, calibration: Calibration,
             encoding=settings.depth_encoding)
         makers['points'] = lambda: _cloud(depth_m, rgb, calibration, settings)
     return {output: make() for output, make in makers.items() if output in wanted}
+
+
+def _replaced(image: FloatImage, where: NDArray[np.bool_], value: float) -> FloatImage:
+    """Copy an image and overwrite part of it; half the time of np.where."""
+    result = image.copy()
+    np.copyto(result, value, where=where)
+    return result
 
 
 def _cloud(depth_m: FloatImage, rgb: RgbImage, calibration: Calibration,

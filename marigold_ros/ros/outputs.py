@@ -14,7 +14,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from marigold_ros.messages.cloud import CloudFields
 from marigold_ros.messages.image import ImageFields
-from marigold_ros.ros.conversions import camera_info_message, cloud_message, image_message
+from marigold_ros.ros.conversions import camera_info_message, cloud_message, serialized_image
 from marigold_ros.ros.diagnostics import Reporter
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class CameraOutputs:
     def publish(self, header: Header, camera: Camera,
                 fields: Mapping[str, ImageFields | CloudFields]) -> None:
         """
-        Publish the outputs of one frame, each image with its camera_info.
+        Publish the outputs of one frame, each image behind its camera_info.
 
         Parameters
         ----------
@@ -97,13 +97,15 @@ class CameraOutputs:
         fields : mapping
             Output -> fields of its message.
         """
-        for output, content in fields.items():
-            message = (cloud_message(header, content) if isinstance(content, CloudFields)
-                       else image_message(header, content))
-            self._publishers[output].publish(message)
         for topic in {INFO_TOPICS[output] for output in fields if output in INFO_TOPICS}:
             if self._infos[topic].get_subscription_count() > 0:
                 self._infos[topic].publish(camera_info_message(header, camera))
+        for output in TOPICS:  # what a robot steers by first
+            content = fields.get(output)
+            if content is not None:
+                self._publishers[output].publish(
+                    cloud_message(header, content) if isinstance(content, CloudFields)
+                    else serialized_image(header, content))
 
     def close(self) -> None:
         """Destroy every publisher."""
