@@ -19,13 +19,12 @@ from typing import Any, TextIO
 from diagnostic_msgs.msg import DiagnosticArray
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.qos import HistoryPolicy, QoSProfile
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from marigold_ros.ros.conversions import peek_header
-from marigold_ros.ros.inputs import RELIABILITIES
 from marigold_ros.ros.tools.stop_flag import StopFlag
 
 TYPES = {each.__name__: each for each in (CameraInfo, DiagnosticArray, Image, PointCloud2)}
@@ -61,7 +60,8 @@ class Bystander:
             heavy = message_type in (Image, PointCloud2)
             qos = QoSProfile(history=HistoryPolicy.KEEP_LAST,
                              depth=IMAGE_DEPTH if heavy else LIGHT_DEPTH,
-                             reliability=RELIABILITIES[reliability if heavy else 'reliable'])
+                             reliability=ReliabilityPolicy[
+                                 (reliability if heavy else 'reliable').upper()])
             node.create_subscription(message_type, topic,
                                      partial(self._write, topic, message_type), qos, raw=True)
 
@@ -82,7 +82,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog='bystander', description=__doc__.splitlines()[1])
     parser.add_argument('out', type=Path, help='file to write')
     parser.add_argument('topics', type=topic_and_type, nargs='+', metavar='TOPIC:TYPE')
-    parser.add_argument('--reliability', choices=list(RELIABILITIES), default='reliable')
+    parser.add_argument('--reliability', choices=('reliable', 'best_effort'), default='reliable')
     return parser
 
 

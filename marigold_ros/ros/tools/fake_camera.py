@@ -17,14 +17,13 @@ from typing import Any
 import cv2
 import numpy as np
 import rclpy
-from rclpy.qos import HistoryPolicy, QoSProfile
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from marigold_ros.benchmark.pictures import mixed_pictures
 from marigold_ros.depth.types import RgbImage
 from marigold_ros.ros.conversions import header_of, message_bytes
-from marigold_ros.ros.inputs import RELIABILITIES
 from marigold_ros.ros.tools.command_line import positive
 from marigold_ros.ros.tools.stop_flag import StopFlag
 
@@ -100,7 +99,7 @@ class FakeCamera:
     def __init__(self, node: Any, name: str, lens: Lens, reliability: str,
                  compressed: bool) -> None:
         qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5,
-                         reliability=RELIABILITIES[reliability])
+                         reliability=ReliabilityPolicy[reliability.upper()])
         self.sent = Counter(frames=0)
         self._node, self._frame_id = node, f'{name}_optical_frame'
         self._info = calibration(lens)
@@ -167,7 +166,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('camera', help='name, before image_raw and camera_info')
     parser.add_argument('--size', type=parse_size, default=(640, 480), metavar='WIDTHxHEIGHT')
     parser.add_argument('--rate', type=positive, default=30.0, help='frames/s')
-    parser.add_argument('--reliability', choices=list(RELIABILITIES), default='reliable')
+    parser.add_argument('--reliability', choices=('reliable', 'best_effort'), default='reliable')
     parser.add_argument('--compressed', action='store_true', help='JPEG instead of bgr8')
     parser.add_argument('--undistorted', action='store_true', help='a lens that needs no '
                         'rectification')
