@@ -277,8 +277,9 @@ class Robot:
     def counters(self, camera: str) -> dict[str, int]:
         """Counters of a camera, from the next /diagnostics."""
         values = self.diagnostics(f': {camera}').values
-        return {each.key: int(each.value) for each in values
-                if each.key != 'camera' and not each.key.startswith('last_')}
+        return {each.key: int(each.value) for each in values if each.value.isdecimal()
+                and each.key not in ('camera', 'scale', 'shift', 'scale_anchors')
+                and not each.key.startswith('last_')}
 
     def find(self, topic: str, stamp_ns: int, timeout_s: float = 60.0):
         """Wait for a message with a stamp on a topic that is listened to."""

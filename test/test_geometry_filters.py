@@ -5,12 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from marigold_ros.depth.errors import InputError
-from marigold_ros.geometry.filters import limit_range, mask_low_confidence
+from marigold_ros.depth.errors import ConfigError, InputError
+from marigold_ros.geometry.filters import DepthFilter, flying_pixels, limit_range
+
+# At 100 px, a surface seen at 2 degrees has 29 % between neighbours: 1 / (100 tan(2 deg)).
+K = np.array([[100.0, 0.0, 0.0], [0.0, 100.0, 0.0], [0.0, 0.0, 1.0]])
+
+
+def row(*depth_m: float) -> np.ndarray:
+    """Make a depth image of one row."""
+    return np.array([depth_m], np.float32)
 
 
 def test_too_near_is_minus_inf_beyond_is_inf_unknown_is_nan():
-    depth_m = np.array([[-1.0, 0.0, 0.4, 0.5, 1.0, 4.0, 4.1, np.nan, np.inf, -np.inf]], np.float32)
+    depth_m = row(-1.0, 0.0, 0.4, 0.5, 1.0, 4.0, 4.1, np.nan, np.inf, -np.inf)
     limited = limit_range(depth_m, 0.5, 4.0)
     assert limited.dtype == np.float32
     np.testing.assert_array_equal(
@@ -20,7 +28,7 @@ def test_too_near_is_minus_inf_beyond_is_inf_unknown_is_nan():
 
 def test_the_ends_of_the_range_are_inside_in_float32_too():
     # 0.1 as float32 is above 0.1 and 0.7 as float32 below 0.7: compare in one precision.
-    depth_m = np.array([[0.1, 0.7]], np.float32)
+    depth_m = row(0.1, 0.7)
     np.testing.assert_array_equal(limit_range(depth_m, 0.1, 0.7), depth_m)
 
 
@@ -28,16 +36,91 @@ def test_the_ends_of_the_range_are_inside_in_float32_too():
 def test_an_empty_range_or_one_that_holds_zero_is_refused(low, high):
     with pytest.raises(InputError, match='`min_depth_m` must be above 0'):
         limit_range(np.ones((1, 1), np.float32), low, high)
+    with pytest.raises(ConfigError, match='`min_depth_m` must be above 0'):
+        DepthFilter(low, high)
+
+
+def apply(depth_filter: DepthFilter, depth_m: np.ndarray, relative=None, confidence=None):
+    """Filter, with relative depth and confidence that let everything pass."""
+    relative = np.zeros_like(depth_m) if relative is None else relative
+    confidence = np.ones_like(depth_m) if confidence is None else confidence
+    return depth_filter.apply(depth_m, K, affine_invariant_depth=relative, confidence=confidence)
 
 
 def test_untrusted_depth_is_unknown():
     depth_m = np.full((1, 4), 2.0, np.float32)
-    confidence = np.array([[0.0, 0.5, 0.9, np.nan]], np.float32)
-    np.testing.assert_array_equal(
-        mask_low_confidence(depth_m, confidence, 0.5), [[np.nan, 2, 2, np.nan]])
+    kept = apply(DepthFilter(0.1, 20.0, confidence_min=0.5), depth_m,
+                 confidence=row(0.0, 0.5, 0.9, np.nan))
+    np.testing.assert_array_equal(kept, [[np.nan, 2, 2, np.nan]])
     assert (depth_m == 2.0).all()
 
 
-def test_a_confidence_of_another_size_is_refused():
-    with pytest.raises(InputError, match=r'got \(1, 2\)'):
-        mask_low_confidence(np.ones((2, 2), np.float32), np.ones((1, 2), np.float32), 0.5)
+def test_the_far_end_of_the_relative_depth_is_sky_and_infinitely_far():
+    relative = row(0.5, 0.9, 0.91, 1.0, np.nan)
+    depth_m = row(2.0, 6.0, 6.1, 6.5, np.nan)
+    kept = apply(DepthFilter(0.1, 20.0, max_relative_depth=0.9), depth_m, relative)
+    np.testing.assert_array_equal(kept, row(2.0, 6.0, np.inf, np.inf, np.nan))
+    # By default the far wall of a room is no sky.
+    np.testing.assert_array_equal(apply(DepthFilter(0.1, 20.0), depth_m, relative), depth_m)
+
+
+def test_a_pixel_between_a_near_and_a_far_surface_flies_and_the_edge_beside_it_stays():
+    flying = flying_pixels(row(1, 1, 1, 2, 3, 3, 3), K, 2.0)
+    np.testing.assert_array_equal(flying[0], [0, 0, 0, 1, 0, 0, 0])
+    # A soft edge of three pixels, falling; columns as rows.
+    ramp = row(16, 16, 8, 4, 2, 1, 1)
+    np.testing.assert_array_equal(flying_pixels(ramp, K, 2.0)[0], [0, 0, 1, 1, 1, 0, 0])
+    np.testing.assert_array_equal(flying_pixels(ramp.T, K, 2.0)[:, 0], [0, 0, 1, 1, 1, 0, 0])
+
+
+def test_a_clean_edge_and_a_thin_thing_in_front_of_a_wall_lose_nothing():
+    assert not flying_pixels(row(1, 1, 3, 3), K, 2.0).any()
+    assert not flying_pixels(row(3, 3, 1, 3, 3), K, 2.0).any()
+
+
+@pytest.mark.parametrize(('angle_deg', 'flies'), [(4.9, False), (5.1, True)])
+@pytest.mark.parametrize('f_px', [500.0, 5000.0])
+def test_a_plane_flies_only_below_the_angle_at_any_resolution(angle_deg, flies, f_px):
+    # A floor h below the camera has the depth f h / v; it is seen at atan(h / z).
+    v = np.arange(1.0, f_px)
+    depth_m = (f_px * 0.5 / v)[:, None].astype(np.float32)
+    flying = flying_pixels(depth_m, np.diag([f_px, f_px, 1.0]), angle_deg)[:, 0]
+    seen_deg = np.degrees(np.arctan(0.5 / depth_m[:, 0]))
+    there = np.argmin(np.abs(seen_deg - 5.0))
+    assert flying[there] == flies
+    assert not flying[seen_deg > angle_deg * 1.2].any()
+    assert flying[1:-1][seen_deg[1:-1] < angle_deg * 0.8].all()
+
+
+def test_the_pixels_between_a_roof_and_the_sky_fly_and_those_beside_the_unknown_do_not():
+    far, near, unknown = np.inf, -np.inf, np.nan
+    np.testing.assert_array_equal(flying_pixels(row(2, 2, 4, far, far), K, 2.0)[0],
+                                  [0, 0, 1, 0, 0])
+    np.testing.assert_array_equal(flying_pixels(row(near, 1, 2, 2), K, 2.0)[0], [0, 1, 0, 0])
+    assert not flying_pixels(row(1, 1.01, far, far), K, 2.0).any()
+    assert not flying_pixels(row(1, unknown, 2, unknown, 3), K, 2.0).any()
+
+
+def test_a_soft_edge_against_the_sky_is_cleared_by_all_filters_together():
+    relative = row(0.1, 0.1, 0.5, 0.97, 0.99)
+    kept = apply(DepthFilter(0.1, 20.0, max_relative_depth=0.95, min_surface_angle_deg=2.0),
+                 1 + 10 * relative, relative)
+    np.testing.assert_array_equal(kept, row(2.0, 2.0, np.nan, np.inf, np.inf))
+
+
+def test_flying_pixels_are_unknown_and_an_angle_of_0_keeps_them():
+    depth_m = row(1, 1, 2, 3, 3)
+    kept = apply(DepthFilter(0.1, 20.0, min_surface_angle_deg=2.0), depth_m)
+    np.testing.assert_array_equal(kept, row(1, 1, np.nan, 3, 3))
+    np.testing.assert_array_equal(apply(DepthFilter(0.1, 20.0), depth_m), depth_m)
+
+
+@pytest.mark.parametrize('angle', [0.0, 90.0, np.nan])
+def test_an_angle_that_means_nothing_is_refused(angle):
+    with pytest.raises(InputError, match='`min_surface_angle_deg` must be above 0 and below 90'):
+        flying_pixels(row(1, 2), K, angle)
+
+
+def test_intrinsics_without_focal_length_are_refused():
+    with pytest.raises(InputError, match='focal lengths above 0; got fx=0.0'):
+        flying_pixels(row(1, 2), np.zeros((3, 3)), 2.0)

@@ -13,7 +13,7 @@ K = np.array([[100.0, 0.0, 2.0], [0.0, 50.0, 1.0], [0.0, 0.0, 1.0]])
 
 def test_points_follow_the_pinhole_with_z_forward_x_right_y_down():
     points = unproject(np.full((3, 4), 2.0, np.float32), K)
-    assert points.shape == (3, 4, 3) and points.dtype == np.float32
+    assert points.shape == (3, 4, 3) and points.dtype == np.float64
     assert points.flags.c_contiguous
     np.testing.assert_allclose(points[1, 2], [0.0, 0.0, 2.0])
     # Pixel (u, v) = (3, 2): x = (3 - 2) * 2 / 100, y = (2 - 1) * 2 / 50.
@@ -38,20 +38,50 @@ def test_a_stride_picks_the_very_points_of_the_full_cloud():
     np.testing.assert_array_equal(strided, unproject(depth_m, K)[::4, ::4])
 
 
-def test_float64_depth_and_views_give_contiguous_float32():
-    points = unproject(np.full((4, 6), 1.0)[:, ::2], K)
-    assert points.dtype == np.float32 and points.flags.c_contiguous
+def test_float64_depth_and_views_of_it_are_taken_as_they_are():
+    points = unproject(np.full((4, 6), 0.1)[:, ::2], K)
+    assert points.shape == (4, 3, 3) and (points[..., 2] == 0.1).all()
 
 
-@pytest.mark.parametrize('height, width, stride', [
-    (1, 1, 1), (480, 640, 1), (480, 640, 4), (479, 641, 3), (1080, 1920, 1)])
+def test_points_in_given_memory_are_the_float64_ones_rounded_once():
+    depth_m = np.random.default_rng(0).uniform(0.1, 20, (48, 64)).astype(np.float32)
+    memory = np.zeros((24, 32, 4), np.float32)
+    points = unproject(depth_m, K, stride=2, out=memory[..., :3])
+    assert np.shares_memory(points, memory) and not memory[..., 3].any()
+    np.testing.assert_array_equal(points, unproject(depth_m, K, stride=2).astype(np.float32))
+
+
+@pytest.mark.parametrize('stride', [1, 3, 4, 64])
+@pytest.mark.parametrize('height, width', [
+    (1, 1), (480, 640), (479, 641), (1080, 1920), (48, 7680), (4320, 64)])
 def test_the_round_trip_returns_to_the_pixel_centre(height, width, stride):
+    intrinsics, depth_m = random_view(height, width)
+    uv = project(unproject(depth_m, intrinsics, stride=stride), intrinsics)
+    assert distance_px(uv, stride) < 1e-9
+
+
+@pytest.mark.parametrize('height, width', [(480, 640), (1080, 1920), (60, 3354), (60, 7680)])
+def test_a_float32_cloud_is_as_near_to_the_pixel_centre_as_its_rounding_lets_it_be(height, width):
+    intrinsics, depth_m = random_view(height, width)
+    memory = np.empty((height, width, 3), np.float32)
+    uv = project(unproject(depth_m, intrinsics, out=memory), intrinsics)
+    # Half a unit in the last place is at most 2^-24 of x, and x is proportional to u - cx.
+    bound_px = (width / 2 - 0.3) * 2 ** -24
+    assert distance_px(uv, 1) <= bound_px
+    assert (bound_px < 1e-4) == (width <= 3354)
+
+
+def random_view(height, width):
+    """Give intrinsics that no pixel centre is special to, and random depth."""
     intrinsics = np.array([[0.8 * width, 0, width / 2 - 0.7], [0, 0.9 * width, height / 2 + 0.3],
                            [0, 0, 1]])
-    depth_m = np.random.default_rng(1).uniform(0.1, 20, (height, width)).astype(np.float32)
-    uv = project(unproject(depth_m, intrinsics, stride=stride), intrinsics)
-    v, u = np.mgrid[:height:stride, :width:stride]
-    assert np.abs(uv - np.stack([u, v], axis=-1)).max() < 1e-4
+    return intrinsics, np.random.default_rng(1).uniform(0.1, 20, (height, width)).astype('f4')
+
+
+def distance_px(uv, stride):
+    """Largest distance of projected points from the pixels that they come from."""
+    rows, columns = (stride * np.arange(count) for count in uv.shape[:2])
+    return max(np.abs(uv[..., 0] - columns).max(), np.abs(uv[..., 1] - rows[:, None]).max())
 
 
 def test_projection_by_hand_and_nan_behind_the_camera():
@@ -69,3 +99,8 @@ def test_projection_by_hand_and_nan_behind_the_camera():
 def test_impossible_arguments_are_refused(shape, intrinsics, stride, match):
     with pytest.raises(InputError, match=match):
         unproject(np.ones(shape, np.float32), intrinsics, stride=stride)
+
+
+def test_memory_of_another_shape_is_refused():
+    with pytest.raises(InputError, match=r'shape \(2, 2, 3\); got \(2, 2, 4\)'):
+        unproject(np.ones((2, 2), np.float32), K, out=np.empty((2, 2, 4), np.float32))

@@ -11,7 +11,8 @@ import pytest
 from rosbags.typesys import get_typestore, Stores
 
 from marigold_ros.depth.errors import InputError, MessageError
-from marigold_ros.messages.cloud import CloudFields, pack_cloud, unpack_cloud
+from marigold_ros.geometry.unproject import unproject
+from marigold_ros.messages.cloud import CloudFields, CloudPacker, pack_cloud, unpack_cloud
 from marigold_ros.messages.image import ImageFields
 
 POINTS = np.array([[[1, 2, 3], [4, 5, 6]], [[7, 8, 9], [np.nan] * 3]], np.float32)
@@ -65,6 +66,29 @@ def test_unpacking_gives_back_points_and_colours():
     np.testing.assert_array_equal(points, POINTS)
     np.testing.assert_array_equal(rgb, RGB)
     assert unpack_cloud(pack_cloud(POINTS, None))[1] is None
+
+
+def test_a_packer_makes_the_cloud_of_the_unprojected_points_in_memory_that_it_keeps():
+    rng = np.random.default_rng(0)
+    depth_m = rng.uniform(0.5, 9, (6, 9)).astype(np.float32)
+    depth_m[0, :4] = np.nan, np.inf, -np.inf, 0
+    rgb = rng.integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    K = np.array([[100.0, 0, 4.2], [0, 90.0, 3.1], [0, 0, 1]])
+    packer = CloudPacker()
+    for stride in (1, 2, 4):
+        cloud = packer.pack(depth_m, K, rgb, stride=stride)
+        expected = pack_cloud(unproject(depth_m, K, stride=stride).astype(np.float32),
+                              rgb[::stride, ::stride])
+        np.testing.assert_array_equal(cloud.data, expected.data)
+        assert (cloud.height, cloud.width, cloud.fields, cloud.row_step, cloud.is_dense) == (
+            expected.height, expected.width, expected.fields, expected.row_step, False)
+    again = packer.pack(depth_m + 1, K, rgb, stride=4)
+    assert np.shares_memory(again.data, cloud.data)
+
+
+def test_a_packer_refuses_an_image_of_another_size():
+    with pytest.raises(InputError, match=r'uint8 \[2, 2, 3\]; got uint8 \[2, 3, 3\]'):
+        CloudPacker().pack(np.ones((2, 2), np.float32), np.eye(3), np.zeros((2, 3, 3), np.uint8))
 
 
 @pytest.mark.parametrize('order', ['<', '>'])

@@ -34,8 +34,13 @@ def test_defaults_are_those_of_the_node_interface():
         'alpha': 'auto', 'x0_tolerance': 0.2, 'latency_cap_ms': 200.0, 'late_frames': 'run',
         'warm_start': False, 'max_age_s': 1.0, 'max_input_pixels': 16_000_000,
         'scale.source': 'none', 'scale.min_depth_m': 'unset', 'scale.max_depth_m': 'unset',
-        'min_depth_m': 0.1, 'max_depth_m': 20.0, 'point_stride': 4, 'confidence_min': 0.0,
-        'depth_encoding': '32FC1', 'autostart': True}
+        'scale.extrinsics': 'auto', 'scale.camera_height_m': 'unset',
+        'scale.camera_pitch_deg': 'auto', 'scale.camera_roll_deg': 'auto',
+        'scale.base_frame': 'base_link', 'scale.max_change_per_s': 0.1, 'scale.hold_s': 1.0,
+        'scale.expire_s': 10.0,
+        'min_depth_m': 0.1, 'max_depth_m': 20.0, 'point_stride': 4, 'max_relative_depth': 1.0,
+        'confidence_min': 0.0, 'min_surface_angle_deg': 2.0, 'depth_encoding': '32FC1',
+        'autostart': True}
 
 
 def test_depth_yaml_is_the_table():
@@ -93,10 +98,13 @@ def test_a_checkpoint_gets_no_more_steps_than_it_can_use():
     ({'cameras': []}, 'at least one name'),
     ({'cameras': ['front', 'front']}, 'must differ'),
     ({'cameras': ['2nd']}, 'beginning with a letter'),
-    ({'min_depth_m': 20.0}, r'`min_depth_m` must be below max_depth_m \(20\)'),
+    ({'min_depth_m': 20.0}, r'`min_depth_m` must be .* below max_depth_m \(20\); got 20'),
     ({'scale.source': 'fixed'}, 'scale.min_depth_m.*must be set'),
     ({'scale.source': 'fixed', 'scale.min_depth_m': 3, 'scale.max_depth_m': 2},
      'scale.max_depth_m'),
+    ({'scale.source': 'ground_plane'}, '`scale.camera_height_m` must be set in metres'),
+    ({'scale.extrinsics': '0.1 0 0'}, 'six numbers x y z roll pitch yaw .* got .0.1 0 0'),
+    ({'scale.hold_s': 20}, r'`scale.hold_s` must be .* below scale.expire_s \(10 s\); got 20'),
     ({'device': 'tpu'}, '`device`'),
 ])
 def test_a_value_that_breaks_a_rule_is_refused_with_the_rule_and_the_value(values, message):

@@ -16,8 +16,7 @@ from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.step_policy import StepPolicy
 from marigold_ros.depth.types import (BatchTiming, DepthPrediction, RgbImage, StepDecision,
                                       StepRequest)
-from marigold_ros.geometry.unproject import unproject
-from marigold_ros.messages.cloud import pack_cloud
+from marigold_ros.messages.cloud import CloudPacker
 from marigold_ros.messages.depth import pack_depth
 
 CAMERA = 'camera'
@@ -167,8 +166,7 @@ def make_messages(prediction: DepthPrediction, rgb: RgbImage) -> list[bytes]:
     """Make what depth_node publishes by default where a scale is known: depth and points."""
     depth_m = MIN_DEPTH_M + (MAX_DEPTH_M - MIN_DEPTH_M) * prediction.affine_invariant_depth
     depth = pack_depth(depth_m, min_depth_m=MIN_DEPTH_M, max_depth_m=MAX_DEPTH_M)
-    points = unproject(depth_m, K, stride=STRIDE)  # [120,160,3]
-    cloud = pack_cloud(points, np.ascontiguousarray(rgb[::STRIDE, ::STRIDE]))
+    cloud = CloudPacker().pack(depth_m, K, rgb, stride=STRIDE)  # [120,160]
     return [depth.data.tobytes(), cloud.data.tobytes()]
 
 

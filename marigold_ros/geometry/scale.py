@@ -11,9 +11,11 @@ import numpy as np
 from marigold_ros.depth.errors import ConfigError
 
 if TYPE_CHECKING:
-    from marigold_ros.depth.types import FloatImage
+    from numpy.typing import NDArray
 
-SOURCES = ('none', 'fixed')
+    from marigold_ros.depth.types import FloatImage
+    from marigold_ros.geometry.anchors import Anchors
+    from marigold_ros.geometry.scale_fit import ScaleFit
 
 
 @dataclass(frozen=True)
@@ -59,25 +61,74 @@ class MetricScale:
         return depth_m
 
 
+@dataclass(frozen=True, eq=False)
+class ScaleFrame:
+    """
+    What a source may look at to make one frame metric.
+
+    Attributes
+    ----------
+    camera : str
+        Name of the camera.
+    stamp_ns : int
+        Of the image, ns.
+    relative : float32 [H, W]
+        Affine-invariant depth in [0, 1], 0 near; NaN unknown.
+    confidence : float32 [H, W] or None
+        Of the prediction, in [0, 1].
+    K : float64 [3, 3]
+        Intrinsics of the image, px.
+    anchors : Anchors or None
+        The reference nearest in time, if there is one.
+    problem : str
+        Why the reference must be refused; empty if it need not.
+    tilt : (float, float) or None
+        Pitch and roll of the camera as TF knows them, rad, nose and right side down.
+    """
+
+    camera: str
+    stamp_ns: int
+    relative: FloatImage
+    confidence: FloatImage | None
+    K: NDArray[np.float64]
+    anchors: Anchors | None = None
+    problem: str = ''
+    tilt: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class ScaleReport:
+    """
+    What is known of a camera's scale at one frame.
+
+    Attributes
+    ----------
+    state : str
+        'none' and 'assumed' for the sources none and fixed; else 'waiting' (nothing measured
+        yet), 'tracking', 'holding' (the last measurement is old), 'expired' (too old for metres)
+        or 'refused' (what comes cannot be used).
+    metric : MetricScale or None
+        None while no metres are known: then nothing metric may be published.
+    fit : ScaleFit or None
+        The last that was accepted.
+    age_s : float or None
+        Since the image of that fit.
+    detail : str
+        What is wrong, in words; empty if nothing is.
+    """
+
+    state: str
+    metric: MetricScale | None
+    fit: ScaleFit | None = None
+    age_s: float | None = None
+    detail: str = ''
+
+
 class ScaleSource(Protocol):
     """What the node asks for metres, whatever they come from."""
 
-    def current(self, camera: str, stamp_ns: int) -> MetricScale | None:
-        """
-        Give the scale of one camera at one time.
-
-        Parameters
-        ----------
-        camera : str
-            Name of the camera.
-        stamp_ns : int
-            Stamp of the image that is to become metric, ns.
-
-        Returns
-        -------
-        MetricScale or None
-            None while no metres are known: then nothing metric may be published.
-        """
+    def update(self, frame: ScaleFrame) -> ScaleReport:
+        """Learn from one frame, and say what its scale is; the frames of a camera in order."""
 
     def reset(self) -> None:
         """Forget everything learned from earlier frames."""
@@ -86,9 +137,9 @@ class ScaleSource(Protocol):
 class NoScale:
     """Source `none`: relative depth only, no metres ever."""
 
-    def current(self, camera: str, stamp_ns: int) -> MetricScale | None:
-        """Return None: no metres are known."""
-        return None
+    def update(self, frame: ScaleFrame) -> ScaleReport:
+        """Report that no metres are known."""
+        return ScaleReport('none', None)
 
     def reset(self) -> None:
         """Forget nothing: this source learns nothing."""
@@ -116,43 +167,13 @@ class FixedScale:
         if not (math.isfinite(max_depth_m) and max_depth_m > min_depth_m):
             raise ConfigError('`scale.max_depth_m` must be finite and above scale.min_depth_m '
                               f'({min_depth_m} m); got {max_depth_m}')
-        self._scale = MetricScale(scale=max_depth_m - min_depth_m, shift=min_depth_m,
-                                  confidence=0.0, source='fixed', assumed=True)
+        self._report = ScaleReport('assumed', MetricScale(
+            scale=max_depth_m - min_depth_m, shift=min_depth_m, confidence=0.0, source='fixed',
+            assumed=True))
 
-    def current(self, camera: str, stamp_ns: int) -> MetricScale | None:
-        """Return the assumed scale, the same for every camera and time."""
-        return self._scale
+    def update(self, frame: ScaleFrame) -> ScaleReport:
+        """Report the assumed scale, the same for every camera and time."""
+        return self._report
 
     def reset(self) -> None:
         """Forget nothing: this source learns nothing."""
-
-
-def make_scale_source(source: str, min_depth_m: float | None,
-                      max_depth_m: float | None) -> ScaleSource:
-    """
-    Build the scale source that the parameters ask for.
-
-    Parameters
-    ----------
-    source : {'none', 'fixed'}
-        Parameter `scale.source`.
-    min_depth_m, max_depth_m : float or None
-        Parameters `scale.min_depth_m` and `scale.max_depth_m`, m; None if unset.
-
-    Returns
-    -------
-    ScaleSource
-
-    Raises
-    ------
-    ConfigError
-        For an unknown source, or a range that `fixed` needs and that is unset or empty.
-    """
-    if source == 'none':
-        return NoScale()
-    if source != 'fixed':
-        raise ConfigError(f'`scale.source` must be one of {", ".join(SOURCES)}; got {source!r}')
-    if min_depth_m is None or max_depth_m is None:
-        raise ConfigError('`scale.min_depth_m` and `scale.max_depth_m` must be set in metres for '
-                          f'scale.source fixed; got {min_depth_m} and {max_depth_m}')
-    return FixedScale(min_depth_m, max_depth_m)

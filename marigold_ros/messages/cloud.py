@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.depth.errors import InputError, MessageError
+from marigold_ros.geometry.unproject import unproject
 
 if TYPE_CHECKING:
     from marigold_ros.depth.types import FloatImage, RgbImage
@@ -81,20 +82,62 @@ def pack_cloud(points: FloatImage, rgb: RgbImage | None) -> CloudFields:
     if rgb is not None and (rgb.shape != points.shape or rgb.dtype != np.uint8):
         raise InputError(f'`rgb` must be uint8 {list(points.shape)}; '
                          f'got {rgb.dtype} {list(rgb.shape)}')
-    height, width = points.shape[:2]
-    names = ('x', 'y', 'z') if rgb is None else ('x', 'y', 'z', 'rgb')
-    packed = points.copy() if rgb is None else _interleave(points, rgb)
+    packed = np.empty((*points.shape[:2], 3 if rgb is None else 4), np.float32)
+    packed[..., :3] = points
+    if rgb is not None:
+        _paint(packed, rgb)
     # One test for the triple: a sum is finite only if all its terms are.
     with np.errstate(invalid='ignore', over='ignore'):
-        invalid = ~np.isfinite(points[..., 0] + points[..., 1] + points[..., 2])
-    for axis in range(3):
-        np.copyto(packed[..., axis], np.nan, where=invalid)
-    point_step = 4 * len(names)
-    return CloudFields(
-        height=height, width=width,
-        fields=tuple((name, 4 * index, FLOAT32, 1) for index, name in enumerate(names)),
-        is_bigendian=False, point_step=point_step, row_step=width * point_step,
-        data=packed.reshape(-1).view(np.uint8))
+        packed[~np.isfinite(points[..., 0] + points[..., 1] + points[..., 2]), :3] = np.nan
+    return _cloud_fields(packed)
+
+
+class CloudPacker:
+    """
+    Makes the coloured clouds of one camera from its depth.
+
+    All of them lie in the same memory, for fresh memory of that size costs page faults.
+    """
+
+    def __init__(self) -> None:
+        """Wait for the first depth, which tells the size."""
+        self._packed: FloatImage = np.empty((0, 0, 4), np.float32)
+
+    def pack(self, depth_m: FloatImage, K: NDArray[np.float64], rgb: RgbImage, *,
+             stride: int = 1) -> CloudFields:
+        """
+        Make one cloud.
+
+        Parameters
+        ----------
+        depth_m : float32 [H, W]
+            Depth along Z, m, filtered: what is not finite becomes a point of three NaN.
+        K : float64 [3, 3]
+            Intrinsics, px.
+        rgb : uint8 [H, W, 3]
+            Colour of each pixel.
+        stride : int
+            Every how many pixels, along both axes, there is a point.
+
+        Returns
+        -------
+        CloudFields
+            As `pack_cloud` of the unprojected points; valid until the next call.
+
+        Raises
+        ------
+        InputError
+            As `unproject`, or if the two images differ in size.
+        """
+        if rgb.shape != (*depth_m.shape, 3) or rgb.dtype != np.uint8:
+            raise InputError(f'`rgb` must be uint8 {[*depth_m.shape, 3]}; '
+                             f'got {rgb.dtype} {list(rgb.shape)}')
+        colors = rgb[::stride, ::stride]
+        if self._packed.shape[:2] != colors.shape[:2]:
+            self._packed = np.empty((*colors.shape[:2], 4), np.float32)
+        unproject(depth_m, K, stride=stride, out=self._packed[..., :3])
+        _paint(self._packed, colors)
+        return _cloud_fields(self._packed)
 
 
 def unpack_cloud(fields: CloudFields) -> tuple[FloatImage, RgbImage | None]:
@@ -135,14 +178,21 @@ def unpack_cloud(fields: CloudFields) -> tuple[FloatImage, RgbImage | None]:
                             dtype=np.uint8, casting='unsafe')
 
 
-def _interleave(points: FloatImage, rgb: RgbImage) -> FloatImage:
-    """Put x, y, z and the bits 0x00RRGGBB side by side, as float32 [H, W, 4]."""
-    color = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGRA)).view(np.uint32)
-    color &= np.uint32(0x00ffffff)
-    packed = np.empty((*points.shape[:2], 4), np.float32)
-    # A third of the time of assigning to slices.
-    cv2.mixChannels([points, color.view(np.float32)], [packed], [0, 0, 1, 1, 2, 2, 3, 3])
-    return packed
+def _paint(packed: FloatImage, rgb: RgbImage) -> None:
+    """Put the bits 0x00RRGGBB behind x, y, z of float32 [H, W, 4]."""
+    color = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGRA)).view(np.uint32)[..., 0]
+    np.bitwise_and(color, np.uint32(0x00ffffff), out=packed.view(np.uint32)[..., 3])
+
+
+def _cloud_fields(packed: FloatImage) -> CloudFields:
+    """Describe float32 [H, W, 3] or [H, W, 4], contiguous, as a message."""
+    height, width, count = packed.shape
+    return CloudFields(
+        height=height, width=width,
+        fields=tuple((name, 4 * index, FLOAT32, 1)
+                     for index, name in enumerate(('x', 'y', 'z', 'rgb')[:count])),
+        is_bigendian=False, point_step=4 * count, row_step=width * 4 * count,
+        data=packed.reshape(-1).view(np.uint8))
 
 
 def _point_table(fields: CloudFields) -> NDArray[np.void]:

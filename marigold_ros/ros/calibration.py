@@ -9,6 +9,7 @@ import threading
 import numpy as np
 
 from marigold_ros.depth.errors import InputError, MessageError
+from marigold_ros.depth.types import FloatImage
 from marigold_ros.geometry.camera import Camera, Rectifier
 from marigold_ros.ros.conversions import camera_from_message, peek_header
 
@@ -39,6 +40,14 @@ class Calibration:
     problem: str
     by_stamp: bool
     frame_id: str
+
+    def masked(self, depth: FloatImage) -> FloatImage:
+        """Mark what the raw image did not cover as unknown (NaN), [H,W]."""
+        if self.rectifier is None:
+            return depth
+        masked = depth.copy()
+        np.copyto(masked, np.nan, where=~self.rectifier.valid)  # half the time of np.where
+        return masked
 
 
 class CalibrationCache:

@@ -9,21 +9,25 @@ from typing import Any, TYPE_CHECKING
 
 import numpy as np
 from rclpy.serialization import deserialize_message, serialize_message
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
+from sensor_msgs.msg import (CameraInfo, CompressedImage, Image, LaserScan, PointCloud2,
+                             PointField)
 from std_msgs.msg import Header
 
 from marigold_ros.depth.errors import MessageError
+from marigold_ros.geometry.anchors import points_from_scan
 from marigold_ros.messages.camera_info import (camera_from_fields, CameraInfoFields,
                                                fields_from_camera)
+from marigold_ros.messages.cloud import CloudFields, unpack_cloud
+from marigold_ros.messages.compressed import decompress_image
+from marigold_ros.messages.depth import unpack_depth
 from marigold_ros.messages.image import decode_rgb, ImageFields
 from marigold_ros.messages.image_stream import decode_compressed_rgb
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from marigold_ros.depth.types import RgbImage
+    from marigold_ros.depth.types import FloatImage, RgbImage
     from marigold_ros.geometry.camera import Camera
-    from marigold_ros.messages.cloud import CloudFields
 
 NS_PER_S = 1_000_000_000
 LENGTH_BYTES = 4  # of a CDR sequence, before its elements
@@ -96,14 +100,75 @@ def rgb_from_message(message: bytes, *, compressed: bool, max_pixels: int) -> Rg
     if compressed:
         data = _deserialized(message, CompressedImage).data
         return decode_compressed_rgb(np.frombuffer(data, np.uint8), max_pixels=max_pixels)
-    image = _deserialized(message, Image)
-    if image.height * image.width > max_pixels:
-        raise MessageError(f'image must have at most {max_pixels} pixels (max_input_pixels); '
-                           f'got {image.width} x {image.height}')
-    return decode_rgb(ImageFields(
-        height=image.height, width=image.width, encoding=image.encoding,
-        is_bigendian=bool(image.is_bigendian), step=image.step,
-        data=np.frombuffer(image.data, np.uint8)))
+    return decode_rgb(_image_fields(message, max_pixels))
+
+
+def depth_from_message(message: bytes, *, compressed: bool, max_pixels: int) -> FloatImage:
+    """
+    Decode a serialized depth image, 16UC1 in mm or 32FC1 in m.
+
+    Parameters
+    ----------
+    message, compressed, max_pixels
+        See `rgb_from_message`; compressed depth is PNG or compressedDepth.
+
+    Returns
+    -------
+    float32 [H, W]
+        m, NaN unknown.
+
+    Raises
+    ------
+    MessageError
+        If the message breaks its own rules, is no depth or is too large.
+    """
+    if not compressed:
+        return unpack_depth(_image_fields(message, max_pixels))
+    packed = _deserialized(message, CompressedImage)
+    return unpack_depth(decompress_image(np.frombuffer(packed.data, np.uint8), packed.format,
+                                         max_pixels=max_pixels))
+
+
+def points_from_cloud(message: bytes) -> FloatImage:
+    """
+    Read the points of a serialized cloud.
+
+    Returns
+    -------
+    float32 [H, W, 3]
+        m.
+
+    Raises
+    ------
+    MessageError
+        If it has no points, or no x, y and z, or its fields contradict each other.
+    """
+    cloud = _deserialized(message, PointCloud2)
+    return unpack_cloud(CloudFields(
+        height=cloud.height, width=cloud.width,
+        fields=tuple((each.name, each.offset, each.datatype, each.count)
+                     for each in cloud.fields),
+        is_bigendian=cloud.is_bigendian, point_step=cloud.point_step, row_step=cloud.row_step,
+        data=np.frombuffer(cloud.data, np.uint8), is_dense=cloud.is_dense))[0]
+
+
+def points_from_scan_message(message: bytes) -> FloatImage:
+    """
+    Read the points of a serialized laser scan.
+
+    Returns
+    -------
+    float32 [n, 3]
+        m; NaN where there is no measurement.
+
+    Raises
+    ------
+    InputError
+        If its angles and limits make no scan.
+    """
+    scan = _deserialized(message, LaserScan)
+    return points_from_scan(np.asarray(scan.ranges, np.float32), scan.angle_min,
+                            scan.angle_increment, scan.range_min, scan.range_max)
 
 
 def camera_from_message(message: bytes) -> Camera:
@@ -145,21 +210,45 @@ def serialized_image(header: Header, fields: ImageFields) -> bytes:
     return b''.join((empty[:-LENGTH_BYTES], length, memoryview(fields.data)))
 
 
-def cloud_message(header: Header, fields: CloudFields) -> PointCloud2:
-    """Make a cloud message."""
-    return PointCloud2(
-        header=header, height=fields.height, width=fields.width,
+def cloud_message(header: Header, fields: CloudFields,
+                  memory: array.array[int] | None = None) -> PointCloud2:
+    """Make a cloud message; its data lie in `memory`, if given, until that is used again."""
+    message = PointCloud2(
+        check_fields=True, header=header, height=fields.height, width=fields.width,
         fields=[PointField(name=name, offset=offset, datatype=datatype, count=count)
                 for name, offset, datatype, count in fields.fields],
         is_bigendian=fields.is_bigendian, point_step=fields.point_step,
-        row_step=fields.row_step, data=message_bytes(fields.data), is_dense=fields.is_dense)
+        row_step=fields.row_step, is_dense=fields.is_dense)
+    message.data = message_bytes(fields.data, memory)
+    return message
 
 
-def message_bytes(data: NDArray[np.uint8]) -> array.array[int]:
-    """Copy contiguous bytes into the one type that rclpy takes without checking each element."""
-    result = array.array('B')
-    result.frombytes(memoryview(data))
-    return result
+def message_bytes(data: NDArray[np.uint8],
+                  memory: array.array[int] | None = None) -> array.array[int]:
+    """
+    Copy contiguous bytes into the one type that rclpy takes without looking at each element.
+
+    Only the setter of a message that checks its fields takes the array as it is: the constructor
+    copies it, and a setter that does not check copies it once more.
+    """
+    memory = array.array('B') if memory is None else memory
+    if len(memory) == data.size:
+        np.copyto(np.frombuffer(memory, np.uint8), data)
+    else:
+        del memory[:]
+        memory.frombytes(memoryview(data))
+    return memory
+
+
+def _image_fields(message: bytes, max_pixels: int) -> ImageFields:
+    image = _deserialized(message, Image)
+    if image.height * image.width > max_pixels:
+        raise MessageError(f'image must have at most {max_pixels} pixels (max_input_pixels); '
+                           f'got {image.width} x {image.height}')
+    return ImageFields(
+        height=image.height, width=image.width, encoding=image.encoding,
+        is_bigendian=bool(image.is_bigendian), step=image.step,
+        data=np.frombuffer(image.data, np.uint8))
 
 
 def _deserialized(message: bytes, message_type: type) -> Any:

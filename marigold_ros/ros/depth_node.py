@@ -23,6 +23,7 @@ from marigold_ros.ros.inputs import CameraInput, InputTopics
 from marigold_ros.ros.memory import return_freed_memory
 from marigold_ros.ros.newest import ReceivedFrame
 from marigold_ros.ros.outputs import CameraOutputs
+from marigold_ros.ros.scales import Scales
 from marigold_ros.ros.transitions import refuse_wrong_transitions
 from marigold_ros.ros.worker import CameraPort, DepthWorker
 
@@ -52,6 +53,7 @@ class DepthNode(LifecycleNode):
         self._problem = 'not configured'
         self._settings: parameters.Settings | None = None
         self._worker: DepthWorker | None = None
+        self._scales: Scales | None = None
         self._ports: dict[str, CameraPort] = {}
         self._topics: dict[str, InputTopics] = {}
         self._inputs: list[CameraInput] = []
@@ -120,7 +122,8 @@ class DepthNode(LifecycleNode):
                                              CameraOutputs(self, camera, self._reporter))
         self._settings = settings
         self._reporter.watch(settings.cameras)
-        self._worker = DepthWorker(self, settings, self._ports, self._reporter)
+        self._scales = Scales(self, settings, self._reporter)
+        self._worker = DepthWorker(self, settings, self._ports, self._scales, self._reporter)
         self._worker.load()
         info = self._worker.engine.checkpoint_info
         self.get_logger().info(
@@ -131,6 +134,7 @@ class DepthNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe."""
         try:
+            self._scales.open(self._settings)
             for camera, port in self._ports.items():
                 self._inputs.append(CameraInput(
                     self, camera, self._topics[camera], self._settings.input_transport,
@@ -172,6 +176,8 @@ class DepthNode(LifecycleNode):
         for each in self._inputs:
             each.close()
         self._inputs = []
+        if self._scales is not None:
+            self._scales.close()
 
     def release(self, patience_s: float | None = None) -> bool:
         """
@@ -192,7 +198,7 @@ class DepthNode(LifecycleNode):
         self._worker = None
         for port in self._ports.values():
             port.outputs.close()
-        self._ports, self._topics, self._settings = {}, {}, None
+        self._ports, self._topics, self._settings, self._scales = {}, {}, None, None
         gc.collect()  # the networks hold reference cycles
         # rclpy keeps a dead reference to every publisher and subscription that there ever was.
         group = self.default_callback_group
@@ -218,6 +224,8 @@ class DepthNode(LifecycleNode):
     def _follow_publishers(self) -> None:
         for each in self._inputs:
             each.follow()
+        if self._scales is not None:
+            self._scales.follow()
 
     def _time_jumped(self, jump: TimeJump) -> None:
         self.get_logger().warning('time jumped back, or changed its source: starting afresh')
@@ -241,6 +249,15 @@ class DepthNode(LifecycleNode):
             self._worker.apply(self._settings)
             if any(each.name.startswith('scale.') for each in changes):
                 self._tell_scale()
+                self._open_scales()
+
+    def _open_scales(self) -> None:
+        """Listen to what a scale source needs that was changed while active."""
+        try:
+            if self._inputs:
+                self._scales.open(self._settings)
+        except MarigoldError as err:
+            self._reporter.error(f'scale: {err}')
 
     # Services and diagnostics
 

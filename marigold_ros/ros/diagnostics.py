@@ -18,13 +18,17 @@ from marigold_ros.ros.parameters import Settings
 if TYPE_CHECKING:
     from marigold_ros.depth.engine import DepthEngine
     from marigold_ros.depth.types import DepthPrediction
-    from marigold_ros.geometry.scale import MetricScale
+    from marigold_ros.geometry.scale import ScaleReport
 
 LOG_PERIOD_S = 10.0
 NO_SCALE = ('depth/image_rect and points need metres: set scale.source, e.g. to fixed with '
             'scale.min_depth_m and scale.max_depth_m')
-# Drops that say nothing bad of the camera or the model.
-HARMLESS = frozenset({'superseded', 'unsubscribed', 'disabled', 'inactive', 'late', 'no_scale'})
+# States of a scale in which metres are as good as they get.
+GOOD_SCALES = frozenset({'none', 'assumed', 'tracking'})
+# Drops and events that say nothing bad of the camera or the model; a bad scale is told apart.
+HARMLESS = frozenset({
+    'superseded', 'unsubscribed', 'disabled', 'inactive', 'late', 'no_scale', 'scale_waiting',
+    *(f'scale_{state}' for state in GOOD_SCALES)})
 
 
 class ThrottledLog:
@@ -65,6 +69,7 @@ class Reporter:
         self._counters: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._seen_by_diagnostics: dict[str, Counter[str]] = {}
         self._last_words: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        self._scales: dict[str, ScaleReport] = {}
         self._last_error = ''
         self._status = node.create_publisher(DiagnosticArray, '~/status', 10)
         self._diagnostics = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
@@ -75,6 +80,7 @@ class Reporter:
             self._counters = defaultdict(Counter, {
                 camera: self._counters.get(camera, Counter(frames_in=0, frames_processed=0))
                 for camera in cameras})
+            self._scales.clear()
 
     def received(self, camera: str) -> None:
         """Count a frame that came in."""
@@ -99,6 +105,18 @@ class Reporter:
         if detail:
             self._complain(camera, name, detail)
 
+    def scale(self, camera: str, report: ScaleReport) -> None:
+        """Remember the scale of a camera's newest frame; count and log what changes or is bad."""
+        with self._lock:
+            before = self._scales.get(camera)
+            self._scales[camera] = report
+        if (before is None or before.state != report.state) and report.state != 'none':
+            metric = report.metric
+            self.event(camera, f'scale_{report.state}', 'no metres' if metric is None else
+                       f'depth is {metric.scale:.3g} m x relative + {metric.shift:.3g} m')
+        if report.detail:
+            self.event(camera, 'scale_refusals', report.detail)
+
     def error(self, text: str) -> None:
         """Log an error of the node itself and remember it for /diagnostics."""
         self._last_error = text
@@ -120,6 +138,7 @@ class Reporter:
         with self._lock:
             counters = {camera: counter.copy() for camera, counter in self._counters.items()}
             last_words = {camera: dict(words) for camera, words in self._last_words.items()}
+            scales = dict(self._scales)
         array = DiagnosticArray()
         array.header.stamp = self._node.get_clock().now().to_msg()
         name = self._node.get_fully_qualified_name().lstrip('/')
@@ -128,9 +147,10 @@ class Reporter:
         for camera, counter in counters.items():
             news = counter - self._seen_by_diagnostics.get(camera, Counter())
             words = last_words.get(camera, {})
-            camera_level, camera_message = _judge(news, words)
+            camera_level, camera_message = _judge(news, words, scales.get(camera))
             array.status.append(_status(camera_level, f'{name}: {camera}', camera_message,
-                                        {'camera': camera, **counter, **words}))
+                                        {'camera': camera, **counter, **words,
+                                         **scale_values(scales.get(camera))}))
         self._seen_by_diagnostics = counters
         self._diagnostics.publish(array)
 
@@ -157,7 +177,8 @@ class Reporter:
         self._status.publish(array)
 
 
-def _judge(news: Counter[str], words: Mapping[str, str]) -> tuple[bytes, str]:
+def _judge(news: Counter[str], words: Mapping[str, str], scale: ScaleReport | None
+           ) -> tuple[bytes, str]:
     """Sum up what happened to a camera since the last /diagnostics."""
     drops = {name.removeprefix('dropped_'): n for name, n in news.items()
              if name.startswith('dropped_')}
@@ -167,6 +188,9 @@ def _judge(news: Counter[str], words: Mapping[str, str]) -> tuple[bytes, str]:
         return DiagnosticStatus.STALE, ': '.join(['no frames arrive', *complaints[:1]])
     if bad:
         return DiagnosticStatus.WARN, f'dropping frames: {max(bad, key=lambda name: bad[name])}'
+    if scale is not None and scale.state not in GOOD_SCALES:
+        return DiagnosticStatus.WARN, no_metres(scale) if scale.metric is None else (
+            f'scale is {scale.state}{": " if scale.detail else ""}{scale.detail}')
     if complaints:
         return (DiagnosticStatus.WARN,
                 f'{news["frames_processed"]} frames processed; {complaints[0]}')
@@ -185,8 +209,36 @@ def scale_text(settings: Settings) -> str:
     """Say where metres come from, and that an assumption is one."""
     if settings.scale_source == 'none':
         return f'none: {NO_SCALE}'
+    if settings.scale_source != 'fixed':
+        return f'{settings.scale_source}: measured; metric topics are silent while it is unknown'
     return (f'{settings.scale_source}: ASSUMED, not measured: relative depth is spread over '
             f'{settings.scale_min_depth_m:g} to {settings.scale_max_depth_m:g} m')
+
+
+def no_metres(report: ScaleReport) -> str:
+    """Say why there are none."""
+    if report.state == 'none':
+        return NO_SCALE
+    return f'no metres: the scale is {report.state}{": " if report.detail else ""}{report.detail}'
+
+
+def scale_values(report: ScaleReport | None) -> dict[str, str]:
+    """Describe a scale for ~/status and /diagnostics; empty where nothing is known."""
+    metric = None if report is None else report.metric
+    fit = None if report is None else report.fit
+    age_s = None if report is None else report.age_s
+    assumed = ' (assumed)' if metric is not None and metric.assumed else ''
+    return {
+        'scale_state': 'none' if report is None else report.state,
+        'scale_source': 'none' if metric is None else metric.source + assumed,
+        'scale': '' if metric is None else f'{metric.scale:.6g}',
+        'shift': '' if metric is None else f'{metric.shift:.6g}',
+        'scale_confidence': '' if metric is None else f'{metric.confidence:.3f}',
+        'scale_residual': '' if fit is None else f'{fit.residual:.4f}',
+        'scale_inliers': '' if fit is None else f'{fit.inliers:.3f}',
+        'scale_anchors': '' if fit is None else str(fit.count),
+        'scale_age_s': '' if age_s is None else f'{age_s:.3f}',
+        'scale_detail': '' if report is None else report.detail}
 
 
 def node_status(problem: str, enabled: bool, settings: Settings | None,
@@ -227,8 +279,8 @@ def node_status(problem: str, enabled: bool, settings: Settings | None,
 
 
 def processed_values(complexity: float, step_reason: str, prediction: DepthPrediction,
-                     scale: MetricScale | None, *, age_s: float, stamp_age_s: float,
-                     decode_s: float, publish_s: float, latency_s: float) -> dict[str, str]:
+                     scale: ScaleReport, *, age_s: float, stamp_age_s: float, decode_s: float,
+                     publish_s: float, latency_s: float) -> dict[str, str]:
     """
     Describe a processed frame for ~/status.
 
@@ -242,12 +294,9 @@ def processed_values(complexity: float, step_reason: str, prediction: DepthPredi
         'preprocess_ms': timing.preprocess_s, 'encode_ms': timing.encode_s,
         'denoise_ms': timing.denoise_s, 'decode_depth_ms': timing.decode_s,
         'postprocess_ms': timing.postprocess_s, 'publish_ms': publish_s}
-    assumed = ' (assumed)' if scale is not None and scale.assumed else ''
     return {
         'complexity': f'{complexity:.6g}',
         'num_inference_steps': str(prediction.num_inference_steps),
         'step_reason': step_reason,
         **{key: f'{1e3 * value:.2f}' for key, value in seconds.items()},
-        'scale_source': 'none' if scale is None else scale.source + assumed,
-        'scale': '' if scale is None else f'{scale.scale:.6g}',
-        'shift': '' if scale is None else f'{scale.shift:.6g}'}
+        **scale_values(scale)}

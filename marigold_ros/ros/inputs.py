@@ -38,16 +38,19 @@ class InputTopics:
     ----------
     node : Node
     camera : str
+    image, camera_info : str
+        Names below the camera's, before remapping.
     """
 
-    def __init__(self, node: Node, camera: str) -> None:
+    def __init__(self, node: Node, camera: str, image: str = 'image_raw',
+                 camera_info: str = 'camera_info') -> None:
         """Resolve the names."""
-        image = node.resolve_topic_name(f'{camera}/image_raw')
+        own_image, own_info = f'{camera}/{image}', f'{camera}/{camera_info}'
+        image = node.resolve_topic_name(own_image)
         self.image = image.removesuffix('/compressed')
         self.only_compressed = self.image != image
-        self.compressed = _remapped(node, f'{camera}/image_raw/compressed',
-                                    f'{self.image}/compressed')
-        self.camera_info = _remapped(node, f'{camera}/camera_info',
+        self.compressed = _remapped(node, f'{own_image}/compressed', f'{self.image}/compressed')
+        self.camera_info = _remapped(node, own_info,
                                      self.image.rpartition('/')[0] + '/camera_info')
 
     @property

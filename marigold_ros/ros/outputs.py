@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 from functools import partial
 from typing import Any, Mapping, TYPE_CHECKING
 
@@ -76,6 +77,9 @@ class CameraOutputs:
         self._publishers = {
             output: publisher(PointCloud2 if output == 'points' else Image, topic)
             for output, topic in TOPICS.items()}
+        # Publishing copies a message, so the next cloud may lie in the same memory: fresh memory
+        # of this size costs more than filling it.
+        self._cloud_memory = array.array('B')
         self._infos = {topic: publisher(CameraInfo, topic) for topic in set(INFO_TOPICS.values())}
 
     def wanted(self) -> frozenset[str]:
@@ -104,8 +108,8 @@ class CameraOutputs:
             content = fields.get(output)
             if content is not None:
                 self._publishers[output].publish(
-                    cloud_message(header, content) if isinstance(content, CloudFields)
-                    else serialized_image(header, content))
+                    cloud_message(header, content, self._cloud_memory)
+                    if isinstance(content, CloudFields) else serialized_image(header, content))
 
     def close(self) -> None:
         """Destroy every publisher."""

@@ -13,7 +13,9 @@ from marigold_ros.depth.complexity import MEASURES
 from marigold_ros.depth.config import (DTYPES, EngineConfig, LATE_FRAMES, STEP_POLICIES,
                                        StepPolicyConfig)
 from marigold_ros.depth.errors import ConfigError
-from marigold_ros.geometry.scale import make_scale_source, ScaleSource, SOURCES
+from marigold_ros.geometry.filters import DepthFilter
+from marigold_ros.geometry.scale_filter import FilterConfig
+from marigold_ros.geometry.scale_sources import make_scale_source, ScaleConfig, SOURCES
 from marigold_ros.ros.parameter_row import Row, yaml_value
 
 MAX_STEPS_REASON = 'above 10 steps Marigold gains no accuracy, only time, say its authors'
@@ -88,8 +90,9 @@ class Settings:
         int, 16_000_000, 'Larger images are refused before they are decoded', unit='px',
         limits=(1, 1_000_000_000), run_time=True)
     scale_source: str = _row(
-        str, 'none', 'Where metres come from; none keeps the metric topics silent, fixed assumes '
-        'a range', name='scale.source', choices=SOURCES, run_time=True)
+        str, 'none', 'Where metres come from: nowhere, an assumed range, a reference on '
+        '<camera>/scale/depth, cloud or scan, or the floor', name='scale.source', choices=SOURCES,
+        run_time=True)
     scale_min_depth_m: float | None = _row(
         float, 'unset', 'Depth that scale.source fixed assumes for the nearest point',
         name='scale.min_depth_m', unit='m', limits=(0.001, 1000.0), keyword='unset',
@@ -98,6 +101,34 @@ class Settings:
         float, 'unset', 'Depth that scale.source fixed assumes for the farthest point',
         name='scale.max_depth_m', unit='m', limits=(0.001, 1000.0), keyword='unset',
         run_time=True)
+    scale_extrinsics: str | None = _row(
+        str, 'auto', "x y z roll pitch yaw (m, rad) of the reference sensor's body frame in the "
+        "camera's body frame, both x forward, y left, z up; auto: from TF",
+        name='scale.extrinsics', keyword='auto', run_time=True)
+    scale_camera_height_m: float | None = _row(
+        float, 'unset', 'Height of the camera above the floor, for scale.source ground_plane',
+        name='scale.camera_height_m', unit='m', limits=(0.02, 100.0), keyword='unset',
+        run_time=True)
+    scale_camera_pitch_deg: float | None = _row(
+        float, 'auto', 'How far the camera looks down, for ground_plane; auto: from TF, else '
+        'searched in the image', name='scale.camera_pitch_deg', unit='deg', limits=(-15.0, 60.0),
+        keyword='auto', run_time=True)
+    scale_camera_roll_deg: float | None = _row(
+        float, 'auto', 'How far its right side is turned down; auto as above',
+        name='scale.camera_roll_deg', unit='deg', limits=(-15.0, 15.0), keyword='auto',
+        run_time=True)
+    scale_base_frame: str = _row(
+        str, 'base_link', 'Level frame of the robot from which TF gives pitch and roll',
+        name='scale.base_frame', run_time=True)
+    scale_max_change_per_s: float = _row(
+        float, 0.1, 'Largest relative change of metric depth by a changing scale',
+        name='scale.max_change_per_s', unit='1/s', limits=(0.001, 100.0), run_time=True)
+    scale_hold_s: float = _row(
+        float, 1.0, 'Age from which a reference is not used any more, and a scale only held',
+        name='scale.hold_s', unit='s', limits=(0.01, 3600.0), run_time=True)
+    scale_expire_s: float = _row(
+        float, 10.0, 'Age of the last measurement at which metres stop', name='scale.expire_s',
+        unit='s', limits=(0.01, 36000.0), run_time=True)
     min_depth_m: float = _row(
         float, 0.1, 'Nearer depth is published as -Inf', unit='m', limits=(0.001, 1000.0),
         run_time=True)
@@ -107,9 +138,15 @@ class Settings:
     point_stride: int = _row(
         int, 4, 'Every how many pixels, along both axes, the cloud has a point', unit='px',
         limits=(1, 64), run_time=True)
+    max_relative_depth: float = _row(
+        float, 1.0, 'Farther relative depth is published as +Inf, for it is sky; 1: none',
+        limits=(0.0, 1.0), run_time=True)
     confidence_min: float = _row(
         float, 0.0, 'Depth of less confidence is published as unknown', limits=(0.0, 1.0),
         run_time=True)
+    min_surface_angle_deg: float = _row(
+        float, 2.0, 'Flying pixels, which lie on a surface seen at a smaller angle to the ray, '
+        'are published as unknown; 0: none', unit='deg', limits=(0.0, 45.0), run_time=True)
     depth_encoding: str = _row(
         str, '32FC1', 'Encoding of depth/image_rect: metres, or millimetres',
         choices=('32FC1', '16UC1'), run_time=True)
@@ -123,12 +160,10 @@ class Settings:
                                   f'/, beginning with a letter; got {list(self.cameras)}')
         if len(set(self.cameras)) < len(self.cameras):
             raise ConfigError(f'`cameras` must differ; got {list(self.cameras)}')
-        if self.min_depth_m >= self.max_depth_m:
-            raise ConfigError(f'`min_depth_m` must be below max_depth_m ({self.max_depth_m:g}); '
-                              f'got {self.min_depth_m:g}')
+        self.depth_filter()
         self.engine_config()
         self.step_policy_config()
-        self.make_scale_source()
+        make_scale_source(self.scale_config())
 
     def engine_config(self) -> EngineConfig:
         """Select what the engine is loaded with."""
@@ -145,14 +180,21 @@ class Settings:
             latency_cap_s=self.latency_cap_ms / 1e3 or None, late_frames=self.late_frames,
             x0_tolerance=self.x0_tolerance)
 
-    @property
-    def scale_settings(self) -> tuple[str, float | None, float | None]:
-        """Select what the scale source is built from."""
-        return self.scale_source, self.scale_min_depth_m, self.scale_max_depth_m
+    def depth_filter(self) -> DepthFilter:
+        """Select what is published of metric depth."""
+        return DepthFilter(self.min_depth_m, self.max_depth_m, self.max_relative_depth,
+                           self.confidence_min, self.min_surface_angle_deg)
 
-    def make_scale_source(self) -> ScaleSource:
-        """Build the scale source."""
-        return make_scale_source(*self.scale_settings)
+    def scale_config(self) -> ScaleConfig:
+        """Select what the scale source is built from."""
+        return ScaleConfig(
+            source=self.scale_source, min_depth_m=self.scale_min_depth_m,
+            max_depth_m=self.scale_max_depth_m, extrinsics=self.scale_extrinsics,
+            camera_height_m=self.scale_camera_height_m,
+            camera_pitch_deg=self.scale_camera_pitch_deg,
+            camera_roll_deg=self.scale_camera_roll_deg,
+            filter=FilterConfig(self.scale_max_change_per_s, self.scale_hold_s,
+                                self.scale_expire_s))
 
 
 def _row_of(settings_field: Any) -> Row:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import time
 import traceback
 from typing import Iterator, Mapping, TYPE_CHECKING
@@ -16,15 +16,16 @@ from rclpy.node import Node
 from marigold_ros.depth.complexity import MEASURES
 from marigold_ros.depth.errors import InputError, MarigoldError
 from marigold_ros.depth.types import DepthPrediction, RgbImage, StepDecision, StepRequest
-from marigold_ros.geometry.scale import ScaleSource
+from marigold_ros.messages.cloud import CloudPacker
 from marigold_ros.ros.calibration import Calibration, CalibrationCache
 from marigold_ros.ros.conversions import header_of, rgb_from_message
-from marigold_ros.ros.diagnostics import NO_SCALE, processed_values, Reporter
+from marigold_ros.ros.diagnostics import no_metres, NO_SCALE, processed_values, Reporter
 from marigold_ros.ros.frame_fields import make_fields
 from marigold_ros.ros.inference import Inference
 from marigold_ros.ros.newest import NewestFrames, ReceivedFrame
 from marigold_ros.ros.outputs import CameraOutputs, METRIC_OUTPUTS
 from marigold_ros.ros.parameters import Settings
+from marigold_ros.ros.scales import Scales
 from marigold_ros.ros.stamps import StampWatch
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class CameraPort:
     seed: int
     calibrations: CalibrationCache
     outputs: CameraOutputs
+    packer: CloudPacker = field(default_factory=CloudPacker)
 
 
 @dataclass(frozen=True)
@@ -66,20 +68,21 @@ class DepthWorker:
     settings : Settings
     ports : dict
         Camera -> CameraPort.
+    scales : Scales
     reporter : Reporter
     """
 
     def __init__(self, node: Node, settings: Settings, ports: dict[str, CameraPort],
-                 reporter: Reporter) -> None:
+                 scales: Scales, reporter: Reporter) -> None:
         """Start the thread; `load` fills it with an engine."""
         self._context, self._ports, self._reporter = node.context, ports, reporter
+        self._scales = scales
         self._stamps = StampWatch(node.get_clock(), reporter)
         self._newest = NewestFrames()
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix='depth_worker')
         self._closed = False
         self._settings = settings
         self._inference: Inference | None = None
-        self._scale: ScaleSource = settings.make_scale_source()
 
     # Called from the executor's thread
 
@@ -122,7 +125,7 @@ class DepthWorker:
 
     def reset_scale(self) -> None:
         """Forget the scale that earlier frames taught, before the next frame."""
-        self._pool.submit(self._reset_scale)
+        self._pool.submit(self._scales.reset)
 
     def drain(self) -> None:
         """Drop what waits and return when the frame under way is done."""
@@ -161,18 +164,14 @@ class DepthWorker:
         self._inference = None
 
     def _apply(self, settings: Settings) -> None:
-        before, self._settings = self._settings, settings
+        self._settings = settings
         self._inference.apply(settings)
-        if settings.scale_settings != before.scale_settings:
-            self._scale = settings.make_scale_source()
+        self._scales.apply(settings)
 
     def _reset(self) -> None:
         self._inference.reset()
-        self._scale.reset()
         self._stamps.reset()
-
-    def _reset_scale(self) -> None:
-        self._scale.reset()
+        self._scales.reset()
 
     def _walk(self) -> None:
         """Process what waits, the frames of one size together."""
@@ -285,15 +284,16 @@ class DepthWorker:
         """Make and publish the outputs of one frame, and its status."""
         started_s = time.monotonic()
         frame, calibration = prepared.frame, prepared.calibration
-        scale = None if calibration.problem else self._scale.current(frame.camera, frame.stamp_ns)
-        if scale is None and not calibration.problem and prepared.wanted & METRIC_OUTPUTS:
-            self._reporter.event(frame.camera, 'no_scale', NO_SCALE)
-        fields = make_fields(prepared.wanted, prepared.rgb, calibration, prediction, scale,
-                             self._settings)
+        report = self._scales.find(frame, prepared.rgb, calibration, prediction)
+        if report.metric is None and not calibration.problem and prepared.wanted & METRIC_OUTPUTS:
+            self._reporter.event(frame.camera, 'no_scale', no_metres(report))
+        fields = make_fields(prepared.wanted, prepared.rgb, calibration, prediction,
+                             report.metric, self._settings,
+                             self._ports[frame.camera].packer)
         self._ports[frame.camera].outputs.publish(
             header_of(frame.stamp_ns, frame.frame_id), calibration.camera, fields)
         published_s = time.monotonic()
         self._reporter.processed(frame, processed_values(
-            prepared.complexity, step_reason, prediction, scale, age_s=prepared.age_s,
+            prepared.complexity, step_reason, prediction, report, age_s=prepared.age_s,
             stamp_age_s=prepared.stamp_age_s, decode_s=prepared.decode_s,
             publish_s=published_s - started_s, latency_s=published_s - frame.received_s))
