@@ -5,7 +5,7 @@ REQUIREMENTS := requirements.txt requirements-dev.txt constraints.txt
 INSTALLED := $(VENV)/.requirements-installed
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-numpy1 link clean
+.PHONY: demo test test-numpy1 soak link clean
 
 demo: link
 	$(VENV)/bin/demo
@@ -19,6 +19,11 @@ test-numpy1: link
 	$(PIP) install -q --no-deps --upgrade --target $(NUMPY1) numpy==1.26.4 \
 		opencv-python-headless==4.6.0.66
 	PYTHONPATH=$(NUMPY1) $(VENV)/bin/python -m pytest
+
+# The node for MINUTES beside everything that goes wrong on a robot; out/soak/soak.png shows it.
+MINUTES ?= 20
+soak: link
+	$(VENV)/bin/python -m marigold_ros.ros.tools.soak --minutes $(MINUTES)
 
 $(INSTALLED): $(REQUIREMENTS)
 	$(PYTHON) -m venv $(VENV)

@@ -36,6 +36,7 @@ setup(
             'depth_node = marigold_ros.ros.start:main',
             'play_bag = marigold_ros.ros.tools.play_bag:main',
             'record_bag = marigold_ros.ros.tools.record_bag:main',
+            'bench_node = marigold_ros.ros.tools.bench_node:main',
             'demo = marigold_ros.ros.tools.demo:main',
             'finetune = marigold_ros.training.finetune:main',
             'train_vae = marigold_ros.training.train_vae:main',

@@ -18,7 +18,7 @@ import yaml
 
 from marigold_ros.data.bags import open_bag
 from marigold_ros.ros.tools.demo import report
-from marigold_ros.ros.tools.processes import LoggedProcess, ProcessError
+from marigold_ros.ros.tools.processes import LoggedProcess, package_command, ProcessError
 
 FRAMES = 20
 PARAMETERS = yaml.safe_load((Path(__file__).parents[1] / 'config' / 'demo.yaml').read_text())
@@ -91,8 +91,9 @@ def test_the_demo_ends_with_the_nodes_words_when_it_cannot_be_configured(tmp_pat
 
 
 def test_a_process_that_dies_shows_the_end_of_its_log(tmp_path):
-    process = LoggedProcess('record_bag', 'marigold_ros.ros.tools.record_bag',
-                            [str(tmp_path), '--all'], tmp_path, os.environ)
+    command = package_command('record_bag', 'marigold_ros.ros.tools.record_bag')
+    process = LoggedProcess('record_bag', [*command, str(tmp_path), '--all'], tmp_path,
+                            os.environ)
     while process.running:
         time.sleep(0.05)
     with pytest.raises(ProcessError, match=r'record_bag ended with exit code 1; .*record_bag.log:'
@@ -102,8 +103,8 @@ def test_a_process_that_dies_shows_the_end_of_its_log(tmp_path):
 
 def test_a_process_that_does_not_listen_is_ended_all_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr('marigold_ros.ros.tools.processes.STOP_S', 0.5)
-    process = LoggedProcess('deaf', 'timeit', [
-        '-n', '1', '-s', 'import signal, time',
+    process = LoggedProcess('deaf', [
+        sys.executable, '-m', 'timeit', '-n', '1', '-s', 'import signal, time',
         f'signal.signal({int(signal.SIGINT)}, signal.SIG_IGN); print("deaf"); time.sleep(60)'],
         tmp_path, {'PYTHONUNBUFFERED': '1'})
     while 'deaf' not in process.log.read_text():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import Image
 
 from marigold_ros.data.scenes import cameras, meshes, render
 from marigold_ros.data.scenes.builder import SceneBuilder
@@ -13,7 +15,7 @@ from marigold_ros.geometry.camera import Camera
 from marigold_ros.geometry.scale import MetricScale
 from marigold_ros.messages.cloud import CloudPacker
 from marigold_ros.ros.calibration import Calibration
-from marigold_ros.ros.conversions import cloud_message, header_of, image_message
+from marigold_ros.ros.conversions import cloud_message, header_of, serialized_image
 from marigold_ros.ros.frame_fields import make_fields
 from marigold_ros.ros.parameters import settings_from
 
@@ -47,7 +49,8 @@ def messages_of(room: Scene, camera: SceneCamera, stride: int):
         prediction, MetricScale(float(high - low), float(low), 1.0, 'depth', False),
         settings_from({'point_stride': stride}), CloudPacker())
     header = header_of(0, 'camera_optical_frame')
-    return cloud_message(header, fields['points']), image_message(header, fields['depth'])
+    return (cloud_message(header, fields['points']),
+            deserialize_message(serialized_image(header, fields['depth']), Image))
 
 
 def map_points(cloud, camera: SceneCamera) -> np.ndarray:

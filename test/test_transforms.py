@@ -124,7 +124,8 @@ class Known:
 
 def inputs(port: ReferencePort, transforms, **values):
     calibration = Calibration(Camera(160, 120, K, (0.0,) * 5, 'plumb_bob', np.eye(3),
-                                     np.hstack([K, np.zeros((3, 1))])), None, '', True)
+                                     np.hstack([K, np.zeros((3, 1))])), None, '', True,
+                              'camera_optical_frame')
     frame = ReceivedFrame('camera', b'', False, 10 ** 9, 'camera_optical_frame', 0.0)
     return scale_inputs(port, frame, RGB, calibration, settings_from(values), transforms)
 

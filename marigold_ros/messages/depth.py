@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from marigold_ros.depth.errors import InputError
 from marigold_ros.geometry.filters import limit_range
@@ -94,9 +96,17 @@ def colorize(affine_invariant_depth: FloatImage) -> RgbImage:
     uint8 [H, W, 3]
         RGB by the Turbo map; black where the depth is NaN.
     """
-    unknown = np.isnan(affine_invariant_depth)
-    nearness = np.where(unknown, np.float32(0), 1 - np.clip(affine_invariant_depth, 0, 1))
-    bgr = cv2.applyColorMap((nearness * 255 + 0.5).astype(np.uint8), cv2.COLORMAP_TURBO)
-    rgb: RgbImage = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
-    rgb[unknown] = 0
-    return rgb
+    # 1 to 255 from far to near, saturated; 0 is the unknown's, so that one look-up does all.
+    index = np.asarray(cv2.addWeighted(affine_invariant_depth, -254.0, affine_invariant_depth, 0.0,
+                                       255.0, dtype=cv2.CV_8U))
+    np.maximum(index, 1, out=index)
+    np.copyto(index, 0, where=np.isnan(affine_invariant_depth))
+    return np.asarray(cv2.applyColorMap(index, _black_and_turbo()), np.uint8)
+
+
+@lru_cache(maxsize=1)
+def _black_and_turbo() -> NDArray[np.uint8]:
+    """Make the colours, RGB [256, 1, 3]: black, then the Turbo map."""
+    levels = np.linspace(0, 255, 255).round().astype(np.uint8)[:, None]
+    turbo = np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_TURBO), np.uint8)[..., ::-1]
+    return np.concatenate([np.zeros((1, 1, 3), np.uint8), turbo])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import array
 import struct
+import sys
 from typing import Any, TYPE_CHECKING
 
 import numpy as np
-from rclpy.serialization import deserialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import (CameraInfo, CompressedImage, Image, LaserScan, PointCloud2,
                              PointField)
 from std_msgs.msg import Header
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from marigold_ros.geometry.camera import Camera
 
 NS_PER_S = 1_000_000_000
+LENGTH_BYTES = 4  # of a CDR sequence, before its elements
 
 
 def peek_header(message: bytes) -> tuple[int, str, int]:
@@ -194,24 +196,48 @@ def camera_info_message(header: Header, camera: Camera) -> CameraInfo:
                       r=fields.r, p=fields.p)
 
 
-def image_message(header: Header, fields: ImageFields,
-                  memory: array.array | None = None) -> Image:
-    """Make an image message; its data lie in `memory`, if given, until that is used again."""
-    return _with_data(Image(
-        check_fields=True, header=header, height=fields.height, width=fields.width,
-        encoding=fields.encoding, is_bigendian=int(fields.is_bigendian),
-        step=fields.step), fields.data, memory)
+def serialized_image(header: Header, fields: ImageFields) -> bytes:
+    """
+    Make the CDR of an image message; rclpy publishes bytes as they are.
+
+    The data are an Image's last field and may be of any length, so they are joined to what rclpy
+    makes of the rest: two copies of each large image less than through the message's setter.
+    """
+    empty = serialize_message(Image(
+        header=header, height=fields.height, width=fields.width, encoding=fields.encoding,
+        is_bigendian=int(fields.is_bigendian), step=fields.step))
+    length = fields.data.size.to_bytes(LENGTH_BYTES, sys.byteorder)
+    return b''.join((empty[:-LENGTH_BYTES], length, memoryview(fields.data)))
 
 
 def cloud_message(header: Header, fields: CloudFields,
-                  memory: array.array | None = None) -> PointCloud2:
+                  memory: array.array[int] | None = None) -> PointCloud2:
     """Make a cloud message; its data lie in `memory`, if given, until that is used again."""
-    return _with_data(PointCloud2(
+    message = PointCloud2(
         check_fields=True, header=header, height=fields.height, width=fields.width,
         fields=[PointField(name=name, offset=offset, datatype=datatype, count=count)
                 for name, offset, datatype, count in fields.fields],
         is_bigendian=fields.is_bigendian, point_step=fields.point_step,
-        row_step=fields.row_step, is_dense=fields.is_dense), fields.data, memory)
+        row_step=fields.row_step, is_dense=fields.is_dense)
+    message.data = message_bytes(fields.data, memory)
+    return message
+
+
+def message_bytes(data: NDArray[np.uint8],
+                  memory: array.array[int] | None = None) -> array.array[int]:
+    """
+    Copy contiguous bytes into the one type that rclpy takes without looking at each element.
+
+    Only the setter of a message that checks its fields takes the array as it is: the constructor
+    copies it, and a setter that does not check copies it once more.
+    """
+    memory = array.array('B') if memory is None else memory
+    if len(memory) == data.size:
+        np.copyto(np.frombuffer(memory, np.uint8), data)
+    else:
+        del memory[:]
+        memory.frombytes(memoryview(data))
+    return memory
 
 
 def _image_fields(message: bytes, max_pixels: int) -> ImageFields:
@@ -231,20 +257,3 @@ def _deserialized(message: bytes, message_type: type) -> Any:
     except RuntimeError as err:  # rclpy's RMWError is one
         raise MessageError(f'{message_type.__name__} must be whole; its {len(message)} bytes '
                            'cannot be read') from err
-
-
-def _with_data(message: Any, data: NDArray[np.uint8], memory: array.array | None) -> Any:
-    """
-    Copy contiguous bytes into the one type that rclpy takes without looking at each element.
-
-    Only the setter of a message that checks its fields takes the array as it is: the constructor
-    copies it, and a setter that does not check copies it once more.
-    """
-    memory = array.array('B') if memory is None else memory
-    if len(memory) == data.size:
-        np.copyto(np.frombuffer(memory, np.uint8), data)
-    else:
-        del memory[:]
-        memory.frombytes(memoryview(data))
-    message.data = memory
-    return message

@@ -20,6 +20,7 @@ from marigold_ros.ros import parameters
 from marigold_ros.ros.calibration import CalibrationCache
 from marigold_ros.ros.diagnostics import node_status, Reporter, scale_text
 from marigold_ros.ros.inputs import CameraInput, InputTopics
+from marigold_ros.ros.memory import return_freed_memory
 from marigold_ros.ros.newest import ReceivedFrame
 from marigold_ros.ros.outputs import CameraOutputs
 from marigold_ros.ros.scales import Scales
@@ -202,6 +203,7 @@ class DepthNode(LifecycleNode):
         # rclpy keeps a dead reference to every publisher and subscription that there ever was.
         group = self.default_callback_group
         group.entities = {each for each in group.entities if each() is not None}
+        return_freed_memory()
         return ended
 
     def destroy_node(self) -> None:

@@ -279,12 +279,18 @@ def node_status(problem: str, enabled: bool, settings: Settings | None,
 
 
 def processed_values(complexity: float, step_reason: str, prediction: DepthPrediction,
-                     scale: ScaleReport, *, age_s: float, decode_s: float,
+                     scale: ScaleReport, *, age_s: float, stamp_age_s: float, decode_s: float,
                      publish_s: float, latency_s: float) -> dict[str, str]:
-    """Describe a processed frame for ~/status; ages and latency count from its receipt."""
+    """
+    Describe a processed frame for ~/status.
+
+    Ages are those when work on it started: `age_s` counts from its receipt, as the latency does,
+    on the steady clock; `stamp_age_s` from its stamp, on the node's clock.
+    """
     timing = prediction.timing
     seconds = {
-        'age_ms': age_s, 'latency_ms': latency_s, 'decode_ms': decode_s,
+        'age_ms': age_s, 'stamp_age_ms': stamp_age_s, 'latency_ms': latency_s,
+        'decode_ms': decode_s,
         'preprocess_ms': timing.preprocess_s, 'encode_ms': timing.encode_s,
         'denoise_ms': timing.denoise_s, 'decode_depth_ms': timing.decode_s,
         'postprocess_ms': timing.postprocess_s, 'publish_ms': publish_s}

@@ -43,7 +43,8 @@ def make_fields(wanted: frozenset[str], rgb: RgbImage, calibration: Calibration,
     """
     relative = calibration.masked(prediction.affine_invariant_depth)  # [H,W]
     confidence = prediction.confidence  # [H,W]
-    if calibration.rectifier is not None and confidence is not None:
+    if calibration.rectifier is not None and confidence is not None and (
+            'confidence' in wanted or settings.confidence_min > 0.0):
         confidence = np.where(calibration.rectifier.valid, confidence, np.float32(0))
     makers: dict[str, Callable[[], ImageFields | CloudFields]] = {
         'depth_relative': lambda: pack_image(relative, '32FC1'),

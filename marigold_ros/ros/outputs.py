@@ -15,7 +15,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from marigold_ros.messages.cloud import CloudFields
 from marigold_ros.messages.image import ImageFields
-from marigold_ros.ros.conversions import camera_info_message, cloud_message, image_message
+from marigold_ros.ros.conversions import camera_info_message, cloud_message, serialized_image
 from marigold_ros.ros.diagnostics import Reporter
 
 if TYPE_CHECKING:
@@ -77,9 +77,9 @@ class CameraOutputs:
         self._publishers = {
             output: publisher(PointCloud2 if output == 'points' else Image, topic)
             for output, topic in TOPICS.items()}
-        # Publishing copies a message, so the next one may lie in the same memory: fresh memory of
-        # this size costs more than filling it.
-        self._memory = {output: array.array('B') for output in TOPICS}
+        # Publishing copies a message, so the next cloud may lie in the same memory: fresh memory
+        # of this size costs more than filling it.
+        self._cloud_memory = array.array('B')
         self._infos = {topic: publisher(CameraInfo, topic) for topic in set(INFO_TOPICS.values())}
 
     def wanted(self) -> frozenset[str]:
@@ -90,7 +90,7 @@ class CameraOutputs:
     def publish(self, header: Header, camera: Camera,
                 fields: Mapping[str, ImageFields | CloudFields]) -> None:
         """
-        Publish the outputs of one frame, each image with its camera_info.
+        Publish the outputs of one frame, each image behind its camera_info.
 
         Parameters
         ----------
@@ -101,12 +101,15 @@ class CameraOutputs:
         fields : mapping
             Output -> fields of its message.
         """
-        for output, content in fields.items():
-            make = cloud_message if isinstance(content, CloudFields) else image_message
-            self._publishers[output].publish(make(header, content, self._memory[output]))
         for topic in {INFO_TOPICS[output] for output in fields if output in INFO_TOPICS}:
             if self._infos[topic].get_subscription_count() > 0:
                 self._infos[topic].publish(camera_info_message(header, camera))
+        for output in TOPICS:  # what a robot steers by first
+            content = fields.get(output)
+            if content is not None:
+                self._publishers[output].publish(
+                    cloud_message(header, content, self._cloud_memory)
+                    if isinstance(content, CloudFields) else serialized_image(header, content))
 
     def close(self) -> None:
         """Destroy every publisher."""

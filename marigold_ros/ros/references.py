@@ -111,7 +111,7 @@ class ReferenceInput:
                          ) -> FollowingSubscription:
             return FollowingSubscription(
                 node, message_type, topic, callback, depth,
-                lambda text: reporter.event(camera, 'incompatible_qos', text))
+                lambda name, text, count: reporter.event(camera, name, text, count))
 
         self._always: list[FollowingSubscription] = []
         self._either: list[FollowingSubscription] = []

@@ -40,12 +40,18 @@ class Scales:
             for camera in settings.cameras}
         self._inputs: list[ReferenceInput] = []
         self._transforms: Transforms | None = None
+        self._opened = ('', False)  # the reference and whether TF is listened to
 
     # Called from the executor's thread
 
     def open(self, settings: Settings) -> None:
-        """Listen to what these settings need, and to nothing else."""
+        """Listen to what these settings need, and to nothing else; go on where that is so."""
+        needed = (settings.scale_source if settings.scale_source in REFERENCES else '',
+                  needs_transforms(settings))
+        if needed == self._opened:
+            return
         self.close()
+        self._opened = needed
         if needs_transforms(settings):
             self._transforms = Transforms(self._node)
         if settings.scale_source in REFERENCES:
@@ -63,7 +69,7 @@ class Scales:
         """Listen to nothing; does nothing the second time."""
         for each in self._inputs:
             each.close()
-        self._inputs = []
+        self._inputs, self._opened = [], ('', False)
         if self._transforms is not None:
             self._transforms.close()
             self._transforms = None

@@ -47,9 +47,13 @@ class StampWatch:
                              f'by {(last_ns - frame.stamp_ns) / 1e9:.1f} s; starting afresh')
         return True
 
+    def age_s(self, frame: ReceivedFrame) -> float:
+        """Return the time since a frame's stamp, by the node's clock."""
+        return (self._clock.now().nanoseconds - frame.stamp_ns) / 1e9
+
     def too_old(self, frame: ReceivedFrame, max_age_s: float) -> str:
         """Say how old a frame is, if that is too old and the age can be trusted; else ''."""
-        age_s = (self._clock.now().nanoseconds - frame.stamp_ns) / 1e9
+        age_s = self.age_s(frame)
         if age_s <= max_age_s:
             return ''
         if not frame.stamp_ns:

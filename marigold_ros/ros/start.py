@@ -37,7 +37,9 @@ def main(args: list[str] | None = None) -> int:
     from rclpy.exceptions import ParameterException
 
     from marigold_ros.ros.depth_node import DepthNode
+    from marigold_ros.ros.memory import keep_freed_memory
 
+    keep_freed_memory()
     rclpy.init(args=args)
     importing = False
     ended = True

@@ -53,6 +53,7 @@ class _Prepared:
     wanted: frozenset[str]
     complexity: float
     age_s: float
+    stamp_age_s: float
     decode_s: float
 
 
@@ -239,6 +240,7 @@ class DepthWorker:
         settings, port = self._settings, self._ports[frame.camera]
         if self._stamps.jumped_back(frame):
             self._reset()
+        stamp_age_s = self._stamps.age_s(frame)
         too_old = self._stamps.too_old(frame, settings.max_age_s)
         if too_old:
             return 'too_old', too_old
@@ -260,7 +262,8 @@ class DepthWorker:
             rgb = calibration.rectifier.rectify(rgb)
         complexity = MEASURES[settings.complexity_measure](rgb)
         return _Prepared(frame, rgb, size, calibration, wanted, complexity,
-                         started_s - frame.received_s, time.monotonic() - started_s)
+                         started_s - frame.received_s, stamp_age_s,
+                         time.monotonic() - started_s)
 
     def _calibrate(self, frame: ReceivedFrame, rgb: RgbImage) -> Calibration:
         calibration = self._ports[frame.camera].calibrations.find(frame.stamp_ns, *rgb.shape[:2])
@@ -292,5 +295,5 @@ class DepthWorker:
         published_s = time.monotonic()
         self._reporter.processed(frame, processed_values(
             prepared.complexity, step_reason, prediction, report, age_s=prepared.age_s,
-            decode_s=prepared.decode_s, publish_s=published_s - started_s,
-            latency_s=published_s - frame.received_s))
+            stamp_age_s=prepared.stamp_age_s, decode_s=prepared.decode_s,
+            publish_s=published_s - started_s, latency_s=published_s - frame.received_s))

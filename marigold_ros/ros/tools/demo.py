@@ -22,7 +22,7 @@ from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.evaluation.recording import (
     CAMERA, empty_topics, format_summary, NODE, save_contact_sheet, summarize_recording)
 from marigold_ros.ros.outputs import INFO_TOPICS, TOPICS
-from marigold_ros.ros.tools.processes import LoggedProcess, ProcessError
+from marigold_ros.ros.tools.processes import LoggedProcess, package_command, ProcessError
 from marigold_ros.ros.tools.shares import require_shared, use_large_image_profile
 from marigold_ros.ros.tools.stop_flag import StopFlag
 
@@ -170,7 +170,8 @@ def run(arguments: argparse.Namespace, stop: StopFlag) -> Path:
     processes: list[LoggedProcess] = []
 
     def start(name: str, module: str, *words: object) -> LoggedProcess:
-        process = LoggedProcess(name, module, [str(word) for word in words], out, os.environ)
+        process = LoggedProcess(
+            name, [*package_command(name, module), *map(str, words)], out, os.environ)
         print(f'$ {process.command_line}', flush=True)
         processes.append(process)
         return process

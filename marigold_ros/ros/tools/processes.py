@@ -19,33 +19,45 @@ class ProcessError(MarigoldError):
     """A child process ended when or how it should not have."""
 
 
+def package_command(name: str, module: str) -> list[str]:
+    """Find one of this package's commands, or run its module where there is no bin folder."""
+    command = Path(sys.executable).with_name(name)
+    return [str(command)] if command.exists() else [sys.executable, '-m', module]
+
+
 class LoggedProcess:
     """
-    One of this package's commands, running with its output in a file.
+    A command that runs with its output in a file.
 
     Parameters
     ----------
     name : str
-        The command's name, and the log's.
-    module : str
-        What the command runs, for installations that have no bin folder of their own.
-    arguments : sequence of str
+        Also the log's.
+    command : sequence of str
     log_folder : Path
     environment : mapping
     """
 
-    def __init__(self, name: str, module: str, arguments: Sequence[str], log_folder: Path,
+    def __init__(self, name: str, command: Sequence[str], log_folder: Path,
                  environment: Mapping[str, str]) -> None:
-        command = Path(sys.executable).with_name(name)
-        start = [str(command)] if command.exists() else [sys.executable, '-m', module]
         self.name = name
         self.log = log_folder / f'{name}.log'
-        self.command_line = shlex.join([*start, *arguments])
+        self.command_line = shlex.join(command)
         with self.log.open('w') as log:
             # A session of its own, so that Ctrl-C in the terminal reaches only the parent.
             self._process = subprocess.Popen(
-                [*start, *arguments], env=dict(environment), stdin=subprocess.DEVNULL, stdout=log,
+                command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=log,
                 stderr=subprocess.STDOUT, start_new_session=True)
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
 
     @property
     def running(self) -> bool:
@@ -90,5 +102,9 @@ class LoggedProcess:
         try:
             self._process.wait(timeout=STOP_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.kill()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+        self._process.wait()
