@@ -10,7 +10,8 @@ from rosbags.interfaces import (
     Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime)
 from scipy.spatial.transform import Rotation
 
-from marigold_ros.data.bags import jazzy_typestore
+from marigold_ros.data.message_bytes import (cloud_message, header as _header,
+                                             new_message as _new, serialized as _serialized)
 from marigold_ros.data.scenes import drive
 from marigold_ros.data.scenes.drive import DriveState, Matrix
 from marigold_ros.data.scenes.meshes import Floats
@@ -19,7 +20,6 @@ from marigold_ros.messages.camera_info import fields_from_camera
 from marigold_ros.messages.cloud import pack_cloud
 from marigold_ros.messages.depth import pack_depth
 
-STORE = jazzy_typestore()
 OPTICAL_FRAME = 'camera_optical_frame'
 JPEG_QUALITY = 80
 # 16UC1 holds no more.
@@ -130,14 +130,7 @@ def point_cloud(stamp_ns: int, points_m: Floats) -> bytes:
     bytes
         PointCloud2.
     """
-    fields = pack_cloud(points_m, None)
-    described = [_new('sensor_msgs/msg/PointField', name=name, offset=offset, datatype=datatype,
-                      count=count) for name, offset, datatype, count in fields.fields]
-    return _serialized(
-        'sensor_msgs/msg/PointCloud2', header=_header(stamp_ns, 'lidar_link'),
-        height=fields.height, width=fields.width, fields=described,
-        is_bigendian=fields.is_bigendian, point_step=fields.point_step, row_step=fields.row_step,
-        data=fields.data, is_dense=fields.is_dense)
+    return cloud_message(stamp_ns, 'lidar_link', pack_cloud(points_m, None))
 
 
 def camera_info(stamp_ns: int, width: int, height: int, K: Matrix) -> bytes:
@@ -190,20 +183,6 @@ def depth_image(stamp_ns: int, depth_m: Floats) -> bytes:
     stream = cv2.imencode('.png', depth_mm, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1]
     return _serialized('sensor_msgs/msg/CompressedImage', header=_header(stamp_ns, OPTICAL_FRAME),
                        format='16UC1; png compressed', data=stream.reshape(-1))
-
-
-def _new(msgtype: str, **fields: Any) -> Any:
-    return STORE.types[msgtype](**fields)
-
-
-def _serialized(msgtype: str, **fields: Any) -> bytes:
-    return bytes(STORE.serialize_cdr(_new(msgtype, **fields), msgtype))
-
-
-def _header(stamp_ns: int, frame_id: str) -> Any:
-    sec, nanosec = divmod(stamp_ns, 10 ** 9)
-    stamp = _new('builtin_interfaces/msg/Time', sec=sec, nanosec=nanosec)
-    return _new('std_msgs/msg/Header', stamp=stamp, frame_id=frame_id)
 
 
 def _vector(name: str, xyz: Matrix) -> Any:

@@ -14,6 +14,7 @@ from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
 from marigold_ros.data.bag_writer import BagWriter
+from marigold_ros.data.message_bytes import STORE
 from marigold_ros.data.scenes import cameras, drive, drive_messages, render, sample_room, sensor
 from marigold_ros.data.scenes.drive import DriveState, Matrix
 from marigold_ros.data.scenes.types import (
@@ -120,7 +121,7 @@ def _write_bag(path: Path, scene: Scene, states: Sequence[DriveState],
     map_from_odom = states[0].map_from_base
     with BagWriter(path, overwrite=True) as bag:
         for topic, msgtype in drive_messages.TOPICS.items():
-            bag.add_topic(topic, msgtype, typestore=drive_messages.STORE,
+            bag.add_topic(topic, msgtype, typestore=STORE,
                           qos=[drive_messages.offered_qos(topic)])
         bag.write('/tf_static', _stamp_ns(states[0]),
                   drive_messages.static_transforms(_stamp_ns(states[0])))
