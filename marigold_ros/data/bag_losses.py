@@ -13,6 +13,10 @@ MAX_REFUSED_FIRST = 10
 logger = logging.getLogger(__name__)
 
 
+class Damage(str):
+    """A note that says that a part of the data cannot be read."""
+
+
 class BagLosses:
     """
     Counts what is left out of a bag, and says so at the end.
@@ -55,7 +59,7 @@ class BagLosses:
         """Go on without what comes after damage, or raise if there is nothing to go on with."""
         if not self._lenient or self.frames == 0:
             raise err
-        self._notes.append(f'{err}; what comes after is lost')
+        self._notes.append(Damage(f'{err}; what comes after is lost'))
 
     def doubt_registration(self, image_frame_id: str, depth_frame_id: str) -> None:
         """Say once that depth of another coordinate frame may not be registered to the image."""
@@ -83,7 +87,7 @@ class BagLosses:
         if self.frames == 0 and self._refused:
             raise self._refused[0]
         if loss is not None:
-            self._notes.append(loss)
+            self._notes.append(Damage(loss))
         for number, kind in zip(unmatched, ('images have no depth', 'depth maps have no image')):
             self._counts[f'{kind} within the tolerance'] = number
         self._notes += [f'{number} {what}' for what, number in self._counts.items() if number]
