@@ -101,9 +101,11 @@ def _filled(target_m: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[np.floa
     return np.asarray(depth_of_label[labels])
 
 
-def _distances_px(edges: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _distances_px(edges: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Tell how far each pixel is from the nearest edge, px; inf without any."""
     if not edges.any():
-        return np.full(edges.shape, np.inf, np.float32)
-    return np.asarray(cv2.distanceTransform((~edges).astype(np.uint8), cv2.DIST_L2,
-                                            cv2.DIST_MASK_PRECISE))
+        return np.full(edges.shape, np.inf)
+    distances_px = cv2.distanceTransform((~edges).astype(np.uint8), cv2.DIST_L2,
+                                         cv2.DIST_MASK_PRECISE)
+    # The last bit of OpenCV's roots depends on its threads; the squares are whole numbers.
+    return np.sqrt(np.rint(np.square(distances_px, dtype=np.float64)))
