@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from marigold_ros.benchmark.timing import (environment, interleave, quartiles_ms, speedup,
-                                           write_report)
+from marigold_ros.benchmark.timing import interleave, quartiles_ms, speedup, write_report
+from marigold_ros.evaluation.environment import environment
 
 
 def test_every_round_calls_every_candidate_once_and_the_order_changes():

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 import torch
 
 from marigold_ros.benchmark.pictures import picture
-from marigold_ros.benchmark.timing import (environment, interleave, quartiles_ms, speedup,
-                                           write_report)
+from marigold_ros.benchmark.timing import interleave, quartiles_ms, speedup, write_report
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.types import FloatImage, RgbImage
+from marigold_ros.evaluation.environment import environment
 from marigold_ros.geometry.filters import DepthFilter
 from marigold_ros.messages.cloud import CloudPacker
 

@@ -26,12 +26,12 @@ from marigold_ros.benchmark.contestants import (Contestant, first_call_s, peak_m
                                                 STAGES, Subject, Work)
 from marigold_ros.benchmark.engine_report import markdown, targets
 from marigold_ros.benchmark.pictures import picture, VGA
-from marigold_ros.benchmark.timing import (environment, interleave, quartiles_ms, speedup,
-                                           write_report)
+from marigold_ros.benchmark.timing import interleave, quartiles_ms, speedup, write_report
 from marigold_ros.depth.checkpoint import Components, load_components
 from marigold_ros.depth.complexity import MEASURES
 from marigold_ros.depth.device import resolve_device, resolve_dtype
 from marigold_ros.depth.preprocess import padded_size, processing_size
+from marigold_ros.evaluation.environment import environment
 
 # Where batches make calls long, fewer of them: at least this many.
 MIN_ROUNDS = 5

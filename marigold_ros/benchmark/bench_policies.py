@@ -17,11 +17,12 @@ from typing import Any
 from marigold_ros.benchmark.policy_report import (as_json, compare_policies, Comparison, FASTEST,
                                                   markdown, plot, RANDOM_AS, SLOWEST)
 from marigold_ros.benchmark.policy_runs import ROUNDS, run_policies, SETTINGS
-from marigold_ros.benchmark.timing import environment, write_report
+from marigold_ros.benchmark.timing import write_report
 from marigold_ros.data.data_set import (bag_data_set, DataSet, folder_data_set, MAX_DEPTH_M,
                                         MIN_DEPTH_M, shards_data_set)
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import MarigoldError
+from marigold_ros.evaluation.environment import environment
 from marigold_ros.evaluation.policies import (MAX_ABS_REL_LOSS, MAX_BOUNDARY_F1_LOSS,
                                               MIN_SHARE_OF_CEILING)
 

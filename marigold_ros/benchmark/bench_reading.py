@@ -17,24 +17,24 @@ from pathlib import Path
 import resource
 import sys
 import time
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from marigold_ros.benchmark.timing import environment, interleave, speedup, write_report
+from marigold_ros.benchmark.timing import interleave, speedup, write_report
 from marigold_ros.data.bag_messages import IMAGE
 from marigold_ros.data.bag_stream import BagTopics
 from marigold_ros.data.bag_writer import BagWriter
-from marigold_ros.data.bags import jazzy_typestore
 from marigold_ros.data.data_set import bag_data_set, DataSet
 from marigold_ros.data.frames import DepthFrame
+from marigold_ros.data.message_bytes import image_message, STORE
 from marigold_ros.data.read_ahead import read_ahead
 from marigold_ros.depth.config import require
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import MarigoldError
+from marigold_ros.evaluation.environment import environment
 from marigold_ros.messages.depth import pack_depth
-from marigold_ros.messages.image import ImageFields, pack_image
+from marigold_ros.messages.image import pack_image
 
 NAME = 'bench_reading'
 SAMPLE = Path(__file__).parents[2] / 'sample' / 'living_room'
@@ -55,24 +55,14 @@ def write_long_bag(path: Path, minutes: float) -> None:
     frames = [(pack_image(frame.rgb, 'rgb8'),
                pack_depth(frame.depth_m, min_depth_m=1e-3, max_depth_m=60.0, encoding='16UC1'))
               for frame in islice(bag_data_set(SAMPLE).frames(), 0, None, 8)]
-    store = jazzy_typestore()
     with BagWriter(path) as writer:
         for topic in (TOPICS.image, TOPICS.depth):
-            writer.add_topic(topic, IMAGE, typestore=store)
+            writer.add_topic(topic, IMAGE, typestore=STORE)
         count = round(minutes * 60 * HZ)
         for number, pair in tqdm(zip(range(count), cycle(frames)), 'write', total=count):
             at_ns = number * 10 ** 9 // HZ
             for topic, fields in zip((TOPICS.image, TOPICS.depth), pair):
-                message = _message(store.types, fields, at_ns)
-                writer.write(topic, at_ns, store.serialize_cdr(message, IMAGE))
-
-
-def _message(types: dict[str, Any], fields: ImageFields, at_ns: int) -> Any:
-    stamp = types['builtin_interfaces/msg/Time'](sec=at_ns // 10 ** 9, nanosec=at_ns % 10 ** 9)
-    return types[IMAGE](
-        header=types['std_msgs/msg/Header'](stamp=stamp, frame_id='camera'), height=fields.height,
-        width=fields.width, encoding=fields.encoding, is_bigendian=0, step=fields.step,
-        data=fields.data)
+                writer.write(topic, at_ns, image_message(at_ns, 'camera', fields))
 
 
 def read_through(data_set: DataSet) -> tuple[int, float]:

@@ -20,8 +20,9 @@ import time
 
 from marigold_ros.benchmark.node_report import (EARLY_FRAMES, LATE_FRAMES, markdown, summarize,
                                                 targets)
-from marigold_ros.benchmark.timing import environment, write_report
+from marigold_ros.benchmark.timing import write_report
 from marigold_ros.depth.errors import MarigoldError
+from marigold_ros.evaluation.environment import environment
 from marigold_ros.ros.outputs import INFO_TOPICS, TOPICS
 from marigold_ros.ros.tools.command_line import positive
 from marigold_ros.ros.tools.rig import NodeUnderTest, own_node, Rig

@@ -29,8 +29,9 @@ from std_srvs.srv import SetBool
 
 from marigold_ros.benchmark.node_report import last_counters
 from marigold_ros.benchmark.soak_report import Bounds, draw, judge
-from marigold_ros.benchmark.timing import environment, write_report
+from marigold_ros.benchmark.timing import write_report
 from marigold_ros.depth.errors import MarigoldError
+from marigold_ros.evaluation.environment import environment
 from marigold_ros.ros.tools.bench_node import METRES
 from marigold_ros.ros.tools.command_line import positive
 from marigold_ros.ros.tools.rig import own_node, Rig

@@ -1,0 +1,61 @@
+"""The facts without which a number means nothing: machine, versions, commit."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from importlib.metadata import version
+import os
+from pathlib import Path
+import platform
+import subprocess
+from typing import Any
+
+import torch
+
+PACKAGES = ('torch', 'diffusers', 'numpy')
+
+
+def environment(device: torch.device = torch.device('cpu')) -> dict[str, Any]:
+    """Return the facts without which a time means nothing, ready for JSON."""
+    facts: dict[str, Any] = {
+        'date_utc': datetime.now(timezone.utc).isoformat(timespec='seconds'),
+        'commit': commit(),
+        'python': platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+        'system': platform.platform(),
+        'cpu': _cpu_name(),
+        'cores': cores(),
+        'torch_threads': torch.get_num_threads(),
+        'load_average_1min': round(os.getloadavg()[0], 2),
+        'device': str(device),
+    }
+    if device.type == 'cuda':
+        facts['gpu'] = torch.cuda.get_device_name(device)
+        facts['gpu_memory_bytes'] = torch.cuda.get_device_properties(device).total_memory
+        facts['cuda'] = torch.version.cuda
+    return facts
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def commit() -> str:
+    """Commit of this code, with '-dirty' where tracked files differ; 'unknown' outside git."""
+    try:
+        return subprocess.run(
+            ['git', 'describe', '--always', '--dirty', '--exclude=*'], check=True, text=True,
+            cwd=Path(__file__).parent, capture_output=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return 'unknown'
+
+
+def _cpu_name() -> str:
+    """Name of the processor as Linux gives it, else the architecture."""
+    information = Path('/proc/cpuinfo')
+    if information.is_file():
+        for line in information.read_text().splitlines():
+            if line.startswith('model name'):
+                return line.split(':', 1)[1].strip()
+    return platform.machine()
