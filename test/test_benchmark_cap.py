@@ -13,13 +13,13 @@ import torch
 from marigold_ros.benchmark import bench_cap
 from marigold_ros.benchmark.cap_load import load_is_on, periodic_load, processor_seconds
 from marigold_ros.benchmark.cap_report import judge, summarize
-from marigold_ros.benchmark.cap_run import (Delivered, drive, make_messages, NewestFrame, Outcome,
-                                            Walk)
+from marigold_ros.benchmark.cap_run import drive, make_messages, Outcome, Walk
 from marigold_ros.benchmark.pictures import mixed_pictures, picture, VGA
 from marigold_ros.depth.complexity import gradient_energy
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.types import BatchTiming
+from marigold_ros.evaluation.live import Delivered, NewestFrame
 
 SMALL = (96, 128)
 

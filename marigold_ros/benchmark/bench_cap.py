@@ -21,12 +21,14 @@ import torch
 from marigold_ros.benchmark.cap_load import periodic_load
 from marigold_ros.benchmark.cap_report import (CAPPED_UNDER_LOAD, draw, judge, markdown,
                                                summarize)
-from marigold_ros.benchmark.cap_run import Delivered, drive, Outcome, Walk
+from marigold_ros.benchmark.cap_run import drive, Outcome, Walk
 from marigold_ros.benchmark.pictures import mixed_pictures, VGA
-from marigold_ros.benchmark.timing import cores, environment, write_report
+from marigold_ros.benchmark.timing import write_report
 from marigold_ros.depth.config import STEP_POLICIES, StepPolicyConfig
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.types import BatchTiming, RgbImage
+from marigold_ros.evaluation.environment import cores, environment
+from marigold_ros.evaluation.live import Delivered
 
 PICTURES = 64
 # So many frames show what the engine sustains, and then its unloaded latency.

@@ -14,8 +14,8 @@ from marigold_ros.depth.complexity import gradient_energy
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.step_policy import StepPolicy
-from marigold_ros.depth.types import (BatchTiming, DepthPrediction, RgbImage, StepDecision,
-                                      StepRequest)
+from marigold_ros.depth.types import BatchTiming, DepthPrediction, RgbImage, StepRequest
+from marigold_ros.evaluation.live import Delivered, infer_as_decided, NewestFrame
 from marigold_ros.messages.cloud import CloudPacker
 from marigold_ros.messages.depth import pack_depth
 
@@ -23,15 +23,6 @@ CAMERA = 'camera'
 # What is published: depth_node's defaults, with a fixed scale and a VGA camera of 62 degrees.
 MIN_DEPTH_M, MAX_DEPTH_M, STRIDE = 0.1, 20.0, 4
 K = np.array([[525.0, 0.0, 319.5], [0.0, 525.0, 239.5], [0.0, 0.0, 1.0]])
-
-
-@dataclass(frozen=True)
-class Delivered:
-    """A frame and the time of its receipt on `time.monotonic`."""
-
-    number: int
-    rgb: RgbImage
-    received_s: float
 
 
 @dataclass(frozen=True)
@@ -76,35 +67,6 @@ class Outcome:
             self.steps_granted < self.steps_wanted or self.stopped_by == 'deadline')
 
 
-class NewestFrame:
-    """A place for one frame, filled by one thread and emptied by another; the newest wins."""
-
-    def __init__(self) -> None:
-        """Start empty."""
-        self._changed = threading.Condition()
-        self._frame: Delivered | None = None
-        self._closed = False
-
-    def put(self, frame: Delivered) -> None:
-        """Store a frame in the place of one that still waits."""
-        with self._changed:
-            self._frame = frame
-            self._changed.notify()
-
-    def close(self) -> None:
-        """Say that no more will come."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-
-    def take(self) -> Delivered | None:
-        """Wait for a frame and take it; None at the end."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._frame is not None or self._closed)
-            frame, self._frame = self._frame, None
-            return frame
-
-
 class Walk:
     """
     A frame's way from receipt to the bytes of its messages.
@@ -138,7 +100,7 @@ class Walk:
         if not decision.num_inference_steps:
             return Outcome(frame.number, received_s, 'late', steps_wanted=wanted,
                            reason=decision.reason)
-        prediction = self._infer(frame.rgb, decision, request, size)
+        prediction, _ = infer_as_decided(self.engine, self.policy, frame.rgb, request, decision)
         make_messages(prediction, frame.rgb)
         published_s = time.monotonic()
         self.policy.observe(BatchTiming.of(
@@ -147,19 +109,6 @@ class Walk:
         return Outcome(frame.number, received_s, 'published', published_s - frame.received_s,
                        wanted, decision.num_inference_steps, prediction.num_inference_steps,
                        prediction.stopped_by, decision.reason)
-
-    def _infer(self, rgb: RgbImage, decision: StepDecision, request: StepRequest,
-               size: tuple[int, int]) -> DepthPrediction:
-        config = self.policy.config
-
-        def look(_: int, signal: float) -> int:
-            return self.policy.look(CAMERA, decision, signal).num_inference_steps
-
-        return self.engine.infer(
-            rgb, num_inference_steps=decision.num_inference_steps,
-            deadline_s=self.policy.deadline_s([request], resolution=size),
-            x0_tolerance=config.x0_tolerance if config.policy == 'convergence' else None,
-            first_look=look if config.policy == 'first_look' else None)
 
 
 def make_messages(prediction: DepthPrediction, rgb: RgbImage) -> list[bytes]:

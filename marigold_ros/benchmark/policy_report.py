@@ -10,7 +10,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from marigold_ros.benchmark.policy_runs import fixed_name, Runs, SETTINGS
+from marigold_ros.benchmark.policy_runs import Runs, SETTINGS
+from marigold_ros.evaluation.config import fixed_name
 from marigold_ros.evaluation.policies import (beats, Blocks, BOUNDS, compare, DECISIVE, Difference,
                                               oracle, Outcomes, QUALITY, random_alike, STEPS,
                                               summarize)

@@ -19,6 +19,8 @@ from marigold_ros.depth.complexity import MEASURES
 from marigold_ros.depth.config import require, StepPolicyConfig
 from marigold_ros.depth.step_policy import StepPolicy
 from marigold_ros.depth.types import StepDecision, StepRequest
+from marigold_ros.evaluation.config import ADAPTIVE_POLICIES, COMPLEXITY_POLICIES, fixed_name
+from marigold_ros.evaluation.live import infer_as_decided
 from marigold_ros.evaluation.policies import Outcomes, QUALITY, TOTAL_S
 from marigold_ros.evaluation.protocols import score
 
@@ -31,10 +33,8 @@ Returned = TypeVar('Returned')
 
 # The node's defaults without a cap: what a policy wants is judged, not what a machine allows.
 SETTINGS = StepPolicyConfig(latency_cap_s=None)
-COMPLEXITY_POLICIES = {f'complexity-{measure}': measure for measure in MEASURES}
 # Of the runs of a frame the faster one counts: the machine may stall for a second in the other.
 ROUNDS = 2
-ADAPTIVE_POLICIES = (*COMPLEXITY_POLICIES, 'first_look', 'convergence')
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,11 +99,6 @@ def run_policies(engine: DepthEngine, frames: Iterable[DepthFrame], seed: int = 
                 blocks=tuple(blocks))
 
 
-def fixed_name(num_inference_steps: int) -> str:
-    """Name the policy that always runs T steps."""
-    return f'fixed-{num_inference_steps}'
-
-
 def _all_steps() -> range:
     return range(SETTINGS.min_inference_steps, SETTINGS.max_inference_steps + 1)
 
@@ -123,7 +118,8 @@ class _Runner:
         self._warm_up(frame)
         calls: dict[str, Callable[[DepthFrame], DepthPrediction]] = {
             fixed_name(steps): partial(self._fixed, steps) for steps in _all_steps()}
-        calls |= {'first_look': self._first_look, 'convergence': self._convergence}
+        calls |= {name: partial(self._looking, name) for name in ADAPTIVE_POLICIES
+                  if name not in COMPLEXITY_POLICIES}
         timed: defaultdict[str, list[tuple[DepthPrediction, float]]] = defaultdict(list)
         choices: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
         order, known = list(calls), self._policies
@@ -151,31 +147,21 @@ class _Runner:
     def _fixed(self, num_inference_steps: int, frame: DepthFrame) -> DepthPrediction:
         return self._engine.infer(frame.rgb, num_inference_steps=num_inference_steps)
 
-    def _first_look(self, frame: DepthFrame) -> DepthPrediction:
-        policy, granted = self._decide('first_look', frame)
-
-        def look(_: int, signal: float) -> int:
-            return policy.look(frame.set_name, granted, signal).num_inference_steps
-
-        return self._engine.infer(
-            frame.rgb, num_inference_steps=granted.num_inference_steps, first_look=look)
-
-    def _convergence(self, frame: DepthFrame) -> DepthPrediction:
-        policy, granted = self._decide('convergence', frame)
-        return self._engine.infer(frame.rgb, num_inference_steps=granted.num_inference_steps,
-                                  x0_tolerance=policy.config.x0_tolerance)
+    def _looking(self, name: str, frame: DepthFrame) -> DepthPrediction:
+        """Run a policy that decides while it denoises."""
+        request, granted = self._decide(name, frame)
+        return infer_as_decided(self._engine, self._policies[name], frame.rgb, request, granted)[0]
 
     def _steps_by_complexity(self, name: str, frame: DepthFrame) -> int:
         complexity = MEASURES[COMPLEXITY_POLICIES[name]](frame.rgb)
         return self._decide(name, frame, complexity)[1].num_inference_steps
 
     def _decide(self, name: str, frame: DepthFrame,
-                complexity: float = 0.0) -> tuple[StepPolicy, StepDecision]:
-        policy = self._policies[name]
-        decision, = policy.decide(
-            [StepRequest(frame.set_name, complexity, age_s=0.0)],
-            resolution=self._engine.processing_size(*frame.rgb.shape[:2]))
-        return policy, decision
+                complexity: float = 0.0) -> tuple[StepRequest, StepDecision]:
+        request = StepRequest(frame.set_name, complexity, age_s=0.0)
+        decision, = self._policies[name].decide(
+            [request], resolution=self._engine.processing_size(*frame.rgb.shape[:2]))
+        return request, decision
 
 
 def _timed(call: Callable[[DepthFrame], Returned], frame: DepthFrame) -> tuple[Returned, float]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 OUTCOME = ('num_inference_steps', 'total_s', 'denoise_s', 'abs_rel', 'delta1', 'boundary_f1')
-STEPS, TOTAL_S, DENOISE_S, ABS_REL = range(4)
+STEPS, TOTAL_S, DENOISE_S, ABS_REL, _, BOUNDARY_F1 = range(6)
 QUALITY = OUTCOME[ABS_REL:]
 LESS_IS_BETTER = ('abs_rel',)
 # Name of what spends a policy's budget without looking at the frames.
