@@ -21,7 +21,7 @@ setup(
     description='Adaptive-step Marigold depth for ROS 2',
     license='Apache-2.0',
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
-    package_data={PACKAGE: ['models/*/*', 'models/*/*/*']},
+    package_data={PACKAGE: ['models/*/*', 'models/*/*/*', 'evaluation/*.j2']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
         (f'share/{PACKAGE}', ['package.xml']),
@@ -39,6 +39,7 @@ setup(
             'bench_node = marigold_ros.ros.tools.bench_node:main',
             'demo = marigold_ros.ros.tools.demo:main',
             'finetune = marigold_ros.training.finetune:main',
+            'evaluate = marigold_ros.evaluation.evaluate:main',
             'train_vae = marigold_ros.training.train_vae:main',
         ],
     },
