@@ -346,6 +346,25 @@ def test_bad_input_is_named_and_the_exit_code_is_2(arguments, complaint, checkpo
     assert re.search(complaint, said) and 'Traceback' not in said
 
 
+@pytest.mark.parametrize(('topics', 'factor', 'complaint'), [
+    ({TOPICS[1]: IMAGE, TOPICS[3]: IMAGE}, None, 'is empty'),
+    ({TOPICS[1]: IMAGE, TOPICS[3]: 'sensor_msgs/msg/CameraInfo'}, None, 'sensor_msgs/msg/Image'),
+    ({TOPICS[1]: IMAGE, TOPICS[3]: IMAGE}, 1000.0, r'got 4000 m: is the unit wrong\?'),
+], ids=['empty', 'type', 'unit'])
+def test_a_useless_bag_is_named_and_the_exit_code_is_2(topics, factor, complaint, checkpoint,
+                                                       tmp_path, capsys):
+    messages = [] if factor is None else [
+        message for number, (rgb, depth_m) in enumerate(pictures())
+        for message in ((TOPICS[1], number * PERIOD_NS,
+                         image(rgb, 'rgb8', START_NS + number * PERIOD_NS)),
+                        (TOPICS[3], number * PERIOD_NS,
+                         image(factor * depth_m, '32FC1', START_NS + number * PERIOD_NS)))]
+    write_bag(tmp_path / 'bag', topics, messages)
+    assert evaluate_few(checkpoint, tmp_path / 'bag', tmp_path / 'out') == 2
+    said = capsys.readouterr().err
+    assert re.search(complaint, said) and 'Traceback' not in said, said
+
+
 def test_a_folder_that_cannot_be_written_is_named_before_anything_is_read(bag, tmp_path, capsys):
     (tmp_path / 'file').write_text('')
     assert main(['bag', str(bag), *TOPICS, '--checkpoint', 'nowhere', '--out',
