@@ -9,6 +9,7 @@ import re
 import signal
 
 from bag_fixtures import image, START_NS, write_bag
+from benchmark_fixtures import write_layout
 from checkpoints import make_checkpoint
 import cv2
 import numpy as np
@@ -363,6 +364,16 @@ def test_a_useless_bag_is_named_and_the_exit_code_is_2(topics, factor, complaint
     assert evaluate_few(checkpoint, tmp_path / 'bag', tmp_path / 'out') == 2
     said = capsys.readouterr().err
     assert re.search(complaint, said) and 'Traceback' not in said, said
+
+
+@pytest.mark.parametrize('name', ['nyu', 'kitti', 'eth3d', 'scannet', 'diode'])
+def test_a_published_set_is_evaluated_by_its_name(name, checkpoint, tmp_path):
+    path, file_list = write_layout(name, tmp_path / 'set')
+    assert main([name, str(path), '--file-list', str(file_list), '--checkpoint', checkpoint,
+                 '--processing-resolution', '128', '--policies', 'fixed-1', '--out',
+                 str(tmp_path / 'out')]) == 0
+    summary = read_summary(tmp_path / 'out')
+    assert summary['complete'] and summary['data']['frames'] == 1
 
 
 def test_a_folder_that_cannot_be_written_is_named_before_anything_is_read(bag, tmp_path, capsys):
