@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
 import math
@@ -81,7 +82,7 @@ def make_scale_source(config: ScaleConfig) -> ScaleSource:
     return FloorScale(config) if config.source == 'ground_plane' else AnchorScale(config)
 
 
-class MeasuredScale:
+class MeasuredScale(ABC):
     """
     What all measuring sources share: a filter for each camera, and its state.
 
@@ -121,10 +122,10 @@ class MeasuredScale:
             refusal = str(err)
         return self._report(frame, filter_, refusal)
 
+    @abstractmethod
     def _measure(self, frame: ScaleFrame, filter_: ScaleFilter
                  ) -> tuple[ScaleFit, float] | None:
         """Fit a frame: the fit and what it is worth; None if there is nothing to fit."""
-        raise NotImplementedError
 
     def _report(self, frame: ScaleFrame, filter_: ScaleFilter, refusal: str) -> ScaleReport:
         """Name the state: what is published comes before what is refused."""
