@@ -160,6 +160,8 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path):
         config.UNetArchitecture((10,), 1, 8, 4, 8)
     with pytest.raises(ConfigError, match=r'`encoder_blocks` must be of 4 resolutions'):
         config.VaeArchitecture(8, (1, 1), (1, 1))
+    with pytest.raises(ConfigError, match=r'`latent_channels` must be positive; got 0'):
+        config.VaeArchitecture(8, (1, 1, 1, 1), (1, 1, 1, 1), latent_channels=0)
 
 
 # --- where to start ------------------------------------------------------------------------
@@ -461,7 +463,8 @@ def vae_recipe(folder):
     frames = FrameSetConfig('shards', str(folder / 'frames'), (HEIGHT, WIDTH))
     recipe = config.VaeConfig(
         run_folder=str(folder / 'vae'), seed=1, train=(frames,), validation=(frames,),
-        architecture=config.VaeArchitecture(8, (1, 1, 1, 1), (1, 1, 1, 1)), validation_frames=2,
+        architecture=config.VaeArchitecture(8, (0, 1, 1, 1), (1, 1, 1, 0), latent_channels=6),
+        validation_frames=2,
         schedule=config.ScheduleConfig(batch_size=2, max_iterations=3, learning_rate=1e-3),
         hardware=config.HardwareConfig(device='cpu', workers=0))
     train_vae(recipe)
@@ -477,6 +480,7 @@ def test_latents_of_the_trained_autoencoder_have_unit_size(vae_recipe, folder):
              for index in range(len(frames))]
     with torch.no_grad():
         latents = torch.cat([encode(vae, images_and_depths(view)) for view in views])
+    assert latents.shape[1] == 6
     assert latents.square().mean().sqrt().item() == pytest.approx(1.0, abs=0.02)
 
 

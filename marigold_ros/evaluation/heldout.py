@@ -1,130 +1,192 @@
 """
-Measure a checkpoint on rendered frames that training never saw, beside the fitted ramp.
+Measure checkpoints on rendered frames that training never saw, by the number of denoising steps.
 
-    python -m marigold_ros.evaluation.heldout --frames frames/heldout --grid heldout.png
+    python -m marigold_ros.evaluation.heldout --frames frames/heldout --plot steps.png
+    python -m marigold_ros.evaluation.heldout --frames frames/heldout --hard
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+import sys
 
+from matplotlib.figure import Figure
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+import torch
 from tqdm import tqdm
 
-from marigold_ros.data.scenes.shards import read_shards
+from marigold_ros.data.frames import DepthFrame, spread
+from marigold_ros.data.shard_frames import ShardFrames
 from marigold_ros.depth.engine import DepthEngine
-from marigold_ros.evaluation.metrics import depth_metrics, vertical_ramp
+from marigold_ros.depth.errors import InputError, MarigoldError
+from marigold_ros.evaluation.baselines import Ramp
+from marigold_ros.evaluation.hard_frames import HARD_FRAMES, HARD_RAMP_ABS_REL
+from marigold_ros.evaluation.protocols import mean_scores, score, Scores
+from marigold_ros.training.checkpoints import load_vae
+from marigold_ros.training.latents import round_trip
+from marigold_ros.training.validation import grid_row
 
-STEPS = (1, 2, 4)
+NAME = 'heldout'
+STEPS = (1, 2, 4, 10)
 BATCH = 16
-MIN_DEPTH_M, MAX_DEPTH_M = 1e-3, 1e3
-SHOWN = ('abs_rel', 'delta1', 'rmse_log')
-GRID_COLUMNS = 4
+SHOWN = ('abs_rel', 'delta1', 'rmse_log', 'boundary_f1')
+GRID_FRAMES = 24
+GRID_COLUMNS = 3
 
-Frame = tuple[NDArray[np.uint8], NDArray[np.float32]]
-Scores = list[dict[str, float]]
-
-
-def heldout_frames(folder: Path, limit: int) -> Iterator[Frame]:
-    """Yield rgb uint8 [H, W, 3] and depth float32 [H, W] in metres, spread over the folder."""
-    shards = read_shards(folder)
-    frames = [(shard, number) for shard in shards for number in range(len(shard.rgb))]
-    stride = max(1, len(frames) // limit)
-    for shard, number in frames[::stride][:limit]:
-        yield np.asarray(shard.rgb[number]), np.asarray(shard.depth_m[number])
+Frames = Sequence[DepthFrame]
 
 
-def score(prediction: NDArray[Any], depth_m: NDArray[np.float32]) -> dict[str, float]:
-    """Return the metrics after least squares over every pixel that is not sky."""
-    return depth_metrics(
-        prediction, depth_m, np.isfinite(depth_m), alignment='least_square',
-        min_depth_m=MIN_DEPTH_M, max_depth_m=MAX_DEPTH_M)
+def heldout_frames(folder: Path, limit: int) -> list[DepthFrame]:
+    """Read at most `limit` frames that are spread over a folder of shards."""
+    frames = ShardFrames(folder)
+    return [frames[index] for index in spread(len(frames), limit)]
 
 
-def ramp_scores(frames: list[Frame]) -> Scores:
-    """Score the vertical ramp on each frame."""
-    return [score(vertical_ramp(*depth_m.shape), depth_m) for _, depth_m in frames]
+def hard_frames(folder: Path) -> list[DepthFrame]:
+    """
+    Read the fixed list of hard frames.
+
+    Parameters
+    ----------
+    folder : Path
+        The 512 frames of seed 900 that the list was made from, see `hard_frames`.
+
+    Returns
+    -------
+    list of DepthFrame
+
+    Raises
+    ------
+    InputError
+        If a listed frame is not there, or is not hard: the folder holds other frames.
+    """
+    frames = ShardFrames(folder)
+    if len(frames) <= max(HARD_FRAMES):
+        raise InputError(f'`frames` must hold every frame of the list of hard ones, up to number '
+                         f'{max(HARD_FRAMES)}; {folder} has {len(frames)}')
+    listed = [frames[index] for index in HARD_FRAMES]
+    for frame, ramp in zip(listed, ramp_scores(listed)):
+        if ramp['abs_rel'] < HARD_RAMP_ABS_REL:
+            raise InputError(f'`frames` must be those that the list of hard ones was made from: on '
+                             f'{frame.name} the ramp must have at least {HARD_RAMP_ABS_REL}; '
+                             f'got {ramp["abs_rel"]:.3f}')
+    return listed
+
+
+def ramp_scores(frames: Frames) -> list[Scores]:
+    """Score the fitted vertical ramp on each frame."""
+    return [score(Ramp().predict(frame.rgb), frame) for frame in frames]
+
+
+def round_trip_scores(checkpoint: str, frames: Frames) -> list[Scores]:
+    """Score what a checkpoint's autoencoder makes of the true depth of each frame."""
+    vae = load_vae(checkpoint, subfolder='vae')
+    return [score(round_trip(vae, torch.from_numpy(frame.depth_m)[None],
+                             torch.from_numpy(frame.valid)[None])[0].numpy(), frame)
+            for frame in frames]
+
+
+def engine_scores(engine: DepthEngine, frames: Frames, num_inference_steps: int) -> list[Scores]:
+    """Score an engine on each frame."""
+    return [score(depth, frame)
+            for depth, frame in zip(predict(engine, frames, num_inference_steps), frames)]
 
 
 def predict(
-    engine: DepthEngine, frames: list[Frame], num_inference_steps: int,
+    engine: DepthEngine, frames: Frames, num_inference_steps: int,
 ) -> list[NDArray[np.float32]]:
     """Run the engine over frames of one size in batches; float32 [H, W] each."""
     maps: list[NDArray[np.float32]] = []
     for start in tqdm(range(0, len(frames), BATCH), desc=f'{num_inference_steps} step(s)'):
-        images = [rgb for rgb, _ in frames[start:start + BATCH]]
+        images = [frame.rgb for frame in frames[start:start + BATCH]]
         predictions = engine.infer_batch(images, [num_inference_steps] * len(images))
         maps += [prediction.affine_invariant_depth for prediction in predictions]
     return maps
 
 
-def mean_scores(scores: Scores) -> dict[str, float]:
-    """Average each metric over the frames."""
-    return {name: float(np.mean([frame[name] for frame in scores])) for name in scores[0]}
-
-
-def table(rows: dict[str, dict[str, float]]) -> str:
-    """Lay mean metrics out as Markdown, with AbsRel relative to the first row's."""
+def table(rows: Mapping[str, Scores]) -> str:
+    """Lay mean scores out as Markdown, with AbsRel relative to the first row's."""
     lines = [f'| | {" | ".join(SHOWN)} | abs_rel / ramp |', '|---' * (len(SHOWN) + 2) + '|']
     reference = next(iter(rows.values()))['abs_rel']
-    for name, metrics in rows.items():
-        cells = [f'{metrics[metric]:.3f}' for metric in SHOWN]
-        cells.append(f'{metrics["abs_rel"] / reference:.2f}')
+    for name, scores in rows.items():
+        cells = [f'{scores[metric]:.3f}' for metric in SHOWN]
+        cells.append(f'{scores["abs_rel"] / reference:.2f}')
         lines.append(f'| {name} | {" | ".join(cells)} |')
     return '\n'.join(lines)
 
 
-def grid(
-    frames: list[Frame], predictions: list[NDArray[np.float32]],
-) -> NDArray[np.uint8]:
-    """Return uint8 [?, ?, 3]: image, prediction and truth side by side, near dark."""
-    tiles = [
-        np.concatenate([rgb, _grey(prediction), _grey(_unit(depth_m))], axis=1)
-        for (rgb, depth_m), prediction in zip(frames, predictions)]
+def plot(by_steps: Mapping[str, Mapping[int, Scores]], ramp: Scores, path: Path) -> None:
+    """Draw AbsRel and boundary F1 against the steps, one curve a checkpoint, as a PNG."""
+    figure = Figure(figsize=(8, 3.5), layout='constrained')
+    for axes, metric in zip(figure.subplots(1, 2), ('abs_rel', 'boundary_f1')):
+        for name, scores in by_steps.items():
+            axes.plot(list(scores), [each[metric] for each in scores.values()], 'o-', label=name)
+        axes.axhline(ramp[metric], color='grey', linewidth=0.8, label='fitted vertical ramp')
+        axes.set(xscale='log', xlabel='denoising steps', ylabel=metric)
+        axes.set_xticks(STEPS, labels=[str(steps) for steps in STEPS], minor=False)
+        axes.minorticks_off()
+        axes.set_ylim(bottom=0)
+    axes.legend(fontsize='small')
+    figure.savefig(path, dpi=120)
+
+
+def grid(frames: Frames, predictions: Sequence[NDArray[np.float32]]) -> NDArray[np.uint8]:
+    """Lay image, prediction and truth of frames out, several frames a row; uint8 [?, ?, 3]."""
+    tiles = [grid_row(frame, [depth]) for frame, depth in zip(frames, predictions)]
     whole = len(tiles) - len(tiles) % GRID_COLUMNS
-    rows = [np.concatenate(tiles[start:start + GRID_COLUMNS], axis=1)
-            for start in range(0, whole, GRID_COLUMNS)]
-    return np.concatenate(rows, axis=0)
+    return np.vstack([np.hstack(tiles[start:start + GRID_COLUMNS])
+                      for start in range(0, whole, GRID_COLUMNS)])
 
 
-def _unit(depth_m: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Map the 2 % and 98 % quantiles of depth to 0 and 1; sky is 1."""
-    low, high = np.quantile(depth_m[np.isfinite(depth_m)], [0.02, 0.98])
-    unit: NDArray[np.float32] = np.clip((depth_m - low) / max(high - low, 1e-6), 0, 1)
-    return unit
+def measure(checkpoints: Sequence[str], frames: Frames) -> dict[str, dict[int, Scores]]:
+    """Score every checkpoint at every number of steps that it is made for."""
+    means: dict[str, dict[int, Scores]] = {}
+    for name in checkpoints:
+        engine = DepthEngine.load(name)
+        means[name] = {steps: mean_scores(engine_scores(engine, frames, steps))
+                       for steps in STEPS if steps <= engine.checkpoint_info.max_useful_steps}
+    return means
 
 
-def _grey(unit: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Turn [0, 1] into a grey image."""
-    return np.repeat((255 * unit).astype(np.uint8)[..., None], 3, axis=-1)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Print the table and, if asked, write the picture grid."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table and, if asked, draw plot and pictures; the exit code is 0 or 2."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument('--frames', type=Path, required=True, help='folder of rendered shards')
-    parser.add_argument('--checkpoint', default='tiny', help='embedded name, folder or hub id')
-    parser.add_argument('--limit', type=int, default=512, help='frames to use')
-    parser.add_argument('--grid', type=Path, help='PNG of image, prediction and truth')
+    parser.add_argument('--checkpoint', nargs='+', default=['tiny'],
+                        help='embedded names, folders or hub ids, to be compared')
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument('--limit', type=int, default=512, help='frames to use, spread over them')
+    chosen.add_argument('--hard', action='store_true', help='the fixed list of hard frames')
+    parser.add_argument('--plot', type=Path, help='PNG of AbsRel and boundary F1 against steps')
+    parser.add_argument('--grid', type=Path,
+                        help='PNG of image, first checkpoint in one step, and truth')
     options = parser.parse_args(arguments)
-    frames = list(heldout_frames(options.frames, options.limit))
-    engine = DepthEngine.load(options.checkpoint)
-    rows = {'fitted vertical ramp': mean_scores(ramp_scores(frames))}
-    for steps in STEPS:
-        predictions = predict(engine, frames, steps)
-        scores = [score(map_, depth_m) for map_, (_, depth_m) in zip(predictions, frames)]
-        rows[f'{options.checkpoint}, {steps} step(s)'] = mean_scores(scores)
-        if options.grid is not None and steps == STEPS[0]:
-            few = slice(0, len(frames), max(1, len(frames) // 24))
-            Image.fromarray(grid(frames[few], predictions[few])).save(options.grid)
-    print(f'{len(frames)} frames of {options.frames}')
-    print(table(rows))
+    try:
+        frames = (hard_frames(options.frames) if options.hard
+                  else heldout_frames(options.frames, options.limit))
+        ramp = mean_scores(ramp_scores(frames))
+        by_steps = measure(options.checkpoint, frames)
+        rows = {'fitted vertical ramp': ramp} | {
+            f'{name}, {steps} step(s)': scores
+            for name, each in by_steps.items() for steps, scores in each.items()} | {
+            f'{name}, its autoencoder alone': mean_scores(round_trip_scores(name, frames))
+            for name in options.checkpoint}
+    except MarigoldError as err:
+        print(f'{NAME}: {err}', file=sys.stderr)
+        return 2
+    print(f'{len(frames)} frames of {options.frames}, {ramp.label}\n\n{table(rows)}')
+    if options.plot is not None:
+        plot(by_steps, ramp, options.plot)
+    if options.grid is not None:
+        few = [frames[index] for index in spread(len(frames), GRID_FRAMES)]
+        maps = predict(DepthEngine.load(options.checkpoint[0]), few, 1)
+        Image.fromarray(grid(few, maps)).save(options.grid)
+    return 0
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

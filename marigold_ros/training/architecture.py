@@ -8,30 +8,29 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from marigold_ros.training.config import UNetArchitecture, VAE_LEVELS, VaeArchitecture
 
-LATENT_CHANNELS = 4
 # All that the empty prompt needs.
 VOCABULARY = {'<|startoftext|>': 0, '<|endoftext|>': 1}
 MAX_TOKENS = 77
 
 
 def build_vae(architecture: VaeArchitecture) -> AutoencoderTiny:
-    """Build an untrained AutoencoderTiny with four latent channels."""
+    """Build an untrained AutoencoderTiny."""
     widths = (architecture.channels,) * VAE_LEVELS
     return AutoencoderTiny(
         encoder_block_out_channels=widths,
         decoder_block_out_channels=widths,
         num_encoder_blocks=architecture.encoder_blocks,
         num_decoder_blocks=architecture.decoder_blocks,
-        latent_channels=LATENT_CHANNELS,
+        latent_channels=architecture.latent_channels,
     )
 
 
-def build_unet(architecture: UNetArchitecture) -> UNet2DConditionModel:
-    """Build an untrained U-Net that reads image and depth latents."""
+def build_unet(architecture: UNetArchitecture, latent_channels: int) -> UNet2DConditionModel:
+    """Build an untrained U-Net that reads image and depth latents of so many channels each."""
     levels = len(architecture.channels)
     return UNet2DConditionModel(
-        in_channels=2 * LATENT_CHANNELS,
-        out_channels=LATENT_CHANNELS,
+        in_channels=2 * latent_channels,
+        out_channels=latent_channels,
         block_out_channels=architecture.channels,
         layers_per_block=architecture.layers_per_block,
         down_block_types=('DownBlock2D',) * levels,

@@ -48,10 +48,10 @@ def initial_pipeline(config: FinetuneConfig) -> MarigoldDepthPipeline:
     ConfigError
         If the objective cannot be had with what the U-Net predicts.
     """
+    given_vae = {} if config.vae is None else {'vae': load_vae(config.vae)}
     parts = (_opened(str(config.initial_checkpoint)) if config.architecture is None
-             else _scratch(config.architecture))
-    if config.vae is not None:
-        parts['vae'] = load_vae(config.vae)
+             else _scratch(config.architecture, given_vae['vae'].config.latent_channels))
+    parts |= given_vae
     unet, channels = parts['unet'], parts['vae'].config.latent_channels
     if unet.config.in_channels == channels:
         double_conv_in(unet)
@@ -69,10 +69,10 @@ def initial_pipeline(config: FinetuneConfig) -> MarigoldDepthPipeline:
     return pipeline
 
 
-def _scratch(architecture: UNetArchitecture) -> dict[str, Any]:
+def _scratch(architecture: UNetArchitecture, latent_channels: int) -> dict[str, Any]:
     """Build everything but the autoencoder."""
     tokenizer, text_encoder = build_text_encoder(architecture.text_channels)
-    return {'unet': build_unet(architecture), 'tokenizer': tokenizer,
+    return {'unet': build_unet(architecture, latent_channels), 'tokenizer': tokenizer,
             'text_encoder': text_encoder, 'scheduler': DDIMScheduler(**SD2_SCHEDULE)}
 
 
@@ -91,7 +91,7 @@ def _opened(checkpoint: str) -> dict[str, Any]:
     return dict(pipeline.components)
 
 
-def load_vae(source: str) -> AutoencoderKL | AutoencoderTiny:
+def load_vae(source: str, subfolder: str | None = None) -> AutoencoderKL | AutoencoderTiny:
     """
     Open an autoencoder, in float32.
 
@@ -99,6 +99,8 @@ def load_vae(source: str) -> AutoencoderKL | AutoencoderTiny:
     ----------
     source : str
         Its folder, or a hub id; of AutoencoderKL or AutoencoderTiny.
+    subfolder : str or None
+        Where in there it is; 'vae' in a whole checkpoint, which may be an embedded one.
 
     Raises
     ------
@@ -106,10 +108,11 @@ def load_vae(source: str) -> AutoencoderKL | AutoencoderTiny:
         If it cannot be opened.
     """
     try:
-        name = UNet2DConditionModel.load_config(_source(source))['_class_name']
+        name = UNet2DConditionModel.load_config(_source(source), subfolder=subfolder)['_class_name']
         kind = AutoencoderTiny if name == 'AutoencoderTiny' else AutoencoderKL
         refuse_pickles(Path(_source(source)))
-        return kind.from_pretrained(_source(source), use_safetensors=True).float()
+        return kind.from_pretrained(_source(source), subfolder=subfolder,
+                                    use_safetensors=True).float()
     except LOADING_ERRORS as err:
         raise CheckpointError(f'`vae` must be the folder or hub id of an autoencoder; cannot open '
                               f'{source!r}: {err}') from err

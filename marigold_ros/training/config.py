@@ -165,14 +165,18 @@ class VaeArchitecture(Section):
         Width of every layer.
     encoder_blocks, decoder_blocks : tuple of int
         Residual blocks at each resolution; each resolution halves or doubles the last.
+    latent_channels : int
+        Numbers that a cell of 8x8 pixels is encoded in.
     """
 
     channels: int
     encoder_blocks: tuple[int, ...]
     decoder_blocks: tuple[int, ...]
+    latent_channels: int = 4
 
     def __post_init__(self) -> None:
         """Check that encoder and decoder have the resolutions of an eightfold reduction."""
+        require(self.latent_channels > 0, 'latent_channels', 'positive', self.latent_channels)
         for name in ('encoder_blocks', 'decoder_blocks'):
             require(len(getattr(self, name)) == VAE_LEVELS, name,
                     f'of {VAE_LEVELS} resolutions', getattr(self, name))

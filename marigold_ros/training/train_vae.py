@@ -16,18 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 from torch import nn
-from torch.nn import functional
 
 from marigold_ros.data.frames import DepthFrame, FrameSet, spread
-from marigold_ros.training.architecture import build_vae, LATENT_CHANNELS
+from marigold_ros.training.architecture import build_vae
 from marigold_ros.training.checkpoints import load_vae, save_vae
 from marigold_ros.training.command import run_command
 from marigold_ros.training.config import VaeConfig
 from marigold_ros.training.data_config import AugmentationConfig, VAE_SCALE_FACTOR
-from marigold_ros.training.latents import decode_depth, encode
+from marigold_ros.training.latents import round_trip
 from marigold_ros.training.loop import Trainer
 from marigold_ros.training.losses import gradient_l1, weighted_l1
-from marigold_ros.training.targets import depth_range, normalize_depth
 from marigold_ros.training.validation import measure, Validation
 from marigold_ros.training.views import grey_depth, random_view, ViewBatch
 
@@ -87,8 +85,8 @@ class VaeTraining:
         images = images_and_depths(batch)                                  # [2N,3,H,W]
         count, _, height, width = images.shape
         noise = self._config.latent_noise * torch.randn(
-            count, LATENT_CHANNELS, height // VAE_SCALE_FACTOR, width // VAE_SCALE_FACTOR,
-            generator=generator)
+            count, self._vae.config.latent_channels, height // VAE_SCALE_FACTOR,
+            width // VAE_SCALE_FACTOR, generator=generator)
         decoded, latents = model(images, noise.to(images.device))
         everywhere = torch.ones_like(images[:, :1], dtype=torch.bool)
         return {
@@ -111,16 +109,13 @@ class VaeTraining:
         """Encode and decode true depth: what no U-Net can beat."""
         vae = load_vae(str(folder / 'vae')).to(device)
 
-        def round_trip(frame: DepthFrame) -> NDArray[np.float32]:
-            depth_m, valid = torch.from_numpy(frame.depth_m)[None], torch.from_numpy(frame.valid)
-            depth = normalize_depth(depth_m, *depth_range(depth_m, valid[None]))  # [1,1,H,W]
-            height, width = frame.depth_m.shape
-            padding = (0, -width % VAE_SCALE_FACTOR, 0, -height % VAE_SCALE_FACTOR)
-            padded = functional.pad(depth, padding, mode='replicate').expand(-1, 3, -1, -1)
-            decoded = decode_depth(vae, encode(vae, padded.to(device)))
-            return ((decoded[0, 0, :height, :width] + 1) / 2).cpu().numpy()
+        def there_and_back(frame: DepthFrame) -> NDArray[np.float32]:
+            depth = round_trip(vae, torch.from_numpy(frame.depth_m)[None].to(device),
+                               torch.from_numpy(frame.valid)[None].to(device))
+            return np.asarray(depth[0].cpu().numpy(), np.float32)
 
-        return measure({'round_trip': round_trip}, frame_sets, self._config.validation_frames)
+        return measure({'round_trip': there_and_back}, frame_sets,
+                       self._config.validation_frames)
 
 
 def images_and_depths(batch: ViewBatch) -> torch.Tensor:

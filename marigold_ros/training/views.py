@@ -43,6 +43,9 @@ class ViewBatch:
     def __len__(self) -> int:
         return len(self.image)
 
+    def __getitem__(self, part: slice) -> ViewBatch:
+        return ViewBatch(self.image[part], self.depth_m[part], self.valid[part])
+
     def to(self, device: torch.device) -> ViewBatch:
         """Return the batch on a device."""
         return ViewBatch(*(field.to(device, non_blocking=True)
