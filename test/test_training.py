@@ -105,6 +105,7 @@ def weights(run_folder, part='state/model.safetensors'):
 
 @pytest.mark.parametrize(('name', 'kind'), [
     ('finetune.yaml', config.FinetuneConfig), ('finetune_robot.yaml', config.FinetuneConfig),
+    ('finetune_tiny_coarse.yaml', config.FinetuneConfig),
     ('finetune_tiny.yaml', config.FinetuneConfig), ('train_vae.yaml', config.VaeConfig)])
 def test_shipped_recipes_are_read_and_written_alike(tmp_path, name, kind):
     recipe = load_recipe(kind, CONFIG_FOLDER / name)
