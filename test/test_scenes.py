@@ -10,8 +10,8 @@ import pytest
 import trimesh
 
 from marigold_ros.data.scenes import (
-    bodies, bulk, cameras, halls, meshes, places, rays, render, sensor, shading, shards, textures,
-    worlds)
+    bodies, bulk, cameras, contact_sheet, halls, meshes, places, rays, render, sensor, shading,
+    shards, textures, worlds)
 from marigold_ros.data.scenes.builder import SceneBuilder
 from marigold_ros.data.scenes.types import Camera, Light, Scene, View
 from marigold_ros.depth.errors import MarigoldError
@@ -211,6 +211,21 @@ def test_a_shard_is_seen_only_when_complete(tmp_path: Path) -> None:
 def test_a_folder_without_shards_is_named(tmp_path: Path) -> None:
     with pytest.raises(MarigoldError, match=str(tmp_path)):
         shards.read_shards(tmp_path)
+
+
+def test_a_contact_sheet_shows_every_frame_above_its_depth(tmp_path: Path) -> None:
+    rgb = np.repeat(np.arange(32, dtype=np.uint8), 4 * 6 * 3).reshape(32, 4, 6, 3)
+    depth_m = np.tile(np.linspace(1, 2, 24, dtype=np.float32).reshape(4, 6), (32, 1, 1))
+    about = np.tile(np.eye(3), (32, 1, 1)), ['room'] * 32
+    shards.write_shard(tmp_path, 0, rgb, depth_m, *about, first=0)
+    sheet = contact_sheet.contact_sheet(tmp_path)
+    assert sheet.shape == (4 * 8, 8 * 6, 3)
+    assert (sheet[8:12, 6:12] == 9).all()  # the second frame of the second row
+    red, _, blue = sheet[4, 0].astype(int)  # near
+    assert red > blue
+    shards.write_shard(tmp_path, 0, rgb[:31], depth_m[:31], about[0][:31], about[1][:31], 0)
+    with pytest.raises(MarigoldError, match='at least 32 frames; .* has 31'):
+        contact_sheet.contact_sheet(tmp_path)
 
 
 def test_bulk_rendering_starts_at_a_shard(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from marigold_ros.data.frames import spread
 from marigold_ros.data.shard_frames import ShardFrames
+from marigold_ros.depth.errors import InputError
 from marigold_ros.messages.depth import colorize
 
 COLUMNS, ROWS = 8, 4
@@ -37,9 +38,12 @@ def contact_sheet(folder: Path) -> NDArray[np.uint8]:
     Raises
     ------
     MarigoldError
-        If the folder holds no complete shard.
+        If the folder holds no complete shard, or too few frames.
     """
     frames = ShardFrames(folder)
+    if len(frames) < COLUMNS * ROWS:
+        raise InputError(f'`frames` must hold at least {COLUMNS * ROWS} frames; {folder} has '
+                         f'{len(frames)}')
     tiles = [np.vstack([frame.rgb, colorize(_unit(frame.depth_m))])
              for frame in (frames[index] for index in spread(len(frames), COLUMNS * ROWS))]
     return np.vstack([np.hstack(tiles[start:start + COLUMNS])
