@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from marigold_ros.data.scenes.bulk import render_frames, render_scene
-from marigold_ros.data.frames import DepthFrame
-from marigold_ros.evaluation import heldout
-from marigold_ros.evaluation.hard_frames import HARD_FRAMES, HARD_RAMP_ABS_REL
-
 import cv2
 import numpy as np
 import pytest
+
+from marigold_ros.data.frames import DepthFrame
+from marigold_ros.data.scenes.bulk import render_frames, render_scene
+from marigold_ros.evaluation import heldout
+from marigold_ros.evaluation.hard_frames import HARD_FRAMES, HARD_RAMP_ABS_REL
 
 SEED, WIDTH, HEIGHT = 900, 256, 192
 

@@ -71,8 +71,8 @@ def hard_frames(folder: Path) -> list[DepthFrame]:
     listed = [frames[index] for index in HARD_FRAMES]
     for frame, ramp in zip(listed, ramp_scores(listed)):
         if ramp['abs_rel'] < HARD_RAMP_ABS_REL:
-            raise InputError(f'`frames` must be those that the list of hard ones was made from: on '
-                             f'{frame.name} the ramp must have at least {HARD_RAMP_ABS_REL}; '
+            raise InputError('`frames` must be those that the list of hard ones was made from: '
+                             f'on {frame.name} the ramp must have at least {HARD_RAMP_ABS_REL}; '
                              f'got {ramp["abs_rel"]:.3f}')
     return listed
 

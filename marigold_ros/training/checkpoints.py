@@ -108,8 +108,9 @@ def load_vae(source: str, subfolder: str | None = None) -> AutoencoderKL | Autoe
         If it cannot be opened.
     """
     try:
-        name = UNet2DConditionModel.load_config(_source(source), subfolder=subfolder)['_class_name']
-        kind = AutoencoderTiny if name == 'AutoencoderTiny' else AutoencoderKL
+        config = UNet2DConditionModel.load_config(_source(source), subfolder=subfolder)
+        tiny = config['_class_name'] == 'AutoencoderTiny'
+        kind = AutoencoderTiny if tiny else AutoencoderKL
         refuse_pickles(Path(_source(source)))
         return kind.from_pretrained(_source(source), subfolder=subfolder,
                                     use_safetensors=True).float()
