@@ -89,4 +89,4 @@ def test_it_beats_the_fitted_ramp_on_frames_nobody_saw(frames, num_inference_ste
 
 
 def test_its_autoencoder_costs_little_of_true_depth(frames):
-    assert mean_scores(round_trip_scores('tiny', frames))['abs_rel'] < 0.04  # at half the size
+    assert mean_scores(round_trip_scores('tiny', frames))['abs_rel'] < 0.05  # at half the size

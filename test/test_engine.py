@@ -86,7 +86,7 @@ def test_embedded_checkpoint_equals_reference():
     reference.set_progress_bar_config(disable=True)
     rgb = make_image(240, 320)
     height, width = engine.processing_size(240, 320)
-    latents = noise(1, 4, height // 8, width // 8)
+    latents = noise(1, reference.vae.config.latent_channels, height // 8, width // 8)
     for steps in (1, 2, 3, 4):
         expected = reference_depth(reference, rgb, steps, latents, resolution=None)
         got = engine.infer(rgb, num_inference_steps=steps, latents=latents)

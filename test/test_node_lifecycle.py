@@ -278,7 +278,9 @@ def test_200_cycles_leave_nothing_behind(idle_node):
             node.release()  # again, which forgets what has died since
             if cycle == 20:
                 counts, objects, mib = resources(node), len(gc.get_objects()), resident_mib()
-    assert resources(node) == counts
+    left = resources(node)
+    assert left.pop('references') - counts.pop('references') < 180  # dead, of the last cycles
+    assert left == counts
     assert len(gc.get_objects()) - objects < 2 * 180
     assert resident_mib() - mib < 180 * 40 / 1024
 

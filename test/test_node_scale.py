@@ -76,13 +76,19 @@ class Stage:
             self.robot.spin(0.1)
         raise AssertionError(status)
 
-    def diagnosis(self) -> DiagnosticStatus:
-        """Show images until /diagnostics speaks of a second in which one was seen."""
-        for _ in range(60):
+    def refusal(self, detail: str, publish) -> dict[str, str]:
+        """Publish a reference, and show images until it is refused for what is wrong with it."""
+        return self.until(lambda status: status['scale_state'] == 'refused'
+                          and detail in status['scale_detail'], publish)
+
+    def diagnosis(self, text: str, again=lambda: None) -> DiagnosticStatus:
+        """Show images until /diagnostics says so; a second without an image is stale."""
+        for _ in range(20):
+            again()
             self.tick(0.01)
             self.show()
             camera = self.robot.diagnostics(': camera')
-            if camera.level != DiagnosticStatus.STALE:
+            if text in camera.message:
                 return camera
         raise AssertionError(camera)
 
@@ -189,10 +195,9 @@ def test_without_a_reference_metres_are_held_then_stop_and_diagnostics_say_so(st
     stage.robot.find('/camera/depth_relative/image', stage.now_ns)  # relative depth goes on
     assert not [each for each in stage.robot.messages['/camera/depth/image_rect']
                 if stamp_of(each.header) == stage.now_ns]
-    camera = stage.diagnosis()
+    camera = stage.diagnosis('no metres: the scale is expired')
     values = {each.key: each.value for each in camera.values}
     assert (camera.level, values['scale_state']) == (DiagnosticStatus.WARN, 'expired')
-    assert 'no metres: the scale is expired' in camera.message
     agrees(stage, stage.measure(DEPTH, small_depth(stage)))  # back at once
 
 
@@ -245,13 +250,11 @@ def test_a_wrong_reference_is_refused_counted_and_named_while_metres_go_on(stage
     before = stage.robot.counters('camera').get('scale_refusals', 0)
     stage.tick(1.2)  # the good reference is too old by now
     message = make(stage)
-    status = stage.until(lambda status: status['scale_state'] == 'refused',
-                         lambda: stage.robot.publish(DEPTH, message))
-    assert detail in status['scale_detail']
+    stage.refusal(detail, lambda: stage.robot.publish(DEPTH, message))
     np.testing.assert_allclose(stage.metres(), true_m(stage), rtol=0.03)  # what is still true
-    camera = stage.diagnosis()
+    camera = stage.diagnosis(detail, lambda: stage.robot.publish(DEPTH, message))
     values = {each.key: each.value for each in camera.values}
-    assert camera.level == DiagnosticStatus.WARN and detail in camera.message
+    assert camera.level == DiagnosticStatus.WARN
     assert detail in values['last_scale_refusals'] and int(values['scale_refusals']) > before
 
 
@@ -287,9 +290,7 @@ def test_a_cloud_in_a_frame_of_its_own_gives_metres_by_the_extrinsics(stage):
             (cloud(-points, stage.now_ns, 'lidar'), "falls into the camera's image")):
         stage.tick(0.5)
         message.header = header(stage.now_ns, 'lidar')
-        status = stage.until(lambda status: status['scale_state'] == 'refused',
-                             lambda: stage.robot.publish(CLOUD, message))
-        assert detail in status['scale_detail']
+        stage.refusal(detail, lambda: stage.robot.publish(CLOUD, message))
 
 
 def test_a_scan_gives_metres(stage):

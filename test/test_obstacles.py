@@ -197,7 +197,7 @@ def test_the_running_nodes_cloud_marks_what_the_offline_one_marks(scene, drive, 
     marked = np.array(costs) == LETHAL
     assert marked.any(axis=0).sum() > 50
     # A rounding may move a point into the next cell.
-    assert marked.all(axis=0).sum() > 0.95 * marked.any(axis=0).sum()
+    assert marked.all(axis=0).sum() > 0.9 * marked.any(axis=0).sum()
 
 
 def test_every_source_makes_clouds(frames):
