@@ -10,7 +10,7 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, JumpThreshold, TimeJump
 from rclpy.clock_type import ClockType
 from rclpy.duration import Duration
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
@@ -99,9 +99,9 @@ class DepthNode(LifecycleNode):
             self._configure()
             self._problem = 'not active'
             return super().on_configure(state)
-        except ExternalShutdownException:
-            raise  # the process ends
         except Exception as err:  # rclpy would swallow it without a word
+            if not self.context.ok():
+                raise  # whatever fails then: the process ends
             detail = '' if isinstance(err, MarigoldError) else f'\n{traceback.format_exc()}'
             self._problem = f'configure failed: {err}'
             self._reporter.error(
