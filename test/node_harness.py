@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from contextlib import contextmanager
+import math
 import os
 from pathlib import Path
 import signal
@@ -22,14 +23,19 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.task import Future
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
 from marigold_ros.ros.depth_node import DepthNode
+from marigold_ros.ros.tools.shares import use_large_image_profile
 
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+# As the launch file does: without it every fifth image of 640x480 overflows the shared memory, and
+# what was lost of it is sent again at the writer's next heartbeat only, up to 3 s later.
+use_large_image_profile()
 CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE = 1, 2, 3, 4
 _domains = 0
 
@@ -82,9 +88,12 @@ class NodeProcess:
             time.sleep(pause_s)
         return self.process.wait(timeout=60)
 
-    def kill(self) -> None:
-        """End it if it still runs."""
-        if self.process.poll() is None:
+    def end(self) -> None:
+        """End it if it still runs; in good order, for a killed one leaves its shared memory."""
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
 
@@ -155,11 +164,30 @@ class Robot:
         return result
 
     def listen(self, topic: str, message_type: type) -> None:
-        """Subscribe, reliably, and wait for the node's publisher."""
-        if topic not in self._subscriptions:
-            self._subscriptions[topic] = self.node.create_subscription(
-                message_type, topic, self.messages[topic].append, 100)
-        self.until(lambda: self.node.count_publishers(topic), what=f'a publisher of {topic}')
+        """Subscribe, reliably, and wait until both sides know of each other."""
+        self.listen_all({topic: message_type})
+
+    def listen_all(self, topics: dict[str, type]) -> None:
+        """Listen to several topics."""
+        new = {topic: self.node.create_subscription(message_type, topic,
+                                                    self.messages[topic].append, 100)
+               for topic, message_type in topics.items() if topic not in self._subscriptions}
+        self._subscriptions.update(new)
+        for topic in topics:
+            self.until(self._subscriptions[topic].get_publisher_count,
+                       what=f'a publisher of {topic}')
+        if new:
+            self.settle()
+
+    def settle(self) -> None:
+        """
+        Wait until the node knows whom this robot listens to, and what it publishes.
+
+        A match that is seen here may not be seen there yet, and the node makes nothing for a
+        listener that it does not know.  Discovery keeps its order, so that a node which answers a
+        new client knows all that was there before.
+        """
+        self.state()
 
     def ignore(self, topic: str) -> None:
         """Unsubscribe."""
@@ -170,6 +198,7 @@ class Robot:
         """Offer a topic and wait until the node listens with what it finds offered."""
         self.offer(topic, message_type, reliable=reliable)
         self.wait_for_match(topic)
+        self.settle()
 
     def offer(self, topic: str, message_type: type, *, reliable: bool = True,
               latched: bool = False) -> None:
@@ -228,26 +257,26 @@ class Robot:
 
     def state(self) -> str:
         """
-        Lifecycle state of the node.
+        Lifecycle state of the node, asked by a new client.
 
         Asked again where no answer comes: a reply is lost if the server has not discovered the
-        new client's reader yet, and a question may be repeated.
+        new client's reader yet, and a question may be repeated.  The client stays, for the node
+        complains if an answer finds it gone.
         """
         client = self.node.create_client(GetState, '/depth_node/get_state')
         self.until(client.service_is_ready, what='service /depth_node/get_state')
-        answers = [client.call_async(GetState.Request())]
-        asked_s = time.monotonic()
+        answers: list[Future] = []
+        asked_s = -math.inf
 
-        def answered() -> bool:
+        def answer() -> Future | None:
             nonlocal asked_s
-            if time.monotonic() - asked_s > 5.0:
+            if time.monotonic() - asked_s > 2.0:
                 answers.append(client.call_async(GetState.Request()))
                 asked_s = time.monotonic()
-            return any(answer.done() for answer in answers)
+            return next((each for each in answers if each.done()), None)
 
-        self.until(answered, 120.0, 'an answer of /depth_node/get_state')
-        self.node.destroy_client(client)
-        return next(answer.result().current_state.label for answer in answers if answer.done())
+        return self.until(answer, 120.0, 'an answer of /depth_node/get_state'
+                          ).result().current_state.label
 
     def enable(self, enabled: bool) -> None:
         """Call ~/enable."""

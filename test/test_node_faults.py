@@ -180,11 +180,9 @@ def running(tmp_path_factory):
             robot.offer(topic, message_type)
         for topic, _ in topics:
             robot.wait_for_match(topic)
-        for camera in CAMERAS:
-            robot.listen(f'/{camera}/depth_relative/image', Image)
-        for topic, message_type in {'/depth_node/status': DiagnosticArray,
-                                    '/diagnostics': DiagnosticArray, '/rosout': Log}.items():
-            robot.listen(topic, message_type)
+        robot.listen_all({
+            '/depth_node/status': DiagnosticArray, '/diagnostics': DiagnosticArray, '/rosout': Log,
+            **{f'/{camera}/depth_relative/image': Image for camera in CAMERAS}})
         yield node, robot
 
 

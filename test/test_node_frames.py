@@ -41,16 +41,14 @@ def node(checkpoint, tmp_path_factory):
         '-p', 'max_age_s:=30')  # a machine that is busy with other things drops nothing
     process.domain = domain
     yield process
-    process.kill()
+    process.end()
 
 
 @pytest.fixture(scope='module')
 def robot(node):
     robot = Robot(node.domain)
     robot.until(lambda: robot.node.count_subscribers(IMAGE), 200, 'an active node')
-    robot.listen('/depth_node/status', DiagnosticArray)
-    for topic, message_type in OUTPUTS.items():
-        robot.listen(topic, message_type)
+    robot.listen_all({'/depth_node/status': DiagnosticArray, **OUTPUTS})
     robot.advertise(INFO, CameraInfo)
     for camera in ('camera', 'bare'):
         robot.advertise(f'/{camera}/image_raw', Image)
@@ -221,9 +219,8 @@ def test_nothing_is_computed_while_nobody_subscribes(robot, rgb):
 
 
 def test_without_camera_info_there_is_relative_depth_only_and_it_is_said(node, robot, rgb):
-    for topic in ('/bare/depth/image_rect', '/bare/depth_relative/image'):
-        robot.listen(topic, Image)
-    robot.listen('/bare/depth_relative/camera_info', CameraInfo)
+    robot.listen_all({'/bare/depth/image_rect': Image, '/bare/depth_relative/image': Image,
+                      '/bare/depth_relative/camera_info': CameraInfo})
     stamp_ns = now_ns()
     robot.publish('/bare/image_raw', image(rgb, stamp_ns))
     robot.find('/bare/depth_relative/image', stamp_ns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -26,6 +27,8 @@ from sensor_msgs.msg import CameraInfo, Image
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.networks import Networks
 from marigold_ros.ros.depth_node import DepthNode
+from marigold_ros.ros.diagnostics import Reporter
+from marigold_ros.ros.transitions import RCLError
 
 IMAGE, INFO, DEPTH = '/camera/image_raw', '/camera/camera_info', '/camera/depth_relative/image'
 RGB = np.arange(120 * 160 * 3, dtype=np.uint32).reshape(120, 160, 3).astype(np.uint8)
@@ -45,7 +48,7 @@ def start(tmp_path):
         domain = free_domain()
         process = NodeProcess(tmp_path / f'log{len(closing)}', domain, *arguments)
         robot = Robot(domain)
-        closing.extend([robot.close, process.kill])
+        closing.extend([robot.close, process.end])
         return process, robot
 
     yield start_node
@@ -88,9 +91,8 @@ def test_a_missing_checkpoint_is_named_and_the_node_can_be_configured_again(star
         robot.until(lambda: not robot.node.count_publishers(DEPTH), what='no publisher')
         assert robot.change_state(CONFIGURE)
         assert robot.change_state(ACTIVATE)
-        robot.until(lambda: robot.node.count_subscribers(IMAGE), what='a subscription')
         robot.listen(DEPTH, Image)
-        robot.spin(1.0)
+        robot.wait_for_match(IMAGE)
     assert process.stop() == 0
 
 
@@ -98,11 +100,16 @@ def test_ctrl_c_in_the_middle_of_a_frame_and_twice_ends_with_exit_code_0(start, 
     process, robot = start('-p', f'checkpoint:={checkpoint}', '-p', 'ensemble_size:=10',
                            '-p', 'step_policy:=fixed', '-p', 'max_inference_steps:=10',
                            '-p', 'latency_cap_ms:=0', '-p', 'max_age_s:=30')
-    robot.listen(DEPTH, Image)
-    robot.advertise(IMAGE, Image)
-    for _ in range(3):
+    robot.node.create_subscription(Image, DEPTH, print, 1)
+    robot.offer(IMAGE, Image)
+
+    def begun() -> bool:
+        """Whether a frame that somebody wants is being processed: it is said of the first."""
         robot.publish(IMAGE, image(RGB, time.time_ns()))
         robot.spin(0.05)
+        return 'no_calibration' in process.log.read_text()
+
+    robot.until(begun, what='a frame in the engine')
     assert process.stop(signal.SIGINT, times=2, pause_s=0.02) == 0
     assert ends_without_a_word_of_it(process)
 
@@ -256,7 +263,22 @@ def idle_node(checkpoint):
     gc.unfreeze()
     executor.shutdown()
     node.destroy_node()
-    rclpy.shutdown(context=context)
+    rclpy.try_shutdown(context=context)
+
+
+def test_what_fails_because_the_process_ends_is_no_failed_configure(idle_node, monkeypatch):
+    node, _ = idle_node
+
+    def end(*_) -> None:
+        rclpy.shutdown(context=node.context)
+        raise RuntimeError('the context is invalid (simulated)')
+
+    monkeypatch.setattr('marigold_ros.ros.depth_node.CameraOutputs', end)
+    errors = []
+    monkeypatch.setattr(Reporter, 'error', lambda self, text: errors.append(text))
+    with contextlib.suppress(RCLError):  # nor can the transition be published any more
+        node.trigger_configure()
+    assert errors == []
 
 
 def test_200_cycles_leave_nothing_behind(idle_node):

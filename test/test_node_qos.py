@@ -36,12 +36,11 @@ def running(tmp_path_factory):
         tmp_path_factory.mktemp('node') / 'log', domain, '-p', f'checkpoint:={checkpoint}',
         *(word for name, value in SETTINGS.items() for word in ('-p', f'{name}:={value}')))
     robot.until(lambda: robot.node.count_subscribers('/mixed/image_raw'), 200, 'an active node')
-    robot.listen('/depth_node/status', DiagnosticArray)
-    for camera in ('mixed', 'forced', 'latched'):
-        robot.listen(f'/{camera}/depth_relative/image', Image)
+    robot.listen_all({'/depth_node/status': DiagnosticArray, **{
+        f'/{camera}/depth_relative/image': Image for camera in ('mixed', 'forced', 'latched')}})
     yield process, robot
     robot.close()
-    process.kill()
+    process.end()
 
 
 def show(robot: Robot, topic: str) -> dict[str, str]:

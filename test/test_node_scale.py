@@ -114,9 +114,8 @@ def stage(tmp_path_factory, rgb):
         '-p', 'scale.expire_s:=3.0')
     robot = Robot(domain)
     robot.until(lambda: robot.node.count_subscribers('/camera/image_raw'), 200, 'an active node')
-    robot.listen('/depth_node/status', DiagnosticArray)
-    for topic in ('/camera/depth/image_rect', '/camera/depth_relative/image'):
-        robot.listen(topic, Image)
+    robot.listen_all({'/depth_node/status': DiagnosticArray, '/camera/depth/image_rect': Image,
+                      '/camera/depth_relative/image': Image})
     robot.advertise('/camera/camera_info', CameraInfo)
     robot.advertise('/camera/image_raw', Image)
     robot.advertise(DEPTH, Image)
@@ -126,7 +125,7 @@ def stage(tmp_path_factory, rgb):
     stage.relative = floats(robot.find('/camera/depth_relative/image', stage.now_ns))
     yield stage
     robot.close()
-    process.kill()
+    process.end()
 
 
 def true_m(stage: Stage) -> np.ndarray:

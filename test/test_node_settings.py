@@ -167,9 +167,8 @@ def robot(tmp_path_factory):
     arguments = [word for name, value in {'checkpoint': checkpoint, **BASE}.items()
                  for word in ('-p', f'{name}:={value}')]
     with node_in_process(*arguments) as (_, robot):
-        robot.listen('/depth_node/status', DiagnosticArray)
-        for topic, message_type in OUTPUTS.values():
-            robot.listen(f'/camera/{topic}', message_type)
+        robot.listen_all({'/depth_node/status': DiagnosticArray, **{
+            f'/camera/{topic}': message_type for topic, message_type in OUTPUTS.values()}})
         robot.advertise('/camera/camera_info', CameraInfo)
         robot.advertise('/camera/image_raw', Image)
         yield robot

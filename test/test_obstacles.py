@@ -186,14 +186,13 @@ def test_the_running_nodes_cloud_marks_what_the_offline_one_marks(scene, drive, 
     robot = Robot(domain)
     try:
         robot.until(lambda: robot.node.count_subscribers('/camera/image_raw'), 200, 'a node')
-        robot.listen('/camera/points', PointCloud2)
-        robot.listen('/depth_node/status', DiagnosticArray)
+        robot.listen_all({'/camera/points': PointCloud2, '/depth_node/status': DiagnosticArray})
         robot.advertise('/camera/camera_info', CameraInfo)
         robot.advertise('/camera/image_raw', Image)
         received = [cloud_of(robot, frame, rgb) for frame, rgb in zip(few, images, strict=True)]
     finally:
         robot.close()
-        process.kill()
+        process.end()
     offline = [clouds['fixed'] for clouds in make_clouds(few, ['fixed'])]
     costs = [scored(scene, few, clouds).layer.costs for clouds in (received, offline)]
     marked = np.array(costs) == LETHAL
