@@ -43,12 +43,15 @@ def test_table_plot_and_grid(folder, tmp_path, capsys):
              if line.startswith('|')]
     rows = {cells[0].strip(): [float(cell) for cell in cells[1:]] for cells in lines[2:]}
     assert list(rows) == ['fitted vertical ramp', *(f'tiny, {n} step(s)' for n in (1, 2, 4, 10)),
-                          'tiny, its autoencoder alone']
+                          'tiny, its autoencoder alone',
+                          'tiny, its autoencoder against its input', heldout.CLIPPING]
     ramp = rows['fitted vertical ramp']
     assert ramp[-1] == 1.0
     for row in rows.values():
         assert row[-1] == pytest.approx(row[0] / ramp[0], abs=0.02)
     assert rows['tiny, its autoencoder alone'][0] < 0.3 * ramp[0]
+    for part in ('tiny, its autoencoder against its input', heldout.CLIPPING):
+        assert 0 < rows[part][0] < rows['tiny, its autoencoder alone'][0]
     assert cv2.imread(str(plot)).std() > 0
     assert cv2.imread(str(grid)).shape == (2 * 240, 3 * 3 * 320, 3)
 

@@ -501,11 +501,11 @@ def test_end_to_end_from_scratch_by_command(vae_recipe, recipe, folder, tmp_path
     assert capsys.readouterr().err.startswith('ConfigError: `run_folder`')
 
 
-def test_an_encoder_that_learns_leaves_the_decoder_and_the_targets_alone(recipe, tmp_path):
+def test_an_autoencoder_that_learns_leaves_the_targets_alone(recipe, tmp_path):
     start = make_checkpoint(tmp_path / 'marigold')
     extras = config.ObjectiveConfig(
         terminal_fraction=0.5, rollout_fraction=1.0, max_snr_weight=1.0, pixel_samples=1,
-        gradient_weight=0.5, relative_pixels=True, encoder_anchor=1.0)
+        gradient_weight=0.5, relative_pixels=True, autoencoder_anchor=1.0)
     learning = with_schedule(replace(recipe, initial_checkpoint=str(start), objective=extras),
                              max_iterations=2, ema_decay=0.0)
     task = Finetuning(learning)
@@ -514,11 +514,11 @@ def test_an_encoder_that_learns_leaves_the_decoder_and_the_targets_alone(recipe,
     before, after = load_file(start / name), load_file(checkpoint / name)
     moved = {name.split('.')[0] for name in before
              if not torch.equal(before[name].half(), after[name])}
-    assert moved == {'encoder'}
+    assert moved == {'encoder', 'decoder'}
     targets = task._frozen_vae.state_dict()
     assert all(torch.equal(before[name], targets[name]) for name in before)
     scalars = json.loads((Path(recipe.run_folder) / 'scalars.jsonl').read_text().splitlines()[1])
-    assert {'iteration', 'latent', 'pixel', 'gradient', 'anchor', 'gradient_norm',
+    assert {'iteration', 'latent', 'pixel', 'gradient', 'anchor', 'round_trip', 'gradient_norm',
             'rate'} == set(scalars)
     with pytest.raises(ConfigError, match="`vae` must be an AutoencoderTiny if .* got 'Autoenc"):
         Finetuning(replace(recipe, objective=extras))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 import json
 
@@ -9,6 +10,7 @@ from bag_fixtures import compressed_image, header, image, serialize, TYPES, writ
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from marigold_ros.data.bag_frames import open_bag_frames
 from marigold_ros.data.bag_stream import BagTopics
@@ -19,9 +21,15 @@ from marigold_ros.data.scenes.shards import write_shard
 from marigold_ros.data.shard_frames import ShardFrames
 from marigold_ros.data.virtual_kitti import open_virtual_kitti
 from marigold_ros.depth.errors import BagError, ConfigError, InputError
+from marigold_ros.training.config import FinetuneConfig, HardwareConfig, ScheduleConfig
 from marigold_ros.training.data_config import AugmentationConfig, FrameSetConfig
-from marigold_ros.training.dataset import MixedBatches, open_frame_set, open_frame_sets
-from marigold_ros.training.views import motion_kernel, random_view
+from marigold_ros.training.dataset import (
+    MixedBatches, open_frame_set, open_frame_sets, view_loader,
+)
+from marigold_ros.training.resident import resident_batches
+from marigold_ros.training.views import (
+    filter_each, gaussian_kernel, motion_kernel, random_view,
+)
 
 PLAIN = AugmentationConfig(flip_probability=0.0)
 
@@ -343,3 +351,66 @@ def test_batches_go_on_anywhere_and_are_dealt_to_processes():
 def test_a_set_that_cannot_be_described_so_is_named(fields, rule):
     with pytest.raises(ConfigError, match=rule):
         FrameSetConfig(**{'reader': 'shards', 'path': 'x', 'size': (32, 32)} | fields)
+
+
+# --- frames on the device ------------------------------------------------------------------
+
+def numbered_frames(count):
+    """Frames of which each has a depth of its own."""
+    return [replace(frame(depth=1.0 + index), name=f'frame {index}') for index in range(count)]
+
+
+def recipe(**settings):
+    plain = {'run_folder': 'run', 'seed': 3, 'vae': 'vae', 'initial_checkpoint': 'tiny',
+             'train': (FrameSetConfig('shards', 'a', (16, 24)),),
+             'validation': (FrameSetConfig('shards', 'a', (16, 24)),),
+             'augmentation': PLAIN,
+             'schedule': ScheduleConfig(batch_size=6, device_batch_size=6)}
+    return FinetuneConfig(**plain | settings)
+
+
+def test_frames_on_the_device_come_in_the_order_of_the_loader():
+    frames, hardware = [numbered_frames(8)], HardwareConfig(device='cpu', workers=0)
+    resident = resident_batches(frames, recipe(), torch.device('cpu'), first=1)
+    loaded = iter(view_loader(frames, recipe(hardware=hardware), first=1))
+    for ours, theirs in islice(zip(resident, loaded), 5):
+        for name in ('image', 'depth_m', 'valid'):
+            assert torch.equal(getattr(ours, name), getattr(theirs, name))
+
+
+def test_views_on_the_device_are_cropped_each_at_a_place_of_its_own_and_go_on_anywhere():
+    ramp = np.tile(np.linspace(1, 9, 48, dtype=np.float32), (32, 1))
+    frames = [[DepthFrame(str(index), np.zeros((32, 48, 3), np.uint8), ramp, ramp > 0)
+               for index in range(4)]]
+    wild = recipe(augmentation=AugmentationConfig(
+        min_crop=0.5, max_crop=0.5, jitter_probability=0.5, blur_probability=0.5,
+        motion_blur_probability=0.5, noise=0.1))
+    device = torch.device('cpu')
+    batches = list(islice(resident_batches(frames, wild, device), 3))
+    corners = batches[0].depth_m[:, 0, 0]
+    assert len(set(corners.tolist())) > 2
+    # Mirrored or not, 24 of 48 columns are seen, one beside the other.
+    steps = batches[0].depth_m.diff(dim=2)[:, 0]
+    assert torch.allclose(steps.abs(), torch.full_like(steps, 8 / 47), atol=1e-5)
+    assert {True, False} == set((steps[:, 0] > 0).tolist())
+    again = next(resident_batches(frames, wild, device, first=2))
+    assert torch.equal(again.image, batches[2].image)
+    assert -1 <= again.image.min() < again.image.max() <= 1
+
+
+def test_frames_of_two_sizes_cannot_stay_on_the_device_together():
+    frames = [[*numbered_frames(2), replace(frame(24, 24), name='the odd one')]]
+    with pytest.raises(InputError, match=r'the odd one: with `frames_on_device` .* \[24, 24\] af'):
+        next(resident_batches(frames, recipe(), torch.device('cpu')))
+
+
+def test_every_image_is_filtered_with_its_own_kernel():
+    image = torch.zeros(2, 3, 9, 9)
+    image[:, :, 4, 4] = 1.0
+    wide, narrow = gaussian_kernel(1.0), gaussian_kernel(0.5)
+    assert wide.shape == (9, 9) and narrow.shape == (5, 5)
+    blurred = filter_each(image, [wide, narrow])
+    assert np.allclose(blurred[0], wide, atol=1e-6)
+    assert np.allclose(blurred[1, :, 2:-2, 2:-2], narrow, atol=1e-6)
+    theirs = cv2.GaussianBlur(image[0, 0].numpy(), (9, 9), 1.0, borderType=cv2.BORDER_CONSTANT)
+    assert np.allclose(wide, theirs, atol=1e-5)

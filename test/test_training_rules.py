@@ -58,7 +58,7 @@ def test_relative_weight_turns_normalised_error_into_relative_error():
     weight = targets.relative_weight(depth, valid, torch.tensor([[[4.0]]]))
     # One normalised unit is 2 m: 200 % at 1 m, 100 % at 2 m, 20 % at 10 m.
     assert weight[0, 0, 0].tolist() == pytest.approx([2.0, 1.0, 0.2, 0.0, 0.0])
-    assert targets.relative_weight(depth, valid, torch.tensor([[[40.0]]])).max() == 8.0
+    assert targets.relative_weight(depth, valid, torch.tensor([[[40.0]]])).max() == 16.0
 
 
 def test_one_invalid_pixel_masks_its_latent_cell_in_all_channels():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 import sys
 
@@ -28,11 +29,13 @@ from marigold_ros.evaluation.hard_frames import HARD_FRAMES, HARD_RAMP_ABS_REL
 from marigold_ros.evaluation.protocols import mean_scores, score, Scores
 from marigold_ros.training.checkpoints import load_vae
 from marigold_ros.training.latents import round_trip
+from marigold_ros.training.targets import depth_range
 from marigold_ros.training.validation import grid_row
 
 NAME = 'heldout'
 STEPS = (1, 2, 4, 10)
 BATCH = 16
+CLIPPING = 'truth, clipped to the 2 % and 98 % quantiles'
 SHOWN = ('abs_rel', 'delta1', 'rmse_log', 'boundary_f1')
 GRID_FRAMES = 24
 GRID_COLUMNS = 3
@@ -82,12 +85,33 @@ def ramp_scores(frames: Frames) -> list[Scores]:
     return [score(Ramp().predict(frame.rgb), frame) for frame in frames]
 
 
-def round_trip_scores(checkpoint: str, frames: Frames) -> list[Scores]:
-    """Score what a checkpoint's autoencoder makes of the true depth of each frame."""
+def clipped(frame: DepthFrame) -> DepthFrame:
+    """Clip true depth to the quantiles that normalisation keeps: what training asks for."""
+    depth_m, valid = torch.from_numpy(frame.depth_m)[None], torch.from_numpy(frame.valid)[None]
+    low_m, spread_m = depth_range(depth_m, valid)
+    kept = torch.where(torch.isfinite(depth_m), depth_m.clamp(low_m, low_m + spread_m), depth_m)
+    return replace(frame, depth_m=kept[0].numpy())
+
+
+def clipping_scores(frames: Frames) -> list[Scores]:
+    """Score the clipped truth on each frame: what no checkpoint of the protocol can beat."""
+    return [score(clipped(frame).depth_m, frame) for frame in frames]
+
+
+def round_trip_scores(checkpoint: str, frames: Frames) -> tuple[list[Scores], list[Scores]]:
+    """
+    Score what a checkpoint's autoencoder makes of the true depth of each frame.
+
+    Returns
+    -------
+    list of dict, list of dict
+        Against the truth, and against what the autoencoder was given, which is clipped.
+    """
     vae = load_vae(checkpoint, subfolder='vae')
-    return [score(round_trip(vae, torch.from_numpy(frame.depth_m)[None],
-                             torch.from_numpy(frame.valid)[None])[0].numpy(), frame)
-            for frame in frames]
+    maps = [round_trip(vae, torch.from_numpy(frame.depth_m)[None],
+                       torch.from_numpy(frame.valid)[None])[0].numpy() for frame in frames]
+    return ([score(depth, frame) for depth, frame in zip(maps, frames)],
+            [score(depth, clipped(frame)) for depth, frame in zip(maps, frames)])
 
 
 def engine_scores(engine: DepthEngine, frames: Frames, num_inference_steps: int) -> list[Scores]:
@@ -173,8 +197,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows = {'fitted vertical ramp': ramp} | {
             f'{name}, {steps} step(s)': scores
             for name, each in by_steps.items() for steps, scores in each.items()} | {
-            f'{name}, its autoencoder alone': mean_scores(round_trip_scores(name, frames))
-            for name in options.checkpoint}
+            f'{name}, its autoencoder{against}': mean_scores(scores)
+            for name in options.checkpoint
+            for against, scores in zip((' alone', ' against its input'),
+                                       round_trip_scores(name, frames))} | {
+            CLIPPING: mean_scores(clipping_scores(frames))}
     except MarigoldError as err:
         print(f'{NAME}: {err}', file=sys.stderr)
         return 2

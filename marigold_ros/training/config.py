@@ -87,6 +87,9 @@ class HardwareConfig(Section):
         Of the arithmetic; weights and optimizer stay float32.
     workers : int
         Processes that read and vary frames; 0 does it between the iterations.
+    frames_on_device : bool
+        Keep every frame in the device's memory and take the views there; a GPU that would wait
+        for any number of workers then does not, as long as the sets fit.
     compile : bool
         Compile the networks first (minutes).
     gradient_checkpointing : bool
@@ -96,6 +99,7 @@ class HardwareConfig(Section):
     device: Literal['auto', 'cpu'] = 'auto'
     precision: Literal['float32', 'bfloat16', 'float16'] = 'float32'
     workers: int = 2
+    frames_on_device: bool = False
     compile: bool = False
     gradient_checkpointing: bool = False
 
@@ -127,10 +131,10 @@ class ObjectiveConfig(Section):
         Weights of the affine-invariant L1 and of the L1 between differences of neighbours.
     relative_pixels : bool
         Weigh the affine-invariant L1 so that it becomes a relative error in depth.
-    encoder_anchor : float or None
-        None keeps the autoencoder frozen, as Marigold does.  A number lets the encoder of an
-        AutoencoderTiny learn with the U-Net to say what depth needs to know of an image, and is
-        the weight that holds its latents of depth maps where they were.
+    autoencoder_anchor : float or None
+        None keeps the autoencoder frozen, as Marigold does.  A number lets an AutoencoderTiny
+        learn with the U-Net, to say what depth needs to know of an image and to decode what the
+        U-Net predicts, and is the weight that holds its latents of depth maps where they were.
     """
 
     variant: Literal['diffusion', 'end_to_end'] = 'diffusion'
@@ -143,7 +147,7 @@ class ObjectiveConfig(Section):
     pixel_weight: float = 1.0
     gradient_weight: float = 0.0
     relative_pixels: bool = False
-    encoder_anchor: float | None = None
+    autoencoder_anchor: float | None = None
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -318,9 +322,12 @@ class VaeConfig(TrainingConfig):
         Weight of the latent's mean square, which keeps it near unit size.
     gradient_weight : float
         Weight of the loss on differences of neighbouring pixels.
+    depth_weight : float
+        Weight of the relative error in depth that the error in depth maps makes.
     """
 
     architecture: VaeArchitecture
     latent_noise: float = 0.05
     latent_penalty: float = 1e-3
     gradient_weight: float = 1.0
+    depth_weight: float = 0.0

@@ -124,6 +124,15 @@ class MixedBatches(Sampler[list[ViewKey]]):
             yield from random.permutation(self._lengths[number]).tolist()
 
 
+def mixed_batches(frame_sets: Sequence[FrameSet], config: TrainingConfig, *,
+                  first: int = 0, stride: int = 1) -> MixedBatches:
+    """Say which views the batches of a training are made of; see `MixedBatches`."""
+    return MixedBatches([len(frames) for frames in frame_sets],
+                        [frames.weight for frames in config.train],
+                        config.schedule.device_batch_size, config.seed,
+                        first=first, stride=stride)
+
+
 class _Views(Dataset[ViewBatch]):
     """Takes the view that a ViewKey asks for."""
 
@@ -162,10 +171,7 @@ def view_loader(frame_sets: Sequence[FrameSet], config: TrainingConfig, *,
     DataLoader
         Of ViewBatch; the number of its worker processes changes nothing but the time.
     """
-    batches = MixedBatches([len(frames) for frames in frame_sets],
-                           [frames.weight for frames in config.train],
-                           config.schedule.device_batch_size, config.seed,
-                           first=first, stride=stride)
+    batches = mixed_batches(frame_sets, config, first=first, stride=stride)
     to_gpu = torch.cuda.is_available() and config.hardware.device != 'cpu'
     return DataLoader(_Views(frame_sets, config), batch_sampler=batches,
                       num_workers=config.hardware.workers, collate_fn=ViewBatch.join,

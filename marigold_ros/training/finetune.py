@@ -33,12 +33,12 @@ from marigold_ros.training.validation import measure, Predict, Validation
 from marigold_ros.training.views import ViewBatch
 
 
-class UNetAndEncoder(nn.Module):
-    """What is trained where the encoder learns too; it answers as its U-Net."""
+class UNetAndAutoencoder(nn.Module):
+    """What is trained where the autoencoder learns too; it answers as its U-Net."""
 
-    def __init__(self, unet: nn.Module, encoder: nn.Module) -> None:
+    def __init__(self, unet: nn.Module, vae: nn.Module) -> None:
         super().__init__()
-        self.unet, self.encoder = unet, encoder
+        self.unet, self.vae = unet, vae
 
     def forward(self, *inputs: Any, **settings: Any) -> Any:
         """Call the U-Net."""
@@ -68,11 +68,11 @@ class Finetuning:
             unet.enable_gradient_checkpointing()
         self.model = unet.to(memory_format=torch.channels_last)
         self._frozen_vae, self._learner = vae, None
-        if config.objective.encoder_anchor is not None:
+        if config.objective.autoencoder_anchor is not None:
             require(isinstance(vae, AutoencoderTiny), 'vae',
-                    'an AutoencoderTiny if `encoder_anchor` is given', type(vae).__name__)
+                    'an AutoencoderTiny if `autoencoder_anchor` is given', type(vae).__name__)
             self._frozen_vae, self._learner = copy.deepcopy(vae), vae
-            self.model = UNetAndEncoder(unet, vae.encoder.requires_grad_())
+            self.model = UNetAndAutoencoder(unet, vae.requires_grad_())
 
     def start(self, device: torch.device, train: list[FrameSet]) -> None:
         """Put autoencoder and empty prompt on the device."""

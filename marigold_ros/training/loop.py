@@ -20,6 +20,7 @@ from marigold_ros.data.frames import FrameSet
 from marigold_ros.depth.errors import ConfigError, MarigoldError
 from marigold_ros.training.config import HardwareConfig, TrainingConfig
 from marigold_ros.training.dataset import open_frame_sets, view_loader
+from marigold_ros.training.resident import resident_batches
 from marigold_ros.training.run_folder import replacing, RunFolder, stop_on_signal
 from marigold_ros.training.schedule import learning_rate
 from marigold_ros.training.seeding import generator_for
@@ -169,8 +170,11 @@ class Trainer:
         """Load this process's batches from where the training stands."""
         processes = self._accelerator.num_processes
         done = self._progress.iteration * self._parts * processes
-        return iter(view_loader(self._train, self._config, stride=processes,
-                                first=done + self._accelerator.process_index))
+        first = done + self._accelerator.process_index
+        if self._config.hardware.frames_on_device:
+            return resident_batches(self._train, self._config, self._accelerator.device,
+                                    first=first, stride=processes)
+        return iter(view_loader(self._train, self._config, first=first, stride=processes))
 
     def _iterate(self, batches: Iterator[ViewBatch]) -> dict[str, float]:
         """Take one optimizer step over as many batches as it needs; return mean losses."""
@@ -187,11 +191,13 @@ class Trainer:
             with self._accelerator.accumulate(self._model):
                 with self._accelerator.autocast():
                     losses = self._task.losses(self._call, batch, generator)
-                values = {name: loss.item() for name, loss in losses.items()}
-                self._require_finite(values)
-                for name, value in values.items():
+                values = torch.stack(list(losses.values()))
+                self._accelerator.backward(values.sum())
+                # Only now, because reading a number waits for all that the device has to do.
+                named = dict(zip(losses, values.tolist()))
+                self._require_finite(named)
+                for name, value in named.items():
                     sums[name] += value
-                self._accelerator.backward(torch.stack(list(losses.values())).sum())
                 if self._accelerator.sync_gradients:
                     sums['gradient_norm'] = self._parts * self._gradient_norm()
                 self._optimizer.step()

@@ -22,7 +22,7 @@ from marigold_ros.training.views import grey_depth, ViewBatch
 
 UNet = Callable[..., Any]
 
-# One in so many views of a batch holds the encoder of depth maps in place.  That is enough;
+# One in so many views of a batch holds the latents of depth maps in place.  That is enough;
 # encoding all of them twice more took half of an iteration.
 ANCHOR_PART = 8
 
@@ -40,7 +40,8 @@ class Objective:
     text : float32 [1, 2, D]
         Embedding of the empty prompt.
     learner : AutoencoderTiny or None
-        Another autoencoder whose encoder learns to encode images; None leaves it to `vae`.
+        Another autoencoder that learns to encode images and to decode predictions; None leaves
+        both to `vae`.
     """
 
     def __init__(self, config: ObjectiveConfig, vae: Any, diffusion: Diffusion,
@@ -68,8 +69,8 @@ class Objective:
         Returns
         -------
         dict of str to float32 []
-            To be summed: 'latent' (diffusion only), and 'pixel', 'gradient' and 'anchor' where
-            asked for.
+            To be summed: 'latent' (diffusion only), and where asked for 'pixel' and 'gradient',
+            'anchor' and 'round_trip'.
         """
         image = self._encode_image(batch)                                  # [N,C,h,w]
         if self._config.variant == 'end_to_end':
@@ -77,7 +78,7 @@ class Objective:
         else:
             losses = self._diffusion_losses(unet, image, batch, generator)
         if self._learner is not None:
-            losses['anchor'] = self._anchor_loss(batch[:max(1, len(batch) // ANCHOR_PART)])
+            losses |= self._autoencoder_losses(batch[:max(1, len(batch) // ANCHOR_PART)])
         return losses
 
     def _encode_image(self, batch: ViewBatch) -> torch.Tensor:
@@ -86,13 +87,18 @@ class Objective:
         with torch.no_grad():
             return encode(self._vae, batch.image)
 
-    def _anchor_loss(self, batch: ViewBatch) -> torch.Tensor:
-        """Hold what the learning encoder makes of depth maps."""
-        depth = grey_depth(batch)
+    def _autoencoder_losses(self, batch: ViewBatch) -> dict[str, torch.Tensor]:
+        """Hold the latents of depth maps where they were, and let the decoder follow."""
+        depth = grey_depth(batch)                                          # [N,3,H,W]
         with torch.no_grad():
             before = encode(self._vae, depth)
-        error = (encode(self._learner, depth) - before).square().mean()
-        return float(self._config.encoder_anchor or 0.0) * error
+        latents = encode(self._learner, depth)
+        _, spread_m = depth_range(batch.depth_m, batch.valid)
+        return {'anchor': float(self._config.autoencoder_anchor or 0.0)
+                * (latents - before).square().mean(),
+                'round_trip': weighted_l1(
+                    decode_depth(self._learner, latents), depth[:, :1],
+                    relative_weight(batch.depth_m, batch.valid, spread_m))}
 
     def _end_to_end(
         self, unet: UNet, image: torch.Tensor, batch: ViewBatch,
@@ -183,7 +189,8 @@ class Objective:
         mask = measured(batch.depth_m, batch.valid)[:, None]
         weight = (relative_weight(batch.depth_m, batch.valid, spread_m)
                   if self._config.relative_pixels else mask.float())
-        aligned = align_least_squares(decode_depth(self._vae, x0), truth, mask)
+        decoder = self._vae if self._learner is None else self._learner
+        aligned = align_least_squares(decode_depth(decoder, x0), truth, mask)
         losses = {'pixel': self._config.pixel_weight * weighted_l1(aligned, truth, weight)}
         if self._config.gradient_weight > 0:
             losses['gradient'] = self._config.gradient_weight * gradient_l1(aligned, truth, mask)

@@ -8,7 +8,7 @@ from torch.nn import functional
 LOW_QUANTILE, HIGH_QUANTILE = 0.02, 0.98
 MIN_SPREAD_M = 1e-3
 # Keeps one very near pixel before a far background from ruling a whole batch.
-MAX_RELATIVE_WEIGHT = 8.0
+MAX_RELATIVE_WEIGHT = 16.0
 
 
 def measured(depth_m: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:

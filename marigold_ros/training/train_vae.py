@@ -26,6 +26,7 @@ from marigold_ros.training.data_config import AugmentationConfig, VAE_SCALE_FACT
 from marigold_ros.training.latents import round_trip
 from marigold_ros.training.loop import Trainer
 from marigold_ros.training.losses import gradient_l1, weighted_l1
+from marigold_ros.training.targets import depth_range, relative_weight
 from marigold_ros.training.validation import measure, Validation
 from marigold_ros.training.views import grey_depth, random_view, ViewBatch
 
@@ -80,7 +81,8 @@ class VaeTraining:
         Returns
         -------
         dict of str to float32 []
-            'reconstruction': L1 plus weighted gradient L1; 'penalty' on the latent's mean square.
+            'reconstruction': L1; 'gradient': L1 of neighbours' differences; 'depth': L1 of the
+            depth maps as a relative error; 'penalty' on the latent's mean square.
         """
         images = images_and_depths(batch)                                  # [2N,3,H,W]
         count, _, height, width = images.shape
@@ -89,9 +91,14 @@ class VaeTraining:
             width // VAE_SCALE_FACTOR, generator=generator)
         decoded, latents = model(images, noise.to(images.device))
         everywhere = torch.ones_like(images[:, :1], dtype=torch.bool)
+        _, spread_m = depth_range(batch.depth_m, batch.valid)
+        depth, decoded_depth = (each[len(batch):].mean(dim=1, keepdim=True)
+                                for each in (images, decoded))
         return {
             'reconstruction': weighted_l1(decoded, images, torch.ones_like(images)),
             'gradient': self._config.gradient_weight * gradient_l1(decoded, images, everywhere),
+            'depth': self._config.depth_weight * weighted_l1(
+                decoded_depth, depth, relative_weight(batch.depth_m, batch.valid, spread_m)),
             'penalty': self._config.latent_penalty * latents.float().square().mean()}
 
     @torch.no_grad()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+import math
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -77,18 +80,52 @@ def grey_depth(batch: ViewBatch) -> torch.Tensor:
     return depth.expand(-1, 3, -1, -1)
 
 
+class FrameStack(NamedTuple):
+    """
+    Frames of one size, on any device.
+
+    Attributes
+    ----------
+    rgb : uint8 [N, H, W, 3]
+    depth_m : float32 [N, H, W]
+        Depth along Z, m; where it is valid, +inf is sky.
+    valid : bool [N, H, W]
+        Where depth is known.
+    """
+
+    rgb: torch.Tensor
+    depth_m: torch.Tensor
+    valid: torch.Tensor
+
+    @classmethod
+    def of(cls, frame: DepthFrame) -> FrameStack:
+        """Take one frame as it is."""
+        return cls(*(torch.from_numpy(np.ascontiguousarray(field))[None]
+                     for field in (frame.rgb, frame.depth_m, frame.valid)))
+
+
 def random_view(
     frame: DepthFrame, size: tuple[int, int], config: AugmentationConfig,
     random: np.random.Generator,
 ) -> ViewBatch:
+    """Take a random view of one frame; see `random_views`."""
+    return random_views(FrameStack.of(frame), [0], size, config, random)
+
+
+def random_views(
+    frames: FrameStack, chosen: Sequence[int], size: tuple[int, int],
+    config: AugmentationConfig, random: np.random.Generator,
+) -> ViewBatch:
     """
-    Take a random view of a frame.
+    Take a random view of each of some frames, where the frames are.
 
     Parameters
     ----------
-    frame : DepthFrame
+    frames : FrameStack
+    chosen : sequence of int
+        Which of them; their crops have one size and places of their own.
     size : (int, int)
-        Height and width of the view, px.
+        Height and width of the views, px.
     config : AugmentationConfig
         Ranges of the changes.
     random : numpy.random.Generator
@@ -97,71 +134,113 @@ def random_view(
     Returns
     -------
     ViewBatch
-        Of one view: the image bilinear with antialias, as at inference, its depth nearest.
+        The images bilinear with antialias, as at inference, their depth nearest.
     """
-    rows, columns = _crop(frame.depth_m.shape, size, config, random)
-    mirrored = random.random() < config.flip_probability
-    step = slice(None, None, -1 if mirrored else 1)
-
-    def cut(array: NDArray[np.generic]) -> torch.Tensor:
-        return torch.from_numpy(np.array(array[rows, columns][:, step]))[None]
-
-    rgb, depth_m, valid = cut(frame.rgb), cut(frame.depth_m), cut(frame.valid)
-    image = rgb.permute(0, 3, 1, 2).float() / 255
+    cut = _crops(frames, chosen, size, config, random)
+    image = cut.rgb.permute(0, 3, 1, 2).float() / 255                      # [n,3,h,w]
+    depth_m, valid = cut.depth_m, cut.valid
     if image.shape[2:] != size:
         image = functional.interpolate(image, size, mode='bilinear', antialias=True)
         depth_m = functional.interpolate(depth_m[:, None], size, mode='nearest-exact')[:, 0]
         valid = functional.interpolate(
             valid[:, None].float(), size, mode='nearest-exact')[:, 0] > 0
-    varied = _disturb(image[0].permute(1, 2, 0).numpy(), config, random)
-    image = torch.from_numpy(np.ascontiguousarray(varied.transpose(2, 0, 1)))[None]
-    return ViewBatch(image * 2 - 1, depth_m, valid)
+    return ViewBatch(_disturb(image, config, random) * 2 - 1, depth_m, valid)
 
 
-def _crop(
-    shape: tuple[int, ...], size: tuple[int, int], config: AugmentationConfig,
-    random: np.random.Generator,
-) -> tuple[slice, slice]:
-    """Choose rows and columns of the view's aspect ratio."""
-    ratio = min(shape[0] / size[0], shape[1] / size[1])
+def _crops(
+    frames: FrameStack, chosen: Sequence[int], size: tuple[int, int],
+    config: AugmentationConfig, random: np.random.Generator,
+) -> FrameStack:
+    """Cut a rectangle of the views' aspect ratio out of each chosen frame, some mirrored."""
+    edges = frames.depth_m.shape[1:]
+    ratio = min(edges[0] / size[0], edges[1] / size[1])
     side = random.uniform(config.min_crop, config.max_crop)
     height, width = (max(1, round(edge * ratio * side)) for edge in size)
-    top = int(random.integers(shape[0] - height + 1))
-    left = int(random.integers(shape[1] - width + 1))
-    return slice(top, top + height), slice(left, left + width)
+    count = len(chosen)
+    rows = (random.integers(edges[0] - height + 1, size=(count, 1)) + np.arange(height))[..., None]
+    columns = random.integers(edges[1] - width + 1, size=(count, 1)) + np.arange(width)
+    mirrored = random.random(count) < config.flip_probability
+    columns[mirrored] = columns[mirrored, ::-1]
+    # One number a pixel, of the frames laid out in one row: a single gather for each field.
+    first = np.asarray(chosen, np.int64)[:, None, None] * (edges[0] * edges[1])
+    pixels = torch.from_numpy(first + rows * edges[1] + columns[:, None]).to(frames.rgb.device)
+    return FrameStack(frames.rgb.flatten(0, 2)[pixels], frames.depth_m.flatten()[pixels],
+                      frames.valid.flatten()[pixels])
 
 
 def _disturb(
-    image: NDArray[np.float32], config: AugmentationConfig, random: np.random.Generator,
-) -> NDArray[np.float32]:
-    """Recolour, blur and add noise, each with its probability; [H, W, 3] in [0, 1]."""
-    if random.random() < config.jitter_probability:
-        image = _recolour(image, config.jitter, random)
-    if random.random() < config.blur_probability:
-        sigma = random.uniform(0.0, config.max_blur_px) + 1e-3
-        image = np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.float32)
-    if random.random() < config.motion_blur_probability:
-        kernel = motion_kernel(random.uniform(MIN_MOTION_PX, max(
-            MIN_MOTION_PX, config.max_motion_px)), random.uniform(0.0, np.pi))
-        image = np.asarray(cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REPLICATE),
-                           np.float32)
+    image: torch.Tensor, config: AugmentationConfig, random: np.random.Generator,
+) -> torch.Tensor:
+    """Recolour, blur and add noise, each with its probability; [N, 3, H, W] in [0, 1]."""
+    count = len(image)
+    recoloured = _some(count, config.jitter_probability, random)
+    if len(recoloured):
+        image[recoloured] = _recolour(image[recoloured], config.jitter, random)
+    for blurred, kernels in _blurs(count, config, random):
+        image[blurred] = filter_each(image[blurred], kernels)
     if config.noise > 0:
-        sigma = config.noise * random.random()
-        image = image + sigma * random.standard_normal(image.shape, np.float32)
-    return image.clip(0.0, 1.0, dtype=np.float32)
+        generator = torch.Generator(image.device).manual_seed(int(random.integers(2**62)))
+        noise = torch.randn(image.shape, generator=generator, device=image.device)
+        image = image + config.noise * _per_view(random.random(count), image) * noise
+    return image.clamp(0.0, 1.0)
+
+
+def _some(count: int, probability: float, random: np.random.Generator) -> NDArray[np.intp]:
+    """Choose each of `count` views with a probability."""
+    return np.flatnonzero(random.random(count) < probability)
+
+
+def _per_view(values: NDArray[np.float64], image: torch.Tensor) -> torch.Tensor:
+    """Bring a number for each view, or one for each view and channel, to an image's device."""
+    shape = (len(values), -1, 1, 1)
+    return torch.from_numpy(values).to(image.device, image.dtype).reshape(shape)
 
 
 def _recolour(
-    image: NDArray[np.float32], jitter: float, random: np.random.Generator,
-) -> NDArray[np.float32]:
-    """Change gamma, exposure, white balance, saturation and contrast."""
-    gamma, exposure, saturation, contrast = np.exp(random.uniform(-jitter, jitter, 4))
-    white = np.exp(WHITE_BALANCE_SHARE * random.uniform(-jitter, jitter, 3))
-    image = image.clip(MIN_INTENSITY, 1.0) ** gamma * exposure * white
-    grey = image.mean(axis=2, keepdims=True)
+    image: torch.Tensor, jitter: float, random: np.random.Generator,
+) -> torch.Tensor:
+    """Change gamma, exposure, white balance, saturation and contrast; [N, 3, H, W]."""
+    count = len(image)
+    gamma, exposure, saturation, contrast = (
+        _per_view(np.exp(random.uniform(-jitter, jitter, count)), image) for _ in range(4))
+    white = _per_view(
+        np.exp(WHITE_BALANCE_SHARE * random.uniform(-jitter, jitter, (count, 3))), image)
+    image = image.clamp(MIN_INTENSITY, 1.0) ** gamma * exposure * white
+    grey = image.mean(dim=1, keepdim=True)
     image = grey + (image - grey) * saturation
-    mean = image.mean()
-    return np.asarray(mean + (image - mean) * contrast, np.float32)
+    mean = image.mean(dim=(1, 2, 3), keepdim=True)
+    return mean + (image - mean) * contrast
+
+
+def _blurs(
+    count: int, config: AugmentationConfig, random: np.random.Generator,
+) -> Iterator[tuple[NDArray[np.intp], list[NDArray[np.float32]]]]:
+    """Choose views to blur, alike in all directions and then along one, and draw their kernels."""
+    blurred = _some(count, config.blur_probability, random)
+    if len(blurred):
+        yield blurred, [gaussian_kernel(random.uniform(0.0, config.max_blur_px) + 1e-3)
+                        for _ in blurred]
+    blurred = _some(count, config.motion_blur_probability, random)
+    if len(blurred):
+        longest = max(MIN_MOTION_PX, config.max_motion_px)
+        yield blurred, [motion_kernel(random.uniform(MIN_MOTION_PX, longest),
+                                      random.uniform(0.0, np.pi)) for _ in blurred]
+
+
+def filter_each(image: torch.Tensor, kernels: list[NDArray[np.float32]]) -> torch.Tensor:
+    """Filter each image [N, 3, H, W] with a kernel of its own; edges are repeated."""
+    radius = max(len(kernel) for kernel in kernels) // 2
+    padded = np.stack([np.pad(kernel, radius - len(kernel) // 2) for kernel in kernels])
+    weight = torch.from_numpy(padded).to(image.device)[:, None].repeat_interleave(3, dim=0)
+    # Every channel of every image is a group of its own.
+    channels = functional.pad(image, (radius,) * 4, mode='replicate').flatten(0, 1)[None]
+    return functional.conv2d(channels, weight, groups=len(weight)).reshape(image.shape)
+
+
+def gaussian_kernel(sigma_px: float) -> NDArray[np.float32]:
+    """Return a Gaussian out to four standard deviations; float32 [n, n], n odd, sum 1."""
+    profile = cv2.getGaussianKernel(2 * math.ceil(4 * sigma_px) + 1, sigma_px)
+    return np.asarray(profile @ profile.T, np.float32)
 
 
 def motion_kernel(length_px: float, angle: float) -> NDArray[np.float32]:
