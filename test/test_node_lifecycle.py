@@ -100,7 +100,7 @@ def test_ctrl_c_in_the_middle_of_a_frame_and_twice_ends_with_exit_code_0(start, 
     process, robot = start('-p', f'checkpoint:={checkpoint}', '-p', 'ensemble_size:=10',
                            '-p', 'step_policy:=fixed', '-p', 'max_inference_steps:=10',
                            '-p', 'latency_cap_ms:=0', '-p', 'max_age_s:=30')
-    robot.node.create_subscription(Image, DEPTH, print, 1)
+    robot.node.create_subscription(Image, DEPTH, lambda _: None, 1)
     robot.offer(IMAGE, Image)
 
     def begun() -> bool:
@@ -278,6 +278,7 @@ def test_what_fails_because_the_process_ends_is_no_failed_configure(idle_node, m
     monkeypatch.setattr(Reporter, 'error', lambda self, text: errors.append(text))
     with contextlib.suppress(RCLError):  # nor can the transition be published any more
         node.trigger_configure()
+    assert not node.context.ok()
     assert errors == []
 
 

@@ -266,7 +266,9 @@ def test_only_the_unet_trains(trained, folder):
     assert not torch.equal(unet['conv_out.weight'], start['conv_out.weight'])
 
 
-def test_four_iterations_are_two_and_two_more_bit_for_bit(recipe, tmp_path):
+@pytest.mark.parametrize('frames_on_device', [False, True])
+def test_four_iterations_are_two_and_two_more_bit_for_bit(recipe, tmp_path, frames_on_device):
+    recipe = replace(recipe, hardware=replace(recipe.hardware, frames_on_device=frames_on_device))
     whole = replace(recipe, run_folder=str(tmp_path / 'whole'))
     finetune(whole)
     finetune(with_schedule(recipe, max_iterations=2))
@@ -467,7 +469,7 @@ def vae_recipe(folder):
         architecture=config.VaeArchitecture(8, (0, 1, 1, 1), (1, 1, 1, 0), latent_channels=6),
         validation_frames=2,
         schedule=config.ScheduleConfig(batch_size=2, max_iterations=3, learning_rate=1e-3),
-        hardware=config.HardwareConfig(device='cpu', workers=0))
+        hardware=config.HardwareConfig(device='cpu', workers=0), depth_weight=0.5)
     train_vae(recipe)
     return recipe
 

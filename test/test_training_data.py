@@ -21,14 +21,14 @@ from marigold_ros.data.scenes.shards import write_shard
 from marigold_ros.data.shard_frames import ShardFrames
 from marigold_ros.data.virtual_kitti import open_virtual_kitti
 from marigold_ros.depth.errors import BagError, ConfigError, InputError
+from marigold_ros.training import resident
 from marigold_ros.training.config import FinetuneConfig, HardwareConfig, ScheduleConfig
 from marigold_ros.training.data_config import AugmentationConfig, FrameSetConfig
 from marigold_ros.training.dataset import (
     MixedBatches, open_frame_set, open_frame_sets, view_loader,
 )
-from marigold_ros.training.resident import resident_batches
 from marigold_ros.training.views import (
-    filter_each, gaussian_kernel, motion_kernel, random_view,
+    filter_each, gaussian_profile, motion_kernel, random_view,
 )
 
 PLAIN = AugmentationConfig(flip_probability=0.0)
@@ -369,16 +369,30 @@ def recipe(**settings):
     return FinetuneConfig(**plain | settings)
 
 
-def test_frames_on_the_device_come_in_the_order_of_the_loader():
-    frames, hardware = [numbered_frames(8)], HardwareConfig(device='cpu', workers=0)
-    resident = resident_batches(frames, recipe(), torch.device('cpu'), first=1)
-    loaded = iter(view_loader(frames, recipe(hardware=hardware), first=1))
-    for ours, theirs in islice(zip(resident, loaded), 5):
+@pytest.fixture
+def small_parts(monkeypatch):
+    """Let a batch be several groups of views, and a set several chunks of frames."""
+    monkeypatch.setattr(resident, 'GROUP', 4)
+    monkeypatch.setattr(resident, 'CHUNK', 3)
+
+
+def test_frames_on_the_device_come_as_from_the_loader(small_parts):
+    frames = [numbered_frames(8), numbered_frames(5)]
+    two = recipe(train=(FrameSetConfig('shards', 'a', (16, 24)),
+                        FrameSetConfig('shards', 'b', (32, 48))),
+                 hardware=HardwareConfig(device='cpu', workers=0))
+    ours = resident.resident_batches(frames, two, torch.device('cpu'), first=1, stride=2)
+    theirs = view_loader(frames, two, first=1, stride=2)
+    sizes = set()
+    for own, loaded in islice(zip(ours, theirs), 8):
+        sizes.add(own.image.shape[2:])
         for name in ('image', 'depth_m', 'valid'):
-            assert torch.equal(getattr(ours, name), getattr(theirs, name))
+            assert torch.equal(getattr(own, name), getattr(loaded, name))
+    assert sizes == {(16, 24), (32, 48)}
 
 
-def test_views_on_the_device_are_cropped_each_at_a_place_of_its_own_and_go_on_anywhere():
+def test_views_on_the_device_are_cropped_each_at_a_place_of_its_own_and_go_on_anywhere(
+        small_parts):
     ramp = np.tile(np.linspace(1, 9, 48, dtype=np.float32), (32, 1))
     frames = [[DepthFrame(str(index), np.zeros((32, 48, 3), np.uint8), ramp, ramp > 0)
                for index in range(4)]]
@@ -386,31 +400,39 @@ def test_views_on_the_device_are_cropped_each_at_a_place_of_its_own_and_go_on_an
         min_crop=0.5, max_crop=0.5, jitter_probability=0.5, blur_probability=0.5,
         motion_blur_probability=0.5, noise=0.1))
     device = torch.device('cpu')
-    batches = list(islice(resident_batches(frames, wild, device), 3))
-    corners = batches[0].depth_m[:, 0, 0]
+    drawn = list(islice(resident.resident_batches(frames, wild, device), 3))
+    corners = drawn[0].depth_m[:, 0, 0]
     assert len(set(corners.tolist())) > 2
     # Mirrored or not, 24 of 48 columns are seen, one beside the other.
-    steps = batches[0].depth_m.diff(dim=2)[:, 0]
+    steps = drawn[0].depth_m.diff(dim=2)[:, 0]
     assert torch.allclose(steps.abs(), torch.full_like(steps, 8 / 47), atol=1e-5)
     assert {True, False} == set((steps[:, 0] > 0).tolist())
-    again = next(resident_batches(frames, wild, device, first=2))
-    assert torch.equal(again.image, batches[2].image)
+    again = next(resident.resident_batches(frames, wild, device, first=2))
+    assert torch.equal(again.image, drawn[2].image)
     assert -1 <= again.image.min() < again.image.max() <= 1
 
 
-def test_frames_of_two_sizes_cannot_stay_on_the_device_together():
+def test_frames_that_cannot_stay_on_the_device_together_are_named(monkeypatch):
     frames = [[*numbered_frames(2), replace(frame(24, 24), name='the odd one')]]
     with pytest.raises(InputError, match=r'the odd one: with `frames_on_device` .* \[24, 24\] af'):
-        next(resident_batches(frames, recipe(), torch.device('cpu')))
+        next(resident.resident_batches(frames, recipe(), torch.device('cpu')))
+
+    def full(*_, **__):
+        raise torch.OutOfMemoryError('simulated')
+
+    monkeypatch.setattr(torch, 'empty', full)
+    with pytest.raises(ConfigError, match='memory of cpu; got one of 3 frames, 0.0 GiB'):
+        next(resident.resident_batches(frames, recipe(), torch.device('cpu')))
 
 
-def test_every_image_is_filtered_with_its_own_kernel():
-    image = torch.zeros(2, 3, 9, 9)
-    image[:, :, 4, 4] = 1.0
-    wide, narrow = gaussian_kernel(1.0), gaussian_kernel(0.5)
-    assert wide.shape == (9, 9) and narrow.shape == (5, 5)
-    blurred = filter_each(image, [wide, narrow])
-    assert np.allclose(blurred[0], wide, atol=1e-6)
-    assert np.allclose(blurred[1, :, 2:-2, 2:-2], narrow, atol=1e-6)
-    theirs = cv2.GaussianBlur(image[0, 0].numpy(), (9, 9), 1.0, borderType=cv2.BORDER_CONSTANT)
-    assert np.allclose(wide, theirs, atol=1e-5)
+def test_every_image_is_filtered_with_a_kernel_of_its_own():
+    pair = torch.full((2, 3, 9, 9), 0.5)
+    pair[0, :, 4, 4] = 1.5
+    wide, narrow = gaussian_profile(1.0), gaussian_profile(0.5)
+    assert wide.shape == (9, 1) and narrow.shape == (5, 1)
+    blurred = filter_each(filter_each(pair, [wide, narrow]), [wide.T, narrow.T])
+    impulse = (pair[0, 0] - 0.5).numpy()
+    assert np.allclose(blurred[0] - 0.5, cv2.GaussianBlur(
+        impulse, (9, 9), 1.0, borderType=cv2.BORDER_REPLICATE), atol=1e-5)
+    # What is even stays so up to the edges, which are repeated.
+    assert torch.allclose(blurred[1], pair[1])

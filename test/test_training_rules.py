@@ -61,6 +61,15 @@ def test_relative_weight_turns_normalised_error_into_relative_error():
     assert targets.relative_weight(depth, valid, torch.tensor([[[40.0]]])).max() == 16.0
 
 
+def test_relative_l1_is_the_mean_relative_error_of_normalised_depth():
+    depth_m = torch.cat([torch.full((1, 8, 8), 1.0), torch.full((1, 8, 8), 3.0)], dim=2)
+    depth_m[0, 0, 0] = torch.inf  # sky, which does not count
+    batch = ViewBatch(torch.zeros(1, 3, 8, 16), depth_m, depth_m > 0)
+    # 1 and 3 m become -1 and 1, so that 0 means 2 m: wrong by 1 m of 1 and by 1 m of 3.
+    expected = (63 * 1.0 + 64 / 3) / 127
+    assert losses.relative_l1(torch.zeros(1, 1, 8, 16), batch).item() == pytest.approx(expected)
+
+
 def test_one_invalid_pixel_masks_its_latent_cell_in_all_channels():
     valid = torch.ones(1, 16, 24, dtype=torch.bool)
     valid[0, 9, 17] = False

@@ -94,24 +94,22 @@ def clipped(frame: DepthFrame) -> DepthFrame:
 
 
 def clipping_scores(frames: Frames) -> list[Scores]:
-    """Score the clipped truth on each frame: what no checkpoint of the protocol can beat."""
+    """Score the clipped truth on each frame: what a perfectly learned target would have."""
     return [score(clipped(frame).depth_m, frame) for frame in frames]
 
 
-def round_trip_scores(checkpoint: str, frames: Frames) -> tuple[list[Scores], list[Scores]]:
-    """
-    Score what a checkpoint's autoencoder makes of the true depth of each frame.
-
-    Returns
-    -------
-    list of dict, list of dict
-        Against the truth, and against what the autoencoder was given, which is clipped.
-    """
+def round_trips(checkpoint: str, frames: Frames) -> list[NDArray[np.float32]]:
+    """Encode and decode the true depth of each frame with a checkpoint's autoencoder."""
     vae = load_vae(checkpoint, subfolder='vae')
-    maps = [round_trip(vae, torch.from_numpy(frame.depth_m)[None],
+    return [round_trip(vae, torch.from_numpy(frame.depth_m)[None],
                        torch.from_numpy(frame.valid)[None])[0].numpy() for frame in frames]
-    return ([score(depth, frame) for depth, frame in zip(maps, frames)],
-            [score(depth, clipped(frame)) for depth, frame in zip(maps, frames)])
+
+
+def autoencoder_rows(checkpoint: str, frames: Frames) -> dict[str, Scores]:
+    """Score an autoencoder against the truth, and against what it is given, which is clipped."""
+    maps, given = round_trips(checkpoint, frames), [clipped(frame) for frame in frames]
+    return {f'{checkpoint}, its autoencoder {against}': mean_scores(list(map(score, maps, truths)))
+            for against, truths in (('alone', frames), ('against its input', given))}
 
 
 def engine_scores(engine: DepthEngine, frames: Frames, num_inference_steps: int) -> list[Scores]:
@@ -194,14 +192,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                   else heldout_frames(options.frames, options.limit))
         ramp = mean_scores(ramp_scores(frames))
         by_steps = measure(options.checkpoint, frames)
-        rows = {'fitted vertical ramp': ramp} | {
-            f'{name}, {steps} step(s)': scores
-            for name, each in by_steps.items() for steps, scores in each.items()} | {
-            f'{name}, its autoencoder{against}': mean_scores(scores)
-            for name in options.checkpoint
-            for against, scores in zip((' alone', ' against its input'),
-                                       round_trip_scores(name, frames))} | {
-            CLIPPING: mean_scores(clipping_scores(frames))}
+        rows = {'fitted vertical ramp': ramp}
+        for name, each in by_steps.items():
+            rows |= {f'{name}, {steps} step(s)': scores for steps, scores in each.items()}
+        for name in options.checkpoint:
+            rows |= autoencoder_rows(name, frames)
+        rows[CLIPPING] = mean_scores(clipping_scores(frames))
     except MarigoldError as err:
         print(f'{NAME}: {err}', file=sys.stderr)
         return 2

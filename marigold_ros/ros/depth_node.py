@@ -101,7 +101,7 @@ class DepthNode(LifecycleNode):
             return super().on_configure(state)
         except Exception as err:  # rclpy would swallow it without a word
             if not self.context.ok():
-                raise  # whatever fails then: the process ends
+                raise  # every call fails once the process ends: that is no failed configure
             detail = '' if isinstance(err, MarigoldError) else f'\n{traceback.format_exc()}'
             self._problem = f'configure failed: {err}'
             self._reporter.error(

@@ -88,8 +88,8 @@ class HardwareConfig(Section):
     workers : int
         Processes that read and vary frames; 0 does it between the iterations.
     frames_on_device : bool
-        Keep every frame in the device's memory and take the views there; a GPU that would wait
-        for any number of workers then does not, as long as the sets fit.
+        Keep every frame in the device's memory and take the views there, without any worker: what
+        a GPU needs that trains a small network, as long as the sets fit.
     compile : bool
         Compile the networks first (minutes).
     gradient_checkpointing : bool
@@ -135,6 +135,7 @@ class ObjectiveConfig(Section):
         None keeps the autoencoder frozen, as Marigold does.  A number lets an AutoencoderTiny
         learn with the U-Net, to say what depth needs to know of an image and to decode what the
         U-Net predicts, and is the weight that holds its latents of depth maps where they were.
+        How well it decodes those is added as a relative error with the weight 1.
     """
 
     variant: Literal['diffusion', 'end_to_end'] = 'diffusion'

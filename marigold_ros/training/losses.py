@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from marigold_ros.training.targets import depth_range, normalize_depth, relative_weight
+from marigold_ros.training.views import ViewBatch
+
 VARIANCE_FLOOR = 1e-4
 
 
@@ -82,6 +85,26 @@ def weighted_l1(
     """
     error = (prediction - target).abs() * weight
     return error.sum() / (weight > 0).sum().clamp(min=1)
+
+
+def relative_l1(prediction: torch.Tensor, batch: ViewBatch) -> torch.Tensor:
+    """
+    Average the error in normalised depth as the relative error in depth that it makes.
+
+    Parameters
+    ----------
+    prediction : float32 [N, 1, H, W]
+        In [-1, 1], by the views' own normalisation.
+    batch : ViewBatch
+
+    Returns
+    -------
+    float32 []
+        Over measured depth; see `relative_weight`.
+    """
+    low_m, spread_m = depth_range(batch.depth_m, batch.valid)
+    return weighted_l1(prediction, normalize_depth(batch.depth_m, low_m, spread_m),
+                       relative_weight(batch.depth_m, batch.valid, spread_m))
 
 
 def gradient_l1(

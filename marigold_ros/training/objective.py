@@ -12,7 +12,7 @@ from marigold_ros.training.data_config import VAE_SCALE_FACTOR
 from marigold_ros.training.diffusion import Diffusion
 from marigold_ros.training.latents import decode_depth, encode
 from marigold_ros.training.losses import (
-    align_least_squares, gradient_l1, masked_mse, weighted_l1,
+    align_least_squares, gradient_l1, masked_mse, relative_l1, weighted_l1,
 )
 from marigold_ros.training.noise import annealed_noise
 from marigold_ros.training.targets import (
@@ -35,7 +35,7 @@ class Objective:
     ----------
     config : ObjectiveConfig
     vae : AutoencoderKL or AutoencoderTiny
-        Frozen; gradients flow through its decoder.
+        Frozen; makes the targets.  Gradients flow through its decoder unless there is a learner.
     diffusion : Diffusion
     text : float32 [1, 2, D]
         Embedding of the empty prompt.
@@ -48,7 +48,8 @@ class Objective:
                  text: torch.Tensor, learner: Any = None) -> None:
         self._config = config
         self._vae = vae
-        self._learner = learner
+        self._learns, self._coder = learner is not None, learner or vae
+        self._anchor = config.autoencoder_anchor or 0.0
         self._diffusion = diffusion
         self._text = text
 
@@ -77,28 +78,22 @@ class Objective:
             losses = self._end_to_end(unet, image, batch)
         else:
             losses = self._diffusion_losses(unet, image, batch, generator)
-        if self._learner is not None:
+        if self._learns:
             losses |= self._autoencoder_losses(batch[:max(1, len(batch) // ANCHOR_PART)])
         return losses
 
     def _encode_image(self, batch: ViewBatch) -> torch.Tensor:
-        if self._learner is not None:
-            return encode(self._learner, batch.image)
-        with torch.no_grad():
-            return encode(self._vae, batch.image)
+        with torch.set_grad_enabled(self._learns):
+            return encode(self._coder, batch.image)
 
     def _autoencoder_losses(self, batch: ViewBatch) -> dict[str, torch.Tensor]:
         """Hold the latents of depth maps where they were, and let the decoder follow."""
         depth = grey_depth(batch)                                          # [N,3,H,W]
         with torch.no_grad():
             before = encode(self._vae, depth)
-        latents = encode(self._learner, depth)
-        _, spread_m = depth_range(batch.depth_m, batch.valid)
-        return {'anchor': float(self._config.autoencoder_anchor or 0.0)
-                * (latents - before).square().mean(),
-                'round_trip': weighted_l1(
-                    decode_depth(self._learner, latents), depth[:, :1],
-                    relative_weight(batch.depth_m, batch.valid, spread_m))}
+        latents = encode(self._coder, depth)
+        return {'anchor': self._anchor * (latents - before).square().mean(),
+                'round_trip': relative_l1(decode_depth(self._coder, latents), batch)}
 
     def _end_to_end(
         self, unet: UNet, image: torch.Tensor, batch: ViewBatch,
@@ -189,8 +184,7 @@ class Objective:
         mask = measured(batch.depth_m, batch.valid)[:, None]
         weight = (relative_weight(batch.depth_m, batch.valid, spread_m)
                   if self._config.relative_pixels else mask.float())
-        decoder = self._vae if self._learner is None else self._learner
-        aligned = align_least_squares(decode_depth(decoder, x0), truth, mask)
+        aligned = align_least_squares(decode_depth(self._coder, x0), truth, mask)
         losses = {'pixel': self._config.pixel_weight * weighted_l1(aligned, truth, weight)}
         if self._config.gradient_weight > 0:
             losses['gradient'] = self._config.gradient_weight * gradient_l1(aligned, truth, mask)

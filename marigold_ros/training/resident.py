@@ -6,17 +6,17 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from marigold_ros.data.frames import check_frame, FrameSet
-from marigold_ros.depth.errors import InputError
+from marigold_ros.depth.errors import ConfigError, InputError
 from marigold_ros.training.config import TrainingConfig
 from marigold_ros.training.dataset import mixed_batches, VIEW_STREAM
 from marigold_ros.training.views import FrameStack, random_views, ViewBatch
 
-# Views whose crops have one size and are resized together.
+# Views whose crops have one size and are resized together: enough to occupy a GPU, few enough for
+# several sizes in a batch.
 GROUP = 128
-# Frames that go to the device at once.
+# Frames that go to the device at once: copied one by one they took four times as long.
 CHUNK = 256
 
 
@@ -40,12 +40,12 @@ def resident_batches(
     -------
     iterator of ViewBatch
         As `view_loader` gives them, but that `GROUP` views at a time share the size of their
-        crops, not its place.
+        crops, not their places.
 
     Raises
     ------
-    InputError
-        If a frame breaks a rule or has another size than the set's first.
+    MarigoldError
+        If a frame breaks a rule or has another size than the set's first, or a set does not fit.
     """
     stacks = [load_stack(frames, device) for frames in frame_sets]
     for keys in mixed_batches(frame_sets, config, first=first, stride=stride):
@@ -58,11 +58,10 @@ def resident_batches(
 
 
 def load_stack(frames: FrameSet, device: torch.device) -> FrameStack:
-    """Load all frames of a set; raise an InputError for one that breaks a rule."""
+    """Load all frames of a set; raise a MarigoldError if one breaks a rule, or they do not fit."""
     one = FrameStack.of(frames[0])
-    whole = FrameStack(*(torch.empty((len(frames), *field.shape[1:]), dtype=field.dtype,
-                                     device=device) for field in one))
-    for start in tqdm(range(0, len(frames), CHUNK), desc='frames', unit=f'{CHUNK} frames'):
+    whole = _empty_stack(one, len(frames), device)
+    for start in range(0, len(frames), CHUNK):
         chunk = [frames[index] for index in range(start, min(start + CHUNK, len(frames)))]
         for frame in chunk:
             check_frame(frame)
@@ -74,3 +73,14 @@ def load_stack(frames: FrameSet, device: torch.device) -> FrameStack:
             field[start:start + len(chunk)] = torch.from_numpy(
                 np.stack([getattr(frame, name) for frame in chunk]))
     return whole
+
+
+def _empty_stack(one: FrameStack, count: int, device: torch.device) -> FrameStack:
+    """Make room for so many frames like one."""
+    try:
+        return FrameStack(*(torch.empty((count, *field.shape[1:]), dtype=field.dtype,
+                                        device=device) for field in one))
+    except torch.OutOfMemoryError as err:
+        gib = count * sum(field.nbytes for field in one) / 2**30
+        raise ConfigError(f'`frames_on_device` needs sets that fit into the memory of {device}; '
+                          f'got one of {count} frames, {gib:.1f} GiB') from err

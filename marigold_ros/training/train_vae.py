@@ -25,8 +25,7 @@ from marigold_ros.training.config import VaeConfig
 from marigold_ros.training.data_config import AugmentationConfig, VAE_SCALE_FACTOR
 from marigold_ros.training.latents import round_trip
 from marigold_ros.training.loop import Trainer
-from marigold_ros.training.losses import gradient_l1, weighted_l1
-from marigold_ros.training.targets import depth_range, relative_weight
+from marigold_ros.training.losses import gradient_l1, relative_l1, weighted_l1
 from marigold_ros.training.validation import measure, Validation
 from marigold_ros.training.views import grey_depth, random_view, ViewBatch
 
@@ -44,7 +43,7 @@ class RoundTrip(nn.Module):
     def forward(
         self, images: torch.Tensor, latent_noise: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return decoded images [N, 3, H, W] and the undisturbed latents [N, 4, h, w]."""
+        """Return decoded images [N, 3, H, W] and the undisturbed latents [N, C, h, w]."""
         latents = self.vae.encode(images).latents
         return self.vae.decode(latents + latent_noise).sample, latents
 
@@ -81,8 +80,8 @@ class VaeTraining:
         Returns
         -------
         dict of str to float32 []
-            'reconstruction': L1; 'gradient': L1 of neighbours' differences; 'depth': L1 of the
-            depth maps as a relative error; 'penalty' on the latent's mean square.
+            'reconstruction': L1; 'gradient': L1 of neighbours' differences; 'penalty' on the
+            latent's mean square; where asked for 'depth': relative error of the depth maps.
         """
         images = images_and_depths(batch)                                  # [2N,3,H,W]
         count, _, height, width = images.shape
@@ -91,15 +90,14 @@ class VaeTraining:
             width // VAE_SCALE_FACTOR, generator=generator)
         decoded, latents = model(images, noise.to(images.device))
         everywhere = torch.ones_like(images[:, :1], dtype=torch.bool)
-        _, spread_m = depth_range(batch.depth_m, batch.valid)
-        depth, decoded_depth = (each[len(batch):].mean(dim=1, keepdim=True)
-                                for each in (images, decoded))
-        return {
+        losses = {
             'reconstruction': weighted_l1(decoded, images, torch.ones_like(images)),
             'gradient': self._config.gradient_weight * gradient_l1(decoded, images, everywhere),
-            'depth': self._config.depth_weight * weighted_l1(
-                decoded_depth, depth, relative_weight(batch.depth_m, batch.valid, spread_m)),
             'penalty': self._config.latent_penalty * latents.float().square().mean()}
+        if self._config.depth_weight > 0:
+            depth = decoded[len(batch):].mean(dim=1, keepdim=True)
+            losses['depth'] = self._config.depth_weight * relative_l1(depth, batch)
+        return losses
 
     @torch.no_grad()
     def save(self, folder: Path) -> None:

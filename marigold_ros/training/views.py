@@ -99,8 +99,8 @@ class FrameStack(NamedTuple):
 
     @classmethod
     def of(cls, frame: DepthFrame) -> FrameStack:
-        """Take one frame as it is."""
-        return cls(*(torch.from_numpy(np.ascontiguousarray(field))[None]
+        """Take one frame; torch shares the memory of arrays that are whole and may be written."""
+        return cls(*(torch.from_numpy(np.require(field, requirements=('C', 'W')))[None]
                      for field in (frame.rgb, frame.depth_m, frame.valid)))
 
 
@@ -129,7 +129,8 @@ def random_views(
     config : AugmentationConfig
         Ranges of the changes.
     random : numpy.random.Generator
-        The only source of randomness.
+        The only source of randomness; added noise is drawn on the device, so that it differs from
+        one kind of device to another.
 
     Returns
     -------
@@ -156,16 +157,17 @@ def _crops(
     ratio = min(edges[0] / size[0], edges[1] / size[1])
     side = random.uniform(config.min_crop, config.max_crop)
     height, width = (max(1, round(edge * ratio * side)) for edge in size)
-    count = len(chosen)
-    rows = (random.integers(edges[0] - height + 1, size=(count, 1)) + np.arange(height))[..., None]
-    columns = random.integers(edges[1] - width + 1, size=(count, 1)) + np.arange(width)
-    mirrored = random.random(count) < config.flip_probability
-    columns[mirrored] = columns[mirrored, ::-1]
-    # One number a pixel, of the frames laid out in one row: a single gather for each field.
-    first = np.asarray(chosen, np.int64)[:, None, None] * (edges[0] * edges[1])
-    pixels = torch.from_numpy(first + rows * edges[1] + columns[:, None]).to(frames.rgb.device)
-    return FrameStack(frames.rgb.flatten(0, 2)[pixels], frames.depth_m.flatten()[pixels],
-                      frames.valid.flatten()[pixels])
+    tops = random.integers(edges[0] - height + 1, size=len(chosen)).tolist()
+    lefts = random.integers(edges[1] - width + 1, size=len(chosen)).tolist()
+    mirrored = (random.random(len(chosen)) < config.flip_probability).tolist()
+
+    def cut(field: torch.Tensor) -> torch.Tensor:
+        parts = [field[index, top:top + height, left:left + width]
+                 for index, top, left in zip(chosen, tops, lefts)]
+        return torch.stack([part.flip(1) if mirror else part
+                            for part, mirror in zip(parts, mirrored)])
+
+    return FrameStack(*map(cut, frames))
 
 
 def _disturb(
@@ -218,8 +220,10 @@ def _blurs(
     """Choose views to blur, alike in all directions and then along one, and draw their kernels."""
     blurred = _some(count, config.blur_probability, random)
     if len(blurred):
-        yield blurred, [gaussian_kernel(random.uniform(0.0, config.max_blur_px) + 1e-3)
-                        for _ in blurred]
+        profiles = [gaussian_profile(random.uniform(0.0, config.max_blur_px) + 1e-3)
+                    for _ in blurred]
+        yield blurred, profiles                                  # down the columns
+        yield blurred, [profile.T for profile in profiles]       # along the rows
     blurred = _some(count, config.motion_blur_probability, random)
     if len(blurred):
         longest = max(MIN_MOTION_PX, config.max_motion_px)
@@ -228,19 +232,22 @@ def _blurs(
 
 
 def filter_each(image: torch.Tensor, kernels: list[NDArray[np.float32]]) -> torch.Tensor:
-    """Filter each image [N, 3, H, W] with a kernel of its own; edges are repeated."""
-    radius = max(len(kernel) for kernel in kernels) // 2
-    padded = np.stack([np.pad(kernel, radius - len(kernel) // 2) for kernel in kernels])
+    """Filter each image [N, 3, H, W] with a kernel [h, w] of its own; edges are repeated."""
+    rows, columns = (max(kernel.shape[axis] for kernel in kernels) // 2 for axis in (0, 1))
+    padded = np.stack([np.pad(kernel, ((rows - kernel.shape[0] // 2,) * 2,
+                                       (columns - kernel.shape[1] // 2,) * 2))
+                       for kernel in kernels])
     weight = torch.from_numpy(padded).to(image.device)[:, None].repeat_interleave(3, dim=0)
     # Every channel of every image is a group of its own.
-    channels = functional.pad(image, (radius,) * 4, mode='replicate').flatten(0, 1)[None]
-    return functional.conv2d(channels, weight, groups=len(weight)).reshape(image.shape)
+    channels = functional.pad(image, (columns, columns, rows, rows), mode='replicate')
+    filtered = functional.conv2d(channels.flatten(0, 1)[None], weight, groups=len(weight))
+    return filtered.reshape(image.shape)
 
 
-def gaussian_kernel(sigma_px: float) -> NDArray[np.float32]:
-    """Return a Gaussian out to four standard deviations; float32 [n, n], n odd, sum 1."""
-    profile = cv2.getGaussianKernel(2 * math.ceil(4 * sigma_px) + 1, sigma_px)
-    return np.asarray(profile @ profile.T, np.float32)
+def gaussian_profile(sigma_px: float) -> NDArray[np.float32]:
+    """Return a Gaussian out to four standard deviations; float32 [n, 1], n odd, sum 1."""
+    return np.asarray(cv2.getGaussianKernel(2 * math.ceil(4 * sigma_px) + 1, sigma_px),
+                      np.float32)
 
 
 def motion_kernel(length_px: float, angle: float) -> NDArray[np.float32]:
