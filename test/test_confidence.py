@@ -1,4 +1,4 @@
-"""Confidence from decoded channels: what lowers it, by hand, and its range and cost."""
+"""Confidence from decoded depth: what lowers it, by hand, and its range and cost."""
 
 from __future__ import annotations
 
@@ -11,41 +11,45 @@ import torch
 from marigold_ros.depth.confidence import confidence
 
 
-def flat(depth, spread=0.0, height=16, width=24):
-    """Decoded map of one depth in [0, 1] whose outer channels lie `spread` apart, in depth."""
-    middle = torch.full((1, 1, height, width), 2.0 * depth - 1.0)
-    return torch.cat([middle - spread, middle, middle + spread], dim=1)
+def striped(depth, roughness=0.0, height=16, width=24):
+    """Decoded map of one depth in [0, 1] whose columns lie in turn above and below it."""
+    stripes = roughness * torch.tensor([1.0, -1.0]).repeat(width // 2)
+    return (2.0 * (depth + stripes) - 1.0).expand(1, 3, height, width).clone()
 
 
-def test_channels_that_agree_on_a_flat_wall_are_certain():
-    torch.testing.assert_close(confidence(flat(0.4)), torch.ones(1, 1, 16, 24))
+def test_a_flat_wall_is_certain_whatever_its_channels_say():
+    wall = striped(0.4)
+    torch.testing.assert_close(confidence(wall), torch.ones(1, 1, 16, 24), atol=1e-4, rtol=0.0)
+    wall[:, 0] += 0.2
+    wall[:, 2] -= 0.2
+    torch.testing.assert_close(confidence(wall), torch.ones(1, 1, 16, 24), atol=1e-4, rtol=0.0)
 
 
-@pytest.mark.parametrize(('depth', 'spread', 'error'), [
-    (0.4, 0.05, 0.1),     # 0.05 / (0.4 + 0.1)
-    (0.9, 0.05, 0.05),    # far: the same disagreement is a smaller part of the depth
-    (0.0, 0.05, 0.5),
+@pytest.mark.parametrize(('depth', 'roughness', 'error'), [
+    (0.4, 0.02, 0.04),    # 0.02 / (0.4 + 0.1)
+    (0.9, 0.02, 0.02),    # far: the same roughness is a smaller part of the depth
+    (0.1, 0.02, 0.1),
 ])
-def test_disagreement_counts_in_parts_of_the_depth(depth, spread, error):
-    expected = torch.full((1, 1, 16, 24), math.exp(-error / 0.1))
-    torch.testing.assert_close(confidence(flat(depth, spread)), expected)
+def test_roughness_counts_in_parts_of_the_depth(depth, roughness, error):
+    expected = torch.full((1, 1, 16, 24), math.exp(-error / 0.03))
+    torch.testing.assert_close(confidence(striped(depth, roughness)), expected)
 
 
 def test_a_step_inside_a_cell_lowers_the_confidence_there_and_not_far_away():
-    decoded = flat(0.5, width=64)
+    decoded = striped(0.5, width=64)
     decoded[..., 28:] = 0.4    # depth 0.7 from the middle of the fourth cell on
     found = confidence(decoded)[0, 0, 8]
-    torch.testing.assert_close(found[:8], torch.ones(8))
-    torch.testing.assert_close(found[-8:], torch.ones(8))
-    assert found[28] < 0.7
+    torch.testing.assert_close(found[:8], torch.ones(8), atol=1e-4, rtol=0.0)
+    torch.testing.assert_close(found[-8:], torch.ones(8), atol=1e-4, rtol=0.0)
+    assert found[28] < 0.3
     # The cell's mean is 0.6; 0.6 lies 0.1 from both sides, less where the means are interpolated.
-    assert found[28] > math.exp(-0.1 / (0.6 + 0.1) / 0.1)
+    assert found[28] > math.exp(-0.1 / (0.6 + 0.1) / 0.03)
 
 
 def test_members_are_averaged():
-    sure, unsure = flat(0.4), flat(0.4, 0.05)
+    sure, unsure = striped(0.4), striped(0.4, 0.02)
     both = confidence(torch.cat([sure, unsure]))
-    torch.testing.assert_close(both, torch.full((1, 1, 16, 24), math.exp(-0.5)))
+    torch.testing.assert_close(both, torch.full((1, 1, 16, 24), math.exp(-0.02 / 0.03)))
 
 
 @pytest.mark.parametrize('size', [(1, 1), (7, 9), (96, 128), (73, 101)])

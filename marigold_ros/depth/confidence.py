@@ -13,17 +13,16 @@ CELL_PX = 8
 OFFSET = 0.1
 # Estimated relative error at which the confidence has fallen to 1/e: the worst tenth of the
 # pixels of held-out frames lie above it.
-ERROR_SCALE = 0.1
+ERROR_SCALE = 0.03
 
 
 def confidence(decoded: torch.Tensor) -> torch.Tensor:
     """
     Rank pixels by their likely relative error, |d - truth| / truth.
 
-    The error is taken as the sum of two doubts, averaged over latent cells: the disagreement of
-    the decoder's three channels, each trained to be the same depth, and the roughness of the
-    depth, its distance from a smooth surface through the cells' means, large at object borders
-    and clutter.  Divided by the depth it is a relative error.
+    The error is taken as the roughness of the depth, its distance from a smooth surface through
+    the means of latent cells, large at object borders and clutter.  Averaged over cells and
+    divided by the depth it is a relative error.
 
     Parameters
     ----------
@@ -38,14 +37,14 @@ def confidence(decoded: torch.Tensor) -> torch.Tensor:
     Notes
     -----
     Much of the ranking is the depth itself: near pixels and those between near and far are less
-    sure.  `evaluation.sparsification` measures it beside the depth alone.
+    sure.  `evaluation.sparsification` measures it beside the depth alone.  How far the decoder's
+    three channels disagree tells nothing where it was trained on their mean alone.
     """
     depth = (decoded.mean(dim=1, keepdim=True).clip(-1.0, 1.0) + 1.0) / 2.0  # [E,1,PH,PW]
-    spread = (decoded.amax(dim=1, keepdim=True) - decoded.amin(dim=1, keepdim=True)) / 2.0
     size = depth.shape[2:]
     cell_depth = _cell_means(depth)  # [E,1,ceil(PH/8),ceil(PW/8)]
     roughness = (depth - _enlarge(cell_depth, size)).abs()  # [E,1,PH,PW]
-    error = _cell_means(spread + roughness) / (cell_depth + OFFSET)
+    error = _cell_means(roughness) / (cell_depth + OFFSET)
     return torch.exp(-_enlarge(error.mean(dim=0, keepdim=True), size) / ERROR_SCALE)
 
 

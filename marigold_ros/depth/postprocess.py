@@ -15,8 +15,7 @@ def merge_members(decoded: torch.Tensor, size: tuple[int, int]
     """
     Merge the members of one frame and go back to the input's size.
 
-    The decoder was trained on depth repeated to three channels: its mean is the depth, and where
-    its channels disagree it is unsure.
+    The decoder was trained on depth repeated to three channels: its mean is the depth.
 
     Parameters
     ----------
