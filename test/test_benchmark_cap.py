@@ -21,7 +21,7 @@ from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.types import BatchTiming
 from marigold_ros.evaluation.live import Delivered, NewestFrame
 
-SMALL = (96, 128)
+SMALL = (144, 192)  # what the engine makes of VGA
 
 
 @pytest.fixture(scope='module')
