@@ -10,15 +10,18 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 demo: link
 	$(VENV)/bin/demo
 
+# Two tests at a time, but those of a file after each other, for they share its fixtures.
+PYTEST := -m pytest -n 2 --dist loadfile
+
 test: link
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python $(PYTEST)
 
 # With what Ubuntu 24.04 has from apt, NumPy 1.26 and OpenCV 4.6, in front of the newer ones.
 NUMPY1 := $(abspath $(VENV))/numpy1
 test-numpy1: link
 	$(PIP) install -q --no-deps --upgrade --target $(NUMPY1) numpy==1.26.4 \
 		opencv-python-headless==4.6.0.66
-	PYTHONPATH=$(NUMPY1) $(VENV)/bin/python -m pytest
+	PYTHONPATH=$(NUMPY1) $(VENV)/bin/python $(PYTEST)
 
 # The node for MINUTES beside everything that goes wrong on a robot; out/soak/soak.png shows it.
 MINUTES ?= 20

@@ -41,10 +41,11 @@ _domains = 0
 
 
 def free_domain() -> int:
-    """Give a domain id that no other test of this process uses, and hardly one of another."""
+    """Give a domain id that no test of this or of the other worker uses now."""
     global _domains
     _domains += 1
-    return 1 + (os.getpid() * 7 + _domains) % 100
+    worker = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:])
+    return 1 + (2 * _domains + worker) % 100  # odd ones for one worker, even ones for the other
 
 
 class NodeProcess:

@@ -12,6 +12,7 @@ import time
 
 from bag_fixtures import (
     compressed_image, image, offered_qos, serialize, START_NS, text, write_bag)
+from node_harness import free_domain
 import numpy as np
 import pytest
 from rosbags.interfaces import QosDurability, QosReliability
@@ -28,9 +29,7 @@ PERIOD_NS = 10 ** 9 // RATE_HZ
 @pytest.fixture
 def environment():
     """Give every test a ROS domain of its own."""
-    environment.count = getattr(environment, 'count', 0) + 1
-    domain = 1 + (os.getpid() + environment.count) % 100
-    return {**os.environ, 'ROS_DOMAIN_ID': str(domain), 'OMP_NUM_THREADS': '1',
+    return {**os.environ, 'ROS_DOMAIN_ID': str(free_domain()), 'OMP_NUM_THREADS': '1',
             'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST', 'PYTHONUNBUFFERED': '1'}
 
 

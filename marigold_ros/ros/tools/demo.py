@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Callable
 import os
 from pathlib import Path
-import random
 import sys
 import time
 
@@ -22,6 +21,7 @@ from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.evaluation.recording import (
     CAMERA, empty_topics, format_summary, NODE, save_contact_sheet, summarize_recording)
 from marigold_ros.ros.outputs import INFO_TOPICS, TOPICS
+from marigold_ros.ros.tools.domains import free_domain
 from marigold_ros.ros.tools.processes import LoggedProcess, package_command, ProcessError
 from marigold_ros.ros.tools.shares import require_shared, use_large_image_profile
 from marigold_ros.ros.tools.stop_flag import StopFlag
@@ -255,10 +255,10 @@ def main() -> int:
     stop = StopFlag()
     arguments = make_parser().parse_args()
     begin_s = time.monotonic()
-    os.environ['ROS_DOMAIN_ID'] = str(random.randint(1, 101))
     os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
     os.environ['PYTHONUNBUFFERED'] = '1'
     try:
+        os.environ['ROS_DOMAIN_ID'] = str(free_domain())
         use_large_image_profile()
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         arguments.bag = arguments.bag or require_shared('sample/living_room')

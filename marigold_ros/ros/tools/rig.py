@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import json
 import os
 from pathlib import Path
-import random
 import sys
 import time
 from typing import Any
@@ -19,6 +18,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.task import Future
 
 from marigold_ros.benchmark.cap_load import processor_seconds
+from marigold_ros.ros.tools.domains import free_domain
 from marigold_ros.ros.tools.processes import LoggedProcess, ProcessError
 from marigold_ros.ros.tools.shares import PROFILE_VARIABLES, use_large_image_profile
 from marigold_ros.ros.tools.stop_flag import StopFlag
@@ -27,8 +27,6 @@ from marigold_ros.ros.tools.stop_flag import StopFlag
 START_TIMEOUT_S = 180.0
 REPLY_TIMEOUT_S = 30.0
 ASK_PERIOD_S = 0.1
-# Linux leaves their ports alone, and hardly anybody uses them.
-DOMAINS = range(215, 233)
 TICK_PERIOD_S = 1.0
 
 
@@ -98,7 +96,7 @@ class Rig:
                  large_images: bool = True, reliability: str = 'reliable') -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._node, self._folder, self._stop = node, folder, stop
-        domain = random.choice(DOMAINS)
+        domain = free_domain()
         self._environment = child_environment(domain, large_images)
         self._context = rclpy.Context()
         rclpy.init(args=[], context=self._context, domain_id=domain)
