@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 
 import pytest
 import torch
@@ -12,17 +11,14 @@ from marigold_ros.depth.confidence import confidence
 
 
 def striped(depth, roughness=0.0, height=16, width=24):
-    """Decoded map of one depth in [0, 1] whose columns lie in turn above and below it."""
+    """Depth map of one depth whose columns lie in turn above and below it."""
     stripes = roughness * torch.tensor([1.0, -1.0]).repeat(width // 2)
-    return (2.0 * (depth + stripes) - 1.0).expand(1, 3, height, width).clone()
+    return (depth + stripes).expand(1, 1, height, width).clone()
 
 
-def test_a_flat_wall_is_certain_whatever_its_channels_say():
-    wall = striped(0.4)
-    torch.testing.assert_close(confidence(wall), torch.ones(1, 1, 16, 24), atol=1e-4, rtol=0.0)
-    wall[:, 0] += 0.2
-    wall[:, 2] -= 0.2
-    torch.testing.assert_close(confidence(wall), torch.ones(1, 1, 16, 24), atol=1e-4, rtol=0.0)
+def test_a_flat_wall_is_certain():
+    torch.testing.assert_close(confidence(striped(0.4)), torch.ones(1, 1, 16, 24),
+                               atol=1e-4, rtol=0.0)
 
 
 @pytest.mark.parametrize(('depth', 'roughness', 'error'), [
@@ -36,9 +32,9 @@ def test_roughness_counts_in_parts_of_the_depth(depth, roughness, error):
 
 
 def test_a_step_inside_a_cell_lowers_the_confidence_there_and_not_far_away():
-    decoded = striped(0.5, width=64)
-    decoded[..., 28:] = 0.4    # depth 0.7 from the middle of the fourth cell on
-    found = confidence(decoded)[0, 0, 8]
+    depth = striped(0.5, width=64)
+    depth[..., 28:] = 0.7    # from the middle of the fourth cell on
+    found = confidence(depth)[0, 0, 8]
     torch.testing.assert_close(found[:8], torch.ones(8), atol=1e-4, rtol=0.0)
     torch.testing.assert_close(found[-8:], torch.ones(8), atol=1e-4, rtol=0.0)
     assert found[28] < 0.3
@@ -54,18 +50,7 @@ def test_members_are_averaged():
 
 @pytest.mark.parametrize('size', [(1, 1), (7, 9), (96, 128), (73, 101)])
 def test_any_size_gives_a_finite_map_in_0_1(size):
-    decoded = torch.randn((2, 3, *size), generator=torch.Generator().manual_seed(0)) * 2.0
-    found = confidence(decoded)
+    depth = torch.rand((2, 1, *size), generator=torch.Generator().manual_seed(0))
+    found = confidence(depth)
     assert found.shape == (1, 1, *size) and found.dtype == torch.float32
     assert torch.isfinite(found).all() and found.min() >= 0.0 and found.max() <= 1.0
-
-
-def test_costs_little_beside_a_denoising_step():
-    """0.15 ms at 128x96 on one core, where a step takes 20 ms."""
-    decoded = torch.randn((1, 3, 96, 128))
-    times = []
-    for _ in range(20):
-        start = time.perf_counter()
-        confidence(decoded)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 2e-3

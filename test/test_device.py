@@ -1,13 +1,15 @@
-"""How many threads the node's networks use on the CPU."""
+"""How networks lie on a device: threads on the CPU, memory on a GPU."""
 
 from __future__ import annotations
 
 import os
 
+from diffusers import AutoencoderKL, AutoencoderTiny
 import pytest
 import torch
 
 from marigold_ros.depth.device import leave_a_core
+from marigold_ros.depth.networks import vae_format
 
 
 @pytest.fixture
@@ -31,3 +33,12 @@ def test_omp_num_threads_is_obeyed(threads, monkeypatch):
     monkeypatch.setenv('OMP_NUM_THREADS', '2')
     leave_a_core()
     assert torch.get_num_threads() == 7
+
+
+@pytest.mark.parametrize(('vae', 'device', 'expected'), [
+    (AutoencoderTiny, 'cpu', torch.channels_last),
+    (AutoencoderTiny, 'cuda', torch.channels_last),
+    (AutoencoderKL, 'cpu', torch.channels_last),
+    (AutoencoderKL, 'cuda', torch.contiguous_format)])
+def test_a_vae_with_norms_stays_contiguous_on_a_gpu(vae, device, expected):
+    assert vae_format(vae(), torch.device(device)) == expected

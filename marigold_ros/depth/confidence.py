@@ -1,4 +1,4 @@
-"""How far each pixel of a prediction can be trusted, from the decoder's output alone."""
+"""How far each pixel of a prediction can be trusted, from its depth alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OFFSET = 0.1
 ERROR_SCALE = 0.03
 
 
-def confidence(decoded: torch.Tensor) -> torch.Tensor:
+def confidence(depth: torch.Tensor) -> torch.Tensor:
     """
     Rank pixels by their likely relative error, |d - truth| / truth.
 
@@ -26,8 +26,8 @@ def confidence(decoded: torch.Tensor) -> torch.Tensor:
 
     Parameters
     ----------
-    decoded : float32 tensor [E, 3, PH, PW]
-        Decoded members of one frame, about in [-1, 1].
+    depth : float32 tensor [E, 1, PH, PW]
+        Members of one frame, affine-invariant depth in [0, 1].
 
     Returns
     -------
@@ -40,7 +40,6 @@ def confidence(decoded: torch.Tensor) -> torch.Tensor:
     sure.  `evaluation.sparsification` measures it beside the depth alone.  How far the decoder's
     three channels disagree tells nothing where it was trained on their mean alone.
     """
-    depth = (decoded.mean(dim=1, keepdim=True).clip(-1.0, 1.0) + 1.0) / 2.0  # [E,1,PH,PW]
     size = depth.shape[2:]
     cell_depth = _cell_means(depth)  # [E,1,ceil(PH/8),ceil(PW/8)]
     roughness = (depth - _enlarge(cell_depth, size)).abs()  # [E,1,PH,PW]

@@ -41,7 +41,8 @@ class Networks:
         """Move the networks to the device."""
         self.device, self._dtype, self._compiled = device, dtype, compile
         unet = components.unet.to(device, memory_format=torch.channels_last)
-        vae = components.vae.to(device, memory_format=torch.channels_last)
+        self._vae_format = vae_format(components.vae, device)
+        vae = components.vae.to(device, memory_format=self._vae_format)
         text = components.empty_text_embedding.to(device, dtype)  # [1,2,D]
         self.latent_channels: int = vae.config.latent_channels
         self._scaling_factor: float = vae.config.scaling_factor
@@ -92,7 +93,7 @@ class Networks:
         return self._run(self._decode, self._cast(latent / self._scaling_factor))
 
     def _cast(self, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.to(self._dtype, memory_format=torch.channels_last)
+        return tensor.to(self._dtype, memory_format=self._vae_format)
 
     def _run(self, network: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
         """Run a network; its float32 output is a copy where the next run would overwrite it."""
@@ -100,6 +101,19 @@ class Networks:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         output = network(*inputs)
         return output.to(torch.float32, copy=self._compiled)
+
+
+def vae_format(vae: torch.nn.Module, device: torch.device) -> torch.memory_format:
+    """
+    Choose a VAE's memory format: channels last, unless a GPU would undo it at every norm.
+
+    Off the CPU PyTorch's GroupNorm works in contiguous memory and copies what is not
+    (aten/src/ATen/native/group_norm.cpp).  That is little for the U-Net's latents and much for a
+    VAE's maps of the image's size.
+    """
+    has_group_norm = any(isinstance(each, torch.nn.GroupNorm) for each in vae.modules())
+    return (torch.contiguous_format if device.type != 'cpu' and has_group_norm
+            else torch.channels_last)
 
 
 def _compiled(network: Callable[..., torch.Tensor],

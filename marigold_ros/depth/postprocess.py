@@ -32,7 +32,7 @@ def merge_members(decoded: torch.Tensor, size: tuple[int, int]
     """
     members = (decoded.mean(dim=1, keepdim=True).clip(-1.0, 1.0) + 1.0) / 2.0  # [E,1,PH,PW]
     depth, uncertainty = (members, None) if len(members) == 1 else ensemble(members)
-    return (_to_numpy(restore(depth, size)), _to_numpy(restore(confidence(decoded), size)),
+    return (_to_numpy(restore(depth, size)), _to_numpy(restore(confidence(members), size)),
             None if uncertainty is None else _to_numpy(restore(uncertainty, size)))
 
 
