@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from contextlib import contextmanager
+import itertools
 import math
 import os
 from pathlib import Path
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 from typing import Iterator
+from zlib import crc32
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
@@ -30,6 +32,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
 from marigold_ros.ros.depth_node import DepthNode
+from marigold_ros.ros.tools.domains import in_use
 from marigold_ros.ros.tools.shares import use_large_image_profile
 
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
@@ -37,15 +40,15 @@ os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 # what was lost of it is sent again at the writer's next heartbeat only, up to 3 s later.
 use_large_image_profile()
 CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE = 1, 2, 3, 4
-_domains = 0
+_worker = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:])
+_domains = itertools.count(crc32(os.environ.get('PYTEST_XDIST_TESTRUNUID', '').encode()))
 
 
 def free_domain() -> int:
-    """Give a domain id that no test of this or of the other worker uses now."""
-    global _domains
-    _domains += 1
-    worker = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:])
-    return 1 + (2 * _domains + worker) % 100  # odd ones for one worker, even ones for the other
+    """Give a domain id that no other test uses now."""
+    # Odd ones for one worker and even ones for the other, for a node takes its time to join.
+    domains = (1 + (2 * number + _worker) % 100 for number in _domains)
+    return next(domain for domain in domains if not in_use(domain))
 
 
 class NodeProcess:

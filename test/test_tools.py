@@ -15,9 +15,12 @@ from bag_fixtures import (
 from node_harness import free_domain
 import numpy as np
 import pytest
+import rclpy
 from rosbags.interfaces import QosDurability, QosReliability
 
 from marigold_ros.data.bags import open_bag
+from marigold_ros.depth.errors import ConfigError
+from marigold_ros.ros.tools import domains
 from marigold_ros.ros.tools.command_line import split_ros_arguments
 
 STRING = 'std_msgs/msg/String'
@@ -233,6 +236,23 @@ def test_a_second_ctrl_c_changes_nothing(drive, tmp_path, start):
         code, printed = finish(process, signal.SIGINT)
         assert code == 0, printed
     assert len(read(tmp_path / 'copy', '/image')) > 5
+
+
+@pytest.mark.parametrize('discovery', ['LOCALHOST', 'SUBNET'])
+def test_a_domain_in_which_somebody_lives_is_not_taken(monkeypatch, discovery):
+    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', discovery)
+    taken = free_domain()
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context, domain_id=taken)
+    monkeypatch.setattr(domains, 'DOMAINS', [taken])
+    node = rclpy.create_node('somebody', context=context)
+    try:
+        assert domains.in_use(taken)
+        with pytest.raises(ConfigError, match=f'the ROS domains {taken} to {taken} are all in'):
+            domains.free_domain()
+    finally:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
 
 
 def test_ros_arguments_are_told_from_the_tools_own():

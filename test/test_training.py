@@ -272,7 +272,7 @@ def test_four_iterations_are_two_and_two_more_bit_for_bit(recipe, tmp_path, fram
     whole = replace(recipe, run_folder=str(tmp_path / 'whole'))
     finetune(whole)
     finetune(with_schedule(recipe, max_iterations=2))
-    # The second half reads its frames in a process of their own.
+    # The second half reads its frames in a process of their own, unless they are on the device.
     finetune(replace(recipe, hardware=replace(recipe.hardware, workers=1)))
     for part in ('state/model.safetensors', 'checkpoint/unet/diffusion_pytorch_model.safetensors'):
         expected, resumed = (weights(folder, part)
@@ -434,6 +434,10 @@ def test_a_run_goes_on_only_with_its_own_recipe(recipe):
     with pytest.raises(ConfigError, match=r'another recipe \(schedule\.learning_rate: 0\.001 '
                                           r'there, 0\.1 here\)'):
         Trainer(with_schedule(recipe, learning_rate=0.1), Constant())
+    # Another device may take over, but views taken on it are other views.
+    other = replace(recipe.hardware, device='auto', frames_on_device=True)
+    with pytest.raises(ConfigError, match=r'\(hardware\.frames_on_device: False there, True'):
+        Trainer(replace(recipe, hardware=other), Constant())
     # A machine that stopped between two renames leaves the old state beside its place.
     state = Path(recipe.run_folder) / 'state'
     shutil.move(state, state.with_name('state.old'))

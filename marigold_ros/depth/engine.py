@@ -146,7 +146,7 @@ class DepthEngine:
             to follow, between 1 and `num_inference_steps`.
         warm_start : tensor [E, C, h, w], optional
             `latent` of the prediction for the frame before: the T steps then begin between it
-            and the noise, at t = 849 instead of 999, which flickers less.
+            and the noise, at t = 849 instead of 999, which flickers less with some checkpoints.
 
         Returns
         -------

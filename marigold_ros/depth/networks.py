@@ -89,7 +89,7 @@ class Networks:
         return self._run(self._predict, inputs, timesteps)
 
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
-        """Decode latents to three guesses of each depth, [n,C,h,w] -> [n,3,PPH,PPW]."""
+        """Decode latents to depth in three channels, [n,C,h,w] -> [n,3,PPH,PPW]."""
         return self._run(self._decode, self._cast(latent / self._scaling_factor))
 
     def _cast(self, tensor: torch.Tensor) -> torch.Tensor:

@@ -81,8 +81,9 @@ class Settings:
         str, 'run', 'What becomes of a frame whose fewest steps already break the cap',
         choices=LATE_FRAMES, run_time=True)
     warm_start: bool = _row(
-        bool, False, "Start between the last frame's latent and the camera's fixed noise: less "
-        'flicker, but what changes between frames lags a little', run_time=True)
+        bool, False, "Start between the last frame's latent and the camera's fixed noise: with "
+        'some checkpoints less flicker, but what changes between frames lags a little',
+        run_time=True)
     max_age_s: float = _row(
         float, 1.0, 'Frames whose stamp is older are dropped; off for historical stamps without '
         'use_sim_time', unit='s', limits=(0.01, 3600.0), run_time=True)

@@ -89,7 +89,8 @@ class HardwareConfig(Section):
         Processes that read and vary frames; 0 does it between the iterations.
     frames_on_device : bool
         Keep every frame in the device's memory and take the views there, without any worker: what
-        a GPU needs that trains a small network, as long as the sets fit.
+        a GPU needs that trains a small network, as long as the sets fit, each of frames of one
+        size.  The views are others than a worker's: up to 128 at a time share their crops' size.
     compile : bool
         Compile the networks first (minutes).
     gradient_checkpointing : bool
@@ -267,7 +268,8 @@ class FinetuneConfig(TrainingConfig):
     architecture : UNetArchitecture or None
         Shape of a new network.
     vae : str or None
-        Folder or hub id of an autoencoder that replaces the checkpoint's; it stays frozen.
+        Folder or hub id of an autoencoder that replaces the checkpoint's; frozen, unless
+        `objective.autoencoder_anchor` is given.
     prediction_type : {'v_prediction', 'epsilon', 'sample'} or None
         What the U-Net predicts; None keeps the checkpoint's, or takes v.
     objective : ObjectiveConfig

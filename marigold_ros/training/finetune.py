@@ -21,6 +21,7 @@ from torch import nn
 from marigold_ros.data.frames import DepthFrame, FrameSet
 from marigold_ros.depth.config import require
 from marigold_ros.depth.engine import DepthEngine
+from marigold_ros.depth.networks import vae_format
 from marigold_ros.training.checkpoints import (
     empty_text_embedding, initial_pipeline, save_pipeline,
 )
@@ -78,7 +79,7 @@ class Finetuning:
         """Put autoencoder and empty prompt on the device."""
         scheduler = self._pipeline.scheduler
         for vae in (self._pipeline.vae, self._frozen_vae):
-            vae.to(device, memory_format=torch.channels_last)
+            vae.to(device, memory_format=vae_format(vae, device))
             if self._config.hardware.compile:
                 vae.encoder.compile(dynamic=False)
                 vae.decoder.compile(dynamic=False)

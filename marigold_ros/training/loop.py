@@ -132,9 +132,9 @@ class Trainer:
         main = self._accelerator.is_main_process
         if main:
             self._run.start(self._config, progress.iteration)
+        batches = self._batches()
         if progress.iteration == 0:  # so that every curve shows where it came from
             self._save(validate=True)
-        batches = self._batches()
         with stop_on_signal() as stop, tqdm(
                 total=config.max_iterations, initial=progress.iteration, unit='it',
                 disable=not main) as bar:

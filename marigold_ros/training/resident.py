@@ -48,6 +48,12 @@ def resident_batches(
         If a frame breaks a rule or has another size than the set's first, or a set does not fit.
     """
     stacks = [load_stack(frames, device) for frames in frame_sets]
+    return _views(stacks, frame_sets, config, first, stride)
+
+
+def _views(stacks: Sequence[FrameStack], frame_sets: Sequence[FrameSet], config: TrainingConfig,
+           first: int, stride: int) -> Iterator[ViewBatch]:
+    """Take views of frames that are loaded."""
     for keys in mixed_batches(frame_sets, config, first=first, stride=stride):
         number = keys[0].frame_set
         random = np.random.default_rng([config.seed, VIEW_STREAM, keys[0].number])
@@ -80,7 +86,7 @@ def _empty_stack(one: FrameStack, count: int, device: torch.device) -> FrameStac
     try:
         return FrameStack(*(torch.empty((count, *field.shape[1:]), dtype=field.dtype,
                                         device=device) for field in one))
-    except torch.OutOfMemoryError as err:
+    except RuntimeError as err:  # on the CPU it is no torch.OutOfMemoryError
         gib = count * sum(field.nbytes for field in one) / 2**30
         raise ConfigError(f'`frames_on_device` needs sets that fit into the memory of {device}; '
                           f'got one of {count} frames, {gib:.1f} GiB') from err

@@ -26,8 +26,9 @@ from marigold_ros.training.recipe import differences, load_recipe, recipe_as_yam
 
 PACKAGES = ('torch', 'diffusers', 'transformers', 'accelerate', 'safetensors', 'numpy')
 # What a run that goes on may do otherwise than before.
-FREE_KEYS = ('run_folder', 'schedule.max_iterations', 'schedule.checkpoint_every', 'hardware',
-             'validation')
+FREE_KEYS = ('run_folder', 'schedule.max_iterations', 'schedule.checkpoint_every', 'validation',
+             'hardware.device', 'hardware.precision', 'hardware.workers', 'hardware.compile',
+             'hardware.gradient_checkpointing')
 
 Recipe = TypeVar('Recipe', bound=TrainingConfig)
 
