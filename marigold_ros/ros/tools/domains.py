@@ -9,8 +9,6 @@ from marigold_ros.depth.errors import ConfigError
 
 # Linux leaves their ports alone, and hardly anybody uses them.
 DOMAINS = range(215, 233)
-
-
 # A domain's ports begin at 7400 + 250 times its id: first that for multicast, which participants
 # that stay on this machine leave closed, from 10 on two for each participant (RTPS 2.5, 9.6.2.3).
 DISCOVERY_PORTS = (0, *range(10, 30, 2))
