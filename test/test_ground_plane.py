@@ -59,6 +59,17 @@ def test_noise_of_the_relative_depth_is_averaged():
         assert found.fit.scale * a + found.fit.shift == pytest.approx(scale * a + shift, rel=0.03)
 
 
+@pytest.mark.parametrize('known', [True, False])
+def test_a_third_of_the_pixels_may_be_wrong(known):
+    pitch, rng = np.radians(6), np.random.default_rng(0)
+    relative, scale, shift = relative_of(room(0.35, pitch, 0.0))
+    wrong = rng.random(relative.shape) < 0.3
+    relative[wrong] = rng.random(int(wrong.sum()))
+    found = fit_floor(relative, K, 0.35, **({'pitch': pitch, 'roll': 0.0} if known else {}))
+    for a in (0.1, 0.5):
+        assert found.fit.scale * a + found.fit.shift == pytest.approx(scale * a + shift, rel=0.03)
+
+
 def test_down_and_tilt_are_each_other_inverse():
     np.testing.assert_allclose(down_vector(0.0, 0.0), [0, 1, 0])
     np.testing.assert_allclose(down_vector(np.pi / 2, 0.0), [0, 0, 1], atol=1e-12)  # looks down

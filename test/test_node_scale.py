@@ -180,6 +180,10 @@ def test_a_reference_depth_of_another_size_gives_metres(stage, encoding):
     status = stage.measure(DEPTH, small_depth(stage, encoding=encoding))
     agrees(stage, status)
     assert status['scale_source'] == 'depth'
+    shown = {each.key: each.value for each in stage.robot.diagnostics(': camera').values}
+    measured = [key for key in status if key == 'shift' or key.startswith('scale')]
+    assert len(measured) == 10
+    assert {key: shown[key] for key in measured} == {key: status[key] for key in measured}
 
 
 def test_without_a_reference_metres_are_held_then_stop_and_diagnostics_say_so(stage):

@@ -16,6 +16,8 @@ from marigold_ros.data.bag_poses import PoseBuffer, topics_of
 from marigold_ros.data.bags import Bag, open_bag
 from marigold_ros.depth.errors import BagError
 from marigold_ros.depth.types import FloatImage
+from marigold_ros.evaluation.metrics import error_metrics, MIN_PREDICTION_M
+from marigold_ros.evaluation.protocols import mean_scores, Scores
 from marigold_ros.geometry.anchors import (Anchors, anchors_from_depth, anchors_from_points,
                                            points_from_scan)
 from marigold_ros.geometry.camera import Rectifier
@@ -167,8 +169,8 @@ class DriveScore:
     Attributes
     ----------
     metric_frames : int
-    abs_rel : float
-        Mean over the frames, without any alignment.
+    scores : Scores
+        Mean over the frames, metric: without any alignment.
     jitter, largest_step : float
         Mean and largest relative change of the depth of affine-invariant 0.5 between frames.
     floor_error : float
@@ -180,7 +182,7 @@ class DriveScore:
     """
 
     metric_frames: int
-    abs_rel: float
+    scores: Scores
     jitter: float
     largest_step: float
     floor_error: float
@@ -211,18 +213,19 @@ def run_source(frames: Sequence[DriveFrame], config: ScaleConfig, *, outage: boo
 def score_source(frames: Sequence[DriveFrame], config: ScaleConfig) -> DriveScore:
     """Judge one source along the drive."""
     scales, update_ms = run_source(frames, config)
-    errors, floors = [], []
+    scores, floors = [], []
     for frame, scale in zip(frames, scales):
         if scale is not None:
             depth_m = scale.to_metres(frame.relative)
             known = np.isfinite(frame.depth_m)
-            errors.append(np.mean(np.abs(depth_m - frame.depth_m)[known] / frame.depth_m[known]))
+            scores.append(Scores('metric', error_metrics(
+                np.maximum(depth_m[known], MIN_PREDICTION_M), frame.depth_m[known])))
             floor = np.abs(frame.depth_m * frame.fall - frame.height_m) < FLOOR_M
             floors.append(abs(np.median((depth_m * frame.fall)[floor]) / frame.height_m - 1))
     middles = np.array([np.nan if scale is None else scale.scale / 2 + scale.shift
                         for scale in scales])
     steps = np.abs(np.diff(np.log(middles)))
-    return DriveScore(len(errors), float(np.mean(errors)), float(np.nanmean(steps)),
+    return DriveScore(len(scores), mean_scores(scores), float(np.nanmean(steps)),
                       float(np.nanmax(steps)), float(np.mean(floors)),
                       _recovery_s(frames, config, middles), update_ms)
 
@@ -246,13 +249,16 @@ def drive_table(path: Path, predict: Callable[[NDArray[np.uint8]], Any]) -> str:
         **{source: ScaleConfig(source) for source in ('depth', 'cloud', 'scan')},
         'ground_plane, tilt known': replace(floor, camera_pitch_deg=pitch, camera_roll_deg=roll),
         'ground_plane, tilt searched': floor}
-    lines = ['| depth, source | metric frames | AbsRel | jitter | largest step | floor height '
-             'error | recovery | update |', '|---|---|---|---|---|---|---|---|']
+    lines = ['| depth, source | metric frames | AbsRel | RMSE | delta1 | jitter | largest step | '
+             'floor height error | recovery | update |',
+             '|---|---|---|---|---|---|---|---|---|---|']
     for depth, frames in (('predicted', predicted), ('true', with_true_depth(predicted))):
         for name, config in configs.items():
             s = score_source(frames, config)
             lines.append(
-                f'| {depth}, {name} | {s.metric_frames} of {len(frames)} | {s.abs_rel:.3f} | '
+                f'| {depth}, {name} | {s.metric_frames} of {len(frames)} | '
+                f'{s.scores["abs_rel"]:.3f} | {s.scores["rmse"]:.2f} m | '
+                f'{s.scores["delta1"]:.3f} | '
                 f'{100 * s.jitter:.2f} % | {100 * s.largest_step:.2f} % | '
                 f'{100 * s.floor_error:.1f} % | {s.recovery_s:.1f} s | {s.update_ms:.1f} ms |')
     return '\n'.join(lines)
