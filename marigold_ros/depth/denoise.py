@@ -183,38 +183,59 @@ def denoise(network: Network, inputs: torch.Tensor, latent: torch.Tensor,
         r, q, _, _ = coefficients[0]
         schedules = first_look(r * latent + q * output)
         timesteps, coefficients = _tables(schedules, latent.device)
-
+    rows = _Rows(list(range(len(schedules))), inputs, latent, timesteps, coefficients)
     # Longest schedule first: the frames still denoising are then a prefix, and views are enough.
-    order = sorted(range(len(schedules)), key=lambda i: -len(schedules[i]))
-    if order != sorted(order):
-        inputs[:], latent, output = inputs[order], latent[order], output[order]
-        timesteps, coefficients = timesteps[:, order], coefficients[:, :, order]
+    output = output[rows.select(sorted(rows.frames, key=lambda i: -len(schedules[i])))]
     results: dict[int, Denoised] = {}
     for k in range(len(timesteps)):
-        r, q, u, w = coefficients[k]
-        x0 = r * latent + q * output  # [n,C,h,w]
-        latent = u * latent + w * output  # [n,C,h,w]
-
+        r, q, u, w = rows.coefficients[k]
+        x0 = r * rows.latent + q * output  # [n,C,h,w]
+        rows.latent = u * rows.latent + w * output  # [n,C,h,w]
         stops = early.judge(x0)
-        stops.update({j: 'schedule' for j, i in enumerate(order) if k + 1 == len(schedules[i])})
+        stops.update({j: 'schedule' for j, i in enumerate(rows.frames)
+                      if k + 1 == len(schedules[i])})
         for j, reason in stops.items():
-            final = latent if reason == 'schedule' else x0
-            results[order[j]] = Denoised(final[j], k + 1, reason)
-        keep = [j for j in range(len(order)) if j not in stops]
-        if not keep:
+            final = rows.latent if reason == 'schedule' else x0
+            results[rows.frames[j]] = Denoised(final[j], k + 1, reason)
+        if len(stops) == len(rows.frames):
             break
-        if len(keep) < len(order):
-            order = [order[j] for j in keep]
-            index = slice(len(keep)) if keep[-1] + 1 == len(keep) else keep
-            early.keep(index)
-            latent, timesteps, coefficients = (
-                latent[index], timesteps[:, index], coefficients[:, :, index])
-            if isinstance(index, list):
-                inputs[:len(keep)] = inputs[index]
-            inputs = inputs[:len(keep)]
-        _write_depth(inputs, latent)
-        output = network(inputs, timesteps[k + 1])
+        early.keep(rows.select([j for j in range(len(rows.frames)) if j not in stops]))
+        _write_depth(rows.inputs, rows.latent)
+        output = network(rows.inputs, rows.timesteps[k + 1])
     return [results[i] for i in range(len(results))]
+
+
+@dataclass
+class _Rows:
+    """
+    The n frames of a batch that are still denoising.
+
+    Attributes
+    ----------
+    frames : list of n int
+        Their places in the batch.
+    inputs, latent : tensor [n, 2C, h, w], float32 tensor [n, C, h, w]
+    timesteps, coefficients : tensor [T, n], [T, 4, n, 1, 1, 1]
+        See `_tables`.
+    """
+
+    frames: list[int]
+    inputs: torch.Tensor
+    latent: torch.Tensor
+    timesteps: torch.Tensor
+    coefficients: torch.Tensor
+
+    def select(self, positions: list[int]) -> slice | list[int]:
+        """Go on with these rows in this order; return their index, a slice if they lead."""
+        n = len(positions)
+        self.frames = [self.frames[j] for j in positions]
+        index = slice(n) if positions == list(range(n)) else positions
+        if isinstance(index, list):
+            self.inputs[:n] = self.inputs[index]
+        self.inputs, self.latent = self.inputs[:n], self.latent[index]
+        self.timesteps = self.timesteps[:, index]
+        self.coefficients = self.coefficients[:, :, index]
+        return index
 
 
 def _write_depth(inputs: torch.Tensor, latent: torch.Tensor) -> None:
