@@ -26,7 +26,7 @@ test-numpy1: link
 # The node for MINUTES beside everything that goes wrong on a robot; out/soak/soak.png shows it.
 MINUTES ?= 20
 soak: link
-	$(VENV)/bin/python -m marigold_ros.ros.tools.soak --minutes $(MINUTES)
+	$(VENV)/bin/python -m benchmarks.soak --minutes $(MINUTES)
 
 $(INSTALLED): $(REQUIREMENTS)
 	$(PYTHON) -m venv $(VENV)

@@ -21,7 +21,7 @@ setup(
     description='Adaptive-step Marigold depth for ROS 2',
     license='Apache-2.0',
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
-    package_data={PACKAGE: ['models/*/*', 'models/*/*/*', 'evaluation/*.j2']},
+    package_data={PACKAGE: ['models/*/*', 'models/*/*/*', 'evaluation/report/*.j2']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
         (f'share/{PACKAGE}', ['package.xml']),
@@ -33,10 +33,9 @@ setup(
     zip_safe=False,
     entry_points={
         'console_scripts': [
-            'depth_node = marigold_ros.ros.start:main',
+            'depth_node = marigold_ros.ros.main:main',
             'play_bag = marigold_ros.ros.tools.play_bag:main',
             'record_bag = marigold_ros.ros.tools.record_bag:main',
-            'bench_node = marigold_ros.ros.tools.bench_node:main',
             'demo = marigold_ros.ros.tools.demo:main',
             'finetune = marigold_ros.training.finetune:main',
             'evaluate = marigold_ros.evaluation.evaluate:main',

@@ -8,10 +8,16 @@ from typing import Any
 import cv2
 import numpy as np
 from rosbags.interfaces import (
-    Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime)
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
 
-from marigold_ros.data.bag_writer import BagWriter
-from marigold_ros.data.bags import jazzy_typestore
+from marigold_ros.data.bags.reader import jazzy_typestore
+from marigold_ros.data.bags.writer import BagWriter
 
 START_NS = 1_700_000_000 * 10 ** 9
 STORE = jazzy_typestore()

@@ -5,8 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from diffusers import (AutoencoderKL, AutoencoderTiny, DDIMScheduler, LCMScheduler,
-                       MarigoldDepthPipeline, UNet2DConditionModel)
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    DDIMScheduler,
+    LCMScheduler,
+    MarigoldDepthPipeline,
+    UNet2DConditionModel,
+)
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 

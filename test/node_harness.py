@@ -61,7 +61,7 @@ class NodeProcess:
                        'PYTHONUNBUFFERED': '1'}
         with log.open('w') as output:
             self.process = subprocess.Popen(
-                [sys.executable, '-m', 'marigold_ros.ros.start', '--ros-args', *arguments],
+                [sys.executable, '-m', 'marigold_ros.ros.main', '--ros-args', *arguments],
                 env=environment, stdout=output, stderr=subprocess.STDOUT)
 
     def wait_for_log(self, text: str, timeout_s: float = 120.0) -> str:

@@ -17,7 +17,7 @@ import re
 import pytest
 import yaml
 
-from marigold_ros.ros.outputs import INFO_TOPICS, TOPICS
+from marigold_ros.ros.camera_output import INFO_TOPICS, TOPICS
 from marigold_ros.ros.parameters import settings_from
 
 ROOT = Path(__file__).parents[1]

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from marigold_ros.ros.outputs import INFO_TOPICS, TOPICS
+from marigold_ros.ros.camera_output import INFO_TOPICS, TOPICS
 from marigold_ros.ros.parameters import TABLE
 
 ROOT = Path(__file__).parents[1]

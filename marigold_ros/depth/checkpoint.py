@@ -9,8 +9,13 @@ from pathlib import Path
 import re
 from typing import Any, Iterator
 
-from diffusers import (AutoencoderKL, AutoencoderTiny, DDIMScheduler, LCMScheduler,
-                       UNet2DConditionModel)
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    DDIMScheduler,
+    LCMScheduler,
+    UNet2DConditionModel,
+)
 from diffusers.utils import logging
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError

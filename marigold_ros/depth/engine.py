@@ -20,8 +20,14 @@ from marigold_ros.depth.errors import InputError
 from marigold_ros.depth.networks import Networks
 from marigold_ros.depth.postprocess import merge_members
 from marigold_ros.depth.preprocess import padded_size, preprocess, processing_size
-from marigold_ros.depth.types import (BatchTiming, CheckpointInfo, DepthPrediction, FloatImage,
-                                      RgbImage, StageTiming)
+from marigold_ros.depth.types import (
+    BatchTiming,
+    CheckpointInfo,
+    DepthPrediction,
+    FloatImage,
+    RgbImage,
+    StageTiming,
+)
 
 
 class DepthEngine:

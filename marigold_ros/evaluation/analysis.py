@@ -10,12 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.evaluation.config import EvaluationConfig, fixed_name, fixed_steps
-from marigold_ros.evaluation.frame_runs import FrameRuns
-from marigold_ros.evaluation.latency import LatencyTable
-from marigold_ros.evaluation.policies import (Blocks, compare, compare_at_equal_budget, DENOISE_S,
-                                              Difference, oracle, Outcomes, QUALITY, STEPS,
-                                              summarize, TOTAL_S)
-from marigold_ros.evaluation.replay import Choice, replay_alone, replay_clock, Replayed
+from marigold_ros.evaluation.policies.frame_runs import FrameRuns
+from marigold_ros.evaluation.policies.latency import LatencyTable
+from marigold_ros.evaluation.policies.replay import Choice, replay_alone, replay_clock, Replayed
+from marigold_ros.evaluation.statistics import (
+    Blocks,
+    compare,
+    compare_at_equal_budget,
+    DENOISE_S,
+    Difference,
+    oracle,
+    Outcomes,
+    QUALITY,
+    STEPS,
+    summarize,
+    TOTAL_S,
+)
 
 PERCENTILES = (50, 95, 99)
 

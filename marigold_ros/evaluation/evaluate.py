@@ -22,30 +22,39 @@ import sys
 import threading
 from typing import Any
 
-from marigold_ros.data.bag_stream import BagTopics
-from marigold_ros.data.benchmarks import benchmark_data_set, BENCHMARKS
-from marigold_ros.data.data_set import bag_data_set, DataSet, folder_data_set, shards_data_set
+from marigold_ros.data.bags.stream import BagTopics
+from marigold_ros.data.datasets.data_set import (
+    bag_data_set,
+    DataSet,
+    folder_data_set,
+    shards_data_set,
+)
+from marigold_ros.data.datasets.published import benchmark_data_set, BENCHMARKS
 from marigold_ros.depth.config import EngineConfig
 from marigold_ros.depth.device import leave_a_core
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import ConfigError, MarigoldError
 from marigold_ros.evaluation.analysis import Analysis, Analyst, Clocked
-from marigold_ros.evaluation.baselines import Baseline, Ramp, TfliteNetwork
 from marigold_ros.evaluation.config import DEFAULT_POLICIES, EvaluationConfig, PROTOCOLS
 from marigold_ros.evaluation.environment import environment
-from marigold_ros.evaluation.frame_runs import FrameRunner
-from marigold_ros.evaluation.interrupt import interrupt_flag
-from marigold_ros.evaluation.latency import LatencyTable
-from marigold_ros.evaluation.live import check_live, LiveRun
+from marigold_ros.evaluation.metrics.baselines import Baseline, Ramp, TfliteNetwork
+from marigold_ros.evaluation.metrics.protocols import align_frame
 from marigold_ros.evaluation.out_bag import OutBag
-from marigold_ros.evaluation.protocols import align_frame
-from marigold_ros.evaluation.replay import PolicyReplay
-from marigold_ros.evaluation.report import write_report
-from marigold_ros.evaluation.session import run_session, Session
-from marigold_ros.evaluation.summary import (latency_table_summary, summarize_evaluation,
-                                             write_per_frame, write_summary)
-from marigold_ros.evaluation.tables import all_tables
-from marigold_ros.evaluation.verdict import accuracy, choosing, latency, saving
+from marigold_ros.evaluation.policies.frame_runs import FrameRunner
+from marigold_ros.evaluation.policies.latency import LatencyTable
+from marigold_ros.evaluation.policies.live import check_live, LiveRun
+from marigold_ros.evaluation.policies.replay import PolicyReplay
+from marigold_ros.evaluation.report.html import write_report
+from marigold_ros.evaluation.report.summary import (
+    latency_table_summary,
+    summarize_evaluation,
+    write_per_frame,
+    write_summary,
+)
+from marigold_ros.evaluation.report.tables import all_tables
+from marigold_ros.evaluation.report.verdict import accuracy, choosing, latency, saving
+from marigold_ros.evaluation.runner import run_session, Session
+from marigold_ros.interrupt import interrupt_flag
 
 NAME = 'evaluate'
 MODULE = 'marigold_ros.evaluation.evaluate'

@@ -8,18 +8,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from marigold_ros.data.bag_writer import BagWriter
-from marigold_ros.data.message_bytes import cloud_message, image_message, status_message, STORE
-from marigold_ros.evaluation.latency import LatencyTable
-from marigold_ros.evaluation.replay import ArrivalClock, PolicyReplay, Replayed
+from marigold_ros.data.bags.message_bytes import (
+    cloud_message,
+    image_message,
+    status_message,
+    STORE,
+)
+from marigold_ros.data.bags.writer import BagWriter
+from marigold_ros.evaluation.policies.latency import LatencyTable
+from marigold_ros.evaluation.policies.replay import ArrivalClock, PolicyReplay, Replayed
 from marigold_ros.messages.cloud import CloudPacker
 from marigold_ros.messages.image import pack_image
 
 if TYPE_CHECKING:
     from marigold_ros.data.frames import DepthFrame
     from marigold_ros.depth.types import FloatImage
-    from marigold_ros.evaluation.protocols import Aligned
-    from marigold_ros.evaluation.session import ScoredFrame
+    from marigold_ros.evaluation.metrics.protocols import Aligned
+    from marigold_ros.evaluation.runner import ScoredFrame
 
 FRAME_ID = 'camera_optical_frame'
 IMAGE, TRUTH = '/camera/rgb/image_rect', '/camera/depth_gt/image_rect'

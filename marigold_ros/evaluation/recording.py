@@ -12,11 +12,11 @@ from typing import Any, TYPE_CHECKING
 
 import numpy as np
 
-from marigold_ros.data.bag_messages import image_fields, matched_by_stamp, stamp_ns
-from marigold_ros.data.bags import Bag, open_bag
+from marigold_ros.data.bags.messages import image_fields, matched_by_stamp, stamp_ns
+from marigold_ros.data.bags.reader import Bag, open_bag
 from marigold_ros.depth.errors import MarigoldError
-from marigold_ros.evaluation.contact_sheet import draw_contact_sheet, SheetFrame
-from marigold_ros.evaluation.metrics import depth_metrics, vertical_ramp
+from marigold_ros.evaluation.metrics.protocol_a import depth_metrics, vertical_ramp
+from marigold_ros.evaluation.report.contact_sheet import draw_contact_sheet, SheetFrame
 from marigold_ros.messages.depth import unpack_depth
 from marigold_ros.messages.image import decode_rgb, DEPTH_FORMATS, read_pixels
 

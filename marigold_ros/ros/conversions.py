@@ -9,19 +9,21 @@ from typing import Any, TYPE_CHECKING
 
 import numpy as np
 from rclpy.serialization import deserialize_message, serialize_message
-from sensor_msgs.msg import (CameraInfo, CompressedImage, Image, LaserScan, PointCloud2,
-                             PointField)
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from marigold_ros.depth.errors import MessageError
-from marigold_ros.geometry.anchors import points_from_scan
-from marigold_ros.messages.camera_info import (camera_from_fields, CameraInfoFields,
-                                               fields_from_camera)
+from marigold_ros.messages.camera_info import (
+    camera_from_fields,
+    CameraInfoFields,
+    fields_from_camera,
+)
 from marigold_ros.messages.cloud import CloudFields, unpack_cloud
 from marigold_ros.messages.compressed import decompress_image
 from marigold_ros.messages.depth import unpack_depth
 from marigold_ros.messages.image import decode_rgb, ImageFields
 from marigold_ros.messages.image_stream import decode_compressed_rgb
+from marigold_ros.metric.anchors import points_from_scan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -18,13 +18,13 @@ from std_srvs.srv import SetBool, Trigger
 from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.ros import parameters
 from marigold_ros.ros.calibration import CalibrationCache
+from marigold_ros.ros.camera_input import CameraInput, InputTopics
+from marigold_ros.ros.camera_output import CameraOutputs
 from marigold_ros.ros.diagnostics import node_status, Reporter, scale_text
-from marigold_ros.ros.inputs import CameraInput, InputTopics
+from marigold_ros.ros.frame_buffer import ReceivedFrame
 from marigold_ros.ros.memory import return_freed_memory
-from marigold_ros.ros.newest import ReceivedFrame
-from marigold_ros.ros.outputs import CameraOutputs
-from marigold_ros.ros.scales import Scales
-from marigold_ros.ros.transitions import refuse_wrong_transitions
+from marigold_ros.ros.metric_inputs import Scales
+from marigold_ros.ros.rclpy_workarounds import refuse_wrong_transitions
 from marigold_ros.ros.worker import CameraPort, DepthWorker
 
 DIAGNOSTICS_PERIOD_S = 1.0

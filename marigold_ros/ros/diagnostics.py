@@ -12,13 +12,13 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.node import Node
 
 from marigold_ros.ros.conversions import header_of
-from marigold_ros.ros.newest import ReceivedFrame
+from marigold_ros.ros.frame_buffer import ReceivedFrame
 from marigold_ros.ros.parameters import Settings
 
 if TYPE_CHECKING:
     from marigold_ros.depth.engine import DepthEngine
     from marigold_ros.depth.types import DepthPrediction
-    from marigold_ros.geometry.scale import ScaleReport
+    from marigold_ros.metric.scale import ScaleReport
 
 LOG_PERIOD_S = 10.0
 NO_SCALE = ('depth/image_rect and points need metres: set scale.source, e.g. to fixed with '

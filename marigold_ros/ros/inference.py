@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import Mapping, Sequence
 
 from marigold_ros.depth.step_policy import LatencyModel, StepPolicy
-from marigold_ros.depth.types import (BatchTiming, DepthPrediction, RgbImage, StepDecision,
-                                      StepRequest)
+from marigold_ros.depth.types import (
+    BatchTiming,
+    DepthPrediction,
+    RgbImage,
+    StepDecision,
+    StepRequest,
+)
 from marigold_ros.depth.warm_start import LastLatents
 from marigold_ros.ros.diagnostics import Reporter
-from marigold_ros.ros.newest import ReceivedFrame
+from marigold_ros.ros.frame_buffer import ReceivedFrame
 from marigold_ros.ros.parameters import Settings
 
 WARM_UP_SIZE = (480, 640)

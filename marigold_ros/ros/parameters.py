@@ -10,12 +10,17 @@ from typing import Any, Iterable, Mapping
 from rclpy.node import Node
 
 from marigold_ros.depth.complexity import MEASURES
-from marigold_ros.depth.config import (DTYPES, EngineConfig, LATE_FRAMES, STEP_POLICIES,
-                                       StepPolicyConfig)
+from marigold_ros.depth.config import (
+    DTYPES,
+    EngineConfig,
+    LATE_FRAMES,
+    STEP_POLICIES,
+    StepPolicyConfig,
+)
 from marigold_ros.depth.errors import ConfigError
 from marigold_ros.geometry.filters import DepthFilter
-from marigold_ros.geometry.scale_filter import FilterConfig
-from marigold_ros.geometry.scale_sources import make_scale_source, ScaleConfig, SOURCES
+from marigold_ros.metric.filter import FilterConfig
+from marigold_ros.metric.sources.measured import make_scale_source, ScaleConfig, SOURCES
 from marigold_ros.ros.parameter_row import Row, yaml_value
 
 MAX_STEPS_REASON = 'above 10 steps Marigold gains no accuracy, only time, say its authors'

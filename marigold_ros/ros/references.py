@@ -12,9 +12,9 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan, Point
 
 from marigold_ros.depth.errors import MessageError
 from marigold_ros.ros.calibration import CalibrationCache
+from marigold_ros.ros.camera_input import FollowingSubscription, InputTopics
 from marigold_ros.ros.conversions import peek_header
 from marigold_ros.ros.diagnostics import Reporter
-from marigold_ros.ros.inputs import FollowingSubscription, InputTopics
 
 # A few, so that the one nearest to an image is still there when its turn comes.
 REMEMBERED = 8

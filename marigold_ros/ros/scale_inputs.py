@@ -6,16 +6,23 @@ import numpy as np
 
 from marigold_ros.depth.errors import InputError
 from marigold_ros.depth.types import RgbImage
-from marigold_ros.geometry.anchors import Anchors, anchors_from_depth, anchors_from_points
-from marigold_ros.geometry.ground_plane import tilt_of
-from marigold_ros.geometry.reference_watch import FreezeWatch
-from marigold_ros.geometry.rigid import (Matrix, optical_from_sensor, OPTICAL_SUFFIX,
-                                         parse_extrinsics)
-from marigold_ros.geometry.scale_sources import REFERENCES
+from marigold_ros.geometry.poses import (
+    Matrix,
+    optical_from_sensor,
+    OPTICAL_SUFFIX,
+    parse_extrinsics,
+)
+from marigold_ros.metric.anchors import Anchors, anchors_from_depth, anchors_from_points
+from marigold_ros.metric.checks import FreezeWatch
+from marigold_ros.metric.sources.ground_plane import tilt_of
+from marigold_ros.metric.sources.measured import REFERENCES
 from marigold_ros.ros.calibration import Calibration, CalibrationCache
-from marigold_ros.ros.conversions import (depth_from_message, points_from_cloud,
-                                          points_from_scan_message)
-from marigold_ros.ros.newest import ReceivedFrame
+from marigold_ros.ros.conversions import (
+    depth_from_message,
+    points_from_cloud,
+    points_from_scan_message,
+)
+from marigold_ros.ros.frame_buffer import ReceivedFrame
 from marigold_ros.ros.parameters import Settings
 from marigold_ros.ros.references import Reference, ReferenceStore
 from marigold_ros.ros.transforms import Transforms

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rclpy.clock import ROSClock
 
 from marigold_ros.ros.diagnostics import Reporter
-from marigold_ros.ros.newest import ReceivedFrame
+from marigold_ros.ros.frame_buffer import ReceivedFrame
 
 # No queue holds an image this long: such a stamp comes from a recording or another epoch.
 HISTORICAL_AGE_S = 60.0

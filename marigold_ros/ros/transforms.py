@@ -9,7 +9,7 @@ from rclpy.node import Node
 from rclpy.time import Time
 
 from marigold_ros.depth.errors import InputError
-from marigold_ros.geometry.rigid import Matrix, pose
+from marigold_ros.geometry.poses import Matrix, pose
 
 
 class Transforms:

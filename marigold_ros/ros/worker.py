@@ -17,15 +17,15 @@ from marigold_ros.depth.complexity import MEASURES
 from marigold_ros.depth.errors import InputError, MarigoldError
 from marigold_ros.depth.types import DepthPrediction, RgbImage, StepDecision, StepRequest
 from marigold_ros.messages.cloud import CloudPacker
+from marigold_ros.metric.outputs import make_fields
 from marigold_ros.ros.calibration import Calibration, CalibrationCache
+from marigold_ros.ros.camera_output import CameraOutputs, METRIC_OUTPUTS
 from marigold_ros.ros.conversions import header_of, rgb_from_message
 from marigold_ros.ros.diagnostics import no_metres, NO_SCALE, processed_values, Reporter
-from marigold_ros.ros.frame_fields import make_fields
+from marigold_ros.ros.frame_buffer import NewestFrames, ReceivedFrame
 from marigold_ros.ros.inference import Inference
-from marigold_ros.ros.newest import NewestFrames, ReceivedFrame
-from marigold_ros.ros.outputs import CameraOutputs, METRIC_OUTPUTS
+from marigold_ros.ros.metric_inputs import Scales
 from marigold_ros.ros.parameters import Settings
-from marigold_ros.ros.scales import Scales
 from marigold_ros.ros.stamps import StampWatch
 
 if TYPE_CHECKING:

@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from diffusers import (
-    AutoencoderKL, AutoencoderTiny, DDIMScheduler, MarigoldDepthPipeline, UNet2DConditionModel,
+    AutoencoderKL,
+    AutoencoderTiny,
+    DDIMScheduler,
+    MarigoldDepthPipeline,
+    UNet2DConditionModel,
 )
 from safetensors.torch import save_file
 import torch

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from marigold_ros.data.bag_frames import open_bag_frames
-from marigold_ros.data.bag_stream import BagTopics
+from marigold_ros.data.bags.stream import BagTopics
+from marigold_ros.data.datasets.bag_frames import open_bag_frames
+from marigold_ros.data.datasets.hypersim import open_hypersim
+from marigold_ros.data.datasets.rgbd_frames import RgbdFrames
+from marigold_ros.data.datasets.shard_frames import ShardFrames
+from marigold_ros.data.datasets.virtual_kitti import open_virtual_kitti
 from marigold_ros.data.frames import check_frame, check_frame_set, FrameSet
-from marigold_ros.data.hypersim import open_hypersim
-from marigold_ros.data.rgbd_frames import RgbdFrames
-from marigold_ros.data.shard_frames import ShardFrames
-from marigold_ros.data.virtual_kitti import open_virtual_kitti
 from marigold_ros.training.config import TrainingConfig
 from marigold_ros.training.data_config import FrameSetConfig
 from marigold_ros.training.views import random_view, ViewBatch

@@ -23,7 +23,9 @@ from marigold_ros.depth.config import require
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.networks import vae_format
 from marigold_ros.training.checkpoints import (
-    empty_text_embedding, initial_pipeline, save_pipeline,
+    empty_text_embedding,
+    initial_pipeline,
+    save_pipeline,
 )
 from marigold_ros.training.command import run_command
 from marigold_ros.training.config import FinetuneConfig

@@ -12,11 +12,19 @@ from marigold_ros.training.data_config import VAE_SCALE_FACTOR
 from marigold_ros.training.diffusion import Diffusion
 from marigold_ros.training.latents import decode_depth, encode
 from marigold_ros.training.losses import (
-    align_least_squares, gradient_l1, masked_mse, relative_l1, weighted_l1,
+    align_least_squares,
+    gradient_l1,
+    masked_mse,
+    relative_l1,
+    weighted_l1,
 )
 from marigold_ros.training.noise import annealed_noise
 from marigold_ros.training.targets import (
-    depth_range, latent_mask, measured, normalize_depth, relative_weight,
+    depth_range,
+    latent_mask,
+    measured,
+    normalize_depth,
+    relative_weight,
 )
 from marigold_ros.training.views import grey_depth, ViewBatch
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 import torch
 
 from marigold_ros.data.frames import DepthFrame, FrameSet, spread
-from marigold_ros.evaluation.protocols import score
+from marigold_ros.evaluation.metrics.protocols import score
 from marigold_ros.messages.depth import colorize
 from marigold_ros.training.targets import depth_range, normalize_depth
 

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosbags.interfaces import (
-    Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime)
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
 
 # rosbag2's spelling of "no limit": RMW_DURATION_INFINITE.
 NO_LIMIT = QosTime(9223372036, 854775807)

@@ -16,11 +16,17 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from tqdm import tqdm
 
-from marigold_ros.data.bags import open_bag
+from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.evaluation.recording import (
-    CAMERA, empty_topics, format_summary, NODE, save_contact_sheet, summarize_recording)
-from marigold_ros.ros.outputs import INFO_TOPICS, TOPICS
+    CAMERA,
+    empty_topics,
+    format_summary,
+    NODE,
+    save_contact_sheet,
+    summarize_recording,
+)
+from marigold_ros.ros.camera_output import INFO_TOPICS, TOPICS
 from marigold_ros.ros.tools.domains import free_domain
 from marigold_ros.ros.tools.processes import LoggedProcess, package_command, ProcessError
 from marigold_ros.ros.tools.shares import require_shared, use_large_image_profile
@@ -178,7 +184,7 @@ def run(arguments: argparse.Namespace, stop: StopFlag) -> Path:
 
     try:
         recorder = start('record_bag', f'{TOOLS}.record_bag', recording, '--all', '--overwrite')
-        node = start('depth_node', 'marigold_ros.ros.start', '--ros-args', '--params-file',
+        node = start('depth_node', 'marigold_ros.ros.main', '--ros-args', '--params-file',
                      arguments.params_file)
         monitor.must_run = [recorder, node]
         monitor.wait(monitor.node_is_active, f'{NODE} becoming active', ACTIVE_TIMEOUT_S)

@@ -20,14 +20,19 @@ from rclpy.validate_topic_name import validate_topic_name
 from rosgraph_msgs.msg import Clock
 from tqdm import tqdm
 
-from marigold_ros.data.bag_messages import decompress
-from marigold_ros.data.bags import Bag, BagMessage, open_bag
+from marigold_ros.data.bags.messages import decompress
+from marigold_ros.data.bags.reader import Bag, BagMessage, open_bag
 from marigold_ros.depth.errors import BagError, MarigoldError, MessageError
 from marigold_ros.ros.tools.bag_qos import playing_qos
 from marigold_ros.ros.tools.command_line import not_negative, positive, split_ros_arguments
 from marigold_ros.ros.tools.message_types import find_message_class, installed_typestore
 from marigold_ros.ros.tools.playback import (
-    plan_routes, prepared_ahead, Route, scheduled, ticks_until)
+    plan_routes,
+    prepared_ahead,
+    Route,
+    scheduled,
+    ticks_until,
+)
 from marigold_ros.ros.tools.shares import use_large_image_profile
 from marigold_ros.ros.tools.stop_flag import StopFlag
 

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from rosbags.interfaces import QosDurability
 
-from marigold_ros.data.bag_messages import COMPRESSED_IMAGE, IMAGE
-from marigold_ros.data.bags import Bag, BagMessage, BagTopic
+from marigold_ros.data.bags.messages import COMPRESSED_IMAGE, IMAGE
+from marigold_ros.data.bags.reader import Bag, BagMessage, BagTopic
 from marigold_ros.depth.errors import BagError
 
 COMPRESSED_SUFFIX = '/compressed'

@@ -17,7 +17,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 from rclpy.topic_or_service_is_hidden import topic_or_service_is_hidden
 
-from marigold_ros.data.bag_writer import BagWriter
+from marigold_ros.data.bags.writer import BagWriter
 from marigold_ros.depth.errors import BagError, MarigoldError
 from marigold_ros.ros.tools.bag_qos import bag_qos, recording_qos
 from marigold_ros.ros.tools.command_line import positive, split_ros_arguments

@@ -1,0 +1,186 @@
+"""
+Measure how metric depth becomes: robust fits to few anchors, and every source along a drive.
+
+    python -m benchmarks.anchors --folder frames/rgbd
+    python -m benchmarks.anchors --bag sample/living_room
+
+Nothing is aligned to the truth here: the metres are those that a robot would get.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+import sys
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.drive import drive_table
+from marigold_ros.data.datasets.rgbd_folder import read_rgbd_folder
+from marigold_ros.depth.engine import DepthEngine
+from marigold_ros.depth.errors import MarigoldError
+from marigold_ros.depth.types import FloatImage
+from marigold_ros.metric.fit import fit_scale
+
+NAME = 'scale'
+ANCHORS, OUTLIERS = 200, 0.2
+# A wrong anchor is that many times too near or too far.
+WRONG_BY = (2.0, 10.0)
+DRAWS = 10
+MIN_DEPTH_M, MAX_DEPTH_M = 1e-3, 80.0
+# The best fit in hindsight need not look at more pixels.
+HINDSIGHT_PIXELS = 20000
+
+Vector = NDArray[np.float64]
+
+
+def best_in_hindsight(relative: Vector, depth_m: Vector) -> tuple[float, float]:
+    """
+    Find the scale and shift of the least AbsRel, by reweighted least squares on all pixels.
+
+    Parameters
+    ----------
+    relative, depth_m : float64 [n]
+
+    Returns
+    -------
+    scale, shift : float
+        Of either sign; m.
+    """
+    step = max(1, len(relative) // HINDSIGHT_PIXELS)
+    columns = np.stack([relative, np.ones_like(relative)], axis=1)[::step] / depth_m[::step, None]
+    weight = np.ones(len(columns))
+    best: NDArray[np.float64] = np.zeros(2)
+    lowest = np.inf
+    for _ in range(60):
+        root = np.sqrt(weight)
+        found = np.asarray(np.linalg.lstsq(columns * root[:, None], root, rcond=None)[0])
+        error = np.abs(columns @ found - 1.0)
+        if error.mean() < lowest:
+            best, lowest = found, float(error.mean())
+        weight = 1.0 / np.maximum(error, 1e-4)
+    return float(best[0]), float(best[1])
+
+
+def abs_rel(relative: Vector, depth_m: Vector, scale: float, shift: float) -> float:
+    """Mean |prediction - truth| / truth, the prediction clipped as the protocol has it."""
+    far_m = max(MAX_DEPTH_M, float(depth_m.max()))
+    return float(np.mean(np.abs(np.clip(scale * relative + shift, MIN_DEPTH_M, far_m) - depth_m)
+                         / depth_m))
+
+
+def score_anchors(relative: Vector, depth_m: Vector, rng: np.random.Generator
+                  ) -> dict[str, float]:
+    """
+    Draw anchors from a frame's truth, fit, and compare on its other pixels.
+
+    Parameters
+    ----------
+    relative, depth_m : float64 [n]
+        Of the measured pixels.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    dict of str to float
+        AbsRel of the fit to clean anchors and to some wrong ones, of the least-squares fit to the
+        same clean anchors, and of the two best fits in hindsight.
+    """
+    order = rng.permutation(len(depth_m))
+    chosen, others = order[:ANCHORS], order[ANCHORS:]
+    a, d = relative[others], depth_m[others]
+    anchors = depth_m[chosen].copy()
+    wrong = rng.choice(len(chosen), round(OUTLIERS * len(chosen)), replace=False)
+    spoilt = anchors.copy()
+    low, high = np.log(WRONG_BY)
+    spoilt[wrong] *= np.exp(rng.uniform(low, high, len(wrong))
+                            * rng.choice([-1.0, 1.0], len(wrong)))
+
+    def fitted(values: Vector) -> float:
+        fit = fit_scale(relative[chosen].astype(np.float32), values.astype(np.float32))
+        return abs_rel(a, d, fit.scale, fit.shift)
+
+    return {'clean': fitted(anchors), 'outliers': fitted(spoilt),
+            'anchors by least squares': abs_rel(a, d, *_least_squares(relative[chosen], anchors)),
+            'outliers by least squares': abs_rel(a, d, *_least_squares(relative[chosen], spoilt)),
+            'hindsight, least AbsRel': abs_rel(a, d, *best_in_hindsight(a, d)),
+            'hindsight, least squares': abs_rel(a, d, *_least_squares(a, d))}
+
+
+def _least_squares(relative: Vector, depth_m: Vector) -> tuple[float, float]:
+    scale, shift = np.polyfit(relative, depth_m, 1)
+    return float(scale), float(shift)
+
+
+def folder_table(frames: Iterator[tuple[str, FloatImage, FloatImage]], draws: int) -> str:
+    """
+    Average over draws, over the frames of a set, and over the sets; as Markdown.
+
+    Parameters
+    ----------
+    frames : iterator of (set, affine-invariant depth [H, W], true depth [H', W'])
+        NaN where the truth is unknown.
+    draws : int
+    """
+    scores: defaultdict[str, list[dict[str, float]]] = defaultdict(list)
+    for number, (name, relative, depth_m) in enumerate(frames):
+        if relative.shape != depth_m.shape:
+            relative = np.asarray(cv2.resize(relative, depth_m.shape[::-1],
+                                             interpolation=cv2.INTER_AREA))
+        measured = np.isfinite(depth_m)
+        pixels = relative[measured].astype(np.float64), depth_m[measured].astype(np.float64)
+        rng = np.random.default_rng([number, 1])
+        scores[name].append(_mean([score_anchors(*pixels, rng) for _ in range(draws)]))
+    rows = {name: _mean(of_set) for name, of_set in scores.items()}
+    rows['mean of sets'] = _mean(list(rows.values()))
+    columns = list(rows['mean of sets'])
+    lines = [f'| | {" | ".join(columns)} | clean / outliers against least AbsRel | against least '
+             'squares |', '|---' * (len(columns) + 3) + '|']
+    for name, row in rows.items():
+        ratios = [' / '.join(f'{100 * (row[ours] / row[best] - 1):+.1f} %'
+                             for ours in ('clean', 'outliers'))
+                  for best in ('hindsight, least AbsRel', 'hindsight, least squares')]
+        lines.append(f'| {name} | ' + ' | '.join(f'{row[key]:.3f}' for key in columns)
+                     + f' | {" | ".join(ratios)} |')
+    return '\n'.join(lines)
+
+
+def _mean(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table; the exit code is 0 or 2."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument('--folder', type=Path, help='RGB-D folder with a frames.json')
+    where.add_argument('--bag', type=Path, help='drive, as sample/living_room')
+    parser.add_argument('--checkpoint', default='tiny', help='embedded name, folder or hub id')
+    parser.add_argument('--draws', type=int, default=DRAWS, help='of anchors, for --folder')
+    options = parser.parse_args(arguments)
+    try:
+        engine = DepthEngine.load(options.checkpoint)
+
+        def predict(rgb: NDArray[np.uint8]) -> Any:
+            return engine.infer(rgb, num_inference_steps=1)
+
+        table: Callable[[], str] = (
+            (lambda: drive_table(options.bag, predict)) if options.bag is not None
+            else (lambda: folder_table(
+                ((frame.set_name, predict(frame.read_rgb()).affine_invariant_depth,
+                  frame.read_depth_m()) for frame in read_rgbd_folder(options.folder)),
+                options.draws)))
+        print(table())
+    except MarigoldError as err:
+        print(f'{NAME}: {err}', file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""
+Listen to topics from a process of its own and write down what came when, one JSON line each.
+
+    python -m benchmarks.bystander out.jsonl /camera/points:PointCloud2
+
+Image data are neither deserialised nor kept.  Values of a DiagnosticArray are.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+import json
+from pathlib import Path
+import sys
+import time
+from typing import Any, TextIO
+
+from diagnostic_msgs.msg import DiagnosticArray
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+
+from marigold_ros.ros.conversions import peek_header
+from marigold_ros.ros.tools.stop_flag import StopFlag
+
+TYPES = {each.__name__: each for each in (CameraInfo, DiagnosticArray, Image, PointCloud2)}
+LIGHT_DEPTH, IMAGE_DEPTH = 200, 2
+
+
+def topic_and_type(text: str) -> tuple[str, type]:
+    """Read <topic>:<type>."""
+    topic, _, name = text.rpartition(':')
+    if not topic or name not in TYPES:
+        raise argparse.ArgumentTypeError(f'must be <topic>:<type> with one of {", ".join(TYPES)}; '
+                                         f'got {text}')
+    return topic, TYPES[name]
+
+
+class Bystander:
+    """
+    Subscribe to topics and write a line per message.
+
+    Parameters
+    ----------
+    node : rclpy.node.Node
+    topics : list of (str, type)
+    reliability : {'reliable', 'best_effort'}
+        Of images and clouds; the light messages are always asked for reliably.
+    out : text file
+    """
+
+    def __init__(self, node: Any, topics: list[tuple[str, type]], reliability: str,
+                 out: TextIO) -> None:
+        self._out = out
+        for topic, message_type in topics:
+            heavy = message_type in (Image, PointCloud2)
+            qos = QoSProfile(history=HistoryPolicy.KEEP_LAST,
+                             depth=IMAGE_DEPTH if heavy else LIGHT_DEPTH,
+                             reliability=ReliabilityPolicy[
+                                 (reliability if heavy else 'reliable').upper()])
+            node.create_subscription(message_type, topic,
+                                     partial(self._write, topic, message_type), qos, raw=True)
+
+    def _write(self, topic: str, message_type: type, message: bytes) -> None:
+        received_ns = time.time_ns()
+        stamp_ns, _, _ = peek_header(message)
+        line: dict[str, Any] = {'topic': topic, 'stamp_ns': stamp_ns, 'received_ns': received_ns}
+        if message_type is DiagnosticArray:
+            line['statuses'] = [
+                {'name': status.name, 'message': status.message,
+                 **{item.key: item.value for item in status.values}}
+                for status in deserialize_message(message, DiagnosticArray).status]
+        self._out.write(json.dumps(line) + '\n')
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    parser = argparse.ArgumentParser(prog='bystander', description=__doc__.splitlines()[1])
+    parser.add_argument('out', type=Path, help='file to write')
+    parser.add_argument('topics', type=topic_and_type, nargs='+', metavar='TOPIC:TYPE')
+    parser.add_argument('--reliability', choices=('reliable', 'best_effort'), default='reliable')
+    return parser
+
+
+def main() -> int:
+    """Listen until Ctrl-C."""
+    stop = StopFlag()
+    options = make_parser().parse_args()
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    node = rclpy.create_node('bystander', enable_rosout=False, start_parameter_services=False)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    with options.out.open('w', buffering=1, encoding='utf-8') as out:
+        Bystander(node, options.topics, options.reliability, out)
+        while not stop.requested:
+            executor.spin_once(timeout_sec=0.1)
+    executor.shutdown()
+    node.destroy_node()
+    rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

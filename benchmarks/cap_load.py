@@ -1,0 +1,62 @@
+"""
+Take and release processor cores by the clock; a program of its own that loads fast.
+
+    python -m benchmarks.cap_load START_S PERIOD_S END_S
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+import os
+from pathlib import Path
+import subprocess
+import sys
+import time
+from typing import Iterator
+
+
+def load_is_on(elapsed_s: float, period_s: float) -> bool:
+    """Say whether the load is on so long after the start: off for a period, on for the next."""
+    return elapsed_s >= 0.0 and int(elapsed_s // period_s) % 2 == 1
+
+
+def alternate(start_s: float, period_s: float, end_s: float) -> None:
+    """
+    Keep one core busy in every other period until the end.
+
+    Parameters
+    ----------
+    start_s, end_s : float
+        On `time.monotonic`, which all processes of a Linux machine share.
+    period_s : float
+    """
+    while (now := time.monotonic()) < end_s:
+        if not load_is_on(now - start_s, period_s):
+            time.sleep(min(0.001, end_s - now))
+
+
+def processor_seconds() -> tuple[float, float]:
+    """Return the seconds that all cores have worked since the start, and those of this process."""
+    fields = Path('/proc/stat').read_text().split('\n', 1)[0].split()[1:]
+    user, nice, system, _, _, irq, softirq, steal = map(int, fields[:8])
+    busy = user + nice + system + irq + softirq + steal
+    return busy / os.sysconf('SC_CLK_TCK'), time.process_time()
+
+
+@contextmanager
+def periodic_load(processes: int, start_s: float, period_s: float,
+                  end_s: float) -> Iterator[None]:
+    """Run `alternate` in so many processes; they end with the block, or by themselves."""
+    command = [sys.executable, '-m', __name__, str(start_s), str(period_s), str(end_s)]
+    running = [subprocess.Popen(command) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()
+
+
+if __name__ == '__main__':
+    alternate(*map(float, sys.argv[1:]))

@@ -1,0 +1,164 @@
+"""
+Time the way from metric depth to a coloured cloud message, beside sensor_msgs_py's packing.
+
+    python -m benchmarks.cloud
+
+A robot's sensor_msgs_py is found by itself; elsewhere PYTHONPATH may lead to the folder of that
+name in a clone of ros2/common_interfaces.  The messages are ROS's own, so ROS must be there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import array
+from collections.abc import Callable, Mapping, Sequence
+import importlib
+from pathlib import Path
+import time
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+import torch
+
+from benchmarks.pictures import picture
+from benchmarks.timing import interleave, quartiles_ms, speedup, write_report
+from marigold_ros.depth.engine import DepthEngine
+from marigold_ros.depth.types import FloatImage, RgbImage
+from marigold_ros.evaluation.environment import environment
+from marigold_ros.geometry.filters import DepthFilter
+from marigold_ros.messages.cloud import CloudPacker
+
+NAME = 'bench_cloud'
+PACKING, PEER = 'our packing alone', "sensor_msgs_py's packing alone"
+WHOLE = 'filter, unproject, colour, message'
+TARGET_MS = 6.0
+FILTERS = DepthFilter(0.1, 20.0, max_relative_depth=0.98, confidence_min=0.1,
+                      min_surface_angle_deg=2.0)
+BOXES = 40
+METHOD = f"""\
+One thread; medians of calls interleaved in random order, each after an inference of the embedded
+checkpoint, which leaves caches and allocator as the node finds them.  `{WHOLE}` goes from float32
+metres to a sensor_msgs/PointCloud2 with one 16-byte point a pixel, every filter on (range, sky,
+confidence, flying pixels), as the node does with point_stride 1; "fresh memory" is the same
+without keeping the cloud's memory from frame to frame.  `{PACKING}` turns points that lie in
+memory as x, y, z and colour into a message, which is what `create_cloud` is given and does."""
+
+
+def synthetic_depth(height: int, width: int, seed: int = 0) -> tuple[FloatImage, FloatImage]:
+    """
+    Make the relative depth and the confidence of a floor with boxes and soft edges.
+
+    Returns
+    -------
+    affine_invariant_depth, confidence : float32 [height, width]
+        In [0, 1].
+    """
+    rng = np.random.default_rng(seed)
+    depth = np.repeat(np.linspace(1.0, 0.1, height, dtype=np.float32)[:, None], width, axis=1)
+    for _ in range(BOXES):
+        top, left = rng.integers(height), rng.integers(width)
+        depth[top:top + height // 8, left:left + width // 10] = rng.uniform(0.05, 0.9)
+    soft = np.asarray(cv2.GaussianBlur(depth, (0, 0), 1.5), np.float32)
+    return soft, rng.random((height, width), np.float32)
+
+
+def contestants(height: int, width: int) -> dict[str, Callable[[], Any]]:
+    """
+    Make the calls to be timed.
+
+    Parameters
+    ----------
+    height, width : int
+        Of the depth image, px.
+
+    Returns
+    -------
+    dict
+        Name -> call; sensor_msgs_py is among them where it can be imported.
+    """
+    messages: Any = importlib.import_module('marigold_ros.ros.conversions')
+    header = messages.header_of(0, 'camera_optical_frame')
+    relative, confidence = synthetic_depth(height, width)
+    depth_m = np.float32(0.3) + np.float32(8.0) * relative
+    rgb = picture(0, 40)
+    rgb = np.asarray(cv2.resize(rgb, (width, height)), np.uint8)
+    K = np.array([[0.7 * width, 0, width / 2], [0, 0.7 * width, height / 2], [0, 0, 1]])
+
+    def filtered() -> FloatImage:
+        return FILTERS.apply(depth_m, K, affine_invariant_depth=relative, confidence=confidence)
+
+    packer, memory = CloudPacker(), array.array('B')
+    fields = CloudPacker().pack(depth_m, K, rgb)
+    calls: dict[str, Callable[[], Any]] = {
+        WHOLE: lambda: messages.cloud_message(header, packer.pack(filtered(), K, rgb), memory),
+        'the same in fresh memory':
+            lambda: messages.cloud_message(header, CloudPacker().pack(filtered(), K, rgb)),
+        'filters alone': filtered,
+        PACKING: lambda: messages.cloud_message(header, fields, memory)}
+    try:
+        peer: Any = importlib.import_module('sensor_msgs_py.point_cloud2')
+    except ImportError:
+        pass
+    else:
+        described = messages.cloud_message(header, fields).fields
+        table = fields.data.view(np.float32).reshape(-1, 4)
+        calls[PEER] = lambda: peer.create_cloud(header, described, table, 16)
+    return calls
+
+
+def after_inference(engine: DepthEngine, rgb: RgbImage, call: Callable[[], Any]
+                    ) -> Callable[[], float]:
+    """Make a call that infers, and then gives the seconds of the given call alone."""
+    def timed() -> float:
+        engine.infer(rgb, num_inference_steps=1)
+        started_s = time.perf_counter()
+        call()  # what it made is let go of at once, as the node drops a message that was sent
+        return time.perf_counter() - started_s
+    return timed
+
+
+def markdown(seconds: Mapping[str, NDArray[np.float64]]) -> str:
+    """Write the table and the verdict."""
+    lines = [METHOD, '', '| what | median | quartiles |', '|---|---|---|']
+    for name, measured in seconds.items():
+        q = quartiles_ms(measured)
+        lines.append(f'| {name} | {q["median_ms"]:.2f} ms | {q["q25_ms"]:.2f} to '
+                     f'{q["q75_ms"]:.2f} ms |')
+    verdict = 'met' if quartiles_ms(seconds[WHOLE])['median_ms'] < TARGET_MS else 'missed'
+    lines += ['', f'Target of {TARGET_MS:g} ms for `{WHOLE}`: {verdict}.']
+    if PEER in seconds:
+        ratio = speedup(seconds[PEER], seconds[PACKING])
+        lines.append(f'Packing alone: {ratio["ratio"]:.2f} times as fast as sensor_msgs_py '
+                     f'({ratio["low"]:.2f} to {ratio["high"]:.2f}).')
+    else:
+        lines.append('sensor_msgs_py is not there: nothing to compare with.')
+    return '\n'.join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print the table, write JSON and Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser.add_argument('--size', type=int, nargs=2, default=(640, 480),
+                        metavar=('WIDTH', 'HEIGHT'), help='of the depth image, px')
+    parser.add_argument('--rounds', type=int, default=100)
+    parser.add_argument('--out', type=Path, default=Path('out/benchmark'))
+    options = parser.parse_args(arguments)
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    width, height = options.size
+    engine, rgb = DepthEngine.load('tiny'), picture(0)
+    runs = interleave({name: after_inference(engine, rgb, call)
+                       for name, call in contestants(height, width).items()},
+                      rounds=options.rounds, warm_up=5)
+    seconds = {name: np.array(run.returned) for name, run in runs.items()}
+    text = markdown(seconds)
+    print(text)
+    write_report(options.out, NAME, {
+        'environment': environment(), 'size': [width, height],
+        'runs': {name: quartiles_ms(measured) for name, measured in seconds.items()}}, text)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,237 @@
+"""
+Measure whether the confidence ranks pixels by their error.
+
+    python -m benchmarks.confidence --frames frames/heldout --plot curves.png
+
+Pixels are removed from the least confident on, and the mean error of those that remain is followed
+(Ilg et al. 2018, arXiv 1802.07095, section 5.1).  A ranking that knows nothing stays at the mean
+error of all, so that its area is 1; the oracle removes by the error itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+import sys
+
+import cv2
+from matplotlib.figure import Figure
+import numpy as np
+from numpy.typing import NDArray
+
+from marigold_ros.data.datasets.data_set import (
+    DataSet,
+    folder_data_set,
+    MAX_DEPTH_M,
+    MIN_DEPTH_M,
+    shards_data_set,
+)
+from marigold_ros.depth.engine import DepthEngine
+from marigold_ros.depth.errors import InputError, MarigoldError
+from marigold_ros.depth.types import FloatImage
+from marigold_ros.evaluation.metrics.protocol_a import align
+
+NAME = 'sparsification'
+STEPS = (1, 2, 4)
+REMOVED = np.arange(20) / 20
+ORACLE, CONFIDENCE = 'oracle', 'confidence'
+# Rankings that need no model of confidence; one that does not beat them is not worth its name.
+DEPTH, INVERSE_DEPTH, ROW = 'near is unsure', 'far is unsure', 'low in the image is unsure'
+
+Curve = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """
+    One ranking on many frames.
+
+    Attributes
+    ----------
+    curve : float64 [20]
+        Mean over the frames.
+    area : float
+        Mean over the frames of the area under the curve; 1 is chance.
+    better_than_chance : float
+        Share of the frames whose area is below 1.
+    """
+
+    curve: Curve
+    area: float
+    better_than_chance: float
+
+
+def sparsification_curve(error: NDArray[np.floating], confidence: NDArray[np.floating]) -> Curve:
+    """
+    Follow the mean error while the least confident pixels are removed.
+
+    Parameters
+    ----------
+    error : float [n]
+        Not negative, and not 0 everywhere.
+    confidence : float [n]
+        Only its order counts.  Among equals the order is random: each stands for their mean.
+
+    Returns
+    -------
+    float64 [20]
+        Mean error of the pixels that remain when 0, 5, ... 95 % are removed, divided by the mean
+        error of all.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ, a value is not finite, or no error is above 0.
+    """
+    if error.ndim != 1 or error.shape != confidence.shape:
+        raise InputError('`error` and `confidence` must have one shape [n]; '
+                         f'got {error.shape} and {confidence.shape}')
+    if not (np.isfinite(error).all() and np.isfinite(confidence).all()):
+        raise InputError('`error` and `confidence` must be finite')
+    if (error < 0).any() or not (error > 0).any():
+        raise InputError('`error` must not be negative, and above 0 somewhere')
+    _, level, count = np.unique(-confidence, return_inverse=True, return_counts=True)
+    level_error = np.bincount(level, weights=error) / count
+    summed = np.cumsum(np.repeat(level_error, count))
+    remaining = np.maximum(np.rint((1 - REMOVED) * len(error)).astype(int), 1)
+    curve: Curve = summed[remaining - 1] / remaining / (summed[-1] / len(error))
+    return curve
+
+
+def area(curve: Curve) -> float:
+    """Average a curve over the removed share, by trapezoids: 1 is chance, less is better."""
+    return float(np.sum(curve[1:] + curve[:-1]) / 2 / (len(curve) - 1))
+
+
+def relative_error(affine_invariant_depth: FloatImage, depth_m: FloatImage) -> FloatImage:
+    """
+    Compare one prediction with the truth after least squares in depth.
+
+    Parameters
+    ----------
+    affine_invariant_depth, depth_m : float32 [H, W]
+        The truth in m; NaN unknown, +inf sky, which is left out.
+
+    Returns
+    -------
+    float32 [H, W]
+        |d - truth| / truth; NaN where the truth is not a finite depth.
+    """
+    measured = np.isfinite(depth_m)
+    end_m = max(MAX_DEPTH_M, 1.001 * float(np.max(depth_m, where=measured, initial=0.0)))
+    aligned_m = align(affine_invariant_depth, depth_m, measured, alignment='least_square',
+                      min_depth_m=MIN_DEPTH_M, max_depth_m=end_m)
+    error = np.full(depth_m.shape, np.nan, np.float32)
+    truth_m = depth_m[measured]
+    error[measured] = np.abs(aligned_m[measured] - truth_m) / truth_m
+    return error
+
+
+def frame_curves(affine_invariant_depth: FloatImage, confidence: FloatImage | None,
+                 depth_m: FloatImage) -> dict[str, Curve]:
+    """
+    Make the curves of one frame: the oracle's, the confidence's and the trivial rankings'.
+
+    Parameters
+    ----------
+    affine_invariant_depth : float32 [H, W]
+        Averaged by area to the truth's size, as is the confidence.
+    confidence : float32 [H, W] or None
+        None leaves its curve out.
+    depth_m : float32 [H', W']
+
+    Returns
+    -------
+    dict of str to float64 [20]
+
+    Raises
+    ------
+    InputError
+        If nothing was measured.
+    """
+    depth = _resized(affine_invariant_depth, depth_m)
+    error = relative_error(depth, depth_m)
+    rows = np.broadcast_to(np.arange(len(depth_m), dtype=np.float32)[:, None], depth_m.shape)
+    rankings = {ORACLE: -error, DEPTH: depth, INVERSE_DEPTH: -depth, ROW: -rows}
+    if confidence is not None:
+        rankings[CONFIDENCE] = _resized(confidence, depth_m)
+    measured = ~np.isnan(error)
+    return {name: sparsification_curve(error[measured], ranking[measured])
+            for name, ranking in rankings.items()}
+
+
+def _resized(image: FloatImage, depth_m: FloatImage) -> FloatImage:
+    size = (depth_m.shape[1], depth_m.shape[0])
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def rank(engine: DepthEngine, data_set: DataSet, num_inference_steps: int) -> dict[str, Ranking]:
+    """Judge every ranking on the frames of a data set, each frame counting the same."""
+    curves: dict[str, list[Curve]] = {}
+    for frame in data_set.frames():
+        prediction = engine.infer(frame.rgb, num_inference_steps=num_inference_steps)
+        for name, curve in frame_curves(prediction.affine_invariant_depth,
+                                        prediction.confidence, frame.known_depth_m).items():
+            curves.setdefault(name, []).append(curve)
+    return {name: _summary(each) for name, each in curves.items()}
+
+
+def _summary(curves: Sequence[Curve]) -> Ranking:
+    areas = np.array([area(curve) for curve in curves])
+    return Ranking(np.mean(curves, axis=0), float(areas.mean()), float(np.mean(areas < 1.0)))
+
+
+def table(results: Mapping[int, Mapping[str, Ranking]]) -> str:
+    """Lay the areas out as Markdown, with the share of frames that beat chance."""
+    steps = list(results)
+    lines = ['| area under the sparsification curve (share of frames better than chance) | '
+             + ' | '.join(f'{n} step(s)' for n in steps) + ' |', '|---' * (len(steps) + 1) + '|']
+    for name in results[steps[0]]:
+        cells = [f'{results[n][name].area:.3f} ({results[n][name].better_than_chance:.0%})'
+                 for n in steps]
+        lines.append(f'| {name} | {" | ".join(cells)} |')
+    return '\n'.join(lines)
+
+
+def plot(results: Mapping[int, Mapping[str, Ranking]], path: Path) -> None:
+    """Draw the mean curves, one panel per number of steps."""
+    figure = Figure(figsize=(4 * len(results), 3.5), layout='constrained')
+    panels = figure.subplots(1, len(results), sharey=True, squeeze=False)[0]
+    for axes, (steps, rankings) in zip(panels, results.items()):
+        for name, ranking in rankings.items():
+            axes.plot(100 * REMOVED, ranking.curve, label=name)
+        axes.axhline(1.0, color='grey', linewidth=0.8, label='chance')
+        axes.set(title=f'{steps} step(s)', xlabel='least confident pixels removed, %')
+    panels[0].set_ylabel('mean relative error / that of all')
+    panels[0].legend(fontsize='small')
+    figure.savefig(path, dpi=120)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table and, if asked, draw the curves; the exit code is 0 or 2."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument('--frames', type=Path, help='folder of rendered shards')
+    source.add_argument('--folder', type=Path, help='RGB-D folder with frames.json')
+    parser.add_argument('--checkpoint', default='tiny', help='embedded name, folder or hub id')
+    parser.add_argument('--plot', type=Path, help='PNG of the curves')
+    options = parser.parse_args(arguments)
+    try:
+        data_set = (shards_data_set(options.frames) if options.frames is not None
+                    else folder_data_set(options.folder))
+        engine = DepthEngine.load(options.checkpoint)
+        steps = [n for n in STEPS if n <= engine.checkpoint_info.max_useful_steps]
+        results = {n: rank(engine, data_set, n) for n in steps}
+    except MarigoldError as err:
+        print(f'{NAME}: {err}', file=sys.stderr)
+        return 2
+    print(f'{data_set.name}, {options.checkpoint}\n\n{table(results)}')
+    if options.plot is not None:
+        plot(results, options.plot)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""
+Measure whether a long bag is read in bounded memory and as fast as the engine runs.
+
+    python -m benchmarks.reading --bag long --minutes 10 --out out/reading
+
+The bag is made if it is not there: raw VGA images and 16UC1 depth at 30 Hz, with calibration, out
+of the frames of sample/living_room over and over.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from itertools import cycle, islice
+from pathlib import Path
+import resource
+import sys
+import time
+
+import numpy as np
+from tqdm import tqdm
+
+from benchmarks.timing import interleave, speedup, write_report
+from marigold_ros.data.bags.message_bytes import image_message, STORE
+from marigold_ros.data.bags.messages import IMAGE
+from marigold_ros.data.bags.stream import BagTopics
+from marigold_ros.data.bags.writer import BagWriter
+from marigold_ros.data.datasets.data_set import bag_data_set, DataSet
+from marigold_ros.data.frames import DepthFrame
+from marigold_ros.data.read_ahead import read_ahead
+from marigold_ros.depth.config import require
+from marigold_ros.depth.engine import DepthEngine
+from marigold_ros.depth.errors import MarigoldError
+from marigold_ros.evaluation.environment import environment
+from marigold_ros.messages.depth import pack_depth
+from marigold_ros.messages.image import pack_image
+
+NAME = 'bench_reading'
+SAMPLE = Path(__file__).parents[1] / 'sample' / 'living_room'
+TOPICS = BagTopics('/camera/image_rect', '/camera/depth/image_rect')
+HZ = 30
+ROUNDS, WARM_UP = 5, 1
+# Frames held in memory.
+HELD = 10
+METHOD = f"""\
+Memory: the whole bag is read ahead and nothing is kept; the figure is the largest resident set of
+the process, torch and the engine's weights included.  Rate: the engine runs at T = 1 on frames
+held in memory, and on the next frames read ahead from the bag, as many, in {ROUNDS} rounds of both
+in random order; medians.  The bag is opened once, before them; how long that takes is told."""
+
+
+def write_long_bag(path: Path, minutes: float) -> None:
+    """Write raw frames of the sample bag over and over, `HZ` a second."""
+    frames = [(pack_image(frame.rgb, 'rgb8'),
+               pack_depth(frame.depth_m, min_depth_m=1e-3, max_depth_m=60.0, encoding='16UC1'))
+              for frame in islice(bag_data_set(SAMPLE).frames(), 0, None, 8)]
+    with BagWriter(path) as writer:
+        for topic in (TOPICS.image, TOPICS.depth):
+            writer.add_topic(topic, IMAGE, typestore=STORE)
+        count = round(minutes * 60 * HZ)
+        for number, pair in tqdm(zip(range(count), cycle(frames)), 'write', total=count):
+            at_ns = number * 10 ** 9 // HZ
+            for topic, fields in zip((TOPICS.image, TOPICS.depth), pair):
+                writer.write(topic, at_ns, image_message(at_ns, 'camera', fields))
+
+
+def read_through(data_set: DataSet) -> tuple[int, float]:
+    """Read all frames ahead and keep none; return their number and the seconds it took."""
+    started_s = time.perf_counter()
+    count = sum(1 for _ in tqdm(read_ahead(data_set.frames()), 'read', total=data_set.count))
+    return count, time.perf_counter() - started_s
+
+
+def compare_rates(engine: DepthEngine, data_set: DataSet,
+                  count: int) -> tuple[dict[str, float], dict[str, float], float]:
+    """
+    Run the engine on frames from memory and on frames from the bag, round by round.
+
+    Returns
+    -------
+    median_hz : dict of str to float
+    share : dict of str to float
+        `speedup` of reading over not having to: the share of the engine's own rate.
+    first_s : float
+        Until the first frame of the bag came, s.
+
+    Raises
+    ------
+    ConfigError
+        If the bag holds too few frames.
+    """
+    held = list(islice(data_set.frames(), HELD))
+
+    def run(frames: Iterable[DepthFrame]) -> None:
+        for frame in frames:
+            engine.infer(frame.rgb, num_inference_steps=1)
+
+    def run_held() -> None:
+        run(islice(cycle(held), count))
+
+    require((data_set.count or 0) > (ROUNDS + WARM_UP) * count, 'frames',
+            f'fewer, for {ROUNDS + WARM_UP} rounds of them in {data_set.count} of the bag', count)
+    with closing(read_ahead(data_set.frames())) as frames:
+        started_s = time.perf_counter()
+        next(frames)
+        first_s = time.perf_counter() - started_s
+        runs = interleave({'held': run_held, 'read': lambda: run(islice(frames, count))},
+                          rounds=ROUNDS, warm_up=WARM_UP, device=engine.device)
+    seconds = {name: each.seconds for name, each in runs.items()}
+    return ({name: count / float(np.median(each)) for name, each in seconds.items()},
+            speedup(seconds['held'], seconds['read']), first_s)
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Measure, and write the report."""
+    if not options.bag.exists():
+        write_long_bag(options.bag, options.minutes)
+    engine = DepthEngine.load(options.checkpoint)
+    data_set = bag_data_set(options.bag, TOPICS)
+    median_hz, share, first_s = compare_rates(engine, data_set, options.frames)
+    before_mib = _peak_mib()
+    count, seconds = read_through(data_set)
+    result = {
+        'environment': environment(engine.device), 'method': METHOD,
+        'bag_bytes': sum(file.stat().st_size for file in options.bag.iterdir()),
+        'frames': count, 'read_s': seconds, 'peak_before_mib': before_mib,
+        'peak_mib': _peak_mib(), 'median_hz': median_hz, 'share_of_engine_rate': share,
+        'first_frame_s': first_s}
+    text = (f'{count} frames, {result["bag_bytes"] / 2 ** 30:.1f} GiB, read in {seconds:.0f} s '
+            f'({count / seconds:.0f} Hz); peak {result["peak_mib"]:.0f} MiB, of which '
+            f'{before_mib:.0f} MiB before\n\nengine alone {median_hz["held"]:.2f} Hz, reading '
+            f'ahead {median_hz["read"]:.2f} Hz: {share["ratio"]:.1%} of its rate '
+            f'[{share["low"]:.1%}, {share["high"]:.1%}]; the first frame came after '
+            f'{first_s:.2f} s')
+    write_report(options.out, NAME, result, f'{METHOD}\n\n{text}')
+
+
+def _peak_mib() -> float:
+    """Largest resident set so far; Linux counts it in KiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure; the exit code is 0 or 2."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser.add_argument('--bag', type=Path, required=True, help='folder; made if not there')
+    parser.add_argument('--minutes', type=float, default=10.0, help='length of a bag that is made')
+    parser.add_argument('--frames', type=int, default=60, help='frames of a round')
+    parser.add_argument('--checkpoint', default='tiny', help='embedded name, folder or hub id')
+    parser.add_argument('--out', type=Path, required=True, help='folder for the report')
+    try:
+        measure(parser.parse_args(arguments))
+    except MarigoldError as err:
+        print(f'{NAME}: {err}', file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

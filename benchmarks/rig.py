@@ -1,0 +1,341 @@
+"""A node under observation: cameras, a bystander and a client around it, each a process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+import json
+import os
+from pathlib import Path
+import sys
+import time
+from typing import Any
+
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.task import Future
+
+from benchmarks.cap_load import processor_seconds
+from marigold_ros.ros.tools.domains import free_domain
+from marigold_ros.ros.tools.processes import LoggedProcess, ProcessError
+from marigold_ros.ros.tools.shares import PROFILE_VARIABLES, use_large_image_profile
+from marigold_ros.ros.tools.stop_flag import StopFlag
+
+# A cold start loads torch, diffusers and the checkpoint from disk.
+START_TIMEOUT_S = 180.0
+REPLY_TIMEOUT_S = 30.0
+ASK_PERIOD_S = 0.1
+TICK_PERIOD_S = 1.0
+
+
+@dataclass(frozen=True)
+class NodeUnderTest:
+    """
+    How to start a lifecycle node and where its results come out.
+
+    Attributes
+    ----------
+    name : str
+        Fully qualified, with the leading slash.
+    command : tuple of str
+    outputs : tuple of str
+        <topic>:<type>, the first of which counts its frames.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """
+    What was seen from outside between two times of the wall clock.
+
+    Attributes
+    ----------
+    start_ns, end_ns : int
+        Wall clock.
+    processor_s : float
+        Processor time of the node.
+    replies_s : list of float
+        Time of each answer of ~/get_state.
+    ticks : list of dict
+        Every second: `time_ns`; `frames` that came out since the start of the node; the node's
+        resident memory, `memory_bytes`, and processor time, `processor_s`; `busy_s`, that of all
+        processes of the machine.
+    """
+
+    start_ns: int
+    end_ns: int
+    processor_s: float
+    replies_s: list[float]
+    ticks: list[dict[str, float]]
+
+
+class Rig:
+    """
+    Start processes around a node in a ROS domain of their own, and end them.
+
+    Parameters
+    ----------
+    node : NodeUnderTest
+    folder : Path
+        For logs and what the bystander writes.
+    stop : StopFlag
+        Ends every wait.
+    large_images : bool
+        Whether the processes use the Fast DDS profile for large images.
+    reliability : {'reliable', 'best_effort'}
+        Of the bystander's subscriptions to images.
+    """
+
+    def __init__(self, node: NodeUnderTest, folder: Path, stop: StopFlag, *,
+                 large_images: bool = True, reliability: str = 'reliable') -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._node, self._folder, self._stop = node, folder, stop
+        domain = free_domain()
+        self._environment = child_environment(domain, large_images)
+        self._context = rclpy.Context()
+        rclpy.init(args=[], context=self._context, domain_id=domain)
+        self._client_node = rclpy.create_node('rig', context=self._context, enable_rosout=False,
+                                              start_parameter_services=False)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._client_node)
+        self._state = self._client_node.create_client(GetState, f'{node.name}/get_state')
+        self._change = self._client_node.create_client(ChangeState, f'{node.name}/change_state')
+        self.cameras: dict[str, LoggedProcess] = {}
+        self._lines = folder / 'bystander.jsonl'
+        self._counter = LineCounter(self._lines, node.outputs[0].rpartition(':')[0])
+        self.bystander = LoggedProcess('bystander', [
+            sys.executable, '-m', 'benchmarks.bystander', str(self._lines),
+            *node.outputs, '--reliability', reliability], folder, self._environment)
+        self.node = LoggedProcess('node', node.command, folder, self._environment)
+
+    # Processes
+
+    def start_camera(self, name: str, *arguments: object) -> None:
+        """Start a fake_camera; see there for the arguments."""
+        self.cameras[name] = LoggedProcess(
+            f'fake_camera_{name}',
+            [sys.executable, '-m', 'benchmarks.fake_camera', name,
+             *map(str, arguments)], self._folder, self._environment)
+
+    def stop_camera(self, name: str) -> dict[str, int]:
+        """
+        End a camera and return what it has sent.
+
+        Raises
+        ------
+        ProcessError
+            If it did not end well.
+        """
+        process = self.cameras.pop(name)
+        process.stop()
+        process.require_success()
+        sent: dict[str, int] = json.loads(process.log.read_text().splitlines()[-1])
+        return sent
+
+    def kill_camera(self, name: str) -> None:
+        """Let a camera die without a word."""
+        self.cameras.pop(name).kill()
+
+    def close(self) -> None:
+        """End everything; what has ended already stays as it is."""
+        for process in (*self.cameras.values(), self.node, self.bystander):
+            process.stop()
+        self._executor.shutdown()
+        self._client_node.destroy_node()
+        rclpy.shutdown(context=self._context)
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """Read what the bystander has written."""
+        with self._lines.open(encoding='utf-8') as lines:
+            for line in lines:
+                yield json.loads(line)
+
+    # Services
+
+    def wait_until_active(self) -> None:
+        """
+        Wait for the node, and configure and activate it unless it does that itself.
+
+        Raises
+        ------
+        ProcessError
+            If it does not become active in time.
+        """
+        self._await(self._state.service_is_ready, START_TIMEOUT_S)
+        if self.state() == 'unconfigured':
+            self.change_state(Transition.TRANSITION_CONFIGURE)
+        if self.state() == 'inactive':
+            self.change_state(Transition.TRANSITION_ACTIVATE)
+        state = self.state()
+        if state != 'active':
+            raise ProcessError(f'{self._node.name} is {state} and not active; '
+                               + self.node.log_tail())
+
+    def state(self) -> str:
+        """Ask for the lifecycle state, again where a reply is lost."""
+        for _ in range(int(START_TIMEOUT_S / REPLY_TIMEOUT_S)):
+            future = self._state.call_async(GetState.Request())
+            if self._replied(future, REPLY_TIMEOUT_S):
+                label: str = future.result().current_state.label
+                return label
+        raise ProcessError(f'{self._node.name} does not answer; {self.node.log_tail()}')
+
+    def change_state(self, transition: int) -> bool:
+        """Ask for a lifecycle transition and wait for its end."""
+        request = ChangeState.Request()
+        request.transition.id = transition
+        future = self._change.call_async(request)
+        return self._replied(future, START_TIMEOUT_S) and bool(future.result().success)
+
+    def call(self, service_type: type, name: str, request: Any) -> Any:
+        """
+        Call another service of the node.
+
+        Raises
+        ------
+        ProcessError
+            If no reply comes.
+        """
+        client = self._client_node.create_client(service_type, f'{self._node.name}/{name}')
+        try:
+            self._await(client.service_is_ready, REPLY_TIMEOUT_S)
+            future = client.call_async(request)
+            if not self._replied(future, REPLY_TIMEOUT_S):
+                raise ProcessError(f'{name} does not reply')
+            return future.result()
+        finally:
+            self._client_node.destroy_client(client)
+
+    # Observation
+
+    def warm_up(self, frames: int, seconds: float = 5.0) -> None:
+        """Wait until so many frames have come out, but not longer than this; one must."""
+        self._await(lambda: self._counter.count() > 0, START_TIMEOUT_S)
+        end_s = time.monotonic() + seconds
+        self._await(lambda: self._counter.count() >= frames or time.monotonic() > end_s,
+                    START_TIMEOUT_S)
+
+    def observe(self, seconds: float, frames: int = 0) -> Observation:
+        """
+        Watch the node and ask it for its state ten times a second.
+
+        Parameters
+        ----------
+        seconds : float
+        frames : int
+            Ends sooner when so many frames have come out since the start of the node; 0 never.
+
+        Returns
+        -------
+        Observation
+
+        Raises
+        ------
+        ProcessError
+            If a process ends, the node does not answer or Ctrl-C comes.
+        """
+        start_ns, before_s = time.time_ns(), processor_s(self.node.pid)
+        replies_s: list[float] = []
+        ticks: list[dict[str, float]] = []
+        end_s, next_tick_s = time.monotonic() + seconds, 0.0
+        while (now := time.monotonic()) < end_s:
+            if now >= next_tick_s:
+                next_tick_s = now + TICK_PERIOD_S
+                ticks.append({'time_ns': time.time_ns(), 'frames': self._counter.count(),
+                              'memory_bytes': memory_bytes(self.node.pid),
+                              'busy_s': processor_seconds()[0],
+                              'processor_s': processor_s(self.node.pid)})
+            if frames and ticks[-1]['frames'] >= frames:
+                break
+            replies_s.append(self._reply_s())
+            self._stop.sleep_until(now + ASK_PERIOD_S)
+            self._require_running()
+        return Observation(start_ns, time.time_ns(), processor_s(self.node.pid) - before_s,
+                           replies_s, ticks)
+
+    def _reply_s(self) -> float:
+        """Ask for the state once and return how long the answer took."""
+        asked_s = time.monotonic()
+        future = self._state.call_async(GetState.Request())
+        if not self._replied(future, REPLY_TIMEOUT_S):
+            raise ProcessError(f'{self._node.name} does not answer; {self.node.log_tail()}')
+        return time.monotonic() - asked_s
+
+    def _await(self, condition: Callable[[], object], timeout_s: float) -> None:
+        end_s = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > end_s:
+                raise ProcessError(f'waited {timeout_s:.0f} s in vain; {self.node.log_tail()}')
+            self._executor.spin_once(timeout_sec=0.05)
+            self._require_running()
+
+    def _replied(self, future: Future, timeout_s: float) -> bool:
+        self._executor.spin_until_future_complete(future, timeout_sec=timeout_s)
+        return future.done()
+
+    def _require_running(self) -> None:
+        if self._stop.requested:
+            raise ProcessError('interrupted')
+        for process in (self.node, self.bystander):
+            process.require_running()
+
+
+class LineCounter:
+    """
+    Count the lines of a growing file that tell of a topic, reading each once.
+
+    Parameters
+    ----------
+    path : Path
+    topic : str
+    """
+
+    def __init__(self, path: Path, topic: str) -> None:
+        self._path, self._needle = path, f'"topic": "{topic}"'
+        self._position = self._count = 0
+
+    def count(self) -> int:
+        """Count what has been written so far."""
+        if self._path.exists():
+            with self._path.open(encoding='utf-8') as lines:
+                lines.seek(self._position)
+                news = lines.read()
+                whole = news[:news.rfind('\n') + 1]
+                self._count += whole.count(self._needle)
+                self._position += len(whole.encode())
+        return self._count
+
+
+def child_environment(domain: int, large_images: bool) -> dict[str, str]:
+    """Make the environment of the processes of one ROS domain."""
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in PROFILE_VARIABLES}
+    if large_images:
+        use_large_image_profile(environment)
+    return {**environment, 'ROS_DOMAIN_ID': str(domain), 'PYTHONUNBUFFERED': '1',
+            'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
+
+
+def processor_s(pid: int) -> float:
+    """Processor time that a process has used since its start."""
+    fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+
+
+def memory_bytes(pid: int) -> int:
+    """Resident memory of a process, shared memory segments of the middleware included."""
+    pages = int(Path(f'/proc/{pid}/statm').read_text().split()[1])
+    return pages * os.sysconf('SC_PAGE_SIZE')
+
+
+def own_node(outputs: Sequence[str], parameters: Sequence[str]) -> NodeUnderTest:
+    """Describe depth_node with `name:=value` parameters."""
+    arguments = [word for each in parameters for word in ('-p', each)]
+    return NodeUnderTest('/depth_node', (sys.executable, '-m', 'marigold_ros.ros.main',
+                                         '--ros-args', *arguments), tuple(outputs))

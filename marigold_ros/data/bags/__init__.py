@@ -1,0 +1,1 @@
+"""Bags without ROS: reading, writing, matching."""

@@ -1,0 +1,108 @@
+"""Image and depth messages of a bag to a frame in which their pixels match."""
+
+from __future__ import annotations
+
+from typing import Any, TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marigold_ros.data.bags.messages import image_fields
+from marigold_ros.data.frames import DepthFrame
+from marigold_ros.depth.errors import BagError
+from marigold_ros.geometry.camera import Camera, Rectifier
+from marigold_ros.messages.camera_info import camera_from_fields, CameraInfoFields
+from marigold_ros.messages.depth import unpack_depth
+from marigold_ros.messages.image import decode_rgb
+
+if TYPE_CHECKING:
+    from marigold_ros.data.bags.reader import Bag
+
+CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
+BLOCK_NS = 10 ** 9
+
+
+class BagAlignment:
+    """
+    Brings image and depth into the rectified image, where the topics are named as raw.
+
+    Parameters
+    ----------
+    camera : Camera or None
+        Calibration of the raw image; None rectifies nothing.
+    image_topic, depth_topic : str
+
+    Raises
+    ------
+    BagError
+        If the depth is raw and the image is not.
+    """
+
+    def __init__(self, camera: Camera | None, image_topic: str, depth_topic: str) -> None:
+        image_is_raw, self._depth_is_raw = (
+            not raw_name(topic).rpartition('/')[2].startswith('image_rect')
+            for topic in (image_topic, depth_topic))
+        distorted = camera is not None and camera.needs_rectification
+        if distorted and self._depth_is_raw and not image_is_raw:
+            raise BagError(f'{depth_topic} is raw while {image_topic} is rectified, so that '
+                           'their pixels do not match; choose two of a kind')
+        self._camera = camera
+        self._rectifier = (Rectifier(camera) if camera is not None and distorted and image_is_raw
+                           else None)
+        self._depth_rectifiers: dict[tuple[int, ...], Rectifier] = {}
+
+    def frame(self, name: str, image: Any, depth: Any, stamp: int, first_ns: int,
+              pose: NDArray[np.float64] | None) -> DepthFrame:
+        """
+        Decode a pair of messages.
+
+        Raises
+        ------
+        InputError
+            If one of them cannot be decoded or rectified.
+        """
+        rgb = decode_rgb(image_fields(image))
+        depth_m = unpack_depth(image_fields(depth))
+        if self._rectifier is not None:
+            rgb = self._rectifier.rectify(rgb)
+            rectifier = self._at_size(self._rectifier, depth_m.shape)
+            if self._depth_is_raw:
+                depth_m = rectifier.rectify_depth(depth_m)
+            else:
+                depth_m[~rectifier.valid] = np.nan
+        return DepthFrame(
+            name, rgb, depth_m, valid=np.isfinite(depth_m), set_name='camera',
+            block=f'second {(stamp - first_ns) // BLOCK_NS}', stamp_ns=stamp,
+            K=self._intrinsics(*rgb.shape[:2]), world_from_camera=pose)
+
+    def _intrinsics(self, height: int, width: int) -> NDArray[np.float64] | None:
+        if self._camera is None or not self._camera.is_calibrated:
+            return None
+        return self._camera.resized(width, height).rectified().K
+
+    def _at_size(self, rectifier: Rectifier, shape: tuple[int, ...]) -> Rectifier:
+        """Rectify what covers the same view with other pixels, as depth of half the size does."""
+        if shape == rectifier.valid.shape:
+            return rectifier
+        if shape not in self._depth_rectifiers:
+            self._depth_rectifiers[shape] = Rectifier(
+                rectifier.camera.resized(shape[1], shape[0]))
+        return self._depth_rectifiers[shape]
+
+
+def first_camera(bag: Bag, topic: str | None) -> Camera | None:
+    """Read the first calibration of a topic; without a topic there is none."""
+    if topic is None:
+        return None
+    for message in bag.messages([topic]):
+        info = bag.decode(message)
+        return camera_from_fields(CameraInfoFields(
+            info.height, info.width, info.distortion_model, info.d, info.k, info.r, info.p,
+            info.binning_x, info.binning_y,
+            (info.roi.x_offset, info.roi.y_offset, info.roi.height, info.roi.width)))
+    raise BagError(f'{bag.path} has no message of {topic}')
+
+
+def raw_name(topic: str) -> str:
+    """Drop what image_transport appends."""
+    return topic.removesuffix('/compressed').removesuffix('/compressedDepth')

@@ -1,0 +1,141 @@
+"""Where the camera of a bag was: poses from /tf, /tf_static and /odom, as they come in."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Iterable
+from operator import itemgetter
+from typing import Any, TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation, Slerp
+
+from marigold_ros.data.bags.messages import stamp_ns
+
+if TYPE_CHECKING:
+    from marigold_ros.data.bags.reader import BagTopic
+
+# Between two transforms that are farther apart, nobody knows where the camera went.
+MAX_GAP_NS = 10 ** 9
+# Transforms older than this before the newest are forgotten: no frame waits that long.
+KEPT_NS = 60 * 10 ** 9
+ODOMETRY, TRANSFORMS = 'nav_msgs/msg/Odometry', 'tf2_msgs/msg/TFMessage'
+STATIC_TOPIC = '/tf_static'
+TOPICS = {'/odom': ODOMETRY, '/tf': TRANSFORMS, STATIC_TOPIC: TRANSFORMS}
+
+Matrix = NDArray[np.float64]
+
+
+class PoseBuffer:
+    """
+    A tree of coordinate frames, parts of which move.
+
+    The newest minute is kept, so that memory stays bounded.
+    """
+
+    def __init__(self) -> None:
+        self._static: dict[str, tuple[str, Matrix]] = {}
+        self._moving: dict[str, tuple[str, deque[tuple[int, Any]]]] = {}
+
+    def add(self, topic: str, message: Any) -> None:
+        """
+        Take a message of one of `TOPICS`.
+
+        Parameters
+        ----------
+        topic : str
+        message : object
+            Decoded nav_msgs/Odometry or tf2_msgs/TFMessage.
+        """
+        if message.__msgtype__ == ODOMETRY:
+            pose = message.pose.pose
+            self._move(message.child_frame_id, message.header.frame_id, stamp_ns(message),
+                       (pose.position, pose.orientation))
+            return
+        for transform in message.transforms:
+            child, parent = transform.child_frame_id, transform.header.frame_id
+            placement = (transform.transform.translation, transform.transform.rotation)
+            if topic == STATIC_TOPIC:
+                self._static[_bare(child)] = _bare(parent), _matrix(*placement)
+            else:
+                self._move(child, parent, stamp_ns(transform), placement)
+
+    def world_from(self, frame_id: str, at_ns: int) -> Matrix | None:
+        """
+        Find the pose of a coordinate frame in the root of its tree.
+
+        Parameters
+        ----------
+        frame_id : str
+        at_ns : int
+            Time, ns; between two transforms the pose is interpolated.
+
+        Returns
+        -------
+        float64 [4, 4] or None
+            None if nothing on the way to the root moves, or a part of the way is unknown then.
+        """
+        pose, frame_id, moves = np.eye(4), _bare(frame_id), False
+        seen = {frame_id}
+        while frame_id in self._static or frame_id in self._moving:
+            if frame_id in self._moving:
+                parent, track = self._moving[frame_id]
+                link, moves = _interpolated(track, at_ns), True
+            else:
+                parent, link = self._static[frame_id]
+            if link is None or parent in seen:
+                return None
+            pose, frame_id = link @ pose, parent
+            seen.add(parent)
+        return pose if moves else None
+
+    def _move(self, child: str, parent: str, at_ns: int, placement: tuple[Any, Any]) -> None:
+        parent, child = _bare(parent), _bare(child)
+        known, track = self._moving.setdefault(child, (parent, deque()))
+        if known != parent:
+            return
+        if track and at_ns < track[-1][0]:
+            ordered = list(track)
+            insort(ordered, (at_ns, placement), key=itemgetter(0))
+            track.clear()
+            track.extend(ordered)
+        elif not track or at_ns > track[-1][0]:
+            track.append((at_ns, placement))
+        while track[-1][0] - track[0][0] > KEPT_NS:
+            track.popleft()
+
+
+def topics_of(topics: Iterable[BagTopic]) -> list[str]:
+    """Pick the topics of a bag that tell poses."""
+    return [topic.name for topic in topics if TOPICS.get(topic.name) == topic.msgtype]
+
+
+def _bare(frame_id: str) -> str:
+    """Drop the slash with which tf's first version began names."""
+    return frame_id.removeprefix('/')
+
+
+def _interpolated(track: deque[tuple[int, Any]], at_ns: int) -> Matrix | None:
+    """Interpolate translation linearly and rotation on the shortest arc."""
+    place = bisect_left(track, at_ns, key=itemgetter(0))
+    if place < len(track) and track[place][0] == at_ns:
+        return _matrix(*track[place][1])
+    if place in (0, len(track)) or track[place][0] - track[place - 1][0] > MAX_GAP_NS:
+        return None
+    (start_ns, first), (end_ns, second) = track[place - 1], track[place]
+    part = (at_ns - start_ns) / (end_ns - start_ns)
+    start, end = _matrix(*first), _matrix(*second)
+    matrix = (1 - part) * start + part * end
+    turns = Slerp([0.0, 1.0], Rotation.from_matrix(np.stack([start[:3, :3], end[:3, :3]])))
+    matrix[:3, :3] = turns(part).as_matrix()
+    return matrix
+
+
+def _matrix(translation: Any, rotation: Any) -> Matrix:
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_quat(
+        [rotation.x, rotation.y, rotation.z, rotation.w]).as_matrix()
+    matrix[:3, 3] = translation.x, translation.y, translation.z
+    return matrix

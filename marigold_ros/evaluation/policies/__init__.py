@@ -1,0 +1,1 @@
+"""Step policies replayed on recorded frames, and live."""

@@ -1,0 +1,224 @@
+"""Play frames at their own rate through engine and step policy, in real time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from marigold_ros.data.read_ahead import read_ahead
+from marigold_ros.depth.complexity import MEASURES
+from marigold_ros.depth.errors import ConfigError
+from marigold_ros.depth.step_policy import StepPolicy
+from marigold_ros.depth.types import BatchTiming, RgbImage, StepDecision, StepRequest
+from marigold_ros.evaluation.config import (
+    COMPLEXITY_POLICIES,
+    EvaluationConfig,
+    fixed_name,
+    REFERENCE_POLICIES,
+    step_policy_config,
+)
+from marigold_ros.evaluation.policies.frame_runs import convergence_name, FrameRuns
+from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
+from marigold_ros.evaluation.policies.replay import Replayed
+
+if TYPE_CHECKING:
+    from marigold_ros.data.frames import DepthFrame
+    from marigold_ros.depth.engine import DepthEngine
+    from marigold_ros.depth.types import DepthPrediction
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A frame and the time of its receipt on `time.monotonic`."""
+
+    number: int
+    rgb: RgbImage
+    received_s: float
+
+
+class NewestFrame:
+    """A place for one frame, filled by one thread and emptied by another; the newest wins."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._changed = threading.Condition()
+        self._frame: Delivered | None = None
+        self._closed = False
+
+    def put(self, frame: Delivered) -> None:
+        """Store a frame in the place of one that still waits."""
+        with self._changed:
+            self._frame = frame
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Say that no more will come."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def take(self) -> Delivered | None:
+        """Wait for a frame and take it; None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._frame is not None or self._closed)
+            frame, self._frame = self._frame, None
+            return frame
+
+
+def infer_as_decided(engine: DepthEngine, policy: StepPolicy, rgb: RgbImage, request: StepRequest,
+                     decision: StepDecision, *, ensemble_size: int = 1
+                     ) -> tuple[DepthPrediction, StepDecision]:
+    """
+    Run one frame as depth_node does: under its deadline, by the policy's own way to end.
+
+    Returns
+    -------
+    prediction : DepthPrediction
+    decision : StepDecision
+        After the first look, where the policy takes one.
+    """
+    config, made = policy.config, [decision]
+
+    def look(_: int, signal: float) -> int:
+        made.append(policy.look(request.camera, decision, signal))
+        return made[-1].num_inference_steps
+
+    prediction = engine.infer(
+        rgb, num_inference_steps=decision.num_inference_steps, ensemble_size=ensemble_size,
+        deadline_s=policy.deadline_s([request],
+                                     resolution=engine.processing_size(*rgb.shape[:2])),
+        x0_tolerance=config.x0_tolerance if config.policy == 'convergence' else None,
+        first_look=look if config.policy == 'first_look' else None)
+    return prediction, made[-1]
+
+
+class LiveRun:
+    """
+    One policy in real time, over frames that were evaluated before.
+
+    Parameters
+    ----------
+    engine : DepthEngine
+    config : EvaluationConfig
+        Its first policy runs.
+    frames : sequence of FrameRuns
+        What is known of the frames, in the order in which they will be read.
+    table : LatencyTable
+        What the policy knows at the start, as the node from its warm-up.
+    max_inference_steps : int
+        Tmax.
+
+    Raises
+    ------
+    ConfigError
+        If the policy cannot run live, or the frames have no stamps.
+    """
+
+    def __init__(self, engine: DepthEngine, config: EvaluationConfig,
+                 frames: Sequence[FrameRuns], table: LatencyTable,
+                 max_inference_steps: int) -> None:
+        self._name = config.policies[0]
+        check_live(self._name)
+        if frames[0].stamp_ns is None:
+            raise ConfigError('`live` needs frames with stamps, as a bag has them')
+        self._engine, self._config, self._frames = engine, config, frames
+        self._policy = StepPolicy(step_policy_config(self._name, max_inference_steps,
+                                                     config.latency_cap_s))
+        for size in table.samples:
+            self._policy.observe(table.typical(size).timing(
+                size, self._policy.config.max_inference_steps))
+
+    def run(self, read: Iterable[DepthFrame], interrupted: threading.Event) -> list[Replayed]:
+        """
+        Deliver frames by their stamps while the engine takes the newest whenever it is free.
+
+        Parameters
+        ----------
+        read : iterable of DepthFrame
+            The same frames again; reading them goes on beside the engine.
+        interrupted : threading.Event
+            Ends the run.
+
+        Returns
+        -------
+        list of Replayed
+            One per delivered frame, in order.  A frame that its deadline has cut short has a depth
+            that was never scored.
+        """
+        place, delivered = NewestFrame(), []
+
+        def deliver() -> None:
+            try:
+                for frame in self._by_the_clock(read, interrupted):
+                    delivered.append(frame.number)
+                    place.put(frame)
+            finally:
+                place.close()
+
+        thread = threading.Thread(target=deliver, daemon=True)
+        thread.start()
+        outcomes = {}
+        with tqdm(total=len(self._frames), unit='frame', desc='live') as bar:
+            while (taken := place.take()) is not None:
+                outcomes[taken.number] = self._process(taken)
+                bar.update(taken.number + 1 - bar.n)
+        thread.join()
+        return [outcomes.get(number, Replayed(self._frames[number], 'superseded'))
+                for number in delivered]
+
+    def _by_the_clock(self, read: Iterable[DepthFrame],
+                      interrupted: threading.Event) -> Iterator[Delivered]:
+        first = self._frames[0].stamp_ns or 0
+        start_s = None
+        for number, frame in enumerate(islice(read_ahead(read), len(self._frames))):
+            now_s = time.monotonic()
+            start_s = now_s if start_s is None else start_s
+            due_s = start_s + ((frame.stamp_ns or 0) - first) * 1e-9
+            if interrupted.wait(max(0.0, due_s - now_s)):
+                return
+            yield Delivered(number, frame.rgb, time.monotonic())
+
+    def _process(self, taken: Delivered) -> Replayed:
+        decided_s = time.monotonic()
+        frame, age_s = self._frames[taken.number], decided_s - taken.received_s
+        complexity = MEASURES[COMPLEXITY_POLICIES.get(self._name, 'gradient_energy')](taken.rgb)
+        choose_s = time.monotonic() - decided_s
+        request = StepRequest(frame.camera, complexity, age_s)
+        decision, = self._policy.decide([request], resolution=frame.size)
+        if not decision.num_inference_steps:
+            return Replayed(frame, 'late', reason=decision.reason)
+        prediction, decision = infer_as_decided(self._engine, self._policy, taken.rgb, request,
+                                                decision, ensemble_size=self._config.ensemble_size)
+        done_s = time.monotonic()
+        steps = prediction.num_inference_steps
+        self._policy.observe(BatchTiming.of(frame.size, [steps], prediction.timing,
+                                            elapsed_s=done_s - decided_s))
+        run = {'schedule': fixed_name(steps), 'deadline': '',
+               'tolerance': convergence_name(decision.num_inference_steps)}
+        stopped = '' if prediction.stopped_by == 'schedule' else (
+            f'; stopped after {steps} by {prediction.stopped_by}')
+        timing = prediction.timing
+        return Replayed(
+            frame, 'processed', run[prediction.stopped_by], steps, decision.reason + stopped,
+            age_s, done_s - taken.received_s,
+            FrameCost(timing.preprocess_s, timing.encode_s, timing.denoise_s / steps,
+                      timing.decode_s, timing.postprocess_s, choose_s))
+
+
+def check_live(policy: str) -> None:
+    """
+    Refuse a policy that must know what nobody knows in time.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if policy in REFERENCE_POLICIES:
+        raise ConfigError(f'`live` runs the first policy, which must not be one of '
+                          f'{" and ".join(REFERENCE_POLICIES)}; got {policy!r}')

@@ -1,0 +1,1 @@
+"""What an evaluation leaves: summary, tables, figures and a page."""

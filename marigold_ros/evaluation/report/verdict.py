@@ -1,0 +1,103 @@
+"""Say in plain sentences what an evaluation found; what lies inside its interval is no finding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import math
+
+import numpy as np
+
+from marigold_ros.evaluation.analysis import Analysis, Clocked, PERCENTILES
+from marigold_ros.evaluation.config import fixed_steps
+from marigold_ros.evaluation.metrics.protocols import LABELS, Protocol
+from marigold_ros.evaluation.statistics import ABS_REL, beats, CHANCE, compare, Difference
+
+
+def accuracy(analysis: Analysis, protocol: Protocol, baselines: Sequence[str]) -> str:
+    """Say how accurate the judged policy is, and whether each baseline is better."""
+    outcomes = analysis.policies[analysis.judged].outcomes
+    low, high = analysis.blocks.interval(outcomes[:, ABS_REL])
+    row = analysis.means[analysis.judged]
+    text = (f'{analysis.judged}: AbsRel {row["abs_rel"]:.3f}{_interval(low, high, ".3f")}, delta1 '
+            f'{row["delta1"]:.3f}; {LABELS[protocol]}, each frame alone')
+    for name in baselines:
+        theirs = outcomes.copy()
+        theirs[:, ABS_REL] = analysis.column([name] * len(analysis.frames), 'abs_rel')
+        found = compare(outcomes, theirs, analysis.blocks)['abs_rel']
+        text += (f'; {name} has {analysis.blocks.mean(theirs[:, ABS_REL]):.3f}, '
+                 f'{_against(found.verdict)}')
+    return text + '.'
+
+
+def latency(clock: Clocked, *, arrivals: bool, live: bool = False) -> str:
+    """Say how late depth is, against the cap, and what was dropped."""
+    kind = 'Live' if live else 'Simulated' if arrivals else 'One frame at a time, simulated'
+    if not clock.processed:
+        return f'{kind}: not one of {len(clock.frames)} frames was processed.'
+    values = ', '.join(f'p{rank} {value:.0f} ms' for rank, value in zip(
+        PERCENTILES, np.percentile(1e3 * np.array(clock.latency_s), PERCENTILES)))
+    cap = ('no cap' if clock.cap_s is None else
+           f'cap {1e3 * clock.cap_s:.0f} ms, exceeded by {clock.over_cap} of '
+           f'{len(clock.processed)} frames')
+    return (f'{kind}: latency {values}; {cap}; of {len(clock.frames)} frames '
+            f'{clock.count("superseded")} were superseded and {clock.count("late")} skipped as '
+            'late.')
+
+
+def saving(analysis: Analysis) -> str:
+    """Say what the judged policy saves against the slowest fixed one, and what that costs."""
+    judged, slowest = analysis.judged, analysis.slowest
+    if judged == slowest:
+        return f'{judged} is the slowest of the policies, so there is nothing to save against.'
+    result, row = analysis.policies[judged], analysis.means[judged]
+    low, high = analysis.time_saved_interval(judged)
+    share = row['total_share']
+    ceiling = ('' if math.isnan(share) or judged == analysis.fastest else
+               f', {100 * share:.0f} % of what {analysis.fastest} would save')
+    found = result.against[slowest]
+    return (f'It takes {row["num_inference_steps"]:.2f} steps in the mean and saves '
+            f'{_percent(row["total_saved"])}{_interval(low, high, "%")} of the '
+            f'time of {slowest}{ceiling}; against it, AbsRel {_found(found["abs_rel"])} and '
+            f'boundary F1 {_found(found["boundary_f1"])}.')
+
+
+def choosing(analysis: Analysis) -> list[str]:
+    """Say of each policy that chooses T whether that pays, at an equal mean budget."""
+    sentences = []
+    for name in analysis.policies:
+        if fixed_steps(name) or name in ('random', 'oracle'):
+            continue
+        parts = []
+        for other in (CHANCE, analysis.fastest):
+            found = analysis.equal_budget[name][other]
+            label = other if other == CHANCE else f'{other} raised to it'
+            parts.append(f'{"beats" if beats(found) else "does not beat"} {label} (AbsRel '
+                         f'{_found(found["abs_rel"])}, boundary F1 '
+                         f'{_found(found["boundary_f1"])})')
+        sentences.append(f'{name} {", and ".join(parts)}.')
+    return sentences
+
+
+def _against(verdict: str) -> str:
+    return {'better': 'so this is better', 'worse': 'so this is worse',
+            'no difference': 'no difference', 'unknown': 'too few blocks to compare'}[verdict]
+
+
+def _found(difference: Difference) -> str:
+    """Name a difference; inside its interval it is none."""
+    if difference.verdict in ('no difference', 'unknown') or math.isnan(difference.relative):
+        return difference.verdict
+    return f'{_percent(difference.relative, "+")} ({difference.verdict})'
+
+
+def _percent(value: float, sign: str = '') -> str:
+    return f'{100 * value:{sign}.1f} %'
+
+
+def _interval(low: float, high: float, form: str) -> str:
+    """Write an interval behind its value; nothing where there is none."""
+    if math.isnan(low):
+        return ''
+    if form == '%':
+        return f' [{100 * low:.1f}, {100 * high:.1f}]'
+    return f' [{low:{form}}, {high:{form}}]'

@@ -1,0 +1,1 @@
+"""Relative depth to metres: anchors, fit, filter, sources and outputs; no ROS."""

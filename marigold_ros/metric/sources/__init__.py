@@ -1,0 +1,1 @@
+"""Where metres come from, one source a file."""

@@ -1,0 +1,123 @@
+"""The publishers of one camera: what somebody listens to, and a camera_info beside each image."""
+
+from __future__ import annotations
+
+import array
+from functools import partial
+from typing import Any, Mapping, TYPE_CHECKING
+
+from rclpy.event_handler import PublisherEventCallbacks
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
+from rclpy.qos import (
+    HistoryPolicy,
+    qos_policy_name_from_kind,
+    QoSPolicyKind,
+    QoSProfile,
+    ReliabilityPolicy,
+)
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+
+from marigold_ros.messages.cloud import CloudFields
+from marigold_ros.messages.image import ImageFields
+from marigold_ros.ros.conversions import camera_info_message, cloud_message, serialized_image
+from marigold_ros.ros.diagnostics import Reporter
+
+if TYPE_CHECKING:
+    from std_msgs.msg import Header
+
+    from marigold_ros.geometry.camera import Camera
+
+# Output -> topic below the camera's name.
+TOPICS = {
+    'depth': 'depth/image_rect',
+    'points': 'points',
+    'depth_relative': 'depth_relative/image',
+    'color': 'depth/image_color',
+    'confidence': 'confidence',
+    'rgb': 'rgb/image_rect',
+}
+METRIC_OUTPUTS = frozenset({'depth', 'points'})
+# Beside `confidence` lies the camera's own camera_info, which this node must not publish into.
+INFO_TOPICS = {
+    'depth': 'depth/camera_info',
+    'depth_relative': 'depth_relative/camera_info',
+    'color': 'depth/camera_info',
+    'rgb': 'rgb/camera_info',
+}
+
+OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY,
+               QoSPolicyKind.DURABILITY)
+
+
+class CameraOutputs:
+    """
+    Publishers of one camera, from configure to cleanup.
+
+    Parameters
+    ----------
+    node : LifecycleNode
+    camera : str
+    reporter : Reporter
+        Is told of subscribers that a publisher's QoS keeps away.
+    """
+
+    def __init__(self, node: LifecycleNode, camera: str, reporter: Reporter) -> None:
+        """Create every publisher; QoS can be overridden by qos_overrides.<topic>.publisher.*."""
+        self._node = node
+
+        def report(topic: str, event: Any) -> None:
+            policy = qos_policy_name_from_kind(event.last_policy_kind)
+            reporter.event(camera, 'incompatible_qos', f'a subscriber of {camera}/{topic} asks '
+                           f'for an incompatible {policy}; it receives nothing')
+
+        def publisher(message_type: type, topic: str) -> LifecyclePublisher:
+            qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=2,
+                             reliability=ReliabilityPolicy.RELIABLE)
+            return node.create_lifecycle_publisher(
+                message_type, f'{camera}/{topic}', qos,
+                event_callbacks=PublisherEventCallbacks(incompatible_qos=partial(report, topic)),
+                qos_overriding_options=QoSOverridingOptions(OVERRIDABLE))
+
+        self._publishers = {
+            output: publisher(PointCloud2 if output == 'points' else Image, topic)
+            for output, topic in TOPICS.items()}
+        # Publishing copies a message, so the next cloud may lie in the same memory: fresh memory
+        # of this size costs more than filling it.
+        self._cloud_memory = array.array('B')
+        self._infos = {topic: publisher(CameraInfo, topic) for topic in set(INFO_TOPICS.values())}
+
+    def wanted(self) -> frozenset[str]:
+        """Return the images and clouds that somebody subscribes to."""
+        return frozenset(output for output, publisher in self._publishers.items()
+                         if publisher.get_subscription_count() > 0)
+
+    def publish(self, header: Header, camera: Camera,
+                fields: Mapping[str, ImageFields | CloudFields]) -> None:
+        """
+        Publish the outputs of one frame, each image behind its camera_info.
+
+        Parameters
+        ----------
+        header : Header
+            The input's.
+        camera : Camera
+            Of the processed image.
+        fields : mapping
+            Output -> fields of its message.
+        """
+        for topic in {INFO_TOPICS[output] for output in fields if output in INFO_TOPICS}:
+            if self._infos[topic].get_subscription_count() > 0:
+                self._infos[topic].publish(camera_info_message(header, camera))
+        for output in TOPICS:  # what a robot steers by first
+            content = fields.get(output)
+            if content is not None:
+                self._publishers[output].publish(
+                    cloud_message(header, content, self._cloud_memory)
+                    if isinstance(content, CloudFields) else serialized_image(header, content))
+
+    def close(self) -> None:
+        """Destroy every publisher."""
+        for publisher in (*self._publishers.values(), *self._infos.values()):
+            self._node.destroy_lifecycle_publisher(publisher)
+        self._publishers, self._infos = {}, {}

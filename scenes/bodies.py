@@ -1,0 +1,189 @@
+"""Round and curved bodies: cushions, balls, turned legs, rods, cloths."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+import trimesh
+
+from scenes.meshes import box_uv, cell_corners, constant, Floats, Mesh, unit
+
+Matrix = NDArray[np.floating[Any]]
+
+
+def rounded_box(size: ArrayLike, center: ArrayLike, material: int, radius: float,
+                bulge: float = 0.0) -> Mesh:
+    """
+    Make a box with rounded edges: upholstery, mattresses, appliances, cars.
+
+    Parameters
+    ----------
+    size, center : [3] float
+        Metres.
+    material : int
+    radius : float
+        Of the edges, m; at most half the smallest side is used.
+    bulge : float
+        How far the middle of each face swells, m.
+
+    Returns
+    -------
+    Mesh
+    """
+    normal, side = _cube_sphere()
+    half = np.asarray(size, np.float32) / 2
+    radius = min(radius, float(half.min()) * 0.98)
+    local = side * (half - radius) + normal * radius
+    if bulge:
+        within = np.clip(1 - np.abs(local / half), 0, 1) + (np.abs(normal) > 0.99)
+        local = local + normal * (bulge * np.minimum(np.prod(within, axis=-1), 1)[..., None])
+    triangles = (local + np.asarray(center)).astype(np.float32)
+    return Mesh(triangles, normal, box_uv(triangles, normal), constant(material, len(normal)))
+
+
+def ellipsoid(size: ArrayLike, center: ArrayLike, material: int, subdivisions: int = 2) -> Mesh:
+    """
+    Make an ellipsoid of the given full axes.
+
+    Parameters
+    ----------
+    size, center : [3] float
+        Metres.
+    material : int
+    subdivisions : int
+        20 * 4**subdivisions triangles.
+
+    Returns
+    -------
+    Mesh
+    """
+    sphere = _unit_sphere(subdivisions)
+    half = np.asarray(size, np.float32) / 2
+    triangles = (sphere * half + np.asarray(center)).astype(np.float32)
+    return Mesh(triangles, unit(sphere / half), box_uv(triangles, sphere),
+                constant(material, len(sphere)))
+
+
+def grid(points: ArrayLike, material: int, *, smooth: bool = True) -> Mesh:
+    """
+    Make a surface through a grid of points: curtains, cloths, terrain.
+
+    Parameters
+    ----------
+    points : [r,c,3] float
+        Metres; rows then columns turn counter-clockwise seen from the front.
+    material : int
+    smooth : bool
+        Share normals between neighbouring cells along the rows' direction.
+
+    Returns
+    -------
+    Mesh
+        2 (r-1) (c-1) triangles.
+    """
+    p = np.asarray(points, np.float32)
+    across = np.gradient(p, axis=1)
+    if np.allclose(p[:, 0], p[:, -1]):
+        across[:, 0] = across[:, -1] = (p[:, 1] - p[:, -2]) / 2
+    length_u = np.linalg.norm(np.diff(p, axis=1), axis=-1).max(0)
+    length_v = np.linalg.norm(np.diff(p, axis=0), axis=-1).max(1)
+    u, v = np.meshgrid(np.concatenate([[0], np.cumsum(length_u)]),
+                       np.concatenate([[0], np.cumsum(length_v)]))
+    uv = np.stack([u, v], -1).astype(np.float32)
+    cells = [cell_corners(a) for a in (p, uv)]
+    if smooth:
+        normals = cell_corners(unit(np.cross(across, np.gradient(p, axis=0))))
+    else:
+        down = np.diff(p, axis=0)
+        rows = [unit(np.cross((across[:-1] + across[1:]) / 2, down))] * 2
+        normals = np.stack([rows[0][:, :-1], rows[0][:, 1:], rows[1][:, 1:], rows[1][:, :-1]], 2)
+    order = [0, 1, 2, 0, 2, 3]
+    triangles, uvs, normals = (a[:, :, order].reshape(-1, 3, a.shape[-1])
+                               for a in (cells[0], cells[1], normals))
+    return Mesh(triangles, normals.astype(np.float32), uvs, constant(material, len(triangles)))
+
+
+def lathe(profile: Sequence[Sequence[float]] | Matrix, center: ArrayLike, material: int, *,
+          smooth: bool = False, sides: int = 20) -> Mesh:
+    """
+    Turn a profile about the vertical axis: legs, lamps, vases, plates, bottles.
+
+    Parameters
+    ----------
+    profile : [k,2] float
+        Radius and height of each ring, from below to above along the outside, m.
+    center : [3] float
+        Where radius 0, height 0 stands, m.
+    material : int
+    smooth : bool
+        Smooth along the profile too.
+    sides : int
+
+    Returns
+    -------
+    Mesh
+    """
+    radius, height = np.asarray(profile, np.float32).T
+    angle = np.linspace(0, 2 * np.pi, sides + 1, dtype=np.float32)
+    points = np.stack([radius[:, None] * np.cos(angle), radius[:, None] * np.sin(angle),
+                       np.broadcast_to(height[:, None], (len(radius), sides + 1))], -1)
+    return grid(points + np.asarray(center, np.float32), material, smooth=smooth)
+
+
+def cylinder(radius: float, height: float, center: ArrayLike, material: int, *,
+             top_radius: float | None = None, sides: int = 20) -> Mesh:
+    """
+    Make an upright closed cylinder or cone standing on `center`.
+
+    Returns
+    -------
+    Mesh
+    """
+    top = radius if top_radius is None else top_radius
+    return lathe([[0, 0], [radius, 0], [top, height], [0, height]], center, material, sides=sides)
+
+
+def rod(start: ArrayLike, end: ArrayLike, radius: float, material: int, sides: int = 8) -> Mesh:
+    """
+    Make a round rod between two points.
+
+    Returns
+    -------
+    Mesh
+    """
+    a, b = np.asarray(start, np.float32), np.asarray(end, np.float32)
+    axis = (b - a) / np.linalg.norm(b - a)
+    helper = np.array([0, 0, 1] if abs(axis[2]) < 0.9 else [1, 0, 0], np.float32)
+    x = unit(np.cross(helper, axis))
+    turn = np.stack([x, np.cross(axis, x), axis], 1)
+    part = cylinder(radius, float(np.linalg.norm(b - a)), (0, 0, 0), material, sides=sides)
+    return Mesh(part.triangles @ turn.T + a, part.normals @ turn.T, part.uv, part.material)
+
+
+@lru_cache(maxsize=None)
+def _unit_sphere(subdivisions: int) -> Floats:
+    return unit(np.asarray(trimesh.creation.icosphere(subdivisions=subdivisions).triangles))
+
+
+@lru_cache(maxsize=None)
+def _cube_sphere() -> tuple[Floats, Floats]:
+    """Directions of a cube-shaped sphere whose faces' middle cells are flat, and their signs."""
+    t = np.array([-1.0, -0.5, 0.0, 0.0, 0.5, 1.0])
+    s = np.array([-1.0, -1.0, -1.0, 1.0, 1.0, 1.0])
+    parts: list[tuple[Floats, Floats]] = []
+    for axis in range(3):
+        for sign in (-1.0, 1.0):
+            first, second = (axis + 1) % 3, (axis + 2) % 3
+            direction = np.zeros((6, 6, 3))
+            side = np.zeros((6, 6, 3))
+            direction[..., axis] = side[..., axis] = sign
+            direction[..., first], direction[..., second] = np.meshgrid(t, t * sign)
+            side[..., first], side[..., second] = np.meshgrid(s, s * sign)
+            order = [0, 1, 2, 0, 2, 3]
+            parts.append((cell_corners(unit(direction))[:, :, order].reshape(-1, 3, 3),
+                          cell_corners(side)[:, :, order].reshape(-1, 3, 3)))
+    return (np.concatenate([p[0] for p in parts]),
+            np.concatenate([p[1] for p in parts]).astype(np.float32))

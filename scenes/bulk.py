@@ -1,0 +1,143 @@
+"""Render many frames of many places: python -m scenes.bulk."""
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from functools import partial
+from importlib.metadata import version
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from marigold_ros.data import shards
+from marigold_ros.depth.errors import MarigoldError
+from scenes.cameras import sample_camera
+from scenes.places import sample_scene
+from scenes.render import render
+from scenes.types import BULK, RenderedFrame
+from scenes.worlds import sample_world
+
+VIEWS_PER_SCENE = 4
+
+Frames = list[tuple[str, RenderedFrame]]
+
+
+def render_scene(index: int, *, seed: int, width: int, height: int,
+                 world: Path | None = None) -> Frames:
+    """
+    Render the views of one scene.
+
+    Parameters
+    ----------
+    index : int
+        Number of the scene; its frames are the `VIEWS_PER_SCENE` from that multiple on.
+    seed : int
+    width, height : int
+        Pixels.
+    world : Path or None
+        Mesh worlds to render instead of generated places, see `worlds.sample_world`.
+
+    Returns
+    -------
+    list of (str, RenderedFrame)
+        Kind of place and frame; they depend on the arguments alone.
+    """
+    rng = np.random.default_rng([seed, index])
+    scene = (sample_scene(rng) if world is None
+             else sample_world(world, rng, BULK.texture_size))
+    frames: Frames = []
+    for view in range(VIEWS_PER_SCENE):
+        rng = np.random.default_rng([seed, index, view + 1])
+        camera = sample_camera(scene, rng, (width, height))
+        frames.append((scene.place, render(scene, camera, BULK)))
+    return frames
+
+
+def render_frames(out: Path, count: int, *, width: int, height: int, seed: int, first: int = 0,
+                  workers: int = 1, world: Path | None = None) -> None:
+    """
+    Render frames into shards, leaving out shards that are there already.
+
+    Parameters
+    ----------
+    out : Path
+        Folder; made if need be.
+    count : int
+        Frames.
+    width, height : int
+        Pixels.
+    seed : int
+        Other seeds give other scenes.
+    first : int
+        Number of the first frame, a multiple of 256.
+    workers : int
+        Processes; they change the speed, never the frames.
+    world : Path or None
+        Mesh worlds to render instead of generated places, see `worlds.sample_world`.
+
+    Raises
+    ------
+    MarigoldError
+        If `first` does not start a shard.
+    """
+    if first % shards.FRAMES_PER_SHARD:
+        raise MarigoldError(f'`first` must be a multiple of {shards.FRAMES_PER_SHARD}; '
+                            f'got {first}')
+    out.mkdir(parents=True, exist_ok=True)
+    shards.write_description(out, {
+        'seed': seed, 'width': width, 'height': height, 'views_per_scene': VIEWS_PER_SCENE,
+        'frames_per_shard': shards.FRAMES_PER_SHARD,
+        'world': None if world is None else world.name,
+        'versions': {name: version(name) for name in ('numpy', 'embreex', 'trimesh')}})
+    starts = range(first, first + count, shards.FRAMES_PER_SHARD)
+    todo = [(s, min(s + shards.FRAMES_PER_SHARD, first + count)) for s in starts
+            if not shards.shard_is_complete(out, s // shards.FRAMES_PER_SHARD)]
+    numbers = [i for start, end in todo
+               for i in range(start // VIEWS_PER_SCENE, -(-end // VIEWS_PER_SCENE))]
+    work = partial(render_scene, seed=seed, width=width, height=height, world=world)
+    total = sum(end - start for start, end in todo)
+    with multiprocessing.get_context('spawn').Pool(workers) as pool, tqdm(
+            total=total, unit='frame', smoothing=0.05) as progress:
+        finished = pool.imap(work, numbers)
+        for start, end in todo:
+            _write(out, start, _take(finished, end - start, progress))
+
+
+def _take(scenes: Iterator[Frames], count: int, progress: tqdm[None]) -> Frames:
+    """Collect the next frames; the last scene of a shard may have some to spare."""
+    taken: Frames = []
+    while len(taken) < count:
+        frames = next(scenes)[:count - len(taken)]
+        taken += frames
+        progress.update(len(frames))
+    return taken
+
+
+def _write(out: Path, start: int, frames: Frames) -> None:
+    shards.write_shard(out, start // shards.FRAMES_PER_SHARD,
+                       np.stack([f.rgb for _, f in frames]),
+                       np.stack([f.depth_m for _, f in frames]),
+                       np.stack([f.K for _, f in frames]), [place for place, _ in frames], start)
+
+
+def main() -> None:
+    """Read the command line and render."""
+    parser = argparse.ArgumentParser(description='Render synthetic frames with exact depth.')
+    parser.add_argument('--out', type=Path, required=True, help='folder for the shards')
+    parser.add_argument('--count', type=int, required=True, help='frames to render')
+    parser.add_argument('--width', type=int, default=256)
+    parser.add_argument('--height', type=int, default=192)
+    parser.add_argument('--seed', type=int, default=0, help='another seed, other scenes')
+    parser.add_argument('--first', type=int, default=0, help='number of the first frame')
+    parser.add_argument('--workers', type=int, default=2, help='processes')
+    parser.add_argument('--world', type=Path,
+                        help='mesh worlds (Gazebo .world, meshes) instead of generated places')
+    a = parser.parse_args()
+    render_frames(a.out, a.count, width=a.width, height=a.height, seed=a.seed, first=a.first,
+                  workers=a.workers, world=a.world)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,213 @@
+"""What the sample drive's robot publishes, as ROS 2 messages in CDR, without ROS."""
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.interfaces import (
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
+from scipy.spatial.transform import Rotation
+
+from marigold_ros.data.bags.message_bytes import cloud_message
+from marigold_ros.data.bags.message_bytes import header as _header
+from marigold_ros.data.bags.message_bytes import new_message as _new
+from marigold_ros.data.bags.message_bytes import serialized as _serialized
+from marigold_ros.geometry.camera import Camera
+from marigold_ros.messages.camera_info import fields_from_camera
+from marigold_ros.messages.cloud import pack_cloud
+from marigold_ros.messages.depth import pack_depth
+from scenes import drive
+from scenes.drive import DriveState, Matrix
+from scenes.meshes import Floats
+
+OPTICAL_FRAME = 'camera_optical_frame'
+JPEG_QUALITY = 80
+# 16UC1 holds no more.
+MAX_DEPTH_M = 65.0
+
+TOPICS = {
+    '/tf_static': 'tf2_msgs/msg/TFMessage',
+    '/tf': 'tf2_msgs/msg/TFMessage',
+    '/odom': 'nav_msgs/msg/Odometry',
+    '/scan': 'sensor_msgs/msg/LaserScan',
+    '/lidar/points': 'sensor_msgs/msg/PointCloud2',
+    '/camera/image_raw/compressed': 'sensor_msgs/msg/CompressedImage',
+    '/camera/camera_info': 'sensor_msgs/msg/CameraInfo',
+    '/camera/depth_gt/image_rect/compressed': 'sensor_msgs/msg/CompressedImage',
+    '/camera/depth_gt/camera_info': 'sensor_msgs/msg/CameraInfo',
+}
+
+
+def offered_qos(topic: str) -> Qos:
+    """
+    Give the quality of service that the robot's publishers offer.
+
+    Returns
+    -------
+    Qos
+        Reliable; /tf_static stays for those who come later.
+    """
+    forever = QosTime(9223372036, 854775807)
+    durability = (QosDurability.TRANSIENT_LOCAL if topic == '/tf_static'
+                  else QosDurability.VOLATILE)
+    return Qos(QosHistory.KEEP_LAST, 100 if topic == '/tf' else 10, QosReliability.RELIABLE,
+               durability, forever, forever, QosLiveliness.AUTOMATIC, forever, False)
+
+
+def static_transforms(stamp_ns: int) -> bytes:
+    """
+    Pack the mounting of the sensors.
+
+    Returns
+    -------
+    bytes
+        TFMessage.
+    """
+    return _transforms(stamp_ns, [
+        ('base_link', 'camera_link', drive.base_from_camera_link()),
+        ('camera_link', OPTICAL_FRAME, drive.camera_link_from_optical()),
+        ('base_link', 'laser_link', drive.pose(drive.SCANNER_XYZ_M, np.eye(3))),
+        ('base_link', 'lidar_link', drive.pose(drive.LIDAR_XYZ_M, np.eye(3)))])
+
+
+def moving_transforms(stamp_ns: int, map_from_odom: Matrix, odom_from_base: Matrix) -> bytes:
+    """
+    Pack where the robot is.
+
+    Returns
+    -------
+    bytes
+        TFMessage.
+    """
+    return _transforms(stamp_ns, [('map', 'odom', map_from_odom),
+                                  ('odom', 'base_link', odom_from_base)])
+
+
+def odometry(stamp_ns: int, odom_from_base: Matrix, state: DriveState) -> bytes:
+    """
+    Pack the wheel odometry.
+
+    Returns
+    -------
+    bytes
+        Odometry.
+    """
+    covariance = np.diag([1e-4, 1e-4, 1e-6, 1e-6, 1e-6, 4e-4]).ravel()
+    pose = _new('geometry_msgs/msg/Pose', position=_vector('Point', odom_from_base[:3, 3]),
+                orientation=_quaternion(odom_from_base[:3, :3]))
+    twist = _new('geometry_msgs/msg/Twist',
+                 linear=_vector('Vector3', np.array([state.speed_mps, 0.0, 0.0])),
+                 angular=_vector('Vector3', np.array([0.0, 0.0, state.yaw_rate])))
+    return _serialized(
+        'nav_msgs/msg/Odometry', header=_header(stamp_ns, 'odom'), child_frame_id='base_link',
+        pose=_new('geometry_msgs/msg/PoseWithCovariance', pose=pose, covariance=covariance),
+        twist=_new('geometry_msgs/msg/TwistWithCovariance', twist=twist, covariance=covariance))
+
+
+def laser_scan(stamp_ns: int, ranges_m: Floats) -> bytes:
+    """
+    Pack a scan whose beams all have one stamp.
+
+    Returns
+    -------
+    bytes
+        LaserScan.
+    """
+    step = 2 * np.pi / len(ranges_m)
+    return _serialized(
+        'sensor_msgs/msg/LaserScan', header=_header(stamp_ns, 'laser_link'), angle_min=-np.pi,
+        angle_max=np.pi - step, angle_increment=step, time_increment=0.0, scan_time=0.1,
+        range_min=drive.SCAN_RANGE_M[0], range_max=drive.SCAN_RANGE_M[1], ranges=ranges_m,
+        intensities=np.zeros(0, np.float32))
+
+
+def point_cloud(stamp_ns: int, points_m: Floats) -> bytes:
+    """
+    Pack lidar points, one row a ring.
+
+    Returns
+    -------
+    bytes
+        PointCloud2.
+    """
+    return cloud_message(stamp_ns, 'lidar_link', pack_cloud(points_m, None))
+
+
+def camera_info(stamp_ns: int, width: int, height: int, K: Matrix) -> bytes:
+    """
+    Pack the calibration of an ideal pinhole camera.
+
+    Returns
+    -------
+    bytes
+        CameraInfo.
+    """
+    fields = fields_from_camera(Camera(
+        width=width, height=height, K=K, D=(0.0,) * 5, distortion_model='plumb_bob', R=np.eye(3),
+        P=np.hstack([K, np.zeros((3, 1))])))
+    whole = _new('sensor_msgs/msg/RegionOfInterest', x_offset=0, y_offset=0, height=0, width=0,
+                 do_rectify=False)
+    return _serialized(
+        'sensor_msgs/msg/CameraInfo', header=_header(stamp_ns, OPTICAL_FRAME),
+        height=fields.height, width=fields.width, distortion_model=fields.distortion_model,
+        d=np.array(fields.d), k=np.array(fields.k), r=np.array(fields.r), p=np.array(fields.p),
+        binning_x=0, binning_y=0, roi=whole)
+
+
+def colour_image(stamp_ns: int, rgb: NDArray[np.uint8]) -> bytes:
+    """
+    Pack an image as JPEG.
+
+    Returns
+    -------
+    bytes
+        CompressedImage.
+    """
+    stream = cv2.imencode('.jpg', np.ascontiguousarray(rgb[..., ::-1]),
+                          [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+    return _serialized('sensor_msgs/msg/CompressedImage', header=_header(stamp_ns, OPTICAL_FRAME),
+                       format='rgb8; jpeg compressed bgr8', data=stream.reshape(-1))
+
+
+def depth_image(stamp_ns: int, depth_m: Floats) -> bytes:
+    """
+    Pack depth as PNG of millimetres, 0 where there is none (REP-118).
+
+    Returns
+    -------
+    bytes
+        CompressedImage.
+    """
+    fields = pack_depth(depth_m, min_depth_m=0.001, max_depth_m=MAX_DEPTH_M, encoding='16UC1')
+    depth_mm = fields.data.view(np.uint16).reshape(fields.height, fields.width)
+    stream = cv2.imencode('.png', depth_mm, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1]
+    return _serialized('sensor_msgs/msg/CompressedImage', header=_header(stamp_ns, OPTICAL_FRAME),
+                       format='16UC1; png compressed', data=stream.reshape(-1))
+
+
+def _vector(name: str, xyz: Matrix) -> Any:
+    return _new(f'geometry_msgs/msg/{name}', x=float(xyz[0]), y=float(xyz[1]), z=float(xyz[2]))
+
+
+def _quaternion(rotation: Matrix) -> Any:
+    x, y, z, w = (float(v) for v in Rotation.from_matrix(rotation).as_quat())
+    return _new('geometry_msgs/msg/Quaternion', x=x, y=y, z=z, w=w)
+
+
+def _transforms(stamp_ns: int, links: list[tuple[str, str, Matrix]]) -> bytes:
+    transforms = [
+        _new('geometry_msgs/msg/TransformStamped', header=_header(stamp_ns, parent),
+             child_frame_id=child,
+             transform=_new('geometry_msgs/msg/Transform',
+                            translation=_vector('Vector3', matrix[:3, 3]),
+                            rotation=_quaternion(matrix[:3, :3])))
+        for parent, child, matrix in links]
+    return _serialized('tf2_msgs/msg/TFMessage', transforms=transforms)

@@ -1,0 +1,250 @@
+"""Triangle meshes with texture coordinates, and the boxes and panels made of them."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+import trimesh
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int32]
+
+# The two coordinates that texture a face whose normal points along x, y, z.
+
+# The two coordinates that texture a face whose normal points along x, y, z.
+_BOX_UV_AXES = np.array([[1, 2], [0, 2], [0, 1]])
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """
+    Triangles of one material each, metres, z up.
+
+    Attributes
+    ----------
+    triangles : [n,3,3] float32
+        Corners, counter-clockwise seen from outside.
+    normals : [n,3,3] float32
+        Unit shading normals at the corners.
+    uv : [n,3,2] float32
+        Texture coordinates in metres (one tile is the material's `tile_m`), or 0..1 over a face
+        that a picture fills.
+    material : [n] int32
+        Row of the scene's material table.
+    """
+
+    triangles: Floats
+    normals: Floats
+    uv: Floats
+    material: Ints
+
+    def moved(self, xyz: ArrayLike = (0, 0, 0), yaw: float = 0.0, tilt: float = 0.0) -> Mesh:
+        """
+        Rotate about x by `tilt`, then about z by `yaw` (radians), then translate by `xyz` (m).
+
+        Returns
+        -------
+        Mesh
+        """
+        rotation = rotation_z(yaw)
+        if tilt:
+            c, s = np.cos(tilt), np.sin(tilt)
+            rotation = rotation @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]], np.float32)
+        return Mesh(self.triangles @ rotation.T + np.asarray(xyz, np.float32),
+                    self.normals @ rotation.T, self.uv, self.material)
+
+    @property
+    def bounds(self) -> Floats:
+        """
+        Corners of the axis-aligned box.
+
+        Returns
+        -------
+        [2,3] float32
+        """
+        points = self.triangles.reshape(-1, 3)
+        return np.stack([points.min(0), points.max(0)])
+
+
+def rotation_z(yaw: float) -> Floats:
+    """
+    Make the matrix that turns by `yaw` radians about z.
+
+    Returns
+    -------
+    [3,3] float32
+    """
+    c, s = np.cos(yaw), np.sin(yaw)
+    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]], np.float32)
+
+
+def join(parts: Sequence[Mesh]) -> Mesh:
+    """
+    Put several meshes into one.
+
+    Returns
+    -------
+    Mesh
+    """
+    return Mesh(np.concatenate([p.triangles for p in parts]),
+                np.concatenate([p.normals for p in parts]),
+                np.concatenate([p.uv for p in parts]),
+                np.concatenate([p.material for p in parts]))
+
+
+def boxes(sizes: ArrayLike, centers: ArrayLike, materials: ArrayLike, *,
+          yaws: ArrayLike = 0.0, fit: bool = False, upright: bool = False) -> Mesh:
+    """
+    Make many boxes at once.
+
+    Parameters
+    ----------
+    sizes, centers : [k,3] float
+        Metres.
+    materials : int or [k] int
+    yaws : float or [k] float
+        Turn about each box's own vertical axis, radians.
+    fit : bool
+        Let the texture fill each face once.
+    upright : bool
+        Let the texture's u run along z on the sides (the grain of a table leg).
+
+    Returns
+    -------
+    Mesh
+        12 triangles a box.
+    """
+    corner, normal, axis = _unit_box()
+    size = np.asarray(sizes, np.float32).reshape(-1, 1, 3)
+    center = np.asarray(centers, np.float32).reshape(-1, 1, 3)
+    count = len(size)
+    local = corner.reshape(1, -1, 3) * size
+    source = corner.reshape(1, -1, 3) + 0.5 if fit else local + center
+    columns = np.repeat(_BOX_UV_AXES[axis], 3, axis=0)
+    if upright:
+        columns = np.where(np.repeat(axis, 3)[:, None] < 2, columns[:, ::-1], columns)
+    uv = np.take_along_axis(np.broadcast_to(source, local.shape),
+                            np.broadcast_to(columns, (count, 36, 2)), axis=2)
+    yaw = np.broadcast_to(np.asarray(yaws, np.float32), (count,))
+    rotation = np.zeros((count, 3, 3), np.float32)
+    rotation[:, 0, 0] = rotation[:, 1, 1] = np.cos(yaw)
+    rotation[:, 1, 0] = np.sin(yaw)
+    rotation[:, 0, 1] = -rotation[:, 1, 0]
+    rotation[:, 2, 2] = 1
+    turned = local @ rotation.transpose(0, 2, 1) + center
+    normals = np.broadcast_to(normal.reshape(1, -1, 3), local.shape) @ rotation.transpose(0, 2, 1)
+    material = np.broadcast_to(np.asarray(materials, np.int32), (count,))
+    return Mesh(turned.reshape(-1, 3, 3), normals.reshape(-1, 3, 3), uv.reshape(-1, 3, 2),
+                np.repeat(material, 12))
+
+
+def box(size: ArrayLike, center: ArrayLike, material: int, *, fit: bool = False,
+        upright: bool = False) -> Mesh:
+    """
+    Make one box; see `boxes`.
+
+    Returns
+    -------
+    Mesh
+    """
+    return boxes(np.asarray(size)[None], np.asarray(center)[None], material, fit=fit,
+                 upright=upright)
+
+
+def panel(origin: ArrayLike, u_edge: ArrayLike, v_edge: ArrayLike, material: int, *,
+          fit: bool = True) -> Mesh:
+    """
+    Make a flat parallelogram that faces along u_edge x v_edge.
+
+    Parameters
+    ----------
+    origin, u_edge, v_edge : [3] float
+        A corner and the two edges from it, m.
+    material : int
+    fit : bool
+        Let the texture fill it once; else its coordinates are metres from `origin`.
+
+    Returns
+    -------
+    Mesh
+    """
+    o, u, v = (np.asarray(a, np.float32) for a in (origin, u_edge, v_edge))
+    corners = np.stack([o, o + u, o + u + v, o + v])
+    scale = (1.0, 1.0) if fit else (float(np.linalg.norm(u)), float(np.linalg.norm(v)))
+    uv = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32) * np.array(scale, np.float32)
+    order = np.array([[0, 1, 2], [0, 2, 3]])
+    normals = np.broadcast_to(unit(np.cross(u, v)), (2, 3, 3)).astype(np.float32)
+    return Mesh(corners[order], normals, uv[order], constant(material, 2))
+
+
+def legs(width: float, depth: float, height: float, thick: float, material: int) -> Mesh:
+    """
+    Make four legs under a rectangle, standing on z = 0.
+
+    Returns
+    -------
+    Mesh
+    """
+    x, y = width / 2 - thick / 2, depth / 2 - thick / 2
+    centers = [(sx * x, sy * y, height / 2) for sx in (-1, 1) for sy in (-1, 1)]
+    return boxes(np.tile([[thick, thick, height]], (4, 1)), centers, material, upright=True)
+
+
+def unit(vectors: NDArray[np.floating]) -> Floats:
+    """
+    Scale vectors along the last axis to length 1; zero stays zero.
+
+    Returns
+    -------
+    float32
+    """
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.maximum(length, 1e-12), np.float32)
+
+
+def constant(material: int, count: int) -> Ints:
+    """
+    Give `count` triangles one material.
+
+    Returns
+    -------
+    [count] int32
+    """
+    return np.full(count, material, np.int32)
+
+
+def box_uv(triangles: Floats, normals: Floats) -> Floats:
+    """
+    Take texture coordinates from the two axes that each triangle faces least, m.
+
+    Returns
+    -------
+    [n,3,2] float32
+    """
+    axis = np.abs(normals.mean(1)).argmax(-1)
+    columns = np.broadcast_to(_BOX_UV_AXES[axis][:, None], (len(triangles), 3, 2))
+    return np.take_along_axis(triangles, columns, axis=2)
+
+
+def cell_corners(values: NDArray[np.floating[Any]]) -> Floats:
+    """
+    List the corners of every cell of a grid [r,c,k], counter-clockwise.
+
+    Returns
+    -------
+    [r-1,c-1,4,k] float32
+    """
+    return np.stack([values[:-1, :-1], values[:-1, 1:], values[1:, 1:], values[1:, :-1]],
+                    2).astype(np.float32)
+
+
+@lru_cache(maxsize=None)
+def _unit_box() -> tuple[Floats, Floats, NDArray[np.int64]]:
+    mesh = trimesh.creation.box(extents=(1, 1, 1))
+    triangles = np.asarray(mesh.triangles, np.float32)
+    normal = np.repeat(np.round(mesh.face_normals)[:, None], 3, axis=1).astype(np.float32)
+    return triangles, normal, np.abs(mesh.face_normals).argmax(-1)

@@ -1,0 +1,134 @@
+"""Rays through a scene: what they hit, whether something stands between, the sky they meet."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scenes.meshes import Floats, unit
+from scenes.types import Scene
+
+
+@dataclass(frozen=True)
+class Hits:
+    """
+    Where rays met the scene, the misses left out.
+
+    Attributes
+    ----------
+    scene : Scene
+    ray : [k] int64
+        Which rays these are.
+    t : [k] float32
+        Distance in lengths of the ray's direction.
+    triangle : [k] int32
+    weights : [2,k,1] float32
+        Of the triangle's second and third corner.
+    point, back : [k,3] float32
+        In the map; the unit direction back along the ray.
+    """
+
+    scene: Scene
+    ray: NDArray[np.int64]
+    t: Floats
+    triangle: NDArray[np.int32]
+    weights: Floats
+    point: Floats
+    back: Floats
+
+    @cached_property
+    def material(self) -> NDArray[np.int32]:
+        """Row of the material table, [k]."""
+        return self.scene.mesh.material[self.triangle]
+
+    @cached_property
+    def face_normal(self) -> Floats:
+        """Geometric normal on the ray's side, [k,3]."""
+        return self.scene.face_normals[self.triangle] * self._side
+
+    @cached_property
+    def normal(self) -> Floats:
+        """Shading normal on the ray's side, [k,3]."""
+        return unit(self._between(self.scene.mesh.normals)) * self._side
+
+    @cached_property
+    def uv(self) -> Floats:
+        """Texture coordinates, [k,2]."""
+        return self._between(self.scene.mesh.uv)
+
+    @cached_property
+    def cosine(self) -> Floats:
+        """Between the normal and the way back, at least 0.001, [k]."""
+        return np.asarray(np.clip(np.einsum('ij,ij->i', self.normal, self.back), 1e-3, 1))
+
+    @cached_property
+    def outside(self) -> Floats:
+        """Points lifted off the surface, where secondary rays start, [k,3]."""
+        return np.asarray(self.point + np.float32(1e-3) * self.face_normal)
+
+    @cached_property
+    def _side(self) -> Floats:
+        facing = np.einsum('ij,ij->i', self.scene.face_normals[self.triangle], self.back)
+        return np.asarray(np.where(facing < 0, -1, 1)[:, None], np.float32)
+
+    def _between(self, corners: Floats) -> Floats:
+        c = corners[self.triangle]
+        first = c[:, 0]
+        return np.asarray(first + self.weights[0] * (c[:, 1] - first)
+                          + self.weights[1] * (c[:, 2] - first))
+
+
+def trace(scene: Scene, origins: Floats, directions: Floats) -> Hits:
+    """
+    Find the first surface along each ray.
+
+    Parameters
+    ----------
+    scene : Scene
+    origins, directions : [n,3] float32
+        Directions of any length.
+
+    Returns
+    -------
+    Hits
+    """
+    found = scene.embree.run(origins, directions, query='INTERSECT', output=True)
+    ray = np.flatnonzero(found['primID'] >= 0)
+    t, along = found['tfar'][ray], directions[ray]
+    weights = np.stack([found['u'][ray], found['v'][ray]])[..., None]
+    return Hits(scene=scene, ray=ray, t=t, triangle=found['primID'][ray], weights=weights,
+                point=origins[ray] + along * t[:, None], back=unit(-along))
+
+
+def occluded(scene: Scene, origins: Floats, segments: Floats) -> NDArray[np.bool_]:
+    """
+    Tell whether anything stands between origins and origins + segments.
+
+    Returns
+    -------
+    [n] bool
+    """
+    ends = np.full(len(origins), 0.999, np.float32)
+    return np.asarray(scene.embree.run(origins, np.ascontiguousarray(segments, np.float32), ends,
+                                       query='OCCLUDED') >= 0)
+
+
+def sky_radiance(scene: Scene, directions: Floats) -> Floats:
+    """
+    Look the sky up.
+
+    Returns
+    -------
+    [n,3] float32
+    """
+    h, w = scene.sky.shape[:2]
+    d = unit(directions)
+    x = (np.arctan2(d[:, 1], d[:, 0]) / (2 * np.pi) % 1) * w - 0.5
+    y = np.clip(np.arccos(np.clip(d[:, 2], -1, 1)) / np.pi * h - 0.5, 0, h - 1.001)
+    x0, y0 = np.floor(x).astype(np.int32), np.floor(y).astype(np.int32)
+    fx, fy = (x - x0).astype(np.float32)[:, None], (y - y0).astype(np.float32)[:, None]
+    upper = scene.sky[y0, x0 % w] * (1 - fx) + scene.sky[y0, (x0 + 1) % w] * fx
+    lower = scene.sky[y0 + 1, x0 % w] * (1 - fx) + scene.sky[y0 + 1, (x0 + 1) % w] * fx
+    return np.asarray(upper * (1 - fy) + lower * fy, np.float32)

@@ -1,0 +1,84 @@
+"""Table tops and bins seen from above, as an arm's camera sees them."""
+from __future__ import annotations
+
+import numpy as np
+
+from scenes import clutter, furniture, interiors, rooms
+from scenes.builder import SceneBuilder
+from scenes.clutter import Rng
+from scenes.meshes import box, join
+from scenes.types import Scene, View
+
+
+def sample_tabletop(rng: Rng, texture_size: int) -> Scene:
+    """
+    Make a table with clutter in a room, seen from near above.
+
+    Returns
+    -------
+    Scene
+    """
+    b = SceneBuilder(rng, texture_size)
+    p = b.palette
+    room = rooms.make_room(b, rng.uniform(2.6, 4.5), rng.uniform(2.6, 4.5), rng.uniform(2.4, 2.9),
+                           windows=int(rng.integers(0, 3)))
+    sky = rooms.light_room(b, room)
+    kinds = (clutter.KITCHEN, clutter.DESK, clutter.LIVING, clutter.WORKSHOP)
+    makers = kinds[int(rng.integers(4))]
+    w, d, h = rng.uniform(0.9, 1.8), rng.uniform(0.6, 1.0), rng.uniform(0.68, 0.92)
+    x, y = room.width / 2, room.depth * rng.uniform(0.3, 0.6)
+    bench = furniture.table(p, rng, w, d, h, makers, int(rng.integers(3, 30)))
+    b.reserve([x - w / 2, y - d], [x + w / 2, y + d])
+    b.add(bench.moved((x, y, 0)), 'table')
+    interiors.furnish_storage(b, room)
+    rooms.hang_pictures(b, room, int(rng.integers(0, 5)))
+    top = np.array([[x - w / 3, y - d / 3, h], [x + w / 3, y + d / 3, h + 0.1]], np.float32)
+    above = View(np.array([[x - 0.7, y - 0.9, h + 0.25], [x + 0.7, y + 0.7, h + 1.1]], np.float32),
+                 top)
+    beside = View(np.array([[x - 1.2, y - 1.3, h + 0.1], [x + 1.2, y - 0.5, h + 0.6]], np.float32),
+                  np.array([[x - w / 3, y - 0.2, h], [x + w / 3, y + 0.6, h + 0.4]], np.float32))
+    return b.build('table_top', sky, [above, above, beside], sky_irradiates=False)
+
+
+def sample_bin(rng: Rng, texture_size: int) -> Scene:
+    """
+    Make a bin filled with parts or groceries, seen from above.
+
+    Returns
+    -------
+    Scene
+    """
+    b = SceneBuilder(rng, texture_size)
+    p = b.palette
+    room = rooms.make_room(b, rng.uniform(2.5, 4), rng.uniform(2.5, 4), 2.6, windows=1)
+    sky = rooms.light_room(b, room)
+    centre = np.array([room.width / 2, room.depth / 2, 0])
+    base = rng.uniform(0.4, 0.9)
+    top = box((rng.uniform(1.0, 1.6), rng.uniform(0.7, 1.1), 0.04), (0, 0, base - 0.02),
+              p.one_of('metal', 'wood', 'plastic'))
+    size = rng.uniform([0.4, 0.3, 0.12], [0.75, 0.55, 0.35])
+    parts = [top, clutter.tray(size, p.one_of('plastic', 'cardboard', 'metal'), 0.012).moved(
+        (0, 0, base))]
+    one_kind = rng.random() < 0.4
+    makers = (clutter.part, clutter.tin, clutter.carton, clutter.ball, clutter.tool,
+              clutter.bottle)
+    chosen = makers[int(rng.integers(len(makers)))]
+    seed = int(rng.integers(1 << 31))
+    level = base + 0.012
+    for _ in range(int(rng.integers(0, 5))):
+        for _ in range(int(rng.integers(2, 14))):
+            thing = (chosen(p, np.random.default_rng(seed)) if one_kind else
+                     makers[int(rng.integers(len(makers)))](p, rng))
+            thing = thing.moved(yaw=rng.uniform(0, 6.3), tilt=rng.choice([0, 0, np.pi / 2, 0.5]))
+            low, high = thing.bounds
+            reach = (size[:2] - 0.03 - (high - low)[:2]) / 2
+            if (reach > 0).all() and high[2] - low[2] < size[2] * 0.9:
+                at = rng.uniform(-reach, reach) - (low + high)[:2] / 2
+                parts.append(thing.moved((*at, level - low[2])))
+        level += 0.05
+    b.add(join(parts).moved(centre), 'bin')
+    view = View(np.array([-0.25, -0.35, base + 0.5]) + centre
+                + np.array([[0, 0, 0], [0.5, 0.6, 0.6]]),
+                np.array([-0.1, -0.1, base]) + centre + np.array([[0, 0, 0], [0.2, 0.2, 0.05]]))
+    view = View(view.eye.astype(np.float32), view.target.astype(np.float32))
+    return b.build('bin', sky, [view], sky_irradiates=False)

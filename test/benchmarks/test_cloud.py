@@ -1,0 +1,35 @@
+"""The cloud benchmark times what the node does, and says when its peer is missing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from benchmarks.cloud import main, PACKING, PEER, synthetic_depth, WHOLE
+
+
+def test_the_synthetic_depth_has_work_for_every_filter():
+    relative, confidence = synthetic_depth(480, 640)
+    assert relative.shape == confidence.shape == (480, 640)
+    assert 0 < relative.min() and relative.max() <= 1
+    assert (relative > 0.98).any() and 0.05 < (confidence < 0.1).mean() < 0.15
+
+
+@pytest.mark.parametrize('there', [False, True])
+def test_it_writes_its_figures_with_and_without_the_peer(there, tmp_path, monkeypatch, capsys):
+    made = []
+    peer = SimpleNamespace(create_cloud=lambda header, fields, points, step: made.append(points))
+    monkeypatch.setitem(sys.modules, 'sensor_msgs_py.point_cloud2', peer if there else None)
+    monkeypatch.setitem(sys.modules, 'sensor_msgs_py', SimpleNamespace() if there else None)
+    main(['--size', '64', '48', '--rounds', '3', '--out', str(tmp_path)])
+    runs = json.loads((tmp_path / 'bench_cloud.json').read_text())['runs']
+    assert {WHOLE, PACKING} < set(runs) and (PEER in runs) == there
+    assert runs[WHOLE]['rounds'] == 3 and runs[WHOLE]['median_ms'] > 0
+    assert ('sensor_msgs_py is not there' in capsys.readouterr().out) == (not there)
+    if there:  # a point a pixel: x, y, z and the colour's bits
+        assert all(points.shape == (64 * 48, 4) for points in made)
+        assert np.isfinite(made[0][:, :3]).all()

@@ -1,0 +1,169 @@
+"""Rules of the node's benchmark: what its figures mean, and that it runs on the real node."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from benchmarks import node as bench_node
+from benchmarks.fake_camera import calibration, image_of, jpeg_of, Lens, spoil
+from benchmarks.node_report import (
+    growth,
+    last_counters,
+    output_ages_ms,
+    outputs_received_share,
+    processed_frames,
+    quantiles,
+    received_share,
+    targets,
+)
+from benchmarks.rig import child_environment, LineCounter, memory_bytes, processor_s
+
+
+def status_line(outcome='processed', stamp_ns=0, **values):
+    return {'topic': '/depth_node/status', 'stamp_ns': stamp_ns, 'received_ns': stamp_ns + 10,
+            'statuses': [{'name': 'x', 'message': '', 'outcome': outcome, 'camera': 'camera',
+                          **{key: str(value) for key, value in values.items()}}]}
+
+
+FRAME = {'latency_ms': 60.0, 'age_ms': 4.0, 'stamp_age_ms': 9.0, 'preprocess_ms': 1.0,
+         'encode_ms': 2.0, 'denoise_ms': 30.0, 'decode_depth_ms': 8.0, 'postprocess_ms': 3.0,
+         'decode_ms': 5.0, 'publish_ms': 6.0, 'num_inference_steps': 2}
+
+
+def test_what_the_node_adds_is_the_latency_without_the_engines_own_stages():
+    """60 ms of which 1 + 2 + 30 + 8 + 3 = 44 are the engine's, and 4 of the rest waiting."""
+    frames = processed_frames([status_line(**FRAME), status_line('dropped', age_ms=1.0),
+                               {'topic': '/camera/points', 'stamp_ns': 0, 'received_ns': 1}])
+    assert len(frames) == 1
+    assert frames[0]['engine_ms'] == 44.0
+    assert frames[0]['added_ms'] == 16.0
+    assert frames[0]['added_after_start_ms'] == 12.0
+    assert frames[0]['num_inference_steps'] == 2.0
+
+
+def test_quantiles_of_nothing_are_nothing():
+    assert quantiles([]) is None
+    assert quantiles([1.0, 2.0, 9.0]) == {'p50': 2.0, 'p95': pytest.approx(8.3), 'max': 9.0,
+                                          'count': 3}
+
+
+def test_ages_count_from_the_stamp_of_images_only():
+    lines = [{'topic': '/a', 'stamp_ns': 10 ** 6, 'received_ns': 4 * 10 ** 6},
+             {'topic': '/a', 'stamp_ns': 0, 'received_ns': 10 ** 6}, status_line(**FRAME)]
+    assert output_ages_ms(lines) == {'/a': [3.0, 1.0]}
+
+
+def diagnostics_line(**counters):
+    return {'topic': '/diagnostics', 'stamp_ns': 0, 'received_ns': 0, 'statuses': [
+        {'name': 'depth_node', 'message': 'active'},
+        {'name': 'depth_node: camera', 'message': '', 'camera': 'camera', 'last_bad_image': 'x',
+         **{key: str(value) for key, value in counters.items()}}]}
+
+
+def test_counters_are_those_of_the_last_diagnostics():
+    lines = [diagnostics_line(frames_in=3), diagnostics_line(frames_in=8, dropped_late=2)]
+    assert last_counters(lines) == {'camera': {'frames_in': 8, 'dropped_late': 2}}
+
+
+def test_shares_compare_what_was_sent_with_what_arrived():
+    counters = {'camera': {'frames_in': 30, 'frames_processed': 20}}
+    assert received_share({'camera': {'frames': 40, 'burst': 1}}, counters) == 0.75
+    assert received_share({'camera': {'frames': 40}}, {}) is None  # a node that does not count
+    lines = 15 * [{'topic': '/camera/points'}]
+    assert outputs_received_share('/camera/points', lines, counters) == 0.75
+
+
+def test_memory_is_compared_after_equal_work():
+    """100 MB around frame 500, 103 at frame 5000; what lies before and between is no matter."""
+    ticks = [{'frames': frames, 'memory_bytes': megabytes} for frames, megabytes in
+             ((10, 50), (500, 100), (520, 100), (540, 100), (3000, 180), (4990, 103), (5000, 103))]
+    ticks[3:3] = [{'frames': 541, 'memory_bytes': 100}] * 7
+    found = growth(ticks, 500, 5000)
+    assert found['early_bytes'] == 100
+    assert found['growth'] == pytest.approx(0.03)
+    assert growth(ticks[:-1], 500, 5000) is None
+
+
+def result(**values):
+    return {'section': 'added', 'name': 'VGA', 'height': 480, 'times_ms': {}, 'reply_ms': None,
+            'memory': None, **values}
+
+
+def test_targets_are_judged_only_where_measured():
+    results = [
+        result(times_ms={'added_ms': {'p50': 9.0}}, reply_ms={'p95': 25.0}),
+        result(name='FHD', height=1080, times_ms={'added_ms': {'p50': 36.0}}),
+        result(section='age', name='slow', times_ms={'age_ms': {'p50': 3.0},
+                                                     'stamp_age_ms': {'p50': 40.0}}),
+        result(section='memory', late_frames=5000, early_frames=500, memory={'growth': 0.019}),
+        result(section='rates')]
+    assert [(each['what'].split(':')[0], each['goal'], each['met']) for each in targets(results)
+            ] == [('VGA', 10.0, True), ('VGA', 20.0, False), ('FHD', 35.0, False),
+                  ('slow', pytest.approx(33.33, abs=0.01), False), ('VGA', 0.02, True)]
+
+
+def test_lines_of_a_growing_file_are_counted_once_and_only_when_whole(tmp_path):
+    path = tmp_path / 'lines'
+    counter = LineCounter(path, '/a')
+    assert counter.count() == 0
+    path.write_text('{"topic": "/a"}\n{"topic": "/a/b"}\n{"topic": "/a"')
+    assert counter.count() == 1
+    with path.open('a') as lines:
+        lines.write('}\n')
+    assert counter.count() == 2
+    assert counter.count() == 2
+
+
+def test_the_node_runs_with_or_without_the_profile_whatever_the_shell_has_set(monkeypatch):
+    monkeypatch.setenv('FASTRTPS_DEFAULT_PROFILES_FILE', '/somewhere.xml')
+    assert child_environment(7, True)['FASTRTPS_DEFAULT_PROFILES_FILE'].endswith(
+        'fastdds_large_images.xml')
+    bare = child_environment(7, False)
+    assert 'FASTRTPS_DEFAULT_PROFILES_FILE' not in bare
+    assert bare['ROS_DOMAIN_ID'] == '7'
+
+
+def test_processor_time_and_memory_of_a_process_are_its_own():
+    before_s = processor_s(os.getpid())
+    own_s = sum(os.times()[:2])
+    assert before_s == pytest.approx(own_s, abs=0.1)
+    assert 10 * 2 ** 20 < memory_bytes(os.getpid()) < 2 ** 36
+
+
+def test_faults_spoil_what_they_say_and_leave_the_rest():
+    rgb = np.zeros((48, 64, 3), np.uint8)
+    raw, jpeg = image_of(rgb), jpeg_of(rgb)
+    assert len(spoil(raw, 'short_data').data) == 48 * 64 * 3 - 1
+    assert spoil(raw, 'bad_encoding').encoding == '32FC1'
+    assert len(spoil(jpeg, 'truncated_jpeg').data) == len(jpeg.data) // 2
+    assert all(spoil(raw, fault) is raw for fault in ('truncated_jpeg', 'nan_camera_info', ''))
+    assert calibration(Lens(64, 48, True)).d[0] != 0.0
+
+
+@pytest.mark.parametrize('words, message', [
+    (['nonsense'], 'unknown section nonsense'),
+    (['added', '--command', 'x'], '--command needs --output')])
+def test_the_command_line_says_what_is_wrong(words, message, capsys):
+    with pytest.raises(SystemExit):
+        bench_node.main(words)
+    assert message in capsys.readouterr().err
+
+
+def test_a_short_run_measures_the_real_node_in_real_processes(tmp_path):
+    """The smallest case, for two seconds; its figures are not judged."""
+    assert bench_node.main(['added', '--only', 'VGA, depth', '--seconds', '2', '--rate', '10',
+                            '--out', str(tmp_path)]) == 0
+    report = json.loads((tmp_path / 'bench_node_added.json').read_text())
+    assert report['environment']['rclpy']
+    case, = report['results']
+    assert case['outputs'][0] == '/camera/depth/image_rect:Image'
+    assert case['frames_out_per_s'] > 1
+    assert 0 < case['times_ms']['engine_ms']['p50'] < case['times_ms']['latency_ms']['p50']
+    assert case['reply_ms']['count'] > 3
+    assert case['processor_share'] > 0
+    assert case['counters']['camera']['frames_in'] <= case['sent']['camera']
+    assert 'receipt to publish minus engine time' in (tmp_path / 'bench_node_added.md').read_text()

@@ -1,0 +1,349 @@
+"""Frames of bags: every format, matching, rectification, poses, and what is said of bad ones."""
+
+from __future__ import annotations
+
+from bag_fixtures import (
+    compressed_depth,
+    compressed_image,
+    header,
+    image,
+    pose_messages,
+    serialize,
+    START_NS,
+    STORE,
+    transform,
+    TYPES,
+    write_bag,
+)
+import numpy as np
+import pytest
+from rosbags.rosbag1 import Writer as Ros1Writer
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import get_typestore, Stores
+
+from marigold_ros.data.bags.stream import BagTopics
+from marigold_ros.data.datasets.data_set import bag_data_set
+from marigold_ros.depth.errors import BagError, InputError
+
+IMAGE, DEPTH, INFO = '/cam/image_raw', '/cam/depth/image_raw', '/cam/camera_info'
+MS = 1_000_000
+K = (20.0, 0.0, 12.0, 0.0, 20.0, 8.0, 0.0, 0.0, 1.0)
+RAW, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
+PIXELS = np.full((16, 24, 3), (30, 120, 200), np.uint8)
+DEPTH_MM = np.full((16, 24), 2000, np.uint16)
+DEPTH_MM[:, :4] = 0
+
+
+def camera_info(d=(0.0,) * 5):
+    """Serialize the calibration of a camera of 24 x 16 px."""
+    roi = {'x_offset': 0, 'y_offset': 0, 'height': 0, 'width': 0, 'do_rectify': False}
+    return serialize(
+        'sensor_msgs/msg/CameraInfo', header=header(START_NS), height=16, width=24,
+        distortion_model='plumb_bob', d=np.array(d), k=np.array(K), r=np.eye(3).ravel(),
+        p=np.hstack([np.reshape(K, (3, 3)), np.zeros((3, 1))]).ravel(), binning_x=0, binning_y=0,
+        roi=TYPES['sensor_msgs/msg/RegionOfInterest'](**roi))
+
+
+def record(folder, *, depths=(DEPTH_MM,), delay_ms=0, info=camera_info(), extra=(), types=None):
+    """Write raw images of one colour 100 ms apart, each with a depth map that comes later."""
+    messages = [] if info is None else [(INFO, 0, info)]
+    for number, depth in enumerate(depths):
+        at = 100 * MS * number
+        messages.append((IMAGE, at, image(PIXELS, 'rgb8', START_NS + at)))
+        if depth is not None:
+            at += delay_ms * MS
+            encoding = '16UC1' if depth.dtype == np.uint16 else '32FC1'
+            messages.append((DEPTH, max(at, 0), image(depth, encoding, START_NS + at)))
+    topics = {IMAGE: RAW, DEPTH: RAW, **(types or {})}
+    if info is not None:
+        topics[INFO] = 'sensor_msgs/msg/CameraInfo'
+    return write_bag(folder / 'bag', topics,
+                     sorted([*messages, *extra], key=lambda message: message[1]))
+
+
+def read(path, topics=BagTopics(IMAGE, DEPTH)):
+    """Return all frames and the notes."""
+    data_set = bag_data_set(path, topics)
+    return list(data_set.frames()), data_set.notes
+
+
+def write_ros1(path, messages):
+    """Write raw CDR messages as a ROS 1 bag."""
+    ros1 = get_typestore(Stores.ROS1_NOETIC)
+    with Ros1Writer(path) as writer:
+        for topic, msgtype, data in messages:
+            connection = writer.add_connection(topic, msgtype, typestore=ros1)
+            message = STORE.deserialize_cdr(data, msgtype)
+            types = ros1.types
+            stamp = types['builtin_interfaces/msg/Time'](
+                sec=message.header.stamp.sec, nanosec=message.header.stamp.nanosec)
+            fields = {name: getattr(message, name) for name in message.__dataclass_fields__
+                      if not name.startswith('__')}
+            fields['header'] = types['std_msgs/msg/Header'](seq=0, stamp=stamp, frame_id='cam')
+            writer.write(connection, START_NS, ros1.serialize_ros1(types[msgtype](**fields),
+                                                                   msgtype))
+    return path
+
+
+def write_rosbag2(path, messages, plugin):
+    with Writer(path, version=9 if plugin is StoragePlugin.MCAP else 8,
+                storage_plugin=plugin) as writer:
+        for topic, msgtype, data in messages:
+            connection = writer.add_connection(topic, msgtype, typestore=STORE)
+            writer.write(connection, START_NS, data)
+    return path
+
+
+WRITERS = {
+    'mcap': lambda path, messages: write_rosbag2(path, messages, StoragePlugin.MCAP),
+    'sqlite3': lambda path, messages: write_rosbag2(path, messages, StoragePlugin.SQLITE3),
+    'ros1': lambda path, messages: write_ros1(path.with_suffix('.bag'), messages)}
+DEPTH_M = np.where(DEPTH_MM == 0, np.nan, DEPTH_MM / 1000).astype(np.float32)
+DEPTHS = {
+    '16UC1': (DEPTH, RAW, image(DEPTH_MM, '16UC1', START_NS)),
+    '32FC1': (DEPTH, RAW, image(DEPTH_M, '32FC1', START_NS)),
+    '16UC1 PNG': (f'{DEPTH}/compressed', COMPRESSED,
+                  compressed_image(DEPTH_MM, '.png', '16UC1; png compressed ', START_NS)),
+    '16UC1 compressedDepth': (f'{DEPTH}/compressedDepth', COMPRESSED,
+                              compressed_depth(DEPTH_MM, START_NS)),
+    '32FC1 compressedDepth': (f'{DEPTH}/compressedDepth', COMPRESSED,
+                              compressed_depth(DEPTH_M, START_NS))}
+IMAGES = {
+    'raw': (IMAGE, RAW, image(PIXELS, 'rgb8', START_NS)),
+    'JPEG': (f'{IMAGE}/compressed', COMPRESSED,
+             compressed_image(PIXELS[..., ::-1].copy(), '.jpg', 'rgb8; jpeg compressed bgr8',
+                              START_NS))}
+
+
+@pytest.mark.parametrize('kind', WRITERS)
+@pytest.mark.parametrize('depth', DEPTHS)
+def test_every_kind_of_bag_and_depth_gives_the_same_frame(tmp_path, kind, depth):
+    for name, picture in IMAGES.items():
+        frame, = read(WRITERS[kind](tmp_path / name, [picture, DEPTHS[depth]]))[0]
+        np.testing.assert_allclose(frame.rgb, PIXELS, atol=3)
+        np.testing.assert_allclose(frame.depth_m, DEPTH_M, rtol=2e-3)
+        assert frame.valid.sum() == 16 * 20
+        assert (frame.stamp_ns, frame.block) == (START_NS, 'second 0')
+        assert frame.K is frame.world_from_camera is None
+
+
+def test_any_topics_will_do(tmp_path):
+    path = WRITERS['mcap'](tmp_path / 'bag', [('/a', RAW, IMAGES['raw'][2]),
+                                              ('/b', RAW, DEPTHS['16UC1'][2]),
+                                              ('/c', 'sensor_msgs/msg/CameraInfo', camera_info())])
+    frame, = read(path, BagTopics('/a', '/b', '/c'))[0]
+    np.testing.assert_array_equal(frame.K, np.reshape(K, (3, 3)))
+    with pytest.raises(BagError, match=r'no topic /d \(sensor_msgs/msg/CameraInfo\)'):
+        bag_data_set(path, BagTopics('/a', '/b', '/d'))
+
+
+def test_image_and_depth_need_not_have_one_stamp(tmp_path):
+    path = record(tmp_path, depths=[DEPTH_MM] * 3 + [None], delay_ms=14)
+    frames, notes = read(path)
+    assert [frame.stamp_ns - START_NS for frame in frames] == [0, 100 * MS, 200 * MS]
+    assert notes == ['1 images have no depth within the tolerance']
+    with pytest.raises(BagError, match=r'no image of /cam/image_raw with a depth of '
+                       r'/cam/depth/image_raw within 13 ms: the nearest depth is \+14.000 ms off, '
+                       r'the median over 4 images \+14.000 ms, from -86.000 to \+14.000 ms'):
+        read(path, BagTopics(IMAGE, DEPTH, tolerance_ns=13 * MS))
+
+
+def test_blocks_are_seconds_after_the_first_frame(tmp_path):
+    frames, _ = read(record(tmp_path, depths=[DEPTH_MM] * 12))
+    assert [frame.block for frame in frames] == ['second 0'] * 10 + ['second 1'] * 2
+
+
+def test_depth_of_another_size_keeps_it_and_is_rectified_alike(tmp_path):
+    small = np.full((8, 12), 2000, np.uint16)
+    frame, = read(record(tmp_path / 'plain', depths=[small]))[0]
+    assert (frame.rgb.shape, frame.depth_m.shape) == ((16, 24, 3), (8, 12))
+    assert frame.valid.all()
+    bent, = read(record(tmp_path / 'bent', depths=[small], info=camera_info(
+        (0.5, 0.0, 0.0, 0.0, 0.0))))[0]
+    assert not bent.valid[0, 0] and bent.valid[4, 6]
+    np.testing.assert_array_equal(bent.K, np.reshape(K, (3, 3)))
+
+
+# --- poses ---------------------------------------------------------------------------------
+
+# x right, y down, z ahead of an optical frame, from x ahead, y left, z up of the robot.
+OPTICAL = (-0.5, 0.5, -0.5, 0.5)
+
+
+@pytest.mark.parametrize('topic', ['/odom', '/tf'])
+def test_poses_are_interpolated_between_odometry_or_transforms(tmp_path, topic):
+    # The robot drives 1 m/s; its camera is 0.2 m ahead and 0.5 m above of its middle.
+    poses = [(topic, at * MS, pose_messages(at / 1000, START_NS + at * MS)[topic])
+             for at in (0, 80, 160)]
+    mount = ('/tf_static', 0, transform('base_link', 'camera_optical_frame', (0.2, 0.0, 0.5),
+                                        OPTICAL))
+    path = record(tmp_path, depths=[DEPTH_MM] * 3, extra=[mount, *poses], types={
+        '/tf_static': 'tf2_msgs/msg/TFMessage',
+        topic: 'nav_msgs/msg/Odometry' if topic == '/odom' else 'tf2_msgs/msg/TFMessage'})
+    first, second, third = (frame.world_from_camera for frame in read(path)[0])
+    np.testing.assert_allclose(first @ (0, 0, 1, 1), (1.2, 0, 0.5, 1), atol=1e-12)
+    np.testing.assert_allclose(second @ (1, 0, 0, 1), (0.3, -1, 0.5, 1), atol=1e-12)
+    assert third is None    # 200 ms, after the last
+
+
+def test_a_camera_that_is_only_mounted_has_no_pose(tmp_path):
+    mount = ('/tf_static', 0, transform('base_link', 'camera_optical_frame', (0.2, 0.0, 0.5)))
+    path = record(tmp_path, extra=[mount], types={'/tf_static': 'tf2_msgs/msg/TFMessage'})
+    assert read(path)[0][0].world_from_camera is None
+
+
+def test_across_a_gap_of_more_than_a_second_there_is_no_pose(tmp_path):
+    poses = [('/tf', at * MS, transform('odom', 'camera_optical_frame', (at / 1000, 0.0, 0.0),
+                                        stamp_ns=START_NS + at * MS)) for at in (0, 50, 1100)]
+    path = record(tmp_path, depths=[DEPTH_MM] * 2, extra=poses,
+                  types={'/tf': 'tf2_msgs/msg/TFMessage'})
+    first, second = (frame.world_from_camera for frame in read(path)[0])
+    assert first is not None and second is None
+
+
+# --- bad input -----------------------------------------------------------------------------
+
+def test_a_missing_topic_lists_those_that_exist_with_types(tmp_path):
+    with pytest.raises(BagError, match=r'no topic /cam/depth .* it has /cam/camera_info '
+                       r'\(sensor_msgs/msg/CameraInfo\), /cam/depth/image_raw \(sensor_msgs/msg/Im'
+                       r'age\), /cam/image_raw \(sensor_msgs/msg/Image\)'):
+        bag_data_set(record(tmp_path), BagTopics(IMAGE, '/cam/depth'))
+
+
+def test_a_topic_of_another_type_is_named_with_it(tmp_path):
+    with pytest.raises(BagError, match=r'no topic /cam/camera_info \(sensor_msgs/msg/Image or '
+                       r'sensor_msgs/msg/CompressedImage\)'):
+        bag_data_set(record(tmp_path), BagTopics(IMAGE, INFO))
+
+
+def test_an_unknown_encoding_is_named(tmp_path):
+    path = WRITERS['mcap'](tmp_path / 'bag', [IMAGES['raw'], (DEPTH, RAW, image(
+        PIXELS, 'rgb8', START_NS))])
+    with pytest.raises(InputError, match="`encoding` must be one of 32FC1, 16UC1; got 'rgb8'"):
+        read(path)
+
+
+def test_an_empty_bag_is_named(tmp_path):
+    with pytest.raises(BagError, match='is empty: it has no topics'):
+        bag_data_set(write_bag(tmp_path / 'none', {}, []))
+    with pytest.raises(BagError, match='is empty: it holds no message of /cam/depth/image_raw'):
+        bag_data_set(record(tmp_path, depths=[None]), BagTopics(IMAGE, DEPTH))
+
+
+@pytest.mark.parametrize(('depth', 'median'), [
+    (np.full((16, 24), 2000.0, np.float32), '2000'),    # mm where m belong
+    (np.full((16, 24), 2, np.uint16), '0.002')])    # m where mm belong
+def test_depth_in_a_wrong_unit_is_named(tmp_path, depth, median):
+    with pytest.raises(InputError, match=rf'at {START_NS} ns: the median depth must lie between '
+                       rf'0.05 and 200.0 m; got {median} m: is the unit wrong\?'):
+        read(record(tmp_path, depths=[depth]))
+
+
+def test_a_bag_without_any_measurement_is_named(tmp_path):
+    with pytest.raises(BagError, match='none of the 2 depth maps of /cam/depth/image_raw'):
+        read(record(tmp_path, depths=[np.zeros((16, 24), np.uint16)] * 2))
+
+
+def test_later_frames_that_cannot_be_used_are_left_out_and_counted(tmp_path):
+    wrong = np.full((16, 24), 2, np.uint16)
+    frames, notes = read(record(tmp_path, depths=[
+        DEPTH_MM, wrong, wrong, np.zeros((16, 24), np.uint16), DEPTH_MM]))
+    assert len(frames) == 2
+    assert 'the median depth must lie between' in notes[0]
+    assert notes[1:] == ['2 messages or frames cannot be used', '1 frames have no depth at all']
+
+
+def test_depth_of_another_camera_is_doubted(tmp_path):
+    other = serialize(RAW, header=header(START_NS, 'infra_frame'), height=16, width=24,
+                      encoding='16UC1', is_bigendian=0, step=48,
+                      data=DEPTH_MM.reshape(-1).view(np.uint8))
+    _, notes = read(WRITERS['mcap'](tmp_path / 'bag', [IMAGES['raw'], (DEPTH, RAW, other)]))
+    assert notes == ["depth is in the frame 'infra_frame' and the image in "
+                     "'camera_optical_frame': is it registered to the image?"]
+
+
+def write_noise(path, count, first=0):
+    """Write frames of 1.8 MB an image, so that a chunk of the writer holds one."""
+    noise = np.random.default_rng(0).integers(0, 255, (600, 1000, 3), np.uint8)
+    depth = np.full((600, 1000), 2000, np.uint16)
+    messages = []
+    for number in range(first, first + count):
+        at = 100 * MS * number
+        messages += [(IMAGE, at, image(noise, 'rgb8', START_NS + at)),
+                     (DEPTH, at, image(depth, '16UC1', START_NS + at))]
+    write_bag(path, {IMAGE: RAW, DEPTH: RAW}, messages)
+    return messages
+
+
+def cut(file, part=2 / 3):
+    whole = file.read_bytes()
+    file.write_bytes(whole[:int(len(whole) * part)])
+
+
+@pytest.mark.parametrize('folder', [True, False])
+def test_a_bag_that_was_cut_off_is_read_as_far_as_it_goes(tmp_path, folder):
+    path = tmp_path / 'bag'
+    write_noise(path, 6)
+    cut(path / 'bag.mcap')
+    (path / 'metadata.yaml').unlink()    # a recorder that was killed has not written it
+    data_set = bag_data_set(path if folder else path / 'bag.mcap', BagTopics(IMAGE, DEPTH))
+    frames = list(data_set.frames())
+    assert 2 <= len(frames) <= 4
+    assert data_set.count >= len(frames)
+    assert frames[-1].rgb.std() > 70    # the noise, not an empty page
+    assert any('was cut off 0.' in note and 'what came after is lost' in note
+               for note in data_set.notes)
+
+
+def test_of_a_recording_in_several_files_the_last_may_be_cut_off(tmp_path):
+    path = tmp_path / 'bag'
+    write_noise(path, 2)
+    write_noise(tmp_path / 'next', 3, first=2)
+    (path / 'bag.mcap').rename(path / 'bag_9.mcap')
+    (tmp_path / 'next' / 'next.mcap').rename(path / 'bag_10.mcap')
+    (path / 'metadata.yaml').unlink()
+    cut(path / 'bag_10.mcap')
+    frames, notes = read(path)
+    assert [frame.stamp_ns for frame in frames[:3]] == [START_NS + at * 100 * MS
+                                                        for at in range(3)]
+    assert any('was cut off' in note for note in notes)
+
+
+def test_a_bag_that_was_cut_off_before_its_first_message_is_named(tmp_path):
+    path = record(tmp_path)
+    (path / 'bag.mcap').write_bytes((path / 'bag.mcap').read_bytes()[:200])
+    with pytest.raises(BagError, match='was cut off before its first message was whole'):
+        bag_data_set(path)
+
+
+def test_damage_on_the_way_spares_the_frames_before(tmp_path):
+    path = tmp_path / 'bag'
+    messages = write_noise(path, 4)
+    content = bytearray((path / 'bag.mcap').read_bytes())
+    # The length of the third image's record, 31 bytes before its CDR: opcode, length, header.
+    length = content.index(messages[4][2][:16]) - 31 + 1
+    content[length:length + 8] = b'\xff' * 7 + b'\x00'
+    (path / 'bag.mcap').write_bytes(content)
+    frames, notes = read(path)
+    assert len(frames) == 2
+    assert any('is damaged' in note and 'what comes after is lost' in note for note in notes)
+
+
+def test_a_torn_first_image_is_left_out(tmp_path):
+    torn = serialize(COMPRESSED, header=header(START_NS), format='jpeg',
+                     data=np.frombuffer(b'\xff\xd8 torn', np.uint8))
+    whole = compressed_image(PIXELS, '.jpg', 'jpeg', START_NS + 100 * MS)
+    messages = [('/a/compressed', 0, torn), (DEPTH, 0, image(DEPTH_MM, '16UC1', START_NS)),
+                ('/a/compressed', 1, whole),
+                (DEPTH, 1, image(DEPTH_MM, '16UC1', START_NS + 100 * MS))]
+    path = write_bag(tmp_path / 'bag', {'/a/compressed': COMPRESSED, DEPTH: RAW}, messages)
+    frames, notes = read(path, BagTopics('/a', DEPTH))
+    assert len(frames) == 1
+    assert notes[0].startswith('first that cannot be used: ')
+    assert notes[1:] == ['1 messages or frames cannot be used']
+
+
+def test_after_ten_that_cannot_be_used_reading_ends(tmp_path):
+    path = record(tmp_path, depths=[np.full((16, 24), 2, np.uint16)] * 12 + [DEPTH_MM])
+    with pytest.raises(InputError, match='the median depth must lie between'):
+        read(path)

@@ -1,0 +1,248 @@
+"""T(C), the latency model and the cap, against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from marigold_ros.depth.complexity import entropy, gradient_energy
+from marigold_ros.depth.config import StepPolicyConfig
+from marigold_ros.depth.errors import ConfigError, InputError
+from marigold_ros.depth.step_policy import BatchCost, LatencyModel, SKIPS_BEFORE_PROBE, StepPolicy
+from marigold_ros.depth.types import BatchTiming, StepDecision, StepRequest
+
+SIZE = (48, 64)
+
+
+def grey(levels):
+    """RGB image from rows of grey levels."""
+    return np.repeat(np.array(levels, np.uint8)[..., None], 3, axis=2)
+
+
+def decide(policy, complexity, age_s=0.0):
+    """Decide one frame."""
+    return policy.decide([StepRequest('camera', complexity, age_s)], resolution=SIZE)[0]
+
+
+def timing(step_s, other_s, steps=(4,)):
+    """Time a batch whose steps cost `step_s` each."""
+    return BatchTiming(SIZE, steps, 0.25 * other_s, step_s * max(steps), 0.75 * other_s)
+
+
+def test_gradient_energy_by_hand():
+    """One pixel with both neighbours: dx = 51/255 = 0.2, dy = 102/255 = 0.4, C = 0.2."""
+    assert gradient_energy(grey([[0, 51], [102, 0]])) == pytest.approx(0.04 + 0.16)
+    assert gradient_energy(grey([[7, 7], [7, 7]])) == 0.0
+    assert gradient_energy(grey([[0, 255, 0]])) == 0.0
+
+
+def test_gradient_energy_counts_both_colours_of_a_checkerboard():
+    """Every neighbour differs by 1: C = 1 + 1."""
+    board = (np.indices((10, 10)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    assert gradient_energy(grey(board)) == pytest.approx(2.0)
+
+
+def test_entropy_by_hand():
+    """One level: 0 bits; two equally frequent: 1 bit; 256: 8 bits; 3/4 and 1/4: 0.811 bits."""
+    assert entropy(grey([[9, 9]])) == 0.0
+    assert entropy(grey([[0, 255]])) == 1.0
+    assert entropy(grey(np.arange(256).reshape(16, 16))) == 8.0
+    assert entropy(grey([[0, 0, 0, 1]])) == pytest.approx(
+        -0.75 * math.log2(0.75) - 0.25 * math.log2(0.25))
+
+
+def test_complexity_is_measured_at_320_px():
+    """A larger image is reduced by area first: C equals that of the reduced image."""
+    small = np.random.default_rng(0).integers(0, 255, (240, 320, 3)).astype(np.uint8)
+    large = small.repeat(2, axis=0).repeat(2, axis=1)
+    assert gradient_energy(large) == gradient_energy(small)
+    assert entropy(large) == entropy(small)
+
+
+def test_complexity_refuses_what_is_no_rgb_image():
+    """The error names the rule and the value."""
+    with pytest.raises(InputError, match=r'uint8 \[H, W, 3\].*got float32 \[2, 2\]'):
+        entropy(np.zeros((2, 2), np.float32))
+
+
+@pytest.mark.parametrize('complexity, steps', [(0.0, 1), (0.1, 1), (0.149, 1), (0.15, 2),
+                                               (0.2, 2), (0.3, 3), (0.4, 4), (9.0, 4)])
+def test_steps_follow_the_line_and_are_clipped(complexity, steps):
+    """T(C) = clip(round(1 + 10 (C - 0.1)), 1, 4)."""
+    policy = StepPolicy(StepPolicyConfig(complexity_min=0.1, alpha=10.0, latency_cap_s=None))
+    decision = decide(policy, complexity)
+    assert decision.num_inference_steps == steps
+    assert decision.reason.startswith(f'complexity: T({complexity:.4g}) = 1 + 10 (C - 0.1)')
+
+
+def test_auto_line_spans_the_cameras_own_quantiles():
+    """After C = 0..1 evenly, 0.7 maps to Tmin and 0.95 to Tmax; a first frame gets Tmin."""
+    policy = StepPolicy(StepPolicyConfig(max_inference_steps=10, latency_cap_s=None))
+    assert decide(policy, 0.5).num_inference_steps == 1
+    for complexity in np.linspace(0.0, 1.0, 200):
+        decide(policy, float(complexity))
+    assert decide(policy, 0.7).num_inference_steps == 1
+    assert decide(policy, 0.825).num_inference_steps in (5, 6)
+    assert decide(policy, 0.95).num_inference_steps == 10
+
+
+def test_static_scene_gets_the_minimum_whatever_its_noise():
+    """C that varies by less than 5 % is a scene that stands still, not one to rank."""
+    policy = StepPolicy(StepPolicyConfig(latency_cap_s=None))
+    noise = np.random.default_rng(0).uniform(0.0100, 0.0104, 50)
+    assert {decide(policy, float(c)).num_inference_steps for c in noise} == {1}
+
+
+def test_new_settings_keep_what_was_learned():
+    """Another Tmax changes the line, not the quantiles that it spans."""
+    policy = StepPolicy(StepPolicyConfig(latency_cap_s=None))
+    for complexity in np.linspace(0.0, 1.0, 100):
+        decide(policy, float(complexity))
+    policy.config = StepPolicyConfig(max_inference_steps=10, latency_cap_s=None)
+    assert decide(policy, 0.95).num_inference_steps == 10
+
+
+def test_cameras_learn_apart_and_forget_on_reset():
+    """One camera's textures do not change what is complex for another."""
+    policy = StepPolicy(StepPolicyConfig(latency_cap_s=None))
+    for complexity in np.linspace(0.0, 1.0, 100):
+        decide(policy, float(complexity))
+    other = policy.decide([StepRequest('other', 0.9, 0.0)], resolution=SIZE)[0]
+    assert other.num_inference_steps == 1
+    policy.reset()
+    assert decide(policy, 0.9).num_inference_steps == 1
+
+
+def test_fixed_asks_for_the_maximum():
+    """`fixed` ignores C."""
+    policy = StepPolicy(StepPolicyConfig(policy='fixed', latency_cap_s=None))
+    assert decide(policy, 0.0).num_inference_steps == 4
+
+
+def test_cap_cuts_to_the_steps_that_fit():
+    """200 ms - 20 age - 50 other - 10 margin leaves 120 ms: three steps of 40 ms."""
+    policy = StepPolicy(StepPolicyConfig(policy='fixed', latency_cap_s=0.2))
+    for _ in range(20):
+        policy.observe(timing(step_s=0.0399, other_s=0.05))
+    decision = decide(policy, 0.0, age_s=0.02)
+    assert decision.num_inference_steps == 3
+    assert decision.reason.endswith(
+        'cut to 3 by the cap: 200 ms - age 20 - other 50 - margin 10 at 40 ms a step')
+
+
+def test_unknown_cost_is_not_guessed():
+    """Before any batch has run there is nothing to cut by."""
+    assert decide(StepPolicy(StepPolicyConfig(policy='fixed')), 0.0).num_inference_steps == 4
+
+
+@pytest.mark.parametrize('late_frames, steps', [('run', 1), ('skip', 0)])
+def test_late_frame_runs_or_is_skipped_as_configured(late_frames, steps):
+    """A frame older than the cap gets Tmin or nothing, and says why."""
+    policy = StepPolicy(StepPolicyConfig(policy='fixed', late_frames=late_frames))
+    policy.observe(timing(step_s=0.01, other_s=0.01))
+    decision = decide(policy, 0.0, age_s=0.5)
+    assert decision.num_inference_steps == steps
+    assert decision.reason.startswith('late')
+
+
+def test_skipping_ends_when_the_device_is_fast_again():
+    """A skipped frame teaches nothing, so after four skips one is run and rules alone."""
+    policy = StepPolicy(StepPolicyConfig(policy='fixed', late_frames='skip', latency_cap_s=0.2))
+    for _ in range(20):
+        policy.observe(timing(step_s=0.5, other_s=0.1))
+    steps = [decide(policy, 0.0).num_inference_steps for _ in range(SKIPS_BEFORE_PROBE + 1)]
+    assert steps == [0] * SKIPS_BEFORE_PROBE + [1]
+    policy.observe(timing(step_s=0.01, other_s=0.01, steps=(1,)))
+    assert decide(policy, 0.0).num_inference_steps == 4
+
+
+def test_deadline_leaves_time_to_decode_and_publish():
+    """200 ms - 10 margin - 50 age of the oldest - 30 afterwards = 110 ms to denoise."""
+    policy = StepPolicy(StepPolicyConfig(latency_cap_s=0.2))
+    requests = [StepRequest('a', 0.0, 0.05), StepRequest('b', 0.0, 0.0)]
+    assert policy.deadline_s(requests, resolution=SIZE) == pytest.approx(0.14)
+    policy.observe(timing(step_s=0.01, other_s=0.04, steps=(1, 1)))
+    assert policy.deadline_s(requests, resolution=SIZE) == pytest.approx(0.11)
+    policy.config = StepPolicyConfig(latency_cap_s=None)
+    assert policy.deadline_s(requests, resolution=SIZE) is None
+
+
+def test_first_look_follows_its_own_line_below_what_was_granted():
+    """S = 0..1 evenly: 0.95 maps to Tmax, but the grant rules; a grant of Tmin asks nothing."""
+    policy = StepPolicy(StepPolicyConfig(policy='first_look', latency_cap_s=None))
+    granted = decide(policy, 123.0)
+    assert granted.num_inference_steps == 4
+    for signal in np.linspace(0.0, 1.0, 200):
+        policy.look('camera', granted, float(signal))
+    assert policy.look('camera', granted, 0.7).num_inference_steps == 1
+    assert policy.look('camera', granted, 0.95).num_inference_steps == 4
+    limited = policy.look('camera', StepDecision(2, 'cap'), 0.95)
+    assert limited.num_inference_steps == 2
+    assert limited.reason.startswith('first_look: T(0.95) = 1 + ')
+    assert limited.reason.endswith('cut to 2 by what was granted (cap)')
+    assert policy.look('camera', StepDecision(1, 'late'), 0.95) == StepDecision(1, 'late')
+
+
+def test_a_spike_costs_one_frame_and_a_slowdown_stays_until_it_ends():
+    """One slow batch of 20 rules the next frame only; two of 20 are the 95 % quantile."""
+    policy = StepPolicy(StepPolicyConfig(policy='fixed', latency_cap_s=0.2))
+    seen = []
+    for step_s in [0.01] * 20 + [0.1] + [0.01] * 20 + [0.1, 0.1] + [0.01] * 20:
+        policy.observe(timing(step_s=step_s, other_s=0.01))
+        seen.append(decide(policy, 0.0).num_inference_steps)
+    assert seen == [4] * 20 + [1] + [4] * 20 + [1, 1] + [1] * 18 + [4] * 2
+
+
+def test_slowdown_is_seen_after_one_batch_and_forgotten_after_twenty():
+    """A step that suddenly costs 100 ms cuts the next frame; twenty fast ones undo it."""
+    policy = StepPolicy(StepPolicyConfig(policy='fixed', latency_cap_s=0.2))
+    for _ in range(20):
+        policy.observe(timing(step_s=0.01, other_s=0.01))
+    assert decide(policy, 0.0).num_inference_steps == 4
+    policy.observe(timing(step_s=0.1, other_s=0.01))
+    assert decide(policy, 0.0).num_inference_steps == 1
+    for _ in range(20):
+        policy.observe(timing(step_s=0.01, other_s=0.01))
+    assert decide(policy, 0.0).num_inference_steps == 4
+
+
+def test_oldest_frame_of_a_batch_rules():
+    """Frames are published together, so the batch may take only what its oldest frame allows."""
+    policy = StepPolicy(StepPolicyConfig(policy='fixed', latency_cap_s=0.2))
+    policy.observe(timing(step_s=0.02, other_s=0.02, steps=(4, 4)))
+    young, old = policy.decide([StepRequest('a', 0.0, 0.0), StepRequest('b', 0.0, 0.12)],
+                               resolution=SIZE)
+    assert young.num_inference_steps == old.num_inference_steps == 2
+
+
+def test_larger_batch_borrows_cost_and_smaller_is_not_called_cheaper():
+    """From batch 1: 10 ms a step is 20 ms at batch 2; batch 1 seen, batch 1 asked: 10 ms."""
+    model = LatencyModel()
+    model.observe(timing(step_s=0.01, other_s=0.04, steps=(2,)))
+    assert model.estimate(SIZE, 1) == BatchCost(*map(pytest.approx, (0.01, 0.01, 0.03)))
+    assert model.estimate(SIZE, 2) == BatchCost(*map(pytest.approx, (0.02, 0.02, 0.06)))
+    assert model.estimate((8, 8), 1) is None
+
+
+def test_ragged_batch_does_not_make_a_full_step_look_cheap():
+    """Steps 4, 1, 1 of 10 ms for three frames and 5 for one: 25 ms say 12.5 for all three."""
+    model = LatencyModel()
+    model.observe(BatchTiming(SIZE, (4, 1, 1), 0.0, 0.025, 0.0))
+    assert model.estimate(SIZE, 3).step_s == pytest.approx(0.0125)
+
+
+@pytest.mark.parametrize('kwargs, message', [
+    ({'policy': 'magic'}, "one of complexity, first_look, convergence, fixed; got 'magic'"),
+    ({'min_inference_steps': 0}, '`min_inference_steps` must be between 1 and 50; got 0'),
+    ({'min_inference_steps': 5}, r'at most max_inference_steps \(4\); got 5'),
+    ({'alpha': math.nan}, '`alpha` must be a finite number'),
+    ({'latency_cap_s': 0.0}, '`latency_cap_s` must be positive, or None .*; got 0.0'),
+    ({'late_frames': 'drop'}, "`late_frames` must be one of run, skip; got 'drop'"),
+    ({'x0_tolerance': 0.0}, '`x0_tolerance` must be positive; got 0.0'),
+])
+def test_settings_that_break_a_rule_are_named(kwargs, message):
+    """Name, rule and value are in the message."""
+    with pytest.raises(ConfigError, match=message):
+        StepPolicyConfig(**kwargs)

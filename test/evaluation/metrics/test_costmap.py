@@ -1,0 +1,104 @@
+"""The costmap marks and clears as Nav2's obstacle layer does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from marigold_ros.depth.errors import ConfigError, InputError
+from marigold_ros.evaluation.metrics.costmap import (
+    FREE,
+    LayerConfig,
+    LETHAL,
+    ObstacleLayer,
+    read_layer,
+    UNKNOWN,
+)
+
+SHIPPED = Path(__file__).parents[3] / 'config' / 'nav2_costmap.yaml'
+CONFIG = LayerConfig(resolution=0.1, min_obstacle_height=0.1, max_obstacle_height=1.5,
+                     source_min_height=-0.2, source_max_height=2.0, obstacle_min_range=0.2,
+                     obstacle_max_range=1.0, raytrace_max_range=1.5)
+ORIGIN = np.array([0.05, 0.05, 0.4])
+
+
+def layer(**changes: float) -> ObstacleLayer:
+    """Make a map of 2 m by 1 m, 20 columns and 10 rows."""
+    return ObstacleLayer(replace(CONFIG, **changes), (0.0, 0.0), (2.0, 1.0))
+
+
+def cloud(*points: tuple[float, float, float]) -> np.ndarray:
+    return np.array(points, np.float32)
+
+
+def test_a_point_marks_its_cell_and_frees_those_before_it():
+    grid = layer()
+    grid.update(cloud((0.55, 0.05, 0.5)), ORIGIN)
+    assert grid.costs.shape == (10, 20)
+    assert grid.costs[0, :5].tolist() == [FREE] * 5 and grid.costs[0, 5] == LETHAL
+    assert (grid.costs[0, 6:] == UNKNOWN).all() and (grid.costs[1:] == UNKNOWN).all()
+
+
+@pytest.mark.parametrize(('z', 'marks', 'clears'), [
+    (-0.3, False, False), (-0.1, False, True), (0.09, False, True), (0.11, True, True),
+    (1.49, True, True), (1.51, False, True), (2.1, False, False), (np.nan, False, False)])
+def test_heights_decide_what_marks_and_what_clears(z, marks, clears):
+    grid = layer()
+    grid.update(cloud((0.55, 0.05, z)), ORIGIN)
+    assert (grid.costs[0, 5] == LETHAL) == marks
+    assert (grid.costs[0, 4] == FREE) == clears
+
+
+@pytest.mark.parametrize(('x', 'marks'), [(0.15, False), (0.35, True), (1.0, True), (1.15, False)])
+def test_marks_lie_within_the_obstacle_range(x, marks):
+    grid = layer()
+    grid.update(cloud((x, 0.05, 0.5)), ORIGIN)
+    assert (grid.costs == LETHAL).any() == marks
+
+
+def test_rays_clear_old_marks_up_to_the_raytrace_range_and_keep_what_is_seen_again():
+    grid = layer()
+    grid.costs[0] = LETHAL
+    grid.update(cloud((0.95, 0.05, 0.5), (1.95, 0.05, 0.0)), ORIGIN)
+    # 1.5 m are 15 cells beyond the sensor's own.
+    assert (grid.costs[0] == LETHAL).nonzero()[0].tolist() == [9, 16, 17, 18, 19]
+
+
+def test_rays_that_leave_the_map_clear_up_to_its_border():
+    grid = layer(raytrace_max_range=9.0)
+    grid.update(cloud((0.05, 50.0, 0.0), (90.0, 0.05, 0.0), (-3.0, -3.0, 0.0)), ORIGIN)
+    assert (grid.costs[:, 0] == FREE).all() and (grid.costs[0] == FREE).all()
+    assert (grid.costs[1:, 1:] == UNKNOWN).all()
+
+
+def test_a_slanted_ray_takes_bresenhams_cells():
+    grid = layer()
+    grid.update(cloud((0.75, 0.35, 0.0)), ORIGIN)
+    # 7 cells right and 3 up: the error starts at 7 // 2 and a row is climbed when it reaches 7:
+    # 3, 6, 9 -> 2, 5, 8 -> 1, 4, 7 -> 0.
+    rows, columns = (grid.costs == FREE).nonzero()
+    assert sorted(zip(columns.tolist(), rows.tolist())) == [
+        (0, 0), (1, 0), (2, 1), (3, 1), (4, 2), (5, 2), (6, 3), (7, 3)]
+
+
+def test_a_sensor_outside_the_map_is_refused():
+    with pytest.raises(InputError, match='inside the map; got'):
+        layer().update(cloud((0.5, 0.5, 0.5)), np.array([-1.0, 0.0, 0.4]))
+
+
+def test_the_shipped_configuration_is_read():
+    config = read_layer(SHIPPED)
+    assert config == LayerConfig(0.05, 0.1, 1.6, -0.2, 2.0, 0.2, 3.0, 4.0)
+
+
+@pytest.mark.parametrize(('old', 'new', 'match'), [
+    ('obstacle_max_range: 3.0', '', 'obstacle_max_range'), ('obstacle_layer:', 'other:', 'layer'),
+    ('raytrace_min_range: 0.0', 'raytrace_min_range: 0.3', 'must be 0 .*; got 0.3')])
+def test_a_file_that_does_not_say_everything_is_refused(old, new, match, tmp_path):
+    path = tmp_path / 'nav2.yaml'
+    path.write_text(SHIPPED.read_text().replace(old, new))
+    with pytest.raises(ConfigError, match=match):
+        read_layer(path)

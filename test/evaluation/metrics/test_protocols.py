@@ -1,0 +1,146 @@
+"""Protocols: sizes, ranges, fits and labels of a comparison with the truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from marigold_ros.data.datasets.data_set import Rules
+from marigold_ros.data.frames import DepthFrame
+from marigold_ros.depth.errors import InputError
+from marigold_ros.evaluation.metrics.protocols import align_frame, mean_scores, score, Scores
+
+
+def truth(depth_m):
+    """Return a frame of nothing but depth; NaN is not valid."""
+    depth_m = np.asarray(depth_m, np.float32)
+    return DepthFrame('truth', np.zeros((*depth_m.shape, 3), np.uint8), depth_m,
+                      ~np.isnan(depth_m))
+
+
+def test_a_prediction_is_fitted_on_measured_pixels_and_compared_at_the_truths_size():
+    depth_m = np.array([[1.0, 2.0], [3.0, np.nan]], np.float32)
+    prediction = np.repeat(np.repeat([[0.1, 0.2], [0.3, 9.0]], 2, axis=0), 2, axis=1)
+    assert score(prediction, truth(depth_m))['abs_rel'] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_range_reaches_to_80_m_or_to_the_largest_measurement():
+    # A flat prediction is fitted by the mean, so a pixel that did not count would show.
+    for farthest_m, mean_m in ((50.0, 13.25), (200.0, 50.75)):
+        depth_m = np.array([[1.0, 1.0, 1.0, farthest_m]], np.float32)
+        expected = (3 * (mean_m - 1) + (farthest_m - mean_m) / farthest_m) / 4
+        found = score(np.ones((1, 4)), truth(depth_m))
+        assert found['abs_rel'] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_prediction_beyond_the_range_is_clipped_to_it():
+    # The fitted line is 19.5, 56.5, 56.5, 93.5 m; its end is clipped to 80 m.
+    depth_m = np.array([[1.0, 75.0, 75.0, 75.0]], np.float32)
+    expected = (18.5 + 2 * 18.5 / 75 + 5 / 75) / 4
+    found = score(np.array([[0.0, 1.0, 1.0, 2.0]]), truth(depth_m))
+    assert found['abs_rel'] == pytest.approx(expected)
+
+
+def test_sky_counts_in_borders_only():
+    depth_m = np.full((3, 3), np.inf, np.float32)
+    depth_m[1, 1], depth_m[0, 0] = 1.0, 2.0
+    prediction = np.where(np.isfinite(depth_m), depth_m / 10, 0.9)
+    found = score(prediction, truth(depth_m))
+    assert found['abs_rel'] == pytest.approx(0.0, abs=1e-6)
+    assert found['boundary_f1'] == pytest.approx(1.0)    # 9 m behind 1 and 2 m
+
+
+def test_a_frame_without_any_measurement_is_refused():
+    with pytest.raises(InputError, match='must have a valid pixel'):
+        score(np.ones((2, 2)), truth(np.full((2, 2), np.nan)))
+
+
+def test_every_number_names_its_protocol_and_two_protocols_are_never_mixed():
+    frame = truth([[1.0, 2.0, 3.0, 4.0]])
+    linear = score(np.array([[0.1, 0.2, 0.3, 0.4]]), frame)
+    log = score(np.log([[1.0, 2.0, 3.0, 4.0]]), frame, Rules(b_masks_edges=False), 'B')
+    assert (linear.protocol, linear.label) == ('A', 'protocol A (least squares in depth)')
+    assert (log.protocol, log.label) == ('B', 'protocol B (RANSAC in log depth, edges masked)')
+    assert mean_scores([linear, linear]).protocol == 'A'
+    with pytest.raises(InputError, match='must all be by one protocol.*; got A, B'):
+        mean_scores([linear, log])
+    with pytest.raises(InputError, match='got none'):
+        mean_scores([])
+    with pytest.raises(InputError, match="must be one of A, A-disparity, B, metric; got 'C'"):
+        score(np.ones((1, 4)), frame, protocol='C')
+
+
+def test_a_mean_leaves_out_frames_that_cannot_tell():
+    scores = [Scores('A', {'abs_rel': 0.1, 'boundary_f1': float('nan')}),
+              Scores('A', {'abs_rel': 0.3, 'boundary_f1': 0.5})]
+    assert mean_scores(scores).values == pytest.approx({'abs_rel': 0.2, 'boundary_f1': 0.5})
+    assert np.isnan(mean_scores(scores[:1])['boundary_f1'])
+
+
+def test_metric_depth_is_not_aligned():
+    # 10 % too far, which any fit would remove.
+    found = score(np.array([[1.1, 2.2]]), truth([[1.0, 2.0]]), protocol='metric')
+    assert found['abs_rel'] == pytest.approx(0.1)
+    assert score(np.array([[1.1, 2.2]]), truth([[1.0, 2.0]]))['abs_rel'] == pytest.approx(0.0)
+
+
+def test_disparity_is_fitted_in_inverse_depth():
+    depth_m = np.array([[1.0, 2.0, 4.0, 8.0]])
+    assert score(3 / depth_m + 2, truth(depth_m), protocol='A-disparity')['abs_rel'] == (
+        pytest.approx(0.0, abs=1e-6))
+    assert score(3 / depth_m + 2, truth(depth_m))['abs_rel'] > 0.1
+
+
+def test_protocol_b_agrees_with_the_most_and_ignores_the_rest():
+    # Log depth that is right but for a tenth of the pixels, which least squares would follow.
+    rng = np.random.default_rng(2)
+    depth_m = rng.uniform(1.0, 8.0, (20, 20))
+    prediction = (np.log(depth_m) - 1.0) / 2.0
+    prediction[:2] = 5.0
+    aligned = align_frame(prediction, truth(depth_m), Rules(b_masks_edges=False), 'B')
+    assert (aligned.scale, aligned.shift) == pytest.approx((2.0, 1.0), abs=1e-4)
+    np.testing.assert_allclose(aligned.depth_m[2:], depth_m[2:], rtol=1e-3)
+    # Clipped to the largest depth that is compared.
+    np.testing.assert_allclose(aligned.depth_m[:2], depth_m.max(), rtol=1e-6)
+
+
+def test_protocol_b_brings_a_map_that_runs_backwards_to_the_right_mean_of_logs():
+    depth_m = np.array([[1.0, 2.0, 4.0, 8.0]])
+    prediction = 3.0 - np.log(depth_m)
+    aligned = align_frame(prediction, truth(depth_m), Rules(b_masks_edges=False), 'B')
+    assert aligned.scale == pytest.approx(np.log(depth_m).mean() / prediction.mean(), rel=1e-5)
+    assert aligned.shift == 0.0
+
+
+def test_protocol_b_leaves_steep_pixels_out_and_the_range_too():
+    depth_m = np.full((9, 12), 2.0)
+    depth_m[:, 6:] = 3.0    # 1 m over two columns: the Sobel sum is 4 m beside the step
+    rules = Rules(b_min_depth_m=2.5, b_max_depth_m=9.0)
+    compared = align_frame(depth_m, truth(depth_m), Rules(), 'B').compared
+    assert not compared[:, 5:7].any() and compared[:, :5].all() and compared[:, 7:].all()
+    assert align_frame(depth_m, truth(depth_m), rules, 'B').compared.sum() == 9 * 5
+    gentle = 2.0 + np.tile(np.arange(12) * 0.037, (9, 1))    # 8 * 0.037 = 0.296 m
+    assert align_frame(gentle, truth(gentle), Rules(), 'B').compared[:, 1:-1].all()
+    steep = 2.0 + np.tile(np.arange(12) * 0.038, (9, 1))     # 0.304 m
+    assert not align_frame(steep, truth(steep), Rules(), 'B').compared[:, 1:-1].any()
+
+
+def test_protocol_b_masks_nothing_where_depth_is_too_sparse_to_show_edges():
+    sparse = np.full((20, 20), np.nan)
+    sparse[::4, ::4] = np.random.default_rng(0).uniform(1, 9, (5, 5))
+    assert align_frame(np.ones((20, 20)), truth(sparse), Rules(), 'B').compared.sum() == 25
+
+
+def test_a_fit_of_another_frame_is_kept():
+    depth_m = np.array([[1.0, 2.0, 3.0, 4.0]])
+    aligned = align_frame(depth_m / 10, truth(depth_m), fit=(20.0, 1.0))
+    assert aligned.depth_m[0].tolist() == pytest.approx([3.0, 5.0, 7.0, 9.0])
+    assert (aligned.scale, aligned.shift) == (20.0, 1.0)
+    log = align_frame(np.log(depth_m), truth(depth_m), Rules(b_masks_edges=False), 'B',
+                      fit=(1.0, np.log(0.5)))
+    assert log.depth_m[0].tolist() == pytest.approx([0.5, 1.0, 1.5, 2.0], abs=1e-5)
+
+
+def test_a_prediction_that_is_not_finite_is_named():
+    with pytest.raises(InputError, match='truth: `prediction` must be finite'):
+        score(np.array([[np.nan, 1.0]]), truth([[1.0, 2.0]]))

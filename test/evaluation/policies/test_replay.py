@@ -1,0 +1,117 @@
+"""Policies over runs that were made before: by the clock, under the cap, in numbers by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from marigold_ros.evaluation.policies.frame_runs import FrameRuns
+from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
+from marigold_ros.evaluation.policies.replay import replay_alone, replay_clock
+
+T_MAX = 4
+# 20 ms of other stages and 10 ms a step.
+COST = FrameCost(0.004, 0.005, 0.01, 0.006, 0.004, 0.001)
+MS = 10 ** 6
+
+
+def frame(number, at_ms, complexity=0.0, signal=0.0, abs_rel=(0.1, 0.2, 0.3, 0.4), **stopped):
+    """Describe a frame; `stopped` says after how many steps a run of convergence ended."""
+    steps = {f'fixed-{t}': t for t in range(1, T_MAX + 1)}
+    steps |= {name.replace('_', '-'): after for name, after in stopped.items()}
+    quality = {f'fixed-{t}': {'abs_rel': value} for t, value in enumerate(abs_rel, 1)}
+    return FrameRuns(number, str(number), 'block', 'camera',
+                     None if at_ms is None else at_ms * MS, (96, 128),
+                     {'gradient_energy': complexity, 'entropy': complexity}, signal, steps,
+                     quality, 0.0)
+
+
+def clock(policy, frames, cap_ms=None):
+    """Replay by the clock with one cost for all frames."""
+    return replay_clock(policy, frames, T_MAX, cap_ms and cap_ms / 1e3,
+                        LatencyTable({}, {(96, 128): [COST]}))
+
+
+def test_a_busy_engine_takes_the_newest_frame_when_it_is_free():
+    """Each takes 60 ms: the second waits, the third takes its place and starts 40 ms old."""
+    found = clock('fixed-4', [frame(i, 10 * i) for i in range(3)])
+    assert [each.fate for each in found] == ['processed', 'superseded', 'processed']
+    assert [each.num_inference_steps for each in found] == [4, 0, 4]
+    assert (found[0].age_s, found[0].latency_s) == pytest.approx((0.0, 0.060))
+    assert (found[2].age_s, found[2].latency_s) == pytest.approx((0.040, 0.100))
+
+
+def test_a_frame_that_comes_when_the_engine_is_free_does_not_wait():
+    found = clock('fixed-4', [frame(0, 0), frame(1, 60), frame(2, 500)])
+    assert [each.age_s for each in found] == pytest.approx([0, 0, 0])
+    assert {each.fate for each in found} == {'processed'}
+
+
+def test_the_cap_cuts_steps_but_not_those_of_a_fixed_policy():
+    """50 ms - 5 % - 20 ms leave 27.5 ms: two steps."""
+    oracle, = clock('oracle', [frame(0, 0, abs_rel=(0.4, 0.3, 0.2, 0.1))], cap_ms=50)
+    assert (oracle.num_inference_steps, oracle.run) == (2, 'fixed-2')
+    assert 'cut to 2' in oracle.reason
+    fixed, = clock('fixed-4', [frame(0, 0)], cap_ms=50)
+    assert fixed.num_inference_steps == 4
+
+
+def test_a_frame_that_has_waited_gets_fewer_steps():
+    found = clock('oracle', [frame(i, 20 * i, abs_rel=(0.4, 0.3, 0.2, 0.1)) for i in range(2)],
+                  cap_ms=70)
+    # 70 - 3.5 - 20 leave four steps; the next is 40 ms old when the first ends after 60 ms.
+    assert [each.num_inference_steps for each in found] == [4, 1]
+    assert found[1].reason.endswith('ms a step')
+    assert 'late, run at Tmin' in found[1].reason
+
+
+def test_a_jump_back_in_time_begins_anew():
+    found = clock('fixed-4', [frame(0, 1000), frame(1, 1010), frame(2, 0)])
+    assert [each.fate for each in found] == ['processed'] * 3
+    assert found[2].age_s == 0.0
+
+
+def test_frames_without_stamps_wait_for_nothing():
+    found = clock('fixed-4', [frame(i, None) for i in range(3)], cap_ms=200)
+    assert [(each.fate, each.age_s) for each in found] == [('processed', 0.0)] * 3
+    assert [each.latency_s for each in found] == pytest.approx([0.06] * 3)
+
+
+def test_the_oracle_and_chance_choose_the_same_again():
+    frames = [frame(i, None, abs_rel=(0.3, 0.1, 0.2, 0.4)) for i in range(30)]
+    assert {choice.run for choice in replay_alone('oracle', frames, T_MAX)} == {'fixed-2'}
+    drawn = [choice.num_inference_steps for choice in replay_alone('random', frames, T_MAX)]
+    assert set(drawn) == {1, 2, 3, 4}
+    assert drawn == [each.num_inference_steps
+                     for each in replay_alone('random', frames, T_MAX)]
+
+
+def test_convergence_takes_the_run_that_stood_still_within_what_was_granted():
+    stopped = frame(0, None, convergence_4=3)
+    never = frame(1, None)
+    choices = replay_alone('convergence', [stopped, never], T_MAX)
+    assert [(each.num_inference_steps, each.run) for each in choices] == [
+        (3, 'convergence-4'), (4, 'fixed-4')]
+    assert 'stood still after 3' in choices[0].reason
+
+
+def test_the_first_look_decides_by_its_own_signal():
+    frames = [frame(i, None, signal=float(i)) for i in range(10)]
+    steps = [each.num_inference_steps for each in replay_alone('first_look', frames, T_MAX)]
+    assert steps[0] == 1 and steps[-1] == 4    # each shows more than all before
+
+
+def test_a_frame_costs_the_same_whatever_the_policy():
+    costs = [FrameCost(0, 0, 0.01 * i, 0, 0, 0) for i in range(1, 6)]
+    table = LatencyTable({}, {(96, 128): costs})
+    drawn = [table.draw((96, 128), number) for number in range(50)]
+    assert drawn == [table.draw((96, 128), number) for number in range(50)]
+    assert len(set(drawn)) == 5
+    assert table.typical((96, 128)).step_s == pytest.approx(0.03)
+
+
+def test_a_table_is_read_as_it_was_written(tmp_path):
+    table = LatencyTable({'device': 'cpu'}, {(96, 128): [COST], (8, 8): [COST, COST]}, 'today')
+    table.save(tmp_path / 'table.json')
+    again = LatencyTable.load(tmp_path / 'table.json')
+    assert (again.machine, again.samples, again.measured_utc) == (
+        table.machine, table.samples, 'today')

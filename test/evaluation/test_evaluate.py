@@ -1,0 +1,390 @@
+"""The evaluate command on a random checkpoint: the same numbers again, a report, clear errors."""
+
+from __future__ import annotations
+
+import csv
+from html.parser import HTMLParser
+import json
+import re
+import signal
+
+from bag_fixtures import image, START_NS, write_bag
+from benchmark_fixtures import write_layout
+from checkpoints import make_checkpoint
+import cv2
+import numpy as np
+import pytest
+
+from marigold_ros.data.bags.reader import open_bag
+from marigold_ros.evaluation.config import DEFAULT_POLICIES
+from marigold_ros.evaluation.evaluate import main
+from marigold_ros.evaluation.policies.frame_runs import FrameRunner
+from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
+from marigold_ros.evaluation.report.summary_schema import SCHEMA
+from scenes.drive_messages import camera_info
+
+COUNT, PERIOD_NS = 14, 10 ** 8
+HEIGHT, WIDTH = 48, 64
+TOPICS = ('--image', '/camera/image_rect', '--depth', '/camera/depth/image_rect')
+IMAGE = 'sensor_msgs/msg/Image'
+FEW = ('--policies', 'complexity-gradient_energy,fixed-2')
+FILES = {'report.html', 'summary.json', 'per_frame.csv', 'tables.md', 'latency_table.json'}
+
+
+def pictures(count=COUNT):
+    """Yield image and depth: a box that moves before a wall, more textured from frame to frame."""
+    rng = np.random.default_rng(3)
+    for i in range(count):
+        depth_m = np.full((HEIGHT, WIDTH), 4.0, np.float32)
+        depth_m[8:30, 5 + i:35 + i] = 1.5
+        rgb = 60 * depth_m[..., None] * rng.uniform(1 - i / 20, 1, (HEIGHT, WIDTH, 3))
+        yield rgb.astype(np.uint8), depth_m
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+    """Give the folder of a checkpoint with random weights."""
+    return str(make_checkpoint(tmp_path_factory.mktemp('evaluate') / 'random'))
+
+
+@pytest.fixture(scope='module')
+def bag(tmp_path_factory):
+    """Give a bag of 1.4 s with images, depth and calibration."""
+    K = np.array([[60.0, 0, 31.5], [0, 60.0, 23.5], [0, 0, 1]])
+    messages = []
+    for i, (rgb, depth_m) in enumerate(pictures()):
+        stamp = START_NS + i * PERIOD_NS
+        messages += [('/camera/camera_info', i * PERIOD_NS, camera_info(stamp, WIDTH, HEIGHT, K)),
+                     (TOPICS[1], i * PERIOD_NS, image(rgb, 'rgb8', stamp)),
+                     (TOPICS[3], i * PERIOD_NS, image(depth_m, '32FC1', stamp))]
+    return write_bag(tmp_path_factory.mktemp('evaluate') / 'bag', {
+        '/camera/camera_info': 'sensor_msgs/msg/CameraInfo',
+        TOPICS[1]: IMAGE, TOPICS[3]: IMAGE}, messages)
+
+
+@pytest.fixture(scope='module')
+def table(tmp_path_factory):
+    """Give a table by which T = 1 takes 75 ms and T = 4 165 ms."""
+    path = tmp_path_factory.mktemp('evaluate') / 'table.json'
+    cost = FrameCost(preprocess_s=0.005, encode_s=0.02, step_s=0.03, decode_s=0.015,
+                     postprocess_s=0.004, choose_s=0.001)
+    LatencyTable({'made': 'by hand'}, {(48, 64): [cost]}, '2020-01-01').save(path)
+    return path
+
+
+@pytest.fixture(scope='module')
+def evaluated(checkpoint, bag, table, tmp_path_factory):
+    """Evaluate the bag by every policy, with a live run and a bag to write; give the folder."""
+    out = tmp_path_factory.mktemp('evaluate') / 'out'
+    assert main(['bag', str(bag), *TOPICS, '--checkpoint', checkpoint, '--out', str(out),
+                 '--latency-table', str(table), '--latency-cap-ms', '130',
+                 '--live', '--out-bag', str(out / 'made')]) == 0
+    return out
+
+
+def read_summary(out):
+    """Read the summary."""
+    return json.loads((out / 'summary.json').read_text())
+
+
+def evaluate_few(checkpoint, bag, out, *more):
+    """Run the shortest evaluation."""
+    return main(['bag', str(bag), *TOPICS, '--checkpoint', checkpoint, '--out', str(out), *FEW,
+                 '--max-frames', '4', *more])
+
+
+def leaves(value, path=''):
+    """Yield every leaf with its path; the items of a list share one."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from leaves(item, f'{path}.{key}' if path else key)
+    elif isinstance(value, list):
+        for item in value:
+            yield from leaves(item, f'{path}[]')
+    else:
+        yield path, value
+
+
+def leaves_once(value, path=''):
+    """Yield every leaf with a path of its own."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, item in items:
+        if isinstance(item, (dict, list)):
+            yield from leaves_once(item, f'{path}.{key}')
+        else:
+            yield f'{path}.{key}', item
+
+
+def described(path):
+    """Find the entry of the schema that a path falls under."""
+    for key in SCHEMA:
+        pattern = re.sub(r'\\<[a-z]+\\>|<[a-zA-Z]+>', '[^.]+', re.escape(key))
+        if re.fullmatch(pattern, path.replace('fast_depth_1.0', 'fast_depth')):
+            return key
+    return None
+
+
+def test_everything_is_written(evaluated):
+    assert {path.name for path in evaluated.iterdir()} == FILES | {'made'}
+
+
+def test_the_summary_is_as_its_schema_says(evaluated):
+    kinds = {'int': int, 'number': (int, float), 'string': str, 'bool': bool}
+    seen = set()
+    for path, value in leaves(read_summary(evaluated)):
+        key = described(path)
+        assert key is not None, f'{path} is not in the schema'
+        seen.add(key)
+        kind = SCHEMA[key].partition(':')[0]
+        if kind != 'any':
+            wanted, _, null = kind.partition(' or ')
+            assert (value is None and null == 'null') or isinstance(value, kinds[wanted]), path
+    only_in_a_folder = {key for key in SCHEMA if key.startswith('sets.')}
+    assert seen == set(SCHEMA) - only_in_a_folder - {'notes[]'}
+
+
+def test_the_clock_drops_what_the_table_leaves_no_time_for(evaluated):
+    """T = 4 takes 165 ms at 10 Hz: of 14 frames the arithmetic leaves 9."""
+    policies = read_summary(evaluated)['policies']
+    # 165 ms each from 0 on: every start finds the newest frame that has come by then.
+    starts, free, arrived = [], 0.0, [0.1 * i for i in range(COUNT)]
+    while any(each > (starts[-1] if starts else -1) for each in arrived):
+        waiting = [each for each in arrived if each <= free + 1e-9]
+        newest = waiting[-1] if waiting and (not starts or waiting[-1] > starts[-1]) else next(
+            each for each in arrived if not starts or each > starts[-1])
+        starts.append(newest)
+        free = max(free, newest) + 0.165
+    fates = policies['fixed-4']['clock']['fates']
+    assert fates == {'processed': len(starts), 'superseded': COUNT - len(starts), 'late': 0}
+    assert policies['fixed-4']['clock']['over_cap'] == len(starts)    # the cap is 130 ms
+    assert policies['fixed-1']['clock']['fates']['processed'] == COUNT
+    # 130 ms - 5 % - 45 ms of other stages leave 78 ms: two steps of 30 ms.
+    assert policies['oracle']['clock']['mean_steps'] <= 2
+    assert policies['complexity-gradient_energy']['clock']['over_cap'] == 0
+
+
+def test_times_are_those_of_the_table(evaluated):
+    row = read_summary(evaluated)['policies']['fixed-4']
+    assert row['frame_ms'] == pytest.approx(165)
+    assert row['denoise_ms'] == pytest.approx(120)
+    assert read_summary(evaluated)['policies']['fixed-1']['time_saved'] == pytest.approx(90 / 165)
+
+
+def test_each_frame_has_a_row_for_each_policy(evaluated):
+    with (evaluated / 'per_frame.csv').open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == COUNT * len({*DEFAULT_POLICIES, 'fixed-4'})
+    for row in rows:
+        assert (row['latency_ms'] != '') == (row['abs_rel'] != '') == (row['fate'] == 'processed')
+    first = next(row for row in rows if row['policy'] == 'fixed-4')
+    assert (first['denoise_ms'], first['latency_ms'], first['age_ms']) == (
+        '120.000', '165.000', '0.000')
+
+
+def test_the_report_needs_nothing_but_itself(evaluated):
+    sources = []
+
+    class Watch(HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            assert tag != 'script'
+            sources.extend(value for name, value in attributes if name in ('src', 'href'))
+
+    text = (evaluated / 'report.html').read_text()
+    Watch().feed(text)
+    assert sources and all(source.startswith(('data:', '#')) for source in sources)
+    assert text.count('<svg') == 6
+    assert text.count('class="frame"') >= 4    # best, median and worst of two blocks
+    order = [text.index(word) for word in (
+        'Accuracy</div>', 'Latency</div>', 'Time saved</div>', 'What more steps cost',
+        'Complexity, steps', 'Timeline', 'Best, median and worst', 'Repeat it')]
+    assert order == sorted(order)
+    assert 'protocol A (least squares in depth)' in text
+    assert 'Partial report' not in text
+
+
+def test_the_live_run_reports_every_frame(evaluated):
+    live = read_summary(evaluated)['policies']['complexity-gradient_energy']['live']
+    assert sum(live['fates'].values()) == COUNT
+    assert live['latency_p50_ms'] > 0
+
+
+def test_the_bag_holds_what_was_made_and_a_status_for_every_frame(evaluated):
+    fates = read_summary(evaluated)['policies']['complexity-gradient_energy']['clock']['fates']
+    with open_bag(evaluated / 'made') as made:
+        counts = {topic.name: topic.message_count for topic in made.topics}
+        statuses = [made.decode(message).status[0]
+                    for message in made.messages(['/evaluate/status'])]
+        error = made.decode(next(iter(made.messages(['/camera/depth_error']))))
+    every, processed = COUNT, fates['processed']
+    assert counts == {
+        '/camera/rgb/image_rect': every, '/camera/depth_gt/image_rect': every,
+        '/evaluate/status': every, '/camera/depth/image_rect': processed,
+        '/camera/depth_error': processed, '/camera/points': processed}
+    values = {item.key: item.value for item in statuses[0].values}
+    assert values['fate'] == 'processed'
+    mean_error = np.frombuffer(error.data, np.float32).mean()
+    assert float(values['abs_rel']) == pytest.approx(mean_error, rel=1e-4)
+
+
+def test_the_same_command_gives_the_same_numbers(checkpoint, bag, tmp_path):
+    """Also where it had measured the costs itself."""
+    summaries = []
+    for _ in range(2):
+        assert evaluate_few(checkpoint, bag, tmp_path / 'out', '--latency-cap-ms', '20') == 0
+        summary = read_summary(tmp_path / 'out')
+        summaries.append({key: value for key, value in summary.items()
+                          if key not in ('timing', 'environment')})
+    assert dict(leaves_once(summaries[0])) == dict(leaves_once(summaries[1]))
+
+
+def test_a_folder_has_sets_and_baselines_and_protocol_b_is_named(checkpoint, tmp_path):
+    entries = {'desk': [], 'shelf': []}
+    for i, (rgb, depth_m) in enumerate(pictures(4)):
+        folder = tmp_path / 'frames' / ('desk', 'shelf')[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / f'{i}.png'), rgb[..., ::-1])
+        cv2.imwrite(str(folder / f'{i}_mm.png'), (1000 * depth_m).astype(np.uint16))
+        entries[folder.name].append({
+            'name': str(i), 'rgb': f'{i}.png', 'depth': f'{i}_mm.png', 'depth_unit_m': 0.001,
+            'rgb_size': [WIDTH, HEIGHT], 'depth_size': [WIDTH, HEIGHT], 'K': None})
+    (tmp_path / 'frames' / 'frames.json').write_text(json.dumps(entries))
+    assert main(['folder', str(tmp_path / 'frames'), '--checkpoint', checkpoint, '--protocol',
+                 'B', '--out', str(tmp_path / 'out'), '--policies', 'fixed-2']) == 0
+    summary = read_summary(tmp_path / 'out')
+    assert [each['frames'] for each in summary['sets'].values()] == [2, 2]
+    by_set = [each['abs_rel']['ramp'] for each in summary['sets'].values()]
+    assert summary['baselines']['ramp']['abs_rel'] == pytest.approx(np.mean(by_set))
+    clock = summary['policies']['fixed-2']['clock']
+    assert clock['fates'] == {'processed': 4, 'superseded': 0, 'late': 0}
+    assert summary['protocol'] == 'B'
+    assert 'nothing to save against' in ' '.join(summary['verdict']['sentences'])
+    assert {described(path) for path, _ in leaves(summary)} >= {'sets.<name>.frames'}
+    assert 'RANSAC in log depth' in (tmp_path / 'out' / 'report.html').read_text()
+    assert '| desk (2) | shelf (2) |' in (tmp_path / 'out' / 'tables.md').read_text()
+
+
+def test_ctrl_c_leaves_a_partial_report_that_says_so(checkpoint, bag, tmp_path, monkeypatch,
+                                                     capsys):
+    run, calls = FrameRunner.run, []
+    handler = signal.getsignal(signal.SIGINT)
+
+    def run_and_interrupt(self, rgb):
+        calls.append(rgb)
+        if len(calls) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return run(self, rgb)
+
+    monkeypatch.setattr(FrameRunner, 'run', run_and_interrupt)
+    assert main(['bag', str(bag), *TOPICS, '--checkpoint', checkpoint, '--out',
+                 str(tmp_path / 'out'), *FEW]) == 130
+    summary = read_summary(tmp_path / 'out')
+    assert (summary['complete'], summary['data']['frames']) == (False, 3)
+    assert summary['notes'] == [f'interrupted after 3 of {COUNT} frames']
+    text = (tmp_path / 'out' / 'report.html').read_text()
+    assert 'Partial report' in text and 'interrupted after 3' in text
+    assert 'PARTIAL report' in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_ctrl_c_before_the_first_frame_writes_nothing(checkpoint, bag, tmp_path, monkeypatch,
+                                                      capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LatencyTable, 'measure', interrupt)
+    assert evaluate_few(checkpoint, bag, tmp_path / 'out') == 130
+    assert 'interrupted, nothing is written' in capsys.readouterr().err
+    assert list((tmp_path / 'out').iterdir()) == []
+
+
+def test_a_bag_whose_depth_never_matches_is_refused_with_the_offsets(checkpoint, tmp_path, capsys):
+    (rgb, depth_m), = pictures(1)
+    write_bag(tmp_path / 'bag', {TOPICS[1]: IMAGE, TOPICS[3]: IMAGE}, [
+        (TOPICS[1], 0, image(rgb, 'rgb8', START_NS)),
+        (TOPICS[3], 0, image(depth_m, '32FC1', START_NS + PERIOD_NS))])
+    assert evaluate_few(checkpoint, tmp_path / 'bag', tmp_path / 'out') == 2
+    assert 'the nearest depth is +100.000 ms off' in capsys.readouterr().err
+
+
+def test_a_bag_that_was_cut_off_is_evaluated_as_far_as_it_goes(checkpoint, tmp_path):
+    # Noise, so that a chunk of the file holds one frame only.
+    rgb = np.random.default_rng(0).integers(0, 255, (600, 1000, 3), np.uint8)
+    depth_m = np.linspace(1, 4, 600, dtype=np.float32)[:, None].repeat(1000, axis=1)
+    write_bag(tmp_path / 'bag', {TOPICS[1]: IMAGE, TOPICS[3]: IMAGE}, [
+        message for at in range(0, 6 * PERIOD_NS, PERIOD_NS) for message in (
+            (TOPICS[1], at, image(rgb, 'rgb8', START_NS + at)),
+            (TOPICS[3], at, image(depth_m, '32FC1', START_NS + at)))])
+    whole = (tmp_path / 'bag' / 'bag.mcap').read_bytes()
+    (tmp_path / 'cut.mcap').write_bytes(whole[:len(whole) * 2 // 3])
+    assert evaluate_few(checkpoint, tmp_path / 'cut.mcap', tmp_path / 'out',
+                        '--max-frames', '99') == 2
+    summary = read_summary(tmp_path / 'out')
+    assert not summary['complete'] and 0 < summary['data']['frames'] < 6
+    assert any('was cut off' in note for note in summary['notes'])
+    assert 'Partial report' in (tmp_path / 'out' / 'report.html').read_text()
+
+
+@pytest.mark.parametrize(('arguments', 'complaint'), [
+    (['--policies', 'fixed-0'], "`policies` must be one of .* or fixed-N; got 'fixed-0'"),
+    (['--policies', 'fastest'], "`policies` must be one of .*; got 'fastest'"),
+    (['--policies', 'fixed-1,fixed-1'], '`policies` must be different names'),
+    (['--checkpoint', 'nowhere'], 'nowhere'),
+    (['--ensemble-size', '0'], '`ensemble_size` must be at least 1; got 0'),
+    (['--processing-resolution', '100'], '`processing_resolution` must be 0 .* multiple of 8'),
+    (['--latency-cap-ms', '-5'], '`latency_cap_s` must be positive'),
+    (['--max-frames', '0'], '`max_frames` must be at least 1; got 0'),
+    (['--latency-table', 'nowhere.json'], '`latency_table` must be a readable file'),
+    (['--baseline', 'nowhere.tflite'], 'ai-edge-litert|does not exist'),
+    (['--live', '--policies', 'oracle'], '`live` runs the first policy'),
+    (['--image', '/left'],
+     r'no topic /left .*it has .*/camera/image_rect \(sensor_msgs/msg/Image\)'),
+])
+def test_bad_input_is_named_and_the_exit_code_is_2(arguments, complaint, checkpoint, bag, tmp_path,
+                                                   capsys):
+    assert main(['bag', str(bag), *TOPICS, '--checkpoint', checkpoint, '--out',
+                 str(tmp_path / 'out'), *FEW, *arguments]) == 2
+    said = capsys.readouterr().err
+    assert re.search(complaint, said) and 'Traceback' not in said
+
+
+@pytest.mark.parametrize(('topics', 'factor', 'complaint'), [
+    ({TOPICS[1]: IMAGE, TOPICS[3]: IMAGE}, None, 'is empty'),
+    ({TOPICS[1]: IMAGE, TOPICS[3]: 'sensor_msgs/msg/CameraInfo'}, None, 'sensor_msgs/msg/Image'),
+    ({TOPICS[1]: IMAGE, TOPICS[3]: IMAGE}, 1000.0, r'got 4000 m: is the unit wrong\?'),
+], ids=['empty', 'type', 'unit'])
+def test_a_useless_bag_is_named_and_the_exit_code_is_2(topics, factor, complaint, checkpoint,
+                                                       tmp_path, capsys):
+    messages = [] if factor is None else [
+        message for number, (rgb, depth_m) in enumerate(pictures())
+        for message in ((TOPICS[1], number * PERIOD_NS,
+                         image(rgb, 'rgb8', START_NS + number * PERIOD_NS)),
+                        (TOPICS[3], number * PERIOD_NS,
+                         image(factor * depth_m, '32FC1', START_NS + number * PERIOD_NS)))]
+    write_bag(tmp_path / 'bag', topics, messages)
+    assert evaluate_few(checkpoint, tmp_path / 'bag', tmp_path / 'out') == 2
+    said = capsys.readouterr().err
+    assert re.search(complaint, said) and 'Traceback' not in said, said
+
+
+@pytest.mark.parametrize('name', ['nyu', 'kitti', 'eth3d', 'scannet', 'diode'])
+def test_a_published_set_is_evaluated_by_its_name(name, checkpoint, tmp_path):
+    path, file_list = write_layout(name, tmp_path / 'set')
+    assert main([name, str(path), '--file-list', str(file_list), '--checkpoint', checkpoint,
+                 '--processing-resolution', '128', '--policies', 'fixed-1', '--out',
+                 str(tmp_path / 'out')]) == 0
+    summary = read_summary(tmp_path / 'out')
+    assert summary['complete'] and summary['data']['frames'] == 1
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_anything_is_read(bag, tmp_path, capsys):
+    (tmp_path / 'file').write_text('')
+    assert main(['bag', str(bag), *TOPICS, '--checkpoint', 'nowhere', '--out',
+                 str(tmp_path / 'file' / 'out')]) == 2
+    assert '`out` must be a folder that can be written' in capsys.readouterr().err
+
+
+def test_a_table_that_is_none_is_named(checkpoint, bag, tmp_path, capsys):
+    (tmp_path / 'table.json').write_text('{"sizes": {"48x64": []}}')
+    assert evaluate_few(checkpoint, bag, tmp_path / 'out', '--latency-table',
+                        str(tmp_path / 'table.json')) == 2
+    assert 'must be a latency table as `evaluate` writes it' in capsys.readouterr().err

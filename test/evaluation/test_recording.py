@@ -1,0 +1,184 @@
+"""The summary and the contact sheet of a recorded session, from messages written by hand."""
+
+from __future__ import annotations
+
+from bag_fixtures import header, image, serialize, START_NS, TYPES, write_bag
+import cv2
+import numpy as np
+import pytest
+
+from marigold_ros.data.bags.messages import matched_by_stamp
+from marigold_ros.data.bags.reader import open_bag
+from marigold_ros.depth.errors import MarigoldError
+from marigold_ros.evaluation.recording import (
+    empty_topics,
+    format_summary,
+    main,
+    save_contact_sheet,
+    summarize_recording,
+)
+from marigold_ros.evaluation.report.contact_sheet import draw_contact_sheet, SheetFrame
+
+IMAGE = 'sensor_msgs/msg/Image'
+ARRAY = 'diagnostic_msgs/msg/DiagnosticArray'
+TOPICS = {'/camera/image_raw': IMAGE, '/camera/rgb/image_rect': IMAGE,
+          '/camera/depth_relative/image': IMAGE, '/camera/depth_gt/image_rect': IMAGE,
+          '/depth_node/status': ARRAY, '/diagnostics': ARRAY}
+RGB = np.full((4, 6, 3), (200, 30, 30), np.uint8)
+# Relative depth, and 2 + 4 times as many metres, with one pixel unknown.
+RELATIVE = np.linspace(0, 1, 24, dtype=np.float32).reshape(4, 6)
+TRUTH_MM = (2000 + 4000 * RELATIVE).round().astype(np.uint16)
+TRUTH_MM[0, 0] = 0
+
+
+def diagnostics(stamp_ns: int, name: str, message: str, **values: object) -> bytes:
+    """Serialize a DiagnosticArray with one status."""
+    pairs = [TYPES['diagnostic_msgs/msg/KeyValue'](key=key, value=str(value))
+             for key, value in values.items()]
+    status = TYPES['diagnostic_msgs/msg/DiagnosticStatus'](
+        level=0, name=name, message=message, hardware_id='', values=pairs)
+    return serialize(ARRAY, header=header(stamp_ns), status=[status])
+
+
+def processed(stamp_ns: int, steps: int, latency_ms: float) -> bytes:
+    """Serialize the status of a processed frame."""
+    return diagnostics(stamp_ns, 'depth_node: camera', 'processed', camera='camera',
+                       outcome='processed', reason='', complexity=0.01 * steps,
+                       num_inference_steps=steps, latency_ms=latency_ms)
+
+
+def dropped(stamp_ns: int, reason: str, camera: str = 'camera') -> bytes:
+    """Serialize the status of a dropped frame."""
+    return diagnostics(stamp_ns, f'depth_node: {camera}', reason, camera=camera,
+                       outcome='dropped', reason=reason)
+
+
+@pytest.fixture
+def session(tmp_path):
+    """Five frames of the camera: three processed, two dropped; one of another camera."""
+    messages = []
+    for number in range(5):
+        stamp_ns = START_NS + number * 10 ** 8
+        messages += [('/camera/image_raw', number * 10 ** 8, image(RGB, 'rgb8', stamp_ns)),
+                     ('/camera/depth_gt/image_rect', number * 10 ** 8,
+                      image(TRUTH_MM, '16UC1', stamp_ns))]
+    for number, steps, latency_ms in ((0, 1, 100.0), (2, 4, 300.0), (4, 1, 110.0)):
+        stamp_ns, later_ns = START_NS + number * 10 ** 8, 10 ** 9 + number * 10 ** 8
+        messages += [
+            ('/camera/rgb/image_rect', later_ns, image(RGB, 'rgb8', stamp_ns)),
+            ('/camera/depth_relative/image', later_ns, image(RELATIVE, '32FC1', stamp_ns)),
+            ('/depth_node/status', later_ns, processed(stamp_ns, steps, latency_ms))]
+    messages += [
+        ('/depth_node/status', 0, dropped(START_NS + 10 ** 8, 'superseded')),
+        ('/depth_node/status', 0, dropped(START_NS + 3 * 10 ** 8, 'bad_image')),
+        ('/depth_node/status', 0, dropped(START_NS, 'superseded', 'rear')),
+        ('/diagnostics', 10 ** 9, diagnostics(START_NS, 'depth_node', 'no metres: set scale',
+                                              latency_cap_ms=200.0,
+                                              last_error='rear: bad_image'))]
+    return write_bag(tmp_path / 'session', TOPICS, sorted(messages, key=lambda each: each[1]))
+
+
+def test_frames_are_counted_by_their_fate(session):
+    with open_bag(session) as bag:
+        summary = summarize_recording(bag)
+    assert [frame.num_inference_steps for frame in summary.processed] == [1, 4, 1]
+    assert summary.dropped == {'superseded': 1, 'bad_image': 1}
+    assert summary.latency_cap_ms == 200.0
+
+
+def test_depth_is_compared_after_least_squares(session):
+    with open_bag(session) as bag:
+        errors = summarize_recording(bag).errors
+    assert [error.stamp_ns - START_NS for error in errors] == [0, 2 * 10 ** 8, 4 * 10 ** 8]
+    # A straight line of the relative depth, but for the rounding to millimetres.
+    assert max(error.abs_rel for error in errors) < 2e-4
+    # Far is below here, above in the ramp: after the best fit it is far off.
+    assert min(error.ramp_abs_rel for error in errors) > 0.01
+
+
+def test_the_summary_names_the_figures(session):
+    with open_bag(session) as bag:
+        lines = format_summary(summarize_recording(bag)).splitlines()
+    assert lines[:5] == [
+        '  frames in  5 of 5 sent',
+        '  processed  3',
+        '  dropped    2 (superseded 1, bad_image 1)',
+        '  steps      T=1: 2 frames, T=4: 1 frames',
+        # Of 100, 110 and 300 ms.
+        '  latency    p50 110 ms, p95 281 ms, p99 296 ms; cap 200 ms, exceeded by 1 frames']
+    assert lines[5].startswith('  AbsRel     0.000 after least squares in depth, mean of 3 frames')
+
+
+def test_an_empty_topic_is_named_with_the_nodes_own_words(session):
+    with open_bag(session) as bag:
+        empty = empty_topics(summarize_recording(bag),
+                             ['/camera/points', '/camera/depth_relative/image'])
+    assert list(empty) == ['/camera/points']
+    assert empty['/camera/points'].endswith(
+        'the node says: no metres: set scale; rear: bad_image')
+
+
+def test_a_session_without_frames_says_that_none_arrived(tmp_path):
+    path = write_bag(tmp_path / 'session', TOPICS, [])
+    with open_bag(path) as bag:
+        summary = summarize_recording(bag)
+        assert empty_topics(summary, ['/camera/points']) == {
+            '/camera/points': 'no frame reached the node'}
+        with pytest.raises(MarigoldError, match='no frame to draw'):
+            save_contact_sheet(bag, summary, tmp_path / 'sheet.png')
+    assert format_summary(summary).splitlines()[0] == '  frames in  0'
+
+
+def test_a_session_of_drops_says_why(tmp_path):
+    path = write_bag(tmp_path / 'session', TOPICS,
+                     [('/depth_node/status', 0, dropped(START_NS, 'too_old'))])
+    with open_bag(path) as bag:
+        empty = empty_topics(summarize_recording(bag), ['/camera/points'])
+    assert empty['/camera/points'] == 'every frame was dropped (too_old 1)'
+
+
+def test_the_command_prints_the_summary_and_draws_the_frames(session, tmp_path, monkeypatch,
+                                                             capsys):
+    sheet = tmp_path / 'sheet.png'
+    monkeypatch.setattr('sys.argv', ['recording', str(session), '--contact-sheet', str(sheet)])
+    assert main() == 0
+    assert 'T=4: 1 frames' in capsys.readouterr().out
+    pixels = cv2.imread(str(sheet))
+    # The red of the images, in OpenCV's order.
+    assert (np.abs(pixels.astype(int) - (30, 30, 200)).sum(axis=2) == 0).mean() > 0.05
+
+
+def test_the_command_says_what_is_wrong(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr('sys.argv', ['recording', str(tmp_path / 'nowhere')])
+    assert main() == 1
+    assert 'nowhere does not exist' in capsys.readouterr().err
+
+
+def test_depth_and_truth_share_colours_in_metres(tmp_path):
+    truth_m = np.where(TRUTH_MM == 0, np.nan, TRUTH_MM / 1000).astype(np.float32)
+    frame = SheetFrame(0.0, RGB, RELATIVE, truth_m, 0.01, 2, 0.0)
+    draw_contact_sheet([frame, frame], tmp_path / 'sheet.png')
+    sheet = cv2.imread(str(tmp_path / 'sheet.png'))
+    colours, counts = np.unique(sheet.reshape(-1, 3), axis=0, return_counts=True)
+    # Each of 23 known depths is drawn as a block of one colour in both rows of both columns.
+    assert (counts > 1000).sum() >= 23
+
+
+def test_without_ground_truth_depth_stays_relative(tmp_path):
+    draw_contact_sheet([SheetFrame(0.0, RGB, RELATIVE, None, 0.01, 2, None)],
+                       tmp_path / 'sheet.png')
+    assert cv2.imread(str(tmp_path / 'sheet.png')) is not None
+
+
+def test_messages_meet_by_stamp_in_bounded_memory(tmp_path):
+    messages = [('/a', number, image(RGB, 'rgb8', START_NS + number)) for number in range(100)]
+    messages += [('/b', 100 + number, image(RGB, 'rgb8', START_NS + number))
+                 for number in (0, 50, 99)]
+    path = write_bag(tmp_path / 'bag', {'/a': IMAGE, '/b': IMAGE}, messages)
+    with open_bag(path) as bag:
+        matched = [stamp - START_NS for stamp, _ in matched_by_stamp(bag, ['/a', '/b'])]
+        chosen = [stamp - START_NS for stamp, _ in matched_by_stamp(
+            bag, ['/a', '/b'], stamps_ns={START_NS, START_NS + 50})]
+    # The partner of 0 has left after 64 younger stamps; alone, it has no younger ones.
+    assert matched == [50, 99]
+    assert chosen == [0, 50]

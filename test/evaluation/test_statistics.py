@@ -1,0 +1,199 @@
+"""Judging step policies: means, intervals, random and oracle choices, savings and verdicts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from marigold_ros.evaluation.statistics import (
+    at_budget,
+    beats,
+    Blocks,
+    CHANCE,
+    compare,
+    compare_at_equal_budget,
+    Difference,
+    oracle,
+    raised_to,
+    random_alike,
+    STEPS,
+    summarize,
+)
+
+# num_inference_steps, total_s, denoise_s, abs_rel, delta1, boundary_f1 of two frames at T = 1, 2
+BY_STEPS = np.array([[[1, 3.0, 1.0, 0.1, 0.9, 0.2], [1, 3.0, 1.0, 0.4, 0.5, 0.6]],
+                     [[2, 4.0, 2.0, 0.2, 0.8, 0.4], [2, 4.0, 2.0, 0.2, 0.7, 0.8]]])
+APART = Blocks(('a', 'b'), mean_of_blocks=False)
+
+
+def outcomes(**columns):
+    """Return the outcomes of as many frames as the columns have, all else alike."""
+    names = ('num_inference_steps', 'total_s', 'denoise_s', 'abs_rel', 'delta1', 'boundary_f1')
+    count = len(next(iter(columns.values())))
+    return np.stack([np.asarray(columns.get(name, [1.0] * count), float) for name in names], 1)
+
+
+def test_a_mean_counts_every_frame_or_every_block_the_same():
+    values = np.array([1.0, 1.0, 4.0])
+    assert Blocks(('a', 'a', 'b'), mean_of_blocks=False).mean(values) == 2.0
+    assert Blocks(('a', 'a', 'b'), mean_of_blocks=True).mean(values) == 2.5
+
+
+def test_frames_without_a_value_do_not_count():
+    values = np.array([1.0, np.nan, 5.0, np.nan])
+    names = ('a', 'a', 'b', 'c')
+    assert Blocks(names, mean_of_blocks=False).mean(values) == 3.0
+    assert Blocks(names, mean_of_blocks=True).mean(values) == 3.0
+    assert np.isnan(Blocks(names, mean_of_blocks=True).mean(np.full(4, np.nan)))
+
+
+def test_an_interval_draws_whole_blocks():
+    # Means of four draws from {0, 1}: both frames of a block come together, so 1/4 and 3/4 of
+    # one block never occur.  All four alike has probability 1/16, more than 2.5 %.
+    values = np.array([0.0, 0.0, 1.0, 1.0])
+    assert Blocks(('a', 'a', 'b', 'b'), mean_of_blocks=False).interval(values) == (0.0, 1.0)
+    low, high = Blocks(('a', 'b') * 2, mean_of_blocks=False).interval(values)
+    assert low == high == 0.5
+
+
+def test_an_interval_narrows_with_the_number_of_blocks_as_the_standard_error_does():
+    values = np.random.default_rng(1).normal(5.0, 2.0, 400)
+    low, high = Blocks([str(i) for i in range(400)], mean_of_blocks=False).interval(values)
+    assert (high - low) / 2 == pytest.approx(1.96 * values.std() / 20, rel=0.05)
+
+
+def test_one_block_gives_no_interval():
+    assert np.isnan(Blocks(('a', 'a'), mean_of_blocks=True).interval(np.array([1.0, 2.0]))).all()
+
+
+def test_random_gives_each_frame_each_t_as_often_as_the_histogram_says():
+    # Three quarters of T = 1 and one of T = 2, from four frames.
+    by_steps = np.concatenate([BY_STEPS, BY_STEPS], axis=1)
+    alike = random_alike(by_steps, np.array([1.0, 2.0, 1.0, 1.0]))
+    np.testing.assert_allclose(alike[0], [1.25, 3.25, 1.25, 0.125, 0.875, 0.25])
+    np.testing.assert_allclose(alike[1], [1.25, 3.25, 1.25, 0.35, 0.55, 0.65])
+
+
+def test_chance_spends_a_budget_by_a_coin_between_the_fixed_t_about_it():
+    # 3.25 s lie a quarter of the way from 3 s at T = 1 to 4 s at T = 2.
+    chance = at_budget(BY_STEPS, 3.25)
+    np.testing.assert_allclose(chance[0], [1.25, 3.25, 1.25, 0.125, 0.875, 0.25])
+    np.testing.assert_allclose(at_budget(BY_STEPS, 1.5, STEPS)[:, STEPS], 1.5)
+    np.testing.assert_allclose(at_budget(BY_STEPS, 2.0), BY_STEPS[0])    # cannot be cheaper
+    np.testing.assert_allclose(at_budget(BY_STEPS, 9.0), BY_STEPS[1])    # or dearer
+    np.testing.assert_allclose(at_budget(BY_STEPS[:1], 9.0), BY_STEPS[0])
+
+
+def test_chance_goes_by_cost_where_more_steps_are_not_dearer():
+    three = np.concatenate([BY_STEPS, BY_STEPS[:1]])
+    three[2, :, 1] = 3.5    # T = 3 costs less than T = 2
+    np.testing.assert_allclose(at_budget(three, 3.75), (three[2] + three[1]) / 2)
+
+
+def test_a_cheap_policy_spends_what_it_saves_on_the_dearest():
+    raised = raised_to(BY_STEPS[0], BY_STEPS[1], 3.5)
+    np.testing.assert_allclose(raised, (BY_STEPS[0] + BY_STEPS[1]) / 2)
+
+
+def test_at_equal_budget_spending_more_wins_nothing():
+    # On every frame T = 2 halves AbsRel.  A policy that always runs T = 2 is better than one that
+    # always runs T = 1, but not once both spend the same.
+    by_steps = np.stack([outcomes(total_s=[1.0] * 4, abs_rel=[0.2, 0.4, 0.2, 0.4]),
+                         outcomes(total_s=[2.0] * 4, abs_rel=[0.1, 0.2, 0.1, 0.2])])
+    blocks = Blocks(('a', 'b', 'c', 'd'), False)
+    assert compare(by_steps[1], by_steps[0], blocks)['abs_rel'].verdict == 'better'
+    found = compare_at_equal_budget({'one': by_steps[0], 'two': by_steps[1]}, by_steps, blocks)
+    assert found['two']['one']['abs_rel'] == Difference(0.0, 0.0, 0.0, 'no difference')
+    assert found['one'][CHANCE]['abs_rel'].verdict == 'no difference'
+
+
+def test_at_equal_budget_choosing_the_right_frames_wins():
+    # T = 2 helps on the second frame of each block alone, and the policy knows.
+    by_steps = np.stack([outcomes(total_s=[1.0] * 4, abs_rel=[0.2, 0.4, 0.2, 0.4]),
+                         outcomes(total_s=[2.0] * 4, abs_rel=[0.2, 0.1, 0.2, 0.1])])
+    wise = by_steps[[0, 1, 0, 1], range(4)]
+    foolish = by_steps[[1, 0, 1, 0], range(4)]
+    blocks = Blocks(('a', 'a', 'b', 'b'), False)
+    found = compare_at_equal_budget({'wise': wise, 'foolish': foolish}, by_steps, blocks)
+    # Chance: 0.2 and 0.25, mean 0.225; wise: 0.15.
+    assert found['wise'][CHANCE]['abs_rel'].relative == pytest.approx(-1 / 3)
+    assert found['wise'][CHANCE]['abs_rel'].verdict == 'better'
+    assert found['wise']['foolish']['abs_rel'].verdict == 'better'
+    assert found['foolish'][CHANCE]['abs_rel'].verdict == 'worse'
+
+
+def test_the_oracle_takes_the_t_of_least_abs_rel_on_each_frame():
+    assert oracle(BY_STEPS)[:, 0].tolist() == [1.0, 2.0]
+
+
+def test_savings_are_against_the_slowest_and_shares_of_what_the_fastest_saves():
+    middle = (BY_STEPS[0] + BY_STEPS[1]) / 2
+    row = summarize({'fast': BY_STEPS[0], 'slow': BY_STEPS[1], 'middle': middle}, APART,
+                    fastest='fast', slowest='slow')['middle']
+    assert row['num_inference_steps'] == 1.5
+    assert row['total_saved'] == pytest.approx(1 / 8)    # 3.5 s of 4 s
+    assert row['denoise_saved'] == pytest.approx(1 / 4)    # 1.5 s of 2 s
+    assert (row['total_share'], row['denoise_share']) == pytest.approx((0.5, 0.5))
+    assert row['abs_rel'] == pytest.approx(0.225)
+    assert row['abs_rel_relative'] == pytest.approx(0.125)    # 0.225 against 0.2
+    assert row['boundary_f1_relative'] == pytest.approx(-1 / 6)    # 0.5 against 0.6
+
+
+@pytest.mark.parametrize(('seconds', 'abs_rel', 'boundary_f1', 'met'), [
+    (1.8, 0.101, 0.49, (1, 1, 1)),    # 2.2 of 2.5 s, 1 % and 2 % worse: just so
+    (2.2, 0.100, 0.50, (0, 1, 1)),    # 1.8 of 2.5 s is 72 % of the ceiling
+    (1.5, 0.102, 0.50, (1, 0, 1)),
+    (1.5, 0.100, 0.48, (1, 1, 0)),
+    (1.5, 0.050, 0.90, (1, 1, 1)),    # better is no loss
+])
+def test_the_target_bounds_time_abs_rel_and_boundary_f1(seconds, abs_rel, boundary_f1, met):
+    policies = {
+        'fast': outcomes(total_s=[1.5], abs_rel=[0.3], boundary_f1=[0.1]),
+        'slow': outcomes(total_s=[4.0], abs_rel=[0.1], boundary_f1=[0.5]),
+        'mine': outcomes(total_s=[seconds], abs_rel=[abs_rel], boundary_f1=[boundary_f1])}
+    row = summarize(policies, Blocks(('a',), False), fastest='fast', slowest='slow')['mine']
+    assert (row['meets_time'], row['meets_abs_rel'], row['meets_boundary_f1']) == met
+
+
+def test_without_any_border_the_target_asks_for_none_and_ratios_are_unknown():
+    policies = {'fast': outcomes(total_s=[1.0], boundary_f1=[0.0]),
+                'slow': outcomes(total_s=[2.0], boundary_f1=[0.0])}
+    row = summarize(policies, Blocks(('a',), False), fastest='fast', slowest='slow')['fast']
+    assert row['meets_boundary_f1'] == 1.0
+    assert np.isnan(row['boundary_f1_relative'])
+
+
+def test_a_difference_counts_only_if_its_interval_leaves_0_and_by_the_metrics_own_direction():
+    one = outcomes(abs_rel=[0.2, 0.2], delta1=[0.5, 0.5], boundary_f1=[0.1, 0.5])
+    other = outcomes(abs_rel=[0.1, 0.1], delta1=[0.4, 0.4], boundary_f1=[0.2, 0.2])
+    found = compare(one, other, APART)
+    assert found['abs_rel'] == Difference(1.0, 1.0, 1.0, 'worse')
+    assert found['delta1'].verdict == 'better'
+    assert found['delta1'].relative == pytest.approx(0.25)
+    assert found['boundary_f1'].verdict == 'no difference'
+    assert (found['boundary_f1'].low, found['boundary_f1'].high) == pytest.approx((-0.5, 1.5))
+
+
+def test_a_difference_from_0_is_judged_though_its_ratio_is_unknown():
+    found = compare(outcomes(boundary_f1=[0.2, 0.3]), outcomes(boundary_f1=[0.0, 0.0]), APART)
+    assert found['boundary_f1'].verdict == 'better'
+    assert np.isnan(found['boundary_f1'].relative)
+
+
+def test_one_block_cannot_tell_a_difference():
+    both = outcomes(abs_rel=[0.2, 0.2]), outcomes(abs_rel=[0.1, 0.1])
+    assert compare(*both, Blocks(('a', 'a'), False))['abs_rel'].verdict == 'unknown'
+
+
+@pytest.mark.parametrize(('abs_rel', 'boundary_f1', 'won'), [
+    ('better', 'no difference', True),
+    ('no difference', 'better', True),
+    ('better', 'worse', False),
+    ('no difference', 'no difference', False),
+    ('unknown', 'unknown', False),
+])
+def test_to_beat_is_to_be_better_in_one_and_worse_in_none(abs_rel, boundary_f1, won):
+    differences = {'abs_rel': Difference(0.1, 0.1, 0.1, abs_rel),
+                   'delta1': Difference(0.1, 0.1, 0.1, 'worse'),
+                   'boundary_f1': Difference(0.1, 0.1, 0.1, boundary_f1)}
+    assert beats(differences) == won

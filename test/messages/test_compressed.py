@@ -1,0 +1,300 @@
+"""Rules of compressed images: nothing huge, cut or foreign reaches the decoder's output."""
+
+from __future__ import annotations
+
+import struct
+
+import cv2
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import numpy as np
+import pytest
+import simplejpeg
+
+from marigold_ros.depth.errors import MessageError
+from marigold_ros.messages.compressed import decompress_image
+from marigold_ros.messages.image_stream import decode_compressed_rgb, read_image_size
+
+LIMIT = 1_000_000
+
+
+def make_rgb():
+    """Draw a smooth 30 x 20 image: red grows to the right, green downwards."""
+    v, u = np.mgrid[:20, :30]
+    return np.stack([u * 8, v * 12, np.full_like(u, 40)], axis=-1).astype(np.uint8)
+
+
+def encode(image, suffix='.jpg', **flags):
+    """Encode an RGB or gray image with OpenCV."""
+    bgr = image[..., ::-1] if image.ndim == 3 else image
+    parameters = [value for pair in flags.items() for value in (getattr(cv2, pair[0]), pair[1])]
+    return cv2.imencode(suffix, np.ascontiguousarray(bgr), parameters)[1].tobytes()
+
+
+def with_segment(jpeg, payload):
+    """Insert an APP1 segment behind SOI."""
+    return jpeg[:2] + b'\xff\xe1' + (len(payload) + 2).to_bytes(2, 'big') + payload + jpeg[2:]
+
+
+def test_png_comes_back_exactly():
+    rgb = make_rgb()
+    decoded = decode_compressed_rgb(encode(rgb, '.png'), max_pixels=600)
+    assert decoded.dtype == np.uint8 and decoded.flags.c_contiguous
+    np.testing.assert_array_equal(decoded, rgb)
+
+
+@pytest.mark.parametrize('flags', [{}, {'IMWRITE_JPEG_PROGRESSIVE': 1},
+                                   {'IMWRITE_JPEG_RST_INTERVAL': 2}])
+def test_jpeg_comes_back_nearly(flags):
+    rgb = make_rgb()
+    decoded = decode_compressed_rgb(encode(rgb, IMWRITE_JPEG_QUALITY=98, **flags), max_pixels=600)
+    assert np.abs(decoded.astype(int) - rgb).max() < 20
+    assert np.abs(decoded.astype(int) - rgb).mean() < 3
+
+
+def test_arrays_and_bytes_decode_alike():
+    stream = encode(make_rgb())
+    np.testing.assert_array_equal(
+        decode_compressed_rgb(np.frombuffer(stream, np.uint8), max_pixels=LIMIT),
+        decode_compressed_rgb(stream, max_pixels=LIMIT))
+
+
+def test_gray_jpeg_and_gray_png_become_three_equal_channels():
+    gray = make_rgb()[..., 0]
+    for suffix in ('.jpg', '.png'):
+        decoded = decode_compressed_rgb(encode(gray, suffix), max_pixels=LIMIT)
+        assert decoded.shape == (20, 30, 3)
+        assert (decoded == decoded[..., :1]).all()
+        assert np.abs(decoded[..., 0].astype(int) - gray).max() < 12
+
+
+def test_16_bit_png_is_scaled_like_a_raw_mono16_image():
+    gray = np.array([[1285, 65535, 128, 129]], np.uint16)
+    decoded = decode_compressed_rgb(encode(gray, '.png'), max_pixels=LIMIT)
+    np.testing.assert_array_equal(decoded[0, :, 0], [5, 255, 0, 1])
+
+
+def test_alpha_is_dropped():
+    bgra = np.dstack([make_rgb()[..., ::-1], np.full((20, 30), 9, np.uint8)])
+    stream = cv2.imencode('.png', bgra)[1].tobytes()
+    np.testing.assert_array_equal(decode_compressed_rgb(stream, max_pixels=LIMIT), make_rgb())
+
+
+def test_an_exif_orientation_does_not_turn_the_sensor_s_rows():
+    # Big-endian TIFF with one entry: tag 0x0112, SHORT, one value, 6 (turn by 90 degrees).
+    exif = (b'Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0')
+    stream = encode(make_rgb())
+    turned = with_segment(stream, exif)
+    assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape == (30, 20, 3)
+    np.testing.assert_array_equal(decode_compressed_rgb(turned, max_pixels=LIMIT),
+                                  decode_compressed_rgb(stream, max_pixels=LIMIT))
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.png'])
+def test_a_bomb_is_refused_by_its_header_before_any_decoding(suffix, monkeypatch):
+    stream = bytearray(encode(make_rgb(), suffix))
+    if suffix == '.png':
+        stream[16:24] = (50_000).to_bytes(4, 'big') * 2
+    else:
+        frame = stream.index(b'\xff\xc0')
+        stream[frame + 5:frame + 9] = (50_000).to_bytes(2, 'big') * 2
+    monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('decoded'))
+    monkeypatch.setattr(simplejpeg, 'decode_jpeg', lambda *_, **__: pytest.fail('decoded'))
+    with pytest.raises(MessageError, match='at most 16000000 pixels; its header says 50000 x'):
+        decode_compressed_rgb(bytes(stream), max_pixels=16_000_000)
+
+
+def test_the_limit_itself_is_allowed_and_one_pixel_more_is_not():
+    stream = encode(make_rgb())
+    assert decode_compressed_rgb(stream, max_pixels=600).shape == (20, 30, 3)
+    with pytest.raises(MessageError, match='at most 599 pixels; its header says 30 x 20'):
+        decode_compressed_rgb(stream, max_pixels=599)
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.png'])
+def test_a_stream_cut_anywhere_is_refused(suffix):
+    stream = encode(make_rgb(), suffix)
+    for length in range(0, len(stream), 7):
+        with pytest.raises(MessageError):
+            decode_compressed_rgb(stream[:length], max_pixels=LIMIT)
+    with pytest.raises(MessageError, match='must be a sound (JPEG; Premature end|PNG)'):
+        decode_compressed_rgb(stream[:-1], max_pixels=LIMIT)
+
+
+def lose(stream, at):
+    """Lose 200 bytes in the middle, as over a bad cable; the end marker arrives."""
+    return stream[:at] + stream[at + 200:]
+
+
+def overwrite(stream, at):
+    """Overwrite 200 bytes with noise."""
+    return stream[:at] + np.random.default_rng(at).bytes(200) + stream[at + 200:]
+
+
+@pytest.mark.parametrize('damage', [lose, overwrite])
+@pytest.mark.parametrize(('suffix', 'flags', 'least'), [
+    ('.png', {}, 100), ('.jpg', {}, 97), ('.jpg', {'IMWRITE_JPEG_PROGRESSIVE': 1}, 90)])
+def test_a_damaged_stream_that_opencv_would_fill_with_gray_is_refused(
+        damage, suffix, flags, least):
+    """All PNGs, and nearly all JPEGs: what happens to fit a JPEG's code cannot be told."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (24, 32, 3)).astype(np.uint8)
+    stream = encode(cv2.resize(noise, (320, 240)), suffix, **flags)
+    data = stream.index(b'IDAT' if suffix == '.png' else b'\xff\xda')
+    damaged = [damage(stream, int(at)) for at in rng.integers(data + 20, len(stream) - 220, 100)]
+    if suffix == '.jpg':
+        assert cv2.imdecode(np.frombuffer(damaged[0], np.uint8), cv2.IMREAD_COLOR) is not None
+    refused = 0
+    for each in damaged:
+        try:
+            decode_compressed_rgb(each, max_pixels=LIMIT)
+        except MessageError:
+            refused += 1
+    assert refused >= least
+
+
+def test_opencv_and_this_decoder_agree_on_every_pixel_of_a_sound_jpeg():
+    rgb = cv2.resize(np.random.default_rng(0).integers(0, 256, (24, 31, 3)).astype(np.uint8),
+                     (321, 239))
+    for flags in ({}, {'IMWRITE_JPEG_PROGRESSIVE': 1}, {'IMWRITE_JPEG_QUALITY': 30}):
+        stream = encode(rgb, **flags)
+        bgr = cv2.imdecode(np.frombuffer(stream, np.uint8), cv2.IMREAD_COLOR)
+        np.testing.assert_array_equal(decode_compressed_rgb(stream, max_pixels=LIMIT),
+                                      bgr[..., ::-1])
+
+
+def test_the_end_marker_of_an_exif_thumbnail_does_not_complete_a_cut_jpeg():
+    stream = with_segment(encode(make_rgb()), b'Exif\0\0' + encode(make_rgb()))
+    assert decode_compressed_rgb(stream, max_pixels=LIMIT).shape == (20, 30, 3)
+    with pytest.raises(MessageError, match='must be a sound JPEG; '):
+        decode_compressed_rgb(stream[:-20], max_pixels=LIMIT)
+
+
+def test_bytes_behind_the_end_marker_are_ignored():
+    stream = encode(make_rgb()) + bytes(64)
+    assert decode_compressed_rgb(stream, max_pixels=LIMIT).shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize('stream, match', [
+    (b'', "it starts with b''"),
+    (b'GIF89a' + bytes(30), "must be a JPEG or PNG stream; it starts with b'GIF89a"),
+    (b'\xff\xd8\xff\xd9', 'must be a sound JPEG; its header is not'),
+    (b'\x89PNG\r\n\x1a\n' + bytes(40), 'its 48 bytes do not begin with IHDR'),
+])
+def test_foreign_streams_are_refused(stream, match):
+    with pytest.raises(MessageError, match=match):
+        decode_compressed_rgb(stream, max_pixels=LIMIT)
+
+
+@pytest.mark.parametrize('suffix, mark, offset, match', [
+    ('.jpg', b'\xff\xc0', 5, 'must be a sound JPEG; its header is not'),
+    ('.png', b'IHDR', 8, 'must hold an image; its header says 30 x 0')])
+def test_a_header_without_a_size_is_refused(suffix, mark, offset, match):
+    stream = bytearray(encode(make_rgb(), suffix))
+    at = stream.index(mark) + offset
+    stream[at:at + 4] = bytes(4)
+    with pytest.raises(MessageError, match=match):
+        read_image_size(bytes(stream))
+
+
+def test_a_png_with_a_wrong_checksum_is_refused():
+    stream = bytearray(encode(make_rgb(), '.png'))
+    stream[60] ^= 0x55
+    with pytest.raises(MessageError, match='its content is damaged'):
+        decode_compressed_rgb(bytes(stream), max_pixels=LIMIT)
+
+
+def test_a_decoder_that_fails_is_reported_and_not_raised_through(monkeypatch):
+    def fail(*_):
+        raise cv2.error('boom')
+
+    monkeypatch.setattr(cv2, 'imdecode', fail)
+    with pytest.raises(MessageError, match='must be a sound PNG; got boom'):
+        decode_compressed_rgb(encode(make_rgb(), '.png'), max_pixels=LIMIT)
+
+
+@pytest.mark.parametrize('image_format', ['16UC1; png compressed', '16UC1; png compressed '])
+def test_millimetres_survive_decompression(image_format):
+    depth_mm = np.array([[0, 1, 1500], [65535, 256, 255]], np.uint16)
+    fields = decompress_image(encode(depth_mm, '.png'), image_format, max_pixels=6)
+    assert (fields.encoding, fields.height, fields.width) == ('16UC1', 2, 3)
+    assert fields.data.view('<u2').tolist() == [0, 1, 1500, 65535, 256, 255]
+
+
+def with_depth_header(samples, a=0.0, b=0.0):
+    """Do as compressed_depth_image_transport: 12 bytes, then a PNG."""
+    return struct.pack('<iff', 0, a, b) + encode(np.array(samples, np.uint16), '.png')
+
+
+@pytest.mark.parametrize('transport', ['compressedDepth', 'compressedDepth png'])
+def test_compressed_depth_in_millimetres_survives(transport):
+    fields = decompress_image(with_depth_header([[0, 1500]]), f'16UC1; {transport}', max_pixels=2)
+    assert (fields.encoding, fields.data.view('<u2').tolist()) == ('16UC1', [0, 1500])
+
+
+def test_compressed_depth_in_metres_is_a_over_sample_minus_b():
+    # depth_quantization 100, depth_max 10: a = 100 x 101, b = 1 - a / 10 = -1009.
+    stream = with_depth_header([[0, 4041, 9091]], 10100.0, -1009.0)
+    fields = decompress_image(stream, '32FC1; compressedDepth png', max_pixels=3)
+    depth_m = fields.data.view('<f4')
+    assert fields.encoding == '32FC1' and np.isnan(depth_m[0])
+    assert depth_m[1:].tolist() == pytest.approx([2.0, 1.0])
+
+
+def test_compressed_depth_that_cannot_be_read_is_named():
+    stream = with_depth_header([[1]])
+    for wrong in ('32FC1; compressedDepth rvl', 'mono8; compressedDepth png'):
+        with pytest.raises(MessageError, match=f'16UC1 or 32FC1 in PNG .* got {wrong!r}'):
+            decompress_image(stream, wrong, max_pixels=1)
+    with pytest.raises(MessageError, match='begin with a header of 12 bytes .* got 5'):
+        decompress_image(stream[:5], '16UC1; compressedDepth', max_pixels=1)
+
+
+@pytest.mark.parametrize('image_format', ['rgb8; png compressed bgr8', 'png', ''])
+def test_any_other_format_decompresses_to_rgb8(image_format):
+    fields = decompress_image(encode(make_rgb(), '.png'), image_format, max_pixels=600)
+    assert (fields.encoding, fields.step) == ('rgb8', 90)
+    np.testing.assert_array_equal(fields.data, make_rgb().reshape(-1))
+
+
+def test_decompression_keeps_the_promise_of_the_format_and_the_limit():
+    for dtype in (np.uint8, np.uint16):
+        stream = encode(make_rgb().astype(dtype), '.png')
+        with pytest.raises(MessageError, match=rf'got {dtype.__name__} \[20, 30, 3\]'):
+            decompress_image(stream, '16UC1; png compressed', max_pixels=LIMIT)
+    with pytest.raises(MessageError, match='at most 5 pixels'):
+        decompress_image(encode(np.ones((2, 3), np.uint16), '.png'), '16UC1; png', max_pixels=5)
+
+
+SOUND = {suffix: encode(make_rgb(), suffix) for suffix in ('.jpg', '.png')}
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(suffix=st.sampled_from(sorted(SOUND)), length=st.integers(0, 2000),
+       flips=st.lists(st.tuples(st.integers(0, 1999), st.integers(0, 255)), max_size=4),
+       tail=st.binary(max_size=8))
+def test_any_damage_gives_an_image_of_the_claimed_size_or_a_message_error(
+        suffix, length, flips, tail):
+    damaged = bytearray(SOUND[suffix][:length])
+    for position, value in flips:
+        if position < len(damaged):
+            damaged[position] = value
+    stream = bytes(damaged) + tail
+    try:
+        rgb = decode_compressed_rgb(stream, max_pixels=LIMIT)
+    except MessageError:
+        return
+    assert rgb.shape == (*read_image_size(stream), 3) and rgb.dtype == np.uint8
+    if suffix == '.png':
+        np.testing.assert_array_equal(rgb, make_rgb())
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(data=st.binary(max_size=64), start=st.sampled_from(
+    [b'', b'\xff\xd8', b'\xff\xd8\xff\xc0\0\x11\x08', b'\x89PNG\r\n\x1a\n',
+     b'\x89PNG\r\n\x1a\n\0\0\0\rIHDR']), image_format=st.sampled_from(
+    ['jpeg', '16UC1; png compressed', '16UC1; compressedDepth png', '32FC1; compressedDepth']))
+def test_any_bytes_under_any_format_are_refused_and_never_crash(data, start, image_format):
+    for stream in (start + data, b'\0' * 12 + start + data):
+        with pytest.raises(MessageError):
+            decompress_image(stream, image_format, max_pixels=LIMIT)

@@ -1,0 +1,141 @@
+"""Rules of depth messages: metres along Z, NaN, Inf, and 0 only where it means invalid."""
+
+from __future__ import annotations
+
+import struct
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import numpy as np
+import pytest
+
+from marigold_ros.depth.errors import InputError, MessageError
+from marigold_ros.messages.depth import colorize, pack_depth, unpack_depth
+from marigold_ros.messages.image import ImageFields
+
+MIXED = np.array([[0.05, 0.1, 1.2345, 20.0, 20.1, np.nan, 0.0, -1.0]], np.float32)
+
+
+def test_32fc1_says_why_a_pixel_has_no_depth():
+    fields = pack_depth(MIXED, min_depth_m=0.1, max_depth_m=20.0)
+    assert (fields.encoding, fields.step, fields.is_bigendian) == ('32FC1', 32, False)
+    np.testing.assert_array_equal(
+        fields.data.view('<f4'),
+        np.array([-np.inf, 0.1, 1.2345, 20.0, np.inf, np.nan, -np.inf, -np.inf], np.float32))
+
+
+def test_32fc1_never_writes_zero_since_that_is_a_point_at_the_camera():
+    fields = pack_depth(np.zeros((3, 3), np.float32), min_depth_m=0.1, max_depth_m=20.0)
+    assert not (fields.data.view('<f4') == 0).any()
+
+
+def test_16uc1_is_rounded_millimetres_and_zero_where_there_is_no_depth():
+    fields = pack_depth(MIXED, min_depth_m=0.1, max_depth_m=20.0, encoding='16UC1')
+    assert (fields.encoding, fields.step) == ('16UC1', 16)
+    # 1234.5 mm: 1.2345 as float32 is 1.23450005, so it rounds up.
+    assert fields.data.view('<u2').tolist() == [0, 100, 1235, 20000, 0, 0, 0, 0]
+
+
+def test_16uc1_does_not_wrap_what_16_bits_cannot_hold():
+    depth_m = np.array([[65.535, 65.536, 70.0, 1e9, np.inf]], np.float32)
+    fields = pack_depth(depth_m, min_depth_m=0.1, max_depth_m=1e10, encoding='16UC1')
+    assert fields.data.view('<u2').tolist() == [65535, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize('encoding, expected', [
+    ('32FC1', [np.nan, 0.1, 1.2345, 20.0, np.nan, np.nan, np.nan, np.nan]),
+    ('16UC1', [np.nan, 0.1, 1.235, 20.0, np.nan, np.nan, np.nan, np.nan])])
+def test_unpacking_gives_metres_and_nan(encoding, expected):
+    fields = pack_depth(MIXED, min_depth_m=0.1, max_depth_m=20.0, encoding=encoding)
+    depth_m = unpack_depth(fields)
+    assert depth_m.dtype == np.float32
+    np.testing.assert_allclose(depth_m[0], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize('encoding, dtype, values', [
+    ('16UC1', 'u2', [[1500, 0], [65535, 1]]), ('32FC1', 'f4', [[1.5, 0.0], [np.inf, 0.001]])])
+@pytest.mark.parametrize('order', ['<', '>'])
+def test_unpacking_honours_padding_byte_order_and_zero(encoding, dtype, values, order):
+    samples = np.array(values, order + dtype)
+    rows = np.hstack([samples.view(np.uint8), np.full((2, 3), 255, np.uint8)])
+    depth_m = unpack_depth(ImageFields(2, 2, encoding, order == '>', rows.shape[1],
+                                       rows.reshape(-1)))
+    last = 65.535 if encoding == '16UC1' else np.nan
+    np.testing.assert_allclose(depth_m, [[1.5, np.nan], [last, 0.001]], rtol=1e-6)
+
+
+def test_unpacking_does_not_write_into_the_message():
+    data = np.zeros(4, np.uint8)
+    data.flags.writeable = False
+    assert np.isnan(unpack_depth(ImageFields(1, 1, '32FC1', False, 4, data))).all()
+
+
+def test_a_colour_image_is_no_depth():
+    with pytest.raises(MessageError, match="`encoding` must be one of 32FC1, 16UC1; got 'rgb8'"):
+        unpack_depth(ImageFields(1, 1, 'rgb8', False, 3, np.zeros(3, np.uint8)))
+
+
+@pytest.mark.parametrize('changes, match', [
+    ({'encoding': '64FC1'}, "`encoding` must be 32FC1 or 16UC1; got '64FC1'"),
+    ({'min_depth_m': 0.0}, '`min_depth_m` must be above 0'),
+    ({'max_depth_m': 0.05}, 'got 0.1 and 0.05'),
+])
+def test_wrong_arguments_are_refused(changes, match):
+    with pytest.raises(InputError, match=match):
+        pack_depth(MIXED, **({'min_depth_m': 0.1, 'max_depth_m': 20.0} | changes))
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(st.lists(st.floats(width=32), min_size=1, max_size=12),
+       st.sampled_from(['32FC1', '16UC1']))
+def test_any_floats_come_back_within_the_range_or_as_nan(values, encoding):
+    depth_m = np.array([values], np.float32)
+    back = unpack_depth(pack_depth(depth_m, min_depth_m=0.1, max_depth_m=20.0, encoding=encoding))
+    inside = (depth_m >= np.float32(0.1)) & (depth_m <= np.float32(20.0))
+    np.testing.assert_array_equal(np.isfinite(back), inside)
+    tolerance = 0.0 if encoding == '32FC1' else 0.000501
+    assert (np.abs(back[inside] - depth_m[inside]) <= tolerance).all()
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(encoding=st.sampled_from(['32FC1', '16UC1', '32FC1', '16UC1', 'mono16']),
+       height=st.integers(0, 4), width=st.integers(0, 4), padding=st.integers(-1, 5),
+       is_bigendian=st.booleans(), surplus=st.sampled_from([0, 0, 0, 0, 1, -1]),
+       words=st.lists(st.sampled_from([0, 1, 0x3fc00000, 0x7f800000, 0xff800000, 0x7fc00000,
+                                       0x80000000, 0xffff, 0x41200000]), min_size=1, max_size=6))
+def test_any_header_gives_the_depth_that_its_bytes_say_or_is_a_message_error(
+        encoding, height, width, padding, is_bigendian, surplus, words):
+    order, code, unit_m = ('>' if is_bigendian else '<', *{'32FC1': ('f', 1.0)}.get(
+        encoding, ('H', 0.001)))
+    step = max(width * struct.calcsize(code) + padding, 0)
+    pattern = b''.join(struct.pack(order + 'I', word) for word in words)
+    size = max(height * step + surplus, 0)
+    data = (pattern * (size // len(pattern) + 1))[:size]
+    fields = ImageFields(height, width, encoding, is_bigendian, step,
+                         np.frombuffer(data, np.uint8))
+    sound = encoding != 'mono16' and min(height, width) > 0 and padding >= 0 and surplus == 0
+    if not sound:
+        with pytest.raises(MessageError):
+            unpack_depth(fields)
+        return
+    depth_m = unpack_depth(fields)
+    assert depth_m.shape == (height, width) and depth_m.dtype == np.float32
+    for v, u in np.ndindex(height, width):
+        value = struct.unpack_from(order + code, data, v * step + u * struct.calcsize(code))[0]
+        if 0 < value < float('inf'):
+            assert depth_m[v, u] == pytest.approx(value * unit_m, rel=1e-6)
+        else:
+            assert np.isnan(depth_m[v, u])
+
+
+def test_colours_run_from_red_near_to_blue_far_and_black_unknown():
+    rgb = colorize(np.array([[0.05, 0.5, 0.92, np.nan]], np.float32))
+    assert rgb.dtype == np.uint8
+    assert rgb[0].argmax(axis=-1).tolist()[:3] == [0, 1, 2]
+    assert rgb[0, 3].tolist() == [0, 0, 0]
+
+
+def test_colours_clip_instead_of_wrapping():
+    rgb = colorize(np.array([[-0.5, 0.0, 1.0, 1.5]], np.float32))
+    np.testing.assert_array_equal(rgb[0, 0], rgb[0, 1])
+    np.testing.assert_array_equal(rgb[0, 2], rgb[0, 3])

@@ -1,0 +1,158 @@
+"""Rules of anchors: where another sensor's points fall in the image, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from marigold_ros.depth.errors import ConfigError, InputError
+from marigold_ros.geometry.poses import (
+    OPTICAL_FROM_BODY,
+    optical_from_sensor,
+    parse_extrinsics,
+    pose,
+)
+from marigold_ros.metric.anchors import (
+    anchors_from_depth,
+    anchors_from_points,
+    check_unit,
+    MAX_ANCHORS,
+    points_from_scan,
+)
+from marigold_ros.metric.checks import FreezeWatch
+
+K = np.array([[100.0, 0, 80], [0, 100, 60], [0, 0, 1]])
+SIZE = (120, 160)
+
+
+def test_a_point_lands_on_its_pixel_with_its_z():
+    points = np.array([[[0.2, -0.1, 2.0], [0.0, 0.0, -1.0], [9.0, 0.0, 1.0],
+                        [np.nan, 0.0, 1.0]]], np.float32)
+    anchors = anchors_from_points(points, np.eye(4), K, SIZE, 7)
+    # u = 100 * 0.2 / 2 + 80, v = 100 * -0.1 / 2 + 60
+    assert (anchors.columns.tolist(), anchors.rows.tolist()) == ([90], [55])
+    assert (anchors.depth_m.tolist(), anchors.stamp_ns) == ([2.0], 7)
+
+
+def test_a_lidar_in_body_axes_is_turned_and_moved_into_the_optical_frame():
+    # The lidar stands 0.3 m above and 0.1 m behind the camera, looking the same way.
+    camera_from_lidar = optical_from_sensor(parse_extrinsics('-0.1 0 0.3 0 0 0'), False)
+    ahead_left = np.array([[2.1, 0.5, -0.3]], np.float32)  # x forward, y left, z up
+    anchors = anchors_from_points(ahead_left, camera_from_lidar, K, SIZE)
+    # In the camera's body frame (2.0, 0.5, 0.0): 2 m ahead, 0.5 m left.
+    assert (anchors.columns.tolist(), anchors.rows.tolist()) == ([55], [60])
+    assert anchors.depth_m.tolist() == pytest.approx([2.0])
+
+
+def test_extrinsics_turn_as_static_transform_publisher_does():
+    # Yaw a quarter to the left: the sensor's x is the camera's y.
+    turned = parse_extrinsics('0, 0, 0, 0, 0, 1.5707963') @ [1, 0, 0, 1]
+    np.testing.assert_allclose(turned, [0, 1, 0, 1], atol=1e-6)
+    quaternion = pose((1, 2, 3), (0, 0, np.sqrt(0.5), np.sqrt(0.5)))
+    np.testing.assert_allclose(quaternion @ [1, 0, 0, 1], [1, 3, 3, 1], atol=1e-12)
+    np.testing.assert_allclose(optical_from_sensor(np.eye(4), True), np.eye(4))
+    np.testing.assert_allclose(OPTICAL_FROM_BODY @ [1, 2, 3, 1], [-2, -3, 1, 1])
+
+
+@pytest.mark.parametrize('text', ['', '1 2 3', '1 2 3 4 5 six', '0 0 0 0 0 nan'])
+def test_extrinsics_must_be_six_numbers(text):
+    with pytest.raises(ConfigError, match='`scale.extrinsics` must be auto or six numbers'):
+        parse_extrinsics(text)
+
+
+def test_a_pose_without_rotation_is_refused():
+    with pytest.raises(InputError, match='must be finite, with a rotation'):
+        pose((0, 0, 0), (0, 0, 0, 0))
+
+
+def test_a_smaller_depth_image_of_another_camera_is_registered_by_its_own_intrinsics():
+    # 40 x 30 px of the same view, 0.1 m to the right; a wall 2 m ahead.
+    small = np.array([[25.0, 0, 19.625], [0, 25, 14.625], [0, 0, 1]])
+    camera_from_reference = np.eye(4)
+    camera_from_reference[0, 3] = 0.1
+    anchors = anchors_from_depth(np.full((30, 40), 2.0, np.float32), small,
+                                 camera_from_reference, K, SIZE)
+    assert set(anchors.depth_m) == {2.0}
+    # Its first column sees x = (0 - 19.625) / 25 * 2 + 0.1 = -1.47: u = 100 * -1.47 / 2 + 80
+    assert (anchors.columns.min(), anchors.rows.min()) == (6, 2)
+    assert anchors.coverage(SIZE) > 0.9
+
+
+def test_holes_of_a_depth_image_make_no_anchors():
+    depth_m = np.full(SIZE, np.nan, np.float32)
+    with pytest.raises(InputError, match='no finite pixel'):
+        anchors_from_depth(depth_m, K, np.eye(4), K, SIZE)
+    depth_m[60, 80] = depth_m[61:70, 81:90] = 1.5
+    assert set(anchors_from_depth(depth_m, K, np.eye(4), K, SIZE).depth_m) == {1.5}
+
+
+def test_a_large_depth_image_is_thinned_all_over():
+    big = np.array([[400.0, 0, 320], [0, 400, 240], [0, 0, 1]])
+    anchors = anchors_from_depth(np.full((480, 640), 2.0, np.float32), big, np.eye(4), K, SIZE)
+    assert len(anchors.depth_m) <= MAX_ANCHORS
+    assert anchors.coverage(SIZE) == 1.0
+
+
+def test_what_a_sensor_sees_past_an_edge_is_dropped():
+    near = np.array([[x, 0.0, 1.0] for x in np.linspace(-0.01, 0.01, 5)], np.float32)
+    far = np.array([[0.05, 0.0, 5.0]], np.float32)  # u = 81, in the same cell
+    apart = np.eye(4)
+    apart[1, 3] = 0.02
+    anchors = anchors_from_points(np.concatenate([near, far]), apart, K, SIZE)
+    assert anchors.depth_m.max() < 1.1
+    together = anchors_from_points(np.concatenate([near, far]), np.eye(4), K, SIZE)
+    assert together.depth_m.max() == 5.0  # the same eye sees no farther than its edges
+
+
+def test_a_scan_is_a_plane_of_points_within_its_own_limits():
+    ranges = np.array([1.0, 2.0, 0.01, 50.0, np.inf, np.nan], np.float32)
+    points = points_from_scan(ranges, -np.pi / 2, np.pi / 2, 0.05, 12.0)
+    np.testing.assert_allclose(points[0], [0, -1, 0], atol=1e-6)
+    np.testing.assert_allclose(points[1], [2, 0, 0], atol=1e-6)
+    assert np.isnan(points[2:]).all()
+
+
+@pytest.mark.parametrize('limits', [(0.0, np.nan, 0.1, 1.0), (0.0, 0.1, 2.0, 1.0)])
+def test_a_scan_that_contradicts_itself_is_refused(limits):
+    with pytest.raises(InputError, match='range_min < range_max; got'):
+        points_from_scan(np.ones(3, np.float32), *limits)
+
+
+@pytest.mark.parametrize(('points', 'message'), [
+    (np.zeros((0, 3), np.float32), 'no finite point'),
+    (np.full((4, 3), np.nan, np.float32), 'no finite point'),
+    (np.array([[0.0, 0.0, -2.0]], np.float32), "falls into the camera's image"),
+    (np.zeros((4, 2), np.float32), r'shape \[..., 3\]; got \(4, 2\)'),
+])
+def test_points_that_make_no_anchor_are_refused(points, message):
+    with pytest.raises(InputError, match=message):
+        anchors_from_points(points, np.eye(4), K, SIZE)
+
+
+@pytest.mark.parametrize('factor', [1000.0, 0.001])
+def test_depth_in_another_unit_is_no_depth_in_metres(factor):
+    metres = np.array([0.5, 1.0, 8.0], np.float32)
+    check_unit(metres)
+    with pytest.raises(InputError, match='millimetres called metres'):
+        check_unit(np.float32(factor) * metres)
+
+
+def view(shade: int) -> np.ndarray:
+    return np.full((48, 64, 3), shade, np.uint8)
+
+
+def test_content_that_stands_still_while_the_image_changes_is_frozen():
+    watch = FreezeWatch()
+    watch.check(b'depth', 0, view(100))
+    watch.check(b'depth', 900_000_000, view(120))  # not long enough
+    with pytest.raises(InputError, match='freezes: its content has not changed for 1.2 s'):
+        watch.check(b'depth', 1_200_000_000, view(120))
+    watch.check(b'other', 1_300_000_000, view(120))
+
+
+def test_a_simulated_robot_that_stands_still_is_not_frozen():
+    watch = FreezeWatch()
+    noise = np.random.default_rng(0)
+    for step in range(30):
+        shown = view(100) + noise.integers(-8, 9, (48, 64, 3))
+        watch.check(b'depth', step * 100_000_000, shown.astype(np.uint8))

@@ -1,0 +1,115 @@
+"""Rules of the robust fit: what it recovers by hand-made anchors, and what it must not believe."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from marigold_ros.depth.errors import InputError
+from marigold_ros.metric.fit import fit_scale, TYPICAL_PROPORTION
+
+
+def anchors(count: int = 200, scale: float = 3.0, shift: float = 1.0):
+    """Anchors that lie exactly on depth = scale * relative + shift."""
+    relative = np.linspace(0, 1, count, dtype=np.float32)
+    return relative, scale * relative + np.float32(shift)
+
+
+@pytest.mark.parametrize(('scale', 'shift'), [(3.0, 1.0), (0.4, 0.3), (60.0, 2.0), (0.2, 1.8)])
+def test_a_known_scale_and_shift_are_recovered(scale, shift):
+    fit = fit_scale(*anchors(scale=scale, shift=shift))
+    assert fit.scale == pytest.approx(scale, rel=1e-3)
+    assert fit.shift == pytest.approx(shift, rel=1e-3)
+    assert (fit.inliers, fit.count, fit.scale_only) == (1.0, 200, False)
+    assert fit.residual < 1e-3 and fit.confidence > 0.9
+
+
+@pytest.mark.parametrize('wrong_m', [0.1, 40.0, 'spread', 'a plane behind'])
+def test_30_percent_of_wrong_anchors_change_nothing(wrong_m):
+    relative, depth_m = anchors(1000)
+    rng = np.random.default_rng(3)
+    wrong = rng.choice(1000, 300, replace=False)
+    depth_m[wrong] = {'spread': rng.uniform(0.1, 20.0, 300),
+                      'a plane behind': 1.5 * depth_m[wrong]}.get(wrong_m, wrong_m)
+    fit = fit_scale(relative, depth_m)
+    assert fit.scale == pytest.approx(3.0, rel=0.01)
+    assert fit.shift == pytest.approx(1.0, rel=0.01)
+    assert 0.69 < fit.inliers < 0.73
+
+
+def test_noise_and_outliers_together_cost_little():
+    relative, depth_m = anchors(1000)
+    rng = np.random.default_rng(4)
+    depth_m = depth_m * np.exp(rng.normal(0, 0.05, 1000)).astype(np.float32)
+    depth_m[rng.choice(1000, 300, replace=False)] = 12.0
+    fit = fit_scale(relative, depth_m)
+    for a in (0.0, 0.5, 1.0):
+        assert fit.scale * a + fit.shift == pytest.approx(3.0 * a + 1.0, rel=0.05)
+
+
+def test_anchors_of_one_depth_fix_the_scale_and_keep_the_proportion():
+    relative = np.full(50, 0.5, np.float32)
+    fit = fit_scale(relative, np.full(50, 3.0, np.float32), proportion=1.0)
+    assert fit.scale_only
+    # k (0.5 + 1) = 3
+    assert (fit.scale, fit.shift) == (pytest.approx(2.0), pytest.approx(2.0))
+    typical = fit_scale(relative, np.full(50, 3.0, np.float32))
+    assert typical.shift / typical.scale == pytest.approx(TYPICAL_PROPORTION)
+
+
+def test_a_single_far_anchor_does_not_carry_a_shift():
+    relative = np.append(np.full(50, 0.5), 1.0).astype(np.float32)
+    assert fit_scale(relative, np.append(np.full(50, 3.0), 4.0).astype(np.float32)).scale_only
+
+
+def test_scale_is_above_0_even_where_the_prediction_is_upside_down():
+    relative, depth_m = anchors()
+    fit = fit_scale(relative, depth_m[::-1])
+    assert fit.scale > 0 and fit.shift > 0
+    assert fit.confidence < 0.6
+
+
+def test_no_pixel_lies_behind_the_camera():
+    relative = np.linspace(0.5, 1, 100, dtype=np.float32)
+    fit = fit_scale(relative, 4 * relative - 1)  # the line goes through -1 m at 0
+    assert fit.shift > 0 and fit.scale > 0
+
+
+def test_anchors_of_no_weight_count_nothing():
+    relative, depth_m = anchors(100)
+    depth_m[50:] = 9.0
+    weight = np.array([1.0] * 50 + [0.0] * 50, np.float32)
+    fit = fit_scale(relative, depth_m, weight)
+    assert (fit.scale, fit.shift) == (pytest.approx(3.0, rel=1e-3), pytest.approx(1.0, rel=1e-3))
+    assert fit.count == 50
+
+
+def test_what_is_not_finite_or_not_above_0_is_left_out():
+    relative, depth_m = anchors(100)
+    depth_m[:40:4], depth_m[1:40:4] = np.nan, np.inf
+    depth_m[2:40:4], relative[3:40:4] = 0.0, np.nan
+    fit = fit_scale(relative, depth_m)
+    assert fit.count == 60 and fit.scale == pytest.approx(3.0, rel=1e-3)
+
+
+def test_agreement_makes_confidence():
+    relative, depth_m = anchors(300)
+    rng = np.random.default_rng(5)
+    confidences = [fit_scale(relative, depth_m * np.exp(rng.normal(0, sigma, 300))).confidence
+                   for sigma in (0.02, 0.1, 0.3)]
+    assert confidences == sorted(confidences, reverse=True)
+    assert fit_scale(*anchors(12)).confidence < 0.5 < fit_scale(*anchors(200)).confidence
+
+
+def test_too_few_anchors_and_other_lengths_are_refused():
+    with pytest.raises(InputError, match='at least 10 anchors .* got 9'):
+        fit_scale(*anchors(9))
+    with pytest.raises(InputError, match='one length; got 9, 10 and 9'):
+        fit_scale(np.zeros(9, np.float32), np.ones(10, np.float32), np.ones(9, np.float32))
+
+
+def test_the_same_anchors_give_the_same_fit():
+    relative, depth_m = anchors(3000)
+    depth_m = depth_m + np.random.default_rng(6).normal(0, 0.3, 3000).astype(np.float32)
+    first = fit_scale(relative, depth_m)
+    assert fit_scale(relative, depth_m) == first

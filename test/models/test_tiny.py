@@ -1,0 +1,93 @@
+"""The shipped checkpoint: its layout, its size, and that it sees more than a ramp does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from diffusers import MarigoldDepthPipeline
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+import torch
+
+from benchmarks.heldout import autoencoder_rows, engine_scores, ramp_scores
+from marigold_ros.data.frames import DepthFrame
+from marigold_ros.depth.engine import DepthEngine
+from marigold_ros.evaluation.metrics.protocols import mean_scores
+from scenes.bulk import render_scene
+
+FOLDER = Path(__file__).parents[2] / 'marigold_ros' / 'models' / 'tiny'
+MAX_BYTES = 22_000_000
+# Training rendered seed 21.  96 frames: six scenes alone swing by a quarter.
+UNSEEN_SEED, SCENES = 20_261, 24
+
+
+@pytest.fixture(scope='module')
+def pipeline():
+    return MarigoldDepthPipeline.from_pretrained(FOLDER)
+
+
+@pytest.fixture(scope='module')
+def frames():
+    rendered = [frame for index in range(SCENES)
+                for _, frame in render_scene(index, seed=UNSEEN_SEED, width=192, height=144)]
+    return [DepthFrame('rendered', frame.rgb, frame.depth_m, frame.depth_m > 0)
+            for frame in rendered]
+
+
+def test_folder_is_small_and_holds_no_pickles():
+    files = [path for path in FOLDER.rglob('*') if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= MAX_BYTES
+    assert {path.suffix for path in files} == {'.safetensors', '.json', '.txt', '.md'}
+
+
+def test_networks_are_stored_in_half_precision():
+    for part in ('unet', 'vae'):
+        weights = load_file(FOLDER / part / 'diffusion_pytorch_model.safetensors')
+        assert {value.dtype for value in weights.values()} == {torch.float16}
+        assert all(torch.isfinite(value).all() for value in weights.values())
+
+
+def test_diffusers_opens_it_as_a_multi_step_affine_invariant_depth_model(pipeline):
+    assert pipeline.config.prediction_type == 'depth'
+    assert pipeline.scale_invariant and pipeline.shift_invariant
+    assert 1 <= pipeline.default_denoising_steps <= 4
+    assert pipeline.default_processing_resolution % 8 == 0
+    assert pipeline.unet.config.in_channels == 2 * pipeline.vae.config.latent_channels
+    scheduler = pipeline.scheduler.config
+    assert scheduler.prediction_type == 'v_prediction'
+    assert scheduler.timestep_spacing == 'trailing'
+    assert scheduler.rescale_betas_zero_snr
+    assert not scheduler.clip_sample
+
+
+def test_stored_text_embedding_is_what_the_text_encoder_says(pipeline):
+    stored = load_file(FOLDER / 'empty_text_embedding.safetensors')['empty_text_embedding']
+    tokens = pipeline.tokenizer('', padding='do_not_pad', return_tensors='pt').input_ids
+    with torch.no_grad():
+        encoded = pipeline.text_encoder(tokens)[0]
+    assert stored.shape[:2] == (1, 2)
+    assert torch.allclose(stored, encoded, atol=1e-5)
+
+
+def test_four_steps_run_in_the_reference_pipeline(pipeline):
+    pipeline.set_progress_bar_config(disable=True)
+    output = pipeline(torch.zeros(1, 3, 64, 96) + 0.5, num_inference_steps=4,
+                      processing_resolution=0, generator=torch.Generator().manual_seed(0))
+    assert output.prediction.shape == (1, 64, 96, 1)
+    assert np.isfinite(output.prediction).all()
+
+
+@pytest.mark.parametrize('num_inference_steps', [1, 2])
+def test_it_beats_the_fitted_ramp_on_frames_nobody_saw(frames, num_inference_steps):
+    """At one step and at its default; the model card tells what more do."""
+    engine = DepthEngine.load('tiny', device='cpu')
+    ours = mean_scores(engine_scores(engine, frames, num_inference_steps))
+    ramp = mean_scores(ramp_scores(frames))
+    assert ours['abs_rel'] <= 0.65 * ramp['abs_rel']
+    assert ours['delta1'] > ramp['delta1'] + 0.1
+
+
+def test_its_autoencoder_costs_little_of_true_depth(frames):
+    rows = autoencoder_rows('tiny', frames)
+    assert rows['tiny, its autoencoder alone']['abs_rel'] < 0.05

@@ -1,0 +1,150 @@
+"""Several cameras of different rates and sizes: fair service, also beside one that died."""
+
+from __future__ import annotations
+
+from collections import Counter
+import threading
+import time
+
+from checkpoints import make_checkpoint
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from node_harness import image, node_in_process
+import numpy as np
+import pytest
+from sensor_msgs.msg import Image
+
+from marigold_ros.depth.engine import DepthEngine
+from marigold_ros.metric.outputs import make_fields
+from marigold_ros.ros.diagnostics import Reporter
+
+RNG = np.random.default_rng(0)
+# Frames that each camera sends while the engine works on one batch; `wide` is of another size.
+SENT = {'fast': 6, 'wide': 3, 'slow': 1}
+PIXELS = {camera: RNG.integers(0, 256, (120, 320 if camera == 'wide' else 160, 3), np.uint8)
+          for camera in SENT}
+ROUNDS = 4
+
+
+@pytest.fixture(scope='module')
+def running(tmp_path_factory):
+    checkpoint = make_checkpoint(tmp_path_factory.mktemp('models') / 'random')
+    with node_in_process('-p', f'checkpoint:={checkpoint}', '-p', 'max_age_s:=60',
+                         '-p', 'latency_cap_ms:=0',
+                         '-p', f'cameras:=[{", ".join(SENT)}]') as (node, robot):
+        robot.listen('/depth_node/status', DiagnosticArray)
+        for camera in SENT:
+            robot.listen(f'/{camera}/depth_relative/image', Image)
+            robot.advertise(f'/{camera}/image_raw', Image)
+        yield node, robot
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    """Let every walk through the engine wait for a permission, and note its batches."""
+    infer_batch, received = DepthEngine.infer_batch, Reporter.received
+    engine = threading.Semaphore(0)
+    engine.batches, engine.received = [], Counter()
+
+    def wait(self, frames, *args, **kwargs):
+        engine.batches.append([frame.shape[:2] for frame in frames])
+        assert engine.acquire(timeout=60)
+        return infer_batch(self, frames, *args, **kwargs)
+
+    def count(self, camera):
+        received(self, camera)
+        engine.received[camera] += 1
+
+    monkeypatch.setattr(DepthEngine, 'infer_batch', wait)
+    monkeypatch.setattr(Reporter, 'received', count)
+    yield engine
+    engine.release(1000)
+
+
+def test_every_camera_is_served_once_in_each_round_whatever_its_rate_and_size(running, engine):
+    _, robot = running
+
+    def send(camera: str) -> None:
+        before = engine.received[camera]
+        robot.publish(f'/{camera}/image_raw', image(PIXELS[camera], time.time_ns()))
+        robot.until(lambda: engine.received[camera] > before, what=f'a frame of {camera}')
+
+    def fates() -> Counter[tuple[str, str]]:
+        return Counter((array.status[0].name.removeprefix('depth_node: '), array.status[0].message)
+                       for array in robot.messages['/depth_node/status'])
+
+    send('fast')  # holds the engine
+    robot.until(lambda: engine.batches, what='a batch')
+    for number in range(ROUNDS):
+        for camera, count in SENT.items():
+            for _ in range(count):
+                send(camera)
+        # The batch under way, and from the second round on the two sizes that it consists of.
+        engine.release(1 if number == 0 else 2)
+        robot.until(lambda: len(engine.batches) >= 2 * number + 2, what='the next walk')
+    engine.release(2)
+    robot.until(lambda: fates()['slow', 'processed'] == fates()['wide', 'processed'] == ROUNDS,
+                what='all rounds')
+
+    assert fates() == {
+        ('fast', 'processed'): ROUNDS + 1, ('wide', 'processed'): ROUNDS,
+        ('slow', 'processed'): ROUNDS, ('fast', 'superseded'): 5 * ROUNDS,
+        ('wide', 'superseded'): 2 * ROUNDS}
+    # Those of one size are one batch.
+    assert engine.batches[0] == [(120, 160)]
+    assert Counter(map(tuple, engine.batches[1:])) == {
+        ((120, 160), (120, 160)): ROUNDS, ((120, 320),): ROUNDS}
+
+
+def test_a_camera_that_dies_is_shown_as_stale_and_resumes_while_the_others_go_on(running):
+    _, robot = running
+    robot.listen('/diagnostics', DiagnosticArray)
+
+    def level(camera: str) -> tuple[bytes, str]:
+        robot.messages['/diagnostics'].clear()
+
+        def latest():
+            robot.publish('/fast/image_raw', image(PIXELS['fast'], time.time_ns()))
+            robot.spin(0.1)
+            return robot.messages['/diagnostics']
+
+        status = next(each for each in robot.until(latest)[-1].status
+                      if each.name == f'depth_node: {camera}')
+        return status.level, status.message
+
+    robot.retire('/slow/image_raw')
+    robot.until(lambda: level('slow') == (DiagnosticStatus.STALE, 'no frames arrive'))
+    assert level('fast')[0] != DiagnosticStatus.STALE
+    robot.advertise('/slow/image_raw', Image)
+    robot.messages['/depth_node/status'].clear()
+
+    def served() -> bool:
+        robot.publish('/slow/image_raw', image(PIXELS['slow'], time.time_ns()))
+        robot.spin(0.2)  # a match on one side may be too early for the other
+        return any(array.status[0].name == 'depth_node: slow'
+                   and array.status[0].message == 'processed'
+                   for array in robot.messages['/depth_node/status'])
+
+    robot.until(served, what='a frame of the camera that came back')
+
+
+def test_only_what_somebody_listens_to_is_made(running, monkeypatch):
+    _, robot = running
+    made = []
+
+    def make(*args):
+        fields = make_fields(*args)
+        made.append(set(fields))
+        return fields
+
+    def show() -> None:
+        stamp_ns = time.time_ns()
+        robot.publish('/slow/image_raw', image(PIXELS['slow'], stamp_ns))
+        assert robot.status_of(stamp_ns)['outcome'] == 'processed'
+
+    monkeypatch.setattr('marigold_ros.ros.worker.make_fields', make)
+    show()
+    robot.listen('/slow/confidence', Image)
+    robot.until(lambda: show() or made[-1] == {'depth_relative', 'confidence'})
+    robot.ignore('/slow/confidence')
+    robot.until(lambda: show() or made[-1] == {'depth_relative'})
+    assert made[0] == {'depth_relative'}

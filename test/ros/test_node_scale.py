@@ -1,0 +1,348 @@
+"""Metres in the running node: every measured source on real topics, and every wrong reference."""
+
+from __future__ import annotations
+
+import time
+
+import cv2
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from node_harness import (
+    ACTIVATE,
+    camera_info,
+    CLEANUP,
+    CONFIGURE,
+    DEACTIVATE,
+    floats,
+    free_domain,
+    header,
+    image,
+    NodeProcess,
+    Robot,
+    stamp_of,
+)
+import numpy as np
+import pytest
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan, PointCloud2, PointField
+
+from marigold_ros.data.bags.messages import image_fields
+from marigold_ros.data.bags.reader import open_bag
+from marigold_ros.messages.image import decode_rgb
+
+SAMPLE = 'sample/living_room'
+DEPTH, CLOUD, SCAN = (f'/camera/scale/{name}' for name in ('depth', 'cloud', 'scan'))
+F, CX, CY = 457.0073621574767, 319.5, 239.5
+SECOND = 10 ** 9
+
+
+@pytest.fixture(scope='module')
+def rgb():
+    """Give the first image of the sample drive, 640x480."""
+    with open_bag(SAMPLE) as bag:
+        message = next(bag.messages(['/camera/image_raw/compressed']))
+        return decode_rgb(image_fields(bag.decode(message)))
+
+
+class Stage:
+    """The node, a robot, and a clock of stamps that only the test moves."""
+
+    def __init__(self, process: NodeProcess, robot: Robot, rgb: np.ndarray) -> None:
+        self.process, self.robot, self.rgb = process, robot, rgb
+        self.now_ns = time.time_ns()
+        self.relative = np.empty(0)
+
+    def tick(self, seconds: float = 0.1) -> int:
+        """Move the stamps on."""
+        self.now_ns += round(seconds * SECOND)
+        return self.now_ns
+
+    def wait(self, seconds: float) -> None:
+        """Move the stamps on while, on the steady clock, the reference grows old as well."""
+        self.robot.spin(1.2)
+        self.tick(seconds)
+
+    def show(self, rgb: np.ndarray | None = None) -> dict[str, str]:
+        """Show an image of the present stamp and wait for its status."""
+        info = camera_info(self.now_ns, 640, 480, F)
+        for matrix in (info.k, info.p):
+            matrix[2], matrix[5 if matrix is info.k else 6] = CX, CY
+        self.robot.publish('/camera/camera_info', info)
+        self.robot.publish('/camera/image_raw', image(self.rgb if rgb is None else rgb,
+                                                      self.now_ns))
+        return self.robot.status_of(self.now_ns)
+
+    def measure(self, topic: str, message) -> dict[str, str]:
+        """Publish a reference, and show images until one was seen with it or refused it."""
+        return self.until(lambda status: status['scale_state'] in ('tracking', 'refused'),
+                          lambda: self.robot.publish(topic, message))
+
+    def until(self, holds, again=lambda: None) -> dict[str, str]:
+        """Show images, a hundredth of a second apart, until the status of one is as wanted."""
+        for attempt in range(60):
+            if attempt % 10 == 0:  # what is sent before subscriptions match is lost
+                again()
+            self.tick(0.01)
+            status = self.show()
+            if holds(status):
+                return status
+            self.robot.spin(0.1)
+        raise AssertionError(status)
+
+    def refusal(self, detail: str, publish) -> dict[str, str]:
+        """Publish a reference, and show images until it is refused for what is wrong with it."""
+        return self.until(lambda status: status['scale_state'] == 'refused'
+                          and detail in status['scale_detail'], publish)
+
+    def diagnosis(self, text: str, again=lambda: None) -> DiagnosticStatus:
+        """Show images until /diagnostics says so; a second without an image is stale."""
+        for _ in range(20):
+            again()
+            self.tick(0.01)
+            self.show()
+            camera = self.robot.diagnostics(': camera')
+            if text in camera.message:
+                return camera
+        raise AssertionError(camera)
+
+    def metres(self) -> np.ndarray:
+        """Depth of the present stamp."""
+        return floats(self.robot.find('/camera/depth/image_rect', self.now_ns))
+
+    def use(self, source: str, **changes) -> None:
+        """Set the source, and forget what was."""
+        for name, value in changes.items():
+            assert self.robot.set_parameter(f'scale.{name}', value) == ''
+        assert self.robot.set_parameter('scale.source', source) == ''
+        assert self.robot.reset_scale().success
+        self.tick(5.0)
+
+
+@pytest.fixture(scope='module')
+def stage(tmp_path_factory, rgb):
+    domain = free_domain()
+    process = NodeProcess(
+        tmp_path_factory.mktemp('node') / 'log', domain, '-p', 'scale.source:=depth',
+        '-p', 'max_inference_steps:=1', '-p', 'max_age_s:=3600', '-p', 'latency_cap_ms:=0',
+        '-p', 'scale.expire_s:=3.0')
+    robot = Robot(domain)
+    robot.until(lambda: robot.node.count_subscribers('/camera/image_raw'), 200, 'an active node')
+    robot.listen_all({'/depth_node/status': DiagnosticArray, '/camera/depth/image_rect': Image,
+                      '/camera/depth_relative/image': Image})
+    robot.advertise('/camera/camera_info', CameraInfo)
+    robot.advertise('/camera/image_raw', Image)
+    robot.advertise(DEPTH, Image)
+    robot.advertise('/camera/scale/camera_info', CameraInfo)
+    stage = Stage(process, robot, rgb)
+    stage.until(lambda status: 'scale_state' in status)
+    stage.relative = floats(robot.find('/camera/depth_relative/image', stage.now_ns))
+    yield stage
+    robot.close()
+    process.end()
+
+
+def true_m(stage: Stage) -> np.ndarray:
+    return (3.0 * stage.relative + 1.0).astype(np.float32)
+
+
+def small_depth(stage: Stage, factor: float = 1.0, encoding: str = '32FC1',
+                frame_id: str = 'camera_optical_frame') -> Image:
+    """The true depth as a weak camera of 160x120 px sees it, with its camera_info."""
+    info = camera_info(stage.now_ns, 160, 120, F / 4)
+    info.k[2], info.k[5] = CX / 4, CY / 4  # its pixels are the image's 0, 4, 8, ...
+    stage.robot.publish('/camera/scale/camera_info', info)
+    depth = factor * true_m(stage)[::4, ::4]
+    if encoding == '16UC1':
+        depth = np.round(1000 * depth).astype(np.uint16)
+    message = image(np.ascontiguousarray(depth).view(np.uint8), stage.now_ns, encoding)
+    message.width, message.header.frame_id = 160, frame_id
+    return message
+
+
+def cloud(points: np.ndarray, stamp_ns: int, frame_id: str, names: str = 'xyz') -> PointCloud2:
+    """Pack points as a driver does, unordered."""
+    data = np.ascontiguousarray(points.reshape(-1, 3)[:, :len(names)], np.float32)
+    return PointCloud2(
+        header=header(stamp_ns, frame_id), height=1, width=len(data), point_step=4 * len(names),
+        row_step=4 * len(names) * len(data), data=data.tobytes(), is_dense=False,
+        fields=[PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
+                for i, name in enumerate(names)])
+
+
+def body_points(stage: Stage) -> np.ndarray:
+    """The true surface in the camera's body frame: x forward, y left, z up."""
+    rows, columns = np.mgrid[4:480:16, 4:640:16]
+    z = true_m(stage)[rows, columns]
+    return np.stack([z, -(columns - CX) / F * z, -(rows - CY) / F * z], axis=-1)
+
+
+def agrees(stage: Stage, status: dict[str, str], tolerance: float = 0.03) -> None:
+    """Check the published depth against the known truth, and the status beside it."""
+    np.testing.assert_allclose(stage.metres(), true_m(stage), rtol=tolerance)
+    assert status['scale_state'] == 'tracking'
+    assert float(status['scale']) == pytest.approx(3.0, rel=tolerance)
+    assert float(status['shift']) == pytest.approx(1.0, rel=tolerance)
+    assert float(status['scale_inliers']) > 0.9 and float(status['scale_residual']) < 0.05
+    assert float(status['scale_confidence']) > 0.5 and float(status['scale_age_s']) == 0.0
+
+
+@pytest.mark.parametrize('encoding', ['32FC1', '16UC1'])
+def test_a_reference_depth_of_another_size_gives_metres(stage, encoding):
+    stage.use('depth')
+    assert stage.show()['scale_state'] == 'waiting'
+    status = stage.measure(DEPTH, small_depth(stage, encoding=encoding))
+    agrees(stage, status)
+    assert status['scale_source'] == 'depth'
+    shown = {each.key: each.value for each in stage.robot.diagnostics(': camera').values}
+    measured = [key for key in status if key == 'shift' or key.startswith('scale')]
+    assert len(measured) == 10
+    assert {key: shown[key] for key in measured} == {key: status[key] for key in measured}
+
+
+def test_without_a_reference_metres_are_held_then_stop_and_diagnostics_say_so(stage):
+    stage.use('depth')
+    stage.measure(DEPTH, small_depth(stage))
+    stage.wait(2.0)
+    held = stage.show()
+    assert held['scale_state'] == 'holding' and len(stage.metres())
+    stage.tick(2.0)
+    expired = stage.show()
+    assert (expired['scale_state'], expired['scale']) == ('expired', '')
+    stage.robot.find('/camera/depth_relative/image', stage.now_ns)  # relative depth goes on
+    assert not [each for each in stage.robot.messages['/camera/depth/image_rect']
+                if stamp_of(each.header) == stage.now_ns]
+    camera = stage.diagnosis('no metres: the scale is expired')
+    values = {each.key: each.value for each in camera.values}
+    assert (camera.level, values['scale_state']) == (DiagnosticStatus.WARN, 'expired')
+    agrees(stage, stage.measure(DEPTH, small_depth(stage)))  # back at once
+
+
+def test_a_reset_and_a_jump_back_in_time_forget_the_scale(stage):
+    stage.use('depth')
+    stage.measure(DEPTH, small_depth(stage))
+    assert stage.robot.reset_scale().success
+    stage.tick(0.1)
+    assert stage.show()['scale_state'] == 'waiting'
+    stage.measure(DEPTH, small_depth(stage))
+    stage.tick(-60.0)
+    assert stage.show()['scale_state'] == 'waiting'
+
+
+def test_a_new_configure_as_for_another_checkpoint_forgets_the_scale(stage):
+    stage.use('depth')
+    stage.measure(DEPTH, small_depth(stage))
+    for transition in (DEACTIVATE, CLEANUP, CONFIGURE, ACTIVATE):
+        assert stage.robot.change_state(transition)
+    for topic in ('/camera/camera_info', '/camera/image_raw', DEPTH):
+        stage.robot.until(stage.robot._publishers[topic].get_subscription_count, what=topic)
+    # The first frames may come before the node has found who listens, or their camera_info.
+    status = stage.until(lambda status: status.get('scale_state', 'none') != 'none')
+    assert status['scale_state'] == 'waiting'
+    agrees(stage, stage.measure(DEPTH, small_depth(stage)))
+
+
+def wrong_nan(stage):
+    message = small_depth(stage)
+    message.data = np.full((120, 160), np.nan, np.float32).tobytes()
+    return message
+
+
+def wrong_clock(stage):
+    message = small_depth(stage)
+    message.header = header(stage.now_ns - 100 * SECOND)
+    return message
+
+
+@pytest.mark.parametrize(('make', 'detail'), [
+    (lambda stage: small_depth(stage, factor=1000.0), 'millimetres called metres'),
+    (wrong_nan, 'no finite pixel'),
+    (wrong_clock, 'the clocks disagree: the reference arrived with the image and is stamped 100'),
+    (lambda stage: small_depth(stage, frame_id='elsewhere'),
+     'where is elsewhere seen from camera_optical_frame? tf2_ros cannot be imported'),
+], ids=['millimetres', 'all NaN', 'clocks', 'no TF'])
+def test_a_wrong_reference_is_refused_counted_and_named_while_metres_go_on(stage, make, detail):
+    stage.use('depth')
+    stage.measure(DEPTH, small_depth(stage))
+    before = stage.robot.counters('camera').get('scale_refusals', 0)
+    stage.tick(1.2)  # the good reference is too old by now
+    message = make(stage)
+    stage.refusal(detail, lambda: stage.robot.publish(DEPTH, message))
+    np.testing.assert_allclose(stage.metres(), true_m(stage), rtol=0.03)  # what is still true
+    camera = stage.diagnosis(detail, lambda: stage.robot.publish(DEPTH, message))
+    values = {each.key: each.value for each in camera.values}
+    assert camera.level == DiagnosticStatus.WARN
+    assert detail in values['last_scale_refusals'] and int(values['scale_refusals']) > before
+
+
+def test_millimetres_from_the_start_never_become_metres(stage):
+    stage.use('depth')
+    status = stage.measure(DEPTH, small_depth(stage, factor=1000.0))
+    assert (status['scale_state'], status['scale']) == ('refused', '')
+    stage.process.wait_for_log('scale_refusals')
+
+
+def test_a_reference_that_freezes_is_found_by_its_content(stage, rgb):
+    stage.use('depth')
+    details = []
+    for step in range(30):  # on a busy machine a reference may come after its image
+        stage.tick(0.2)
+        stage.robot.publish(DEPTH, small_depth(stage))
+        stage.robot.spin(0.1)
+        details.append(stage.show(np.roll(rgb, 12 * step, axis=1))['scale_detail'])
+        if 'freezes' in details[-1]:
+            break
+    assert 'its content has not changed for' in details[-1], details
+
+
+def test_a_cloud_in_a_frame_of_its_own_gives_metres_by_the_extrinsics(stage):
+    # The lidar stands 0.2 m behind and 0.1 m above the camera.
+    stage.use('cloud', extrinsics='-0.2 0 0.1 0 0 0')
+    stage.robot.advertise(CLOUD, PointCloud2, reliable=False)
+    points = body_points(stage) + (0.2, 0.0, -0.1)
+    agrees(stage, stage.measure(CLOUD, cloud(points, stage.now_ns, 'lidar')))
+    for message, detail in (
+            (cloud(np.empty((0, 3)), stage.now_ns, 'lidar'), 'must be at least 1'),
+            (cloud(points, stage.now_ns, 'lidar', names='xy'), 'must hold x, y and z'),
+            (cloud(-points, stage.now_ns, 'lidar'), "falls into the camera's image")):
+        stage.tick(0.5)
+        message.header = header(stage.now_ns, 'lidar')
+        stage.refusal(detail, lambda: stage.robot.publish(CLOUD, message))
+
+
+def test_a_scan_gives_metres(stage):
+    stage.use('scan', extrinsics='0 0 0 0 0 0')
+    stage.robot.advertise(SCAN, LaserScan, reliable=False)
+    angles = np.radians(np.arange(-180, 180, 0.25))
+    columns = CX - F * np.tan(angles)
+    ahead = (np.abs(angles) < 1.0) & (columns >= 0) & (columns <= 639)
+    row = true_m(stage)[240]
+    ranges = np.full(len(angles), np.inf)
+    ranges[ahead] = row[np.rint(columns[ahead]).astype(int)] / np.cos(angles[ahead])
+    scan = LaserScan(header=header(stage.now_ns, 'laser'), angle_min=float(angles[0]),
+                     angle_max=float(angles[-1]), angle_increment=float(np.radians(0.25)),
+                     range_min=0.05, range_max=30.0, ranges=ranges.astype(np.float32).tolist())
+    agrees(stage, stage.measure(SCAN, scan), tolerance=0.08)
+
+
+def test_the_floor_gives_metres_without_any_other_sensor(stage):
+    stage.use('ground_plane', camera_height_m=0.35, camera_pitch_deg=6.0, camera_roll_deg=0.0)
+    status = stage.until(lambda status: status['scale_state'] == 'tracking')
+    assert status['scale_source'] == 'ground_plane'
+    # The ray through row 440 falls by sin(6) + cos(6) (440 - cy) / f = 0.541 m per metre of z, so
+    # that the floor is there at 0.35 / 0.541 m; the embedded checkpoint is not exact.
+    assert stage.metres()[440, 320] == pytest.approx(0.647, rel=0.3)
+
+
+def test_a_source_without_what_it_needs_is_refused_at_run_time(stage):
+    assert 'six numbers' in stage.robot.set_parameter('scale.extrinsics', 'behind the camera')
+    assert stage.robot.set_parameter('scale.source', 'radar')
+
+
+def test_compressed_depth_is_heard_where_nobody_sends_it_raw(stage):
+    stage.use('depth', extrinsics='auto')
+    stage.robot.retire(DEPTH)
+    stage.robot.advertise(f'{DEPTH}/compressedDepth', CompressedImage)
+    small_depth(stage)  # for its camera_info
+    depth_mm = np.round(1000 * true_m(stage)[::4, ::4]).astype(np.uint16)
+    png = cv2.imencode('.png', depth_mm)[1].tobytes()
+    message = CompressedImage(header=header(stage.now_ns), data=bytes(12) + png,
+                              format='16UC1; compressedDepth png')
+    agrees(stage, stage.measure(f'{DEPTH}/compressedDepth', message))

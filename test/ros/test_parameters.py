@@ -1,0 +1,158 @@
+"""The parameter table: its rules, and that YAML and README say the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from marigold_ros.depth.errors import ConfigError
+from marigold_ros.ros.parameters import (
+    declare,
+    markdown_table,
+    refusal,
+    settings_from,
+    TABLE,
+    yaml_text,
+)
+
+ROOT = Path(__file__).parents[2]
+DEFAULTS = {row.name: list(row.default) if row.kind is tuple else row.default for row in TABLE}
+
+
+def flatten(tree: dict, prefix: str = '') -> dict:
+    """Join the names of nested parameters with dots, as ROS does."""
+    flat = {}
+    for name, value in tree.items():
+        flat.update(flatten(value, f'{prefix}{name}.') if isinstance(value, dict)
+                    else {prefix + name: value})
+    return flat
+
+
+def test_defaults_are_those_of_the_node_interface():
+    assert DEFAULTS == {
+        'cameras': ['camera'], 'input_transport': 'auto', 'input_rectified': 'auto',
+        'checkpoint': 'tiny', 'device': 'auto', 'dtype': 'auto', 'processing_resolution': 'auto',
+        'compile': False, 'ensemble_size': 1, 'step_policy': 'complexity',
+        'complexity_measure': 'gradient_energy',
+        'min_inference_steps': 1, 'max_inference_steps': 4, 'complexity_min': 'auto',
+        'alpha': 'auto', 'x0_tolerance': 0.2, 'latency_cap_ms': 200.0, 'late_frames': 'run',
+        'warm_start': False, 'max_age_s': 1.0, 'max_input_pixels': 16_000_000,
+        'scale.source': 'none', 'scale.min_depth_m': 'unset', 'scale.max_depth_m': 'unset',
+        'scale.extrinsics': 'auto', 'scale.camera_height_m': 'unset',
+        'scale.camera_pitch_deg': 'auto', 'scale.camera_roll_deg': 'auto',
+        'scale.base_frame': 'base_link', 'scale.max_change_per_s': 0.1, 'scale.hold_s': 1.0,
+        'scale.expire_s': 10.0,
+        'min_depth_m': 0.1, 'max_depth_m': 20.0, 'point_stride': 4, 'max_relative_depth': 1.0,
+        'confidence_min': 0.0, 'min_surface_angle_deg': 2.0, 'depth_encoding': '32FC1',
+        'autostart': True}
+
+
+def test_depth_yaml_is_the_table():
+    text = (ROOT / 'config' / 'depth.yaml').read_text()
+    assert text == yaml_text()
+    assert flatten(yaml.safe_load(text)['/**']['ros__parameters']) == DEFAULTS
+
+
+def test_demo_yaml_sets_parameters_that_exist_to_values_that_are_allowed():
+    tree = yaml.safe_load((ROOT / 'config' / 'demo.yaml').read_text())
+    values = flatten(tree['/**']['ros__parameters'])
+    values.pop('use_sim_time')  # ROS's own
+    assert set(values) <= set(DEFAULTS)
+    assert settings_from(values).scale_source == 'fixed'
+
+
+def test_the_readme_holds_the_table():
+    readme = (ROOT / 'README.md').read_text()
+    between = readme.partition('<!-- parameters -->')[2].partition('<!-- /parameters -->')[0]
+    assert between.strip() == markdown_table().strip()
+
+
+def test_every_row_is_described_in_one_line():
+    for row in TABLE:
+        assert row.description and '\n' not in row.description and '|' not in row.description
+        assert row.descriptor().description.startswith(row.description)
+
+
+def test_keywords_are_read_as_none_and_whole_numbers_as_doubles():
+    settings = settings_from({'complexity_min': 'auto', 'alpha': 3, 'latency_cap_ms': 150})
+    assert settings.complexity_min is None
+    assert (settings.alpha, type(settings.alpha)) == (3.0, float)
+    assert settings.step_policy_config().latency_cap_s == 0.15
+
+
+def test_a_latency_cap_of_0_is_no_cap():
+    assert settings_from({'latency_cap_ms': 0.0}).step_policy_config().latency_cap_s is None
+
+
+def test_a_checkpoint_gets_no_more_steps_than_it_can_use():
+    settings = settings_from({'min_inference_steps': 2, 'max_inference_steps': 4})
+    config = settings.step_policy_config(max_useful_steps=1)
+    assert (config.min_inference_steps, config.max_inference_steps) == (1, 1)
+
+
+@pytest.mark.parametrize(('values', 'message'), [
+    ({'max_inference_steps': 11}, r'int 1 to 10 \(above 10 steps .*\); got 11'),
+    ({'min_inference_steps': 3, 'max_inference_steps': 2}, 'at most max_inference_steps'),
+    ({'ensemble_size': True}, '`ensemble_size` must be int 1 to 20; got True'),
+    ({'latency_cap_ms': float('nan')}, '`latency_cap_ms` must be double 0 to 60000; got nan'),
+    ({'latency_cap_ms': 'fast'}, "got 'fast'"),
+    ({'checkpoint': 7}, '`checkpoint` must be string; got 7'),
+    ({'depth_encoding': '64FC1'}, "must be string 32FC1, 16UC1; got '64FC1'"),
+    ({'processing_resolution': 100}, 'multiple of 8'),
+    ({'cameras': []}, 'at least one name'),
+    ({'cameras': ['front', 'front']}, 'must differ'),
+    ({'cameras': ['2nd']}, 'beginning with a letter'),
+    ({'min_depth_m': 20.0}, r'`min_depth_m` must be .* below max_depth_m \(20\); got 20'),
+    ({'scale.source': 'fixed'}, 'scale.min_depth_m.*must be set'),
+    ({'scale.source': 'fixed', 'scale.min_depth_m': 3, 'scale.max_depth_m': 2},
+     'scale.max_depth_m'),
+    ({'scale.source': 'ground_plane'}, '`scale.camera_height_m` must be set in metres'),
+    ({'scale.extrinsics': '0.1 0 0'}, 'six numbers x y z roll pitch yaw .* got .0.1 0 0'),
+    ({'scale.hold_s': 20}, r'`scale.hold_s` must be .* below scale.expire_s \(10 s\); got 20'),
+    ({'device': 'tpu'}, '`device`'),
+])
+def test_a_value_that_breaks_a_rule_is_refused_with_the_rule_and_the_value(values, message):
+    with pytest.raises(ConfigError, match=message):
+        settings_from(values)
+
+
+def test_what_is_read_at_configure_is_refused_while_configured():
+    for row in TABLE:
+        other = {str: 'cpu', bool: not row.default, int: 8, tuple: ['front']}.get(row.kind, 1.0)
+        if row.run_time or row.choices:
+            continue
+        reason = refusal(DEFAULTS, [(row.name, other)], configured=True)
+        assert reason.startswith(f'`{row.name}` is read at configure')
+        assert refusal(DEFAULTS, [(row.name, other)], configured=False) == ''
+        assert refusal(DEFAULTS, [(row.name, DEFAULTS[row.name])], configured=True) == ''
+
+
+def test_parameters_of_others_are_not_judged():
+    assert refusal(DEFAULTS, [('use_sim_time', True), ('qos_overrides./x', 'y')],
+                   configured=True) == ''
+
+
+class Declared:
+    """What a node is asked to declare."""
+
+    def __init__(self):
+        self.rows = {}
+
+    def declare_parameter(self, name, value, descriptor):
+        self.rows[name] = (value, descriptor)
+
+
+def test_ros_is_told_ranges_types_and_when_a_change_takes_effect():
+    node = Declared()
+    declare(node)
+    assert {name: value for name, (value, _) in node.rows.items()} == DEFAULTS
+    stride = node.rows['point_stride'][1]
+    assert (stride.integer_range[0].from_value, stride.integer_range[0].to_value) == (1, 64)
+    cap = node.rows['latency_cap_ms'][1]
+    assert cap.floating_point_range[0].to_value == 60000.0
+    assert cap.dynamic_typing and '[ms]' in cap.description
+    assert 'takes effect at the next configure' in node.rows['device'][1].additional_constraints
+    # A native range would hide the reason.
+    assert not node.rows['max_inference_steps'][1].integer_range

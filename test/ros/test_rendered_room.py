@@ -1,0 +1,89 @@
+"""A rendered floor and wall through the node's own functions, up to the bytes of its messages."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import Image
+
+from marigold_ros.depth.types import DepthPrediction
+from marigold_ros.geometry.camera import Camera
+from marigold_ros.messages.cloud import CloudPacker
+from marigold_ros.metric.outputs import make_fields
+from marigold_ros.metric.scale import MetricScale
+from marigold_ros.ros.calibration import Calibration
+from marigold_ros.ros.conversions import cloud_message, header_of, serialized_image
+from marigold_ros.ros.parameters import settings_from
+from scenes import cameras, meshes, render
+from scenes.builder import SceneBuilder
+from scenes.types import Camera as SceneCamera
+from scenes.types import Scene, View
+
+# A room's corner in the map: the floor's top at 0, the wall's face at x = 4 m.
+WALL_X_M = 4.0
+# Not round, so that no pixel centre meets the border between floor and wall.
+WIDTH, HEIGHT, F_PX = 640, 480, 457.3
+
+
+@pytest.fixture(scope='module')
+def room() -> Scene:
+    b = SceneBuilder(np.random.default_rng(0), 16)
+    b.palette.solid((0.5, 0.5, 0.5))
+    b.add(meshes.box((40, 40, 1), (0, 0, -0.5), 0))
+    b.add(meshes.box((1, 40, 40), (WALL_X_M + 0.5, 0, 0), 0))
+    view = View(np.zeros((2, 3), np.float32), np.ones((2, 3), np.float32))
+    return b.build('corner', np.ones((4, 8, 3), np.float32), [view], sky_irradiates=False)
+
+
+def messages_of(room: Scene, camera: SceneCamera, stride: int):
+    """Give the messages of a frame whose relative depth and scale are true, and the room's."""
+    depth_m = render.depth_along_z(room, camera)
+    low, high = np.float32(depth_m.min()), np.float32(depth_m.max())
+    prediction = DepthPrediction((depth_m - low) / (high - low), np.ones_like(depth_m), None, None,
+                                 1, 'schedule', None)
+    calibration = Calibration(Camera(
+        width=WIDTH, height=HEIGHT, K=camera.K, D=(), distortion_model='plumb_bob', R=np.eye(3),
+        P=np.hstack([camera.K, np.zeros((3, 1))])), None, '', True, 'camera_optical_frame')
+    fields = make_fields(
+        frozenset({'depth', 'points'}), np.zeros((HEIGHT, WIDTH, 3), np.uint8), calibration,
+        prediction, MetricScale(float(high - low), float(low), 1.0, 'depth', False),
+        settings_from({'point_stride': stride}), CloudPacker())
+    header = header_of(0, 'camera_optical_frame')
+    return (cloud_message(header, fields['points']),
+            deserialize_message(serialized_image(header, fields['depth']), Image))
+
+
+def map_points(cloud, camera: SceneCamera) -> np.ndarray:
+    """Read x, y, z as any consumer does, and put them into the map, [n, 3]."""
+    assert [(f.name, f.offset, f.datatype) for f in cloud.fields][:3] == [
+        ('x', 0, 7), ('y', 4, 7), ('z', 8, 7)]
+    table = np.frombuffer(cloud.data, np.float32).reshape(cloud.height * cloud.width, 4)
+    return table[:, :3].astype(np.float64) @ camera.rotation.T + camera.position
+
+
+@pytest.mark.parametrize('stride', [1, 4])
+@pytest.mark.parametrize(('height_m', 'yaw_deg', 'pitch_deg', 'roll_deg'), [
+    (0.35, 0.0, -6.0, 0.0), (0.35, 20.0, -6.0, 3.0), (1.4, -15.0, -25.0, -8.0)])
+def test_floor_and_wall_are_flat_level_and_at_their_distance(room, stride, height_m, yaw_deg,
+                                                             pitch_deg, roll_deg):
+    K = np.array([[F_PX, 0, 321.7], [0, F_PX, 238.9], [0, 0, 1]])
+    axes = cameras.optical_axes(*np.radians([yaw_deg, pitch_deg, roll_deg]))
+    camera = SceneCamera(WIDTH, HEIGHT, K, axes, np.array([0.0, 0.0, height_m]))
+    cloud, depth = messages_of(room, camera, stride)
+    points = map_points(cloud, camera)
+    assert np.isfinite(points).all()
+    # Flat and at the right distance: every point is on the floor or the wall, to 0.1 mm.
+    on_floor = np.abs(points[:, 2]) < 1e-4
+    on_wall = np.abs(points[:, 0] - WALL_X_M) < 1e-4
+    assert (on_floor | on_wall).all()
+    assert 0.05 < on_floor.mean() < 0.95
+    # Level, by a plane fitted to the floor: z = a x + b y + c.
+    floor = points[on_floor]
+    a, b, c = np.linalg.lstsq(np.c_[floor[:, :2], np.ones(len(floor))], floor[:, 2], rcond=None)[0]
+    assert max(abs(a), abs(b), abs(c)) < 1e-5
+    # The depth image says the same along z.
+    depth_m = np.frombuffer(depth.data, np.float32).reshape(HEIGHT, WIDTH)
+    np.testing.assert_array_equal(
+        depth_m[::stride, ::stride].ravel(),
+        np.frombuffer(cloud.data, np.float32).reshape(-1, 4)[:, 2])

@@ -1,0 +1,122 @@
+"""The demo as a user runs it: recorder, node and player as real processes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
+
+from bag_fixtures import compressed_image, header, serialize, START_NS, TYPES, write_bag
+from checkpoints import make_checkpoint
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from marigold_ros.data.bags.reader import open_bag
+from marigold_ros.ros.tools.demo import report
+from marigold_ros.ros.tools.processes import LoggedProcess, package_command, ProcessError
+
+FRAMES = 20
+PARAMETERS = yaml.safe_load((Path(__file__).parents[3] / 'config' / 'demo.yaml').read_text())
+
+
+@pytest.fixture
+def drive(tmp_path):
+    """Two seconds at 10 Hz of 96 x 64 pixels, with camera_info and true depth."""
+    pixels = np.random.default_rng(2).integers(0, 256, (8, 12, 3), np.uint8)
+    depth_mm = np.tile(np.linspace(4000, 1000, 64).astype(np.uint16)[:, None], (1, 96))
+    topics = {'/camera/image_raw/compressed': 'sensor_msgs/msg/CompressedImage',
+              '/camera/camera_info': 'sensor_msgs/msg/CameraInfo',
+              '/camera/depth_gt/image_rect/compressed': 'sensor_msgs/msg/CompressedImage'}
+    messages = []
+    for number in range(FRAMES):
+        stamp_ns = START_NS + number * 10 ** 8
+        image = cv2.resize(np.roll(pixels, number, axis=1), (96, 64))
+        contents = [
+            compressed_image(image, '.jpg', 'jpeg', stamp_ns), camera_info(stamp_ns),
+            compressed_image(depth_mm, '.png', '16UC1; png compressed ', stamp_ns)]
+        messages += [(topic, number * 10 ** 8, data) for topic, data in zip(topics, contents)]
+    return write_bag(tmp_path / 'drive', topics, messages)
+
+
+def camera_info(stamp_ns: int) -> bytes:
+    """Serialize the calibration of an ideal camera of 80 px focal length."""
+    region = {'x_offset': 0, 'y_offset': 0, 'height': 0, 'width': 0, 'do_rectify': False}
+    return serialize(
+        'sensor_msgs/msg/CameraInfo', header=header(stamp_ns), height=64, width=96,
+        distortion_model='plumb_bob', d=np.zeros(5),
+        k=np.array([80.0, 0, 48, 0, 80, 32, 0, 0, 1]), r=np.eye(3).ravel(),
+        p=np.array([80.0, 0, 48, 0, 0, 80, 32, 0, 0, 0, 1, 0]), binning_x=0, binning_y=0,
+        roi=TYPES['sensor_msgs/msg/RegionOfInterest'](**region))
+
+
+def run_demo(tmp_path: Path, drive: Path, checkpoint: Path) -> subprocess.CompletedProcess:
+    """Run the demo with the demo's own parameters but another checkpoint."""
+    parameters = PARAMETERS['/**']['ros__parameters']
+    path = tmp_path / 'params.yaml'
+    path.write_text(yaml.safe_dump(
+        {'/**': {'ros__parameters': {**parameters, 'checkpoint': str(checkpoint)}}}))
+    return subprocess.run(
+        [sys.executable, '-m', 'marigold_ros.ros.tools.demo', '--bag', drive, '--params-file',
+         path, '--out', tmp_path / 'out'], capture_output=True, text=True, timeout=280)
+
+
+def test_the_demo_records_every_output_and_sums_up(tmp_path, drive):
+    result = run_demo(tmp_path, drive, make_checkpoint(tmp_path / 'checkpoint'))
+    assert result.returncode == 0, result.stdout + result.stderr
+    for words in ('frames in', 'processed', 'steps      T=', 'latency    p50', 'cap 200 ms',
+                  'after least squares in depth'):
+        assert words in result.stdout
+    with open_bag(tmp_path / 'out' / 'recording') as bag:
+        counts = {topic.name: topic.message_count for topic in bag.topics}
+    for topic in ('depth/image_rect', 'depth/camera_info', 'depth/image_color', 'points',
+                  'depth_relative/image', 'depth_relative/camera_info', 'rgb/image_rect',
+                  'rgb/camera_info', 'image_raw', 'depth_gt/image_rect'):
+        assert counts[f'/camera/{topic}'] > 0, topic
+    assert counts['/camera/image_raw'] == FRAMES
+    assert counts['/depth_node/status'] > 0
+    assert cv2.imread(str(tmp_path / 'out' / 'contact_sheet.png')).std() > 10
+
+
+def test_the_demo_ends_with_the_nodes_words_when_it_cannot_be_configured(tmp_path, drive):
+    result = run_demo(tmp_path, drive, tmp_path / 'no_such_checkpoint')
+    assert result.returncode == 1
+    assert 'configure failed' in result.stderr
+    assert 'no_such_checkpoint' in result.stderr
+    assert 'Traceback' not in result.stderr
+
+
+def test_a_process_that_dies_shows_the_end_of_its_log(tmp_path):
+    command = package_command('record_bag', 'marigold_ros.ros.tools.record_bag')
+    process = LoggedProcess('record_bag', [*command, str(tmp_path), '--all'], tmp_path,
+                            os.environ)
+    while process.running:
+        time.sleep(0.05)
+    with pytest.raises(ProcessError, match=r'record_bag ended with exit code 1; .*record_bag.log:'
+                                           r'\n.*exists already'):
+        process.require_running()
+
+
+def test_a_process_that_does_not_listen_is_ended_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr('marigold_ros.ros.tools.processes.STOP_S', 0.5)
+    process = LoggedProcess('deaf', [
+        sys.executable, '-m', 'timeit', '-n', '1', '-s', 'import signal, time',
+        f'signal.signal({int(signal.SIGINT)}, signal.SIG_IGN); print("deaf"); time.sleep(60)'],
+        tmp_path, {'PYTHONUNBUFFERED': '1'})
+    while 'deaf' not in process.log.read_text():
+        process.require_running()
+    process.stop()
+    assert not process.running
+    with pytest.raises(ProcessError, match='exit code -9 instead of 0'):
+        process.require_success()
+
+
+def test_the_report_fails_and_names_the_topics_that_stayed_empty(drive, tmp_path, capsys):
+    """A recording without the node: every output is missing, and it is said why."""
+    assert not report(drive, tmp_path / 'contact_sheet.png')
+    assert '/camera/points is empty: no frame reached the node' in capsys.readouterr().err
+    assert not (tmp_path / 'contact_sheet.png').exists()

@@ -1,0 +1,260 @@
+"""play_bag and record_bag as real processes over real DDS."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+from bag_fixtures import compressed_image, image, offered_qos, serialize, START_NS, text, write_bag
+from node_harness import free_domain
+import numpy as np
+import pytest
+import rclpy
+from rosbags.interfaces import QosDurability, QosReliability
+
+from marigold_ros.data.bags.reader import open_bag
+from marigold_ros.depth.errors import ConfigError
+from marigold_ros.ros.tools import domains
+from marigold_ros.ros.tools.command_line import split_ros_arguments
+
+STRING = 'std_msgs/msg/String'
+RATE_HZ = 20
+MESSAGES = 20
+PERIOD_NS = 10 ** 9 // RATE_HZ
+
+
+@pytest.fixture
+def environment():
+    """Give every test a ROS domain of its own."""
+    return {**os.environ, 'ROS_DOMAIN_ID': str(free_domain()), 'OMP_NUM_THREADS': '1',
+            'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST', 'PYTHONUNBUFFERED': '1'}
+
+
+@pytest.fixture
+def start(environment):
+    """Start tools, and end those that a failed test leaves behind."""
+    processes = []
+
+    def start_tool(tool: str, *arguments: object, **settings: object) -> subprocess.Popen:
+        processes.append(subprocess.Popen(
+            [sys.executable, '-m', f'marigold_ros.ros.tools.{tool}', *map(str, arguments)],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            **settings))
+        return processes[-1]
+
+    yield start_tool
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def finish(process: subprocess.Popen, number: int | None = None) -> tuple[int, str]:
+    """Send a signal, if any, and wait for the exit code and all that was printed."""
+    if number is not None:
+        process.send_signal(number)
+    output, _ = process.communicate(timeout=30)
+    return process.returncode, output
+
+
+def wait_for_line(process: subprocess.Popen, words: str) -> None:
+    """Wait until a tool prints a line with these words."""
+    for line in process.stdout:
+        if words in line:
+            return
+    raise AssertionError(f'the tool ended without printing {words!r}')
+
+
+def padded(data: bytes) -> bytes:
+    """Fill up to whole words, as RTPS does with every payload between two processes."""
+    return data + b'\0' * (-len(data) % 4)
+
+
+def read(path, topic: str) -> list[tuple[int, bytes]]:
+    """Log times and bytes of a topic."""
+    with open_bag(path) as bag:
+        return [(message.log_time_ns, message.data) for message in bag.messages([topic])]
+
+
+@pytest.fixture
+def drive(tmp_path):
+    """One second of notes, images, compressed images and transforms, and one latched note."""
+    pixels = np.random.default_rng(1).integers(0, 256, (120, 160, 3), np.uint8)
+    messages = [('/plan', 0, text('the plan'))]
+    for number in range(MESSAGES):
+        offset_ns = number * PERIOD_NS
+        stamp_ns = START_NS + offset_ns
+        messages += [
+            ('/note', offset_ns, text(f'note {number}')),
+            ('/image', offset_ns, image(np.roll(pixels, number), 'rgb8', stamp_ns)),
+            ('/front/compressed', offset_ns,
+             compressed_image(np.full((32, 32, 3), number * 10, np.uint8), '.png', 'png',
+                              stamp_ns)),
+            ('/tf', offset_ns, serialize('tf2_msgs/msg/TFMessage', transforms=[]))]
+    return write_bag(
+        tmp_path / 'drive',
+        {'/plan': STRING, '/note': STRING, '/image': 'sensor_msgs/msg/Image',
+         '/front/compressed': 'sensor_msgs/msg/CompressedImage',
+         '/tf': 'tf2_msgs/msg/TFMessage'},
+        messages,
+        {'/plan': offered_qos(latched=True), '/image': offered_qos(reliable=False)})
+
+
+def test_what_is_played_is_recorded_byte_by_byte_in_order_and_on_time(drive, tmp_path, start):
+    recorder = start('record_bag', tmp_path / 'copy', '--all')
+    player = start('play_bag', drive, '--wait-for-subscribers', 20, '--clock', 50)
+    code, printed = finish(player)
+    assert code == 0, printed
+    assert 'Skipped /tf (tf2_msgs/msg/TFMessage, 20 messages: no Python package)' in printed
+    assert 'Played 61 messages on 4 topics' in printed
+    most_late_ns = 1e6 * float(re.search(r'at most ([\d.]+) ms late', printed).group(1))
+    code, printed = finish(recorder, signal.SIGINT)
+    assert code == 0, printed
+
+    for topic in ('/plan', '/note', '/image'):
+        assert [data for _, data in read(tmp_path / 'copy', topic)] == [
+            padded(data) for _, data in read(drive, topic)], topic
+    with open_bag(tmp_path / 'copy') as bag:
+        fronts = [bag.decode(message) for message in bag.messages(['/front'])]
+        clock = [bag.decode(message).clock for message in bag.messages(['/clock'])]
+        qos = {topic.name: topic.qos for topic in bag.topics}
+    assert [front.data.tolist() for front in fronts] == [
+        [number * 10] * 32 * 32 * 3 for number in range(MESSAGES)]
+    assert qos['/plan'][0].durability == QosDurability.TRANSIENT_LOCAL
+    assert qos['/image'][0].reliability == QosReliability.BEST_EFFORT
+    # 50 ticks a second over the 0.95 s of the bag, both ends counted.
+    ticks_ns = np.array([tick.sec * 10 ** 9 + tick.nanosec for tick in clock])
+    np.testing.assert_array_equal(ticks_ns, START_NS + np.arange(48) * 20_000_000)
+
+    arrival_ns = np.array([log_time_ns for log_time_ns, _ in read(tmp_path / 'copy', '/note')])
+    played_ns = arrival_ns - arrival_ns[0]
+    # A machine that is busy with other things delays the player, which says so, and the arrival.
+    late_ns = played_ns - np.arange(MESSAGES) * PERIOD_NS
+    assert np.abs(late_ns).max() < most_late_ns + 200_000_000
+
+
+def test_rate_offset_remap_topics_and_loop(drive, tmp_path, start):
+    recorder = start('record_bag', tmp_path / 'copy', '--topics', '/renamed', '/clock')
+    player = start('play_bag', drive, '--topics', '/note', '--remap', '/note:=/renamed', '--rate',
+                   4, '--start-offset', 0.5, '--loop', '--clock', '--wait-for-subscribers', 20)
+    wait_for_line(recorder, 'Recording /renamed')
+    time.sleep(4.0)
+    code, printed = finish(player, signal.SIGINT)
+    assert code == 0, printed
+    assert finish(recorder, signal.SIGTERM)[0] == 0
+
+    notes = read(tmp_path / 'copy', '/renamed')
+    # The second half of the bag, ten notes, again and again.
+    expected = [padded(text(f'note {10 + number % 10}')) for number in range(len(notes))]
+    assert [data for _, data in notes] == expected
+    assert len(notes) > 10
+    gaps_ns = np.diff([log_time_ns for log_time_ns, _ in notes])
+    assert np.median(gaps_ns) < PERIOD_NS / 2
+    with open_bag(tmp_path / 'copy') as bag:
+        clock = [bag.decode(message).clock for message in bag.messages(['/clock'])]
+        assert {topic.name for topic in bag.topics} == {'/renamed', '/clock'}
+    assert {tick.sec for tick in clock} == {START_NS // 10 ** 9}
+    # 100 ticks a second are 40 ms apart at four times the speed; with the loop, time jumps back.
+    nanoseconds = np.array([tick.nanosec for tick in clock])
+    assert nanoseconds[0] == 500_000_000
+    assert set(np.diff(nanoseconds)) == {40_000_000, 500_000_000 - nanoseconds.max()}
+
+
+def test_latched_messages_reach_a_recorder_that_comes_late(drive, tmp_path, start):
+    player = start('play_bag', drive, '--topics', '/plan', '/note', '--rate', 0.05,
+                   '--reliability', 'best_effort')
+    time.sleep(2.0)
+    recorder = start('record_bag', tmp_path / 'copy', '--topics', '/note', '/plan')
+    wait_for_line(recorder, 'Recording /plan')
+    time.sleep(1.5)
+    code, printed = finish(recorder, signal.SIGINT)
+    assert code == 0, printed
+    assert finish(player, signal.SIGINT)[0] == 0
+    assert [data for _, data in read(tmp_path / 'copy', '/plan')] == [padded(text('the plan'))]
+    with open_bag(tmp_path / 'copy') as bag:
+        assert bag.topic('/note').qos[0].reliability == QosReliability.BEST_EFFORT
+        assert bag.topic('/plan').qos[0].reliability == QosReliability.RELIABLE
+
+
+def test_recording_ends_by_itself_after_its_duration(tmp_path, start):
+    code, printed = finish(start('record_bag', tmp_path / 'copy', '--topics', '/missing',
+                                 '--duration', 0.5))
+    assert code == 0, printed
+    assert '     0  /missing' in printed
+    with open_bag(tmp_path / 'copy') as bag:
+        assert bag.topics == ()
+
+
+def test_a_wrong_command_says_what_is_wrong_without_a_traceback(drive, tmp_path, start):
+    cases = [
+        (('play_bag', tmp_path / 'nowhere'), 1, 'nowhere does not exist'),
+        (('play_bag', drive, '--topics', '/imu'), 1, 'no topic /imu in the bag; it has'),
+        (('play_bag', drive, '--start-offset', 100), 1, 'lasts 1.0 s'),
+        (('play_bag', drive, '--topics', '/tf'), 1, 'no topic of .* has a type installed here'),
+        (('play_bag', drive, '--rate', 0), 2, 'must be above 0'),
+        (('play_bag', drive, '--remap', '/note'), 2, 'must be /old:=/new'),
+        (('record_bag', drive, '--all'), 1, 'exists already'),
+        (('record_bag', tmp_path / 'copy'), 2, 'one of the arguments --topics --all is required')]
+    running = [(start(*map(str, command)), code, words) for command, code, words in cases]
+    for process, code, words in running:
+        returned, printed = finish(process)
+        assert returned == code, printed
+        assert 'Traceback' not in printed
+        assert re.search(words, printed), printed
+
+
+def test_a_disk_that_takes_no_more_ends_the_recording_with_a_word(drive, tmp_path, start):
+    def three_megabytes_a_file():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3 * 2 ** 20, 3 * 2 ** 20))
+
+    start('play_bag', drive, '--topics', '/image', '--loop', '--rate', '3')
+    code, printed = finish(start('record_bag', tmp_path / 'copy', '--topics', '/image',
+                                 preexec_fn=three_megabytes_a_file))
+    assert code == 1
+    assert f'cannot write to {tmp_path / "copy"}: File too large' in printed
+    assert 'Traceback' not in printed
+    # The whole chunks of it, of at least a megabyte each, have been kept.
+    played = {padded(data) for _, data in read(drive, '/image')}
+    kept = [data for _, data in read(tmp_path / 'copy' / 'copy.mcap', '/image')]
+    assert len(kept) * len(kept[0]) >= 2 * 2 ** 20
+    assert set(kept) <= played
+
+
+def test_a_second_ctrl_c_changes_nothing(drive, tmp_path, start):
+    recorder = start('record_bag', tmp_path / 'copy', '--topics', '/image')
+    player = start('play_bag', drive, '--topics', '/image', '--loop')
+    wait_for_line(recorder, 'Recording /image')
+    time.sleep(1.0)
+    for process in (recorder, player):
+        process.send_signal(signal.SIGINT)
+        code, printed = finish(process, signal.SIGINT)
+        assert code == 0, printed
+    assert len(read(tmp_path / 'copy', '/image')) > 5
+
+
+@pytest.mark.parametrize('discovery', ['LOCALHOST', 'SUBNET'])
+def test_a_domain_in_which_somebody_lives_is_not_taken(monkeypatch, discovery):
+    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', discovery)
+    taken = free_domain()
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context, domain_id=taken)
+    monkeypatch.setattr(domains, 'DOMAINS', [taken])
+    node = rclpy.create_node('somebody', context=context)
+    try:
+        assert domains.in_use(taken)
+        with pytest.raises(ConfigError, match=f'the ROS domains {taken} to {taken} are all in'):
+            domains.free_domain()
+    finally:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+
+
+def test_ros_arguments_are_told_from_the_tools_own():
+    assert split_ros_arguments(
+        ['bag', '--ros-args', '-r', '__node:=a', '--', '--remap', '/a:=/b']) == (
+            ['bag', '--remap', '/a:=/b'], ['--ros-args', '-r', '__node:=a'])
