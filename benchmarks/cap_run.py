@@ -10,12 +10,18 @@ from typing import Sequence
 import numpy as np
 
 from benchmarks.cap_load import processor_seconds
-from marigold_ros.depth.complexity import gradient_energy
+from marigold_ros.depth.adaptive import (
+    AdaptiveConfig,
+    AdaptiveDepth,
+    AdaptivePrediction,
+    Frame,
+    SkippedFrame,
+)
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.step_policy import StepPolicy
 from marigold_ros.depth.types import BatchTiming, DepthPrediction, RgbImage, StepRequest
-from marigold_ros.evaluation.policies.live import Delivered, infer_as_decided, NewestFrame
+from marigold_ros.evaluation.policies.live import Delivered, NewestFrame
 from marigold_ros.messages.cloud import CloudPacker
 from marigold_ros.messages.depth import pack_depth
 
@@ -82,33 +88,30 @@ class Walk:
     def __init__(self, engine: DepthEngine, config: StepPolicyConfig,
                  seeds: Sequence[BatchTiming]) -> None:
         """Start with what the node knows once it is configured."""
-        self.engine, self.policy = engine, StepPolicy(config)
+        self.adaptive = AdaptiveDepth(engine, AdaptiveConfig(config))
         for timing in seeds:
-            self.policy.observe(timing)
+            self.adaptive.policy.observe(timing)
         # Sees the same frames and decides as if there were no cap.
         self._without_cap = StepPolicy(replace(config, latency_cap_s=None))
 
     def process(self, frame: Delivered, start_s: float) -> Outcome:
         """Decide, infer, make the messages, learn: depth_node's order."""
-        complexity = gradient_energy(frame.rgb)
-        size = self.engine.processing_size(*frame.rgb.shape[:2])
-        decided_s = time.monotonic()
-        request = StepRequest(CAMERA, complexity, decided_s - frame.received_s)
-        wanted = self._without_cap.decide([request], resolution=size)[0].num_inference_steps
-        decision = self.policy.decide([request], resolution=size)[0]
-        received_s = frame.received_s - start_s
-        if not decision.num_inference_steps:
-            return Outcome(frame.number, received_s, 'late', steps_wanted=wanted,
-                           reason=decision.reason)
-        prediction, _ = infer_as_decided(self.engine, self.policy, frame.rgb, request, decision)
-        make_messages(prediction, frame.rgb)
+        result, = self.adaptive.process([
+            Frame(CAMERA, frame.rgb, frame.number, frame.received_s)])
+        if isinstance(result, AdaptivePrediction):
+            make_messages(result, frame.rgb)
         published_s = time.monotonic()
-        self.policy.observe(BatchTiming.of(
-            size, [prediction.num_inference_steps], prediction.timing,
-            elapsed_s=published_s - decided_s))
+        self.adaptive.observe(published_s)
+        choice, received_s = result.choice, frame.received_s - start_s
+        wanted = self._without_cap.decide(
+            [StepRequest(CAMERA, choice.complexity, choice.age_s)],
+            resolution=self.adaptive.engine.processing_size(*frame.rgb.shape[:2]))[0]
+        if isinstance(result, SkippedFrame):
+            return Outcome(frame.number, received_s, 'late', reason=choice.reason,
+                           steps_wanted=wanted.num_inference_steps)
         return Outcome(frame.number, received_s, 'published', published_s - frame.received_s,
-                       wanted, decision.num_inference_steps, prediction.num_inference_steps,
-                       prediction.stopped_by, decision.reason)
+                       wanted.num_inference_steps, choice.granted, result.num_inference_steps,
+                       result.stopped_by, choice.reason)
 
 
 def make_messages(prediction: DepthPrediction, rgb: RgbImage) -> list[bytes]:

@@ -250,7 +250,7 @@ def _times(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield _row([
             result['name'], f'{result["frames_out_per_s"]:.1f}',
             '-' if steps is None else f'{steps["p50"]:.0f}, {steps["p95"]:.0f}',
-            _pair(times['stamp_age_ms'] or times['age_ms']), _pair(times['decode_ms']),
+            _pair(times['stamp_age_ms'] or times['age_ms']), _pair(times['read_image_ms']),
             _pair(times['engine_ms']), _pair(times['publish_ms']), _pair(times['added_ms']),
             _pair(result['stamp_to_receipt_ms'].get(result['outputs'][0].rpartition(':')[0])),
             _pair(result['reply_ms'])])

@@ -9,7 +9,7 @@ import re
 from marigold_ros.depth.errors import ConfigError
 
 DTYPES = ('auto', 'float32', 'bfloat16', 'float16')
-STEP_POLICIES = ('complexity', 'first_look', 'convergence', 'fixed')
+STEP_POLICIES = ('complexity', 'fixed')
 COMPLEXITY_MEASURES = ('gradient_energy', 'entropy')
 LATE_FRAMES = ('run', 'skip')
 MAX_INFERENCE_STEPS = 50
@@ -28,7 +28,7 @@ def require(condition: bool, name: str, rule: str, value: object) -> None:
         raise ConfigError(f'`{name}` must be {rule}; got {value!r}')
 
 
-def _one_of(choices: tuple[str, ...]) -> str:
+def one_of(choices: tuple[str, ...]) -> str:
     return 'one of ' + ', '.join(choices)
 
 
@@ -64,7 +64,7 @@ class EngineConfig:
                 self.checkpoint)
         require(re.fullmatch(r'auto|cpu|cuda(:\d+)?', self.device) is not None, 'device',
                 'one of auto, cpu, cuda, cuda:<index>', self.device)
-        require(self.dtype in DTYPES, 'dtype', _one_of(DTYPES), self.dtype)
+        require(self.dtype in DTYPES, 'dtype', one_of(DTYPES), self.dtype)
         resolution = self.processing_resolution
         require(resolution is None or (resolution >= 0 and resolution % 8 == 0),
                 'processing_resolution', '0 (native) or a positive multiple of 8', resolution)
@@ -77,20 +77,17 @@ class StepPolicyConfig:
 
     Attributes
     ----------
-    policy : {'complexity', 'first_look', 'convergence', 'fixed'}
-        T(C); T(S) of the signal S that the first step gives; Tmax with a stop once the x0 latent
-        stands still; always Tmax.
+    policy : {'complexity', 'fixed'}
+        T(C), or always Tmax.
     min_inference_steps, max_inference_steps : int
         Tmin and Tmax.
     complexity_min, alpha : float or None
         Cmin and alpha of T(C) = Tmin + alpha (C - Cmin); None learns them from the camera's
-        own frames (70 % and 95 % running quantiles of C, or of S, whose line is always learned).
+        own frames (70 % and 95 % running quantiles of C).
     latency_cap_s : float or None
         Longest time from receipt to publication; None sets no cap.
     late_frames : {'run', 'skip'}
         What becomes of a frame for which not even Tmin fits under the cap.
-    x0_tolerance : float
-        Relative RMS change of the x0 latent under which `convergence` stops.
     """
 
     policy: str = 'complexity'
@@ -100,12 +97,11 @@ class StepPolicyConfig:
     alpha: float | None = None
     latency_cap_s: float | None = 0.2
     late_frames: str = 'run'
-    x0_tolerance: float = 0.2
 
     def __post_init__(self) -> None:
         """Check every rule."""
-        require(self.policy in STEP_POLICIES, 'step_policy', _one_of(STEP_POLICIES), self.policy)
-        require(self.late_frames in LATE_FRAMES, 'late_frames', _one_of(LATE_FRAMES),
+        require(self.policy in STEP_POLICIES, 'step_policy', one_of(STEP_POLICIES), self.policy)
+        require(self.late_frames in LATE_FRAMES, 'late_frames', one_of(LATE_FRAMES),
                 self.late_frames)
         for name in ('min_inference_steps', 'max_inference_steps'):
             require(1 <= getattr(self, name) <= MAX_INFERENCE_STEPS, name,
@@ -119,4 +115,3 @@ class StepPolicyConfig:
                     'a finite number of at least 0, or None (auto)', value)
         require(self.latency_cap_s is None or self.latency_cap_s > 0.0, 'latency_cap_s',
                 'positive, or None (no cap)', self.latency_cap_s)
-        require(self.x0_tolerance > 0.0, 'x0_tolerance', 'positive', self.x0_tolerance)

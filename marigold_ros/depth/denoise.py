@@ -48,8 +48,7 @@ class StepCoefficients:
 
 
 Schedule = Sequence[StepCoefficients]
-FirstLook = Callable[[torch.Tensor], Sequence[Schedule]]
-StopReason = Literal['schedule', 'tolerance', 'deadline']
+StopReason = Literal['schedule', 'deadline']
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Denoised:
         The final depth latent; the last x0 where the frame stopped early.
     num_inference_steps : int
         Steps actually run.
-    stopped_by : {'schedule', 'tolerance', 'deadline'}
+    stopped_by : {'schedule', 'deadline'}
         What ended them.
     """
 
@@ -72,8 +71,7 @@ class Denoised:
     stopped_by: StopReason
 
 
-def schedule(scheduler: Any, num_inference_steps: int,
-             start: int | None = None) -> list[StepCoefficients]:
+def schedule(scheduler: Any, num_inference_steps: int) -> list[StepCoefficients]:
     """
     Write a diffusers schedule as linear steps.
 
@@ -83,9 +81,6 @@ def schedule(scheduler: Any, num_inference_steps: int,
         Its own timesteps and cumulative alphas are used, whatever spacing it is set to.
     num_inference_steps : int
         T.  LCM adds fresh noise between steps and is only offered at T = 1.
-    start : int, optional
-        First timestep of a warm start: T steps spread evenly from there.  None follows the
-        scheduler's own spacing.
 
     Raises
     ------
@@ -102,20 +97,10 @@ def schedule(scheduler: Any, num_inference_steps: int,
     if scheduler.config.clip_sample or scheduler.config.thresholding:
         raise CheckpointError('a scheduler with `clip_sample` or `thresholding` is no Marigold '
                               'scheduler: both must be false')
-    if start is not None:
-        edges = [round((start + 1) * (1.0 - i / num_inference_steps)) - 1
-                 for i in range(num_inference_steps + 1)]
-        return [_step(scheduler, t, previous, is_lcm) for t, previous in zip(edges, edges[1:])]
     scheduler.set_timesteps(num_inference_steps)
     # The timestep after t is t - 1000 // T, as diffusers has it, not the next one listed.
     stride = scheduler.config.num_train_timesteps // num_inference_steps
     return [_step(scheduler, int(t), int(t) - stride, is_lcm) for t in scheduler.timesteps]
-
-
-def noised(scheduler: Any, x0: torch.Tensor, noise: torch.Tensor, timestep: int) -> torch.Tensor:
-    """Bring x0 to a timestep: sqrt(abar) x0 + sqrt(1 - abar) noise, all [n, C, h, w]."""
-    abar = float(scheduler.alphas_cumprod[timestep])
-    return math.sqrt(abar) * x0 + math.sqrt(1.0 - abar) * noise
 
 
 def _step(scheduler: Any, timestep: int, previous: int, is_lcm: bool) -> StepCoefficients:
@@ -144,9 +129,7 @@ def _step(scheduler: Any, timestep: int, previous: int, is_lcm: bool) -> StepCoe
 
 
 def denoise(network: Network, inputs: torch.Tensor, latent: torch.Tensor,
-            schedules: Sequence[Schedule], *, deadline: float | None = None,
-            x0_tolerance: float | None = None,
-            first_look: FirstLook | None = None) -> list[Denoised]:
+            schedules: Sequence[Schedule], *, deadline: float | None = None) -> list[Denoised]:
     """
     Denoise a ragged batch; costs max T network calls, each on the frames still denoising.
 
@@ -164,44 +147,39 @@ def denoise(network: Network, inputs: torch.Tensor, latent: torch.Tensor,
     deadline : float, optional
         Time on `time.perf_counter`.  Stop before a step that would end later, judged by the step
         before it; the first step always runs.  Frames then end with their current x0.
-    x0_tolerance : float, optional
-        Stop a frame once RMS(x0 - last x0) <= x0_tolerance * RMS(x0).
-    first_look : callable, optional
-        Sees the x0 latents [N, C, h, w] of the first step and returns the N schedules to follow.
-        They must begin at the timesteps that `schedules` begin at.
 
     Returns
     -------
     list of Denoised
         In the order of the batch.
     """
-    early = _EarlyStops(deadline, x0_tolerance, latent.device)
-    _write_depth(inputs, latent)
+    watch = None if deadline is None else _Deadline(deadline, latent.device)
     timesteps, coefficients = _tables(schedules, latent.device)
-    output = network(inputs, timesteps[0])  # [N,C,h,w]
-    if first_look is not None:
-        r, q, _, _ = coefficients[0]
-        schedules = first_look(r * latent + q * output)
-        timesteps, coefficients = _tables(schedules, latent.device)
     rows = _Rows(list(range(len(schedules))), inputs, latent, timesteps, coefficients)
     # Longest schedule first: the frames still denoising are then a prefix, and views are enough.
-    output = output[rows.select(sorted(rows.frames, key=lambda i: -len(schedules[i])))]
+    rows.select(sorted(rows.frames, key=lambda i: -len(schedules[i])))
     results: dict[int, Denoised] = {}
     for k in range(len(timesteps)):
+        # 1. One call of the network for all that are left, then x0 and the next latent.
+        rows.inputs[:, latent.shape[1]:] = rows.latent  # behind the image latents
+        output = network(rows.inputs, rows.timesteps[k])  # [n,C,h,w]
         r, q, u, w = rows.coefficients[k]
         x0 = r * rows.latent + q * output  # [n,C,h,w]
         rows.latent = u * rows.latent + w * output  # [n,C,h,w]
-        stops = early.judge(x0)
-        stops.update({j: 'schedule' for j, i in enumerate(rows.frames)
-                      if k + 1 == len(schedules[i])})
-        for j, reason in stops.items():
-            final = rows.latent if reason == 'schedule' else x0
-            results[rows.frames[j]] = Denoised(final[j], k + 1, reason)
-        if len(stops) == len(rows.frames):
+
+        # 2. Whose schedule ends here is done; where time is up, all are, with what they have.
+        late = watch is not None and watch.next_step_is_too_late()
+        going_on = []
+        for j, i in enumerate(rows.frames):
+            if k + 1 == len(schedules[i]):
+                results[i] = Denoised(rows.latent[j], k + 1, 'schedule')
+            elif late:
+                results[i] = Denoised(x0[j], k + 1, 'deadline')
+            else:
+                going_on.append(j)
+        if not going_on:
             break
-        early.keep(rows.select([j for j in range(len(rows.frames)) if j not in stops]))
-        _write_depth(rows.inputs, rows.latent)
-        output = network(rows.inputs, rows.timesteps[k + 1])
+        rows.select(going_on)
     return [results[i] for i in range(len(results))]
 
 
@@ -225,8 +203,8 @@ class _Rows:
     timesteps: torch.Tensor
     coefficients: torch.Tensor
 
-    def select(self, positions: list[int]) -> slice | list[int]:
-        """Go on with these rows in this order; return their index, a slice if they lead."""
+    def select(self, positions: list[int]) -> None:
+        """Go on with these rows in this order, as views where they lead."""
         n = len(positions)
         self.frames = [self.frames[j] for j in positions]
         index = slice(n) if positions == list(range(n)) else positions
@@ -235,45 +213,21 @@ class _Rows:
         self.inputs, self.latent = self.inputs[:n], self.latent[index]
         self.timesteps = self.timesteps[:, index]
         self.coefficients = self.coefficients[:, :, index]
-        return index
 
 
-def _write_depth(inputs: torch.Tensor, latent: torch.Tensor) -> None:
-    """Copy the depth latents [n,C,h,w] behind the image latents, into the network's dtype."""
-    inputs[:, latent.shape[1]:] = latent
+class _Deadline:
+    """Judge before each step whether it would end too late; waits once a step for the device."""
 
-
-class _EarlyStops:
-    """What ends frames before their schedules do; waits for the device only where asked to."""
-
-    def __init__(self, deadline: float | None, x0_tolerance: float | None,
-                 device: torch.device) -> None:
+    def __init__(self, deadline: float, device: torch.device) -> None:
         """Start the first step's clock."""
-        self._deadline, self._x0_tolerance, self._device = deadline, x0_tolerance, device
-        self._step_started = 0.0 if deadline is None else time_when_done(device)
-        self._last_x0: torch.Tensor | None = None
+        self._deadline, self._device = deadline, device
+        self._step_started = time_when_done(device)
 
-    def judge(self, x0: torch.Tensor) -> dict[int, StopReason]:
-        """Return position -> reason of the frames that end with the x0 of this step."""
-        stops: dict[int, StopReason] = {}
-        if self._deadline is not None and self._next_step_is_too_late(self._deadline):
-            stops.update(dict.fromkeys(range(len(x0)), 'deadline'))
-        if self._x0_tolerance is not None and self._last_x0 is not None:
-            stops.update(dict.fromkeys(_converged(x0, self._last_x0, self._x0_tolerance),
-                                       'tolerance'))
-        self._last_x0 = x0
-        return stops
-
-    def keep(self, index: slice | list[int]) -> None:
-        """Forget the frames that have ended."""
-        if self._last_x0 is not None:
-            self._last_x0 = self._last_x0[index]
-
-    def _next_step_is_too_late(self, deadline: float) -> bool:
+    def next_step_is_too_late(self) -> bool:
         """Judge by the step that has just been queued; costs one device event."""
         now = time_when_done(self._device)
         step_s, self._step_started = now - self._step_started, now
-        return now + step_s > deadline
+        return now + step_s > self._deadline
 
 
 def _tables(schedules: Sequence[Schedule],
@@ -295,11 +249,3 @@ def _tables(schedules: Sequence[Schedule],
           [step.u for step in row], [step.w for step in row]] for row in rows],
         dtype=torch.float32, device=device)
     return timesteps, coefficients[..., None, None, None]
-
-
-def _converged(x0: torch.Tensor, last_x0: torch.Tensor, tolerance: float) -> set[int]:
-    """Return the positions of the frames whose x0 moved by at most `tolerance`, relatively."""
-    change = (x0 - last_x0).square().mean(dim=(1, 2, 3))
-    size = x0.square().mean(dim=(1, 2, 3))
-    moved_little: list[bool] = (change <= tolerance ** 2 * size).tolist()
-    return {j for j, little in enumerate(moved_little) if little}

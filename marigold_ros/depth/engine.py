@@ -10,7 +10,7 @@ from typing import Mapping, Sequence
 import numpy as np
 import torch
 
-from marigold_ros.depth.batch_runner import BatchRunner, FirstLook, Stopping
+from marigold_ros.depth.batch_runner import BatchRunner
 from marigold_ros.depth.checkpoint import load_components
 from marigold_ros.depth.complexity import check_rgb
 from marigold_ros.depth.config import EngineConfig
@@ -125,9 +125,7 @@ class DepthEngine:
 
     def infer(self, rgb: RgbImage, *, num_inference_steps: int | None = None,
               latents: torch.Tensor | None = None, seed: int = 0, ensemble_size: int = 1,
-              deadline_s: float | None = None, x0_tolerance: float | None = None,
-              first_look: FirstLook | None = None,
-              warm_start: torch.Tensor | None = None) -> DepthPrediction:
+              deadline_s: float | None = None) -> DepthPrediction:
         """
         Predict the depth of one image.
 
@@ -144,15 +142,6 @@ class DepthEngine:
             E, members from different noise, merged by their aligned median.
         deadline_s : float, optional
             Seconds from the call after which no further denoising step shall end.
-        x0_tolerance : float, optional
-            Stop once the x0 latent's relative RMS change per step is at most this.
-        first_look : callable, optional
-            Called after the first step, which the schedules of all T have in common, with the
-            index of the frame (here 0) and `first_look.signal` of its x0 latent; returns the T
-            to follow, between 1 and `num_inference_steps`.
-        warm_start : tensor [E, C, h, w], optional
-            `latent` of the prediction for the frame before: the T steps then begin between it
-            and the noise, at t = 849 instead of 999, which flickers less with some checkpoints.
 
         Returns
         -------
@@ -161,8 +150,7 @@ class DepthEngine:
         Raises
         ------
         InputError
-            If an argument breaks its rule, `first_look` is asked of a checkpoint whose schedules
-            begin at different timesteps, or `warm_start` of one that knows a single step.
+            If an argument breaks its rule.
         OutOfMemoryError
             If not even one image fits into the device's memory.
         """
@@ -170,17 +158,12 @@ class DepthEngine:
                  else num_inference_steps)
         return self.infer_batch([rgb], [steps],
                                 latents=None if latents is None else [latents], seed=seed,
-                                ensemble_size=ensemble_size, deadline_s=deadline_s,
-                                x0_tolerance=x0_tolerance, first_look=first_look,
-                                warm_start=None if warm_start is None else [warm_start])[0]
+                                ensemble_size=ensemble_size, deadline_s=deadline_s)[0]
 
     @torch.inference_mode()
     def infer_batch(self, frames: Sequence[RgbImage], num_inference_steps: Sequence[int], *,
                     latents: Sequence[torch.Tensor] | None = None, seed: int | Sequence[int] = 0,
-                    ensemble_size: int = 1, deadline_s: float | None = None,
-                    x0_tolerance: float | None = None,
-                    first_look: FirstLook | None = None,
-                    warm_start: Sequence[torch.Tensor | None] | None = None
+                    ensemble_size: int = 1, deadline_s: float | None = None
                     ) -> list[DepthPrediction]:
         """
         Predict the depths of several images, each with its own number of steps.
@@ -198,10 +181,8 @@ class DepthEngine:
             One per frame; replaces the initial noise.
         seed : int or sequence of int
             Of the initial noise, one for all frames or one per frame.
-        ensemble_size, deadline_s, x0_tolerance, first_look
+        ensemble_size, deadline_s
             See `infer`.
-        warm_start : sequence of tensor or None, optional
-            See `infer`; None for a frame that starts from noise alone.
 
         Returns
         -------
@@ -215,25 +196,21 @@ class DepthEngine:
         """
         deadline = None if deadline_s is None else time.perf_counter() + deadline_s
         seeds = [seed] * len(frames) if isinstance(seed, int) else list(seed)
-        previous = [None] * len(frames) if warm_start is None else list(warm_start)
-        self._check(frames, num_inference_steps, latents, seeds, previous, ensemble_size)
+        self._check(frames, num_inference_steps, latents, seeds, ensemble_size)
         batches: dict[tuple[int, int], list[int]] = defaultdict(list)
         for i, rgb in enumerate(frames):
             batches[self.processing_size(*rgb.shape[:2])].append(i)
         predictions: dict[int, DepthPrediction] = {}
         for indices in batches.values():
-            choose = _at(indices, first_look)
             predictions.update(zip(indices, self._infer_one_size(
                 [frames[i] for i in indices], [num_inference_steps[i] for i in indices],
                 None if latents is None else [latents[i] for i in indices],
-                [seeds[i] for i in indices], [previous[i] for i in indices], ensemble_size,
-                Stopping(deadline, x0_tolerance, choose))))
+                [seeds[i] for i in indices], ensemble_size, deadline)))
         return [predictions[i] for i in range(len(frames))]
 
     def _infer_one_size(self, frames: Sequence[RgbImage], num_inference_steps: Sequence[int],
                         latents: Sequence[torch.Tensor] | None, seeds: Sequence[int],
-                        previous: Sequence[torch.Tensor | None], members: int,
-                        stopping: Stopping) -> list[DepthPrediction]:
+                        members: int, deadline: float | None) -> list[DepthPrediction]:
         """Run one ragged batch of N frames with E members each."""
         watch = Stopwatch(self.device)
         multiple = self.checkpoint_info.vae_scale_factor
@@ -245,21 +222,16 @@ class DepthEngine:
                             for rgb, size in zip(frames, sizes)])  # [N,3,PPH,PPW]
         watch.lap('preprocess')
 
-        # 2. Start from the given latents, or from noise that depends on the seed alone; a warm
-        # start mixes in what the frame before has ended with.
+        # 2. Start from the given latents, or from noise that depends on the seed alone.
         shape = (members, self._networks.latent_channels,
                  images.shape[2] // multiple, images.shape[3] // multiple)
-        noise = ([self._initial_latent(shape, seed) for seed in seeds] if latents is None
-                 else [self._given_latent('latents', given, shape) for given in latents])
-        latent = torch.cat([
-            start if last is None
-            else self._runner.warmed(start, self._given_latent('warm_start', last, shape))
-            for start, last in zip(noise, previous)])  # [N*E,C,h,w]
+        latent = torch.cat(
+            [self._initial_latent(shape, seed) for seed in seeds] if latents is None
+            else [self._given_latent(given, shape) for given in latents])  # [N*E,C,h,w]
 
         # 3. Encode, denoise T_i steps for frame i, decode: as many at once as memory allows.
         denoised, decoded = self._runner.run(
-            images, latent, num_inference_steps, [last is not None for last in previous],
-            stopping, watch)  # N*E, [N*E,3,PPH,PPW]
+            images, latent, num_inference_steps, deadline, watch)  # N*E, [N*E,3,PPH,PPW]
 
         # 4. Per frame: cut the padding, merge the members, go back to the input's size.
         own = [slice(i * members, (i + 1) * members) for i in range(len(frames))]
@@ -277,41 +249,30 @@ class DepthEngine:
             return torch.zeros(shape, device=self.device)
         return _noise(shape, seed, self.device)
 
-    def _given_latent(self, name: str, latent: torch.Tensor,
-                      shape: tuple[int, ...]) -> torch.Tensor:
+    def _given_latent(self, latent: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
         if latent.shape != shape:
-            raise InputError(f'`{name}` must have shape {list(shape)} per frame; '
+            raise InputError(f'`latents` must have shape {list(shape)} per frame; '
                              f'got {list(latent.shape)}')
         return latent.to(self.device, torch.float32)
 
     def _check(self, frames: Sequence[RgbImage], num_inference_steps: Sequence[int],
                latents: Sequence[torch.Tensor] | None, seeds: Sequence[int],
-               previous: Sequence[torch.Tensor | None], ensemble_size: int) -> None:
+               ensemble_size: int) -> None:
         for rgb in frames:
             check_rgb(rgb)
         for name, values in (('num_inference_steps', num_inference_steps), ('seed', seeds),
-                             ('latents', frames if latents is None else latents),
-                             ('warm_start', previous)):
+                             ('latents', frames if latents is None else latents)):
             if len(values) != len(frames):
                 raise InputError(f'`{name}` must have one entry per frame, {len(frames)}; '
                                  f'got {len(values)}')
         if ensemble_size < 1:
             raise InputError(f'`ensemble_size` must be at least 1; got {ensemble_size}')
-        if (self.checkpoint_info.max_useful_steps == 1
-                and any(last is not None for last in previous)):
-            raise InputError(f'`warm_start` needs a checkpoint of several steps; '
-                             f'{self.checkpoint_info.name} knows one')
 
 
 @lru_cache(maxsize=32)  # a camera's noise is the same in every frame
 def _noise(shape: tuple[int, ...], seed: int, device: torch.device) -> torch.Tensor:
     """Draw on the CPU, so that a seed means the same on every device; nobody writes into it."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)
-
-
-def _at(indices: Sequence[int], first_look: FirstLook | None) -> FirstLook | None:
-    """Translate positions in a batch back to those in the caller's sequence."""
-    return None if first_look is None else lambda i, value: first_look(indices[i], value)
 
 
 def _stage_timing(seconds: Mapping[str, float]) -> StageTiming:

@@ -108,7 +108,7 @@ class StepPolicy:
         self.config = config
         self.latency = LatencyModel()
         self._skipped: Counter[Resolution] = Counter()
-        self._seen: dict[tuple[str, str], deque[float]] = {}
+        self._seen: dict[str, deque[float]] = {}
         self.reset()
 
     def reset(self) -> None:
@@ -134,8 +134,7 @@ class StepPolicy:
         Returns
         -------
         list of StepDecision
-            In the order of `requests`; 0 steps means skip.  With the policy `first_look` this is
-            what `look` may spend.
+            In the order of `requests`; 0 steps means skip.
         """
         config = self.config
         cap, why_cap = self._steps_under_cap(requests, resolution)
@@ -157,28 +156,6 @@ class StepPolicy:
                              f'late, run at Tmin to measure after {SKIPS_BEFORE_PROBE} skips: '
                              f'{why_cap}') for _ in requests]
 
-    def look(self, camera: str, granted: StepDecision, signal: float) -> StepDecision:
-        """
-        Decide again after the first step, with the policy `first_look`.
-
-        Parameters
-        ----------
-        camera : str
-        granted : StepDecision
-            What `decide` has granted.
-        signal : float
-            `first_look.signal` of the frame.
-
-        Returns
-        -------
-        StepDecision
-            Between Tmin and what was granted.
-        """
-        if granted.num_inference_steps <= self.config.min_inference_steps:
-            return granted
-        return _limited(self._on_line(camera, 'S', signal, None, None),
-                        granted.num_inference_steps, f'what was granted ({granted.reason})')
-
     def deadline_s(self, requests: Sequence[StepRequest], *,
                    resolution: Resolution) -> float | None:
         """
@@ -194,34 +171,27 @@ class StepPolicy:
         return cap_s * (1.0 - MARGIN_FRACTION) - _oldest_s(requests) - after_s
 
     def _wanted(self, request: StepRequest) -> StepDecision:
-        """Without a cap: T(C), or Tmax if C is not asked."""
-        config = self.config
-        if config.policy == 'complexity':
-            return self._on_line(request.camera, 'C', request.complexity, config.complexity_min,
-                                 config.alpha)
-        return StepDecision(config.max_inference_steps,
-                            f'{config.policy}: Tmax = {config.max_inference_steps}')
+        """Without a cap: T(C) = clip(round(Tmin + alpha (C - Cmin)), Tmin, Tmax), or Tmax."""
+        config, complexity = self.config, request.complexity
+        t_min, t_max = config.min_inference_steps, config.max_inference_steps
+        if config.policy == 'fixed':
+            return StepDecision(t_max, f'fixed: Tmax = {t_max}')
+        low, alpha = self._line(request.camera, complexity)
+        steps = min(max(math.floor(t_min + alpha * (complexity - low) + 0.5), t_min), t_max)
+        return StepDecision(steps, f'complexity: T({complexity:.4g}) = {t_min} + {alpha:.4g} '
+                                   f'(C - {low:.4g}) -> {steps}')
 
-    def _on_line(self, camera: str, symbol: str, value: float, low: float | None,
-                 alpha: float | None) -> StepDecision:
-        """T(C) = clip(round(Tmin + alpha (C - Cmin)), Tmin, Tmax)."""
-        t_min, t_max = self.config.min_inference_steps, self.config.max_inference_steps
-        low, alpha = self._line(self._seen[camera, symbol], value, low, alpha)
-        steps = min(max(math.floor(t_min + alpha * (value - low) + 0.5), t_min), t_max)
-        return StepDecision(steps, f'{self.config.policy}: T({value:.4g}) = {t_min} + {alpha:.4g} '
-                                   f'({symbol} - {low:.4g}) -> {steps}')
-
-    def _line(self, seen: deque[float], value: float, low: float | None,
-              alpha: float | None) -> tuple[float, float]:
+    def _line(self, camera: str, complexity: float) -> tuple[float, float]:
         """Return (Cmin, alpha), learned from the camera's frames where they are not given."""
-        seen.append(value)
+        config, seen = self.config, self._seen[camera]
+        seen.append(complexity)
         least, lower, upper = np.quantile(np.array(seen), (0.05, *LINE_QUANTILES))
-        low = float(lower) if low is None else low
-        if alpha is not None:
-            return low, alpha
+        low = float(lower) if config.complexity_min is None else config.complexity_min
+        if config.alpha is not None:
+            return low, config.alpha
         if upper - least <= MIN_SPREAD * upper or upper <= low:
             return low, 0.0
-        steps = self.config.max_inference_steps - self.config.min_inference_steps
+        steps = config.max_inference_steps - config.min_inference_steps
         return low, steps / (float(upper) - low)
 
     def _steps_under_cap(self, requests: Sequence[StepRequest], resolution: Resolution, *,

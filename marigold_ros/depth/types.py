@@ -88,8 +88,8 @@ class DepthPrediction:
         The denoised depth latents, usable as `latents` of a later call.
     num_inference_steps : int
         Steps actually run.
-    stopped_by : {'schedule', 'tolerance', 'deadline'}
-        Whether all its steps were run, the x0 latent stood still, or time was up.
+    stopped_by : {'schedule', 'deadline'}
+        Whether all its steps were run, or time was up.
     timing : StageTiming
         Of the batch that the frame was part of.
     """
@@ -99,7 +99,7 @@ class DepthPrediction:
     uncertainty: FloatImage | None
     latent: torch.Tensor
     num_inference_steps: int
-    stopped_by: Literal['schedule', 'tolerance', 'deadline']
+    stopped_by: Literal['schedule', 'deadline']
     timing: StageTiming
 
 

@@ -10,11 +10,10 @@ from marigold_ros.depth.complexity import MEASURES
 from marigold_ros.depth.config import MAX_INFERENCE_STEPS, require, StepPolicyConfig
 
 COMPLEXITY_POLICIES = {f'complexity-{measure}': measure for measure in MEASURES}
-# These choose T by themselves; a fixed T does not choose, random and oracle cannot be run live.
-ADAPTIVE_POLICIES = (*COMPLEXITY_POLICIES, 'first_look', 'convergence')
+# They need every T of a frame, or its truth, so that they cannot run live.
 REFERENCE_POLICIES = ('random', 'oracle')
-DEFAULT_POLICIES = (*ADAPTIVE_POLICIES, 'fixed-1', *REFERENCE_POLICIES)
-POLICY_RULE = f'one of {", ".join((*ADAPTIVE_POLICIES, *REFERENCE_POLICIES))} or fixed-N'
+DEFAULT_POLICIES = (*COMPLEXITY_POLICIES, 'fixed-1', *REFERENCE_POLICIES)
+POLICY_RULE = f'one of {", ".join((*COMPLEXITY_POLICIES, *REFERENCE_POLICIES))} or fixed-N'
 PROTOCOLS = ('A', 'B')
 
 
@@ -26,9 +25,9 @@ class EvaluationConfig:
     Attributes
     ----------
     policies : tuple of str
-        The first is the one that the verdict judges.  'complexity-<measure>', 'first_look' and
-        'convergence' are depth_node's; 'fixed-N' always runs N steps; 'random' draws T uniformly
-        from 1 .. Tmax; 'oracle' takes the T with the least AbsRel on each frame.
+        The first is the one that the verdict judges.  'complexity-<measure>' is
+        depth_node's; 'fixed-N' always runs N steps; 'random' draws T uniformly from 1 .. Tmax;
+        'oracle' takes the T with the least AbsRel on each frame.
     checkpoint : str
         Embedded name, folder or hub id.
     ensemble_size : int
@@ -55,7 +54,7 @@ class EvaluationConfig:
         """Check every rule."""
         require(len(self.policies) > 0, 'policies', 'at least one name', self.policies)
         for name in self.policies:
-            require(name in (*ADAPTIVE_POLICIES, *REFERENCE_POLICIES)
+            require(name in (*COMPLEXITY_POLICIES, *REFERENCE_POLICIES)
                     or fixed_steps(name) is not None, 'policies', POLICY_RULE, name)
         require(len(set(self.policies)) == len(self.policies), 'policies',
                 'different names', ','.join(self.policies))

@@ -172,7 +172,7 @@ class _Walk:
                 except (BagError, InputError) as err:
                     problem = err    # what was read before is still worth a report
                     break
-                behind.append(pool.submit(self._keep, number, frame, *self._run(frame)))
+                behind.append(pool.submit(self._keep, number, frame, self._run(frame)))
                 while len(behind) > SCORES_BEHIND:
                     behind.popleft().result()
                 bar.update()
@@ -180,22 +180,21 @@ class _Walk:
                 behind.popleft().result()
         return problem
 
-    def _run(self, frame: DepthFrame) -> tuple[dict[str, Run], float]:
+    def _run(self, frame: DepthFrame) -> dict[str, Run]:
         started_s = time.perf_counter()
         self._table.measure(self._engine, frame.rgb, self.runner.longest,
                             self._config.ensemble_size)
         self.apart_s += time.perf_counter() - started_s
         return self.runner.run(frame.rgb)
 
-    def _keep(self, number: int, frame: DepthFrame, runs: dict[str, Run],
-              signal: float) -> None:
+    def _keep(self, number: int, frame: DepthFrame, runs: dict[str, Run]) -> None:
         """Score a frame, show it to who wants it and keep its numbers; in the second thread."""
         aligned = {name: self._aligned(run.depth, frame) for name, run in runs.items()} | {
             each.name: self._aligned(each.predict(frame.rgb), frame) for each in self._baselines}
         kept = FrameRuns(
             number, frame.name, frame.block, frame.set_name, frame.stamp_ns,
             self._engine.processing_size(*frame.rgb.shape[:2]),
-            {name: measure(frame.rgb) for name, measure in MEASURES.items()}, signal,
+            {name: measure(frame.rgb) for name, measure in MEASURES.items()},
             {name: run.num_inference_steps for name, run in runs.items()},
             {name: score_aligned(each).values if each else {} for name, each in aligned.items()},
             sum(run.engine_s for run in runs.values()))

@@ -113,12 +113,12 @@ class DepthNode(LifecycleNode):
 
     def _configure(self) -> None:
         settings = parameters.settings_from(parameters.current_values(self))
-        for seed, camera in enumerate(settings.cameras):
+        for camera in settings.cameras:
             topics = InputTopics(self, camera)
             rectified = (topics.looks_rectified if settings.input_rectified is None
                          else settings.input_rectified)
             self._topics[camera] = topics
-            self._ports[camera] = CameraPort(seed, CalibrationCache(rectified),
+            self._ports[camera] = CameraPort(CalibrationCache(rectified),
                                              CameraOutputs(self, camera, self._reporter))
         self._settings = settings
         self._reporter.watch(settings.cameras)

@@ -16,8 +16,8 @@ from marigold_ros.ros.frame_buffer import ReceivedFrame
 from marigold_ros.ros.parameters import Settings
 
 if TYPE_CHECKING:
+    from marigold_ros.depth.adaptive import AdaptivePrediction
     from marigold_ros.depth.engine import DepthEngine
-    from marigold_ros.depth.types import DepthPrediction
     from marigold_ros.metric.scale import ScaleReport
 
 LOG_PERIOD_S = 10.0
@@ -278,25 +278,25 @@ def node_status(problem: str, enabled: bool, settings: Settings | None,
     return DiagnosticStatus.OK, 'active', values
 
 
-def processed_values(complexity: float, step_reason: str, prediction: DepthPrediction,
-                     scale: ScaleReport, *, age_s: float, stamp_age_s: float, decode_s: float,
-                     publish_s: float, latency_s: float) -> dict[str, str]:
+def processed_values(prediction: AdaptivePrediction, scale: ScaleReport, *, age_s: float,
+                     stamp_age_s: float, latency_s: float,
+                     seconds: Mapping[str, float]) -> dict[str, str]:
     """
     Describe a processed frame for ~/status.
 
     Ages are those when work on it started: `age_s` counts from its receipt, as the latency does,
-    on the steady clock; `stamp_age_s` from its stamp, on the node's clock.
+    on the steady clock; `stamp_age_s` from its stamp, on the node's clock.  `seconds` are those of
+    the node's own stages; the engine's are the prediction's.
     """
-    timing = prediction.timing
-    seconds = {
-        'age_ms': age_s, 'stamp_age_ms': stamp_age_s, 'latency_ms': latency_s,
-        'decode_ms': decode_s,
-        'preprocess_ms': timing.preprocess_s, 'encode_ms': timing.encode_s,
-        'denoise_ms': timing.denoise_s, 'decode_depth_ms': timing.decode_s,
-        'postprocess_ms': timing.postprocess_s, 'publish_ms': publish_s}
+    choice, timing = prediction.choice, prediction.timing
+    stages = {
+        'age': age_s, 'stamp_age': stamp_age_s, 'latency': latency_s, **seconds,
+        'complexity': choice.complexity_s, 'preprocess': timing.preprocess_s,
+        'encode': timing.encode_s, 'denoise': timing.denoise_s, 'decode_depth': timing.decode_s,
+        'postprocess': timing.postprocess_s}
     return {
-        'complexity': f'{complexity:.6g}',
+        'complexity': f'{choice.complexity:.6g}',
         'num_inference_steps': str(prediction.num_inference_steps),
-        'step_reason': step_reason,
-        **{key: f'{1e3 * value:.2f}' for key, value in seconds.items()},
+        'step_reason': choice.reason,
+        **{f'{stage}_ms': f'{1e3 * value:.2f}' for stage, value in stages.items()},
         **scale_values(scale)}

@@ -9,6 +9,7 @@ from typing import Any, Iterable, Mapping
 
 from rclpy.node import Node
 
+from marigold_ros.depth.adaptive import AdaptiveConfig
 from marigold_ros.depth.complexity import MEASURES
 from marigold_ros.depth.config import (
     DTYPES,
@@ -60,8 +61,8 @@ class Settings:
         int, 1, 'Predictions from different noise merged into one; useful from 3',
         limits=(1, 20), run_time=True)
     step_policy: str = _row(
-        str, 'complexity', 'How many denoising steps a frame gets: by its complexity, by what its '
-        'first step shows, until the latent stands still, or always the most',
+        str, 'complexity', 'How many denoising steps a frame gets: by its complexity, or always '
+        'the most',
         choices=STEP_POLICIES, run_time=True)
     complexity_measure: str = _row(
         str, 'gradient_energy', 'What complexity means', choices=tuple(MEASURES), run_time=True)
@@ -76,19 +77,12 @@ class Settings:
     alpha: float | None = _row(
         float, 'auto', 'Steps more per unit of complexity; auto: up to the 95 % quantile',
         limits=(0.0, 1e9), keyword='auto', run_time=True)
-    x0_tolerance: float = _row(
-        float, 0.2, 'Relative change of the latent at which step_policy convergence stops',
-        limits=(1e-6, 1.0), run_time=True)
     latency_cap_ms: float = _row(
         float, 200.0, 'Longest time from receipt to publication that steps may use; 0: no cap',
         unit='ms', limits=(0.0, 60000.0), run_time=True)
     late_frames: str = _row(
         str, 'run', 'What becomes of a frame whose fewest steps already break the cap',
         choices=LATE_FRAMES, run_time=True)
-    warm_start: bool = _row(
-        bool, False, "Start between the last frame's latent and the camera's fixed noise: with "
-        'some checkpoints less flicker, but what changes between frames lags a little',
-        run_time=True)
     max_age_s: float = _row(
         float, 1.0, 'Frames whose stamp is older are dropped; off for historical stamps without '
         'use_sim_time', unit='s', limits=(0.01, 3600.0), run_time=True)
@@ -168,7 +162,7 @@ class Settings:
             raise ConfigError(f'`cameras` must differ; got {list(self.cameras)}')
         self.depth_filter()
         self.engine_config()
-        self.step_policy_config()
+        self.adaptive_config()
         make_scale_source(self.scale_config())
 
     def engine_config(self) -> EngineConfig:
@@ -183,8 +177,12 @@ class Settings:
             min_inference_steps=min(self.min_inference_steps, max_useful_steps),
             max_inference_steps=min(self.max_inference_steps, max_useful_steps),
             complexity_min=self.complexity_min, alpha=self.alpha,
-            latency_cap_s=self.latency_cap_ms / 1e3 or None, late_frames=self.late_frames,
-            x0_tolerance=self.x0_tolerance)
+            latency_cap_s=self.latency_cap_ms / 1e3 or None, late_frames=self.late_frames)
+
+    def adaptive_config(self, max_useful_steps: int = 10) -> AdaptiveConfig:
+        """Select what is done with each frame, with steps as `step_policy_config` limits them."""
+        return AdaptiveConfig(self.step_policy_config(max_useful_steps), self.complexity_measure,
+                              self.ensemble_size)
 
     def depth_filter(self) -> DepthFilter:
         """Select what is published of metric depth."""

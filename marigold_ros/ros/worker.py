@@ -13,9 +13,15 @@ from typing import Iterator, Mapping, TYPE_CHECKING
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 
-from marigold_ros.depth.complexity import MEASURES
+from marigold_ros.depth.adaptive import (
+    AdaptiveConfig,
+    AdaptiveDepth,
+    AdaptivePrediction,
+    Frame,
+    SkippedFrame,
+)
 from marigold_ros.depth.errors import InputError, MarigoldError
-from marigold_ros.depth.types import DepthPrediction, RgbImage, StepDecision, StepRequest
+from marigold_ros.depth.types import RgbImage
 from marigold_ros.messages.cloud import CloudPacker
 from marigold_ros.metric.outputs import make_fields
 from marigold_ros.ros.calibration import Calibration, CalibrationCache
@@ -23,7 +29,6 @@ from marigold_ros.ros.camera_output import CameraOutputs, METRIC_OUTPUTS
 from marigold_ros.ros.conversions import header_of, rgb_from_message
 from marigold_ros.ros.diagnostics import no_metres, NO_SCALE, processed_values, Reporter
 from marigold_ros.ros.frame_buffer import NewestFrames, ReceivedFrame
-from marigold_ros.ros.inference import Inference
 from marigold_ros.ros.metric_inputs import Scales
 from marigold_ros.ros.parameters import Settings
 from marigold_ros.ros.stamps import StampWatch
@@ -31,12 +36,14 @@ from marigold_ros.ros.stamps import StampWatch
 if TYPE_CHECKING:
     from marigold_ros.depth.engine import DepthEngine
 
+# What a camera is taken to send before it has sent anything, (H, W).
+WARM_UP_SIZE = (480, 640)
+
 
 @dataclass(frozen=True)
 class CameraPort:
-    """One camera as the worker sees it; its noise depends on `seed` alone."""
+    """One camera as the worker sees it."""
 
-    seed: int
     calibrations: CalibrationCache
     outputs: CameraOutputs
     packer: CloudPacker = field(default_factory=CloudPacker)
@@ -44,17 +51,16 @@ class CameraPort:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A frame that is worth an inference."""
+    """A frame that is worth an inference, and the seconds that making it ready took by stage."""
 
     frame: ReceivedFrame
     rgb: RgbImage
     size: tuple[int, int]  # padded, at which it is processed
     calibration: Calibration
     wanted: frozenset[str]
-    complexity: float
     age_s: float
     stamp_age_s: float
-    decode_s: float
+    seconds: Mapping[str, float]
 
 
 class DepthWorker:
@@ -82,14 +88,14 @@ class DepthWorker:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix='depth_worker')
         self._closed = False
         self._settings = settings
-        self._inference: Inference | None = None
+        self._adaptive: AdaptiveDepth | None = None
 
     # Called from the executor's thread
 
     @property
     def engine(self) -> DepthEngine | None:
         """The engine; None before `load` and after `close`."""
-        return None if self._inference is None else self._inference.engine
+        return None if self._adaptive is None else self._adaptive.engine
 
     def load(self) -> None:
         """
@@ -113,7 +119,7 @@ class DepthWorker:
         superseded = self._newest.put(frame)
         if superseded is not None:
             self._reporter.dropped(superseded, 'superseded')
-        self._pool.submit(self._walk)
+        self._pool.submit(self._process_pending)
 
     def apply(self, settings: Settings) -> None:
         """Use other settings from the next frame on."""
@@ -149,7 +155,7 @@ class DepthWorker:
             Whether the thread has ended.
         """
         self._newest.take()
-        last = None if self._closed else self._pool.submit(self._let_go)
+        last = None if self._closed else self._pool.submit(self._unload)
         self._closed = True
         self._pool.shutdown(wait=patience_s is None)
         return last is None or bool(wait([last], timeout=patience_s).done)
@@ -157,42 +163,55 @@ class DepthWorker:
     # Called in the worker's thread
 
     def _load(self) -> None:
-        seeds = {camera: port.seed for camera, port in self._ports.items()}
-        self._inference = Inference(self._settings, seeds, self._reporter)
+        # Imported here, for it takes seconds in which the node should be there already.
+        from marigold_ros.depth.device import leave_a_core
+        from marigold_ros.depth.engine import DepthEngine
 
-    def _let_go(self) -> None:
-        self._inference = None
+        leave_a_core()
+        config = self._settings.engine_config()
+        engine = DepthEngine.load(
+            config.checkpoint, device=config.device, dtype=config.dtype,
+            processing_resolution=config.processing_resolution, compile=config.compile)
+        self._adaptive = AdaptiveDepth(engine, self._adaptive_config(engine), list(self._ports))
+        self._adaptive.warm_up([WARM_UP_SIZE], range(1, len(self._ports) + 1))
+
+    def _adaptive_config(self, engine: DepthEngine) -> AdaptiveConfig:
+        return self._settings.adaptive_config(engine.checkpoint_info.max_useful_steps)
+
+    def _unload(self) -> None:
+        self._adaptive = None
 
     def _apply(self, settings: Settings) -> None:
         self._settings = settings
-        self._inference.apply(settings)
+        self._adaptive.configure(self._adaptive_config(self._adaptive.engine))
         self._scales.apply(settings)
 
     def _reset(self) -> None:
-        self._inference.reset()
+        self._adaptive.reset()
         self._stamps.reset()
         self._scales.reset()
 
-    def _walk(self) -> None:
-        """Process what waits, the frames of one size together."""
-        # 1. Decode and rectify what somebody wants to see of fresh frames.
-        by_size: dict[tuple[int, int], list[_Prepared]] = defaultdict(list)
+    def _process_pending(self) -> None:
+        """Process what waits; frames that are processed at one size are one batch."""
+        # 1. Read and rectify what somebody wants to see of fresh frames.
+        by_size: defaultdict[tuple[int, int], list[_Prepared]] = defaultdict(list)
         for frame in self._newest.take():
-            with self._survive({frame.camera: frame}):
+            with self._drop_on_error({frame.camera: frame}):
                 prepared = self._prepare(frame)
                 if isinstance(prepared, _Prepared):
                     by_size[prepared.size].append(prepared)
                 else:
                     self._reporter.dropped(frame, *prepared)
 
-        for size, candidates in by_size.items():
-            waiting = {each.frame.camera: each.frame for each in candidates}
-            with self._survive(waiting):
-                self._process(size, candidates, waiting)
+        # 2. A batch is published before the next is begun.
+        for batch in by_size.values():
+            pending = {each.frame.camera: each.frame for each in batch}
+            with self._drop_on_error(pending):
+                self._process_batch(batch, pending)
 
     @contextmanager
-    def _survive(self, waiting: Mapping[str, ReceivedFrame]) -> Iterator[None]:
-        """Let whatever goes wrong cost the frames that still wait then, and no others."""
+    def _drop_on_error(self, pending: Mapping[str, ReceivedFrame]) -> Iterator[None]:
+        """Let whatever goes wrong cost the frames that are still pending then, and no others."""
         try:
             yield
         except Exception as err:
@@ -201,38 +220,33 @@ class DepthWorker:
             text = f'{type(err).__name__}: {err}'
             if not isinstance(err, MarigoldError):
                 text += f'\n{traceback.format_exc()}'
-            for frame in waiting.values():
+            for frame in pending.values():
                 self._reporter.dropped(frame, 'engine_error', text)
 
-    def _process(self, size: tuple[int, int], candidates: list[_Prepared],
-                 waiting: dict[str, ReceivedFrame]) -> None:
-        """Walk a batch of one size; a frame leaves `waiting` when its fate is reported."""
-        # 2. Decide the steps now, since the frames have aged.
-        decided_s = time.monotonic()
-        requests = [StepRequest(each.frame.camera, each.complexity,
-                                decided_s - each.frame.received_s) for each in candidates]
-        decisions = self._inference.decide(requests, size)
-        batch: list[tuple[_Prepared, StepDecision]] = []
-        for each, decision in zip(candidates, decisions):
-            if decision.num_inference_steps:
-                batch.append((each, decision))
+    def _process_batch(self, batch: list[_Prepared], pending: dict[str, ReceivedFrame]) -> None:
+        """Infer and publish a batch; a frame leaves `pending` when its fate is reported."""
+        adaptive = self._adaptive
+
+        # 1. Decide the steps of each frame and infer them together.
+        limits = dict(adaptive.engine.batch_limits)
+        results = adaptive.process([
+            Frame(each.frame.camera, each.rgb, each.frame.stamp_ns, each.frame.received_s)
+            for each in batch])
+        if adaptive.engine.batch_limits != limits:
+            self._reporter.event(batch[0].frame.camera, 'out_of_memory',
+                                 'the device ran out of memory; images at once from now on, by '
+                                 f'padded size: {adaptive.engine.batch_limits}')
+
+        # 2. Publish each with its input's header.
+        for each, result in zip(batch, results):
+            if isinstance(result, SkippedFrame):
+                self._reporter.dropped(each.frame, 'late', result.choice.reason)
             else:
-                self._reporter.dropped(waiting.pop(each.frame.camera), 'late', decision.reason)
-        if not batch:
-            return
+                self._publish(each, result)
+            del pending[each.frame.camera]
 
-        # 3. Infer them together.
-        predictions, reasons = self._inference.infer(
-            size, [(each.frame, each.rgb) for each, _ in batch],
-            [decision for _, decision in batch], requests)
-
-        # 4. Publish each with its input's header.
-        for (each, _), prediction, reason in zip(batch, predictions, reasons):
-            self._publish(each, reason, prediction)
-            waiting.pop(each.frame.camera)
-
-        # 5. Learn what it cost.
-        self._inference.observe(size, predictions, time.monotonic() - decided_s)
+        # 3. Learn what it cost.
+        adaptive.observe(time.monotonic())
 
     def _prepare(self, frame: ReceivedFrame) -> _Prepared | tuple[str, ...]:
         """Make a frame ready for inference, or return the reason to drop it and its detail."""
@@ -252,18 +266,18 @@ class DepthWorker:
         try:
             rgb = rgb_from_message(frame.message, compressed=frame.compressed,
                                    max_pixels=settings.max_input_pixels)
-            size = self.engine.processing_size(*rgb.shape[:2])
+            size = self._adaptive.engine.processing_size(*rgb.shape[:2])
         except InputError as err:
             return 'bad_image', str(err)
+        read_s = time.monotonic()
         calibration = self._calibrate(frame, rgb)
         if calibration.problem and wanted <= METRIC_OUTPUTS:
             return 'no_calibration', calibration.problem
         if calibration.rectifier is not None:
             rgb = calibration.rectifier.rectify(rgb)
-        complexity = MEASURES[settings.complexity_measure](rgb)
-        return _Prepared(frame, rgb, size, calibration, wanted, complexity,
-                         started_s - frame.received_s, stamp_age_s,
-                         time.monotonic() - started_s)
+        return _Prepared(frame, rgb, size, calibration, wanted, started_s - frame.received_s,
+                         stamp_age_s, {'read_image': read_s - started_s,
+                                       'rectify': time.monotonic() - read_s})
 
     def _calibrate(self, frame: ReceivedFrame, rgb: RgbImage) -> Calibration:
         calibration = self._ports[frame.camera].calibrations.find(frame.stamp_ns, *rgb.shape[:2])
@@ -279,21 +293,23 @@ class DepthWorker:
                 "is published is in the image's frame")
         return calibration
 
-    def _publish(self, prepared: _Prepared, step_reason: str,
-                 prediction: DepthPrediction) -> None:
+    def _publish(self, prepared: _Prepared, prediction: AdaptivePrediction) -> None:
         """Make and publish the outputs of one frame, and its status."""
         started_s = time.monotonic()
         frame, calibration = prepared.frame, prepared.calibration
         report = self._scales.find(frame, prepared.rgb, calibration, prediction)
         if report.metric is None and not calibration.problem and prepared.wanted & METRIC_OUTPUTS:
             self._reporter.event(frame.camera, 'no_scale', no_metres(report))
+        scaled_s = time.monotonic()
         fields = make_fields(prepared.wanted, prepared.rgb, calibration, prediction,
                              report.metric, self._settings,
                              self._ports[frame.camera].packer)
+        packed_s = time.monotonic()
         self._ports[frame.camera].outputs.publish(
             header_of(frame.stamp_ns, frame.frame_id), calibration.camera, fields)
         published_s = time.monotonic()
         self._reporter.processed(frame, processed_values(
-            prepared.complexity, step_reason, prediction, report, age_s=prepared.age_s,
-            stamp_age_s=prepared.stamp_age_s, decode_s=prepared.decode_s,
-            publish_s=published_s - started_s, latency_s=published_s - frame.received_s))
+            prediction, report, age_s=prepared.age_s, stamp_age_s=prepared.stamp_age_s,
+            latency_s=published_s - frame.received_s, seconds={
+                **prepared.seconds, 'fit_scale': scaled_s - started_s,
+                'pack': packed_s - scaled_s, 'publish': published_s - packed_s}))

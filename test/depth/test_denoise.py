@@ -70,18 +70,31 @@ def test_impossible_step_counts_are_refused(steps):
         schedule(make_scheduler(), steps)
 
 
-def test_only_the_frame_that_stands_still_stops():
-    """A frame whose x0 never changes stops at step 2; the moving one runs all its steps."""
-    outputs = iter(torch.arange(1.0, 9.0))
+def test_each_frame_of_a_ragged_batch_follows_its_own_schedule():
+    """x0 is what the network says, so each frame ends with the output of its own last step."""
+    rows_seen = []
 
     def network(latents, timesteps):
-        x0 = torch.ones(2, 1, 2, 2) if len(latents) == 2 else torch.ones(1, 1, 2, 2)
-        x0[-1] = next(outputs)
-        return x0
+        rows_seen.append(timesteps.tolist())
+        return (len(rows_seen) + 10.0 * torch.arange(len(latents)))[:, None, None, None].expand(
+            -1, 1, 2, 2)
 
-    rows = schedule(make_scheduler(prediction_type='sample'), 4)
-    still, moving = denoise(network, torch.zeros(2, 2, 2, 2), torch.zeros(2, 1, 2, 2),
-                            [rows, rows], x0_tolerance=0.01)
-    assert (still.num_inference_steps, moving.num_inference_steps) == (2, 4)
-    assert torch.equal(still.latent, torch.ones(1, 2, 2))
-    assert moving.latent.unique().tolist() == pytest.approx([4.0])
+    scheduler = make_scheduler(prediction_type='sample')
+    schedules = [schedule(scheduler, steps) for steps in (1, 3, 2)]
+    found = denoise(network, torch.zeros(3, 2, 2, 2), torch.zeros(3, 1, 2, 2), schedules)
+    assert [each.num_inference_steps for each in found] == [1, 3, 2]
+    assert [each.stopped_by for each in found] == ['schedule'] * 3
+    # Longest first: rows 0, 1, 2 are the frames of 3, 2, 1 steps.
+    assert [float(each.latent.mean()) for each in found] == pytest.approx([21.0, 3.0, 12.0])
+    assert [len(rows) for rows in rows_seen] == [3, 2, 1]
+
+
+def test_a_deadline_that_is_over_ends_all_frames_with_their_first_x0():
+    scheduler = make_scheduler(prediction_type='sample')
+    schedules = [schedule(scheduler, steps) for steps in (4, 1)]
+    long, short = denoise(lambda latents, _: torch.ones(len(latents), 1, 2, 2),
+                          torch.zeros(2, 2, 2, 2), torch.full((2, 1, 2, 2), 5.0), schedules,
+                          deadline=0.0)
+    assert (long.num_inference_steps, long.stopped_by) == (1, 'deadline')
+    assert (short.num_inference_steps, short.stopped_by) == (1, 'schedule')
+    assert torch.equal(long.latent, torch.ones(1, 2, 2))

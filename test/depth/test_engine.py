@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from marigold_ros.depth import first_look
 from marigold_ros.depth.checkpoint import MODELS
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.ensemble import ensemble
@@ -218,46 +217,6 @@ def test_ragged_batch_equals_frames_one_by_one(folder, monkeypatch):
         assert batch[i].num_inference_steps == steps[i]
 
 
-def test_first_look_gives_what_the_chosen_steps_give(folder):
-    """Steps chosen after the first call, 3, 1 and 2 of 4: the same depths, no call more."""
-    engine, _ = load_both(folder, 'v_trailing')
-    frames, chosen = [make_image(48, 64, seed) for seed in range(3)], [3, 1, 2]
-    signals = {}
-
-    def choose(i, signal):
-        signals[i] = signal
-        return chosen[i]
-
-    got = engine.infer_batch(frames, [4, 4, 4], seed=[7, 8, 9], first_look=choose)
-    expected = engine.infer_batch(frames, chosen, seed=[7, 8, 9])
-    for i in range(3):
-        difference = got[i].affine_invariant_depth - expected[i].affine_invariant_depth
-        assert np.abs(difference).max() < ATOL
-        assert got[i].num_inference_steps == chosen[i]
-        x0 = engine.infer(frames[i], num_inference_steps=1, seed=7 + i).latent
-        # v1-0's final cumulative alpha is not 1, so the latent of one step is not quite x0.
-        assert signals[i] == pytest.approx(first_look.signal(x0).item(), rel=0.1)
-
-
-def test_first_look_knows_frames_of_several_sizes_by_their_index(folder):
-    """Portrait and landscape run as two batches; the index is that of the caller's sequence."""
-    engine, _ = load_both(folder, 'v_trailing')
-    frames = [make_image(48, 64, 1), make_image(64, 48, 2), make_image(48, 64, 3)]
-    got = engine.infer_batch(frames, [3, 3, 3], first_look=lambda i, signal: i + 1)
-    assert [prediction.num_inference_steps for prediction in got] == [1, 2, 3]
-
-
-def test_first_look_refuses_what_cannot_be(folder):
-    """More steps than granted, and schedules that do not begin together."""
-    engine, _ = load_both(folder, 'v_trailing')
-    with pytest.raises(InputError, match='`first_look` must return between 1 and 2 steps; got 3'):
-        engine.infer(make_image(48, 64), num_inference_steps=2, first_look=lambda i, signal: 3)
-    leading, _ = load_both(folder, 'epsilon_leading', **RECIPES['epsilon_leading'])
-    with pytest.raises(InputError, match='begin at the same timestep.*2 steps begin at 501, 4'):
-        leading.infer(make_image(48, 64), num_inference_steps=4,
-                      first_look=lambda i, signal: 2)
-
-
 @pytest.mark.parametrize('ensemble_size', [1, 2])
 def test_out_of_memory_is_answered_by_smaller_batches(folder, monkeypatch, caplog, ensemble_size):
     """A device that holds two images at once gives the same depths, and is asked only once."""
@@ -324,50 +283,6 @@ def test_compile_without_a_compiler_is_refused_at_load(folder, monkeypatch):
         DepthEngine.load(compile=True, device='cpu')
 
 
-def test_warm_start_denoises_from_the_last_latent_at_849(folder):
-    """Two steps from t = 849 worked out with diffusers' own scheduler and U-Net: 849, then 424."""
-    engine, reference = load_both(folder, 'v_trailing')
-    rgb, noises, last = make_image(48, 64), noise(1, 4, 6, 8), noise(1, 4, 6, 8, seed=5)
-    got = engine.infer(rgb, num_inference_steps=2, latents=noises, warm_start=last)
-
-    image = torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 127.5 - 1.0
-    text = reference.text_encoder(torch.tensor([[0, 1]]))[0]
-    alphas = reference.scheduler.alphas_cumprod
-    z = alphas[849].sqrt() * last + (1 - alphas[849]).sqrt() * noises
-    with torch.inference_mode():
-        encoded = reference.vae.encode(image).latents
-        for t, following in ((849, 424), (424, None)):
-            v = reference.unet(torch.cat([encoded, z], dim=1), t, encoder_hidden_states=text)[0]
-            x0 = alphas[t].sqrt() * z - (1 - alphas[t]).sqrt() * v
-            eps = alphas[t].sqrt() * v + (1 - alphas[t]).sqrt() * z
-            end = (reference.scheduler.final_alpha_cumprod if following is None
-                   else alphas[following])
-            z = end.sqrt() * x0 + (1 - end).sqrt() * eps
-    assert (got.latent - z).abs().max().item() < ATOL
-
-
-def test_warm_start_of_one_frame_leaves_the_others_alone(folder):
-    """In a ragged batch one frame starts warm, the other from noise, as each would alone."""
-    engine, _ = load_both(folder, 'v_trailing')
-    frames, last = [make_image(48, 64, 1), make_image(48, 64, 2)], noise(1, 4, 6, 8, seed=5)
-    batch = engine.infer_batch(frames, [1, 3], warm_start=[None, last])
-    alone = [engine.infer(frames[0], num_inference_steps=1),
-             engine.infer(frames[1], num_inference_steps=3, warm_start=last)]
-    for one, other in zip(batch, alone):
-        assert (one.latent - other.latent).abs().max().item() < ATOL
-
-
-def test_warm_start_refuses_what_cannot_be(folder):
-    """A latent of another shape, and a checkpoint of a single step."""
-    engine, _ = load_both(folder, 'v_trailing')
-    rgb = make_image(48, 64)
-    with pytest.raises(InputError, match=r'`warm_start` must have shape \[1, 4, 6, 8\]'):
-        engine.infer(rgb, warm_start=noise(1, 4, 2, 2))
-    one_step, _ = load_both(folder, 'e2e', default_steps=1)
-    with pytest.raises(InputError, match='`warm_start` needs a checkpoint of several steps'):
-        one_step.infer(rgb, warm_start=noise(1, 4, 6, 8))
-
-
 def test_frames_of_different_padded_size_keep_their_order(folder):
     """Portrait and landscape frames run as two batches and come back in order."""
     engine, _ = load_both(folder, 'v_trailing')
@@ -395,14 +310,6 @@ def test_past_deadline_decodes_x0_of_first_step(folder):
     assert stopped.num_inference_steps == 1
     # v1-0's final cumulative alpha is not 1, so its last latent is not quite x0.
     assert np.abs(stopped.affine_invariant_depth - one.affine_invariant_depth).max() < 0.05
-
-
-def test_tolerance_stops_when_x0_stands_still(folder):
-    """A loose tolerance stops at the second step, the first that can be compared."""
-    engine, _ = load_both(folder, 'v_trailing')
-    rgb = make_image(48, 64)
-    assert engine.infer(rgb, num_inference_steps=10, x0_tolerance=100.0).num_inference_steps == 2
-    assert engine.infer(rgb, num_inference_steps=10, x0_tolerance=1e-9).num_inference_steps == 10
 
 
 @pytest.mark.parametrize('rgb', [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32),

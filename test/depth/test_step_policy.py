@@ -11,7 +11,7 @@ from marigold_ros.depth.complexity import entropy, gradient_energy
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.errors import ConfigError, InputError
 from marigold_ros.depth.step_policy import BatchCost, LatencyModel, SKIPS_BEFORE_PROBE, StepPolicy
-from marigold_ros.depth.types import BatchTiming, StepDecision, StepRequest
+from marigold_ros.depth.types import BatchTiming, StepRequest
 
 SIZE = (48, 64)
 
@@ -169,22 +169,6 @@ def test_deadline_leaves_time_to_decode_and_publish():
     assert policy.deadline_s(requests, resolution=SIZE) is None
 
 
-def test_first_look_follows_its_own_line_below_what_was_granted():
-    """S = 0..1 evenly: 0.95 maps to Tmax, but the grant rules; a grant of Tmin asks nothing."""
-    policy = StepPolicy(StepPolicyConfig(policy='first_look', latency_cap_s=None))
-    granted = decide(policy, 123.0)
-    assert granted.num_inference_steps == 4
-    for signal in np.linspace(0.0, 1.0, 200):
-        policy.look('camera', granted, float(signal))
-    assert policy.look('camera', granted, 0.7).num_inference_steps == 1
-    assert policy.look('camera', granted, 0.95).num_inference_steps == 4
-    limited = policy.look('camera', StepDecision(2, 'cap'), 0.95)
-    assert limited.num_inference_steps == 2
-    assert limited.reason.startswith('first_look: T(0.95) = 1 + ')
-    assert limited.reason.endswith('cut to 2 by what was granted (cap)')
-    assert policy.look('camera', StepDecision(1, 'late'), 0.95) == StepDecision(1, 'late')
-
-
 def test_a_spike_costs_one_frame_and_a_slowdown_stays_until_it_ends():
     """One slow batch of 20 rules the next frame only; two of 20 are the 95 % quantile."""
     policy = StepPolicy(StepPolicyConfig(policy='fixed', latency_cap_s=0.2))
@@ -234,13 +218,12 @@ def test_ragged_batch_does_not_make_a_full_step_look_cheap():
 
 
 @pytest.mark.parametrize('kwargs, message', [
-    ({'policy': 'magic'}, "one of complexity, first_look, convergence, fixed; got 'magic'"),
+    ({'policy': 'magic'}, "one of complexity, fixed; got 'magic'"),
     ({'min_inference_steps': 0}, '`min_inference_steps` must be between 1 and 50; got 0'),
     ({'min_inference_steps': 5}, r'at most max_inference_steps \(4\); got 5'),
     ({'alpha': math.nan}, '`alpha` must be a finite number'),
     ({'latency_cap_s': 0.0}, '`latency_cap_s` must be positive, or None .*; got 0.0'),
     ({'late_frames': 'drop'}, "`late_frames` must be one of run, skip; got 'drop'"),
-    ({'x0_tolerance': 0.0}, '`x0_tolerance` must be positive; got 0.0'),
 ])
 def test_settings_that_break_a_rule_are_named(kwargs, message):
     """Name, rule and value are in the message."""

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
 import contextlib
-import ctypes
-import gc
 import multiprocessing
 import os
-from pathlib import Path
 import signal
 import threading
 import time
@@ -16,6 +13,7 @@ import weakref
 
 from checkpoints import make_checkpoint
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from node_cycles import after_20_and_200_cycles, idle_node
 from node_harness import (
     ACTIVATE,
     camera_info,
@@ -32,14 +30,11 @@ from node_harness import (
 import numpy as np
 import pytest
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.lifecycle import TransitionCallbackReturn
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.networks import Networks
-from marigold_ros.ros.depth_node import DepthNode
 from marigold_ros.ros.diagnostics import Reporter
 from marigold_ros.ros.rclpy_workarounds import RCLError
 
@@ -244,41 +239,6 @@ def test_the_model_is_freed_at_cleanup_and_after_a_failed_configure(node, monkey
     assert robot.state() == 'active'
 
 
-def resources(node: DepthNode) -> dict[str, int]:
-    """Count what a cycle might leave behind."""
-    gc.collect()
-    return {
-        'threads': threading.active_count(), 'files': len(os.listdir('/proc/self/fd')),
-        'publishers': len(list(node.publishers)), 'subscriptions': len(list(node.subscriptions)),
-        'waitables': len(list(node.waitables)), 'parameters': len(node._parameters),
-        'references': len(node.default_callback_group.entities)}
-
-
-def resident_mib() -> float:
-    """Memory in use, after the allocator has given back what it keeps free."""
-    ctypes.CDLL(None).malloc_trim(0)
-    pages = int(Path('/proc/self/statm').read_text().split()[1])
-    return pages * os.sysconf('SC_PAGE_SIZE') / 2 ** 20
-
-
-@contextlib.contextmanager
-def idle_node(checkpoint):
-    """A node in this thread, and an executor that knows it."""
-    context = rclpy.Context()
-    rclpy.init(args=['--ros-args', '-p', f'checkpoint:={checkpoint}',
-                     '-p', 'max_inference_steps:=1'], context=context, domain_id=free_domain())
-    node = DepthNode(context=context)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
-    gc.collect()
-    gc.freeze()  # the node collects garbage at cleanup: not what was there before, 200 times
-    yield node, executor
-    gc.unfreeze()
-    executor.shutdown()
-    node.destroy_node()
-    rclpy.try_shutdown(context=context)
-
-
 def test_what_fails_because_the_process_ends_is_no_failed_configure(checkpoint, monkeypatch):
     def end(*_) -> None:
         rclpy.shutdown(context=node.context)
@@ -292,26 +252,6 @@ def test_what_fails_because_the_process_ends_is_no_failed_configure(checkpoint, 
             node.trigger_configure()
         assert not node.context.ok()
     assert errors == []
-
-
-def after_20_and_200_cycles(checkpoint) -> list[tuple[dict[str, int], int, float]]:
-    """Cycle a node; its resources, the number of objects and the memory, MiB."""
-    found = []
-    with idle_node(checkpoint) as (node, executor):
-        for cycle in range(1, 201):
-            for transition in (node.trigger_configure, node.trigger_activate):
-                assert transition() == TransitionCallbackReturn.SUCCESS
-            executor.spin_once(timeout_sec=0)
-            for transition in (node.trigger_deactivate, node.trigger_cleanup):
-                assert transition() == TransitionCallbackReturn.SUCCESS
-            if cycle in (20, 200):
-                # The executor keeps what it waited for until all that was ready had its turn.
-                for _ in range(10):
-                    executor.spin_once(timeout_sec=0)
-                gc.collect()
-                node.release()  # again, which forgets what has died since
-                found.append((resources(node), len(gc.get_objects()), resident_mib()))
-    return found
 
 
 def test_200_cycles_leave_nothing_behind(checkpoint):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 import time
 from typing import TYPE_CHECKING
@@ -47,15 +47,13 @@ class FrameRuns:
     number : int
         From 0, in the order of reading.
     name, block, camera : str
-        See `frames.TruthFrame`.
+        See `frames.DepthFrame`.
     stamp_ns : int or None
         When it was taken; None in a folder.
     size : (int, int)
         Padded, at which it is processed.
     complexity : dict of str to float
         C by each measure.
-    signal : float
-        S of the first step; 0 where nobody asks for it.
     steps : dict of str to int
         Steps of each run.
     quality : dict of str to dict of str to float
@@ -73,7 +71,6 @@ class FrameRuns:
     stamp_ns: int | None
     size: tuple[int, int]
     complexity: Mapping[str, float]
-    signal: float
     steps: Mapping[str, int]
     quality: Mapping[str, Quality]
     engine_s: float
@@ -112,9 +109,9 @@ class FrameRunner:
         """The largest T of all runs."""
         return self._fixed[-1]
 
-    def run(self, rgb: RgbImage) -> tuple[dict[str, Run], float]:
+    def run(self, rgb: RgbImage) -> dict[str, Run]:
         """
-        Run one frame, without a cap.
+        Run one frame with every T, without a cap.
 
         Parameters
         ----------
@@ -122,42 +119,14 @@ class FrameRunner:
 
         Returns
         -------
-        runs : dict of str to Run
-            'fixed-T', and 'convergence-T' for a run of T steps that stopped before.
-        signal : float
-            S; 0 where `first_look` is no policy.
+        dict of str to Run
+            By the name of the policy that always runs T steps.
         """
-        signals: list[float] = []
+        return {fixed_name(steps): self._infer(rgb, steps) for steps in self._fixed}
 
-        def look(_: int, signal: float) -> int:
-            signals.append(signal)
-            return 1
-
-        runs = {}
-        for steps in self._fixed:
-            if steps == 1 < self.max_inference_steps and 'first_look' in self._config.policies:
-                # The first step is common to all T, so that this is T = 1 and gives S as well.
-                run = self._infer(rgb, self.max_inference_steps, first_look=look)
-            else:
-                run = self._infer(rgb, steps)
-            runs[fixed_name(steps)] = run
-        if 'convergence' in self._config.policies:
-            for granted in range(2, self.max_inference_steps + 1):
-                run = self._infer(rgb, granted, x0_tolerance=StepPolicyConfig.x0_tolerance)
-                if run.num_inference_steps < granted:
-                    runs[convergence_name(granted)] = run
-        return runs, signals[0] if signals else 0.0
-
-    def _infer(self, rgb: RgbImage, steps: int, *, x0_tolerance: float | None = None,
-               first_look: Callable[[int, float], int] | None = None) -> Run:
+    def _infer(self, rgb: RgbImage, steps: int) -> Run:
         started_s = time.perf_counter()
-        prediction = self._engine.infer(
-            rgb, num_inference_steps=steps, ensemble_size=self._config.ensemble_size,
-            x0_tolerance=x0_tolerance, first_look=first_look)
+        prediction = self._engine.infer(rgb, num_inference_steps=steps,
+                                        ensemble_size=self._config.ensemble_size)
         return Run(prediction.num_inference_steps, prediction.affine_invariant_depth,
                    time.perf_counter() - started_s)
-
-
-def convergence_name(granted: int) -> str:
-    """Name the run of T steps that stopped before them, since the latent stood still."""
-    return f'convergence-{granted}'

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from marigold_ros.data.read_ahead import read_ahead
-from marigold_ros.depth.complexity import MEASURES
+from marigold_ros.depth.adaptive import AdaptiveConfig, AdaptiveDepth, Frame, SkippedFrame
 from marigold_ros.depth.errors import ConfigError
-from marigold_ros.depth.step_policy import StepPolicy
-from marigold_ros.depth.types import BatchTiming, RgbImage, StepDecision, StepRequest
+from marigold_ros.depth.types import RgbImage
 from marigold_ros.evaluation.config import (
     COMPLEXITY_POLICIES,
     EvaluationConfig,
@@ -23,14 +22,13 @@ from marigold_ros.evaluation.config import (
     REFERENCE_POLICIES,
     step_policy_config,
 )
-from marigold_ros.evaluation.policies.frame_runs import convergence_name, FrameRuns
+from marigold_ros.evaluation.policies.frame_runs import FrameRuns
 from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
 from marigold_ros.evaluation.policies.replay import Replayed
 
 if TYPE_CHECKING:
     from marigold_ros.data.frames import DepthFrame
     from marigold_ros.depth.engine import DepthEngine
-    from marigold_ros.depth.types import DepthPrediction
 
 
 @dataclass(frozen=True)
@@ -71,33 +69,6 @@ class NewestFrame:
             return frame
 
 
-def infer_as_decided(engine: DepthEngine, policy: StepPolicy, rgb: RgbImage, request: StepRequest,
-                     decision: StepDecision, *, ensemble_size: int = 1
-                     ) -> tuple[DepthPrediction, StepDecision]:
-    """
-    Run one frame as depth_node does: under its deadline, by the policy's own way to end.
-
-    Returns
-    -------
-    prediction : DepthPrediction
-    decision : StepDecision
-        After the first look, where the policy takes one.
-    """
-    config, made = policy.config, [decision]
-
-    def look(_: int, signal: float) -> int:
-        made.append(policy.look(request.camera, decision, signal))
-        return made[-1].num_inference_steps
-
-    prediction = engine.infer(
-        rgb, num_inference_steps=decision.num_inference_steps, ensemble_size=ensemble_size,
-        deadline_s=policy.deadline_s([request],
-                                     resolution=engine.processing_size(*rgb.shape[:2])),
-        x0_tolerance=config.x0_tolerance if config.policy == 'convergence' else None,
-        first_look=look if config.policy == 'first_look' else None)
-    return prediction, made[-1]
-
-
 class LiveRun:
     """
     One policy in real time, over frames that were evaluated before.
@@ -127,12 +98,13 @@ class LiveRun:
         check_live(self._name)
         if frames[0].stamp_ns is None:
             raise ConfigError('`live` needs frames with stamps, as a bag has them')
-        self._engine, self._config, self._frames = engine, config, frames
-        self._policy = StepPolicy(step_policy_config(self._name, max_inference_steps,
-                                                     config.latency_cap_s))
+        self._frames = frames
+        policy = step_policy_config(self._name, max_inference_steps, config.latency_cap_s)
+        self._adaptive = AdaptiveDepth(engine, AdaptiveConfig(
+            policy, COMPLEXITY_POLICIES.get(self._name, 'gradient_energy'), config.ensemble_size))
         for size in table.samples:
-            self._policy.observe(table.typical(size).timing(
-                size, self._policy.config.max_inference_steps))
+            self._adaptive.policy.observe(
+                table.typical(size).timing(size, policy.max_inference_steps))
 
     def run(self, read: Iterable[DepthFrame], interrupted: threading.Event) -> list[Replayed]:
         """
@@ -185,30 +157,20 @@ class LiveRun:
             yield Delivered(number, frame.rgb, time.monotonic())
 
     def _process(self, taken: Delivered) -> Replayed:
-        decided_s = time.monotonic()
-        frame, age_s = self._frames[taken.number], decided_s - taken.received_s
-        complexity = MEASURES[COMPLEXITY_POLICIES.get(self._name, 'gradient_energy')](taken.rgb)
-        choose_s = time.monotonic() - decided_s
-        request = StepRequest(frame.camera, complexity, age_s)
-        decision, = self._policy.decide([request], resolution=frame.size)
-        if not decision.num_inference_steps:
-            return Replayed(frame, 'late', reason=decision.reason)
-        prediction, decision = infer_as_decided(self._engine, self._policy, taken.rgb, request,
-                                                decision, ensemble_size=self._config.ensemble_size)
+        frame = self._frames[taken.number]
+        result, = self._adaptive.process([
+            Frame(frame.camera, taken.rgb, frame.stamp_ns or 0, taken.received_s)])
         done_s = time.monotonic()
-        steps = prediction.num_inference_steps
-        self._policy.observe(BatchTiming.of(frame.size, [steps], prediction.timing,
-                                            elapsed_s=done_s - decided_s))
-        run = {'schedule': fixed_name(steps), 'deadline': '',
-               'tolerance': convergence_name(decision.num_inference_steps)}
-        stopped = '' if prediction.stopped_by == 'schedule' else (
-            f'; stopped after {steps} by {prediction.stopped_by}')
-        timing = prediction.timing
+        choice = result.choice
+        if isinstance(result, SkippedFrame):
+            return Replayed(frame, 'late', reason=choice.reason)
+        self._adaptive.observe(done_s)
+        steps, timing = result.num_inference_steps, result.timing
         return Replayed(
-            frame, 'processed', run[prediction.stopped_by], steps, decision.reason + stopped,
-            age_s, done_s - taken.received_s,
+            frame, 'processed', fixed_name(steps) if result.stopped_by == 'schedule' else '',
+            steps, choice.reason, choice.age_s, done_s - taken.received_s,
             FrameCost(timing.preprocess_s, timing.encode_s, timing.denoise_s / steps,
-                      timing.decode_s, timing.postprocess_s, choose_s))
+                      timing.decode_s, timing.postprocess_s, choice.complexity_s))
 
 
 def check_live(policy: str) -> None:

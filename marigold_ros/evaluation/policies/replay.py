@@ -18,8 +18,13 @@ import numpy as np
 
 from marigold_ros.depth.step_policy import StepPolicy
 from marigold_ros.depth.types import StepDecision, StepRequest
-from marigold_ros.evaluation.config import COMPLEXITY_POLICIES, fixed_name, step_policy_config
-from marigold_ros.evaluation.policies.frame_runs import convergence_name, FrameRuns
+from marigold_ros.evaluation.config import (
+    COMPLEXITY_POLICIES,
+    fixed_name,
+    REFERENCE_POLICIES,
+    step_policy_config,
+)
+from marigold_ros.evaluation.policies.frame_runs import FrameRuns
 from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
 
 Fate = Literal['processed', 'superseded', 'late']
@@ -93,11 +98,7 @@ class PolicyReplay:
                                       resolution=frame.size)
         if not granted.num_inference_steps:
             return Choice(0, '', granted.reason)
-        if self.name == 'first_look':
-            granted = self.policy.look(frame.camera, granted, frame.signal)
-        elif self.name == 'convergence':
-            return _until_convergence(frame, granted)
-        elif self.name in ('random', 'oracle'):
+        if self.name in REFERENCE_POLICIES:
             granted = self._cut(self._reference(frame), granted)
         steps = granted.num_inference_steps
         return Choice(steps, fixed_name(steps), granted.reason)
@@ -190,13 +191,3 @@ def replay_clock(name: str, frames: Iterable[FrameRuns], max_inference_steps: in
     clock = ArrivalClock(PolicyReplay(name, max_inference_steps, latency_cap_s), table)
     results = [result for frame in frames for result in clock.arrive(frame)]
     return [*results, *clock.end()]
-
-
-def _until_convergence(frame: FrameRuns, granted: StepDecision) -> Choice:
-    """Take the run that stopped early within what was granted, if it did."""
-    run = convergence_name(granted.num_inference_steps)
-    if run not in frame.steps:
-        run = fixed_name(granted.num_inference_steps)
-    steps = frame.steps[run]
-    stood_still = f'; stood still after {steps}' if steps < granted.num_inference_steps else ''
-    return Choice(steps, run, granted.reason + stood_still)

@@ -21,7 +21,7 @@ BLUE, RED, GREEN, PINK, ORANGE, SKY, BLACK, GREY = (
     '#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000', '#777777')
 STYLES = {
     'complexity-gradient_energy': (BLUE, 's'), 'complexity-entropy': (SKY, 'D'),
-    'first_look': (RED, '^'), 'convergence': (GREEN, 'v'), 'random': (GREY, 'x'),
+    'random': (GREY, 'x'),
     'oracle': (PINK, '*'), 'fixed': (BLACK, 'o')}
 STYLE: dict[Any, Any] = {
     'svg.hashsalt': 'marigold_ros', 'font.size': 9, 'legend.fontsize': 8, 'axes.spines.top': False,

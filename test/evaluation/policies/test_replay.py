@@ -14,14 +14,13 @@ COST = FrameCost(0.004, 0.005, 0.01, 0.006, 0.004, 0.001)
 MS = 10 ** 6
 
 
-def frame(number, at_ms, complexity=0.0, signal=0.0, abs_rel=(0.1, 0.2, 0.3, 0.4), **stopped):
-    """Describe a frame; `stopped` says after how many steps a run of convergence ended."""
+def frame(number, at_ms, complexity=0.0, abs_rel=(0.1, 0.2, 0.3, 0.4)):
+    """Describe a frame that was run with every T."""
     steps = {f'fixed-{t}': t for t in range(1, T_MAX + 1)}
-    steps |= {name.replace('_', '-'): after for name, after in stopped.items()}
     quality = {f'fixed-{t}': {'abs_rel': value} for t, value in enumerate(abs_rel, 1)}
     return FrameRuns(number, str(number), 'block', 'camera',
                      None if at_ms is None else at_ms * MS, (96, 128),
-                     {'gradient_energy': complexity, 'entropy': complexity}, signal, steps,
+                     {'gradient_energy': complexity, 'entropy': complexity}, steps,
                      quality, 0.0)
 
 
@@ -83,21 +82,6 @@ def test_the_oracle_and_chance_choose_the_same_again():
     assert set(drawn) == {1, 2, 3, 4}
     assert drawn == [each.num_inference_steps
                      for each in replay_alone('random', frames, T_MAX)]
-
-
-def test_convergence_takes_the_run_that_stood_still_within_what_was_granted():
-    stopped = frame(0, None, convergence_4=3)
-    never = frame(1, None)
-    choices = replay_alone('convergence', [stopped, never], T_MAX)
-    assert [(each.num_inference_steps, each.run) for each in choices] == [
-        (3, 'convergence-4'), (4, 'fixed-4')]
-    assert 'stood still after 3' in choices[0].reason
-
-
-def test_the_first_look_decides_by_its_own_signal():
-    frames = [frame(i, None, signal=float(i)) for i in range(10)]
-    steps = [each.num_inference_steps for each in replay_alone('first_look', frames, T_MAX)]
-    assert steps[0] == 1 and steps[-1] == 4    # each shows more than all before
 
 
 def test_a_frame_costs_the_same_whatever_the_policy():

@@ -1,0 +1,129 @@
+"""AdaptiveDepth: what a frame gets, from which noise, and what is learned of its cost."""
+
+from __future__ import annotations
+
+import time
+
+from checkpoints import make_checkpoint
+import numpy as np
+import pytest
+
+from marigold_ros.depth.adaptive import (
+    AdaptiveConfig,
+    AdaptiveDepth,
+    AdaptivePrediction,
+    Frame,
+    SkippedFrame,
+)
+from marigold_ros.depth.complexity import entropy, gradient_energy
+from marigold_ros.depth.config import StepPolicyConfig
+from marigold_ros.depth.engine import DepthEngine
+from marigold_ros.depth.errors import ConfigError
+from marigold_ros.depth.types import BatchTiming
+
+FIXED = StepPolicyConfig(policy='fixed', max_inference_steps=2, latency_cap_s=None)
+
+
+@pytest.fixture(scope='module')
+def engine(tmp_path_factory):
+    folder = make_checkpoint(tmp_path_factory.mktemp('checkpoint'))
+    return DepthEngine.load(str(folder), device='cpu', dtype='float32')
+
+
+def frame(camera='left', height=48, width=64, age_s=0.0):
+    rgb = np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8)
+    return Frame(camera, rgb, 0, time.monotonic() - age_s)
+
+
+def depth(result):
+    return result.affine_invariant_depth
+
+
+def test_frames_of_several_sizes_come_back_in_their_order(engine):
+    adaptive = AdaptiveDepth(engine, AdaptiveConfig(FIXED), ['left', 'right', 'rear'])
+    frames = [frame('left'), frame('right', 64, 48), frame('rear')]
+    found = adaptive.process(frames)
+    assert [depth(each).shape for each in found] == [(48, 64), (64, 48), (48, 64)]
+    alone = engine.infer(frames[1].rgb, num_inference_steps=2, seed=1)
+    assert depth(found[1]) == pytest.approx(depth(alone), abs=1e-5)
+
+
+def test_a_camera_starts_from_the_noise_of_its_place(engine):
+    """Whatever comes in between, and beside whom."""
+    adaptive = AdaptiveDepth(engine, AdaptiveConfig(FIXED), ['left', 'right'])
+    first, = adaptive.process([frame('right')])
+    adaptive.process([frame('left')])
+    again = adaptive.process([frame('left'), frame('right')])[1]
+    of_left, of_nobody = (adaptive.process([frame(name)])[0] for name in ('left', 'nobody'))
+    assert depth(again) == pytest.approx(depth(first), abs=1e-5)
+    assert not np.allclose(depth(of_left), depth(first), atol=1e-3)
+    assert depth(of_nobody) == pytest.approx(depth(of_left), abs=1e-5)
+
+
+@pytest.mark.parametrize('measure, formula',
+                         [('gradient_energy', gradient_energy), ('entropy', entropy)])
+def test_a_prediction_says_how_it_came_to_its_steps(engine, measure, formula):
+    config = AdaptiveConfig(
+        StepPolicyConfig(complexity_min=0.0, alpha=1e9, latency_cap_s=None), measure)
+    image = frame(age_s=2.0)
+    found, = AdaptiveDepth(engine, config).process([image])
+    assert isinstance(found, AdaptivePrediction)
+    assert found.choice.complexity == formula(image.rgb)
+    assert 2.0 <= found.choice.age_s < 3.0
+    assert found.choice.granted == found.num_inference_steps == 4
+    assert found.choice.reason.startswith('complexity: T(')
+
+
+def test_a_deadline_that_ends_the_steps_is_part_of_the_reason(engine):
+    """Nothing is known of the cost yet, so that Tmax is granted to a late frame."""
+    config = AdaptiveConfig(StepPolicyConfig(policy='fixed', latency_cap_s=0.1))
+    found, = AdaptiveDepth(engine, config).process([frame(age_s=1.0)])
+    assert (found.choice.granted, found.num_inference_steps) == (4, 1)
+    assert found.choice.reason == 'fixed: Tmax = 4; stopped after 1 by the deadline'
+
+
+def test_a_late_frame_is_skipped_where_the_policy_may(engine):
+    config = AdaptiveConfig(StepPolicyConfig(latency_cap_s=0.1, late_frames='skip'))
+    adaptive = AdaptiveDepth(engine, config)
+    size = engine.processing_size(48, 64)
+    adaptive.policy.observe(BatchTiming(size, (1,), 0.0, 1.0, 0.0))
+    found, = adaptive.process([frame()])
+    assert isinstance(found, SkippedFrame)
+    assert found.choice.granted == 0 and found.choice.reason.startswith('late, skipped')
+    known = adaptive.policy.latency.estimate(size, 1)
+    adaptive.observe(time.monotonic() + 60.0)
+    assert adaptive.policy.latency.estimate(size, 1) == known  # it cost nothing
+
+
+@pytest.mark.parametrize('publication_s, expected_s', [(5.0, 5.0), (None, 0.0)])
+def test_what_comes_after_inference_counts_once_it_is_told(engine, publication_s, expected_s):
+    """At the latest the next call learns what inference alone has cost."""
+    adaptive = AdaptiveDepth(engine, AdaptiveConfig(FIXED))
+    adaptive.process([frame()])
+    size = engine.processing_size(48, 64)
+    assert adaptive.policy.latency.estimate(size, 1) is None
+    if publication_s is None:
+        adaptive.process([frame('left', 96, 96)])
+    else:
+        adaptive.observe(time.monotonic() + publication_s)
+    assert adaptive.policy.latency.estimate(size, 1).after_s == pytest.approx(expected_s, abs=1.0)
+
+
+def test_another_configuration_keeps_what_it_does_not_change(engine):
+    adaptive = AdaptiveDepth(engine, AdaptiveConfig(FIXED))
+    adaptive.warm_up([(48, 64)], [1])
+    size = engine.processing_size(48, 64)
+    adaptive.configure(AdaptiveConfig(StepPolicyConfig(latency_cap_s=None)))
+    assert adaptive.process([frame()])[0].choice.reason.startswith('complexity: ')
+    assert adaptive.policy.latency.estimate(size, 1) is not None
+    adaptive.configure(AdaptiveConfig(StepPolicyConfig(latency_cap_s=None), ensemble_size=3))
+    assert adaptive.policy.latency.estimate(size, 1) is None  # members cost more
+
+
+@pytest.mark.parametrize('values, message', [
+    ({'complexity_measure': 'colour'}, "`complexity_measure` must be one of gradient_energy, "
+     "entropy; got 'colour'"),
+    ({'ensemble_size': 0}, '`ensemble_size` must be at least 1; got 0')])
+def test_a_setting_that_breaks_a_rule_is_named(values, message):
+    with pytest.raises(ConfigError, match=message):
+        AdaptiveConfig(**values)

@@ -1,0 +1,72 @@
+"""A node that is cycled through its states, in a module that a spawned process can import."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import os
+from pathlib import Path
+import threading
+
+from node_harness import free_domain
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import TransitionCallbackReturn
+
+from marigold_ros.ros.depth_node import DepthNode
+
+
+def resources(node: DepthNode) -> dict[str, int]:
+    """Count what a cycle might leave behind."""
+    gc.collect()
+    return {
+        'threads': threading.active_count(), 'files': len(os.listdir('/proc/self/fd')),
+        'publishers': len(list(node.publishers)), 'subscriptions': len(list(node.subscriptions)),
+        'waitables': len(list(node.waitables)), 'parameters': len(node._parameters),
+        'references': len(node.default_callback_group.entities)}
+
+
+def resident_mib() -> float:
+    """Memory in use, after the allocator has given back what it keeps free."""
+    ctypes.CDLL(None).malloc_trim(0)
+    pages = int(Path('/proc/self/statm').read_text().split()[1])
+    return pages * os.sysconf('SC_PAGE_SIZE') / 2 ** 20
+
+
+@contextlib.contextmanager
+def idle_node(checkpoint):
+    """A node in this thread, and an executor that knows it."""
+    context = rclpy.Context()
+    rclpy.init(args=['--ros-args', '-p', f'checkpoint:={checkpoint}',
+                     '-p', 'max_inference_steps:=1'], context=context, domain_id=free_domain())
+    node = DepthNode(context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    gc.collect()
+    gc.freeze()  # the node collects garbage at cleanup: not what was there before, 200 times
+    yield node, executor
+    gc.unfreeze()
+    executor.shutdown()
+    node.destroy_node()
+    rclpy.try_shutdown(context=context)
+
+
+def after_20_and_200_cycles(checkpoint) -> list[tuple[dict[str, int], int, float]]:
+    """Cycle a node; its resources, the number of objects and the memory, MiB."""
+    found = []
+    with idle_node(checkpoint) as (node, executor):
+        for cycle in range(1, 201):
+            for transition in (node.trigger_configure, node.trigger_activate):
+                assert transition() == TransitionCallbackReturn.SUCCESS
+            executor.spin_once(timeout_sec=0)
+            for transition in (node.trigger_deactivate, node.trigger_cleanup):
+                assert transition() == TransitionCallbackReturn.SUCCESS
+            if cycle in (20, 200):
+                # The executor keeps what it waited for until all that was ready had its turn.
+                for _ in range(10):
+                    executor.spin_once(timeout_sec=0)
+                gc.collect()
+                node.release()  # again, which forgets what has died since
+                found.append((resources(node), len(gc.get_objects()), resident_mib()))
+    return found
