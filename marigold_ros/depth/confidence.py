@@ -37,7 +37,7 @@ def confidence(depth: torch.Tensor) -> torch.Tensor:
     Notes
     -----
     Much of the ranking is the depth itself: near pixels and those between near and far are less
-    sure.  `evaluation.sparsification` measures it beside the depth alone.  How far the decoder's
+    sure.  `benchmarks.confidence` measures it beside the depth alone.  How far the decoder's
     three channels disagree tells nothing where it was trained on their mean alone.
     """
     size = depth.shape[2:]

@@ -15,7 +15,7 @@ from marigold_ros.data.shards import read_shards
 
 class ShardFrames:
     """
-    Frames of a folder of shards as `data.scenes.bulk` writes them; they are mapped, not loaded.
+    Frames of a folder of shards as `scenes.bulk` writes them; they are mapped, not loaded.
 
     Parameters
     ----------
