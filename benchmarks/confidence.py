@@ -121,8 +121,8 @@ def relative_error(affine_invariant_depth: FloatImage, depth_m: FloatImage) -> F
     """
     measured = np.isfinite(depth_m)
     end_m = max(MAX_DEPTH_M, 1.001 * float(np.max(depth_m, where=measured, initial=0.0)))
-    aligned_m = align(affine_invariant_depth, depth_m, measured, alignment='least_square',
-                      min_depth_m=MIN_DEPTH_M, max_depth_m=end_m)
+    aligned_m, _, _ = align(affine_invariant_depth, depth_m, measured, alignment='least_square',
+                            min_depth_m=MIN_DEPTH_M, max_depth_m=end_m)
     error = np.full(depth_m.shape, np.nan, np.float32)
     truth_m = depth_m[measured]
     error[measured] = np.abs(aligned_m[measured] - truth_m) / truth_m

@@ -222,7 +222,7 @@ def score_source(frames: Sequence[DriveFrame], config: ScaleConfig) -> DriveScor
         if scale is not None:
             depth_m = scale.to_metres(frame.relative)
             known = np.isfinite(frame.depth_m)
-            scores.append(Scores('metric', error_metrics(
+            scores.append(Scores('metric', 'above 0 m', error_metrics(
                 np.maximum(depth_m[known], MIN_PREDICTION_M), frame.depth_m[known])))
             floor = np.abs(frame.depth_m * frame.fall - frame.height_m) < FLOOR_M
             floors.append(abs(np.median((depth_m * frame.fall)[floor]) / frame.height_m - 1))

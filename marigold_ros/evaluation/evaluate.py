@@ -38,7 +38,12 @@ from marigold_ros.evaluation.analysis import Analysis, Analyst, Clocked
 from marigold_ros.evaluation.config import DEFAULT_POLICIES, EvaluationConfig, PROTOCOLS
 from marigold_ros.evaluation.environment import environment
 from marigold_ros.evaluation.metrics.baselines import Baseline, Ramp, TfliteNetwork
-from marigold_ros.evaluation.metrics.protocols import align_frame
+from marigold_ros.evaluation.metrics.protocols import (
+    abs_rel_name,
+    align_frame,
+    depth_range,
+    describe_protocol,
+)
 from marigold_ros.evaluation.out_bag import OutBag
 from marigold_ros.evaluation.policies.frame_runs import FrameRunner
 from marigold_ros.evaluation.policies.latency import LatencyTable
@@ -305,6 +310,7 @@ def _about(job: Job, engine: DepthEngine, table: LatencyTable, table_file: str, 
     return {
         'complete': session.complete, 'notes': list(session.notes), 'command': job.command,
         'protocol': config.protocol,
+        'compared_range': depth_range(config.protocol, job.data_set.rules),
         'settings': {**settings, 'policies': list(config.policies),
                      'latency_cap_ms': None if cap_s is None else 1e3 * cap_s},
         'environment': environment(engine.device),
@@ -330,9 +336,12 @@ def _verdict(job: Job, analysis: Analysis, baselines: Sequence[str]) -> dict[str
     arrivals = analysis.frames[0].stamp_ns is not None
     live = ([] if judged.live is None else
             [latency(judged.live, arrivals=True, live=True)])
-    return {'sentences': [accuracy(analysis, job.config.protocol, baselines),
-                          latency(judged.clock, arrivals=arrivals), *live, saving(analysis)],
-            'choosing': choosing(analysis)}
+    made_by = job.config.protocol, depth_range(job.config.protocol, job.data_set.rules)
+    abs_rel = abs_rel_name(*made_by)
+    return {'sentences': [accuracy(analysis, describe_protocol(*made_by), baselines),
+                          latency(judged.clock, arrivals=arrivals), *live,
+                          saving(analysis, abs_rel)],
+            'choosing': choosing(analysis, abs_rel)}
 
 
 def _write_tables(path: Path, summary: dict[str, Any]) -> None:

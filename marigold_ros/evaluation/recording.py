@@ -15,7 +15,8 @@ import numpy as np
 from marigold_ros.data.bags.messages import image_fields, matched_by_stamp, stamp_ns
 from marigold_ros.data.bags.reader import Bag, open_bag
 from marigold_ros.depth.errors import MarigoldError
-from marigold_ros.evaluation.metrics.protocol_a import depth_metrics, vertical_ramp
+from marigold_ros.evaluation.metrics.protocol_a import align, depth_metrics, vertical_ramp
+from marigold_ros.evaluation.metrics.protocols import abs_rel_name, describe_protocol
 from marigold_ros.evaluation.report.contact_sheet import draw_contact_sheet, SheetFrame
 from marigold_ros.messages.depth import unpack_depth
 from marigold_ros.messages.image import decode_rgb, DEPTH_FORMATS, read_pixels
@@ -28,6 +29,7 @@ CAMERA = 'camera'
 GROUND_TRUTH = 'depth_gt/image_rect'
 # Depths that are compared with the ground truth, m.
 MIN_DEPTH_M, MAX_DEPTH_M = 0.1, 20.0
+COMPARED_RANGE = f'{MIN_DEPTH_M:g} to {MAX_DEPTH_M:g} m'
 SHEET_FRAMES = 7
 PERCENTILES = (50, 95, 99)
 
@@ -61,7 +63,7 @@ class FrameStatus:
 
 @dataclass(frozen=True)
 class FrameError:
-    """AbsRel of one frame after least squares in depth, and the same of a vertical ramp."""
+    """AbsRel of one frame by protocol A, 0.1 to 20 m, and the same of a vertical ramp."""
 
     stamp_ns: int
     abs_rel: float
@@ -176,9 +178,9 @@ def format_summary(summary: RecordingSummary) -> str:
         rows['latency'] = _latency_text(summary)
     if summary.errors:
         rows['AbsRel'] = (
-            f'{np.mean([error.abs_rel for error in summary.errors]):.3f} after least squares in '
-            f'depth, mean of {len(summary.errors)} frames; a vertical ramp has '
-            f'{np.mean([error.ramp_abs_rel for error in summary.errors]):.3f}')
+            f'{np.mean([error.abs_rel for error in summary.errors]):.3f} by '
+            f'{describe_protocol("A", COMPARED_RANGE)}, mean of {len(summary.errors)} frames; a '
+            f'vertical ramp has {np.mean([error.ramp_abs_rel for error in summary.errors]):.3f}')
     elif processed:
         rows['AbsRel'] = 'unknown: no ground truth has the stamp of a processed frame'
     return '\n'.join(f'  {name:<10} {text}' for name, text in rows.items())
@@ -213,16 +215,17 @@ def save_contact_sheet(bag: Bag, summary: RecordingSummary, path: Path, *,
     if abs_rel:
         topics.append(f'{camera}/{ground_truth}')
     recorded = all(summary.message_counts.get(topic) for topic in topics)
-    frames = [
-        SheetFrame(
-            time_s=(stamp - chosen[0]) * 1e-9, rgb=decode_rgb(image_fields(messages[0])),
-            affine_invariant_depth=_relative_depth(messages[1]),
-            gt_depth_m=unpack_depth(image_fields(messages[2])) if abs_rel else None,
-            complexity=statuses[stamp].complexity,
-            num_inference_steps=statuses[stamp].num_inference_steps,
-            abs_rel=abs_rel.get(stamp))
-        for stamp, messages in matched_by_stamp(bag, topics, stamps_ns=frozenset(chosen))
-    ] if recorded else []
+    frames = []
+    for stamp, messages in (matched_by_stamp(bag, topics, stamps_ns=frozenset(chosen))
+                            if recorded else ()):
+        depth, gt_depth_m = _relative_depth(messages[1]), None
+        if abs_rel:
+            gt_depth_m = unpack_depth(image_fields(messages[2]))
+            depth = _in_metres(depth, gt_depth_m)
+        frames.append(SheetFrame(
+            (stamp - chosen[0]) * 1e-9, decode_rgb(image_fields(messages[0])), depth, gt_depth_m,
+            statuses[stamp].complexity, statuses[stamp].num_inference_steps,
+            f'{abs_rel_name("A", COMPARED_RANGE)}: {abs_rel[stamp]:.3f}' if abs_rel else ''))
     if not frames:
         raise MarigoldError(f'no frame to draw in {bag.path}: it needs {" and ".join(topics)} of '
                             'the same stamp')
@@ -280,6 +283,14 @@ def _depth_errors(bag: Bag, camera: str, ground_truth: str,
             for candidate in (depth, vertical_ramp(*gt_depth_m.shape)))
         errors.append(FrameError(stamp, abs_rel, ramp_abs_rel))
     return tuple(errors)
+
+
+def _in_metres(depth: FloatImage, gt_depth_m: FloatImage) -> FloatImage:
+    """Bring relative depth into metres as `_depth_errors` does."""
+    fitted = (gt_depth_m > MIN_DEPTH_M) & (gt_depth_m < MAX_DEPTH_M) & np.isfinite(depth)
+    depth_m, _, _ = align(depth, gt_depth_m, fitted, alignment='least_square',
+                          min_depth_m=MIN_DEPTH_M, max_depth_m=MAX_DEPTH_M)
+    return depth_m.astype(np.float32)
 
 
 def _relative_depth(message: Any) -> FloatImage:

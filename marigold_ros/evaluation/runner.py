@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 import math
 import threading
@@ -217,8 +217,7 @@ class _Walk:
         """Judge how steady a policy's depth is since its last frame."""
         if aligned is None:
             return {}
-        scores = asdict(self._followers[policy].add(run.depth, frame, aligned))
-        return {name: value for name, value in scores.items() if name != 'protocol'}
+        return self._followers[policy].add(run.depth, frame, aligned)
 
     def _aligned(self, depth: FloatImage, frame: DepthFrame) -> Aligned | None:
         """Bring depth into metres; None where the protocol leaves nothing to compare."""

@@ -198,7 +198,7 @@ def test_the_report_needs_nothing_but_itself(evaluated):
         'Accuracy</div>', 'Latency</div>', 'Time saved</div>', 'What more steps cost',
         'Complexity, steps', 'Timeline', 'Best, median and worst', 'Repeat it')]
     assert order == sorted(order)
-    assert 'protocol A (least squares in depth)' in text
+    assert 'protocol A (least squares in depth), 0.001 to 80+ m' in text
     assert 'Partial report' not in text
 
 
@@ -260,7 +260,9 @@ def test_a_folder_has_sets_and_baselines_and_protocol_b_is_named(checkpoint, tmp
     assert 'nothing to save against' in ' '.join(summary['verdict']['sentences'])
     assert {described(path) for path, _ in leaves(summary)} >= {'sets.<name>.frames'}
     assert 'RANSAC in log depth' in (tmp_path / 'out' / 'report.html').read_text()
-    assert '| desk (2) | shelf (2) |' in (tmp_path / 'out' / 'tables.md').read_text()
+    sets = re.search(r'\| AbsRel \(B, above 0 m\) / delta1 +\| mean of sets +\| desk \(2\) +\|'
+                     r' shelf \(2\) +\|', (tmp_path / 'out' / 'tables.md').read_text())
+    assert sets is not None
 
 
 def test_ctrl_c_leaves_a_partial_report_that_says_so(checkpoint, bag, tmp_path, monkeypatch,
@@ -388,3 +390,23 @@ def test_a_table_that_is_none_is_named(checkpoint, bag, tmp_path, capsys):
     assert evaluate_few(checkpoint, bag, tmp_path / 'out', '--latency-table',
                         str(tmp_path / 'table.json')) == 2
     assert 'must be a latency table as `evaluate` writes it' in capsys.readouterr().err
+
+
+def test_every_abs_rel_says_its_protocol_and_range(evaluated):
+    """In sentences, tables, tiles, captions and plots, whose text is drawn."""
+    texts = [(evaluated / 'tables.md').read_text(), *(
+        sentence for key in ('sentences', 'choosing')
+        for sentence in read_summary(evaluated)['verdict'][key])]
+    report = (evaluated / 'report.html').read_text()
+    texts.append(re.sub(r'<svg.*?</svg>', '', report, flags=re.DOTALL))
+    found = 0
+    for text in texts:
+        for match in re.finditer('AbsRel', text):
+            rest = text[match.start():match.start() + 120]
+            assert re.match(r'AbsRel \(A, 0\.001 to 80\+ m\)|AbsRel [0-9.]+.*protocol A '
+                            r'\(least squares in depth\), 0\.001 to 80\+ m', rest), rest
+            found += 1
+    assert found > 20
+    labels = re.findall(r'<!-- (.*?) -->', report)    # as matplotlib comments each text
+    assert any('AbsRel (A, 0.001 to 80+ m)' in label for label in labels)
+    assert 'AbsRel' not in labels

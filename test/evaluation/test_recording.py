@@ -106,7 +106,8 @@ def test_the_summary_names_the_figures(session):
         '  steps      T=1: 2 frames, T=4: 1 frames',
         # Of 100, 110 and 300 ms.
         '  latency    p50 110 ms, p95 281 ms, p99 296 ms; cap 200 ms, exceeded by 1 frames']
-    assert lines[5].startswith('  AbsRel     0.000 after least squares in depth, mean of 3 frames')
+    assert lines[5].startswith('  AbsRel     0.000 by protocol A (least squares in depth), 0.1 to '
+                               '20 m, mean of 3 frames; a vertical ramp has 0.')
 
 
 def test_an_empty_topic_is_named_with_the_nodes_own_words(session):
@@ -156,7 +157,7 @@ def test_the_command_says_what_is_wrong(tmp_path, monkeypatch, capsys):
 
 def test_depth_and_truth_share_colours_in_metres(tmp_path):
     truth_m = np.where(TRUTH_MM == 0, np.nan, TRUTH_MM / 1000).astype(np.float32)
-    frame = SheetFrame(0.0, RGB, RELATIVE, truth_m, 0.01, 2, 0.0)
+    frame = SheetFrame(0.0, RGB, 2 + 4 * RELATIVE, truth_m, 0.01, 2, 'AbsRel: 0.0')
     draw_contact_sheet([frame, frame], tmp_path / 'sheet.png')
     sheet = cv2.imread(str(tmp_path / 'sheet.png'))
     colours, counts = np.unique(sheet.reshape(-1, 3), axis=0, return_counts=True)
@@ -165,7 +166,7 @@ def test_depth_and_truth_share_colours_in_metres(tmp_path):
 
 
 def test_without_ground_truth_depth_stays_relative(tmp_path):
-    draw_contact_sheet([SheetFrame(0.0, RGB, RELATIVE, None, 0.01, 2, None)],
+    draw_contact_sheet([SheetFrame(0.0, RGB, RELATIVE, None, 0.01, 2, '')],
                        tmp_path / 'sheet.png')
     assert cv2.imread(str(tmp_path / 'sheet.png')) is not None
 

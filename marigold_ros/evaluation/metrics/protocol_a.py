@@ -1,4 +1,9 @@
-"""Depth metrics of Marigold's evaluation protocol, in NumPy."""
+"""
+Protocol A, that of prs-eth/Marigold: scale and shift by least squares, and the nine depth metrics.
+
+Formulas: prs-eth/Marigold `script/depth/eval.py`, `src/util/alignment.py` and `src/util/metric.py`
+(b1dffaa).
+"""
 
 from __future__ import annotations
 
@@ -51,47 +56,86 @@ def depth_metrics(
     Raises
     ------
     InputError
-        Shapes differ, no pixel can be compared, or a compared pixel is not finite.
-
-    Notes
-    -----
-    Formulas: prs-eth/Marigold `src/util/metric.py` and `alignment.py`.
+        Shapes differ, no pixel can be compared or fitted, or a compared pixel is not finite.
     """
-    compared = _compared_pixels(prediction, target_m, valid, min_depth_m, max_depth_m)
-    depth_m = _aligned(prediction, target_m, compared, alignment, min_depth_m, max_depth_m)
+    if not prediction.shape == target_m.shape == valid.shape:
+        raise InputError(
+            '`prediction`, `target_m` and `valid` must have one shape; '
+            f'got {prediction.shape}, {target_m.shape} and {valid.shape}')
+    if valid.dtype != np.bool_:
+        raise InputError(f'`valid` must be bool; got {valid.dtype}')
+    if np.isnan(target_m[valid]).any():
+        raise InputError('`target_m` must not be NaN where `valid` is true')
+    compared: NDArray[np.bool_] = valid & (target_m > min_depth_m) & (target_m < max_depth_m)
+    if not compared.any():
+        raise InputError(
+            f'`target_m` must have a valid pixel between {min_depth_m} and {max_depth_m} m; '
+            'got none')
+    if not np.isfinite(prediction[compared]).all():
+        raise InputError('`prediction` must be finite wherever the truth is valid')
+    depth_m, _, _ = align(prediction, target_m, compared, alignment=alignment,
+                          min_depth_m=min_depth_m, max_depth_m=max_depth_m)
     return error_metrics(depth_m[compared], target_m[compared])
 
 
 def align(
     prediction: NDArray[Any],
     target_m: NDArray[Any],
-    valid: NDArray[np.bool_],
+    fitted: NDArray[np.bool_],
     *,
     alignment: Alignment | None,
     min_depth_m: float,
     max_depth_m: float,
-) -> NDArray[np.float64]:
+    fit: tuple[float, float] | None = None,
+) -> tuple[NDArray[np.float64], float, float]:
     """
-    Bring a predicted map into metres, as `depth_metrics` does before it compares.
+    Bring a predicted map into metres: fit scale and shift, apply them to all pixels, and clip.
 
     Parameters
     ----------
-    prediction, target_m, valid, alignment, min_depth_m, max_depth_m
+    prediction, target_m : float [H, W]
         See `depth_metrics`.
+    fitted : bool [H, W]
+        Pixels to which scale and shift are fitted, finite in both maps and above 0 m.  As
+        published, a disparity that is not above 0 does not take part in its fit.
+    alignment : {'least_square', 'least_square_disparity'} or None
+        See `depth_metrics`.
+    min_depth_m, max_depth_m : float
+        Range to which the result is clipped.
+    fit : (float, float) or None
+        Scale and shift of another frame; None fits them to this one.
 
     Returns
     -------
-    float64 [H, W]
-        m, within the range; all pixels, also those that the fit did not see.  NaN where the
-        prediction is NaN.
+    depth_m : float64 [H, W]
+        Also of the pixels that the fit did not see; NaN where the prediction is NaN.
+    scale, shift : float
+        In depth or in disparity; 1 and 0 without alignment.
 
     Raises
     ------
     InputError
-        As `depth_metrics` does.
+        If the alignment is unknown, or there is no pixel to fit.
     """
-    compared = _compared_pixels(prediction, target_m, valid, min_depth_m, max_depth_m)
-    return _aligned(prediction, target_m, compared, alignment, min_depth_m, max_depth_m)
+    if alignment not in ('least_square', 'least_square_disparity', None):
+        raise InputError('`alignment` must be least_square, least_square_disparity or None; '
+                         f'got {alignment!r}')
+    in_disparity = alignment == 'least_square_disparity'
+    values = prediction.astype(np.float64)
+    scale, shift = fit or (1.0, 0.0)
+    if alignment is not None and fit is None:
+        if in_disparity:
+            fitted = fitted & (values > 0)
+        if not fitted.any():
+            raise InputError('`prediction` must have a pixel to fit'
+                             f'{", above 0" if in_disparity else ""}; got none')
+        target_px = target_m[fitted].astype(np.float64)
+        scale, shift = fit_least_squares(values[fitted],
+                                         1.0 / target_px if in_disparity else target_px)
+    depth_m: NDArray[np.float64] = scale * values + shift
+    if in_disparity:
+        depth_m = 1.0 / depth_m.clip(min=MIN_DISPARITY)
+    return depth_m.clip(max(min_depth_m, MIN_PREDICTION_M), max_depth_m), scale, shift
 
 
 def fit_least_squares(values_px: NDArray[Any], target_px: NDArray[Any]) -> tuple[float, float]:
@@ -159,53 +203,3 @@ def vertical_ramp(height: int, width: int) -> NDArray[np.float64]:
     """
     column = np.linspace(1.0, 0.0, height)[:, None]
     return np.repeat(column, width, axis=1)
-
-
-def _compared_pixels(
-    prediction: NDArray[Any], target_m: NDArray[Any], valid: NDArray[np.bool_],
-    min_depth_m: float, max_depth_m: float,
-) -> NDArray[np.bool_]:
-    """Check the arrays and return which pixels count, bool [H, W]."""
-    if not prediction.shape == target_m.shape == valid.shape:
-        raise InputError(
-            '`prediction`, `target_m` and `valid` must have one shape; '
-            f'got {prediction.shape}, {target_m.shape} and {valid.shape}')
-    if valid.dtype != np.bool_:
-        raise InputError(f'`valid` must be bool; got {valid.dtype}')
-    if np.isnan(target_m[valid]).any():
-        raise InputError('`target_m` must not be NaN where `valid` is true')
-    compared: NDArray[np.bool_] = valid & (target_m > min_depth_m) & (target_m < max_depth_m)
-    if not compared.any():
-        raise InputError(
-            f'`target_m` must have a valid pixel between {min_depth_m} and {max_depth_m} m; '
-            'got none')
-    if not np.isfinite(prediction[compared]).all():
-        raise InputError('`prediction` must be finite wherever the truth is valid')
-    return compared
-
-
-def _aligned(
-    prediction: NDArray[Any], target_m: NDArray[Any], compared: NDArray[np.bool_],
-    alignment: Alignment | None, min_depth_m: float, max_depth_m: float,
-) -> NDArray[np.float64]:
-    """Fit over the compared pixels, apply to all and clip; float64 [H, W]."""
-    depth_m = prediction.astype(np.float64)
-    target_px = target_m[compared].astype(np.float64)
-    if alignment == 'least_square':
-        depth_m = _fitted(depth_m, compared, target_px)
-    elif alignment == 'least_square_disparity':
-        disparity = _fitted(depth_m, compared, 1.0 / target_px)
-        depth_m = 1.0 / disparity.clip(min=MIN_DISPARITY)
-    elif alignment is not None:
-        raise InputError('`alignment` must be least_square, least_square_disparity or None; '
-                         f'got {alignment!r}')
-    return depth_m.clip(max(min_depth_m, MIN_PREDICTION_M), max_depth_m)
-
-
-def _fitted(
-    values: NDArray[np.float64], compared: NDArray[np.bool_], target_px: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Return scale * values + shift with the least squared error over the compared pixels."""
-    scale, shift = fit_least_squares(values[compared], target_px)
-    fitted: NDArray[np.float64] = scale * values + shift
-    return fitted

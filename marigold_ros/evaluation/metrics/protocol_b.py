@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from marigold_ros.evaluation.metrics.boundaries import shows_borders
+from marigold_ros.evaluation.metrics.edges import shows_borders
 
 if TYPE_CHECKING:
     from marigold_ros.data.datasets.data_set import Rules

@@ -1,10 +1,10 @@
 """
-Compare a prediction with the truth of a frame, by a protocol that its result names.
+Compare a prediction with the truth of a frame, by a protocol and range that its result names.
 
-Protocol A is that of prs-eth/Marigold (`script/depth/eval.py`, b1dffaa): scale and shift by least
-squares in depth, or in disparity.  Protocol B is that of Marigold V2 (see `protocol_b`): scale and
-shift by RANSAC in log depth, pixels on edges left out.  Their numbers cannot be compared: mixing
-them is an error.
+Protocol A is that of prs-eth/Marigold (see `protocol_a`): scale and shift by least squares in
+depth, or in disparity.  Protocol B is that of Marigold V2 (see `protocol_b`): scale and shift by
+RANSAC in log depth, pixels on edges left out.  Their numbers cannot be compared, nor can those of
+two ranges: mixing them is an error.
 """
 
 from __future__ import annotations
@@ -19,14 +19,8 @@ from numpy.typing import NDArray
 
 from marigold_ros.data.datasets.data_set import Rules
 from marigold_ros.depth.errors import InputError
-from marigold_ros.evaluation.metrics.boundaries import boundary_f1
-from marigold_ros.evaluation.metrics.edges import edge_errors
-from marigold_ros.evaluation.metrics.protocol_a import (
-    error_metrics,
-    fit_least_squares,
-    MIN_DISPARITY,
-    MIN_PREDICTION_M,
-)
+from marigold_ros.evaluation.metrics.edges import boundary_f1, edge_errors
+from marigold_ros.evaluation.metrics.protocol_a import align, Alignment, error_metrics
 from marigold_ros.evaluation.metrics.protocol_b import align_in_log, compared_pixels, nearest_size
 
 if TYPE_CHECKING:
@@ -38,6 +32,31 @@ LABELS: dict[Protocol, str] = {
     'A-disparity': 'protocol A (least squares in disparity)',
     'B': 'protocol B (RANSAC in log depth, edges masked)',
     'metric': 'metric (no alignment)'}
+ALIGNMENTS: dict[Protocol, Alignment | None] = {
+    'A': 'least_square', 'A-disparity': 'least_square_disparity', 'metric': None}
+
+
+def depth_range(protocol: Protocol, rules: Rules) -> str:
+    """Say which depths a protocol compares: '0.1 to 10 m'; '80+ m' is the farthest if farther."""
+    if protocol == 'B':
+        low_m, high_m, plus = rules.b_min_depth_m, rules.b_max_depth_m, ''
+    else:
+        low_m, high_m = rules.min_depth_m, rules.max_depth_m
+        plus = '+' if rules.reaches_farthest else ''
+    low = np.format_float_positional(low_m, trim='-')
+    if np.isinf(high_m):
+        return f'above {low} m'
+    return f'{low} to {np.format_float_positional(high_m, trim="-")}{plus} m'
+
+
+def describe_protocol(protocol: Protocol, compared_range: str) -> str:
+    """Say for a caption what numbers were made by: protocol and range."""
+    return f'{LABELS[protocol]}, {compared_range}'
+
+
+def abs_rel_name(protocol: Protocol, compared_range: str) -> str:
+    """Name AbsRel where space is short: 'AbsRel (A, 0.1 to 10 m)'."""
+    return f'AbsRel ({protocol}, {compared_range})'
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +68,8 @@ class Aligned:
     ----------
     protocol : str
         Key of `LABELS`.
+    compared_range : str
+        See `depth_range`.
     depth_m, target_m : float64, float32 [H, W]
         Prediction and truth, m; NaN in the truth is unknown, +inf sky.
     compared : bool [H, W]
@@ -58,6 +79,7 @@ class Aligned:
     """
 
     protocol: Protocol
+    compared_range: str
     depth_m: NDArray[np.float64]
     target_m: NDArray[np.float32]
     compared: NDArray[np.bool_]
@@ -74,18 +96,21 @@ class Scores:
     ----------
     protocol : str
         Key of `LABELS`.
+    compared_range : str
+        See `depth_range`.
     values : dict of str to float
         All of `metrics.error_metrics`; boundary_f1; edge_accuracy_px and edge_completeness_px;
         NaN where the truth cannot tell.
     """
 
     protocol: Protocol
+    compared_range: str
     values: dict[str, float]
 
     @property
     def label(self) -> str:
         """What every table and plot of these numbers says."""
-        return LABELS[self.protocol]
+        return describe_protocol(self.protocol, self.compared_range)
 
     def __getitem__(self, metric: str) -> float:
         """Return one number."""
@@ -151,15 +176,20 @@ def align_frame(prediction: NDArray[Any], frame: DepthFrame, rules: Rules = Rule
         raise InputError(f'{frame.name}: `prediction` must be finite wherever the truth is valid')
     if protocol == 'B':
         depth_m, scale, shift = align_in_log(depth, target_m, compared, fit)
-        return Aligned('B', depth_m, target_m, compared, scale, shift)
-    return _aligned_by_a(depth, frame, target_m, compared, rules, protocol, fit)
+    else:
+        low_m, high_m = rules.clip_range_m(frame)
+        depth_m, scale, shift = align(
+            depth, target_m, compared & _fitted_columns(compared.shape, rules.alignment_max_res),
+            alignment=ALIGNMENTS[protocol], min_depth_m=low_m, max_depth_m=high_m, fit=fit)
+    return Aligned(protocol, depth_range(protocol, rules), depth_m, target_m, compared, scale,
+                   shift)
 
 
 def score_aligned(aligned: Aligned) -> Scores:
     """Compute every number of one frame."""
     depth_m, target_m, compared = aligned.depth_m, aligned.target_m, aligned.compared
     accuracy_px, completeness_px = edge_errors(depth_m, target_m)
-    return Scores(aligned.protocol, {
+    return Scores(aligned.protocol, aligned.compared_range, {
         **error_metrics(depth_m[compared], target_m[compared]),
         'boundary_f1': boundary_f1(depth_m, target_m),
         'edge_accuracy_px': accuracy_px, 'edge_completeness_px': completeness_px})
@@ -172,14 +202,14 @@ def mean_scores(scores: Sequence[Scores]) -> Scores:
     Raises
     ------
     InputError
-        If there are none, or not all are by one protocol.
+        If there are none, or not all are by one protocol and range.
     """
-    protocols = sorted({each.protocol for each in scores})
-    if len(protocols) != 1:
-        raise InputError('`scores` must all be by one protocol, for their numbers cannot be '
-                         f'compared; got {", ".join(protocols) or "none"}')
+    labels = sorted({each.label for each in scores})
+    if len(labels) != 1:
+        raise InputError('`scores` must all be by one protocol and range, for their numbers '
+                         f'cannot be compared; got {"; ".join(labels) or "none"}')
     columns = {metric: np.array([each[metric] for each in scores]) for metric in scores[0].values}
-    return Scores(scores[0].protocol, {
+    return Scores(scores[0].protocol, scores[0].compared_range, {
         metric: float(np.mean(column[np.isfinite(column)])) if np.isfinite(column).any()
         else float('nan') for metric, column in columns.items()})
 
@@ -194,27 +224,6 @@ def _at_size_of(target_m: NDArray[Any], prediction: NDArray[Any], *,
     shrinks = height < prediction.shape[0]
     return np.asarray(cv2.resize(prediction.astype(np.float64), (width, height),
                                  interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR))
-
-
-def _aligned_by_a(depth: NDArray[np.float64], frame: DepthFrame, target_m: NDArray[np.float32],
-                  compared: NDArray[np.bool_], rules: Rules, protocol: Protocol,
-                  fit: tuple[float, float] | None) -> Aligned:
-    """Fit by least squares, or not at all, and clip to the data set's range."""
-    scale, shift = fit or (1.0, 0.0)
-    if protocol != 'metric' and fit is None:
-        seen = compared & _fitted_columns(compared.shape, rules.alignment_max_res)
-        target_px = target_m[seen].astype(np.float64)
-        if protocol == 'A-disparity':
-            # As published, a disparity that is not positive does not take part in the fit.
-            seen &= depth > 0
-            target_px = 1.0 / target_m[seen].astype(np.float64)
-        scale, shift = fit_least_squares(depth[seen], target_px)
-    depth_m = scale * depth + shift
-    if protocol == 'A-disparity':
-        depth_m = 1.0 / depth_m.clip(min=MIN_DISPARITY)
-    low_m, high_m = rules.clip_range_m(frame)
-    return Aligned(protocol, depth_m.clip(max(low_m, MIN_PREDICTION_M), high_m), target_m,
-                   compared, scale, shift)
 
 
 def _fitted_columns(shape: tuple[int, ...], max_res: int | None) -> NDArray[np.bool_]:

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.data.datasets.data_set import Rules
-from marigold_ros.evaluation.metrics.covisibility import covisible, flicker, unchanged
 from marigold_ros.evaluation.metrics.protocol_a import error_metrics
 from marigold_ros.evaluation.metrics.protocols import align_frame, Aligned, Protocol
 from marigold_ros.geometry.unproject import project, unproject
@@ -26,6 +25,13 @@ if TYPE_CHECKING:
     from marigold_ros.data.frames import DepthFrame
     from marigold_ros.depth.types import FloatImage, RgbImage
 
+# A point nearer or farther than what the frame before saw there, by more than this part, was
+# hidden.
+OCCLUSION = 0.05
+# So that a pixel of the border which has not moved is not lost.
+ROUNDING_PX = 1e-3
+# Without poses, a pixel is static whose true depth and brightness change by no more than that.
+STATIC_DEPTH, STATIC_GREY = 0.01, 8
 # Depth is compared on every fourth pixel of each axis: predictions are smoother than that.
 STRIDE = 4
 
@@ -74,32 +80,102 @@ def _moved_abs_rel(source_m: NDArray[Any], target_m: NDArray[Any], K: Matrix,
     return float(np.mean(np.abs(target_m[both] - projected_m[both]) / target_m[both]))
 
 
-@dataclass(frozen=True)
-class TemporalScores:
+@dataclass(frozen=True, eq=False)
+class Covisible:
     """
-    What one frame adds to those before it; NaN where it cannot be told.
+    Where the pixels of a frame lie in the frame before.
 
     Attributes
     ----------
-    protocol : str
-        Key of `protocols.LABELS`: how scale and shift were fitted, and to which pixels.
-    tae : float
-        TAE against the frame before, with scale and shift of the first frame; needs poses and K.
-    flicker : float
-        Jump of depth on static pixels, with scale and shift of the first frame: jumps of the
-        scale count.
-    flicker_aligned : float
-        The same with scale and shift of each frame: only changes of shape count.
-    first_fit_abs_rel, first_fit_delta1 : float
-        Against the truth, with scale and shift of the first frame.
+    seen : bool [H, W]
+        Pixels of the current frame that the frame before saw.
+    u, v : float32 [H, W]
+        Their columns and rows there, px; NaN where the depth is unknown.
+    gain : float64 [H, W]
+    offset_m : float
+        A depth d there is the depth gain * d + offset_m here: the point moves along its old ray.
     """
 
-    protocol: Protocol
-    tae: float
-    flicker: float
-    flicker_aligned: float
-    first_fit_abs_rel: float
-    first_fit_delta1: float
+    seen: NDArray[np.bool_]
+    u: NDArray[np.float32]
+    v: NDArray[np.float32]
+    gain: NDArray[np.float64]
+    offset_m: float
+
+
+def covisible(depth_m: FloatImage, previous_depth_m: FloatImage, K: Matrix,
+              previous_from_current: Matrix) -> Covisible:
+    """
+    Find the pixels of a frame in the frame before.
+
+    Parameters
+    ----------
+    depth_m, previous_depth_m : float32 [H, W]
+        True depth of both, m; NaN unknown.
+    K : float64 [3, 3]
+        Intrinsics of both.
+    previous_from_current : float64 [4, 4]
+        Motion of the optical frame.
+    """
+    points = unproject(depth_m, K).astype(np.float64)
+    moved = points @ previous_from_current[:3, :3].T + previous_from_current[:3, 3]
+    pixels = project(moved, K)
+    height, width = depth_m.shape
+    border = (width - 1 + ROUNDING_PX, height - 1 + ROUNDING_PX)
+    inside = ((pixels >= -ROUNDING_PX) & (pixels <= border)).all(axis=-1)
+    there = _sample(previous_depth_m, pixels[..., 0], pixels[..., 1])
+    with np.errstate(invalid='ignore'):
+        seen = inside & (np.abs(there - moved[..., 2]) <= OCCLUSION * moved[..., 2])
+    current_from_previous = np.linalg.inv(previous_from_current)
+    u, v = pixels[..., 0].astype(np.float32), pixels[..., 1].astype(np.float32)
+    with np.errstate(divide='ignore', invalid='ignore'):
+        gain = moved / moved[..., 2:] @ current_from_previous[2, :3]
+    return Covisible(seen, u, v, gain, float(current_from_previous[2, 3]))
+
+
+def unchanged(depth_m: FloatImage, previous_depth_m: FloatImage, rgb: RgbImage,
+              previous_rgb: RgbImage) -> Covisible:
+    """
+    Find the pixels in which nothing moved, for a camera whose pose is unknown.
+
+    Parameters
+    ----------
+    depth_m, previous_depth_m : float32 [H, W]
+        True depth of both, m; NaN unknown.
+    rgb, previous_rgb : uint8 [H, W, 3]
+        Of the same size.
+    """
+    grey, previous_grey = (image.astype(np.float32).mean(axis=-1) for image in (rgb, previous_rgb))
+    with np.errstate(invalid='ignore'):
+        seen = ((np.abs(depth_m - previous_depth_m) <= STATIC_DEPTH * depth_m)
+                & (np.abs(grey - previous_grey) <= STATIC_GREY))
+    v, u = np.meshgrid(*(np.arange(edge, dtype=np.float32) for edge in depth_m.shape),
+                       indexing='ij')
+    return Covisible(seen, u, v, np.ones(depth_m.shape), 0.0)
+
+
+def flicker(map_m: NDArray[Any], previous_m: NDArray[Any], depth_m: FloatImage,
+            pixels: Covisible) -> float:
+    """
+    Compare a prediction with the one before it.
+
+    Parameters
+    ----------
+    map_m, previous_m : float [H, W]
+        Predictions in m.
+    depth_m : float32 [H, W]
+        True depth of the current frame, m.
+    pixels : Covisible
+
+    Returns
+    -------
+    float
+        Mean of |prediction - moved previous prediction| / truth; NaN if nothing was seen twice.
+    """
+    if not pixels.seen.any():
+        return float('nan')
+    moved = pixels.gain * _sample(previous_m, pixels.u, pixels.v) + pixels.offset_m
+    return float(np.mean((np.abs(map_m - moved) / depth_m)[pixels.seen]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +206,7 @@ class TemporalFollower:
         self._last: dict[str, _Last] = {}
 
     def add(self, prediction: NDArray[Any], frame: DepthFrame,
-            aligned: Aligned | None = None) -> TemporalScores:
+            aligned: Aligned | None = None) -> dict[str, float]:
         """
         Judge the next frame of the sequence `frame.set_name`.
 
@@ -142,6 +218,15 @@ class TemporalFollower:
             In the order of time, all of one size within a sequence.
         aligned : Aligned or None
             What `align_frame` made of them, if that is known already.
+
+        Returns
+        -------
+        dict of str to float
+            NaN where it cannot be told.  `tae` against the frame before, with scale and shift of
+            the first frame; needs poses and K.  `flicker`, the jump of depth on static pixels,
+            with scale and shift of the first frame: jumps of the scale count; `flicker_aligned`
+            with those of each frame: only changes of shape count.  `first_fit_abs_rel` and
+            `first_fit_delta1` against the truth, with scale and shift of the first frame.
 
         Raises
         ------
@@ -159,9 +244,9 @@ class TemporalFollower:
         tae, jump, jump_aligned = (float('nan'),) * 3
         if last is not None and last.depth_m.shape == now.depth_m.shape:
             tae, jump, jump_aligned = _jumps(now, last,
-                                             strided_K(frame, aligned.target_m.shape))
-        return TemporalScores(self._protocol, tae, jump, jump_aligned, errors['abs_rel'],
-                              errors['delta1'])
+                                             _strided_K(frame, aligned.target_m.shape))
+        return {'tae': tae, 'flicker': jump, 'flicker_aligned': jump_aligned,
+                'first_fit_abs_rel': errors['abs_rel'], 'first_fit_delta1': errors['delta1']}
 
 
 def _kept(frame: DepthFrame, first_fit: Aligned, aligned: Aligned) -> _Last:
@@ -174,7 +259,7 @@ def _kept(frame: DepthFrame, first_fit: Aligned, aligned: Aligned) -> _Last:
                  frame.world_from_camera, first_fit.depth_m[thin], aligned.depth_m[thin])
 
 
-def strided_K(frame: DepthFrame, shape: tuple[int, ...]) -> Matrix | None:
+def _strided_K(frame: DepthFrame, shape: tuple[int, ...]) -> Matrix | None:
     """Give the intrinsics of every fourth pixel of a map of a frame, [3, 3]."""
     if frame.K is None:
         return None
@@ -192,3 +277,10 @@ def _jumps(now: _Last, last: _Last, K: Matrix | None) -> tuple[float, float, flo
         tae = temporal_alignment_error(now.first_fit_m, last.first_fit_m, K, motion)
     return (tae, flicker(now.first_fit_m, last.first_fit_m, now.depth_m, pixels),
             flicker(now.aligned_m, last.aligned_m, now.depth_m, pixels))
+
+
+def _sample(image: NDArray[Any], u: NDArray[Any], v: NDArray[Any]) -> NDArray[np.float32]:
+    """Read an image between its pixels, bilinearly; beyond the border it goes on."""
+    return np.asarray(cv2.remap(
+        image.astype(np.float32), np.nan_to_num(u).astype(np.float32),
+        np.nan_to_num(v).astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))

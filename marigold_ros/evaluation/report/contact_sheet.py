@@ -31,33 +31,33 @@ class SheetFrame:
     time_s : float
         Since the first frame.
     rgb : uint8 [H, W, 3]
-    affine_invariant_depth : float32 [H, W]
-        NaN where unknown.
+    depth : float32 [H, W]
+        In metres where there is a ground truth, else affine-invariant; NaN where unknown.
     gt_depth_m : float32 [H, W] or None
         NaN where unknown.
     complexity : float
         C.
     num_inference_steps : int
         T.
-    abs_rel : float or None
-        After least squares.
+    error : str
+        AbsRel in words, with its protocol and range; empty if it is unknown.
     """
 
     time_s: float
     rgb: RgbImage
-    affine_invariant_depth: FloatImage
+    depth: FloatImage
     gt_depth_m: FloatImage | None
     complexity: float
     num_inference_steps: int
-    abs_rel: float | None
+    error: str
 
 
 def draw_contact_sheet(frames: Sequence[SheetFrame], path: Path) -> None:
     """
     Draw one column per frame and write a PNG.
 
-    Rows are the image, the depth and, if the frames have one, the ground truth.  With a ground
-    truth, depth is brought into metres by least squares, and both share one colour bar.
+    Rows are the image, the depth and, if the frames have one, the ground truth, which then shares
+    its colour bar with the depth.
 
     Parameters
     ----------
@@ -66,8 +66,8 @@ def draw_contact_sheet(frames: Sequence[SheetFrame], path: Path) -> None:
     path : Path
     """
     truths = [frame.gt_depth_m for frame in frames if frame.gt_depth_m is not None]
-    depths = [_aligned(frame) for frame in frames]
-    low, high = np.nanpercentile(np.stack(truths or depths), COLOR_PERCENTILES)
+    low, high = np.nanpercentile(np.stack(truths or [frame.depth for frame in frames]),
+                                 COLOR_PERCENTILES)
     rows = 3 if truths else 2
     height_in = FRAME_WIDTH_IN * frames[0].rgb.shape[0] / frames[0].rgb.shape[1]
     figure = Figure(figsize=(FRAME_WIDTH_IN * len(frames) + 1.2, (height_in + 0.2) * rows + 0.5),
@@ -76,7 +76,7 @@ def draw_contact_sheet(frames: Sequence[SheetFrame], path: Path) -> None:
     for column, frame in enumerate(frames):
         _label(axes[:, column], frame)
         axes[0, column].imshow(frame.rgb)
-        for row, depth in enumerate([depths[column], *truths[column:column + 1]], 1):
+        for row, depth in enumerate([frame.depth, *truths[column:column + 1]], 1):
             image = axes[row, column].imshow(depth, cmap=NEAR_IS_RED, vmin=low, vmax=high,
                                              interpolation='nearest')
     names = ['image', 'depth, least squares' if truths else 'relative depth', 'ground truth']
@@ -94,15 +94,4 @@ def _label(axes: Any, frame: SheetFrame) -> None:
         axis.set_facecolor(UNKNOWN_GRAY)
     axes[0].set_title(f'{frame.time_s:.1f} s   C = {frame.complexity:.3g}, '
                       f'T = {frame.num_inference_steps}', fontsize=9)
-    if frame.abs_rel is not None:
-        axes[1].set_title(f'AbsRel {frame.abs_rel:.3f}', fontsize=8, pad=2)
-
-
-def _aligned(frame: SheetFrame) -> FloatImage:
-    """Bring depth into metres by least squares; without a ground truth it stays relative."""
-    depth = frame.affine_invariant_depth
-    if frame.gt_depth_m is None:
-        return depth
-    valid = np.isfinite(frame.gt_depth_m) & np.isfinite(depth)
-    scale, shift = np.polyfit(depth[valid], frame.gt_depth_m[valid], 1)
-    return np.asarray(scale * depth + shift, np.float32)
+    axes[1].set_title(frame.error, fontsize=8, pad=2)

@@ -32,11 +32,19 @@ STYLE: dict[Any, Any] = {
 HALF, WIDE = (4.9, 3.7), (7.2, 3.2)
 
 
-def frontier(analysis: Analysis) -> list[str]:
-    """Draw time against AbsRel and against boundary F1: one curve a policy, by its Tmax."""
+def frontier(analysis: Analysis, abs_rel: str) -> list[str]:
+    """
+    Draw time against AbsRel and against boundary F1: one curve a policy, by its Tmax.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    abs_rel : str
+        Name of AbsRel with its protocol and range.
+    """
     plots = []
     with rc_context(STYLE):
-        for metric, name, title in ((ABS_REL, 'AbsRel', 'lower is better'),
+        for metric, name, title in ((ABS_REL, abs_rel, 'lower is better'),
                                     (BOUNDARY_F1, 'boundary F1', 'higher is better')):
             figure, axis = _figure(HALF)
             _draw_curve(axis, analysis, 'fixed', list(analysis.by_steps.values()), metric)
@@ -56,8 +64,8 @@ def frontier(analysis: Analysis) -> list[str]:
     return plots
 
 
-def complexity(analysis: Analysis) -> list[str]:
-    """Draw the judged policy's T, and the error, against C."""
+def complexity(analysis: Analysis, abs_rel: str) -> list[str]:
+    """Draw the judged policy's T, and the error, against C; see `frontier`."""
     measure = COMPLEXITY_POLICIES.get(analysis.judged, 'gradient_energy')
     outcomes = analysis.policies[analysis.judged].outcomes
     values = np.array([frame.complexity[measure] for frame in analysis.frames])
@@ -65,7 +73,7 @@ def complexity(analysis: Analysis) -> list[str]:
     with rc_context(STYLE):
         for column, name, title in (
                 (STEPS, 'steps T', f'T of {analysis.judged}'),
-                (ABS_REL, 'AbsRel', _rank_correlation(values, outcomes[:, ABS_REL]))):
+                (ABS_REL, abs_rel, _rank_correlation(values, outcomes[:, ABS_REL]))):
             figure, axis = _figure(HALF)
             axis.plot(values, outcomes[:, column], 'o', color=BLUE, alpha=0.5, markersize=5)
             axis.margins(0.06, 0.12)
@@ -103,8 +111,8 @@ def latency_histogram(analysis: Analysis) -> list[str]:
         return [_svg(figure)]
 
 
-def timeline(analysis: Analysis) -> list[str]:
-    """Draw error, steps, latency and drops of the judged policy, frame by frame."""
+def timeline(analysis: Analysis, abs_rel: str) -> list[str]:
+    """Draw error, steps, latency and drops of the judged policy by frame; see `frontier`."""
     result = analysis.policies[analysis.judged]
     clock = result.live or result.clock
     place, label = _places(analysis)
@@ -113,9 +121,10 @@ def timeline(analysis: Analysis) -> list[str]:
     with rc_context(STYLE):
         figure = Figure(figsize=(7.2, 5.0), layout='constrained')
         axes = figure.subplots(3, 1, sharex=True)
+        errors = [each.frame.quality.get(each.run, {}).get('abs_rel', np.nan)
+                  for each in clock.frames]
         rows = [
-            ('AbsRel', [each.frame.quality.get(each.run, {}).get('abs_rel', np.nan)
-                        for each in clock.frames]),
+            (abs_rel, errors),
             ('steps T', [each.num_inference_steps or np.nan for each in clock.frames]),
             ('latency, ms', [1e3 * each.latency_s for each in clock.frames])]
         for axis, (name, values) in zip(axes, rows):

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.evaluation.analysis import Analysis
-from marigold_ros.evaluation.metrics.protocols import LABELS
+from marigold_ros.evaluation.metrics.protocols import describe_protocol
 from marigold_ros.evaluation.report import figures
 from marigold_ros.evaluation.report.exemplars import Picture
-from marigold_ros.evaluation.report.tables import all_tables
+from marigold_ros.evaluation.report.tables import abs_rel_title, all_tables
 
 TEMPLATE = 'report.html.j2'
 # Perceptually even, and readable without telling red from green.
@@ -44,15 +44,19 @@ def write_report(path: Path, summary: Mapping[str, Any], analysis: Analysis,
         What the plots are drawn from.
     exemplars : mapping of str to sequence of Picture
     """
+    abs_rel = abs_rel_title(summary)
     environment = Environment(loader=PackageLoader('marigold_ros.evaluation.report', ''),
                               autoescape=select_autoescape(default=True), trim_blocks=True,
                               lstrip_blocks=True)
     text = environment.get_template(TEMPLATE).render(
-        summary=summary, label=LABELS[summary['protocol']], tiles=_tiles(summary),
+        summary=summary, abs_rel=abs_rel, tiles=_tiles(summary),
+        label=describe_protocol(summary['protocol'], summary['compared_range']),
         tables={table.name: table for table in all_tables(summary)},
-        figures={name: [Markup(svg) for svg in draw(analysis)] for name, draw in (
-            ('frontier', figures.frontier), ('complexity', figures.complexity),
-            ('latency', figures.latency_histogram), ('timeline', figures.timeline))},
+        figures={name: [Markup(svg) for svg in plots] for name, plots in (
+            ('frontier', figures.frontier(analysis, abs_rel)),
+            ('complexity', figures.complexity(analysis, abs_rel)),
+            ('latency', figures.latency_histogram(analysis)),
+            ('timeline', figures.timeline(analysis, abs_rel)))},
         exemplars={rank: [_panels(each) for each in pictures]
                    for rank, pictures in exemplars.items()},
         depth_scale=_scale_bar(DEPTH_COLORS), error_scale=_scale_bar(ERROR_COLORS),
@@ -72,7 +76,7 @@ def _tiles(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     dropped = fates['superseded'] + fates['late']
     return [
         {'title': 'Accuracy', 'value': _number(judged['metrics']['abs_rel']),
-         'unit': 'AbsRel',
+         'unit': abs_rel_title(summary),
          'below': f'{_interval(judged["abs_rel_interval"], 1, ".3f")}; {others}'},
         {'title': 'Latency', 'value': _number(clock['latency_p99_ms'], '.0f'), 'unit': 'ms, p99',
          'below': ('no cap' if cap_ms is None else

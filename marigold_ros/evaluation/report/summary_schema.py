@@ -6,7 +6,7 @@ What `summary.json` of an evaluation holds.
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 CLOCK_SCHEMA = {
     'fates.<fate>': 'int: frames processed, superseded by a newer one, or skipped as late',
     'latency_p50_ms': 'number or null: from arrival to depth, processed frames',
@@ -35,6 +35,8 @@ SCHEMA = {
     'notes[]': 'string: what was left out or lost, and why',
     'command': 'string: repeats the evaluation',
     'protocol': 'string: A (least squares in depth) or B (RANSAC in log depth, edges masked)',
+    'compared_range': 'string: depths that are compared and clipped to; 80+ m: or to the '
+                      'farthest measurement of a frame',
     'settings.<name>': 'any: what was asked for; see EvaluationConfig',
     'environment.<name>': 'any: machine, versions, commit',
     'data.name': 'string',

@@ -6,11 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tabulate import tabulate
+
 from marigold_ros.evaluation.config import fixed_steps
+from marigold_ros.evaluation.metrics.protocols import abs_rel_name, describe_protocol
 from marigold_ros.evaluation.statistics import CHANCE
 
+# Beside AbsRel, which says its protocol and range.
 LABELS = {
-    'abs_rel': 'AbsRel', 'sq_rel': 'SqRel, m', 'rmse': 'RMSE, m', 'rmse_log': 'RMSElog',
+    'sq_rel': 'SqRel, m', 'rmse': 'RMSE, m', 'rmse_log': 'RMSElog',
     'log10': 'log10', 'silog': 'SILog', 'delta1': 'delta1', 'delta2': 'delta2',
     'delta3': 'delta3', 'boundary_f1': 'boundary F1',
     'edge_accuracy_px': 'edge accuracy, px', 'edge_completeness_px': 'edge completeness, px'}
@@ -18,7 +22,7 @@ TEMPORAL_LABELS = {
     'tae': 'TAE, reprojected by the true motion',
     'flicker': "flicker on static pixels, the first frame's scale",
     'flicker_aligned': 'flicker on static pixels, each frame aligned',
-    'first_fit_abs_rel': "AbsRel by the first frame's scale",
+    'first_fit_abs_rel': "{abs_rel} by the first frame's scale",
     'first_fit_delta1': "delta1 by the first frame's scale"}
 
 
@@ -44,8 +48,7 @@ class Table:
 
     def markdown(self) -> str:
         """Return the table alone, without its title."""
-        lines = [self.header, ('---',) * len(self.header), *self.rows]
-        return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
+        return tabulate(self.rows, self.header, 'github', disable_numparse=True)
 
 
 def all_tables(summary: Mapping[str, Any]) -> list[Table]:
@@ -59,17 +62,24 @@ def all_tables(summary: Mapping[str, Any]) -> list[Table]:
     return tables
 
 
+def abs_rel_title(summary: Mapping[str, Any]) -> str:
+    """Name AbsRel with the protocol and range of all that a summary holds."""
+    return abs_rel_name(summary['protocol'], summary['compared_range'])
+
+
 def accuracy_table(summary: Mapping[str, Any]) -> Table:
     """Set the judged and the fixed policies beside the baselines, in every metric."""
     judged = summary['verdict']['policy']
     columns = {name: summary['policies'][name]['metrics'] for name in summary['policies']
                if name == judged or fixed_steps(name)} | dict(summary['baselines'])
     metrics = list(summary['policies'][judged]['metrics'])
-    rows = [(LABELS.get(metric, metric.replace('_', ' ')),
+    labels = {'abs_rel': abs_rel_title(summary), **LABELS}
+    rows = [(labels.get(metric, metric.replace('_', ' ')),
              *(_number(values.get(metric)) for values in columns.values()))
             for metric in metrics]
-    return Table('accuracy', f'Accuracy by protocol {summary["protocol"]}, each frame alone',
-                 ('metric', *columns), tuple(rows))
+    title = describe_protocol(summary['protocol'], summary['compared_range'])
+    return Table('accuracy', f'Accuracy by {title}, each frame alone', ('metric', *columns),
+                 tuple(rows))
 
 
 def set_table(summary: Mapping[str, Any]) -> Table:
@@ -85,7 +95,7 @@ def set_table(summary: Mapping[str, Any]) -> Table:
         cells = [f'{_number(each["abs_rel"][name])} / {_number(each["delta1"][name])}'
                  for each in sets.values()]
         rows.append((name, f'{_number(means["abs_rel"])} / {_number(means["delta1"])}', *cells))
-    header = ('AbsRel / delta1', 'mean of sets',
+    header = (f'{abs_rel_title(summary)} / delta1', 'mean of sets',
               *(f'{name} ({each["frames"]})' for name, each in sets.items()))
     return Table('sets', 'Every set of the folder (frames)', header, tuple(rows))
 
@@ -95,7 +105,8 @@ def temporal_table(summary: Mapping[str, Any]) -> Table:
     columns = {name: row['temporal'] for name, row in summary['policies'].items()
                if row['temporal']}
     return Table('temporal', 'Over time, each frame alone', ('', *columns), tuple(
-        (label, *(_number(values.get(metric)) for values in columns.values()))
+        (label.format(abs_rel=abs_rel_title(summary)),
+         *(_number(values.get(metric)) for values in columns.values()))
         for metric, label in TEMPORAL_LABELS.items()))
 
 
@@ -110,10 +121,11 @@ def policy_table(summary: Mapping[str, Any]) -> Table:
             _number(row['metrics']['abs_rel']) + _interval(row['abs_rel_interval'], 1, '.3f'),
             _number(row['metrics']['delta1']), _number(row['metrics']['boundary_f1']),
             *(_against(chance.get(metric)) for metric in ('abs_rel', 'boundary_f1'))))
+    name = abs_rel_title(summary)
     return Table(
         'policies', 'Policies, each frame alone, without a cap',
-        ('policy', 'mean T', 'ms a frame', 'time saved', 'AbsRel', 'delta1', 'boundary F1',
-         'AbsRel beside chance', 'F1 beside chance'), tuple(rows))
+        ('policy', 'mean T', 'ms a frame', 'time saved', name, 'delta1', 'boundary F1',
+         f'{name} beside chance', 'F1 beside chance'), tuple(rows))
 
 
 def clock_table(summary: Mapping[str, Any]) -> Table:
@@ -128,7 +140,7 @@ def clock_table(summary: Mapping[str, Any]) -> Table:
     title = 'By the clock of the bag' if simulated else 'One frame at a time, under the cap'
     return Table('clock', title, (
         'policy', 'processed', 'superseded', 'late', 'p50, ms', 'p95, ms', 'p99, ms', 'max, ms',
-        'over cap', 'mean T', 'AbsRel'), tuple(rows))
+        'over cap', 'mean T', abs_rel_title(summary)), tuple(rows))
 
 
 def stage_table(summary: Mapping[str, Any]) -> Table:

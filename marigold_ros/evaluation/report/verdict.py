@@ -9,17 +9,16 @@ import numpy as np
 
 from marigold_ros.evaluation.analysis import Analysis, Clocked, PERCENTILES
 from marigold_ros.evaluation.config import fixed_steps
-from marigold_ros.evaluation.metrics.protocols import LABELS, Protocol
 from marigold_ros.evaluation.statistics import ABS_REL, beats, CHANCE, compare, Difference
 
 
-def accuracy(analysis: Analysis, protocol: Protocol, baselines: Sequence[str]) -> str:
-    """Say how accurate the judged policy is, and whether each baseline is better."""
+def accuracy(analysis: Analysis, protocol: str, baselines: Sequence[str]) -> str:
+    """Say how accurate the judged policy is by a protocol, and whether a baseline is better."""
     outcomes = analysis.policies[analysis.judged].outcomes
     low, high = analysis.blocks.interval(outcomes[:, ABS_REL])
     row = analysis.means[analysis.judged]
     text = (f'{analysis.judged}: AbsRel {row["abs_rel"]:.3f}{_interval(low, high, ".3f")}, delta1 '
-            f'{row["delta1"]:.3f}; {LABELS[protocol]}, each frame alone')
+            f'{row["delta1"]:.3f}; {protocol}, each frame alone')
     for name in baselines:
         theirs = outcomes.copy()
         theirs[:, ABS_REL] = analysis.column([name] * len(analysis.frames), 'abs_rel')
@@ -44,8 +43,16 @@ def latency(clock: Clocked, *, arrivals: bool, live: bool = False) -> str:
             'late.')
 
 
-def saving(analysis: Analysis) -> str:
-    """Say what the judged policy saves against the slowest fixed one, and what that costs."""
+def saving(analysis: Analysis, abs_rel: str) -> str:
+    """
+    Say what the judged policy saves against the slowest fixed one, and what that costs.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    abs_rel : str
+        Name of AbsRel with its protocol and range.
+    """
     judged, slowest = analysis.judged, analysis.slowest
     if judged == slowest:
         return f'{judged} is the slowest of the policies, so there is nothing to save against.'
@@ -57,12 +64,12 @@ def saving(analysis: Analysis) -> str:
     found = result.against[slowest]
     return (f'It takes {row["num_inference_steps"]:.2f} steps in the mean and saves '
             f'{_percent(row["total_saved"])}{_interval(low, high, "%")} of the '
-            f'time of {slowest}{ceiling}; against it, AbsRel {_found(found["abs_rel"])} and '
+            f'time of {slowest}{ceiling}; against it, {abs_rel} {_found(found["abs_rel"])} and '
             f'boundary F1 {_found(found["boundary_f1"])}.')
 
 
-def choosing(analysis: Analysis) -> list[str]:
-    """Say of each policy that chooses T whether that pays, at an equal mean budget."""
+def choosing(analysis: Analysis, abs_rel: str) -> list[str]:
+    """Say of each policy that chooses T whether that pays, at an equal budget; see `saving`."""
     sentences = []
     for name in analysis.policies:
         if fixed_steps(name) or name in ('random', 'oracle'):
@@ -71,7 +78,7 @@ def choosing(analysis: Analysis) -> list[str]:
         for other in (CHANCE, analysis.fastest):
             found = analysis.equal_budget[name][other]
             label = other if other == CHANCE else f'{other} raised to it'
-            parts.append(f'{"beats" if beats(found) else "does not beat"} {label} (AbsRel '
+            parts.append(f'{"beats" if beats(found) else "does not beat"} {label} ({abs_rel} '
                          f'{_found(found["abs_rel"])}, boundary F1 '
                          f'{_found(found["boundary_f1"])})')
         sentences.append(f'{name} {", and ".join(parts)}.')

@@ -61,6 +61,46 @@ def test_least_square_disparity_removes_scale_and_shift_of_inverse_depth():
     assert metrics['abs_rel'] == pytest.approx(0.0, abs=1e-9)
 
 
+def published_disparity_metrics(prediction, target_m, valid, min_depth_m, max_depth_m):
+    """
+    Score as `script/depth/eval.py --alignment least_square_disparity` does (b1dffaa).
+
+    AbsRel and SqRel are `abs_relative_difference` and `squared_relative_difference` of
+    `src/util/metric.py`.
+    """
+    valid = valid & (target_m > min_depth_m) & (target_m < max_depth_m)
+    fitted = valid & (target_m > 0) & (prediction > 0)
+    columns = np.stack([prediction[fitted], np.ones(fitted.sum())], axis=1)
+    scale, shift = np.linalg.lstsq(columns, 1 / target_m[fitted], rcond=None)[0]
+    disparity = np.clip(scale * prediction + shift, 1e-3, None)
+    depth_m = np.clip(np.clip(1 / disparity, min_depth_m, max_depth_m), 1e-6, None)
+    difference = np.abs(depth_m - target_m)[valid]
+    return (np.mean(difference / target_m[valid]), np.mean(difference ** 2 / target_m[valid]),
+            scale, shift)
+
+
+@pytest.mark.parametrize('zeros', [0.0, 0.1, 0.5])
+def test_disparity_that_is_not_above_0_is_not_fitted(zeros):
+    """The published script leaves such pixels out of the fit, but compares them."""
+    rng = np.random.default_rng(5)
+    target_m = rng.uniform(0.5, 9.0, (20, 30))
+    prediction = 1 / target_m + rng.normal(0.0, 0.05, target_m.shape)
+    prediction[rng.random(target_m.shape) < zeros] = 0.0
+    valid = rng.random(target_m.shape) > 0.2
+    abs_rel, sq_rel, scale, shift = published_disparity_metrics(prediction, target_m, valid, **{
+        name: RANGE[name] for name in ('min_depth_m', 'max_depth_m')})
+    found = depth_metrics(prediction, target_m, valid, alignment='least_square_disparity', **RANGE)
+    assert (found['abs_rel'], found['sq_rel']) == pytest.approx((abs_rel, sq_rel), rel=1e-5)
+    aligned = align(prediction, target_m, valid, alignment='least_square_disparity', **RANGE)
+    assert aligned[1:] == pytest.approx((scale, shift), rel=1e-5)
+
+
+def test_a_disparity_without_a_pixel_above_0_cannot_be_fitted():
+    with pytest.raises(InputError, match='must have a pixel to fit, above 0; got none'):
+        depth_metrics(np.zeros((2, 2)), np.ones((2, 2)), np.ones((2, 2), bool),
+                      alignment='least_square_disparity', **RANGE)
+
+
 def test_range_is_strict_and_the_prediction_is_clipped_to_it():
     target = np.array([[10.0, 5.0, 1.0]])
     prediction = np.array([[0.0, 20.0, 1.0]])
@@ -81,8 +121,16 @@ def test_align_brings_every_pixel_into_metres_but_fits_the_valid_ones():
     target = np.array([[1.0, 2.0, 3.0, np.inf, np.nan]])
     prediction = np.array([[0.1, 0.2, 0.3, 0.5, 9.0]])
     valid = np.isfinite(target)
-    aligned = align(prediction, target, valid, alignment='least_square', **RANGE)
-    assert aligned[0].tolist() == pytest.approx([1.0, 2.0, 3.0, 5.0, 10.0])  # clipped
+    depth_m, scale, shift = align(prediction, target, valid, alignment='least_square', **RANGE)
+    assert depth_m[0].tolist() == pytest.approx([1.0, 2.0, 3.0, 5.0, 10.0])  # clipped
+    assert (scale, shift) == pytest.approx((10.0, 0.0))
+
+
+def test_a_fit_that_is_given_is_used_as_it_is():
+    target = np.array([[1.0, 2.0]])
+    depth_m, *fit = align(np.array([[0.1, 0.2]]), target, target > 0, alignment='least_square',
+                          fit=(5.0, 0.5), **RANGE)
+    assert (depth_m[0].tolist(), fit) == (pytest.approx([1.0, 1.5]), [5.0, 0.5])
 
 
 @pytest.mark.parametrize(('change', 'message'), [

@@ -8,7 +8,15 @@ import pytest
 from marigold_ros.data.datasets.data_set import Rules
 from marigold_ros.data.frames import DepthFrame
 from marigold_ros.depth.errors import InputError
-from marigold_ros.evaluation.metrics.protocols import align_frame, mean_scores, score, Scores
+from marigold_ros.evaluation.metrics.protocol_a import depth_metrics
+from marigold_ros.evaluation.metrics.protocols import (
+    abs_rel_name,
+    align_frame,
+    depth_range,
+    mean_scores,
+    score,
+    Scores,
+)
 
 
 def truth(depth_m):
@@ -55,15 +63,50 @@ def test_a_frame_without_any_measurement_is_refused():
         score(np.ones((2, 2)), truth(np.full((2, 2), np.nan)))
 
 
-def test_every_number_names_its_protocol_and_two_protocols_are_never_mixed():
+@pytest.mark.parametrize(('protocol', 'alignment'), [
+    ('A', 'least_square'), ('A-disparity', 'least_square_disparity'), ('metric', None)])
+def test_a_frame_is_scored_as_depth_metrics_scores_its_maps(protocol, alignment):
+    rng = np.random.default_rng(4)
+    depth_m = rng.uniform(0.2, 12.0, (12, 16)).astype(np.float32)
+    depth_m[depth_m > 10] = np.nan    # a set's mask leaves out what its range does
+    prediction = rng.random((12, 16)) - 0.1
+    rules = Rules(min_depth_m=0.1, max_depth_m=10.0, reaches_farthest=False)
+    expected = depth_metrics(prediction, depth_m, ~np.isnan(depth_m), alignment=alignment,
+                             min_depth_m=0.1, max_depth_m=10.0)
+    found = score(prediction, truth(depth_m), rules, protocol)
+    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(('protocol', 'rules', 'expected'), [
+    ('A', Rules(), '0.001 to 80+ m'),
+    ('A-disparity', Rules(1e-3, 10.0, reaches_farthest=False), '0.001 to 10 m'),
+    ('A', Rules(1e-5, np.inf, reaches_farthest=False), 'above 0.00001 m'),
+    ('metric', Rules(0.1, 20.0, reaches_farthest=False), '0.1 to 20 m'),
+    ('B', Rules(), 'above 0 m'),
+    ('B', Rules(b_min_depth_m=0.1, b_max_depth_m=10.0), '0.1 to 10 m')])
+def test_a_protocol_says_the_range_that_it_compares(protocol, rules, expected):
+    assert depth_range(protocol, rules) == expected
+    assert abs_rel_name(protocol, expected) == f'AbsRel ({protocol}, {expected})'
+
+
+def test_every_number_names_its_protocol_and_range():
     frame = truth([[1.0, 2.0, 3.0, 4.0]])
     linear = score(np.array([[0.1, 0.2, 0.3, 0.4]]), frame)
     log = score(np.log([[1.0, 2.0, 3.0, 4.0]]), frame, Rules(b_masks_edges=False), 'B')
-    assert (linear.protocol, linear.label) == ('A', 'protocol A (least squares in depth)')
-    assert (log.protocol, log.label) == ('B', 'protocol B (RANSAC in log depth, edges masked)')
-    assert mean_scores([linear, linear]).protocol == 'A'
-    with pytest.raises(InputError, match='must all be by one protocol.*; got A, B'):
-        mean_scores([linear, log])
+    assert linear.label == 'protocol A (least squares in depth), 0.001 to 80+ m'
+    assert log.label == 'protocol B (RANSAC in log depth, edges masked), above 0 m'
+    assert mean_scores([linear, linear]).label == linear.label
+
+
+def test_numbers_of_two_protocols_or_ranges_are_never_mixed():
+    frame = truth([[1.0, 2.0, 3.0, 4.0]])
+    linear = score(np.array([[0.1, 0.2, 0.3, 0.4]]), frame)
+    near = score(np.array([[0.1, 0.2, 0.3, 0.4]]), frame, Rules(max_depth_m=10.0))
+    log = score(np.log([[1.0, 2.0, 3.0, 4.0]]), frame, Rules(b_masks_edges=False), 'B')
+    for other, range_or_protocol in ((log, 'protocol B .*'), (near, r'.*0.001 to 10\+ m')):
+        with pytest.raises(InputError, match=f'by one protocol and range.*got .*'
+                                             f'{range_or_protocol}'):
+            mean_scores([linear, other])
     with pytest.raises(InputError, match='got none'):
         mean_scores([])
     with pytest.raises(InputError, match="must be one of A, A-disparity, B, metric; got 'C'"):
@@ -71,8 +114,8 @@ def test_every_number_names_its_protocol_and_two_protocols_are_never_mixed():
 
 
 def test_a_mean_leaves_out_frames_that_cannot_tell():
-    scores = [Scores('A', {'abs_rel': 0.1, 'boundary_f1': float('nan')}),
-              Scores('A', {'abs_rel': 0.3, 'boundary_f1': 0.5})]
+    scores = [Scores('A', '', {'abs_rel': 0.1, 'boundary_f1': float('nan')}),
+              Scores('A', '', {'abs_rel': 0.3, 'boundary_f1': 0.5})]
     assert mean_scores(scores).values == pytest.approx({'abs_rel': 0.2, 'boundary_f1': 0.5})
     assert np.isnan(mean_scores(scores[:1])['boundary_f1'])
 

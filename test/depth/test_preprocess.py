@@ -1,0 +1,26 @@
+"""Image to network input."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+
+from marigold_ros.depth.preprocess import preprocess
+
+
+def test_a_read_only_image_is_taken_without_a_warning():
+    """As a bag gives it; torch once warned of undefined behavior."""
+    rgb = np.arange(8 * 16 * 3, dtype=np.uint8).reshape(8, 16, 3)
+    expected = preprocess(rgb, (8, 16), 8, torch.device('cpu'))
+    rgb.flags.writeable = False
+    warned_always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)    # else it would be silent after the first time
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            found = preprocess(rgb, (8, 16), 8, torch.device('cpu'))
+    finally:
+        torch.set_warn_always(warned_always)
+    assert torch.equal(found, expected)
