@@ -25,7 +25,7 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from marigold_ros.ros.conversions import peek_header
-from marigold_ros.ros.tools.stop_flag import StopFlag
+from marigold_ros.stop_flag import StopFlag
 
 TYPES = {each.__name__: each for each in (CameraInfo, DiagnosticArray, Image, PointCloud2)}
 LIGHT_DEPTH, IMAGE_DEPTH = 200, 2

@@ -25,7 +25,7 @@ from benchmarks.pictures import mixed_pictures
 from marigold_ros.depth.types import RgbImage
 from marigold_ros.ros.conversions import header_of, message_bytes
 from marigold_ros.ros.tools.command_line import positive
-from marigold_ros.ros.tools.stop_flag import StopFlag
+from marigold_ros.stop_flag import StopFlag
 
 PICTURES = 16
 # plumb_bob of an ordinary wide lens, so that there is something to rectify.

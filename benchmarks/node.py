@@ -25,7 +25,7 @@ from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.evaluation.environment import environment
 from marigold_ros.ros.camera_output import INFO_TOPICS, TOPICS
 from marigold_ros.ros.tools.command_line import positive
-from marigold_ros.ros.tools.stop_flag import StopFlag
+from marigold_ros.stop_flag import StopFlag
 
 SIZES = {'VGA': (640, 480), 'FHD': (1920, 1080)}
 # Slow enough for every case, so that no frame waits for the one before.

@@ -21,7 +21,7 @@ from benchmarks.cap_load import processor_seconds
 from marigold_ros.ros.tools.domains import free_domain
 from marigold_ros.ros.tools.processes import LoggedProcess, ProcessError
 from marigold_ros.ros.tools.shares import PROFILE_VARIABLES, use_large_image_profile
-from marigold_ros.ros.tools.stop_flag import StopFlag
+from marigold_ros.stop_flag import StopFlag
 
 # A cold start loads torch, diffusers and the checkpoint from disk.
 START_TIMEOUT_S = 180.0

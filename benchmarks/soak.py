@@ -35,7 +35,7 @@ from benchmarks.timing import write_report
 from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.evaluation.environment import environment
 from marigold_ros.ros.tools.command_line import positive
-from marigold_ros.ros.tools.stop_flag import StopFlag
+from marigold_ros.stop_flag import StopFlag
 
 CYCLE = (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP,
          Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE)

@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 import shlex
 import sys
-import threading
 from typing import Any
 
 from marigold_ros.data.bags.stream import BagTopics
@@ -59,7 +58,7 @@ from marigold_ros.evaluation.report.summary import (
 from marigold_ros.evaluation.report.tables import all_tables
 from marigold_ros.evaluation.report.verdict import accuracy, choosing, latency, saving
 from marigold_ros.evaluation.runner import run_session, Session
-from marigold_ros.interrupt import interrupt_flag
+from marigold_ros.stop_flag import StopFlag
 
 NAME = 'evaluate'
 MODULE = 'marigold_ros.evaluation.evaluate'
@@ -142,16 +141,16 @@ def evaluate(job: Job) -> int:
                               processing_resolution=job.config.processing_resolution)
     table, table_file = _latency_table(job, engine)
 
-    with interrupt_flag() as interrupted:
+    with StopFlag(second_signal_ends=True) as stop:
         # 2. Every frame with every T, scored; the pictures go into the bag, if any.
-        session = _session(job, engine, table, baselines, interrupted)
+        session = _session(job, engine, table, baselines, stop)
         table.save(job.out / LATENCY_TABLE)
 
         # 3. Policies over these runs: alone, by the clock, and in real time if asked for.
         analysis = Analyst(session.frames, job.config, table, session.max_inference_steps,
                            mean_of_blocks=job.data_set.mean_of_blocks).analyse()
-        if job.live and not interrupted.is_set():
-            _run_live(job, engine, table, session, analysis, interrupted)
+        if job.live and not stop.requested:
+            _run_live(job, engine, table, session, analysis, stop)
 
     # 4. The report.
     names = [baseline.name for baseline in baselines]
@@ -166,7 +165,7 @@ def evaluate(job: Job) -> int:
                      *session.notes):
         print(sentence)
     print(f'{"written" if session.complete else "PARTIAL report"}: {job.out / "report.html"}')
-    if interrupted.is_set():
+    if stop.requested:
         return INTERRUPTED
     return 0 if session.complete else BAD_INPUT
 
@@ -274,10 +273,10 @@ def _latency_table(job: Job, engine: DepthEngine) -> tuple[LatencyTable, str]:
 
 
 def _session(job: Job, engine: DepthEngine, table: LatencyTable, baselines: Sequence[Baseline],
-             interrupted: threading.Event) -> Session:
+             stop: StopFlag) -> Session:
     with ExitStack() as stack:
         if job.out_bag is None:
-            return run_session(engine, job.data_set, job.config, table, baselines, interrupted)
+            return run_session(engine, job.data_set, job.config, table, baselines, stop)
         replay = PolicyReplay(job.config.policies[0],
                               FrameRunner(engine, job.config).max_inference_steps,
                               job.config.latency_cap_s)
@@ -285,16 +284,16 @@ def _session(job: Job, engine: DepthEngine, table: LatencyTable, baselines: Sequ
             job.out_bag, replay, table,
             lambda depth, frame: align_frame(depth, frame, job.data_set.rules,
                                              job.config.protocol)))
-        return run_session(engine, job.data_set, job.config, table, baselines, interrupted,
+        return run_session(engine, job.data_set, job.config, table, baselines, stop,
                            out_bag.add)
 
 
 def _run_live(job: Job, engine: DepthEngine, table: LatencyTable, session: Session,
-              analysis: Analysis, interrupted: threading.Event) -> None:
+              analysis: Analysis, stop: StopFlag) -> None:
     """Play the frames once more, now by the clock on the wall."""
     run = LiveRun(engine, job.config, session.frames, table, session.max_inference_steps)
-    frames = run.run(job.data_set.frames(), interrupted)
-    if interrupted.is_set():
+    frames = run.run(job.data_set.frames(), stop)
+    if stop.requested:
         session.notes.append(f'the live run was interrupted after {len(frames)} frames')
     judged = analysis.policies[analysis.judged]
     analysis.policies[analysis.judged] = replace(

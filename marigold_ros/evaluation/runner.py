@@ -9,7 +9,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 import math
-import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -29,6 +28,7 @@ from marigold_ros.evaluation.policies.frame_runs import FrameRunner, FrameRuns, 
 from marigold_ros.evaluation.policies.latency import LatencyTable
 from marigold_ros.evaluation.policies.replay import PolicyReplay
 from marigold_ros.evaluation.report.exemplars import Exemplars
+from marigold_ros.stop_flag import StopFlag
 
 if TYPE_CHECKING:
     from marigold_ros.depth.engine import DepthEngine
@@ -87,7 +87,7 @@ class Session:
 
 def run_session(engine: DepthEngine, data_set: DataSet, config: EvaluationConfig,
                 table: LatencyTable, baselines: Sequence[Baseline],
-                interrupted: threading.Event,
+                stop: StopFlag,
                 on_frame: Callable[[ScoredFrame], None] = lambda _: None) -> Session:
     """
     Evaluate a data set.
@@ -100,7 +100,7 @@ def run_session(engine: DepthEngine, data_set: DataSet, config: EvaluationConfig
     table : LatencyTable
         Sizes that it does not know yet are measured when they first come.
     baselines : sequence of Baseline
-    interrupted : threading.Event
+    stop : StopFlag
         Ends the session after the frame under way.
     on_frame : callable
         Sees every frame with its pictures, in order.
@@ -122,17 +122,17 @@ def run_session(engine: DepthEngine, data_set: DataSet, config: EvaluationConfig
         total = config.max_frames if total is None else min(total, config.max_frames)
     with ThreadPoolExecutor(1, 'scores') as pool:
         started_s = time.perf_counter()
-        problem = walk.all(pool, interrupted, total)
+        problem = walk.all(pool, stop, total)
         wall_s = time.perf_counter() - started_s - walk.apart_s
     if not walk.kept:
-        if interrupted.is_set():
+        if stop.requested:
             raise KeyboardInterrupt
         raise problem or InputError(f'{data_set.name}: no frame was evaluated')
     notes = [*([str(problem)] if problem else []), *data_set.notes]
-    if interrupted.is_set():
+    if stop.requested:
         notes.insert(0, f'interrupted after {len(walk.kept)}'
                         + (f' of {total}' if total else '') + ' frames')
-    complete = not (problem or interrupted.is_set()
+    complete = not (problem or stop.requested
                     or any(isinstance(note, Damage) for note in notes))
     return Session(walk.kept, walk.exemplars, walk.runner.max_inference_steps, complete, notes,
                    wall_s,
@@ -156,7 +156,7 @@ class _Walk:
         self._followers = {name: TemporalFollower(data_set.rules, config.protocol)
                            for name in (config.policies[0], self._reference)}
 
-    def all(self, pool: ThreadPoolExecutor, interrupted: threading.Event,
+    def all(self, pool: ThreadPoolExecutor, stop: StopFlag,
             total: int | None) -> Exception | None:
         """Walk all frames; return what made reading end early, if anything."""
         behind: deque[Future[None]] = deque()
@@ -164,7 +164,7 @@ class _Walk:
         with (closing(read_ahead(self._data_set.frames())) as read,
               tqdm(total=total, unit='frame', desc=self._data_set.name) as bar):
             frames = enumerate(islice(read, self._config.max_frames))
-            while not interrupted.is_set():
+            while not stop.requested:
                 try:
                     number, frame = next(frames)
                 except StopIteration:

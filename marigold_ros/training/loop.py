@@ -18,10 +18,11 @@ from tqdm import tqdm
 
 from marigold_ros.data.frames import FrameSet
 from marigold_ros.depth.errors import ConfigError, MarigoldError
+from marigold_ros.stop_flag import StopFlag
 from marigold_ros.training.config import HardwareConfig, TrainingConfig
 from marigold_ros.training.dataset import open_frame_sets, view_loader
 from marigold_ros.training.resident import resident_batches
-from marigold_ros.training.run_folder import replacing, RunFolder, stop_on_signal
+from marigold_ros.training.run_folder import replacing, RunFolder
 from marigold_ros.training.schedule import learning_rate
 from marigold_ros.training.seeding import generator_for
 from marigold_ros.training.validation import Validation
@@ -135,7 +136,7 @@ class Trainer:
         batches = self._batches()
         if progress.iteration == 0:  # so that every curve shows where it came from
             self._save(validate=True)
-        with stop_on_signal() as stop, tqdm(
+        with StopFlag(second_signal_ends=True) as stop, tqdm(
                 total=config.max_iterations, initial=progress.iteration, unit='it',
                 disable=not main) as bar:
             while progress.iteration < config.max_iterations:
@@ -146,7 +147,7 @@ class Trainer:
                 if main and (due or progress.iteration % RECORD_EVERY == 0):
                     bar.set_postfix({name: f'{value:.3g}' for name, value in scalars.items()})
                     self._run.record(scalars, progress.iteration)
-                stopped = self._anyone_stops(stop.is_set())
+                stopped = self._anyone_stops(stop.requested)
                 if due or stopped:
                     self._save(validate=not stopped)
                 if stopped:

@@ -9,9 +9,6 @@ import json
 from pathlib import Path
 import platform
 import shutil
-import signal
-import threading
-from types import FrameType
 from typing import TypeVar
 
 import cv2
@@ -140,28 +137,3 @@ def _finish_replacement(folder: Path) -> None:
 
 def _old(folder: Path) -> Path:
     return folder.with_name(folder.name + '.old')
-
-
-@contextmanager
-def stop_on_signal() -> Iterator[threading.Event]:
-    """
-    Turn Ctrl-C and SIGTERM into an event, so that training saves before it ends.
-
-    The second Ctrl-C ends it at once.
-    """
-    stop = threading.Event()
-
-    def restore() -> None:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-    def request(number: int, frame: FrameType | None) -> None:
-        stop.set()
-        restore()
-
-    previous = {number: signal.signal(number, request)
-                for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        restore()

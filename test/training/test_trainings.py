@@ -30,7 +30,7 @@ from marigold_ros.training.finetune import finetune, Finetuning, main
 from marigold_ros.training.latents import encode
 from marigold_ros.training.loop import Trainer
 from marigold_ros.training.recipe import load_recipe, recipe_as_yaml
-from marigold_ros.training.run_folder import replacing, stop_on_signal
+from marigold_ros.training.run_folder import replacing
 from marigold_ros.training.train_vae import images_and_depths, train_vae
 from marigold_ros.training.validation import Validation
 from marigold_ros.training.views import random_view
@@ -402,19 +402,6 @@ def test_two_processes_train_what_one_does(recipe, tmp_path):
     assert process.returncode == 0, errors
     expected, shared = (weights(run.run_folder) for run in (alone, pair))
     assert all(torch.allclose(expected[name], shared[name], atol=1e-5) for name in expected)
-
-
-def test_the_second_ctrl_c_ends_at_once():
-    # A shell ignores SIGINT for what it starts in the background, a test run among others.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt), stop_on_signal() as stop:
-            os.kill(os.getpid(), signal.SIGINT)
-            assert stop.wait(1.0)
-            os.kill(os.getpid(), signal.SIGINT)
-            stop.wait(1.0)
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):

@@ -25,6 +25,7 @@ from marigold_ros.evaluation.config import (
 from marigold_ros.evaluation.policies.frame_runs import FrameRuns
 from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
 from marigold_ros.evaluation.policies.replay import Replayed
+from marigold_ros.stop_flag import StopFlag
 
 if TYPE_CHECKING:
     from marigold_ros.data.frames import DepthFrame
@@ -106,7 +107,7 @@ class LiveRun:
             self._adaptive.policy.observe(
                 table.typical(size).timing(size, policy.max_inference_steps))
 
-    def run(self, read: Iterable[DepthFrame], interrupted: threading.Event) -> list[Replayed]:
+    def run(self, read: Iterable[DepthFrame], stop: StopFlag) -> list[Replayed]:
         """
         Deliver frames by their stamps while the engine takes the newest whenever it is free.
 
@@ -114,7 +115,7 @@ class LiveRun:
         ----------
         read : iterable of DepthFrame
             The same frames again; reading them goes on beside the engine.
-        interrupted : threading.Event
+        stop : StopFlag
             Ends the run.
 
         Returns
@@ -127,7 +128,7 @@ class LiveRun:
 
         def deliver() -> None:
             try:
-                for frame in self._by_the_clock(read, interrupted):
+                for frame in self._by_the_clock(read, stop):
                     delivered.append(frame.number)
                     place.put(frame)
             finally:
@@ -145,14 +146,14 @@ class LiveRun:
                 for number in delivered]
 
     def _by_the_clock(self, read: Iterable[DepthFrame],
-                      interrupted: threading.Event) -> Iterator[Delivered]:
+                      stop: StopFlag) -> Iterator[Delivered]:
         first = self._frames[0].stamp_ns or 0
         start_s = None
         for number, frame in enumerate(islice(read_ahead(read), len(self._frames))):
             now_s = time.monotonic()
             start_s = now_s if start_s is None else start_s
             due_s = start_s + ((frame.stamp_ns or 0) - first) * 1e-9
-            if interrupted.wait(max(0.0, due_s - now_s)):
+            if not stop.sleep_until(due_s):
                 return
             yield Delivered(number, frame.rgb, time.monotonic())
 

@@ -30,7 +30,7 @@ from marigold_ros.ros.camera_output import INFO_TOPICS, TOPICS
 from marigold_ros.ros.tools.domains import free_domain
 from marigold_ros.ros.tools.processes import LoggedProcess, package_command, ProcessError
 from marigold_ros.ros.tools.shares import require_shared, use_large_image_profile
-from marigold_ros.ros.tools.stop_flag import StopFlag
+from marigold_ros.stop_flag import StopFlag
 
 TOOLS = 'marigold_ros.ros.tools'
 OUTPUTS = [f'/{CAMERA}/{topic}' for topic in sorted({*TOPICS.values(), *INFO_TOPICS.values()})] + [

@@ -34,7 +34,7 @@ from marigold_ros.ros.tools.playback import (
     ticks_until,
 )
 from marigold_ros.ros.tools.shares import use_large_image_profile
-from marigold_ros.ros.tools.stop_flag import StopFlag
+from marigold_ros.stop_flag import StopFlag
 
 CLOCK_HZ = 100.0
 # No new subscriber for so long: everybody has found the topics, all of them or some.

@@ -22,7 +22,7 @@ from marigold_ros.depth.errors import BagError, MarigoldError
 from marigold_ros.ros.tools.bag_qos import bag_qos, recording_qos
 from marigold_ros.ros.tools.command_line import positive, split_ros_arguments
 from marigold_ros.ros.tools.message_types import find_message_class, installed_typestore
-from marigold_ros.ros.tools.stop_flag import SLICE_S, StopFlag
+from marigold_ros.stop_flag import SLICE_S, StopFlag
 
 # How often to look for topics and publishers that have appeared since.
 LOOK_AGAIN_S = 0.2

@@ -1,0 +1,64 @@
+"""Ctrl-C and SIGTERM as a flag."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+
+import pytest
+
+from marigold_ros.stop_flag import StopFlag
+
+
+@pytest.fixture(autouse=True)
+def plain_ctrl_c():
+    """Raise KeyboardInterrupt again: a shell ignores SIGINT for what it starts aside."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_signals_set_the_flag_however_often_they_come(number):
+    with StopFlag() as stop:
+        assert not stop.requested
+        for _ in range(3):
+            signal.raise_signal(number)
+            assert stop.requested
+
+
+def test_a_second_signal_ends_the_program_where_asked_to():
+    with pytest.raises(KeyboardInterrupt), StopFlag(second_signal_ends=True) as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.requested
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_block_gives_the_signals_back():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(ZeroDivisionError), StopFlag():
+        raise ZeroDivisionError
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_sleep_goes_on_at_its_deadline_unless_asked_to_stop():
+    with StopFlag() as stop:
+        begin_s = time.monotonic()
+        assert stop.sleep_until(begin_s + 0.12)
+        assert time.monotonic() >= begin_s + 0.12
+        timer = threading.Timer(0.1, signal.raise_signal, [signal.SIGINT])
+        timer.start()
+        assert not stop.sleep_until(time.monotonic() + 60)
+        assert time.monotonic() < begin_s + 30
+        assert not stop.sleep_until(0.0)
+
+
+def test_outside_the_main_thread_signals_stay_where_they_are():
+    made = []
+    thread = threading.Thread(target=lambda: made.append(StopFlag()))
+    thread.start()
+    thread.join()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    made[0].restore()
+    assert not made[0].requested
