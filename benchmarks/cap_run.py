@@ -22,12 +22,15 @@ from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.step_policy import StepPolicy
 from marigold_ros.depth.types import BatchTiming, DepthPrediction, RgbImage, StepRequest
 from marigold_ros.evaluation.policies.live import Delivered, NewestFrame
+from marigold_ros.geometry.filters import DepthFilter
 from marigold_ros.messages.cloud import CloudPacker
 from marigold_ros.messages.depth import pack_depth
+from marigold_ros.metric.outputs import metric_depth, POINT_STRIDE
+from marigold_ros.metric.scale import MetricScale
 
 CAMERA = 'camera'
 # What is published: depth_node's defaults, with a fixed scale and a VGA camera of 62 degrees.
-MIN_DEPTH_M, MAX_DEPTH_M, STRIDE = 0.1, 20.0, 4
+SCALE = MetricScale(scale=4.0, shift=0.5, confidence=0.0, source='fixed', assumed=True)
 K = np.array([[525.0, 0.0, 319.5], [0.0, 525.0, 239.5], [0.0, 0.0, 1.0]])
 
 
@@ -116,9 +119,10 @@ class Walk:
 
 def make_messages(prediction: DepthPrediction, rgb: RgbImage) -> list[bytes]:
     """Make what depth_node publishes by default where a scale is known: depth and points."""
-    depth_m = MIN_DEPTH_M + (MAX_DEPTH_M - MIN_DEPTH_M) * prediction.affine_invariant_depth
-    depth = pack_depth(depth_m, min_depth_m=MIN_DEPTH_M, max_depth_m=MAX_DEPTH_M)
-    cloud = CloudPacker().pack(depth_m, K, rgb, stride=STRIDE)  # [120,160]
+    depth_m = metric_depth(prediction.affine_invariant_depth, prediction.confidence, K, SCALE,
+                           DepthFilter())
+    depth = pack_depth(depth_m)
+    cloud = CloudPacker().pack(depth_m, K, rgb, stride=POINT_STRIDE)  # [120,160]
     return [depth.data.tobytes(), cloud.data.tobytes()]
 
 

@@ -10,6 +10,7 @@ from benchmarks.drive import DriveFrame
 from marigold_ros.depth.types import FloatImage
 from marigold_ros.geometry.filters import DepthFilter
 from marigold_ros.messages.cloud import CloudPacker, unpack_cloud
+from marigold_ros.metric.outputs import metric_depth, POINT_STRIDE
 from marigold_ros.metric.scale import MetricScale, ScaleFrame
 from marigold_ros.metric.sources.measured import make_scale_source, ScaleConfig
 
@@ -18,11 +19,11 @@ SOURCES = (TRUTH, 'depth', 'cloud', 'ground_plane', 'scan', 'fixed')
 # What config/demo.yaml assumes.
 ASSUMED_M = (0.5, 4.5)
 # What the node does by default.
-FILTER = DepthFilter(0.1, 20.0, min_surface_angle_deg=2.0)
+FILTER = DepthFilter()
 
 
-def make_clouds(frames: Sequence[DriveFrame], sources: Collection[str], *, stride: int = 4
-                ) -> Iterator[dict[str, FloatImage | None]]:
+def make_clouds(frames: Sequence[DriveFrame], sources: Collection[str], *,
+                stride: int = POINT_STRIDE) -> Iterator[dict[str, FloatImage | None]]:
     """
     Make each frame's clouds as the node does, one for every scale source.
 
@@ -57,8 +58,7 @@ def make_clouds(frames: Sequence[DriveFrame], sources: Collection[str], *, strid
                     clouds[source] = None
                     continue
                 metric = found
-            depth_m = FILTER.apply(metric.to_metres(relative), frame.K,
-                                   affine_invariant_depth=relative, confidence=confidence)
+            depth_m = metric_depth(relative, confidence, frame.K, metric, FILTER)
             # The message, read as a consumer reads it; its colours are nobody's concern here.
             clouds[source] = unpack_cloud(packer.pack(
                 depth_m, frame.K, np.zeros((*depth_m.shape, 3), np.uint8), stride=stride))[0]

@@ -53,7 +53,7 @@ in random order; medians.  The bag is opened once, before them; how long that ta
 def write_long_bag(path: Path, minutes: float) -> None:
     """Write raw frames of the sample bag over and over, `HZ` a second."""
     frames = [(pack_image(frame.rgb, 'rgb8'),
-               pack_depth(frame.depth_m, min_depth_m=1e-3, max_depth_m=60.0, encoding='16UC1'))
+               pack_depth(frame.depth_m, '16UC1'))
               for frame in islice(bag_data_set(SAMPLE).frames(), 0, None, 8)]
     with BagWriter(path) as writer:
         for topic in (TOPICS.image, TOPICS.depth):

@@ -21,6 +21,7 @@ from marigold_ros.data.bags.message_bytes import header as _header
 from marigold_ros.data.bags.message_bytes import new_message as _new
 from marigold_ros.data.bags.message_bytes import serialized as _serialized
 from marigold_ros.geometry.camera import Camera
+from marigold_ros.geometry.filters import limit_range
 from marigold_ros.messages.camera_info import fields_from_camera
 from marigold_ros.messages.cloud import pack_cloud
 from marigold_ros.messages.depth import pack_depth
@@ -186,7 +187,7 @@ def depth_image(stamp_ns: int, depth_m: Floats) -> bytes:
     bytes
         CompressedImage.
     """
-    fields = pack_depth(depth_m, min_depth_m=0.001, max_depth_m=MAX_DEPTH_M, encoding='16UC1')
+    fields = pack_depth(limit_range(depth_m, 0.001, MAX_DEPTH_M), '16UC1')
     depth_mm = fields.data.view(np.uint16).reshape(fields.height, fields.width)
     stream = cv2.imencode('.png', depth_mm, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1]
     return _serialized('sensor_msgs/msg/CompressedImage', header=_header(stamp_ns, OPTICAL_FRAME),

@@ -20,6 +20,8 @@ class DepthFilter:
     """
     What is kept of metric depth; the rest is marked by REP-117.
 
+    The defaults are the node's.
+
     Attributes
     ----------
     min_depth_m, max_depth_m : float
@@ -37,11 +39,11 @@ class DepthFilter:
         Unless 0 < min_depth_m < max_depth_m.
     """
 
-    min_depth_m: float
-    max_depth_m: float
+    min_depth_m: float = 0.1
+    max_depth_m: float = 20.0
     max_relative_depth: float = 1.0
     confidence_min: float = 0.0
-    min_surface_angle_deg: float = 0.0
+    min_surface_angle_deg: float = 2.0
 
     def __post_init__(self) -> None:
         """Check the range."""

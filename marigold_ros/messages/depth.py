@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.depth.errors import InputError
-from marigold_ros.geometry.filters import limit_range
 from marigold_ros.messages.image import DEPTH_FORMATS, ImageFields, pack_image, read_pixels
 
 if TYPE_CHECKING:
@@ -20,20 +19,17 @@ MM_PER_M = 1000.0
 MAX_MM = 65535
 
 
-def pack_depth(depth_m: FloatImage, *, min_depth_m: float, max_depth_m: float,
-               encoding: str = '32FC1') -> ImageFields:
+def pack_depth(depth_m: FloatImage, encoding: str = '32FC1') -> ImageFields:
     """
     Pack metric depth by REP-118 and REP-117.
 
     Parameters
     ----------
     depth_m : float32 [H, W]
-        Depth along Z, m; NaN is unknown.
-    min_depth_m, max_depth_m : float
-        Range that is published, m.
+        Depth along Z, m; NaN unknown, -Inf too near, +Inf beyond, as `DepthFilter` marks them.
     encoding : {'32FC1', '16UC1'}
-        32FC1: metres, NaN unknown, -Inf too near, +Inf beyond.  16UC1: millimetres, rounded,
-        0 for all three and for what 16 bits cannot hold (above 65.535 m).
+        32FC1: metres as they are.  16UC1: millimetres, rounded, 0 for all three marks and for
+        what 16 bits cannot hold (below 0 or above 65.535 m).
 
     Returns
     -------
@@ -42,14 +38,13 @@ def pack_depth(depth_m: FloatImage, *, min_depth_m: float, max_depth_m: float,
     Raises
     ------
     InputError
-        For a range that is empty or starts at 0, an unknown encoding, or a depth that is not 2-D.
+        For an unknown encoding, or a depth that is not float32 [H, W].
     """
-    limited = limit_range(depth_m, min_depth_m, max_depth_m)
     if encoding == '32FC1':
-        return pack_image(limited, encoding)
+        return pack_image(depth_m, encoding)
     if encoding != '16UC1':
         raise InputError(f'`encoding` must be 32FC1 or 16UC1; got {encoding!r}')
-    depth_mm = limited * np.float32(MM_PER_M) + np.float32(0.5)
+    depth_mm = depth_m * np.float32(MM_PER_M) + np.float32(0.5)
     representable = (depth_mm > 0) & (depth_mm < MAX_MM + 1)
     return pack_image(np.where(representable, depth_mm, np.float32(0)).astype(np.uint16), encoding)
 

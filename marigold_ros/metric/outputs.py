@@ -1,65 +1,45 @@
-"""From a prediction to the fields of the messages that somebody listens to."""
+"""The one way from relative depth to the metric depth that is published."""
 
 from __future__ import annotations
 
-from typing import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from marigold_ros.depth.types import DepthPrediction, RgbImage
-from marigold_ros.messages.cloud import CloudFields, CloudPacker
-from marigold_ros.messages.depth import colorize, pack_depth
-from marigold_ros.messages.image import ImageFields, pack_image
+from marigold_ros.geometry.filters import DepthFilter
 from marigold_ros.metric.scale import MetricScale
-from marigold_ros.ros.calibration import Calibration
-from marigold_ros.ros.parameters import Settings
+
+if TYPE_CHECKING:
+    from marigold_ros.depth.types import FloatImage
+
+# Every how many pixels, along both axes, a cloud has a point unless the user says otherwise.
+POINT_STRIDE = 4
 
 
-def make_fields(wanted: frozenset[str], rgb: RgbImage, calibration: Calibration,
-                prediction: DepthPrediction, scale: MetricScale | None,
-                settings: Settings, packer: CloudPacker) -> dict[str, ImageFields | CloudFields]:
+def metric_depth(affine_invariant_depth: FloatImage, confidence: FloatImage | None,
+                 K: NDArray[np.float64], scale: MetricScale, depth_filter: DepthFilter
+                 ) -> FloatImage:
     """
-    Make the outputs of one frame.
+    Turn the relative depth of one frame into metres, and mark what must not be an obstacle.
 
     Parameters
     ----------
-    wanted : set of str
-        Keys of `outputs.TOPICS`; nothing else is computed.
-    rgb : uint8 [H, W, 3]
-        The image that was processed, rectified.
-    calibration : Calibration
-        Of that image.
-    prediction : DepthPrediction
-    scale : MetricScale or None
-        None leaves the metric outputs out.
-    settings : Settings
-    packer : CloudPacker
-        Of this camera.
+    affine_invariant_depth : float32 [H, W]
+        0 near, 1 far; NaN is unknown.
+    confidence : float32 [H, W] or None
+        Of that depth, in [0, 1], 1 sure.
+    K : float64 [3, 3]
+        Intrinsics of the rectified image, px.
+    scale : MetricScale
+        Of this frame.
+    depth_filter : DepthFilter
 
     Returns
     -------
-    dict
-        Output -> fields of its message; those of `points` are valid until the camera's next frame.
+    float32 [H, W]
+        Depth along Z, m, by REP-117: NaN unknown, -Inf too near, +Inf beyond the range or sky.
     """
-    relative = calibration.masked(prediction.affine_invariant_depth)  # [H,W]
-    confidence = prediction.confidence  # [H,W]
-    if calibration.rectifier is not None and confidence is not None and (
-            'confidence' in wanted or settings.confidence_min > 0.0):
-        confidence = np.where(calibration.rectifier.valid, confidence, np.float32(0))
-    makers: dict[str, Callable[[], ImageFields | CloudFields]] = {
-        'depth_relative': lambda: pack_image(relative, '32FC1'),
-        'color': lambda: pack_image(colorize(relative), 'rgb8'),
-        'rgb': lambda: pack_image(rgb, 'rgb8'),
-    }
-    if confidence is not None:
-        makers['confidence'] = lambda: pack_image(confidence, '32FC1')
-    if scale is not None:
-        depth_m = settings.depth_filter().apply(
-            scale.to_metres(relative), calibration.camera.K,
-            affine_invariant_depth=relative, confidence=confidence)  # [H,W]
-        makers['depth'] = lambda: pack_depth(
-            depth_m, min_depth_m=settings.min_depth_m, max_depth_m=settings.max_depth_m,
-            encoding=settings.depth_encoding)
-        makers['points'] = lambda: packer.pack(
-            depth_m, calibration.camera.K, rgb, stride=settings.point_stride)
-    return {output: make() for output, make in makers.items() if output in wanted}
+    return depth_filter.apply(scale.to_metres(affine_invariant_depth), K,
+                              affine_invariant_depth=affine_invariant_depth,
+                              confidence=confidence)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import array
 from functools import partial
-from typing import Any, Mapping, TYPE_CHECKING
+from typing import Any, Callable, Mapping, TYPE_CHECKING
 
+import numpy as np
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import (
@@ -18,10 +19,16 @@ from rclpy.qos import (
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from marigold_ros.messages.cloud import CloudFields
-from marigold_ros.messages.image import ImageFields
+from marigold_ros.depth.types import DepthPrediction, RgbImage
+from marigold_ros.messages.cloud import CloudFields, CloudPacker
+from marigold_ros.messages.depth import colorize, pack_depth
+from marigold_ros.messages.image import ImageFields, pack_image
+from marigold_ros.metric.outputs import metric_depth
+from marigold_ros.metric.scale import MetricScale
+from marigold_ros.ros.calibration import Calibration
 from marigold_ros.ros.conversions import camera_info_message, cloud_message, serialized_image
 from marigold_ros.ros.diagnostics import Reporter
+from marigold_ros.ros.parameters import Settings
 
 if TYPE_CHECKING:
     from std_msgs.msg import Header
@@ -121,3 +128,50 @@ class CameraOutputs:
         for publisher in (*self._publishers.values(), *self._infos.values()):
             self._node.destroy_lifecycle_publisher(publisher)
         self._publishers, self._infos = {}, {}
+
+
+def pack_outputs(wanted: frozenset[str], rgb: RgbImage, calibration: Calibration,
+                 prediction: DepthPrediction, scale: MetricScale | None,
+                 settings: Settings, packer: CloudPacker) -> dict[str, ImageFields | CloudFields]:
+    """
+    Pack the outputs of one frame.
+
+    Parameters
+    ----------
+    wanted : set of str
+        Keys of `TOPICS`; nothing else is computed.
+    rgb : uint8 [H, W, 3]
+        The image that was processed, rectified.
+    calibration : Calibration
+        Of that image.
+    prediction : DepthPrediction
+    scale : MetricScale or None
+        None leaves the metric outputs out.
+    settings : Settings
+    packer : CloudPacker
+        Of this camera.
+
+    Returns
+    -------
+    dict
+        Output -> fields of its message; those of `points` are valid until the camera's next frame.
+    """
+    relative = calibration.masked(prediction.affine_invariant_depth)  # [H,W]
+    confidence = prediction.confidence  # [H,W]
+    if calibration.rectifier is not None and confidence is not None and (
+            'confidence' in wanted or settings.confidence_min > 0.0):
+        confidence = np.where(calibration.rectifier.valid, confidence, np.float32(0))
+    makers: dict[str, Callable[[], ImageFields | CloudFields]] = {
+        'depth_relative': lambda: pack_image(relative, '32FC1'),
+        'color': lambda: pack_image(colorize(relative), 'rgb8'),
+        'rgb': lambda: pack_image(rgb, 'rgb8'),
+    }
+    if confidence is not None:
+        makers['confidence'] = lambda: pack_image(confidence, '32FC1')
+    if scale is not None and wanted & METRIC_OUTPUTS:
+        depth_m = metric_depth(relative, confidence, calibration.camera.K, scale,
+                               settings.depth_filter())  # [H,W]
+        makers['depth'] = lambda: pack_depth(depth_m, settings.depth_encoding)
+        makers['points'] = lambda: packer.pack(
+            depth_m, calibration.camera.K, rgb, stride=settings.point_stride)
+    return {output: make() for output, make in makers.items() if output in wanted}

@@ -21,6 +21,7 @@ from marigold_ros.depth.config import (
 from marigold_ros.depth.errors import ConfigError
 from marigold_ros.geometry.filters import DepthFilter
 from marigold_ros.metric.filter import FilterConfig
+from marigold_ros.metric.outputs import POINT_STRIDE
 from marigold_ros.metric.sources.measured import make_scale_source, ScaleConfig, SOURCES
 from marigold_ros.ros.parameter_row import Row, yaml_value
 
@@ -90,9 +91,9 @@ class Settings:
         int, 16_000_000, 'Larger images are refused before they are decoded', unit='px',
         limits=(1, 1_000_000_000), run_time=True)
     scale_source: str = _row(
-        str, 'none', 'Where metres come from: nowhere, an assumed range, a reference on '
-        '<camera>/scale/depth, cloud or scan, or the floor', name='scale.source', choices=SOURCES,
-        run_time=True)
+        str, ScaleConfig.source, 'Where metres come from: nowhere, an assumed range, a reference '
+        'on <camera>/scale/depth, cloud or scan, or the floor', name='scale.source',
+        choices=SOURCES, run_time=True)
     scale_min_depth_m: float | None = _row(
         float, 'unset', 'Depth that scale.source fixed assumes for the nearest point',
         name='scale.min_depth_m', unit='m', limits=(0.001, 1000.0), keyword='unset',
@@ -121,32 +122,36 @@ class Settings:
         str, 'base_link', 'Level frame of the robot from which TF gives pitch and roll',
         name='scale.base_frame', run_time=True)
     scale_max_change_per_s: float = _row(
-        float, 0.1, 'Largest relative change of metric depth by a changing scale',
+        float, FilterConfig.max_change_per_s,
+        'Largest relative change of metric depth by a changing scale',
         name='scale.max_change_per_s', unit='1/s', limits=(0.001, 100.0), run_time=True)
     scale_hold_s: float = _row(
-        float, 1.0, 'Age from which a reference is not used any more, and a scale only held',
+        float, FilterConfig.hold_s,
+        'Age from which a reference is not used any more, and a scale only held',
         name='scale.hold_s', unit='s', limits=(0.01, 3600.0), run_time=True)
     scale_expire_s: float = _row(
-        float, 10.0, 'Age of the last measurement at which metres stop', name='scale.expire_s',
-        unit='s', limits=(0.01, 36000.0), run_time=True)
+        float, FilterConfig.expire_s, 'Age of the last measurement at which metres stop',
+        name='scale.expire_s', unit='s', limits=(0.01, 36000.0), run_time=True)
     min_depth_m: float = _row(
-        float, 0.1, 'Nearer depth is published as -Inf', unit='m', limits=(0.001, 1000.0),
-        run_time=True)
+        float, DepthFilter.min_depth_m, 'Nearer depth is published as -Inf', unit='m',
+        limits=(0.001, 1000.0), run_time=True)
     max_depth_m: float = _row(
-        float, 20.0, 'Farther depth is published as +Inf', unit='m', limits=(0.001, 1000.0),
-        run_time=True)
+        float, DepthFilter.max_depth_m, 'Farther depth is published as +Inf', unit='m',
+        limits=(0.001, 1000.0), run_time=True)
     point_stride: int = _row(
-        int, 4, 'Every how many pixels, along both axes, the cloud has a point', unit='px',
-        limits=(1, 64), run_time=True)
+        int, POINT_STRIDE, 'Every how many pixels, along both axes, the cloud has a point',
+        unit='px', limits=(1, 64), run_time=True)
     max_relative_depth: float = _row(
-        float, 1.0, 'Farther relative depth is published as +Inf, for it is sky; 1: none',
+        float, DepthFilter.max_relative_depth,
+        'Farther relative depth is published as +Inf, for it is sky; 1: none',
         limits=(0.0, 1.0), run_time=True)
     confidence_min: float = _row(
-        float, 0.0, 'Depth of less confidence is published as unknown', limits=(0.0, 1.0),
-        run_time=True)
+        float, DepthFilter.confidence_min, 'Depth of less confidence is published as unknown',
+        limits=(0.0, 1.0), run_time=True)
     min_surface_angle_deg: float = _row(
-        float, 2.0, 'Flying pixels, which lie on a surface seen at a smaller angle to the ray, '
-        'are published as unknown; 0: none', unit='deg', limits=(0.0, 45.0), run_time=True)
+        float, DepthFilter.min_surface_angle_deg,
+        'Flying pixels, which lie on a surface seen at a smaller angle to the ray, are published '
+        'as unknown; 0: none', unit='deg', limits=(0.0, 45.0), run_time=True)
     depth_encoding: str = _row(
         str, '32FC1', 'Encoding of depth/image_rect: metres, or millimetres',
         choices=('32FC1', '16UC1'), run_time=True)

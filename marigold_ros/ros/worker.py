@@ -23,9 +23,8 @@ from marigold_ros.depth.adaptive import (
 from marigold_ros.depth.errors import InputError, MarigoldError
 from marigold_ros.depth.types import RgbImage
 from marigold_ros.messages.cloud import CloudPacker
-from marigold_ros.metric.outputs import make_fields
 from marigold_ros.ros.calibration import Calibration, CalibrationCache
-from marigold_ros.ros.camera_output import CameraOutputs, METRIC_OUTPUTS
+from marigold_ros.ros.camera_output import CameraOutputs, METRIC_OUTPUTS, pack_outputs
 from marigold_ros.ros.conversions import header_of, rgb_from_message
 from marigold_ros.ros.diagnostics import no_metres, NO_SCALE, processed_values, Reporter
 from marigold_ros.ros.frame_buffer import NewestFrames, ReceivedFrame
@@ -301,9 +300,9 @@ class DepthWorker:
         if report.metric is None and not calibration.problem and prepared.wanted & METRIC_OUTPUTS:
             self._reporter.event(frame.camera, 'no_scale', no_metres(report))
         scaled_s = time.monotonic()
-        fields = make_fields(prepared.wanted, prepared.rgb, calibration, prediction,
-                             report.metric, self._settings,
-                             self._ports[frame.camera].packer)
+        fields = pack_outputs(prepared.wanted, prepared.rgb, calibration, prediction,
+                              report.metric, self._settings,
+                              self._ports[frame.camera].packer)
         packed_s = time.monotonic()
         self._ports[frame.camera].outputs.publish(
             header_of(frame.stamp_ns, frame.frame_id), calibration.camera, fields)

@@ -49,7 +49,7 @@ def apply(depth_filter: DepthFilter, depth_m: np.ndarray, relative=None, confide
 
 def test_untrusted_depth_is_unknown():
     depth_m = np.full((1, 4), 2.0, np.float32)
-    kept = apply(DepthFilter(0.1, 20.0, confidence_min=0.5), depth_m,
+    kept = apply(DepthFilter(confidence_min=0.5), depth_m,
                  confidence=row(0.0, 0.5, 0.9, np.nan))
     np.testing.assert_array_equal(kept, [[np.nan, 2, 2, np.nan]])
     assert (depth_m == 2.0).all()
@@ -58,10 +58,11 @@ def test_untrusted_depth_is_unknown():
 def test_the_far_end_of_the_relative_depth_is_sky_and_infinitely_far():
     relative = row(0.5, 0.9, 0.91, 1.0, np.nan)
     depth_m = row(2.0, 6.0, 6.1, 6.5, np.nan)
-    kept = apply(DepthFilter(0.1, 20.0, max_relative_depth=0.9), depth_m, relative)
+    kept = apply(DepthFilter(max_relative_depth=0.9, min_surface_angle_deg=0.0), depth_m, relative)
     np.testing.assert_array_equal(kept, row(2.0, 6.0, np.inf, np.inf, np.nan))
     # By default the far wall of a room is no sky.
-    np.testing.assert_array_equal(apply(DepthFilter(0.1, 20.0), depth_m, relative), depth_m)
+    np.testing.assert_array_equal(
+        apply(DepthFilter(min_surface_angle_deg=0.0), depth_m, relative), depth_m)
 
 
 def test_a_pixel_between_a_near_and_a_far_surface_flies_and_the_edge_beside_it_stays():
@@ -103,16 +104,16 @@ def test_the_pixels_between_a_roof_and_the_sky_fly_and_those_beside_the_unknown_
 
 def test_a_soft_edge_against_the_sky_is_cleared_by_all_filters_together():
     relative = row(0.1, 0.1, 0.5, 0.97, 0.99)
-    kept = apply(DepthFilter(0.1, 20.0, max_relative_depth=0.95, min_surface_angle_deg=2.0),
+    kept = apply(DepthFilter(max_relative_depth=0.95, min_surface_angle_deg=2.0),
                  1 + 10 * relative, relative)
     np.testing.assert_array_equal(kept, row(2.0, 2.0, np.nan, np.inf, np.inf))
 
 
 def test_flying_pixels_are_unknown_and_an_angle_of_0_keeps_them():
     depth_m = row(1, 1, 2, 3, 3)
-    kept = apply(DepthFilter(0.1, 20.0, min_surface_angle_deg=2.0), depth_m)
+    kept = apply(DepthFilter(min_surface_angle_deg=2.0), depth_m)
     np.testing.assert_array_equal(kept, row(1, 1, np.nan, 3, 3))
-    np.testing.assert_array_equal(apply(DepthFilter(0.1, 20.0), depth_m), depth_m)
+    np.testing.assert_array_equal(apply(DepthFilter(min_surface_angle_deg=0.0), depth_m), depth_m)
 
 
 @pytest.mark.parametrize('angle', [0.0, 90.0, np.nan])

@@ -14,7 +14,7 @@ import pytest
 from sensor_msgs.msg import Image
 
 from marigold_ros.depth.engine import DepthEngine
-from marigold_ros.metric.outputs import make_fields
+from marigold_ros.ros.camera_output import pack_outputs
 from marigold_ros.ros.diagnostics import Reporter
 
 RNG = np.random.default_rng(0)
@@ -132,7 +132,7 @@ def test_only_what_somebody_listens_to_is_made(running, monkeypatch):
     made = []
 
     def make(*args):
-        fields = make_fields(*args)
+        fields = pack_outputs(*args)
         made.append(set(fields))
         return fields
 
@@ -141,7 +141,7 @@ def test_only_what_somebody_listens_to_is_made(running, monkeypatch):
         robot.publish('/slow/image_raw', image(PIXELS['slow'], stamp_ns))
         assert robot.status_of(stamp_ns)['outcome'] == 'processed'
 
-    monkeypatch.setattr('marigold_ros.ros.worker.make_fields', make)
+    monkeypatch.setattr('marigold_ros.ros.worker.pack_outputs', make)
     show()
     robot.listen('/slow/confidence', Image)
     robot.until(lambda: show() or made[-1] == {'depth_relative', 'confidence'})

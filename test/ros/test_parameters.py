@@ -8,6 +8,9 @@ import pytest
 import yaml
 
 from marigold_ros.depth.errors import ConfigError
+from marigold_ros.geometry.filters import DepthFilter
+from marigold_ros.metric.outputs import POINT_STRIDE
+from marigold_ros.metric.sources.measured import ScaleConfig
 from marigold_ros.ros.parameters import (
     declare,
     markdown_table,
@@ -47,6 +50,13 @@ def test_defaults_are_those_of_the_node_interface():
         'min_depth_m': 0.1, 'max_depth_m': 20.0, 'point_stride': 4, 'max_relative_depth': 1.0,
         'confidence_min': 0.0, 'min_surface_angle_deg': 2.0, 'depth_encoding': '32FC1',
         'autostart': True}
+
+
+def test_configurations_made_without_ros_are_the_nodes():
+    settings = settings_from({})
+    assert settings.depth_filter() == DepthFilter()
+    assert settings.scale_config() == ScaleConfig()
+    assert settings.point_stride == POINT_STRIDE
 
 
 def test_depth_yaml_is_the_table():

@@ -1,0 +1,36 @@
+"""Rules of the way from relative depth to what is published of metric depth."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from marigold_ros.geometry.filters import DepthFilter
+from marigold_ros.metric.outputs import metric_depth
+from marigold_ros.metric.scale import MetricScale
+
+K = np.array([[100.0, 0.0, 0.0], [0.0, 100.0, 0.0], [0.0, 0.0, 1.0]])
+SCALE = MetricScale(scale=10.0, shift=0.05, confidence=1.0, source='depth', assumed=False)
+
+
+def row(*values: float) -> np.ndarray:
+    return np.array([values], np.float32)
+
+
+def test_every_pixel_is_metres_or_says_why_not():
+    relative = row(0.0, 0.195, 0.195, 0.195, np.nan, 0.995, 2.5, 2.5)
+    confidence = row(1.0, 1.0, 0.2, 1.0, 1.0, 1.0, 1.0, 1.0)
+    depth_m = metric_depth(relative, confidence, K, SCALE, DepthFilter(confidence_min=0.5))
+    assert depth_m.dtype == np.float32
+    np.testing.assert_allclose(
+        depth_m, row(-np.inf, 2.0, np.nan, 2.0, np.nan, 10.0, np.inf, np.inf), rtol=1e-6)
+
+
+def test_no_pixel_is_a_point_at_the_camera():
+    at_camera = MetricScale(scale=1.0, shift=0.0, confidence=1.0, source='depth', assumed=False)
+    depth_m = metric_depth(np.zeros((3, 3), np.float32), None, K, at_camera, DepthFilter())
+    assert (depth_m == -np.inf).all()
+
+
+def test_sky_is_told_by_relative_depth_not_by_metres():
+    depth_m = metric_depth(row(0.5, 0.99), None, K, SCALE, DepthFilter(max_relative_depth=0.98))
+    np.testing.assert_allclose(depth_m, row(5.05, np.inf))
