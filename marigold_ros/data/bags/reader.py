@@ -7,18 +7,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from mcap.writer import MCAP0_MAGIC
 from rosbags.convert.converter import is_same_wireformat, LATCH, migrate_bytes
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection, ConnectionExtRosbag2, Qos
 from rosbags.typesys import get_typestore, Stores
 from rosbags.typesys.store import Typestore
 
-from marigold_ros.data.bags.cut_mcap import CutMcapReader, mcap_files
+from marigold_ros.data.bags.unfinished_mcap import mcap_files, UnfinishedMcapReader
 from marigold_ros.depth.errors import BagError
 
-MCAP_MAGIC = b'\x89MCAP0\r\n'
+Reader = AnyReader | UnfinishedMcapReader
 
 
 def jazzy_typestore() -> Typestore:
@@ -62,30 +63,6 @@ class BagMessage:
     msgtype: str
     log_time_ns: int
     data: bytes
-
-
-class Reader(Protocol):
-    """What a Bag asks of rosbags' AnyReader or of a CutMcapReader."""
-
-    is2: bool
-    connections: list[Connection]
-    typestore: Typestore
-
-    @property
-    def message_count(self) -> int:
-        """Count all messages."""
-
-    @property
-    def start_time(self) -> int:
-        """Log time of the first message, ns."""
-
-    @property
-    def end_time(self) -> int:
-        """One ns after the log time of the last message."""
-
-    def messages(self, connections: Collection[Connection], start: int | None = None,
-                 stop: int | None = None) -> Iterator[tuple[Connection, int, bytes]]:
-        """Read the messages of some topics in order."""
 
 
 class Bag:
@@ -252,8 +229,8 @@ def open_bag(path: str | Path, *, recover: bool = False) -> Iterator[Bag]:
         if not (recover and _is_mcap(path)):
             raise BagError(f'{path} is no bag that can be read, or one that was cut off: '
                            f'{_reason(err)}') from err
-        cut = CutMcapReader(path)
-        yield Bag(path, cut, cut.loss)
+        unfinished = UnfinishedMcapReader(path)
+        yield Bag(path, unfinished, unfinished.loss)
         return
     try:
         yield Bag(path, reader)
@@ -265,7 +242,7 @@ def _is_mcap(path: Path) -> bool:
     """Tell whether a file, or the first file of a bag folder, begins as MCAP does."""
     for first in mcap_files(path)[:1]:
         with first.open('rb') as file:
-            return file.read(len(MCAP_MAGIC)) == MCAP_MAGIC
+            return file.read(len(MCAP0_MAGIC)) == MCAP0_MAGIC
     return False
 
 

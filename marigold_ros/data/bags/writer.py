@@ -12,7 +12,7 @@ from rosbags.interfaces import Connection, Qos
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys.store import Typestore
 
-from marigold_ros.data.bags.mcap_end import end_early
+from marigold_ros.data.bags.unfinished_mcap import end_early
 from marigold_ros.depth.errors import BagError
 
 # Kept free so that the last chunk, the index and metadata.yaml of a recording still fit.
