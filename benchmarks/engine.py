@@ -1,61 +1,229 @@
 """
-Measure DepthEngine beside diffusers' MarigoldDepthPipeline: same weights, input, steps and size.
+How fast is DepthEngine beside diffusers' MarigoldDepthPipeline, and how near to the limit?
 
     python -m benchmarks.engine --processing-resolution 128 320
-    python -m benchmarks.engine --architecture sd2 --vae kl --compile \
-        --steps 1 4 --batch-sizes 1 8
+    python -m benchmarks.engine --architecture sd2 --vae kl --compile --steps 1 4 --batch-sizes 1 8
+
+Both sides get the same weights, 640x480 images, noise, steps and output size, and must give the
+same float32 depth; the pipeline is the stock one, eager, as its documentation uses it.  Times are
+medians of rounds in which every contestant runs once, in random order.  Stages are measured in
+rounds of their own, since watching the pipeline makes it wait for a GPU.  The limit is what the
+device reaches on large square matrices, over the floating-point operations of a frame.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+import re
+import sys
 from tempfile import TemporaryDirectory
+import time
 from typing import Any, Callable
 
-import cv2
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    DDIMScheduler,
+    MarigoldDepthPipeline,
+    UNet2DConditionModel,
+)
 import numpy as np
 from numpy.typing import NDArray
 import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from benchmarks.architecture import (
-    ARCHITECTURES,
-    counted_flops,
-    matrix_rate,
-    save_random_checkpoint,
-)
-from benchmarks.contestants import (
-    Contestant,
-    first_call_s,
-    peak_memory,
-    Runner,
-    STAGES,
-    Subject,
-    Work,
-)
-from benchmarks.engine_report import markdown, targets
 from benchmarks.pictures import picture, VGA
-from benchmarks.timing import interleave, quartiles_ms, speedup, write_report
-from marigold_ros.depth.checkpoint import Components, load_components
-from marigold_ros.depth.complexity import MEASURES
-from marigold_ros.depth.device import resolve_device, resolve_dtype
+from benchmarks.timing import interleave, markdown_table, quartiles_ms, speedup, write_report
+from marigold_ros.depth.checkpoint import Components, find, load_components, MODELS
+from marigold_ros.depth.device import resolve_device, resolve_dtype, time_when_done
+from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.preprocess import padded_size, processing_size
+from marigold_ros.depth.types import FloatImage, RgbImage
 from marigold_ros.evaluation.environment import environment
 
+STAGES = ('encode', 'denoise', 'decode')
 # Where batches make calls long, fewer of them: at least this many.
 MIN_ROUNDS = 5
+# Largest difference of two float32 depths in [0, 1] that came from the same arithmetic.
+SAME_WORK = 1e-4
+# Edge of the square matrices: large enough to be limited by arithmetic, not by memory.
+MATRIX_EDGE = {'cpu': 2048, 'cuda': 8192}
+# Marigold v1-1's schedule.
+SCHEDULE = {'beta_start': 0.00085, 'beta_end': 0.012, 'beta_schedule': 'scaled_linear',
+            'clip_sample': False, 'prediction_type': 'v_prediction',
+            'timestep_spacing': 'trailing', 'rescale_betas_zero_snr': True,
+            'set_alpha_to_one': False, 'steps_offset': 1}
+# Full-size networks, by the arguments of diffusers' classes.
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    # Stable Diffusion 2 as Marigold uses it; TAESD is AutoencoderTiny's default.
+    'sd2': {
+        'unet': {'block_out_channels': (320, 640, 1280, 1280), 'cross_attention_dim': 1024,
+                 'attention_head_dim': (5, 10, 20, 20), 'use_linear_projection': True},
+        'kl': {'block_out_channels': (128, 256, 512, 512), 'layers_per_block': 2,
+               'down_block_types': ('DownEncoderBlock2D',) * 4,
+               'up_block_types': ('UpDecoderBlock2D',) * 4},
+        'tiny': {},
+        'processing_resolution': 768},
+}
+
+# Depth float32 [N, H, W] in [0, 1], and seconds by stage where they were asked for.
+Answer = tuple[FloatImage, dict[str, float]]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is measured of a subject."""
+class Work:
+    """
+    One call's input.
 
-    steps: list[int]
-    batch_sizes: list[int]
-    rounds: int
-    compile: bool
+    Attributes
+    ----------
+    frames : list of uint8 [H, W, 3]
+        N of one size.
+    latents : float32 tensor [N, C, h, w]
+        What both sides denoise from.
+    num_inference_steps : int
+        T, the same for all frames.
+    """
+
+    frames: list[RgbImage]
+    latents: torch.Tensor
+    num_inference_steps: int
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """
+    One way of running a checkpoint at a processing resolution (px).
+
+    Attributes
+    ----------
+    implementation : {'engine', 'pipeline'}
+        DepthEngine, or diffusers' MarigoldDepthPipeline.
+    dtype : str
+        As `EngineConfig.dtype`; 'auto' is for the engine only.
+    compile : bool
+        Whether the engine compiles its networks.
+    """
+
+    checkpoint: str
+    device: str
+    processing_resolution: int
+    implementation: str
+    dtype: str
+    compile: bool = False
+
+    @property
+    def name(self) -> str:
+        """As it stands in the table."""
+        return f'{self.implementation} {self.dtype}' + (' compiled' if self.compile else '')
+
+    def load(self) -> EngineRunner | PipelineRunner:
+        """Load the checkpoint."""
+        return (EngineRunner if self.implementation == 'engine' else PipelineRunner)(self)
+
+
+class EngineRunner:
+    """DepthEngine."""
+
+    def __init__(self, contestant: Contestant) -> None:
+        self.engine = DepthEngine.load(
+            contestant.checkpoint, device=contestant.device, dtype=contestant.dtype,
+            compile=contestant.compile, processing_resolution=contestant.processing_resolution)
+
+    def prepare(self, work: Work, *, by_stage: bool = False) -> Callable[[], Answer]:
+        """Return the call to time; it always knows its stages."""
+        steps = [work.num_inference_steps] * len(work.frames)
+        latents = list(work.latents[:, None])  # N of [1,C,h,w]
+
+        def call() -> Answer:
+            predictions = self.engine.infer_batch(work.frames, steps, latents=latents)
+            timing = predictions[0].timing
+            return (np.stack([each.affine_invariant_depth for each in predictions]),
+                    {stage: getattr(timing, f'{stage}_s') for stage in STAGES})
+        return call
+
+
+class PipelineRunner:
+    """diffusers' MarigoldDepthPipeline."""
+
+    def __init__(self, contestant: Contestant) -> None:
+        self.device = resolve_device(contestant.device)
+        self.dtype = resolve_dtype(contestant.dtype, self.device)
+        self.resolution = contestant.processing_resolution
+        self.pipeline: Any = MarigoldDepthPipeline.from_pretrained(
+            find(contestant.checkpoint), local_files_only=True).to(self.device, self.dtype)
+        self.pipeline.set_progress_bar_config(disable=True)
+
+    def prepare(self, work: Work, *, by_stage: bool = False) -> Callable[[], Answer]:
+        """Return the call to time; its images are on the device before it, to its advantage."""
+        images = torch.from_numpy(np.stack(work.frames)).to(self.device)
+        images = images.permute(0, 3, 1, 2).to(self.dtype) / 255.0  # [N,3,H,W]
+        latents = work.latents.to(self.device, self.dtype)
+
+        def call() -> Answer:
+            with self._watched(by_stage) as stages_s:
+                depth = self.pipeline(
+                    images, num_inference_steps=work.num_inference_steps, latents=latents,
+                    processing_resolution=self.resolution, batch_size=len(work.frames)
+                ).prediction
+            return depth[..., 0], stages_s
+        return call
+
+    @contextmanager
+    def _watched(self, by_stage: bool) -> Iterator[dict[str, float]]:
+        """Time what happens inside the networks, if asked to."""
+        stages_s = dict.fromkeys(STAGES, 0.0) if by_stage else {}
+        vae, unet = self.pipeline.vae, self.pipeline.unet
+        watched = ((vae, 'encode', 'encode'), (unet, 'forward', 'denoise'),
+                   (vae, 'decode', 'decode')) if by_stage else ()
+
+        def timed(call: Callable[..., Any], stage: str) -> Callable[..., Any]:
+            def wrapper(*arguments: Any, **options: Any) -> Any:
+                started_s = time_when_done(self.device)
+                result = call(*arguments, **options)
+                stages_s[stage] += time_when_done(self.device) - started_s
+                return result
+            return wrapper
+
+        for module, method, stage in watched:
+            setattr(module, method, timed(getattr(module, method), stage))
+        try:
+            yield stages_s
+        finally:
+            for module, method, _ in watched:
+                delattr(module, method)
+
+
+Runners = Mapping[str, EngineRunner | PipelineRunner]
+
+
+def list_contestants(checkpoint: str, device: str, resolution: int,
+                     with_compiled: bool) -> list[Contestant]:
+    """
+    List who competes on a device; the first is what the others are compared with.
+
+    The pipeline's own default is float32; on a GPU it also gets the engine's number format, in
+    which it is much faster.
+    """
+    entrant = partial(Contestant, checkpoint, device, resolution)
+    resolved = resolve_device(device)
+    auto = str(resolve_dtype('auto', resolved)).removeprefix('torch.')
+    chosen = [entrant('pipeline', 'float32'), entrant('engine', 'float32')]
+    if auto != 'float32':
+        chosen.append(entrant('engine', auto))
+    if resolved.type == 'cuda':
+        chosen.insert(0, entrant('pipeline', auto))
+    if with_compiled:
+        chosen.append(entrant('engine', auto, compile=True))
+    return chosen
 
 
 def make_work(components: Components, resolution: int, batch_size: int, steps: int) -> Work:
@@ -67,93 +235,83 @@ def make_work(components: Components, resolution: int, batch_size: int, steps: i
                 torch.randn(shape, generator=torch.Generator().manual_seed(0)), steps)
 
 
-def contestants(device: torch.device, with_compiled: bool) -> list[Contestant]:
-    """
-    List who competes on a device; the first is what the others are compared with.
-
-    The reference's own default is float32; on a GPU it also gets the engine's number format, in
-    which it is much faster.
-    """
-    auto = str(resolve_dtype('auto', device)).removeprefix('torch.')
-    chosen = [Contestant('reference', 'float32'), Contestant('engine', 'float32')]
-    if auto != 'float32':
-        chosen.append(Contestant('engine', auto))
-    if device.type == 'cuda':
-        chosen.insert(0, Contestant('reference', auto))
-    if with_compiled:
-        chosen.append(Contestant('engine', auto, compile=True))
-    return chosen
-
-
-def measure(subject: Subject, components: Components, plan: Plan) -> dict[str, Any]:
-    """Measure one subject completely; returns what goes into the JSON."""
-    device = resolve_device(subject.device)
-    entrants = contestants(device, plan.compile)
-    runners = {each: each.open(subject) for each in entrants}
+def measure(checkpoint: str, resolution: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Measure a checkpoint at one processing resolution; returns what goes into the JSON."""
+    device = resolve_device(options.device)
+    components = load_components(checkpoint)
+    work = partial(make_work, components, resolution)
+    entrants = list_contestants(checkpoint, options.device, resolution, options.compile)
+    runners = {each: each.load() for each in entrants}
     rows: list[dict[str, Any]] = []
-    compile_s: dict[str, float] = {}
-    for batch_size in plan.batch_sizes:
-        present = {each: runner for each, runner in runners.items()
+    compile_s: dict[int, float] = {}
+    for batch_size in options.batch_sizes:
+        present = {each.name: runner for each, runner in runners.items()
                    if batch_size == 1 or device.type == 'cpu' or each.dtype != 'float32'}
-        for each, runner in present.items():
-            if each.compile:
-                first = make_work(components, subject.processing_resolution, batch_size, 1)
-                compile_s[f'batch {batch_size}'] = first_call_s(runner.prepare(first))
-        for steps in plan.steps:
-            work = make_work(components, subject.processing_resolution, batch_size, steps)
-            rows += measure_setting(present, work, max(MIN_ROUNDS, plan.rounds // batch_size),
-                                    device)
-            print(f'{subject.processing_resolution} px, batch {batch_size}, {steps} steps: '
+        if options.compile:
+            started_s = time.perf_counter()
+            runners[entrants[-1]].prepare(work(batch_size, 1))()
+            compile_s[batch_size] = time.perf_counter() - started_s
+        for steps in options.steps:
+            rows += measure_setting(present, work(batch_size, steps),
+                                    max(MIN_ROUNDS, options.rounds // batch_size), device)
+            print(f'{resolution} px, batch {batch_size}, {steps} step(s): '
                   + ', '.join(f'{row["contestant"]} {row["median_ms"]:.1f} ms'
-                              for row in rows[-len(present):]), flush=True)
-    works = [make_work(components, subject.processing_resolution, batch_size, min(plan.steps))
-             for batch_size in sorted({min(plan.batch_sizes), max(plan.batch_sizes)})]
+                              for row in rows[-len(present):]), file=sys.stderr, flush=True)
+    sizes = sorted({min(options.batch_sizes), max(options.batch_sizes)})
+    works = [work(size, min(options.steps)) for size in sizes]
+    dtypes = sorted({'float32', entrants[-1].dtype})
+    size = padded_size(processing_size(*VGA, resolution), components.info.vae_scale_factor)
     return {
-        'processing_resolution': subject.processing_resolution,
-        'vae': type(components.vae).__name__,
-        'rows': rows,
+        'processing_resolution': resolution, 'vae': type(components.vae).__name__, 'rows': rows,
         'first_call_compiled_s': compile_s,
-        'memory': [{'contestant': each.name, 'batch_sizes': [len(work.frames) for work in works],
-                    'peak_bytes': peak_memory(each, subject, works)} for each in entrants],
-    }
+        'memory': {each.name: dict(zip(sizes, peak_memory(each, works))) for each in entrants},
+        'flops': counted_flops(components.unet, components.vae, size),
+        'matrix_rate_flops_per_s': {
+            dtype: matrix_rate(device, getattr(torch, dtype)) for dtype in dtypes}}
 
 
-def measure_setting(runners: dict[Contestant, Runner], work: Work, rounds: int,
+def measure_setting(runners: Runners, work: Work, rounds: int,
                     device: torch.device) -> list[dict[str, Any]]:
     """Measure one batch size and number of steps; one row per contestant."""
-    names = {each.name: runner for each, runner in runners.items()}
-    # 1. The same work? Against the reference in its most exact format, at full float32 precision.
-    with torch.backends.cudnn.flags(allow_tf32=False):
-        depths = {name: runner.prepare(work)().depth for name, runner in names.items()}
-    exact = depths.get('reference float32', depths[next(iter(depths))])
+    # 1. The same work?  Against the pipeline in its most exact format.
+    depths = exact_depths(runners, work)
+    exact = depths.get('pipeline float32', depths[next(iter(depths))])
 
     # 2. Total times, side by side.
     runs = interleave({name: _stages_of(runner, work, by_stage=False)
-                       for name, runner in names.items()}, rounds=rounds, device=device)
+                       for name, runner in runners.items()}, rounds=rounds, device=device)
 
-    # 3. Stages in rounds of their own, for watching the reference makes it wait on a GPU.
+    # 3. Stages.
     staged = interleave({name: _stages_of(runner, work, by_stage=True)
-                         for name, runner in names.items()},
+                         for name, runner in runners.items()},
                         rounds=max(3, rounds // 4), warm_up=1, device=device)
 
-    baseline = runs[next(iter(names))].seconds
+    baseline = runs[next(iter(runners))].seconds
     return [{
         'contestant': name, 'num_inference_steps': work.num_inference_steps,
         'batch_size': len(work.frames), **quartiles_ms(run.seconds),
         'frames_per_s': len(work.frames) / float(np.median(run.seconds)),
         'speedup': speedup(baseline, run.seconds),
-        'stages_ms': _stages_ms(staged[name].seconds, staged[name].returned),
+        'stages_ms': stages_ms(staged[name].seconds, staged[name].returned),
         'largest_difference': float(np.abs(depths[name] - exact).max()),
     } for name, run in runs.items()]
 
 
-def _stages_of(runner: Runner, work: Work, by_stage: bool) -> Callable[[], dict[str, float]]:
-    """Return a call that keeps the seconds per stage and lets go of the depth."""
+def exact_depths(runners: Runners, work: Work) -> dict[str, FloatImage]:
+    """Run everybody once at full float32 precision, on the same kernels that are timed."""
+    # cudnn.flags() switches cuDNN off unless it is told not to.
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        return {name: runner.prepare(work)()[0] for name, runner in runners.items()}
+
+
+def _stages_of(runner: EngineRunner | PipelineRunner, work: Work,
+               by_stage: bool) -> Callable[[], dict[str, float]]:
+    """Return a call that keeps the seconds per stage and frees the depth."""
     call = runner.prepare(work, by_stage=by_stage)
-    return lambda: call().stages_s
+    return lambda: call()[1]
 
 
-def _stages_ms(seconds: NDArray[np.float64], stages_s: list[dict[str, float]]) -> dict[str, float]:
+def stages_ms(seconds: NDArray[np.float64], stages_s: list[dict[str, float]]) -> dict[str, float]:
     """Take medians per stage; what is in none of them is 'other'."""
     table = np.array([[run[stage] for stage in STAGES] for run in stages_s])  # [rounds,3]
     other = seconds - table.sum(axis=1)
@@ -161,49 +319,185 @@ def _stages_ms(seconds: NDArray[np.float64], stages_s: list[dict[str, float]]) -
     return dict(zip((*STAGES, 'other'), map(float, medians)))
 
 
-def complexity_ms(rounds: int = 50) -> dict[str, dict[str, float]]:
-    """Measure what the complexity of one VGA frame costs on one core."""
-    threads, rgb = cv2.getNumThreads(), picture(0)
-    cv2.setNumThreads(1)
-    runs = interleave({name: partial(measure_of, rgb) for name, measure_of in MEASURES.items()},
-                      rounds=rounds)
-    cv2.setNumThreads(threads)
-    return {name: quartiles_ms(run.seconds) for name, run in runs.items()}
+def peak_memory(contestant: Contestant, works: Sequence[Work]) -> list[int]:
+    """
+    Measure the memory that a contestant takes, in a process of its own.
+
+    Parameters
+    ----------
+    contestant : Contestant
+    works : sequence of Work
+        Done one after the other, so in increasing size.
+
+    Returns
+    -------
+    list of int
+        Bytes, the highest so far after each work: on a GPU what torch allocated there, else the
+        resident memory beyond that of a process that has only imported the libraries.
+    """
+    with ProcessPoolExecutor(max_workers=1, mp_context=get_context('spawn')) as pool:
+        return pool.submit(_peak_memory_here, contestant, list(works)).result()
 
 
-def floor(subject: Subject, components: Components) -> dict[str, Any]:
-    """Count the work of a frame and measure what the device could do of it per second."""
-    device = resolve_device(subject.device)
-    size = padded_size(processing_size(*VGA, subject.processing_resolution),
-                       components.info.vae_scale_factor)
-    dtypes = {torch.float32, resolve_dtype('auto', device)}
+def _peak_memory_here(contestant: Contestant, works: list[Work]) -> list[int]:
+    device = resolve_device(contestant.device)
+    imported = 0 if device.type == 'cuda' else _peak_resident()
+    runner = contestant.load()
+    peaks = []
+    for work in works:
+        runner.prepare(work)()
+        peaks.append((torch.cuda.max_memory_allocated(device) if device.type == 'cuda'
+                      else _peak_resident()) - imported)
+    return peaks
+
+
+def _peak_resident() -> int:
+    """
+    Highest resident memory of this process so far, bytes.
+
+    Not getrusage's ru_maxrss, which a child inherits from the process that started it.
+    """
+    status = Path('/proc/self/status').read_text()
+    match = re.search(r'^VmHWM:\s+(\d+) kB', status, re.MULTILINE)
+    if match is None:
+        raise OSError('/proc/self/status has no VmHWM')
+    return 1024 * int(match[1])
+
+
+def counted_flops(unet: Any, vae: Any, size: tuple[int, int]) -> dict[str, int]:
+    """
+    Count the floating-point operations of one frame's stages.
+
+    Parameters
+    ----------
+    unet, vae : modules
+        Moved to the device 'meta', where tensors have shapes but no contents.
+    size : (int, int)
+        Padded processing size (PPH, PPW), px.
+
+    Returns
+    -------
+    dict
+        FLOP of `encode`, of `unet_step` and of `decode`; a multiply-add counts 2.
+    """
+    unet, vae = unet.to('meta'), vae.to('meta')
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    channels = vae.config.latent_channels
+    with torch.device('meta'):
+        image = torch.empty(1, 3, *size, dtype=vae.dtype)
+        latent = torch.empty(1, channels, size[0] // factor, size[1] // factor, dtype=vae.dtype)
+        text = torch.empty(1, 2, unet.config.cross_attention_dim, dtype=unet.dtype)
+        pair = torch.cat([latent, latent], dim=1).to(unet.dtype)
+        timestep = torch.empty((), dtype=torch.int64)
     return {
-        'flops': counted_flops(components.unet, components.vae, size),
-        'matrix_rate_flops_per_s': {
-            str(dtype).removeprefix('torch.'): matrix_rate(device, dtype)
-            for dtype in sorted(dtypes, key=str)},
+        'encode': _flops(lambda: vae.encode(image)),
+        'unet_step': _flops(lambda: unet(pair, timestep, encoder_hidden_states=text)),
+        'decode': _flops(lambda: vae.decode(latent)),
     }
 
 
-def run(checkpoint: str, device: str, resolutions: list[int] | None, plan: Plan
-        ) -> dict[str, Any]:
-    """Measure a checkpoint at one or several resolutions."""
-    facts = environment(resolve_device(device))  # before the benchmark is a load itself
-    info = load_components(checkpoint).info
-    subjects = [Subject(checkpoint, device, resolution)
-                for resolution in resolutions or [info.processing_resolution]]
-    results = []
-    for subject in subjects:
-        result = measure(subject, load_components(checkpoint), plan)
-        result['floor'] = floor(subject, load_components(checkpoint))
-        result['targets'] = targets(result, resolve_device(device))
-        results.append(result)
-    return {'environment': facts, 'checkpoint': checkpoint, 'image_size': list(VGA),
-            'complexity': complexity_ms(), 'subjects': results}
+def _flops(call: Callable[[], object]) -> int:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        call()
+    return int(counter.get_total_flops())
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Measure, print the table, write JSON and Markdown."""
+def matrix_rate(device: torch.device, dtype: torch.dtype, rounds: int = 20) -> float:
+    """Measure what the device reaches on large square matrices, FLOP/s (median)."""
+    edge = MATRIX_EDGE[device.type]
+    left, right = (torch.randn(edge, edge, device=device, dtype=dtype) for _ in range(2))
+    runs = interleave({'matmul': lambda: torch.mm(left, right)}, rounds=rounds, device=device)
+    return float(2.0 * edge ** 3 / np.median(runs['matmul'].seconds))
+
+
+def make_unet(architecture: Mapping[str, Any]) -> Any:
+    """Make the untrained U-Net of an architecture: 8 channels in, 4 out."""
+    return UNet2DConditionModel(in_channels=8, out_channels=4, **architecture['unet'])
+
+
+def make_vae(architecture: Mapping[str, Any], kind: str) -> Any:
+    """Make the untrained VAE of an architecture: 'kl' or 'tiny'."""
+    return (AutoencoderKL if kind == 'kl' else AutoencoderTiny)(**architecture[kind])
+
+
+def save_random_checkpoint(folder: Path, architecture: Mapping[str, Any], vae: str) -> Path:
+    """
+    Write a checkpoint with random weights that DepthEngine and diffusers' pipeline open.
+
+    Its depth means nothing, and costs what real weights cost.  The text encoder is one narrow
+    layer of the right output width: it runs once, outside of what is timed.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to; 2 GB for Stable Diffusion 2, as bfloat16.
+    architecture : mapping
+        As in `ARCHITECTURES`.
+    vae : {'kl', 'tiny'}
+
+    Returns
+    -------
+    Path
+        `folder`.
+    """
+    torch.manual_seed(0)
+    text = CLIPTextConfig.from_pretrained(MODELS / 'tiny' / 'text_encoder')
+    text.hidden_size = architecture['unet']['cross_attention_dim']
+    pipeline = MarigoldDepthPipeline(
+        unet=make_unet(architecture), vae=make_vae(architecture, vae),
+        scheduler=DDIMScheduler(**SCHEDULE), text_encoder=CLIPTextModel(text),
+        tokenizer=CLIPTokenizer.from_pretrained(MODELS / 'tiny' / 'tokenizer'),
+        prediction_type='depth', default_denoising_steps=4,
+        default_processing_resolution=architecture['processing_resolution'])
+    for network in (pipeline.unet, pipeline.vae):
+        network.to(torch.bfloat16)
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """Lay out what was measured at one resolution: times, memory and the limit."""
+    flops, rates = result['flops'], result['matrix_rate_flops_per_s']
+    table = []
+    for row in result['rows']:
+        ratio, steps = row['speedup'], row['num_inference_steps']
+        work = row['batch_size'] * (flops['encode'] + steps * flops['unet_step']
+                                    + flops['decode'])
+        rate = rates[row['contestant'].split()[1]]
+        table.append({
+            'steps': steps, 'batch': row['batch_size'], '': row['contestant'],
+            'ms': f'{row["median_ms"]:.1f}',
+            'quartiles': f'{row["q25_ms"]:.1f}..{row["q75_ms"]:.1f}',
+            'frames/s': f'{row["frames_per_s"]:.1f}',
+            f'times {result["rows"][0]["contestant"]} (95 %)':
+                f'{ratio["ratio"]:.2f} ({ratio["low"]:.2f}..{ratio["high"]:.2f})',
+            **{stage: f'{ms:.1f}' for stage, ms in row['stages_ms'].items()},
+            'of the matrix rate': f'{work / (row["median_ms"] / 1e3) / rate:.0%}',
+            'depth differs by': describe_difference(row)})
+    lines = [
+        f'## processing_resolution {result["processing_resolution"]}, {result["vae"]}', '',
+        markdown_table(table), '']
+    lines += [f'- peak memory of {name}: ' + ', '.join(
+        f'{peak / 2 ** 20:.0f} MiB at batch {batch}' for batch, peak in peaks.items())
+        for name, peaks in result['memory'].items()]
+    lines += [f'- compiling for batch {batch}: {seconds:.0f} s, once'
+              for batch, seconds in result['first_call_compiled_s'].items()]
+    lines.append('- work of a frame, GFLOP: ' + ', '.join(
+        f'{name} {count / 1e9:.2f}' for name, count in flops.items()))
+    lines += [f'- matrix rate in {dtype}: {rate / 1e9:.0f} GFLOP/s; at that rate a frame takes '
+              f'{1e3 * sum(flops.values()) / rate:.2f} ms at 1 step'
+              for dtype, rate in rates.items()]
+    return '\n'.join(lines)
+
+
+def describe_difference(row: Mapping[str, Any]) -> str:
+    """Say how far the depth is from the pipeline's, and where that is too far in float32."""
+    other_work = 'float32' in row['contestant'] and row['largest_difference'] > SAME_WORK
+    return f'{row["largest_difference"]:.1e}' + (' NOT THE SAME WORK' if other_work else '')
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     what = parser.add_mutually_exclusive_group()
     what.add_argument('--checkpoint', default='tiny', help='embedded name, folder or hub id')
@@ -218,21 +512,24 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--compile', action='store_true', help='also measure compiled networks')
     parser.add_argument('--rounds', type=int, default=20,
                         help=f'at batch 1; fewer for larger batches, at least {MIN_ROUNDS}')
-    parser.add_argument('--out', type=Path, default=Path('out/benchmark'))
-    options = parser.parse_args(arguments)
-    plan = Plan(options.steps, options.batch_sizes, options.rounds, options.compile)
-    if options.architecture is None:
-        name = Path(options.checkpoint).name
-        result = run(options.checkpoint, options.device, options.processing_resolution, plan)
-    else:
-        name = f'{options.architecture}_{options.vae}'
-        with TemporaryDirectory() as folder:
+    parser.add_argument('--out', type=Path, default=Path('out/benchmarks'))
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and report."""
+    options = make_parser().parse_args(arguments)
+    facts = environment(resolve_device(options.device))
+    with TemporaryDirectory() as folder:
+        checkpoint, name = options.checkpoint, Path(options.checkpoint).name
+        if options.architecture is not None:
+            checkpoint, name = folder, f'{options.architecture}_{options.vae}'
             save_random_checkpoint(Path(folder), ARCHITECTURES[options.architecture], options.vae)
-            result = run(folder, options.device, options.processing_resolution, plan)
-        result['checkpoint'] = f'random weights of {options.architecture}, {options.vae} VAE'
-    text = markdown(result)
-    print(text)
-    write_report(options.out, f'bench_engine_{name}', result, text)
+        resolutions = (options.processing_resolution
+                       or [load_components(checkpoint).info.processing_resolution])
+        results = [measure(checkpoint, each, options) for each in resolutions]
+    write_report(options.out, f'engine_{name}', facts, {'results': results},
+                 '\n\n'.join(map(markdown, results)))
 
 
 if __name__ == '__main__':

@@ -1,10 +1,15 @@
 """
-Measure whether a long bag is read in bounded memory and as fast as the engine runs.
+Is a long bag read in bounded memory, and as fast as the engine runs?
 
-    python -m benchmarks.reading --bag long --minutes 10 --out out/reading
+    python -m benchmarks.reading --bag long_bag --minutes 10
 
 The bag is made if it is not there: raw VGA images and 16UC1 depth at 30 Hz, with calibration, out
 of the frames of sample/living_room over and over.
+
+Rate: the engine runs at T = 1 on frames held in memory, and on the next frames read ahead from the
+bag, as many, in rounds of both in random order; medians.  The bag is opened once, before them; how
+long that takes is told.  Memory: then the whole bag is read ahead and nothing is kept; the figure
+is the largest resident set of the process, torch and the engine's weights included.
 """
 
 from __future__ import annotations
@@ -36,18 +41,12 @@ from marigold_ros.evaluation.environment import environment
 from marigold_ros.messages.depth import pack_depth
 from marigold_ros.messages.image import pack_image
 
-NAME = 'bench_reading'
 SAMPLE = Path(__file__).parents[1] / 'sample' / 'living_room'
 TOPICS = BagTopics('/camera/image_rect', '/camera/depth/image_rect')
 HZ = 30
 ROUNDS, WARM_UP = 5, 1
 # Frames held in memory.
 HELD = 10
-METHOD = f"""\
-Memory: the whole bag is read ahead and nothing is kept; the figure is the largest resident set of
-the process, torch and the engine's weights included.  Rate: the engine runs at T = 1 on frames
-held in memory, and on the next frames read ahead from the bag, as many, in {ROUNDS} rounds of both
-in random order; medians.  The bag is opened once, before them; how long that takes is told."""
 
 
 def write_long_bag(path: Path, minutes: float) -> None:
@@ -113,27 +112,26 @@ def compare_rates(engine: DepthEngine, data_set: DataSet,
 
 
 def measure(options: argparse.Namespace) -> None:
-    """Measure, and write the report."""
+    """Measure and report."""
     if not options.bag.exists():
         write_long_bag(options.bag, options.minutes)
     engine = DepthEngine.load(options.checkpoint)
+    facts = environment(engine.device)
     data_set = bag_data_set(options.bag, TOPICS)
     median_hz, share, first_s = compare_rates(engine, data_set, options.frames)
     before_mib = _peak_mib()
     count, seconds = read_through(data_set)
-    result = {
-        'environment': environment(engine.device), 'method': METHOD,
-        'bag_bytes': sum(file.stat().st_size for file in options.bag.iterdir()),
-        'frames': count, 'read_s': seconds, 'peak_before_mib': before_mib,
-        'peak_mib': _peak_mib(), 'median_hz': median_hz, 'share_of_engine_rate': share,
-        'first_frame_s': first_s}
-    text = (f'{count} frames, {result["bag_bytes"] / 2 ** 30:.1f} GiB, read in {seconds:.0f} s '
-            f'({count / seconds:.0f} Hz); peak {result["peak_mib"]:.0f} MiB, of which '
-            f'{before_mib:.0f} MiB before\n\nengine alone {median_hz["held"]:.2f} Hz, reading '
-            f'ahead {median_hz["read"]:.2f} Hz: {share["ratio"]:.1%} of its rate '
-            f'[{share["low"]:.1%}, {share["high"]:.1%}]; the first frame came after '
-            f'{first_s:.2f} s')
-    write_report(options.out, NAME, result, f'{METHOD}\n\n{text}')
+    bag_bytes = sum(file.stat().st_size for file in options.bag.iterdir())
+    write_report(options.out, 'reading', facts, {
+        'bag_bytes': bag_bytes, 'frames': count, 'read_s': seconds,
+        'peak_before_mib': before_mib, 'peak_mib': _peak_mib(), 'median_hz': median_hz,
+        'share_of_engine_rate': share, 'first_frame_s': first_s},
+        f'- {count} frames, {bag_bytes / 2 ** 30:.1f} GiB, read in {seconds:.0f} s '
+        f'({count / seconds:.0f} Hz); peak {_peak_mib():.0f} MiB, of which {before_mib:.0f} MiB '
+        f'before\n'
+        f'- the engine alone {median_hz["held"]:.2f} Hz, reading ahead {median_hz["read"]:.2f} '
+        f'Hz: {share["ratio"]:.0%} of its rate [{share["low"]:.0%}, {share["high"]:.0%}]; the '
+        f'first frame came after {first_s:.2f} s')
 
 
 def _peak_mib() -> float:
@@ -141,18 +139,23 @@ def _peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure; the exit code is 0 or 2."""
+def make_parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument('--bag', type=Path, required=True, help='folder; made if not there')
     parser.add_argument('--minutes', type=float, default=10.0, help='length of a bag that is made')
     parser.add_argument('--frames', type=int, default=60, help='frames of a round')
     parser.add_argument('--checkpoint', default='tiny', help='embedded name, folder or hub id')
-    parser.add_argument('--out', type=Path, required=True, help='folder for the report')
+    parser.add_argument('--out', type=Path, default=Path('out/benchmarks'))
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure; the exit code is 0 or 2."""
     try:
-        measure(parser.parse_args(arguments))
+        measure(make_parser().parse_args(arguments))
     except MarigoldError as err:
-        print(f'{NAME}: {err}', file=sys.stderr)
+        print(f'reading: {err}', file=sys.stderr)
         return 2
     return 0
 

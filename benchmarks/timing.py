@@ -1,4 +1,4 @@
-"""How times are taken here: warm-up, synchronised, interleaved rounds, medians, paired ratios."""
+"""How times are taken: warm-up, synchronised, interleaved rounds, medians, paired ratios."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from dataclasses import dataclass
 import json
 from pathlib import Path
 import random
-from typing import Any, Callable, Generic, Mapping, TypeVar
+import shlex
+import sys
+from typing import Any, Callable, Generic, Mapping, Sequence, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from tabulate import tabulate
 import torch
 
 from marigold_ros.depth.device import time_when_done
@@ -112,10 +115,43 @@ def speedup(baseline_s: NDArray[np.float64], candidate_s: NDArray[np.float64],
             'low': float(low), 'high': float(high)}
 
 
-def write_report(folder: Path, name: str, result: Mapping[str, Any], markdown: str) -> None:
-    """Write `name`.json, strictly valid, and `name`.md, and say where."""
+def markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Lay out rows of texts and numbers by column name, as they are."""
+    return tabulate(rows, headers='keys', tablefmt='github', disable_numparse=True)
+
+
+def report_header(command: str, facts: Mapping[str, Any]) -> str:
+    """Say in Markdown what made a report: the command, and of `environment` what counts."""
+    return (f'`{command}`\n\n'
+            f'Commit {facts["commit"]}, {facts["date_utc"]}; {facts.get("gpu", facts["cpu"])}, '
+            f'{facts["cores"]} cores (load average {facts["load_average_1min"]} before), '
+            f'Python {facts["python"]}, torch {facts["torch"]} with {facts["torch_threads"]} '
+            f'thread(s), diffusers {facts["diffusers"]}, numpy {facts["numpy"]}.')
+
+
+def write_report(folder: Path, name: str, facts: Mapping[str, Any], result: Mapping[str, Any],
+                 text: str) -> None:
+    """
+    Print a report, and write it below its header to `name`.md, with all figures in `name`.json.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if need be.
+    name : str
+    facts : mapping
+        From `environment`, before the benchmark was a load itself.
+    result : mapping
+        For JSON; NaN and infinity are refused.
+    text : str
+        Markdown.
+    """
+    command = shlex.join(['python', *sys.orig_argv[1:]])
     folder.mkdir(parents=True, exist_ok=True)
+    figures = {'command': command, 'environment': facts, **result}
     (folder / f'{name}.json').write_text(
-        json.dumps(result, indent=1, allow_nan=False) + '\n', encoding='utf-8')
-    (folder / f'{name}.md').write_text(markdown.rstrip() + '\n', encoding='utf-8')
-    print(f'written: {folder / name}.json and .md')
+        json.dumps(figures, indent=1, allow_nan=False) + '\n', encoding='utf-8')
+    (folder / f'{name}.md').write_text(
+        f'# {name}\n\n{report_header(command, facts)}\n\n{text.strip()}\n', encoding='utf-8')
+    print(text)
+    print(f'written: {folder / name}.json and .md', file=sys.stderr)

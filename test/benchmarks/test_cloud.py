@@ -26,7 +26,7 @@ def test_it_writes_its_figures_with_and_without_the_peer(there, tmp_path, monkey
     monkeypatch.setitem(sys.modules, 'sensor_msgs_py.point_cloud2', peer if there else None)
     monkeypatch.setitem(sys.modules, 'sensor_msgs_py', SimpleNamespace() if there else None)
     main(['--size', '64', '48', '--rounds', '3', '--out', str(tmp_path)])
-    runs = json.loads((tmp_path / 'bench_cloud.json').read_text())['runs']
+    runs = json.loads((tmp_path / 'cloud.json').read_text())['runs']
     assert {WHOLE, PACKING} < set(runs) and (PEER in runs) == there
     assert runs[WHOLE]['rounds'] == 3 and runs[WHOLE]['median_ms'] > 0
     assert ('sensor_msgs_py is not there' in capsys.readouterr().out) == (not there)

@@ -13,7 +13,7 @@ def test_it_writes_a_bag_of_vga_at_30_hz_and_reads_all_of_it(tmp_path, monkeypat
     monkeypatch.setattr(bench_reading, 'ROUNDS', 1)
     assert main(['--bag', str(tmp_path / 'bag'), '--minutes', '0.02', '--frames', '1',
                  '--out', str(tmp_path / 'out')]) == 0
-    result = json.loads((tmp_path / 'out' / 'bench_reading.json').read_text())
+    result = json.loads((tmp_path / 'out' / 'reading.json').read_text())
     assert result['frames'] == 36    # 1.2 s
     assert result['peak_mib'] >= result['peak_before_mib'] > 100
     assert set(result['share_of_engine_rate']) == {'ratio', 'low', 'high'}

@@ -57,15 +57,20 @@ def test_interval_is_paired_so_a_machine_that_slows_both_does_not_widen_it():
         {'ratio': 2.0, 'low': 2.0, 'high': 2.0})
 
 
-def test_report_carries_the_facts_of_the_machine(tmp_path):
+def test_report_says_command_machine_and_commit(tmp_path, capsys):
     facts = environment()
     assert set(facts) >= {'date_utc', 'commit', 'python', 'torch', 'diffusers', 'cpu', 'cores',
                           'torch_threads', 'device'}
-    write_report(tmp_path / 'out', 'bench', {'environment': facts}, '| a |')
-    assert json.loads((tmp_path / 'out' / 'bench.json').read_text())['environment'] == facts
-    assert (tmp_path / 'out' / 'bench.md').read_text() == '| a |\n'
+    write_report(tmp_path / 'out', 'bench', facts, {'n': 1}, '| a |')
+    figures = json.loads((tmp_path / 'out' / 'bench.json').read_text())
+    assert figures['environment'] == facts and figures['n'] == 1
+    text = (tmp_path / 'out' / 'bench.md').read_text()
+    assert f'`{figures["command"]}`' in text and 'pytest' in figures['command']
+    assert all(str(facts[key]) in text for key in ('commit', 'date_utc', 'cpu', 'torch'))
+    assert text.endswith('\n\n| a |\n')
+    assert capsys.readouterr().out == '| a |\n'
 
 
-def test_a_figure_that_is_no_number_is_not_written_as_one(tmp_path):
+def test_a_figure_that_is_no_number_is_not_written(tmp_path):
     with pytest.raises(ValueError, match='not JSON compliant'):
-        write_report(tmp_path, 'bench', {'median_ms': float('nan')}, '')
+        write_report(tmp_path, 'bench', environment(), {'median_ms': float('nan')}, '')
