@@ -1,4 +1,4 @@
-"""Rules of the cap's benchmark: newest wins, every frame counted once, honest sums."""
+"""Rules of the cap's benchmark: a load by the clock, every frame counted once, honest sums."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ import pytest
 import torch
 
 from benchmarks import cap as bench_cap
+from benchmarks.cap import make_messages, Outcome, play, PolicyRun, summarize
 from benchmarks.cap_load import load_is_on, periodic_load, processor_seconds
-from benchmarks.cap_report import judge, summarize
-from benchmarks.cap_run import drive, make_messages, Outcome, Walk
 from benchmarks.pictures import mixed_pictures, picture, VGA
 from marigold_ros.depth.complexity import gradient_energy
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.types import BatchTiming
-from marigold_ros.evaluation.policies.live import Delivered, NewestFrame
+from marigold_ros.evaluation.policies.live import Delivered
 
 SMALL = (144, 192)  # what the engine makes of VGA
 
@@ -66,25 +65,16 @@ def test_pictures_are_of_evenly_mixed_complexity():
     assert counts.min() >= 3
 
 
-def test_newest_frame_wins_and_the_last_is_still_taken_after_the_end():
-    place = NewestFrame()
-    for number in range(3):
-        place.put(delivered(number))
-    place.close()
-    assert place.take().number == 2
-    assert place.take() is None
-
-
-class SlowWalk:
+class SlowRun:
     """Takes at least three and a half periods for a frame."""
 
-    def process(self, frame, start_s):
+    def process(self, frame):
         time.sleep(0.035)
-        return Outcome(frame.number, frame.received_s - start_s, 'published', 0.035)
+        return Outcome(frame.number, frame.received_s, 'published', 0.035)
 
 
 def test_every_frame_delivered_has_one_fate():
-    outcomes = drive(SlowWalk(), [picture(0)] * 20, 0.01, time.monotonic() + 0.01)
+    outcomes = play(SlowRun(), [picture(0)] * 20, 0.01, time.monotonic() + 0.01)
     assert [outcome.number for outcome in outcomes] == list(range(20))
     fates = [outcome.fate for outcome in outcomes]
     assert fates[-1] == 'published'
@@ -96,8 +86,8 @@ def test_every_frame_delivered_has_one_fate():
 
 
 def test_without_a_cap_the_policy_decides_alone(engine):
-    walk = Walk(engine, StepPolicyConfig('fixed', 1, 3, latency_cap_s=None), [])
-    outcome = walk.process(delivered(7), 0.0)
+    run = PolicyRun(engine, StepPolicyConfig('fixed', 1, 3, latency_cap_s=None), [])
+    outcome = run.process(delivered(7))
     assert (outcome.number, outcome.fate) == (7, 'published')
     assert (outcome.steps_wanted, outcome.steps_granted, outcome.steps_run) == (3, 3, 3)
     assert outcome.latency_s > 0.0
@@ -107,16 +97,16 @@ def test_without_a_cap_the_policy_decides_alone(engine):
 def test_the_cap_cuts_and_what_was_wanted_is_still_known(engine):
     """A cost of 10 s a step under a cap of 35 s with 5 % margin: 3 of 4 steps."""
     seeds = [BatchTiming(SMALL, (4,), 0.0, 40.0, 0.0)]
-    walk = Walk(engine, StepPolicyConfig('fixed', 1, 4, latency_cap_s=35.0), seeds)
-    outcome = walk.process(delivered(), 0.0)
+    run = PolicyRun(engine, StepPolicyConfig('fixed', 1, 4, latency_cap_s=35.0), seeds)
+    outcome = run.process(delivered())
     assert (outcome.steps_wanted, outcome.steps_granted, outcome.steps_run) == (4, 3, 3)
     assert outcome.cut
 
 
 def test_a_frame_that_cannot_be_in_time_is_skipped(engine):
-    walk = Walk(engine, StepPolicyConfig('fixed', 1, 4, latency_cap_s=1.0, late_frames='skip'),
-                [BatchTiming(SMALL, (1,), 0.1, 0.1, 0.1)])
-    outcome = walk.process(delivered(age_s=2.0), 0.0)
+    run = PolicyRun(engine, StepPolicyConfig('fixed', 1, 4, latency_cap_s=1.0, late_frames='skip'),
+                    [BatchTiming(SMALL, (1,), 0.1, 0.1, 0.1)])
+    outcome = run.process(delivered(age_s=2.0))
     assert (outcome.fate, outcome.latency_s, outcome.steps_run) == ('late', None, 0)
     assert 'age 20' in outcome.reason  # 2 s and a little
 
@@ -169,14 +159,6 @@ def test_sums_are_those_of_the_frames():
     assert not any(stretch['load'] for stretch in unloaded['stretches'])
 
 
-@pytest.mark.parametrize(('p99_ms', 'skipped', 'met'), [
-    (100.0, 0.05, [True, True]), (100.1, 0.05, [False, True]), (99.0, 0.051, [True, False])])
-def test_goals_are_p99_within_the_cap_and_five_percent_skipped(p99_ms, skipped, met):
-    summary = {'latency_ms': {'p99': p99_ms}, 'skipped': skipped}
-    goals = judge({'cap_s': 0.1, 'summaries': {'cap, load': summary}})
-    assert [goal['met'] for goal in goals] == met
-
-
 @pytest.fixture
 def threads():
     """Torch's number of threads, which the program changes."""
@@ -191,7 +173,7 @@ def test_whole_run_writes_table_timeline_and_plot(tmp_path, monkeypatch):
     monkeypatch.setattr(bench_cap, 'START_DELAY_S', 0.05)
     bench_cap.main(['--frames', '8', '--load-period', '0.1', '--max-inference-steps', '2',
                     '--device', 'cpu', '--threads', '1', '--out', str(tmp_path)])
-    report = json.loads((tmp_path / 'bench_cap.json').read_text())
+    report = json.loads((tmp_path / 'cap.json').read_text())
     assert report['cap_s'] > 0.0
     assert report['environment']['torch_threads'] == 1
     frames = {name: len(timeline) for name, timeline in report['timelines'].items()}
@@ -201,7 +183,6 @@ def test_whole_run_writes_table_timeline_and_plot(tmp_path, monkeypatch):
         assert [each['number'] for each in timeline] == list(range(frames[name]))
         assert report['summaries'][name]['frames'] == frames[name]
     assert all(each['steps_run'] in (0, 2) for each in report['timelines']['fixed, no cap, load'])
-    assert report['cap_s'] == report['period_s']
-    text = (tmp_path / 'bench_cap.md').read_text()
-    assert all(f'| {name} |' in text for name in report['timelines'])
-    assert (tmp_path / 'bench_cap.png').read_bytes().startswith(b'\x89PNG')
+    text = (tmp_path / 'cap.md').read_text()
+    assert all(f'| {name} ' in text for name in report['timelines'])
+    assert (tmp_path / 'cap.png').read_bytes().startswith(b'\x89PNG')

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tqdm import tqdm
 
@@ -30,6 +30,8 @@ from marigold_ros.stop_flag import StopFlag
 if TYPE_CHECKING:
     from marigold_ros.data.frames import DepthFrame
     from marigold_ros.depth.engine import DepthEngine
+
+Outcome = TypeVar('Outcome')
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,41 @@ class NewestFrame:
             self._changed.wait_for(lambda: self._frame is not None or self._closed)
             frame, self._frame = self._frame, None
             return frame
+
+
+def process_newest(frames: Iterable[Delivered],
+                   process: Callable[[Delivered], Outcome]) -> list[Outcome | None]:
+    """
+    Process the newest frame whenever the one before it is done, as the node does.
+
+    Parameters
+    ----------
+    frames : iterable of Delivered
+        Yields each when it is due; iterated in a thread of its own.
+    process : callable
+
+    Returns
+    -------
+    list of Outcome or None
+        One per frame, in order; None where a newer frame has superseded it.
+    """
+    place, numbers = NewestFrame(), []
+
+    def deliver() -> None:
+        try:
+            for frame in frames:
+                numbers.append(frame.number)
+                place.put(frame)
+        finally:
+            place.close()
+
+    thread = threading.Thread(target=deliver, daemon=True)
+    thread.start()
+    outcomes = {}
+    while (taken := place.take()) is not None:
+        outcomes[taken.number] = process(taken)
+    thread.join()
+    return [outcomes.get(number) for number in numbers]
 
 
 class LiveRun:
@@ -124,26 +161,15 @@ class LiveRun:
             One per delivered frame, in order.  A frame that its deadline has cut short has a depth
             that was never scored.
         """
-        place, delivered = NewestFrame(), []
-
-        def deliver() -> None:
-            try:
-                for frame in self._by_the_clock(read, stop):
-                    delivered.append(frame.number)
-                    place.put(frame)
-            finally:
-                place.close()
-
-        thread = threading.Thread(target=deliver, daemon=True)
-        thread.start()
-        outcomes = {}
         with tqdm(total=len(self._frames), unit='frame', desc='live') as bar:
-            while (taken := place.take()) is not None:
-                outcomes[taken.number] = self._process(taken)
+            def process(taken: Delivered) -> Replayed:
+                replayed = self._process(taken)
                 bar.update(taken.number + 1 - bar.n)
-        thread.join()
-        return [outcomes.get(number, Replayed(self._frames[number], 'superseded'))
-                for number in delivered]
+                return replayed
+
+            outcomes = process_newest(self._by_the_clock(read, stop), process)
+        return [outcome or Replayed(frame, 'superseded')
+                for frame, outcome in zip(self._frames, outcomes)]
 
     def _by_the_clock(self, read: Iterable[DepthFrame],
                       stop: StopFlag) -> Iterator[Delivered]:
