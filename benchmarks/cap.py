@@ -45,7 +45,7 @@ from marigold_ros.geometry.filters import DepthFilter
 from marigold_ros.messages.cloud import CloudPacker
 from marigold_ros.messages.depth import pack_depth
 from marigold_ros.metric.outputs import metric_depth, POINT_STRIDE
-from marigold_ros.metric.scale import MetricScale
+from marigold_ros.metric.types import MetricScale
 
 PICTURES = 64
 # So many frames show what the engine sustains, and then its unloaded latency.

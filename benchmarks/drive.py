@@ -23,15 +23,16 @@ from marigold_ros.messages.camera_info import camera_from_fields, CameraInfoFiel
 from marigold_ros.messages.cloud import CloudFields, unpack_cloud
 from marigold_ros.messages.depth import unpack_depth
 from marigold_ros.messages.image import decode_rgb
+from marigold_ros.messages.laser_scan import points_from_scan
 from marigold_ros.metric.anchors import (
     Anchors,
     anchors_from_depth,
     anchors_from_points,
-    points_from_scan,
 )
-from marigold_ros.metric.scale import MetricScale, ScaleFrame
+from marigold_ros.metric.config import ScaleConfig
+from marigold_ros.metric.sources import make_scale_source
 from marigold_ros.metric.sources.ground_plane import down_vector, tilt_of
-from marigold_ros.metric.sources.measured import make_scale_source, ScaleConfig
+from marigold_ros.metric.types import MetricScale, ScaleFrame
 
 TOPICS = ('/camera/image_raw/compressed', '/camera/depth_gt/image_rect/compressed',
           '/camera/camera_info', '/lidar/points', '/scan')

@@ -10,9 +10,10 @@ from benchmarks.drive import DriveFrame
 from marigold_ros.depth.types import FloatImage
 from marigold_ros.geometry.filters import DepthFilter
 from marigold_ros.messages.cloud import CloudPacker, unpack_cloud
+from marigold_ros.metric.config import ScaleConfig
 from marigold_ros.metric.outputs import metric_depth, POINT_STRIDE
-from marigold_ros.metric.scale import MetricScale, ScaleFrame
-from marigold_ros.metric.sources.measured import make_scale_source, ScaleConfig
+from marigold_ros.metric.sources import make_scale_source
+from marigold_ros.metric.types import MetricScale, ScaleFrame
 
 TRUTH = 'truth'
 SOURCES = (TRUTH, 'depth', 'cloud', 'ground_plane', 'scan', 'fixed')

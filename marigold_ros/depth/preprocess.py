@@ -64,7 +64,8 @@ def preprocess(rgb: RgbImage, size: tuple[int, int], multiple: int,
         In [-1, 1].
     """
     # torch takes no memory that it may not write to, such as a message's own.
-    image = torch.from_numpy(np.require(rgb, requirements='CW')).to(device)[None]  # [1,H,W,3]
+    pixels = np.require(rgb, requirements=['C', 'W'])
+    image = torch.from_numpy(pixels).to(device)[None]  # [1,H,W,3]
     image = image.permute(0, 3, 1, 2).to(torch.float32) / 255.0 * 2.0 - 1.0  # [1,3,H,W]
     if image.shape[2:] != size:
         image = functional.interpolate(image, size, mode='bilinear', antialias=True)  # [1,3,PH,PW]

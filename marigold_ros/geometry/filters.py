@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class DepthFilter:
     """
-    What is kept of metric depth; the rest is marked by REP-117.
+    What is kept of metric depth; the rest is marked by REP-117.  The defaults are depth_node's.
 
     The defaults are the node's.
 

@@ -23,8 +23,6 @@ CELL_PX, OCCLUSION = 16, 1.1
 APART_M = 0.01
 # Parts of the image, down and across, for the coverage.
 GRID = (6, 8)
-# Wider than any robot's world, narrower than the factor of 1000 between the usual units.
-PLAUSIBLE_M = (0.05, 200.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,58 +138,6 @@ def anchors_from_depth(depth_m: FloatImage, reference_K: Matrix, camera_from_ref
     points = np.stack([(columns - reference_K[0, 2]) / reference_K[0, 0] * z,
                        (rows - reference_K[1, 2]) / reference_K[1, 1] * z, z], axis=-1)
     return anchors_from_points(points.astype(np.float32), camera_from_reference, K, size, stamp_ns)
-
-
-def points_from_scan(ranges: NDArray[np.float32], angle_min: float, angle_increment: float,
-                     range_min: float, range_max: float) -> FloatImage:
-    """
-    Turn a sensor_msgs/LaserScan into points of its plane.
-
-    Parameters
-    ----------
-    ranges : float32 [n]
-        m; what lies outside range_min .. range_max is no measurement, by the message's rule.
-    angle_min, angle_increment : float
-        Of the first beam, and from one to the next, rad about z.
-    range_min, range_max : float
-        m.
-
-    Returns
-    -------
-    float32 [n, 3]
-        NaN where there is no measurement.
-
-    Raises
-    ------
-    InputError
-        For an angle or limit that makes no scan.
-    """
-    if not (np.isfinite((angle_min, angle_increment)).all() and 0 <= range_min < range_max):
-        raise InputError(
-            'a scan must have finite angles and 0 <= range_min < range_max; got angle_min '
-            f'{angle_min}, angle_increment {angle_increment}, range_min {range_min}, range_max '
-            f'{range_max}')
-    angle = angle_min + angle_increment * np.arange(len(ranges))
-    measured = (ranges >= range_min) & (ranges <= range_max)
-    r = np.where(measured, ranges, np.nan)
-    return np.stack([r * np.cos(angle), r * np.sin(angle), 0 * r], axis=-1).astype(np.float32)
-
-
-def check_unit(depth_m: NDArray[np.float32]) -> None:
-    """
-    Refuse anchors that cannot be metres.
-
-    Raises
-    ------
-    InputError
-        If their median lies outside `PLAUSIBLE_M`.
-    """
-    median_m = float(np.median(depth_m))
-    low, high = PLAUSIBLE_M
-    if not low <= median_m <= high:
-        raise InputError(f'the median depth of the reference must lie between {low} and {high:g} '
-                         f'm; got {median_m:.4g}: millimetres called metres, or metres called '
-                         'millimetres?')
 
 
 def _in_front(rows: NDArray[np.int64], columns: NDArray[np.int64], z: Matrix,

@@ -1,4 +1,4 @@
-"""Notice a reference that freezes: a driver that sends its last measurement for ever."""
+"""What refuses a reference: wrong units, content that freezes, depth that does not fit."""
 
 from __future__ import annotations
 
@@ -10,14 +10,65 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.depth.errors import InputError
+from marigold_ros.metric.fit import ScaleFit, USELESS_RESIDUAL
 
 if TYPE_CHECKING:
     from marigold_ros.depth.types import RgbImage
 
+# Wider than any robot's world, narrower than the factor of 1000 between the usual units.
+PLAUSIBLE_M = (0.05, 200.0)
+# No scene grows by this factor between two looks; mistaken units differ by 1000.
+UNIT_JUMP = 30.0
 # A real sensor never measures the same bits twice; one in a simulator does while nothing moves.
 # So content counts as frozen once the image has changed by this much, in grey levels of 255.
 FROZEN_S, CHANGED_LEVELS = 1.0, 3.0
 THUMBNAIL = (32, 24)
+
+
+def check_unit(depth_m: NDArray[np.float32]) -> None:
+    """
+    Refuse anchors that cannot be metres.
+
+    Raises
+    ------
+    InputError
+        If their median lies outside `PLAUSIBLE_M`.
+    """
+    median_m = float(np.median(depth_m))
+    low, high = PLAUSIBLE_M
+    if not low <= median_m <= high:
+        raise InputError(f'the median depth of the reference must lie between {low} and {high:g} '
+                         f'm; got {median_m:.4g}: millimetres called metres, or metres called '
+                         'millimetres?')
+
+
+def check_unit_jump(fit: ScaleFit, scale: float, shift: float) -> None:
+    """
+    Refuse a fit that differs from the known scale and shift (m) as only units do.
+
+    Raises
+    ------
+    InputError
+        If the middle depth changes by `UNIT_JUMP` or more.
+    """
+    ratio = (fit.scale / 2 + fit.shift) / (scale / 2 + shift)
+    if not 1 / UNIT_JUMP < ratio < UNIT_JUMP:
+        raise InputError(f'the reference says {ratio:.3g} times the depth that it said before: '
+                         'did its unit change?')
+
+
+def check_residual(fit: ScaleFit) -> None:
+    """
+    Refuse a fit that says nothing.
+
+    Raises
+    ------
+    InputError
+        From a residual of `USELESS_RESIDUAL` on.
+    """
+    if fit.residual >= USELESS_RESIDUAL:
+        raise InputError('the relative depth does not fit the reference: the mean error is '
+                         f'{100 * fit.residual:.0f} %')
 
 
 class FreezeWatch:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.geometry.filters import DepthFilter
-from marigold_ros.metric.scale import MetricScale
+from marigold_ros.metric.types import MetricScale
 
 if TYPE_CHECKING:
     from marigold_ros.depth.types import FloatImage

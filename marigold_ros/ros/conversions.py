@@ -23,7 +23,7 @@ from marigold_ros.messages.compressed import decompress_image
 from marigold_ros.messages.depth import unpack_depth
 from marigold_ros.messages.image import decode_rgb, ImageFields
 from marigold_ros.messages.image_stream import decode_compressed_rgb
-from marigold_ros.metric.anchors import points_from_scan
+from marigold_ros.messages.laser_scan import points_from_scan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -20,11 +20,11 @@ from marigold_ros.ros import parameters
 from marigold_ros.ros.calibration import CalibrationCache
 from marigold_ros.ros.camera_input import CameraInput, InputTopics
 from marigold_ros.ros.camera_output import CameraOutputs
-from marigold_ros.ros.diagnostics import node_status, Reporter, scale_text
+from marigold_ros.ros.diagnostics import describe_scale_source, node_status, Reporter
 from marigold_ros.ros.frame_buffer import ReceivedFrame
 from marigold_ros.ros.memory import return_freed_memory
-from marigold_ros.ros.metric_inputs import Scales
-from marigold_ros.ros.rclpy_workarounds import refuse_wrong_transitions
+from marigold_ros.ros.metric_inputs import MetricInputs
+from marigold_ros.ros.rclpy_workarounds import forget_destroyed_entities, refuse_wrong_transitions
 from marigold_ros.ros.worker import CameraPort, DepthWorker
 
 DIAGNOSTICS_PERIOD_S = 1.0
@@ -53,7 +53,7 @@ class DepthNode(LifecycleNode):
         self._problem = 'not configured'
         self._settings: parameters.Settings | None = None
         self._worker: DepthWorker | None = None
-        self._scales: Scales | None = None
+        self._metric_inputs: MetricInputs | None = None
         self._ports: dict[str, CameraPort] = {}
         self._topics: dict[str, InputTopics] = {}
         self._inputs: list[CameraInput] = []
@@ -122,19 +122,22 @@ class DepthNode(LifecycleNode):
                                              CameraOutputs(self, camera, self._reporter))
         self._settings = settings
         self._reporter.watch(settings.cameras)
-        self._scales = Scales(self, settings, self._reporter)
-        self._worker = DepthWorker(self, settings, self._ports, self._scales, self._reporter)
+        self._metric_inputs = MetricInputs(
+            self, settings.scale_config(), settings.cameras, bool(settings.input_rectified),
+            settings.max_input_pixels, self._reporter)
+        self._worker = DepthWorker(self, settings, self._ports, self._metric_inputs,
+                                   self._reporter)
         self._worker.load()
         info = self._worker.engine.checkpoint_info
         self.get_logger().info(
             f'checkpoint {info.name} on {self._worker.engine.device}: {info.scheduler}, '
             f'{info.prediction_type}, useful up to {info.max_useful_steps} steps')
-        self._tell_scale()
+        self._log_scale_source()
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe."""
         try:
-            self._scales.open(self._settings)
+            self._metric_inputs.open(self._settings.scale_config())
             for camera, port in self._ports.items():
                 self._inputs.append(CameraInput(
                     self, camera, self._topics[camera], self._settings.input_transport,
@@ -176,8 +179,8 @@ class DepthNode(LifecycleNode):
         for each in self._inputs:
             each.close()
         self._inputs = []
-        if self._scales is not None:
-            self._scales.close()
+        if self._metric_inputs is not None:
+            self._metric_inputs.close()
 
     def release(self, patience_s: float | None = None) -> bool:
         """
@@ -198,11 +201,9 @@ class DepthNode(LifecycleNode):
         self._worker = None
         for port in self._ports.values():
             port.outputs.close()
-        self._ports, self._topics, self._settings, self._scales = {}, {}, None, None
+        self._ports, self._topics, self._settings, self._metric_inputs = {}, {}, None, None
         gc.collect()  # the networks hold reference cycles
-        # rclpy keeps a dead reference to every publisher and subscription that there ever was.
-        group = self.default_callback_group
-        group.entities = {each for each in group.entities if each() is not None}
+        forget_destroyed_entities(self)
         return_freed_memory()
         return ended
 
@@ -224,8 +225,8 @@ class DepthNode(LifecycleNode):
     def _follow_publishers(self) -> None:
         for each in self._inputs:
             each.follow()
-        if self._scales is not None:
-            self._scales.follow()
+        if self._metric_inputs is not None:
+            self._metric_inputs.follow()
 
     def _time_jumped(self, jump: TimeJump) -> None:
         self.get_logger().warning('time jumped back, or changed its source: starting afresh')
@@ -248,14 +249,14 @@ class DepthNode(LifecycleNode):
             self._settings = parameters.settings_from(parameters.current_values(self))
             self._worker.apply(self._settings)
             if any(each.name.startswith('scale.') for each in changes):
-                self._tell_scale()
-                self._open_scales()
+                self._log_scale_source()
+                self._listen_to_references()
 
-    def _open_scales(self) -> None:
+    def _listen_to_references(self) -> None:
         """Listen to what a scale source needs that was changed while active."""
         try:
             if self._inputs:
-                self._scales.open(self._settings)
+                self._metric_inputs.open(self._settings.scale_config())
         except MarigoldError as err:
             self._reporter.error(f'scale: {err}')
 
@@ -276,8 +277,12 @@ class DepthNode(LifecycleNode):
             response.message = f'scale.source {self._settings.scale_source} starts afresh'
         return response
 
-    def _tell_scale(self) -> None:
-        self.get_logger().warning(f'scale.source {scale_text(self._settings)}')
+    def _log_scale_source(self) -> None:
+        text = f'scale.source {describe_scale_source(self._settings)}'
+        if self._settings.scale_config().is_measured:
+            self.get_logger().info(text)
+        else:
+            self.get_logger().warning(text)
 
     def _publish_diagnostics(self) -> None:
         engine = None if self._worker is None else self._worker.engine

@@ -18,7 +18,7 @@ from marigold_ros.ros.parameters import Settings
 if TYPE_CHECKING:
     from marigold_ros.depth.adaptive import AdaptivePrediction
     from marigold_ros.depth.engine import DepthEngine
-    from marigold_ros.metric.scale import ScaleReport
+    from marigold_ros.metric.types import ScaleReport
 
 LOG_PERIOD_S = 10.0
 NO_SCALE = ('depth/image_rect and points need metres: set scale.source, e.g. to fixed with '
@@ -32,7 +32,7 @@ HARMLESS = frozenset({
 
 
 class ThrottledLog:
-    """Warn at most every LOG_PERIOD_S per topic of complaint, and say how often it was meant."""
+    """Log at most every LOG_PERIOD_S per kind of event, and say how many were left out."""
 
     def __init__(self, logger: RcutilsLogger) -> None:
         """Start with nothing said."""
@@ -40,15 +40,19 @@ class ThrottledLog:
         self._last_s: dict[tuple[str, str], float] = {}
         self._unsaid: Counter[tuple[str, str]] = Counter()
 
-    def warn(self, camera: str, kind: str, text: str) -> None:
-        """Warn, unless the same kind of complaint about the same camera is fresh."""
+    def log(self, camera: str, kind: str, text: str, *, healthy: bool = False) -> None:
+        """Warn, or inform of what is healthy, unless the same of the same camera is fresh."""
         now, key = time.monotonic(), (camera, kind)
         if now - self._last_s.get(key, -LOG_PERIOD_S) < LOG_PERIOD_S:
             self._unsaid[key] += 1
             return
         self._last_s[key] = now
         again = f' ({self._unsaid.pop(key)} more since then)' if key in self._unsaid else ''
-        self._logger.warning(f'{camera}: {kind}: {text}{again}')
+        line = f'{camera}: {kind}: {text}{again}'
+        if healthy:
+            self._logger.info(line)
+        else:
+            self._logger.warning(line)
 
 
 class Reporter:
@@ -95,15 +99,16 @@ class Reporter:
         """Count a frame that is not published, say why in its status, and in the log if asked."""
         self._count(frame.camera, f'dropped_{reason}')
         if detail:
-            self._complain(frame.camera, reason, detail)
+            self._log_detail(frame.camera, reason, detail, healthy=False)
             self._last_error = f'{frame.camera}: {reason}: {detail}'
         self._publish_status(frame, 'dropped', reason, {'detail': detail} if detail else {})
 
-    def event(self, camera: str, name: str, detail: str = '', count: int = 1) -> None:
-        """Count, and log if there is a detail, what is no received frame's fate."""
+    def event(self, camera: str, name: str, detail: str = '', count: int = 1, *,
+              healthy: bool = False) -> None:
+        """Count an event that is not tied to a frame, and log it if there is a detail."""
         self._count(camera, name, count)
         if detail:
-            self._complain(camera, name, detail)
+            self._log_detail(camera, name, detail, healthy)
 
     def scale(self, camera: str, report: ScaleReport) -> None:
         """Remember the scale of a camera's newest frame; count and log what changes or is bad."""
@@ -113,7 +118,8 @@ class Reporter:
         if (before is None or before.state != report.state) and report.state != 'none':
             metric = report.metric
             self.event(camera, f'scale_{report.state}', 'no metres' if metric is None else
-                       f'depth is {metric.scale:.3g} m x relative + {metric.shift:.3g} m')
+                       f'depth is {metric.scale:.3g} m x relative + {metric.shift:.3g} m',
+                       healthy=report.state == 'tracking')
         if report.detail:
             self.event(camera, 'scale_refusals', report.detail)
 
@@ -154,10 +160,10 @@ class Reporter:
         self._seen_by_diagnostics = counters
         self._diagnostics.publish(array)
 
-    def _complain(self, camera: str, kind: str, text: str) -> None:
+    def _log_detail(self, camera: str, kind: str, text: str, healthy: bool) -> None:
         with self._lock:
             self._last_words[camera][f'last_{kind}'] = text
-            self._log.warn(camera, kind, text)
+            self._log.log(camera, kind, text, healthy=healthy)
 
     def _count(self, camera: str, name: str, count: int = 1) -> None:
         with self._lock:
@@ -205,7 +211,7 @@ def _status(level: bytes, name: str, message: str,
         KeyValue(key=key, value=str(value)) for key, value in values.items()])
 
 
-def scale_text(settings: Settings) -> str:
+def describe_scale_source(settings: Settings) -> str:
     """Say where metres come from, and that an assumption is one."""
     if settings.scale_source == 'none':
         return f'none: {NO_SCALE}'
@@ -268,7 +274,7 @@ def node_status(problem: str, enabled: bool, settings: Settings | None,
             'step_policy': settings.step_policy,
             'steps': f'{settings.min_inference_steps} to {settings.max_inference_steps}',
             'max_useful_steps': engine.checkpoint_info.max_useful_steps,
-            'latency_cap_ms': settings.latency_cap_ms, 'scale': scale_text(settings)})
+            'latency_cap_ms': settings.latency_cap_ms, 'scale': describe_scale_source(settings)})
     if problem:
         return DiagnosticStatus.ERROR, problem, values
     if not enabled:

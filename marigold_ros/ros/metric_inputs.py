@@ -1,106 +1,408 @@
-"""The scale of every camera in the running node: what it listens to, and what it answers."""
+"""What metres are measured from in the running node: references, their place, and the scale."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import deque
+from dataclasses import dataclass
+import threading
+import time
+from typing import Callable, Sequence, TYPE_CHECKING
 
+import numpy as np
 from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan, PointCloud2
 
-from marigold_ros.metric.scale import ScaleFrame, ScaleReport
-from marigold_ros.metric.sources.measured import make_scale_source, REFERENCES
-from marigold_ros.ros.calibration import Calibration
+from marigold_ros.depth.errors import InputError, MessageError
+from marigold_ros.geometry.poses import (
+    Matrix,
+    optical_from_sensor,
+    OPTICAL_SUFFIX,
+    parse_extrinsics,
+)
+from marigold_ros.metric.anchors import Anchors, anchors_from_depth, anchors_from_points
+from marigold_ros.metric.checks import FreezeWatch
+from marigold_ros.metric.config import ScaleConfig
+from marigold_ros.metric.sources import make_scale_source
+from marigold_ros.metric.sources.ground_plane import tilt_of
+from marigold_ros.metric.types import ScaleFrame, ScaleReport
+from marigold_ros.ros.calibration import Calibration, CalibrationCache
+from marigold_ros.ros.camera_input import FollowingSubscription, InputTopics
+from marigold_ros.ros.conversions import (
+    depth_from_message,
+    peek_header,
+    points_from_cloud,
+    points_from_scan_message,
+)
 from marigold_ros.ros.diagnostics import Reporter
 from marigold_ros.ros.frame_buffer import ReceivedFrame
-from marigold_ros.ros.parameters import Settings
-from marigold_ros.ros.references import reference_topics, ReferenceInput
-from marigold_ros.ros.scale_inputs import needs_transforms, ReferencePort, scale_inputs
 from marigold_ros.ros.transforms import Transforms
 
 if TYPE_CHECKING:
     from marigold_ros.depth.types import DepthPrediction, RgbImage
 
+# A few, so that the one nearest to an image is still there when its turn comes.
+REMEMBERED = 8
+# A stamp that stands still for so long, while messages arrive, is a clock that stands still.
+FROZEN_STAMP_S = 1.0
 
-class Scales:
+
+class MetricInputs:
     """
-    Scale source, reference subscriptions and TF; opened and closed by the executor's thread.
+    The scale of every camera: its source, reference subscriptions and TF.
 
     Parameters
     ----------
     node : Node
-    settings : Settings
+    config : ScaleConfig
+    cameras : sequence of str
+    rectified : bool
+        Whether all reference depths are free of distortion; else their topics' names tell.
+    max_input_pixels : int
+        Larger reference images are refused before they are decoded.
     reporter : Reporter
     """
 
-    def __init__(self, node: Node, settings: Settings, reporter: Reporter) -> None:
+    def __init__(self, node: Node, config: ScaleConfig, cameras: Sequence[str], rectified: bool,
+                 max_input_pixels: int, reporter: Reporter) -> None:
         """Listen to nothing yet."""
-        self._node, self._settings, self._reporter = node, settings, reporter
-        self._source = make_scale_source(settings.scale_config())
-        self._ports = {camera: ReferencePort(
-            reference_topics(node, camera).looks_rectified or bool(settings.input_rectified))
-            for camera in settings.cameras}
-        self._inputs: list[ReferenceInput] = []
+        self._node, self._config, self._reporter = node, config, reporter
+        self._source = make_scale_source(config)
+        self._max_input_pixels = max_input_pixels
+        self._references = {camera: CameraReference(
+            rectified or reference_topics(node, camera).looks_rectified) for camera in cameras}
+        self._subscriptions: list[ReferenceInput] = []
         self._transforms: Transforms | None = None
-        self._opened = ('', False)  # the reference and whether TF is listened to
+        self._opened: tuple[str | None, bool] = (None, False)  # reference, TF
 
     # Called from the executor's thread
 
-    def open(self, settings: Settings) -> None:
-        """Listen to what these settings need, and to nothing else; go on where that is so."""
-        needed = (settings.scale_source if settings.scale_source in REFERENCES else '',
-                  needs_transforms(settings))
+    def open(self, config: ScaleConfig) -> None:
+        """Listen to what the source needs, and to nothing else; go on where that is so already."""
+        needed = config.reference, config.needs_transforms
         if needed == self._opened:
             return
         self.close()
         self._opened = needed
-        if needs_transforms(settings):
+        if config.needs_transforms:
             self._transforms = Transforms(self._node)
-        if settings.scale_source in REFERENCES:
-            for camera, port in self._ports.items():
-                self._inputs.append(ReferenceInput(
-                    self._node, camera, settings.scale_source, port.store, port.calibrations,
-                    self._reporter))
+        if config.reference is not None:
+            self._subscriptions = [
+                ReferenceInput(self._node, camera, config.reference, reference, self._reporter)
+                for camera, reference in self._references.items()]
 
     def follow(self) -> None:
         """Look at the publishers again; to be called now and then while active."""
-        for each in self._inputs:
+        for each in self._subscriptions:
             each.follow()
 
     def close(self) -> None:
         """Listen to nothing; does nothing the second time."""
-        for each in self._inputs:
+        for each in self._subscriptions:
             each.close()
-        self._inputs, self._opened = [], ('', False)
+        self._subscriptions, self._opened = [], (None, False)
         if self._transforms is not None:
             self._transforms.close()
             self._transforms = None
 
     # Called in the worker's thread
 
-    def apply(self, settings: Settings) -> None:
-        """Use other settings; a source whose settings change starts afresh."""
-        before, self._settings = self._settings, settings
-        if settings.scale_config() != before.scale_config():
-            self._source = make_scale_source(settings.scale_config())
+    def apply(self, config: ScaleConfig, max_input_pixels: int) -> None:
+        """Use another configuration; a source that it changes starts afresh."""
+        self._max_input_pixels = max_input_pixels
+        if config != self._config:
+            self._config, self._source = config, make_scale_source(config)
             self.reset()
 
     def reset(self) -> None:
         """Forget what earlier frames and references taught."""
         self._source.reset()
-        for port in self._ports.values():
-            port.reset()
+        for reference in self._references.values():
+            reference.reset()
 
-    def find(self, frame: ReceivedFrame, rgb: RgbImage, calibration: Calibration,
-             prediction: DepthPrediction) -> ScaleReport:
+    def find_scale(self, frame: ReceivedFrame, rgb: RgbImage, calibration: Calibration,
+                   prediction: DepthPrediction) -> ScaleReport:
         """Measure or look up the scale of one frame, and report what is wrong with it."""
         if calibration.problem:  # which has been reported
             report = ScaleReport('none', None)
-            self._reporter.scale(frame.camera, report)
-            return report
-        inputs = scale_inputs(self._ports[frame.camera], frame, rgb, calibration, self._settings,
-                              self._transforms)
-        report = self._source.update(ScaleFrame(
-            frame.camera, frame.stamp_ns,
-            calibration.masked(prediction.affine_invariant_depth), prediction.confidence,
-            calibration.camera.K, *inputs))
+        else:
+            anchors, problem = self._find_anchors(frame, rgb, calibration)
+            report = self._source.update(ScaleFrame(
+                frame.camera, frame.stamp_ns,
+                calibration.masked(prediction.affine_invariant_depth), prediction.confidence,
+                calibration.camera.K, anchors, problem,
+                find_tilt(frame, self._config, self._transforms)))
         self._reporter.scale(frame.camera, report)
         return report
+
+    def _find_anchors(self, frame: ReceivedFrame, rgb: RgbImage,
+                      calibration: Calibration) -> tuple[Anchors | None, str]:
+        """Make anchors of the reference, if the source has one; or say what is wrong with it."""
+        if self._config.reference is None:
+            return None, ''
+        try:
+            return self._references[frame.camera].anchors(
+                frame, rgb, calibration, self._config, self._transforms,
+                self._max_input_pixels), ''
+        except InputError as err:
+            return None, str(err)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A message of a reference topic as it came, and when, on the steady clock."""
+
+    message: bytes
+    compressed: bool
+    stamp_ns: int
+    frame_id: str
+    content: int  # where it begins behind the header, bytes
+    received_s: float
+
+
+class ReferenceStore:
+    """The newest references of one camera; filled by one thread and read by another."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._lock = threading.Lock()
+        self._kept: deque[Reference] = deque(maxlen=REMEMBERED)
+        self._stamp_since_s = 0.0
+
+    def put(self, message: bytes, compressed: bool = False) -> None:
+        """
+        Remember a serialized message; the oldest makes room.
+
+        Raises
+        ------
+        MessageError
+            If it has no header.
+        """
+        stamp_ns, frame_id, end = peek_header(message)
+        now_s = time.monotonic()
+        with self._lock:
+            if not self._kept or self._kept[-1].stamp_ns != stamp_ns:
+                self._stamp_since_s = now_s
+            self._kept.append(
+                Reference(message, compressed, stamp_ns, frame_id, end, now_s))
+
+    def clear(self) -> None:
+        """Forget all, as after a jump back in time."""
+        with self._lock:
+            self._kept.clear()
+
+    def nearest(self, stamp_ns: int) -> Reference | None:
+        """Give the reference nearest in time to an image; of equals the one that came last."""
+        with self._lock:
+            return min(reversed(self._kept), key=lambda each: abs(each.stamp_ns - stamp_ns),
+                       default=None)
+
+    def newest(self) -> Reference | None:
+        """Give the reference that came last, whatever its stamp."""
+        with self._lock:
+            return self._kept[-1] if self._kept else None
+
+    @property
+    def stamp_stands_s(self) -> float:
+        """For how long messages of one and the same stamp have been arriving, s."""
+        with self._lock:
+            return self._kept[-1].received_s - self._stamp_since_s if self._kept else 0.0
+
+
+class CameraReference:
+    """
+    The reference of one camera: what arrives, and the anchors for an image or what is wrong.
+
+    Parameters
+    ----------
+    rectified : bool
+        Whether the reference depth is free of distortion already.
+    """
+
+    def __init__(self, rectified: bool) -> None:
+        """Start without any reference."""
+        self.store = ReferenceStore()
+        self.calibrations = CalibrationCache(rectified)
+        self._freeze = FreezeWatch()
+
+    def reset(self) -> None:
+        """Forget what came before; camera_infos stay."""
+        self.store.clear()
+        self._freeze = FreezeWatch()
+
+    def anchors(self, frame: ReceivedFrame, rgb: RgbImage, calibration: Calibration,
+                config: ScaleConfig, transforms: Transforms | None,
+                max_input_pixels: int) -> Anchors | None:
+        """
+        Make anchors of the reference nearest in time to an image.
+
+        Parameters
+        ----------
+        frame : ReceivedFrame
+        rgb : uint8 [H, W, 3]
+            The image that was processed, rectified.
+        calibration : Calibration
+            Of that image.
+        config : ScaleConfig
+        transforms : Transforms or None
+        max_input_pixels : int
+
+        Returns
+        -------
+        Anchors or None
+            None while nothing has come, or nothing for a time that is near enough.
+
+        Raises
+        ------
+        InputError
+            If what comes must not be used; the text says what is wrong with it.
+        """
+        reference = self.store.nearest(frame.stamp_ns)
+        if reference is None:
+            return None
+        if abs(frame.stamp_ns - reference.stamp_ns) * 1e-9 > config.filter.hold_s:
+            self._check_clock(frame, config.filter.hold_s)
+            return None
+        self._freeze.check(memoryview(reference.message)[reference.content:],
+                           reference.stamp_ns, rgb)
+        pose = _camera_from_reference(reference, frame, config, transforms)
+        K, size = calibration.camera.K, rgb.shape[:2]
+        if config.source == 'depth':
+            depth_m = depth_from_message(reference.message, compressed=reference.compressed,
+                                         max_pixels=max_input_pixels)
+            own = self.calibrations.find(reference.stamp_ns, *depth_m.shape)
+            if own.problem:
+                raise InputError(f'reference depth: {own.problem}')
+            if own.rectifier is not None:
+                depth_m = own.rectifier.rectify_depth(depth_m)
+            return anchors_from_depth(depth_m, own.camera.K, pose, K, size, reference.stamp_ns)
+        points = (points_from_cloud(reference.message) if config.source == 'cloud'
+                  else points_from_scan_message(reference.message))
+        return anchors_from_points(points, pose, K, size, reference.stamp_ns)
+
+    def _check_clock(self, frame: ReceivedFrame, hold_s: float) -> None:
+        """Raise InputError if nothing is of the image's time though something came with it."""
+        newest = self.store.newest()
+        if newest is None:
+            return
+        if self.store.stamp_stands_s > FROZEN_STAMP_S:
+            raise InputError('the reference freezes: messages arrive, but all with one stamp for '
+                             f'{self.store.stamp_stands_s:.1f} s')
+        if abs(frame.received_s - newest.received_s) <= hold_s:
+            apart_s = (frame.stamp_ns - newest.stamp_ns) * 1e-9
+            raise InputError(
+                'the clocks disagree: the reference arrived with the image and is stamped '
+                f'{abs(apart_s):.1f} s {"before" if apart_s > 0 else "after"} it')
+
+
+class ReferenceInput:
+    """
+    The subscriptions to the reference of one camera, from activate to deactivate.
+
+    Topics are <camera>/scale/depth (or /compressedDepth below it, or /compressed) with a
+    camera_info beside it, <camera>/scale/cloud and <camera>/scale/scan; remap them to the
+    sensor's own.
+
+    Parameters
+    ----------
+    node : Node
+    camera : str
+    source : str
+        Of `metric.config.REFERENCES`.
+    reference : CameraReference
+        Gets what arrives.
+    reporter : Reporter
+    """
+
+    def __init__(self, node: Node, camera: str, source: str, reference: CameraReference,
+                 reporter: Reporter) -> None:
+        """Subscribe to what is published now, or to what should be."""
+        self._camera, self._reference, self._reporter = camera, reference, reporter
+
+        def subscription(message_type: type, topic: str, callback: Callable[[bytes], None],
+                         depth: int) -> FollowingSubscription:
+            return FollowingSubscription(
+                node, message_type, topic, callback, depth,
+                lambda name, text, count: reporter.event(camera, name, text, count))
+
+        self._always: list[FollowingSubscription] = []
+        self._either: list[FollowingSubscription] = []
+        if source == 'depth':
+            topics = reference_topics(node, camera)
+            self._always.append(subscription(CameraInfo, topics.camera_info, self._put_info, 5))
+            self._either = [
+                subscription(Image, topics.image, self._put, 1),
+                subscription(CompressedImage, f'{topics.image}/compressedDepth',
+                             self._put_compressed, 1),
+                subscription(CompressedImage, topics.compressed, self._put_compressed, 1)]
+        else:
+            message_type = PointCloud2 if source == 'cloud' else LaserScan
+            topic = node.resolve_topic_name(f'{camera}/scale/{source}')
+            self._always.append(subscription(message_type, topic, self._put, 1))
+        self.follow()
+
+    def follow(self) -> None:
+        """Look at the publishers again; to be called now and then while active."""
+        for each in self._always:
+            each.follow()
+        if self._either:
+            used = next((each for each in self._either if each.has_publishers()),
+                        self._either[0])
+            for each in self._either:
+                if each is not used:
+                    each.close()
+            used.follow()
+
+    def close(self) -> None:
+        """Unsubscribe from everything."""
+        for each in (*self._always, *self._either):
+            each.close()
+
+    def _put(self, message: bytes, compressed: bool = False) -> None:
+        try:
+            self._reference.store.put(message, compressed)
+        except MessageError as err:
+            self._reporter.event(self._camera, 'bad_reference', str(err))
+
+    def _put_compressed(self, message: bytes) -> None:
+        self._put(message, True)
+
+    def _put_info(self, message: bytes) -> None:
+        try:
+            self._reference.calibrations.put(message)
+        except MessageError as err:
+            self._reporter.event(self._camera, 'bad_camera_info', str(err))
+
+
+def _camera_from_reference(reference: Reference, frame: ReceivedFrame, config: ScaleConfig,
+                           transforms: Transforms | None) -> Matrix:
+    """Find the pose of the reference's frame in the image's, [4,4]."""
+    if config.extrinsics is not None:
+        optical = (config.source == 'depth'
+                   or reference.frame_id.endswith(OPTICAL_SUFFIX))
+        return optical_from_sensor(parse_extrinsics(config.extrinsics), optical)
+    if reference.frame_id == frame.frame_id:
+        return np.eye(4)
+    try:
+        if transforms is None:
+            raise InputError('TF is not listened to')
+        return transforms.lookup(frame.frame_id, reference.frame_id, reference.stamp_ns)
+    except InputError as err:
+        raise InputError(f'where is {reference.frame_id or "the reference"} seen from '
+                         f'{frame.frame_id}? {err}; else set scale.extrinsics') from err
+
+
+def find_tilt(frame: ReceivedFrame, config: ScaleConfig,
+              transforms: Transforms | None) -> tuple[float, float] | None:
+    """Ask TF for pitch and roll of the camera, rad; None where it is searched in the image."""
+    if config.source != 'ground_plane' or transforms is None:
+        return None
+    try:
+        base_from_camera = transforms.lookup(config.base_frame, frame.frame_id, frame.stamp_ns)
+    except InputError:
+        return None
+    return tilt_of(-base_from_camera[2, :3])
+
+
+def reference_topics(node: Node, camera: str) -> InputTopics:
+    """Resolve the names of a camera's reference depth and of the camera_info beside it."""
+    return InputTopics(node, camera, 'scale/depth', 'scale/camera_info')

@@ -20,9 +20,9 @@ from marigold_ros.depth.config import (
 )
 from marigold_ros.depth.errors import ConfigError
 from marigold_ros.geometry.filters import DepthFilter
+from marigold_ros.metric.config import ScaleConfig, SOURCES
 from marigold_ros.metric.filter import FilterConfig
 from marigold_ros.metric.outputs import POINT_STRIDE
-from marigold_ros.metric.sources.measured import make_scale_source, ScaleConfig, SOURCES
 from marigold_ros.ros.parameter_row import Row, yaml_value
 
 MAX_STEPS_REASON = 'above 10 steps Marigold gains no accuracy, only time, say its authors'
@@ -119,7 +119,7 @@ class Settings:
         name='scale.camera_roll_deg', unit='deg', limits=(-15.0, 15.0), keyword='auto',
         run_time=True)
     scale_base_frame: str = _row(
-        str, 'base_link', 'Level frame of the robot from which TF gives pitch and roll',
+        str, ScaleConfig.base_frame, 'Level frame of the robot from which TF gives pitch and roll',
         name='scale.base_frame', run_time=True)
     scale_max_change_per_s: float = _row(
         float, FilterConfig.max_change_per_s,
@@ -168,7 +168,7 @@ class Settings:
         self.depth_filter()
         self.engine_config()
         self.adaptive_config()
-        make_scale_source(self.scale_config())
+        self.scale_config()
 
     def engine_config(self) -> EngineConfig:
         """Select what the engine is loaded with."""
@@ -201,7 +201,7 @@ class Settings:
             max_depth_m=self.scale_max_depth_m, extrinsics=self.scale_extrinsics,
             camera_height_m=self.scale_camera_height_m,
             camera_pitch_deg=self.scale_camera_pitch_deg,
-            camera_roll_deg=self.scale_camera_roll_deg,
+            camera_roll_deg=self.scale_camera_roll_deg, base_frame=self.scale_base_frame,
             filter=FilterConfig(self.scale_max_change_per_s, self.scale_hold_s,
                                 self.scale_expire_s))
 

@@ -1,4 +1,4 @@
-"""Answer lifecycle requests that make no sense, where rclpy would let them end the process."""
+"""What rclpy leaves undone: refusing wrong transitions, forgetting what was destroyed."""
 
 from __future__ import annotations
 
@@ -28,3 +28,9 @@ def refuse_wrong_transitions(node: LifecycleNode) -> None:
             return response
 
     node._service_change_state.callback = answer
+
+
+def forget_destroyed_entities(node: LifecycleNode) -> None:
+    """Drop the dead references that rclpy keeps to every publisher and subscription ever made."""
+    group = node.default_callback_group
+    group.entities = {each for each in group.entities if each() is not None}

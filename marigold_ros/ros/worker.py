@@ -22,13 +22,12 @@ from marigold_ros.depth.adaptive import (
 )
 from marigold_ros.depth.errors import InputError, MarigoldError
 from marigold_ros.depth.types import RgbImage
-from marigold_ros.messages.cloud import CloudPacker
 from marigold_ros.ros.calibration import Calibration, CalibrationCache
-from marigold_ros.ros.camera_output import CameraOutputs, METRIC_OUTPUTS, pack_outputs
+from marigold_ros.ros.camera_output import CameraOutputs, FramePacker, METRIC_OUTPUTS
 from marigold_ros.ros.conversions import header_of, rgb_from_message
 from marigold_ros.ros.diagnostics import no_metres, NO_SCALE, processed_values, Reporter
 from marigold_ros.ros.frame_buffer import NewestFrames, ReceivedFrame
-from marigold_ros.ros.metric_inputs import Scales
+from marigold_ros.ros.metric_inputs import MetricInputs
 from marigold_ros.ros.parameters import Settings
 from marigold_ros.ros.stamps import StampWatch
 
@@ -45,7 +44,7 @@ class CameraPort:
 
     calibrations: CalibrationCache
     outputs: CameraOutputs
-    packer: CloudPacker = field(default_factory=CloudPacker)
+    packer: FramePacker = field(default_factory=FramePacker)
 
 
 @dataclass(frozen=True)
@@ -73,15 +72,15 @@ class DepthWorker:
     settings : Settings
     ports : dict
         Camera -> CameraPort.
-    scales : Scales
+    metric_inputs : MetricInputs
     reporter : Reporter
     """
 
     def __init__(self, node: Node, settings: Settings, ports: dict[str, CameraPort],
-                 scales: Scales, reporter: Reporter) -> None:
+                 metric_inputs: MetricInputs, reporter: Reporter) -> None:
         """Start the thread; `load` fills it with an engine."""
         self._context, self._ports, self._reporter = node.context, ports, reporter
-        self._scales = scales
+        self._metric_inputs = metric_inputs
         self._stamps = StampWatch(node.get_clock(), reporter)
         self._newest = NewestFrames()
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix='depth_worker')
@@ -130,7 +129,7 @@ class DepthWorker:
 
     def reset_scale(self) -> None:
         """Forget the scale that earlier frames taught, before the next frame."""
-        self._pool.submit(self._scales.reset)
+        self._pool.submit(self._metric_inputs.reset)
 
     def drain(self) -> None:
         """Drop what waits and return when the frame under way is done."""
@@ -183,12 +182,12 @@ class DepthWorker:
     def _apply(self, settings: Settings) -> None:
         self._settings = settings
         self._adaptive.configure(self._adaptive_config(self._adaptive.engine))
-        self._scales.apply(settings)
+        self._metric_inputs.apply(settings.scale_config(), settings.max_input_pixels)
 
     def _reset(self) -> None:
         self._adaptive.reset()
         self._stamps.reset()
-        self._scales.reset()
+        self._metric_inputs.reset()
 
     def _process_pending(self) -> None:
         """Process what waits; frames that are processed at one size are one batch."""
@@ -295,16 +294,24 @@ class DepthWorker:
     def _publish(self, prepared: _Prepared, prediction: AdaptivePrediction) -> None:
         """Make and publish the outputs of one frame, and its status."""
         started_s = time.monotonic()
-        frame, calibration = prepared.frame, prepared.calibration
-        report = self._scales.find(frame, prepared.rgb, calibration, prediction)
+        frame, calibration, settings = prepared.frame, prepared.calibration, self._settings
+        port = self._ports[frame.camera]
+
+        # 1. The scale, from what metres are measured from.
+        report = self._metric_inputs.find_scale(frame, prepared.rgb, calibration, prediction)
         if report.metric is None and not calibration.problem and prepared.wanted & METRIC_OUTPUTS:
             self._reporter.event(frame.camera, 'no_scale', no_metres(report))
         scaled_s = time.monotonic()
-        fields = pack_outputs(prepared.wanted, prepared.rgb, calibration, prediction,
-                              report.metric, self._settings,
-                              self._ports[frame.camera].packer)
+
+        # 2. The fields of the messages that somebody listens to.
+        fields = port.packer.pack(
+            prepared.wanted, prepared.rgb, calibration, prediction, report.metric,
+            settings.depth_filter(), depth_encoding=settings.depth_encoding,
+            point_stride=settings.point_stride)
         packed_s = time.monotonic()
-        self._ports[frame.camera].outputs.publish(
+
+        # 3. The messages, with their input's header, and how the frame went.
+        port.outputs.publish(
             header_of(frame.stamp_ns, frame.frame_id), calibration.camera, fields)
         published_s = time.monotonic()
         self._reporter.processed(frame, processed_values(

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.anchors import abs_rel, best_in_hindsight, folder_table, main, score_anchors
 from benchmarks.drive import DriveFrame, score_source, with_true_depth
 from marigold_ros.metric.anchors import Anchors
-from marigold_ros.metric.sources.measured import ScaleConfig
+from marigold_ros.metric.config import ScaleConfig
 
 K = np.array([[40.0, 0, 39.5], [0, 40, 29.5], [0, 0, 1]])
 

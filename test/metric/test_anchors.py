@@ -12,14 +12,13 @@ from marigold_ros.geometry.poses import (
     parse_extrinsics,
     pose,
 )
+from marigold_ros.messages.laser_scan import points_from_scan
 from marigold_ros.metric.anchors import (
     anchors_from_depth,
     anchors_from_points,
-    check_unit,
     MAX_ANCHORS,
-    points_from_scan,
 )
-from marigold_ros.metric.checks import FreezeWatch
+from marigold_ros.metric.checks import check_unit, FreezeWatch
 
 K = np.array([[100.0, 0, 80], [0, 100, 60], [0, 0, 1]])
 SIZE = (120, 160)

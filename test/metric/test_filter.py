@@ -7,10 +7,11 @@ import pytest
 
 from marigold_ros.depth.errors import ConfigError
 from marigold_ros.metric.anchors import Anchors
+from marigold_ros.metric.config import ScaleConfig
 from marigold_ros.metric.filter import FilterConfig, ScaleFilter
 from marigold_ros.metric.fit import ScaleFit
-from marigold_ros.metric.scale import ScaleFrame
-from marigold_ros.metric.sources.measured import make_scale_source, ScaleConfig
+from marigold_ros.metric.sources import make_scale_source
+from marigold_ros.metric.types import ScaleFrame
 
 SECOND = 10 ** 9
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from marigold_ros.geometry.filters import DepthFilter
 from marigold_ros.metric.outputs import metric_depth
-from marigold_ros.metric.scale import MetricScale
+from marigold_ros.metric.types import MetricScale
 
 K = np.array([[100.0, 0.0, 0.0], [0.0, 100.0, 0.0], [0.0, 0.0, 1.0]])
 SCALE = MetricScale(scale=10.0, shift=0.05, confidence=1.0, source='depth', assumed=False)

@@ -14,7 +14,7 @@ import pytest
 from sensor_msgs.msg import Image
 
 from marigold_ros.depth.engine import DepthEngine
-from marigold_ros.ros.camera_output import pack_outputs
+from marigold_ros.ros.camera_output import FramePacker
 from marigold_ros.ros.diagnostics import Reporter
 
 RNG = np.random.default_rng(0)
@@ -129,10 +129,10 @@ def test_a_camera_that_dies_is_shown_as_stale_and_resumes_while_the_others_go_on
 
 def test_only_what_somebody_listens_to_is_made(running, monkeypatch):
     _, robot = running
-    made = []
+    made, pack = [], FramePacker.pack
 
-    def make(*args):
-        fields = pack_outputs(*args)
+    def note(*args, **kwargs):
+        fields = pack(*args, **kwargs)
         made.append(set(fields))
         return fields
 
@@ -141,7 +141,7 @@ def test_only_what_somebody_listens_to_is_made(running, monkeypatch):
         robot.publish('/slow/image_raw', image(PIXELS['slow'], stamp_ns))
         assert robot.status_of(stamp_ns)['outcome'] == 'processed'
 
-    monkeypatch.setattr('marigold_ros.ros.worker.pack_outputs', make)
+    monkeypatch.setattr(FramePacker, 'pack', note)
     show()
     robot.listen('/slow/confidence', Image)
     robot.until(lambda: show() or made[-1] == {'depth_relative', 'confidence'})

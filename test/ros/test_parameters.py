@@ -9,8 +9,8 @@ import yaml
 
 from marigold_ros.depth.errors import ConfigError
 from marigold_ros.geometry.filters import DepthFilter
+from marigold_ros.metric.config import ScaleConfig
 from marigold_ros.metric.outputs import POINT_STRIDE
-from marigold_ros.metric.sources.measured import ScaleConfig
 from marigold_ros.ros.parameters import (
     declare,
     markdown_table,

@@ -9,12 +9,11 @@ from sensor_msgs.msg import Image
 
 from marigold_ros.depth.types import DepthPrediction
 from marigold_ros.geometry.camera import Camera
-from marigold_ros.messages.cloud import CloudPacker
-from marigold_ros.metric.scale import MetricScale
+from marigold_ros.geometry.filters import DepthFilter
+from marigold_ros.metric.types import MetricScale
 from marigold_ros.ros.calibration import Calibration
-from marigold_ros.ros.camera_output import pack_outputs
+from marigold_ros.ros.camera_output import FramePacker
 from marigold_ros.ros.conversions import cloud_message, header_of, serialized_image
-from marigold_ros.ros.parameters import settings_from
 from scenes import cameras, meshes, render
 from scenes.builder import SceneBuilder
 from scenes.types import Camera as SceneCamera
@@ -45,10 +44,10 @@ def messages_of(room: Scene, camera: SceneCamera, stride: int):
     calibration = Calibration(Camera(
         width=WIDTH, height=HEIGHT, K=camera.K, D=(), distortion_model='plumb_bob', R=np.eye(3),
         P=np.hstack([camera.K, np.zeros((3, 1))])), None, '', True, 'camera_optical_frame')
-    fields = pack_outputs(
+    fields = FramePacker().pack(
         frozenset({'depth', 'points'}), np.zeros((HEIGHT, WIDTH, 3), np.uint8), calibration,
         prediction, MetricScale(float(high - low), float(low), 1.0, 'depth', False),
-        settings_from({'point_stride': stride}), CloudPacker())
+        DepthFilter(), point_stride=stride)
     header = header_of(0, 'camera_optical_frame')
     return (cloud_message(header, fields['points']),
             deserialize_message(serialized_image(header, fields['depth']), Image))

@@ -22,11 +22,12 @@ from sensor_msgs.msg import LaserScan
 
 from marigold_ros.depth.errors import InputError
 from marigold_ros.geometry.camera import Camera
+from marigold_ros.metric.config import ScaleConfig
+from marigold_ros.metric.filter import FilterConfig
 from marigold_ros.metric.sources.ground_plane import down_vector
 from marigold_ros.ros.calibration import Calibration
 from marigold_ros.ros.frame_buffer import ReceivedFrame
-from marigold_ros.ros.parameters import settings_from
-from marigold_ros.ros.scale_inputs import ReferencePort, scale_inputs
+from marigold_ros.ros.metric_inputs import CameraReference, find_tilt
 from marigold_ros.ros.transforms import Transforms
 
 
@@ -122,58 +123,61 @@ class Known:
         return self.pose
 
 
-def inputs(port: ReferencePort, transforms, **values):
-    calibration = Calibration(Camera(160, 120, K, (0.0,) * 5, 'plumb_bob', np.eye(3),
-                                     np.hstack([K, np.zeros((3, 1))])), None, '', True,
-                              'camera_optical_frame')
-    frame = ReceivedFrame('camera', b'', False, 10 ** 9, 'camera_optical_frame', 0.0)
-    return scale_inputs(port, frame, RGB, calibration, settings_from(values), transforms)
+CALIBRATION = Calibration(
+    Camera(160, 120, K, (0.0,) * 5, 'plumb_bob', np.eye(3), np.hstack([K, np.zeros((3, 1))])),
+    None, '', True, 'camera_optical_frame')
+FRAME = ReceivedFrame('camera', b'', False, 10 ** 9, 'camera_optical_frame', 0.0)
 
 
-def test_a_scan_is_projected_through_tf_from_its_own_frame_at_its_own_time():
-    port = ReferencePort(False)
+def anchors_of(reference: CameraReference, config: ScaleConfig, transforms):
+    return reference.anchors(FRAME, RGB, CALIBRATION, config, transforms, 10 ** 6)
+
+
+def test_a_scan_is_projected_through_tf_from_its_own_frame_and_time():
+    reference = CameraReference(False)
     scan = LaserScan(header=header(9 * 10 ** 8, 'laser'), angle_min=0.0, angle_increment=0.1,
                      range_min=0.1, range_max=9.0, ranges=[2.0])
-    port.store.put(serialize_message(scan))
+    reference.store.put(serialize_message(scan))
     # Body axes turned to optical ones, the laser 0.5 m below the camera.
     pose = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0.5], [1, 0, 0, 0], [0, 0, 0, 1]])
     known = Known(pose)
-    anchors, problem, _ = inputs(port, known, **{'scale.source': 'scan'})
+    anchors = anchors_of(reference, ScaleConfig('scan'), known)
     assert known.asked == ('camera_optical_frame', 'laser', 9 * 10 ** 8)
     # 2 m ahead and 0.5 m down: v = 100 * 0.5 / 2 + 60
     assert (anchors.rows.tolist(), anchors.columns.tolist()) == ([85], [80])
-    assert (anchors.depth_m.tolist(), problem) == ([2.0], '')
+    assert anchors.depth_m.tolist() == [2.0]
 
 
 def test_without_tf_or_extrinsics_the_frames_are_named():
-    port = ReferencePort(False)
-    port.store.put(serialize_message(LaserScan(header=header(10 ** 9, 'laser'))))
-    anchors, problem, _ = inputs(port, None, **{'scale.source': 'scan'})
-    assert anchors is None
-    assert problem == ('where is laser seen from camera_optical_frame? TF is not listened to; '
-                       'else set scale.extrinsics')
+    reference = CameraReference(False)
+    reference.store.put(serialize_message(LaserScan(header=header(10 ** 9, 'laser'))))
+    with pytest.raises(InputError, match='where is laser seen from camera_optical_frame[?] TF is '
+                                         'not listened to; else set scale.extrinsics'):
+        anchors_of(reference, ScaleConfig('scan'), None)
 
 
 def test_a_stamp_that_stands_still_is_a_reference_that_freezes(monkeypatch):
-    port = ReferencePort(False)
+    reference = CameraReference(False)
     clock_s = iter((1.0, 1.5, 2.5))
-    monkeypatch.setattr('marigold_ros.ros.references.time',
+    monkeypatch.setattr('marigold_ros.ros.metric_inputs.time',
                         SimpleNamespace(monotonic=lambda: next(clock_s)))
     for _ in range(3):
-        port.store.put(serialize_message(LaserScan(header=header(5, 'laser'))))
-    problem = inputs(port, None, **{'scale.source': 'scan', 'scale.hold_s': 0.5})[1]
-    assert 'freezes: messages arrive, but all with one stamp for 1.5 s' in problem
+        reference.store.put(serialize_message(LaserScan(header=header(5, 'laser'))))
+    config = ScaleConfig('scan', filter=FilterConfig(hold_s=0.5))
+    with pytest.raises(InputError, match='freezes: messages arrive, but all with one stamp for '
+                                         '1.5 s'):
+        anchors_of(reference, config, None)
 
 
-def test_the_tilt_of_the_camera_comes_from_its_pose_in_the_base_frame():
+def test_the_tilt_comes_from_the_cameras_pose_in_the_base_frame():
     # Looks 0.1 rad down: the z axis of the optical frame, in the base frame, sinks.
     c, s = np.cos(0.1), np.sin(0.1)
     base_from_camera = np.eye(4)
     base_from_camera[:3, :3] = np.array([[0, -s, c], [-1, 0, 0], [0, -c, -s]])
     known = Known(base_from_camera)
-    values = {'scale.source': 'ground_plane', 'scale.camera_height_m': 0.35}
-    _, problem, tilt = inputs(ReferencePort(False), known, **values)
-    assert known.asked[:2] == ('base_link', 'camera_optical_frame')
-    assert tilt == pytest.approx((0.1, 0.0)) and problem == ''
+    config = ScaleConfig('ground_plane', camera_height_m=0.35, base_frame='base')
+    tilt = find_tilt(FRAME, config, known)
+    assert known.asked[:2] == ('base', 'camera_optical_frame')
+    assert tilt == pytest.approx((0.1, 0.0))
     np.testing.assert_allclose(down_vector(*tilt), base_from_camera[:3, :3].T @ [0, 0, -1])
-    assert inputs(ReferencePort(False), None, **values) == (None, '', None)  # searched then
+    assert find_tilt(FRAME, config, None) is None  # searched then

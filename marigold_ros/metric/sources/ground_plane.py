@@ -8,14 +8,20 @@ obey scale * a + shift = h / (n . r), which is linear in scale and shift once n 
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from dataclasses import dataclass
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.depth.errors import InputError
+from marigold_ros.metric.config import ScaleConfig
+from marigold_ros.metric.filter import ScaleFilter
 from marigold_ros.metric.fit import PROPORTION_LIMITS, ScaleFit
+from marigold_ros.metric.sources.measured import MeasuredScale
+from marigold_ros.metric.types import ScaleFrame
 
 if TYPE_CHECKING:
     from marigold_ros.depth.types import FloatImage
@@ -36,6 +42,8 @@ MIN_FLOOR = 0.25
 PITCHES = np.radians(np.arange(-10.0, 46.0, 4.0))
 ROLLS = np.radians(np.arange(-8.0, 9.0, 4.0))
 PITCH_LIMITS, ROLL_LIMITS = np.radians((-15.0, 60.0)), np.radians((-15.0, 15.0))
+# A mount is searched in so many frames, then now and then; their median is taken.
+MOUNT_SEARCHES, SEARCH_EVERY, LEAST_SEARCHES = 15, 10, 5
 
 
 @dataclass(frozen=True)
@@ -202,3 +210,64 @@ def _refined(a: Vector, rays: Vector, height_m: float, x: Vector, free: NDArray[
         x[2] = np.clip(x[2], *PITCH_LIMITS) if free[2] else x[2]
         x[3] = np.clip(x[3], *ROLL_LIMITS) if free[3] else x[3]
     return x
+
+
+class GroundPlaneScale(MeasuredScale):
+    """Source `ground_plane`: the floor seen from a known height."""
+
+    def __init__(self, config: ScaleConfig) -> None:
+        """Start without a mount where it is to be searched."""
+        super().__init__(config)
+        self._mounts: defaultdict[str, deque[tuple[float, float]]] = defaultdict(
+            lambda: deque(maxlen=MOUNT_SEARCHES))
+        self._frames: defaultdict[str, int] = defaultdict(int)
+
+    def reset(self) -> None:
+        """Forget the scale and the mount of every camera."""
+        super().reset()
+        self._mounts.clear()
+        self._frames.clear()
+
+    def _measure(self, frame: ScaleFrame, filter_: ScaleFilter
+                 ) -> tuple[ScaleFit, float] | None:
+        pitch, roll = self._known_tilt(frame)
+        height_m = float(self._config.camera_height_m or 0.0)
+        if pitch is None or roll is None:
+            mount = self._searched_tilt(frame, height_m, pitch, roll)
+            if mount is None:
+                return None
+            pitch, roll = mount
+        found = fit_floor(frame.relative, frame.K, height_m, pitch=pitch, roll=roll)
+        return found.fit, 1.0
+
+    def _known_tilt(self, frame: ScaleFrame) -> tuple[float | None, float | None]:
+        """Take what the parameters say, else what TF says."""
+        config = self._config
+        pitch, roll = (None, None) if frame.tilt is None else frame.tilt
+        if config.camera_pitch_deg is not None:
+            pitch = math.radians(config.camera_pitch_deg)
+        if config.camera_roll_deg is not None:
+            roll = math.radians(config.camera_roll_deg)
+        return pitch, roll
+
+    def _searched_tilt(self, frame: ScaleFrame, height_m: float, pitch: float | None,
+                       roll: float | None) -> tuple[float, float] | None:
+        """
+        Give the median of what was found so far: a camera does not move on its robot.
+
+        None before it was found `LEAST_SEARCHES` times.
+        """
+        mounts = self._mounts[frame.camera]
+        number = self._frames[frame.camera]
+        self._frames[frame.camera] = number + 1
+        if len(mounts) < MOUNT_SEARCHES or number % SEARCH_EVERY == 0:
+            try:
+                found = fit_floor(frame.relative, frame.K, height_m, pitch=pitch, roll=roll)
+                mounts.append((found.pitch, found.roll))
+            except InputError:
+                if not mounts:
+                    raise
+        if len(mounts) < LEAST_SEARCHES:
+            return None
+        middle = np.median(np.array(mounts), axis=0)
+        return float(middle[0]), float(middle[1])

@@ -23,9 +23,9 @@ from marigold_ros.evaluation.metrics.known_scene import read_known_scene
 from marigold_ros.evaluation.metrics.obstacles import main, ObstacleScorer
 from marigold_ros.geometry.camera import Camera
 from marigold_ros.geometry.filters import flying_pixels
-from marigold_ros.messages.cloud import CloudPacker, unpack_cloud
+from marigold_ros.messages.cloud import unpack_cloud
 from marigold_ros.ros.calibration import Calibration
-from marigold_ros.ros.camera_output import pack_outputs
+from marigold_ros.ros.camera_output import FramePacker
 from marigold_ros.ros.parameters import settings_from
 
 ROOT = Path(__file__).parents[3]
@@ -150,8 +150,9 @@ def test_the_clouds_are_those_of_the_nodes_own_function(scene, frames, true_clou
     camera = Camera(640, 480, frame.K, (), 'plumb_bob', np.eye(3),
                     np.hstack([frame.K, np.zeros((3, 1))]))
     calibration = Calibration(camera, None, '', True, 'camera_optical_frame')
-    fields = pack_outputs(frozenset({'points'}), np.zeros((480, 640, 3), np.uint8), calibration,
-                         prediction, metric, settings, CloudPacker())
+    fields = FramePacker().pack(
+        frozenset({'points'}), np.zeros((480, 640, 3), np.uint8), calibration, prediction, metric,
+        settings.depth_filter(), point_stride=settings.point_stride)
     np.testing.assert_array_equal(unpack_cloud(fields['points'])[0], true_clouds[3])
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from marigold_ros.depth.errors import InputError
-from marigold_ros.metric.scale import ScaleFrame
+from marigold_ros.metric.config import ScaleConfig
+from marigold_ros.metric.sources import make_scale_source
 from marigold_ros.metric.sources.ground_plane import down_vector, fit_floor, tilt_of
-from marigold_ros.metric.sources.measured import make_scale_source, ScaleConfig
+from marigold_ros.metric.types import ScaleFrame
 
 HEIGHT, WIDTH = 120, 160
 K = np.array([[115.0, 0, 79.5], [0, 115, 59.5], [0, 0, 1]])

@@ -1,14 +1,11 @@
-"""Where metres come from: the scale and shift that a camera's relative depth has now."""
+"""What crosses the borders of metric/: a frame to measure, its scale, and what is known of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-import math
-from typing import Protocol, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import numpy as np
-
-from marigold_ros.depth.errors import ConfigError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -122,58 +119,3 @@ class ScaleReport:
     fit: ScaleFit | None = None
     age_s: float | None = None
     detail: str = ''
-
-
-class ScaleSource(Protocol):
-    """What the node asks for metres, whatever they come from."""
-
-    def update(self, frame: ScaleFrame) -> ScaleReport:
-        """Learn from one frame, and say what its scale is; the frames of a camera in order."""
-
-    def reset(self) -> None:
-        """Forget everything learned from earlier frames."""
-
-
-class NoScale:
-    """Source `none`: relative depth only, no metres ever."""
-
-    def update(self, frame: ScaleFrame) -> ScaleReport:
-        """Report that no metres are known."""
-        return ScaleReport('none', None)
-
-    def reset(self) -> None:
-        """Forget nothing: this source learns nothing."""
-
-
-class FixedScale:
-    """
-    Source `fixed`: the relative depth spread over a range that the user assumes.
-
-    Parameters
-    ----------
-    min_depth_m, max_depth_m : float
-        Depth of affine-invariant 0 and 1, m.
-
-    Raises
-    ------
-    ConfigError
-        Unless 0 < min_depth_m < max_depth_m, both finite.
-    """
-
-    def __init__(self, min_depth_m: float, max_depth_m: float) -> None:
-        if not (math.isfinite(min_depth_m) and min_depth_m > 0):
-            raise ConfigError(
-                f'`scale.min_depth_m` must be finite and above 0 m; got {min_depth_m}')
-        if not (math.isfinite(max_depth_m) and max_depth_m > min_depth_m):
-            raise ConfigError('`scale.max_depth_m` must be finite and above scale.min_depth_m '
-                              f'({min_depth_m} m); got {max_depth_m}')
-        self._report = ScaleReport('assumed', MetricScale(
-            scale=max_depth_m - min_depth_m, shift=min_depth_m, confidence=0.0, source='fixed',
-            assumed=True))
-
-    def update(self, frame: ScaleFrame) -> ScaleReport:
-        """Report the assumed scale, the same for every camera and time."""
-        return self._report
-
-    def reset(self) -> None:
-        """Forget nothing: this source learns nothing."""
