@@ -79,7 +79,7 @@ class Bystander:
 
 def make_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(prog='bystander', description=__doc__.splitlines()[1])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument('out', type=Path, help='file to write')
     parser.add_argument('topics', type=topic_and_type, nargs='+', metavar='TOPIC:TYPE')
     parser.add_argument('--reliability', choices=('reliable', 'best_effort'), default='reliable')

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from dataclasses import dataclass
+import itertools
 import json
 import sys
 import time
@@ -38,15 +38,6 @@ BURST = 20
 LINGER_S = 0.3
 
 
-@dataclass(frozen=True)
-class Lens:
-    """Size of the image, px, and whether the lens distorts it."""
-
-    width: int
-    height: int
-    distorted: bool
-
-
 def parse_size(text: str) -> tuple[int, int]:
     """Read <width>x<height>."""
     try:
@@ -56,13 +47,13 @@ def parse_size(text: str) -> tuple[int, int]:
     return width, height
 
 
-def calibration(lens: Lens) -> CameraInfo:
+def calibration(width: int, height: int) -> CameraInfo:
     """Make the camera_info of a lens that looks through the middle, 65 degrees wide."""
-    f = 0.785 * lens.width
-    k = [f, 0.0, lens.width / 2, 0.0, f, lens.height / 2, 0.0, 0.0, 1.0]
-    return CameraInfo(width=lens.width, height=lens.height, distortion_model='plumb_bob',
-                      d=list(DISTORTION) if lens.distorted else [0.0] * 5, k=k,
-                      r=np.eye(3).ravel(), p=[*k[:3], 0.0, *k[3:6], 0.0, *k[6:], 0.0])
+    f = 0.785 * width
+    k = [f, 0.0, width / 2, 0.0, f, height / 2, 0.0, 0.0, 1.0]
+    return CameraInfo(width=width, height=height, distortion_model='plumb_bob',
+                      d=list(DISTORTION), k=k, r=np.eye(3).ravel(),
+                      p=[*k[:3], 0.0, *k[3:6], 0.0, *k[6:], 0.0])
 
 
 def image_of(rgb: RgbImage) -> Image:
@@ -86,7 +77,8 @@ class FakeCamera:
     node : rclpy.node.Node
     name : str
         Topics are <name>/image_raw (or /compressed below it) and <name>/camera_info.
-    lens : Lens
+    size : (int, int)
+        Width and height of the images, px.
     reliability : {'reliable', 'best_effort'}
     compressed : bool
 
@@ -96,15 +88,15 @@ class FakeCamera:
         'frames', images of any kind, and every fault by name.
     """
 
-    def __init__(self, node: Any, name: str, lens: Lens, reliability: str,
+    def __init__(self, node: Any, name: str, size: tuple[int, int], reliability: str,
                  compressed: bool) -> None:
         qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5,
                          reliability=ReliabilityPolicy[reliability.upper()])
         self.sent = Counter(frames=0)
         self._node, self._frame_id = node, f'{name}_optical_frame'
-        self._info = calibration(lens)
+        self._info = calibration(*size)
         make = jpeg_of if compressed else image_of
-        self._images = [make(cv2.resize(each, (lens.width, lens.height)))
+        self._images = [make(np.asarray(cv2.resize(each, size), np.uint8))
                         for each in mixed_pictures(PICTURES)]
         topic = f'{name}/image_raw/compressed' if compressed else f'{name}/image_raw'
         self.image_publisher = node.create_publisher(type(self._images[0]), topic, qos)
@@ -152,8 +144,8 @@ def run(camera: FakeCamera, options: argparse.Namespace, stop: StopFlag) -> None
             return
     period_s, next_s = 1.0 / options.rate, time.monotonic()
     faults = JPEG_FAULTS if options.compressed else RAW_FAULTS
-    for number in range(1, sys.maxsize):
-        if not stop.sleep_until(next_s) or (options.frames and number > options.frames):
+    for number in itertools.count(1):
+        if not stop.sleep_until(next_s):
             return
         faulty = options.fault_every and number % options.fault_every == 0
         camera.send(faults[number // options.fault_every % len(faults)] if faulty else '')
@@ -162,15 +154,12 @@ def run(camera: FakeCamera, options: argparse.Namespace, stop: StopFlag) -> None
 
 def make_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    parser = argparse.ArgumentParser(prog='fake_camera', description=__doc__.splitlines()[1])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument('camera', help='name, before image_raw and camera_info')
     parser.add_argument('--size', type=parse_size, default=(640, 480), metavar='WIDTHxHEIGHT')
     parser.add_argument('--rate', type=positive, default=30.0, help='frames/s')
     parser.add_argument('--reliability', choices=('reliable', 'best_effort'), default='reliable')
     parser.add_argument('--compressed', action='store_true', help='JPEG instead of bgr8')
-    parser.add_argument('--undistorted', action='store_true', help='a lens that needs no '
-                        'rectification')
-    parser.add_argument('--frames', type=int, default=0, help='end after so many; 0: on Ctrl-C')
     parser.add_argument('--fault-every', type=int, default=0,
                         help='a bad image, a bad camera_info or a burst in turn, every so many '
                         'frames; 0: never')
@@ -184,8 +173,8 @@ def main() -> int:
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node(f'fake_camera_{options.camera}', enable_rosout=False,
                              start_parameter_services=False)
-    camera = FakeCamera(node, options.camera, Lens(*options.size, not options.undistorted),
-                        options.reliability, options.compressed)
+    camera = FakeCamera(node, options.camera, options.size, options.reliability,
+                        options.compressed)
     run(camera, options, stop)
     time.sleep(LINGER_S)
     print(json.dumps(camera.sent), flush=True)

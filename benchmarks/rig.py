@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 import json
 import os
@@ -28,6 +28,10 @@ START_TIMEOUT_S = 180.0
 REPLY_TIMEOUT_S = 30.0
 ASK_PERIOD_S = 0.1
 TICK_PERIOD_S = 1.0
+METRES = ('scale.source:=fixed', 'scale.min_depth_m:=0.5', 'scale.max_depth_m:=10.0')
+
+# What the bystander writes of one message.
+Line = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -150,11 +154,9 @@ class Rig:
         self._client_node.destroy_node()
         rclpy.shutdown(context=self._context)
 
-    def lines(self) -> Iterator[dict[str, Any]]:
+    def lines(self) -> list[dict[str, Any]]:
         """Read what the bystander has written."""
-        with self._lines.open(encoding='utf-8') as lines:
-            for line in lines:
-                yield json.loads(line)
+        return [json.loads(line) for line in self._lines.read_text().splitlines()]
 
     # Services
 
@@ -182,8 +184,7 @@ class Rig:
         for _ in range(int(START_TIMEOUT_S / REPLY_TIMEOUT_S)):
             future = self._state.call_async(GetState.Request())
             if self._replied(future, REPLY_TIMEOUT_S):
-                label: str = future.result().current_state.label
-                return label
+                return str(result_of(future).current_state.label)
         raise ProcessError(f'{self._node.name} does not answer; {self.node.log_tail()}')
 
     def change_state(self, transition: int) -> bool:
@@ -191,7 +192,7 @@ class Rig:
         request = ChangeState.Request()
         request.transition.id = transition
         future = self._change.call_async(request)
-        return self._replied(future, START_TIMEOUT_S) and bool(future.result().success)
+        return self._replied(future, START_TIMEOUT_S) and bool(result_of(future).success)
 
     def call(self, service_type: type, name: str, request: Any) -> Any:
         """
@@ -208,7 +209,7 @@ class Rig:
             future = client.call_async(request)
             if not self._replied(future, REPLY_TIMEOUT_S):
                 raise ProcessError(f'{name} does not reply')
-            return future.result()
+            return result_of(future)
         finally:
             self._client_node.destroy_client(client)
 
@@ -277,7 +278,7 @@ class Rig:
 
     def _replied(self, future: Future, timeout_s: float) -> bool:
         self._executor.spin_until_future_complete(future, timeout_sec=timeout_s)
-        return future.done()
+        return bool(future.done())
 
     def _require_running(self) -> None:
         if self._stop.requested:
@@ -312,6 +313,11 @@ class LineCounter:
         return self._count
 
 
+def result_of(future: Future) -> Any:
+    """Return the result of a future that is done."""
+    return future.result()
+
+
 def child_environment(domain: int, large_images: bool) -> dict[str, str]:
     """Make the environment of the processes of one ROS domain."""
     environment = {name: value for name, value in os.environ.items()
@@ -334,8 +340,40 @@ def memory_bytes(pid: int) -> int:
     return pages * os.sysconf('SC_PAGE_SIZE')
 
 
-def own_node(outputs: Sequence[str], parameters: Sequence[str]) -> NodeUnderTest:
-    """Describe depth_node with `name:=value` parameters."""
-    arguments = [word for each in parameters for word in ('-p', each)]
-    return NodeUnderTest('/depth_node', (sys.executable, '-m', 'marigold_ros.ros.main',
-                                         '--ros-args', *arguments), tuple(outputs))
+def own_node(cameras: Sequence[str], outputs: Iterable[str],
+             parameters: Iterable[str] = ()) -> NodeUnderTest:
+    """
+    Describe depth_node with metres from a fixed scale.
+
+    Parameters
+    ----------
+    cameras : sequence of str
+    outputs : iterable of str
+        <topic>:<type> below each camera's name.
+    parameters : iterable of str
+        <name>:=<value>, beside cameras and scale.
+    """
+    arguments = [word for each in (f'cameras:=[{",".join(cameras)}]', *METRES, *parameters)
+                 for word in ('-p', each)]
+    topics = [f'/{camera}/{each}' for camera in cameras for each in outputs]
+    return NodeUnderTest(
+        '/depth_node', (sys.executable, '-m', 'marigold_ros.ros.main', '--ros-args', *arguments),
+        (*topics, '/depth_node/status:DiagnosticArray', '/diagnostics:DiagnosticArray'))
+
+
+def processed_statuses(lines: Iterable[Line]) -> list[tuple[int, Mapping[str, str]]]:
+    """Return receipt (ns, wall clock) and values of every processed frame's ~/status."""
+    return [(line['received_ns'], status) for line in lines if line['topic'].endswith('/status')
+            for status in line['statuses'] if status['outcome'] == 'processed']
+
+
+def last_counters(lines: Iterable[Line]) -> dict[str, dict[str, int]]:
+    """Return the counters of every camera in the last /diagnostics."""
+    counters: dict[str, dict[str, int]] = {}
+    for line in lines:
+        if line['topic'] == '/diagnostics':
+            counters = {status['camera']: {
+                key: int(value) for key, value in status.items()
+                if key.startswith(('frames_', 'dropped_'))}
+                for status in line['statuses'] if 'camera' in status}
+    return counters

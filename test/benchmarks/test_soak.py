@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import soak as soak_tool
-from benchmarks.soak_report import Bounds, judge, trend, unaccounted
+from benchmarks.soak import judge, trend, unaccounted
 
 
 def ticks(memory):
@@ -29,7 +29,7 @@ def a_soak(**changes):
 
 
 def failed(**changes):
-    return [check['what'] for check in judge(a_soak(**changes), Bounds()) if not check['ok']]
+    return [check['what'] for check in judge(a_soak(**changes)) if not check['ok']]
 
 
 def test_a_run_without_a_fault_passes():
@@ -71,10 +71,13 @@ def test_a_trend_leaves_out_the_start_and_shrugs_at_spikes():
         trend([1.0, 50.0], [1.0, 1.0], 100.0)
 
 
-def test_a_short_soak_of_the_real_node_passes(tmp_path, capsys):
+@pytest.mark.node
+@pytest.mark.slow
+def test_a_short_soak_of_the_real_node_passes(tmp_path, capsys, monkeypatch):
     """Every event once; too short for memory and latency to settle, so their bounds are wide."""
-    code = soak_tool.main(['--minutes', '0.2', '--event-every', '1', '--memory-change', '1',
-                           '--latency-change', '5', '--out', str(tmp_path)])
+    monkeypatch.setattr(soak_tool, 'MEMORY_BOUND', 1.0)
+    monkeypatch.setattr(soak_tool, 'LATENCY_BOUND', 5.0)
+    code = soak_tool.main(['--minutes', '0.2', '--event-every', '1', '--out', str(tmp_path)])
     output = capsys.readouterr()
     assert code == 0, output
     soak = json.loads((tmp_path / 'soak.json').read_text())
