@@ -1,6 +1,5 @@
 """Build marigold_ros as an ament_python package; `pip install -e .` works as well."""
 
-from glob import glob
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -8,11 +7,13 @@ from setuptools import find_packages, setup
 PACKAGE = 'marigold_ros'
 
 
-def sample_files():
-    """Install the sample drive beside the launch files, folder by folder."""
-    folders = [Path('sample'), *(p for p in Path('sample').rglob('*') if p.is_dir())]
+def shared_files():
+    """Install what lies in these folders below share/, folder by folder."""
+    folders = [folder for root in ('launch', 'config', 'sample')
+               for folder in [Path(root), *Path(root).rglob('*')]
+               if folder.is_dir() and folder.name != '__pycache__']
     return [(f'share/{PACKAGE}/{folder}', [str(p) for p in folder.iterdir() if p.is_file()])
-            for folder in folders if folder.is_dir()]
+            for folder in folders]
 
 
 setup(
@@ -25,9 +26,7 @@ setup(
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
         (f'share/{PACKAGE}', ['package.xml']),
-        (f'share/{PACKAGE}/launch', glob('launch/*.launch.py')),
-        (f'share/{PACKAGE}/config', [p for p in glob('config/*') if Path(p).is_file()]),
-        *sample_files(),
+        *shared_files(),
     ],
     python_requires='>=3.10',
     zip_safe=False,

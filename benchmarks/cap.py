@@ -377,7 +377,7 @@ def draw_run(axis: Axes, timeline: Sequence[Mapping[str, Any]], top_ms: float) -
     steps = axis.twinx()
     steps.step([each['received_s'] for each in run], [each['steps_run'] for each in run],
                where='post', color='tab:green', alpha=0.5, linewidth=0.8)
-    steps.set(ylabel='T (green)', ylim=(0, 12), yticks=range(0, 5))
+    steps.set(ylabel='T (green)', ylim=(0, 12), yticks=range(5))
 
 
 def make_parser() -> argparse.ArgumentParser:

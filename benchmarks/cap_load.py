@@ -6,13 +6,13 @@ Take and release processor cores by the clock; a program of its own that loads f
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 import os
 from pathlib import Path
 import subprocess
 import sys
 import time
-from typing import Iterator
 
 
 def load_is_on(elapsed_s: float, period_s: float) -> bool:

@@ -14,7 +14,7 @@ device reaches on large square matrices, over the floating-point operations of a
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ import re
 import sys
 from tempfile import TemporaryDirectory
 import time
-from typing import Any, Callable
+from typing import Any
 
 from diffusers import (
     AutoencoderKL,

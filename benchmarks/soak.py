@@ -134,7 +134,7 @@ class Soak:
 
     def _cycle(self) -> None:
         self.cycles[0] += 1
-        self.cycles[1] += all([self._rig.change_state(each) for each in CYCLE])
+        self.cycles[1] += all(self._rig.change_state(each) for each in CYCLE)
 
     def _disable(self) -> None:
         for enabled in (False, True):

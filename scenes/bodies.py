@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -163,12 +163,12 @@ def rod(start: ArrayLike, end: ArrayLike, radius: float, material: int, sides: i
     return Mesh(part.triangles @ turn.T + a, part.normals @ turn.T, part.uv, part.material)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _unit_sphere(subdivisions: int) -> Floats:
     return unit(np.asarray(trimesh.creation.icosphere(subdivisions=subdivisions).triangles))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _cube_sphere() -> tuple[Floats, Floats]:
     """Directions of a cube-shaped sphere whose faces' middle cells are flat, and their signs."""
     t = np.array([-1.0, -0.5, 0.0, 0.0, 0.5, 1.0])

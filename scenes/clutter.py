@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
@@ -14,7 +15,7 @@ Maker = Callable[[Palette, Rng], Mesh]
 
 
 def cup(p: Palette, rng: Rng) -> Mesh:
-    """A mug with its handle."""
+    """Build a mug with its handle."""
     r, h = rng.uniform(0.033, 0.048), rng.uniform(0.075, 0.11)
     m = p.one_of('ceramic', 'plastic')
     body = lathe([[0, 0], [r * 0.9, 0], [r, h], [r * 0.9, h], [r * 0.85, 0.01], [0, 0.01]],
@@ -22,12 +23,12 @@ def cup(p: Palette, rng: Rng) -> Mesh:
     angle = np.linspace(-0.5 * np.pi, 0.5 * np.pi, 6)
     points = np.stack([r + 0.6 * r * np.cos(angle), 0 * angle,
                        h / 2 + 0.3 * h * np.sin(angle)], -1)
-    handle = [rod(a, b, 0.005, m, sides=5) for a, b in zip(points[:-1], points[1:])]
+    handle = [rod(a, b, 0.005, m, sides=5) for a, b in pairwise(points)]
     return join([body, *handle]).moved(yaw=rng.uniform(0, 2 * np.pi))
 
 
 def bottle(p: Palette, rng: Rng) -> Mesh:
-    """A bottle with a label."""
+    """Build a bottle with a label."""
     r, h = rng.uniform(0.03, 0.05), rng.uniform(0.2, 0.34)
     body = lathe([[0, 0], [r, 0], [r, 0.6 * h], [0.8 * r, 0.68 * h], [0.35 * r, 0.8 * h],
                   [0.35 * r, h], [0, h]], (0, 0, 0), p.one_of('plastic', 'ceramic', 'black'),
@@ -38,7 +39,7 @@ def bottle(p: Palette, rng: Rng) -> Mesh:
 
 
 def bowl(p: Palette, rng: Rng) -> Mesh:
-    """A bowl, sometimes with fruit."""
+    """Build a bowl, sometimes with fruit."""
     r, h = rng.uniform(0.07, 0.16), rng.uniform(0.05, 0.09)
     t = np.linspace(0, 1, 6)
     outside = np.stack([r * (0.4 + 0.6 * np.sin(t * np.pi / 2)), h * t ** 1.5], -1)
@@ -55,7 +56,7 @@ def bowl(p: Palette, rng: Rng) -> Mesh:
 
 
 def plate(p: Palette, rng: Rng) -> Mesh:
-    """A plate, sometimes with a cup's worth of food."""
+    """Build a plate, sometimes with a cup's worth of food."""
     r = rng.uniform(0.09, 0.14)
     parts = [lathe([[0, 0], [0.6 * r, 0], [r, 0.018], [r, 0.022], [0.62 * r, 0.006], [0, 0.006]],
                    (0, 0, 0), p.get('ceramic'))]
@@ -65,7 +66,7 @@ def plate(p: Palette, rng: Rng) -> Mesh:
 
 
 def tin(p: Palette, rng: Rng) -> Mesh:
-    """A printed tin or jar."""
+    """Build a printed tin or jar."""
     r, h = rng.uniform(0.03, 0.06), rng.uniform(0.06, 0.16)
     return join([cylinder(r, h, (0, 0, 0), p.get('metal'), sides=18),
                  lathe([[r * 1.01, 0.05 * h], [r * 1.01, 0.93 * h]], (0, 0, 0),
@@ -73,13 +74,13 @@ def tin(p: Palette, rng: Rng) -> Mesh:
 
 
 def carton(p: Palette, rng: Rng) -> Mesh:
-    """A printed package."""
+    """Build a printed package."""
     size = rng.uniform([0.05, 0.03, 0.06], [0.25, 0.16, 0.28])
     return box(size, (0, 0, size[2] / 2), p.get('packaging'), fit=True)
 
 
 def case(p: Palette, rng: Rng) -> Mesh:
-    """A cardboard box, open or shut."""
+    """Build a cardboard box, open or shut."""
     size = rng.uniform([0.22, 0.2, 0.14], [0.6, 0.5, 0.5])
     m = p.get('cardboard')
     if rng.random() < 0.7:
@@ -104,25 +105,24 @@ def tray(size: np.ndarray, material: int, wall: float) -> Mesh:
 
 
 def tote(p: Palette, rng: Rng) -> Mesh:
-    """An open plastic crate."""
+    """Build an open plastic crate."""
     size = rng.uniform([0.3, 0.25, 0.12], [0.6, 0.4, 0.35])
     return tray(size, p.get('plastic'), 0.012)
 
 
 def book_stack(p: Palette, rng: Rng) -> Mesh:
-    """A few books lying on each other."""
+    """Build a few books lying on each other."""
     n = int(rng.integers(1, 6))
     sizes = rng.uniform([0.13, 0.18, 0.012], [0.22, 0.3, 0.045], (n, 3))
     z = np.cumsum(sizes[:, 2]) - sizes[:, 2] / 2
     centers = np.stack([rng.normal(0, 0.008, n), rng.normal(0, 0.008, n), z], -1)
     yaw = rng.normal(0, 0.15, n)
     covers = [p.get('book') for _ in range(n)]
-    lids = boxes(sizes * [1, 1, 0.98], centers, covers, yaws=yaw)
-    return lids
+    return boxes(sizes * [1, 1, 0.98], centers, covers, yaws=yaw)
 
 
 def laptop(p: Palette, rng: Rng) -> Mesh:
-    """An open laptop."""
+    """Build an open laptop."""
     w, d = rng.uniform(0.3, 0.38), rng.uniform(0.21, 0.26)
     body = p.one_of('metal', 'black')
     lean = rng.uniform(0.1, 0.5)
@@ -138,7 +138,7 @@ def laptop(p: Palette, rng: Rng) -> Mesh:
 
 
 def monitor(p: Palette, rng: Rng) -> Mesh:
-    """A monitor on its foot, on or off."""
+    """Build a monitor on its foot, on or off."""
     w = rng.uniform(0.45, 0.75)
     h = w * 0.58
     black = p.get('black')
@@ -151,7 +151,7 @@ def monitor(p: Palette, rng: Rng) -> Mesh:
 
 
 def keyboard(p: Palette, rng: Rng) -> Mesh:
-    """A keyboard with its keys."""
+    """Build a keyboard with its keys."""
     m = p.one_of('black', 'plastic', 'paint')
     at = [[(i % 15 - 7) * 0.028, (i // 15 - 2) * 0.025, 0.022] for i in range(75)]
     return join([box((0.44, 0.14, 0.018), (0, 0, 0.009), m),
@@ -159,7 +159,7 @@ def keyboard(p: Palette, rng: Rng) -> Mesh:
 
 
 def table_lamp(p: Palette, rng: Rng) -> Mesh:
-    """A lamp with a foot and a shade."""
+    """Build a lamp with a foot and a shade."""
     h, r = rng.uniform(0.35, 0.55), rng.uniform(0.1, 0.18)
     foot = lathe([[0, 0], [0.07, 0], [0.06, 0.03], [0.02, 0.06], [0.035, h * 0.3],
                   [0.015, h * 0.55], [0.012, h * 0.7]], (0, 0, 0),
@@ -169,7 +169,7 @@ def table_lamp(p: Palette, rng: Rng) -> Mesh:
 
 
 def vase(p: Palette, rng: Rng) -> Mesh:
-    """A vase, with or without a bunch."""
+    """Build a vase, with or without a bunch."""
     h = rng.uniform(0.15, 0.35)
     t = np.linspace(0, 1, 9)
     radius = 0.055 + 0.035 * np.sin(t * rng.uniform(2, 6) + rng.uniform(0, 6))
@@ -231,7 +231,7 @@ def toy_blocks(p: Palette, rng: Rng) -> Mesh:
 
 
 def ball(p: Palette, rng: Rng) -> Mesh:
-    """A ball."""
+    """Build a ball."""
     d = rng.uniform(0.05, 0.24)
     return ellipsoid((d, d, d), (0, 0, d / 2), p.one_of('plastic', 'packaging', 'leather'), 3)
 
@@ -246,7 +246,7 @@ def papers(p: Palette, rng: Rng) -> Mesh:
 
 
 def pot(p: Palette, rng: Rng) -> Mesh:
-    """A cooking pot with lid and handles."""
+    """Build a cooking pot with lid and handles."""
     r, h = rng.uniform(0.09, 0.14), rng.uniform(0.1, 0.2)
     m = p.one_of('metal', 'black', 'plastic')
     return join([cylinder(r, h, (0, 0, 0), m),
@@ -256,7 +256,7 @@ def pot(p: Palette, rng: Rng) -> Mesh:
 
 
 def tool(p: Palette, rng: Rng) -> Mesh:
-    """A hand tool lying down: screwdriver, hammer or spanner."""
+    """Build a hand tool lying down: screwdriver, hammer or spanner."""
     length = rng.uniform(0.12, 0.28)
     grip, steel = p.get('plastic'), p.get('metal')
     parts = [rod((0, 0, 0.016), (length * 0.45, 0, 0.016), 0.014, grip),
@@ -267,7 +267,7 @@ def tool(p: Palette, rng: Rng) -> Mesh:
 
 
 def part(p: Palette, rng: Rng) -> Mesh:
-    """A machine part: flange, pipe, block or bracket."""
+    """Build a machine part: flange, pipe, block or bracket."""
     m = p.one_of('metal', 'plastic', 'black', 'rust')
     s = rng.uniform(0.03, 0.09)
     shape = int(rng.integers(5))
@@ -281,7 +281,7 @@ def part(p: Palette, rng: Rng) -> Mesh:
         return boxes([[2 * s, s, 0.2 * s], [0.2 * s, s, s]], [[0, 0, 0.1 * s], [s, 0, s / 2]], m)
     t = np.linspace(0, 2 * np.pi, 13)
     ring = np.stack([s * np.cos(t), s * np.sin(t), 0 * t + s * 0.2], -1)
-    return join([rod(a, b, s * 0.2, m, sides=6) for a, b in zip(ring[:-1], ring[1:])])
+    return join([rod(a, b, s * 0.2, m, sides=6) for a, b in pairwise(ring)])
 
 
 KITCHEN: tuple[Maker, ...] = (cup, bottle, bowl, plate, tin, carton, pot, cup, bottle, tin, carton)

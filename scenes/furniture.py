@@ -43,20 +43,20 @@ def table(p: Palette, rng: Rng, width: float, depth: float, height: float,
 
 
 def coffee_table(p: Palette, rng: Rng) -> Mesh:
-    """A low table before a sofa."""
+    """Build a low table before a sofa."""
     return table(p, rng, rng.uniform(0.8, 1.3), rng.uniform(0.5, 0.75), rng.uniform(0.35, 0.48),
                  clutter.LIVING, int(rng.integers(1, 8)))
 
 
 def side_table(p: Palette, rng: Rng) -> Mesh:
-    """A small table beside a seat."""
+    """Build a small table beside a seat."""
     side = rng.uniform(0.38, 0.55)
     return table(p, rng, side, side, rng.uniform(0.45, 0.6),
                  (clutter.table_lamp, clutter.vase, clutter.book_stack), 2)
 
 
 def bed(p: Palette, rng: Rng) -> Mesh:
-    """A bed with headboard, duvet and pillows; the head is at -y."""
+    """Build a bed with headboard, duvet and pillows; the head is at -y."""
     w, length = rng.choice([0.95, 1.45, 1.65, 1.85]), rng.uniform(1.95, 2.15)
     h = rng.uniform(0.4, 0.58)
     frame, sheet, cover = p.one_of('wood', 'fabric', 'paint'), p.one_of('paper', 'fabric'), (
@@ -85,7 +85,7 @@ def bed(p: Palette, rng: Rng) -> Mesh:
 
 
 def desk(p: Palette, rng: Rng) -> Mesh:
-    """A desk with a monitor and the usual mess; one sits at +y."""
+    """Build a desk with a monitor and the usual mess; one sits at +y."""
     w, d, h = rng.uniform(1.1, 1.8), rng.uniform(0.6, 0.8), rng.uniform(0.7, 0.77)
     parts = [box((w, d, 0.03), (0, 0, h - 0.015), p.one_of('wood', 'paint', 'black')),
              legs(w, d, h - 0.03, 0.05, p.one_of('metal', 'wood', 'black'))]
@@ -102,7 +102,7 @@ def desk(p: Palette, rng: Rng) -> Mesh:
 
 
 def floor_lamp(p: Palette, rng: Rng) -> Mesh:
-    """A standard lamp."""
+    """Build a standard lamp."""
     h, r = rng.uniform(1.4, 1.75), rng.uniform(0.15, 0.24)
     metal = p.one_of('metal', 'black')
     shade = p.light(np.array([1.0, 0.85, 0.6]) * rng.uniform(0.4, 3), 'plain')
@@ -112,7 +112,7 @@ def floor_lamp(p: Palette, rng: Rng) -> Mesh:
 
 
 def plant(p: Palette, rng: Rng) -> Mesh:
-    """A potted plant on the floor."""
+    """Build a potted plant on the floor."""
     h, r = rng.uniform(0.2, 0.4), rng.uniform(0.12, 0.2)
     reach = rng.uniform(0.3, 0.8)
     pot = lathe([[0, 0], [r * 0.75, 0], [r, h], [r * 0.9, h], [r * 0.85, h * 0.9], [0, h * 0.9]],
@@ -122,21 +122,21 @@ def plant(p: Palette, rng: Rng) -> Mesh:
 
 
 def radiator(p: Palette, rng: Rng) -> Mesh:
-    """A ribbed radiator."""
+    """Build a ribbed radiator."""
     n, h = int(rng.integers(8, 22)), rng.uniform(0.45, 0.65)
     return boxes(np.tile([[0.045, 0.09, h]], (n, 1)),
                  [((i - (n - 1) / 2) * 0.06, 0, 0.12 + h / 2) for i in range(n)], p.get('ceramic'))
 
 
 def bin_basket(p: Palette, rng: Rng) -> Mesh:
-    """A waste-paper basket."""
+    """Build a waste-paper basket."""
     r, h = rng.uniform(0.11, 0.17), rng.uniform(0.26, 0.42)
     return lathe([[0, 0], [r * 0.8, 0], [r, h], [r * 0.96, h], [r * 0.77, 0.01], [0, 0.01]],
                  (0, 0, 0), p.one_of('plastic', 'metal', 'black'))
 
 
 def boxes_pile(p: Palette, rng: Rng) -> Mesh:
-    """Removal boxes on one another."""
+    """Build removal boxes on one another."""
     parts, z = [], 0.0
     for _ in range(int(rng.integers(1, 4))):
         item = clutter.case(p, rng)
@@ -167,6 +167,6 @@ def pendant(p: Palette, rng: Rng, drop: float) -> Mesh:
 
 
 def table_with_tools(p: Palette, rng: Rng) -> Mesh:
-    """A work bench with tools and parts."""
+    """Build a work bench with tools and parts."""
     return table(p, rng, rng.uniform(1.2, 2.0), rng.uniform(0.55, 0.8), rng.uniform(0.8, 0.92),
                  clutter.WORKSHOP, int(rng.integers(4, 16)))

@@ -56,7 +56,7 @@ def sample_corridor(rng: Rng, texture_size: int) -> Scene:
 
 
 def pallet(p: Palette, rng: Rng) -> Mesh:
-    """A loaded pallet: cartons, sacks or drums."""
+    """Build a loaded pallet: cartons, sacks or drums."""
     m = p.get('wood')
     parts = [boxes(np.tile([[1.2, 0.1, 0.022]], (7, 1)),
                    [(0, (i - 3) * 0.115, 0.13) for i in range(7)], m),
@@ -80,7 +80,7 @@ def pallet(p: Palette, rng: Rng) -> Mesh:
 
 
 def drum(p: Palette, rng: Rng) -> Mesh:
-    """A steel drum with its hoops."""
+    """Build a steel drum with its hoops."""
     r, h = 0.285, 0.86
     return lathe([[0, 0], [r, 0], [r, h / 3 - .02], [r + .015, h / 3], [r, h / 3 + .02],
                   [r, 2 * h / 3 - .02], [r + .015, 2 * h / 3], [r, 2 * h / 3 + .02], [r, h],
@@ -141,7 +141,7 @@ def shelving(p: Palette, rng: Rng, length: float, height: float) -> Mesh:
 
 
 def cone(p: Palette, rng: Rng) -> Mesh:
-    """A traffic cone."""
+    """Build a traffic cone."""
     m, white = p.solid((0.9, 0.15, 0.02)), p.get('paper')
     return join([box((0.36, 0.36, 0.03), (0, 0, 0.015), m),
                  lathe([[0.14, 0.03], [0.09, 0.3]], (0, 0, 0), m),

@@ -87,7 +87,7 @@ def dining_group(b: SceneBuilder) -> tuple[Mesh, list[Mesh]]:
 
 
 def furnish_kitchen(b: SceneBuilder, room: Room) -> None:
-    """A kitchen along a wall, fridge, dining table with chairs."""
+    """Build a kitchen along a wall, fridge, dining table with chairs."""
     p, rng = b.palette, b.rng
     against_wall(b, room, 'kitchen', storage.kitchen_row(p, rng, rng.uniform(1.8, 3.6)), tries=40)
     against_wall(b, room, 'fridge', storage.refrigerator(p, rng), tries=25)

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -242,7 +242,7 @@ def cell_corners(values: NDArray[np.floating[Any]]) -> Floats:
                     2).astype(np.float32)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _unit_box() -> tuple[Floats, Floats, NDArray[np.int64]]:
     mesh = trimesh.creation.box(extents=(1, 1, 1))
     triangles = np.asarray(mesh.triangles, np.float32)

@@ -9,11 +9,11 @@ from scenes.surfaces import brick, concrete, plaster
 
 
 def cardboard(rng: Rng, size: int) -> Image:
-    """A carton's face: flutes, tape, a label, printing."""
+    """Draw a carton's face: flutes, tape, a label, printing."""
     base = hsv(rng.uniform(0.07, 0.1), rng.uniform(0.3, 0.5), rng.uniform(0.5, 0.75))
     image = base * (1 + 0.03 * noise(rng, size, (2, 96), 2)
                     + 0.04 * noise(rng, size, (3, 3), 5))[..., None]
-    u, v = coordinates(size)
+    _, v = coordinates(size)
     tape = np.abs(v - 0.5) < rng.uniform(0.03, 0.06)
     image = np.where(tape[..., None], image * 0.3 + 0.65 * hsv(0.1, 0.25, 0.8), image)
     if rng.random() < 0.7:
@@ -45,7 +45,7 @@ def _text(rng: Rng, image: Image, lines: int) -> None:
 
 
 def book(rng: Rng, size: int) -> Image:
-    """A spine with bands and a title in light ink, to be tinted."""
+    """Draw a spine with bands and a title in light ink, to be tinted."""
     image = np.repeat((0.8 + 0.03 * noise(rng, size, (4, 4), 5))[..., None], 3, -1)
     u, v = coordinates(size)
     for _ in range(int(rng.integers(1, 4))):
@@ -58,7 +58,7 @@ def book(rng: Rng, size: int) -> Image:
 
 
 def packaging(rng: Rng, size: int) -> Image:
-    """A printed box or tin: colour fields, a logo, small print."""
+    """Draw a printed box or tin: colour fields, a logo, small print."""
     image = np.broadcast_to(any_colour(rng), (size, size, 3)).copy()
     for _ in range(int(rng.integers(2, 7))):
         colour = [float(c) for c in any_colour(rng)]
@@ -73,7 +73,7 @@ def packaging(rng: Rng, size: int) -> Image:
 
 
 def picture(rng: Rng, size: int) -> Image:
-    """A framed print: landscape, abstract painting or portrait on a mount."""
+    """Draw a framed print: landscape, abstract painting or portrait on a mount."""
     style = rng.random()
     if style < 0.45:
         image = _landscape(rng, size)
@@ -90,7 +90,7 @@ def picture(rng: Rng, size: int) -> Image:
 
 
 def _landscape(rng: Rng, size: int) -> Image:
-    u, v = coordinates(size)
+    _, v = coordinates(size)
     sky = mix(hsv(rng.uniform(0.02, 0.65), rng.uniform(0.1, 0.5), 0.95),
               hsv(rng.uniform(0.5, 0.66), rng.uniform(0.2, 0.6), 0.7), (v - 0.4) * 1.8)
     image = mix(sky, np.full(3, 0.95), np.clip(noise(rng, size, (3, 6), 5) * 0.6, 0, 1))
@@ -116,7 +116,7 @@ def _portrait(rng: Rng, size: int) -> Image:
 
 
 def screen(rng: Rng, size: int) -> Image:
-    """A monitor: windows with text on a desktop, or a film still."""
+    """Draw a monitor: windows with text on a desktop, or a film still."""
     if rng.random() < 0.3:
         return _landscape(rng, size) * 0.9
     image = np.broadcast_to(any_colour(rng) * 0.5, (size, size, 3)).copy()
@@ -149,7 +149,7 @@ def facade(rng: Rng, size: int) -> Image:
 
 
 def fridge(rng: Rng, size: int) -> Image:
-    """A steel or enamel front with notes and magnets."""
+    """Draw a steel or enamel front with notes and magnets."""
     image = np.repeat((0.85 + 0.02 * noise(rng, size, (2, 64), 3))[..., None], 3, -1)
     for _ in range(int(rng.integers(0, 7))):
         h, w = (int(p) for p in rng.uniform(0.04, 0.14, 2) * size)

@@ -10,7 +10,7 @@ from scenes.meshes import box, join, legs, Mesh
 
 
 def sofa(p: Palette, rng: Rng, seats: int | None = None) -> Mesh:
-    """A sofa or armchair with cushions."""
+    """Build a sofa or armchair with cushions."""
     n = int(rng.integers(2, 4)) if seats is None else seats
     cover = p.one_of('fabric', 'fabric', 'leather')
     seat, depth, arm = rng.uniform(0.58, 0.75), rng.uniform(0.8, 0.95), rng.uniform(0.12, 0.24)
@@ -38,12 +38,12 @@ def sofa(p: Palette, rng: Rng, seats: int | None = None) -> Mesh:
 
 
 def armchair(p: Palette, rng: Rng) -> Mesh:
-    """A sofa for one."""
+    """Build a sofa for one."""
     return sofa(p, rng, 1)
 
 
 def pouf(p: Palette, rng: Rng) -> Mesh:
-    """A stool upholstered all over."""
+    """Build a stool upholstered all over."""
     w, h = rng.uniform(0.4, 0.6), rng.uniform(0.32, 0.45)
     if rng.random() < 0.5:
         return rounded_box((w, w, h), (0, 0, h / 2), p.one_of('fabric', 'leather'), 0.07, 0.02)
@@ -51,7 +51,7 @@ def pouf(p: Palette, rng: Rng) -> Mesh:
 
 
 def chair(p: Palette, rng: Rng) -> Mesh:
-    """A dining chair."""
+    """Build a dining chair."""
     frame = p.one_of('wood', 'wood', 'metal', 'paint', 'plastic')
     seat = frame if rng.random() < 0.5 else p.get('fabric')
     w, d, h = rng.uniform(0.4, 0.48), rng.uniform(0.4, 0.48), rng.uniform(0.43, 0.47)
@@ -71,7 +71,7 @@ def chair(p: Palette, rng: Rng) -> Mesh:
 
 
 def office_chair(p: Palette, rng: Rng) -> Mesh:
-    """A swivel chair on five castors."""
+    """Build a swivel chair on five castors."""
     cover, black = p.one_of('fabric', 'leather', 'black'), p.get('black')
     h = rng.uniform(0.43, 0.52)
     parts = [rounded_box((0.5, 0.48, 0.09), (0, 0, h), cover, 0.04, 0.01),

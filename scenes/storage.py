@@ -1,6 +1,8 @@
 """Shelves, cabinets and kitchens: backs to -y, fronts to +y."""
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from scenes import clutter
@@ -53,14 +55,14 @@ def books(p: Palette, rng: Rng, width: float, height: float, depth: float) -> li
 
 def bookshelf(p: Palette, rng: Rng, width: float | None = None,
               height: float | None = None) -> Mesh:
-    """An open shelf full of books and ornaments."""
+    """Build an open shelf full of books and ornaments."""
     w = rng.uniform(0.6, 1.6) if width is None else width
     h = rng.choice([0.8, 1.2, 1.8, 2.05]) if height is None else height
     d, thick = rng.uniform(0.26, 0.36), 0.022
     m = p.one_of('wood', 'wood', 'paint', 'black')
-    rows = max(2, int(round(h / rng.uniform(0.32, 0.42))))
+    rows = max(2, round(h / rng.uniform(0.32, 0.42)))
     levels = np.linspace(0.06, h - thick, rows + 1)
-    columns = max(1, int(round(w / 0.8)))
+    columns = max(1, round(w / 0.8))
     posts = np.linspace(-w / 2, w / 2, columns + 1)
     parts = [boxes(np.tile([[w, d, thick]], (rows + 1, 1)),
                    [(0, 0, z + thick / 2) for z in levels], m),
@@ -68,8 +70,8 @@ def bookshelf(p: Palette, rng: Rng, width: float | None = None,
                    [(x, 0, h / 2) for x in posts], m, upright=True)]
     if rng.random() < 0.7:
         parts.append(box((w, 0.01, h), (0, -d / 2 + 0.005, h / 2), m))
-    for below, above in zip(levels[:-1], levels[1:]):
-        for left, right in zip(posts[:-1], posts[1:]):
+    for below, above in pairwise(levels):
+        for left, right in pairwise(posts):
             if rng.random() < 0.93:
                 space = books(p, rng, right - left - 0.05, above - below - thick, d)
                 parts += [b.moved(((left + right) / 2, 0, below + thick)) for b in space]
@@ -78,14 +80,14 @@ def bookshelf(p: Palette, rng: Rng, width: float | None = None,
 
 def cabinet(p: Palette, rng: Rng, width: float | None = None, height: float | None = None,
             depth: float | None = None) -> Mesh:
-    """A chest of drawers, wardrobe or sideboard with fronts and handles."""
+    """Build a chest of drawers, wardrobe or sideboard with fronts and handles."""
     w = rng.uniform(0.6, 1.8) if width is None else width
     h = rng.choice([0.75, 0.95, 1.3, 2.0, 2.2]) if height is None else height
     d = rng.uniform(0.38, 0.6) if depth is None else depth
     body = p.one_of('wood', 'wood', 'paint')
     front = body if rng.random() < 0.6 else p.one_of('paint', 'wood')
     foot = rng.choice([0.0, 0.06, 0.14])
-    columns = max(1, int(round(w / rng.uniform(0.4, 0.6))))
+    columns = max(1, round(w / rng.uniform(0.4, 0.6)))
     rows = 1 if h > 1.5 or rng.random() < 0.3 else int(rng.integers(2, 5))
     cw, ch = w / columns, (h - foot - 0.03) / rows
     centers = np.array([[(i - (columns - 1) / 2) * cw, d / 2 + 0.008, foot + (j + 0.5) * ch]
@@ -110,13 +112,13 @@ def cabinet(p: Palette, rng: Rng, width: float | None = None, height: float | No
 
 
 def nightstand(p: Palette, rng: Rng) -> Mesh:
-    """A small cabinet with a lamp."""
+    """Build a small cabinet with a lamp."""
     h = rng.uniform(0.45, 0.6)
     return join([cabinet(p, rng, 0.45, h, 0.38), clutter.table_lamp(p, rng).moved((0, 0, h))])
 
 
 def tv_stand(p: Palette, rng: Rng) -> Mesh:
-    """A low sideboard with a television."""
+    """Build a low sideboard with a television."""
     w, h = rng.uniform(1.3, 2.0), rng.uniform(0.4, 0.55)
     tv = rng.uniform(0.9, 1.4)
     glow = p.light(np.full(3, 0.7), 'screen') if rng.random() < 0.5 else p.get('black')
@@ -165,7 +167,7 @@ def kitchen_row(p: Palette, rng: Rng, width: float) -> Mesh:
 
 
 def refrigerator(p: Palette, rng: Rng) -> Mesh:
-    """A fridge-freezer with notes on its door."""
+    """Build a fridge-freezer with notes on its door."""
     h = rng.uniform(1.6, 2.0)
     shell, metal = p.one_of('ceramic', 'metal', 'plastic'), p.get('metal')
     split = h * rng.uniform(0.3, 0.68)

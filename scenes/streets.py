@@ -13,7 +13,7 @@ from scenes.types import Scene, View
 
 
 def car(p: Palette, rng: Rng) -> Mesh:
-    """A car or van along y."""
+    """Build a car or van along y."""
     length, w, h = rng.uniform(3.7, 4.8), rng.uniform(1.65, 1.85), rng.uniform(1.4, 1.55)
     van = rng.random() < 0.25
     paint, glass, tyre = p.one_of('plastic', 'ceramic', 'metal', 'black'), p.get('black'), (
@@ -48,7 +48,7 @@ def car(p: Palette, rng: Rng) -> Mesh:
 
 
 def tree(p: Palette, rng: Rng) -> Mesh:
-    """A street tree or bush."""
+    """Build a street tree or bush."""
     h, r = rng.uniform(1.8, 3.5), rng.uniform(0.9, 2.2)
     bark, m = p.get('bark'), p.get('leaf')
     parts = [lathe([[0.22, 0], [0.13, h * 0.5], [0.1, h + r * 0.5]], (0, 0, 0), bark, sides=10)]
@@ -65,7 +65,7 @@ def tree(p: Palette, rng: Rng) -> Mesh:
 
 
 def lamp_post(p: Palette, rng: Rng) -> Mesh:
-    """A lamp post or sign post."""
+    """Build a lamp post or sign post."""
     m, h = p.one_of('metal', 'black'), rng.uniform(2.4, 5.5)
     top = ellipsoid((0.3, 0.3, 0.35), (0, 0, h), p.get('ceramic')) if h > 3.2 else (
         box((0.5, 0.03, 0.5), (0, 0, h - 0.25), p.get('packaging'), fit=True))
@@ -73,7 +73,7 @@ def lamp_post(p: Palette, rng: Rng) -> Mesh:
 
 
 def bench(p: Palette, rng: Rng) -> Mesh:
-    """A park bench."""
+    """Build a park bench."""
     wood, iron = p.get('wood'), p.get('black')
     slats = [(0, -0.2 + 0.12 * i, 0.45) for i in range(4)] + [(0, -0.28, 0.6), (0, -0.3, 0.75)]
     sizes = [[1.6, 0.09, 0.03]] * 4 + [[1.6, 0.03, 0.1]] * 2
@@ -83,7 +83,7 @@ def bench(p: Palette, rng: Rng) -> Mesh:
 
 
 def pedestrian(p: Palette, rng: Rng) -> Mesh:
-    """A standing or walking person."""
+    """Build a standing or walking person."""
     h, stride = rng.uniform(1.55, 1.9), rng.uniform(0, 0.3)
     skin = p.solid(np.array([0.45, 0.27, 0.18]) * rng.uniform(0.3, 1.5))
     shirt, trousers, shoes = p.get('fabric'), p.get('fabric'), p.get('black')
@@ -112,7 +112,7 @@ def house(p: Palette, rng: Rng, width: float, depth: float) -> Mesh:
     Mesh
     """
     storeys, storey = int(rng.integers(1, 6)), rng.uniform(2.8, 3.4)
-    n, h = max(1, int(round(width / rng.uniform(2.2, 3.2)))), storeys * storey
+    n, h = max(1, round(width / rng.uniform(2.2, 3.2))), storeys * storey
     wall, bay = p.one_of('plaster', 'brick', 'concrete'), p.get('facade')
     ground = bay if rng.random() < 0.5 else p.get('facade')
     parts = [box((depth, width, h), (-depth / 2 - 0.02, width / 2, h / 2), wall)]

@@ -131,7 +131,7 @@ def carpet(rng: Rng, size: int) -> Image:
 
 
 def rug(rng: Rng, size: int) -> Image:
-    """A whole rug: borders around a mirrored field of ornaments."""
+    """Draw a whole rug: borders around a mirrored field of ornaments."""
     u, v = coordinates(size)
     x, y = np.abs(u - 0.5) * 2, np.abs(v - 0.5) * 2
     colours = np.stack([any_colour(rng) for _ in range(4)])

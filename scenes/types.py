@@ -97,7 +97,7 @@ class Scene:
 
     @cached_property
     def face_normals(self) -> Floats:
-        """Unit geometric normals, [n,3]."""
+        """Compute unit geometric normals, [n,3]."""
         edges = np.diff(self.mesh.triangles, axis=1)
         normals = np.cross(edges[:, 0], edges[:, 1])
         length = np.linalg.norm(normals, axis=-1, keepdims=True)

@@ -21,7 +21,7 @@ def resources(node: DepthNode) -> dict[str, int]:
     """Count what a cycle might leave behind."""
     gc.collect()
     return {
-        'threads': threading.active_count(), 'files': len(os.listdir('/proc/self/fd')),
+        'threads': threading.active_count(), 'files': len(list(Path('/proc/self/fd').iterdir())),
         'publishers': len(list(node.publishers)), 'subscriptions': len(list(node.subscriptions)),
         'waitables': len(list(node.waitables)), 'parameters': len(node._parameters),
         'references': len(node.default_callback_group.entities)}
@@ -36,7 +36,7 @@ def resident_mib() -> float:
 
 @contextlib.contextmanager
 def idle_node(checkpoint):
-    """A node in this thread, and an executor that knows it."""
+    """Make a node in this thread, and an executor that knows it."""
     context = rclpy.Context()
     rclpy.init(args=['--ros-args', '-p', f'checkpoint:={checkpoint}',
                      '-p', 'max_inference_steps:=1'], context=context, domain_id=free_domain())

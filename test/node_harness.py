@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import contextmanager
 import itertools
 import math
@@ -13,7 +14,6 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Iterator
 from zlib import crc32
 
 from builtin_interfaces.msg import Time
@@ -298,6 +298,7 @@ class Robot:
                     status = array.status[0]
                     return {'message': status.message,
                             **{each.key: each.value for each in status.values}}
+            return None
         return self.until(find, timeout_s, what=f'a status for {stamp_ns}')
 
     def diagnostics(self, name: str):

@@ -51,7 +51,7 @@ def test_only_the_ros_folder_imports_ros(folder):
 
 
 def test_imports_point_one_way():
-    """depth knows nobody; geometry and messages know depth's types only; ros knows no training."""
+    """Depth knows nobody; geometry and messages know depth's types only; ros knows no training."""
     for path in SOURCES:
         package = path.relative_to(ROOT / 'marigold_ros').parts[0]
         allowed = {'depth': {'depth'}, 'geometry': {'depth', 'geometry'},

@@ -4,7 +4,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -115,4 +114,4 @@ def _replace(path: Path, content: str | NDArray[Any]) -> None:
             file.write(content.encode())
         else:
             np.save(file, content)
-    os.replace(part, path)
+    part.replace(path)

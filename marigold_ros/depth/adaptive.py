@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 import time
-from typing import Sequence, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from marigold_ros.depth.complexity import MEASURES
 from marigold_ros.depth.config import COMPLEXITY_MEASURES, one_of, require, StepPolicyConfig

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import logging
-from typing import Any, Sequence
+from typing import Any
 
 import torch
 

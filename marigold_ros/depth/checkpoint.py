@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 import json
 from pathlib import Path
 import re
-from typing import Any, Iterator
+from typing import Any
 
 from diffusers import (
     AutoencoderKL,

@@ -7,7 +7,7 @@ edge, so that C means the same at every camera resolution and costs well under a
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 import cv2
 import numpy as np

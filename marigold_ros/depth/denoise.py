@@ -23,9 +23,10 @@ output o for every prediction type, so a step is just ::
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 import math
-from typing import Any, Callable, Literal, Sequence
+from typing import Any, Literal
 
 import torch
 

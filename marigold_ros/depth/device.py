@@ -33,8 +33,9 @@ def resolve_device(device: str) -> torch.device:
 
 def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     """
-    Turn `EngineConfig.dtype` into a dtype; 'auto' is bfloat16 where it is native, else
-    float16 on a GPU and float32 on the CPU.
+    Turn `EngineConfig.dtype` into a dtype.
+
+    'auto' is bfloat16 where it is native, else float16 on a GPU and float32 on the CPU.
     """
     if dtype != 'auto':
         named: torch.dtype = getattr(torch, dtype)

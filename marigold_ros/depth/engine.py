@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 import time
-from typing import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -86,7 +86,7 @@ class DepthEngine:
         return cls(EngineConfig(checkpoint, device, dtype, processing_resolution, compile), vae)
 
     def processing_size(self, height: int, width: int) -> tuple[int, int]:
-        """Padded size (PPH, PPW) at which an image of (H, W) is processed."""
+        """Tell the padded size (PPH, PPW) at which an image of (H, W) is processed."""
         size = processing_size(height, width, self.processing_resolution)
         return padded_size(size, self.checkpoint_info.vae_scale_factor)
 

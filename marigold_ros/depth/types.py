@@ -7,8 +7,9 @@ h w latent.  Images are uint8 RGB, depths float32, durations seconds on the stea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Sequence, TYPE_CHECKING
+from typing import Literal, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray

@@ -47,7 +47,7 @@ class Clocked:
 
     @property
     def processed(self) -> list[Replayed]:
-        """The frames that got depth."""
+        """List the frames that got depth."""
         return [each for each in self.frames if each.fate == 'processed']
 
     @property

@@ -99,7 +99,7 @@ class RecordingSummary:
 
     @property
     def processed(self) -> tuple[FrameStatus, ...]:
-        """The frames whose depth was published."""
+        """List the frames whose depth was published."""
         return tuple(frame for frame in self.frames if frame.processed)
 
     @property

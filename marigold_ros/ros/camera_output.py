@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import array
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Callable, Mapping, TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 from rclpy.event_handler import PublisherEventCallbacks

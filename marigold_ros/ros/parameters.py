@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 import re
 import sys
-from typing import Any, Iterable, Mapping
+from typing import Any
 
 from rclpy.node import Node
 

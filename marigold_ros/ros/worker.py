@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 import time
 import traceback
-from typing import Iterator, Mapping, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
@@ -92,7 +93,7 @@ class DepthWorker:
 
     @property
     def engine(self) -> DepthEngine | None:
-        """The engine; None before `load` and after `close`."""
+        """Give the engine; None before `load` and after `close`."""
         return None if self._adaptive is None else self._adaptive.engine
 
     def load(self) -> None:

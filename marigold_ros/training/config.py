@@ -304,7 +304,7 @@ class FinetuneConfig(TrainingConfig):
 
     @property
     def denoising_steps(self) -> int:
-        """Steps that the checkpoint runs unless told otherwise."""
+        """Give the steps that the checkpoint runs unless told otherwise."""
         if self.default_denoising_steps is not None:
             return self.default_denoising_steps
         return 1 if self.objective.variant == 'end_to_end' else 4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from marigold_ros.depth.config import require
 
@@ -16,7 +16,7 @@ Reader = Literal['hypersim', 'virtual_kitti', 'rgbd_folder', 'bag', 'shards']
 class Section:
     """Base of every part of a recipe: a misspelt key is an error."""
 
-    __pydantic_config__ = {'extra': 'forbid'}
+    __pydantic_config__: ClassVar[dict[str, Any]] = {'extra': 'forbid'}
 
 
 @dataclass(frozen=True)

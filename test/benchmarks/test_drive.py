@@ -43,7 +43,7 @@ def test_the_table_averages_sets_and_not_frames():
 
 
 def drive(count: int = 70) -> list[DriveFrame]:
-    """A floor 0.5 m below a level camera, seen for seven seconds, with exact anchors."""
+    """See a floor 0.5 m below a level camera for seven seconds, with exact anchors."""
     rows, columns = np.mgrid[:60, :80]
     fall = np.asarray((rows - K[1, 2]) / K[1, 1])
     depth_m = np.where(fall > 0.1, 0.5 / np.maximum(fall, 1e-3), 5.0).astype(np.float32)

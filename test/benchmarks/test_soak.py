@@ -12,12 +12,12 @@ from benchmarks.soak import judge, trend, unaccounted
 
 
 def ticks(memory):
-    """A tick a second for 100 s."""
+    """Tick once a second for 100 s."""
     return [{'time_s': float(time_s), 'memory_bytes': memory(time_s)} for time_s in range(100)]
 
 
 def a_soak(**changes):
-    """A run of 100 s without a fault: memory at 200, every frame in 40 ms."""
+    """Make a run of 100 s without a fault: memory at 200, every frame in 40 ms."""
     times_s = np.arange(0.0, 100.0).tolist()
     return {
         'seconds': 100.0, 'exit_codes': {'node': 0, 'bystander': 0},

@@ -176,7 +176,7 @@ def test_an_index_of_shards_cannot_smuggle_a_pickle_in(no_pickle, copy, weights)
     path.unlink()
     path.with_name(f'{path.name}.index.json').write_text(json.dumps(
         {'metadata': {'total_size': 1}, 'weight_map': {'conv_in.weight': 'shard.bin'}}))
-    with pytest.raises(CheckpointError, match=r"index.json must name .safetensors files only; "
+    with pytest.raises(CheckpointError, match=r'index.json must name .safetensors files only; '
                                               r"got \['shard.bin'\]"):
         load_components(str(copy))
     with pytest.raises(CheckpointError, match='must name .safetensors files only'):
@@ -190,8 +190,8 @@ def test_code_that_lies_in_a_checkpoint_is_never_run(copy, part, capfd):
     (copy / part / 'evil.py').write_text('print("executed")\nclass Evil:\n    pass\n')
     for config in [*(copy / part).glob('*config.json'), *(copy / part).glob('model_index.json')]:
         fields = json.loads(config.read_text())
-        hooks = {name: 'evil.Evil' for name in (
-            'AutoModel', 'AutoConfig', 'AutoTokenizer', 'AutoencoderKL', 'UNet2DConditionModel')}
+        hooks = dict.fromkeys(('AutoModel', 'AutoConfig', 'AutoTokenizer', 'AutoencoderKL',
+                               'UNet2DConditionModel'), 'evil.Evil')
         config.write_text(json.dumps({
             **fields, 'auto_map': hooks, 'custom_pipeline': 'evil', 'trust_remote_code': True,
             'attn_implementation': 'evil/code', '_attn_implementation': 'evil/code'}))

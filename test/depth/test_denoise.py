@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from diffusers import DDIMScheduler
 import pytest
 import torch
@@ -49,7 +51,7 @@ def test_update_is_the_source_texts_up_to_rescaling():
     scheduler = make_scheduler(prediction_type='epsilon', rescale_betas_zero_snr=False)
     rows = schedule(scheduler, 4)
     z, eps = torch.randn(2, 4, 3, 3, dtype=torch.float64)
-    for row, following in zip(rows, rows[1:]):
+    for row, following in pairwise(rows):
         abar, abar_s = (scheduler.alphas_cumprod[step.timestep].double()
                         for step in (row, following))
         a_t = (1 / abar - 1).sqrt() - (1 / abar_s - 1).sqrt()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 import os
 from pathlib import Path
 import shutil
@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp('checkpoints')
 
 
-@lru_cache(maxsize=None)
+@cache
 def load_both(parent: Path, name: str, **recipe):
     """One checkpoint, opened by us and by the reference, in float32."""
     path = make_checkpoint(parent / name, **recipe)
@@ -266,7 +266,7 @@ def test_warm_up_measures_every_size_and_batch_size(folder):
 @pytest.mark.skipif(shutil.which(os.environ.get('CXX', 'g++')) is None, reason='no C++ compiler')
 def test_compiled_engine_equals_reference(folder):
     """Compiled networks with frozen weights give the same depth."""
-    engine, reference = load_both(folder, 'v_trailing')
+    _, reference = load_both(folder, 'v_trailing')
     compiled = DepthEngine.load(str(folder / 'v_trailing'), device='cpu', dtype='float32',
                                 compile=True)
     rgb, latents = make_image(48, 64), noise(1, 4, 6, 8)

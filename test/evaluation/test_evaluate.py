@@ -185,6 +185,7 @@ def test_the_report_needs_nothing_but_itself(evaluated):
     sources = []
 
     class Watch(HTMLParser):
+
         def handle_starttag(self, tag, attributes):
             assert tag != 'script'
             sources.extend(value for name, value in attributes if name in ('src', 'href'))

@@ -160,7 +160,7 @@ def test_depth_and_truth_share_colours_in_metres(tmp_path):
     frame = SheetFrame(0.0, RGB, 2 + 4 * RELATIVE, truth_m, 0.01, 2, 'AbsRel: 0.0')
     draw_contact_sheet([frame, frame], tmp_path / 'sheet.png')
     sheet = cv2.imread(str(tmp_path / 'sheet.png'))
-    colours, counts = np.unique(sheet.reshape(-1, 3), axis=0, return_counts=True)
+    _, counts = np.unique(sheet.reshape(-1, 3), axis=0, return_counts=True)
     # Each of 23 known depths is drawn as a block of one colour in both rows of both columns.
     assert (counts > 1000).sum() >= 23
 

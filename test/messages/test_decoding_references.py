@@ -8,11 +8,12 @@ rows whose padding is no whole number of pixels it shears; under NumPy 2 it fail
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import importlib.util
 import subprocess
 import sys
 from types import SimpleNamespace
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,7 +31,7 @@ YUV_ORDER = {'yuv422': 'uyvy', 'uyvy': 'uyvy', 'yuv422_yuy2': 'yuyv', 'yuyv': 'y
 
 
 def channels_of(encoding: str) -> int:
-    """Samples of a pixel, by the name."""
+    """Count the samples of a pixel, by the name."""
     if encoding in YUV_ORDER:
         return 2
     return {'rgb': 3, 'bgr': 3, '8UC': 3, 'rgba': 4, 'bgra': 4}.get(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 import re
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any, Callable, Iterator
+from typing import Any
 
 from checkpoints import make_checkpoint
 import cv2
@@ -137,9 +138,9 @@ FAULTS = {
     'nan_in_k': bad_info(calibrated(f=float('nan')), 'must be finite'),
     'short_d': bad_info(calibrated(d=(0.1, 0.2, 0.3)), '`D` of plumb_bob must have'),
     'uncalibrated': bad_info(calibrated(f=0.0), r'camera_info is uncalibrated, K\[0\] is 0'),
-    'info_of_other_frame': bad_info(of_another_frame, "camera_info is of frame "
-                                    "'rear_optical_frame', the image of 'camera_optical_frame'",
-                                    'camera_info_of_other_frame'),
+    'info_of_other_frame': bad_info(
+        of_another_frame, "info is of frame 'rear_optical_frame', the image of 'camera_optical_f",
+        'camera_info_of_other_frame'),
     'stamps_go_back': Fault(
         raw(lambda ns: image(RGB, ns - 7200 * 10 ** 9)),
         'stamp_jumped_back', r'by 7[0-9.]* s; starting afresh', 'processed'),

@@ -198,7 +198,7 @@ def test_any_serialized_message_is_read_or_is_a_message_error(kind, length, chan
 @given(st.binary(max_size=40))
 def test_any_bytes_have_a_header_or_are_a_message_error(message):
     try:
-        stamp_ns, frame_id, end = peek_header(message)
+        stamp_ns, _, end = peek_header(message)
     except MessageError:
         return
     order = 'little' if message[1] & 1 else 'big'

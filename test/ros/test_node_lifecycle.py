@@ -200,7 +200,7 @@ def test_simulated_time_rules_the_age_and_a_jump_back_starts_afresh(start, check
 
 @pytest.fixture
 def node(checkpoint):
-    """A node in this process, so that its engine can be held."""
+    """Run a node in this process, so that its engine can be held."""
     with node_in_process('-p', f'checkpoint:={checkpoint}', '-p', 'max_age_s:=30',
                          '-p', 'cameras:=[camera, rear]') as (node, robot):
         yield node, robot

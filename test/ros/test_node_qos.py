@@ -24,7 +24,7 @@ SETTINGS = {
 
 @pytest.fixture(scope='module')
 def running(tmp_path_factory):
-    """A node that starts when some of its cameras have been there for a while."""
+    """Start a node when some of its cameras have been there for a while."""
     checkpoint = make_checkpoint(tmp_path_factory.mktemp('models') / 'random')
     domain = free_domain()
     robot = Robot(domain)

@@ -145,7 +145,7 @@ def true_m(stage: Stage) -> np.ndarray:
 
 def small_depth(stage: Stage, factor: float = 1.0, encoding: str = '32FC1',
                 frame_id: str = 'camera_optical_frame') -> Image:
-    """The true depth as a weak camera of 160x120 px sees it, with its camera_info."""
+    """Render the true depth as a weak camera of 160x120 px sees it, with its camera_info."""
     info = camera_info(stage.now_ns, 160, 120, F / 4)
     info.k[2], info.k[5] = CX / 4, CY / 4  # its pixels are the image's 0, 4, 8, ...
     stage.robot.publish('/camera/scale/camera_info', info)
@@ -168,7 +168,7 @@ def cloud(points: np.ndarray, stamp_ns: int, frame_id: str, names: str = 'xyz') 
 
 
 def body_points(stage: Stage) -> np.ndarray:
-    """The true surface in the camera's body frame: x forward, y left, z up."""
+    """Sample the true surface in the camera's body frame: x forward, y left, z up."""
     rows, columns = np.mgrid[4:480:16, 4:640:16]
     z = true_m(stage)[rows, columns]
     return np.stack([z, -(columns - CX) / F * z, -(rows - CY) / F * z], axis=-1)

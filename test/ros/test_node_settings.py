@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 import re
 import time
-from typing import Any, Callable
+from typing import Any
 
 from checkpoints import make_checkpoint
 from diagnostic_msgs.msg import DiagnosticArray
@@ -208,7 +209,7 @@ def test_a_run_time_parameter_takes_effect_at_the_next_frame(robot, name):
 
 def test_every_parameter_is_among_those_tested_here():
     """What belongs to one source of scale is tested with that source."""
-    tested = {name for name in (*CHANGES, *AT_CONFIGURE)}
+    tested = {*CHANGES, *AT_CONFIGURE}
     missing = {row.name for row in TABLE} - tested
     assert all(name.startswith('scale.') for name in missing)
     assert {row.name for row in TABLE if not row.run_time} >= set(AT_CONFIGURE)

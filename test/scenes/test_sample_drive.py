@@ -38,7 +38,7 @@ def messages() -> dict[str, list[Any]]:
 
 @pytest.fixture(scope='module')
 def scene() -> Any:
-    """What scene.json says."""
+    """Read scene.json."""
     return json.loads((SAMPLE / 'scene.json').read_text(encoding='utf-8'))
 
 
@@ -52,7 +52,7 @@ def matrix(translation: Any, rotation: Any) -> np.ndarray:
 
 
 def transforms(message: Any) -> dict[tuple[str, str], np.ndarray]:
-    """Transforms of a TFMessage by (parent, child)."""
+    """Sort the transforms of a TFMessage by (parent, child)."""
     return {(t.header.frame_id, t.child_frame_id): matrix(t.transform.translation,
                                                           t.transform.rotation)
             for t in message.transforms}

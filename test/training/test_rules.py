@@ -186,7 +186,7 @@ def test_snr_weight_limits_what_an_error_in_x0_counts():
 class Autoencoder:
     """Encodes 8x8 pixels as their mean in 4 channels, and decodes by repetition."""
 
-    class config:  # noqa: N801, diffusers' name
+    class config:
         scaling_factor = 0.5
 
     def encode(self, images):

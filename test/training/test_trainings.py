@@ -212,7 +212,7 @@ def test_a_checkpoint_that_cannot_be_used_is_named(recipe, tmp_path):
 
 @pytest.fixture(scope='module')
 def trained(folder):
-    """A run of four iterations, for several tests to look at."""
+    """Train for four iterations, for several tests to look at."""
     frames = FrameSetConfig('shards', str(folder / 'frames'), (HEIGHT, WIDTH))
     done = config.FinetuneConfig(
         run_folder=str(folder / 'run'), seed=1, initial_checkpoint=str(folder / 'sd2'),
@@ -289,6 +289,7 @@ def test_gradients_accumulate_to_those_of_the_whole_batch(recipe, tmp_path):
     norms, brightness = [], []
 
     class Brightness(Constant):
+
         def losses(self, model, batch, generator):
             brightness.append(batch.image.mean().item())
             return {'latent': model(batch.image.mean().reshape(1, 1)).sum()}

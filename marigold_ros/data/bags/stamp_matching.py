@@ -67,7 +67,7 @@ class StampMatcher:
 
     @property
     def unmatched(self) -> tuple[int, int]:
-        """Number of images and of depth maps so far that are in no pair."""
+        """Count images and depth maps so far that are in no pair."""
         images, depths = map(len, self._stamps_ns)
         return images - self.pairs, depths - self.pairs
 

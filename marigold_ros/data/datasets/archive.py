@@ -62,7 +62,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
         yield Archive(path, None)
         return
     try:
-        tar = tarfile.open(path)
+        tar = tarfile.open(path)  # noqa: SIM115, whose errors have another meaning below
     except (OSError, tarfile.TarError) as err:
         raise InputError(f'{path} must be a folder or a tar file; {err}') from err
     with tar:

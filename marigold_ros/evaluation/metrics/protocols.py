@@ -109,7 +109,7 @@ class Scores:
 
     @property
     def label(self) -> str:
-        """What every table and plot of these numbers says."""
+        """Say what every table and plot of these numbers says."""
         return describe_protocol(self.protocol, self.compared_range)
 
     def __getitem__(self, metric: str) -> float:
@@ -233,7 +233,7 @@ def _fitted_columns(shape: tuple[int, ...], max_res: int | None) -> NDArray[np.b
     As published, only columns are thinned out: `torch.nn.Upsample` takes [1, H, W] for a batch of
     signals of length W.
     """
-    height, width = shape
+    width = shape[1]
     factor = 1.0 if max_res is None else float(np.min(max_res / np.array(shape)))
     seen = np.zeros(shape, bool)
     if factor >= 1:

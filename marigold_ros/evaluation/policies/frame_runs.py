@@ -106,7 +106,7 @@ class FrameRunner:
 
     @property
     def longest(self) -> int:
-        """The largest T of all runs."""
+        """Give the largest T of all runs."""
         return self._fixed[-1]
 
     def run(self, rgb: RgbImage) -> dict[str, Run]:

@@ -15,8 +15,9 @@ from marigold_ros.evaluation.metrics.baselines import Ramp, TfliteNetwork
 class FakeInterpreter:
     """Answers as LiteRT's does: a quantized network whose depth is its red channel."""
 
-    inputs = [{'index': 0, 'shape': [1, 2, 2, 3], 'dtype': np.uint8, 'quantization': (1 / 255, 0)}]
-    outputs = [{'index': 1, 'quantization': (0.5, 10)}]
+    inputs = (
+        {'index': 0, 'shape': [1, 2, 2, 3], 'dtype': np.uint8, 'quantization': (1 / 255, 0)},)
+    outputs = ({'index': 1, 'quantization': (0.5, 10)},)
 
     def __init__(self, model_path):
         if 'broken' in model_path:
