@@ -66,7 +66,7 @@ class ScaleConfig:
 
     @property
     def reference(self) -> str | None:
-        """The kind of reference that is listened to, if any."""
+        """Give the kind of reference that is listened to, if any."""
         return self.source if self.source in REFERENCES else None
 
     @property
