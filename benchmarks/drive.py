@@ -30,8 +30,8 @@ from marigold_ros.metric.anchors import (
     anchors_from_points,
 )
 from marigold_ros.metric.config import ScaleConfig
-from marigold_ros.metric.sources import make_scale_source
 from marigold_ros.metric.sources.ground_plane import down_vector, tilt_of
+from marigold_ros.metric.tracker import ScaleTracker
 from marigold_ros.metric.types import MetricScale, ScaleFrame
 
 TOPICS = ('/camera/image_raw/compressed', '/camera/depth_gt/image_rect/compressed',
@@ -198,7 +198,7 @@ class DriveScore:
 def run_source(frames: Sequence[DriveFrame], config: ScaleConfig, *, outage: bool = False
                ) -> tuple[list[MetricScale | None], float]:
     """Give a source's scale at every frame, and the median time of an update in ms."""
-    source = make_scale_source(config)
+    source = ScaleTracker(config)
     scales, seconds = [], []
     for frame in frames:
         t_s = (frame.stamp_ns - frames[0].stamp_ns) * 1e-9

@@ -12,7 +12,7 @@ from marigold_ros.geometry.filters import DepthFilter
 from marigold_ros.messages.cloud import CloudPacker, unpack_cloud
 from marigold_ros.metric.config import ScaleConfig
 from marigold_ros.metric.outputs import metric_depth, POINT_STRIDE
-from marigold_ros.metric.sources import make_scale_source
+from marigold_ros.metric.tracker import ScaleTracker
 from marigold_ros.metric.types import MetricScale, ScaleFrame
 
 TRUTH = 'truth'
@@ -42,7 +42,7 @@ def make_clouds(frames: Sequence[DriveFrame], sources: Collection[str], *,
     dict
         Source -> float32 [h, w, 3], m, optical frame; None while the source knows no metres.
     """
-    scales = {source: make_scale_source(_config(source, frames[0])) for source in sources
+    scales = {source: ScaleTracker(_config(source, frames[0])) for source in sources
               if source != TRUTH}
     packer = CloudPacker()
     for frame in frames:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.depth.errors import InputError
+from marigold_ros.geometry.unproject import project
 
 if TYPE_CHECKING:
     from marigold_ros.depth.types import FloatImage
@@ -86,15 +87,13 @@ def anchors_from_points(points: FloatImage, camera_from_sensor: Matrix, K: Matri
     if not len(xyz):
         raise InputError('the reference has no finite point')
     xyz = xyz @ camera_from_sensor[:3, :3].T + camera_from_sensor[:3, 3]
-    xyz = xyz[xyz[:, 2] > 0]
     z = xyz[:, 2]
-    columns = np.rint(xyz[:, 0] / z * K[0, 0] + K[0, 2])
-    rows = np.rint(xyz[:, 1] / z * K[1, 1] + K[1, 2])
+    columns, rows = np.rint(project(xyz, K)).T  # NaN behind the camera
     seen = (columns >= 0) & (columns < size[1]) & (rows >= 0) & (rows < size[0])
     if not seen.any():
         raise InputError("no point of the reference falls into the camera's image: are the "
                          'transform and the intrinsics right?')
-    rows, columns, z = (v[seen] for v in (rows.astype(np.int64), columns.astype(np.int64), z))
+    rows, columns, z = rows[seen].astype(np.int64), columns[seen].astype(np.int64), z[seen]
     if np.linalg.norm(camera_from_sensor[:3, 3]) > APART_M:
         front = _in_front(rows, columns, z, size)
         rows, columns, z = rows[front], columns[front], z[front]

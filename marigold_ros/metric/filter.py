@@ -120,22 +120,10 @@ class ScaleFilter:
         return self.age_s(stamp_ns) > self._config.hold_s
 
     @property
-    def known(self) -> bool:
-        """Whether there is a scale."""
-        return self._ends is not None
-
-    @property
-    def scale_shift(self) -> tuple[float, float]:
-        """
-        Scale and shift, m.
-
-        Raises
-        ------
-        RuntimeError
-            While none is known.
-        """
+    def scale_shift(self) -> tuple[float, float] | None:
+        """Scale and shift, m; None while unknown."""
         if self._ends is None:
-            raise RuntimeError('no scale is known; ask `known` first')
+            return None
         near, far = self._ends
         return far - near, near
 

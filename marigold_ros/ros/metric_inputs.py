@@ -23,8 +23,8 @@ from marigold_ros.geometry.poses import (
 from marigold_ros.metric.anchors import Anchors, anchors_from_depth, anchors_from_points
 from marigold_ros.metric.checks import FreezeWatch
 from marigold_ros.metric.config import ScaleConfig
-from marigold_ros.metric.sources import make_scale_source
 from marigold_ros.metric.sources.ground_plane import tilt_of
+from marigold_ros.metric.tracker import ScaleTracker
 from marigold_ros.metric.types import ScaleFrame, ScaleReport
 from marigold_ros.ros.calibration import Calibration, CalibrationCache
 from marigold_ros.ros.camera_input import FollowingSubscription, InputTopics
@@ -67,7 +67,7 @@ class MetricInputs:
                  max_input_pixels: int, reporter: Reporter) -> None:
         """Listen to nothing yet."""
         self._node, self._config, self._reporter = node, config, reporter
-        self._source = make_scale_source(config)
+        self._tracker = ScaleTracker(config)
         self._max_input_pixels = max_input_pixels
         self._references = {camera: CameraReference(
             rectified or reference_topics(node, camera).looks_rectified) for camera in cameras}
@@ -111,12 +111,12 @@ class MetricInputs:
         """Use another configuration; a source that it changes starts afresh."""
         self._max_input_pixels = max_input_pixels
         if config != self._config:
-            self._config, self._source = config, make_scale_source(config)
+            self._config, self._tracker = config, ScaleTracker(config)
             self.reset()
 
     def reset(self) -> None:
         """Forget what earlier frames and references taught."""
-        self._source.reset()
+        self._tracker.reset()
         for reference in self._references.values():
             reference.reset()
 
@@ -127,7 +127,7 @@ class MetricInputs:
             report = ScaleReport('none', None)
         else:
             anchors, problem = self._find_anchors(frame, rgb, calibration)
-            report = self._source.update(ScaleFrame(
+            report = self._tracker.update(ScaleFrame(
                 frame.camera, frame.stamp_ns,
                 calibration.masked(prediction.affine_invariant_depth), prediction.confidence,
                 calibration.camera.K, anchors, problem,

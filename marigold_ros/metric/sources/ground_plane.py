@@ -18,9 +18,7 @@ from numpy.typing import NDArray
 
 from marigold_ros.depth.errors import InputError
 from marigold_ros.metric.config import ScaleConfig
-from marigold_ros.metric.filter import ScaleFilter
 from marigold_ros.metric.fit import PROPORTION_LIMITS, ScaleFit
-from marigold_ros.metric.sources.measured import MeasuredScale
 from marigold_ros.metric.types import ScaleFrame
 
 if TYPE_CHECKING:
@@ -212,24 +210,40 @@ def _refined(a: Vector, rays: Vector, height_m: float, x: Vector, free: NDArray[
     return x
 
 
-class GroundPlaneScale(MeasuredScale):
-    """Source `ground_plane`: the floor seen from a known height."""
+class GroundPlane:
+    """
+    Source `ground_plane`: the floor seen from a known height, and the mounts found so far.
+
+    Parameters
+    ----------
+    config : ScaleConfig
+    """
 
     def __init__(self, config: ScaleConfig) -> None:
         """Start without a mount where it is to be searched."""
-        super().__init__(config)
+        self._config = config
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the mount of every camera."""
         self._mounts: defaultdict[str, deque[tuple[float, float]]] = defaultdict(
             lambda: deque(maxlen=MOUNT_SEARCHES))
         self._frames: defaultdict[str, int] = defaultdict(int)
 
-    def reset(self) -> None:
-        """Forget the scale and the mount of every camera."""
-        super().reset()
-        self._mounts.clear()
-        self._frames.clear()
+    def fit(self, frame: ScaleFrame) -> ScaleFit | None:
+        """
+        Fit the floor of one frame.
 
-    def _measure(self, frame: ScaleFrame, filter_: ScaleFilter
-                 ) -> tuple[ScaleFit, float] | None:
+        Returns
+        -------
+        ScaleFit or None
+            None while the mount is searched.
+
+        Raises
+        ------
+        InputError
+            If there is no floor to be seen.
+        """
         pitch, roll = self._known_tilt(frame)
         height_m = float(self._config.camera_height_m or 0.0)
         if pitch is None or roll is None:
@@ -237,8 +251,7 @@ class GroundPlaneScale(MeasuredScale):
             if mount is None:
                 return None
             pitch, roll = mount
-        found = fit_floor(frame.relative, frame.K, height_m, pitch=pitch, roll=roll)
-        return found.fit, 1.0
+        return fit_floor(frame.relative, frame.K, height_m, pitch=pitch, roll=roll).fit
 
     def _known_tilt(self, frame: ScaleFrame) -> tuple[float | None, float | None]:
         """Take what the parameters say, else what TF says."""

@@ -7,8 +7,8 @@ import pytest
 
 from marigold_ros.depth.errors import InputError
 from marigold_ros.metric.config import ScaleConfig
-from marigold_ros.metric.sources import make_scale_source
 from marigold_ros.metric.sources.ground_plane import down_vector, fit_floor, tilt_of
+from marigold_ros.metric.tracker import ScaleTracker
 from marigold_ros.metric.types import ScaleFrame
 
 HEIGHT, WIDTH = 120, 160
@@ -91,7 +91,7 @@ def test_the_source_takes_the_mount_from_parameters_else_from_tf_else_from_the_i
     relative, scale, shift = relative_of(room(0.35, np.radians(6), 0.0))
     for changes, tilt in (({'camera_pitch_deg': 6.0, 'camera_roll_deg': 0.0}, (0.5, 0.5)),
                           ({}, (np.radians(6), 0.0)), ({}, None)):
-        source = make_scale_source(ScaleConfig('ground_plane', camera_height_m=0.35, **changes))
+        source = ScaleTracker(ScaleConfig('ground_plane', camera_height_m=0.35, **changes))
         for step in range(6):
             report = source.update(ScaleFrame('front', step * 10 ** 8, relative, None, K,
                                               tilt=tilt))
@@ -103,7 +103,7 @@ def test_the_source_takes_the_mount_from_parameters_else_from_tf_else_from_the_i
 
 def test_a_searched_mount_is_the_median_of_several_looks_and_a_blind_frame_does_not_move_it():
     relative, scale, _ = relative_of(room(0.35, np.radians(6), 0.0))
-    source = make_scale_source(ScaleConfig('ground_plane', camera_height_m=0.35))
+    source = ScaleTracker(ScaleConfig('ground_plane', camera_height_m=0.35))
 
     def look(step: int, shown):
         return source.update(ScaleFrame('front', step * 10 ** 8, shown, None, K))
