@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.drive import drive_table
-from marigold_ros.data.datasets.rgbd_folder import read_rgbd_folder
+from marigold_ros.data.datasets.rgbd_folder import folder_data_set
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.depth.types import FloatImage
@@ -172,8 +172,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         table: Callable[[], str] = (
             (lambda: drive_table(options.bag, predict)) if options.bag is not None
             else (lambda: folder_table(
-                ((frame.set_name, predict(frame.read_rgb()).affine_invariant_depth,
-                  frame.read_depth_m()) for frame in read_rgbd_folder(options.folder)),
+                ((frame.set_name, predict(frame.rgb).affine_invariant_depth, frame.depth_m)
+                 for frame in folder_data_set(options.folder).frames()),
                 options.draws)))
         print(table())
     except MarigoldError as err:

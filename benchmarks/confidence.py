@@ -21,13 +21,9 @@ from matplotlib.figure import Figure
 import numpy as np
 from numpy.typing import NDArray
 
-from marigold_ros.data.datasets.data_set import (
-    DataSet,
-    folder_data_set,
-    MAX_DEPTH_M,
-    MIN_DEPTH_M,
-    shards_data_set,
-)
+from marigold_ros.data.datasets.data_set import DataSet, MAX_DEPTH_M, MIN_DEPTH_M
+from marigold_ros.data.datasets.rgbd_folder import folder_data_set
+from marigold_ros.data.shards import shards_data_set
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import InputError, MarigoldError
 from marigold_ros.depth.types import FloatImage

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marigold_ros.data.bags.messages import image_fields, matched_by_stamp
+from marigold_ros.data.bags.messages import image_fields
 from marigold_ros.data.bags.poses import PoseBuffer, topics_of
 from marigold_ros.data.bags.reader import Bag, open_bag
+from marigold_ros.data.bags.stamp_matching import matched_by_stamp
 from marigold_ros.depth.errors import BagError
 from marigold_ros.depth.types import FloatImage
 from marigold_ros.evaluation.metrics.protocol_a import error_metrics, MIN_PREDICTION_M

@@ -21,8 +21,8 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.hard_frames import HARD_FRAMES, HARD_RAMP_ABS_REL
-from marigold_ros.data.datasets.shard_frames import ShardFrames
 from marigold_ros.data.frames import DepthFrame, spread
+from marigold_ros.data.shards import ShardFrames
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import InputError, MarigoldError
 from marigold_ros.evaluation.metrics.baselines import Ramp

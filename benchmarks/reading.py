@@ -27,11 +27,11 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.timing import interleave, speedup, write_report
-from marigold_ros.data.bags.message_bytes import image_message, STORE
-from marigold_ros.data.bags.messages import IMAGE
-from marigold_ros.data.bags.stream import BagTopics
+from marigold_ros.data.bags.bag_frames import BagTopics
+from marigold_ros.data.bags.messages import IMAGE, image_message, STORE
 from marigold_ros.data.bags.writer import BagWriter
-from marigold_ros.data.datasets.data_set import bag_data_set, DataSet
+from marigold_ros.data.datasets.bag import bag_data_set
+from marigold_ros.data.datasets.data_set import DataSet
 from marigold_ros.data.frames import DepthFrame
 from marigold_ros.data.read_ahead import read_ahead
 from marigold_ros.depth.config import require

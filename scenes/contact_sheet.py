@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from marigold_ros.data.datasets.shard_frames import ShardFrames
 from marigold_ros.data.frames import spread
+from marigold_ros.data.shards import ShardFrames
 from marigold_ros.depth.errors import InputError
 from marigold_ros.messages.depth import colorize
 

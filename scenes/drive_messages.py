@@ -16,10 +16,7 @@ from rosbags.interfaces import (
 )
 from scipy.spatial.transform import Rotation
 
-from marigold_ros.data.bags.message_bytes import cloud_message
-from marigold_ros.data.bags.message_bytes import header as _header
-from marigold_ros.data.bags.message_bytes import new_message as _new
-from marigold_ros.data.bags.message_bytes import serialized as _serialized
+from marigold_ros.data.bags.messages import cloud_message, header, new_message, serialize
 from marigold_ros.geometry.camera import Camera
 from marigold_ros.geometry.filters import limit_range
 from marigold_ros.messages.camera_info import fields_from_camera
@@ -102,15 +99,16 @@ def odometry(stamp_ns: int, odom_from_base: Matrix, state: DriveState) -> bytes:
         Odometry.
     """
     covariance = np.diag([1e-4, 1e-4, 1e-6, 1e-6, 1e-6, 4e-4]).ravel()
-    pose = _new('geometry_msgs/msg/Pose', position=_vector('Point', odom_from_base[:3, 3]),
-                orientation=_quaternion(odom_from_base[:3, :3]))
-    twist = _new('geometry_msgs/msg/Twist',
-                 linear=_vector('Vector3', np.array([state.speed_mps, 0.0, 0.0])),
-                 angular=_vector('Vector3', np.array([0.0, 0.0, state.yaw_rate])))
-    return _serialized(
-        'nav_msgs/msg/Odometry', header=_header(stamp_ns, 'odom'), child_frame_id='base_link',
-        pose=_new('geometry_msgs/msg/PoseWithCovariance', pose=pose, covariance=covariance),
-        twist=_new('geometry_msgs/msg/TwistWithCovariance', twist=twist, covariance=covariance))
+    pose = new_message('geometry_msgs/msg/Pose', position=_vector('Point', odom_from_base[:3, 3]),
+                       orientation=_quaternion(odom_from_base[:3, :3]))
+    twist = new_message('geometry_msgs/msg/Twist',
+                        linear=_vector('Vector3', np.array([state.speed_mps, 0.0, 0.0])),
+                        angular=_vector('Vector3', np.array([0.0, 0.0, state.yaw_rate])))
+    return serialize(
+        'nav_msgs/msg/Odometry', header=header(stamp_ns, 'odom'), child_frame_id='base_link',
+        pose=new_message('geometry_msgs/msg/PoseWithCovariance', pose=pose, covariance=covariance),
+        twist=new_message('geometry_msgs/msg/TwistWithCovariance', twist=twist,
+                          covariance=covariance))
 
 
 def laser_scan(stamp_ns: int, ranges_m: Floats) -> bytes:
@@ -123,8 +121,8 @@ def laser_scan(stamp_ns: int, ranges_m: Floats) -> bytes:
         LaserScan.
     """
     step = 2 * np.pi / len(ranges_m)
-    return _serialized(
-        'sensor_msgs/msg/LaserScan', header=_header(stamp_ns, 'laser_link'), angle_min=-np.pi,
+    return serialize(
+        'sensor_msgs/msg/LaserScan', header=header(stamp_ns, 'laser_link'), angle_min=-np.pi,
         angle_max=np.pi - step, angle_increment=step, time_increment=0.0, scan_time=0.1,
         range_min=drive.SCAN_RANGE_M[0], range_max=drive.SCAN_RANGE_M[1], ranges=ranges_m,
         intensities=np.zeros(0, np.float32))
@@ -154,10 +152,10 @@ def camera_info(stamp_ns: int, width: int, height: int, K: Matrix) -> bytes:
     fields = fields_from_camera(Camera(
         width=width, height=height, K=K, D=(0.0,) * 5, distortion_model='plumb_bob', R=np.eye(3),
         P=np.hstack([K, np.zeros((3, 1))])))
-    whole = _new('sensor_msgs/msg/RegionOfInterest', x_offset=0, y_offset=0, height=0, width=0,
-                 do_rectify=False)
-    return _serialized(
-        'sensor_msgs/msg/CameraInfo', header=_header(stamp_ns, OPTICAL_FRAME),
+    whole = new_message('sensor_msgs/msg/RegionOfInterest', x_offset=0, y_offset=0, height=0,
+                        width=0, do_rectify=False)
+    return serialize(
+        'sensor_msgs/msg/CameraInfo', header=header(stamp_ns, OPTICAL_FRAME),
         height=fields.height, width=fields.width, distortion_model=fields.distortion_model,
         d=np.array(fields.d), k=np.array(fields.k), r=np.array(fields.r), p=np.array(fields.p),
         binning_x=0, binning_y=0, roi=whole)
@@ -174,8 +172,8 @@ def colour_image(stamp_ns: int, rgb: NDArray[np.uint8]) -> bytes:
     """
     stream = cv2.imencode('.jpg', np.ascontiguousarray(rgb[..., ::-1]),
                           [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-    return _serialized('sensor_msgs/msg/CompressedImage', header=_header(stamp_ns, OPTICAL_FRAME),
-                       format='rgb8; jpeg compressed bgr8', data=stream.reshape(-1))
+    return serialize('sensor_msgs/msg/CompressedImage', header=header(stamp_ns, OPTICAL_FRAME),
+                     format='rgb8; jpeg compressed bgr8', data=stream.reshape(-1))
 
 
 def depth_image(stamp_ns: int, depth_m: Floats) -> bytes:
@@ -190,25 +188,26 @@ def depth_image(stamp_ns: int, depth_m: Floats) -> bytes:
     fields = pack_depth(limit_range(depth_m, 0.001, MAX_DEPTH_M), '16UC1')
     depth_mm = fields.data.view(np.uint16).reshape(fields.height, fields.width)
     stream = cv2.imencode('.png', depth_mm, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1]
-    return _serialized('sensor_msgs/msg/CompressedImage', header=_header(stamp_ns, OPTICAL_FRAME),
-                       format='16UC1; png compressed', data=stream.reshape(-1))
+    return serialize('sensor_msgs/msg/CompressedImage', header=header(stamp_ns, OPTICAL_FRAME),
+                     format='16UC1; png compressed', data=stream.reshape(-1))
 
 
 def _vector(name: str, xyz: Matrix) -> Any:
-    return _new(f'geometry_msgs/msg/{name}', x=float(xyz[0]), y=float(xyz[1]), z=float(xyz[2]))
+    return new_message(f'geometry_msgs/msg/{name}', x=float(xyz[0]), y=float(xyz[1]),
+                       z=float(xyz[2]))
 
 
 def _quaternion(rotation: Matrix) -> Any:
     x, y, z, w = (float(v) for v in Rotation.from_matrix(rotation).as_quat())
-    return _new('geometry_msgs/msg/Quaternion', x=x, y=y, z=z, w=w)
+    return new_message('geometry_msgs/msg/Quaternion', x=x, y=y, z=z, w=w)
 
 
 def _transforms(stamp_ns: int, links: list[tuple[str, str, Matrix]]) -> bytes:
     transforms = [
-        _new('geometry_msgs/msg/TransformStamped', header=_header(stamp_ns, parent),
-             child_frame_id=child,
-             transform=_new('geometry_msgs/msg/Transform',
-                            translation=_vector('Vector3', matrix[:3, 3]),
-                            rotation=_quaternion(matrix[:3, :3])))
+        new_message('geometry_msgs/msg/TransformStamped', header=header(stamp_ns, parent),
+                    child_frame_id=child,
+                    transform=new_message('geometry_msgs/msg/Transform',
+                                          translation=_vector('Vector3', matrix[:3, 3]),
+                                          rotation=_quaternion(matrix[:3, :3])))
         for parent, child, matrix in links]
-    return _serialized('tf2_msgs/msg/TFMessage', transforms=transforms)
+    return serialize('tf2_msgs/msg/TFMessage', transforms=transforms)

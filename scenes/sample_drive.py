@@ -13,7 +13,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
-from marigold_ros.data.bags.message_bytes import STORE
+from marigold_ros.data.bags.messages import STORE
 from marigold_ros.data.bags.writer import BagWriter
 from scenes import cameras, drive, drive_messages, render, sample_room, sensor
 from scenes.drive import DriveState, Matrix

@@ -22,6 +22,8 @@ from marigold_ros.data.bags.writer import BagWriter
 START_NS = 1_700_000_000 * 10 ** 9
 STORE = jazzy_typestore()
 TYPES = STORE.types
+# Of the camera of `camera_info`.
+K = (20.0, 0.0, 12.0, 0.0, 20.0, 8.0, 0.0, 0.0, 1.0)
 
 
 def offered_qos(*, reliable: bool = True, latched: bool = False) -> Qos:
@@ -104,6 +106,16 @@ def compressed_depth(depth: np.ndarray, stamp_ns: int) -> bytes:
     data = quantisation + np.array([a, b], np.float32).tobytes() + stream
     return serialize('sensor_msgs/msg/CompressedImage', header=header(stamp_ns),
                      format=f'{encoding}; compressedDepth png', data=np.frombuffer(data, np.uint8))
+
+
+def camera_info(d: tuple[float, ...] = (0.0,) * 5, stamp_ns: int = START_NS) -> bytes:
+    """Serialize the calibration of a camera of 24 x 16 px."""
+    whole = {'x_offset': 0, 'y_offset': 0, 'height': 0, 'width': 0, 'do_rectify': False}
+    return serialize(
+        'sensor_msgs/msg/CameraInfo', header=header(stamp_ns), height=16, width=24,
+        distortion_model='plumb_bob', d=np.array(d), k=np.array(K), r=np.eye(3).ravel(),
+        p=np.hstack([np.reshape(K, (3, 3)), np.zeros((3, 1))]).ravel(), binning_x=0, binning_y=0,
+        roi=TYPES['sensor_msgs/msg/RegionOfInterest'](**whole))
 
 
 def pose_messages(x_m: float, stamp_ns: int, *, frame_id: str = 'odom',

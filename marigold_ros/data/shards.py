@@ -1,8 +1,11 @@
-"""Rendered frames on disk: numbered shards of NumPy arrays that are mapped, not loaded."""
+"""Frames, of rendered scenes or taken from a bag, in shards: NumPy arrays that are mapped."""
+
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 import json
 from pathlib import Path
 from typing import Any
@@ -10,9 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from marigold_ros.data.datasets.data_set import DataSet
+from marigold_ros.data.frames import DepthFrame
 from marigold_ros.depth.errors import MarigoldError
 
 FRAMES_PER_SHARD = 256
+DESCRIPTION = 'shards.json'
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ def write_shard(directory: Path, index: int, rgb: NDArray[np.uint8],
 
 def write_description(directory: Path, description: dict[str, Any]) -> None:
     """Write `shards.json`: seed, size and versions behind a folder of shards."""
-    _replace(directory / 'shards.json', json.dumps(description, indent=1) + '\n')
+    _replace(directory / DESCRIPTION, json.dumps(description, indent=1) + '\n')
 
 
 def read_shards(directory: str | Path) -> list[Shard]:
@@ -104,6 +110,55 @@ def read_shards(directory: str | Path) -> list[Shard]:
     if not shards:
         raise MarigoldError(f'`directory` must hold rgb_*.npy shards; got {str(folder)!r}')
     return shards
+
+
+class ShardFrames:
+    """
+    Frames of a folder of shards as `scenes.bulk` writes them; they are mapped, not loaded.
+
+    Parameters
+    ----------
+    folder : Path
+        Depth of +inf is sky, which is known to be far; NaN and depth of 0 or less are unknown.
+
+    Raises
+    ------
+    MarigoldError
+        If the folder holds no complete shard.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = Path(folder)
+        self._shards = read_shards(folder)
+        self._views_per_scene = _views_per_scene(self._folder)
+        self._ends = list(accumulate(len(shard.rgb) for shard in self._shards))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> DepthFrame:
+        """Read one frame into memory of its own; a block is a scene, all seen by one camera."""
+        number = bisect_right(self._ends, index)
+        shard = self._shards[number]
+        place = index - self._ends[number] + len(shard.rgb)
+        depth_m = np.array(shard.depth_m[place])
+        return DepthFrame(
+            f'frame {index} of {self._folder}', np.array(shard.rgb[place]), depth_m,
+            valid=depth_m > 0, set_name='camera',
+            block=f'scene {(shard.first + place) // self._views_per_scene}')
+
+
+def shards_data_set(folder: Path) -> DataSet:
+    """Describe a folder of rendered shards; a block is a scene."""
+    return DataSet.from_frame_set(f'rendered frames {folder.name}', 'scene', ShardFrames(folder))
+
+
+def _views_per_scene(folder: Path) -> int:
+    """Tell how many frames in a row show one scene; frames of a bag count each for itself."""
+    description = folder / DESCRIPTION
+    if not description.is_file():
+        return 1
+    return int(json.loads(description.read_text(encoding='utf-8')).get('views_per_scene', 1))
 
 
 def _replace(path: Path, content: str | NDArray[Any]) -> None:

@@ -21,14 +21,12 @@ import shlex
 import sys
 from typing import Any
 
-from marigold_ros.data.bags.stream import BagTopics
-from marigold_ros.data.datasets.data_set import (
-    bag_data_set,
-    DataSet,
-    folder_data_set,
-    shards_data_set,
-)
-from marigold_ros.data.datasets.published import benchmark_data_set, BENCHMARKS
+from marigold_ros.data.bags.bag_frames import BagTopics
+from marigold_ros.data.datasets.bag import bag_data_set
+from marigold_ros.data.datasets.data_set import DataSet
+from marigold_ros.data.datasets.published import PUBLISHED_SETS
+from marigold_ros.data.datasets.rgbd_folder import folder_data_set
+from marigold_ros.data.shards import shards_data_set
 from marigold_ros.depth.config import EngineConfig
 from marigold_ros.depth.device import leave_a_core
 from marigold_ros.depth.engine import DepthEngine
@@ -181,11 +179,11 @@ def make_parser() -> argparse.ArgumentParser:
     for name, text in (('folder', 'RGB-D folder with frames.json'),
                        ('shards', 'folder of rendered shards')):
         sources.add_parser(name, help=text)
-    for name, benchmark in BENCHMARKS.items():
-        published = sources.add_parser(name, help=f"{benchmark.title} as Marigold's evaluation "
-                                                  'has it')
+    for name, published_set in PUBLISHED_SETS.items():
+        published = sources.add_parser(
+            name, help=f"{published_set.title} as Marigold's evaluation has it")
         published.add_argument('--file-list', type=Path, required=True, metavar='TXT',
-                               help=f"Marigold's data_split/{benchmark.file_list}")
+                               help=f"Marigold's data_split/{published_set.file_list}")
     for source in sources.choices.values():
         source.add_argument('path', type=Path)
         _add_common(source)
@@ -233,8 +231,8 @@ def _data_set(options: argparse.Namespace) -> DataSet:
     if options.source == 'bag':
         return bag_data_set(options.path, BagTopics(options.image, options.depth,
                                                     options.camera_info))
-    if options.source in BENCHMARKS:
-        return benchmark_data_set(options.source, options.path, options.file_list)
+    if options.source in PUBLISHED_SETS:
+        return PUBLISHED_SETS[options.source].data_set(options.path, options.file_list)
     make: dict[str, Callable[[Path], DataSet]] = {
         'folder': folder_data_set, 'shards': shards_data_set}
     return make[options.source](options.path)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from marigold_ros.data.bags.message_bytes import (
+from marigold_ros.data.bags.messages import (
     cloud_message,
     image_message,
     status_message,

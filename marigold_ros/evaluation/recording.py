@@ -12,8 +12,9 @@ from typing import Any, TYPE_CHECKING
 
 import numpy as np
 
-from marigold_ros.data.bags.messages import image_fields, matched_by_stamp, stamp_ns
+from marigold_ros.data.bags.messages import image_fields, stamp_ns
 from marigold_ros.data.bags.reader import Bag, open_bag
+from marigold_ros.data.bags.stamp_matching import matched_by_stamp
 from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.evaluation.metrics.protocol_a import align, depth_metrics, vertical_ramp
 from marigold_ros.evaluation.metrics.protocols import abs_rel_name, describe_protocol

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from marigold_ros.data.bags.losses import Damage
+from marigold_ros.data.bags.problems import Damage
 from marigold_ros.data.datasets.data_set import DataSet
 from marigold_ros.data.frames import DepthFrame
 from marigold_ros.data.read_ahead import read_ahead

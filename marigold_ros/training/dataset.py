@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from marigold_ros.data.bags.stream import BagTopics
-from marigold_ros.data.datasets.bag_frames import open_bag_frames
+from marigold_ros.data.bags.bag_frames import BagTopics
+from marigold_ros.data.datasets.bag import open_bag_as_shards
 from marigold_ros.data.datasets.hypersim import open_hypersim
-from marigold_ros.data.datasets.rgbd_frames import RgbdFrames
-from marigold_ros.data.datasets.shard_frames import ShardFrames
+from marigold_ros.data.datasets.rgbd_folder import RgbdFolder
 from marigold_ros.data.datasets.virtual_kitti import open_virtual_kitti
 from marigold_ros.data.frames import check_frame, check_frame_set, FrameSet
+from marigold_ros.data.shards import ShardFrames
 from marigold_ros.training.config import TrainingConfig
 from marigold_ros.training.data_config import FrameSetConfig
 from marigold_ros.training.views import random_view, ViewBatch
@@ -52,8 +52,8 @@ def open_frame_set(config: FrameSetConfig, cache: Path) -> FrameSet:
     if config.reader == 'bag':
         topics = BagTopics(str(config.image_topic), str(config.depth_topic),
                            config.camera_info_topic)
-        return open_bag_frames(path, topics, cache)
-    return RgbdFrames(path) if config.reader == 'rgbd_folder' else ShardFrames(path)
+        return open_bag_as_shards(path, topics, cache)
+    return RgbdFolder(path) if config.reader == 'rgbd_folder' else ShardFrames(path)
 
 
 def open_frame_sets(configs: Sequence[FrameSetConfig], cache: Path) -> list[FrameSet]:

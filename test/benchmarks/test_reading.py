@@ -6,7 +6,7 @@ import json
 
 from benchmarks import reading as bench_reading
 from benchmarks.reading import main, TOPICS
-from marigold_ros.data.datasets.data_set import bag_data_set
+from marigold_ros.data.datasets.bag import bag_data_set
 
 
 def test_it_writes_a_bag_of_vga_at_30_hz_and_reads_all_of_it(tmp_path, monkeypatch):

@@ -9,10 +9,10 @@ import re
 import signal
 
 from bag_fixtures import image, START_NS, write_bag
-from benchmark_fixtures import write_layout
 from checkpoints import make_checkpoint
 import cv2
 import numpy as np
+from published_fixtures import write_layout
 import pytest
 
 from marigold_ros.data.bags.reader import open_bag
@@ -348,6 +348,13 @@ def test_bad_input_is_named_and_the_exit_code_is_2(arguments, complaint, checkpo
                  str(tmp_path / 'out'), *FEW, *arguments]) == 2
     said = capsys.readouterr().err
     assert re.search(complaint, said) and 'Traceback' not in said
+
+
+def test_an_unknown_source_is_told_those_that_exist(capsys):
+    with pytest.raises(SystemExit, match='2'):
+        main(['sintel', 'folder', '--out', 'out'])
+    assert re.search("invalid choice: 'sintel' .*nyu.*kitti.*eth3d.*scannet.*diode",
+                     capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(('topics', 'factor', 'complaint'), [

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from marigold_ros.data.bags.messages import matched_by_stamp
 from marigold_ros.data.bags.reader import open_bag
+from marigold_ros.data.bags.stamp_matching import matched_by_stamp
 from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.evaluation.recording import (
     empty_topics,

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import islice
-import json
 
-from bag_fixtures import compressed_image, header, image, serialize, TYPES, write_bag
+from bag_fixtures import image, write_bag
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from marigold_ros.data.bags.stream import BagTopics
-from marigold_ros.data.datasets.bag_frames import open_bag_frames
-from marigold_ros.data.datasets.hypersim import open_hypersim
-from marigold_ros.data.datasets.rgbd_frames import RgbdFrames
-from marigold_ros.data.datasets.shard_frames import ShardFrames
-from marigold_ros.data.datasets.virtual_kitti import open_virtual_kitti
-from marigold_ros.data.frames import check_frame, check_frame_set, DepthFrame, spread
-from marigold_ros.data.shards import write_shard
-from marigold_ros.depth.errors import BagError, ConfigError, InputError
+from marigold_ros.data.frames import DepthFrame
+from marigold_ros.depth.errors import ConfigError, InputError
 from marigold_ros.training import resident
 from marigold_ros.training.config import FinetuneConfig, HardwareConfig, ScheduleConfig
 from marigold_ros.training.data_config import AugmentationConfig, FrameSetConfig
@@ -51,216 +43,14 @@ def rng(seed=0):
     return np.random.default_rng(seed)
 
 
-# --- what no set may break -----------------------------------------------------------------
-
-@pytest.mark.parametrize(('depth', 'rule'), [
-    (2000.0, r'a\.png: the median depth must lie between 0\.05 and 200\.0 m; got 2000 m: is the '
-             'unit wrong'),
-    (0.002, r'got 0\.002 m'),
-    (np.nan, 'at least one pixel must have a valid depth; got none')])
-def test_depth_in_a_wrong_unit_or_missing_is_named(depth, rule):
-    with pytest.raises(InputError, match=rule):
-        check_frame(frame(depth=depth))
-
-
-def test_shapes_that_differ_and_nan_where_valid_are_named():
-    good = frame()
-    with pytest.raises(InputError, match=r'a\.png: image, depth and mask must have one height'):
-        check_frame(DepthFrame('a.png', good.rgb, good.depth_m[:8], good.valid[:8]))
-    with pytest.raises(InputError, match=r'a\.png: the image must be uint8'):
-        check_frame(DepthFrame('a.png', good.rgb / 2, good.depth_m, good.valid))
-    good.depth_m[3, 3] = np.nan
-    with pytest.raises(InputError, match=r'a\.png: valid depth must be above 0 and not NaN'):
-        check_frame(good)
-
-
-def test_a_set_is_checked_at_even_distances_and_must_not_be_empty():
-    assert spread(5, 3) == [0, 2, 4]
-    assert spread(2, 9) == [0, 1]
-    with pytest.raises(InputError, match='desk must hold at least one frame; got none'):
-        check_frame_set('desk', [], 3)
-    with pytest.raises(InputError, match='median'):
-        check_frame_set('desk', [frame(), frame(depth=5000.0)], 2)
-
-
-# --- file lists ----------------------------------------------------------------------------
-
-def write_pair(folder, rgb, rgb_name, stored, depth_name):
-    for name, pixels in ((rgb_name, rgb[..., ::-1]), (depth_name, stored)):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        assert cv2.imwrite(str(folder / name), pixels)
-    return f'{rgb_name} {depth_name}\n'
-
-
-def test_hypersim_is_in_millimetres_and_valid_below_65_m(tmp_path):
-    rgb = frame(4, 6).rgb
-    stored = np.full((4, 6), 1500, np.uint16)
-    stored[0, :3] = 0, 65000, 64999
-    line = write_pair(tmp_path, rgb, 'ai_001_001/rgb_cam_00_fr0000.png',
-                      stored, 'ai_001_001/depth_plane_cam_00_fr0000.png')
-    (tmp_path / 'list.txt').write_text(line + '\n')
-    frames = open_hypersim(tmp_path, tmp_path / 'list.txt')
-    assert len(frames) == 1
-    assert np.array_equal(frames[0].rgb, rgb)
-    assert frames[0].depth_m[1, 1] == pytest.approx(1.5)
-    assert frames[0].valid[0].tolist() == [False, False, True, True, True, True]
-
-
-def test_virtual_kitti_is_in_centimetres_valid_below_80_m_and_cropped(tmp_path):
-    rgb = np.zeros((375, 1242, 3), np.uint8)
-    rgb[23, 13] = 255                                  # becomes the corner: 375 - 352, 26 / 2
-    stored = np.full((375, 1242), 1000, np.uint16)
-    stored[374, 1228] = 65535                          # sky, in the last corner
-    line = write_pair(tmp_path, rgb, 'rgb/Scene01/rgb_00000.png',
-                      stored, 'depth/Scene01/depth_00000.png')
-    (tmp_path / 'list.txt').write_text(line + 'rgb/Scene01/rgb_00000.png None\n')
-    frames = open_virtual_kitti(tmp_path, tmp_path / 'list.txt')
-    assert len(frames) == 1
-    assert frames[0].rgb.shape == (352, 1216, 3)
-    assert frames[0].rgb[0, 0].tolist() == [255] * 3
-    assert frames[0].depth_m[0, 0] == pytest.approx(10.0)
-    assert not frames[0].valid[-1, -1] and frames[0].valid.sum() == 352 * 1216 - 1
-
-
-@pytest.mark.parametrize(('text', 'rule'), [
-    ('', 'must list at least one image with depth; got none'),
-    ('a.png\n', 'line 1 must name an image and its depth'),
-    ('a.png b.png\n', r'must name files below .*; .*a\.png does not exist')])
-def test_a_wrong_file_list_is_named(tmp_path, text, rule):
-    (tmp_path / 'list.txt').write_text(text)
-    with pytest.raises(InputError, match=rule):
-        open_hypersim(tmp_path, tmp_path / 'list.txt')
-
-
-def test_depth_of_eight_bits_and_small_images_are_named(tmp_path):
-    rgb = frame(4, 6).rgb
-    line = write_pair(tmp_path, rgb, 'rgb.png', rgb[..., 0], 'depth.png')
-    (tmp_path / 'list.txt').write_text(line)
-    with pytest.raises(InputError, match=r'depth\.png must be a 16-bit image'):
-        open_hypersim(tmp_path, tmp_path / 'list.txt')[0]
-    with pytest.raises(InputError, match=r'rgb\.png must be at least 1216 x 352 px; it is 6 x 4'):
-        open_virtual_kitti(tmp_path, tmp_path / 'list.txt')[0]
-
-
-def test_an_rgbd_folder_is_a_set(tmp_path):
-    stored = np.full((4, 6), 2500, np.uint16)
-    stored[0, 0] = 0
-    write_pair(tmp_path, frame(4, 6).rgb, 'desk/0_rgb.png', stored, 'desk/0_depth.png')
-    (tmp_path / 'frames.json').write_text(json.dumps({'desk': [{
-        'name': '0', 'rgb': '0_rgb.png', 'depth': '0_depth.png', 'depth_unit_m': 0.001,
-        'rgb_size': [6, 4], 'depth_size': [6, 4], 'K': None}]}))
-    only = RgbdFrames(tmp_path)[0]
-    check_frame(only)
-    assert only.depth_m[1, 1] == pytest.approx(2.5)
-    assert not only.valid[0, 0] and only.valid.sum() == 23
-
-
-def test_indices_cross_shards_and_sky_is_valid(tmp_path):
-    for number in range(2):
-        depth_m = np.full((3, 4, 6), number + 1, np.float32)
-        depth_m[:, 0, :2] = np.inf, np.nan
-        write_shard(tmp_path, number, np.full((3, 4, 6, 3), number, np.uint8), depth_m,
-                    np.zeros((3, 3, 3)), ['room'] * 3, 3 * number)
-    frames = ShardFrames(tmp_path)
-    assert len(frames) == 6
-    assert [int(frames[index].rgb[0, 0, 0]) for index in range(6)] == [0, 0, 0, 1, 1, 1]
-    assert frames[5].valid[0].tolist() == [True, False, True, True, True, True]
-
-
-# --- bags ----------------------------------------------------------------------------------
-
-K = (20.0, 0.0, 12.0, 0.0, 20.0, 8.0, 0.0, 0.0, 1.0)
-IMAGE, DEPTH, INFO = '/cam/image_raw', '/cam/depth/image_raw', '/cam/camera_info'
-
-
-def camera_info(d=(0.0,) * 5, stamp_ns=0):
-    roi = {'x_offset': 0, 'y_offset': 0, 'height': 0, 'width': 0, 'do_rectify': False}
-    return serialize(
-        'sensor_msgs/msg/CameraInfo', header=header(stamp_ns), height=16, width=24,
-        distortion_model='plumb_bob', d=np.array(d), k=np.array(K),
-        r=np.eye(3).ravel(), p=np.hstack([np.reshape(K, (3, 3)), np.zeros((3, 1))]).ravel(),
-        binning_x=0, binning_y=0, roi=TYPES['sensor_msgs/msg/RegionOfInterest'](**roi))
-
-
-def record(folder, depths, d=(0.0,) * 5, image_topic=IMAGE, depth_topic=DEPTH):
-    """Write a bag of images 33 ms apart; `depths` are [16, 24] maps and their delays in ms."""
-    image_type = 'CompressedImage' if image_topic.endswith('compressed') else 'Image'
-    messages = [(INFO, 0, camera_info(d))]
-    for number, (depth, delay_ms) in enumerate(depths):
-        stamp = number * 33_000_000
-        pixels = np.full((16, 24, 3), 10 * number, np.uint8)
-        messages.append((image_topic, stamp, compressed_image(pixels, '.png', 'png', stamp)
-                         if image_type == 'CompressedImage' else image(pixels, 'bgr8', stamp)))
-        if depth is not None:
-            stamp += delay_ms * 1_000_000
-            encoding = '16UC1' if depth.dtype == np.uint16 else '32FC1'
-            messages.append((depth_topic, stamp, image(depth, encoding, stamp)))
-    return write_bag(folder / 'bag', {
-        INFO: 'sensor_msgs/msg/CameraInfo', image_topic: f'sensor_msgs/msg/{image_type}',
-        depth_topic: 'sensor_msgs/msg/Image'}, messages)
-
-
-def millimetres(value):
-    return np.full((16, 24), value, np.uint16)
-
-
-def test_a_bag_gives_images_with_the_depth_of_the_nearest_stamp(tmp_path):
-    bag = record(tmp_path, [(millimetres(1000), 4), (None, 0), (millimetres(0), 0),
-                            (millimetres(3000), -2)])
-    frames = open_bag_frames(bag, BagTopics(IMAGE, DEPTH), tmp_path / 'cache')
-    # The second image has no depth within 15 ms, the third one without a measurement.
-    assert [int(frames[index].rgb[0, 0, 0]) for index in range(len(frames))] == [0, 30]
-    assert [float(frames[index].depth_m[0, 0]) for index in range(2)] == pytest.approx([1, 3])
-
-
-def test_the_frames_of_a_bag_are_taken_out_once(tmp_path):
-    bag = record(tmp_path, [(millimetres(1000), 0)], image_topic=f'{IMAGE}/compressed')
-    topics = BagTopics(f'{IMAGE}/compressed', DEPTH)
-    assert topics.calibration == INFO
-    open_bag_frames(bag, topics, tmp_path / 'cache')
-    written = (tmp_path / 'cache/rgb_00000.npy').stat().st_mtime_ns
-    assert len(open_bag_frames(bag, topics, tmp_path / 'cache')) == 1
-    assert (tmp_path / 'cache/rgb_00000.npy').stat().st_mtime_ns == written
-
-
-def test_image_and_depth_of_a_distorting_lens_are_rectified_together(tmp_path):
-    depth_m = np.full((16, 24), 2.0, np.float32)
-    depth_m[:, 12:] = 4.0
-    bag = record(tmp_path, [(depth_m, 0)], d=(0.5, 0.0, 0.0, 0.0, 0.0))
-    only = open_bag_frames(bag, BagTopics(IMAGE, DEPTH), tmp_path / 'cache')[0]
-    # The rectified corners look where the raw image has no pixel; depth is never a mean.
-    assert not only.valid[0, 0] and only.valid[8, 12]
-    assert set(np.unique(only.depth_m[only.valid])) == {2.0, 4.0}
-    assert only.rgb.shape == (16, 24, 3)
-
-
-def test_raw_depth_does_not_fit_a_rectified_image(tmp_path):
-    bag = record(tmp_path, [(millimetres(1000), 0)], d=(0.5, 0.0, 0.0, 0.0, 0.0),
-                 image_topic='/cam/image_rect')
-    with pytest.raises(BagError, match='their pixels do not match; choose two of a kind'):
-        open_bag_frames(bag, BagTopics('/cam/image_rect', DEPTH), tmp_path / 'cache')
-
-
-def test_a_bag_that_cannot_be_learned_from_is_named(tmp_path):
-    bag = record(tmp_path, [(millimetres(1000), 0)])
-    with pytest.raises(BagError, match='no topic /cam/depth '):
-        open_bag_frames(bag, BagTopics(IMAGE, '/cam/depth'), tmp_path / 'a')
-    with pytest.raises(BagError, match=r'no topic /other/camera_info \(sensor_msgs'):
-        open_bag_frames(bag, BagTopics(IMAGE, DEPTH, '/other/camera_info'), tmp_path / 'b')
-    late = record(tmp_path / 'late', [(millimetres(1000), 16)])
-    with pytest.raises(BagError, match='has no image of /cam/image_raw with a depth'):
-        open_bag_frames(late, BagTopics(IMAGE, DEPTH), tmp_path / 'c')
-    small = record(tmp_path / 'small', [(np.full((8, 12), 1000, np.uint16), 0)])
-    with pytest.raises(InputError, match='/cam/image_raw at 0 ns: image, depth and mask must'):
-        open_bag_frames(small, BagTopics(IMAGE, DEPTH), tmp_path / 'd')
-    cm = record(tmp_path / 'cm', [(np.full((16, 24), 300.0, np.float32), 0)])
-    with pytest.raises(InputError, match='/cam/image_raw at 0 ns: the median depth must'):
-        open_bag_frames(cm, BagTopics(IMAGE, DEPTH), tmp_path / 'e')
-
+# --- data sets -----------------------------------------------------------------------------
 
 def test_a_recipe_opens_a_bag_and_a_folder_of_shards(tmp_path):
-    bag = record(tmp_path, [(millimetres(1000), 0)])
-    config = FrameSetConfig('bag', str(bag), (16, 24), image_topic=IMAGE, depth_topic=DEPTH)
+    given = frame()
+    raw = 'sensor_msgs/msg/Image'
+    bag = write_bag(tmp_path / 'bag', {'/rgb': raw, '/depth': raw}, [
+        ('/rgb', 0, image(given.rgb, 'rgb8', 0)), ('/depth', 0, image(given.depth_m, '32FC1', 0))])
+    config = FrameSetConfig('bag', str(bag), (16, 24), image_topic='/rgb', depth_topic='/depth')
     assert len(open_frame_sets([config], tmp_path)) == 1
     # What was taken out of the bag is a folder of shards.
     assert len(open_frame_set(FrameSetConfig('shards', str(tmp_path / '0'), (16, 24)),
@@ -397,7 +187,7 @@ def test_frames_on_the_device_come_as_from_the_loader(small_parts):
     assert sizes == {(16, 24), (32, 48)}
 
 
-def test_views_on_the_device_are_cropped_each_at_a_place_of_its_own_and_go_on_anywhere(
+def test_views_on_the_device_have_places_of_their_own(
         small_parts):
     ramp = np.tile(np.linspace(1, 9, 48, dtype=np.float32), (32, 1))
     frames = [[DepthFrame(str(index), np.zeros((32, 48, 3), np.uint8), ramp, ramp > 0)
@@ -418,7 +208,7 @@ def test_views_on_the_device_are_cropped_each_at_a_place_of_its_own_and_go_on_an
     assert -1 <= again.image.min() < again.image.max() <= 1
 
 
-def test_frames_that_cannot_stay_on_the_device_together_are_named(monkeypatch):
+def test_frames_that_do_not_fit_on_the_device_are_named(monkeypatch):
     frames = [[*numbered_frames(2), replace(frame(24, 24), name='the odd one')]]
     with pytest.raises(InputError, match=r'the odd one: with `frames_on_device` .* \[24, 24\] af'):
         resident.resident_batches(frames, recipe(), torch.device('cpu'))

@@ -52,7 +52,7 @@ def test_an_image_without_valid_depth_gives_finite_numbers():
     assert torch.isfinite(normalized_depth(torch.full((1, 2, 2), torch.nan))).all()
 
 
-def test_relative_weight_turns_normalised_error_into_relative_error():
+def test_relative_weight_makes_normalised_error_relative():
     depth = torch.tensor([[[1.0, 2.0, 10.0, torch.inf, 1.0]]])
     valid = torch.tensor([[[True, True, True, True, False]]])
     weight = targets.relative_weight(depth, valid, torch.tensor([[[4.0]]]))
@@ -61,7 +61,7 @@ def test_relative_weight_turns_normalised_error_into_relative_error():
     assert targets.relative_weight(depth, valid, torch.tensor([[[40.0]]])).max() == 16.0
 
 
-def test_relative_l1_is_the_mean_relative_error_of_normalised_depth():
+def test_relative_l1_is_the_mean_relative_error():
     depth_m = torch.cat([torch.full((1, 8, 8), 1.0), torch.full((1, 8, 8), 3.0)], dim=2)
     depth_m[0, 0, 0] = torch.inf  # sky, which does not count
     batch = ViewBatch(torch.zeros(1, 3, 8, 16), depth_m, depth_m > 0)
@@ -115,7 +115,7 @@ def test_noise_has_unit_deviation_over_the_batch():
     assert drawn.std().item() == pytest.approx(1.0, abs=1e-5)
 
 
-def test_stronger_noise_correlates_neighbours_and_annealing_removes_it():
+def test_noise_correlates_neighbours_until_it_is_annealed():
     timesteps = torch.tensor([999, 0])
     drawn = noise.annealed_noise(
         torch.Size((2, 64, 32, 32)), timesteps, 0.9, 1000, generator())
@@ -212,7 +212,7 @@ def objective(config, prediction_type='v_prediction', alphas=ABAR):
                      torch.zeros(1, 2, 3))
 
 
-def test_unet_sees_image_then_noisy_depth_and_pays_for_valid_cells():
+def test_unet_sees_image_then_depth_and_pays_for_valid_cells():
     seen = []
 
     def unet(sample, timesteps, text, return_dict):
@@ -238,7 +238,7 @@ def test_masked_cells_do_not_count():
     assert loss['latent'].item() == pytest.approx(0.0, abs=1e-9)
 
 
-def test_end_to_end_starts_at_the_last_timestep_with_zero_noise_and_fits_scale_and_shift():
+def test_end_to_end_starts_from_zeros_and_fits_scale_and_shift():
     def unet(sample, timesteps, text, return_dict):
         assert timesteps.tolist() == [2]
         assert (sample[:, 4:] == 0).all()
@@ -252,7 +252,7 @@ def test_end_to_end_starts_at_the_last_timestep_with_zero_noise_and_fits_scale_a
     assert loss['pixel'].item() == pytest.approx(0.01, abs=1e-3)
 
 
-def test_end_to_end_error_of_a_flat_prediction_is_the_mean_deviation():
+def test_end_to_end_error_of_a_flat_map_is_its_deviation():
     def flat(sample, timesteps, text, return_dict):
         return (torch.zeros_like(sample[:, :4]),)
 
@@ -346,7 +346,7 @@ def test_gradient_loss_sees_edges_not_offsets():
 
 @pytest.mark.parametrize(('iteration', 'rate'), [
     (0, 0.0), (50, 1.5e-5), (100, 3e-5), (12_550, 3e-6), (25_000, 3e-7), (29_999, 3e-7)])
-def test_marigolds_schedule_warms_up_decays_to_one_percent_and_stays(iteration, rate):
+def test_marigolds_rate_warms_up_and_decays_to_one_percent(iteration, rate):
     # Half of the 24 900 iterations of decay are a factor of 10.
     assert learning_rate(ScheduleConfig(), iteration) == pytest.approx(rate)
 

@@ -19,8 +19,7 @@ import pytest
 from safetensors.torch import load_file
 import torch
 
-from marigold_ros.data.datasets.shard_frames import ShardFrames
-from marigold_ros.data.shards import write_shard
+from marigold_ros.data.shards import ShardFrames, write_shard
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import CheckpointError, ConfigError, InputError, MarigoldError
 from marigold_ros.training import config
@@ -189,7 +188,7 @@ def test_a_marigold_checkpoint_is_taken_as_it_is(recipe, tmp_path):
     assert isinstance(pipeline.vae, AutoencoderTiny)
 
 
-def test_predicted_noise_keeps_a_trace_of_the_latent_at_the_last_timestep(recipe):
+def test_predicted_noise_keeps_a_trace_of_the_latent_at_the_end(recipe):
     pipeline = initial_pipeline(replace(recipe, prediction_type='epsilon'))
     assert pipeline.scheduler.alphas_cumprod[-1].item() == pytest.approx(0.0047, abs=1e-4)
     end_to_end = replace(recipe, prediction_type='epsilon',
@@ -332,7 +331,7 @@ def written_weight(recipe):
     return float((Path(recipe.run_folder) / 'checkpoint/weight.txt').read_text())
 
 
-def test_the_checkpoint_gets_the_average_and_training_goes_on_without_it(recipe):
+def test_the_checkpoint_gets_the_average_of_the_weights(recipe):
     # Rates 0, 1e-3, 1e-3 x .01^(1/9): weights 1, .999, .9984; decays 0, 2/11, 3/12.
     task = Constant()
     Trainer(with_schedule(recipe, max_iterations=3, checkpoint_every=100), task).run()
@@ -347,7 +346,7 @@ def test_the_checkpoint_gets_the_average_and_training_goes_on_without_it(recipe)
 @pytest.mark.parametrize('accident', [
     lambda loss: loss * torch.nan,                          # a loss that is not a number
     lambda loss: (loss - loss.detach()).abs().sqrt()])      # a finite one of infinite gradient
-def test_what_is_not_finite_stops_and_keeps_the_last_good_checkpoint(recipe, accident):
+def test_what_is_not_finite_stops_and_keeps_the_checkpoint(recipe, accident):
     broken = Constant(lambda calls, loss: accident(loss) if calls > 6 else loss)
     with pytest.raises(MarigoldError, match='must stay finite; got .* in iteration 3; the last '
                                             'good checkpoint is .*/checkpoint'):
@@ -378,7 +377,7 @@ def command(recipe, *launcher):
         start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_ctrl_c_in_a_terminal_reaches_the_workers_too_and_still_saves(recipe):
+def test_ctrl_c_reaches_the_workers_too_and_still_saves(recipe):
     endless = replace(with_schedule(recipe, max_iterations=10 ** 6),
                       hardware=replace(recipe.hardware, workers=1))
     process = command(endless)

@@ -1,22 +1,21 @@
-"""What the messages of a bag mean: their stamps and images, whether raw or compressed."""
+"""ROS 2 messages in CDR without ROS: what those of a bag mean, and making some of one's own."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from typing import Any, TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any
 
+from marigold_ros.data.bags.reader import Bag, BagMessage, jazzy_typestore
+from marigold_ros.messages.cloud import CloudFields
 from marigold_ros.messages.compressed import decompress_image
 from marigold_ros.messages.image import ImageFields
 
-if TYPE_CHECKING:
-    from marigold_ros.data.bags.reader import Bag, BagMessage
+STORE = jazzy_typestore()
 
 IMAGE = 'sensor_msgs/msg/Image'
 COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
 # Far beyond any camera, far below what a forged header can claim.
 MAX_PIXELS = 2 ** 26
-# Depth follows its image within a second or two, whatever the camera's rate.
-MATCH_WINDOW = 64
 
 
 def stamp_ns(message: Any) -> int:
@@ -77,44 +76,53 @@ def decompress(bag: Bag, message: BagMessage) -> bytes:
         If the bytes are not a message of that type.
     """
     compressed = bag.decode(message)
-    fields = image_fields(compressed)
-    image = bag.typestore.types[IMAGE](
-        header=compressed.header, height=fields.height, width=fields.width,
-        encoding=fields.encoding, is_bigendian=int(fields.is_bigendian), step=fields.step,
-        data=fields.data)
-    return bytes(bag.typestore.serialize_cdr(image, IMAGE, little_endian=True))
+    return image_message(stamp_ns(compressed), compressed.header.frame_id,
+                         image_fields(compressed))
 
 
-def matched_by_stamp(bag: Bag, topics: Sequence[str], *,
-                     stamps_ns: Collection[int] | None = None) -> Iterator[tuple[int, list[Any]]]:
-    """
-    Bring the messages of several topics together that have the same stamp.
+def new_message(msgtype: str, **fields: Any) -> Any:
+    """Make a message, or a part of one."""
+    return STORE.types[msgtype](**fields)
 
-    Parameters
-    ----------
-    bag : Bag
-    topics : sequence of str
-        Topics whose messages have a header.
-    stamps_ns : collection of int or None
-        Only these stamps; all, if None.
 
-    Yields
-    ------
-    stamp_ns : int
-    messages : list
-        Decoded, one per topic in the order of `topics`.  A message waits for its partners until
-        MATCH_WINDOW younger stamps have come, so memory stays bounded.
-    """
-    waiting: dict[int, dict[str, Any]] = {}
-    for message in bag.messages(topics):
-        decoded = bag.decode(message)
-        stamp = stamp_ns(decoded)
-        if stamps_ns is not None and stamp not in stamps_ns:
-            continue
-        partners = waiting.setdefault(stamp, {})
-        partners[message.topic] = decoded
-        if len(partners) == len(topics):
-            del waiting[stamp]
-            yield stamp, [partners[topic] for topic in topics]
-        elif len(waiting) > MATCH_WINDOW:
-            del waiting[next(iter(waiting))]
+def serialize(msgtype: str, **fields: Any) -> bytes:
+    """Make a message and serialize it."""
+    return bytes(STORE.serialize_cdr(new_message(msgtype, **fields), msgtype))
+
+
+def header(stamp_ns: int, frame_id: str) -> Any:
+    """Make a std_msgs Header."""
+    sec, nanosec = divmod(stamp_ns, 10 ** 9)
+    stamp = new_message('builtin_interfaces/msg/Time', sec=sec, nanosec=nanosec)
+    return new_message('std_msgs/msg/Header', stamp=stamp, frame_id=frame_id)
+
+
+def image_message(stamp_ns: int, frame_id: str, fields: ImageFields) -> bytes:
+    """Serialize a sensor_msgs Image."""
+    return serialize(
+        IMAGE, header=header(stamp_ns, frame_id), height=fields.height,
+        width=fields.width, encoding=fields.encoding, is_bigendian=int(fields.is_bigendian),
+        step=fields.step, data=fields.data)
+
+
+def cloud_message(stamp_ns: int, frame_id: str, fields: CloudFields) -> bytes:
+    """Serialize a sensor_msgs PointCloud2."""
+    described = [new_message('sensor_msgs/msg/PointField', name=name, offset=offset,
+                             datatype=datatype, count=count)
+                 for name, offset, datatype, count in fields.fields]
+    return serialize(
+        'sensor_msgs/msg/PointCloud2', header=header(stamp_ns, frame_id), height=fields.height,
+        width=fields.width, fields=described, is_bigendian=fields.is_bigendian,
+        point_step=fields.point_step, row_step=fields.row_step, data=fields.data,
+        is_dense=fields.is_dense)
+
+
+def status_message(stamp_ns: int, frame_id: str, name: str, text: str,
+                   values: Mapping[str, object], *, ok: bool) -> bytes:
+    """Serialize a diagnostic_msgs DiagnosticArray with one status: OK, or a warning."""
+    status = new_message(
+        'diagnostic_msgs/msg/DiagnosticStatus', level=0 if ok else 1, name=name, message=text,
+        hardware_id='', values=[new_message('diagnostic_msgs/msg/KeyValue', key=key,
+                                            value=str(value)) for key, value in values.items()])
+    return serialize('diagnostic_msgs/msg/DiagnosticArray', header=header(stamp_ns, frame_id),
+                      status=[status])

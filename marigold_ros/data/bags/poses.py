@@ -6,16 +6,14 @@ from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterable
 from operator import itemgetter
-from typing import Any, TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation, Slerp
 
 from marigold_ros.data.bags.messages import stamp_ns
-
-if TYPE_CHECKING:
-    from marigold_ros.data.bags.reader import BagTopic
+from marigold_ros.data.bags.reader import BagTopic
 
 # Between two transforms that are farther apart, nobody knows where the camera went.
 MAX_GAP_NS = 10 ** 9

@@ -1,19 +1,57 @@
-"""Bring the messages of two topics together by the nearest stamp, while both are being read."""
+"""Bring the messages of topics together by their stamps, while they are being read."""
 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from marigold_ros.data.bags.messages import stamp_ns
+from marigold_ros.data.bags.reader import Bag
+
 # Depth follows its image within a second or two, whatever the camera's rate.
 MATCH_WINDOW = 64
 
 Stamped = tuple[int, Any]
+
+
+def matched_by_stamp(bag: Bag, topics: Sequence[str], *,
+                     stamps_ns: Collection[int] | None = None) -> Iterator[tuple[int, list[Any]]]:
+    """
+    Bring the messages of several topics together that have the same stamp.
+
+    Parameters
+    ----------
+    bag : Bag
+    topics : sequence of str
+        Topics whose messages have a header.
+    stamps_ns : collection of int or None
+        Only these stamps; all, if None.
+
+    Yields
+    ------
+    stamp_ns : int
+    messages : list
+        Decoded, one per topic in the order of `topics`.  A message waits for its partners until
+        MATCH_WINDOW younger stamps have come, so memory stays bounded.
+    """
+    waiting: dict[int, dict[str, Any]] = {}
+    for message in bag.messages(topics):
+        decoded = bag.decode(message)
+        stamp = stamp_ns(decoded)
+        if stamps_ns is not None and stamp not in stamps_ns:
+            continue
+        partners = waiting.setdefault(stamp, {})
+        partners[message.topic] = decoded
+        if len(partners) == len(topics):
+            del waiting[stamp]
+            yield stamp, [partners[topic] for topic in topics]
+        elif len(waiting) > MATCH_WINDOW:
+            del waiting[next(iter(waiting))]
 
 
 class StampMatcher:
@@ -57,13 +95,13 @@ class StampMatcher:
         """
         self._stamps_ns[side].append(stamp_ns)
         insort(self._waiting[side], (stamp_ns, item), key=itemgetter(0))
-        yield from self._settle(ended=False)
+        yield from self._match_oldest(ended=False)
         if len(self._waiting[side]) > MATCH_WINDOW:
             del self._waiting[side][0]
 
     def finish(self) -> Iterator[tuple[int, Any, Any]]:
         """Give the pairs that waited for something nearer, once nothing comes any more."""
-        yield from self._settle(ended=True)
+        yield from self._match_oldest(ended=True)
 
     @property
     def unmatched(self) -> tuple[int, int]:
@@ -88,7 +126,7 @@ class StampMatcher:
         nearest = np.argmin(np.abs(offsets), axis=0)
         return np.asarray(offsets[nearest, np.arange(images.size)], np.int64)
 
-    def _settle(self, *, ended: bool) -> Iterator[tuple[int, Any, Any]]:
+    def _match_oldest(self, *, ended: bool) -> Iterator[tuple[int, Any, Any]]:
         """Pair or drop the oldest messages until more must come to tell."""
         images, depths = self._waiting
         while images and depths:

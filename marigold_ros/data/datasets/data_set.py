@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from marigold_ros.data.bags.stream import BagTopics, frame_count, read_bag_frames
-from marigold_ros.data.datasets.rgbd_frames import RgbdFrames
-from marigold_ros.data.datasets.shard_frames import ShardFrames
 from marigold_ros.data.frames import DepthFrame, FrameSet
 
 # Predictions are clipped to this range, the far end raised to the frame's largest measurement.
 MIN_DEPTH_M, MAX_DEPTH_M = 1e-3, 80.0
-# What the recordings of this package hold.
-SAMPLE_TOPICS = BagTopics('/camera/image_raw', '/camera/depth_gt/image_rect')
 
 
 @dataclass(frozen=True)
@@ -89,47 +83,9 @@ class DataSet:
     rules: Rules = Rules()
     notes: list[str] = field(default_factory=list, compare=False)
 
-
-def bag_data_set(path: Path, topics: BagTopics = SAMPLE_TOPICS) -> DataSet:
-    """
-    Describe a bag with images and their depth.
-
-    Parameters
-    ----------
-    path : Path
-        Whatever `open_bag` reads; an MCAP file that was cut off is read as far as it goes.
-    topics : BagTopics
-
-    Returns
-    -------
-    DataSet
-        A block is a second of the bag.
-
-    Raises
-    ------
-    BagError
-        If the bag cannot be read, is empty or has not the topics; while frames are read, if no
-        image has a depth within the tolerance.
-    InputError
-        While frames are read, if the first one breaks a rule of `check_frame`.
-    """
-    notes: list[str] = []
-    return DataSet(f'bag {path.name}', 'second of the bag', False,
-                   lambda: read_bag_frames(path, topics, notes),
-                   count=frame_count(path, topics), notes=notes)
-
-
-def shards_data_set(folder: Path) -> DataSet:
-    """Describe a folder of rendered shards; a block is a scene."""
-    return _described(f'rendered frames {folder.name}', 'scene', ShardFrames(folder))
-
-
-def folder_data_set(folder: Path) -> DataSet:
-    """Describe an RGB-D folder: the mean over its sets of the mean over each set's frames."""
-    return replace(_described(f'RGB-D folder {folder.name}', 'set', RgbdFrames(folder)),
-                   mean_of_blocks=True)
-
-
-def _described(name: str, block: str, frames: FrameSet) -> DataSet:
-    return DataSet(name, block, False, lambda: (frames[i] for i in range(len(frames))),
+    @classmethod
+    def from_frame_set(cls, name: str, block: str, frames: FrameSet, *,
+                       mean_of_blocks: bool = False) -> DataSet:
+        """Describe frames that can be read by their numbers."""
+        return cls(name, block, mean_of_blocks, lambda: (frames[i] for i in range(len(frames))),
                    count=len(frames))

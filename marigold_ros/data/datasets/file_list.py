@@ -85,12 +85,12 @@ class FileListFrames:
 
 def read_list(file_list: Path) -> list[list[str]]:
     """
-    Read the lines of a file list, words separated by white space; empty ones are left out.
+    Read the lines of a file list, words separated by white space, of images that have depth.
 
     Raises
     ------
     InputError
-        If the list cannot be read, holds nothing, or a line has less than two words.
+        If the list cannot be read, has no image with depth, or a line has but one word.
     """
     try:
         text = file_list.read_text(encoding='utf-8')
@@ -102,15 +102,15 @@ def read_list(file_list: Path) -> list[list[str]]:
         if len(words) == 1:
             raise InputError(f'{file_list}, line {number} must name an image and its depth; '
                              f'got {words[0]!r}')
-    if not any(words[1:] and words[1] != NO_DEPTH for words in lines):
+    with_depth = [words for words in lines if words and words[1] != NO_DEPTH]
+    if not with_depth:
         raise InputError(f'{file_list} must list at least one image with depth; got none')
-    return [words for words in lines if words]
+    return with_depth
 
 
 def _read_pairs(folder: Path, file_list: Path) -> list[tuple[Path, Path]]:
     """See that every file exists, so that no training stops for it later."""
-    pairs = [(folder / words[0], folder / words[1]) for words in read_list(file_list)
-             if words[1] != NO_DEPTH]
+    pairs = [(folder / words[0], folder / words[1]) for words in read_list(file_list)]
     for path in (path for pair in pairs for path in pair):
         if not path.is_file():
             raise InputError(f'{file_list} must name files below {folder}; '

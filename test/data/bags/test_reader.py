@@ -234,7 +234,7 @@ def test_a_bag_is_whole_when_recording_fails(tmp_path):
         assert [message.data for message in bag.messages()] == [text('saved')]
 
 
-def test_a_full_disk_ends_the_recording_while_the_index_still_fits(tmp_path, monkeypatch):
+def test_a_full_disk_ends_a_recording_while_the_index_fits(tmp_path, monkeypatch):
     with pytest.raises(BagError, match=r'disk that holds .*bag is full \(31 MiB free'):
         with BagWriter(tmp_path / 'bag') as writer:
             writer.add_topic('/note', STRING, typestore=STORE)
@@ -274,7 +274,7 @@ def test_compressed_depth_keeps_its_millimetres(tmp_path):
     np.testing.assert_allclose(unpack_depth(fields)[1], [1.5, 40.0, 65.535], rtol=1e-6)
 
 
-def test_a_format_that_promises_depth_but_holds_colours_is_refused():
+def test_colours_in_a_format_that_promises_depth_are_refused():
     message = TYPES['sensor_msgs/msg/CompressedImage'](
         header=None, format='16UC1; png compressed ',
         data=STORE.deserialize_cdr(compressed_image(RGB, '.png', 'png', 0),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from benchmark_fixtures import (
+import numpy as np
+from PIL import Image
+from published_fixtures import (
     DEPTH,
     DIODE_MASK,
     made_up_depth_m,
@@ -10,22 +12,20 @@ from benchmark_fixtures import (
     RGB,
     write_layout,
 )
-import numpy as np
-from PIL import Image
 import pytest
 
-from marigold_ros.data.datasets.published import benchmark_data_set, BENCHMARKS
+from marigold_ros.data.datasets.published import PUBLISHED_SETS
 from marigold_ros.depth.errors import InputError
 
 
 def only_frame(name, folder, **options):
-    data_set = benchmark_data_set(name, *write_layout(name, folder, **options))
+    data_set = PUBLISHED_SETS[name].data_set(*write_layout(name, folder, **options))
     assert data_set.count == 1    # a line whose depth is None does not count
     frame, = data_set.frames()
     return frame
 
 
-def test_nyu_keeps_the_eigen_crop_and_depth_between_1_mm_and_10_m(tmp_path):
+def test_nyu_keeps_the_eigen_region_from_1_mm_to_10_m(tmp_path):
     frame = only_frame('nyu', tmp_path)
     depth_m = made_up_depth_m('nyu')
     expected = (depth_m > 0) & (depth_m < 9.9999)
@@ -38,7 +38,7 @@ def test_nyu_keeps_the_eigen_crop_and_depth_between_1_mm_and_10_m(tmp_path):
     assert frame.block == 'test/kitchen_0004'
 
 
-def test_kitti_cuts_to_the_benchmarks_crop_and_keeps_eigens_part_of_it(tmp_path):
+def test_kitti_is_cropped_and_keeps_the_eigen_region(tmp_path):
     frame = only_frame('kitti', tmp_path)
     # 375 - 352 = 23 rows from above, (1242 - 1216) / 2 = 13 columns from either side.
     assert frame.rgb.shape == (352, 1216, 3)
@@ -53,7 +53,7 @@ def test_kitti_cuts_to_the_benchmarks_crop_and_keeps_eigens_part_of_it(tmp_path)
     np.testing.assert_allclose(frame.depth_m, depth_m, atol=0.5 / 256 + 1e-5)
 
 
-def test_eth3d_is_float_without_a_header_in_which_infinity_is_unknown(tmp_path):
+def test_eth3d_is_bare_float_in_which_infinity_is_unknown(tmp_path):
     frame = only_frame('eth3d', tmp_path)
     depth_m = made_up_depth_m('eth3d')
     np.testing.assert_array_equal(frame.valid, depth_m > 0)
@@ -80,14 +80,14 @@ def test_diode_takes_the_given_mask_whatever_the_range(tmp_path):
     ('diode', 771, (0.6, 350.0), 640)])
 def test_ranges_and_resolutions_are_marigolds(
         tmp_path, name, images, clipped_m, processing_resolution):
-    benchmark = BENCHMARKS[name]
-    assert benchmark.images == images
-    assert benchmark.rules.clip_range_m(only_frame(name, tmp_path)) == clipped_m
-    assert benchmark.rules.processing_resolution == processing_resolution
+    published = PUBLISHED_SETS[name]
+    assert published.images == images
+    assert published.rules.clip_range_m(only_frame(name, tmp_path)) == clipped_m
+    assert published.rules.processing_resolution == processing_resolution
 
 
 def test_a_part_of_a_set_says_that_tables_do_not_compare(tmp_path):
-    data_set = benchmark_data_set('nyu', *write_layout('nyu', tmp_path))
+    data_set = PUBLISHED_SETS['nyu'].data_set(*write_layout('nyu', tmp_path))
     list(data_set.frames())
     assert data_set.notes == [
         '1 images of the 654 of NYUv2 test: not comparable with published tables']
@@ -98,17 +98,15 @@ def test_a_missing_file_is_named(tmp_path, as_tar):
     path, file_list = write_layout('scannet', tmp_path, as_tar=as_tar)
     file_list.write_text(f'{RGB["scannet"]} away.png\n')
     with pytest.raises(InputError, match='scannet.* must hold the file away.png'):
-        next(benchmark_data_set('scannet', path, file_list).frames())
+        next(PUBLISHED_SETS['scannet'].data_set(path, file_list).frames())
 
 
 def test_what_is_no_set_is_named(tmp_path):
     path, file_list = write_layout('scannet', tmp_path)
-    with pytest.raises(InputError, match="one of nyu, kitti, eth3d, scannet, diode; got 'sintel'"):
-        benchmark_data_set('sintel', path, file_list)
     with pytest.raises(InputError, match='scannet.txt must be a folder or a tar file'):
-        benchmark_data_set('scannet', file_list, file_list)
+        PUBLISHED_SETS['scannet'].data_set(file_list, file_list)
     with pytest.raises(InputError, match='`file_list` must be a readable text file'):
-        benchmark_data_set('scannet', path, tmp_path / 'away.txt')
+        PUBLISHED_SETS['scannet'].data_set(path, tmp_path / 'away.txt')
 
 
 def test_files_of_another_kind_are_named(tmp_path):
@@ -116,22 +114,22 @@ def test_files_of_another_kind_are_named(tmp_path):
     rgb, depth = path / RGB['scannet'], path / DEPTH['scannet']
     depth.write_bytes(b'no image')
     with pytest.raises(InputError, match='000300.png .* must be an image'):
-        next(benchmark_data_set('scannet', path, file_list).frames())
+        next(PUBLISHED_SETS['scannet'].data_set(path, file_list).frames())
     depth.write_bytes(rgb.read_bytes())
     with pytest.raises(InputError, match='000300.png must be a 16-bit image of one channel'):
-        next(benchmark_data_set('scannet', path, file_list).frames())
+        next(PUBLISHED_SETS['scannet'].data_set(path, file_list).frames())
     Image.fromarray(np.zeros((24, 32), np.uint8)).save(rgb)
     with pytest.raises(InputError, match='must be an image of 8 bits and 3 channels'):
-        next(benchmark_data_set('scannet', path, file_list).frames())
+        next(PUBLISHED_SETS['scannet'].data_set(path, file_list).frames())
     path, file_list = write_layout('eth3d', tmp_path)
     (path / DEPTH['eth3d']).write_bytes(b'\0' * 16)
     with pytest.raises(InputError, match='must hold 20 x 30 numbers .* got 4'):
-        next(benchmark_data_set('eth3d', path, file_list).frames())
+        next(PUBLISHED_SETS['eth3d'].data_set(path, file_list).frames())
     path, file_list = write_layout('diode', tmp_path)
     file_list.write_text(f'{RGB["diode"]} {DEPTH["diode"]}\n')
     with pytest.raises(InputError, match='must name 3 files; got 2'):
-        next(benchmark_data_set('diode', path, file_list).frames())
+        next(PUBLISHED_SETS['diode'].data_set(path, file_list).frames())
     (path / DIODE_MASK).write_bytes(b'no array')
     file_list.write_text(f'{RGB["diode"]} {DEPTH["diode"]} {DIODE_MASK}\n')
     with pytest.raises(InputError, match='depth_mask.npy .* must be a NumPy array'):
-        next(benchmark_data_set('diode', path, file_list).frames())
+        next(PUBLISHED_SETS['diode'].data_set(path, file_list).frames())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 import json
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from marigold_ros.data.datasets.rgbd_folder import read_rgbd_folder
+from marigold_ros.data.datasets.rgbd_folder import folder_data_set, RgbdFolder
+from marigold_ros.data.frames import check_frame
 from marigold_ros.depth.errors import InputError
+from marigold_ros.evaluation.metrics.protocol_a import vertical_ramp
+from marigold_ros.evaluation.metrics.protocols import score
 
 SHARED = Path(__file__).parents[4] / 'shared' / 'data'
 ENTRY = {'name': '0', 'rgb': '0_rgb.png', 'depth': '0_depth_cm.png', 'depth_unit_m': 0.01,
@@ -35,66 +39,64 @@ def write_index(folder, content):
     (folder / 'frames.json').write_text(json.dumps(content))
 
 
-def test_every_field_of_the_index_is_read(folder):
-    frame, = read_rgbd_folder(folder)
-    assert (frame.set_name, frame.name) == ('desk', '0')
-    assert frame.depth_unit_m == 0.01
-    assert (frame.rgb_size, frame.depth_size) == ((2, 4), (1, 2))    # height, width
+def test_pixels_come_as_rgb_and_metres_and_zero_is_no_depth(folder):
+    frame, = RgbdFolder(folder)
+    check_frame(frame, one_size=False)
+    assert (frame.rgb.dtype, frame.rgb.shape) == (np.uint8, (2, 4, 3))
+    assert (frame.rgb == [200, 0, 0]).all()
+    assert frame.depth_m.dtype == np.float32
+    np.testing.assert_array_equal(frame.depth_m, np.array([[np.nan, 2.5]], np.float32))
+    assert frame.valid.tolist() == [[False, True]]
+    assert (frame.set_name, frame.block) == ('desk', 'desk')
     assert frame.K.tolist() == [[3.0, 0.0, 1.5], [0.0, 2.5, 0.5], [0.0, 0.0, 1.0]]
-
-
-def test_pixels_come_as_rgb_and_metres_with_nan_for_no_measurement(folder):
-    frame, = read_rgbd_folder(folder)
-    rgb, depth_m = frame.read_rgb(), frame.read_depth_m()
-    assert (rgb.dtype, rgb.shape) == (np.uint8, (2, 4, 3))
-    assert (rgb == [200, 0, 0]).all()
-    assert depth_m.dtype == np.float32
-    np.testing.assert_array_equal(depth_m, np.array([[np.nan, 2.5]], np.float32))
 
 
 def test_pixels_are_not_read_before_they_are_asked_for(folder):
     (folder / 'desk' / '0_rgb.png').write_bytes(b'no image')
-    frame, = read_rgbd_folder(folder)
+    frames = RgbdFolder(folder)
+    assert len(frames) == 1
     with pytest.raises(InputError, match=r'0_rgb\.png must be an image'):
-        frame.read_rgb()
+        frames[0]
 
 
 def test_unknown_intrinsics_are_none(folder):
     write_index(folder, {'desk': [ENTRY | {'K': None}]})
-    assert read_rgbd_folder(folder)[0].K is None
+    assert RgbdFolder(folder)[0].K is None
 
 
 @pytest.mark.parametrize(('entry', 'message'), [
     ({key: value for key, value in ENTRY.items() if key != 'depth_unit_m'},
-     r'frame 0 of desk must have the key `depth_unit_m`; it has name, rgb'),
-    (ENTRY | {'depth_unit_m': 0}, '`depth_unit_m` must be a positive number of metres; got 0'),
-    (ENTRY | {'depth_unit_m': '1 mm'}, "`depth_unit_m` must be .*; got '1 mm'"),
-    (ENTRY | {'rgb': 'away.png'}, '`rgb` must be a file that exists; .*away.png does not'),
-    (ENTRY | {'rgb_size': [4]}, r'`rgb_size` must be a width and a height in px; got \[4\]'),
-    (ENTRY | {'K': [3.0, 0.0, 1.5, 0.5]}, r'`K` must be .* got \[3.0, 0.0, 1.5, 0.5\]'),
-    (ENTRY | {'name': ''}, "`name` must be text; got ''"),
-    ('0_rgb.png', "must be an object; got '0_rgb.png'"),
+     r'frames.json: desk\.0\.depth_unit_m: Field required$'),
+    (ENTRY | {'depth_unit_m': 0}, 'depth_unit_m: Input should be greater than 0, got 0'),
+    (ENTRY | {'depth_unit_m': '1 mm'}, "depth_unit_m: .* valid number, got '1 mm'"),
+    (ENTRY | {'depth_unit_m': True}, 'depth_unit_m: .* valid number, got True'),
+    (ENTRY | {'rgb': 'away.png'}, 'must name files that exist; .*away.png does not'),
+    (ENTRY | {'rgb_size': [4]}, r'rgb_size\.1: Field required'),
+    (ENTRY | {'rgb_size': [4, 2.5]}, r'rgb_size\.1: .* valid integer, got 2.5'),
+    (ENTRY | {'K': [3.0, 0.0, 1.5, 0.5]}, r'K\.1: Input should be greater than 0, got 0'),
+    (ENTRY | {'name': ''}, "name: String should have at least 1 character, got ''"),
+    ('0_rgb.png', r"desk\.0: Input should be an object, got '0_rgb.png'"),
 ])
 def test_a_wrong_entry_is_named_with_its_value_and_rule(folder, entry, message):
     write_index(folder, {'desk': [entry]})
     with pytest.raises(InputError, match=message):
-        read_rgbd_folder(folder)
+        RgbdFolder(folder)
 
 
 @pytest.mark.parametrize(('content', 'message'), [
-    ('{"desk": [', 'must be JSON'),
-    ('[]', 'must map the name of each set to a list of frames'),
+    ('{"desk": [', 'Invalid JSON'),
+    ('[]', 'Input should be an object, got'),
     ('{"desk": []}', 'must name at least one frame'),
 ])
 def test_a_wrong_index_is_named(tmp_path, content, message):
     (tmp_path / 'frames.json').write_text(content)
     with pytest.raises(InputError, match=message):
-        read_rgbd_folder(tmp_path)
+        RgbdFolder(tmp_path)
 
 
 def test_a_missing_index_is_named(tmp_path):
     with pytest.raises(InputError, match='must hold a readable frames.json; got .*No such file'):
-        read_rgbd_folder(tmp_path / 'away')
+        RgbdFolder(tmp_path / 'away')
 
 
 @pytest.mark.parametrize(('stored', 'message'), [
@@ -104,16 +106,28 @@ def test_a_missing_index_is_named(tmp_path):
 ])
 def test_depth_of_another_kind_or_size_is_refused(folder, stored, message):
     cv2.imwrite(str(folder / 'desk' / '0_depth_cm.png'), stored)
-    frame, = read_rgbd_folder(folder)
     with pytest.raises(InputError, match=message):
-        frame.read_depth_m()
+        RgbdFolder(folder)[0]
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason='the shared frames are not here')
 def test_the_shared_frames_are_read_whole():
-    frames = read_rgbd_folder(SHARED)
+    frames = list(RgbdFolder(SHARED))
     assert len(frames) == 47
     assert len({frame.set_name for frame in frames}) == 7
     atrium, = (frame for frame in frames if frame.set_name == 'marigolddc')
-    assert atrium.read_rgb().shape == (480, 640, 3)
-    assert np.nanmax(atrium.read_depth_m()) == pytest.approx(30.012)
+    assert atrium.rgb.shape == (480, 640, 3)
+    assert np.nanmax(atrium.depth_m) == pytest.approx(30.012)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason='the shared frames are not here')
+def test_a_ramp_scores_what_the_readme_of_the_frames_says():
+    data_set = folder_data_set(SHARED)
+    by_set = defaultdict(list)
+    for frame in data_set.frames():
+        by_set[frame.block].append(score(vertical_ramp(*frame.depth_m.shape), frame))
+    assert data_set.mean_of_blocks
+    found = {metric: [np.mean([each[metric] for each in scores]) for scores in by_set.values()]
+             for metric in ('abs_rel', 'delta1')}
+    assert found['abs_rel'] == pytest.approx([.088, .294, .327, .116, .323, .300, .595], abs=6e-4)
+    assert found['delta1'] == pytest.approx([.924, .240, .320, .923, .550, .424, .276], abs=6e-4)

@@ -4,7 +4,7 @@ Numbers equal those of the published evaluation code on the same predictions.
 Where each value is from:
 
 - `SETS`, A: `script/depth/eval.py` of prs-eth/Marigold (b1dffaa), run on the made-up files of
-  `benchmark_fixtures` and their predictions, from a folder and from a tar file, as its shell
+  `published_fixtures` and their predictions, from a folder and from a tar file, as its shell
   scripts do.  Only the fixed size of ETH3D (6048 x 4032) was changed to that of the made-up file,
   and its `--alignment_max_res` from 1024 to 16.
 - `SETS`, B: the functions of `evaluation/depth/eval.py` of huawei-bayerlab/marigold-v2 with
@@ -19,12 +19,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from benchmark_fixtures import made_up_prediction, SIZES, write_layout
 import numpy as np
+from published_fixtures import made_up_prediction, SIZES, write_layout
 import pytest
 
-from marigold_ros.data.datasets.data_set import bag_data_set
-from marigold_ros.data.datasets.published import benchmark_data_set, BENCHMARKS
+from marigold_ros.data.datasets.bag import bag_data_set
+from marigold_ros.data.datasets.published import PUBLISHED_SETS
 from marigold_ros.evaluation.metrics.protocol_a import depth_metrics, vertical_ramp
 from marigold_ros.evaluation.metrics.protocols import score
 from marigold_ros.evaluation.metrics.temporal import temporal_alignment_error
@@ -98,7 +98,7 @@ def values(found):
 @pytest.mark.parametrize('as_tar', [False, True])
 @pytest.mark.parametrize('name', SIZES)
 def test_marigolds_five_sets_give_the_numbers_of_the_published_code(tmp_path, name, as_tar):
-    data_set = benchmark_data_set(name, *write_layout(name, tmp_path, as_tar=as_tar))
+    data_set = PUBLISHED_SETS[name].data_set(*write_layout(name, tmp_path, as_tar=as_tar))
     rules = replace(data_set.rules, alignment_max_res=16, b_size=(7, 11)) \
         if name == 'eth3d' else data_set.rules
     frame, = data_set.frames()
@@ -108,8 +108,8 @@ def test_marigolds_five_sets_give_the_numbers_of_the_published_code(tmp_path, na
 
 
 def test_the_rules_of_eth3d_are_the_published_ones():
-    assert BENCHMARKS['eth3d'].rules.alignment_max_res == 1024
-    assert BENCHMARKS['eth3d'].rules.b_size == (1360, 2048)
+    assert PUBLISHED_SETS['eth3d'].rules.alignment_max_res == 1024
+    assert PUBLISHED_SETS['eth3d'].rules.b_size == (1360, 2048)
 
 
 @pytest.mark.parametrize('alignment', RANDOM)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from marigold_ros.data.datasets.data_set import bag_data_set
+from marigold_ros.data.datasets.bag import bag_data_set
 from marigold_ros.data.frames import DepthFrame
 from marigold_ros.evaluation.metrics.temporal import (
     covisible,

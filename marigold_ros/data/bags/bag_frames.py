@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marigold_ros.data.bags.alignment import BagAlignment, CAMERA_INFO, first_camera, raw_name
-from marigold_ros.data.bags.losses import BagLosses
 from marigold_ros.data.bags.messages import COMPRESSED_IMAGE, IMAGE, stamp_ns
+from marigold_ros.data.bags.pair_decoder import base_topic, CAMERA_INFO, first_camera, PairDecoder
 from marigold_ros.data.bags.poses import PoseBuffer, topics_of
+from marigold_ros.data.bags.problems import ReadingProblems
 from marigold_ros.data.bags.reader import Bag, open_bag
 from marigold_ros.data.bags.stamp_matching import StampMatcher
 from marigold_ros.data.frames import check_frame, DepthFrame
@@ -25,6 +25,9 @@ TOLERANCE_NS = 15_000_000
 # A pair waits for its pose until so many younger pairs have come.
 POSE_WINDOW = 8
 COMPRESSIONS = ('', '/compressed', '/compressedDepth')
+
+# Stamp of the image, ns, image, depth, and the camera's pose.
+PosedPair = tuple[int, Any, Any, NDArray[np.float64] | None]
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class BagTopics:
         """Name of the topic of the image's calibration."""
         if self.camera_info is not None:
             return self.camera_info
-        return raw_name(self.image).rpartition('/')[0] + '/camera_info'
+        return base_topic(self.image).rpartition('/')[0] + '/camera_info'
 
 
 def frame_count(path: Path, topics: BagTopics) -> int:
@@ -110,44 +113,45 @@ def read_bag_frames(path: Path, topics: BagTopics,
         If a frame breaks a rule of `check_frame`; with `notes`, if none of the first ten keeps
         them.
     """
-    losses = BagLosses(notes)
+    problems = ReadingProblems(notes)
     with open_bag(path, recover=notes is not None) as bag:
         image_topic, depth_topic, info_topic = _recorded(bag, topics)
-        alignment = BagAlignment(first_camera(bag, info_topic), image_topic, depth_topic)
+        decoder = PairDecoder(first_camera(bag, info_topic), image_topic, depth_topic)
         matcher = StampMatcher(topics.tolerance_ns)
         first_ns = None
         for stamp, image, depth, pose in _posed_pairs(bag, (image_topic, depth_topic), matcher,
-                                                      losses):
+                                                      problems):
             first_ns = stamp if first_ns is None else first_ns
             name = f'{path}, {topics.image} at {stamp} ns'
-            losses.doubt_registration(image.header.frame_id, depth.header.frame_id)
+            problems.check_registration(image.header.frame_id, depth.header.frame_id)
             try:
-                frame = alignment.frame(name, image, depth, stamp, first_ns, pose)
+                frame = decoder.decode(name, image, depth, stamp, first_ns, pose)
                 if not frame.valid.any():
-                    losses.count('frames have no depth at all')
+                    problems.count('frames have no depth at all')
                     continue
                 check_frame(frame, one_size=False)
             except InputError as err:
-                losses.refuse(err if str(err).startswith(name) else InputError(f'{name}: {err}'))
+                problems.leave_out(
+                    err if str(err).startswith(name) else InputError(f'{name}: {err}'))
                 continue
-            losses.frames += 1
+            problems.frames += 1
             yield frame
-    losses.finish(matcher.unmatched, bag.loss)
+    problems.report(matcher.unmatched, bag.loss)
     if matcher.pairs == 0:
         raise BagError(_no_match(path, topics, matcher))
-    if losses.frames == 0:
+    if problems.frames == 0:
         raise BagError(f'{path}: none of the {matcher.pairs} depth maps of {topics.depth} that '
                        'belong to an image holds a measurement')
 
 
 def _posed_pairs(bag: Bag, names: tuple[str, str], matcher: StampMatcher,
-                 losses: BagLosses) -> Iterator[tuple[int, Any, Any, NDArray[np.float64] | None]]:
-    """Yield stamp, image, depth and pose; a pair waits a little for the transform after it."""
+                 problems: ReadingProblems) -> Iterator[PosedPair]:
+    """Match image with depth; a pair waits a little for the transform after it."""
     poses = PoseBuffer()
     pose_topics = topics_of(bag.topics)
     waiting: deque[tuple[int, Any, Any]] = deque()
 
-    def ready(*, ended: bool) -> Iterator[tuple[int, Any, Any, NDArray[np.float64] | None]]:
+    def ready(*, ended: bool) -> Iterator[PosedPair]:
         while waiting:
             stamp, image, depth = waiting[0]
             pose = poses.world_from(image.header.frame_id, stamp)
@@ -161,7 +165,7 @@ def _posed_pairs(bag: Bag, names: tuple[str, str], matcher: StampMatcher,
             try:
                 decoded = bag.decode(message)
             except BagError as err:
-                losses.refuse(err)
+                problems.leave_out(err)
                 continue
             if message.topic in pose_topics:
                 poses.add(message.topic, decoded)
@@ -170,7 +174,7 @@ def _posed_pairs(bag: Bag, names: tuple[str, str], matcher: StampMatcher,
                                            decoded))
             yield from ready(ended=False)
     except BagError as err:
-        losses.lose_rest(err)
+        problems.lose_rest(err)
     waiting.extend(matcher.finish())
     yield from ready(ended=True)
 

@@ -1,4 +1,4 @@
-"""Take the frames for fine-tuning out of a bag of images, depth and camera_info."""
+"""A bag of images with depth as a data set: to evaluate on as it is, to train on as shards."""
 
 from __future__ import annotations
 
@@ -11,19 +11,49 @@ import shutil
 import numpy as np
 from tqdm import tqdm
 
-from marigold_ros.data.bags.stream import BagTopics, read_bag_frames
-from marigold_ros.data.datasets.shard_frames import ShardFrames
+from marigold_ros.data.bags.bag_frames import BagTopics, frame_count, read_bag_frames
+from marigold_ros.data.datasets.data_set import DataSet
 from marigold_ros.data.frames import check_frame, DepthFrame
-from marigold_ros.data.shards import write_description, write_shard
+from marigold_ros.data.shards import DESCRIPTION, ShardFrames, write_description, write_shard
 from marigold_ros.depth.errors import InputError
 
 FRAMES_PER_SHARD = 32
-DESCRIPTION = 'shards.json'
+# What the recordings of this package hold.
+SAMPLE_TOPICS = BagTopics('/camera/image_raw', '/camera/depth_gt/image_rect')
 
 
-def open_bag_frames(bag: Path, topics: BagTopics, folder: Path) -> ShardFrames:
+def bag_data_set(path: Path, topics: BagTopics = SAMPLE_TOPICS) -> DataSet:
     """
-    Open a bag as a data set; bags have no random access, so its frames are written out once.
+    Describe a bag with images and their depth.
+
+    Parameters
+    ----------
+    path : Path
+        Whatever `open_bag` reads; an MCAP file that was cut off is read as far as it goes.
+    topics : BagTopics
+
+    Returns
+    -------
+    DataSet
+        A block is a second of the bag.
+
+    Raises
+    ------
+    BagError
+        If the bag cannot be read, is empty or has not the topics; while frames are read, if no
+        image has a depth within the tolerance.
+    InputError
+        While frames are read, if the first one breaks a rule of `check_frame`.
+    """
+    notes: list[str] = []
+    return DataSet(f'bag {path.name}', 'second of the bag', False,
+                   lambda: read_bag_frames(path, topics, notes),
+                   count=frame_count(path, topics), notes=notes)
+
+
+def open_bag_as_shards(bag: Path, topics: BagTopics, folder: Path) -> ShardFrames:
+    """
+    Open a bag to train on; bags have no random access, so its frames are written out once.
 
     Parameters
     ----------

@@ -1,13 +1,14 @@
-"""Image and depth messages of a bag to a frame in which their pixels match."""
+"""Decode image and depth messages of a bag to a frame in which their pixels match."""
 
 from __future__ import annotations
 
-from typing import Any, TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.data.bags.messages import image_fields
+from marigold_ros.data.bags.reader import Bag
 from marigold_ros.data.frames import DepthFrame
 from marigold_ros.depth.errors import BagError
 from marigold_ros.geometry.camera import Camera, Rectifier
@@ -15,16 +16,13 @@ from marigold_ros.messages.camera_info import camera_from_fields, CameraInfoFiel
 from marigold_ros.messages.depth import unpack_depth
 from marigold_ros.messages.image import decode_rgb
 
-if TYPE_CHECKING:
-    from marigold_ros.data.bags.reader import Bag
-
 CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
 BLOCK_NS = 10 ** 9
 
 
-class BagAlignment:
+class PairDecoder:
     """
-    Brings image and depth into the rectified image, where the topics are named as raw.
+    Decodes image and depth; where the topics are named as raw, they are rectified.
 
     Parameters
     ----------
@@ -40,7 +38,7 @@ class BagAlignment:
 
     def __init__(self, camera: Camera | None, image_topic: str, depth_topic: str) -> None:
         image_is_raw, self._depth_is_raw = (
-            not raw_name(topic).rpartition('/')[2].startswith('image_rect')
+            not base_topic(topic).rpartition('/')[2].startswith('image_rect')
             for topic in (image_topic, depth_topic))
         distorted = camera is not None and camera.needs_rectification
         if distorted and self._depth_is_raw and not image_is_raw:
@@ -51,8 +49,8 @@ class BagAlignment:
                            else None)
         self._depth_rectifiers: dict[tuple[int, ...], Rectifier] = {}
 
-    def frame(self, name: str, image: Any, depth: Any, stamp: int, first_ns: int,
-              pose: NDArray[np.float64] | None) -> DepthFrame:
+    def decode(self, name: str, image: Any, depth: Any, stamp: int, first_ns: int,
+               pose: NDArray[np.float64] | None) -> DepthFrame:
         """
         Decode a pair of messages.
 
@@ -65,7 +63,7 @@ class BagAlignment:
         depth_m = unpack_depth(image_fields(depth))
         if self._rectifier is not None:
             rgb = self._rectifier.rectify(rgb)
-            rectifier = self._at_size(self._rectifier, depth_m.shape)
+            rectifier = self._rectifier_of_size(self._rectifier, depth_m.shape)
             if self._depth_is_raw:
                 depth_m = rectifier.rectify_depth(depth_m)
             else:
@@ -80,7 +78,7 @@ class BagAlignment:
             return None
         return self._camera.resized(width, height).rectified().K
 
-    def _at_size(self, rectifier: Rectifier, shape: tuple[int, ...]) -> Rectifier:
+    def _rectifier_of_size(self, rectifier: Rectifier, shape: tuple[int, ...]) -> Rectifier:
         """Rectify what covers the same view with other pixels, as depth of half the size does."""
         if shape == rectifier.valid.shape:
             return rectifier
@@ -103,6 +101,6 @@ def first_camera(bag: Bag, topic: str | None) -> Camera | None:
     raise BagError(f'{bag.path} has no message of {topic}')
 
 
-def raw_name(topic: str) -> str:
+def base_topic(topic: str) -> str:
     """Drop what image_transport appends."""
     return topic.removesuffix('/compressed').removesuffix('/compressedDepth')

@@ -1,4 +1,4 @@
-"""What reading a bag leaves out: counted, said in words, and too much of it an error."""
+"""What cannot be read of a bag: counted, said in words, and too much of it an error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Damage(str):
     """A note that says that a part of the data cannot be read."""
 
 
-class BagLosses:
+class ReadingProblems:
     """
     Counts what is left out of a bag, and says so at the end.
 
@@ -46,7 +46,7 @@ class BagLosses:
         """Count one more of a kind that is left out without being wrong."""
         self._counts[what] += 1
 
-    def refuse(self, err: MarigoldError) -> None:
+    def leave_out(self, err: MarigoldError) -> None:
         """Leave something out, or raise if that was not agreed on or nothing could be used yet."""
         self.count('messages or frames cannot be used')
         if not self._refused:
@@ -61,14 +61,14 @@ class BagLosses:
             raise err
         self._notes.append(Damage(f'{err}; what comes after is lost'))
 
-    def doubt_registration(self, image_frame_id: str, depth_frame_id: str) -> None:
+    def check_registration(self, image_frame_id: str, depth_frame_id: str) -> None:
         """Say once that depth of another coordinate frame may not be registered to the image."""
         if image_frame_id != depth_frame_id and self._registration is None:
             self._registration = (f'depth is in the frame {depth_frame_id!r} and the image in '
                                   f'{image_frame_id!r}: is it registered to the image?')
             self._notes.append(self._registration)
 
-    def finish(self, unmatched: tuple[int, int], loss: str | None) -> None:
+    def report(self, unmatched: tuple[int, int], loss: str | None) -> None:
         """
         Write everything down.
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from bag_fixtures import (
+    camera_info,
     compressed_depth,
     compressed_image,
     header,
     image,
+    K,
     pose_messages,
     serialize,
     START_NS,
     STORE,
     transform,
-    TYPES,
     write_bag,
 )
 import numpy as np
@@ -21,27 +22,16 @@ from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import get_typestore, Stores
 
-from marigold_ros.data.bags.stream import BagTopics
-from marigold_ros.data.datasets.data_set import bag_data_set
+from marigold_ros.data.bags.bag_frames import BagTopics
+from marigold_ros.data.datasets.bag import bag_data_set
 from marigold_ros.depth.errors import BagError, InputError
 
 IMAGE, DEPTH, INFO = '/cam/image_raw', '/cam/depth/image_raw', '/cam/camera_info'
 MS = 1_000_000
-K = (20.0, 0.0, 12.0, 0.0, 20.0, 8.0, 0.0, 0.0, 1.0)
 RAW, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 PIXELS = np.full((16, 24, 3), (30, 120, 200), np.uint8)
 DEPTH_MM = np.full((16, 24), 2000, np.uint16)
 DEPTH_MM[:, :4] = 0
-
-
-def camera_info(d=(0.0,) * 5):
-    """Serialize the calibration of a camera of 24 x 16 px."""
-    roi = {'x_offset': 0, 'y_offset': 0, 'height': 0, 'width': 0, 'do_rectify': False}
-    return serialize(
-        'sensor_msgs/msg/CameraInfo', header=header(START_NS), height=16, width=24,
-        distortion_model='plumb_bob', d=np.array(d), k=np.array(K), r=np.eye(3).ravel(),
-        p=np.hstack([np.reshape(K, (3, 3)), np.zeros((3, 1))]).ravel(), binning_x=0, binning_y=0,
-        roi=TYPES['sensor_msgs/msg/RegionOfInterest'](**roi))
 
 
 def record(folder, *, depths=(DEPTH_MM,), delay_ms=0, info=camera_info(), extra=(), types=None):
@@ -244,7 +234,7 @@ def test_a_bag_without_any_measurement_is_named(tmp_path):
         read(record(tmp_path, depths=[np.zeros((16, 24), np.uint16)] * 2))
 
 
-def test_later_frames_that_cannot_be_used_are_left_out_and_counted(tmp_path):
+def test_frames_that_cannot_be_used_are_left_out_and_counted(tmp_path):
     wrong = np.full((16, 24), 2, np.uint16)
     frames, notes = read(record(tmp_path, depths=[
         DEPTH_MM, wrong, wrong, np.zeros((16, 24), np.uint16), DEPTH_MM]))
@@ -309,7 +299,7 @@ def test_of_a_recording_in_several_files_the_last_may_be_cut_off(tmp_path):
     assert any('was cut off' in note for note in notes)
 
 
-def test_a_bag_that_was_cut_off_before_its_first_message_is_named(tmp_path):
+def test_a_bag_cut_off_before_its_first_message_is_named(tmp_path):
     path = record(tmp_path)
     (path / 'bag.mcap').write_bytes((path / 'bag.mcap').read_bytes()[:200])
     with pytest.raises(BagError, match='was cut off before its first message was whole'):
