@@ -28,7 +28,7 @@ from marigold_ros.depth.errors import InputError, MarigoldError
 from marigold_ros.evaluation.metrics.baselines import predict_ramp
 from marigold_ros.evaluation.metrics.protocols import mean_scores, score, Scores
 from marigold_ros.training.checkpoints import load_vae
-from marigold_ros.training.latents import round_trip
+from marigold_ros.training.networks import round_trip
 from marigold_ros.training.targets import depth_range
 from marigold_ros.training.validation import grid_row
 
