@@ -1,7 +1,7 @@
 # Everything runs in one virtual environment that `make` builds on first use.
 VENV ?= .venv
 PYTHON ?= python3
-REQUIREMENTS := requirements.txt requirements-dev.txt constraints.txt
+REQUIREMENTS := $(wildcard requirements*.txt) constraints.txt
 INSTALLED := $(VENV)/.requirements-installed
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 

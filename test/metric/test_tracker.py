@@ -114,7 +114,7 @@ def test_confidence_of_the_pixels_weighs_the_anchors(tracker):
     depth_m[:, :20] *= 1.6  # half of the image disagrees
     confidence = np.where(np.arange(40) < 20, 0.0, 1.0).astype(np.float32) * np.ones((30, 1))
     report = tracker.update(ScaleFrame('front', 0, RELATIVE, confidence.astype(np.float32),
-                                      np.eye(3), Anchors(ROWS, COLUMNS, depth_m.ravel(), 0)))
+                                       np.eye(3), Anchors(ROWS, COLUMNS, depth_m.ravel(), 0)))
     assert report.metric.scale * 0.75 + report.metric.shift == pytest.approx(3.25, rel=0.03)
 
 

@@ -125,7 +125,7 @@ class RgbdFolder:
 def folder_data_set(folder: Path) -> DataSet:
     """Describe an RGB-D folder: the mean over its sets of the mean over each set's frames."""
     return DataSet.from_frame_set(f'RGB-D folder {folder.name}', 'set', RgbdFolder(folder),
-                             mean_of_blocks=True)
+                                  mean_of_blocks=True)
 
 
 def _read_image(path: Path, size: tuple[int, int], flags: int) -> NDArray[Any]:
