@@ -1,40 +1,43 @@
 """
-Measure how metric depth becomes: robust fits to few anchors, and every source along a drive.
+Compare the robust fit to few anchors of real frames with the best fits in hindsight.
 
     python -m benchmarks.anchors --folder frames/rgbd
-    python -m benchmarks.anchors --bag sample/living_room
 
-Nothing is aligned to the truth here: the metres are those that a robot would get.
+Anchors are drawn from each frame's truth, some of them wrong, and AbsRel is that of its other
+pixels: metric, within 0.001 m and the larger of 80 m and the frame's farthest measurement.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 import sys
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from tabulate import tabulate
 
-from benchmarks.drive import drive_table
 from marigold_ros.data.datasets.rgbd_folder import folder_data_set
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.depth.types import FloatImage
+from marigold_ros.evaluation.metrics.protocol_a import align, fit_least_squares
+from marigold_ros.evaluation.metrics.protocols import abs_rel_name
 from marigold_ros.metric.fit import fit_scale
 
-NAME = 'scale'
+NAME = 'anchors'
 ANCHORS, OUTLIERS = 200, 0.2
 # A wrong anchor is that many times too near or too far.
 WRONG_BY = (2.0, 10.0)
 DRAWS = 10
 MIN_DEPTH_M, MAX_DEPTH_M = 1e-3, 80.0
+ABS_REL = abs_rel_name('metric', f'{MIN_DEPTH_M:g} to {MAX_DEPTH_M:g}+ m')
 # The best fit in hindsight need not look at more pixels.
 HINDSIGHT_PIXELS = 20000
+LEAST_ABS_REL, LEAST_SQUARES = 'hindsight, least error', 'hindsight, least squares'
 
 Vector = NDArray[np.float64]
 
@@ -68,10 +71,11 @@ def best_in_hindsight(relative: Vector, depth_m: Vector) -> tuple[float, float]:
 
 
 def abs_rel(relative: Vector, depth_m: Vector, scale: float, shift: float) -> float:
-    """Mean |prediction - truth| / truth, the prediction clipped as the protocol has it."""
-    far_m = max(MAX_DEPTH_M, float(depth_m.max()))
-    return float(np.mean(np.abs(np.clip(scale * relative + shift, MIN_DEPTH_M, far_m) - depth_m)
-                         / depth_m))
+    """Return the AbsRel of a prediction by a scale and shift."""
+    found_m, _, _ = align(relative, depth_m, np.ones(depth_m.shape, bool),
+                          alignment='least_square', fit=(scale, shift), min_depth_m=MIN_DEPTH_M,
+                          max_depth_m=max(MAX_DEPTH_M, float(depth_m.max())))
+    return float(np.mean(np.abs(found_m - depth_m) / depth_m))
 
 
 def score_anchors(relative: Vector, depth_m: Vector, rng: np.random.Generator
@@ -106,15 +110,12 @@ def score_anchors(relative: Vector, depth_m: Vector, rng: np.random.Generator
         return abs_rel(a, d, fit.scale, fit.shift)
 
     return {'clean': fitted(anchors), 'outliers': fitted(spoilt),
-            'anchors by least squares': abs_rel(a, d, *_least_squares(relative[chosen], anchors)),
-            'outliers by least squares': abs_rel(a, d, *_least_squares(relative[chosen], spoilt)),
-            'hindsight, least AbsRel': abs_rel(a, d, *best_in_hindsight(a, d)),
-            'hindsight, least squares': abs_rel(a, d, *_least_squares(a, d))}
-
-
-def _least_squares(relative: Vector, depth_m: Vector) -> tuple[float, float]:
-    scale, shift = np.polyfit(relative, depth_m, 1)
-    return float(scale), float(shift)
+            'clean by least squares': abs_rel(
+                a, d, *fit_least_squares(relative[chosen], anchors)),
+            'outliers by least squares': abs_rel(
+                a, d, *fit_least_squares(relative[chosen], spoilt)),
+            LEAST_ABS_REL: abs_rel(a, d, *best_in_hindsight(a, d)),
+            LEAST_SQUARES: abs_rel(a, d, *fit_least_squares(a, d))}
 
 
 def folder_table(frames: Iterator[tuple[str, FloatImage, FloatImage]], draws: int) -> str:
@@ -139,15 +140,12 @@ def folder_table(frames: Iterator[tuple[str, FloatImage, FloatImage]], draws: in
     rows = {name: _mean(of_set) for name, of_set in scores.items()}
     rows['mean of sets'] = _mean(list(rows.values()))
     columns = list(rows['mean of sets'])
-    lines = [f'| | {" | ".join(columns)} | clean / outliers against least AbsRel | against least '
-             'squares |', '|---' * (len(columns) + 3) + '|']
-    for name, row in rows.items():
-        ratios = [' / '.join(f'{100 * (row[ours] / row[best] - 1):+.1f} %'
-                             for ours in ('clean', 'outliers'))
-                  for best in ('hindsight, least AbsRel', 'hindsight, least squares')]
-        lines.append(f'| {name} | ' + ' | '.join(f'{row[key]:.3f}' for key in columns)
-                     + f' | {" | ".join(ratios)} |')
-    return '\n'.join(lines)
+    cells = [[name, *(f'{row[key]:.3f}' for key in columns),
+              *(' / '.join(f'{100 * (row[ours] / row[best] - 1):+.1f} %'
+                           for ours in ('clean', 'outliers'))
+                for best in (LEAST_ABS_REL, LEAST_SQUARES))] for name, row in rows.items()]
+    return tabulate(cells, (ABS_REL, *columns, 'clean / outliers against least error',
+                            'against least squares'), 'github', disable_numparse=True)
 
 
 def _mean(rows: Sequence[dict[str, float]]) -> dict[str, float]:
@@ -157,25 +155,18 @@ def _mean(rows: Sequence[dict[str, float]]) -> dict[str, float]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; the exit code is 0 or 2."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument('--folder', type=Path, help='RGB-D folder with a frames.json')
-    where.add_argument('--bag', type=Path, help='drive, as sample/living_room')
+    parser.add_argument('--folder', type=Path, required=True,
+                        help='RGB-D folder with a frames.json')
     parser.add_argument('--checkpoint', default='tiny', help='embedded name, folder or hub id')
-    parser.add_argument('--draws', type=int, default=DRAWS, help='of anchors, for --folder')
+    parser.add_argument('--draws', type=int, default=DRAWS, help='of anchors')
     options = parser.parse_args(arguments)
     try:
+        data_set = folder_data_set(options.folder)
         engine = DepthEngine.load(options.checkpoint)
-
-        def predict(rgb: NDArray[np.uint8]) -> Any:
-            return engine.infer(rgb, num_inference_steps=1)
-
-        table: Callable[[], str] = (
-            (lambda: drive_table(options.bag, predict)) if options.bag is not None
-            else (lambda: folder_table(
-                ((frame.set_name, predict(frame.rgb).affine_invariant_depth, frame.depth_m)
-                 for frame in folder_data_set(options.folder).frames()),
-                options.draws)))
-        print(table())
+        print(folder_table(((
+            frame.set_name,
+            engine.infer(frame.rgb, num_inference_steps=1).affine_invariant_depth,
+            frame.depth_m) for frame in data_set.frames()), options.draws))
     except MarigoldError as err:
         print(f'{NAME}: {err}', file=sys.stderr)
         return 2

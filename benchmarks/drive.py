@@ -1,270 +1,238 @@
-"""Every measured scale source along a recorded drive: error, jitter, outage and floor."""
+"""
+Score every scale source along the sample drive: metres, the scale over time, and obstacles.
+
+    python -m benchmarks.drive --bag sample/living_room --scene sample/scene.json
+
+Each source makes the same predictions metric, and beside them the true relative depth, through
+`evaluation.metrics.metres` as `evaluate --scale-source` does.  `depth` is the truth as a small
+stereo camera in the same place would see it.  Recovery is the time after an outage of 2 s until
+the scale is within 2 % of what it is without ('not': not in the 3 s that are left).  'true metres'
+is what geometry, messages and configuration are worth.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+import argparse
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+import math
 from pathlib import Path
-import time
-from typing import Any
+import sys
 
 import numpy as np
-from numpy.typing import NDArray
+from tabulate import tabulate
+from tqdm import tqdm
 
-from marigold_ros.data.bags.messages import image_fields
-from marigold_ros.data.bags.poses import PoseBuffer, topics_of
-from marigold_ros.data.bags.reader import Bag, open_bag
-from marigold_ros.data.bags.stamp_matching import matched_by_stamp
-from marigold_ros.depth.errors import BagError
+from marigold_ros.data.bags.reader import open_bag
+from marigold_ros.data.datasets.bag import bag_data_set, SAMPLE_TOPICS
+from marigold_ros.data.frames import DepthFrame
+from marigold_ros.depth.engine import DepthEngine
+from marigold_ros.depth.errors import BagError, MarigoldError
 from marigold_ros.depth.types import FloatImage
-from marigold_ros.evaluation.metrics.protocol_a import error_metrics, MIN_PREDICTION_M
-from marigold_ros.evaluation.metrics.protocols import mean_scores, Scores
-from marigold_ros.geometry.camera import Rectifier
-from marigold_ros.messages.camera_info import camera_from_fields, CameraInfoFields
-from marigold_ros.messages.cloud import CloudFields, unpack_cloud
-from marigold_ros.messages.depth import unpack_depth
-from marigold_ros.messages.image import decode_rgb
-from marigold_ros.messages.laser_scan import points_from_scan
-from marigold_ros.metric.anchors import (
-    Anchors,
-    anchors_from_depth,
-    anchors_from_points,
+from marigold_ros.evaluation.metrics.costmap import LayerConfig, read_layer
+from marigold_ros.evaluation.metrics.metres import (
+    COMPARED_RANGE,
+    MetricFollower,
+    recovery_s,
 )
+from marigold_ros.evaluation.metrics.obstacles import ObstacleScorer, read_scene, Scene
+from marigold_ros.evaluation.metrics.protocols import abs_rel_name
+from marigold_ros.evaluation.references import BagReferences, FrameReference
+from marigold_ros.metric.anchors import Anchors, anchors_from_depth
 from marigold_ros.metric.config import ScaleConfig
-from marigold_ros.metric.sources.ground_plane import down_vector, tilt_of
-from marigold_ros.metric.tracker import ScaleTracker
-from marigold_ros.metric.types import MetricScale, ScaleFrame
 
-TOPICS = ('/camera/image_raw/compressed', '/camera/depth_gt/image_rect/compressed',
-          '/camera/camera_info', '/lidar/points', '/scan')
-BASE = 'base_link'
+NAME = 'drive'
+REFERENCES = {'cloud': '/lidar/points', 'scan': '/scan'}
+# What config/demo.yaml assumes.
+ASSUMED_M = (0.5, 4.5)
 # A weak depth camera: a quarter of the resolution, noise as a stereo camera's, holes, short sight.
 WEAK_STRIDE, WEAK_NOISE_PER_M, WEAK_HOLES, WEAK_RANGE_M = 4, 0.01, 0.3, 4.0
-# Truth this close to the plane under the robot is floor.
-FLOOR_M = 0.01
 OUTAGE_S = (3.0, 5.0)
-# The scale has recovered when it is this close to what it would be without the outage.
-RECOVERED = 0.02
+# Relative depth that stands for the true metres: it spreads over this range.
+TRUE_RANGE_M = (0.01, 100.0)
+TRUTH = 'true metres'
+COLUMNS = ('metric frames', abs_rel_name('metric', COMPARED_RANGE), 'RMSE, m',
+           'delta1', 'scale jitter', 'largest step', 'floor height error', 'recovery', 'recall',
+           'precision', 'floor free', 'distance error')
 
-Matrix = NDArray[np.float64]
 
-
-@dataclass(frozen=True, eq=False)
-class DriveFrame:
+class Contestant:
     """
-    One image of the drive with all that is known of it.
+    One source along the drive, and the same with an outage in the middle.
 
-    Attributes
+    Parameters
     ----------
-    stamp_ns : int
-    relative : float32 [H, W]
-    confidence : float32 [H, W] or None
-    depth_m : float32 [H, W]
-        True, m; NaN unknown.
-    K : float64 [3, 3]
-    fall : float64 [H, W]
-        How far each pixel's ray falls per metre of Z.
-    tilt : (float, float)
-        True pitch and roll of the camera, rad.
-    height_m : float
-        True height of the camera.
-    anchors : dict
-        Source -> Anchors.
+    config : ScaleConfig
+    obstacles : ObstacleScorer
+    knows_tilt : bool
+        Whether TF may say how the camera is mounted.
     """
 
-    stamp_ns: int
-    relative: FloatImage
-    confidence: FloatImage | None
-    depth_m: FloatImage
-    K: Matrix
-    fall: Matrix
-    tilt: tuple[float, float]
-    height_m: float
-    anchors: dict[str, Anchors]
+    def __init__(self, config: ScaleConfig, obstacles: ObstacleScorer, *,
+                 knows_tilt: bool = True) -> None:
+        self._source, self._knows_tilt = config.source, knows_tilt
+        self._usual, self._interrupted = MetricFollower(config, obstacles), MetricFollower(config)
+
+    def add(self, frame: DepthFrame, relative: FloatImage, confidence: FloatImage | None,
+            reference: FrameReference) -> None:
+        """Take the next frame."""
+        if not self._knows_tilt:
+            reference = replace(reference, tilt=None)
+        self._usual.add(frame, relative, confidence, reference)
+        first_ns = self._usual.frames[0].stamp_ns
+        if OUTAGE_S[0] <= (reference.stamp_ns - first_ns) * 1e-9 < OUTAGE_S[1]:
+            reference = replace(reference, anchors=None)
+            if self._source == 'ground_plane':  # no floor in view
+                relative = np.full_like(relative, 0.5)
+        self._interrupted.add(frame, relative, confidence, reference)
+
+    def row(self) -> list[str]:
+        """Return the cells of `COLUMNS`."""
+        found = self._usual.summary()
+        found |= found['obstacles']
+        return [f'{found["frames_with_metres"]} of {found["frames"]}',
+                *(_cell(found[name], '{:.3f}') for name in ('abs_rel', 'rmse', 'delta1')),
+                *(_cell(found[name], '{:.2%}') for name in ('jitter', 'largest_step')),
+                _cell(found['floor_error'], '{:.1%}'), self._recovery(),
+                *(_cell(found[name], '{:.0%}') for name in ('recall', 'precision', 'floor_free')),
+                _cell(found['distance_m'], '{:.2f} m')]
+
+    def _recovery(self) -> str:
+        """Say how long the scale needs after the outage."""
+        frames = self._interrupted.frames
+        back = next((number for number, each in enumerate(frames)
+                     if (each.stamp_ns - frames[0].stamp_ns) * 1e-9 >= OUTAGE_S[1]), len(frames))
+        if back == len(frames) or self._source == 'fixed':
+            return '-'
+        found = recovery_s(frames, back, [each.middle_m for each in self._usual.frames])
+        return 'not' if math.isnan(found) else f'{found:.1f} s'
 
 
-def read_drive(path: Path, predict: Callable[[NDArray[np.uint8]], Any]) -> list[DriveFrame]:
+def _cell(value: float, form: str) -> str:
+    return '-' if math.isnan(value) else form.format(value).replace('%', ' %')
+
+
+def read_drive(path: Path, max_frames: int | None = None
+               ) -> Iterator[tuple[DepthFrame, dict[str, FrameReference]]]:
     """
-    Read a drive with the topics `TOPICS` and /tf_static, and predict every frame.
+    Read a drive with what each source knows at each frame.
+
+    Yields
+    ------
+    frame : DepthFrame
+    references : dict of str to FrameReference
+        By source; `ground_plane` has the mount alone.
+    """
+    rng = np.random.default_rng(0)
+    with ExitStack() as stack:
+        bag = stack.enter_context(open_bag(path))
+        mount = BagReferences(bag, SAMPLE_TOPICS, ScaleConfig('none'))
+        known = {source: BagReferences(bag, SAMPLE_TOPICS, ScaleConfig(source), reference=topic)
+                 for source, topic in REFERENCES.items()}
+        for number, frame in enumerate(bag_data_set(path).frames()):
+            if number == max_frames:
+                return
+            without = mount.at(frame)
+            yield frame, {
+                'ground_plane': without,
+                'depth': replace(without, anchors=see_weakly(frame, without, rng)),
+                **{source: each.at(frame) for source, each in known.items()}}
+
+
+def see_weakly(frame: DepthFrame, reference: FrameReference, rng: np.random.Generator) -> Anchors:
+    """Degrade the truth to what a small stereo camera in the same place would see of it."""
+    seen = frame.known_depth_m[::WEAK_STRIDE, ::WEAK_STRIDE].copy()
+    seen += WEAK_NOISE_PER_M * seen ** 2 * rng.standard_normal(seen.shape).astype(np.float32)
+    seen[(seen > WEAK_RANGE_M) | (rng.random(seen.shape) < WEAK_HOLES)] = np.nan
+    small = reference.K / np.array([[WEAK_STRIDE], [WEAK_STRIDE], [1.0]])
+    return anchors_from_depth(seen, small, np.eye(4), reference.K, frame.depth_m.shape,
+                              reference.stamp_ns)
+
+
+def true_relative(frame: DepthFrame, range_m: tuple[float, float] | None = None) -> FloatImage:
+    """
+    Make relative depth of the truth.
+
+    Parameters
+    ----------
+    frame : DepthFrame
+    range_m : (float, float) or None
+        Depth of 0 and 1; None takes the frame's own 2 % and 98 % quantiles.
+
+    Returns
+    -------
+    float32 [H, W]
+        In [0, 1]; NaN is unknown.
+    """
+    low, high = range_m or np.nanquantile(frame.known_depth_m, (0.02, 0.98))
+    return np.clip((frame.known_depth_m - low) / (high - low), 0, 1).astype(np.float32)
+
+
+def make_contestants(camera_height_m: float, scene: Scene, layer: LayerConfig
+                     ) -> dict[str, Contestant]:
+    """Give every source its contestant, by depth and source."""
+    floor = ScaleConfig('ground_plane', camera_height_m=camera_height_m)
+    measured = {**{source: ScaleConfig(source) for source in ('depth', 'cloud', 'scan')},
+                'ground_plane, tilt known': floor, 'ground_plane, tilt searched': floor}
+    configs = {f'{depth}, {name}': config for depth in ('predicted', 'true')
+               for name, config in measured.items()}
+    configs['predicted, fixed'] = ScaleConfig('fixed', *ASSUMED_M)
+    configs[TRUTH] = ScaleConfig('fixed', *TRUE_RANGE_M)
+    return {name: Contestant(config, ObstacleScorer(scene, layer),
+                             knows_tilt='searched' not in name)
+            for name, config in configs.items()}
+
+
+def run_drive(path: Path, engine: DepthEngine, scene: Scene, layer: LayerConfig,
+              max_frames: int | None = None) -> dict[str, Contestant]:
+    """
+    Lead all contestants along a drive.
 
     Raises
     ------
     BagError
-        If something is missing.
+        If the bag lacks what a source needs.
     """
-    frames = []
-    rng = np.random.default_rng(0)
-    with open_bag(path) as bag:
-        poses = _poses(bag)
-        for stamp_ns, (image, depth, info, cloud, scan) in matched_by_stamp(bag, TOPICS):
-            rectifier = Rectifier(camera_from_fields(CameraInfoFields(
-                info.height, info.width, info.distortion_model, info.d, info.k, info.r, info.p)))
-            K = rectifier.camera.rectified().K
-            base, camera, lidar, laser = (_world_from(poses, name, stamp_ns) for name in (
-                BASE, info.header.frame_id, cloud.header.frame_id, scan.header.frame_id))
-            base_from_camera = np.linalg.inv(base) @ camera
-            prediction = predict(rectifier.rectify(decode_rgb(image_fields(image))))
-            depth_m = unpack_depth(image_fields(depth))
-            depth_m[~rectifier.valid] = np.nan
-            size = depth_m.shape
-            points = unpack_cloud(CloudFields(
-                cloud.height, cloud.width,
-                tuple((f.name, f.offset, f.datatype, f.count) for f in cloud.fields),
-                bool(cloud.is_bigendian), cloud.point_step, cloud.row_step, cloud.data))[0]
-            tilt = tilt_of(-base_from_camera[2, :3])
-            frames.append(DriveFrame(
-                stamp_ns, prediction.affine_invariant_depth, prediction.confidence, depth_m, K,
-                _fall(size, K, tilt), tilt, float(base_from_camera[2, 3]), {
-                    'depth': _weak_depth(depth_m, K, rng, stamp_ns),
-                    'cloud': anchors_from_points(points, np.linalg.inv(camera) @ lidar, K,
-                                                 size, stamp_ns),
-                    'scan': anchors_from_points(points_from_scan(
-                        scan.ranges, scan.angle_min, scan.angle_increment, scan.range_min,
-                        scan.range_max), np.linalg.inv(camera) @ laser, K, size, stamp_ns)}))
-    if not frames:
-        raise BagError(f'{path} has no {", ".join(TOPICS)} of one stamp')
-    return frames
+    contestants: dict[str, Contestant] = {}
+    for frame, references in tqdm(read_drive(path, max_frames), unit='frame', desc=NAME):
+        prediction = engine.infer(frame.rgb, num_inference_steps=1)
+        mount = references['ground_plane'].base_from_camera
+        if mount is None:
+            raise BagError(f'the transforms of {path} must say how the camera is mounted')
+        contestants = contestants or make_contestants(float(mount[2, 3]), scene, layer)
+        for name, contestant in contestants.items():
+            depth, _, rest = name.partition(', ')
+            reference = references.get(rest.partition(',')[0], references['ground_plane'])
+            if depth == 'predicted':
+                contestant.add(frame, prediction.affine_invariant_depth, prediction.confidence,
+                               reference)
+            else:
+                contestant.add(frame, true_relative(
+                    frame, TRUE_RANGE_M if name == TRUTH else None), None, reference)
+    return contestants
 
 
-def _poses(bag: Bag) -> PoseBuffer:
-    """Read all poses of a bag, whose recording is shorter than what the buffer keeps."""
-    poses = PoseBuffer()
-    for message in bag.messages(topics_of(bag.topics)):
-        poses.add(message.topic, bag.decode(message))
-    return poses
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table; the exit code is 0 or 2."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser.add_argument('--bag', type=Path, default=Path('sample/living_room'))
+    parser.add_argument('--scene', type=Path, default=Path('sample/scene.json'))
+    parser.add_argument('--costmap', type=Path, default=Path('config/nav2_costmap.yaml'))
+    parser.add_argument('--checkpoint', default='tiny', help='embedded name, folder or hub id')
+    parser.add_argument('--max-frames', type=int, metavar='N', help='only the first N')
+    options = parser.parse_args(arguments)
+    try:
+        scene, layer = read_scene(options.scene), read_layer(options.costmap)
+        contestants = run_drive(options.bag, DepthEngine.load(options.checkpoint), scene, layer,
+                                options.max_frames)
+    except MarigoldError as err:
+        print(f'{NAME}: {err}', file=sys.stderr)
+        return 2
+    print(tabulate([[name, *contestant.row()] for name, contestant in contestants.items()],
+                   ('depth, source', *COLUMNS), 'github', disable_numparse=True))
+    return 0
 
 
-def _world_from(poses: PoseBuffer, frame_id: str, stamp_ns: int) -> Matrix:
-    found = poses.world_from(frame_id, stamp_ns)
-    if found is None:
-        raise BagError(f'the bag does not say where {frame_id} is at {stamp_ns} ns')
-    return found
-
-
-def _fall(size: tuple[int, int], K: Matrix, tilt: tuple[float, float]) -> Matrix:
-    x, y, z = down_vector(*tilt)
-    rows, columns = np.mgrid[:size[0], :size[1]]
-    return np.asarray((columns - K[0, 2]) / K[0, 0] * x + (rows - K[1, 2]) / K[1, 1] * y + z)
-
-
-def _weak_depth(depth_m: FloatImage, K: Matrix, rng: np.random.Generator, stamp_ns: int
-                ) -> Anchors:
-    """Degrade the truth to what a small stereo camera in the same place would see of it."""
-    seen = depth_m[::WEAK_STRIDE, ::WEAK_STRIDE].copy()
-    seen += WEAK_NOISE_PER_M * seen ** 2 * rng.standard_normal(seen.shape).astype(np.float32)
-    seen[(seen > WEAK_RANGE_M) | (rng.random(seen.shape) < WEAK_HOLES)] = np.nan
-    small = K / np.array([[WEAK_STRIDE], [WEAK_STRIDE], [1.0]])
-    return anchors_from_depth(seen, small, np.eye(4), K, depth_m.shape, stamp_ns)
-
-
-def with_true_depth(frames: Iterable[DriveFrame]) -> list[DriveFrame]:
-    """Put relative depth made of the truth, between its 2 % and 98 % quantiles, in its place."""
-    better = []
-    for frame in frames:
-        low, high = np.nanquantile(frame.depth_m, (0.02, 0.98))
-        unit = np.clip((frame.depth_m - low) / (high - low), 0, 1).astype(np.float32)
-        better.append(replace(frame, relative=unit, confidence=None))
-    return better
-
-
-@dataclass(frozen=True)
-class DriveScore:
-    """
-    One source along the drive, over the frames that became metric.
-
-    Attributes
-    ----------
-    metric_frames : int
-    scores : Scores
-        Mean over the frames, metric: without any alignment.
-    jitter, largest_step : float
-        Mean and largest relative change of the depth of affine-invariant 0.5 between frames.
-    floor_error : float
-        Mean over the frames of |median height of the camera above its floor pixels / truth - 1|.
-    recovery_s : float
-        From the first reference after an outage until the scale is what it would be without.
-    update_ms : float
-        Median time of one update, the projection of the reference not included.
-    """
-
-    metric_frames: int
-    scores: Scores
-    jitter: float
-    largest_step: float
-    floor_error: float
-    recovery_s: float
-    update_ms: float
-
-
-def run_source(frames: Sequence[DriveFrame], config: ScaleConfig, *, outage: bool = False
-               ) -> tuple[list[MetricScale | None], float]:
-    """Give a source's scale at every frame, and the median time of an update in ms."""
-    source = ScaleTracker(config)
-    scales, seconds = [], []
-    for frame in frames:
-        t_s = (frame.stamp_ns - frames[0].stamp_ns) * 1e-9
-        dark = outage and OUTAGE_S[0] <= t_s < OUTAGE_S[1]
-        started_s = time.perf_counter()
-        if dark and config.source == 'ground_plane':  # no floor in view
-            shown = np.full_like(frame.relative, 0.5)
-        else:
-            shown = frame.relative
-        scales.append(source.update(ScaleFrame(
-            'camera', frame.stamp_ns, shown, frame.confidence, frame.K,
-            None if dark else frame.anchors.get(config.source))).metric)
-        seconds.append(time.perf_counter() - started_s)
-    return scales, 1e3 * float(np.median(seconds))
-
-
-def score_source(frames: Sequence[DriveFrame], config: ScaleConfig) -> DriveScore:
-    """Judge one source along the drive."""
-    scales, update_ms = run_source(frames, config)
-    scores, floors = [], []
-    for frame, scale in zip(frames, scales):
-        if scale is not None:
-            depth_m = scale.to_metres(frame.relative)
-            known = np.isfinite(frame.depth_m)
-            scores.append(Scores('metric', 'above 0 m', error_metrics(
-                np.maximum(depth_m[known], MIN_PREDICTION_M), frame.depth_m[known])))
-            floor = np.abs(frame.depth_m * frame.fall - frame.height_m) < FLOOR_M
-            floors.append(abs(np.median((depth_m * frame.fall)[floor]) / frame.height_m - 1))
-    middles = np.array([np.nan if scale is None else scale.scale / 2 + scale.shift
-                        for scale in scales])
-    steps = np.abs(np.diff(np.log(middles)))
-    return DriveScore(len(scores), mean_scores(scores), float(np.nanmean(steps)),
-                      float(np.nanmax(steps)), float(np.mean(floors)),
-                      _recovery_s(frames, config, middles), update_ms)
-
-
-def _recovery_s(frames: Sequence[DriveFrame], config: ScaleConfig, middles: Matrix) -> float:
-    after, _ = run_source(frames, config, outage=True)
-    for frame, scale, usual in zip(frames, after, middles):
-        t_s = (frame.stamp_ns - frames[0].stamp_ns) * 1e-9
-        if t_s >= OUTAGE_S[1] and scale is not None and (
-                abs((scale.scale / 2 + scale.shift) / usual - 1) < RECOVERED):
-            return t_s - OUTAGE_S[1]
-    return float('inf')
-
-
-def drive_table(path: Path, predict: Callable[[NDArray[np.uint8]], Any]) -> str:
-    """Score every source with the checkpoint's depth and with the truth's, as Markdown."""
-    predicted = read_drive(path, predict)
-    floor = ScaleConfig('ground_plane', camera_height_m=predicted[0].height_m)
-    pitch, roll = (float(np.degrees(angle)) for angle in predicted[0].tilt)
-    configs = {
-        **{source: ScaleConfig(source) for source in ('depth', 'cloud', 'scan')},
-        'ground_plane, tilt known': replace(floor, camera_pitch_deg=pitch, camera_roll_deg=roll),
-        'ground_plane, tilt searched': floor}
-    lines = ['| depth, source | metric frames | AbsRel | RMSE | delta1 | jitter | largest step | '
-             'floor height error | recovery | update |',
-             '|---|---|---|---|---|---|---|---|---|---|']
-    for depth, frames in (('predicted', predicted), ('true', with_true_depth(predicted))):
-        for name, config in configs.items():
-            s = score_source(frames, config)
-            lines.append(
-                f'| {depth}, {name} | {s.metric_frames} of {len(frames)} | '
-                f'{s.scores["abs_rel"]:.3f} | {s.scores["rmse"]:.2f} m | '
-                f'{s.scores["delta1"]:.3f} | '
-                f'{100 * s.jitter:.2f} % | {100 * s.largest_step:.2f} % | '
-                f'{100 * s.floor_error:.1f} % | {s.recovery_s:.1f} s | {s.update_ms:.1f} ms |')
-    return '\n'.join(lines)
+if __name__ == '__main__':
+    sys.exit(main())

@@ -25,10 +25,10 @@ from marigold_ros.data.frames import DepthFrame, spread
 from marigold_ros.data.shards import ShardFrames
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import InputError, MarigoldError
-from marigold_ros.evaluation.metrics.baselines import Ramp
+from marigold_ros.evaluation.metrics.baselines import predict_ramp
 from marigold_ros.evaluation.metrics.protocols import mean_scores, score, Scores
 from marigold_ros.training.checkpoints import load_vae
-from marigold_ros.training.latents import round_trip
+from marigold_ros.training.networks import round_trip
 from marigold_ros.training.targets import depth_range
 from marigold_ros.training.validation import grid_row
 
@@ -82,7 +82,7 @@ def hard_frames(folder: Path) -> list[DepthFrame]:
 
 def ramp_scores(frames: Frames) -> list[Scores]:
     """Score the fitted vertical ramp on each frame."""
-    return [score(Ramp().predict(frame.rgb), frame) for frame in frames]
+    return [score(predict_ramp(frame.rgb), frame) for frame in frames]
 
 
 def clipped(frame: DepthFrame) -> DepthFrame:

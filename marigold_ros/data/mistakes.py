@@ -14,10 +14,12 @@ def describe_mistakes(err: ValidationError) -> str:
     str
         For instance 'train.0.weight: Input should be greater than 0, got -1.0'.
     """
-    return '; '.join(
-        f'{".".join(map(str, mistake["loc"])) or "it"}: '
-        + mistake['msg'].removeprefix('Value error, ')
+    texts = []
+    for mistake in err.errors():
+        text = ': '.join(filter(None, ['.'.join(map(str, mistake['loc'])),
+                                       mistake['msg'].removeprefix('Value error, ')]))
         # A rule of several keys names them itself: its input is all of them.
-        + ('' if isinstance(mistake['input'], dict) or mistake['type'] == 'json_invalid'
-           else f', got {mistake["input"]!r}')
-        for mistake in err.errors())
+        if not isinstance(mistake['input'], dict) and mistake['type'] != 'json_invalid':
+            text += f', got {mistake["input"]!r}'
+        texts.append(text)
+    return '; '.join(texts)

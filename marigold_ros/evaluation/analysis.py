@@ -10,9 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.evaluation.config import EvaluationConfig, fixed_name, fixed_steps
-from marigold_ros.evaluation.policies.frame_runs import FrameRuns
 from marigold_ros.evaluation.policies.latency import LatencyTable
-from marigold_ros.evaluation.policies.replay import Choice, replay_alone, replay_clock, Replayed
+from marigold_ros.evaluation.policies.replay import (
+    Choice,
+    FrameRuns,
+    replay_alone,
+    replay_clock,
+    Replayed,
+)
 from marigold_ros.evaluation.statistics import (
     Blocks,
     compare,

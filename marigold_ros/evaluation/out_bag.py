@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,12 @@ from marigold_ros.data.bags.messages import (
 )
 from marigold_ros.data.bags.writer import BagWriter
 from marigold_ros.evaluation.policies.latency import LatencyTable
-from marigold_ros.evaluation.policies.replay import ArrivalClock, PolicyReplay, Replayed
+from marigold_ros.evaluation.policies.replay import (
+    ArrivalClock,
+    FrameRuns,
+    PolicyReplay,
+    Replayed,
+)
 from marigold_ros.messages.cloud import CloudPacker
 from marigold_ros.messages.image import pack_image
 
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
     from marigold_ros.data.frames import DepthFrame
     from marigold_ros.depth.types import FloatImage
     from marigold_ros.evaluation.metrics.protocols import Aligned
-    from marigold_ros.evaluation.runner import ScoredFrame
+    from marigold_ros.evaluation.runner import Run
 
 FRAME_ID = 'camera_optical_frame'
 IMAGE, TRUTH = '/camera/rgb/image_rect', '/camera/depth_gt/image_rect'
@@ -66,7 +71,7 @@ class OutBag:
         self._aligned = aligned
         self._clock = ArrivalClock(replay, table)
         # At most one frame waits for its fate.
-        self._waiting: dict[int, ScoredFrame] = {}
+        self._waiting: dict[int, tuple[DepthFrame, Mapping[str, Run]]] = {}
         self._packer = CloudPacker()
         self._writer = BagWriter(path, overwrite=True)
 
@@ -83,15 +88,14 @@ class OutBag:
                 self._write(replayed)
         self._writer.__exit__(exc_type, exc, None)
 
-    def add(self, scored: ScoredFrame) -> None:
+    def add(self, frame: DepthFrame, runs: Mapping[str, Run], kept: FrameRuns) -> None:
         """Take the next frame."""
-        self._waiting[scored.kept.number] = scored
-        for replayed in self._clock.arrive(scored.kept):
+        self._waiting[kept.number] = frame, runs
+        for replayed in self._clock.arrive(kept):
             self._write(replayed)
 
     def _write(self, replayed: Replayed) -> None:
-        scored = self._waiting.pop(replayed.frame.number)
-        frame = scored.frame
+        frame, runs = self._waiting.pop(replayed.frame.number)
         stamp_ns = (frame.stamp_ns if frame.stamp_ns is not None
                     else replayed.frame.number * FOLDER_PERIOD_NS)
         truth = pack_image(frame.known_depth_m, '32FC1')
@@ -103,13 +107,13 @@ class OutBag:
         made = {STATUS: self._status(replayed, stamp_ns)}
         if replayed.fate == 'processed':
             done_ns += int(1e9 * replayed.latency_s)
-            made |= self._pictures(scored, replayed.run, stamp_ns)
+            made |= self._pictures(
+                frame, runs[replayed.run].prediction.affine_invariant_depth, stamp_ns)
         for topic, data in made.items():
             self._writer.write(topic, done_ns, data)
 
-    def _pictures(self, scored: ScoredFrame, run: str, stamp_ns: int) -> dict[str, bytes]:
-        frame = scored.frame
-        aligned = self._aligned(scored.runs[run].depth, frame)
+    def _pictures(self, frame: DepthFrame, depth: FloatImage, stamp_ns: int) -> dict[str, bytes]:
+        aligned = self._aligned(depth, frame)
         depth_m = aligned.depth_m.astype(np.float32)
         with np.errstate(invalid='ignore'):
             error = np.where(np.isfinite(aligned.target_m),

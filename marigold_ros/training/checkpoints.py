@@ -20,8 +20,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from marigold_ros.depth.checkpoint import EMPTY_TEXT, MODELS, refuse_pickles
 from marigold_ros.depth.errors import CheckpointError, ConfigError
-from marigold_ros.training.architecture import build_text_encoder, build_unet, double_conv_in
 from marigold_ros.training.config import FinetuneConfig, UNetArchitecture
+from marigold_ros.training.networks import build_text_encoder, build_unet, double_conv_in
 
 NUM_TRAIN_TIMESTEPS = 1000
 # Stable Diffusion 2's, which Marigold keeps.

@@ -1,20 +1,122 @@
-"""The two recipes: what `finetune` and `train_vae` are told, with every rule checked."""
+"""The two recipes: what `finetune` and `train_vae` are told, with every rule of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+import math
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    model_validator,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 
 from marigold_ros.depth.config import require
-from marigold_ros.training.data_config import AugmentationConfig, FrameSetConfig, Section
 
+# Pixels per latent cell along one axis, by halving the resolution three times.
+VAE_SCALE_FACTOR = 8
 VAE_LEVELS = 4
 
 PredictionType = Literal['v_prediction', 'epsilon', 'sample']
+Share = Annotated[float, Field(ge=0, le=1)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
+ViewEdge = Annotated[int, Field(gt=0, multiple_of=VAE_SCALE_FACTOR)]
+BlocksPerLevel = Annotated[tuple[NonNegativeInt, ...],
+                           Field(min_length=VAE_LEVELS, max_length=VAE_LEVELS)]
 
 
-@dataclass(frozen=True)
-class ScheduleConfig(Section):
+class RecipePart(BaseModel):
+    """Base of every part of a recipe: it does not change, and a misspelt key is an error."""
+
+    model_config = ConfigDict(extra='forbid', frozen=True)
+
+
+class FrameSetConfig(RecipePart):
+    """
+    One data set.
+
+    Attributes
+    ----------
+    reader : {'hypersim', 'virtual_kitti', 'rgbd_folder', 'bag', 'shards'}
+        What it is.
+    path : str
+        Its folder; the bag, for a bag.
+    size : (int, int)
+        Height and width of the views that training takes of it, px.
+    weight : float
+        Share of the batches relative to the other sets'.
+    file_list : str or None
+        For 'hypersim' and 'virtual_kitti': one of Marigold's `data_split` lists.
+    image_topic, depth_topic, camera_info_topic : str or None
+        For 'bag'; camera_info may be left out if it is the image's sibling.
+    """
+
+    reader: Literal['hypersim', 'virtual_kitti', 'rgbd_folder', 'bag', 'shards']
+    path: str
+    size: tuple[ViewEdge, ViewEdge]
+    weight: PositiveFloat = 1.0
+    file_list: str | None = None
+    image_topic: str | None = None
+    depth_topic: str | None = None
+    camera_info_topic: str | None = None
+
+    @model_validator(mode='after')
+    def check_reader(self) -> FrameSetConfig:
+        """Check that the reader has what it needs."""
+        needed = {'hypersim': ['file_list'], 'virtual_kitti': ['file_list'],
+                  'bag': ['image_topic', 'depth_topic']}.get(self.reader, [])
+        for key in needed:
+            require(getattr(self, key) is not None, key, f'given for the reader {self.reader}',
+                    None)
+        return self
+
+
+class AugmentationConfig(RecipePart):
+    """
+    How a frame varies each time it is seen.
+
+    Attributes
+    ----------
+    flip_probability : float
+        Share of views that are mirrored left to right.
+    min_crop, max_crop : float
+        Side of the crop relative to the largest that has the view's aspect ratio.
+    jitter_probability : float
+        Share of views whose exposure, contrast, saturation, gamma and white balance change.
+    jitter : float
+        Largest relative change of each.
+    blur_probability, motion_blur_probability : float
+        Shares of views that are blurred alike in all directions, and along one.
+    max_blur_px, max_motion_px : float
+        Largest standard deviation and length of these, in pixels of the view.
+    noise : float
+        Largest standard deviation of added pixel noise, in units of the [0, 1] range.
+    """
+
+    flip_probability: Share = 0.5
+    min_crop: PositiveShare = 1.0
+    max_crop: PositiveShare = 1.0
+    jitter_probability: Share = 0.0
+    jitter: float = 0.3
+    blur_probability: Share = 0.0
+    max_blur_px: float = 2.0
+    motion_blur_probability: Share = 0.0
+    max_motion_px: float = 7.0
+    noise: float = 0.0
+
+    @model_validator(mode='after')
+    def check_crops(self) -> AugmentationConfig:
+        """Check that the crops' ends are in order."""
+        require(self.min_crop <= self.max_crop, 'min_crop',
+                f'at most `max_crop` ({self.max_crop})', self.min_crop)
+        return self
+
+
+class ScheduleConfig(RecipePart):
     """
     How long to train, in which batches, and how the learning rate runs.
 
@@ -49,33 +151,49 @@ class ScheduleConfig(Section):
         Iterations from one saved and validated checkpoint to the next.
     """
 
-    batch_size: int = 32
-    device_batch_size: int = 2
-    max_iterations: int = 30_000
-    learning_rate: float = 3e-5
-    warmup_iterations: int = 100
-    decay_iterations: int = 25_000
-    final_ratio: float = 0.01
+    batch_size: PositiveInt = 32
+    device_batch_size: PositiveInt = 2
+    max_iterations: PositiveInt = 30_000
+    learning_rate: PositiveFloat = 3e-5
+    warmup_iterations: NonNegativeInt = 100
+    decay_iterations: PositiveInt = 25_000
+    final_ratio: PositiveShare = 0.01
     decay: Literal['exponential', 'cosine'] = 'exponential'
     weight_decay: float = 0.0
     max_gradient_norm: float | None = None
-    ema_decay: float = 0.999
-    checkpoint_every: int = 500
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    checkpoint_every: PositiveInt = 500
 
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        for name in ('batch_size', 'device_batch_size', 'max_iterations', 'learning_rate',
-                     'checkpoint_every'):
-            require(getattr(self, name) > 0, name, 'positive', getattr(self, name))
-        require(0 <= self.warmup_iterations < self.decay_iterations, 'warmup_iterations',
-                f'from 0 to below `decay_iterations` ({self.decay_iterations})',
-                self.warmup_iterations)
-        require(0 < self.final_ratio <= 1, 'final_ratio', 'in (0, 1]', self.final_ratio)
-        require(0 <= self.ema_decay < 1, 'ema_decay', 'in [0, 1)', self.ema_decay)
+    @model_validator(mode='after')
+    def check_warmup(self) -> ScheduleConfig:
+        """Check that something is left to decay after the warm-up."""
+        require(self.warmup_iterations < self.decay_iterations, 'warmup_iterations',
+                f'below `decay_iterations` ({self.decay_iterations})', self.warmup_iterations)
+        return self
+
+    def rate_at(self, iteration: int) -> float:
+        """
+        Say the learning rate after so many iterations.
+
+        Returns
+        -------
+        float
+            Linear from 0 over the warm-up, then from the highest rate down to `final_ratio` of it
+            at `decay_iterations`, then constant (prs-eth/Marigold, `IterExponential`).
+        """
+        if iteration < self.warmup_iterations:
+            return self.learning_rate * iteration / self.warmup_iterations
+        length = self.decay_iterations - self.warmup_iterations
+        progress = min(1.0, (iteration - self.warmup_iterations) / length)
+        if self.decay == 'exponential':
+            factor = math.exp(math.log(self.final_ratio) * progress)
+        else:
+            cosine = 0.5 * (1 + math.cos(math.pi * progress))
+            factor = self.final_ratio + (1 - self.final_ratio) * cosine
+        return self.learning_rate * factor
 
 
-@dataclass(frozen=True)
-class HardwareConfig(Section):
+class HardwareConfig(RecipePart):
     """
     What the training runs on; several GPUs are used by starting it with `accelerate launch`.
 
@@ -105,8 +223,7 @@ class HardwareConfig(Section):
     gradient_checkpointing: bool = False
 
 
-@dataclass(frozen=True)
-class ObjectiveConfig(Section):
+class ObjectiveConfig(RecipePart):
     """
     What the U-Net learns; the defaults are Marigold's diffusion objective.
 
@@ -141,9 +258,9 @@ class ObjectiveConfig(Section):
 
     variant: Literal['diffusion', 'end_to_end'] = 'diffusion'
     latent_weight: float = 1.0
-    multires_strength: float = 0.9
-    terminal_fraction: float = 0.0
-    rollout_fraction: float = 0.0
+    multires_strength: Share = 0.9
+    terminal_fraction: Share = 0.0
+    rollout_fraction: Share = 0.0
     max_snr_weight: float | None = None
     pixel_samples: int = 0
     pixel_weight: float = 1.0
@@ -151,17 +268,15 @@ class ObjectiveConfig(Section):
     relative_pixels: bool = False
     autoencoder_anchor: float | None = None
 
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        for name in ('multires_strength', 'terminal_fraction', 'rollout_fraction'):
-            require(0 <= getattr(self, name) <= 1, name, 'in [0, 1]', getattr(self, name))
-        # Made from an imperfect x0, nearly noiseless latents mean noise without bounds.
+    @model_validator(mode='after')
+    def check_rollout(self) -> ObjectiveConfig:
+        """Check that errors are bounded: made from an imperfect x0, noise may have any size."""
         require(self.rollout_fraction == 0 or self.max_snr_weight is not None, 'max_snr_weight',
                 'given with `rollout_fraction`', self.max_snr_weight)
+        return self
 
 
-@dataclass(frozen=True)
-class VaeArchitecture(Section):
+class VaeArchitecture(RecipePart):
     """
     Shape of the small autoencoder: one width, blocks from full resolution (encoder) and to it.
 
@@ -176,20 +291,12 @@ class VaeArchitecture(Section):
     """
 
     channels: int
-    encoder_blocks: tuple[int, ...]
-    decoder_blocks: tuple[int, ...]
-    latent_channels: int = 4
-
-    def __post_init__(self) -> None:
-        """Check that encoder and decoder have the resolutions of an eightfold reduction."""
-        require(self.latent_channels > 0, 'latent_channels', 'positive', self.latent_channels)
-        for name in ('encoder_blocks', 'decoder_blocks'):
-            require(len(getattr(self, name)) == VAE_LEVELS, name,
-                    f'of {VAE_LEVELS} resolutions', getattr(self, name))
+    encoder_blocks: BlocksPerLevel
+    decoder_blocks: BlocksPerLevel
+    latent_channels: PositiveInt = 4
 
 
-@dataclass(frozen=True)
-class UNetArchitecture(Section):
+class UNetArchitecture(RecipePart):
     """
     Shape of the denoising U-Net; attention only where the latent is smallest.
 
@@ -213,14 +320,15 @@ class UNetArchitecture(Section):
     norm_groups: int
     attention_head_channels: int
 
-    def __post_init__(self) -> None:
+    @model_validator(mode='after')
+    def check_norm_groups(self) -> UNetArchitecture:
         """Check that the groups divide the widths."""
         require(all(width % self.norm_groups == 0 for width in self.channels), 'norm_groups',
                 f'a divisor of every width in {self.channels}', self.norm_groups)
+        return self
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig(Section):
+class TrainingConfig(RecipePart):
     """
     What both recipes have.
 
@@ -240,22 +348,14 @@ class TrainingConfig(Section):
 
     run_folder: str
     seed: int
-    train: tuple[FrameSetConfig, ...]
-    validation: tuple[FrameSetConfig, ...]
-    validation_frames: int = 64
-    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    hardware: HardwareConfig = field(default_factory=HardwareConfig)
-
-    def __post_init__(self) -> None:
-        """Check that there is something to learn from and to watch."""
-        for name in ('train', 'validation'):
-            require(len(getattr(self, name)) > 0, name, 'at least one set', getattr(self, name))
-        require(self.validation_frames > 0, 'validation_frames', 'positive',
-                self.validation_frames)
+    train: Annotated[tuple[FrameSetConfig, ...], Field(min_length=1)]
+    validation: Annotated[tuple[FrameSetConfig, ...], Field(min_length=1)]
+    validation_frames: PositiveInt = 64
+    augmentation: AugmentationConfig = AugmentationConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    hardware: HardwareConfig = HardwareConfig()
 
 
-@dataclass(frozen=True, kw_only=True)
 class FinetuneConfig(TrainingConfig):
     """
     Recipe of the U-Net; either `initial_checkpoint`, or `architecture` and `vae`, must be given.
@@ -284,23 +384,28 @@ class FinetuneConfig(TrainingConfig):
     architecture: UNetArchitecture | None = None
     vae: str | None = None
     prediction_type: PredictionType | None = None
-    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    objective: ObjectiveConfig = ObjectiveConfig()
     default_denoising_steps: int | None = None
     default_processing_resolution: int = 768
 
-    def __post_init__(self) -> None:
-        """Check the way to start, and what the objective needs."""
-        super().__post_init__()
+    @model_validator(mode='after')
+    def check_start(self) -> FinetuneConfig:
+        """Check that there is one way to start."""
         require((self.initial_checkpoint is None) == (self.architecture is not None),
                 'initial_checkpoint` and `architecture', 'given one without the other',
                 (self.initial_checkpoint, self.architecture))
-        if self.architecture is not None:
-            require(self.vae is not None, 'vae', 'given where training starts from scratch',
-                    self.vae)
+        require(self.architecture is None or self.vae is not None, 'vae',
+                'given where training starts from scratch', self.vae)
+        return self
+
+    @model_validator(mode='after')
+    def check_denoising_steps(self) -> FinetuneConfig:
+        """Check that a reader can tell an end-to-end checkpoint from every other."""
         end_to_end = self.objective.variant == 'end_to_end'
         require(self.denoising_steps >= 1 and (self.denoising_steps == 1) == end_to_end,
                 'default_denoising_steps',
                 '1 for the variant end_to_end, and 2 or more for diffusion', self.denoising_steps)
+        return self
 
     @property
     def denoising_steps(self) -> int:
@@ -310,7 +415,6 @@ class FinetuneConfig(TrainingConfig):
         return 1 if self.objective.variant == 'end_to_end' else 4
 
 
-@dataclass(frozen=True, kw_only=True)
 class VaeConfig(TrainingConfig):
     """
     Recipe of the small autoencoder; it sees every view twice, as an image and as a depth map.

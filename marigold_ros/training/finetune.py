@@ -30,8 +30,8 @@ from marigold_ros.training.checkpoints import (
 from marigold_ros.training.command import run_command
 from marigold_ros.training.config import FinetuneConfig
 from marigold_ros.training.diffusion import Diffusion
-from marigold_ros.training.loop import Trainer
 from marigold_ros.training.objective import Objective
+from marigold_ros.training.trainer import Trainer
 from marigold_ros.training.validation import measure, Predict, Validation
 from marigold_ros.training.views import ViewBatch
 
@@ -48,9 +48,9 @@ class UNetAndAutoencoder(nn.Module):
         return self.unet(*inputs, **settings)
 
 
-class Finetuning:
+class Finetuning(Trainer[FinetuneConfig]):
     """
-    What is particular to the U-Net's training.
+    The U-Net's training.
 
     Parameters
     ----------
@@ -59,34 +59,34 @@ class Finetuning:
     Raises
     ------
     MarigoldError
-        If the checkpoint to start from cannot be used.
+        If the checkpoint to start from cannot be used, or as a Trainer.
     """
 
     def __init__(self, config: FinetuneConfig) -> None:
         torch.manual_seed(config.seed)
-        self._config = config
         self._pipeline = initial_pipeline(config)
         vae, unet = self._pipeline.vae.requires_grad_(False), self._pipeline.unet.train()
         if config.hardware.gradient_checkpointing:
             unet.enable_gradient_checkpointing()
-        self.model = unet.to(memory_format=torch.channels_last)
+        model: nn.Module = unet.to(memory_format=torch.channels_last)
         self._frozen_vae, self._learner = vae, None
         if config.objective.autoencoder_anchor is not None:
             require(isinstance(vae, AutoencoderTiny), 'vae',
                     'an AutoencoderTiny if `autoencoder_anchor` is given', type(vae).__name__)
             self._frozen_vae, self._learner = copy.deepcopy(vae), vae
-            self.model = UNetAndAutoencoder(unet, vae.requires_grad_())
+            model = UNetAndAutoencoder(unet, vae.requires_grad_())
+        super().__init__(config, model)
 
-    def start(self, device: torch.device, train: list[FrameSet]) -> None:
+    def prepare(self, device: torch.device, train: list[FrameSet]) -> None:
         """Put autoencoder and empty prompt on the device."""
         scheduler = self._pipeline.scheduler
         for vae in (self._pipeline.vae, self._frozen_vae):
             vae.to(device, memory_format=vae_format(vae, device))
-            if self._config.hardware.compile:
+            if self.config.hardware.compile:
                 vae.encoder.compile(dynamic=False)
                 vae.decoder.compile(dynamic=False)
         self._objective = Objective(
-            self._config.objective, self._frozen_vae,
+            self.config.objective, self._frozen_vae,
             Diffusion(scheduler.alphas_cumprod.to(device), scheduler.config.prediction_type),
             empty_text_embedding(self._pipeline.tokenizer,
                                  self._pipeline.text_encoder).to(device), self._learner)
@@ -106,9 +106,9 @@ class Finetuning:
         # accelerate counts processors, which are no devices to anybody else.
         name = 'cpu' if device.type == 'cpu' else str(device)
         engine = DepthEngine.load(str(folder), device=name)
-        steps = sorted({1, self._config.denoising_steps})
+        steps = sorted({1, self.config.denoising_steps})
         return measure({str(count): _predictor(engine, count) for count in steps}, frame_sets,
-                       self._config.validation_frames)
+                       self.config.validation_frames)
 
 
 def _predictor(engine: DepthEngine, num_inference_steps: int) -> Predict:
@@ -137,7 +137,7 @@ def finetune(config: FinetuneConfig) -> Path:
     MarigoldError
         If recipe, checkpoint or data break a rule, or the loss is no longer finite.
     """
-    return Trainer(config, Finetuning(config)).run()
+    return Finetuning(config).run()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,10 +7,8 @@ from typing import Any
 
 import torch
 
-from marigold_ros.training.config import ObjectiveConfig
-from marigold_ros.training.data_config import VAE_SCALE_FACTOR
-from marigold_ros.training.diffusion import Diffusion
-from marigold_ros.training.latents import decode_depth, encode
+from marigold_ros.training.config import ObjectiveConfig, VAE_SCALE_FACTOR
+from marigold_ros.training.diffusion import annealed_noise, Diffusion
 from marigold_ros.training.losses import (
     align_least_squares,
     gradient_l1,
@@ -18,7 +16,7 @@ from marigold_ros.training.losses import (
     relative_l1,
     weighted_l1,
 )
-from marigold_ros.training.noise import annealed_noise
+from marigold_ros.training.networks import decode_depth, encode
 from marigold_ros.training.targets import (
     depth_range,
     latent_mask,
@@ -126,7 +124,7 @@ class Objective:
                                self._diffusion.last_timestep + 1, generator).to(x0)
         timesteps = timesteps.to(x0.device)
         noisy = self._diffusion.add_noise(x0, noise, timesteps)            # [N,C,h,w]
-        noisy, noise = self._rolled_out(unet, image, x0, noisy, noise, timesteps)
+        noisy, noise = self._roll_out(unet, image, x0, noisy, noise, timesteps)
         # 3. The prediction, and what it should have been, where all pixels of a cell are valid.
         prediction = self._predict(unet, image, noisy, timesteps)
         losses = {'latent': self._config.latent_weight * masked_mse(
@@ -149,7 +147,7 @@ class Objective:
         return timesteps
 
     @torch.no_grad()
-    def _rolled_out(
+    def _roll_out(
         self, unet: UNet, image: torch.Tensor, x0: torch.Tensor, noisy: torch.Tensor,
         noise: torch.Tensor, timesteps: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:

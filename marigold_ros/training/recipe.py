@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 import yaml
 
+from marigold_ros.data.mistakes import describe_mistakes
 from marigold_ros.depth.errors import ConfigError
 from marigold_ros.training.config import TrainingConfig
 
@@ -42,18 +43,14 @@ def load_recipe(kind: type[Recipe], path: Path, overrides: Sequence[str] = ()) -
     for override in overrides:
         _override(fields, override)
     try:
-        return TypeAdapter(kind).validate_python(fields)
+        return kind.model_validate(fields)
     except ValidationError as err:
-        mistakes = '; '.join(
-            f'{".".join(map(str, mistake["loc"])) or "recipe"}: {mistake["msg"]}'
-            + ('' if mistake['type'] == 'value_error' else f', got {mistake["input"]!r}')
-            for mistake in err.errors())
-        raise ConfigError(f'`{path}`: {mistakes}') from err
+        raise ConfigError(f'`{path}`: {describe_mistakes(err)}') from err
 
 
 def recipe_as_yaml(recipe: TrainingConfig) -> str:
     """Write a recipe so that reading it gives the same recipe."""
-    return str(yaml.safe_dump(_plain(recipe), sort_keys=False))
+    return str(yaml.safe_dump(recipe.model_dump(mode='json'), sort_keys=False))
 
 
 def differences(recipe: TrainingConfig, other: TrainingConfig, free: Sequence[str]) -> list[str]:
@@ -71,14 +68,10 @@ def differences(recipe: TrainingConfig, other: TrainingConfig, free: Sequence[st
     list of str
         Where they differ otherwise, with both values.
     """
-    mine, theirs = _flat(_plain(recipe)), _flat(_plain(other))
+    mine, theirs = (_flat(each.model_dump(mode='json')) for each in (recipe, other))
     return [f'{key}: {theirs.get(key)!r} there, {mine.get(key)!r} here'
             for key in sorted(mine.keys() | theirs.keys())
             if mine.get(key) != theirs.get(key) and not key.startswith(tuple(free))]
-
-
-def _plain(recipe: TrainingConfig) -> Any:
-    return TypeAdapter(type(recipe)).dump_python(recipe, mode='json')
 
 
 def _flat(value: Any, key: str = '') -> dict[str, Any]:

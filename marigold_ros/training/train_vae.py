@@ -18,14 +18,12 @@ import torch
 from torch import nn
 
 from marigold_ros.data.frames import DepthFrame, FrameSet, spread
-from marigold_ros.training.architecture import build_vae
 from marigold_ros.training.checkpoints import load_vae, save_vae
 from marigold_ros.training.command import run_command
-from marigold_ros.training.config import VaeConfig
-from marigold_ros.training.data_config import AugmentationConfig, VAE_SCALE_FACTOR
-from marigold_ros.training.latents import round_trip
-from marigold_ros.training.loop import Trainer
+from marigold_ros.training.config import AugmentationConfig, VAE_SCALE_FACTOR, VaeConfig
 from marigold_ros.training.losses import gradient_l1, relative_l1, weighted_l1
+from marigold_ros.training.networks import build_vae, round_trip
+from marigold_ros.training.trainer import Trainer
 from marigold_ros.training.validation import measure, Validation
 from marigold_ros.training.views import grey_depth, random_view, ViewBatch
 
@@ -48,9 +46,9 @@ class RoundTrip(nn.Module):
         return self.vae.decode(latents + latent_noise).sample, latents
 
 
-class VaeTraining:
+class VaeTraining(Trainer[VaeConfig]):
     """
-    What is particular to the autoencoder's training.
+    The autoencoder's training.
 
     Parameters
     ----------
@@ -59,17 +57,16 @@ class VaeTraining:
 
     def __init__(self, config: VaeConfig) -> None:
         torch.manual_seed(config.seed)
-        self._config = config
         self._vae = build_vae(config.architecture).to(memory_format=torch.channels_last)
-        self.model = RoundTrip(self._vae)
+        super().__init__(config, RoundTrip(self._vae))
 
-    def start(self, device: torch.device, train: list[FrameSet]) -> None:
+    def prepare(self, device: torch.device, train: list[FrameSet]) -> None:
         """Take the unchanged views on which the latents' scale is measured."""
         unchanged = AugmentationConfig(flip_probability=0.0)
-        random = np.random.default_rng(self._config.seed)
+        random = np.random.default_rng(self.config.seed)
         self._scale_views = [
             images_and_depths(random_view(frames[index], config.size, unchanged, random))
-            for frames, config in zip(train, self._config.train)
+            for frames, config in zip(train, self.config.train)
             for index in spread(len(frames), SCALE_VIEWS)]
 
     def losses(self, model: Any, batch: ViewBatch,
@@ -85,18 +82,18 @@ class VaeTraining:
         """
         images = images_and_depths(batch)                                  # [2N,3,H,W]
         count, _, height, width = images.shape
-        noise = self._config.latent_noise * torch.randn(
+        noise = self.config.latent_noise * torch.randn(
             count, self._vae.config.latent_channels, height // VAE_SCALE_FACTOR,
             width // VAE_SCALE_FACTOR, generator=generator)
         decoded, latents = model(images, noise.to(images.device))
         everywhere = torch.ones_like(images[:, :1], dtype=torch.bool)
         losses = {
             'reconstruction': weighted_l1(decoded, images, torch.ones_like(images)),
-            'gradient': self._config.gradient_weight * gradient_l1(decoded, images, everywhere),
-            'penalty': self._config.latent_penalty * latents.float().square().mean()}
-        if self._config.depth_weight > 0:
+            'gradient': self.config.gradient_weight * gradient_l1(decoded, images, everywhere),
+            'penalty': self.config.latent_penalty * latents.float().square().mean()}
+        if self.config.depth_weight > 0:
             depth = decoded[len(batch):].mean(dim=1, keepdim=True)
-            losses['depth'] = self._config.depth_weight * relative_l1(depth, batch)
+            losses['depth'] = self.config.depth_weight * relative_l1(depth, batch)
         return losses
 
     @torch.no_grad()
@@ -120,7 +117,7 @@ class VaeTraining:
             return np.asarray(depth[0].cpu().numpy(), np.float32)
 
         return measure({'round_trip': there_and_back}, frame_sets,
-                       self._config.validation_frames)
+                       self.config.validation_frames)
 
 
 def images_and_depths(batch: ViewBatch) -> torch.Tensor:
@@ -154,7 +151,7 @@ def train_vae(config: VaeConfig) -> Path:
     MarigoldError
         If recipe or data break a rule, or the loss is no longer finite.
     """
-    return Trainer(config, VaeTraining(config)).run()
+    return VaeTraining(config).run()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 
 from marigold_ros.data.frames import DepthFrame
-from marigold_ros.training.data_config import AugmentationConfig
+from marigold_ros.training.config import AugmentationConfig
 from marigold_ros.training.targets import depth_range, normalize_depth
 
 # Gamma and logarithms need something above 0.
@@ -175,7 +175,7 @@ def _disturb(
 ) -> torch.Tensor:
     """Recolour, blur and add noise, each with its probability; [N, 3, H, W] in [0, 1]."""
     count = len(image)
-    recoloured = _some(count, config.jitter_probability, random)
+    recoloured = _choose(count, config.jitter_probability, random)
     if len(recoloured):
         image[recoloured] = _recolour(image[recoloured], config.jitter, random)
     for blurred, kernels in _blurs(count, config, random):
@@ -187,7 +187,7 @@ def _disturb(
     return image.clamp(0.0, 1.0)
 
 
-def _some(count: int, probability: float, random: np.random.Generator) -> NDArray[np.intp]:
+def _choose(count: int, probability: float, random: np.random.Generator) -> NDArray[np.intp]:
     """Choose each of `count` views with a probability."""
     return np.flatnonzero(random.random(count) < probability)
 
@@ -218,13 +218,13 @@ def _blurs(
     count: int, config: AugmentationConfig, random: np.random.Generator,
 ) -> Iterator[tuple[NDArray[np.intp], list[NDArray[np.float32]]]]:
     """Choose views to blur, alike in all directions and then along one, and draw their kernels."""
-    blurred = _some(count, config.blur_probability, random)
+    blurred = _choose(count, config.blur_probability, random)
     if len(blurred):
         profiles = [gaussian_profile(random.uniform(0.0, config.max_blur_px) + 1e-3)
                     for _ in blurred]
         yield blurred, profiles                                  # down the columns
         yield blurred, [profile.T for profile in profiles]       # along the rows
-    blurred = _some(count, config.motion_blur_probability, random)
+    blurred = _choose(count, config.motion_blur_probability, random)
     if len(blurred):
         longest = max(MIN_MOTION_PX, config.max_motion_px)
         yield blurred, [motion_kernel(random.uniform(MIN_MOTION_PX, longest),

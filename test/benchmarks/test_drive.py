@@ -1,77 +1,59 @@
-"""Rules of the scale evaluation: hand-made frames whose scores are known."""
+"""The study of the drive: what each source is given, and the table."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.anchors import abs_rel, best_in_hindsight, folder_table, main, score_anchors
-from benchmarks.drive import DriveFrame, score_source, with_true_depth
-from marigold_ros.metric.anchors import Anchors
-from marigold_ros.metric.config import ScaleConfig
+from benchmarks.drive import COLUMNS, main, read_drive, true_relative
 
-K = np.array([[40.0, 0, 39.5], [0, 40, 29.5], [0, 0, 1]])
-
-
-def test_hindsight_finds_the_line_that_most_pixels_lie_on():
-    relative = np.linspace(0, 1, 1000)
-    depth_m = 3 * relative + 1
-    depth_m[:300] = 9.0
-    assert best_in_hindsight(relative, depth_m) == pytest.approx((3.0, 1.0), rel=1e-3)
+ROOT = Path(__file__).parents[2]
+BAG, SCENE = ROOT / 'sample' / 'living_room', ROOT / 'sample' / 'scene.json'
+COSTMAP = ROOT / 'config' / 'nav2_costmap.yaml'
 
 
-def test_abs_rel_is_relative_to_the_truth_and_clipped():
-    relative, depth_m = np.array([0.0, 1.0]), np.array([2.0, 100.0])
-    assert abs_rel(relative, depth_m, 200.0, 1.0) == pytest.approx((0.5 + 0.0) / 2)
+def test_each_source_has_its_references_and_all_know_the_mount():
+    (frame, found), = read_drive(BAG, max_frames=1)
+    assert set(found) == {'depth', 'cloud', 'scan', 'ground_plane'}
+    assert found['ground_plane'].anchors is None
+    for source in ('depth', 'cloud', 'scan'):
+        anchors = found[source].anchors
+        true_m = frame.depth_m[anchors.rows, anchors.columns]
+        # Noise, and what lies at an edge.
+        assert np.nanmedian(np.abs(anchors.depth_m / true_m - 1)) < 0.02, source
+    for each in found.values():
+        assert each.base_from_camera[2, 3] == pytest.approx(0.35)
+        assert np.degrees(each.tilt) == pytest.approx((6.0, 0.0), abs=1e-3)
 
 
-def test_anchors_of_a_perfect_prediction_leave_no_error_however_wrong_a_fifth_of_them_is():
-    relative = np.linspace(0, 1, 5000)
-    scores = score_anchors(relative, 3 * relative + 1, np.random.default_rng(0))
-    assert scores['clean'] < 1e-3 and scores['outliers'] < 2e-3
-    assert scores['hindsight, least AbsRel'] < 1e-6
-    assert scores['outliers by least squares'] > 0.2  # what robustness buys
+def test_true_relative_depth_spreads_over_a_range_or_the_frames_own():
+    (frame, _), = read_drive(BAG, max_frames=1)
+    own = true_relative(frame)
+    known = own[frame.valid]
+    assert (known == 0).mean() == pytest.approx(0.02, abs=0.005)
+    assert (known == 1).mean() == pytest.approx(0.02, abs=0.005)
+    np.testing.assert_allclose(10 * true_relative(frame, (0.0, 10.0))[frame.valid],
+                               frame.depth_m[frame.valid], rtol=1e-5)
 
 
-def test_the_table_averages_sets_and_not_frames():
-    relative = np.tile(np.linspace(0, 1, 60, dtype=np.float32), (40, 1))
-    depth_m = 3 * relative + 1
-    table = folder_table(iter([('a', relative, depth_m), ('a', relative, depth_m),
-                               ('b', relative, depth_m[::2, ::2])]), 2)
-    names = [line.split('|')[1].strip() for line in table.splitlines()]
-    assert names == ['', '---', 'a', 'b', 'mean of sets']
+def test_the_table_has_every_source_with_both_depths(capsys):
+    assert main(['--bag', str(BAG), '--scene', str(SCENE), '--costmap', str(COSTMAP),
+                 '--max-frames', '2']) == 0
+    header, _, *rows = [[cell.strip() for cell in line.strip('|').split('|')]
+                        for line in capsys.readouterr().out.splitlines()]
+    assert header == ['depth, source', *COLUMNS]
+    table = {row[0]: dict(zip(header[1:], row[1:])) for row in rows}
+    assert len(table) == 12
+    searched = 'ground_plane, tilt searched'
+    for name, row in table.items():
+        assert row['metric frames'] == ('0 of 2' if searched in name else '2 of 2')
+    assert (table['true metres']['recall'], table['true metres']['precision']) == ('100 %',) * 2
+    assert float(table['true, cloud'][COLUMNS[1]]) < float(table['predicted, cloud'][COLUMNS[1]])
 
 
-def drive(count: int = 70) -> list[DriveFrame]:
-    """See a floor 0.5 m below a level camera for seven seconds, with exact anchors."""
-    rows, columns = np.mgrid[:60, :80]
-    fall = np.asarray((rows - K[1, 2]) / K[1, 1])
-    depth_m = np.where(fall > 0.1, 0.5 / np.maximum(fall, 1e-3), 5.0).astype(np.float32)
-    anchors = Anchors(rows.ravel(), columns.ravel(), depth_m.ravel(), 0)
-    frames = [DriveFrame(i * 10 ** 8, np.zeros_like(depth_m), None, depth_m, K, fall, (0.0, 0.0),
-                         0.5, {'depth': Anchors(anchors.rows, anchors.columns, anchors.depth_m,
-                                                i * 10 ** 8)}) for i in range(count)]
-    return with_true_depth(frames)
-
-
-@pytest.mark.parametrize('config', [
-    ScaleConfig('depth'),
-    ScaleConfig('ground_plane', camera_height_m=0.5, camera_pitch_deg=0.0, camera_roll_deg=0.0)])
-def test_a_true_relative_depth_becomes_true_metres_and_stays_there(config):
-    score = score_source(drive(), config)
-    assert score.metric_frames == 70
-    assert score.scores['abs_rel'] < 0.02 and score.floor_error < 0.02
-    assert score.jitter < 1e-3 and score.recovery_s == 0.0
-
-
-def test_a_wrong_camera_height_makes_everything_as_wrong():
-    config = ScaleConfig('ground_plane', camera_height_m=0.6, camera_pitch_deg=0.0,
-                         camera_roll_deg=0.0)
-    score = score_source(drive(), config)
-    assert score.floor_error == pytest.approx(0.2, abs=0.02)
-    assert score.scores['abs_rel'] == pytest.approx(0.2, abs=0.02)
-
-
-def test_a_missing_folder_is_an_error_with_its_name(capsys, tmp_path):
-    assert main(['--folder', str(tmp_path)]) == 2
-    assert str(tmp_path) in capsys.readouterr().err
+def test_a_missing_bag_is_an_error_in_words(tmp_path, capsys):
+    assert main(['--bag', str(tmp_path / 'nowhere'), '--scene', str(SCENE), '--costmap',
+                 str(COSTMAP)]) == 2
+    assert 'nowhere does not exist' in capsys.readouterr().err

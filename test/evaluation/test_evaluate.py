@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from html.parser import HTMLParser
 import json
+from pathlib import Path
 import re
 import signal
 
@@ -18,9 +19,9 @@ import pytest
 from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.evaluation.config import DEFAULT_POLICIES
 from marigold_ros.evaluation.evaluate import main
-from marigold_ros.evaluation.policies.frame_runs import FrameRunner
 from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
-from marigold_ros.evaluation.report.summary_schema import SCHEMA
+from marigold_ros.evaluation.report.summary import SCHEMA
+from marigold_ros.evaluation.runner import Session
 from scenes.drive_messages import camera_info
 
 COUNT, PERIOD_NS = 14, 10 ** 8
@@ -28,6 +29,7 @@ HEIGHT, WIDTH = 48, 64
 TOPICS = ('--image', '/camera/image_rect', '--depth', '/camera/depth/image_rect')
 IMAGE = 'sensor_msgs/msg/Image'
 FEW = ('--policies', 'complexity-gradient_energy,fixed-2')
+SAMPLE = Path(__file__).parents[2] / 'sample'
 FILES = {'report.html', 'summary.json', 'per_frame.csv', 'tables.md', 'latency_table.json'}
 
 
@@ -79,6 +81,18 @@ def evaluated(checkpoint, bag, table, tmp_path_factory):
     assert main(['bag', str(bag), *TOPICS, '--checkpoint', checkpoint, '--out', str(out),
                  '--latency-table', str(table), '--latency-cap-ms', '130',
                  '--live', '--out-bag', str(out / 'made')]) == 0
+    return out
+
+
+@pytest.fixture(scope='module')
+def drive_evaluated(checkpoint, tmp_path_factory):
+    """Evaluate some frames of the sample drive with metres and obstacles; give the folder."""
+    out = tmp_path_factory.mktemp('evaluate') / 'drive'
+    assert main(['bag', str(SAMPLE / 'living_room'), '--image', '/camera/image_raw', '--depth',
+                 '/camera/depth_gt/image_rect', '--checkpoint', checkpoint, '--out', str(out),
+                 '--policies', 'fixed-1', '--max-frames', '6', '--scale-source', 'cloud',
+                 '--reference', '/lidar/points', '--scene', str(SAMPLE / 'scene.json'),
+                 '--costmap', str(SAMPLE.parent / 'config' / 'nav2_costmap.yaml')]) == 0
     return out
 
 
@@ -139,8 +153,48 @@ def test_the_summary_is_as_its_schema_says(evaluated):
         if kind != 'any':
             wanted, _, null = kind.partition(' or ')
             assert (value is None and null == 'null') or isinstance(value, kinds[wanted]), path
-    only_in_a_folder = {key for key in SCHEMA if key.startswith('sets.')}
-    assert seen == set(SCHEMA) - only_in_a_folder - {'notes[]'}
+    elsewhere = {key for key in SCHEMA if key.startswith(('sets.', 'metric.'))}
+    assert seen == set(SCHEMA) - elsewhere - {'notes[]'}
+
+
+def test_metric_depth_is_judged_and_written(drive_evaluated):
+    summary = read_summary(drive_evaluated)
+    metric = summary['metric']
+    assert {described(f'metric.{path}') for path, _ in leaves(metric)} == {
+        key for key in SCHEMA if key.startswith('metric.')}
+    assert (metric['frames'], metric['frames_with_metres']) == (6, 6)
+    assert metric['states'] == {'tracking': 6}
+    assert metric['published_share'] > 0.9
+    assert (metric['obstacles']['frames'], metric['obstacles']['clouds']) == (6, 6)
+    assert metric['floor_error'] is not None
+    tables = (drive_evaluated / 'tables.md').read_text()
+    text = (drive_evaluated / 'report.html').read_text()
+    for shown in (tables, text):
+        assert 'AbsRel (metric, 0.1 to 20 m)' in shown
+        assert 'obstacles in view marked' in shown
+    assert 'tracking 6' in text
+    said = ' '.join(summary['verdict']['sentences'])
+    assert 'Metric depth from cloud (/lidar/points): known in 6 of 6 frames' in said
+    assert "In Nav2's obstacle layer" in said
+
+
+def test_without_metres_the_verdict_says_why(checkpoint, bag, tmp_path):
+    """The bag has no floor that the ground plane could be."""
+    assert evaluate_few(checkpoint, bag, tmp_path / 'out', '--scale-source', 'ground_plane',
+                        '--camera-height-m', '0.5') == 0
+    summary = read_summary(tmp_path / 'out')
+    assert summary['metric']['frames_with_metres'] == 0
+    assert summary['metric']['abs_rel'] is None
+    assert any(sentence.startswith('Metric depth from ground_plane: known in none of 4 frames')
+               for sentence in summary['verdict']['sentences'])
+
+
+def test_an_assumed_range_is_a_scale_source_too(checkpoint, bag, tmp_path):
+    assert evaluate_few(checkpoint, bag, tmp_path / 'out', '--scale-source', 'fixed',
+                        '--min-depth-m', '1', '--max-depth-m', '5') == 0
+    metric = read_summary(tmp_path / 'out')['metric']
+    assert (metric['states'], metric['jitter']) == ({'assumed': 4}, 0.0)
+    assert 'obstacles' not in metric
 
 
 def test_the_clock_drops_what_the_table_leaves_no_time_for(evaluated):
@@ -268,16 +322,16 @@ def test_a_folder_has_sets_and_baselines_and_protocol_b_is_named(checkpoint, tmp
 
 def test_ctrl_c_leaves_a_partial_report_that_says_so(checkpoint, bag, tmp_path, monkeypatch,
                                                      capsys):
-    run, calls = FrameRunner.run, []
+    measure_costs, calls = Session._measure_costs, []
     handler = signal.getsignal(signal.SIGINT)
 
-    def run_and_interrupt(self, rgb):
-        calls.append(rgb)
+    def interrupt_the_third(self, frame):
+        calls.append(frame)
         if len(calls) == 3:
             signal.raise_signal(signal.SIGINT)
-        return run(self, rgb)
+        return measure_costs(self, frame)
 
-    monkeypatch.setattr(FrameRunner, 'run', run_and_interrupt)
+    monkeypatch.setattr(Session, '_measure_costs', interrupt_the_third)
     assert main(['bag', str(bag), *TOPICS, '--checkpoint', checkpoint, '--out',
                  str(tmp_path / 'out'), *FEW]) == 130
     summary = read_summary(tmp_path / 'out')
@@ -339,6 +393,27 @@ def test_a_bag_that_was_cut_off_is_evaluated_as_far_as_it_goes(checkpoint, tmp_p
     (['--latency-table', 'nowhere.json'], '`latency_table` must be a readable file'),
     (['--baseline', 'nowhere.tflite'], 'ai-edge-litert|does not exist'),
     (['--live', '--policies', 'oracle'], '`live` runs the first policy'),
+    (['--scale-source', 'radar'],
+     "`scale_source` must be one of fixed, depth, cloud, scan, ground_plane; got 'radar'"),
+    (['--scale-source', 'cloud'], '`reference` must name a topic .*; got None'),
+    (['--scale-source', 'cloud', '--reference', '/points'],
+     r'no topic /points \(sensor_msgs/msg/PointCloud2\) .*it has .*/camera/image_rect'),
+    (['--reference', '/points'],
+     "`reference` must be unset without `scale_source`; got '/points'"),
+    (['--scale-source', 'fixed'], '`scale.min_depth_m` and `scale.max_depth_m` must be set'),
+    (['--scale-source', 'fixed', '--min-depth-m', '3', '--max-depth-m', '2'],
+     r'`scale.max_depth_m` must be finite and above scale.min_depth_m \(3.0 m\); got 2.0'),
+    (['--scale-source', 'ground_plane'], '`scale.camera_height_m` must be set'),
+    (['--scale-source', 'ground_plane', '--camera-height-m', '-1'],
+     '`camera_height_m` must be above 0; got -1.0'),
+    (['--scale-source', 'cloud', '--reference', '/points', '--extrinsics', '1 2'],
+     "`scale.extrinsics` must be .* six numbers .*; got '1 2'"),
+    (['--scale-source', 'fixed', '--min-depth-m', '1', '--max-depth-m', '2', '--scene',
+      'nowhere.json'], '`scene` must be a file .*; got nowhere.json'),
+    (['--scale-source', 'fixed', '--min-depth-m', '1', '--max-depth-m', '2', '--scene',
+      str(SAMPLE / 'scene.json'), '--costmap', 'nowhere.yaml'], 'nowhere.yaml must hold'),
+    (['--scale-source', 'fixed', '--min-depth-m', '1', '--max-depth-m', '2', '--scene',
+      str(SAMPLE / 'scene.json')], '`scene` needs the poses of the camera, on /tf or /odom'),
     (['--image', '/left'],
      r'no topic /left .*it has .*/camera/image_rect \(sensor_msgs/msg/Image\)'),
 ])
@@ -418,3 +493,17 @@ def test_every_abs_rel_says_its_protocol_and_range(evaluated):
     labels = re.findall(r'<!-- (.*?) -->', report)    # as matplotlib comments each text
     assert any('AbsRel (A, 0.001 to 80+ m)' in label for label in labels)
     assert 'AbsRel' not in labels
+
+
+def test_a_scene_around_another_place_is_refused(checkpoint, tmp_path, capsys):
+    scene = json.loads((SAMPLE / 'scene.json').read_text())
+    scene['walls'] = {'min_m': [50, 50, 0], 'max_m': [60, 60, 3]}
+    scene['obstacles'] = []
+    (tmp_path / 'scene.json').write_text(json.dumps(scene))
+    assert main(['bag', str(SAMPLE / 'living_room'), '--image', '/camera/image_raw', '--depth',
+                 '/camera/depth_gt/image_rect', '--checkpoint', checkpoint, '--out',
+                 str(tmp_path / 'out'), '--policies', 'fixed-1', '--max-frames', '2',
+                 '--scale-source', 'cloud', '--reference', '/lidar/points', '--scene',
+                 str(tmp_path / 'scene.json')]) == 2
+    said = capsys.readouterr().err
+    assert '`scene` must surround the camera' in said and 'Traceback' not in said

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import islice
+import re
 
 from bag_fixtures import image, write_bag
 import cv2
 import numpy as np
+from pydantic import ValidationError
 import pytest
 import torch
 
 from marigold_ros.data.frames import DepthFrame
+from marigold_ros.data.mistakes import describe_mistakes
 from marigold_ros.depth.errors import ConfigError, InputError
-from marigold_ros.training import resident
-from marigold_ros.training.config import FinetuneConfig, HardwareConfig, ScheduleConfig
-from marigold_ros.training.data_config import AugmentationConfig, FrameSetConfig
-from marigold_ros.training.dataset import (
+from marigold_ros.training import batches as batching
+from marigold_ros.training.batches import (
     MixedBatches,
     open_frame_set,
     open_frame_sets,
     view_loader,
+)
+from marigold_ros.training.config import (
+    AugmentationConfig,
+    FinetuneConfig,
+    FrameSetConfig,
+    HardwareConfig,
+    ScheduleConfig,
 )
 from marigold_ros.training.views import (
     filter_each,
@@ -39,6 +47,10 @@ def frame(height=16, width=24, depth=2.0):
                       depth_m, depth_m > 0)
 
 
+def shards(path, size=(16, 24)):
+    return FrameSetConfig(reader='shards', path=path, size=size)
+
+
 def rng(seed=0):
     return np.random.default_rng(seed)
 
@@ -50,11 +62,11 @@ def test_a_recipe_opens_a_bag_and_a_folder_of_shards(tmp_path):
     raw = 'sensor_msgs/msg/Image'
     bag = write_bag(tmp_path / 'bag', {'/rgb': raw, '/depth': raw}, [
         ('/rgb', 0, image(given.rgb, 'rgb8', 0)), ('/depth', 0, image(given.depth_m, '32FC1', 0))])
-    config = FrameSetConfig('bag', str(bag), (16, 24), image_topic='/rgb', depth_topic='/depth')
+    config = FrameSetConfig(reader='bag', path=str(bag), size=(16, 24), image_topic='/rgb',
+                            depth_topic='/depth')
     assert len(open_frame_sets([config], tmp_path)) == 1
     # What was taken out of the bag is a folder of shards.
-    assert len(open_frame_set(FrameSetConfig('shards', str(tmp_path / '0'), (16, 24)),
-                              tmp_path)) == 1
+    assert len(open_frame_set(shards(str(tmp_path / '0')), tmp_path)) == 1
 
 
 # --- views ---------------------------------------------------------------------------------
@@ -140,13 +152,15 @@ def test_batches_go_on_anywhere_and_are_dealt_to_processes():
 
 
 @pytest.mark.parametrize(('fields', 'rule'), [
-    ({'size': (30, 32)}, r'`size` must be multiples of 8; got \(30, 32\)'),
-    ({'weight': 0.0}, '`weight` must be positive'),
-    ({'reader': 'hypersim'}, '`file_list` must be given for the reader hypersim'),
-    ({'reader': 'bag', 'image_topic': '/a'}, 'must be given for the reader bag')])
+    ({'size': (30, 32)}, r'size\.0: Input should be a multiple of 8, got 30'),
+    ({'size': (32, 0)}, r'size\.1: Input should be greater than 0, got 0'),
+    ({'weight': 0.0}, 'weight: Input should be greater than 0, got 0.0'),
+    ({'reader': 'hypersim'}, '`file_list` must be given for the reader hypersim; got None'),
+    ({'reader': 'bag', 'image_topic': '/a'}, '`depth_topic` must be given for the reader bag')])
 def test_a_set_that_cannot_be_described_so_is_named(fields, rule):
-    with pytest.raises(ConfigError, match=rule):
+    with pytest.raises(ValidationError) as caught:
         FrameSetConfig(**{'reader': 'shards', 'path': 'x', 'size': (32, 32)} | fields)
+    assert re.search(rule, describe_mistakes(caught.value))
 
 
 # --- frames on the device ------------------------------------------------------------------
@@ -158,8 +172,8 @@ def numbered_frames(count):
 
 def recipe(**settings):
     plain = {'run_folder': 'run', 'seed': 3, 'vae': 'vae', 'initial_checkpoint': 'tiny',
-             'train': (FrameSetConfig('shards', 'a', (16, 24)),),
-             'validation': (FrameSetConfig('shards', 'a', (16, 24)),),
+             'train': (shards('a'),),
+             'validation': (shards('a'),),
              'augmentation': PLAIN,
              'schedule': ScheduleConfig(batch_size=6, device_batch_size=6)}
     return FinetuneConfig(**plain | settings)
@@ -168,16 +182,16 @@ def recipe(**settings):
 @pytest.fixture
 def small_parts(monkeypatch):
     """Let a batch be several groups of views, and a set several chunks of frames."""
-    monkeypatch.setattr(resident, 'GROUP', 4)
-    monkeypatch.setattr(resident, 'CHUNK', 3)
+    monkeypatch.setattr(batching, 'GROUP', 4)
+    monkeypatch.setattr(batching, 'CHUNK', 3)
 
 
 def test_frames_on_the_device_come_as_from_the_loader(small_parts):
     frames = [numbered_frames(8), numbered_frames(5)]
-    two = recipe(train=(FrameSetConfig('shards', 'a', (16, 24)),
-                        FrameSetConfig('shards', 'b', (32, 48))),
+    two = recipe(train=(shards('a'),
+                        shards('b', (32, 48))),
                  hardware=HardwareConfig(device='cpu', workers=0))
-    ours = resident.resident_batches(frames, two, torch.device('cpu'), first=1, stride=2)
+    ours = batching.resident_batches(frames, two, torch.device('cpu'), first=1, stride=2)
     theirs = view_loader(frames, two, first=1, stride=2)
     sizes = set()
     for own, loaded in islice(zip(ours, theirs), 8):
@@ -196,14 +210,14 @@ def test_views_on_the_device_have_places_of_their_own(
         min_crop=0.5, max_crop=0.5, jitter_probability=0.5, blur_probability=0.5,
         motion_blur_probability=0.5, noise=0.1))
     device = torch.device('cpu')
-    drawn = list(islice(resident.resident_batches(frames, wild, device), 3))
+    drawn = list(islice(batching.resident_batches(frames, wild, device), 3))
     corners = drawn[0].depth_m[:, 0, 0]
     assert len(set(corners.tolist())) > 2
     # Mirrored or not, 24 of 48 columns are seen, one beside the other.
     steps = drawn[0].depth_m.diff(dim=2)[:, 0]
     assert torch.allclose(steps.abs(), torch.full_like(steps, 8 / 47), atol=1e-5)
     assert {True, False} == set((steps[:, 0] > 0).tolist())
-    again = next(resident.resident_batches(frames, wild, device, first=2))
+    again = next(batching.resident_batches(frames, wild, device, first=2))
     assert torch.equal(again.image, drawn[2].image)
     assert -1 <= again.image.min() < again.image.max() <= 1
 
@@ -211,14 +225,14 @@ def test_views_on_the_device_have_places_of_their_own(
 def test_frames_that_do_not_fit_on_the_device_are_named(monkeypatch):
     frames = [[*numbered_frames(2), replace(frame(24, 24), name='the odd one')]]
     with pytest.raises(InputError, match=r'the odd one: with `frames_on_device` .* \[24, 24\] af'):
-        resident.resident_batches(frames, recipe(), torch.device('cpu'))
+        batching.resident_batches(frames, recipe(), torch.device('cpu'))
 
     def full(*_, **__):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory (simulated)")
 
     monkeypatch.setattr(torch, 'empty', full)
     with pytest.raises(ConfigError, match='memory of cpu; got one of 3 frames, 0.0 GiB'):
-        resident.resident_batches(frames, recipe(), torch.device('cpu'))
+        batching.resident_batches(frames, recipe(), torch.device('cpu'))
 
 
 def test_every_image_is_filtered_with_a_kernel_of_its_own():

@@ -5,14 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from marigold_ros.training import losses, noise, targets
-from marigold_ros.training.architecture import double_conv_in
+from marigold_ros.training import diffusion, losses, targets
 from marigold_ros.training.config import ObjectiveConfig, ScheduleConfig
 from marigold_ros.training.diffusion import Diffusion
-from marigold_ros.training.latents import decode_depth
+from marigold_ros.training.networks import decode_depth, double_conv_in
 from marigold_ros.training.objective import Objective
-from marigold_ros.training.schedule import learning_rate
-from marigold_ros.training.seeding import generator_for
+from marigold_ros.training.trainer import generator_for
 from marigold_ros.training.views import ViewBatch
 
 
@@ -110,14 +108,14 @@ def test_doubled_conv_in_answers_a_doubled_latent_as_before():
 # --- noise ---------------------------------------------------------------------------------
 
 def test_noise_has_unit_deviation_over_the_batch():
-    drawn = noise.multi_resolution_noise(
+    drawn = diffusion.multi_resolution_noise(
         torch.Size((8, 4, 24, 32)), torch.full((8,), 0.9), generator())
     assert drawn.std().item() == pytest.approx(1.0, abs=1e-5)
 
 
 def test_noise_correlates_neighbours_until_it_is_annealed():
     timesteps = torch.tensor([999, 0])
-    drawn = noise.annealed_noise(
+    drawn = diffusion.annealed_noise(
         torch.Size((2, 64, 32, 32)), timesteps, 0.9, 1000, generator())
     left, right = drawn[..., :-1], drawn[..., 1:]
     correlation = (left * right).mean(dim=(1, 2, 3)) / (drawn ** 2).mean(dim=(1, 2, 3))
@@ -127,7 +125,7 @@ def test_noise_correlates_neighbours_until_it_is_annealed():
 
 def test_noise_without_strength_is_gaussian():
     timesteps = torch.tensor([999])
-    drawn = noise.annealed_noise(torch.Size((1, 4, 6, 8)), timesteps, 0.0, 1000, generator(3))
+    drawn = diffusion.annealed_noise(torch.Size((1, 4, 6, 8)), timesteps, 0.0, 1000, generator(3))
     assert torch.equal(drawn, torch.randn((1, 4, 6, 8), generator=generator(3)))
 
 
@@ -141,7 +139,7 @@ def test_noise_levels_shrink_compounding_and_stop_at_one(monkeypatch):
 
     monkeypatch.setattr(torch, 'randn', recorded)
     monkeypatch.setattr(torch, 'rand', lambda *shape, generator: torch.full(shape, 0.5))  # r = 3
-    noise.multi_resolution_noise(torch.Size((1, 1, 54, 81)), torch.ones(1), generator())
+    diffusion.multi_resolution_noise(torch.Size((1, 1, 54, 81)), torch.ones(1), generator())
     # 54x81, then over 3^0, 3^1, 3^2, 3^3 of what the last level left, floored: 0.07 becomes 1.
     assert sizes == [(54, 81), (54, 81), (18, 27), (2, 3), (1, 1)]
 
@@ -348,13 +346,13 @@ def test_gradient_loss_sees_edges_not_offsets():
     (0, 0.0), (50, 1.5e-5), (100, 3e-5), (12_550, 3e-6), (25_000, 3e-7), (29_999, 3e-7)])
 def test_marigolds_rate_warms_up_and_decays_to_one_percent(iteration, rate):
     # Half of the 24 900 iterations of decay are a factor of 10.
-    assert learning_rate(ScheduleConfig(), iteration) == pytest.approx(rate)
+    assert ScheduleConfig().rate_at(iteration) == pytest.approx(rate)
 
 
 def test_cosine_is_half_way_down_in_the_middle():
     schedule = ScheduleConfig(learning_rate=1.0, warmup_iterations=0, decay_iterations=100,
                               final_ratio=0.01, decay='cosine')
-    assert learning_rate(schedule, 50) == pytest.approx(0.505)
+    assert schedule.rate_at(50) == pytest.approx(0.505)
 
 
 def test_seeds_give_streams_of_their_own():

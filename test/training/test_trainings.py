@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 import json
 import os
 from pathlib import Path
@@ -24,13 +23,13 @@ from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import CheckpointError, ConfigError, InputError, MarigoldError
 from marigold_ros.training import config
 from marigold_ros.training.checkpoints import initial_pipeline
-from marigold_ros.training.data_config import AugmentationConfig, FrameSetConfig
+from marigold_ros.training.config import AugmentationConfig, FrameSetConfig
 from marigold_ros.training.finetune import finetune, Finetuning, main
-from marigold_ros.training.latents import encode
-from marigold_ros.training.loop import Trainer
+from marigold_ros.training.networks import encode
 from marigold_ros.training.recipe import load_recipe, recipe_as_yaml
 from marigold_ros.training.run_folder import replacing
 from marigold_ros.training.train_vae import images_and_depths, train_vae
+from marigold_ros.training.trainer import Trainer
 from marigold_ros.training.validation import Validation
 from marigold_ros.training.views import random_view
 
@@ -49,7 +48,7 @@ def write_frames(folder, count=4, scale=1.0):
     depth_m = scale * (1 + rgb.mean(axis=-1, dtype=np.float32) / 64)
     depth_m[:, 0] = np.inf
     write_shard(folder, 0, rgb, depth_m, np.zeros((count, 3, 3)), ['room'] * count, first=0)
-    return FrameSetConfig('shards', str(folder), (HEIGHT, WIDTH))
+    return FrameSetConfig(reader='shards', path=str(folder), size=(HEIGHT, WIDTH))
 
 
 def write_stable_diffusion(folder):
@@ -80,10 +79,10 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def recipe(folder, tmp_path):
     """Four iterations from Stable Diffusion, in two parts each, two before the first save."""
-    frames = FrameSetConfig('shards', str(folder / 'frames'), (HEIGHT, WIDTH))
+    frames = FrameSetConfig(reader='shards', path=str(folder / 'frames'), size=(HEIGHT, WIDTH))
     return config.FinetuneConfig(
         run_folder=str(tmp_path / 'run'), seed=1, initial_checkpoint=str(folder / 'sd2'),
-        train=(frames, replace(frames, size=(24, 32))), validation=(frames,), validation_frames=2,
+        train=(frames, changed(frames, size=(24, 32))), validation=(frames,), validation_frames=2,
         augmentation=AugmentationConfig(min_crop=0.8, jitter_probability=0.5, noise=0.02),
         schedule=config.ScheduleConfig(
             batch_size=4, device_batch_size=2, max_iterations=4, learning_rate=1e-3,
@@ -92,8 +91,12 @@ def recipe(folder, tmp_path):
         default_processing_resolution=48)
 
 
+def changed(part, **changes):
+    return part.model_copy(update=changes)
+
+
 def with_schedule(recipe, **changes):
-    return replace(recipe, schedule=replace(recipe.schedule, **changes))
+    return changed(recipe, schedule=changed(recipe.schedule, **changes))
 
 
 def weights(run_folder, part='state/model.safetensors'):
@@ -134,14 +137,25 @@ def test_overrides_reach_any_place_of_a_recipe():
 
 
 @pytest.mark.parametrize(('overrides', 'message'), [
-    (['schedule.lr=1'], r'schedule\.lr: Unexpected keyword argument, got 1'),
-    (['schedule.batch_size=many'], r'schedule\.batch_size: Input should be a valid integer'),
-    (['schedule.batch_size=0'], '`batch_size` must be positive; got 0'),
+    (['schedule.lr=1'], r'finetune\.yaml`: schedule\.lr: Extra inputs are not permitted, got 1$'),
+    (['schedule.batch_size=many'], r'schedule\.batch_size: .* valid integer.*, got .many.$'),
+    (['schedule.batch_size=0'], r'schedule\.batch_size: .* be greater than 0, got 0$'),
+    (['schedule.warmup_iterations=25000'],
+     r'schedule: `warmup_iterations` must be below `decay_iterations` \(25000\); got 25000$'),
+    (['schedule.final_ratio=0'], r'schedule\.final_ratio: .* greater than 0, got 0$'),
+    (['schedule.ema_decay=1'], r'schedule\.ema_decay: .* less than 1, got 1$'),
+    (['schedule.decay=linear'], "schedule.decay: .* 'exponential' or 'cosine', got 'linear'$"),
+    (['augmentation.min_crop=0.9', 'augmentation.max_crop=0.8'],
+     r'augmentation: `min_crop` must be at most `max_crop` \(0\.8\); got 0\.9$'),
+    (['augmentation.max_crop=1.1'], r'augmentation\.max_crop: .* or equal to 1, got 1\.1$'),
+    (['augmentation.flip_probability=-0.1'], 'flip_probability: .* or equal to 0, got -0.1$'),
+    (['objective.terminal_fraction=2'], 'terminal_fraction: .* less than or equal to 1, got 2$'),
+    (['validation_frames=0'], 'validation_frames: .* greater than 0, got 0$'),
     (['objective.variant=end_to_end', 'default_denoising_steps=4'],
      '`default_denoising_steps` must be 1 for the variant end_to_end.*; got 4'),
     (['default_denoising_steps=1'], 'and 2 or more for diffusion; got 1'),
     (['objective.rollout_fraction=0.5'], '`max_snr_weight` must be given with'),
-    (['train=[]'], '`train` must be at least one set'),
+    (['train=[]'], r'train: Tuple should have at least 1 item .*, got \[\]$'),
     (['vae=a', 'initial_checkpoint=null'], '`initial_checkpoint` and `architecture` must be'),
     (['seed'], "must be key=value; got 'seed'"),
     (['train.7.path=a'], 'must name a place in the recipe')])
@@ -156,12 +170,22 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path):
         load_recipe(config.VaeConfig, tmp_path / 'list.yaml')
     with pytest.raises(ConfigError, match='must be a readable YAML file'):
         load_recipe(config.VaeConfig, tmp_path / 'none.yaml')
-    with pytest.raises(ConfigError, match=r'`norm_groups` must be a divisor of every width'):
-        config.UNetArchitecture((10,), 1, 8, 4, 8)
-    with pytest.raises(ConfigError, match=r'`encoder_blocks` must be of 4 resolutions'):
-        config.VaeArchitecture(8, (1, 1), (1, 1))
-    with pytest.raises(ConfigError, match=r'`latent_channels` must be positive; got 0'):
-        config.VaeArchitecture(8, (1, 1, 1, 1), (1, 1, 1, 1), latent_channels=0)
+
+
+@pytest.mark.parametrize(('name', 'kind', 'overrides', 'message'), [
+    ('finetune_tiny_coarse.yaml', config.FinetuneConfig, ['architecture.norm_groups=10'],
+     r'architecture: `norm_groups` must be a divisor of every width in \(96, .*; got 10$'),
+    ('finetune_tiny_coarse.yaml', config.FinetuneConfig, ['vae=null'],
+     '`vae` must be given where training starts from scratch; got None$'),
+    ('train_vae.yaml', config.VaeConfig, ['architecture.encoder_blocks=[1, 1]'],
+     r'architecture\.encoder_blocks: .* at least 4 items .*, got \[1, 1\]$'),
+    ('train_vae.yaml', config.VaeConfig, ['architecture.decoder_blocks=[1, 1, 1, 1, 1]'],
+     r'architecture\.decoder_blocks: .* at most 4 items'),
+    ('train_vae.yaml', config.VaeConfig, ['architecture.latent_channels=0'],
+     r'architecture\.latent_channels: .* greater than 0, got 0$')])
+def test_a_wrong_architecture_is_named(name, kind, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(kind, CONFIG_FOLDER / name, overrides)
 
 
 # --- where to start ------------------------------------------------------------------------
@@ -181,7 +205,7 @@ def test_stable_diffusion_becomes_marigold_by_doubling_conv_in(recipe, folder):
 
 def test_a_marigold_checkpoint_is_taken_as_it_is(recipe, tmp_path):
     marigold = make_checkpoint(tmp_path / 'marigold', prediction_type='sample')
-    pipeline = initial_pipeline(replace(recipe, initial_checkpoint=str(marigold)))
+    pipeline = initial_pipeline(changed(recipe, initial_checkpoint=str(marigold)))
     stored = load_file(marigold / 'unet/diffusion_pytorch_model.safetensors')
     assert torch.equal(pipeline.unet.conv_in.weight, stored['conv_in.weight'])
     assert pipeline.scheduler.config.prediction_type == 'sample'
@@ -189,9 +213,9 @@ def test_a_marigold_checkpoint_is_taken_as_it_is(recipe, tmp_path):
 
 
 def test_predicted_noise_keeps_a_trace_of_the_latent_at_the_end(recipe):
-    pipeline = initial_pipeline(replace(recipe, prediction_type='epsilon'))
+    pipeline = initial_pipeline(changed(recipe, prediction_type='epsilon'))
     assert pipeline.scheduler.alphas_cumprod[-1].item() == pytest.approx(0.0047, abs=1e-4)
-    end_to_end = replace(recipe, prediction_type='epsilon',
+    end_to_end = changed(recipe, prediction_type='epsilon',
                          objective=config.ObjectiveConfig(variant='end_to_end'))
     with pytest.raises(ConfigError, match='`prediction_type` must be v_prediction or sample'):
         initial_pipeline(end_to_end)
@@ -200,11 +224,11 @@ def test_predicted_noise_keeps_a_trace_of_the_latent_at_the_end(recipe):
 def test_a_checkpoint_that_cannot_be_used_is_named(recipe, tmp_path):
     wrong = make_checkpoint(tmp_path / 'wrong', in_channels=5)
     with pytest.raises(CheckpointError, match='must have a U-Net from 4 .* got 5 to 4'):
-        initial_pipeline(replace(recipe, initial_checkpoint=str(wrong)))
+        initial_pipeline(changed(recipe, initial_checkpoint=str(wrong)))
     with pytest.raises(CheckpointError, match="cannot open '.*/nothing'"):
-        initial_pipeline(replace(recipe, initial_checkpoint=str(tmp_path / 'nothing')))
+        initial_pipeline(changed(recipe, initial_checkpoint=str(tmp_path / 'nothing')))
     with pytest.raises(CheckpointError, match='`vae` must be the folder or hub id'):
-        initial_pipeline(replace(recipe, vae=str(tmp_path)))
+        initial_pipeline(changed(recipe, vae=str(tmp_path)))
 
 
 # --- a training ----------------------------------------------------------------------------
@@ -212,7 +236,7 @@ def test_a_checkpoint_that_cannot_be_used_is_named(recipe, tmp_path):
 @pytest.fixture(scope='module')
 def trained(folder):
     """Train for four iterations, for several tests to look at."""
-    frames = FrameSetConfig('shards', str(folder / 'frames'), (HEIGHT, WIDTH))
+    frames = FrameSetConfig(reader='shards', path=str(folder / 'frames'), size=(HEIGHT, WIDTH))
     done = config.FinetuneConfig(
         run_folder=str(folder / 'run'), seed=1, initial_checkpoint=str(folder / 'sd2'),
         train=(frames,), validation=(frames,), validation_frames=2,
@@ -267,12 +291,12 @@ def test_only_the_unet_trains(trained, folder):
 
 @pytest.mark.parametrize('frames_on_device', [False, True])
 def test_four_iterations_are_two_and_two_more_bit_for_bit(recipe, tmp_path, frames_on_device):
-    recipe = replace(recipe, hardware=replace(recipe.hardware, frames_on_device=frames_on_device))
-    whole = replace(recipe, run_folder=str(tmp_path / 'whole'))
+    recipe = changed(recipe, hardware=changed(recipe.hardware, frames_on_device=frames_on_device))
+    whole = changed(recipe, run_folder=str(tmp_path / 'whole'))
     finetune(whole)
     finetune(with_schedule(recipe, max_iterations=2))
     # The second half reads its frames in a process of their own, unless they are on the device.
-    finetune(replace(recipe, hardware=replace(recipe.hardware, workers=1)))
+    finetune(changed(recipe, hardware=changed(recipe.hardware, workers=1)))
     for part in ('state/model.safetensors', 'checkpoint/unet/diffusion_pytorch_model.safetensors'):
         expected, resumed = (weights(folder, part)
                              for folder in (whole.run_folder, recipe.run_folder))
@@ -294,27 +318,28 @@ def test_gradients_accumulate_to_those_of_the_whole_batch(recipe, tmp_path):
             return {'latent': model(batch.image.mean().reshape(1, 1)).sum()}
 
     for size in (1, 4):
-        one = with_schedule(replace(recipe, run_folder=str(tmp_path / str(size))),
+        one = with_schedule(changed(recipe, run_folder=str(tmp_path / str(size))),
                             device_batch_size=size)
-        trainer = Trainer(replace(one, train=recipe.train[:1]), Brightness())
-        norms.append(trainer._iterate(trainer._batches())['gradient_norm'])
+        trainer = Brightness(changed(one, train=recipe.train[:1]))
+        norms.append(trainer._train_iteration(trainer._batches())['gradient_norm'])
     # The gradient of weight x brightness is the mean brightness of the four views.
     assert len(brightness) == 4 + 1
     assert norms == pytest.approx([abs(np.mean(brightness[:4]))] * 2, rel=1e-4)
     assert brightness[4] == pytest.approx(np.mean(brightness[:4]), rel=1e-4)
 
 
-class Constant:
-    """A task whose loss is a weight, to see what the loop makes of it."""
+class Constant(Trainer):
+    """A training whose loss is a weight, to see what becomes of it."""
 
-    def __init__(self, accident=None):
-        self.model = torch.nn.Linear(1, 1, bias=False)
-        torch.nn.init.ones_(self.model.weight)
+    def __init__(self, recipe, accident=None):
+        model = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.ones_(model.weight)
         self.calls = 0
         self.accident = accident or (lambda calls, loss: loss)
+        super().__init__(recipe, model)
 
-    def start(self, device, train):
-        pass
+    def prepare(self, device, train):
+        """Nothing is left to prepare."""
 
     def losses(self, model, batch, generator):
         self.calls += 1
@@ -333,10 +358,10 @@ def written_weight(recipe):
 
 def test_the_checkpoint_gets_the_average_of_the_weights(recipe):
     # Rates 0, 1e-3, 1e-3 x .01^(1/9): weights 1, .999, .9984; decays 0, 2/11, 3/12.
-    task = Constant()
-    Trainer(with_schedule(recipe, max_iterations=3, checkpoint_every=100), task).run()
+    training = Constant(with_schedule(recipe, max_iterations=3, checkpoint_every=100))
+    training.run()
     third = 0.999 - 1e-3 * 0.01 ** (1 / 9)
-    assert task.model.weight.item() == pytest.approx(third, abs=1e-6)
+    assert training.model.weight.item() == pytest.approx(third, abs=1e-6)
     second = 0.999 + 2 / 11 * 0.001
     assert written_weight(recipe) == pytest.approx(third + 3 / 12 * (second - third), abs=1e-6)
 
@@ -347,10 +372,10 @@ def test_the_checkpoint_gets_the_average_of_the_weights(recipe):
     lambda loss: loss * torch.nan,                          # a loss that is not a number
     lambda loss: (loss - loss.detach()).abs().sqrt()])      # a finite one of infinite gradient
 def test_what_is_not_finite_stops_and_keeps_the_checkpoint(recipe, accident):
-    broken = Constant(lambda calls, loss: accident(loss) if calls > 6 else loss)
+    broken = Constant(recipe, lambda calls, loss: accident(loss) if calls > 6 else loss)
     with pytest.raises(MarigoldError, match='must stay finite; got .* in iteration 3; the last '
                                             'good checkpoint is .*/checkpoint'):
-        Trainer(recipe, broken).run()
+        broken.run()
     assert 0.99 < written_weight(recipe) < 1.0
     assert torch.isfinite(weights(recipe.run_folder)['weight']).all()
 
@@ -361,11 +386,11 @@ def test_ctrl_c_saves_and_the_run_can_go_on(recipe):
             os.kill(os.getpid(), signal.SIGINT)
         return loss
 
-    Trainer(recipe, Constant(interrupt)).run()
+    Constant(recipe, interrupt).run()
     assert written_weight(recipe) == 1.0                    # after the one iteration of rate 0
-    task = Constant()
-    Trainer(recipe, task).run()
-    assert task.calls == 2 * 3                              # parts of the three left
+    training = Constant(recipe)
+    training.run()
+    assert training.calls == 2 * 3                              # parts of the three left
 
 
 def command(recipe, *launcher):
@@ -378,8 +403,8 @@ def command(recipe, *launcher):
 
 
 def test_ctrl_c_reaches_the_workers_too_and_still_saves(recipe):
-    endless = replace(with_schedule(recipe, max_iterations=10 ** 6),
-                      hardware=replace(recipe.hardware, workers=1))
+    endless = changed(with_schedule(recipe, max_iterations=10 ** 6),
+                      hardware=changed(recipe.hardware, workers=1))
     process = command(endless)
     board = Path(recipe.run_folder) / 'scalars.jsonl'
     deadline = time.monotonic() + 60
@@ -390,13 +415,13 @@ def test_ctrl_c_reaches_the_workers_too_and_still_saves(recipe):
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert output.strip() == str(Path(recipe.run_folder) / 'checkpoint')
-    assert Trainer(recipe, Finetuning(recipe))._progress.iteration >= 2
+    assert Finetuning(recipe)._progress.iteration >= 2
 
 
 def test_two_processes_train_what_one_does(recipe, tmp_path):
     pair = with_schedule(recipe, max_iterations=2)
     process = command(pair, 'torch.distributed.run', '--standalone', '--nproc_per_node=2', '-m')
-    alone = replace(pair, run_folder=str(tmp_path / 'alone'))
+    alone = changed(pair, run_folder=str(tmp_path / 'alone'))
     finetune(alone)
     errors = process.communicate(timeout=120)[1]
     assert process.returncode == 0, errors
@@ -417,47 +442,49 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
 
 
 def test_a_run_goes_on_only_with_its_own_recipe(recipe):
-    Trainer(with_schedule(recipe, max_iterations=2), Constant()).run()
+    Constant(with_schedule(recipe, max_iterations=2)).run()
     with pytest.raises(ConfigError, match=r'another recipe \(schedule\.learning_rate: 0\.001 '
                                           r'there, 0\.1 here\)'):
-        Trainer(with_schedule(recipe, learning_rate=0.1), Constant())
+        Constant(with_schedule(recipe, learning_rate=0.1))
     # Another device may take over, but views taken on it are other views.
-    other = replace(recipe.hardware, device='auto', frames_on_device=True)
+    other = changed(recipe.hardware, device='auto', frames_on_device=True)
     with pytest.raises(ConfigError, match=r'\(hardware\.frames_on_device: False there, True'):
-        Trainer(replace(recipe, hardware=other), Constant())
+        Constant(changed(recipe, hardware=other))
     # A machine that stopped between two renames leaves the old state beside its place.
     state = Path(recipe.run_folder) / 'state'
     shutil.move(state, state.with_name('state.old'))
-    task = Constant()
-    Trainer(recipe, task).run()
-    assert task.calls == 2 * 2
+    training = Constant(recipe)
+    training.run()
+    assert training.calls == 2 * 2
 
 
 def test_bad_data_stops_before_the_first_step(recipe, tmp_path):
-    millimetres = replace(recipe, train=(write_frames(tmp_path / 'mm', scale=1000.0),))
+    millimetres = changed(recipe, train=(write_frames(tmp_path / 'mm', scale=1000.0),))
     with pytest.raises(InputError, match='frame 0 of .*/mm: the median depth must lie between'):
-        Trainer(millimetres, Constant())
+        Constant(millimetres)
     (tmp_path / 'empty').mkdir()
-    empty = replace(recipe, validation=(FrameSetConfig('shards', str(tmp_path / 'empty'),
-                                                       (32, 48)),))
+    empty = changed(recipe, validation=(FrameSetConfig(
+        reader='shards', path=str(tmp_path / 'empty'), size=(32, 48)),))
     with pytest.raises(MarigoldError, match='must hold rgb_.* shards'):
-        Trainer(empty, Constant())
+        Constant(empty)
     assert not Path(recipe.run_folder, 'state').exists()
 
 
 def test_a_batch_must_be_shared_out_evenly(recipe):
     with pytest.raises(ConfigError, match='`batch_size` must be a multiple .* got 4, 3 and 1'):
-        Trainer(with_schedule(recipe, device_batch_size=3), Constant())
+        Constant(with_schedule(recipe, device_batch_size=3))
 
 
 # --- from scratch, end to end, from the command line ---------------------------------------
 
 @pytest.fixture(scope='module')
 def vae_recipe(folder):
-    frames = FrameSetConfig('shards', str(folder / 'frames'), (HEIGHT, WIDTH))
+    frames = FrameSetConfig(reader='shards', path=str(folder / 'frames'), size=(HEIGHT, WIDTH))
     recipe = config.VaeConfig(
         run_folder=str(folder / 'vae'), seed=1, train=(frames,), validation=(frames,),
-        architecture=config.VaeArchitecture(8, (0, 1, 1, 1), (1, 1, 1, 0), latent_channels=6),
+        architecture=config.VaeArchitecture(
+            channels=8, encoder_blocks=(0, 1, 1, 1), decoder_blocks=(1, 1, 1, 0),
+            latent_channels=6),
         validation_frames=2,
         schedule=config.ScheduleConfig(batch_size=2, max_iterations=3, learning_rate=1e-3),
         hardware=config.HardwareConfig(device='cpu', workers=0), depth_weight=0.5)
@@ -479,9 +506,11 @@ def test_latents_of_the_trained_autoencoder_have_unit_size(vae_recipe, folder):
 
 
 def test_end_to_end_from_scratch_by_command(vae_recipe, recipe, folder, tmp_path, capsys):
-    scratch = replace(
+    scratch = changed(
         recipe, initial_checkpoint=None, vae=str(folder / 'vae/checkpoint/vae'),
-        architecture=config.UNetArchitecture((16, 32), 1, 16, 8, 16),
+        architecture=config.UNetArchitecture(
+            channels=(16, 32), layers_per_block=1, text_channels=16, norm_groups=8,
+            attention_head_channels=16),
         objective=config.ObjectiveConfig(variant='end_to_end', gradient_weight=0.5))
     (tmp_path / 'recipe.yaml').write_text(recipe_as_yaml(scratch))
     arguments = ['--config', str(tmp_path / 'recipe.yaml')]
@@ -499,19 +528,19 @@ def test_an_autoencoder_that_learns_leaves_the_targets_alone(recipe, tmp_path):
     extras = config.ObjectiveConfig(
         terminal_fraction=0.5, rollout_fraction=1.0, max_snr_weight=1.0, pixel_samples=1,
         gradient_weight=0.5, relative_pixels=True, autoencoder_anchor=1.0)
-    learning = with_schedule(replace(recipe, initial_checkpoint=str(start), objective=extras),
+    learning = with_schedule(changed(recipe, initial_checkpoint=str(start), objective=extras),
                              max_iterations=2, ema_decay=0.0)
-    task = Finetuning(learning)
-    checkpoint = Trainer(learning, task).run()
+    training = Finetuning(learning)
+    checkpoint = training.run()
     name = 'vae/diffusion_pytorch_model.safetensors'
     before, after = load_file(start / name), load_file(checkpoint / name)
     moved = {name.split('.')[0] for name in before
              if not torch.equal(before[name].half(), after[name])}
     assert moved == {'encoder', 'decoder'}
-    targets = task._frozen_vae.state_dict()
+    targets = training._frozen_vae.state_dict()
     assert all(torch.equal(before[name], targets[name]) for name in before)
     scalars = json.loads((Path(recipe.run_folder) / 'scalars.jsonl').read_text().splitlines()[1])
     assert {'iteration', 'latent', 'pixel', 'gradient', 'anchor', 'round_trip', 'gradient_norm',
             'rate'} == set(scalars)
     with pytest.raises(ConfigError, match="`vae` must be an AutoencoderTiny if .* got 'Autoenc"):
-        Finetuning(replace(recipe, objective=extras))
+        Finetuning(changed(recipe, objective=extras))

@@ -179,14 +179,26 @@ def _posed_pairs(bag: Bag, names: tuple[str, str], matcher: StampMatcher,
     yield from ready(ended=True)
 
 
+def find_image_topic(bag: Bag, name: str) -> str:
+    """
+    Find an image topic; where only a compressed one below the name was recorded, that one.
+
+    Raises
+    ------
+    BagError
+        If there is none.
+    """
+    names = {topic.name for topic in bag.topics}
+    return bag.topic(next((name + suffix for suffix in COMPRESSIONS if name + suffix in names),
+                          name), IMAGE, COMPRESSED_IMAGE).name
+
+
 def _recorded(bag: Bag, topics: BagTopics) -> tuple[str, str, str | None]:
     """Find the topics of image, depth and calibration; the last may be missing if not named."""
     names = {topic.name for topic in bag.topics}
     if not names:
         raise BagError(f'{bag.path} is empty: it has no topics')
-    image, depth = (bag.topic(
-        next((name + suffix for suffix in COMPRESSIONS if name + suffix in names), name),
-        IMAGE, COMPRESSED_IMAGE).name for name in (topics.image, topics.depth))
+    image, depth = (find_image_topic(bag, name) for name in (topics.image, topics.depth))
     info = topics.calibration
     if topics.camera_info is None and info not in names:
         return image, depth, None

@@ -52,6 +52,15 @@ def image_fields(message: Any) -> ImageFields:
         is_bigendian=bool(message.is_bigendian), step=message.step, data=message.data)
 
 
+def cloud_fields(message: Any) -> CloudFields:
+    """Read a decoded sensor_msgs PointCloud2; the fields share its memory."""
+    return CloudFields(
+        message.height, message.width,
+        tuple((field.name, field.offset, field.datatype, field.count)
+              for field in message.fields),
+        bool(message.is_bigendian), message.point_step, message.row_step, message.data)
+
+
 def decompress(bag: Bag, message: BagMessage) -> bytes:
     """
     Turn a compressed image of a bag into a raw one of the same header.

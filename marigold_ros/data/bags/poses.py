@@ -75,19 +75,56 @@ class PoseBuffer:
         float64 [4, 4] or None
             None if nothing on the way to the root moves, or a part of the way is unknown then.
         """
-        pose, frame_id, moves = np.eye(4), _bare(frame_id), False
-        seen = {frame_id}
-        while frame_id in self._static or frame_id in self._moving:
-            if frame_id in self._moving:
-                parent, track = self._moving[frame_id]
-                link, moves = _interpolated(track, at_ns), True
-            else:
-                parent, link = self._static[frame_id]
-            if link is None or parent in seen:
+        chain = self._to_root(frame_id)
+        if not any(frame in self._moving for frame in chain):
+            return None
+        return self._climb(chain, at_ns)
+
+    def lookup(self, target: str, source: str, at_ns: int) -> Matrix | None:
+        """
+        Find the pose of one coordinate frame in another, as tf2's `lookup_transform`.
+
+        Parameters
+        ----------
+        target, source : str
+            Names of the frames.
+        at_ns : int
+            See `world_from`.
+
+        Returns
+        -------
+        float64 [4, 4] or None
+            Takes points of the source frame to the target frame; None if nothing joins them then.
+        """
+        up, other = self._to_root(source), self._to_root(target)
+        common = next((frame for frame in up if frame in other), None)
+        if common is None:
+            return None
+        from_source, from_target = (self._climb(chain[:chain.index(common) + 1], at_ns)
+                                    for chain in (up, other))
+        if from_source is None or from_target is None:
+            return None
+        return np.asarray(np.linalg.inv(from_target) @ from_source, np.float64)
+
+    def _to_root(self, frame_id: str) -> list[str]:
+        """Name a frame and all above it; none where they turn in a circle."""
+        chain = [_bare(frame_id)]
+        while (link := self._moving.get(chain[-1]) or self._static.get(chain[-1])) is not None:
+            if link[0] in chain:
+                return []
+            chain.append(link[0])
+        return chain
+
+    def _climb(self, chain: list[str], at_ns: int) -> Matrix | None:
+        """Find the pose of the first frame of a chain in the last; None where a link is lost."""
+        pose: Matrix = np.eye(4)
+        for frame_id in chain[:-1]:
+            link = (_interpolated(self._moving[frame_id][1], at_ns)
+                    if frame_id in self._moving else self._static[frame_id][1])
+            if link is None:
                 return None
-            pose, frame_id = link @ pose, parent
-            seen.add(parent)
-        return pose if moves else None
+            pose = link @ pose
+        return pose
 
     def _move(self, child: str, parent: str, at_ns: int, placement: tuple[Any, Any]) -> None:
         parent, child = _bare(parent), _bare(child)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,23 +13,19 @@ from marigold_ros.depth.types import FloatImage, RgbImage
 from marigold_ros.evaluation.metrics.protocol_a import vertical_ramp
 
 
-class Baseline(Protocol):
-    """Something else that makes depth from an image."""
+def predict_ramp(rgb: RgbImage) -> FloatImage:
+    """
+    Return 1 in the top row and 0 in the bottom row: what knows nothing but that up is far.
 
-    name: str
+    Parameters
+    ----------
+    rgb : uint8 [H, W, 3]
 
-    def predict(self, rgb: RgbImage) -> FloatImage:
-        """Return affine-invariant depth, float32 [H, W], of an image uint8 [H, W, 3]."""
-
-
-class Ramp:
-    """1 in the top row and 0 in the bottom row: it knows nothing but that up is far."""
-
-    name = 'ramp'
-
-    def predict(self, rgb: RgbImage) -> FloatImage:
-        """Return the ramp at the size of the image, float32 [H, W]."""
-        return vertical_ramp(*rgb.shape[:2]).astype(np.float32)
+    Returns
+    -------
+    float32 [H, W]
+    """
+    return vertical_ramp(*rgb.shape[:2]).astype(np.float32)
 
 
 class TfliteNetwork:

@@ -1,41 +1,34 @@
 """
-Drive a robot's costmap with the node's clouds and compare it with the obstacles that are there.
+How well a robot's costmap, fed with the clouds of a drive, shows the obstacles that are there.
 
-    python -m marigold_ros.evaluation.metrics.obstacles --bag sample/living_room \
-        --scene sample/scene.json
-
-Every scale source makes its own clouds from the same predictions, through the functions that the
-node uses; `truth` has the true depth in the prediction's place.
+Clouds mark and clear `costmap.ObstacleLayer`; what stands in the room is known from a file as
+sample/scene.json.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator
+import json
 from pathlib import Path
-import sys
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.drive import DriveFrame, read_drive
-from benchmarks.drive_clouds import make_clouds, SOURCES
-from marigold_ros.depth.engine import DepthEngine
-from marigold_ros.depth.errors import MarigoldError
-from marigold_ros.depth.types import FloatImage
-from marigold_ros.evaluation.metrics.costmap import (
-    FREE,
-    LayerConfig,
-    LETHAL,
-    ObstacleLayer,
-    read_layer,
-)
-from marigold_ros.evaluation.metrics.known_scene import KnownScene, Matrix, read_known_scene, WALL
+from marigold_ros.depth.errors import InputError
+from marigold_ros.evaluation.metrics.costmap import FREE, LayerConfig, LETHAL, ObstacleLayer
 from marigold_ros.geometry.unproject import unproject
 
-NAME = 'obstacles'
+if TYPE_CHECKING:
+    from marigold_ros.depth.types import FloatImage
+
+Matrix = NDArray[np.float64]
+# Name of each obstacle, and its lower and upper corner, m, [2, 3].
+Scene = list[tuple[str, Matrix]]
+
+# What hangs on a wall or lies before it, and how deep doors and windows are set into it.
+WALL_INSIDE_M, WALL_OUTSIDE_M = 0.15, 0.25
+WALL = 'wall'
 # A true point belongs to a box that is this near, m: depth is stored in mm, edges lie between.
 BOX_M = 0.02
 # A cell belongs to a box if its centre is this near, m: BOX_M and half a cell of 0.05 m.
@@ -45,34 +38,48 @@ SEEN_POINTS = 20
 MAP_MARGIN_M = 1.0
 
 
-@dataclass(frozen=True)
-class ObstacleScore:
+def read_scene(path: Path) -> Scene:
     """
-    How well a costmap shows what is there, each a mean over the frames of a drive.
+    Read what stands in a room: keys `obstacles` and `walls` of a file as sample/scene.json.
 
-    Attributes
-    ----------
-    clouds : int
-        Frames for which metres were known.
-    frames : int
-    recall : float
-        Share of the obstacles in view, and in range, of which the costmap has a lethal cell.
-    precision : float
-        Share of the lethal cells that lie in an obstacle or a wall.
-    floor_free : float
-        Share of the floor's cells in view that are free.
-    distance_m : float
-        Error of the distance, in plan, from the camera to the nearest point of an obstacle: in
-        the cloud's pixels that see it, and to its box; for obstacles whose nearest point is in
-        view.
+    Returns
+    -------
+    Scene
+        In a frame with z up whose floor is at 0; the last four are the walls.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is no JSON, lacks a key, or a corner is not three numbers.
     """
+    try:
+        scene = json.loads(path.read_text(encoding='utf-8'))
+        boxes = [(str(each['name']), _corners(each)) for each in scene['obstacles']]
+        return boxes + _walls(_corners(scene['walls']))
+    except (OSError, ValueError, KeyError, TypeError) as err:
+        raise InputError(f'`scene` must be a file that describes a room as sample/scene.json '
+                         f'does; got {path}: {type(err).__name__}: {err}') from err
 
-    clouds: int
-    frames: int
-    recall: float
-    precision: float
-    floor_free: float
-    distance_m: float
+
+def _corners(box: dict[str, list[float]]) -> Matrix:
+    corners = np.array([box['min_m'], box['max_m']], np.float64)
+    if corners.shape != (2, 3) or not (corners[0] <= corners[1]).all():
+        raise ValueError(f'min_m and max_m must be three numbers, and min_m not above max_m; '
+                         f'got {box["min_m"]} and {box["max_m"]}')
+    return corners
+
+
+def _walls(room: Matrix) -> Scene:
+    """Make a box of each of a room's four walls."""
+    walls = []
+    for axis in (0, 1):
+        for at, inside in ((room[0, axis], 1), (room[1, axis], -1)):
+            corners = room.copy()
+            corners[:, :2] += np.array([[-WALL_OUTSIDE_M], [WALL_OUTSIDE_M]])
+            faces = at - inside * WALL_OUTSIDE_M, at + inside * WALL_INSIDE_M
+            corners[:, axis] = min(faces), max(faces)
+            walls.append((WALL, corners))
+    return walls
 
 
 class ObstacleScorer:
@@ -81,68 +88,98 @@ class ObstacleScorer:
 
     Parameters
     ----------
-    scene : KnownScene
+    scene : Scene
     config : LayerConfig
     """
 
-    def __init__(self, scene: KnownScene, config: LayerConfig) -> None:
+    def __init__(self, scene: Scene, config: LayerConfig) -> None:
         """Start with a costmap of which nothing is known."""
-        self._scene = scene
-        low, high = scene.extent_m[0] - MAP_MARGIN_M, scene.extent_m[1] + MAP_MARGIN_M
+        self._names = [name for name, _ in scene]
+        self._boxes_m = np.array([corners for _, corners in scene])
+        low = self._boxes_m[:, 0].min(axis=0) - MAP_MARGIN_M
+        high = self._boxes_m[:, 1].max(axis=0) + MAP_MARGIN_M
+        self._extent_m = np.stack([low[:2], high[:2]])
         self.layer = ObstacleLayer(config, (low[0], low[1]), (high[0], high[1]))
         centres = self.layer.centres_m()
         # Which cells belong to which box, [boxes, rows, columns].
-        self._cells = np.array([_outside(centres, box[:, :2]) <= CELL_M for box in scene.boxes_m])
+        self._cells = np.array([_outside(centres, box[:, :2]) <= CELL_M for box in self._boxes_m])
         self._rows: list[tuple[float, float, float, float]] = []
-        self._clouds = 0
 
-    def add(self, frame: DriveFrame, points: FloatImage | None, stride: int) -> None:
+    def add(self, target_m: FloatImage, K: Matrix, map_from_camera: Matrix,
+            points: FloatImage | None, stride: int) -> None:
         """
         Take one frame.
 
         Parameters
         ----------
-        frame : DriveFrame
+        target_m : float32 [H, W]
+            True depth, m; NaN is unknown.
+        K : float64 [3, 3]
+            Intrinsics, px.
+        map_from_camera : float64 [4, 4]
+            Pose of the optical frame in that of the boxes.
         points : float32 [h, w, 3] or None
             The cloud's, in the optical frame, m, at every `stride`th pixel; None without metres.
         stride : int
+
+        Raises
+        ------
+        InputError
+            If the camera is outside the scene.
         """
-        pose = self._scene.map_from_camera(frame.stamp_ns)
-        true = unproject(frame.depth_m, frame.K, stride=stride).reshape(-1, 3)
-        true = true @ pose[:3, :3].T + pose[:3, 3]
+        at_m = map_from_camera[:2, 3]
+        if not (np.abs(at_m - self._extent_m.mean(axis=0)) < np.ptp(self._extent_m, axis=0) / 2
+                ).all():
+            raise InputError(
+                '`scene` must surround the camera, in the frame of its poses; the camera is at '
+                f'{at_m.round(2).tolist()} m, the scene reaches from '
+                f'{self._extent_m[0].tolist()} to {self._extent_m[1].tolist()} m')
+        true = unproject(target_m, K, stride=stride).reshape(-1, 3)
+        true = true @ map_from_camera[:3, :3].T + map_from_camera[:3, 3]
         cloud = None
         if points is not None:
             # In float32, as tf2 transforms a PointCloud2.
-            rotation, origin = pose[:3, :3].astype(np.float32), pose[:3, 3].astype(np.float32)
+            rotation, origin = (part.astype(np.float32) for part in
+                                (map_from_camera[:3, :3], map_from_camera[:3, 3]))
             cloud = points.reshape(-1, 3) @ rotation.T + origin
-            self.layer.update(cloud, pose[:3, 3])
-            self._clouds += 1
-        self._rows.append(self._judge(true, cloud, frame, pose))
+            self.layer.update(cloud, map_from_camera[:3, 3])
+        in_view = [self._in_view(box, K, target_m.shape[1], map_from_camera)
+                   for box in self._boxes_m]
+        self._rows.append(self._judge(true, cloud, map_from_camera[:3, 3], in_view))
 
-    def score(self) -> ObstacleScore:
-        """Return the means; what never could be judged is NaN."""
-        table = np.array(self._rows)
+    def scores(self) -> dict[str, float]:
+        """
+        Average over the frames of the drive; NaN is what never could be judged.
+
+        Returns
+        -------
+        dict of str to float
+            `recall`, share of the obstacles in view and in range of which the costmap has a
+            lethal cell; `precision`, share of the lethal cells that lie in an obstacle or a wall;
+            `floor_free`, share of the floor's cells in view that are free; `distance_m`, error of
+            the distance in plan from the camera to the nearest point of an obstacle: in the
+            cloud's pixels that see it, and to its box, where that point is in view.
+        """
+        table = np.array(self._rows, np.float64).reshape(-1, 4)
         known = ~np.isnan(table)
-        counts = known.sum(axis=0)
-        sums = np.sum(table, axis=0, where=known)
-        means = [float(s / n) if n else float('nan') for s, n in zip(sums, counts)]
-        return ObstacleScore(self._clouds, len(self._rows), *means)
+        means = np.where(known, table, 0.0).sum(axis=0) / np.where(known.any(axis=0),
+                                                                   known.sum(axis=0), np.nan)
+        return dict(zip(('recall', 'precision', 'floor_free', 'distance_m'), means.tolist()))
 
-    def _judge(self, true: Matrix, cloud: NDArray[np.float32] | None, frame: DriveFrame,
-               pose: Matrix) -> tuple[float, float, float, float]:
+    def _judge(self, true: Matrix, cloud: NDArray[np.float32] | None, origin: Matrix,
+               in_view: list[bool]) -> tuple[float, float, float, float]:
         """Recall, precision, free floor and distance after one frame."""
-        lethal, origin = self.layer.costs == LETHAL, pose[:3, 3]
+        lethal = self.layer.costs == LETHAL
         found, errors = [], []
-        for name, box, cells, pixels in zip(self._scene.names, self._scene.boxes_m, self._cells,
-                                            self._seen(true, origin)):
+        for name, box, cells, pixels, visible in zip(
+                self._names, self._boxes_m, self._cells, self._seen(true, origin), in_view):
             if pixels.sum() < SEEN_POINTS:
                 continue
             found.append((lethal & cells).any())
-            nearest = np.append(np.clip(origin[:2], box[0, :2], box[1, :2]), origin[2])
-            if (name != WALL and cloud is not None and np.isfinite(cloud[pixels, 0]).any()
-                    and _in_view(nearest, frame, pose)):
+            if (name != WALL and cloud is not None and visible
+                    and np.isfinite(cloud[pixels, 0]).any()):
                 range_m = np.nanmin(np.hypot(*(cloud[pixels] - origin)[:, :2].T))
-                errors.append(abs(range_m - np.linalg.norm(nearest - origin)))
+                errors.append(abs(range_m - _outside(origin[:2], box[:, :2])))
         explained = lethal & self._cells.any(axis=0)
         floor = self._floor(true, origin)
         return (float(np.mean(found)) if found else np.nan,
@@ -159,7 +196,7 @@ class ObstacleScorer:
                     & (true[:, 2] <= config.max_obstacle_height)
                     & (range_m >= config.obstacle_min_range)
                     & (range_m <= config.obstacle_max_range))
-            for low, high in self._scene.boxes_m:
+            for low, high in self._boxes_m:
                 inside = (true >= low - BOX_M) & (true <= high + BOX_M)
                 pixels = left & inside.all(axis=1)
                 left &= ~pixels
@@ -177,60 +214,16 @@ class ObstacleScorer:
         seen[cells[inside, 1], cells[inside, 0]] = True
         return np.asarray(seen & ~self._cells.any(axis=0), np.bool_)
 
-
-def _in_view(point: Matrix, frame: DriveFrame, pose: Matrix) -> bool:
-    """Tell whether a point of the map lies between the left and right border of the image."""
-    x, _, z = (point - pose[:3, 3]) @ pose[:3, :3]
-    return bool(z > 0 and 0 <= frame.K[0, 0] * x / z + frame.K[0, 2] < frame.depth_m.shape[1])
+    @staticmethod
+    def _in_view(box: Matrix, K: Matrix, width: int, map_from_camera: Matrix) -> bool:
+        """Tell whether the nearest point of a box lies between the image's left and right."""
+        origin = map_from_camera[:3, 3]
+        nearest = np.append(np.clip(origin[:2], box[0, :2], box[1, :2]), origin[2])
+        x, _, z = (nearest - origin) @ map_from_camera[:3, :3]
+        return bool(z > 0 and 0 <= K[0, 0] * x / z + K[0, 2] < width)
 
 
 def _outside(xy: NDArray[np.floating], box: Matrix) -> Matrix:
     """Measure how far positions [..., 2] are outside a rectangle [2, 2], m."""
     return np.asarray(np.hypot(*np.moveaxis(
         np.maximum(np.maximum(box[0] - xy, xy - box[1]), 0.0), -1, 0)), np.float64)
-
-
-def markdown(scores: dict[str, ObstacleScore]) -> str:
-    """Write the table."""
-    lines = ['| scale source | clouds | recall | precision | floor free | distance error |',
-             '|---|---|---|---|---|---|']
-    for name, score in scores.items():
-        values = [f'{100 * share:.0f} %' if np.isfinite(share) else '-'
-                  for share in (score.recall, score.precision, score.floor_free)]
-        distance = f'{score.distance_m:.2f} m' if np.isfinite(score.distance_m) else '-'
-        lines.append(f'| {name} | {score.clouds} of {score.frames} | {" | ".join(values)} | '
-                     f'{distance} |')
-    return '\n'.join(lines)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table; the exit code is 0 or 1."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    parser.add_argument('--bag', type=Path, required=True, help='a drive as sample/living_room')
-    parser.add_argument('--scene', type=Path, required=True, help='what stands there: scene.json')
-    parser.add_argument('--costmap', type=Path, default=Path('config/nav2_costmap.yaml'),
-                        help="Nav2's parameters, of which global_costmap.obstacle_layer is taken")
-    parser.add_argument('--source', choices=SOURCES, nargs='+', default=SOURCES)
-    parser.add_argument('--checkpoint', default='tiny', help='embedded name, folder or hub id')
-    parser.add_argument('--steps', type=int, default=1, help='denoising steps of every frame')
-    parser.add_argument('--point-stride', type=int, default=4, metavar='PX')
-    options = parser.parse_args(arguments)
-    try:
-        scene, config = read_known_scene(options.scene), read_layer(options.costmap)
-        engine = DepthEngine.load(options.checkpoint)
-        frames = read_drive(options.bag, partial(
-            engine.infer, num_inference_steps=options.steps, seed=0))
-        scorers = {source: ObstacleScorer(scene, config) for source in options.source}
-        for frame, clouds in zip(frames, make_clouds(frames, options.source,
-                                                     stride=options.point_stride)):
-            for source, points in clouds.items():
-                scorers[source].add(frame, points, options.point_stride)
-    except MarigoldError as err:
-        print(f'{NAME}: {err}', file=sys.stderr)
-        return 1
-    print(markdown({source: scorer.score() for source, scorer in scorers.items()}))
-    return 0
-
-
-if __name__ == '__main__':
-    sys.exit(main())

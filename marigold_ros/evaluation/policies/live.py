@@ -22,9 +22,8 @@ from marigold_ros.evaluation.config import (
     REFERENCE_POLICIES,
     step_policy_config,
 )
-from marigold_ros.evaluation.policies.frame_runs import FrameRuns
 from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
-from marigold_ros.evaluation.policies.replay import Replayed
+from marigold_ros.evaluation.policies.replay import FrameRuns, Replayed
 from marigold_ros.stop_flag import StopFlag
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ frame that turns out slower than foreseen is late here, while the node would cut
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -24,11 +24,54 @@ from marigold_ros.evaluation.config import (
     REFERENCE_POLICIES,
     step_policy_config,
 )
-from marigold_ros.evaluation.policies.frame_runs import FrameRuns
 from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
 
 Fate = Literal['processed', 'superseded', 'late']
 FATES: tuple[Fate, ...] = ('processed', 'superseded', 'late')
+Quality = Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class FrameRuns:
+    """
+    All that is kept of a frame; the pictures are gone.
+
+    Attributes
+    ----------
+    number : int
+        From 0, in the order of reading.
+    name, block, camera : str
+        See `frames.DepthFrame`.
+    stamp_ns : int or None
+        When it was taken; None in a folder.
+    size : (int, int)
+        Padded, at which it is processed.
+    complexity : dict of str to float
+        C by each measure.
+    steps : dict of str to int
+        Steps of each run.
+    quality : dict of str to dict of str to float
+        Scores of each run, and of each baseline.
+    engine_s : float
+        Time spent in the engine.
+    judged : str
+        Which run the judged policy chooses, each frame alone.
+    temporal : dict of str to dict of str to float
+        Scores beside the frame before, by policy; empty where frames have no stamps.
+    """
+
+    number: int
+    name: str
+    block: str
+    camera: str
+    stamp_ns: int | None
+    size: tuple[int, int]
+    complexity: Mapping[str, float]
+    steps: Mapping[str, int]
+    quality: Mapping[str, Quality]
+    engine_s: float
+    judged: str = ''
+    temporal: Mapping[str, Quality] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

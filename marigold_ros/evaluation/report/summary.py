@@ -1,4 +1,8 @@
-"""Write `summary.json`, whose keys `summary_schema` explains, and `per_frame.csv`."""
+"""
+What an evaluation leaves in numbers: `summary.json`, whose keys are in `SCHEMA`, `per_frame.csv`.
+
+`python -m marigold_ros.evaluation.report.summary` prints the keys.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +19,10 @@ import numpy as np
 
 from marigold_ros.evaluation.analysis import Analysis, Clocked, PERCENTILES, PolicyResult
 from marigold_ros.evaluation.config import COMPLEXITY_POLICIES
-from marigold_ros.evaluation.policies.frame_runs import FrameRuns
 from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
-from marigold_ros.evaluation.policies.replay import FATES, Replayed
+from marigold_ros.evaluation.policies.replay import FATES, FrameRuns, Replayed
 from marigold_ros.evaluation.report.exemplars import Picture
-from marigold_ros.evaluation.report.summary_schema import SCHEMA_VERSION
+from marigold_ros.evaluation.report.verdict import give_verdict
 from marigold_ros.evaluation.statistics import (
     ABS_REL,
     beats,
@@ -35,10 +38,128 @@ STAGES = ('choose', 'preprocess', 'encode', 'denoise', 'decode', 'postprocess')
 FRAME_COLUMNS = ('frame', 'name', 'block', 'stamp_ns', 'policy', 'fate', 'complexity',
                  'num_inference_steps', 'steps_alone', 'age_ms', 'latency_ms', 'reason')
 
+SCHEMA_VERSION = 2
+CLOCK_SCHEMA = {
+    'fates.<fate>': 'int: frames processed, superseded by a newer one, or skipped as late',
+    'latency_p50_ms': 'number or null: from arrival to depth, processed frames',
+    'latency_p95_ms': 'number or null',
+    'latency_p99_ms': 'number or null',
+    'latency_max_ms': 'number or null',
+    'age_p95_ms': 'number or null: from arrival to the decision',
+    'over_cap': 'int: processed frames whose latency is above the cap',
+    'mean_steps': 'number or null: T of the processed frames',
+    'metrics.<metric>': 'number or null: mean over the processed frames',
+}
+# `against` is a fixed T with its own budget; `equal_budget` is chance, or another policy, where
+# the cheaper of two spends what it saves on Tmax for frames chosen by a coin.
+DIFFERENCE_SCHEMA = {
+    'beats': 'bool: better in AbsRel or boundary F1, worse in neither',
+    '<metric>.relative': 'number or null: difference of the means',
+    '<metric>.low': 'number or null: of its 95 % interval',
+    '<metric>.high': 'number or null',
+    '<metric>.verdict': 'string: better, worse, no difference, or unknown with fewer than two '
+                        'blocks',
+}
+# Only with a scale source.
+METRIC_SCHEMA = {
+    'source': 'string: where metres come from, as the parameter scale.source of depth_node',
+    'reference': 'string or null: topic of the reference',
+    'range': 'string: depths that are compared, those that depth_node publishes',
+    'frames': 'int: by the run that the judged policy chooses for each frame alone',
+    'frames_with_metres': 'int',
+    'share_with_metres': 'number',
+    'abs_rel': 'number or null: mean over the frames with metres, without any alignment, over '
+               'the published pixels; what is beyond the range counts as its end',
+    'abs_rel_interval[]': 'number or null: low and high, 95 %',
+    'rmse': 'number or null: m',
+    'delta1': 'number or null',
+    'published_share': 'number or null: of the measured pixels',
+    'floor_error': "number or null: of the camera's height above its floor pixels, relative; "
+                   'where TF knows the mount',
+    'jitter': 'number or null: mean relative change of the depth of affine-invariant 0.5 from '
+              'frame to frame',
+    'largest_step': 'number or null: the largest of these changes',
+    'outages': 'int: times without a fit for longer than scale.hold_s, in between',
+    'recovery_s': 'number or null: longest, from the first fit after an outage until the scale is '
+                  'within 2 % of what that fit says; null without one, or if it never was',
+    'states.<state>': 'int: frames by the state of the scale, as in /diagnostics',
+    'complaint': 'string or null: what the scale most often complained of',
+    'obstacles.frames': 'int: with a pose; only with a scene',
+    'obstacles.clouds': 'int: of them, those with metres',
+    'obstacles.recall': 'number or null: share of the obstacles in view that are marked',
+    'obstacles.precision': 'number or null: share of the marks that lie in an obstacle or wall',
+    'obstacles.floor_free': "number or null: share of the seen floor's cells that are free",
+    'obstacles.distance_m': 'number or null: error of the distance to the nearest point of an '
+                            'obstacle',
+}
+# Every leaf of the file: dots between keys, <...> for names, [] for the items of a list.
+SCHEMA = {
+    'schema_version': 'int: changes whenever this table does',
+    'complete': 'bool: false after Ctrl-C, or where the input was damaged',
+    'notes[]': 'string: what was left out or lost, and why',
+    'command': 'string: repeats the evaluation',
+    'protocol': 'string: A (least squares in depth) or B (RANSAC in log depth, edges masked)',
+    'compared_range': 'string: depths that are compared and clipped to; 80+ m: or to the '
+                      'farthest measurement of a frame',
+    'settings.<name>': 'any: what was asked for; see EvaluationConfig',
+    'environment.<name>': 'any: machine, versions, commit',
+    'data.name': 'string',
+    'data.frames': 'int: evaluated',
+    'data.frames_offered': 'int or null: in the data set, at most',
+    'data.frames_without_truth': 'int: evaluated, but nothing in them could be compared',
+    'data.blocks': 'int: groups of frames that the bootstrap draws',
+    'data.block': 'string: what a block is',
+    'data.mean_of_blocks': 'bool: whether blocks or frames count the same in a mean',
+    'data.simulated_arrivals': 'bool: whether frames have stamps and so arrive by the clock',
+    'engine.checkpoint': 'string',
+    'engine.slowest_policy': 'string: the fixed policy against which time is saved',
+    'engine.max_inference_steps': 'int: Tmax',
+    'engine.processing_resolution': 'int: px',
+    'engine.dtype': 'string',
+    'engine.device': 'string',
+    'timing.wall_s': 'number: of the evaluation itself, without the latency table',
+    'timing.engine_s': 'number: part of it inside the engine',
+    'timing.engine_share': 'number: engine_s / wall_s',
+    'latency_table.file': 'string: where the costs come from',
+    'latency_table.measured_utc': 'string',
+    'latency_table.sizes.<size>.samples': 'int: measured',
+    'latency_table.sizes.<size>.<stage>_ms': 'number: median',
+    'verdict.policy': 'string: the one judged, the first of the policies',
+    'verdict.sentences[]': 'string: accuracy, latency, time saved, metric depth',
+    'verdict.choosing[]': 'string: whether the choices of each policy beat chance',
+    'policies.<policy>.mean_steps': 'number: T, each frame alone, without cap',
+    'policies.<policy>.steps.<T>': 'int: frames with this T, alone',
+    'policies.<policy>.frame_ms': 'number: time of a frame by the latency table, alone',
+    'policies.<policy>.denoise_ms': 'number',
+    'policies.<policy>.time_saved': 'number: share of the time of the slowest fixed policy',
+    'policies.<policy>.time_saved_interval[]': 'number or null: low and high, 95 %',
+    'policies.<policy>.share_of_ceiling': 'number or null: of what the fastest would save',
+    'policies.<policy>.metrics.<metric>': 'number or null: mean, each frame alone',
+    'policies.<policy>.temporal.<metric>': 'number or null: see temporal.TemporalScores; only of '
+                                           'the judged and the slowest policy, in a bag',
+    'policies.<policy>.abs_rel_interval[]': 'number or null: low and high, 95 %',
+    'policies.<policy>.curve[].max_inference_steps': 'int: Tmax of this point of the frontier',
+    'policies.<policy>.curve[].mean_steps': 'number',
+    'policies.<policy>.curve[].frame_ms': 'number',
+    'policies.<policy>.curve[].abs_rel': 'number or null',
+    'policies.<policy>.curve[].boundary_f1': 'number or null',
+    **{f'policies.<policy>.{kind}.<other>.{key}': text for kind in ('against', 'equal_budget')
+       for key, text in DIFFERENCE_SCHEMA.items()},
+    **{f'policies.<policy>.{kind}.{key}': text for kind in ('clock', 'live')
+       for key, text in CLOCK_SCHEMA.items()},
+    'baselines.<name>.<metric>': 'number or null: mean',
+    **{f'metric.{key}': text for key, text in METRIC_SCHEMA.items()},
+    'sets.<name>.frames': 'int: of one block of a folder',
+    'sets.<name>.abs_rel.<policy>': 'number or null: mean, by policy or baseline',
+    'sets.<name>.delta1.<policy>': 'number or null',
+    'exemplars.<name>[].frame': 'int: number of a frame shown as best, median or worst',
+    'exemplars.<name>[].name': 'string',
+    'exemplars.<name>[].abs_rel': 'number',
+}
+
 
 def summarize_evaluation(analysis: Analysis, about: Mapping[str, Any], baselines: Sequence[str],
-                         exemplars: Mapping[str, Sequence[Picture]],
-                         verdict: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+                         exemplars: Mapping[str, Sequence[Picture]]) -> dict[str, Any]:
     """
     Put all results into one dictionary for JSON.
 
@@ -49,19 +170,17 @@ def summarize_evaluation(analysis: Analysis, about: Mapping[str, Any], baselines
         The keys of the schema that no result depends on, ready for JSON.
     baselines : sequence of str
     exemplars : mapping of str to sequence of Picture
-    verdict : mapping of str to sequence of str
-        Its sentences, by what they are about.
 
     Returns
     -------
     dict
-        As `summary_schema.SCHEMA`; NaN is None.
+        As `SCHEMA`; NaN is None.
     """
     metrics = metric_names(analysis.frames)
     result: dict[str, Any] = without_nan({
         'schema_version': SCHEMA_VERSION,
         **about,
-        'verdict': {'policy': analysis.judged, **verdict},
+        'verdict': {'policy': analysis.judged, **give_verdict(analysis, about, baselines)},
         'policies': {name: _policy(analysis, name, result, metrics)
                      for name, result in analysis.policies.items()},
         'baselines': {name: {metric: analysis.mean([name] * len(analysis.frames), metric)
@@ -242,3 +361,13 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [without_nan(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def main() -> None:
+    """Print every key with its type and meaning."""
+    for key, text in SCHEMA.items():
+        print(f'{key}\n    {text}')
+
+
+if __name__ == '__main__':
+    main()

@@ -18,6 +18,14 @@ LABELS = {
     'log10': 'log10', 'silog': 'SILog', 'delta1': 'delta1', 'delta2': 'delta2',
     'delta3': 'delta3', 'boundary_f1': 'boundary F1',
     'edge_accuracy_px': 'edge accuracy, px', 'edge_completeness_px': 'edge completeness, px'}
+METRIC_LABELS = {
+    'rmse': 'RMSE, m', 'delta1': 'delta1', 'published_share': 'share of pixels published',
+    'jitter': 'scale jitter, a frame', 'largest_step': 'largest step of the scale',
+    'floor_error': 'floor height error', 'outages': 'outages of the reference',
+    'recovery_s': 'longest recovery, s'}
+OBSTACLE_LABELS = {
+    'clouds': 'clouds', 'recall': 'obstacles in view marked', 'precision': 'marks that are right',
+    'floor_free': 'floor free', 'distance_m': 'error of the distance, m'}
 TEMPORAL_LABELS = {
     'tae': 'TAE, reprojected by the true motion',
     'flicker': "flicker on static pixels, the first frame's scale",
@@ -59,6 +67,10 @@ def all_tables(summary: Mapping[str, Any]) -> list[Table]:
         tables.insert(1, set_table(summary))
     if any(row['temporal'] for row in summary['policies'].values()):
         tables.insert(1, temporal_table(summary))
+    if summary['metric']:
+        tables.insert(-3, metric_table(summary['metric']))
+    if 'obstacles' in summary['metric']:
+        tables.insert(-3, obstacle_table(summary['metric']))
     return tables
 
 
@@ -108,6 +120,35 @@ def temporal_table(summary: Mapping[str, Any]) -> Table:
         (label.format(abs_rel=abs_rel_title(summary)),
          *(_number(values.get(metric)) for values in columns.values()))
         for metric, label in TEMPORAL_LABELS.items()))
+
+
+def metric_table(metric: Mapping[str, Any]) -> Table:
+    """Show how good metric depth is without any alignment."""
+    rows = [('frames with metres', f'{metric["frames_with_metres"]} of {metric["frames"]}'),
+            (abs_rel_name('metric', metric['range']), _number(metric['abs_rel'])
+             + _interval(metric['abs_rel_interval'], 1, '.3f')),
+            *((label, _share_or_number(metric, key)) for key, label in METRIC_LABELS.items())]
+    title = describe_protocol('metric', metric['range'])
+    return Table('metric', f'Metric depth, each frame alone; {title}',
+                 ('', metric['source']), tuple(rows))
+
+
+def obstacle_table(metric: Mapping[str, Any]) -> Table:
+    """Show what Nav2's obstacle layer makes of the clouds."""
+    obstacles = metric['obstacles']
+    return Table('obstacles', "Obstacles in Nav2's obstacle layer, mean over the frames", (
+        '', metric['source']), tuple((label, _share_or_number(obstacles, key))
+                                     for key, label in OBSTACLE_LABELS.items()))
+
+
+def _share_or_number(values: Mapping[str, Any], key: str) -> str:
+    """Write a share in %, a count as it is, and else a number."""
+    value = values[key]
+    if isinstance(value, int):
+        return str(value)
+    if value is None or key in ('rmse', 'delta1', 'recovery_s', 'distance_m'):
+        return _number(value)
+    return f'{100 * value:.2f} %' if value < 0.1 else f'{100 * value:.1f} %'
 
 
 def policy_table(summary: Mapping[str, Any]) -> Table:

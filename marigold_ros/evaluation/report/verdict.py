@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import math
+from typing import Any
 
 import numpy as np
 
 from marigold_ros.evaluation.analysis import Analysis, Clocked, PERCENTILES
 from marigold_ros.evaluation.config import fixed_steps
+from marigold_ros.evaluation.metrics.protocols import abs_rel_name, describe_protocol
 from marigold_ros.evaluation.statistics import ABS_REL, beats, CHANCE, compare, Difference
+
+
+def give_verdict(analysis: Analysis, about: Mapping[str, Any],
+                 baselines: Sequence[str]) -> dict[str, list[str]]:
+    """
+    Say everything.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    about : mapping
+        Keys `protocol`, `compared_range` and `metric` of the summary.
+    baselines : sequence of str
+
+    Returns
+    -------
+    dict of str to list of str
+        `sentences`, on accuracy, latency, time saved and metric depth, and `choosing`, on whether
+        a policy's choices pay.
+    """
+    made_by = about['protocol'], about['compared_range']
+    judged, abs_rel = analysis.policies[analysis.judged], abs_rel_name(*made_by)
+    arrivals = analysis.frames[0].stamp_ns is not None
+    sentences = [accuracy(analysis, describe_protocol(*made_by), baselines),
+                 latency(judged.clock, arrivals=arrivals)]
+    if judged.live is not None:
+        sentences.append(latency(judged.live, arrivals=True, live=True))
+    sentences.append(saving(analysis, abs_rel))
+    if about['metric']:
+        sentences += metres(about['metric'])
+    return {'sentences': sentences, 'choosing': choosing(analysis, abs_rel)}
 
 
 def accuracy(analysis: Analysis, protocol: str, baselines: Sequence[str]) -> str:
@@ -66,6 +99,35 @@ def saving(analysis: Analysis, abs_rel: str) -> str:
             f'{_percent(row["total_saved"])}{_interval(low, high, "%")} of the '
             f'time of {slowest}{ceiling}; against it, {abs_rel} {_found(found["abs_rel"])} and '
             f'boundary F1 {_found(found["boundary_f1"])}.')
+
+
+def metres(metric: Mapping[str, Any]) -> list[str]:
+    """Say how often metres were known, how good they are, and what a costmap made of them."""
+    known, frames = metric['frames_with_metres'], metric['frames']
+    where = metric['source'] + (f' ({metric["reference"]})' if metric['reference'] else '')
+    complaint = f'; most often: {metric["complaint"]}' if metric['complaint'] else ''
+    if not known:
+        return [f'Metric depth from {where}: known in none of {frames} frames{complaint}.']
+    low, high = metric['abs_rel_interval']
+    sentences = [
+        f'Metric depth from {where}: known in {known} of {frames} frames{complaint}; '
+        f'{abs_rel_name("metric", metric["range"])} {metric["abs_rel"]:.3f}'
+        f'{_interval(low, high, ".3f")}, delta1 {metric["delta1"]:.3f}, without any alignment; '
+        f'the scale moves by {100 * metric["jitter"]:.2f} % a frame and by '
+        f'{100 * metric["largest_step"]:.2f} % at most.']
+    if metric['outages']:
+        recovery = ('it has not recovered' if math.isnan(metric['recovery_s']) else
+                    f'the scale is back after {metric["recovery_s"]:.1f} s at the latest')
+        sentences.append(f'The reference was out {metric["outages"]} times; {recovery}.')
+    if 'obstacles' in metric:
+        score = {name: 'unknown' if math.isnan(value) else
+                 f'{value:.2f} m' if name == 'distance_m' else f'{100 * value:.0f} %'
+                 for name, value in metric['obstacles'].items()}
+        sentences.append(
+            f"In Nav2's obstacle layer {score['recall']} of the obstacles in view are marked, "
+            f'{score["precision"]} of the marks are right and {score["floor_free"]} of the floor '
+            f'is free; the distance to an obstacle errs by {score["distance_m"]}.')
+    return sentences
 
 
 def choosing(analysis: Analysis, abs_rel: str) -> list[str]:

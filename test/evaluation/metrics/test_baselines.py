@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from marigold_ros.depth.errors import ConfigError, InputError
-from marigold_ros.evaluation.metrics.baselines import Ramp, TfliteNetwork
+from marigold_ros.evaluation.metrics.baselines import predict_ramp, TfliteNetwork
 
 
 class FakeInterpreter:
@@ -61,7 +61,7 @@ def model(tmp_path, name='net.tflite'):
 
 
 def test_the_ramp_is_1_at_the_top_and_0_at_the_bottom():
-    depth = Ramp().predict(np.zeros((3, 2, 3), np.uint8))
+    depth = predict_ramp(np.zeros((3, 2, 3), np.uint8))
     np.testing.assert_array_equal(depth, [[1, 1], [0.5, 0.5], [0, 0]])
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from marigold_ros.evaluation.policies.frame_runs import FrameRuns
 from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
-from marigold_ros.evaluation.policies.replay import replay_alone, replay_clock
+from marigold_ros.evaluation.policies.replay import FrameRuns, replay_alone, replay_clock
 
 T_MAX = 4
 # 20 ms of other stages and 10 ms a step.

@@ -1,12 +1,21 @@
-"""Builds Marigold's components from scratch, small, in diffusers' classes."""
+"""Marigold's networks in diffusers' classes: small ones from scratch, and calling any of them."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from diffusers import AutoencoderTiny, UNet2DConditionModel
 import torch
+from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from marigold_ros.training.config import UNetArchitecture, VAE_LEVELS, VaeArchitecture
+from marigold_ros.training.config import (
+    UNetArchitecture,
+    VAE_LEVELS,
+    VAE_SCALE_FACTOR,
+    VaeArchitecture,
+)
+from marigold_ros.training.targets import depth_range, normalize_depth
 
 # All that the empty prompt needs.
 VOCABULARY = {'<|startoftext|>': 0, '<|endoftext|>': 1}
@@ -84,3 +93,69 @@ def double_conv_in(unet: UNet2DConditionModel) -> None:
         unet.conv_in.weight.copy_(old.weight.repeat(1, 2, 1, 1) * 0.5)
         unet.conv_in.bias.copy_(old.bias)
     unet.register_to_config(in_channels=2 * old.in_channels)
+
+
+def encode(vae: Any, images: torch.Tensor) -> torch.Tensor:
+    """
+    Encode images.
+
+    Parameters
+    ----------
+    vae : AutoencoderKL or AutoencoderTiny
+    images : float32 [N, 3, H, W]
+        In [-1, 1].
+
+    Returns
+    -------
+    float32 [N, C, h, w]
+        The mean of the latent's distribution, times the scaling factor.
+    """
+    encoded = vae.encode(images)
+    latent: torch.Tensor = (encoded.latent_dist.mode() if hasattr(encoded, 'latent_dist')
+                            else encoded.latents)
+    return latent.float() * float(vae.config.scaling_factor)
+
+
+def decode_depth(vae: Any, latents: torch.Tensor) -> torch.Tensor:
+    """
+    Decode depth latents as inference does.
+
+    Parameters
+    ----------
+    vae : AutoencoderKL or AutoencoderTiny
+    latents : float32 [N, C, h, w]
+        Scaled, as `encode` returns them.
+
+    Returns
+    -------
+    float32 [N, 1, H, W]
+        Mean of the three channels, clipped to [-1, 1].
+    """
+    decoded: torch.Tensor = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
+    return decoded.float().mean(dim=1, keepdim=True).clamp(-1.0, 1.0)
+
+
+@torch.no_grad()
+def round_trip(vae: Any, depth_m: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """
+    Encode and decode true depth: what no U-Net can beat.
+
+    Parameters
+    ----------
+    vae : AutoencoderKL or AutoencoderTiny
+    depth_m : float32 [N, H, W]
+        Depth along Z, m; where it is valid, +inf is sky.
+    valid : bool [N, H, W]
+        Where depth is known.
+
+    Returns
+    -------
+    float32 [N, H, W]
+        Normalised depth in [0, 1], 0 near.
+    """
+    depth = normalize_depth(depth_m, *depth_range(depth_m, valid))         # [N,1,H,W]
+    height, width = depth_m.shape[1:]
+    padding = (0, -width % VAE_SCALE_FACTOR, 0, -height % VAE_SCALE_FACTOR)
+    padded = functional.pad(depth, padding, mode='replicate').expand(-1, 3, -1, -1)
+    decoded = decode_depth(vae, encode(vae, padded))
+    return (decoded[:, 0, :height, :width] + 1) / 2

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 import logging
 import math
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, TypeVar
 
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
+import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
@@ -19,41 +21,18 @@ from tqdm import tqdm
 from marigold_ros.data.frames import FrameSet
 from marigold_ros.depth.errors import ConfigError, MarigoldError
 from marigold_ros.stop_flag import StopFlag
+from marigold_ros.training.batches import open_frame_sets, resident_batches, view_loader
 from marigold_ros.training.config import HardwareConfig, TrainingConfig
-from marigold_ros.training.dataset import open_frame_sets, view_loader
-from marigold_ros.training.resident import resident_batches
 from marigold_ros.training.run_folder import replacing, RunFolder
-from marigold_ros.training.schedule import learning_rate
-from marigold_ros.training.seeding import generator_for
 from marigold_ros.training.validation import Validation
 from marigold_ros.training.views import ViewBatch
 
 RECORD_EVERY = 20
 PRECISIONS = {'float32': 'no', 'bfloat16': 'bf16', 'float16': 'fp16'}
 
+Recipe = TypeVar('Recipe', bound=TrainingConfig)
+
 logger = logging.getLogger(__name__)
-
-
-class Task(Protocol):
-    """What one of the trainings does differently."""
-
-    @property
-    def model(self) -> nn.Module:
-        """Return what is trained."""
-
-    def start(self, device: torch.device, train: list[FrameSet]) -> None:
-        """Put the parts that are not trained on a device, and look at the data."""
-
-    def losses(self, model: Any, batch: ViewBatch,
-               generator: torch.Generator) -> dict[str, torch.Tensor]:
-        """Return losses to be summed; `model` is `self.model`, however it is wrapped."""
-
-    def save(self, folder: Path) -> None:
-        """Write what can be loaded, with the weights that `self.model` has now."""
-
-    def validate(self, folder: Path, frame_sets: dict[str, FrameSet],
-                 device: torch.device) -> Validation:
-        """Measure what `save` wrote on held-out frames."""
 
 
 class Progress:
@@ -71,14 +50,15 @@ class Progress:
         self.iteration = state['iteration']
 
 
-class Trainer:
+class Trainer(ABC, Generic[Recipe]):
     """
-    Trains a task's model by a recipe, on one device or several, from where its folder stands.
+    Trains a model by a recipe, on one device or several, from where its folder stands.
 
     Parameters
     ----------
     config : FinetuneConfig or VaeConfig
-    task : Task
+    model : nn.Module
+        What is trained.
 
     Raises
     ------
@@ -86,24 +66,23 @@ class Trainer:
         If the recipe does not fit the devices or the run folder, or the data breaks a rule.
     """
 
-    def __init__(self, config: TrainingConfig, task: Task) -> None:
-        self._config, self._task = config, task
+    def __init__(self, config: Recipe, model: nn.Module) -> None:
+        self.config, self.model = config, model
         schedule = config.schedule
         self._accelerator = _accelerator(config.hardware)
-        self._parts = _parts(schedule.batch_size, schedule.device_batch_size,
-                             self._accelerator.num_processes)
-        self._accelerator.gradient_accumulation_steps = self._parts
+        self._accumulation_steps = _accumulation_steps(
+            schedule.batch_size, schedule.device_batch_size, self._accelerator.num_processes)
+        self._accelerator.gradient_accumulation_steps = self._accumulation_steps
         with self._accelerator.main_process_first():  # it tidies up and writes the frames of bags
             self._run = RunFolder(config)
             self._train = open_frame_sets(config.train, self._run.frames / 'train')
             self._validation = dict(zip(
-                _names(config), open_frame_sets(config.validation,
-                                                self._run.frames / 'validation')))
-        task.start(self._accelerator.device, self._train)
-        model = task.model
+                _validation_names(config), open_frame_sets(config.validation,
+                                                           self._run.frames / 'validation')))
+        self.prepare(self._accelerator.device, self._train)
         optimizer = torch.optim.AdamW(model.parameters(), schedule.learning_rate,
                                       weight_decay=schedule.weight_decay)
-        self._model, self._optimizer = self._accelerator.prepare(model, optimizer)
+        self._wrapped_model, self._optimizer = self._accelerator.prepare(model, optimizer)
         self._average = EMAModel(model.parameters(), schedule.ema_decay, foreach=True)
         self._progress = Progress()
         self._accelerator.register_for_checkpointing(self._average, self._progress)
@@ -112,8 +91,26 @@ class Trainer:
             self._average.to(self._accelerator.device)
         if self._accelerator.is_main_process:
             logger.info('%s', self._summary())
-        self._call = (torch.compile(self._model, dynamic=False) if config.hardware.compile
-                      else self._model)
+        self._called_model = (torch.compile(self._wrapped_model, dynamic=False)
+                              if config.hardware.compile else self._wrapped_model)
+
+    @abstractmethod
+    def prepare(self, device: torch.device, train: list[FrameSet]) -> None:
+        """Put the parts that are not trained on a device, and look at the data."""
+
+    @abstractmethod
+    def losses(self, model: Any, batch: ViewBatch,
+               generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """Return losses to be summed; `model` is `self.model`, however it is wrapped."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write what can be loaded, with the weights that `self.model` has now."""
+
+    @abstractmethod
+    def validate(self, folder: Path, frame_sets: dict[str, FrameSet],
+                 device: torch.device) -> Validation:
+        """Measure what `save` wrote on held-out frames."""
 
     def run(self) -> Path:
         """
@@ -129,10 +126,10 @@ class Trainer:
         MarigoldError
             If a loss or gradient is not finite; names the last good checkpoint, which is kept.
         """
-        config, progress = self._config.schedule, self._progress
+        config, progress = self.config.schedule, self._progress
         main = self._accelerator.is_main_process
         if main:
-            self._run.start(self._config, progress.iteration)
+            self._run.start(self.config, progress.iteration)
         batches = self._batches()
         if progress.iteration == 0:  # so that every curve shows where it came from
             self._save(validate=True)
@@ -140,14 +137,14 @@ class Trainer:
                 total=config.max_iterations, initial=progress.iteration, unit='it',
                 disable=not main) as bar:
             while progress.iteration < config.max_iterations:
-                scalars = self._iterate(batches)
+                scalars = self._train_iteration(batches)
                 bar.update()
                 due = (progress.iteration % config.checkpoint_every == 0
                        or progress.iteration == config.max_iterations)
                 if main and (due or progress.iteration % RECORD_EVERY == 0):
                     bar.set_postfix({name: f'{value:.3g}' for name, value in scalars.items()})
                     self._run.record(scalars, progress.iteration)
-                stopped = self._anyone_stops(stop.requested)
+                stopped = self._any_process_stops(stop.requested)
                 if due or stopped:
                     self._save(validate=not stopped)
                 if stopped:
@@ -159,39 +156,40 @@ class Trainer:
 
     def _summary(self) -> str:
         """Say what is about to happen."""
-        schedule, accelerator = self._config.schedule, self._accelerator
-        parameters = sum(weight.numel() for weight in self._model.parameters())
+        schedule, accelerator = self.config.schedule, self._accelerator
+        parameters = sum(weight.numel() for weight in self._wrapped_model.parameters())
         return (f'{parameters / 1e6:.1f} M parameters, '
                 f'{sum(map(len, self._train))} frames in {len(self._train)} sets; '
-                f'batches of {schedule.batch_size} = {schedule.device_batch_size} x {self._parts} '
-                f'x {accelerator.num_processes} {accelerator.device.type}; from iteration '
+                f'batches of {schedule.batch_size} = {schedule.device_batch_size} x '
+                f'{self._accumulation_steps} x {accelerator.num_processes} '
+                f'{accelerator.device.type}; from iteration '
                 f'{self._progress.iteration} to {schedule.max_iterations} in {self._run.path}')
 
     def _batches(self) -> Iterator[ViewBatch]:
         """Load this process's batches from where the training stands."""
         processes = self._accelerator.num_processes
-        done = self._progress.iteration * self._parts * processes
+        done = self._progress.iteration * self._accumulation_steps * processes
         first = done + self._accelerator.process_index
-        if self._config.hardware.frames_on_device:
-            return resident_batches(self._train, self._config, self._accelerator.device,
+        if self.config.hardware.frames_on_device:
+            return resident_batches(self._train, self.config, self._accelerator.device,
                                     first=first, stride=processes)
-        return iter(view_loader(self._train, self._config, first=first, stride=processes))
+        return iter(view_loader(self._train, self.config, first=first, stride=processes))
 
-    def _iterate(self, batches: Iterator[ViewBatch]) -> dict[str, float]:
+    def _train_iteration(self, batches: Iterator[ViewBatch]) -> dict[str, float]:
         """Take one optimizer step over as many batches as it needs; return mean losses."""
         iteration = self._progress.iteration
-        rate = learning_rate(self._config.schedule, iteration)
+        rate = self.config.schedule.rate_at(iteration)
         for group in self._optimizer.param_groups:
             group['lr'] = rate
         sums: defaultdict[str, float] = defaultdict(float)
-        for part in range(self._parts):
+        for part in range(self._accumulation_steps):
             batch = next(batches).to(self._accelerator.device)
             # Numbered over all processes, so that their count changes nothing but rounding.
             number = part * self._accelerator.num_processes + self._accelerator.process_index
-            generator = generator_for(self._config.seed, iteration, number)
-            with self._accelerator.accumulate(self._model):
+            generator = generator_for(self.config.seed, iteration, number)
+            with self._accelerator.accumulate(self._wrapped_model):
                 with self._accelerator.autocast():
-                    losses = self._task.losses(self._call, batch, generator)
+                    losses = self.losses(self._called_model, batch, generator)
                 values = torch.stack(list(losses.values()))
                 self._accelerator.backward(values.sum())
                 # Only now, because reading a number waits for all that the device has to do.
@@ -200,23 +198,23 @@ class Trainer:
                 for name, value in named.items():
                     sums[name] += value
                 if self._accelerator.sync_gradients:
-                    sums['gradient_norm'] = self._parts * self._gradient_norm()
+                    sums['gradient_norm'] = self._accumulation_steps * self._gradient_norm()
                 self._optimizer.step()
                 self._optimizer.zero_grad()
-        self._average.step(self._model.parameters())
+        self._average.step(self._wrapped_model.parameters())
         self._progress.iteration += 1
-        means = torch.tensor([value / self._parts for value in sums.values()],
+        means = torch.tensor([value / self._accumulation_steps for value in sums.values()],
                              device=self._accelerator.device)
         means = self._accelerator.reduce(means, 'mean')
         return dict(zip(sums, means.tolist())) | {'rate': rate}
 
     def _gradient_norm(self) -> float:
         """Shorten the gradient if the recipe says so, and return its length before."""
-        limit = self._config.schedule.max_gradient_norm
+        limit = self.config.schedule.max_gradient_norm
         norm = float(self._accelerator.clip_grad_norm_(
-            self._model.parameters(), math.inf if limit is None else limit))
+            self._wrapped_model.parameters(), math.inf if limit is None else limit))
         # In float16 the scaler skips such a step and scales the next one less.
-        if self._config.hardware.precision != 'float16':
+        if self.config.hardware.precision != 'float16':
             self._require_finite({'gradient_norm': norm})
         return norm
 
@@ -227,7 +225,7 @@ class Trainer:
             raise MarigoldError(f'losses and gradients must stay finite; got {values} in '
                                 f'iteration {self._progress.iteration}; {kept}')
 
-    def _anyone_stops(self, stop: bool) -> bool:
+    def _any_process_stops(self, stop: bool) -> bool:
         """Agree with the other processes, of which each gets the signal in its own iteration."""
         if self._accelerator.num_processes == 1:
             return stop
@@ -241,19 +239,19 @@ class Trainer:
             with replacing(self._run.state) as folder:
                 self._accelerator.save_state(str(folder))
             with self._averaged_weights(), replacing(self._run.checkpoint) as folder:
-                self._task.save(folder)
+                self.save(folder)
             if validate:
-                self._record(self._task.validate(self._run.checkpoint, self._validation,
+                self._record(self.validate(self._run.checkpoint, self._validation,
                                                  self._accelerator.device))
         self._accelerator.wait_for_everyone()
 
     @contextmanager
     def _averaged_weights(self) -> Iterator[None]:
         """Put the average in the place of the weights for a while."""
-        if self._config.schedule.ema_decay == 0:
+        if self.config.schedule.ema_decay == 0:
             yield
             return
-        parameters = list(self._model.parameters())
+        parameters = list(self._wrapped_model.parameters())
         self._average.store(parameters)
         self._average.copy_to(parameters)
         try:
@@ -269,6 +267,24 @@ class Trainer:
             self._run.record_grid(name, grid, iteration)
 
 
+def generator_for(*numbers: int) -> torch.Generator:
+    """
+    Make the generator that belongs to some numbers: seed, iteration and batch.
+
+    Parameters
+    ----------
+    *numbers : int
+        Not negative.
+
+    Returns
+    -------
+    torch.Generator
+        On the CPU, so that a seed means the same on every device.
+    """
+    state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
 def _accelerator(hardware: HardwareConfig) -> Accelerator:
     """Find the devices."""
     try:
@@ -279,7 +295,7 @@ def _accelerator(hardware: HardwareConfig) -> Accelerator:
                           f'{err}') from err
 
 
-def _parts(batch_size: int, device_batch_size: int, processes: int) -> int:
+def _accumulation_steps(batch_size: int, device_batch_size: int, processes: int) -> int:
     """Say how many batches a device accumulates for one step."""
     parts, rest = divmod(batch_size, device_batch_size * processes)
     if rest or parts == 0:
@@ -289,7 +305,7 @@ def _parts(batch_size: int, device_batch_size: int, processes: int) -> int:
     return parts
 
 
-def _names(config: TrainingConfig) -> list[str]:
+def _validation_names(config: TrainingConfig) -> list[str]:
     """Name every held-out set after its folder, and number those of one name."""
     stems = [Path(frames.path).name for frames in config.validation]
     return [stem if stems.count(stem) == 1 else f'{stem}_{number}'

@@ -1,4 +1,4 @@
-"""Mixes data sets: endless batches of views, each batch from one set, that can start anywhere."""
+"""Endless batches of views of mixed data sets, each from one set, that can start anywhere."""
 
 from __future__ import annotations
 
@@ -19,12 +19,17 @@ from marigold_ros.data.datasets.rgbd_folder import RgbdFolder
 from marigold_ros.data.datasets.virtual_kitti import open_virtual_kitti
 from marigold_ros.data.frames import check_frame, check_frame_set, FrameSet
 from marigold_ros.data.shards import ShardFrames
-from marigold_ros.training.config import TrainingConfig
-from marigold_ros.training.data_config import FrameSetConfig
-from marigold_ros.training.views import random_view, ViewBatch
+from marigold_ros.depth.errors import ConfigError, InputError
+from marigold_ros.training.config import FrameSetConfig, TrainingConfig
+from marigold_ros.training.views import FrameStack, random_view, random_views, ViewBatch
 
 # Frames of each set that are read before the first step; the others are checked as they come.
 CHECKED_FRAMES = 256
+# Views whose crops have one size and are resized together: enough to occupy a GPU, few enough for
+# several sizes in a batch.
+GROUP = 128
+# Frames that go to the device at once: copied one by one they took four times as long.
+CHUNK = 256
 # Streams of random numbers that all belong to one seed.
 CHOICE_STREAM, ORDER_STREAM, VIEW_STREAM = range(3)
 
@@ -133,7 +138,7 @@ def mixed_batches(frame_sets: Sequence[FrameSet], config: TrainingConfig, *,
                         first=first, stride=stride)
 
 
-class _Views(Dataset[ViewBatch]):
+class RandomViews(Dataset[ViewBatch]):
     """Takes the view that a ViewKey asks for."""
 
     def __init__(self, frame_sets: Sequence[FrameSet], config: TrainingConfig) -> None:
@@ -148,7 +153,7 @@ class _Views(Dataset[ViewBatch]):
                            np.random.default_rng([self._config.seed, VIEW_STREAM, key.number]))
 
 
-def _ignore_interrupt(worker: int) -> None:
+def _ignore_sigint(worker: int) -> None:
     """Leave Ctrl-C, which a terminal sends to every process, to the one that trains and saves."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -173,6 +178,75 @@ def view_loader(frame_sets: Sequence[FrameSet], config: TrainingConfig, *,
     """
     batches = mixed_batches(frame_sets, config, first=first, stride=stride)
     to_gpu = torch.cuda.is_available() and config.hardware.device != 'cpu'
-    return DataLoader(_Views(frame_sets, config), batch_sampler=batches,
+    return DataLoader(RandomViews(frame_sets, config), batch_sampler=batches,
                       num_workers=config.hardware.workers, collate_fn=ViewBatch.join,
-                      worker_init_fn=_ignore_interrupt, pin_memory=to_gpu)
+                      worker_init_fn=_ignore_sigint, pin_memory=to_gpu)
+
+
+def resident_batches(
+    frame_sets: Sequence[FrameSet], config: TrainingConfig, device: torch.device, *,
+    first: int = 0, stride: int = 1,
+) -> Iterator[ViewBatch]:
+    """
+    Load every frame into a device's memory, and take endless batches of views there.
+
+    Parameters
+    ----------
+    frame_sets : sequence of FrameSet
+        One for each of `config.train`; the frames of each have one size.
+    config : TrainingConfig
+    device : torch.device
+    first, stride : int
+        See `MixedBatches`.
+
+    Returns
+    -------
+    iterator of ViewBatch
+        As `view_loader` gives them, but that `GROUP` views at a time share the size of their
+        crops, not their places.
+
+    Raises
+    ------
+    MarigoldError
+        If a frame breaks a rule or has another size than the set's first, or a set does not fit.
+    """
+    stacks = [load_stack(frames, device) for frames in frame_sets]
+
+    def take_views(keys: list[ViewKey]) -> ViewBatch:
+        number = keys[0].frame_set
+        random = np.random.default_rng([config.seed, VIEW_STREAM, keys[0].number])
+        return ViewBatch.join([
+            random_views(stacks[number], [key.frame for key in keys[start:start + GROUP]],
+                         config.train[number].size, config.augmentation, random)
+            for start in range(0, len(keys), GROUP)])
+
+    return map(take_views, mixed_batches(frame_sets, config, first=first, stride=stride))
+
+
+def load_stack(frames: FrameSet, device: torch.device) -> FrameStack:
+    """Load all frames of a set; raise a MarigoldError if one breaks a rule, or they do not fit."""
+    one = FrameStack.of(frames[0])
+    whole = _empty_stack(one, len(frames), device)
+    for start in range(0, len(frames), CHUNK):
+        chunk = [frames[index] for index in range(start, min(start + CHUNK, len(frames)))]
+        for frame in chunk:
+            check_frame(frame)
+            if frame.rgb.shape != one.rgb.shape[1:]:
+                raise InputError(f'{frame.name}: with `frames_on_device` the frames of a set must '
+                                 f'have one size; got {list(frame.rgb.shape[:2])} after '
+                                 f'{list(one.rgb.shape[1:3])}')
+        for field, name in zip(whole, FrameStack._fields):
+            field[start:start + len(chunk)] = torch.from_numpy(
+                np.stack([getattr(frame, name) for frame in chunk]))
+    return whole
+
+
+def _empty_stack(one: FrameStack, count: int, device: torch.device) -> FrameStack:
+    """Make room for so many frames like one."""
+    try:
+        return FrameStack(*(torch.empty((count, *field.shape[1:]), dtype=field.dtype,
+                                        device=device) for field in one))
+    except RuntimeError as err:  # on the CPU it is no torch.OutOfMemoryError
+        gib = count * sum(field.nbytes for field in one) / 2**30
+        raise ConfigError(f'`frames_on_device` needs sets that fit into the memory of {device}; '
+                          f'got one of {count} frames, {gib:.1f} GiB') from err

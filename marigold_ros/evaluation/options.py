@@ -1,0 +1,171 @@
+"""The command line of `evaluate`: what can be asked for, and what it makes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from marigold_ros.data.bags.bag_frames import BagTopics
+from marigold_ros.data.bags.poses import STATIC_TOPIC, topics_of
+from marigold_ros.data.bags.reader import open_bag
+from marigold_ros.data.datasets.bag import bag_data_set
+from marigold_ros.data.datasets.data_set import DataSet
+from marigold_ros.data.datasets.published import PUBLISHED_SETS
+from marigold_ros.data.datasets.rgbd_folder import folder_data_set
+from marigold_ros.data.shards import shards_data_set
+from marigold_ros.depth.config import EngineConfig, one_of, require
+from marigold_ros.depth.errors import ConfigError
+from marigold_ros.evaluation.config import DEFAULT_POLICIES, EvaluationConfig, PROTOCOLS
+from marigold_ros.evaluation.metrics.costmap import read_layer
+from marigold_ros.evaluation.metrics.metres import MetricFollower
+from marigold_ros.evaluation.metrics.obstacles import ObstacleScorer, read_scene
+from marigold_ros.evaluation.references import BagReferences
+from marigold_ros.metric.config import ScaleConfig, SOURCES
+
+SCALE_SOURCES = tuple(source for source in SOURCES if source != 'none')
+COSTMAP = Path('config/nav2_costmap.yaml')
+
+
+def make_parser(name: str, description: str) -> argparse.ArgumentParser:
+    """Describe the command line."""
+    parser = argparse.ArgumentParser(prog=name, description=description)
+    sources = parser.add_subparsers(dest='source', required=True, metavar='SOURCE')
+    bag = sources.add_parser('bag', help='ROS 2 or ROS 1 bag with images and their depth')
+    bag.add_argument('--image', required=True, metavar='TOPIC', help='raw or compressed images')
+    bag.add_argument('--depth', required=True, metavar='TOPIC', help='true depth, registered')
+    bag.add_argument('--camera-info', metavar='TOPIC', help="default: the image's sibling")
+    _add_metric(bag)
+    for source, text in (('folder', 'RGB-D folder with frames.json'),
+                         ('shards', 'folder of rendered shards')):
+        sources.add_parser(source, help=text)
+    for source, published_set in PUBLISHED_SETS.items():
+        published = sources.add_parser(
+            source, help=f"{published_set.title} as Marigold's evaluation has it")
+        published.add_argument('--file-list', type=Path, required=True, metavar='TXT',
+                               help=f"Marigold's data_split/{published_set.file_list}")
+    for subparser in sources.choices.values():
+        subparser.add_argument('path', type=Path)
+        _add_common(subparser)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    default = EvaluationConfig()
+    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='for the report')
+    parser.add_argument('--checkpoint', default=default.checkpoint,
+                        help='embedded name, folder or hub id (default: %(default)s)')
+    parser.add_argument('--policies', default=','.join(DEFAULT_POLICIES), metavar='A,B,...',
+                        help='the first is judged (default: %(default)s)')
+    parser.add_argument('--ensemble-size', type=int, default=default.ensemble_size)
+    parser.add_argument('--processing-resolution', type=int, metavar='PX', help='longest edge')
+    parser.add_argument('--latency-cap-ms', type=float, metavar='MS',
+                        default=1e3 * (default.latency_cap_s or 0.0),
+                        help='0 is no cap (default: %(default)g)')
+    parser.add_argument('--protocol', choices=PROTOCOLS, default=default.protocol)
+    parser.add_argument('--max-frames', type=int, metavar='N', help='only the first N')
+    parser.add_argument('--baseline', type=Path, metavar='TFLITE', help='compare with a network')
+    parser.add_argument('--latency-table', type=Path, metavar='JSON',
+                        help='what frames cost, as an evaluation has written it')
+    parser.add_argument('--live', action='store_true',
+                        help='also play the bag in real time through the first policy')
+    parser.add_argument('--out-bag', type=Path, metavar='BAG', help='MCAP to write')
+
+
+def _add_metric(parser: argparse.ArgumentParser) -> None:
+    metric = parser.add_argument_group(
+        'metric depth', "named as the node's parameters `scale.*`, and meaning the same")
+    metric.add_argument('--scale-source', metavar='SOURCE',
+                        help=f'one of {", ".join(SCALE_SOURCES)}')
+    metric.add_argument('--reference', metavar='TOPIC', help='of the depth, cloud or scan')
+    metric.add_argument('--reference-info', metavar='TOPIC',
+                        help='camera_info of a reference depth (default: its sibling)')
+    metric.add_argument('--extrinsics', metavar="'X Y Z ROLL PITCH YAW'",
+                        help='of the reference sensor (default: from the TF of the bag)')
+    metric.add_argument('--base-frame', metavar='FRAME', default='base_link',
+                        help='level frame of the robot (default: %(default)s)')
+    for name, text in (('camera-height-m', 'for ground_plane'),
+                       ('camera-pitch-deg', 'default: from TF, else searched'),
+                       ('camera-roll-deg', 'likewise'), ('min-depth-m', 'assumed by fixed'),
+                       ('max-depth-m', 'likewise')):
+        metric.add_argument(f'--{name}', type=float, help=text)
+    metric.add_argument('--scene', type=Path, metavar='JSON', help='what stands in the room, as '
+                        "sample/scene.json, in the frame of the bag's poses: score obstacles")
+    metric.add_argument('--costmap', type=Path, metavar='YAML', default=COSTMAP,
+                        help="Nav2's parameters, of which global_costmap.obstacle_layer is taken "
+                             '(default: %(default)s)')
+
+
+def read_data_set(options: argparse.Namespace) -> DataSet:
+    """Describe the data set that was asked for."""
+    if options.source == 'bag':
+        return bag_data_set(options.path, _bag_topics(options))
+    if options.source in PUBLISHED_SETS:
+        return PUBLISHED_SETS[options.source].data_set(options.path, options.file_list)
+    make: dict[str, Callable[[Path], DataSet]] = {
+        'folder': folder_data_set, 'shards': shards_data_set}
+    return make[options.source](options.path)
+
+
+def read_config(options: argparse.Namespace, data_set: DataSet) -> EvaluationConfig:
+    """Check what the numbers depend on; the data set may prescribe a resolution."""
+    config = EvaluationConfig(
+        policies=tuple(options.policies.split(',')), checkpoint=options.checkpoint,
+        ensemble_size=options.ensemble_size,
+        processing_resolution=options.processing_resolution,
+        latency_cap_s=1e-3 * options.latency_cap_ms if options.latency_cap_ms else None,
+        protocol=options.protocol, max_frames=options.max_frames)
+    if config.processing_resolution is None:
+        config = replace(config, processing_resolution=data_set.rules.processing_resolution)
+    EngineConfig(config.checkpoint, processing_resolution=config.processing_resolution)
+    return config
+
+
+def open_references(options: argparse.Namespace, stack: ExitStack
+                    ) -> tuple[MetricFollower, BagReferences] | None:
+    """
+    Open what makes depth metric, and what judges that; None if it was not asked for.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    stack : ExitStack
+        Closes the bag.
+
+    Raises
+    ------
+    ConfigError, InputError, BagError
+        If the source is unknown, lacks something, or a file or topic is missing.
+    """
+    if options.source != 'bag':
+        return None
+    if options.scale_source is None:
+        for name in ('reference', 'extrinsics', 'camera_height_m', 'scene'):
+            require(getattr(options, name) is None, name, 'unset without `scale_source`',
+                    getattr(options, name))
+        return None
+    require(options.scale_source in SCALE_SOURCES, 'scale_source', one_of(SCALE_SOURCES),
+            options.scale_source)
+    require(options.camera_height_m is None or options.camera_height_m > 0, 'camera_height_m',
+            'above 0', options.camera_height_m)
+    config = ScaleConfig(
+        options.scale_source, options.min_depth_m, options.max_depth_m, options.extrinsics,
+        options.camera_height_m, options.camera_pitch_deg, options.camera_roll_deg,
+        options.base_frame)
+    bag = stack.enter_context(open_bag(options.path, recover=True))
+    obstacles = None
+    if options.scene is not None:
+        obstacles = ObstacleScorer(read_scene(options.scene), read_layer(options.costmap))
+        if set(topics_of(bag.topics)) <= {STATIC_TOPIC}:
+            raise ConfigError('`scene` needs the poses of the camera, on /tf or /odom; '
+                              f'{options.path} has none')
+    references = BagReferences(
+        bag, _bag_topics(options), config, reference=options.reference,
+        camera_info=options.reference_info)
+    return MetricFollower(config, obstacles), references
+
+
+def _bag_topics(options: argparse.Namespace) -> BagTopics:
+    return BagTopics(options.image, options.depth, options.camera_info)

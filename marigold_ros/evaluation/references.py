@@ -1,0 +1,213 @@
+"""What the node's scale source would know beside each image of a bag: anchors, and the mount."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marigold_ros.data.bags.bag_frames import BagTopics, find_image_topic
+from marigold_ros.data.bags.messages import cloud_fields, image_fields, stamp_ns
+from marigold_ros.data.bags.pair_decoder import base_topic, CAMERA_INFO, first_camera
+from marigold_ros.data.bags.poses import PoseBuffer, STATIC_TOPIC, topics_of
+from marigold_ros.depth.errors import BagError, ConfigError, InputError
+from marigold_ros.geometry.camera import Camera, Rectifier
+from marigold_ros.geometry.poses import optical_from_sensor, OPTICAL_SUFFIX, parse_extrinsics
+from marigold_ros.messages.cloud import unpack_cloud
+from marigold_ros.messages.depth import unpack_depth
+from marigold_ros.messages.laser_scan import points_from_scan
+from marigold_ros.metric.anchors import Anchors, anchors_from_depth, anchors_from_points
+from marigold_ros.metric.checks import FreezeWatch
+from marigold_ros.metric.sources.ground_plane import tilt_of
+
+if TYPE_CHECKING:
+    from marigold_ros.data.bags.reader import Bag, BagMessage
+    from marigold_ros.data.frames import DepthFrame
+    from marigold_ros.depth.types import FloatImage
+    from marigold_ros.metric.config import ScaleConfig
+
+MESSAGE_TYPES = {'cloud': 'sensor_msgs/msg/PointCloud2', 'scan': 'sensor_msgs/msg/LaserScan'}
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class FrameReference:
+    """
+    What is known of the world at one frame, beside its image.
+
+    Attributes
+    ----------
+    stamp_ns : int
+        Of the image.
+    K : float64 [3, 3]
+        Its intrinsics, px.
+    anchors : Anchors or None
+        Of the reference nearest in time, if one is near enough.
+    problem : str
+        Why the reference must be refused; empty if it need not.
+    tilt : (float, float) or None
+        Pitch and roll of the camera by TF, rad.
+    base_from_camera : float64 [4, 4] or None
+        Mount of the optical frame on the robot, whose base is level, by TF.
+    """
+
+    stamp_ns: int
+    K: Matrix
+    anchors: Anchors | None
+    problem: str
+    tilt: tuple[float, float] | None
+    base_from_camera: Matrix | None
+
+
+class BagReferences:
+    """
+    Reads the references and transforms of a bag beside its frames, in bounded memory.
+
+    For each frame it is what the node has when its inputs come in time: the reference nearest to
+    the image, whether it came before or after.
+
+    Parameters
+    ----------
+    bag : Bag
+        Stays open meanwhile.
+    image : BagTopics
+        Topics of the frames.
+    config : ScaleConfig
+    reference : str or None
+        Topic of the source's depth, cloud or scan.
+    camera_info : str or None
+        Of a reference depth; None is its sibling.
+
+    Raises
+    ------
+    BagError
+        If a topic is missing, or has another type than the source reads.
+    ConfigError
+        If the source needs a topic and none is given.
+    """
+
+    def __init__(self, bag: Bag, image: BagTopics, config: ScaleConfig, *,
+                 reference: str | None = None, camera_info: str | None = None) -> None:
+        """Find the topics."""
+        self._bag, self._config = bag, config
+        self._topic = None if reference is None else self._find_topic(reference)
+        if self._topic is None and config.reference is not None:
+            raise ConfigError(f'`reference` must name a topic of the bag for `scale_source` '
+                              f'{config.source}; got None')
+        self._camera_frame = self._frame_of(find_image_topic(bag, image.image))
+        self._camera: Camera | None = None
+        self._rectifier: Rectifier | None = None
+        if config.source == 'depth' and self._topic is not None:
+            info = camera_info or base_topic(self._topic).rpartition('/')[0] + '/camera_info'
+            self._camera = first_camera(bag, bag.topic(info, CAMERA_INFO).name)
+        self._poses = PoseBuffer()
+        topics = [*topics_of(bag.topics), *([] if self._topic is None else [self._topic])]
+        self._messages: Iterator[BagMessage] = iter(bag.messages(topics) if topics else ())
+        self._read_until_ns = 0
+        self._near: deque[tuple[int, Any]] = deque()
+        self._freeze = FreezeWatch()
+        self.notes: list[str] = []
+
+    def at(self, frame: DepthFrame) -> FrameReference:
+        """
+        Tell what is known at a frame; to be called in the order of time.
+
+        Raises
+        ------
+        InputError
+            If the frame has no stamp or no intrinsics.
+        """
+        if frame.stamp_ns is None or frame.K is None:
+            raise InputError(f'{frame.name}: metres need a stamp and a calibrated camera')
+        at_ns, hold_ns = frame.stamp_ns, int(1e9 * self._config.filter.hold_s)
+        self._read(at_ns + hold_ns)
+        self._near = deque(each for each in self._near if each[0] >= at_ns - hold_ns)
+        mount = self._poses.lookup(self._config.base_frame, self._camera_frame, at_ns)
+        near = [each for each in self._near if each[0] <= at_ns + hold_ns]
+        anchors, problem = None, ''
+        if near:
+            try:
+                anchors = self._anchors(*min(near, key=lambda each: abs(each[0] - at_ns)), frame,
+                                        frame.K)
+            except InputError as err:
+                problem = str(err)
+        tilt = None if mount is None else tilt_of(-mount[2, :3])
+        return FrameReference(at_ns, frame.K, anchors, problem, tilt, mount)
+
+    def _find_topic(self, name: str) -> str:
+        """Find the topic of the references; its type is the source's."""
+        if self._config.reference is None:
+            raise ConfigError(f'`reference` must not be set for `scale_source` '
+                              f'{self._config.source}, which has none; got {name!r}')
+        if self._config.source == 'depth':
+            return find_image_topic(self._bag, name)
+        return self._bag.topic(name, MESSAGE_TYPES[self._config.source]).name
+
+    def _frame_of(self, topic: str) -> str:
+        """Read the coordinate frame of a topic's first message."""
+        for message in self._bag.messages([topic]):
+            return str(self._bag.decode(message).header.frame_id)
+        raise BagError(f'{self._bag.path} has no message of {topic}')
+
+    def _read(self, until_ns: int) -> None:
+        """Read on until a message is as young as that."""
+        while self._read_until_ns <= until_ns:
+            try:
+                message = next(self._messages, None)
+                if message is None:
+                    return
+                decoded = self._bag.decode(message)
+            except BagError as err:
+                self.notes.append(f'references end early: {err}')
+                self._messages = iter(())
+                return
+            if message.topic == self._topic:
+                self._read_until_ns = stamp_ns(decoded)
+                self._near.append((self._read_until_ns, decoded))
+                continue
+            self._poses.add(message.topic, decoded)
+            if message.topic != STATIC_TOPIC:
+                self._read_until_ns = max(
+                    map(stamp_ns, getattr(decoded, 'transforms', [decoded])), default=0)
+
+    def _anchors(self, stamp: int, message: Any, frame: DepthFrame, K: Matrix) -> Anchors:
+        """Make anchors of a reference as depth_node does."""
+        content = message.ranges if self._config.source == 'scan' else message.data
+        self._freeze.check(np.ascontiguousarray(content).tobytes(), stamp, frame.rgb)
+        pose = self._camera_from_reference(message.header.frame_id, stamp)
+        size = frame.rgb.shape[:2]
+        if self._camera is not None:
+            depth_m, depth_K = self._rectified_depth(message, self._camera)
+            return anchors_from_depth(depth_m, depth_K, pose, K, size, stamp)
+        points = (unpack_cloud(cloud_fields(message))[0] if self._config.source == 'cloud'
+                  else points_from_scan(message.ranges, message.angle_min,
+                                        message.angle_increment, message.range_min,
+                                        message.range_max))
+        return anchors_from_points(points, pose, K, size, stamp)
+
+    def _camera_from_reference(self, frame_id: str, stamp: int) -> Matrix:
+        """Find the pose of the reference's frame in the camera's, [4, 4]."""
+        if self._config.extrinsics is not None:
+            optical = self._config.source == 'depth' or frame_id.endswith(OPTICAL_SUFFIX)
+            return optical_from_sensor(parse_extrinsics(self._config.extrinsics), optical)
+        found = self._poses.lookup(self._camera_frame, frame_id, stamp)
+        if found is None:
+            raise InputError(f'the transforms of the bag do not lead from {frame_id} to '
+                             f'{self._camera_frame} at {stamp} ns; else set `extrinsics`')
+        return found
+
+    def _rectified_depth(self, message: Any, camera: Camera) -> tuple[FloatImage, Matrix]:
+        """Read a reference depth and its intrinsics, free of distortion."""
+        depth_m = unpack_depth(image_fields(message))
+        camera = camera.resized(depth_m.shape[1], depth_m.shape[0])
+        name = base_topic(str(self._topic)).rpartition('/')[2]
+        if camera.needs_rectification and not name.startswith('image_rect'):
+            if self._rectifier is None or self._rectifier.camera != camera:
+                self._rectifier = Rectifier(camera)
+            depth_m = self._rectifier.rectify_depth(depth_m)
+        return depth_m, camera.rectified().K

@@ -1,0 +1,71 @@
+"""Coordinate frames of a bag: looked up between any two, as tf2 does."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from marigold_ros.data.bags.poses import PoseBuffer
+
+QUARTER_LEFT = (0.0, 0.0, np.sqrt(0.5), np.sqrt(0.5))
+
+
+def transforms(*links, at_s=0):
+    """Make a decoded TFMessage of (parent, child, x, quaternion)."""
+    names = ('x', 'y', 'z', 'w')
+    return SimpleNamespace(__msgtype__='tf2_msgs/msg/TFMessage', transforms=[SimpleNamespace(
+        header=SimpleNamespace(frame_id=parent, stamp=SimpleNamespace(sec=at_s, nanosec=0)),
+        child_frame_id=child, transform=SimpleNamespace(
+            translation=SimpleNamespace(x=x, y=0.0, z=0.0),
+            rotation=SimpleNamespace(**dict(zip(names, quaternion)))))
+        for parent, child, x, quaternion in links])
+
+
+@pytest.fixture
+def robot():
+    """Put a camera 1 m ahead, which looks left, and a lidar 3 m ahead on a base; drive 1 m/s."""
+    poses = PoseBuffer()
+    poses.add('/tf_static', transforms(('base', 'camera', 1.0, QUARTER_LEFT),
+                                       ('/base', '/lidar', 3.0, (0.0, 0.0, 0.0, 1.0))))
+    for at_s in (0, 1):
+        poses.add('/tf', transforms(('odom', 'base', float(at_s), (0.0, 0.0, 0.0, 1.0)),
+                                    at_s=at_s))
+    return poses
+
+
+def test_a_frame_is_found_in_another_over_their_common_parent(robot):
+    found = robot.lookup('camera', 'lidar', 0)
+    # 2 m ahead of the camera's place is 2 m to the right of where it looks.
+    np.testing.assert_allclose(found @ [0, 0, 0, 1], [0, -2, 0, 1], atol=1e-12)
+    np.testing.assert_allclose(found @ robot.lookup('lidar', 'camera', 0), np.eye(4), atol=1e-12)
+
+
+def test_a_parent_is_found_in_its_child_and_a_frame_in_itself(robot):
+    np.testing.assert_allclose(robot.lookup('lidar', 'base', 0)[:3, 3], [-3, 0, 0])
+    np.testing.assert_array_equal(robot.lookup('lidar', '/lidar', 0), np.eye(4))
+
+
+def test_what_does_not_move_is_known_at_any_time(robot):
+    assert robot.lookup('camera', 'lidar', 99 * 10 ** 9) is not None
+    assert robot.lookup('odom', 'lidar', 99 * 10 ** 9) is None
+
+
+def test_what_moves_is_interpolated(robot):
+    assert robot.lookup('odom', 'lidar', 5 * 10 ** 8)[0, 3] == pytest.approx(3.5)
+    assert robot.world_from('lidar', 5 * 10 ** 8)[0, 3] == pytest.approx(3.5)
+
+
+def test_frames_of_two_trees_are_not_joined(robot):
+    robot.add('/tf_static', transforms(('map', 'beacon', 1.0, QUARTER_LEFT)))
+    assert robot.lookup('camera', 'beacon', 0) is None
+    assert robot.lookup('camera', 'nowhere', 0) is None
+    assert robot.world_from('beacon', 0) is None    # nothing above it moves
+
+
+def test_frames_that_turn_in_a_circle_are_nowhere():
+    poses = PoseBuffer()
+    poses.add('/tf', transforms(('a', 'b', 1.0, QUARTER_LEFT), ('b', 'a', 1.0, QUARTER_LEFT)))
+    assert poses.world_from('a', 0) is None
+    assert poses.lookup('a', 'b', 0) is None

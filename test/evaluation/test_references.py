@@ -1,0 +1,193 @@
+"""References of a bag as the node would have them: which one, from where, and what is wrong."""
+
+from __future__ import annotations
+
+from bag_fixtures import header, image, serialize, START_NS, TYPES, write_bag
+import numpy as np
+import pytest
+
+from marigold_ros.data.bags.bag_frames import BagTopics
+from marigold_ros.data.bags.messages import cloud_message
+from marigold_ros.data.bags.reader import open_bag
+from marigold_ros.data.frames import DepthFrame
+from marigold_ros.depth.errors import BagError, ConfigError, InputError
+from marigold_ros.evaluation.references import BagReferences
+from marigold_ros.messages.cloud import pack_cloud
+from marigold_ros.metric.config import ScaleConfig
+from scenes.drive_messages import camera_info
+
+K = np.array([[40.0, 0, 31.5], [0, 40.0, 23.5], [0, 0, 1]])
+HEIGHT, WIDTH = 48, 64
+MS = 10 ** 6
+IMAGE, CLOUD, SCAN, DEPTH = '/camera/image_rect', '/points', '/scan', '/tof/image_rect'
+TOPICS = {IMAGE: 'sensor_msgs/msg/Image', '/camera/camera_info': 'sensor_msgs/msg/CameraInfo',
+          CLOUD: 'sensor_msgs/msg/PointCloud2', SCAN: 'sensor_msgs/msg/LaserScan',
+          DEPTH: 'sensor_msgs/msg/Image', '/tof/camera_info': 'sensor_msgs/msg/CameraInfo',
+          '/tf_static': 'tf2_msgs/msg/TFMessage', '/tf': 'tf2_msgs/msg/TFMessage'}
+# x ahead, y left, z up of a body to x right, y down, z ahead of its optical frame.
+OPTICAL = (-0.5, 0.5, -0.5, 0.5)
+
+
+def transform(parent, child, xyz, quaternion=(0.0, 0.0, 0.0, 1.0), at_ms=0):
+    """Serialize a TFMessage of one transform."""
+    types = TYPES
+    return serialize('tf2_msgs/msg/TFMessage', transforms=[types[
+        'geometry_msgs/msg/TransformStamped'](
+            header=header(START_NS + at_ms * MS, parent), child_frame_id=child,
+            transform=types['geometry_msgs/msg/Transform'](
+                translation=types['geometry_msgs/msg/Vector3'](*xyz),
+                rotation=types['geometry_msgs/msg/Quaternion'](*quaternion)))])
+
+
+def cloud(at_ms, x_m, frame_id='lidar'):
+    """Serialize some points in a plane ahead of a lidar, in its frame: x ahead."""
+    y, z = np.meshgrid(np.linspace(-1, 1, 9), np.linspace(-0.5, 0.5, 5))
+    points = np.stack([np.full_like(y, x_m), y, z], axis=-1).astype(np.float32)
+    return cloud_message(START_NS + at_ms * MS, frame_id, pack_cloud(points, None))
+
+
+def scan(at_ms, range_m):
+    """Serialize a scan of 11 beams ahead."""
+    return serialize('sensor_msgs/msg/LaserScan', header=header(START_NS + at_ms * MS, 'lidar'),
+                     angle_min=-0.5, angle_max=0.5, angle_increment=0.1, time_increment=0.0,
+                     scan_time=0.1, range_min=0.1, range_max=10.0,
+                     ranges=np.full(11, range_m, np.float32), intensities=np.empty(0, np.float32))
+
+
+def record(path, messages, *, mount=True):
+    """Write a bag with an image, its calibration and the mounts of camera and lidar."""
+    pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    always = [(IMAGE, 0, image(pixels, 'rgb8', START_NS)),
+              ('/camera/camera_info', 0, camera_info(START_NS, WIDTH, HEIGHT, K))]
+    if mount:
+        always += [
+            ('/tf_static', 0, transform('base_link', 'camera_optical_frame', (0.0, 0.0, 0.4),
+                                        OPTICAL)),
+            ('/tf_static', 0, transform('base_link', 'lidar', (0.1, 0.0, 0.4)))]
+    return write_bag(path, TOPICS, always + [(topic, at * MS, data)
+                                             for topic, at, data in messages])
+
+
+def frame(at_ms=0, brightness=0):
+    """Return a frame without truth, for its image and time."""
+    rgb = np.full((HEIGHT, WIDTH, 3), brightness, np.uint8)
+    return DepthFrame(f'at {at_ms} ms', rgb, np.ones((1, 1), np.float32), np.ones((1, 1), bool),
+                      'camera', stamp_ns=START_NS + at_ms * MS, K=K)
+
+
+def references_at(path, config, frames, **options):
+    """Return what is known at each frame."""
+    with open_bag(path) as bag:
+        references = BagReferences(bag, BagTopics(IMAGE, IMAGE), config, **options)
+        return [references.at(each) for each in frames]
+
+
+def test_a_cloud_becomes_anchors_through_the_transforms_of_the_bag(tmp_path):
+    path = record(tmp_path / 'bag', [(CLOUD, 0, cloud(0, 2.0))])
+    found, = references_at(path, ScaleConfig('cloud'), [frame()], reference=CLOUD)
+    # The lidar stands 0.1 m ahead of the camera.
+    np.testing.assert_allclose(found.anchors.depth_m, 2.1, rtol=1e-6)
+    assert (found.problem, found.anchors.stamp_ns) == ('', START_NS)
+    middle = found.anchors.rows == 24    # 2.1 m ahead, 1 m to the left is 40 / 2.1 px to the left
+    assert found.anchors.columns[middle].min() == round(31.5 - 40 / 2.1)
+    assert found.base_from_camera[2, 3] == pytest.approx(0.4)
+    assert found.tilt == pytest.approx((0.0, 0.0), abs=1e-9)
+
+
+def test_a_scan_becomes_anchors(tmp_path):
+    path = record(tmp_path / 'bag', [(SCAN, 0, scan(0, 2.0))])
+    found, = references_at(path, ScaleConfig('scan'), [frame()], reference=SCAN)
+    expected = 0.1 + 2.0 * np.cos(np.arange(-5, 6) * 0.1)
+    np.testing.assert_allclose(np.sort(found.anchors.depth_m), np.sort(expected), rtol=1e-5)
+
+
+def test_a_depth_image_is_registered_by_its_own_calibration(tmp_path):
+    small_K = np.diag([0.5, 0.5, 1.0]) @ K
+    depth_m = np.full((24, 32), 3.0, np.float32)
+    messages = [(DEPTH, 0, image(depth_m, '32FC1', START_NS)),
+                ('/tof/camera_info', 0, camera_info(START_NS, 32, 24, small_K))]
+    found, = references_at(record(tmp_path / 'bag', messages), ScaleConfig('depth'), [frame()],
+                           reference=DEPTH)
+    assert found.anchors.coverage((HEIGHT, WIDTH)) == 1.0
+    assert (found.anchors.depth_m == 3.0).all()
+
+
+def test_the_nearest_in_time_is_taken_before_or_after(tmp_path):
+    path = record(tmp_path / 'bag', [(CLOUD, at, cloud(at, 1.0 + at / 1000))
+                                     for at in (0, 300, 900)])
+    found = references_at(path, ScaleConfig('cloud'), [frame(at) for at in (100, 200, 650, 950)],
+                          reference=CLOUD)
+    assert [each.anchors.depth_m[0] for each in found] == pytest.approx([1.1, 1.4, 2.0, 2.0])
+
+
+def test_a_reference_older_than_hold_s_is_none(tmp_path):
+    path = record(tmp_path / 'bag', [(CLOUD, 0, cloud(0, 2.0)), (CLOUD, 5000, cloud(5000, 2.0))])
+    found = references_at(path, ScaleConfig('cloud'),
+                          [frame(at) for at in (1000, 1001, 3999, 4000, 6001)], reference=CLOUD)
+    assert [each.anchors is not None for each in found] == [True, False, False, True, False]
+    assert all(each.problem == '' for each in found)
+
+
+def test_only_what_is_near_in_time_is_kept(tmp_path):
+    path = record(tmp_path / 'bag', [(CLOUD, at, cloud(at, 2.0)) for at in range(0, 20000, 100)])
+    with open_bag(path) as bag:
+        references = BagReferences(bag, BagTopics(IMAGE, IMAGE), ScaleConfig('cloud'),
+                                   reference=CLOUD)
+        for at in range(0, 20000, 500):
+            assert references.at(frame(at)).anchors is not None
+            assert len(references._near) <= 22    # a second before and after, at 10 Hz
+
+
+def test_a_moving_sensor_is_found_where_it_was(tmp_path):
+    nods = [('/tf', at, transform('base_link', 'head', (at / 1000, 0.0, 0.4), at_ms=at))
+            for at in (0, 1000)]
+    path = record(tmp_path / 'bag', [*nods, (CLOUD, 500, cloud(500, 2.0, 'head'))])
+    found, = references_at(path, ScaleConfig('cloud'), [frame(500)], reference=CLOUD)
+    np.testing.assert_allclose(found.anchors.depth_m, 2.5, rtol=1e-6)
+
+
+def test_extrinsics_stand_in_for_transforms(tmp_path):
+    path = record(tmp_path / 'bag', [(CLOUD, 0, cloud(0, 2.0))], mount=False)
+    found, = references_at(path, ScaleConfig('cloud', extrinsics='0.3 0 0 0 0 0'), [frame()],
+                           reference=CLOUD)
+    np.testing.assert_allclose(found.anchors.depth_m, 2.3, rtol=1e-6)
+    assert found.tilt is found.base_from_camera is None
+
+
+def test_a_missing_transform_is_named(tmp_path):
+    path = record(tmp_path / 'bag', [(CLOUD, 0, cloud(0, 2.0))], mount=False)
+    found, = references_at(path, ScaleConfig('cloud'), [frame()], reference=CLOUD)
+    assert found.anchors is None
+    assert found.problem == ('the transforms of the bag do not lead from lidar to '
+                             f'camera_optical_frame at {START_NS} ns; else set `extrinsics`')
+
+
+def test_a_reference_that_freezes_is_refused(tmp_path):
+    """Its content stays, bit by bit, while its stamps and the image go on."""
+    path = record(tmp_path / 'bag', [(CLOUD, at, cloud(at, 2.0)) for at in range(0, 3000, 100)])
+    found = references_at(path, ScaleConfig('cloud'),
+                          [frame(at, brightness=at // 20) for at in range(0, 3000, 100)],
+                          reference=CLOUD)
+    assert found[5].problem == ''
+    assert 'the reference freezes' in found[-1].problem
+
+
+def test_a_frame_without_calibration_is_refused(tmp_path):
+    path = record(tmp_path / 'bag', [(CLOUD, 0, cloud(0, 2.0))])
+    bare = DepthFrame('bare', frame().rgb, np.ones((1, 1), np.float32), np.ones((1, 1), bool),
+                      stamp_ns=START_NS)
+    with pytest.raises(InputError, match='bare: metres need a stamp and a calibrated camera'):
+        references_at(path, ScaleConfig('cloud'), [bare], reference=CLOUD)
+
+
+@pytest.mark.parametrize(('source', 'options', 'error', 'complaint'), [
+    ('cloud', {}, ConfigError, '`reference` must name a topic .* cloud; got None'),
+    ('cloud', {'reference': '/nowhere'}, BagError,
+     r'no topic /nowhere \(sensor_msgs/msg/PointCloud2\)'),
+    ('scan', {'reference': CLOUD}, BagError, r'no topic /points \(sensor_msgs/msg/LaserScan\)'),
+    ('depth', {'reference': DEPTH, 'camera_info': '/b'}, BagError, 'no topic /b'),
+    ('none', {'reference': CLOUD}, ConfigError, '`reference` must not be set .* none')])
+def test_what_a_source_cannot_read_is_named(source, options, error, complaint, tmp_path):
+    path = record(tmp_path / 'bag', [(CLOUD, 0, cloud(0, 2.0))])
+    with pytest.raises(error, match=complaint):
+        references_at(path, ScaleConfig(source), [], **options)
