@@ -1,7 +1,7 @@
 """
-Measure whether the confidence ranks pixels by their error.
+Does the confidence rank pixels by their error?
 
-    python -m benchmarks.confidence --frames frames/heldout --plot curves.png
+    python -m benchmarks.confidence --frames frames/policies
 
 Pixels are removed from the least confident on, and the mean error of those that remain is followed
 (Ilg et al. 2018, arXiv 1802.07095, section 5.1).  A ranking that knows nothing stays at the mean
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 import sys
 
@@ -20,16 +19,18 @@ import cv2
 from matplotlib.figure import Figure
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
+from benchmarks.timing import markdown_table, write_report
 from marigold_ros.data.datasets.data_set import DataSet, MAX_DEPTH_M, MIN_DEPTH_M
 from marigold_ros.data.datasets.rgbd_folder import folder_data_set
 from marigold_ros.data.shards import shards_data_set
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import InputError, MarigoldError
 from marigold_ros.depth.types import FloatImage
+from marigold_ros.evaluation.environment import environment
 from marigold_ros.evaluation.metrics.protocol_a import align
 
-NAME = 'sparsification'
 STEPS = (1, 2, 4)
 REMOVED = np.arange(20) / 20
 ORACLE, CONFIDENCE = 'oracle', 'confidence'
@@ -37,26 +38,6 @@ ORACLE, CONFIDENCE = 'oracle', 'confidence'
 DEPTH, INVERSE_DEPTH, ROW = 'near is unsure', 'far is unsure', 'low in the image is unsure'
 
 Curve = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """
-    One ranking on many frames.
-
-    Attributes
-    ----------
-    curve : float64 [20]
-        Mean over the frames.
-    area : float
-        Mean over the frames of the area under the curve; 1 is chance.
-    better_than_chance : float
-        Share of the frames whose area is below 1.
-    """
-
-    curve: Curve
-    area: float
-    better_than_chance: float
 
 
 def sparsification_curve(error: NDArray[np.floating], confidence: NDArray[np.floating]) -> Curve:
@@ -163,69 +144,73 @@ def _resized(image: FloatImage, depth_m: FloatImage) -> FloatImage:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
-def rank(engine: DepthEngine, data_set: DataSet, num_inference_steps: int) -> dict[str, Ranking]:
-    """Judge every ranking on the frames of a data set, each frame counting the same."""
+def rank(engine: DepthEngine, data_set: DataSet,
+         num_inference_steps: int) -> dict[str, list[Curve]]:
+    """Follow every ranking on each frame of a data set."""
     curves: dict[str, list[Curve]] = {}
-    for frame in data_set.frames():
+    for frame in tqdm(data_set.frames(), f'{num_inference_steps} step(s)', data_set.count):
         prediction = engine.infer(frame.rgb, num_inference_steps=num_inference_steps)
         for name, curve in frame_curves(prediction.affine_invariant_depth,
                                         prediction.confidence, frame.known_depth_m).items():
             curves.setdefault(name, []).append(curve)
-    return {name: _summary(each) for name, each in curves.items()}
+    return curves
 
 
-def _summary(curves: Sequence[Curve]) -> Ranking:
-    areas = np.array([area(curve) for curve in curves])
-    return Ranking(np.mean(curves, axis=0), float(areas.mean()), float(np.mean(areas < 1.0)))
+def markdown(results: Mapping[int, Mapping[str, Sequence[Curve]]]) -> str:
+    """Lay out mean areas, and the share of frames that beat chance."""
+    rows: dict[str, dict[str, str]] = {}
+    for steps, curves in results.items():
+        for name, each in curves.items():
+            areas = np.array([area(curve) for curve in each])
+            row = rows.setdefault(name, {'area (share of frames better than chance)': name})
+            row[f'{steps} step(s)'] = f'{areas.mean():.3f} ({np.mean(areas < 1.0):.0%})'
+    return markdown_table(list(rows.values()))
 
 
-def table(results: Mapping[int, Mapping[str, Ranking]]) -> str:
-    """Lay the areas out as Markdown, with the share of frames that beat chance."""
-    steps = list(results)
-    lines = ['| area under the sparsification curve (share of frames better than chance) | '
-             + ' | '.join(f'{n} step(s)' for n in steps) + ' |', '|---' * (len(steps) + 1) + '|']
-    for name in results[steps[0]]:
-        cells = [f'{results[n][name].area:.3f} ({results[n][name].better_than_chance:.0%})'
-                 for n in steps]
-        lines.append(f'| {name} | {" | ".join(cells)} |')
-    return '\n'.join(lines)
-
-
-def plot(results: Mapping[int, Mapping[str, Ranking]], path: Path) -> None:
+def draw(results: Mapping[int, Mapping[str, Sequence[Curve]]], path: Path) -> None:
     """Draw the mean curves, one panel per number of steps."""
-    figure = Figure(figsize=(4 * len(results), 3.5), layout='constrained')
+    figure = Figure(figsize=(4 * len(results) + 2, 3.5), layout='constrained')
     panels = figure.subplots(1, len(results), sharey=True, squeeze=False)[0]
-    for axes, (steps, rankings) in zip(panels, results.items()):
-        for name, ranking in rankings.items():
-            axes.plot(100 * REMOVED, ranking.curve, label=name)
+    for axes, (steps, curves) in zip(panels, results.items()):
+        for name, each in curves.items():
+            axes.plot(100 * REMOVED, np.mean(each, axis=0), label=name)
         axes.axhline(1.0, color='grey', linewidth=0.8, label='chance')
         axes.set(title=f'{steps} step(s)', xlabel='least confident pixels removed, %')
     panels[0].set_ylabel('mean relative error / that of all')
-    panels[0].legend(fontsize='small')
+    figure.legend(*panels[0].get_legend_handles_labels(), loc='outside right upper')
     figure.savefig(path, dpi=120)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table and, if asked, draw the curves; the exit code is 0 or 2."""
+def make_parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument('--frames', type=Path, help='folder of rendered shards')
     source.add_argument('--folder', type=Path, help='RGB-D folder with frames.json')
     parser.add_argument('--checkpoint', default='tiny', help='embedded name, folder or hub id')
-    parser.add_argument('--plot', type=Path, help='PNG of the curves')
-    options = parser.parse_args(arguments)
+    parser.add_argument('--out', type=Path, default=Path('out/benchmarks'))
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, draw and report; the exit code is 0 or 2."""
+    options = make_parser().parse_args(arguments)
     try:
         data_set = (shards_data_set(options.frames) if options.frames is not None
                     else folder_data_set(options.folder))
         engine = DepthEngine.load(options.checkpoint)
+        facts = environment(engine.device)
         steps = [n for n in STEPS if n <= engine.checkpoint_info.max_useful_steps]
         results = {n: rank(engine, data_set, n) for n in steps}
     except MarigoldError as err:
-        print(f'{NAME}: {err}', file=sys.stderr)
+        print(f'confidence: {err}', file=sys.stderr)
         return 2
-    print(f'{data_set.name}, {options.checkpoint}\n\n{table(results)}')
-    if options.plot is not None:
-        plot(results, options.plot)
+    areas = {n: {name: list(map(area, each)) for name, each in curves.items()}
+             for n, curves in results.items()}
+    write_report(options.out, 'confidence', facts,
+                 {'data': data_set.name, 'checkpoint': options.checkpoint, 'areas': areas},
+                 f'{data_set.name}, {options.checkpoint}\n\n{markdown(results)}')
+    draw(results, options.out / 'confidence.png')
     return 0
 
 

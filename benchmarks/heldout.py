@@ -1,8 +1,14 @@
 """
-Measure checkpoints on rendered frames that training never saw, by the number of denoising steps.
+How good is a checkpoint on rendered frames that training never saw, by the number of steps?
 
-    python -m benchmarks.heldout --frames frames/heldout --plot steps.png
+    python -m scenes.bulk --out frames/heldout --count 512 --seed 900
+    python -m benchmarks.heldout --frames frames/heldout
     python -m benchmarks.heldout --frames frames/heldout --hard
+
+Protocol A, each frame counting the same, beside a fitted vertical ramp, the autoencoder alone on
+true depth, and the truth as training's normalisation clips it.  `--hard` takes a fixed list, by
+which a checkpoint is really judged: the first 200 of these frames, in order, on which the ramp has
+an AbsRel of 0.30 or more.
 """
 
 from __future__ import annotations
@@ -16,29 +22,39 @@ import sys
 from matplotlib.figure import Figure
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 import torch
 from tqdm import tqdm
 
-from benchmarks.hard_frames import HARD_FRAMES, HARD_RAMP_ABS_REL
+from benchmarks.timing import markdown_table, write_report
 from marigold_ros.data.frames import DepthFrame, spread
 from marigold_ros.data.shards import ShardFrames
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import InputError, MarigoldError
+from marigold_ros.evaluation.environment import environment
 from marigold_ros.evaluation.metrics.baselines import predict_ramp
 from marigold_ros.evaluation.metrics.protocols import mean_scores, score, Scores
 from marigold_ros.training.checkpoints import load_vae
 from marigold_ros.training.networks import round_trip
 from marigold_ros.training.targets import depth_range
-from marigold_ros.training.validation import grid_row
 
-NAME = 'heldout'
 STEPS = (1, 2, 4, 10)
 BATCH = 16
-CLIPPING = 'truth, clipped to the 2 % and 98 % quantiles'
+RAMP, CLIPPING = 'fitted vertical ramp', 'truth, clipped to the 2 % and 98 % quantiles'
 SHOWN = ('abs_rel', 'delta1', 'rmse_log', 'boundary_f1')
-GRID_FRAMES = 24
-GRID_COLUMNS = 3
+HARD_RAMP_ABS_REL = 0.30
+HARD_FRAMES = (
+    7, 8, 11, 12, 13, 16, 17, 18, 19, 20, 23, 25, 28, 29, 31, 33, 36, 38, 42, 44, 46, 47, 48,
+    49, 50, 51, 54, 55, 56, 57, 60, 63, 64, 65, 66, 67, 71, 72, 73, 74, 75, 76, 77, 78, 79, 82,
+    83, 84, 85, 86, 89, 90, 91, 93, 94, 96, 97, 98, 99, 101, 102, 103, 104, 106, 108, 109, 110,
+    111, 113, 114, 115, 116, 117, 118, 119, 120, 122, 124, 125, 126, 127, 128, 129, 130, 131,
+    132, 135, 136, 143, 145, 146, 150, 152, 153, 154, 155, 158, 159, 160, 161, 162, 163, 167,
+    169, 171, 172, 177, 178, 179, 182, 185, 186, 188, 189, 190, 191, 193, 196, 199, 200, 201,
+    202, 204, 208, 209, 210, 211, 215, 217, 218, 223, 224, 225, 226, 231, 235, 236, 237, 238,
+    239, 240, 243, 244, 245, 247, 248, 249, 250, 251, 252, 255, 256, 260, 262, 263, 264, 267,
+    268, 269, 271, 273, 275, 280, 281, 282, 283, 291, 294, 296, 297, 298, 299, 300, 301, 302,
+    304, 305, 306, 307, 310, 312, 317, 318, 328, 330, 331, 334, 335, 336, 337, 338, 339, 340,
+    341, 342, 343, 344, 345, 346, 347,
+)
 
 Frames = Sequence[DepthFrame]
 
@@ -56,7 +72,7 @@ def hard_frames(folder: Path) -> list[DepthFrame]:
     Parameters
     ----------
     folder : Path
-        The 512 frames of seed 900 that the list was made from, see `hard_frames`.
+        The 512 frames of seed 900 that the list was made from.
 
     Returns
     -------
@@ -130,38 +146,28 @@ def predict(
     return maps
 
 
-def table(rows: Mapping[str, Scores]) -> str:
-    """Lay mean scores out as Markdown, with AbsRel relative to the first row's."""
-    lines = [f'| | {" | ".join(SHOWN)} | abs_rel / ramp |', '|---' * (len(SHOWN) + 2) + '|']
-    reference = next(iter(rows.values()))['abs_rel']
-    for name, scores in rows.items():
-        cells = [f'{scores[metric]:.3f}' for metric in SHOWN]
-        cells.append(f'{scores["abs_rel"] / reference:.2f}')
-        lines.append(f'| {name} | {" | ".join(cells)} |')
-    return '\n'.join(lines)
+def markdown(rows: Mapping[str, Scores]) -> str:
+    """Lay out mean scores, with AbsRel relative to the ramp's."""
+    return markdown_table([
+        {'': name, **{metric: f'{scores[metric]:.3f}' for metric in SHOWN},
+         'abs_rel / ramp': f'{scores["abs_rel"] / rows[RAMP]["abs_rel"]:.2f}'}
+        for name, scores in rows.items()])
 
 
-def plot(by_steps: Mapping[str, Mapping[int, Scores]], ramp: Scores, path: Path) -> None:
-    """Draw AbsRel and boundary F1 against the steps, one curve a checkpoint, as a PNG."""
+def draw(by_steps: Mapping[str, Mapping[int, Scores]], ramp: Scores, path: Path) -> None:
+    """Draw AbsRel and boundary F1 against the steps, one curve a checkpoint."""
     figure = Figure(figsize=(8, 3.5), layout='constrained')
     for axes, metric in zip(figure.subplots(1, 2), ('abs_rel', 'boundary_f1')):
         for name, scores in by_steps.items():
             axes.plot(list(scores), [each[metric] for each in scores.values()], 'o-', label=name)
-        axes.axhline(ramp[metric], color='grey', linewidth=0.8, label='fitted vertical ramp')
+        axes.axhline(ramp[metric], color='grey', linewidth=0.8, label=RAMP)
         axes.set(xscale='log', xlabel='denoising steps', ylabel=metric)
         axes.set_xticks(STEPS, labels=[str(steps) for steps in STEPS], minor=False)
         axes.minorticks_off()
         axes.set_ylim(bottom=0)
     axes.legend(fontsize='small')
+    figure.suptitle(ramp.label, fontsize='medium')
     figure.savefig(path, dpi=120)
-
-
-def grid(frames: Frames, predictions: Sequence[NDArray[np.float32]]) -> NDArray[np.uint8]:
-    """Lay image, prediction and truth of frames out, several frames a row; uint8 [?, ?, 3]."""
-    tiles = [grid_row(frame, [depth]) for frame, depth in zip(frames, predictions)]
-    whole = len(tiles) - len(tiles) % GRID_COLUMNS
-    return np.vstack([np.hstack(tiles[start:start + GRID_COLUMNS])
-                      for start in range(0, whole, GRID_COLUMNS)])
 
 
 def measure(checkpoints: Sequence[str], frames: Frames) -> dict[str, dict[int, Scores]]:
@@ -174,8 +180,8 @@ def measure(checkpoints: Sequence[str], frames: Frames) -> dict[str, dict[int, S
     return means
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table and, if asked, draw plot and pictures; the exit code is 0 or 2."""
+def make_parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument('--frames', type=Path, required=True, help='folder of rendered shards')
     parser.add_argument('--checkpoint', nargs='+', default=['tiny'],
@@ -183,31 +189,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument('--limit', type=int, default=512, help='frames to use, spread over them')
     chosen.add_argument('--hard', action='store_true', help='the fixed list of hard frames')
-    parser.add_argument('--plot', type=Path, help='PNG of AbsRel and boundary F1 against steps')
-    parser.add_argument('--grid', type=Path,
-                        help='PNG of image, first checkpoint in one step, and truth')
-    options = parser.parse_args(arguments)
+    parser.add_argument('--out', type=Path, default=Path('out/benchmarks'))
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, draw and report; the exit code is 0 or 2."""
+    options = make_parser().parse_args(arguments)
+    facts = environment()
     try:
         frames = (hard_frames(options.frames) if options.hard
                   else heldout_frames(options.frames, options.limit))
-        ramp = mean_scores(ramp_scores(frames))
+        rows = {RAMP: mean_scores(ramp_scores(frames))}
         by_steps = measure(options.checkpoint, frames)
-        rows = {'fitted vertical ramp': ramp}
         for name, each in by_steps.items():
             rows |= {f'{name}, {steps} step(s)': scores for steps, scores in each.items()}
         for name in options.checkpoint:
             rows |= autoencoder_rows(name, frames)
         rows[CLIPPING] = mean_scores(clipping_scores(frames))
     except MarigoldError as err:
-        print(f'{NAME}: {err}', file=sys.stderr)
+        print(f'heldout: {err}', file=sys.stderr)
         return 2
-    print(f'{len(frames)} frames of {options.frames}, {ramp.label}\n\n{table(rows)}')
-    if options.plot is not None:
-        plot(by_steps, ramp, options.plot)
-    if options.grid is not None:
-        few = [frames[index] for index in spread(len(frames), GRID_FRAMES)]
-        maps = predict(DepthEngine.load(options.checkpoint[0]), few, 1)
-        Image.fromarray(grid(few, maps)).save(options.grid)
+    report = 'heldout_hard' if options.hard else 'heldout'
+    write_report(options.out, report, facts,
+                 {'frames': len(frames),
+                  'rows': {name: {metric: scores[metric] for metric in SHOWN}
+                           for name, scores in rows.items()}},
+                 f'{len(frames)} frames of {options.frames}, {rows[RAMP].label}\n\n'
+                 f'{markdown(rows)}')
+    draw(by_steps, rows[RAMP], options.out / f'{report}.png')
     return 0
 
 

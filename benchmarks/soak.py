@@ -302,7 +302,7 @@ def judge(soak: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def draw(soak: Mapping[str, Any], path: Path) -> None:
     """Draw memory, latency and the load of the machine over time as a PNG."""
-    figure = Figure(figsize=(11, 9), layout='constrained')
+    figure = Figure(figsize=(13, 9), layout='constrained')
     above, below, load = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
     end_s = soak['seconds']
     times_s, memory = columns(soak['ticks'], 'time_s', 'memory_bytes')
@@ -335,7 +335,7 @@ def draw(soak: Mapping[str, Any], path: Path) -> None:
                 axes.axvline(time_s / 60, color='C3', linewidth=0.6, alpha=0.5)
     above.plot([], [], color='C3', linewidth=0.6, label='lifecycle cycle')
     for axes in (above, below, load):
-        axes.legend(loc='lower right', fontsize='small')
+        axes.legend(loc='upper left', bbox_to_anchor=(1, 1), fontsize='small')
     figure.suptitle(soak['title'])
     figure.savefig(path, dpi=110)
 

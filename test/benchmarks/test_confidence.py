@@ -91,12 +91,11 @@ def test_sky_and_gaps_do_not_count():
 def test_the_confidence_beats_chance_on_real_frames(tmp_path, capsys, monkeypatch):
     """Published only because it does; the area there is near 0.87, the oracle's near 0.46."""
     monkeypatch.setattr(sparsification, 'STEPS', (1,))
-    picture = tmp_path / 'curves.png'
-    assert sparsification.main(['--folder', str(SHARED), '--plot', str(picture)]) == 0
+    assert sparsification.main(['--folder', str(SHARED), '--out', str(tmp_path)]) == 0
     rows = {row[1].strip(): float(row[2].split()[0])
             for row in (line.split('|') for line in capsys.readouterr().out.splitlines()[4:])}
     assert rows['oracle'] < rows['confidence'] < 0.95
-    assert picture.stat().st_size > 10_000
+    assert (tmp_path / 'confidence.png').stat().st_size > 10_000
 
 
 def test_a_missing_folder_is_an_error_in_words(capsys):

@@ -1,4 +1,4 @@
-"""The table of held-out frames: its rows, its fixed list of hard ones, and its pictures."""
+"""The table of held-out frames: its rows, its fixed list of hard ones, and its plot."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import heldout
-from benchmarks.hard_frames import HARD_FRAMES, HARD_RAMP_ABS_REL
+from benchmarks.heldout import HARD_FRAMES, HARD_RAMP_ABS_REL
 from marigold_ros.data.frames import DepthFrame
 from scenes.bulk import render_frames, render_scene
 
@@ -35,10 +35,8 @@ def test_a_listed_frame_is_hard_for_a_ramp(place):
     assert heldout.ramp_scores([frame])[0]['abs_rel'] >= HARD_RAMP_ABS_REL
 
 
-def test_table_plot_and_grid(folder, tmp_path, capsys):
-    plot, grid = tmp_path / 'steps.png', tmp_path / 'grid.png'
-    assert heldout.main(['--frames', str(folder), '--limit', '6', '--plot', str(plot),
-                         '--grid', str(grid)]) == 0
+def test_table_and_plot_show_every_step_beside_the_ramp(folder, tmp_path, capsys):
+    assert heldout.main(['--frames', str(folder), '--limit', '6', '--out', str(tmp_path)]) == 0
     lines = [line.split('|')[1:-1] for line in capsys.readouterr().out.splitlines()
              if line.startswith('|')]
     rows = {cells[0].strip(): [float(cell) for cell in cells[1:]] for cells in lines[2:]}
@@ -52,8 +50,7 @@ def test_table_plot_and_grid(folder, tmp_path, capsys):
     assert rows['tiny, its autoencoder alone'][0] < 0.3 * ramp[0]
     for part in ('tiny, its autoencoder against its input', heldout.CLIPPING):
         assert 0 < rows[part][0] < rows['tiny, its autoencoder alone'][0]
-    assert cv2.imread(str(plot)).std() > 0
-    assert cv2.imread(str(grid)).shape == (2 * 240, 3 * 3 * 320, 3)
+    assert cv2.imread(str(tmp_path / 'heldout.png')).std() > 0
 
 
 def test_other_frames_than_those_of_the_list_are_refused(folder, capsys, monkeypatch):
