@@ -1,20 +1,17 @@
-"""Data sets for fine-tuning: readers, checks, views and mixing."""
+"""Batches of views of mixed data sets."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from itertools import islice
-import re
 
 from bag_fixtures import image, write_bag
-import cv2
 import numpy as np
-from pydantic import ValidationError
 import pytest
 import torch
+from training_fixtures import frame
 
 from marigold_ros.data.frames import DepthFrame
-from marigold_ros.data.mistakes import describe_mistakes
 from marigold_ros.depth.errors import ConfigError, InputError
 from marigold_ros.training import batches as batching
 from marigold_ros.training.batches import (
@@ -30,32 +27,13 @@ from marigold_ros.training.config import (
     HardwareConfig,
     ScheduleConfig,
 )
-from marigold_ros.training.views import (
-    filter_each,
-    gaussian_profile,
-    motion_kernel,
-    random_view,
-)
 
 PLAIN = AugmentationConfig(flip_probability=0.0)
-
-
-def frame(height=16, width=24, depth=2.0):
-    random = np.random.default_rng(0)
-    depth_m = np.full((height, width), depth, np.float32)
-    return DepthFrame('a.png', random.integers(0, 256, (height, width, 3), dtype=np.uint8),
-                      depth_m, depth_m > 0)
 
 
 def shards(path, size=(16, 24)):
     return FrameSetConfig(reader='shards', path=path, size=size)
 
-
-def rng(seed=0):
-    return np.random.default_rng(seed)
-
-
-# --- data sets -----------------------------------------------------------------------------
 
 def test_a_recipe_opens_a_bag_and_a_folder_of_shards(tmp_path):
     given = frame()
@@ -68,61 +46,6 @@ def test_a_recipe_opens_a_bag_and_a_folder_of_shards(tmp_path):
     # What was taken out of the bag is a folder of shards.
     assert len(open_frame_set(shards(str(tmp_path / '0')), tmp_path)) == 1
 
-
-# --- views ---------------------------------------------------------------------------------
-
-def test_a_view_without_changes_is_the_frame():
-    given = frame()
-    given.valid[0, 0] = False
-    view = random_view(given, (16, 24), PLAIN, rng())
-    assert np.array_equal(view.depth_m[0], given.depth_m)
-    assert np.array_equal(view.valid[0], given.valid)
-    assert np.allclose(view.image[0].permute(1, 2, 0), given.rgb / 127.5 - 1, atol=1e-5)
-
-
-def test_a_flip_mirrors_image_depth_and_mask_together():
-    given = frame()
-    given.depth_m[2, 3], given.valid[4, 5] = 3.0, False
-    view = random_view(given, (16, 24), AugmentationConfig(flip_probability=1.0), rng())
-    assert np.array_equal(view.depth_m[0], given.depth_m[:, ::-1])
-    assert np.array_equal(view.valid[0], given.valid[:, ::-1])
-    assert np.allclose(view.image[0].permute(1, 2, 0), given.rgb[:, ::-1] / 127.5 - 1, atol=1e-5)
-
-
-def test_a_crop_shows_image_and_depth_of_the_same_place():
-    grey = np.repeat(np.linspace(1, 200, 96, dtype=np.float32)[None], 48, axis=0)
-    ramp = DepthFrame('a', np.repeat(grey[..., None].round().astype(np.uint8), 3, 2), grey,
-                      grey > 0)
-    crop = AugmentationConfig(flip_probability=0.0, min_crop=0.5, max_crop=0.9)
-    views = [random_view(ramp, (24, 32), crop, rng(seed)) for seed in range(4)]
-    for view in views:
-        shown = (view.image[0].mean(dim=0) + 1) * 127.5
-        # Depth is the nearest pixel's, the image a mean over at most 1.8 x 2 pixels.
-        assert (shown - view.depth_m[0]).abs().max() < 2 * 200 / 96 + 1
-        # 4:3 out of 2:1: at most 64 of 96 columns are seen, 0.9 of them.
-        assert view.depth_m[0].max() - view.depth_m[0].min() < 200 * 0.9 * 64 / 96
-    assert len({view.depth_m[0, 0, 0].item() for view in views}) == 4
-
-
-@pytest.mark.parametrize('change', [
-    {'jitter_probability': 1.0}, {'blur_probability': 1.0}, {'motion_blur_probability': 1.0},
-    {'noise': 0.1}])
-def test_disturbances_change_the_image_alone_and_stay_in_range(change):
-    given = frame()
-    view = random_view(given, (16, 24), AugmentationConfig(flip_probability=0.0, **change), rng(1))
-    assert view.image.min() >= -1 and view.image.max() <= 1
-    assert np.abs(view.image[0].permute(1, 2, 0).numpy() - (given.rgb / 127.5 - 1)).mean() > 0.01
-    assert np.array_equal(view.depth_m[0], given.depth_m)
-
-
-def test_motion_blurs_along_its_direction_alone():
-    kernel = motion_kernel(5.0, 0.0)
-    assert kernel.sum() == pytest.approx(1.0)
-    assert kernel[len(kernel) // 2].sum() == pytest.approx(1.0, abs=0.02)
-    assert np.allclose(motion_kernel(5.0, np.pi / 2), kernel.T, atol=0.02)
-
-
-# --- mixing --------------------------------------------------------------------------------
 
 def batches(count, first=0, stride=1, seed=3):
     mixed = MixedBatches([5, 7], [0.9, 0.1], 2, seed, first=first, stride=stride)
@@ -150,20 +73,6 @@ def test_batches_go_on_anywhere_and_are_dealt_to_processes():
     numbers = [key.number for batch in drawn for key in batch]
     assert numbers == list(range(40))
 
-
-@pytest.mark.parametrize(('fields', 'rule'), [
-    ({'size': (30, 32)}, r'size\.0: Input should be a multiple of 8, got 30'),
-    ({'size': (32, 0)}, r'size\.1: Input should be greater than 0, got 0'),
-    ({'weight': 0.0}, 'weight: Input should be greater than 0, got 0.0'),
-    ({'reader': 'hypersim'}, '`file_list` must be given for the reader hypersim; got None'),
-    ({'reader': 'bag', 'image_topic': '/a'}, '`depth_topic` must be given for the reader bag')])
-def test_a_set_that_cannot_be_described_so_is_named(fields, rule):
-    with pytest.raises(ValidationError) as caught:
-        FrameSetConfig(**{'reader': 'shards', 'path': 'x', 'size': (32, 32)} | fields)
-    assert re.search(rule, describe_mistakes(caught.value))
-
-
-# --- frames on the device ------------------------------------------------------------------
 
 def numbered_frames(count):
     """Frames of which each has a depth of its own."""
@@ -233,16 +142,3 @@ def test_frames_that_do_not_fit_on_the_device_are_named(monkeypatch):
     monkeypatch.setattr(torch, 'empty', full)
     with pytest.raises(ConfigError, match='memory of cpu; got one of 3 frames, 0.0 GiB'):
         batching.resident_batches(frames, recipe(), torch.device('cpu'))
-
-
-def test_every_image_is_filtered_with_a_kernel_of_its_own():
-    pair = torch.full((2, 3, 9, 9), 0.5)
-    pair[0, :, 4, 4] = 1.5
-    wide, narrow = gaussian_profile(1.0), gaussian_profile(0.5)
-    assert wide.shape == (9, 1) and narrow.shape == (5, 1)
-    blurred = filter_each(filter_each(pair, [wide, narrow]), [wide.T, narrow.T])
-    impulse = (pair[0, 0] - 0.5).numpy()
-    assert np.allclose(blurred[0] - 0.5, cv2.GaussianBlur(
-        impulse, (9, 9), 1.0, borderType=cv2.BORDER_REPLICATE), atol=1e-5)
-    # What is even stays so up to the edges, which are repeated.
-    assert torch.allclose(blurred[1], pair[1])
