@@ -24,7 +24,7 @@ from rclpy.serialization import deserialize_message
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from marigold_ros.ros.conversions import peek_header
+from marigold_ros.messages.header import peek_header
 from marigold_ros.stop_flag import StopFlag
 
 TYPES = {each.__name__: each for each in (CameraInfo, DiagnosticArray, Image, PointCloud2)}

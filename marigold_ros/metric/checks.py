@@ -1,4 +1,4 @@
-"""What refuses a reference: wrong units, content that freezes, depth that does not fit."""
+"""What refuses a reference: its unit, its clock, its content, or depth that does not fit."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ UNIT_JUMP = 30.0
 # A real sensor never measures the same bits twice; one in a simulator does while nothing moves.
 # So content counts as frozen once the image has changed by this much, in grey levels of 255.
 FROZEN_S, CHANGED_LEVELS = 1.0, 3.0
+# A stamp that stands still for so long, while messages arrive, is a clock that stands still.
+FROZEN_STAMP_S = 1.0
 THUMBNAIL = (32, 24)
 
 
@@ -69,6 +71,36 @@ def check_residual(fit: ScaleFit) -> None:
     if fit.residual >= USELESS_RESIDUAL:
         raise InputError('the relative depth does not fit the reference: the mean error is '
                          f'{100 * fit.residual:.0f} %')
+
+
+def check_clock(image_stamp_ns: int, reference_stamp_ns: int, received_apart_s: float,
+                stamp_stands_s: float, hold_s: float) -> None:
+    """
+    Refuse the newest reference, which is not of the image's time, if its clock is wrong.
+
+    Parameters
+    ----------
+    image_stamp_ns, reference_stamp_ns : int
+    received_apart_s : float
+        Between the receipts of the two, on the steady clock.
+    stamp_stands_s : float
+        For how long references of one and the same stamp have been arriving.
+    hold_s : float
+        From how far apart two times are not the same.
+
+    Raises
+    ------
+    InputError
+        If the stamps stand still, or the reference arrived with the image.
+    """
+    if stamp_stands_s > FROZEN_STAMP_S:
+        raise InputError('the reference freezes: messages arrive, but all with one stamp for '
+                         f'{stamp_stands_s:.1f} s')
+    if abs(received_apart_s) <= hold_s:
+        apart_s = (image_stamp_ns - reference_stamp_ns) * 1e-9
+        raise InputError(
+            'the clocks disagree: the reference arrived with the image and is stamped '
+            f'{abs(apart_s):.1f} s {"before" if apart_s > 0 else "after"} it')
 
 
 class FreezeWatch:

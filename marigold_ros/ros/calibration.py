@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 import threading
+from typing import TypeVar
 
 import numpy as np
 
 from marigold_ros.depth.errors import InputError, MessageError
-from marigold_ros.depth.types import FloatImage
+from marigold_ros.depth.types import DepthPrediction
 from marigold_ros.geometry.camera import Camera, Rectifier
-from marigold_ros.ros.conversions import camera_from_message, peek_header
+from marigold_ros.messages.header import peek_header
+from marigold_ros.ros.conversions import camera_from_message
 
 REMEMBERED_INFOS = 32
+Prediction = TypeVar('Prediction', bound=DepthPrediction)
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,17 @@ class Calibration:
     by_stamp: bool
     frame_id: str
 
-    def masked(self, depth: FloatImage) -> FloatImage:
-        """Mark what the raw image did not cover as unknown (NaN), [H,W]."""
+    def mask_uncovered(self, prediction: Prediction) -> Prediction:
+        """Mark what the raw image did not cover as unknown: depth NaN, confidence 0."""
         if self.rectifier is None:
-            return depth
-        masked = depth.copy()
-        np.copyto(masked, np.nan, where=~self.rectifier.valid)  # half the time of np.where
-        return masked
+            return prediction
+        uncovered = ~self.rectifier.valid
+        depth, confidence = prediction.affine_invariant_depth.copy(), prediction.confidence
+        np.copyto(depth, np.nan, where=uncovered)  # half the time of np.where
+        if confidence is not None:
+            confidence = confidence.copy()
+            np.copyto(confidence, 0.0, where=uncovered)
+        return replace(prediction, affine_invariant_depth=depth, confidence=confidence)
 
 
 class CalibrationCache:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TYPE_CHECKING
 
-import numpy as np
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import (
@@ -20,18 +19,19 @@ from rclpy.qos import (
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from marigold_ros.depth.types import DepthPrediction, FloatImage, RgbImage
+from marigold_ros.depth.types import DepthPrediction, RgbImage
 from marigold_ros.geometry.filters import DepthFilter
 from marigold_ros.messages.cloud import CloudFields, CloudPacker
 from marigold_ros.messages.depth import colorize, pack_depth
 from marigold_ros.messages.image import ImageFields, pack_image
 from marigold_ros.metric.outputs import metric_depth, POINT_STRIDE
 from marigold_ros.metric.types import MetricScale
-from marigold_ros.ros.calibration import Calibration
 from marigold_ros.ros.conversions import camera_info_message, cloud_message, serialized_image
 from marigold_ros.ros.diagnostics import Reporter
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from std_msgs.msg import Header
 
     from marigold_ros.geometry.camera import Camera
@@ -58,6 +58,56 @@ OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABI
                QoSPolicyKind.DURABILITY)
 
 
+class FramePacker:
+    """Pack the outputs of one camera's frames, one frame after the other."""
+
+    def __init__(self) -> None:
+        """Keep the cloud's memory from frame to frame."""
+        self._cloud = CloudPacker()
+
+    def pack(self, wanted: frozenset[str], rgb: RgbImage, K: NDArray[np.float64],
+             prediction: DepthPrediction, scale: MetricScale | None, depth_filter: DepthFilter, *,
+             depth_encoding: str = '32FC1', point_stride: int = POINT_STRIDE
+             ) -> dict[str, ImageFields | CloudFields]:
+        """
+        Make the messages' fields of what somebody listens to.
+
+        Parameters
+        ----------
+        wanted : set of str
+            Keys of `TOPICS`; nothing else is computed.
+        rgb : uint8 [H, W, 3]
+            The image that was processed, rectified.
+        K : float64 [3, 3]
+            Intrinsics of that image, px.
+        prediction : DepthPrediction
+            Of that image; NaN where it shows nothing.
+        scale : MetricScale or None
+            None leaves the metric outputs out.
+        depth_filter : DepthFilter
+        depth_encoding : {'32FC1', '16UC1'}
+        point_stride : int
+            Pixels from one point of the cloud to the next, along both axes.
+
+        Returns
+        -------
+        dict
+            Output -> fields; those of `points` are valid until the camera's next frame.
+        """
+        relative, confidence = prediction.affine_invariant_depth, prediction.confidence  # [H,W]
+        makers: dict[str, Callable[[], ImageFields | CloudFields]] = {
+            'depth_relative': lambda: pack_image(relative, '32FC1'),
+            'color': lambda: pack_image(colorize(relative), 'rgb8'),
+            'rgb': lambda: pack_image(rgb, 'rgb8')}
+        if confidence is not None:
+            makers['confidence'] = lambda: pack_image(confidence, '32FC1')
+        if scale is not None and wanted & METRIC_OUTPUTS:
+            depth_m = metric_depth(relative, confidence, K, scale, depth_filter)  # [H,W]
+            makers['depth'] = lambda: pack_depth(depth_m, depth_encoding)
+            makers['points'] = lambda: self._cloud.pack(depth_m, K, rgb, stride=point_stride)
+        return {output: make() for output, make in makers.items() if output in wanted}
+
+
 class CameraOutputs:
     """
     Publishers of one camera, from configure to cleanup.
@@ -82,10 +132,11 @@ class CameraOutputs:
         def publisher(message_type: type, topic: str) -> LifecyclePublisher:
             qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=2,
                              reliability=ReliabilityPolicy.RELIABLE)
-            return node.create_lifecycle_publisher(
+            created: LifecyclePublisher = node.create_lifecycle_publisher(
                 message_type, f'{camera}/{topic}', qos,
                 event_callbacks=PublisherEventCallbacks(incompatible_qos=partial(report, topic)),
                 qos_overriding_options=QoSOverridingOptions(OVERRIDABLE))
+            return created
 
         self._publishers = {
             output: publisher(PointCloud2 if output == 'points' else Image, topic)
@@ -129,64 +180,3 @@ class CameraOutputs:
         for publisher in (*self._publishers.values(), *self._infos.values()):
             self._node.destroy_lifecycle_publisher(publisher)
         self._publishers, self._infos = {}, {}
-
-
-class FramePacker:
-    """Pack the outputs of one camera's frames, one frame after the other."""
-
-    def __init__(self) -> None:
-        """Keep the cloud's memory from frame to frame."""
-        self._cloud = CloudPacker()
-
-    def pack(self, wanted: frozenset[str], rgb: RgbImage, calibration: Calibration,
-             prediction: DepthPrediction, scale: MetricScale | None, depth_filter: DepthFilter, *,
-             depth_encoding: str = '32FC1', point_stride: int = POINT_STRIDE
-             ) -> dict[str, ImageFields | CloudFields]:
-        """
-        Make the messages' fields of what somebody listens to.
-
-        Parameters
-        ----------
-        wanted : set of str
-            Keys of `TOPICS`; nothing else is computed.
-        rgb : uint8 [H, W, 3]
-            The image that was processed, rectified.
-        calibration : Calibration
-            Of that image.
-        prediction : DepthPrediction
-        scale : MetricScale or None
-            None leaves the metric outputs out.
-        depth_filter : DepthFilter
-        depth_encoding : {'32FC1', '16UC1'}
-        point_stride : int
-            Pixels from one point of the cloud to the next, along both axes.
-
-        Returns
-        -------
-        dict
-            Output -> fields; those of `points` are valid until the camera's next frame.
-        """
-        relative = calibration.masked(prediction.affine_invariant_depth)  # [H,W]
-        confidence = _confidence(wanted, calibration, prediction, depth_filter)  # [H,W]
-        makers: dict[str, Callable[[], ImageFields | CloudFields]] = {
-            'depth_relative': lambda: pack_image(relative, '32FC1'),
-            'color': lambda: pack_image(colorize(relative), 'rgb8'),
-            'rgb': lambda: pack_image(rgb, 'rgb8')}
-        if confidence is not None:
-            makers['confidence'] = lambda: pack_image(confidence, '32FC1')
-        if scale is not None and wanted & METRIC_OUTPUTS:
-            K = calibration.camera.K
-            depth_m = metric_depth(relative, confidence, K, scale, depth_filter)  # [H,W]
-            makers['depth'] = lambda: pack_depth(depth_m, depth_encoding)
-            makers['points'] = lambda: self._cloud.pack(depth_m, K, rgb, stride=point_stride)
-        return {output: make() for output, make in makers.items() if output in wanted}
-
-
-def _confidence(wanted: frozenset[str], calibration: Calibration, prediction: DepthPrediction,
-                depth_filter: DepthFilter) -> FloatImage | None:
-    """Take the confidence where it is looked at; 0 where the raw image shows nothing."""
-    confidence = prediction.confidence
-    if confidence is None or calibration.rectifier is None or not (
-            'confidence' in wanted or depth_filter.confidence_min > 0.0):
-        return confidence
-    return np.where(calibration.rectifier.valid, confidence, np.float32(0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import array
-import struct
 import sys
 from typing import Any, TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from marigold_ros.messages.camera_info import (
 from marigold_ros.messages.cloud import CloudFields, unpack_cloud
 from marigold_ros.messages.compressed import decompress_image
 from marigold_ros.messages.depth import unpack_depth
+from marigold_ros.messages.header import NS_PER_S
 from marigold_ros.messages.image import decode_rgb, ImageFields
 from marigold_ros.messages.image_stream import decode_compressed_rgb
 from marigold_ros.messages.laser_scan import points_from_scan
@@ -31,44 +31,7 @@ if TYPE_CHECKING:
     from marigold_ros.depth.types import FloatImage, RgbImage
     from marigold_ros.geometry.camera import Camera
 
-NS_PER_S = 1_000_000_000
 LENGTH_BYTES = 4  # of a CDR sequence, before its elements
-
-
-def peek_header(message: bytes) -> tuple[int, str, int]:
-    """
-    Read the header of a serialized message without deserialising the rest.
-
-    Parameters
-    ----------
-    message : bytes
-        CDR of any message whose first field is a std_msgs/Header: 4 bytes of encapsulation, of
-        which the lowest bit of the second says little-endian, then the fields.
-
-    Returns
-    -------
-    stamp_ns : int
-    frame_id : str
-    end : int
-        Where the header ends, bytes.
-
-    Raises
-    ------
-    MessageError
-        If the message is too short for its header, or its stamp is no time.
-    """
-    try:
-        order = '<' if message[1] & 1 else '>'
-        sec, nanosec, length = struct.unpack_from(order + 'iII', message, 4)
-        end = 16 + length
-        if end > len(message):
-            raise IndexError
-    except (IndexError, struct.error) as err:
-        raise MessageError(f'message must hold a header; got {len(message)} bytes') from err
-    if nanosec >= NS_PER_S:
-        raise MessageError(f'`nanosec` of the stamp must be below {NS_PER_S}; got {nanosec}')
-    frame_id = message[16:end].rstrip(b'\0').decode(errors='replace')
-    return sec * NS_PER_S + nanosec, frame_id, end
 
 
 def header_of(stamp_ns: int, frame_id: str) -> Header:
@@ -209,7 +172,7 @@ def serialized_image(header: Header, fields: ImageFields) -> bytes:
         header=header, height=fields.height, width=fields.width, encoding=fields.encoding,
         is_bigendian=int(fields.is_bigendian), step=fields.step))
     length = fields.data.size.to_bytes(LENGTH_BYTES, sys.byteorder)
-    return b''.join((empty[:-LENGTH_BYTES], length, memoryview(fields.data)))
+    return b''.join((empty[:-LENGTH_BYTES], length, fields.data.data))
 
 
 def cloud_message(header: Header, fields: CloudFields,
@@ -238,7 +201,7 @@ def message_bytes(data: NDArray[np.uint8],
         np.copyto(np.frombuffer(memory, np.uint8), data)
     else:
         del memory[:]
-        memory.frombytes(memoryview(data))
+        memory.frombytes(data.data)
     return memory
 
 

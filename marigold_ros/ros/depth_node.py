@@ -18,13 +18,14 @@ from std_srvs.srv import SetBool, Trigger
 from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.ros import parameters
 from marigold_ros.ros.calibration import CalibrationCache
-from marigold_ros.ros.camera_input import CameraInput, InputTopics
+from marigold_ros.ros.camera_input import CameraInput
 from marigold_ros.ros.camera_output import CameraOutputs
 from marigold_ros.ros.diagnostics import describe_scale_source, node_status, Reporter
 from marigold_ros.ros.frame_buffer import ReceivedFrame
 from marigold_ros.ros.memory import return_freed_memory
 from marigold_ros.ros.metric_inputs import MetricInputs
 from marigold_ros.ros.rclpy_workarounds import forget_destroyed_entities, refuse_wrong_transitions
+from marigold_ros.ros.subscriptions import InputTopics
 from marigold_ros.ros.worker import CameraPort, DepthWorker
 
 DIAGNOSTICS_PERIOD_S = 1.0
@@ -51,11 +52,9 @@ class DepthNode(LifecycleNode):
         self._reporter = Reporter(self)
         self._enabled = True
         self._problem = 'not configured'
-        self._settings: parameters.Settings | None = None
+        # From configure to cleanup; the inputs while active.
+        self._cameras: dict[str, CameraPort] = {}
         self._worker: DepthWorker | None = None
-        self._metric_inputs: MetricInputs | None = None
-        self._ports: dict[str, CameraPort] = {}
-        self._topics: dict[str, InputTopics] = {}
         self._inputs: list[CameraInput] = []
         self.create_service(SetBool, '~/enable', self._enable)
         self.create_service(Trigger, '~/reset_scale', self._reset_scale)
@@ -112,36 +111,44 @@ class DepthNode(LifecycleNode):
         return FAILURE
 
     def _configure(self) -> None:
-        settings = parameters.settings_from(parameters.current_values(self))
+        settings = self._settings()
         for camera in settings.cameras:
-            topics = InputTopics(self, camera)
-            rectified = (topics.looks_rectified if settings.input_rectified is None
-                         else settings.input_rectified)
-            self._topics[camera] = topics
-            self._ports[camera] = CameraPort(CalibrationCache(rectified),
-                                             CameraOutputs(self, camera, self._reporter))
-        self._settings = settings
+            rectified = (InputTopics(self, camera).looks_rectified
+                         if settings.input_rectified is None else settings.input_rectified)
+            self._cameras[camera] = CameraPort(CalibrationCache(rectified),
+                                               CameraOutputs(self, camera, self._reporter))
         self._reporter.watch(settings.cameras)
-        self._metric_inputs = MetricInputs(
-            self, settings.scale_config(), settings.cameras, bool(settings.input_rectified),
-            settings.max_input_pixels, self._reporter)
-        self._worker = DepthWorker(self, settings, self._ports, self._metric_inputs,
-                                   self._reporter)
+        metric_inputs = MetricInputs(
+            self, settings.scale_config(), settings.cameras,
+            rectified=bool(settings.input_rectified), max_input_pixels=settings.max_input_pixels,
+            reporter=self._reporter)
+        self._worker = DepthWorker(self, settings, self._cameras, metric_inputs, self._reporter)
         self._worker.load()
-        info = self._worker.engine.checkpoint_info
+        engine = self._worker.adaptive.engine
+        info = engine.checkpoint_info
         self.get_logger().info(
-            f'checkpoint {info.name} on {self._worker.engine.device}: {info.scheduler}, '
+            f'checkpoint {info.name} on {engine.device}: {info.scheduler}, '
             f'{info.prediction_type}, useful up to {info.max_useful_steps} steps')
-        self._log_scale_source()
+        self._log_scale_source(settings)
+
+    def _configured_worker(self) -> DepthWorker:
+        """Give the worker of a node that must be configured."""
+        if self._worker is None:
+            raise RuntimeError('the node is not configured')
+        return self._worker
+
+    def _settings(self) -> parameters.Settings:
+        return parameters.settings_from(parameters.current_values(self))
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe."""
         try:
-            self._metric_inputs.open(self._settings.scale_config())
-            for camera, port in self._ports.items():
+            settings = self._settings()
+            self._configured_worker().metric_inputs.open(settings.scale_config())
+            for name, camera in self._cameras.items():
                 self._inputs.append(CameraInput(
-                    self, camera, self._topics[camera], self._settings.input_transport,
-                    port.calibrations, self._receive, self._reporter))
+                    self, name, settings.input_transport, camera.calibrations, self._receive,
+                    self._reporter))
         except MarigoldError as err:
             self._unsubscribe()
             self._problem = f'activate failed: {err}'
@@ -153,7 +160,7 @@ class DepthNode(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe, and wait for the frame under way."""
         self._unsubscribe()
-        self._worker.drain()
+        self._configured_worker().drain()
         self._problem = 'not active'
         return super().on_deactivate(state)
 
@@ -179,8 +186,8 @@ class DepthNode(LifecycleNode):
         for each in self._inputs:
             each.close()
         self._inputs = []
-        if self._metric_inputs is not None:
-            self._metric_inputs.close()
+        if self._worker is not None:
+            self._worker.metric_inputs.close()
 
     def release(self, patience_s: float | None = None) -> bool:
         """
@@ -199,9 +206,9 @@ class DepthNode(LifecycleNode):
         self._unsubscribe()
         ended = self._worker is None or self._worker.close(patience_s)
         self._worker = None
-        for port in self._ports.values():
-            port.outputs.close()
-        self._ports, self._topics, self._settings, self._metric_inputs = {}, {}, None, None
+        for camera in self._cameras.values():
+            camera.outputs.close()
+        self._cameras = {}
         gc.collect()  # the networks hold reference cycles
         forget_destroyed_entities(self)
         return_freed_memory()
@@ -218,20 +225,20 @@ class DepthNode(LifecycleNode):
     def _receive(self, frame: ReceivedFrame) -> None:
         self._reporter.received(frame.camera)
         if self._enabled:
-            self._worker.put(frame)
+            self._configured_worker().put(frame)
         else:
             self._reporter.dropped(frame, 'disabled')
 
     def _follow_publishers(self) -> None:
         for each in self._inputs:
             each.follow()
-        if self._metric_inputs is not None:
-            self._metric_inputs.follow()
+        if self._worker is not None:
+            self._worker.metric_inputs.follow()
 
     def _time_jumped(self, jump: TimeJump) -> None:
         self.get_logger().warning('time jumped back, or changed its source: starting afresh')
-        for port in self._ports.values():
-            port.calibrations.forget_stamps()
+        for camera in self._cameras.values():
+            camera.calibrations.forget_stamps()
         if self._worker is not None:
             self._worker.reset()
 
@@ -245,18 +252,19 @@ class DepthNode(LifecycleNode):
 
     def _apply_parameters(self, changes: list[Parameter]) -> None:
         names = {row.name for row in parameters.TABLE if row.run_time}
-        if self._worker is not None and any(each.name in names for each in changes):
-            self._settings = parameters.settings_from(parameters.current_values(self))
-            self._worker.apply(self._settings)
-            if any(each.name.startswith('scale.') for each in changes):
-                self._log_scale_source()
-                self._listen_to_references()
+        if self._worker is None or not any(each.name in names for each in changes):
+            return
+        settings = self._settings()
+        self._worker.apply(settings)
+        if any(each.name.startswith('scale.') for each in changes):
+            self._log_scale_source(settings)
+            if self._inputs:
+                self._listen_to_references(settings)
 
-    def _listen_to_references(self) -> None:
+    def _listen_to_references(self, settings: parameters.Settings) -> None:
         """Listen to what a scale source needs that was changed while active."""
         try:
-            if self._inputs:
-                self._metric_inputs.open(self._settings.scale_config())
+            self._configured_worker().metric_inputs.open(settings.scale_config())
         except MarigoldError as err:
             self._reporter.error(f'scale: {err}')
 
@@ -274,17 +282,19 @@ class DepthNode(LifecycleNode):
         response.message = 'not configured'
         if self._worker is not None:
             self._worker.reset_scale()
-            response.message = f'scale.source {self._settings.scale_source} starts afresh'
+            response.message = f'scale.source {self._settings().scale_source} starts afresh'
         return response
 
-    def _log_scale_source(self) -> None:
-        text = f'scale.source {describe_scale_source(self._settings)}'
-        if self._settings.scale_config().is_measured:
+    def _log_scale_source(self, settings: parameters.Settings) -> None:
+        text = f'scale.source {describe_scale_source(settings)}'
+        if settings.scale_config().is_measured:
             self.get_logger().info(text)
         else:
             self.get_logger().warning(text)
 
     def _publish_diagnostics(self) -> None:
-        engine = None if self._worker is None else self._worker.engine
+        configured = None
+        if self._worker is not None:
+            configured = self._settings(), self._worker.adaptive.engine
         self._reporter.publish_diagnostics(
-            *node_status(self._problem, self._enabled, self._settings, engine))
+            *node_status(self._problem, self._enabled, configured))

@@ -26,6 +26,8 @@ NO_SCALE = ('depth/image_rect and points need metres: set scale.source, e.g. to 
             'scale.min_depth_m and scale.max_depth_m')
 # States of a scale in which metres are as good as they get.
 GOOD_SCALES = frozenset({'none', 'assumed', 'tracking'})
+# States that ask nothing of the user; that a range is assumed is warned of at configure.
+HEALTHY_SCALES = GOOD_SCALES | {'waiting'}
 # Drops and events that say nothing bad of the camera or the model; a bad scale is told apart.
 HARMLESS = frozenset({
     'superseded', 'unsubscribed', 'disabled', 'inactive', 'late', 'no_scale', 'scale_waiting',
@@ -120,7 +122,7 @@ class Reporter:
             metric = report.metric
             self.event(camera, f'scale_{report.state}', 'no metres' if metric is None else
                        f'depth is {metric.scale:.3g} m x relative + {metric.shift:.3g} m',
-                       healthy=report.state == 'tracking')
+                       healthy=report.state in HEALTHY_SCALES)
         if report.detail:
             self.event(camera, 'scale_refusals', report.detail)
 
@@ -196,7 +198,7 @@ def _judge(news: Counter[str], words: Mapping[str, str], scale: ScaleReport | No
     if bad:
         return DiagnosticStatus.WARN, f'dropping frames: {max(bad, key=lambda name: bad[name])}'
     if scale is not None and scale.state not in GOOD_SCALES:
-        return DiagnosticStatus.WARN, no_metres(scale) if scale.metric is None else (
+        return DiagnosticStatus.WARN, why_no_metres(scale) if scale.metric is None else (
             f'scale is {scale.state}{": " if scale.detail else ""}{scale.detail}')
     if complaints:
         return (DiagnosticStatus.WARN,
@@ -222,7 +224,7 @@ def describe_scale_source(settings: Settings) -> str:
             f'{settings.scale_min_depth_m:g} to {settings.scale_max_depth_m:g} m')
 
 
-def no_metres(report: ScaleReport) -> str:
+def why_no_metres(report: ScaleReport) -> str:
     """Say why there are none."""
     if report.state == 'none':
         return NO_SCALE
@@ -248,8 +250,8 @@ def scale_values(report: ScaleReport | None) -> dict[str, str]:
         'scale_detail': '' if report is None else report.detail}
 
 
-def node_status(problem: str, enabled: bool, settings: Settings | None,
-                engine: DepthEngine | None) -> tuple[bytes, str, dict[str, object]]:
+def node_status(problem: str, enabled: bool, configured: tuple[Settings, DepthEngine] | None
+                ) -> tuple[bytes, str, dict[str, object]]:
     """
     Describe the node for /diagnostics.
 
@@ -258,9 +260,8 @@ def node_status(problem: str, enabled: bool, settings: Settings | None,
     problem : str
         What keeps it from working; empty while it is active.
     enabled : bool
-    settings : Settings or None
-    engine : DepthEngine or None
-        Both None while unconfigured.
+    configured : (Settings, DepthEngine) or None
+        None while it is not.
 
     Returns
     -------
@@ -269,7 +270,8 @@ def node_status(problem: str, enabled: bool, settings: Settings | None,
     values : dict
     """
     values: dict[str, object] = {'enabled': enabled}
-    if settings is not None and engine is not None:
+    if configured is not None:
+        settings, engine = configured
         values.update({
             'checkpoint': settings.checkpoint, 'device': engine.device, 'dtype': engine.dtype,
             'step_policy': settings.step_policy,
@@ -280,7 +282,7 @@ def node_status(problem: str, enabled: bool, settings: Settings | None,
         return DiagnosticStatus.ERROR, problem, values
     if not enabled:
         return DiagnosticStatus.WARN, 'disabled by ~/enable', values
-    if settings is not None and settings.scale_source == 'none':
+    if configured is not None and configured[0].scale_source == 'none':
         return DiagnosticStatus.WARN, f'no metres: {NO_SCALE}', values
     return DiagnosticStatus.OK, 'active', values
 

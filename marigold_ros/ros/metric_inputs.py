@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -20,22 +21,26 @@ from marigold_ros.geometry.poses import (
     OPTICAL_SUFFIX,
     parse_extrinsics,
 )
+from marigold_ros.messages.header import peek_header
 from marigold_ros.metric.anchors import Anchors, anchors_from_depth, anchors_from_points
-from marigold_ros.metric.checks import FreezeWatch
+from marigold_ros.metric.checks import check_clock, FreezeWatch
 from marigold_ros.metric.config import ScaleConfig
 from marigold_ros.metric.sources.ground_plane import tilt_of
 from marigold_ros.metric.tracker import ScaleTracker
 from marigold_ros.metric.types import ScaleFrame, ScaleReport
 from marigold_ros.ros.calibration import Calibration, CalibrationCache
-from marigold_ros.ros.camera_input import FollowingSubscription, InputTopics
 from marigold_ros.ros.conversions import (
     depth_from_message,
-    peek_header,
     points_from_cloud,
     points_from_scan_message,
 )
 from marigold_ros.ros.diagnostics import Reporter
 from marigold_ros.ros.frame_buffer import ReceivedFrame
+from marigold_ros.ros.subscriptions import (
+    follow_first_published,
+    FollowingSubscription,
+    InputTopics,
+)
 from marigold_ros.ros.transforms import Transforms
 
 if TYPE_CHECKING:
@@ -43,13 +48,11 @@ if TYPE_CHECKING:
 
 # A few, so that the one nearest to an image is still there when its turn comes.
 REMEMBERED = 8
-# A stamp that stands still for so long, while messages arrive, is a clock that stands still.
-FROZEN_STAMP_S = 1.0
 
 
 class MetricInputs:
     """
-    The scale of every camera: its source, reference subscriptions and TF.
+    The scale of every camera: its tracker, reference subscriptions and TF.
 
     Parameters
     ----------
@@ -63,15 +66,15 @@ class MetricInputs:
     reporter : Reporter
     """
 
-    def __init__(self, node: Node, config: ScaleConfig, cameras: Sequence[str], rectified: bool,
-                 max_input_pixels: int, reporter: Reporter) -> None:
+    def __init__(self, node: Node, config: ScaleConfig, cameras: Sequence[str], *,
+                 rectified: bool, max_input_pixels: int, reporter: Reporter) -> None:
         """Listen to nothing yet."""
         self._node, self._config, self._reporter = node, config, reporter
         self._tracker = ScaleTracker(config)
         self._max_input_pixels = max_input_pixels
         self._references = {camera: CameraReference(
-            rectified or reference_topics(node, camera).looks_rectified) for camera in cameras}
-        self._subscriptions: list[ReferenceInput] = []
+            rectified or _reference_topics(node, camera).looks_rectified) for camera in cameras}
+        self._inputs: list[ReferenceInput] = []
         self._transforms: Transforms | None = None
         self._opened: tuple[str | None, bool] = (None, False)  # reference, TF
 
@@ -87,28 +90,28 @@ class MetricInputs:
         if config.needs_transforms:
             self._transforms = Transforms(self._node)
         if config.reference is not None:
-            self._subscriptions = [
+            self._inputs = [
                 ReferenceInput(self._node, camera, config.reference, reference, self._reporter)
                 for camera, reference in self._references.items()]
 
     def follow(self) -> None:
         """Look at the publishers again; to be called now and then while active."""
-        for each in self._subscriptions:
+        for each in self._inputs:
             each.follow()
 
     def close(self) -> None:
         """Listen to nothing; does nothing the second time."""
-        for each in self._subscriptions:
+        for each in self._inputs:
             each.close()
-        self._subscriptions, self._opened = [], (None, False)
+        self._inputs, self._opened = [], (None, False)
         if self._transforms is not None:
             self._transforms.close()
             self._transforms = None
 
     # Called in the worker's thread
 
-    def apply(self, config: ScaleConfig, max_input_pixels: int) -> None:
-        """Use another configuration; a source that it changes starts afresh."""
+    def configure(self, config: ScaleConfig, max_input_pixels: int) -> None:
+        """Use another configuration; a tracker that it changes starts afresh."""
         self._max_input_pixels = max_input_pixels
         if config != self._config:
             self._config, self._tracker = config, ScaleTracker(config)
@@ -122,15 +125,26 @@ class MetricInputs:
 
     def find_scale(self, frame: ReceivedFrame, rgb: RgbImage, calibration: Calibration,
                    prediction: DepthPrediction) -> ScaleReport:
-        """Measure or look up the scale of one frame, and report what is wrong with it."""
+        """
+        Measure or look up the scale of one frame, and report what is wrong with it.
+
+        Parameters
+        ----------
+        frame : ReceivedFrame
+        rgb : uint8 [H, W, 3]
+            The image that was processed, rectified.
+        calibration : Calibration
+            Of that image.
+        prediction : DepthPrediction
+            Of that image; NaN where it shows nothing.
+        """
         if calibration.problem:  # which has been reported
             report = ScaleReport('none', None)
         else:
             anchors, problem = self._find_anchors(frame, rgb, calibration)
             report = self._tracker.update(ScaleFrame(
-                frame.camera, frame.stamp_ns,
-                calibration.masked(prediction.affine_invariant_depth), prediction.confidence,
-                calibration.camera.K, anchors, problem,
+                frame.camera, frame.stamp_ns, prediction.affine_invariant_depth,
+                prediction.confidence, calibration.camera.K, anchors, problem,
                 find_tilt(frame, self._config, self._transforms)))
         self._reporter.scale(frame.camera, report)
         return report
@@ -146,6 +160,82 @@ class MetricInputs:
                 self._max_input_pixels), ''
         except InputError as err:
             return None, str(err)
+
+
+class CameraReference:
+    """
+    The reference of one camera: what arrives, and the anchors for an image or what is wrong.
+
+    Parameters
+    ----------
+    rectified : bool
+        Whether the reference depth is free of distortion already.
+    """
+
+    def __init__(self, rectified: bool) -> None:
+        """Start without any reference."""
+        self.store = ReferenceStore()
+        self.calibrations = CalibrationCache(rectified)
+        self._freeze = FreezeWatch()
+
+    def reset(self) -> None:
+        """Forget what came before; camera_infos stay."""
+        self.store.clear()
+        self._freeze = FreezeWatch()
+
+    def anchors(self, frame: ReceivedFrame, rgb: RgbImage, calibration: Calibration,
+                config: ScaleConfig, transforms: Transforms | None,
+                max_input_pixels: int) -> Anchors | None:
+        """
+        Make anchors of the reference nearest in time to an image.
+
+        Parameters
+        ----------
+        frame, rgb, calibration
+            See `MetricInputs.find_scale`.
+        config : ScaleConfig
+        transforms : Transforms or None
+        max_input_pixels : int
+
+        Returns
+        -------
+        Anchors or None
+            None while nothing has come, or nothing for a time that is near enough.
+
+        Raises
+        ------
+        InputError
+            If what comes must not be used; the text says what is wrong with it.
+        """
+        # 1. The reference of the image's time.
+        reference, newest = self.store.nearest(frame.stamp_ns), self.store.newest()
+        if reference is None or newest is None:
+            return None
+        hold_s = config.filter.hold_s
+        if abs(frame.stamp_ns - reference.stamp_ns) * 1e-9 > hold_s:
+            check_clock(frame.stamp_ns, newest.stamp_ns, frame.received_s - newest.received_s,
+                        self.store.stamp_stands_s, hold_s)
+            return None
+        self._freeze.check(memoryview(reference.message)[reference.content:],
+                           reference.stamp_ns, rgb)
+
+        # 2. Where it was measured from.
+        pose = _camera_from_reference(reference, frame, config, transforms)
+        K, size = calibration.camera.K, rgb.shape[:2]
+
+        # 3. Its depth image or its points, where the image shows them.
+        if config.source == 'depth':
+            depth_m = depth_from_message(reference.message, compressed=reference.compressed,
+                                         max_pixels=max_input_pixels)
+            own = self.calibrations.find(reference.stamp_ns, *depth_m.shape)
+            if own.problem:
+                raise InputError(f'reference depth: {own.problem}')
+            if own.rectifier is not None:
+                depth_m = own.rectifier.rectify_depth(depth_m)
+            return anchors_from_depth(depth_m, own.camera.K, pose, K, size, reference.stamp_ns)
+        points = (points_from_cloud(reference.message) if config.source == 'cloud'
+                  else points_from_scan_message(reference.message))
+        return anchors_from_points(points, pose, K, size, reference.stamp_ns)
 
 
 @dataclass(frozen=True)
@@ -209,92 +299,6 @@ class ReferenceStore:
             return self._kept[-1].received_s - self._stamp_since_s if self._kept else 0.0
 
 
-class CameraReference:
-    """
-    The reference of one camera: what arrives, and the anchors for an image or what is wrong.
-
-    Parameters
-    ----------
-    rectified : bool
-        Whether the reference depth is free of distortion already.
-    """
-
-    def __init__(self, rectified: bool) -> None:
-        """Start without any reference."""
-        self.store = ReferenceStore()
-        self.calibrations = CalibrationCache(rectified)
-        self._freeze = FreezeWatch()
-
-    def reset(self) -> None:
-        """Forget what came before; camera_infos stay."""
-        self.store.clear()
-        self._freeze = FreezeWatch()
-
-    def anchors(self, frame: ReceivedFrame, rgb: RgbImage, calibration: Calibration,
-                config: ScaleConfig, transforms: Transforms | None,
-                max_input_pixels: int) -> Anchors | None:
-        """
-        Make anchors of the reference nearest in time to an image.
-
-        Parameters
-        ----------
-        frame : ReceivedFrame
-        rgb : uint8 [H, W, 3]
-            The image that was processed, rectified.
-        calibration : Calibration
-            Of that image.
-        config : ScaleConfig
-        transforms : Transforms or None
-        max_input_pixels : int
-
-        Returns
-        -------
-        Anchors or None
-            None while nothing has come, or nothing for a time that is near enough.
-
-        Raises
-        ------
-        InputError
-            If what comes must not be used; the text says what is wrong with it.
-        """
-        reference = self.store.nearest(frame.stamp_ns)
-        if reference is None:
-            return None
-        if abs(frame.stamp_ns - reference.stamp_ns) * 1e-9 > config.filter.hold_s:
-            self._check_clock(frame, config.filter.hold_s)
-            return None
-        self._freeze.check(memoryview(reference.message)[reference.content:],
-                           reference.stamp_ns, rgb)
-        pose = _camera_from_reference(reference, frame, config, transforms)
-        K, size = calibration.camera.K, rgb.shape[:2]
-        if config.source == 'depth':
-            depth_m = depth_from_message(reference.message, compressed=reference.compressed,
-                                         max_pixels=max_input_pixels)
-            own = self.calibrations.find(reference.stamp_ns, *depth_m.shape)
-            if own.problem:
-                raise InputError(f'reference depth: {own.problem}')
-            if own.rectifier is not None:
-                depth_m = own.rectifier.rectify_depth(depth_m)
-            return anchors_from_depth(depth_m, own.camera.K, pose, K, size, reference.stamp_ns)
-        points = (points_from_cloud(reference.message) if config.source == 'cloud'
-                  else points_from_scan_message(reference.message))
-        return anchors_from_points(points, pose, K, size, reference.stamp_ns)
-
-    def _check_clock(self, frame: ReceivedFrame, hold_s: float) -> None:
-        """Raise InputError if nothing is of the image's time though something came with it."""
-        newest = self.store.newest()
-        if newest is None:
-            return
-        if self.store.stamp_stands_s > FROZEN_STAMP_S:
-            raise InputError('the reference freezes: messages arrive, but all with one stamp for '
-                             f'{self.store.stamp_stands_s:.1f} s')
-        if abs(frame.received_s - newest.received_s) <= hold_s:
-            apart_s = (frame.stamp_ns - newest.stamp_ns) * 1e-9
-            raise InputError(
-                'the clocks disagree: the reference arrived with the image and is stamped '
-                f'{abs(apart_s):.1f} s {"before" if apart_s > 0 else "after"} it')
-
-
 class ReferenceInput:
     """
     The subscriptions to the reference of one camera, from activate to deactivate.
@@ -318,56 +322,44 @@ class ReferenceInput:
                  reporter: Reporter) -> None:
         """Subscribe to what is published now, or to what should be."""
         self._camera, self._reference, self._reporter = camera, reference, reporter
-
-        def subscription(message_type: type, topic: str, callback: Callable[[bytes], None],
-                         depth: int) -> FollowingSubscription:
-            return FollowingSubscription(
-                node, message_type, topic, callback, depth,
-                lambda name, text, count: reporter.event(camera, name, text, count))
-
-        self._always: list[FollowingSubscription] = []
-        self._either: list[FollowingSubscription] = []
+        self._info: FollowingSubscription | None = None
         if source == 'depth':
-            topics = reference_topics(node, camera)
-            self._always.append(subscription(CameraInfo, topics.camera_info, self._put_info, 5))
-            self._either = [
-                subscription(Image, topics.image, self._put, 1),
-                subscription(CompressedImage, f'{topics.image}/compressedDepth',
-                             self._put_compressed, 1),
-                subscription(CompressedImage, topics.compressed, self._put_compressed, 1)]
+            topics = _reference_topics(node, camera)
+            self._info = FollowingSubscription(
+                node, camera, CameraInfo, topics.camera_info, self._receive_info, 5, reporter)
+            candidates = [(Image, topics.image),
+                          (CompressedImage, f'{topics.image}/compressedDepth'),
+                          (CompressedImage, topics.compressed)]
         else:
-            message_type = PointCloud2 if source == 'cloud' else LaserScan
-            topic = node.resolve_topic_name(f'{camera}/scale/{source}')
-            self._always.append(subscription(message_type, topic, self._put, 1))
+            candidates = [(PointCloud2 if source == 'cloud' else LaserScan,
+                           node.resolve_topic_name(f'{camera}/scale/{source}'))]
+        self._references = [
+            FollowingSubscription(
+                node, camera, message_type, topic,
+                partial(self._receive, compressed=message_type is CompressedImage), 1, reporter)
+            for message_type, topic in candidates]
         self.follow()
 
     def follow(self) -> None:
         """Look at the publishers again; to be called now and then while active."""
-        for each in self._always:
-            each.follow()
-        if self._either:
-            used = next((each for each in self._either if each.has_publishers()),
-                        self._either[0])
-            for each in self._either:
-                if each is not used:
-                    each.close()
-            used.follow()
+        if self._info is not None:
+            self._info.follow()
+        follow_first_published(self._references)
 
     def close(self) -> None:
         """Unsubscribe from everything."""
-        for each in (*self._always, *self._either):
+        for each in self._references:
             each.close()
+        if self._info is not None:
+            self._info.close()
 
-    def _put(self, message: bytes, compressed: bool = False) -> None:
+    def _receive(self, message: bytes, compressed: bool) -> None:
         try:
             self._reference.store.put(message, compressed)
         except MessageError as err:
             self._reporter.event(self._camera, 'bad_reference', str(err))
 
-    def _put_compressed(self, message: bytes) -> None:
-        self._put(message, True)
-
-    def _put_info(self, message: bytes) -> None:
+    def _receive_info(self, message: bytes) -> None:
         try:
             self._reference.calibrations.put(message)
         except MessageError as err:
@@ -404,6 +396,6 @@ def find_tilt(frame: ReceivedFrame, config: ScaleConfig,
     return tilt_of(-base_from_camera[2, :3])
 
 
-def reference_topics(node: Node, camera: str) -> InputTopics:
+def _reference_topics(node: Node, camera: str) -> InputTopics:
     """Resolve the names of a camera's reference depth and of the camera_info beside it."""
     return InputTopics(node, camera, 'scale/depth', 'scale/camera_info')

@@ -114,6 +114,6 @@ class Row:
             low, high = (int(limit) for limit in self.limits)
             descriptor.integer_range = [IntegerRange(from_value=low, to_value=high)]
         elif self.limits is not None and not self.reason:
-            low, high = (float(limit) for limit in self.limits)
-            descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+            descriptor.floating_point_range = [FloatingPointRange(
+                from_value=float(self.limits[0]), to_value=float(self.limits[1]))]
         return descriptor

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from rclpy.clock import ROSClock
+from rclpy.node import Node
 
 from marigold_ros.ros.diagnostics import Reporter
 from marigold_ros.ros.frame_buffer import ReceivedFrame
@@ -19,15 +22,16 @@ class StampWatch:
 
     Parameters
     ----------
-    clock : ROSClock
-        Of the node, simulated if it uses simulated time.
+    node : Node
+        Whose clock is asked, simulated if it uses simulated time.
     reporter : Reporter
         Is told of jumps and recordings.
     """
 
-    def __init__(self, clock: ROSClock, reporter: Reporter) -> None:
+    def __init__(self, node: Node, reporter: Reporter) -> None:
         """Start with nothing seen."""
-        self._clock, self._reporter = clock, reporter
+        self._clock = cast(ROSClock, node.get_clock())  # rclpy says Clock
+        self._reporter = reporter
         self._last_ns: dict[str, int] = {}
         self._said: set[tuple[str, str]] = set()
 

@@ -1,14 +1,24 @@
-"""Rule of the images that the node sends: the bytes are the message's own CDR."""
+"""Rules of messages: what is sent is the message's own CDR, and what comes is read or refused."""
 
 from __future__ import annotations
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from node_harness import camera_info, compressed, image, stamp_of
 import numpy as np
 import pytest
-from rclpy.serialization import deserialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Image
 
+from marigold_ros.depth.errors import MessageError
+from marigold_ros.messages.header import peek_header
 from marigold_ros.messages.image import pack_image
-from marigold_ros.ros.conversions import header_of, peek_header, serialized_image
+from marigold_ros.ros.conversions import (
+    camera_from_message,
+    header_of,
+    rgb_from_message,
+    serialized_image,
+)
 
 
 @pytest.mark.parametrize('frame_id', ['', 'a', 'abc', 'camera_optical_frame'])
@@ -19,10 +29,84 @@ from marigold_ros.ros.conversions import header_of, peek_header, serialized_imag
     (np.arange(6, dtype=np.uint16).reshape(2, 3), '16UC1')])
 def test_an_image_in_bytes_reads_as_the_message(frame_id, array, encoding):
     data = serialized_image(header_of(1_500_000_007, frame_id), pack_image(array, encoding))
-    image = deserialize_message(data, Image)
-    assert (image.header.stamp.sec, image.header.stamp.nanosec) == (1, 500_000_007)
-    assert (image.header.frame_id, image.encoding, image.is_bigendian) == (frame_id, encoding, 0)
-    assert (image.height, image.width) == array.shape[:2]
-    assert image.step == array[0].nbytes
-    assert bytes(image.data) == array.tobytes()
+    read = deserialize_message(data, Image)
+    assert (read.header.stamp.sec, read.header.stamp.nanosec) == (1, 500_000_007)
+    assert (read.header.frame_id, read.encoding, read.is_bigendian) == (frame_id, encoding, 0)
+    assert (read.height, read.width) == array.shape[:2]
+    assert read.step == array[0].nbytes
+    assert bytes(read.data) == array.tobytes()
     assert peek_header(data)[:2] == (1_500_000_007, frame_id)
+
+
+@pytest.mark.parametrize('frame_id', ['', 'x', 'camera_optical_frame', 'größe'])
+def test_the_header_of_an_unopened_message_is_the_messages_own(frame_id):
+    message = image(np.zeros((2, 2, 3), np.uint8), 1_700_000_000_123_456_789)
+    message.header.frame_id = frame_id
+    stamp_ns, seen, end = peek_header(serialize_message(message))
+    assert (stamp_ns, seen) == (stamp_of(message.header), frame_id)
+    assert end == 16 + len(frame_id.encode()) + 1
+
+
+@pytest.mark.parametrize('keep', [0, 3, 10, 18, 60])
+def test_a_message_cut_short_is_an_error_and_no_crash(keep):
+    message = serialize_message(image(np.zeros((2, 2, 3), np.uint8), 5))[:keep]
+    with pytest.raises(MessageError):
+        if keep < 20:
+            peek_header(message)
+        else:
+            rgb_from_message(message, compressed=False, max_pixels=100)
+
+
+SOUND = {'raw': bytes(serialize_message(image(np.full((6, 8, 3), 7, np.uint8), 5))),
+         'compressed': bytes(serialize_message(compressed(b'\xff\xd8' + bytes(50), 5))),
+         'info': bytes(serialize_message(camera_info(5)))}
+
+
+@settings(derandomize=True, deadline=None, max_examples=600)
+@given(kind=st.sampled_from(sorted(SOUND)), length=st.one_of(st.none(), st.integers(0, 400)),
+       changes=st.lists(st.tuples(st.integers(0, 120), st.one_of(
+           st.sampled_from([0, 1, 127, 128, 255]), st.integers(0, 255))), max_size=3))
+def test_any_serialized_message_is_read_or_is_a_message_error(kind, length, changes):
+    message = bytearray(SOUND[kind])
+    for at, value in changes:
+        message[at % len(message)] = value
+    message = bytes(message[:length])
+    try:
+        stamp_ns, frame_id, end = peek_header(message)
+        assert header_of(stamp_ns, frame_id).stamp.nanosec < 10 ** 9 and end <= len(message)
+        if kind == 'info':
+            assert camera_from_message(message).width > 0
+        else:
+            rgb = rgb_from_message(message, compressed=kind == 'compressed', max_pixels=1000)
+            assert rgb.dtype == np.uint8 and rgb.size <= 3000
+    except MessageError:
+        return
+    assert length is None or length >= 52  # a header and more
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(st.binary(max_size=40))
+def test_any_bytes_have_a_header_or_are_a_message_error(message):
+    try:
+        stamp_ns, _, end = peek_header(message)
+    except MessageError:
+        return
+    order = 'little' if message[1] & 1 else 'big'
+    words = [int.from_bytes(message[at:at + 4], order) for at in (4, 8, 12)]
+    assert stamp_ns % 10 ** 9 == words[1]
+    assert stamp_ns // 10 ** 9 == words[0] - (2 ** 32 if words[0] >= 2 ** 31 else 0)
+    assert end == 16 + words[2] <= len(message)
+
+
+def test_a_stamp_that_is_no_time_is_refused():
+    message = bytearray(SOUND['raw'])
+    message[8:12] = (10 ** 9).to_bytes(4, 'little')
+    with pytest.raises(MessageError, match='`nanosec` .* below 1000000000; got 1000000000'):
+        peek_header(bytes(message))
+
+
+def test_an_image_of_more_pixels_than_allowed_is_refused():
+    message = serialize_message(image(np.zeros((4, 5, 3), np.uint8), 5))
+    assert rgb_from_message(message, compressed=False, max_pixels=20).shape == (4, 5, 3)
+    with pytest.raises(MessageError, match='at most 19 pixels .max_input_pixels.; got 5 x 4'):
+        rgb_from_message(message, compressed=False, max_pixels=19)

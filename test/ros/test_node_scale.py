@@ -239,6 +239,16 @@ def test_a_new_configure_as_for_another_checkpoint_forgets_the_scale(stage):
     agrees(stage, stage.measure(DEPTH, small_depth(stage)))
 
 
+def test_a_source_that_measures_and_tracks_is_no_warning(stage):
+    stage.use('depth')
+    stage.measure(DEPTH, small_depth(stage))
+    log = stage.process.wait_for_log('scale_tracking')
+    healthy = [line for line in log.splitlines()
+               if 'scale_tracking' in line or 'scale.source depth: measured' in line]
+    assert len(healthy) >= 2
+    assert all(line.startswith('[INFO]') for line in healthy), healthy
+
+
 def wrong_nan(stage):
     message = small_depth(stage)
     message.data = np.full((120, 160), np.nan, np.float32).tobytes()

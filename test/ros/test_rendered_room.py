@@ -8,10 +8,8 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Image
 
 from marigold_ros.depth.types import DepthPrediction
-from marigold_ros.geometry.camera import Camera
 from marigold_ros.geometry.filters import DepthFilter
 from marigold_ros.metric.types import MetricScale
-from marigold_ros.ros.calibration import Calibration
 from marigold_ros.ros.camera_output import FramePacker
 from marigold_ros.ros.conversions import cloud_message, header_of, serialized_image
 from scenes import cameras, meshes, render
@@ -41,11 +39,8 @@ def messages_of(room: Scene, camera: SceneCamera, stride: int):
     low, high = np.float32(depth_m.min()), np.float32(depth_m.max())
     prediction = DepthPrediction((depth_m - low) / (high - low), np.ones_like(depth_m), None, None,
                                  1, 'schedule', None)
-    calibration = Calibration(Camera(
-        width=WIDTH, height=HEIGHT, K=camera.K, D=(), distortion_model='plumb_bob', R=np.eye(3),
-        P=np.hstack([camera.K, np.zeros((3, 1))])), None, '', True, 'camera_optical_frame')
     fields = FramePacker().pack(
-        frozenset({'depth', 'points'}), np.zeros((HEIGHT, WIDTH, 3), np.uint8), calibration,
+        frozenset({'depth', 'points'}), np.zeros((HEIGHT, WIDTH, 3), np.uint8), camera.K,
         prediction, MetricScale(float(high - low), float(low), 1.0, 'depth', False),
         DepthFilter(), point_stride=stride)
     header = header_of(0, 'camera_optical_frame')

@@ -21,13 +21,11 @@ from marigold_ros.depth.types import DepthPrediction
 from marigold_ros.evaluation.metrics.costmap import FREE, LETHAL, read_layer
 from marigold_ros.evaluation.metrics.metres import FILTER, MetricFollower
 from marigold_ros.evaluation.metrics.obstacles import ObstacleScorer, read_scene
-from marigold_ros.geometry.camera import Camera
 from marigold_ros.geometry.filters import flying_pixels
 from marigold_ros.messages.cloud import unpack_cloud
 from marigold_ros.metric.config import ScaleConfig
 from marigold_ros.metric.outputs import POINT_STRIDE
 from marigold_ros.metric.types import MetricScale
-from marigold_ros.ros.calibration import Calibration
 from marigold_ros.ros.camera_output import FramePacker
 from marigold_ros.ros.parameters import settings_from
 
@@ -148,10 +146,7 @@ def test_the_clouds_are_those_of_the_nodes_own_function(drive, true_clouds):
     prediction = DepthPrediction(relative, None, None, None, 1, 'schedule', None)
     low_m, high_m = TRUE_RANGE_M
     scale = MetricScale(high_m - low_m, low_m, 0.0, 'fixed', assumed=True)
-    camera = Camera(640, 480, reference.K, (), 'plumb_bob', np.eye(3),
-                    np.hstack([reference.K, np.zeros((3, 1))]))
-    calibration = Calibration(camera, None, '', True, 'camera_optical_frame')
-    fields = FramePacker().pack(frozenset({'points'}), frame.rgb, calibration, prediction, scale,
+    fields = FramePacker().pack(frozenset({'points'}), frame.rgb, reference.K, prediction, scale,
                                 settings.depth_filter(), point_stride=settings.point_stride)
     np.testing.assert_array_equal(unpack_cloud(fields['points'])[0], true_clouds[3])
 

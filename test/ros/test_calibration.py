@@ -1,0 +1,83 @@
+"""Rules of a camera_info: which image it belongs to, and whether it describes it."""
+
+from __future__ import annotations
+
+from node_harness import camera_info
+import numpy as np
+from rclpy.serialization import serialize_message
+
+from marigold_ros.depth.types import DepthPrediction
+from marigold_ros.ros.calibration import CalibrationCache
+
+
+def info(stamp_ns: int, **changes) -> bytes:
+    return serialize_message(camera_info(stamp_ns, **changes))
+
+
+def test_a_camera_info_is_matched_by_stamp_and_else_the_last_one_serves():
+    cache = CalibrationCache(rectified=False)
+    assert cache.find(1, 120, 160).problem == 'no camera_info'
+    cache.put(info(1, f=100.0))
+    cache.put(info(2, f=200.0))
+    found = {stamp_ns: cache.find(stamp_ns, 120, 160) for stamp_ns in (1, 2, 3)}
+    assert {ns: (each.camera.K[0, 0], each.by_stamp) for ns, each in found.items()} == {
+        1: (100.0, True), 2: (200.0, True), 3: (200.0, False)}
+    # A camera_info that is latched comes once: a jump back in time must not lose it.
+    cache.forget_stamps()
+    last = cache.find(1, 120, 160)
+    assert (last.camera.K[0, 0], last.by_stamp) == (200.0, False)
+
+
+def test_only_a_raw_image_is_rectified_and_a_rectified_one_is_described_by_P():
+    message = camera_info(1, d=(0.1, 0.0, 0.0, 0.0, 0.0))
+    message.p[0] = message.p[5] = 90.0
+    raw, rectified = CalibrationCache(rectified=False), CalibrationCache(rectified=True)
+    for cache in (raw, rectified):
+        cache.put(serialize_message(message))
+        assert cache.find(1, 120, 160).camera.K[0, 0] == 90.0
+    assert raw.find(1, 120, 160).rectifier is not None
+    assert rectified.find(1, 120, 160).rectifier is None
+    # The maps are made once, whatever the stamp.
+    message.header.stamp.sec, message.header.stamp.nanosec = 7, 0
+    first = raw.find(1, 120, 160).rectifier
+    raw.put(serialize_message(message))
+    assert raw.find(7 * 10 ** 9, 120, 160).rectifier is first
+
+
+def test_a_camera_info_of_the_whole_sensor_fits_the_image_that_its_binning_and_roi_leave():
+    """160 x 120 of 400 x 300: a window of 320 x 240 at (40, 30), two pixels in one."""
+    message = camera_info(1, width=400, height=300)
+    message.roi.x_offset, message.roi.y_offset = 40, 30
+    message.roi.width, message.roi.height = 320, 240
+    message.binning_x = message.binning_y = 2
+    cache = CalibrationCache(rectified=False)
+    cache.put(serialize_message(message))
+    found = cache.find(1, 120, 160)
+    assert found.problem == ''
+    # f / 2; (200 - 40) / 2; (150 - 30) / 2.
+    np.testing.assert_array_equal(found.camera.K, [[50, 0, 80], [0, 50, 60], [0, 0, 1]])
+
+
+def test_a_camera_info_of_another_size_is_no_calibration_even_in_the_same_proportion():
+    """Whether such an image was binned, scaled or cropped is what binning and roi would say."""
+    cache = CalibrationCache(rectified=False)
+    cache.put(info(1, width=320, height=240))
+    found = cache.find(1, 120, 160)
+    assert found.problem == 'camera_info is for 320 x 240, the image is 160 x 120'
+    assert (found.camera.width, found.camera.height) == (160, 120)
+    assert not found.camera.is_calibrated
+
+
+def test_what_the_raw_image_does_not_cover_is_unknown():
+    cache = CalibrationCache(rectified=False)
+    cache.put(info(1, d=(0.5, 0.0, 0.0, 0.0, 0.0)))
+    calibration = cache.find(1, 120, 160)
+    covered = calibration.rectifier.valid
+    assert covered.any() and not covered.all()
+    depth, confidence = np.full((2, 120, 160), 0.5, np.float32)
+    masked = calibration.mask_uncovered(
+        DepthPrediction(depth, confidence, None, None, 1, 'schedule', None))
+    np.testing.assert_array_equal(masked.affine_invariant_depth,
+                                  np.where(covered, np.float32(0.5), np.nan))
+    np.testing.assert_array_equal(masked.confidence, np.where(covered, np.float32(0.5), 0))
+    assert (depth == 0.5).all() and (confidence == 0.5).all()

@@ -1,0 +1,156 @@
+"""Which topics a camera is heard on, and with which QoS."""
+
+from __future__ import annotations
+
+from node_harness import camera_info, free_domain
+import pytest
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from marigold_ros.depth.errors import ConfigError
+from marigold_ros.ros.calibration import CalibrationCache
+from marigold_ros.ros.camera_input import CameraInput
+from marigold_ros.ros.diagnostics import Reporter
+from marigold_ros.ros.subscriptions import InputTopics
+
+RAW, COMPRESSED = '/camera/image_raw', '/camera/image_raw/compressed'
+RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
+
+
+@pytest.fixture
+def make_node():
+    """Make plain nodes with ROS arguments, each in a domain of its own."""
+    made = []
+
+    def make(*arguments: str):
+        context = rclpy.Context()
+        rclpy.init(args=['--ros-args', *arguments], context=context, domain_id=free_domain())
+        made.append((rclpy.create_node('depth_node', context=context), context))
+        return made[-1][0]
+
+    yield make
+    for node, context in made:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+
+
+@pytest.mark.parametrize(('arguments', 'image_topic', 'compressed', 'info', 'rectified'), [
+    ((), RAW, COMPRESSED, '/camera/camera_info', False),
+    (('-r', 'camera/image_raw:=/usb/image_rect'),
+     '/usb/image_rect', '/usb/image_rect/compressed', '/usb/camera_info', True),
+    (('-r', 'camera/image_raw:=/usb/color/compressed'),
+     '/usb/color', '/usb/color/compressed', '/usb/camera_info', False),
+    (('-r', 'camera/image_raw:=/usb/color', '-r', 'camera/camera_info:=/calibration'),
+     '/usb/color', '/usb/color/compressed', '/calibration', False),
+    (('-r', '__ns:=/robot'),
+     '/robot/camera/image_raw', '/robot/camera/image_raw/compressed',
+     '/robot/camera/camera_info', False),
+])
+def test_the_other_input_topics_follow_a_remapped_image_topic(
+        make_node, arguments, image_topic, compressed, info, rectified):
+    topics = InputTopics(make_node(*arguments), 'camera')
+    assert (topics.image, topics.compressed, topics.camera_info, topics.looks_rectified) == (
+        image_topic, compressed, info, rectified)
+
+
+def hear(node, transport: str = 'auto', received: list | None = None) -> CameraInput:
+    """Listen to the only camera."""
+    received = [] if received is None else received
+    return CameraInput(node, 'camera', transport,
+                       CalibrationCache(False), received.append, Reporter(node))
+
+
+def heard(node) -> dict[str, ReliabilityPolicy]:
+    """Image topics that the node subscribes to, and how."""
+    return {topic: info.qos_profile.reliability for topic in (RAW, COMPRESSED)
+            for info in node.get_subscriptions_info_by_topic(topic)}
+
+
+def offer(node, message_type: type, topic: str, reliability: ReliabilityPolicy):
+    return node.create_publisher(message_type, topic,
+                                 QoSProfile(depth=1, reliability=reliability))
+
+
+def test_the_subscription_follows_what_is_published(make_node):
+    node = make_node()
+    camera = hear(node)
+    assert heard(node) == {RAW: BEST_EFFORT}  # hears both kinds that may still come
+    steps = []
+    packed = offer(node, CompressedImage, COMPRESSED, RELIABLE)
+    camera.follow()
+    steps.append(heard(node))
+    raw = offer(node, Image, RAW, RELIABLE)
+    camera.follow()
+    steps.append(heard(node))
+    second = offer(node, Image, RAW, BEST_EFFORT)
+    camera.follow()
+    steps.append(heard(node))
+    node.destroy_publisher(second)
+    camera.follow()
+    steps.append(heard(node))
+    node.destroy_publisher(raw)
+    node.destroy_publisher(packed)
+    camera.follow()
+    steps.append(heard(node))
+    camera.close()
+    assert steps == [{COMPRESSED: RELIABLE}, {RAW: RELIABLE}, {RAW: BEST_EFFORT},
+                     {RAW: RELIABLE}, {RAW: RELIABLE}]
+    assert heard(node) == {}
+
+
+def test_a_transport_that_is_asked_for_is_kept(make_node):
+    node = make_node()
+    offer(node, Image, RAW, RELIABLE)
+    camera = hear(node, 'compressed')
+    assert list(heard(node)) == [COMPRESSED]
+    camera.close()
+
+
+def test_the_users_reliability_rules_over_what_is_offered(make_node):
+    node = make_node('-p', f'qos_overrides.{RAW}.subscription.reliability:=best_effort')
+    offer(node, Image, RAW, RELIABLE)
+    camera = hear(node)
+    camera.follow()
+    assert heard(node) == {RAW: BEST_EFFORT}
+    camera.close()
+
+    node = make_node('-p', f'qos_overrides.{RAW}.subscription.reliability:=sometimes')
+    with pytest.raises(ConfigError, match="auto, reliable or best_effort; got 'sometimes'"):
+        hear(node)
+
+
+def test_an_incompatible_publisher_is_reported(make_node, capfd):
+    node = make_node('-p', f'qos_overrides.{RAW}.subscription.reliability:=reliable')
+    camera = hear(node)
+    offer(node, Image, RAW, BEST_EFFORT)
+    executor = SingleThreadedExecutor(context=node.context)
+    executor.add_node(node)
+    log = ''
+    for _ in range(100):
+        executor.spin_once(timeout_sec=0.1)
+        log += capfd.readouterr().err
+        if 'incompatible' in log:
+            break
+    assert f'a publisher of {RAW} offers an incompatible RELIABILITY' in log
+    camera.close()
+    executor.shutdown()
+
+
+def test_a_camera_info_topic_feeds_the_calibration(make_node):
+    node = make_node()
+    calibrations = CalibrationCache(False)
+    camera = CameraInput(node, 'camera', 'auto', calibrations,
+                         lambda frame: None, Reporter(node))
+    publisher = offer(node, CameraInfo, '/camera/camera_info', RELIABLE)
+    executor = SingleThreadedExecutor(context=node.context)
+    executor.add_node(node)
+    for stamp_ns in range(1, 200):
+        publisher.publish(camera_info(stamp_ns))
+        executor.spin_once(timeout_sec=0.05)
+        if not calibrations.find(stamp_ns, 120, 160).problem:
+            break
+    assert calibrations.find(stamp_ns, 120, 160).camera.K[0, 0] == 100.0
+    camera.close()
+    executor.shutdown()

@@ -1,0 +1,17 @@
+"""Rule of the newest-wins place."""
+
+from __future__ import annotations
+
+from marigold_ros.ros.frame_buffer import NewestFrames, ReceivedFrame
+
+
+def test_the_newest_frame_supersedes_the_one_of_its_own_camera_only():
+    def frame(camera: str, stamp_ns: int) -> ReceivedFrame:
+        return ReceivedFrame(camera, b'', False, stamp_ns, '', 0.0)
+
+    newest = NewestFrames()
+    assert newest.put(frame('front', 1)) is None
+    assert newest.put(frame('rear', 2)) is None
+    assert newest.put(frame('front', 3)) == frame('front', 1)
+    assert sorted(each.stamp_ns for each in newest.take()) == [2, 3]
+    assert newest.take() == []
