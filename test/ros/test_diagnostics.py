@@ -48,7 +48,7 @@ def test_what_is_wrong_with_a_reference_is_a_warning(node):
     assert ('WARN', 'front: scale_refusals: its clock stands still') in node.lines
 
 
-def test_a_state_is_logged_when_it_changes_and_an_event_is_throttled(node):
+def test_a_state_is_logged_at_a_change_and_events_are_throttled(node):
     reporter = Reporter(node)
     for _ in range(3):
         reporter.scale('front', ScaleReport('tracking', METRIC))
