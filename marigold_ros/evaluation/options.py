@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from marigold_ros.data.bags.bag_frames import BagTopics
-from marigold_ros.data.bags.poses import STATIC_TOPIC, topics_of
+from marigold_ros.data.bags.poses import pose_topics, STATIC_TOPIC
 from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.data.datasets.bag import bag_data_set
 from marigold_ros.data.datasets.data_set import DataSet
@@ -158,7 +158,7 @@ def open_references(options: argparse.Namespace, stack: ExitStack
     obstacles = None
     if options.scene is not None:
         obstacles = ObstacleScorer(read_scene(options.scene), read_layer(options.costmap))
-        if set(topics_of(bag.topics)) <= {STATIC_TOPIC}:
+        if set(pose_topics(bag.topics)) <= {STATIC_TOPIC}:
             raise ConfigError('`scene` needs the poses of the camera, on /tf or /odom; '
                               f'{options.path} has none')
     references = BagReferences(

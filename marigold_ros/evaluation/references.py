@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from marigold_ros.data.bags.bag_frames import BagTopics, find_image_topic
 from marigold_ros.data.bags.messages import cloud_fields, image_fields, stamp_ns
 from marigold_ros.data.bags.pair_decoder import base_topic, CAMERA_INFO, first_camera
-from marigold_ros.data.bags.poses import PoseBuffer, STATIC_TOPIC, topics_of
+from marigold_ros.data.bags.poses import pose_topics, PoseBuffer, STATIC_TOPIC
 from marigold_ros.depth.errors import BagError, ConfigError, InputError
 from marigold_ros.geometry.camera import Camera, Rectifier
 from marigold_ros.geometry.poses import optical_from_sensor, OPTICAL_SUFFIX, parse_extrinsics
@@ -106,7 +106,7 @@ class BagReferences:
             info = camera_info or base_topic(self._topic).rpartition('/')[0] + '/camera_info'
             self._camera = first_camera(bag, bag.topic(info, CAMERA_INFO).name)
         self._poses = PoseBuffer()
-        topics = [*topics_of(bag.topics), *([] if self._topic is None else [self._topic])]
+        topics = [*pose_topics(bag.topics), *([] if self._topic is None else [self._topic])]
         self._messages: Iterator[BagMessage] = iter(bag.messages(topics) if topics else ())
         self._read_until_ns = 0
         self._near: deque[tuple[int, Any]] = deque()

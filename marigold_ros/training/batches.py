@@ -113,17 +113,17 @@ class MixedBatches(Sampler[list[ViewKey]]):
         self._places = slice(first, None, stride)
 
     def __iter__(self) -> Iterator[list[ViewKey]]:
-        return islice(self._all(), self._places.start, None, self._places.step)
+        return islice(self._endless_batches(), self._places.start, None, self._places.step)
 
-    def _all(self) -> Iterator[list[ViewKey]]:
+    def _endless_batches(self) -> Iterator[list[ViewKey]]:
         choice = np.random.default_rng([self._seed, CHOICE_STREAM])
-        orders = [self._order(number) for number in range(len(self._lengths))]
+        orders = [self._shuffled_frames(number) for number in range(len(self._lengths))]
         for batch in count():
             chosen = int(choice.choice(len(orders), p=self._shares))
             yield [ViewKey(chosen, next(orders[chosen]), batch * self._batch_size + place)
                    for place in range(self._batch_size)]
 
-    def _order(self, number: int) -> Iterator[int]:
+    def _shuffled_frames(self, number: int) -> Iterator[int]:
         random = np.random.default_rng([self._seed, ORDER_STREAM, number])
         while True:
             yield from random.permutation(self._lengths[number]).tolist()

@@ -53,8 +53,8 @@ def initial_pipeline(config: FinetuneConfig) -> MarigoldDepthPipeline:
         If the objective cannot be had with what the U-Net predicts.
     """
     given_vae = {} if config.vae is None else {'vae': load_vae(config.vae)}
-    parts = (_opened(str(config.initial_checkpoint)) if config.architecture is None
-             else _scratch(config.architecture, given_vae['vae'].config.latent_channels))
+    parts = (_open_parts(str(config.initial_checkpoint)) if config.architecture is None
+             else _build_parts(config.architecture, given_vae['vae'].config.latent_channels))
     parts |= given_vae
     unet, channels = parts['unet'], parts['vae'].config.latent_channels
     if unet.config.in_channels == channels:
@@ -73,19 +73,19 @@ def initial_pipeline(config: FinetuneConfig) -> MarigoldDepthPipeline:
     return pipeline
 
 
-def _scratch(architecture: UNetArchitecture, latent_channels: int) -> dict[str, Any]:
+def _build_parts(architecture: UNetArchitecture, latent_channels: int) -> dict[str, Any]:
     """Build everything but the autoencoder."""
     tokenizer, text_encoder = build_text_encoder(architecture.text_channels)
     return {'unet': build_unet(architecture, latent_channels), 'tokenizer': tokenizer,
             'text_encoder': text_encoder, 'scheduler': DDIMScheduler(**SD2_SCHEDULE)}
 
 
-def _opened(checkpoint: str) -> dict[str, Any]:
+def _open_parts(checkpoint: str) -> dict[str, Any]:
     """Open the parts that Marigold has; Stable Diffusion's safety checker is not one."""
     try:
-        refuse_pickles(Path(_source(checkpoint)))
+        refuse_pickles(Path(_locate(checkpoint)))
         pipeline = MarigoldDepthPipeline.from_pretrained(
-            _source(checkpoint), prediction_type='depth', use_safetensors=True)
+            _locate(checkpoint), prediction_type='depth', use_safetensors=True)
     except LOADING_ERRORS as err:
         raise CheckpointError(
             f'`initial_checkpoint` must be an embedded name, a folder in the layout of Stable '
@@ -112,18 +112,18 @@ def load_vae(source: str, subfolder: str | None = None) -> AutoencoderKL | Autoe
         If it cannot be opened.
     """
     try:
-        config = UNet2DConditionModel.load_config(_source(source), subfolder=subfolder)
+        config = UNet2DConditionModel.load_config(_locate(source), subfolder=subfolder)
         tiny = config['_class_name'] == 'AutoencoderTiny'
         kind = AutoencoderTiny if tiny else AutoencoderKL
-        refuse_pickles(Path(_source(source)))
-        return kind.from_pretrained(_source(source), subfolder=subfolder,
+        refuse_pickles(Path(_locate(source)))
+        return kind.from_pretrained(_locate(source), subfolder=subfolder,
                                     use_safetensors=True).float()
     except LOADING_ERRORS as err:
         raise CheckpointError(f'`vae` must be the folder or hub id of an autoencoder; cannot open '
                               f'{source!r}: {err}') from err
 
 
-def _source(name: str) -> str:
+def _locate(name: str) -> str:
     """Turn an embedded name into its folder; diffusers fetches a hub id by itself."""
     folder = MODELS / name
     return str(folder if folder.is_dir() else Path(name).expanduser())

@@ -68,20 +68,20 @@ def differences(recipe: TrainingConfig, other: TrainingConfig, free: Sequence[st
     list of str
         Where they differ otherwise, with both values.
     """
-    mine, theirs = (_flat(each.model_dump(mode='json')) for each in (recipe, other))
+    mine, theirs = (_flatten(each.model_dump(mode='json')) for each in (recipe, other))
     return [f'{key}: {theirs.get(key)!r} there, {mine.get(key)!r} here'
             for key in sorted(mine.keys() | theirs.keys())
             if mine.get(key) != theirs.get(key) and not key.startswith(tuple(free))]
 
 
-def _flat(value: Any, key: str = '') -> dict[str, Any]:
+def _flatten(value: Any, key: str = '') -> dict[str, Any]:
     """Give every leaf its dotted key."""
     if isinstance(value, list):
         value = dict(enumerate(value))
     if not isinstance(value, dict):
         return {key: value}
     return {name: leaf for part, inner in value.items()
-            for name, leaf in _flat(inner, f'{key}.{part}' if key else str(part)).items()}
+            for name, leaf in _flatten(inner, f'{key}.{part}' if key else str(part)).items()}
 
 
 def _override(fields: dict[str, Any], override: str) -> None:

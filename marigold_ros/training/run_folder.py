@@ -123,17 +123,17 @@ def replacing(folder: Path) -> Iterator[Path]:
     partial.mkdir(parents=True)
     yield partial
     if folder.exists():
-        folder.rename(_old(folder))
+        folder.rename(_backup_of(folder))
     partial.rename(folder)
-    shutil.rmtree(_old(folder), ignore_errors=True)
+    shutil.rmtree(_backup_of(folder), ignore_errors=True)
 
 
 def _finish_replacement(folder: Path) -> None:
     """Take back the old folder if the machine stopped between the two renames."""
-    if _old(folder).exists() and not folder.exists():
-        _old(folder).rename(folder)
-    shutil.rmtree(_old(folder), ignore_errors=True)
+    if _backup_of(folder).exists() and not folder.exists():
+        _backup_of(folder).rename(folder)
+    shutil.rmtree(_backup_of(folder), ignore_errors=True)
 
 
-def _old(folder: Path) -> Path:
+def _backup_of(folder: Path) -> Path:
     return folder.with_name(folder.name + '.old')

@@ -69,7 +69,7 @@ class Trainer(ABC, Generic[Recipe]):
     def __init__(self, config: Recipe, model: nn.Module) -> None:
         self.config, self.model = config, model
         schedule = config.schedule
-        self._accelerator = _accelerator(config.hardware)
+        self._accelerator = _make_accelerator(config.hardware)
         self._accumulation_steps = _accumulation_steps(
             schedule.batch_size, schedule.device_batch_size, self._accelerator.num_processes)
         self._accelerator.gradient_accumulation_steps = self._accumulation_steps
@@ -242,7 +242,7 @@ class Trainer(ABC, Generic[Recipe]):
                 self.save(folder)
             if validate:
                 self._record(self.validate(self._run.checkpoint, self._validation,
-                                                 self._accelerator.device))
+                                           self._accelerator.device))
         self._accelerator.wait_for_everyone()
 
     @contextmanager
@@ -285,7 +285,7 @@ def generator_for(*numbers: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
-def _accelerator(hardware: HardwareConfig) -> Accelerator:
+def _make_accelerator(hardware: HardwareConfig) -> Accelerator:
     """Find the devices."""
     try:
         return Accelerator(mixed_precision=PRECISIONS[hardware.precision],

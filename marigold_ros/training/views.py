@@ -137,7 +137,7 @@ def random_views(
     ViewBatch
         The images bilinear with antialias, as at inference, their depth nearest.
     """
-    cut = _crops(frames, chosen, size, config, random)
+    cut = _cut_crops(frames, chosen, size, config, random)
     image = cut.rgb.permute(0, 3, 1, 2).float() / 255                      # [n,3,h,w]
     depth_m, valid = cut.depth_m, cut.valid
     if image.shape[2:] != size:
@@ -148,7 +148,7 @@ def random_views(
     return ViewBatch(_disturb(image, config, random) * 2 - 1, depth_m, valid)
 
 
-def _crops(
+def _cut_crops(
     frames: FrameStack, chosen: Sequence[int], size: tuple[int, int],
     config: AugmentationConfig, random: np.random.Generator,
 ) -> FrameStack:
@@ -178,7 +178,7 @@ def _disturb(
     recoloured = _choose(count, config.jitter_probability, random)
     if len(recoloured):
         image[recoloured] = _recolour(image[recoloured], config.jitter, random)
-    for blurred, kernels in _blurs(count, config, random):
+    for blurred, kernels in _draw_blurs(count, config, random):
         image[blurred] = filter_each(image[blurred], kernels)
     if config.noise > 0:
         generator = torch.Generator(image.device).manual_seed(int(random.integers(2**62)))
@@ -214,7 +214,7 @@ def _recolour(
     return mean + (image - mean) * contrast
 
 
-def _blurs(
+def _draw_blurs(
     count: int, config: AugmentationConfig, random: np.random.Generator,
 ) -> Iterator[tuple[NDArray[np.intp], list[NDArray[np.float32]]]]:
     """Choose views to blur, alike in all directions and then along one, and draw their kernels."""

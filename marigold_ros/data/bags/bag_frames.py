@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from marigold_ros.data.bags.messages import COMPRESSED_IMAGE, IMAGE, stamp_ns
 from marigold_ros.data.bags.pair_decoder import base_topic, CAMERA_INFO, first_camera, PairDecoder
-from marigold_ros.data.bags.poses import PoseBuffer, topics_of
+from marigold_ros.data.bags.poses import pose_topics, PoseBuffer
 from marigold_ros.data.bags.problems import ReadingProblems
 from marigold_ros.data.bags.reader import Bag, open_bag
 from marigold_ros.data.bags.stamp_matching import StampMatcher
@@ -76,7 +76,7 @@ def frame_count(path: Path, topics: BagTopics) -> int:
         If it cannot be read, is empty, or has not the topics.
     """
     with open_bag(path, recover=True) as bag:
-        image, depth, _ = _recorded(bag, topics)
+        image, depth, _ = _find_topics(bag, topics)
         counts = [bag.topic(name).message_count for name in (image, depth)]
         for name, count in zip((image, depth), counts):
             if count == 0:
@@ -115,7 +115,7 @@ def read_bag_frames(path: Path, topics: BagTopics,
     """
     problems = ReadingProblems(notes)
     with open_bag(path, recover=notes is not None) as bag:
-        image_topic, depth_topic, info_topic = _recorded(bag, topics)
+        image_topic, depth_topic, info_topic = _find_topics(bag, topics)
         decoder = PairDecoder(first_camera(bag, info_topic), image_topic, depth_topic)
         matcher = StampMatcher(topics.tolerance_ns)
         first_ns = None
@@ -138,7 +138,7 @@ def read_bag_frames(path: Path, topics: BagTopics,
             yield frame
     problems.report(matcher.unmatched, bag.loss)
     if matcher.pairs == 0:
-        raise BagError(_no_match(path, topics, matcher))
+        raise BagError(_describe_mismatch(path, topics, matcher))
     if problems.frames == 0:
         raise BagError(f'{path}: none of the {matcher.pairs} depth maps of {topics.depth} that '
                        'belong to an image holds a measurement')
@@ -148,26 +148,26 @@ def _posed_pairs(bag: Bag, names: tuple[str, str], matcher: StampMatcher,
                  problems: ReadingProblems) -> Iterator[PosedPair]:
     """Match image with depth; a pair waits a little for the transform after it."""
     poses = PoseBuffer()
-    pose_topics = topics_of(bag.topics)
+    names_of_poses = pose_topics(bag.topics)
     waiting: deque[tuple[int, Any, Any]] = deque()
 
     def ready(*, ended: bool) -> Iterator[PosedPair]:
         while waiting:
             stamp, image, depth = waiting[0]
             pose = poses.world_from(image.header.frame_id, stamp)
-            if pose is None and pose_topics and len(waiting) <= POSE_WINDOW and not ended:
+            if pose is None and names_of_poses and len(waiting) <= POSE_WINDOW and not ended:
                 return
             waiting.popleft()
             yield stamp, image, depth, pose
 
     try:
-        for message in bag.messages([*names, *pose_topics]):
+        for message in bag.messages([*names, *names_of_poses]):
             try:
                 decoded = bag.decode(message)
             except BagError as err:
                 problems.leave_out(err)
                 continue
-            if message.topic in pose_topics:
+            if message.topic in names_of_poses:
                 poses.add(message.topic, decoded)
             else:
                 waiting.extend(matcher.add(names.index(message.topic), stamp_ns(decoded),
@@ -193,7 +193,7 @@ def find_image_topic(bag: Bag, name: str) -> str:
                           name), IMAGE, COMPRESSED_IMAGE).name
 
 
-def _recorded(bag: Bag, topics: BagTopics) -> tuple[str, str, str | None]:
+def _find_topics(bag: Bag, topics: BagTopics) -> tuple[str, str, str | None]:
     """Find the topics of image, depth and calibration; the last may be missing if not named."""
     names = {topic.name for topic in bag.topics}
     if not names:
@@ -205,7 +205,7 @@ def _recorded(bag: Bag, topics: BagTopics) -> tuple[str, str, str | None]:
     return image, depth, bag.topic(info, CAMERA_INFO).name
 
 
-def _no_match(path: Path, topics: BagTopics, matcher: StampMatcher) -> str:
+def _describe_mismatch(path: Path, topics: BagTopics, matcher: StampMatcher) -> str:
     """Say how far image and depth are apart."""
     text = (f'{path} has no image of {topics.image} with a depth of {topics.depth} within '
             f'{topics.tolerance_ns / 1e6:g} ms')

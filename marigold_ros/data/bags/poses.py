@@ -49,16 +49,17 @@ class PoseBuffer:
         """
         if message.__msgtype__ == ODOMETRY:
             pose = message.pose.pose
-            self._move(message.child_frame_id, message.header.frame_id, stamp_ns(message),
-                       (pose.position, pose.orientation))
+            self._add_pose(message.child_frame_id, message.header.frame_id, stamp_ns(message),
+                           (pose.position, pose.orientation))
             return
         for transform in message.transforms:
             child, parent = transform.child_frame_id, transform.header.frame_id
             placement = (transform.transform.translation, transform.transform.rotation)
             if topic == STATIC_TOPIC:
-                self._static[_bare(child)] = _bare(parent), _matrix(*placement)
+                self._static[_without_slash(child)] = (_without_slash(parent),
+                                                       _pose_matrix(*placement))
             else:
-                self._move(child, parent, stamp_ns(transform), placement)
+                self._add_pose(child, parent, stamp_ns(transform), placement)
 
     def world_from(self, frame_id: str, at_ns: int) -> Matrix | None:
         """
@@ -75,10 +76,10 @@ class PoseBuffer:
         float64 [4, 4] or None
             None if nothing on the way to the root moves, or a part of the way is unknown then.
         """
-        chain = self._to_root(frame_id)
+        chain = self._chain_to_root(frame_id)
         if not any(frame in self._moving for frame in chain):
             return None
-        return self._climb(chain, at_ns)
+        return self._compose(chain, at_ns)
 
     def lookup(self, target: str, source: str, at_ns: int) -> Matrix | None:
         """
@@ -96,38 +97,38 @@ class PoseBuffer:
         float64 [4, 4] or None
             Takes points of the source frame to the target frame; None if nothing joins them then.
         """
-        up, other = self._to_root(source), self._to_root(target)
+        up, other = self._chain_to_root(source), self._chain_to_root(target)
         common = next((frame for frame in up if frame in other), None)
         if common is None:
             return None
-        from_source, from_target = (self._climb(chain[:chain.index(common) + 1], at_ns)
+        from_source, from_target = (self._compose(chain[:chain.index(common) + 1], at_ns)
                                     for chain in (up, other))
         if from_source is None or from_target is None:
             return None
         return np.asarray(np.linalg.inv(from_target) @ from_source, np.float64)
 
-    def _to_root(self, frame_id: str) -> list[str]:
+    def _chain_to_root(self, frame_id: str) -> list[str]:
         """Name a frame and all above it; none where they turn in a circle."""
-        chain = [_bare(frame_id)]
+        chain = [_without_slash(frame_id)]
         while (link := self._moving.get(chain[-1]) or self._static.get(chain[-1])) is not None:
             if link[0] in chain:
                 return []
             chain.append(link[0])
         return chain
 
-    def _climb(self, chain: list[str], at_ns: int) -> Matrix | None:
+    def _compose(self, chain: list[str], at_ns: int) -> Matrix | None:
         """Find the pose of the first frame of a chain in the last; None where a link is lost."""
         pose: Matrix = np.eye(4)
         for frame_id in chain[:-1]:
-            link = (_interpolated(self._moving[frame_id][1], at_ns)
+            link = (_interpolate(self._moving[frame_id][1], at_ns)
                     if frame_id in self._moving else self._static[frame_id][1])
             if link is None:
                 return None
             pose = link @ pose
         return pose
 
-    def _move(self, child: str, parent: str, at_ns: int, placement: tuple[Any, Any]) -> None:
-        parent, child = _bare(parent), _bare(child)
+    def _add_pose(self, child: str, parent: str, at_ns: int, placement: tuple[Any, Any]) -> None:
+        parent, child = _without_slash(parent), _without_slash(child)
         known, track = self._moving.setdefault(child, (parent, deque()))
         if known != parent:
             return
@@ -142,33 +143,33 @@ class PoseBuffer:
             track.popleft()
 
 
-def topics_of(topics: Iterable[BagTopic]) -> list[str]:
+def pose_topics(topics: Iterable[BagTopic]) -> list[str]:
     """Pick the topics of a bag that tell poses."""
     return [topic.name for topic in topics if TOPICS.get(topic.name) == topic.msgtype]
 
 
-def _bare(frame_id: str) -> str:
+def _without_slash(frame_id: str) -> str:
     """Drop the slash with which tf's first version began names."""
     return frame_id.removeprefix('/')
 
 
-def _interpolated(track: deque[tuple[int, Any]], at_ns: int) -> Matrix | None:
+def _interpolate(track: deque[tuple[int, Any]], at_ns: int) -> Matrix | None:
     """Interpolate translation linearly and rotation on the shortest arc."""
     place = bisect_left(track, at_ns, key=itemgetter(0))
     if place < len(track) and track[place][0] == at_ns:
-        return _matrix(*track[place][1])
+        return _pose_matrix(*track[place][1])
     if place in (0, len(track)) or track[place][0] - track[place - 1][0] > MAX_GAP_NS:
         return None
     (start_ns, first), (end_ns, second) = track[place - 1], track[place]
     part = (at_ns - start_ns) / (end_ns - start_ns)
-    start, end = _matrix(*first), _matrix(*second)
+    start, end = _pose_matrix(*first), _pose_matrix(*second)
     matrix = (1 - part) * start + part * end
     turns = Slerp([0.0, 1.0], Rotation.from_matrix(np.stack([start[:3, :3], end[:3, :3]])))
     matrix[:3, :3] = turns(part).as_matrix()
     return matrix
 
 
-def _matrix(translation: Any, rotation: Any) -> Matrix:
+def _pose_matrix(translation: Any, rotation: Any) -> Matrix:
     matrix = np.eye(4)
     matrix[:3, :3] = Rotation.from_quat(
         [rotation.x, rotation.y, rotation.z, rotation.w]).as_matrix()

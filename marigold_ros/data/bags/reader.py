@@ -87,7 +87,7 @@ class Bag:
     def __init__(self, path: Path, reader: Reader, loss: str | None = None) -> None:
         self.path = path
         self.loss = loss
-        self.topics = _topics_of(reader)
+        self.topics = _merge_topics(reader)
         empty = reader.message_count == 0
         self.start_ns = 0 if empty else reader.start_time
         self.end_ns = 0 if empty else reader.end_time
@@ -246,7 +246,7 @@ def _is_mcap(path: Path) -> bool:
     return False
 
 
-def _topics_of(reader: Reader) -> tuple[BagTopic, ...]:
+def _merge_topics(reader: Reader) -> tuple[BagTopic, ...]:
     merged: dict[tuple[str, str], BagTopic] = {}
     for connection in reader.connections:
         key = (connection.topic, connection.msgtype)
