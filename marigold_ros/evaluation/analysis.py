@@ -110,13 +110,13 @@ class Analysis:
     policies : dict of str to PolicyResult
         The first is the one that the verdict judges.
     means : dict of str to dict of str to float
-        See `policies.summarize`, by policy.
+        See `statistics.summarize`, by policy.
     fastest, slowest : str
         The fixed policies between which the others lie.
     by_steps : dict of int to float64 [F, len(OUTCOME)]
         Of every fixed T.
     equal_budget : dict of str to dict of str to dict of str to Difference
-        See `policies.compare_at_equal_budget`; empty where all T are fixed.
+        See `statistics.compare_at_equal_budget`; empty where all T are fixed.
     """
 
     blocks: Blocks

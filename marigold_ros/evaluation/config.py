@@ -37,7 +37,7 @@ class EvaluationConfig:
     latency_cap_s : float or None
         As depth_node's; None sets no cap.
     protocol : {'A', 'B'}
-        See `protocols`.
+        See `metrics.protocols`.
     max_frames : int or None
         Only the first so many.
     """

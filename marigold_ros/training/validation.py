@@ -31,8 +31,9 @@ class Validation:
     Attributes
     ----------
     scalars : dict of str to float
-        '<set>/abs_rel_1' and so on for each of `METRICS`, means over frames, after least squares;
-        the number is that of the denoising steps.  Without any depth edge, no boundary_f1.
+        '<set>/abs_rel_1' and so on for each of `METRICS`, means over frames, by protocol A (least
+        squares in depth), 0.001 to 80 m or the farthest measurement; the number is that of the
+        denoising steps.  Without any depth edge, no boundary_f1.
     grids : dict of str to uint8 [H, W, 3]
         One picture a set: image, predictions and truth of some frames.
     """

@@ -99,7 +99,7 @@ class Scores:
     compared_range : str
         See `depth_range`.
     values : dict of str to float
-        All of `metrics.error_metrics`; boundary_f1; edge_accuracy_px and edge_completeness_px;
+        All of `protocol_a.error_metrics`; boundary_f1; edge_accuracy_px and edge_completeness_px;
         NaN where the truth cannot tell.
     """
 

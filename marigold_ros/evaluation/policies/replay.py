@@ -41,7 +41,7 @@ class FrameRuns:
     number : int
         From 0, in the order of reading.
     name, block, camera : str
-        See `frames.DepthFrame`.
+        See `data.frames.DepthFrame`.
     stamp_ns : int or None
         When it was taken; None in a folder.
     size : (int, int)

@@ -56,7 +56,7 @@ def frontier(analysis: Analysis, abs_rel: str) -> list[str]:
                               textcoords='offset points', ha='center', fontsize=8)
             axis.margins(0.08, 0.18)
             _not_below_0(axis)
-            axis.set_title(f'{name}: {title}')
+            axis.set_title(title)
             axis.set_xlabel('time of a frame, ms')
             axis.set_ylabel(name)
             _legend_below(figure, axis, columns=2)
@@ -129,7 +129,7 @@ def timeline(analysis: Analysis, abs_rel: str) -> list[str]:
             ('latency, ms', [1e3 * each.latency_s for each in clock.frames])]
         for axis, (name, values) in zip(axes, rows):
             axis.plot(place, values, '.-', color=BLUE, linewidth=0.8, markersize=4)
-            axis.set_ylabel(name)
+            axis.set_title(name)
             axis.margins(0.01, 0.15)
         _whole_steps(axes[1], analysis)
         _draw_cap(axes[2].axhline, clock)
