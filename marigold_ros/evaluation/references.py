@@ -16,13 +16,13 @@ from marigold_ros.data.bags.pair_decoder import base_topic, CAMERA_INFO, first_c
 from marigold_ros.data.bags.poses import pose_topics, PoseBuffer, STATIC_TOPIC
 from marigold_ros.depth.errors import BagError, ConfigError, InputError
 from marigold_ros.geometry.camera import Camera, Rectifier
-from marigold_ros.geometry.poses import optical_from_sensor, OPTICAL_SUFFIX, parse_extrinsics
 from marigold_ros.messages.cloud import unpack_cloud
 from marigold_ros.messages.depth import unpack_depth
 from marigold_ros.messages.laser_scan import points_from_scan
 from marigold_ros.metric.anchors import Anchors, anchors_from_depth, anchors_from_points
 from marigold_ros.metric.checks import FreezeWatch
 from marigold_ros.metric.sources.ground_plane import tilt_of
+from marigold_ros.metric.sources.reference import pose_without_tf
 
 if TYPE_CHECKING:
     from marigold_ros.data.bags.reader import Bag, BagMessage
@@ -192,10 +192,9 @@ class BagReferences:
 
     def _camera_from_reference(self, frame_id: str, stamp: int) -> Matrix:
         """Find the pose of the reference's frame in the camera's, [4, 4]."""
-        if self._config.extrinsics is not None:
-            optical = self._config.source == 'depth' or frame_id.endswith(OPTICAL_SUFFIX)
-            return optical_from_sensor(parse_extrinsics(self._config.extrinsics), optical)
-        found = self._poses.lookup(self._camera_frame, frame_id, stamp)
+        found = pose_without_tf(self._config, self._camera_frame, frame_id)
+        if found is None:
+            found = self._poses.lookup(self._camera_frame, frame_id, stamp)
         if found is None:
             raise InputError(f'the transforms of the bag do not lead from {frame_id} to '
                              f'{self._camera_frame} at {stamp} ns; else set `extrinsics`')

@@ -10,22 +10,17 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan, PointCloud2
 
 from marigold_ros.depth.errors import InputError, MessageError
-from marigold_ros.geometry.poses import (
-    Matrix,
-    optical_from_sensor,
-    OPTICAL_SUFFIX,
-    parse_extrinsics,
-)
+from marigold_ros.geometry.poses import Matrix
 from marigold_ros.messages.header import peek_header
 from marigold_ros.metric.anchors import Anchors, anchors_from_depth, anchors_from_points
 from marigold_ros.metric.checks import check_clock, FreezeWatch
 from marigold_ros.metric.config import ScaleConfig
 from marigold_ros.metric.sources.ground_plane import tilt_of
+from marigold_ros.metric.sources.reference import pose_without_tf
 from marigold_ros.metric.tracker import ScaleTracker
 from marigold_ros.metric.types import ScaleFrame, ScaleReport
 from marigold_ros.ros.calibration import Calibration, CalibrationCache
@@ -369,12 +364,9 @@ class ReferenceInput:
 def _camera_from_reference(reference: Reference, frame: ReceivedFrame, config: ScaleConfig,
                            transforms: Transforms | None) -> Matrix:
     """Find the pose of the reference's frame in the image's, [4,4]."""
-    if config.extrinsics is not None:
-        optical = (config.source == 'depth'
-                   or reference.frame_id.endswith(OPTICAL_SUFFIX))
-        return optical_from_sensor(parse_extrinsics(config.extrinsics), optical)
-    if reference.frame_id == frame.frame_id:
-        return np.eye(4)
+    known = pose_without_tf(config, frame.frame_id, reference.frame_id)
+    if known is not None:
+        return known
     try:
         if transforms is None:
             raise InputError('TF is not listened to')

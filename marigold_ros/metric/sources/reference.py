@@ -7,13 +7,36 @@ import math
 import numpy as np
 
 from marigold_ros.depth.errors import InputError
+from marigold_ros.geometry.poses import (
+    Matrix,
+    optical_from_sensor,
+    OPTICAL_SUFFIX,
+    parse_extrinsics,
+)
 from marigold_ros.metric.anchors import Anchors
 from marigold_ros.metric.checks import check_unit, check_unit_jump
+from marigold_ros.metric.config import ScaleConfig
 from marigold_ros.metric.fit import fit_scale, INDEPENDENT_ANCHORS, ScaleFit
 from marigold_ros.metric.types import ScaleFrame
 
 # What a pixel that the model does not trust still counts.
 LEAST_WEIGHT = 0.05
+
+
+def pose_without_tf(config: ScaleConfig, camera_frame: str, reference_frame: str
+                    ) -> Matrix | None:
+    """
+    Find the pose of a reference's frame in the camera's optical frame where TF need not be asked.
+
+    Returns
+    -------
+    float64 [4, 4] or None
+        By the configured extrinsics, or because the two are one frame; None if only TF knows.
+    """
+    if config.extrinsics is not None:
+        optical = config.source == 'depth' or reference_frame.endswith(OPTICAL_SUFFIX)
+        return optical_from_sensor(parse_extrinsics(config.extrinsics), optical)
+    return np.eye(4) if reference_frame == camera_frame else None
 
 
 def fit_reference(frame: ScaleFrame, known: tuple[float, float] | None, hold_s: float
