@@ -79,7 +79,7 @@ def test_end_to_end_error_of_a_flat_map_is_its_deviation():
     assert loss['pixel'].item() == pytest.approx(1.0, abs=1e-3)
 
 
-def test_rolled_out_samples_start_from_the_models_own_prediction():
+def test_rolled_out_samples_start_from_a_first_prediction():
     seen = []
 
     def unet(sample, timesteps, text, return_dict):

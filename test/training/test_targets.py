@@ -47,7 +47,7 @@ def test_relative_weight_makes_normalised_error_relative():
     assert targets.relative_weight(depth, valid, torch.tensor([[[40.0]]])).max() == 16.0
 
 
-def test_one_invalid_pixel_masks_its_latent_cell_in_all_channels():
+def test_one_invalid_pixel_masks_its_cell_in_all_channels():
     valid = torch.ones(1, 16, 24, dtype=torch.bool)
     valid[0, 9, 17] = False
     mask = targets.latent_mask(valid, 8, 4)

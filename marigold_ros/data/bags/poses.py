@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections import deque
+from bisect import bisect_left
 from collections.abc import Iterable
 from operator import itemgetter
 from typing import Any
@@ -35,7 +34,7 @@ class PoseBuffer:
 
     def __init__(self) -> None:
         self._static: dict[str, tuple[str, Matrix]] = {}
-        self._moving: dict[str, tuple[str, deque[tuple[int, Any]]]] = {}
+        self._moving: dict[str, tuple[str, list[tuple[int, Any]]]] = {}
 
     def add(self, topic: str, message: Any) -> None:
         """
@@ -129,18 +128,13 @@ class PoseBuffer:
 
     def _add_pose(self, child: str, parent: str, at_ns: int, placement: tuple[Any, Any]) -> None:
         parent, child = _without_slash(parent), _without_slash(child)
-        known, track = self._moving.setdefault(child, (parent, deque()))
+        known, track = self._moving.setdefault(child, (parent, []))
         if known != parent:
             return
-        if track and at_ns < track[-1][0]:
-            ordered = list(track)
-            insort(ordered, (at_ns, placement), key=itemgetter(0))
-            track.clear()
-            track.extend(ordered)
-        elif not track or at_ns > track[-1][0]:
-            track.append((at_ns, placement))
-        while track[-1][0] - track[0][0] > KEPT_NS:
-            track.popleft()
+        place = bisect_left(track, at_ns, key=itemgetter(0))
+        if place == len(track) or track[place][0] != at_ns:
+            track.insert(place, (at_ns, placement))
+        del track[:bisect_left(track, track[-1][0] - KEPT_NS, key=itemgetter(0))]
 
 
 def pose_topics(topics: Iterable[BagTopic]) -> list[str]:
@@ -153,7 +147,7 @@ def _without_slash(frame_id: str) -> str:
     return frame_id.removeprefix('/')
 
 
-def _interpolate(track: deque[tuple[int, Any]], at_ns: int) -> Matrix | None:
+def _interpolate(track: list[tuple[int, Any]], at_ns: int) -> Matrix | None:
     """Interpolate translation linearly and rotation on the shortest arc."""
     place = bisect_left(track, at_ns, key=itemgetter(0))
     if place < len(track) and track[place][0] == at_ns:

@@ -285,7 +285,7 @@ def test_a_bag_that_was_cut_off_is_read_as_far_as_it_goes(tmp_path, folder):
                for note in data_set.notes)
 
 
-def test_of_a_recording_in_several_files_the_last_may_be_cut_off(tmp_path):
+def test_the_last_file_of_a_recording_may_be_cut_off(tmp_path):
     path = tmp_path / 'bag'
     write_noise(path, 2)
     write_noise(tmp_path / 'next', 3, first=2)
