@@ -28,7 +28,7 @@ def test_each_source_has_its_references_and_all_know_the_mount():
         assert np.degrees(each.tilt) == pytest.approx((6.0, 0.0), abs=1e-3)
 
 
-def test_true_relative_depth_spreads_over_a_range_or_the_frames_own():
+def test_true_relative_depth_spreads_over_a_range():
     (frame, _), = read_drive(BAG, max_frames=1)
     own = true_relative(frame)
     known = own[frame.valid]

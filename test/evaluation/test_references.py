@@ -82,7 +82,7 @@ def references_at(path, config, frames, **options):
         return [references.at(each) for each in frames]
 
 
-def test_a_cloud_becomes_anchors_through_the_transforms_of_the_bag(tmp_path):
+def test_a_cloud_becomes_anchors_through_the_bags_tf(tmp_path):
     path = record(tmp_path / 'bag', [(CLOUD, 0, cloud(0, 2.0))])
     found, = references_at(path, ScaleConfig('cloud'), [frame()], reference=CLOUD)
     # The lidar stands 0.1 m ahead of the camera.

@@ -65,7 +65,7 @@ def test_the_ramp_is_1_at_the_top_and_0_at_the_bottom():
     np.testing.assert_array_equal(depth, [[1, 1], [0.5, 0.5], [0, 0]])
 
 
-def test_a_network_sees_the_image_reduced_by_area_and_its_depth_is_dequantized(
+def test_a_quantized_network_sees_the_reduced_image(
         interpreter, tmp_path):
     network = TfliteNetwork(model(tmp_path))
     rgb = np.zeros((4, 4, 3), np.uint8)
@@ -97,7 +97,7 @@ def test_a_file_that_is_no_network_is_named(interpreter, tmp_path):
         TfliteNetwork(model(tmp_path))
 
 
-def test_without_the_optional_package_the_error_says_how_to_get_it(monkeypatch, tmp_path):
+def test_a_missing_package_is_an_error_that_says_how(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, 'ai_edge_litert', None)
     with pytest.raises(ConfigError, match='pip install ai-edge-litert'):
         TfliteNetwork(model(tmp_path))

@@ -59,7 +59,7 @@ def test_marks_lie_within_the_obstacle_range(x, marks):
     assert (grid.costs == LETHAL).any() == marks
 
 
-def test_rays_clear_old_marks_up_to_the_raytrace_range_and_keep_what_is_seen_again():
+def test_rays_clear_old_marks_up_to_the_raytrace_range():
     grid = layer()
     grid.costs[0] = LETHAL
     grid.update(cloud((0.95, 0.05, 0.5), (1.95, 0.05, 0.0)), ORIGIN)

@@ -97,7 +97,7 @@ def values(found):
 
 @pytest.mark.parametrize('as_tar', [False, True])
 @pytest.mark.parametrize('name', SIZES)
-def test_marigolds_five_sets_give_the_numbers_of_the_published_code(tmp_path, name, as_tar):
+def test_five_sets_equal_the_published_code(tmp_path, name, as_tar):
     data_set = PUBLISHED_SETS[name].data_set(*write_layout(name, tmp_path, as_tar=as_tar))
     rules = replace(data_set.rules, alignment_max_res=16, b_size=(7, 11)) \
         if name == 'eth3d' else data_set.rules
@@ -113,7 +113,7 @@ def test_the_rules_of_eth3d_are_the_published_ones():
 
 
 @pytest.mark.parametrize('alignment', RANDOM)
-def test_metrics_of_random_maps_are_those_of_the_published_code(alignment):
+def test_random_maps_equal_the_published_code(alignment):
     rng = np.random.default_rng(7)
     target_m = rng.uniform(0.3, 12, (24, 32)).astype(np.float32)
     prediction = rng.random((24, 32)).astype(np.float32)
@@ -124,12 +124,12 @@ def test_metrics_of_random_maps_are_those_of_the_published_code(alignment):
     assert values(found) == pytest.approx(RANDOM[alignment], rel=1e-5)
 
 
-def test_metrics_of_a_ramp_in_a_room_are_those_of_the_published_code():
+def test_a_ramp_in_a_room_equals_the_published_code():
     frame = next(bag_data_set(Path(__file__).parents[3] / 'sample' / 'living_room').frames())
     assert values(score(vertical_ramp(480, 640), frame)) == pytest.approx(RAMP, rel=1e-5)
 
 
-def test_the_temporal_alignment_error_is_that_of_the_published_code():
+def test_tae_equals_the_published_code():
     rng = np.random.default_rng(11)
     previous_m, map_m = rng.uniform(2, 3, (12, 16)), rng.uniform(2, 3, (12, 16))
     K = np.array([[15.0, 0.0, 7.5], [0.0, 15.0, 5.5], [0.0, 0.0, 1.0]])

@@ -110,7 +110,7 @@ def test_what_the_scale_complains_of_most_is_said():
     assert (found['complaint'], found['states']) == ('no transform', {'refused': 3})
 
 
-def test_jitter_is_the_change_of_the_middle_depth_from_frame_to_frame():
+def test_jitter_is_the_change_of_the_middle_depth():
     references = [reference(0), reference(1, factor=1.02), reference(2, factor=1.02)]
     follower = follow(ScaleConfig('depth'), references)
     middles = np.array([each.middle_m for each in follower.frames])
@@ -140,7 +140,7 @@ def test_an_outage_lasts_until_the_scale_is_right_again():
 
 @pytest.mark.parametrize(('middles', 'expected'), [
     ((3.0, 2.1, 2.03, 2.5), 0.2), ((2.0, 9.0, 9.0, 9.0), 0.0), ((9.0, 9.0, 9.0, 9.0), np.nan)])
-def test_recovery_is_the_time_until_the_scale_is_within_2_percent(middles, expected):
+def test_a_scale_has_recovered_within_2_percent(middles, expected):
     frames = [MetricFrame(number * 10 ** 8, '', '', True, middle, 0.0, {})
               for number, middle in enumerate((7.0, *middles))]
     assert recovery_s(frames, 1, [2.0] * 5) == pytest.approx(expected, nan_ok=True)

@@ -53,7 +53,7 @@ def test_least_square_fits_the_valid_pixels_only():
     assert metrics['abs_rel'] == pytest.approx(0.0, abs=1e-9)
 
 
-def test_least_square_disparity_removes_scale_and_shift_of_inverse_depth():
+def test_disparity_alignment_undoes_scale_and_shift():
     target = np.array([[1.0, 2.0], [4.0, 8.0]])
     disparity = 5.0 / target + 2.0
     metrics = depth_metrics(
@@ -117,7 +117,7 @@ def test_a_constant_prediction_is_fitted_by_the_mean():
     assert metrics['rmse'] == pytest.approx(1.0)
 
 
-def test_align_brings_every_pixel_into_metres_but_fits_the_valid_ones():
+def test_align_applies_the_fit_to_every_pixel():
     target = np.array([[1.0, 2.0, 3.0, np.inf, np.nan]])
     prediction = np.array([[0.1, 0.2, 0.3, 0.5, 9.0]])
     valid = np.isfinite(target)

@@ -26,13 +26,13 @@ def truth(depth_m):
                       ~np.isnan(depth_m))
 
 
-def test_a_prediction_is_fitted_on_measured_pixels_and_compared_at_the_truths_size():
+def test_a_prediction_is_compared_at_the_truths_size():
     depth_m = np.array([[1.0, 2.0], [3.0, np.nan]], np.float32)
     prediction = np.repeat(np.repeat([[0.1, 0.2], [0.3, 9.0]], 2, axis=0), 2, axis=1)
     assert score(prediction, truth(depth_m))['abs_rel'] == pytest.approx(0.0, abs=1e-6)
 
 
-def test_the_range_reaches_to_80_m_or_to_the_largest_measurement():
+def test_the_range_reaches_to_80_m_or_farther_measurements():
     # A flat prediction is fitted by the mean, so a pixel that did not count would show.
     for farthest_m, mean_m in ((50.0, 13.25), (200.0, 50.75)):
         depth_m = np.array([[1.0, 1.0, 1.0, farthest_m]], np.float32)
@@ -147,7 +147,7 @@ def test_protocol_b_agrees_with_the_most_and_ignores_the_rest():
     np.testing.assert_allclose(aligned.depth_m[:2], depth_m.max(), rtol=1e-6)
 
 
-def test_protocol_b_brings_a_map_that_runs_backwards_to_the_right_mean_of_logs():
+def test_protocol_b_gives_a_backward_map_the_right_mean():
     depth_m = np.array([[1.0, 2.0, 4.0, 8.0]])
     prediction = 3.0 - np.log(depth_m)
     aligned = align_frame(prediction, truth(depth_m), Rules(b_masks_edges=False), 'B')
@@ -168,7 +168,7 @@ def test_protocol_b_leaves_steep_pixels_out_and_the_range_too():
     assert not align_frame(steep, truth(steep), Rules(), 'B').compared[:, 1:-1].any()
 
 
-def test_protocol_b_masks_nothing_where_depth_is_too_sparse_to_show_edges():
+def test_protocol_b_masks_nothing_in_sparse_depth():
     sparse = np.full((20, 20), np.nan)
     sparse[::4, ::4] = np.random.default_rng(0).uniform(1, 9, (5, 5))
     assert align_frame(np.ones((20, 20)), truth(sparse), Rules(), 'B').compared.sum() == 25

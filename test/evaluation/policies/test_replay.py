@@ -38,7 +38,7 @@ def test_a_busy_engine_takes_the_newest_frame_when_it_is_free():
     assert (found[2].age_s, found[2].latency_s) == pytest.approx((0.040, 0.100))
 
 
-def test_a_frame_that_comes_when_the_engine_is_free_does_not_wait():
+def test_a_frame_does_not_wait_for_a_free_engine():
     found = clock('fixed-4', [frame(0, 0), frame(1, 60), frame(2, 500)])
     assert [each.age_s for each in found] == pytest.approx([0, 0, 0])
     assert {each.fate for each in found} == {'processed'}

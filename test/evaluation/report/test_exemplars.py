@@ -41,7 +41,7 @@ def test_neighbours_of_one_block_are_not_shown_twice():
     assert [each.number for each in exemplars.chosen()['worst']] == [4, 5]
 
 
-def test_frames_without_error_are_passed_over_and_none_is_shown_twice():
+def test_frames_without_error_are_passed_over():
     exemplars = Exemplars()
     assert offer(exemplars, [float('nan')]) == 0
     assert exemplars.chosen() == {}
@@ -56,7 +56,7 @@ def test_memory_is_bounded():
     assert held == [SHOWN, AROUND_MEDIAN, SHOWN]
 
 
-def test_the_error_has_a_sign_and_none_where_the_truth_is_unknown_or_sky():
+def test_the_error_has_a_sign_and_none_beside_the_truth():
     exemplars = Exemplars()
     truth_m = np.array([[2.0, np.nan, np.inf, 4.0]], np.float32)
     frame = DepthFrame('f', np.zeros((1, 4, 3), np.uint8), truth_m, ~np.isnan(truth_m))

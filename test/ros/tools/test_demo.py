@@ -69,7 +69,7 @@ def test_the_demo_records_every_output_and_sums_up(tmp_path, drive):
     result = run_demo(tmp_path, drive, make_checkpoint(tmp_path / 'checkpoint'))
     assert result.returncode == 0, result.stdout + result.stderr
     for words in ('frames in', 'processed', 'steps      T=', 'latency    p50', 'cap 200 ms',
-                  'after least squares in depth'):
+                  'by protocol A (least squares in depth), 0.1 to 20 m, mean of'):
         assert words in result.stdout
     with open_bag(tmp_path / 'out' / 'recording') as bag:
         counts = {topic.name: topic.message_count for topic in bag.topics}
