@@ -5,7 +5,7 @@ REQUIREMENTS := $(wildcard requirements*.txt) constraints.txt
 INSTALLED := $(VENV)/.requirements-installed
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-numpy1 soak link clean
+.PHONY: demo test test-numpy1 soak results link clean
 
 demo: link
 	$(VENV)/bin/demo
@@ -27,6 +27,11 @@ test-numpy1: link
 MINUTES ?= 20
 soak: link
 	$(VENV)/bin/python -m benchmarks.soak --minutes $(MINUTES)
+
+# Remake the published tables into out/results, or those of ONLY="cap node".  RGBD=<folder of real
+# RGB-D frames> adds those that need it, BASELINE=<TFLite network> FastDepth's rows.
+results: link
+	$(VENV)/bin/python -m benchmarks.results $(ONLY)
 
 $(INSTALLED): $(REQUIREMENTS)
 	$(PYTHON) -m venv $(VENV)

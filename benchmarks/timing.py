@@ -126,8 +126,8 @@ def report_header(command: str, facts: Mapping[str, Any]) -> str:
     return (f'`{command}`\n\n'
             f'Commit {facts["commit"]}, {facts["date_utc"]}; {facts.get("gpu", facts["cpu"])}, '
             f'{facts["cores"]} cores (load average {facts["load_average_1min"]} before), '
-            f'Python {facts["python"]}, torch {facts["torch"]} with {facts["torch_threads"]} '
-            f'thread(s), diffusers {facts["diffusers"]}, numpy {facts["numpy"]}.')
+            f'Python {facts["python"]}, torch {facts["torch"]}, diffusers {facts["diffusers"]}, '
+            f'numpy {facts["numpy"]}.')
 
 
 def write_report(folder: Path, name: str, facts: Mapping[str, Any], result: Mapping[str, Any],
