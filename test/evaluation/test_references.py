@@ -180,6 +180,25 @@ def test_a_frame_without_calibration_is_refused(tmp_path):
         references_at(path, ScaleConfig('cloud'), [bare], reference=CLOUD)
 
 
+def test_references_end_where_the_bag_is_damaged(tmp_path, monkeypatch):
+    path = record(tmp_path / 'bag', [(CLOUD, at, cloud(at, 2.0)) for at in (0, 5000)])
+    with open_bag(path) as bag:
+        messages = bag.messages
+
+        def damaged(topics):
+            for message in messages(topics):
+                if message.log_time_ns > START_NS:
+                    raise BagError('damaged 5.000 s after its start')
+                yield message
+
+        monkeypatch.setattr(bag, 'messages', damaged)
+        references = BagReferences(bag, BagTopics(IMAGE, IMAGE), ScaleConfig('cloud'),
+                                   reference=CLOUD)
+        found = [references.at(frame(at)) for at in (0, 5000)]
+    assert [each.anchors is not None for each in found] == [True, False]
+    assert references.notes == ['references end early: damaged 5.000 s after its start']
+
+
 @pytest.mark.parametrize(('source', 'options', 'error', 'complaint'), [
     ('cloud', {}, ConfigError, '`reference` must name a topic .* cloud; got None'),
     ('cloud', {'reference': '/nowhere'}, BagError,

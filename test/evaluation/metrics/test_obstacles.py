@@ -179,6 +179,7 @@ def cloud_of(robot, frame, reference) -> np.ndarray:
     return points_of(robot.until(received, what='a cloud')[0])
 
 
+@pytest.mark.node
 def test_the_running_nodes_cloud_marks_what_ours_marks(scene, drive, tmp_path):
     few = drive[::4]
     low_m, high_m = ASSUMED_M
