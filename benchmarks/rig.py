@@ -18,8 +18,12 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.task import Future
 
 from benchmarks.cap_load import processor_seconds
-from marigold_ros.ros.tools.domains import free_domain
-from marigold_ros.ros.tools.processes import LoggedProcess, ProcessError
+from marigold_ros.ros.tools.processes import (
+    domain_environment,
+    free_domain,
+    LoggedProcess,
+    ProcessError,
+)
 from marigold_ros.ros.tools.shares import PROFILE_VARIABLES, use_large_image_profile
 from marigold_ros.stop_flag import StopFlag
 
@@ -324,8 +328,7 @@ def child_environment(domain: int, large_images: bool) -> dict[str, str]:
                    if name not in PROFILE_VARIABLES}
     if large_images:
         use_large_image_profile(environment)
-    return {**environment, 'ROS_DOMAIN_ID': str(domain), 'PYTHONUNBUFFERED': '1',
-            'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
+    return {**environment, **domain_environment(domain)}
 
 
 def processor_s(pid: int) -> float:

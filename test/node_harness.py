@@ -9,8 +9,6 @@ import itertools
 import math
 import os
 from pathlib import Path
-import signal
-import subprocess
 import sys
 import threading
 import time
@@ -32,7 +30,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
 from marigold_ros.ros.depth_node import DepthNode
-from marigold_ros.ros.tools.domains import in_use
+from marigold_ros.ros.tools.processes import domain_environment, domain_in_use, LoggedProcess
 from marigold_ros.ros.tools.shares import use_large_image_profile
 
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
@@ -48,58 +46,14 @@ def free_domain() -> int:
     """Give a domain id that no other test uses now."""
     # Odd ones for one worker and even ones for the other, for a node takes its time to join.
     domains = (1 + (2 * number + _worker) % 100 for number in _domains)
-    return next(domain for domain in domains if not in_use(domain))
+    return next(domain for domain in domains if not domain_in_use(domain))
 
 
-class NodeProcess:
-    """One depth_node process whose output goes to a file."""
-
-    def __init__(self, log: Path, domain: int, *arguments: str) -> None:
-        """Start it with ROS arguments."""
-        self.log = log
-        environment = {**os.environ, 'ROS_DOMAIN_ID': str(domain), 'OMP_NUM_THREADS': '1',
-                       'PYTHONUNBUFFERED': '1'}
-        with log.open('w') as output:
-            self.process = subprocess.Popen(
-                [sys.executable, '-m', 'marigold_ros.ros.main', '--ros-args', *arguments],
-                env=environment, stdout=output, stderr=subprocess.STDOUT)
-
-    def wait_for_log(self, text: str, timeout_s: float = 120.0) -> str:
-        """Wait until the log contains a text, and return the log."""
-        end_s = time.monotonic() + timeout_s
-        while text not in self.log.read_text():
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < end_s, f'{text!r} not in:\n{self.log.read_text()}'
-            time.sleep(0.05)
-        return self.log.read_text()
-
-    def wait_until_signals_are_caught(self) -> None:
-        """Wait until the interpreter has come as far as the node's own first line."""
-        def caught() -> int:
-            status = Path(f'/proc/{self.process.pid}/status').read_text()
-            return int(status.split('SigCgt:')[1].split()[0], 16) >> signal.SIGTERM - 1 & 1
-
-        end_s = time.monotonic() + 60.0
-        while not caught():
-            assert time.monotonic() < end_s, 'no handler of SIGTERM in 60 s'
-            time.sleep(0.005)
-
-    def stop(self, number: int = signal.SIGINT, times: int = 1, pause_s: float = 0.0) -> int:
-        """Send a signal, once or more, and return the exit code."""
-        for _ in range(times):
-            if self.process.poll() is None:
-                self.process.send_signal(number)
-            time.sleep(pause_s)
-        return self.process.wait(timeout=60)
-
-    def end(self) -> None:
-        """End it if it still runs; in good order, for a killed one leaves its shared memory."""
-        self.process.terminate()
-        try:
-            self.process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+def start_node(folder: Path, domain: int, *arguments: str) -> LoggedProcess:
+    """Start depth_node with ROS arguments; its log goes to the folder."""
+    return LoggedProcess(
+        'depth_node', [sys.executable, '-m', 'marigold_ros.ros.main', '--ros-args', *arguments],
+        folder, {**os.environ, **domain_environment(domain)})
 
 
 @contextmanager

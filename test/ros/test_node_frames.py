@@ -13,10 +13,10 @@ from node_harness import (
     floats,
     free_domain,
     image,
-    NodeProcess,
     points,
     Robot,
     stamp_of,
+    start_node,
 )
 import numpy as np
 import pytest
@@ -43,14 +43,14 @@ def checkpoint(tmp_path_factory):
 def node(checkpoint, tmp_path_factory):
     """Run one node for the whole module, with three cameras and an assumed range of 1 to 5 m."""
     domain = free_domain()
-    process = NodeProcess(
-        tmp_path_factory.mktemp('node') / 'log', domain, '-p', f'checkpoint:={checkpoint}',
+    process = start_node(
+        tmp_path_factory.mktemp('node'), domain, '-p', f'checkpoint:={checkpoint}',
         '-p', 'cameras:=[camera, packed, bare]', '-p', 'scale.source:=fixed',
         '-p', 'scale.min_depth_m:=1', '-p', 'scale.max_depth_m:=5', '-p', 'latency_cap_ms:=0',
         '-p', 'max_age_s:=30')  # a machine that is busy with other things drops nothing
     process.domain = domain
     yield process
-    process.end()
+    process.stop()
 
 
 @pytest.fixture(scope='module')

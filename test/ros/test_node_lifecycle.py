@@ -6,6 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 import contextlib
 import multiprocessing
 import os
+from pathlib import Path
 import signal
 import threading
 import time
@@ -24,8 +25,8 @@ from node_harness import (
     free_domain,
     image,
     node_in_process,
-    NodeProcess,
     Robot,
+    start_node,
 )
 import numpy as np
 import pytest
@@ -37,6 +38,7 @@ from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.networks import Networks
 from marigold_ros.ros.diagnostics import Reporter
 from marigold_ros.ros.rclpy_workarounds import RCLError
+from marigold_ros.ros.tools.processes import LoggedProcess
 
 IMAGE, INFO, DEPTH = '/camera/image_raw', '/camera/camera_info', '/camera/depth_relative/image'
 RGB = np.arange(120 * 160 * 3, dtype=np.uint32).reshape(120, 160, 3).astype(np.uint8)
@@ -52,14 +54,13 @@ def start(tmp_path):
     """Start nodes, and end those that a failed test leaves behind."""
     closing = []
 
-    def start_node(*arguments: str) -> tuple[NodeProcess, Robot]:
-        domain = free_domain()
-        process = NodeProcess(tmp_path / f'log{len(closing)}', domain, *arguments)
+    def start_both(*arguments: str) -> tuple[LoggedProcess, Robot]:
+        process = start_node(tmp_path, domain := free_domain(), *arguments)
         robot = Robot(domain)
-        closing.extend([robot.close, process.end])
+        closing.extend([robot.close, process.stop])
         return process, robot
 
-    yield start_node
+    yield start_both
     for close in closing:
         close()
 
@@ -118,11 +119,24 @@ def test_ctrl_c_in_the_middle_of_a_frame_and_twice_ends_with_exit_code_0(start, 
         return 'no_calibration' in process.log.read_text()
 
     robot.until(begun, what='a frame in the engine')
-    assert process.stop(signal.SIGINT, times=2, pause_s=0.02) == 0
+    assert stop_twice(process, 0.02) == 0
     assert ends_without_a_word_of_it(process)
 
 
-def ends_without_a_word_of_it(process: NodeProcess) -> bool:
+def stop_twice(process: LoggedProcess, pause_s: float) -> int:
+    """Press Ctrl-C twice, and return the exit code."""
+    process.send_signal(signal.SIGINT)
+    time.sleep(pause_s)
+    return process.stop()
+
+
+def catches_sigterm(process: LoggedProcess) -> int:
+    """Tell whether the interpreter has come as far as the node's own first line."""
+    status = Path(f'/proc/{process.pid}/status').read_text()
+    return int(status.split('SigCgt:')[1].split()[0], 16) >> signal.SIGTERM - 1 & 1
+
+
+def ends_without_a_word_of_it(process: LoggedProcess) -> bool:
     log = process.log.read_text()
     return not any(word in log for word in (
         'Traceback', 'Exception', 'terminate', 'engine_error', 'failed'))
@@ -132,10 +146,10 @@ def ends_without_a_word_of_it(process: NodeProcess) -> bool:
 def test_ctrl_c_at_any_moment_of_the_start_ends_with_exit_code_0(start, delays_s):
     """In rclpy's import a KeyboardInterrupt is lost; in the node's making it is an RCLError."""
     for delay_s in delays_s:
-        process, _ = start()
-        process.wait_until_signals_are_caught()
+        process, robot = start()
+        robot.until(lambda: catches_sigterm(process), what='a handler of SIGTERM')
         time.sleep(delay_s)  # not for something: at that moment
-        assert process.stop(signal.SIGINT, times=2, pause_s=0.05) == 0, delay_s
+        assert stop_twice(process, 0.05) == 0, delay_s
         assert ends_without_a_word_of_it(process), delay_s
 
 
@@ -163,7 +177,7 @@ def test_a_signal_ends_a_load_that_hangs_with_exit_code_0(start, tmp_path, numbe
 
 def test_a_wrong_initial_parameter_ends_the_process_with_its_name(start):
     process, _ = start('-p', 'point_stride:=0')
-    assert process.process.wait(timeout=120) == 2
+    assert process.wait(120) == 2
     log = process.log.read_text()
     assert 'point_stride' in log and 'Traceback' not in log
 

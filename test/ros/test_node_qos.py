@@ -6,7 +6,7 @@ import time
 
 from checkpoints import make_checkpoint
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from node_harness import camera_info, free_domain, image, NodeProcess, Robot
+from node_harness import camera_info, free_domain, image, Robot, start_node
 import numpy as np
 import pytest
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -32,15 +32,15 @@ def running(tmp_path_factory):
     robot.offer('/latched/camera_info', CameraInfo, latched=True)
     robot.publish('/latched/camera_info', camera_info(time.time_ns()))
     robot.offer('/latched/image_raw', Image)
-    process = NodeProcess(
-        tmp_path_factory.mktemp('node') / 'log', domain, '-p', f'checkpoint:={checkpoint}',
+    process = start_node(
+        tmp_path_factory.mktemp('node'), domain, '-p', f'checkpoint:={checkpoint}',
         *(word for name, value in SETTINGS.items() for word in ('-p', f'{name}:={value}')))
     robot.until(lambda: robot.node.count_subscribers('/mixed/image_raw'), 200, 'an active node')
     robot.listen_all({'/depth_node/status': DiagnosticArray, **{
         f'/{camera}/depth_relative/image': Image for camera in ('mixed', 'forced', 'latched')}})
     yield process, robot
     robot.close()
-    process.end()
+    process.stop()
 
 
 def show(robot: Robot, topic: str) -> dict[str, str]:

@@ -16,9 +16,9 @@ from node_harness import (
     free_domain,
     header,
     image,
-    NodeProcess,
     Robot,
     stamp_of,
+    start_node,
 )
 import numpy as np
 import pytest
@@ -27,6 +27,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan, Point
 from marigold_ros.data.bags.messages import image_fields
 from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.messages.image import decode_rgb
+from marigold_ros.ros.tools.processes import LoggedProcess
 
 SAMPLE = 'sample/living_room'
 DEPTH, CLOUD, SCAN = (f'/camera/scale/{name}' for name in ('depth', 'cloud', 'scan'))
@@ -45,7 +46,7 @@ def rgb():
 class Stage:
     """The node, a robot, and a clock of stamps that only the test moves."""
 
-    def __init__(self, process: NodeProcess, robot: Robot, rgb: np.ndarray) -> None:
+    def __init__(self, process: LoggedProcess, robot: Robot, rgb: np.ndarray) -> None:
         self.process, self.robot, self.rgb = process, robot, rgb
         self.now_ns = time.time_ns()
         self.relative = np.empty(0)
@@ -119,8 +120,8 @@ class Stage:
 @pytest.fixture(scope='module')
 def stage(tmp_path_factory, rgb):
     domain = free_domain()
-    process = NodeProcess(
-        tmp_path_factory.mktemp('node') / 'log', domain, '-p', 'scale.source:=depth',
+    process = start_node(
+        tmp_path_factory.mktemp('node'), domain, '-p', 'scale.source:=depth',
         '-p', 'max_inference_steps:=1', '-p', 'max_age_s:=3600', '-p', 'latency_cap_ms:=0',
         '-p', 'scale.expire_s:=3.0')
     robot = Robot(domain)
@@ -136,7 +137,7 @@ def stage(tmp_path_factory, rgb):
     stage.relative = floats(robot.find('/camera/depth_relative/image', stage.now_ns))
     yield stage
     robot.close()
-    process.end()
+    process.stop()
 
 
 def true_m(stage: Stage) -> np.ndarray:

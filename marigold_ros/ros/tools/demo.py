@@ -27,8 +27,13 @@ from marigold_ros.evaluation.recording import (
     summarize_recording,
 )
 from marigold_ros.ros.camera_output import INFO_TOPICS, TOPICS
-from marigold_ros.ros.tools.domains import free_domain
-from marigold_ros.ros.tools.processes import LoggedProcess, package_command, ProcessError
+from marigold_ros.ros.tools.processes import (
+    domain_environment,
+    free_domain,
+    LoggedProcess,
+    package_command,
+    ProcessError,
+)
 from marigold_ros.ros.tools.shares import require_shared, use_large_image_profile
 from marigold_ros.stop_flag import StopFlag
 
@@ -261,10 +266,8 @@ def main() -> int:
     stop = StopFlag()
     arguments = make_parser().parse_args()
     begin_s = time.monotonic()
-    os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
-    os.environ['PYTHONUNBUFFERED'] = '1'
     try:
-        os.environ['ROS_DOMAIN_ID'] = str(free_domain())
+        os.environ.update(domain_environment(free_domain()))
         use_large_image_profile()
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         arguments.bag = arguments.bag or require_shared('sample/living_room')

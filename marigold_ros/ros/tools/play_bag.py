@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 import re
 import sys
@@ -17,30 +19,170 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.signals import SignalHandlerOptions
 from rclpy.validate_topic_name import validate_topic_name
+from rosbags.interfaces import QosDurability
 from rosgraph_msgs.msg import Clock
 from tqdm import tqdm
 
-from marigold_ros.data.bags.messages import decompress
-from marigold_ros.data.bags.reader import Bag, BagMessage, open_bag
+from marigold_ros.data.bags.messages import COMPRESSED_IMAGE, decompress, IMAGE
+from marigold_ros.data.bags.reader import Bag, BagMessage, BagTopic, open_bag
+from marigold_ros.data.read_ahead import read_ahead
 from marigold_ros.depth.errors import BagError, MarigoldError, MessageError
 from marigold_ros.ros.tools.bag_qos import playing_qos
 from marigold_ros.ros.tools.command_line import not_negative, positive, split_ros_arguments
 from marigold_ros.ros.tools.message_types import find_message_class, installed_typestore
-from marigold_ros.ros.tools.playback import (
-    plan_routes,
-    prepared_ahead,
-    Route,
-    scheduled,
-    ticks_until,
-)
 from marigold_ros.ros.tools.shares import use_large_image_profile
 from marigold_ros.stop_flag import StopFlag
 
+COMPRESSED_SUFFIX = '/compressed'
 CLOCK_HZ = 100.0
+# Messages made ready before they are due: enough to hide a slow image, little enough to hold.
+AHEAD_MESSAGES = 64
 # No new subscriber for so long: everybody has found the topics, all of them or some.
 SETTLE_ALL_S, SETTLE_SOME_S = 1.0, 3.0
 ACKNOWLEDGE_S = 2.0
 TOPIC_NAME = re.compile(r'(/[A-Za-z_]\w*)+')
+
+
+@dataclass(frozen=True)
+class Route:
+    """
+    The way of one recorded topic to a live one.
+
+    Attributes
+    ----------
+    source : BagTopic
+        Where its messages come from.
+    topic, msgtype : str
+        What is published; a decompressed image has another type than its source.
+    """
+
+    source: BagTopic
+    topic: str
+    msgtype: str
+
+    @property
+    def decompresses(self) -> bool:
+        """Whether compressed images are published raw."""
+        return self.msgtype != self.source.msgtype
+
+    @property
+    def latched(self) -> bool:
+        """Whether late subscribers get the last messages too."""
+        return any(qos.durability == QosDurability.TRANSIENT_LOCAL for qos in self.source.qos)
+
+
+def plan_routes(topics: Collection[BagTopic], *, chosen: Collection[str] = (),
+                remap: Mapping[str, str] | None = None, decompress: bool = True) -> list[Route]:
+    """
+    Decide what is published where.
+
+    A compressed image '<name>/compressed' is published raw on '<name>', unless the bag holds
+    '<name>' itself.  `chosen` and `remap` may use either name.
+
+    Parameters
+    ----------
+    topics : collection of BagTopic
+        Of the bag.
+    chosen : collection of str
+        Topics to play; all, if empty.
+    remap : mapping of str to str
+        New names by old ones.
+    decompress : bool
+        False keeps compressed images as they are.
+
+    Raises
+    ------
+    BagError
+        If a name in `chosen` or `remap` is not in the bag; its text lists those that are.
+    """
+    remap = remap or {}
+    recorded = {topic.name for topic in topics}
+    routes: list[Route] = []
+    known: set[str] = set()
+    for source in topics:
+        raw_name = source.name.removesuffix(COMPRESSED_SUFFIX)
+        to_raw = (decompress and source.msgtype == COMPRESSED_IMAGE
+                  and raw_name not in recorded)
+        name, msgtype = (raw_name, IMAGE) if to_raw else (source.name, source.msgtype)
+        known |= {source.name, name}
+        if not chosen or {source.name, name} & set(chosen):
+            topic = remap.get(name, remap.get(source.name, name))
+            routes.append(Route(source, topic, msgtype))
+    if unknown := sorted({*chosen, *remap} - known):
+        raise BagError(f'no topic {", ".join(unknown)} in the bag; it has '
+                       + ', '.join(f'{topic.name} ({topic.msgtype})' for topic in topics))
+    return routes
+
+
+def playable(bag: Bag, routes: Sequence[Route]) -> tuple[list[Route], list[str]]:
+    """
+    Tell what can be published here from what cannot.
+
+    Returns
+    -------
+    routes : list of Route
+        Those whose type is installed.
+    skipped : list of str
+        In words, the topics that are left out and why.
+    """
+    kept, skipped = [], []
+    for route in routes:
+        reason = _obstacle(bag, route)
+        if reason is None:
+            kept.append(route)
+        else:
+            source = route.source
+            skipped.append(f'{source.name} ({source.msgtype}, {source.message_count} messages: '
+                           f'{reason})')
+    return kept, skipped
+
+
+def _obstacle(bag: Bag, route: Route) -> str | None:
+    try:
+        validate_topic_name(route.topic)
+    except InvalidTopicNameException:
+        return 'no valid name in ROS 2'
+    if find_message_class(route.msgtype) is None:
+        return 'no Python package'
+    try:
+        installed = installed_typestore(route.msgtype).hash_rihs01(route.msgtype)
+    except BagError as err:
+        return str(err)
+    if route.msgtype in bag.typestore.fielddefs and (
+            bag.typestore.hash_rihs01(route.msgtype) != installed):
+        return 'installed with another definition'
+    return None
+
+
+def scheduled(bag: Bag, routes: Collection[Route],
+              start_ns: int) -> Iterator[tuple[int, Route, BagMessage]]:
+    """
+    Read the messages of the routes with the bag time at which each is due.
+
+    Latched messages from before `start_ns`, such as static transforms, are due at `start_ns`.
+    """
+    by_source = {(route.source.name, route.source.msgtype): route for route in routes}
+
+    def read(names: Collection[str], start: int | None,
+             stop: int | None) -> Iterator[tuple[int, Route, BagMessage]]:
+        for message in bag.messages(names, start_ns=start, stop_ns=stop) if names else ():
+            if route := by_source.get((message.topic, message.msgtype)):
+                yield max(message.log_time_ns, start_ns), route, message
+
+    yield from read({route.source.name for route in routes if route.latched}, None, start_ns)
+    yield from read({route.source.name for route in routes}, start_ns, None)
+
+
+def ticks_until(next_tick_ns: int, period_ns: int, time_ns: int) -> range:
+    """
+    List the clock ticks that are due up to a bag time.
+
+    Returns
+    -------
+    range
+        next_tick_ns, next_tick_ns + period_ns ... <= time_ns.
+    """
+    return range(next_tick_ns, time_ns + 1, period_ns)
 
 
 class Player:
@@ -134,10 +276,12 @@ class Player:
             publisher.wait_for_all_acked(Duration(seconds=remaining_s))
 
     def _messages(self, start_ns: int) -> Iterator[tuple[int, Publisher, bytes]]:
-        ready = prepared_ahead(scheduled(self.bag, self.routes, start_ns), self._prepare)
-        for time_ns, topic, data in ready:
-            if data is not None:
-                yield time_ns, self.publishers[topic], data
+        # So the time that an image takes to decompress does not delay its own publication.
+        with closing(read_ahead(map(self._prepare, scheduled(self.bag, self.routes, start_ns)),
+                                AHEAD_MESSAGES)) as ready:
+            for time_ns, topic, data in ready:
+                if data is not None:
+                    yield time_ns, self.publishers[topic], data
 
     def _prepare(self, item: tuple[int, Route, BagMessage]) -> tuple[int, str, bytes | None]:
         time_ns, route, message = item
@@ -164,46 +308,6 @@ class Player:
                     yield tick_ns, self.clock_publisher, Clock(
                         clock=Time(sec=sec, nanosec=nanosec))
             yield event
-
-
-def playable(bag: Bag, routes: Sequence[Route]) -> tuple[list[Route], list[str]]:
-    """
-    Tell what can be published here from what cannot.
-
-    Returns
-    -------
-    routes : list of Route
-        Those whose type is installed.
-    skipped : list of str
-        In words, the topics that are left out and why.
-    """
-    kept, skipped = [], []
-    for route in routes:
-        reason = _obstacle(bag, route)
-        if reason is None:
-            kept.append(route)
-        else:
-            source = route.source
-            skipped.append(f'{source.name} ({source.msgtype}, {source.message_count} messages: '
-                           f'{reason})')
-    return kept, skipped
-
-
-def _obstacle(bag: Bag, route: Route) -> str | None:
-    try:
-        validate_topic_name(route.topic)
-    except InvalidTopicNameException:
-        return 'no valid name in ROS 2'
-    if find_message_class(route.msgtype) is None:
-        return 'no Python package'
-    try:
-        installed = installed_typestore(route.msgtype).hash_rihs01(route.msgtype)
-    except BagError as err:
-        return str(err)
-    if route.msgtype in bag.typestore.fielddefs and (
-            bag.typestore.hash_rihs01(route.msgtype) != installed):
-        return 'installed with another definition'
-    return None
 
 
 def _remapping(text: str) -> tuple[str, str]:

@@ -9,7 +9,7 @@ import time
 
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray
-from node_harness import camera_info, free_domain, image, NodeProcess, Robot, stamp_of
+from node_harness import camera_info, free_domain, image, Robot, stamp_of, start_node
 import numpy as np
 import pytest
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
@@ -183,8 +183,8 @@ def cloud_of(robot, frame, reference) -> np.ndarray:
 def test_the_running_nodes_cloud_marks_what_ours_marks(scene, drive, tmp_path):
     few = drive[::4]
     low_m, high_m = ASSUMED_M
-    process = NodeProcess(
-        tmp_path / 'log', domain := free_domain(), '-p', 'scale.source:=fixed',
+    process = start_node(
+        tmp_path, domain := free_domain(), '-p', 'scale.source:=fixed',
         '-p', f'scale.min_depth_m:={low_m}', '-p', f'scale.max_depth_m:={high_m}',
         '-p', 'max_inference_steps:=1', '-p', 'dtype:=float32', '-p', 'latency_cap_ms:=0',
         '-p', 'max_age_s:=60')
@@ -197,7 +197,7 @@ def test_the_running_nodes_cloud_marks_what_ours_marks(scene, drive, tmp_path):
         received = [cloud_of(robot, *each) for each in few]
     finally:
         robot.close()
-        process.end()
+        process.stop()
     engine = DepthEngine.load('tiny', dtype='float32')
     offline = clouds_of(few, ScaleConfig('fixed', *ASSUMED_M), [
         engine.infer(frame.rgb, num_inference_steps=1, seed=0).affine_invariant_depth

@@ -1,17 +1,12 @@
-"""The message types that are installed, and what is skipped because it is not."""
+"""The message types that are installed, and the files that packages share."""
 
 from __future__ import annotations
 
-from bag_fixtures import text, write_bag
 import pytest
-from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 from std_msgs.msg import String
 
-from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.depth.errors import BagError, ConfigError
-from marigold_ros.ros.tools import play_bag
 from marigold_ros.ros.tools.message_types import find_message_class, installed_typestore
-from marigold_ros.ros.tools.playback import plan_routes
 from marigold_ros.ros.tools.shares import (
     find_shared,
     PROFILE_VARIABLES,
@@ -21,14 +16,6 @@ from marigold_ros.ros.tools.shares import (
 
 # As ROS 2 Jazzy's own middleware announces std_msgs/msg/String.
 STRING_HASH = 'RIHS01_df668c740482bbd48fb39d76a70dfd4bd59db1288021743503259e948f6b1a18'
-
-
-@pytest.fixture
-def bag(tmp_path):
-    """One text, open."""
-    path = write_bag(tmp_path / 'bag', {'/note': 'std_msgs/msg/String'}, [('/note', 0, text('a'))])
-    with open_bag(path) as opened:
-        yield opened
 
 
 def test_installed_classes_are_found():
@@ -54,20 +41,6 @@ def test_definitions_come_with_all_that_they_contain():
 def test_a_missing_definition_is_named():
     with pytest.raises(BagError, match='no definition TFMessage.msg is installed'):
         installed_typestore('tf2_msgs/msg/TFMessage')
-
-
-def test_a_type_that_is_installed_with_another_definition_is_skipped(bag, monkeypatch):
-    other = get_typestore(Stores.EMPTY)
-    other.register(get_types_from_msg('int32 data', 'std_msgs/msg/String'))
-    monkeypatch.setattr(play_bag, 'installed_typestore', lambda msgtype: other)
-    assert play_bag.playable(bag, plan_routes(bag.topics)) == (
-        [], ['/note (std_msgs/msg/String, 1 messages: installed with another definition)'])
-
-
-def test_a_name_that_ros2_does_not_know_is_skipped(bag):
-    routes, skipped = play_bag.playable(bag, plan_routes(bag.topics, remap={'/note': '/1 a'}))
-    assert (routes, skipped) == (
-        [], ['/note (std_msgs/msg/String, 1 messages: no valid name in ROS 2)'])
 
 
 def test_shared_files_are_found_without_a_sourced_workspace():

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import os
 import re
-import resource
 import signal
-import subprocess
 import sys
 import time
 
@@ -14,13 +13,11 @@ from bag_fixtures import compressed_image, image, offered_qos, serialize, START_
 from node_harness import free_domain
 import numpy as np
 import pytest
-import rclpy
 from rosbags.interfaces import QosDurability, QosReliability
 
 from marigold_ros.data.bags.reader import open_bag
-from marigold_ros.depth.errors import ConfigError
-from marigold_ros.ros.tools import domains
 from marigold_ros.ros.tools.command_line import split_ros_arguments
+from marigold_ros.ros.tools.processes import domain_environment, LoggedProcess
 
 STRING = 'std_msgs/msg/String'
 RATE_HZ = 20
@@ -29,45 +26,26 @@ PERIOD_NS = 10 ** 9 // RATE_HZ
 
 
 @pytest.fixture
-def environment():
-    """Give every test a ROS domain of its own."""
-    return {**os.environ, 'ROS_DOMAIN_ID': str(free_domain()), 'OMP_NUM_THREADS': '1',
-            'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST', 'PYTHONUNBUFFERED': '1'}
-
-
-@pytest.fixture
-def start(environment):
-    """Start tools, and end those that a failed test leaves behind."""
+def start(tmp_path):
+    """Start tools in a ROS domain of this test, and end those that it leaves behind."""
+    environment = {**os.environ, **domain_environment(free_domain())}
     processes = []
 
-    def start_tool(tool: str, *arguments: object, **settings: object) -> subprocess.Popen:
-        processes.append(subprocess.Popen(
-            [sys.executable, '-m', f'marigold_ros.ros.tools.{tool}', *map(str, arguments)],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            **settings))
+    def start_tool(tool: str, *arguments: object, prefix: Sequence[str] = ()) -> LoggedProcess:
+        command = [*prefix, sys.executable, '-m', f'marigold_ros.ros.tools.{tool}',
+                   *map(str, arguments)]
+        processes.append(LoggedProcess(f'{tool}{len(processes)}', command, tmp_path, environment))
         return processes[-1]
 
     yield start_tool
     for process in processes:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+        process.kill()
 
 
-def finish(process: subprocess.Popen, number: int | None = None) -> tuple[int, str]:
+def finish(process: LoggedProcess, number: int | None = None) -> tuple[int, str]:
     """Send a signal, if any, and wait for the exit code and all that was printed."""
-    if number is not None:
-        process.send_signal(number)
-    output, _ = process.communicate(timeout=30)
-    return process.returncode, output
-
-
-def wait_for_line(process: subprocess.Popen, words: str) -> None:
-    """Wait until a tool prints a line with these words."""
-    for line in process.stdout:
-        if words in line:
-            return
-    raise AssertionError(f'the tool ended without printing {words!r}')
+    code = process.wait(30) if number is None else process.stop(number)
+    return code, process.log.read_text()
 
 
 def padded(data: bytes) -> bytes:
@@ -142,7 +120,7 @@ def test_rate_offset_remap_topics_and_loop(drive, tmp_path, start):
     recorder = start('record_bag', tmp_path / 'copy', '--topics', '/renamed', '/clock')
     player = start('play_bag', drive, '--topics', '/note', '--remap', '/note:=/renamed', '--rate',
                    4, '--start-offset', 0.5, '--loop', '--clock', '--wait-for-subscribers', 20)
-    wait_for_line(recorder, 'Recording /renamed')
+    recorder.wait_for_log('Recording /renamed')
     time.sleep(4.0)
     code, printed = finish(player, signal.SIGINT)
     assert code == 0, printed
@@ -170,7 +148,7 @@ def test_latched_messages_reach_a_recorder_that_comes_late(drive, tmp_path, star
                    '--reliability', 'best_effort')
     time.sleep(2.0)
     recorder = start('record_bag', tmp_path / 'copy', '--topics', '/note', '/plan')
-    wait_for_line(recorder, 'Recording /plan')
+    recorder.wait_for_log('Recording /plan')
     time.sleep(1.5)
     code, printed = finish(recorder, signal.SIGINT)
     assert code == 0, printed
@@ -209,12 +187,10 @@ def test_a_wrong_command_says_what_is_wrong_without_a_traceback(drive, tmp_path,
 
 
 def test_a_disk_that_takes_no_more_ends_the_recording_with_a_word(drive, tmp_path, start):
-    def three_megabytes_a_file():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (3 * 2 ** 20, 3 * 2 ** 20))
-
+    three_megabytes_a_file = ['bash', '-c', 'ulimit -f 3072; exec "$@"', '--']
     start('play_bag', drive, '--topics', '/image', '--loop', '--rate', '3')
     code, printed = finish(start('record_bag', tmp_path / 'copy', '--topics', '/image',
-                                 preexec_fn=three_megabytes_a_file))
+                                 prefix=three_megabytes_a_file))
     assert code == 1
     assert f'cannot write to {tmp_path / "copy"}: File too large' in printed
     assert 'Traceback' not in printed
@@ -228,30 +204,13 @@ def test_a_disk_that_takes_no_more_ends_the_recording_with_a_word(drive, tmp_pat
 def test_a_second_ctrl_c_changes_nothing(drive, tmp_path, start):
     recorder = start('record_bag', tmp_path / 'copy', '--topics', '/image')
     player = start('play_bag', drive, '--topics', '/image', '--loop')
-    wait_for_line(recorder, 'Recording /image')
+    recorder.wait_for_log('Recording /image')
     time.sleep(1.0)
     for process in (recorder, player):
         process.send_signal(signal.SIGINT)
         code, printed = finish(process, signal.SIGINT)
         assert code == 0, printed
     assert len(read(tmp_path / 'copy', '/image')) > 5
-
-
-@pytest.mark.parametrize('discovery', ['LOCALHOST', 'SUBNET'])
-def test_a_domain_in_which_somebody_lives_is_not_taken(monkeypatch, discovery):
-    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', discovery)
-    taken = free_domain()
-    context = rclpy.Context()
-    rclpy.init(args=[], context=context, domain_id=taken)
-    monkeypatch.setattr(domains, 'DOMAINS', [taken])
-    node = rclpy.create_node('somebody', context=context)
-    try:
-        assert domains.in_use(taken)
-        with pytest.raises(ConfigError, match=f'the ROS domains {taken} to {taken} are all in'):
-            domains.free_domain()
-    finally:
-        node.destroy_node()
-        rclpy.shutdown(context=context)
 
 
 def test_ros_arguments_are_told_from_the_tools_own():

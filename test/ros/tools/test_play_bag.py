@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import time
-
 from bag_fixtures import offered_qos, START_NS, text, write_bag
 import pytest
+from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 
 from marigold_ros.data.bags.reader import BagTopic, open_bag
 from marigold_ros.depth.errors import BagError
-from marigold_ros.ros.tools.playback import (
-    AHEAD_MESSAGES,
-    plan_routes,
-    prepared_ahead,
-    scheduled,
-    ticks_until,
-)
+from marigold_ros.ros.tools import play_bag
+from marigold_ros.ros.tools.play_bag import plan_routes, playable, scheduled, ticks_until
 
 STRING = 'std_msgs/msg/String'
 COMPRESSED = BagTopic('/camera/image_raw/compressed', 'sensor_msgs/msg/CompressedImage', 3, ())
 INFO = BagTopic('/camera/camera_info', 'sensor_msgs/msg/CameraInfo', 3, ())
+
+
+@pytest.fixture
+def bag(tmp_path):
+    """One text, open."""
+    path = write_bag(tmp_path / 'bag', {'/note': 'std_msgs/msg/String'}, [('/note', 0, text('a'))])
+    with open_bag(path) as opened:
+        yield opened
 
 
 def published(routes):
@@ -66,29 +68,20 @@ def test_latched_messages_from_before_the_start_are_due_at_the_start(tmp_path):
     assert due == [(0, text('mounting')), (1_000_000_000, text('in time'))]
 
 
-def test_messages_are_made_ready_in_order_before_they_are_due():
-    made = []
-
-    def prepare(item):
-        made.append(item)
-        return -item
-
-    ready = prepared_ahead(range(100), prepare)
-    assert next(ready) == 0
-    time.sleep(0.1)
-    assert made == list(range(AHEAD_MESSAGES + 1))
-    assert list(ready) == [-item for item in range(1, 100)]
-
-
-def test_an_error_while_reading_ahead_reaches_the_player():
-    def damaged():
-        yield 1
-        raise BagError('damaged')
-
-    with pytest.raises(BagError, match='damaged'):
-        list(prepared_ahead(damaged(), abs))
-
-
 def test_the_clock_ticks_up_to_and_with_the_message():
     assert list(ticks_until(100, 10, 120)) == [100, 110, 120]
     assert list(ticks_until(130, 10, 129)) == []
+
+
+def test_a_type_that_is_installed_with_another_definition_is_skipped(bag, monkeypatch):
+    other = get_typestore(Stores.EMPTY)
+    other.register(get_types_from_msg('int32 data', 'std_msgs/msg/String'))
+    monkeypatch.setattr(play_bag, 'installed_typestore', lambda msgtype: other)
+    assert playable(bag, plan_routes(bag.topics)) == (
+        [], ['/note (std_msgs/msg/String, 1 messages: installed with another definition)'])
+
+
+def test_a_name_that_ros2_does_not_know_is_skipped(bag):
+    routes, skipped = playable(bag, plan_routes(bag.topics, remap={'/note': '/1 a'}))
+    assert (routes, skipped) == (
+        [], ['/note (std_msgs/msg/String, 1 messages: no valid name in ROS 2)'])

@@ -1,0 +1,62 @@
+"""Child processes: their logs, their ends and their ROS domain."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from node_harness import free_domain
+import pytest
+import rclpy
+
+from marigold_ros.depth.errors import ConfigError
+from marigold_ros.ros.tools import processes
+from marigold_ros.ros.tools.processes import LoggedProcess, package_command, ProcessError
+
+
+def test_a_process_that_dies_shows_the_end_of_its_log(tmp_path):
+    command = package_command('record_bag', 'marigold_ros.ros.tools.record_bag')
+    process = LoggedProcess('record_bag', [*command, str(tmp_path), '--all'], tmp_path,
+                            os.environ)
+    assert process.wait(60) == 1
+    with pytest.raises(ProcessError, match=r'record_bag ended with exit code 1; .*record_bag.log:'
+                                           r'\n.*exists already'):
+        process.require_running()
+
+
+def test_a_process_that_does_not_listen_is_ended_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr('marigold_ros.ros.tools.processes.STOP_S', 0.5)
+    process = LoggedProcess('deaf', [
+        sys.executable, '-m', 'timeit', '-n', '1', '-s', 'import signal, time',
+        f'signal.signal({int(signal.SIGINT)}, signal.SIG_IGN); print("deaf"); time.sleep(60)'],
+        tmp_path, {'PYTHONUNBUFFERED': '1'})
+    process.wait_for_log('deaf')
+    assert process.stop() == -signal.SIGKILL
+    with pytest.raises(ProcessError, match='exit code -9 instead of 0'):
+        process.require_success()
+
+
+def test_waiting_for_a_line_that_never_comes_quotes_the_log(tmp_path):
+    process = LoggedProcess('brief', [sys.executable, '-c', 'print("that is all")'], tmp_path,
+                            os.environ)
+    assert process.wait_for_log('that is') == 'that is all\n'
+    with pytest.raises(ProcessError, match="brief did not log 'more'; .*\n  | that is all"):
+        process.wait_for_log('more')
+
+
+@pytest.mark.parametrize('discovery', ['LOCALHOST', 'SUBNET'])
+def test_a_domain_in_which_somebody_lives_is_not_taken(monkeypatch, discovery):
+    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', discovery)
+    taken = free_domain()
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context, domain_id=taken)
+    monkeypatch.setattr(processes, 'DOMAINS', [taken])
+    node = rclpy.create_node('somebody', context=context)
+    try:
+        assert processes.domain_in_use(taken)
+        with pytest.raises(ConfigError, match=f'the ROS domains {taken} to {taken} are all in'):
+            processes.free_domain()
+    finally:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
