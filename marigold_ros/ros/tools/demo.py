@@ -14,6 +14,7 @@ from lifecycle_msgs.srv import GetState
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
 from tqdm import tqdm
 
 from marigold_ros.data.bags.reader import open_bag
@@ -76,7 +77,7 @@ class Monitor:
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)
         self._state_client = self.node.create_client(GetState, f'/{NODE}/get_state')
-        self._state = None
+        self._state: Future | None = None
         self.node.create_subscription(DiagnosticArray, f'/{NODE}/status', self._on_status, 100)
         self.node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
         self._processed = 0
@@ -128,7 +129,7 @@ class Monitor:
             return False
         if not self._state.done():
             return False
-        label = self._state.result().current_state.label
+        label: str = self._state.result().current_state.label
         self._state = None
         return label == 'active'
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from rosbags.interfaces import Nodetype
+from rosbags.interfaces.typing import FieldDesc, Typesdict
 from rosbags.typesys import get_types_from_msg, get_typestore, Stores, TypesysError
 from rosbags.typesys.store import Typestore
 
@@ -49,7 +50,7 @@ def installed_typestore(msgtype: str) -> Typestore:
         If a definition is not installed or cannot be parsed.
     """
     store = get_typestore(Stores.EMPTY)
-    found: dict = {}
+    found: Typesdict = {}
     pending = [msgtype]
     while pending:
         name = pending.pop()
@@ -72,8 +73,7 @@ def _definition_text(msgtype: str) -> str:
     return path.read_text()
 
 
-def _nested_type(field) -> str | None:
-    kind, value = field
-    if kind in (Nodetype.ARRAY, Nodetype.SEQUENCE):
-        kind, value = value[0]
-    return value if kind == Nodetype.NAME else None
+def _nested_type(field: FieldDesc) -> str | None:
+    if field[0] in (Nodetype.ARRAY, Nodetype.SEQUENCE):
+        return _nested_type(field[1][0])
+    return field[1] if field[0] == Nodetype.NAME else None

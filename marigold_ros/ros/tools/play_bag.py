@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -253,9 +253,9 @@ class Player:
         progress = tqdm(total=round((self.bag.end_ns - start_ns) * 1e-9, 1), unit='s',
                         desc=self.bag.path.name, disable=None, bar_format='{desc}: {bar} '
                         '{n:.1f}/{total:.1f} s of the bag [{elapsed}<{remaining}]')
-        events = self._with_clock(self._messages(start_ns), start_ns, rate)
         begin_s = None
-        with progress:
+        events = self._with_clock(self._messages(start_ns), start_ns, rate)
+        with closing(events), progress:
             for time_ns, publisher, message in events:
                 begin_s = begin_s or time.monotonic()
                 offset_s = (time_ns - start_ns) * 1e-9
@@ -266,7 +266,6 @@ class Player:
                 self.published += publisher is not self.clock_publisher
                 self.most_late_s = max(self.most_late_s, time.monotonic() - due_s)
                 progress.update(offset_s - progress.n)
-        events.close()
 
     def finish(self) -> None:
         """Wait until the subscribers have acknowledged what was published."""
@@ -296,7 +295,7 @@ class Player:
             return time_ns, route.topic, None
 
     def _with_clock(self, messages: Iterator[tuple[int, Publisher, bytes]], start_ns: int,
-                    rate: float) -> Iterator[tuple[int, Publisher, bytes | Clock]]:
+                    rate: float) -> Generator[tuple[int, Publisher, bytes | Clock], None, None]:
         """Put /clock between the messages, so that no stamp is older than a tick."""
         next_tick_ns = start_ns
         for event in messages:

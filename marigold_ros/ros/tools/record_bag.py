@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 import sys
@@ -89,7 +89,7 @@ class Recorder:
         print(f'Recording {name} ({msgtype})', flush=True)
         return True
 
-    def _write(self, topic: str, data: bytes, info: dict) -> None:
+    def _write(self, topic: str, data: bytes, info: Mapping[str, int]) -> None:
         # The middleware's time of arrival; some middleware leaves it at 0.
         self.writer.write(topic, info['received_timestamp'] or time.time_ns(), data)
 
