@@ -64,7 +64,7 @@ class Monitor:
         A wait fails when one of them ends.
     progress : tqdm or None
         Moves with every frame that the node is done with.
-    done_s : float
+    idle_s : float
         When the node last said that it has no frame left, on the steady clock.
     """
 
@@ -72,7 +72,7 @@ class Monitor:
         self.stop = stop
         self.must_run: list[LoggedProcess] = []
         self.progress: tqdm | None = None
-        self.done_s = 0.0
+        self.idle_s = 0.0
         self.node = rclpy.create_node('demo', enable_rosout=False, start_parameter_services=False)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)
@@ -102,9 +102,9 @@ class Monitor:
             if time.monotonic() > end_s:
                 tails = '\n'.join(process.log_tail() for process in self.must_run)
                 raise ProcessError(f'{what} did not happen in {timeout_s:.0f} s; {tails}')
-            self.look()
+            self.check()
 
-    def look(self) -> None:
+    def check(self) -> None:
         """
         Take what has arrived and see that all is well.
 
@@ -154,8 +154,8 @@ class Monitor:
         node, *cameras = array.status
         if node.level == DiagnosticStatus.ERROR and 'failed' in node.message:
             self._problem = node.message
-        if not any(_frames_under_way(camera) for camera in cameras):
-            self.done_s = time.monotonic()
+        if not any(_count_pending_frames(camera) for camera in cameras):
+            self.idle_s = time.monotonic()
 
 
 def run(arguments: argparse.Namespace, stop: StopFlag) -> Path:
@@ -198,7 +198,7 @@ def run(arguments: argparse.Namespace, stop: StopFlag) -> Path:
                      DISCOVERY_TIMEOUT_S)
         player = start('play_bag', f'{TOOLS}.play_bag', arguments.bag, '--clock',
                        '--wait-for-subscribers', DISCOVERY_TIMEOUT_S)
-        _watch(monitor, player, image_count, duration_s)
+        _show_progress(monitor, player, image_count, duration_s)
         for process in (recorder, node):
             process.stop()
             process.require_success()
@@ -209,7 +209,7 @@ def run(arguments: argparse.Namespace, stop: StopFlag) -> Path:
     return recording
 
 
-def _frames_under_way(camera: DiagnosticStatus) -> int:
+def _count_pending_frames(camera: DiagnosticStatus) -> int:
     """Count the frames that have come in but of which the counters do not know how they ended."""
     counters = {item.key: item.value for item in camera.values}
     ended = sum(int(value) for name, value in counters.items()
@@ -217,7 +217,8 @@ def _frames_under_way(camera: DiagnosticStatus) -> int:
     return int(counters.get('frames_in', 0)) - ended
 
 
-def _watch(monitor: Monitor, player: LoggedProcess, image_count: int, duration_s: float) -> None:
+def _show_progress(monitor: Monitor, player: LoggedProcess, image_count: int,
+                   duration_s: float) -> None:
     """Show the progress until the player is done, and the node with its last frame."""
     with tqdm(total=image_count, unit=' frames', desc='drive', mininterval=0.5) as progress:
         monitor.progress = progress
@@ -225,7 +226,7 @@ def _watch(monitor: Monitor, player: LoggedProcess, image_count: int, duration_s
                      2 * (DISCOVERY_TIMEOUT_S + duration_s))
         player.require_success()
         counted_s = time.monotonic() + COUNTED_S
-        monitor.wait(lambda: monitor.done_s > counted_s, f"the end of {NODE}'s last frame",
+        monitor.wait(lambda: monitor.idle_s > counted_s, f"the end of {NODE}'s last frame",
                      LAST_FRAME_TIMEOUT_S)
 
 

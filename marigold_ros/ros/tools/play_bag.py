@@ -127,7 +127,7 @@ def playable(bag: Bag, routes: Sequence[Route]) -> tuple[list[Route], list[str]]
     """
     kept, skipped = [], []
     for route in routes:
-        reason = _obstacle(bag, route)
+        reason = _reason_to_skip(bag, route)
         if reason is None:
             kept.append(route)
         else:
@@ -137,7 +137,7 @@ def playable(bag: Bag, routes: Sequence[Route]) -> tuple[list[Route], list[str]]
     return kept, skipped
 
 
-def _obstacle(bag: Bag, route: Route) -> str | None:
+def _reason_to_skip(bag: Bag, route: Route) -> str | None:
     try:
         validate_topic_name(route.topic)
     except InvalidTopicNameException:
@@ -309,7 +309,7 @@ class Player:
             yield event
 
 
-def _remapping(text: str) -> tuple[str, str]:
+def _parse_remapping(text: str) -> tuple[str, str]:
     old, separator, new = text.partition(':=')
     if not separator or not TOPIC_NAME.fullmatch(new):
         raise argparse.ArgumentTypeError(f'must be /old:=/new; got {text}')
@@ -323,8 +323,8 @@ def make_parser() -> argparse.ArgumentParser:
                         help='ROS 2 bag folder (MCAP, sqlite3), .mcap or .db3 file, ROS 1 .bag')
     parser.add_argument('--topics', nargs='+', default=[], metavar='TOPIC',
                         help='play only these (default: all)')
-    parser.add_argument('--remap', nargs='+', default=[], type=_remapping, metavar='OLD:=NEW',
-                        help='publish under other names')
+    parser.add_argument('--remap', nargs='+', default=[], type=_parse_remapping,
+                        metavar='OLD:=NEW', help='publish under other names')
     parser.add_argument('--decompress', action=argparse.BooleanOptionalAction, default=True,
                         help='publish <name>/compressed raw on <name> (default: yes)')
     parser.add_argument('--rate', type=positive, default=1.0, metavar='FACTOR',

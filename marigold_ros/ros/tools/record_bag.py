@@ -25,7 +25,7 @@ from marigold_ros.ros.tools.message_types import find_message_class, installed_t
 from marigold_ros.stop_flag import SLICE_S, StopFlag
 
 # How often to look for topics and publishers that have appeared since.
-LOOK_AGAIN_S = 0.2
+DISCOVERY_PERIOD_S = 0.2
 # At the end, messages that have arrived but not been taken are still written, for so long.
 DRAIN_S = 1.0
 
@@ -51,7 +51,7 @@ class Recorder:
         self.refused: dict[str, str] = {}
         self._subscriptions: dict[str, tuple[Subscription, QoSProfile]] = {}
 
-    def look_for_topics(self) -> None:
+    def subscribe_to_new_topics(self) -> None:
         """Subscribe to wanted topics that have a publisher, and again where its QoS changed."""
         for name, msgtypes in self.node.get_topic_names_and_types():
             chosen = name in self.wanted if self.wanted else not topic_or_service_is_hidden(name)
@@ -68,13 +68,13 @@ class Recorder:
             if qos == current:
                 return
             self.node.destroy_subscription(subscription)
-        elif not self._announce(name, msgtype, offered):
+        elif not self._add_topic(name, msgtype, offered):
             return
         subscription = self.node.create_subscription(
             find_message_class(msgtype), name, partial(self._write, name), qos, raw=True)
         self._subscriptions[name] = subscription, qos
 
-    def _announce(self, name: str, msgtype: str, offered: list[QoSProfile]) -> bool:
+    def _add_topic(self, name: str, msgtype: str, offered: list[QoSProfile]) -> bool:
         """Add the topic to the file, or say once why it cannot be recorded."""
         try:
             if find_message_class(msgtype) is None:
@@ -110,11 +110,11 @@ def record(recorder: Recorder, executor: SingleThreadedExecutor, stop: StopFlag,
         If the disk is full.
     """
     end_s = time.monotonic() + (float('inf') if duration_s is None else duration_s)
-    look_s = 0.0
+    next_discovery_s = 0.0
     while not stop.requested and time.monotonic() < end_s:
-        if time.monotonic() >= look_s:
-            recorder.look_for_topics()
-            look_s = time.monotonic() + LOOK_AGAIN_S
+        if time.monotonic() >= next_discovery_s:
+            recorder.subscribe_to_new_topics()
+            next_discovery_s = time.monotonic() + DISCOVERY_PERIOD_S
         executor.spin_once(timeout_sec=SLICE_S)
     end_s = time.monotonic() + DRAIN_S
     before = -1
@@ -137,7 +137,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _report(writer: BagWriter, wanted: Collection[str]) -> None:
+def _print_counts(writer: BagWriter, wanted: Collection[str]) -> None:
     print(f'Recorded {sum(writer.message_counts.values())} messages to {writer.path}')
     for name in sorted({*writer.message_counts, *wanted}):
         print(f'  {writer.message_counts.get(name, 0):6d}  {name}')
@@ -160,7 +160,7 @@ def main() -> int:
             try:
                 record(Recorder(node, writer, wanted), executor, stop, arguments.duration)
             finally:
-                _report(writer, wanted)
+                _print_counts(writer, wanted)
     except MarigoldError as err:
         print(f'record_bag: {err}', file=sys.stderr)
         return 1
