@@ -17,6 +17,7 @@ from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.ros.camera_output import FramePacker
 from marigold_ros.ros.diagnostics import Reporter
 
+pytestmark = pytest.mark.node
 RNG = np.random.default_rng(0)
 # Frames that each camera sends while the engine works on one batch; `wide` is of another size.
 SENT = {'fast': 6, 'wide': 3, 'slow': 1}

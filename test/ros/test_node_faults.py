@@ -30,6 +30,7 @@ import torch
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.networks import Networks
 
+pytestmark = pytest.mark.node
 H, W = 120, 160
 RGB = np.random.default_rng(0).integers(0, 256, (H, W, 3), np.uint8)
 JPEG = cv2.imencode('.jpg', RGB)[1].tobytes()

@@ -24,6 +24,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from marigold_ros.depth.engine import DepthEngine
 
+pytestmark = pytest.mark.node
 HEIGHT, WIDTH = 120, 160
 IMAGE, INFO = '/camera/image_raw', '/camera/camera_info'
 OUTPUTS = {

@@ -40,6 +40,7 @@ from marigold_ros.ros.diagnostics import Reporter
 from marigold_ros.ros.rclpy_workarounds import RCLError
 from marigold_ros.ros.tools.processes import LoggedProcess
 
+pytestmark = pytest.mark.node
 IMAGE, INFO, DEPTH = '/camera/image_raw', '/camera/camera_info', '/camera/depth_relative/image'
 RGB = np.arange(120 * 160 * 3, dtype=np.uint32).reshape(120, 160, 3).astype(np.uint8)
 

@@ -12,6 +12,7 @@ import pytest
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 
+pytestmark = pytest.mark.node
 RGB = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
 SETTINGS = {
     'cameras': '[early, mixed, forced, latched]', 'scale.source': 'fixed',

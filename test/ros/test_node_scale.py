@@ -29,6 +29,7 @@ from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.messages.image import decode_rgb
 from marigold_ros.ros.tools.processes import LoggedProcess
 
+pytestmark = pytest.mark.node
 SAMPLE = 'sample/living_room'
 DEPTH, CLOUD, SCAN = (f'/camera/scale/{name}' for name in ('depth', 'cloud', 'scan'))
 F, CX, CY = 457.0073621574767, 319.5, 239.5

@@ -19,6 +19,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from marigold_ros.depth.complexity import entropy, gradient_energy
 from marigold_ros.ros.parameters import TABLE
 
+pytestmark = pytest.mark.node
 RGB = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
 BASE: dict[str, Any] = {
     'ensemble_size': 1, 'step_policy': 'fixed', 'complexity_measure': 'gradient_energy',

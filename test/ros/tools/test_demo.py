@@ -63,6 +63,7 @@ def run_demo(tmp_path: Path, drive: Path, checkpoint: Path) -> tuple[int, str]:
     return demo.wait(280), demo.log.read_text()
 
 
+@pytest.mark.node
 def test_the_demo_records_every_output_and_sums_up(tmp_path, drive):
     code, printed = run_demo(tmp_path, drive, make_checkpoint(tmp_path / 'checkpoint'))
     assert code == 0, printed
@@ -80,6 +81,7 @@ def test_the_demo_records_every_output_and_sums_up(tmp_path, drive):
     assert cv2.imread(str(tmp_path / 'out' / 'contact_sheet.png')).std() > 10
 
 
+@pytest.mark.node
 def test_the_demo_ends_with_the_nodes_words_when_it_cannot_be_configured(tmp_path, drive):
     code, printed = run_demo(tmp_path, drive, tmp_path / 'no_such_checkpoint')
     assert code == 1

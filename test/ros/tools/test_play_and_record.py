@@ -19,6 +19,7 @@ from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.ros.tools.command_line import split_ros_arguments
 from marigold_ros.ros.tools.processes import domain_environment, LoggedProcess
 
+pytestmark = pytest.mark.node
 STRING = 'std_msgs/msg/String'
 RATE_HZ = 20
 MESSAGES = 20

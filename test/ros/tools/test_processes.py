@@ -45,6 +45,7 @@ def test_waiting_for_a_line_that_never_comes_quotes_the_log(tmp_path):
         process.wait_for_log('more')
 
 
+@pytest.mark.node
 @pytest.mark.parametrize('discovery', ['LOCALHOST', 'SUBNET'])
 def test_a_domain_in_which_somebody_lives_is_not_taken(monkeypatch, discovery):
     monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', discovery)
