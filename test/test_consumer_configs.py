@@ -94,7 +94,7 @@ FILES = {
 
 
 @pytest.mark.parametrize('name', FILES)
-def test_every_key_is_one_that_its_reader_declares_with_that_type(name):
+def test_every_key_is_declared_by_its_reader_with_its_type(name):
     def compare(values: dict, known: dict, path: str) -> None:
         for key, value in values.items():
             assert key in known, f'{path}.{key}'
@@ -140,7 +140,7 @@ def test_heights_let_floor_rays_clear_and_only_obstacles_mark(name, layer, plugi
 
 
 @pytest.mark.parametrize(('name', 'layer', 'plugin'), LAYERS)
-def test_ranges_clear_as_far_as_they_mark_and_within_what_is_published(name, layer, plugin):
+def test_ranges_clear_as_far_as_they_mark(name, layer, plugin):
     source = costmap(name)[layer]['depth_cloud']
     assert source['raytrace_max_range'] >= source['obstacle_max_range']
     assert source['raytrace_min_range'] <= source['obstacle_min_range'] < 0.5
@@ -159,7 +159,7 @@ def test_a_rolling_costmap_holds_what_the_source_reaches():
     assert min(settings['width'], settings['height']) / 2 >= reach
 
 
-def test_the_voxel_grid_has_16_voxels_at_most_and_holds_the_camera_and_the_obstacles():
+def test_the_voxel_grid_has_at_most_16_voxels():
     layer = costmap('local_costmap')['voxel_layer']
     assert layer['z_voxels'] <= 16
     top = layer['origin_z'] + layer['z_voxels'] * layer['z_resolution']
@@ -172,7 +172,7 @@ def test_the_cloud_has_5000_to_20000_points_at_vga():
     assert 5_000 <= -(-640 // stride) * -(-480 // stride) <= 20_000
 
 
-def test_the_collision_monitor_waits_longer_than_a_frame_may_take():
+def test_the_collision_monitor_outwaits_a_frame():
     settings, _ = FILES['collision_monitor']
     source = settings['depth_cloud']
     assert settings['observation_sources'] == ['depth_cloud']
@@ -184,7 +184,7 @@ def test_the_collision_monitor_waits_longer_than_a_frame_may_take():
 
 
 @pytest.mark.parametrize('name', ['PolygonStop', 'PolygonSlow'])
-def test_a_polygon_is_ahead_of_the_robot_and_needs_more_than_a_stray_point(name):
+def test_a_polygon_is_ahead_and_needs_more_than_a_point(name):
     settings, _ = FILES['collision_monitor']
     assert name in settings['polygons']
     polygon = settings[name]
@@ -210,7 +210,7 @@ def test_moveit_gets_every_key_that_the_updater_asks_for():
     assert not settings['octomap_frame'].endswith('optical_frame')
 
 
-def test_the_scans_frame_is_not_optical_and_its_topics_are_the_nodes():
+def test_the_scans_frame_is_not_optical():
     settings, _ = FILES['depthimage_to_laserscan']
     assert settings['output_frame'] and not settings['output_frame'].endswith('optical_frame')
     assert DEFAULTS.min_depth_m <= settings['range_min'] < settings['range_max']

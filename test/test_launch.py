@@ -42,7 +42,7 @@ def test_the_documented_arguments_are_declared_and_described():
     assert list(replay) == ['bag', 'rate', 'start_offset', 'loop', 'wait_s']
 
 
-def test_an_argument_left_alone_does_not_override_the_parameter_file():
+def test_an_unset_argument_leaves_the_parameter_file():
     names = definitions(DEPTH, 'ARGUMENTS', 'PARAMETERS')
     for name in names['PARAMETERS']:
         assert names['ARGUMENTS'][name][0] == ''
@@ -57,7 +57,7 @@ def test_argument_texts_become_values_of_the_parameters_types():
     assert (read['use_sim_time']('True'), read['use_sim_time']('false')) == (True, False)
 
 
-def test_topics_of_the_only_camera_are_remapped_and_of_several_refused(tmp_path):
+def test_topics_are_remapped_for_a_single_camera_only(tmp_path):
     names = definitions(DEPTH, 'remappings', 'cameras_of')
     given = {'image_topic': '/usb_cam/image_raw', 'camera_info_topic': '/usb_cam/info'}
     assert names['remappings'](given, ['camera']) == [
@@ -87,7 +87,7 @@ def test_launch_files_can_be_loaded(path):
                                      in description.get_launch_arguments()}
 
 
-def test_the_profile_carries_large_images_in_shared_memory_beside_udp():
+def test_the_profile_carries_large_images_in_shared_memory():
     root = ElementTree.parse(ROOT / 'config' / 'fastdds_large_images.xml').getroot()
     transports = {each.findtext(f'{DDS}transport_id'): each
                   for each in root.iter(f'{DDS}transport_descriptor')}
@@ -122,7 +122,7 @@ def test_rviz_and_foxglove_show_topics_that_the_node_publishes():
         assert '/camera/points' in camera_topics(tree) <= OUTPUT_TOPICS
 
 
-def test_the_foxglove_layout_places_every_panel_that_it_configures():
+def test_the_foxglove_layout_places_every_panel():
     layout = json.loads((ROOT / 'config' / 'foxglove_layout.json').read_text())
 
     def leaves(node) -> set[str]:

@@ -31,7 +31,7 @@ def test_the_wrong_order_raises_it():
     assert area(curve) > 1.0
 
 
-def test_equal_confidence_is_chance_whatever_the_order_of_the_pixels():
+def test_equal_confidence_is_chance_in_any_pixel_order():
     for error in (TWENTY, TWENTY[::-1]):
         assert sparsification_curve(error, np.ones(20)) == pytest.approx(np.ones(20))
 
@@ -48,7 +48,7 @@ def test_only_the_order_of_the_confidence_counts():
     assert once == pytest.approx(twice)
 
 
-def test_the_area_of_chance_is_1_and_of_a_straight_fall_to_0_one_half():
+def test_the_area_of_chance_is_1_and_of_a_straight_fall_half():
     assert area(np.ones(20)) == pytest.approx(1.0)
     assert area(np.linspace(1.0, 0.0, 20)) == pytest.approx(0.5)
 

@@ -12,7 +12,7 @@ from benchmarks.timing import interleave, quartiles_ms, speedup, write_report
 from marigold_ros.evaluation.environment import environment
 
 
-def test_every_round_calls_every_candidate_once_and_the_order_changes():
+def test_every_round_calls_every_candidate_in_another_order():
     calls = []
     candidates = {name: lambda name=name: calls.append(name) for name in 'abc'}
     interleave(candidates, rounds=20, warm_up=1)
@@ -41,7 +41,7 @@ def test_quartiles_are_in_milliseconds():
         {'median_ms': 3.0, 'q25_ms': 2.0, 'q75_ms': 4.0, 'rounds': 5})
 
 
-def test_speedup_is_the_ratio_of_medians_with_an_interval_around_it():
+def test_speedup_is_the_ratio_of_medians_with_an_interval():
     rng = np.random.default_rng(0)
     candidate = rng.uniform(0.9, 1.1, 40)
     figures = speedup(3.0 * candidate[rng.permutation(40)], candidate)
@@ -50,7 +50,7 @@ def test_speedup_is_the_ratio_of_medians_with_an_interval_around_it():
     assert figures['high'] - figures['low'] < 0.6
 
 
-def test_interval_is_paired_so_a_machine_that_slows_both_does_not_widen_it():
+def test_interval_is_paired_so_shared_slowness_does_not_matter():
     """Half of the rounds ten times slower for both: in every draw the ratio is exactly 2."""
     candidate = np.array([1.0, 10.0] * 10)
     assert speedup(2.0 * candidate, candidate) == pytest.approx(

@@ -31,7 +31,7 @@ def test_roughness_counts_in_parts_of_the_depth(depth, roughness, error):
     torch.testing.assert_close(confidence(striped(depth, roughness)), expected)
 
 
-def test_a_step_inside_a_cell_lowers_the_confidence_there_and_not_far_away():
+def test_a_step_inside_a_cell_lowers_confidence_there_only():
     depth = striped(0.5, width=64)
     depth[..., 28:] = 0.7    # from the middle of the fourth cell on
     found = confidence(depth)[0, 0, 8]

@@ -91,7 +91,7 @@ def test_each_frame_of_a_ragged_batch_follows_its_own_schedule():
     assert [len(rows) for rows in rows_seen] == [3, 2, 1]
 
 
-def test_a_deadline_that_is_over_ends_all_frames_with_their_first_x0():
+def test_a_past_deadline_ends_all_frames_with_their_first_x0():
     scheduler = make_scheduler(prediction_type='sample')
     schedules = [schedule(scheduler, steps) for steps in (4, 1)]
     long, short = denoise(lambda latents, _: torch.ones(len(latents), 1, 2, 2),

@@ -169,7 +169,7 @@ def test_deadline_leaves_time_to_decode_and_publish():
     assert policy.deadline_s(requests, resolution=SIZE) is None
 
 
-def test_a_spike_costs_one_frame_and_a_slowdown_stays_until_it_ends():
+def test_a_spike_costs_one_frame_and_a_slowdown_stays():
     """One slow batch of 20 rules the next frame only; two of 20 are the 95 % quantile."""
     policy = StepPolicy(StepPolicyConfig(policy='fixed', latency_cap_s=0.2))
     seen = []
@@ -179,7 +179,7 @@ def test_a_spike_costs_one_frame_and_a_slowdown_stays_until_it_ends():
     assert seen == [4] * 20 + [1] + [4] * 20 + [1, 1] + [1] * 18 + [4] * 2
 
 
-def test_slowdown_is_seen_after_one_batch_and_forgotten_after_twenty():
+def test_slowdown_is_seen_at_once_and_forgotten_after_twenty():
     """A step that suddenly costs 100 ms cuts the next frame; twenty fast ones undo it."""
     policy = StepPolicy(StepPolicyConfig(policy='fixed', latency_cap_s=0.2))
     for _ in range(20):
@@ -201,7 +201,7 @@ def test_oldest_frame_of_a_batch_rules():
     assert young.num_inference_steps == old.num_inference_steps == 2
 
 
-def test_larger_batch_borrows_cost_and_smaller_is_not_called_cheaper():
+def test_larger_batch_borrows_cost_and_smaller_is_no_cheaper():
     """From batch 1: 10 ms a step is 20 ms at batch 2; batch 1 seen, batch 1 asked: 10 ms."""
     model = LatencyModel()
     model.observe(timing(step_s=0.01, other_s=0.04, steps=(2,)))

@@ -29,7 +29,7 @@ def textured_image():
     return np.stack([u % 256, v % 256, (u + 2 * v) // 8 % 256], axis=-1).astype(np.uint8)
 
 
-def test_resizing_scales_the_x_row_by_widths_and_the_y_row_by_heights():
+def test_resizing_scales_x_by_widths_and_y_by_heights():
     resized = make_camera().resized(320, 120)
     assert (resized.width, resized.height) == (320, 120)
     np.testing.assert_array_equal(resized.K, [[250, 0, 160], [0, 100, 60], [0, 0, 1]])
@@ -38,7 +38,7 @@ def test_resizing_scales_the_x_row_by_widths_and_the_y_row_by_heights():
     assert resized.D == BARREL
 
 
-def test_rectified_camera_tells_readers_of_k_and_readers_of_p_the_same():
+def test_a_rectified_camera_has_the_same_k_and_p():
     rectified = make_camera().rectified()
     np.testing.assert_array_equal(rectified.K, [[450, 0, 310], [0, 360, 230], [0, 0, 1]])
     np.testing.assert_array_equal(rectified.P, P)
@@ -160,7 +160,7 @@ def test_every_rectified_pixel_shows_the_raw_pixel_of_its_ray(model, distort, D,
             assert np.abs(seen - (raw[axis] - start))[inside].max() < 0.6
 
 
-def test_pixels_that_the_raw_image_does_not_cover_are_black_and_not_valid():
+def test_uncovered_pixels_are_black_and_not_valid():
     # P half as long as K: the rectified image looks far beyond the borders of the raw one.
     wide = make_camera(P=[[250, 0, 320, 0], [0, 200, 240, 0], [0, 0, 1, 0]])
     rectifier = Rectifier(wide)

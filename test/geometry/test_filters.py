@@ -55,7 +55,7 @@ def test_untrusted_depth_is_unknown():
     assert (depth_m == 2.0).all()
 
 
-def test_the_far_end_of_the_relative_depth_is_sky_and_infinitely_far():
+def test_the_far_end_of_the_relative_depth_is_sky():
     relative = row(0.5, 0.9, 0.91, 1.0, np.nan)
     depth_m = row(2.0, 6.0, 6.1, 6.5, np.nan)
     kept = apply(DepthFilter(max_relative_depth=0.9, min_surface_angle_deg=0.0), depth_m, relative)
@@ -65,7 +65,7 @@ def test_the_far_end_of_the_relative_depth_is_sky_and_infinitely_far():
         apply(DepthFilter(min_surface_angle_deg=0.0), depth_m, relative), depth_m)
 
 
-def test_a_pixel_between_a_near_and_a_far_surface_flies_and_the_edge_beside_it_stays():
+def test_a_pixel_between_two_surfaces_flies_and_edges_stay():
     flying = flying_pixels(row(1, 1, 1, 2, 3, 3, 3), K, 2.0)
     np.testing.assert_array_equal(flying[0], [0, 0, 0, 1, 0, 0, 0])
     # A soft edge of three pixels, falling; columns as rows.
@@ -74,7 +74,7 @@ def test_a_pixel_between_a_near_and_a_far_surface_flies_and_the_edge_beside_it_s
     np.testing.assert_array_equal(flying_pixels(ramp.T, K, 2.0)[:, 0], [0, 0, 1, 1, 1, 0, 0])
 
 
-def test_a_clean_edge_and_a_thin_thing_in_front_of_a_wall_lose_nothing():
+def test_a_clean_edge_and_a_thin_thing_lose_nothing():
     assert not flying_pixels(row(1, 1, 3, 3), K, 2.0).any()
     assert not flying_pixels(row(3, 3, 1, 3, 3), K, 2.0).any()
 
@@ -93,7 +93,7 @@ def test_a_plane_flies_only_below_the_angle_at_any_resolution(angle_deg, flies, 
     assert flying[1:-1][seen_deg[1:-1] < angle_deg * 0.8].all()
 
 
-def test_the_pixels_between_a_roof_and_the_sky_fly_and_those_beside_the_unknown_do_not():
+def test_pixels_between_roof_and_sky_fly_beside_unknown_not():
     far, near, unknown = np.inf, -np.inf, np.nan
     np.testing.assert_array_equal(flying_pixels(row(2, 2, 4, far, far), K, 2.0)[0],
                                   [0, 0, 1, 0, 0])
@@ -102,7 +102,7 @@ def test_the_pixels_between_a_roof_and_the_sky_fly_and_those_beside_the_unknown_
     assert not flying_pixels(row(1, unknown, 2, unknown, 3), K, 2.0).any()
 
 
-def test_a_soft_edge_against_the_sky_is_cleared_by_all_filters_together():
+def test_a_soft_edge_against_the_sky_is_cleared():
     relative = row(0.1, 0.1, 0.5, 0.97, 0.99)
     kept = apply(DepthFilter(max_relative_depth=0.95, min_surface_angle_deg=2.0),
                  1 + 10 * relative, relative)

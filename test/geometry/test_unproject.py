@@ -11,7 +11,7 @@ from marigold_ros.geometry.unproject import project, unproject
 K = np.array([[100.0, 0.0, 2.0], [0.0, 50.0, 1.0], [0.0, 0.0, 1.0]])
 
 
-def test_points_follow_the_pinhole_with_z_forward_x_right_y_down():
+def test_points_follow_the_pinhole_in_optical_axes():
     points = unproject(np.full((3, 4), 2.0, np.float32), K)
     assert points.shape == (3, 4, 3) and points.dtype == np.float64
     assert points.flags.c_contiguous
@@ -43,7 +43,7 @@ def test_float64_depth_and_views_of_it_are_taken_as_they_are():
     assert points.shape == (4, 3, 3) and (points[..., 2] == 0.1).all()
 
 
-def test_points_in_given_memory_are_the_float64_ones_rounded_once():
+def test_points_in_given_memory_are_rounded_once():
     depth_m = np.random.default_rng(0).uniform(0.1, 20, (48, 64)).astype(np.float32)
     memory = np.zeros((24, 32, 4), np.float32)
     points = unproject(depth_m, K, stride=2, out=memory[..., :3])
@@ -61,7 +61,7 @@ def test_the_round_trip_returns_to_the_pixel_centre(height, width, stride):
 
 
 @pytest.mark.parametrize('height, width', [(480, 640), (1080, 1920), (60, 3354), (60, 7680)])
-def test_a_float32_cloud_is_as_near_to_the_pixel_centre_as_its_rounding_lets_it_be(height, width):
+def test_a_float32_cloud_is_exact_up_to_its_rounding(height, width):
     intrinsics, depth_m = random_view(height, width)
     memory = np.empty((height, width, 3), np.float32)
     uv = project(unproject(depth_m, intrinsics, out=memory), intrinsics)

@@ -47,7 +47,7 @@ def test_arrays_as_rclpy_and_rosbags_hold_them_are_read():
     assert camera_from_fields(arrays) == camera_from_fields(make_fields())
 
 
-def test_a_driver_that_leaves_r_and_p_at_zero_means_identity_and_k():
+def test_r_and_p_at_zero_mean_identity_and_k():
     camera = camera_from_fields(make_fields(r=(0.0,) * 9, p=(0.0,) * 12))
     np.testing.assert_array_equal(camera.R, np.eye(3))
     np.testing.assert_array_equal(camera.P, [[500, 0, 320, 0], [0, 400, 240, 0], [0, 0, 1, 0]])
@@ -58,7 +58,7 @@ def test_all_zeros_is_an_uncalibrated_camera():
     assert not camera.is_calibrated
 
 
-def test_a_region_of_interest_moves_the_centre_and_binning_scales_it():
+def test_a_roi_moves_the_centre_and_binning_scales_it():
     camera = camera_from_fields(make_fields(roi=(100, 40, 200, 400), binning_x=2, binning_y=4))
     assert (camera.width, camera.height) == (200, 50)
     np.testing.assert_array_equal(camera.K, [[250, 0, 110], [0, 100, 50], [0, 0, 1]])
@@ -91,7 +91,7 @@ FLAWS = {'k': st.integers(0, 8), 'r': st.integers(0, 8), 'p': st.integers(0, 11)
        count=st.integers(0, 15), width=st.integers(0, 70), height=st.integers(0, 70),
        binning=st.integers(0, 5), roi=st.tuples(*[st.integers(0, 80)] * 4))
 @pytest.mark.filterwarnings('error')
-def test_any_camera_info_makes_a_camera_that_can_rectify_or_is_an_input_error(
+def test_any_camera_info_is_a_camera_or_an_input_error(
         flaws, model, count, width, height, binning, roi):
     numbers = {'k': list(K), 'r': list(np.eye(3).ravel()), 'p': list(P), 'd': list(D)}
     for name, at, value in flaws:

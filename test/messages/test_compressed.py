@@ -134,7 +134,7 @@ def overwrite(stream, at):
 @pytest.mark.parametrize('damage', [lose, overwrite])
 @pytest.mark.parametrize(('suffix', 'flags', 'least'), [
     ('.png', {}, 100), ('.jpg', {}, 97), ('.jpg', {'IMWRITE_JPEG_PROGRESSIVE': 1}, 90)])
-def test_a_damaged_stream_that_opencv_would_fill_with_gray_is_refused(
+def test_a_damaged_stream_that_opencv_greys_is_refused(
         damage, suffix, flags, least):
     """All PNGs, and nearly all JPEGs: what happens to fit a JPEG's code cannot be told."""
     rng = np.random.default_rng(0)
@@ -153,7 +153,7 @@ def test_a_damaged_stream_that_opencv_would_fill_with_gray_is_refused(
     assert refused >= least
 
 
-def test_opencv_and_this_decoder_agree_on_every_pixel_of_a_sound_jpeg():
+def test_opencv_and_this_decoder_agree_on_a_sound_jpeg():
     rgb = cv2.resize(np.random.default_rng(0).integers(0, 256, (24, 31, 3)).astype(np.uint8),
                      (321, 239))
     for flags in ({}, {'IMWRITE_JPEG_PROGRESSIVE': 1}, {'IMWRITE_JPEG_QUALITY': 30}):
@@ -163,7 +163,7 @@ def test_opencv_and_this_decoder_agree_on_every_pixel_of_a_sound_jpeg():
                                       bgr[..., ::-1])
 
 
-def test_the_end_marker_of_an_exif_thumbnail_does_not_complete_a_cut_jpeg():
+def test_a_thumbnails_end_marker_completes_no_cut_jpeg():
     stream = with_segment(encode(make_rgb()), b'Exif\0\0' + encode(make_rgb()))
     assert decode_compressed_rgb(stream, max_pixels=LIMIT).shape == (20, 30, 3)
     with pytest.raises(MessageError, match='must be a sound JPEG; '):
@@ -204,7 +204,7 @@ def test_a_png_with_a_wrong_checksum_is_refused():
         decode_compressed_rgb(bytes(stream), max_pixels=LIMIT)
 
 
-def test_a_decoder_that_fails_is_reported_and_not_raised_through(monkeypatch):
+def test_a_decoder_that_fails_is_reported_not_raised(monkeypatch):
     def fail(*_):
         raise cv2.error('boom')
 
@@ -257,7 +257,7 @@ def test_any_other_format_decompresses_to_rgb8(image_format):
     np.testing.assert_array_equal(fields.data, make_rgb().reshape(-1))
 
 
-def test_decompression_keeps_the_promise_of_the_format_and_the_limit():
+def test_decompression_keeps_to_the_format_and_the_limit():
     for dtype in (np.uint8, np.uint16):
         stream = encode(make_rgb().astype(dtype), '.png')
         with pytest.raises(MessageError, match=rf'got {dtype.__name__} \[20, 30, 3\]'):
@@ -273,7 +273,7 @@ SOUND = {suffix: encode(make_rgb(), suffix) for suffix in ('.jpg', '.png')}
 @given(suffix=st.sampled_from(sorted(SOUND)), length=st.integers(0, 2000),
        flips=st.lists(st.tuples(st.integers(0, 1999), st.integers(0, 255)), max_size=4),
        tail=st.binary(max_size=8))
-def test_any_damage_gives_an_image_of_the_claimed_size_or_a_message_error(
+def test_any_damage_is_an_image_of_its_size_or_an_error(
         suffix, length, flips, tail):
     damaged = bytearray(SOUND[suffix][:length])
     for position, value in flips:

@@ -27,7 +27,7 @@ def test_32fc1_says_why_a_pixel_has_no_depth():
         np.array([-np.inf, 0.1, 1.2345, 20.0, np.inf, np.nan, -np.inf, -np.inf], np.float32))
 
 
-def test_16uc1_is_rounded_millimetres_and_zero_where_there_is_no_depth():
+def test_16uc1_is_rounded_millimetres_and_0_without_depth():
     fields = pack_depth(MIXED, '16UC1')
     assert (fields.encoding, fields.step) == ('16UC1', 16)
     # 1234.5 mm: 1.2345 as float32 is 1.23450005, so it rounds up.
@@ -100,7 +100,7 @@ def test_any_floats_come_back_within_the_range_or_as_nan(values, encoding):
        is_bigendian=st.booleans(), surplus=st.sampled_from([0, 0, 0, 0, 1, -1]),
        words=st.lists(st.sampled_from([0, 1, 0x3fc00000, 0x7f800000, 0xff800000, 0x7fc00000,
                                        0x80000000, 0xffff, 0x41200000]), min_size=1, max_size=6))
-def test_any_header_gives_the_depth_that_its_bytes_say_or_is_a_message_error(
+def test_any_header_is_the_depth_of_its_bytes_or_an_error(
         encoding, height, width, padding, is_bigendian, surplus, words):
     order, code, unit_m = ('>' if is_bigendian else '<', *{'32FC1': ('f', 1.0)}.get(
         encoding, ('H', 0.001)))
@@ -125,7 +125,7 @@ def test_any_header_gives_the_depth_that_its_bytes_say_or_is_a_message_error(
             assert np.isnan(depth_m[v, u])
 
 
-def test_colours_run_from_red_near_to_blue_far_and_black_unknown():
+def test_colours_run_from_red_near_to_blue_far():
     rgb = colorize(np.array([[0.05, 0.5, 0.92, np.nan]], np.float32))
     assert rgb.dtype == np.uint8
     assert rgb[0].argmax(axis=-1).tolist()[:3] == [0, 1, 2]

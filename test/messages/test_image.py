@@ -126,7 +126,7 @@ def test_contradicting_fields_are_refused_with_the_value(changes, match):
        surplus=st.sampled_from([-1, 0, 0, 0, 0, 0, 1]), is_bigendian=st.booleans(),
        encoding=st.sampled_from([*COLOR_FORMATS, '32FC1', 'jpeg']),
        seed=st.integers(0, 2 ** 16))
-def test_any_header_gives_an_image_of_its_size_or_a_message_error(
+def test_any_header_is_an_image_of_its_size_or_an_error(
         height, width, step, surplus, is_bigendian, encoding, seed):
     rows = height * 3 // 2 if encoding == 'nv12' else height
     data = np.random.default_rng(seed).integers(

@@ -26,7 +26,7 @@ def test_a_point_lands_on_its_pixel_with_its_z():
     assert (anchors.depth_m.tolist(), anchors.stamp_ns) == ([2.0], 7)
 
 
-def test_a_lidar_in_body_axes_is_turned_and_moved_into_the_optical_frame():
+def test_a_lidar_in_body_axes_is_turned_to_optical_ones():
     # The lidar stands 0.3 m above and 0.1 m behind the camera, looking the same way.
     camera_from_lidar = optical_from_sensor(parse_extrinsics('-0.1 0 0.3 0 0 0'), False)
     ahead_left = np.array([[2.1, 0.5, -0.3]], np.float32)  # x forward, y left, z up
@@ -36,7 +36,7 @@ def test_a_lidar_in_body_axes_is_turned_and_moved_into_the_optical_frame():
     assert anchors.depth_m.tolist() == pytest.approx([2.0])
 
 
-def test_a_smaller_depth_image_of_another_camera_is_registered_by_its_own_intrinsics():
+def test_another_cameras_depth_is_registered_by_its_own_k():
     # 40 x 30 px of the same view, 0.1 m to the right; a wall 2 m ahead.
     small = np.array([[25.0, 0, 19.625], [0, 25, 14.625], [0, 0, 1]])
     camera_from_reference = np.eye(4)

@@ -47,7 +47,7 @@ def test_noise_and_outliers_together_cost_little():
         assert fit.scale * a + fit.shift == pytest.approx(3.0 * a + 1.0, rel=0.05)
 
 
-def test_anchors_of_one_depth_fix_the_scale_and_keep_the_proportion():
+def test_anchors_of_one_depth_keep_the_proportion():
     relative = np.full(50, 0.5, np.float32)
     fit = fit_scale(relative, np.full(50, 3.0, np.float32), proportion=1.0)
     assert fit.scale_only
@@ -62,7 +62,7 @@ def test_a_single_far_anchor_does_not_carry_a_shift():
     assert fit_scale(relative, np.append(np.full(50, 3.0), 4.0).astype(np.float32)).scale_only
 
 
-def test_scale_is_above_0_even_where_the_prediction_is_upside_down():
+def test_scale_is_above_0_for_an_upside_down_prediction():
     relative, depth_m = anchors()
     fit = fit_scale(relative, depth_m[::-1])
     assert fit.scale > 0 and fit.shift > 0

@@ -33,7 +33,7 @@ def tracker():
 TRUE_M = 3 * RELATIVE + 1
 
 
-def test_the_states_of_a_reference_that_comes_goes_and_comes_back(tracker):
+def test_the_states_of_a_reference_that_comes_and_goes(tracker):
     states = [show(tracker, 0.0).state]
     states.append(show(tracker, 1.0, TRUE_M).state)
     states.append(show(tracker, 1.5).state)
@@ -53,7 +53,7 @@ def test_a_held_scale_is_the_last_one_and_ever_less_sure(tracker):
     assert (held.metric.source, held.metric.assumed) == ('depth', False)
 
 
-def test_millimetres_called_metres_are_refused_from_the_first_reference_on(tracker):
+def test_millimetres_called_metres_are_refused_at_once(tracker):
     report = show(tracker, 0.0, 1000 * TRUE_M)
     assert (report.state, report.metric) == ('refused', None)
     assert 'between 0.05 and 200 m; got 2500: millimetres called metres' in report.detail
@@ -64,7 +64,7 @@ def test_metres_called_millimetres_are_refused(tracker):
     assert report.state == 'refused' and 'got 0.0025' in report.detail
 
 
-def test_a_unit_that_changes_on_the_way_is_refused_by_the_ratio_and_metres_go_on(tracker):
+def test_a_unit_that_changes_is_refused_and_metres_go_on(tracker):
     near_m = 0.05 * TRUE_M
     show(tracker, 0.0, near_m)
     report = show(tracker, 0.1, 1000 * near_m)  # a median of 125, which would be plausible
@@ -78,7 +78,7 @@ def test_a_reference_without_any_depth_is_refused(tracker):
     assert 'got nan' in show(tracker, 0.0, np.full_like(RELATIVE, np.nan)).detail
 
 
-def test_what_the_node_finds_wrong_with_a_reference_is_passed_on(tracker):
+def test_what_is_wrong_with_a_reference_is_passed_on(tracker):
     show(tracker, 0.0, TRUE_M)
     report = show(tracker, 0.5, problem='the clocks disagree')
     assert (report.state, report.detail) == ('refused', 'the clocks disagree')
@@ -86,7 +86,7 @@ def test_what_the_node_finds_wrong_with_a_reference_is_passed_on(tracker):
     assert show(tracker, 11.0, problem='the clocks disagree').state == 'expired'
 
 
-def test_a_reference_of_another_time_is_not_used_and_an_older_one_counts_less(tracker):
+def test_an_older_reference_counts_less_and_then_nothing(tracker):
     assert show(tracker, 0.0, TRUE_M, lag_s=1.5).state == 'waiting'
     moved = []
     for lag_s in (0.0, 0.9):
@@ -96,7 +96,7 @@ def test_a_reference_of_another_time_is_not_used_and_an_older_one_counts_less(tr
     assert 0 < moved[1] < 0.6 * moved[0]
 
 
-def test_a_relative_depth_that_says_nothing_of_the_reference_is_refused(tracker):
+def test_a_depth_that_does_not_fit_its_reference_is_refused(tracker):
     noise = np.random.default_rng(0).choice([0.3, 30.0], RELATIVE.shape)
     report = show(tracker, 0.0, noise)
     assert report.state == 'refused' and 'does not fit the reference' in report.detail

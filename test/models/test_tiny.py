@@ -48,7 +48,7 @@ def test_networks_are_stored_in_half_precision():
         assert all(torch.isfinite(value).all() for value in weights.values())
 
 
-def test_diffusers_opens_it_as_a_multi_step_affine_invariant_depth_model(pipeline):
+def test_diffusers_opens_it_as_an_affine_invariant_model(pipeline):
     assert pipeline.config.prediction_type == 'depth'
     assert pipeline.scale_invariant and pipeline.shift_invariant
     assert 1 <= pipeline.default_denoising_steps <= 4

@@ -14,7 +14,7 @@ def info(stamp_ns: int, **changes) -> bytes:
     return serialize_message(camera_info(stamp_ns, **changes))
 
 
-def test_a_camera_info_is_matched_by_stamp_and_else_the_last_one_serves():
+def test_a_camera_info_is_matched_by_stamp_else_the_last():
     cache = CalibrationCache(rectified=False)
     assert cache.find(1, 120, 160).problem == 'no camera_info'
     cache.put(info(1, f=100.0))
@@ -28,7 +28,7 @@ def test_a_camera_info_is_matched_by_stamp_and_else_the_last_one_serves():
     assert (last.camera.K[0, 0], last.by_stamp) == (200.0, False)
 
 
-def test_only_a_raw_image_is_rectified_and_a_rectified_one_is_described_by_P():
+def test_only_a_raw_image_is_rectified():
     message = camera_info(1, d=(0.1, 0.0, 0.0, 0.0, 0.0))
     message.p[0] = message.p[5] = 90.0
     raw, rectified = CalibrationCache(rectified=False), CalibrationCache(rectified=True)
@@ -44,7 +44,7 @@ def test_only_a_raw_image_is_rectified_and_a_rectified_one_is_described_by_P():
     assert raw.find(7 * 10 ** 9, 120, 160).rectifier is first
 
 
-def test_a_camera_info_of_the_whole_sensor_fits_the_image_that_its_binning_and_roi_leave():
+def test_binning_and_roi_fit_a_camera_info_to_its_image():
     """160 x 120 of 400 x 300: a window of 320 x 240 at (40, 30), two pixels in one."""
     message = camera_info(1, width=400, height=300)
     message.roi.x_offset, message.roi.y_offset = 40, 30
@@ -58,7 +58,7 @@ def test_a_camera_info_of_the_whole_sensor_fits_the_image_that_its_binning_and_r
     np.testing.assert_array_equal(found.camera.K, [[50, 0, 80], [0, 50, 60], [0, 0, 1]])
 
 
-def test_a_camera_info_of_another_size_is_no_calibration_even_in_the_same_proportion():
+def test_a_camera_info_of_another_size_is_no_calibration():
     """Whether such an image was binned, scaled or cropped is what binning and roi would say."""
     cache = CalibrationCache(rectified=False)
     cache.put(info(1, width=320, height=240))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from marigold_ros.ros.frame_buffer import NewestFrames, ReceivedFrame
 
 
-def test_the_newest_frame_supersedes_the_one_of_its_own_camera_only():
+def test_the_newest_frame_supersedes_its_own_cameras_only():
     def frame(camera: str, stamp_ns: int) -> ReceivedFrame:
         return ReceivedFrame(camera, b'', False, stamp_ns, '', 0.0)
 

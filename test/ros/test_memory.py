@@ -34,7 +34,7 @@ def run(mode: str) -> list[int]:
     return [int(line) for line in output.split()]
 
 
-def test_memory_of_the_last_frame_serves_the_next_and_is_given_back_when_asked():
+def test_freed_memory_serves_the_next_frame_until_given_back():
     """Without it the 400 MB would cost about 100 000 faults of 4 KiB."""
     faults, returned = run('keep')
     assert faults < 5_000

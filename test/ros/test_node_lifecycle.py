@@ -66,7 +66,7 @@ def start(tmp_path):
         close()
 
 
-def test_a_missing_checkpoint_is_named_and_the_node_can_be_configured_again(start, checkpoint):
+def test_a_missing_checkpoint_is_named_and_can_be_mended(start, checkpoint):
     process, robot = start('-p', 'checkpoint:=/no/such/folder', '-p', 'max_age_s:=30')
     log = process.wait_for_log('stays unconfigured')
     assert '/no/such/folder' in log
@@ -106,7 +106,7 @@ def test_a_missing_checkpoint_is_named_and_the_node_can_be_configured_again(star
     assert process.stop() == 0
 
 
-def test_ctrl_c_in_the_middle_of_a_frame_and_twice_ends_with_exit_code_0(start, checkpoint):
+def test_ctrl_c_twice_in_the_middle_of_a_frame_exits_with_0(start, checkpoint):
     process, robot = start('-p', f'checkpoint:={checkpoint}', '-p', 'ensemble_size:=10',
                            '-p', 'step_policy:=fixed', '-p', 'max_inference_steps:=10',
                            '-p', 'latency_cap_ms:=0', '-p', 'max_age_s:=30')
@@ -144,7 +144,7 @@ def ends_without_a_word_of_it(process: LoggedProcess) -> bool:
 
 
 @pytest.mark.parametrize('delays_s', [(0.0, 0.1, 0.2, 0.4), (0.6, 0.9, 1.4, 2.0)])
-def test_ctrl_c_at_any_moment_of_the_start_ends_with_exit_code_0(start, delays_s):
+def test_ctrl_c_at_any_moment_of_the_start_exits_with_0(start, delays_s):
     """In rclpy's import a KeyboardInterrupt is lost; in the node's making it is an RCLError."""
     for delay_s in delays_s:
         process, robot = start()
@@ -176,14 +176,14 @@ def test_a_signal_ends_a_load_that_hangs_with_exit_code_0(start, tmp_path, numbe
     assert ends_without_a_word_of_it(process)
 
 
-def test_a_wrong_initial_parameter_ends_the_process_with_its_name(start):
+def test_a_wrong_initial_parameter_is_named_at_the_end(start):
     process, _ = start('-p', 'point_stride:=0')
     assert process.wait(120) == 2
     log = process.log.read_text()
     assert 'point_stride' in log and 'Traceback' not in log
 
 
-def test_simulated_time_rules_the_age_and_a_jump_back_starts_afresh(start, checkpoint):
+def test_simulated_time_rules_and_a_jump_starts_afresh(start, checkpoint):
     process, robot = start('-p', f'checkpoint:={checkpoint}', '-p', 'use_sim_time:=true',
                            '-p', 'autostart:=false')
     assert robot.state() == 'unconfigured'
@@ -221,7 +221,7 @@ def node(checkpoint):
         yield node, robot
 
 
-def test_the_model_is_freed_at_cleanup_and_after_a_failed_configure(node, monkeypatch):
+def test_the_model_is_freed_at_cleanup_and_failed_configure(node, monkeypatch):
     _, robot = node
     alive: list[weakref.ref] = []
     init = Networks.__init__
@@ -254,7 +254,7 @@ def test_the_model_is_freed_at_cleanup_and_after_a_failed_configure(node, monkey
     assert robot.state() == 'active'
 
 
-def test_what_fails_because_the_process_ends_is_no_failed_configure(checkpoint, monkeypatch):
+def test_what_the_process_end_breaks_is_no_failed_configure(checkpoint, monkeypatch):
     def end(*_) -> None:
         rclpy.shutdown(context=node.context)
         raise RuntimeError('the context is invalid (simulated)')
@@ -313,7 +313,7 @@ def send_while_held(robot, count: int) -> list[int]:
     return stamps
 
 
-def test_of_the_frames_that_come_while_the_engine_is_busy_the_newest_wins(node, gate):
+def test_the_newest_frame_wins_while_the_engine_is_busy(node, gate):
     _, robot = node
     stamps = send_while_held(robot, 4)
     gate.set()
@@ -323,7 +323,7 @@ def test_of_the_frames_that_come_while_the_engine_is_busy_the_newest_wins(node, 
         'frames_in': 4, 'frames_processed': 2, 'dropped_superseded': 2, 'no_calibration': 2}
 
 
-def test_the_newest_frames_of_all_cameras_are_one_batch_each_with_its_own_noise(
+def test_all_cameras_are_one_batch_each_with_its_own_noise(
         node, gate):
     _, robot = node
     robot.listen('/rear/depth_relative/image', Image)
@@ -338,7 +338,7 @@ def test_the_newest_frames_of_all_cameras_are_one_batch_each_with_its_own_noise(
     assert gate.seeds == [[0], [0, 1]]
 
 
-def test_a_frame_that_waits_when_the_node_is_deactivated_is_counted(node, gate):
+def test_a_frame_that_waits_at_deactivation_is_counted(node, gate):
     _, robot = node
     stamps = send_while_held(robot, 2)
     threading.Timer(0.5, gate.set).start()

@@ -66,13 +66,13 @@ def offered(robot: Robot, topic: str) -> list[QoSProfile]:
     return [info.qos_profile for info in robot.node.get_publishers_info_by_topic(topic)]
 
 
-def test_a_best_effort_camera_that_was_there_before_the_node_is_heard(running):
+def test_a_best_effort_camera_before_the_node_is_heard(running):
     _, robot = running
     robot.wait_for_match('/early/image_raw')
     until_heard(robot, '/early/image_raw')
 
 
-def test_a_camera_info_that_was_published_once_before_the_node_came_is_heard(running):
+def test_a_latched_camera_info_before_the_node_is_heard(running):
     """A jump back in time, as of a recording that starts again, does not lose it."""
     _, robot = running
     robot.wait_for_match('/latched/image_raw')
@@ -86,7 +86,7 @@ def test_a_camera_info_that_was_published_once_before_the_node_came_is_heard(run
     assert robot.counters('latched')['stamp_jumped_back'] == 1
 
 
-def test_of_two_publishers_of_different_reliability_both_are_heard(running):
+def test_two_publishers_of_different_reliability_are_heard(running):
     _, robot = running
     topic = '/mixed/image_raw'
     robot.offer(topic, Image)
@@ -102,7 +102,7 @@ def test_of_two_publishers_of_different_reliability_both_are_heard(running):
     assert robot.status_of(stamp_ns)['outcome'] == 'processed'
 
 
-def test_a_camera_that_a_users_override_shuts_out_is_reported_and_another_one_heard(running):
+def test_a_camera_that_an_override_shuts_out_is_reported(running):
     process, robot = running
     topic = '/forced/image_raw'
     robot.offer(topic, Image, reliable=False)
@@ -138,7 +138,7 @@ def test_outputs_are_offered_as_the_user_overrides_them(running):
         ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL)
 
 
-def test_a_listener_that_asks_for_more_than_is_offered_is_reported(running):
+def test_a_listener_that_asks_for_too_much_is_reported(running):
     process, robot = running
     robot.node.create_subscription(Image, '/early/depth/image_color', print, QoSProfile(
         depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))

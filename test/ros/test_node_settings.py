@@ -233,7 +233,7 @@ def test_numbers_out_of_their_range_are_refused_with_the_range(robot):
     assert show(robot, 0.0).status['outcome'] == 'processed'
 
 
-def test_ros2_param_describe_shows_meaning_unit_rule_and_when_a_change_counts(robot):
+def test_param_describe_shows_meaning_unit_and_rule(robot):
     request = DescribeParameters.Request(names=[row.name for row in TABLE])
     answer = robot.call(DescribeParameters, '/depth_node/describe_parameters', request)
     for row, told in zip(TABLE, answer.descriptors):

@@ -65,7 +65,7 @@ def test_depth_yaml_is_the_table():
     assert flatten(yaml.safe_load(text)['/**']['ros__parameters']) == DEFAULTS
 
 
-def test_demo_yaml_sets_parameters_that_exist_to_values_that_are_allowed():
+def test_demo_yaml_sets_existing_parameters_to_allowed_values():
     tree = yaml.safe_load((ROOT / 'config' / 'demo.yaml').read_text())
     values = flatten(tree['/**']['ros__parameters'])
     values.pop('use_sim_time')  # ROS's own
@@ -123,7 +123,7 @@ def test_a_checkpoint_gets_no_more_steps_than_it_can_use():
     ({'scale.hold_s': 20}, r'`scale.hold_s` must be .* below scale.expire_s \(10 s\); got 20'),
     ({'device': 'tpu'}, '`device`'),
 ])
-def test_a_value_that_breaks_a_rule_is_refused_with_the_rule_and_the_value(values, message):
+def test_a_value_that_breaks_a_rule_names_rule_and_value(values, message):
     with pytest.raises(ConfigError, match=message):
         settings_from(values)
 
@@ -154,7 +154,7 @@ class Declared:
         self.rows[name] = (value, descriptor)
 
 
-def test_ros_is_told_ranges_types_and_when_a_change_takes_effect():
+def test_descriptors_tell_ranges_types_and_effect():
     node = Declared()
     declare(node)
     assert {name: value for name, (value, _) in node.rows.items()} == DEFAULTS

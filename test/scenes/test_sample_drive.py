@@ -104,7 +104,7 @@ def test_the_sample_is_small_and_complete(messages: dict[str, list[Any]]) -> Non
     assert len(messages['/tf_static']) == 1
 
 
-def test_each_message_is_logged_at_its_stamp_and_images_share_theirs(
+def test_each_message_is_logged_at_its_stamp(
         messages: dict[str, list[Any]]) -> None:
     for topic, entries in messages.items():
         headers = [e[1].transforms[0] if topic.startswith('/tf') else e[1] for e in entries]
@@ -178,7 +178,7 @@ def test_the_robot_moves_as_its_odometry_says(messages: dict[str, list[Any]]) ->
 
 
 @pytest.mark.parametrize('number', [0, 25, 45, 79])
-def test_ground_truth_depth_puts_the_floor_at_zero_and_stays_in_the_room(
+def test_true_depth_puts_the_floor_at_zero(
         messages: dict[str, list[Any]], scene: Any, number: int) -> None:
     points = ground_truth_points(messages, number)
     floor = points[-8:, :, 2]

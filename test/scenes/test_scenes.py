@@ -64,7 +64,7 @@ def test_depth_is_measured_along_z_and_not_along_the_ray() -> None:
     np.testing.assert_allclose(depth_m, 2.0, rtol=1e-6)
 
 
-def test_depth_of_a_box_ends_at_the_pixels_where_its_outline_projects() -> None:
+def test_depth_of_a_box_ends_where_its_outline_projects() -> None:
     scene = make_scene(meshes.box((1, 0.5, 0.3), (2.5, 0, 0), 0))
     depth_m = render.depth_along_z(scene, looking_along_x())
     # At 2 m, half of 0.5 m covers 12.5 px and half of 0.3 m covers 7.5 px.
@@ -115,7 +115,7 @@ def test_boxes_turn_about_their_own_axes() -> None:
                                atol=1e-6)
 
 
-def test_a_sun_lights_by_the_cosine_and_what_stands_before_it_shades() -> None:
+def test_a_sun_lights_by_the_cosine_and_things_shade() -> None:
     height = np.radians(30)
     towards = np.array([np.cos(height), 0, np.sin(height)], np.float32)
     sun = Light('sun', towards, np.full(3, 8, np.float32), radius_m=0.0)
@@ -128,7 +128,7 @@ def test_a_sun_lights_by_the_cosine_and_what_stands_before_it_shades() -> None:
     np.testing.assert_allclose(light, [[4, 4, 4], [0, 0, 0]], atol=1e-4)
 
 
-def test_a_small_panel_lights_like_its_radiance_times_solid_angle() -> None:
+def test_a_panel_lights_by_radiance_times_solid_angle() -> None:
     side = 0.1
     panel = Light('rect', np.array([0, 0, 2], np.float32), np.full(3, 100, np.float32),
                   u=np.array([0, side, 0], np.float32), v=np.array([side, 0, 0], np.float32))
@@ -194,7 +194,7 @@ def test_no_camera_stands_inside_a_body() -> None:
         assert max(abs(x), abs(y)) > 2.2
 
 
-def test_frames_depend_on_seed_and_number_not_on_workers_or_order(tmp_path: Path) -> None:
+def test_frames_depend_on_seed_and_number_alone(tmp_path: Path) -> None:
     bulk.render_frames(tmp_path / 'two', 6, width=32, height=24, seed=5, workers=2)
     shard, = shards.read_shards(tmp_path / 'two')
     assert shard.rgb.shape == (6, 24, 32, 3) and shard.rgb.dtype == np.uint8

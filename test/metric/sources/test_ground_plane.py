@@ -87,7 +87,7 @@ def test_a_view_without_floor_is_refused():
         fit_floor(np.full((HEIGHT, WIDTH), np.nan, np.float32), K, 0.35)
 
 
-def test_the_source_takes_the_mount_from_parameters_else_from_tf_else_from_the_image():
+def test_the_mount_comes_from_parameters_tf_or_the_image():
     relative, scale, shift = relative_of(room(0.35, np.radians(6), 0.0))
     for changes, tilt in (({'camera_pitch_deg': 6.0, 'camera_roll_deg': 0.0}, (0.5, 0.5)),
                           ({}, (np.radians(6), 0.0)), ({}, None)):
@@ -101,7 +101,7 @@ def test_the_source_takes_the_mount_from_parameters_else_from_tf_else_from_the_i
         assert report.metric.source == 'ground_plane'
 
 
-def test_a_searched_mount_is_the_median_of_several_looks_and_a_blind_frame_does_not_move_it():
+def test_a_searched_mount_is_the_median_of_several_looks():
     relative, scale, _ = relative_of(room(0.35, np.radians(6), 0.0))
     source = ScaleTracker(ScaleConfig('ground_plane', camera_height_m=0.35))
 

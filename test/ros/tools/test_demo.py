@@ -82,7 +82,7 @@ def test_the_demo_records_every_output_and_sums_up(tmp_path, drive):
 
 
 @pytest.mark.node
-def test_the_demo_ends_with_the_nodes_words_when_it_cannot_be_configured(tmp_path, drive):
+def test_the_demo_ends_with_the_words_of_a_failed_configure(tmp_path, drive):
     code, printed = run_demo(tmp_path, drive, tmp_path / 'no_such_checkpoint')
     assert code == 1
     assert 'configure failed' in printed
@@ -90,7 +90,7 @@ def test_the_demo_ends_with_the_nodes_words_when_it_cannot_be_configured(tmp_pat
     assert 'Traceback' not in printed
 
 
-def test_the_report_fails_and_names_the_topics_that_stayed_empty(drive, tmp_path, capsys):
+def test_the_report_fails_and_names_the_empty_topics(drive, tmp_path, capsys):
     """A recording without the node: every output is missing, and it is said why."""
     assert not report(drive, tmp_path / 'contact_sheet.png')
     assert '/camera/points is empty: no frame reached the node' in capsys.readouterr().err

@@ -35,7 +35,7 @@ def test_compressed_images_are_published_raw():
     assert route.decompresses
 
 
-def test_compressed_images_stay_so_on_request_or_beside_their_raw_twin():
+def test_compressed_images_stay_so_on_request():
     as_recorded = [('/camera/image_raw/compressed', 'sensor_msgs/msg/CompressedImage')]
     assert published(plan_routes([COMPRESSED], decompress=False)) == as_recorded
     raw = BagTopic('/camera/image_raw', 'sensor_msgs/msg/Image', 3, ())
@@ -43,7 +43,7 @@ def test_compressed_images_stay_so_on_request_or_beside_their_raw_twin():
 
 
 @pytest.mark.parametrize('name', ['/camera/image_raw', '/camera/image_raw/compressed'])
-def test_a_topic_is_chosen_and_renamed_by_its_recorded_or_its_raw_name(name):
+def test_a_topic_is_chosen_by_its_recorded_or_raw_name(name):
     assert published(plan_routes([INFO, COMPRESSED], chosen=[name], remap={name: '/front'})) == [
         ('/front', 'sensor_msgs/msg/Image')]
 
@@ -55,7 +55,7 @@ def test_a_name_that_is_not_in_the_bag_lists_those_that_are(request_):
         plan_routes([INFO], **request_)
 
 
-def test_latched_messages_from_before_the_start_are_due_at_the_start(tmp_path):
+def test_latched_messages_are_due_at_the_start(tmp_path):
     path = write_bag(
         tmp_path / 'bag', {'/tf_static': STRING, '/note': STRING},
         [('/tf_static', 0, text('mounting')), ('/note', 0, text('too early')),
@@ -73,7 +73,7 @@ def test_the_clock_ticks_up_to_and_with_the_message():
     assert list(ticks_until(130, 10, 129)) == []
 
 
-def test_a_type_that_is_installed_with_another_definition_is_skipped(bag, monkeypatch):
+def test_a_type_with_another_definition_is_skipped(bag, monkeypatch):
     other = get_typestore(Stores.EMPTY)
     other.register(get_types_from_msg('int32 data', 'std_msgs/msg/String'))
     monkeypatch.setattr(play_bag, 'installed_typestore', lambda msgtype: other)
