@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 
 import numpy as np
@@ -57,7 +58,8 @@ def test_interval_is_paired_so_shared_slowness_does_not_matter():
         {'ratio': 2.0, 'low': 2.0, 'high': 2.0})
 
 
-def test_report_says_command_machine_and_commit(tmp_path, capsys):
+def test_report_says_command_machine_and_commit(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, 'orig_argv', ['/usr/bin/python3', '-m', 'benchmarks.bench', '-n 3'])
     facts = environment()
     assert set(facts) >= {'date_utc', 'commit', 'python', 'torch', 'diffusers', 'cpu', 'cores',
                           'torch_threads', 'device'}
@@ -65,7 +67,8 @@ def test_report_says_command_machine_and_commit(tmp_path, capsys):
     figures = json.loads((tmp_path / 'out' / 'bench.json').read_text())
     assert figures['environment'] == facts and figures['n'] == 1
     text = (tmp_path / 'out' / 'bench.md').read_text()
-    assert f'`{figures["command"]}`' in text and 'pytest' in figures['command']
+    assert figures['command'] == "python -m benchmarks.bench '-n 3'"
+    assert f'`{figures["command"]}`' in text
     assert all(str(facts[key]) in text for key in ('commit', 'date_utc', 'cpu', 'torch'))
     assert text.endswith('\n\n| a |\n')
     assert capsys.readouterr().out == '| a |\n'
