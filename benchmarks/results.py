@@ -19,6 +19,7 @@ import os
 from pathlib import Path
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -140,6 +141,8 @@ def make_table(table: Table, variables: Mapping[str, str]) -> bool:
     for name in re.findall(r'out/frames/(\w+)', table.command):
         if not run_module(shlex.split(FRAMES[name]))[0]:
             return False
+    # What an earlier run has left must not pass for this one's: its report, its latency table.
+    shutil.rmtree(OUT / table.name, ignore_errors=True)
     facts = environment(torch.device('cuda' if table.needs_gpu else 'cpu'))
     words = command_words(table, variables)
     succeeded, text = run_module(words)

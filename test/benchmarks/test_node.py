@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 
-import numpy as np
 import pytest
 
 from benchmarks import node as bench_node
-from benchmarks.fake_camera import calibration, image_of, jpeg_of, spoil
 from benchmarks.node import (
     memory_growth,
     output_ages_ms,
@@ -18,13 +15,6 @@ from benchmarks.node import (
     quantiles,
     received_share,
     time_row,
-)
-from benchmarks.rig import (
-    child_environment,
-    last_counters,
-    LineCounter,
-    memory_bytes,
-    processor_s,
 )
 
 
@@ -73,18 +63,6 @@ def test_ages_count_from_the_stamp_of_images_only():
     assert output_ages_ms(lines) == {'/a': [3.0, 1.0]}
 
 
-def diagnostics_line(**counters):
-    return {'topic': '/diagnostics', 'stamp_ns': 0, 'received_ns': 0, 'statuses': [
-        {'name': 'depth_node', 'message': 'active'},
-        {'name': 'depth_node: camera', 'message': '', 'camera': 'camera', 'last_bad_image': 'x',
-         **{key: str(value) for key, value in counters.items()}}]}
-
-
-def test_counters_are_those_of_the_last_diagnostics():
-    lines = [diagnostics_line(frames_in=3), diagnostics_line(frames_in=8, dropped_late=2)]
-    assert last_counters(lines) == {'camera': {'frames_in': 8, 'dropped_late': 2}}
-
-
 def test_shares_compare_what_was_sent_with_what_arrived():
     counters = {'camera': {'frames_in': 30, 'frames_processed': 20}}
     assert received_share({'camera': 40}, counters) == 0.75
@@ -102,44 +80,6 @@ def test_memory_is_compared_after_equal_work():
     assert found['early_bytes'] == 100
     assert found['growth'] == pytest.approx(0.03)
     assert memory_growth(ticks[:-1]) is None
-
-
-def test_whole_lines_of_a_growing_file_are_counted_once(tmp_path):
-    path = tmp_path / 'lines'
-    counter = LineCounter(path, '/a')
-    assert counter.count() == 0
-    path.write_text('{"topic": "/a"}\n{"topic": "/a/b"}\n{"topic": "/a"')
-    assert counter.count() == 1
-    with path.open('a') as lines:
-        lines.write('}\n')
-    assert counter.count() == 2
-    assert counter.count() == 2
-
-
-def test_the_profile_is_chosen_whatever_the_shell_has_set(monkeypatch):
-    monkeypatch.setenv('FASTRTPS_DEFAULT_PROFILES_FILE', '/somewhere.xml')
-    assert child_environment(7, True)['FASTRTPS_DEFAULT_PROFILES_FILE'].endswith(
-        'fastdds_large_images.xml')
-    bare = child_environment(7, False)
-    assert 'FASTRTPS_DEFAULT_PROFILES_FILE' not in bare
-    assert bare['ROS_DOMAIN_ID'] == '7'
-
-
-def test_processor_time_and_memory_of_a_process_are_its_own():
-    before_s = processor_s(os.getpid())
-    own_s = sum(os.times()[:2])
-    assert before_s == pytest.approx(own_s, abs=0.1)
-    assert 10 * 2 ** 20 < memory_bytes(os.getpid()) < 2 ** 36
-
-
-def test_faults_spoil_what_they_say_and_leave_the_rest():
-    rgb = np.zeros((48, 64, 3), np.uint8)
-    raw, jpeg = image_of(rgb), jpeg_of(rgb)
-    assert len(spoil(raw, 'short_data').data) == 48 * 64 * 3 - 1
-    assert spoil(raw, 'bad_encoding').encoding == '32FC1'
-    assert len(spoil(jpeg, 'truncated_jpeg').data) == len(jpeg.data) // 2
-    assert all(spoil(raw, fault) is raw for fault in ('truncated_jpeg', 'nan_camera_info', ''))
-    assert calibration(64, 48).d[0] != 0.0
 
 
 @pytest.mark.parametrize('words, message', [

@@ -130,12 +130,18 @@ def test_the_rest_goes_on_after_a_failure(a_folder, monkeypatch, capsys):
     assert not (a_folder / 'bad.md').exists()
 
 
-def test_the_report_that_a_command_writes_is_taken(a_folder, monkeypatch):
-    monkeypatch.setattr(results, 'TABLES', (
-        Table('report', 'A', 'zipfile -c {out} .', 'tables.md'),))
+def test_the_report_is_what_the_command_has_written_now(a_folder, monkeypatch):
+    """Not what it prints, nor what an earlier run has left."""
+    def write(words):
+        assert not (a_folder / 'report').exists()
+        (a_folder / 'report').mkdir()
+        (a_folder / 'report' / 'tables.md').write_text('| a |\n')
+        return True, 'progress'
+
+    monkeypatch.setattr(results, 'TABLES', (Table('report', 'A', 'x --out {out}', 'tables.md'),))
+    monkeypatch.setattr(results, 'run_module', write)
     (a_folder / 'report').mkdir(parents=True)
-    (a_folder / 'report' / 'tables.md').write_text('| a |\n')
-    monkeypatch.setattr(results, 'run_module', lambda words: (True, 'progress'))
+    (a_folder / 'report' / 'tables.md').write_text('| of an earlier run |\n')
     assert results.main(['report']) == 0
     assert (a_folder / 'report.md').read_text().endswith('\n\n| a |\n')
 

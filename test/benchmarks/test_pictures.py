@@ -1,0 +1,17 @@
+"""Pictures for benchmarks: every number of steps is asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks.pictures import mixed_pictures, VGA
+from marigold_ros.depth.complexity import gradient_energy
+
+
+def test_pictures_are_of_evenly_mixed_complexity():
+    """Each quarter of the range of C holds a fair part of them, so every T is asked for."""
+    pictures = mixed_pictures(24)
+    assert all(each.shape == (*VGA, 3) and each.dtype == np.uint8 for each in pictures)
+    complexities = np.array([gradient_energy(each) for each in pictures])
+    counts, _ = np.histogram(complexities, bins=4)
+    assert counts.min() >= 3
