@@ -1,1 +1,1 @@
-"""Timing method and benchmarks of the engine, the policies and the cap."""
+"""One question a file, with the method and the figures; not installed."""

@@ -1,0 +1,1 @@
+"""The renderer of the places that training sees; not installed."""

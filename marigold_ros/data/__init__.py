@@ -1,1 +1,1 @@
-"""What can be read and written without ROS: bags, RGB-D folders, synthetic scenes."""
+"""What can be read and written without ROS: bags, data sets, shards."""

@@ -1,1 +1,1 @@
-"""From affine-invariant depth to metres and points, without ROS."""
+"""Camera models, unprojection, poses and surface filters, without ROS."""

@@ -1,1 +1,1 @@
-"""The fine-tuning protocol: targets, noise, losses, the small VAE and the U-Net."""
+"""The fine-tuning protocol, and how the embedded checkpoint was trained."""

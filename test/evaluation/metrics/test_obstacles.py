@@ -180,7 +180,6 @@ def cloud_of(robot, frame, reference) -> np.ndarray:
 
 
 @pytest.mark.node
-@pytest.mark.node
 def test_the_running_nodes_cloud_marks_what_ours_marks(scene, drive, tmp_path):
     few = drive[::4]
     low_m, high_m = ASSUMED_M
