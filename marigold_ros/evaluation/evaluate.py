@@ -109,9 +109,7 @@ def evaluate(options: argparse.Namespace, command: str, stack: ExitStack) -> int
     data_set = read_data_set(options)
     config = read_config(options, data_set)
     _make_folder(options.out)
-    baselines: Baselines = {'ramp': predict_ramp}
-    if options.baseline is not None:
-        baselines = {**baselines, options.baseline.stem: TfliteNetwork(options.baseline).predict}
+    baselines = _open_baselines(options.baseline)
     if options.live:
         check_live(config.policies[0])
     metric = open_references(options, stack)
@@ -150,6 +148,12 @@ def evaluate(options: argparse.Namespace, command: str, stack: ExitStack) -> int
     if stop.requested:
         return INTERRUPTED
     return 0 if session.complete else BAD_INPUT
+
+
+def _open_baselines(tflite: Path | None) -> Baselines:
+    """Take the ramp, and a network that was named."""
+    network = {} if tflite is None else {tflite.stem: TfliteNetwork(tflite).predict}
+    return {'ramp': predict_ramp, **network}
 
 
 def _make_folder(out: Path) -> None:
