@@ -92,6 +92,7 @@ def test_the_command_line_says_what_is_wrong(words, message, capsys):
 
 
 @pytest.mark.node
+@pytest.mark.slow
 def test_a_short_run_measures_the_real_node(tmp_path, capsys):
     """The smallest case, for two seconds; its figures are not judged."""
     assert bench_node.main(['added', '--only', 'VGA, depth', '--seconds', '2',

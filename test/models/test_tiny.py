@@ -78,6 +78,7 @@ def test_four_steps_run_in_the_reference_pipeline(pipeline):
     assert np.isfinite(output.prediction).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('num_inference_steps', [1, 2])
 def test_it_beats_the_fitted_ramp_on_frames_nobody_saw(frames, num_inference_steps):
     """At one step and at its default; the model card tells what more do."""

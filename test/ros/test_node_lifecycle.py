@@ -269,6 +269,7 @@ def test_what_the_process_end_breaks_is_no_failed_configure(checkpoint, monkeypa
     assert errors == []
 
 
+@pytest.mark.slow
 def test_200_cycles_leave_nothing_behind(checkpoint):
     """
     As measured: 18 KiB of native memory a cycle, and no object.

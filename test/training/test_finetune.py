@@ -126,7 +126,6 @@ def test_ctrl_c_reaches_the_workers_too_and_still_saves(recipe):
     assert Finetuning(recipe)._progress.iteration >= 2
 
 
-@pytest.mark.slow
 def test_two_processes_train_what_one_does(recipe, tmp_path):
     pair = with_schedule(recipe, max_iterations=2)
     process = command(pair, 'torch.distributed.run', '--standalone', '--nproc_per_node=2', '-m')
