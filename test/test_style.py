@@ -86,7 +86,8 @@ def requirements(name: str) -> set[str]:
     return {line.lower() for line in lines if line and line[0] not in '#-'}
 
 
-@pytest.mark.parametrize('check', [('ruff', 'check', '.'), ('mypy', *CODE)])
+@pytest.mark.parametrize('check', [
+    ('ruff', 'check', '.'), pytest.param(('mypy', *CODE), marks=pytest.mark.slow)])
 def test_static_check_finds_nothing(check):
     result = run_module(*check)
     assert result.returncode == 0, result.stdout + result.stderr
