@@ -142,7 +142,8 @@ def open_references(options: argparse.Namespace, stack: ExitStack
     if options.source != 'bag':
         return None
     if options.scale_source is None:
-        for name in ('reference', 'extrinsics', 'camera_height_m', 'scene'):
+        for name in ('reference', 'reference_info', 'extrinsics', 'camera_height_m',
+                     'camera_pitch_deg', 'camera_roll_deg', 'min_depth_m', 'max_depth_m', 'scene'):
             require(getattr(options, name) is None, name, 'unset without `scale_source`',
                     getattr(options, name))
         return None

@@ -400,6 +400,7 @@ def test_a_bag_that_was_cut_off_is_evaluated_as_far_as_it_goes(checkpoint, tmp_p
      r'no topic /points \(sensor_msgs/msg/PointCloud2\) .*it has .*/camera/image_rect'),
     (['--reference', '/points'],
      "`reference` must be unset without `scale_source`; got '/points'"),
+    (['--min-depth-m', '0.5'], '`min_depth_m` must be unset without `scale_source`; got 0.5'),
     (['--scale-source', 'fixed'], '`scale.min_depth_m` and `scale.max_depth_m` must be set'),
     (['--scale-source', 'fixed', '--min-depth-m', '3', '--max-depth-m', '2'],
      r'`scale.max_depth_m` must be finite and above scale.min_depth_m \(3.0 m\); got 2.0'),
