@@ -28,8 +28,8 @@ MINUTES ?= 20
 soak: link
 	$(VENV)/bin/python -m benchmarks.soak --minutes $(MINUTES)
 
-# Remake the published tables into out/results, or those of ONLY="cap node".  RGBD=<folder of real
-# RGB-D frames> adds those that need it, BASELINE=<TFLite network> FastDepth's rows.
+# Remake the published tables into out/results, or those of ONLY="latency_cap node".  RGBD=<folder
+# of real RGB-D frames> adds those that need it, BASELINE=<TFLite network> FastDepth's rows.
 results: link
 	$(VENV)/bin/python -m benchmarks.results $(ONLY)
 

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.rig import (
+from benchmarks.node_rig import (
     last_counters,
     Line,
     NodeUnderTest,

@@ -1,8 +1,8 @@
 """
 Remake every published table: its command runs, and its Markdown goes to out/results/<name>.md.
 
-    python -m benchmarks.results              # or: make results
-    python -m benchmarks.results cap node     # or: make results ONLY="cap node"
+    python -m benchmarks.results                      # or: make results
+    python -m benchmarks.results latency_cap node     # or: make results ONLY="latency_cap node"
 
 A name stands for all that begin with it.  Beside each table in README and model card a comment
 says which name remakes it.  Rendered frames are made once, into out/frames.  What needs real RGB-D
@@ -62,38 +62,40 @@ class Table:
 
 
 TABLES = (
-    Table('engine', 'Speed beside diffusers',
-          'benchmarks.engine --processing-resolution 128 320 --compile --out {out}'),
-    *(Table(f'engine_sd2_{vae}', 'Speed beside diffusers',
-            f'benchmarks.engine --architecture sd2 --vae {vae} --compile --steps 1 4 '
+    Table('engine_speed', 'Speed beside diffusers',
+          'benchmarks.engine_speed --processing-resolution 128 320 --compile --out {out}'),
+    *(Table(f'engine_speed_sd2_{vae}', 'Speed beside diffusers',
+            f'benchmarks.engine_speed --architecture sd2 --vae {vae} --compile --steps 1 4 '
             '--batch-sizes 1 8 --out {out}', needs_gpu=True) for vae in ('kl', 'tiny')),
-    Table('cap', 'The cap under load', 'benchmarks.cap --threads 1 --out {out}'),
+    Table('latency_cap', 'The cap under load', 'benchmarks.latency_cap --threads 1 --out {out}'),
     Table('node', 'The node from outside', 'benchmarks.node --out {out}'),
     Table('node_memory', 'The node from outside', 'benchmarks.node memory --out {out}'),
     Table('soak', 'The node from outside', 'benchmarks.soak --minutes 20 --out {out}'),
-    Table('cloud', 'Clouds', 'benchmarks.cloud --out {out}'),
+    Table('cloud_packing', 'Clouds', 'benchmarks.cloud_packing --out {out}'),
     Table('flying_pixels', 'Clouds', 'benchmarks.flying_pixels --out {out}'),
-    Table('drive', 'Scale', 'benchmarks.drive'),
-    Table('anchors', 'Scale', 'benchmarks.anchors --folder {RGBD}'),
-    Table('confidence_rendered', 'Confidence',
-          'benchmarks.confidence --frames out/frames/policies --out {out}'),
-    Table('confidence_real', 'Confidence', 'benchmarks.confidence --folder {RGBD} --out {out}'),
+    Table('scale_sources', 'Scale', 'benchmarks.scale_sources'),
+    Table('anchor_fit', 'Scale', 'benchmarks.anchor_fit --folder {RGBD}'),
+    Table('confidence_ranking_rendered', 'Confidence',
+          'benchmarks.confidence_ranking --frames out/frames/policies --out {out}'),
+    Table('confidence_ranking_real', 'Confidence',
+          'benchmarks.confidence_ranking --folder {RGBD} --out {out}'),
     Table('evaluate_real', 'Beside FastDepth and the ramp',
           f'{EVALUATE} folder {{RGBD}} {{baseline}} --out {{out}}', 'tables.md'),
     Table('evaluate_drive', 'Policies side by side',
           f'{EVALUATE} {DRIVE} {{baseline}} --out {{out}}', 'tables.md'),
     Table('evaluate_rendered', 'Policies side by side',
           f'{EVALUATE} shards out/frames/policies --out {{out}}', 'tables.md'),
-    Table('reading', 'Protocols and formats',
-          'benchmarks.reading --bag out/long_bag --minutes 2 --out {out}'),
+    Table('bag_reading', 'Protocols and formats',
+          'benchmarks.bag_reading --bag out/long_bag --minutes 2 --out {out}'),
     *(Table(f'resolution_{size_px}_{name}', 'Limits',
             f'{EVALUATE} {source} --policies fixed-1 --processing-resolution {size_px} '
             '--out {out}', 'tables.md')
       for size_px in (96, 128, 160, 192)
       for name, source in (('drive', DRIVE), ('rendered', 'shards out/frames/policies'))),
-    Table('heldout', 'Figures', 'benchmarks.heldout --frames out/frames/heldout --out {out}'),
-    Table('heldout_hard', 'Figures',
-          'benchmarks.heldout --frames out/frames/heldout --hard --out {out}'),
+    Table('heldout_frames', 'Figures',
+          'benchmarks.heldout_frames --frames out/frames/heldout --out {out}'),
+    Table('heldout_frames_hard', 'Figures',
+          'benchmarks.heldout_frames --frames out/frames/heldout --hard --out {out}'),
 )
 
 

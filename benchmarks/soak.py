@@ -32,7 +32,7 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool
 
-from benchmarks.rig import last_counters, own_node, processed_statuses, Rig
+from benchmarks.node_rig import last_counters, own_node, processed_statuses, Rig
 from benchmarks.timing import markdown_table, write_report
 from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.evaluation.environment import environment

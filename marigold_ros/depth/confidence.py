@@ -37,8 +37,8 @@ def confidence(depth: torch.Tensor) -> torch.Tensor:
     Notes
     -----
     Much of the ranking is the depth itself: near pixels and those between near and far are less
-    sure.  `benchmarks.confidence` measures it beside the depth alone.  How far the decoder's
-    three channels disagree tells nothing where it was trained on their mean alone.
+    sure.  `benchmarks.confidence_ranking` measures it beside the depth alone.  How far the
+    decoder's three channels disagree tells nothing where it was trained on their mean alone.
     """
     size = depth.shape[2:]
     cell_depth = _cell_means(depth)  # [E,1,ceil(PH/8),ceil(PW/8)]

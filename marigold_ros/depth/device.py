@@ -52,7 +52,7 @@ def leave_a_core() -> None:
     Let torch use all cores but one on the CPU, unless OMP_NUM_THREADS says otherwise.
 
     Threads wait for each other at the end of every operator, spinning.  With as many as cores,
-    one core that another process takes makes a frame 20 times slower (`benchmarks.cap`).
+    one core that another process takes makes a frame 20 times slower (`benchmarks.latency_cap`).
     To be called in the thread that will run the networks.
     """
     if 'OMP_NUM_THREADS' not in os.environ:

@@ -81,22 +81,22 @@ def test_names_in_the_documents_are_those_of_the_list():
 
 
 def test_a_name_stands_for_all_that_begin_with_it():
-    names = [table.name for table in select_tables(['node', 'cap'])]
-    assert names == ['cap', 'node', 'node_memory']
+    names = [table.name for table in select_tables(['node', 'latency_cap'])]
+    assert names == ['latency_cap', 'node', 'node_memory']
     assert select_tables([]) == list(TABLES)
-    with pytest.raises(ValueError, match='no table is called nod; there are engine'):
+    with pytest.raises(ValueError, match='no table is called nod; there are engine_speed'):
         select_tables(['nod'])
 
 
 def test_an_unknown_name_is_an_error_that_lists_all(capsys):
     with pytest.raises(SystemExit):
         results.main(['nonsense'])
-    assert 'no table is called nonsense; there are engine, ' in capsys.readouterr().err
+    assert 'no table is called nonsense; there are engine_speed, ' in capsys.readouterr().err
 
 
 def test_what_is_not_at_hand_is_named(monkeypatch):
     monkeypatch.setattr('torch.cuda.is_available', lambda: False)
-    real, sd2 = select_tables(['anchors']) + select_tables(['engine_sd2_kl'])
+    real, sd2 = select_tables(['anchor_fit']) + select_tables(['engine_speed_sd2_kl'])
     assert 'RGBD=' in find_missing(real, {})
     assert find_missing(real, VARIABLES) == ''
     assert 'GPU' in find_missing(sd2, {})
@@ -154,6 +154,6 @@ def test_frames_are_rendered_first_and_their_failure_is_one(a_folder, monkeypatc
         return False, ''
 
     monkeypatch.setattr(results, 'run_module', fail)
-    assert results.main(['heldout_hard']) == 1
+    assert results.main(['heldout_frames_hard']) == 1
     assert ran == ['scenes.bulk']
-    assert capsys.readouterr().out == 'FAILED    heldout_hard\n'
+    assert capsys.readouterr().out == 'FAILED    heldout_frames_hard\n'

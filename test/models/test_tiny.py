@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file
 import torch
 
-from benchmarks.heldout import autoencoder_rows, engine_scores, ramp_scores
+from benchmarks.heldout_frames import autoencoder_rows, engine_scores, ramp_scores
 from marigold_ros.data.frames import DepthFrame
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.evaluation.metrics.protocols import mean_scores

@@ -10,7 +10,7 @@ import resource
 import sys
 import numpy as np
 from marigold_ros.ros.memory import keep_freed_memory, return_freed_memory
-from benchmarks.rig import memory_bytes
+from benchmarks.node_rig import memory_bytes
 import os
 if sys.argv[1] == 'keep':
     keep_freed_memory()

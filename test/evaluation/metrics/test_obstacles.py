@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from benchmarks.drive import ASSUMED_M, read_drive, TRUE_RANGE_M, true_relative
+from benchmarks.scale_sources import ASSUMED_M, read_drive, TRUE_RANGE_M, true_relative
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import InputError
 from marigold_ros.depth.types import DepthPrediction

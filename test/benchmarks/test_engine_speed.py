@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import engine as bench_engine
-from benchmarks.engine import (
+from benchmarks import engine_speed
+from benchmarks.engine_speed import (
     ARCHITECTURES,
     Contestant,
     counted_flops,
@@ -90,7 +90,7 @@ def test_other_work_is_noticed(components, runners):
     rows = measure_setting(
         {'pipeline float32': runners['pipeline float32'], 'engine float32': OneStepLess()},
         make_work(components, 64, 1, 2), 2, torch.device('cpu'))
-    described = [bench_engine.describe_difference(row) for row in rows]
+    described = [engine_speed.describe_difference(row) for row in rows]
     assert ['NOT THE SAME WORK' in each for each in described] == [False, True]
 
 
@@ -171,14 +171,14 @@ def test_random_checkpoint_runs_in_the_engine(tmp_path, vae):
 
 def test_matrix_rate_is_a_rate(monkeypatch):
     """Twice the edge cubed over the median time; a processor does 1e8 to 1e14 a second."""
-    monkeypatch.setattr(bench_engine, 'MATRIX_EDGE', {'cpu': 256})
+    monkeypatch.setattr(engine_speed, 'MATRIX_EDGE', {'cpu': 256})
     assert 1e8 < matrix_rate(torch.device('cpu'), torch.float32, rounds=3) < 1e14
 
 
 def test_on_a_gpu_the_pipeline_gets_the_engines_format(monkeypatch):
     """And the speedup is counted from that faster one."""
-    monkeypatch.setattr(bench_engine, 'resolve_device', torch.device)
-    monkeypatch.setattr(bench_engine, 'resolve_dtype', lambda dtype, device: torch.bfloat16)
+    monkeypatch.setattr(engine_speed, 'resolve_device', torch.device)
+    monkeypatch.setattr(engine_speed, 'resolve_dtype', lambda dtype, device: torch.bfloat16)
     names = [each.name for each in list_contestants('tiny', 'cuda', 128, True)]
     assert names == ['pipeline bfloat16', 'pipeline float32', 'engine float32',
                      'engine bfloat16', 'engine bfloat16 compiled']
@@ -187,9 +187,9 @@ def test_on_a_gpu_the_pipeline_gets_the_engines_format(monkeypatch):
 def test_whole_run_writes_every_setting(tmp_path, monkeypatch, capsys):
     """The path of a full-size architecture, at a miniature's size."""
     monkeypatch.setitem(ARCHITECTURES, 'miniature', MINIATURE)
-    monkeypatch.setattr(bench_engine, 'peak_memory', bench_engine._peak_memory_here)
-    monkeypatch.setattr(bench_engine, 'MATRIX_EDGE', {'cpu': 256})
-    bench_engine.main(['--architecture', 'miniature', '--vae', 'tiny', '--device', 'cpu',
+    monkeypatch.setattr(engine_speed, 'peak_memory', engine_speed._peak_memory_here)
+    monkeypatch.setattr(engine_speed, 'MATRIX_EDGE', {'cpu': 256})
+    engine_speed.main(['--architecture', 'miniature', '--vae', 'tiny', '--device', 'cpu',
                        '--steps', '1', '4', '--batch-sizes', '1', '2', '--rounds', '2',
                        '--out', str(tmp_path)])
     report = json.loads((tmp_path / 'engine_miniature_tiny.json').read_text())
@@ -200,7 +200,7 @@ def test_whole_run_writes_every_setting(tmp_path, monkeypatch, capsys):
     assert [(row['batch_size'], row['num_inference_steps'], row['contestant'])
             for row in result['rows']] == [
         (batch, steps, name) for batch in (1, 2) for steps in (1, 4) for name in names]
-    assert all(row['rounds'] == bench_engine.MIN_ROUNDS for row in result['rows'])
+    assert all(row['rounds'] == engine_speed.MIN_ROUNDS for row in result['rows'])
     assert set(result['flops']) == {'encode', 'unet_step', 'decode'}
     assert [len(peaks) for peaks in result['memory'].values()] == [2] * len(names)
     text = (tmp_path / 'engine_miniature_tiny.md').read_text()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.drive import COLUMNS, main, read_drive, true_relative
+from benchmarks.scale_sources import COLUMNS, main, read_drive, true_relative
 
 ROOT = Path(__file__).parents[2]
 BAG, SCENE = ROOT / 'sample' / 'living_room', ROOT / 'sample' / 'scene.json'

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 
-from benchmarks import reading as bench_reading
-from benchmarks.reading import main, TOPICS
+from benchmarks import bag_reading
+from benchmarks.bag_reading import main, TOPICS
 from marigold_ros.data.datasets.bag import bag_data_set
 
 
 def test_it_writes_a_bag_of_vga_at_30_hz_and_reads_all_of_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(bench_reading, 'ROUNDS', 1)
+    monkeypatch.setattr(bag_reading, 'ROUNDS', 1)
     assert main(['--bag', str(tmp_path / 'bag'), '--minutes', '0.02', '--frames', '1',
                  '--out', str(tmp_path / 'out')]) == 0
     result = json.loads((tmp_path / 'out' / 'reading.json').read_text())

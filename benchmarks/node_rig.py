@@ -17,7 +17,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.task import Future
 
-from benchmarks.cap_load import processor_seconds
+from benchmarks.latency_cap_load import processor_seconds
 from marigold_ros.ros.tools.processes import (
     domain_environment,
     free_domain,
@@ -118,7 +118,7 @@ class Rig:
         self._lines = folder / 'bystander.jsonl'
         self._counter = LineCounter(self._lines, node.outputs[0].rpartition(':')[0])
         self.bystander = LoggedProcess('bystander', [
-            sys.executable, '-m', 'benchmarks.bystander', str(self._lines),
+            sys.executable, '-m', 'benchmarks.topic_listener', str(self._lines),
             *node.outputs, '--reliability', reliability], folder, self._environment)
         self.node = LoggedProcess('node', node.command, folder, self._environment)
 
@@ -128,7 +128,7 @@ class Rig:
         """Start a fake_camera; see there for the arguments."""
         self.cameras[name] = LoggedProcess(
             f'fake_camera_{name}',
-            [sys.executable, '-m', 'benchmarks.fake_camera', name,
+            [sys.executable, '-m', 'benchmarks.synthetic_camera', name,
              *map(str, arguments)], self._folder, self._environment)
 
     def stop_camera(self, name: str) -> dict[str, int]:

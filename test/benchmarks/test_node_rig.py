@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from benchmarks.rig import (
+from benchmarks.node_rig import (
     child_environment,
     last_counters,
     LineCounter,

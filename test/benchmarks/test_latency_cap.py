@@ -8,9 +8,9 @@ import time
 import pytest
 import torch
 
-from benchmarks import cap as bench_cap
-from benchmarks.cap import make_messages, Outcome, play, PolicyRun, summarize
-from benchmarks.pictures import picture
+from benchmarks import latency_cap
+from benchmarks.latency_cap import make_messages, Outcome, play, PolicyRun, summarize
+from benchmarks.synthetic_images import picture
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.types import BatchTiming
@@ -132,9 +132,9 @@ def threads():
 
 @pytest.mark.usefixtures('threads')
 def test_whole_run_writes_table_timeline_and_plot(tmp_path, monkeypatch):
-    monkeypatch.setattr(bench_cap, 'CALIBRATION_FRAMES', 5)
-    monkeypatch.setattr(bench_cap, 'START_DELAY_S', 0.05)
-    bench_cap.main(['--frames', '8', '--load-period', '0.1', '--max-inference-steps', '2',
+    monkeypatch.setattr(latency_cap, 'CALIBRATION_FRAMES', 5)
+    monkeypatch.setattr(latency_cap, 'START_DELAY_S', 0.05)
+    latency_cap.main(['--frames', '8', '--load-period', '0.1', '--max-inference-steps', '2',
                     '--device', 'cpu', '--threads', '1', '--out', str(tmp_path)])
     report = json.loads((tmp_path / 'cap.json').read_text())
     assert report['cap_s'] > 0.0

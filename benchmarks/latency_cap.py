@@ -1,7 +1,7 @@
 """
 Does the step policy keep the latency cap while other processes take and release the processor?
 
-    python -m benchmarks.cap --threads 1
+    python -m benchmarks.latency_cap --threads 1
 
 Frames of mixed complexity come by the clock to the newest-wins place, and go through AdaptiveDepth
 to the bytes of depth image and cloud, as in depth_node.  The cap is the p95 of what a frame takes
@@ -25,8 +25,8 @@ from matplotlib.figure import Figure
 import numpy as np
 import torch
 
-from benchmarks.cap_load import load_is_on, periodic_load, processor_seconds
-from benchmarks.pictures import mixed_pictures, VGA
+from benchmarks.latency_cap_load import load_is_on, periodic_load, processor_seconds
+from benchmarks.synthetic_images import mixed_pictures, VGA
 from benchmarks.timing import markdown_table, write_report
 from marigold_ros.depth.adaptive import (
     AdaptiveConfig,

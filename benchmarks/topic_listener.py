@@ -1,7 +1,7 @@
 """
 Listen to topics from a process of its own and write down what came when, one JSON line each.
 
-    python -m benchmarks.bystander out.jsonl /camera/points:PointCloud2
+    python -m benchmarks.topic_listener out.jsonl /camera/points:PointCloud2
 
 Image data are neither deserialised nor kept.  Values of a DiagnosticArray are.
 """

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from benchmarks.cap_load import load_is_on, periodic_load, processor_seconds
+from benchmarks.latency_cap_load import load_is_on, periodic_load, processor_seconds
 
 
 def test_load_is_off_first_then_on_every_other_period():

@@ -2,8 +2,8 @@
 How good is a checkpoint on rendered frames that training never saw, by the number of steps?
 
     python -m scenes.bulk --out frames/heldout --count 512 --seed 900
-    python -m benchmarks.heldout --frames frames/heldout
-    python -m benchmarks.heldout --frames frames/heldout --hard
+    python -m benchmarks.heldout_frames --frames frames/heldout
+    python -m benchmarks.heldout_frames --frames frames/heldout --hard
 
 Protocol A, each frame counting the same, beside a fitted vertical ramp, the autoencoder alone on
 true depth, and the truth as training's normalisation clips it.  `--hard` takes a fixed list, by
@@ -59,7 +59,7 @@ HARD_FRAMES = (
 Frames = Sequence[DepthFrame]
 
 
-def heldout_frames(folder: Path, limit: int) -> list[DepthFrame]:
+def load_heldout_frames(folder: Path, limit: int) -> list[DepthFrame]:
     """Read at most `limit` frames that are spread over a folder of shards."""
     frames = ShardFrames(folder)
     return [frames[index] for index in spread(len(frames), limit)]
@@ -199,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     facts = environment()
     try:
         frames = (hard_frames(options.frames) if options.hard
-                  else heldout_frames(options.frames, options.limit))
+                  else load_heldout_frames(options.frames, options.limit))
         rows = {RAMP: mean_scores(ramp_scores(frames))}
         by_steps = measure(options.checkpoint, frames)
         for name, each in by_steps.items():

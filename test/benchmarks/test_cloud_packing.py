@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks.cloud import main, PACKING, PEER, synthetic_depth, WHOLE
+from benchmarks.cloud_packing import main, PACKING, PEER, synthetic_depth, WHOLE
 
 
 def test_the_synthetic_depth_has_work_for_every_filter():

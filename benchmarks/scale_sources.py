@@ -1,7 +1,7 @@
 """
 Score every scale source along the sample drive: metres, the scale over time, and obstacles.
 
-    python -m benchmarks.drive --bag sample/living_room --scene sample/scene.json
+    python -m benchmarks.scale_sources --bag sample/living_room --scene sample/scene.json
 
 Each source makes the same predictions metric, and beside them the true relative depth, through
 `evaluation.metrics.metres` as `evaluate --scale-source` does.  `depth` is the truth as a small

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.anchors import (
+from benchmarks.anchor_fit import (
     abs_rel,
     best_in_hindsight,
     folder_table,

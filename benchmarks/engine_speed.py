@@ -1,8 +1,9 @@
 """
 How fast is DepthEngine beside diffusers' MarigoldDepthPipeline, and how near to the limit?
 
-    python -m benchmarks.engine --processing-resolution 128 320
-    python -m benchmarks.engine --architecture sd2 --vae kl --compile --steps 1 4 --batch-sizes 1 8
+    python -m benchmarks.engine_speed --processing-resolution 128 320
+    python -m benchmarks.engine_speed --architecture sd2 --vae kl --compile \
+        --steps 1 4 --batch-sizes 1 8
 
 Both sides get the same weights, 640x480 images, noise, steps and output size, and must give the
 same float32 depth; the pipeline is the stock one, eager, as its documentation uses it.  Times are
@@ -40,7 +41,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from benchmarks.pictures import picture, VGA
+from benchmarks.synthetic_images import picture, VGA
 from benchmarks.timing import interleave, markdown_table, quartiles_ms, speedup, write_report
 from marigold_ros.depth.checkpoint import Components, find, load_components, MODELS
 from marigold_ros.depth.device import resolve_device, resolve_dtype, time_when_done

@@ -1,7 +1,7 @@
 """
 Take and release processor cores by the clock; a program of its own that loads fast.
 
-    python -m benchmarks.cap_load START_S PERIOD_S END_S
+    python -m benchmarks.latency_cap_load START_S PERIOD_S END_S
 """
 
 from __future__ import annotations

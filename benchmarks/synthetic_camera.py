@@ -1,7 +1,7 @@
 """
 A camera without a sensor: real messages at a real rate, from a process of its own.
 
-    python -m benchmarks.fake_camera camera --size 640x480 --rate 30
+    python -m benchmarks.synthetic_camera camera --size 640x480 --rate 30
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from benchmarks.pictures import mixed_pictures
+from benchmarks.synthetic_images import mixed_pictures
 from marigold_ros.depth.types import RgbImage
 from marigold_ros.ros.conversions import header_of, message_bytes
 from marigold_ros.ros.tools.command_line import positive

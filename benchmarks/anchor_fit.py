@@ -1,7 +1,7 @@
 """
 Compare the robust fit to few anchors of real frames with the best fits in hindsight.
 
-    python -m benchmarks.anchors --folder frames/rgbd
+    python -m benchmarks.anchor_fit --folder frames/rgbd
 
 Anchors are drawn from each frame's truth, some of them wrong, and AbsRel is that of its other
 pixels: metric, within 0.001 m and the larger of 80 m and the frame's farthest measurement.

@@ -1,7 +1,7 @@
 """
 Does the confidence rank pixels by their error?
 
-    python -m benchmarks.confidence --frames frames/policies
+    python -m benchmarks.confidence_ranking --frames frames/policies
 
 Pixels are removed from the least confident on, and the mean error of those that remain is followed
 (Ilg et al. 2018, arXiv 1802.07095, section 5.1).  A ranking that knows nothing stays at the mean

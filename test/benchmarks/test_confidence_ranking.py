@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import confidence as sparsification
-from benchmarks.confidence import area, relative_error, sparsification_curve
+from benchmarks import confidence_ranking
+from benchmarks.confidence_ranking import area, relative_error, sparsification_curve
 from marigold_ros.depth.errors import InputError
 
 SHARED = Path(__file__).parents[3] / 'shared' / 'data'
@@ -90,8 +90,8 @@ def test_sky_and_gaps_do_not_count():
 @pytest.mark.skipif(not SHARED.is_dir(), reason='the shared frames are not here')
 def test_the_confidence_beats_chance_on_real_frames(tmp_path, capsys, monkeypatch):
     """Published only because it does; the area there is near 0.87, the oracle's near 0.46."""
-    monkeypatch.setattr(sparsification, 'STEPS', (1,))
-    assert sparsification.main(['--folder', str(SHARED), '--out', str(tmp_path)]) == 0
+    monkeypatch.setattr(confidence_ranking, 'STEPS', (1,))
+    assert confidence_ranking.main(['--folder', str(SHARED), '--out', str(tmp_path)]) == 0
     rows = {row[1].strip(): float(row[2].split()[0])
             for row in (line.split('|') for line in capsys.readouterr().out.splitlines()[4:])}
     assert rows['oracle'] < rows['confidence'] < 0.95
@@ -99,5 +99,5 @@ def test_the_confidence_beats_chance_on_real_frames(tmp_path, capsys, monkeypatc
 
 
 def test_a_missing_folder_is_an_error_in_words(capsys):
-    assert sparsification.main(['--frames', '/does/not/exist']) == 2
+    assert confidence_ranking.main(['--frames', '/does/not/exist']) == 2
     assert 'must hold' in capsys.readouterr().err

@@ -1,7 +1,7 @@
 """
 What does it cost to turn depth into a coloured cloud message, beside sensor_msgs_py's packing?
 
-    python -m benchmarks.cloud
+    python -m benchmarks.cloud_packing
 
 One thread; medians of calls interleaved in random order, each after an inference of the embedded
 checkpoint, which leaves caches and allocator as the node finds them.  The whole goes from float32
@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 
-from benchmarks.pictures import picture
+from benchmarks.synthetic_images import picture
 from benchmarks.timing import (
     interleave,
     markdown_table,

@@ -1,7 +1,7 @@
 """
 Is a long bag read in bounded memory, and as fast as the engine runs?
 
-    python -m benchmarks.reading --bag long_bag --minutes 10
+    python -m benchmarks.bag_reading --bag long_bag --minutes 10
 
 The bag is made if it is not there: raw VGA images and 16UC1 depth at 30 Hz, with calibration, out
 of the frames of sample/living_room over and over.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.pictures import mixed_pictures, VGA
+from benchmarks.synthetic_images import mixed_pictures, VGA
 from marigold_ros.depth.complexity import gradient_energy
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.fake_camera import calibration, image_of, jpeg_of, spoil
+from benchmarks.synthetic_camera import calibration, image_of, jpeg_of, spoil
 
 
 def test_faults_spoil_what_they_say_and_leave_the_rest():
