@@ -26,7 +26,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.timing import markdown_table, write_report
-from marigold_ros.data.frames import DepthFrame, spread
+from marigold_ros.data.frames import DepthFrame, evenly_spaced_indices
 from marigold_ros.data.shards import ShardFrames
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import InputError, MarigoldError
@@ -60,9 +60,9 @@ Frames = Sequence[DepthFrame]
 
 
 def load_heldout_frames(folder: Path, limit: int) -> list[DepthFrame]:
-    """Read at most `limit` frames that are spread over a folder of shards."""
+    """Read at most `limit` frames, evenly spaced, of a folder of shards."""
     frames = ShardFrames(folder)
-    return [frames[index] for index in spread(len(frames), limit)]
+    return [frames[index] for index in evenly_spaced_indices(len(frames), limit)]
 
 
 def hard_frames(folder: Path) -> list[DepthFrame]:
@@ -187,7 +187,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--checkpoint', nargs='+', default=['tiny'],
                         help='embedded names, folders or hub ids, to be compared')
     chosen = parser.add_mutually_exclusive_group()
-    chosen.add_argument('--limit', type=int, default=512, help='frames to use, spread over them')
+    chosen.add_argument('--limit', type=int, default=512, help='frames to use, evenly spaced')
     chosen.add_argument('--hard', action='store_true', help='the fixed list of hard frames')
     parser.add_argument('--out', type=Path, default=Path('out/benchmarks'))
     return parser

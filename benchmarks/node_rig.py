@@ -24,7 +24,7 @@ from marigold_ros.ros.tools.processes import (
     LoggedProcess,
     ProcessError,
 )
-from marigold_ros.ros.tools.shares import PROFILE_VARIABLES, use_large_image_profile
+from marigold_ros.ros.tools.share_files import PROFILE_VARIABLES, use_large_image_profile
 from marigold_ros.stop_flag import StopFlag
 
 # A cold start loads torch, diffusers and the checkpoint from disk.

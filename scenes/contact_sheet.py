@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from marigold_ros.data.frames import spread
+from marigold_ros.data.frames import evenly_spaced_indices
 from marigold_ros.data.shards import ShardFrames
 from marigold_ros.depth.errors import InputError
 from marigold_ros.messages.depth import colorize
@@ -23,7 +23,7 @@ DEPTH_PERCENTILES = (2.0, 98.0)
 
 def contact_sheet(folder: Path) -> NDArray[np.uint8]:
     """
-    Lay out frames that are spread over a folder, each above its depth.
+    Lay out frames spread over a folder, each above its depth.
 
     Parameters
     ----------
@@ -45,7 +45,8 @@ def contact_sheet(folder: Path) -> NDArray[np.uint8]:
         raise InputError(f'`frames` must hold at least {COLUMNS * ROWS} frames; {folder} has '
                          f'{len(frames)}')
     tiles = [np.vstack([frame.rgb, colorize(_unit(frame.depth_m))])
-             for frame in (frames[index] for index in spread(len(frames), COLUMNS * ROWS))]
+             for frame in map(frames.__getitem__,
+                              evenly_spaced_indices(len(frames), COLUMNS * ROWS))]
     return np.vstack([np.hstack(tiles[start:start + COLUMNS])
                       for start in range(0, len(tiles), COLUMNS)])
 

@@ -31,7 +31,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from marigold_ros.ros.depth_node import DepthNode
 from marigold_ros.ros.tools.processes import domain_environment, domain_in_use, LoggedProcess
-from marigold_ros.ros.tools.shares import use_large_image_profile
+from marigold_ros.ros.tools.share_files import use_large_image_profile
 
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 # As the launch file does: without it every fifth image of 640x480 overflows the shared memory, and

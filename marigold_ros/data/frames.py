@@ -116,7 +116,7 @@ def check_frame(frame: DepthFrame, *, one_size: bool = True) -> None:
 
 def check_frame_set(name: str, frames: FrameSet, limit: int) -> None:
     """
-    Read frames that are spread over a data set and check each.
+    Read frames spread over a data set and check each.
 
     Parameters
     ----------
@@ -133,10 +133,10 @@ def check_frame_set(name: str, frames: FrameSet, limit: int) -> None:
     """
     if len(frames) == 0:
         raise InputError(f'{name} must hold at least one frame; got none')
-    for index in spread(len(frames), limit):
+    for index in evenly_spaced_indices(len(frames), limit):
         check_frame(frames[index])
 
 
-def spread(count: int, limit: int) -> list[int]:
+def evenly_spaced_indices(count: int, limit: int) -> list[int]:
     """Pick at most `limit` numbers at even distances from 0 .. count - 1."""
     return [int(place) for place in np.linspace(0, count - 1, min(count, limit)).round()]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from marigold_ros.data.bags.bag_frames import BagTopics
-from marigold_ros.data.bags.poses import pose_topics, STATIC_TOPIC
+from marigold_ros.data.bags.pose_buffer import pose_topics, STATIC_TOPIC
 from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.data.datasets.bag import bag_data_set
 from marigold_ros.data.datasets.data_set import DataSet

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from marigold_ros.data.bags.bag_frames import BagTopics, find_image_topic
 from marigold_ros.data.bags.messages import cloud_fields, image_fields, stamp_ns
-from marigold_ros.data.bags.pair_decoder import base_topic, CAMERA_INFO, first_camera
-from marigold_ros.data.bags.poses import pose_topics, PoseBuffer, STATIC_TOPIC
+from marigold_ros.data.bags.pair_decoder import base_topic, CAMERA_INFO, read_camera
+from marigold_ros.data.bags.pose_buffer import pose_topics, PoseBuffer, STATIC_TOPIC
 from marigold_ros.depth.errors import BagError, ConfigError, InputError
 from marigold_ros.geometry.camera import Camera, Rectifier
 from marigold_ros.messages.cloud import unpack_cloud
@@ -104,7 +104,7 @@ class BagReferences:
         self._rectifier: Rectifier | None = None
         if config.source == 'depth' and self._topic is not None:
             info = camera_info or base_topic(self._topic).rpartition('/')[0] + '/camera_info'
-            self._camera = first_camera(bag, bag.topic(info, CAMERA_INFO).name)
+            self._camera = read_camera(bag, bag.topic(info, CAMERA_INFO).name)
         self._poses = PoseBuffer()
         topics = [*pose_topics(bag.topics), *([] if self._topic is None else [self._topic])]
         self._messages: Iterator[BagMessage] = iter(bag.messages(topics) if topics else ())
@@ -127,7 +127,7 @@ class BagReferences:
         at_ns, hold_ns = frame.stamp_ns, int(1e9 * self._config.filter.hold_s)
         self._read(at_ns + hold_ns)
         self._near = deque(each for each in self._near if each[0] >= at_ns - hold_ns)
-        mount = self._poses.lookup(self._config.base_frame, self._camera_frame, at_ns)
+        mount = self._poses.lookup_transform(self._config.base_frame, self._camera_frame, at_ns)
         near = [each for each in self._near if each[0] <= at_ns + hold_ns]
         anchors, problem = None, ''
         if near:
@@ -194,7 +194,7 @@ class BagReferences:
         """Find the pose of the reference's frame in the camera's, [4, 4]."""
         found = pose_without_tf(self._config, self._camera_frame, frame_id)
         if found is None:
-            found = self._poses.lookup(self._camera_frame, frame_id, stamp)
+            found = self._poses.lookup_transform(self._camera_frame, frame_id, stamp)
         if found is None:
             raise InputError(f'the transforms of the bag do not lead from {frame_id} to '
                              f'{self._camera_frame} at {stamp} ns; else set `extrinsics`')

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from marigold_ros.data.bags.problems import Damage
+from marigold_ros.data.bags.read_issues import DamageNote
 from marigold_ros.data.datasets.data_set import DataSet
 from marigold_ros.data.frames import DepthFrame
 from marigold_ros.data.read_ahead import read_ahead
@@ -148,7 +148,7 @@ class Session:
             self.notes.insert(0, f'interrupted after {len(self.frames)}'
                                  + (f' of {total}' if total else '') + ' frames')
         self.complete = not (problem or stop.requested
-                             or any(isinstance(note, Damage) for note in self.notes))
+                             or any(isinstance(note, DamageNote) for note in self.notes))
 
     def _evaluate_frames(self, pool: ThreadPoolExecutor, stop: StopFlag,
                          total: int | None) -> Exception | None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 import yaml
 
-from marigold_ros.data.mistakes import describe_mistakes
+from marigold_ros.data.validation_errors import describe_validation_errors
 from marigold_ros.depth.errors import ConfigError
 from marigold_ros.training.config import TrainingConfig
 
@@ -45,7 +45,7 @@ def load_recipe(kind: type[Recipe], path: Path, overrides: Sequence[str] = ()) -
     try:
         return kind.model_validate(fields)
     except ValidationError as err:
-        raise ConfigError(f'`{path}`: {describe_mistakes(err)}') from err
+        raise ConfigError(f'`{path}`: {describe_validation_errors(err)}') from err
 
 
 def recipe_as_yaml(recipe: TrainingConfig) -> str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 import torch
 from torch import nn
 
-from marigold_ros.data.frames import DepthFrame, FrameSet, spread
+from marigold_ros.data.frames import DepthFrame, evenly_spaced_indices, FrameSet
 from marigold_ros.training.checkpoints import load_vae, save_vae
 from marigold_ros.training.command import run_command
 from marigold_ros.training.config import AugmentationConfig, VAE_SCALE_FACTOR, VaeConfig
@@ -67,7 +67,7 @@ class VaeTraining(Trainer[VaeConfig]):
         self._scale_views = [
             images_and_depths(random_view(frames[index], config.size, unchanged, random))
             for frames, config in zip(train, self.config.train)
-            for index in spread(len(frames), SCALE_VIEWS)]
+            for index in evenly_spaced_indices(len(frames), SCALE_VIEWS)]
 
     def losses(self, model: Any, batch: ViewBatch,
                generator: torch.Generator) -> dict[str, torch.Tensor]:

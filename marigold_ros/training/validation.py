@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 
-from marigold_ros.data.frames import DepthFrame, FrameSet, spread
+from marigold_ros.data.frames import DepthFrame, evenly_spaced_indices, FrameSet
 from marigold_ros.evaluation.metrics.protocols import score
 from marigold_ros.messages.depth import colorize
 from marigold_ros.training.targets import depth_range, normalize_depth
@@ -54,14 +54,14 @@ def measure(
         What to compare, by the name that ends a scalar's name.
     frame_sets : dict of str to FrameSet
     limit : int
-        Frames of each set, spread over it.
+        Frames of each set, evenly spaced.
     """
     scalars: dict[str, float] = {}
     grids = {}
     for set_name, frames in frame_sets.items():
         scores: dict[str, list[float]] = {}
         rows: list[NDArray[np.uint8]] = []
-        for index in spread(len(frames), limit):
+        for index in evenly_spaced_indices(len(frames), limit):
             frame = frames[index]
             depths = {name: predict(frame) for name, predict in predictors.items()}
             for name, depth in depths.items():

@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from marigold_ros.data.frames import check_frame, check_frame_set, DepthFrame, spread
+from marigold_ros.data.frames import (
+    check_frame,
+    check_frame_set,
+    DepthFrame,
+    evenly_spaced_indices,
+)
 from marigold_ros.depth.errors import InputError
 
 
@@ -38,8 +43,8 @@ def test_shapes_that_differ_and_nan_where_valid_are_named():
 
 
 def test_a_set_is_checked_evenly_and_must_not_be_empty():
-    assert spread(5, 3) == [0, 2, 4]
-    assert spread(2, 9) == [0, 1]
+    assert evenly_spaced_indices(5, 3) == [0, 2, 4]
+    assert evenly_spaced_indices(2, 9) == [0, 1]
     with pytest.raises(InputError, match='desk must hold at least one frame; got none'):
         check_frame_set('desk', [], 3)
     with pytest.raises(InputError, match='median'):

@@ -8,7 +8,7 @@ import re
 from pydantic import ValidationError
 import pytest
 
-from marigold_ros.data.mistakes import describe_mistakes
+from marigold_ros.data.validation_errors import describe_validation_errors
 from marigold_ros.depth.errors import ConfigError
 from marigold_ros.training import config
 from marigold_ros.training.config import FrameSetConfig, ScheduleConfig
@@ -39,7 +39,7 @@ def test_cosine_is_half_way_down_in_the_middle():
 def test_a_set_that_cannot_be_described_so_is_named(fields, rule):
     with pytest.raises(ValidationError) as caught:
         FrameSetConfig(**{'reader': 'shards', 'path': 'x', 'size': (32, 32)} | fields)
-    assert re.search(rule, describe_mistakes(caught.value))
+    assert re.search(rule, describe_validation_errors(caught.value))
 
 
 @pytest.mark.parametrize(('overrides', 'message'), [

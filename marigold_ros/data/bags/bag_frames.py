@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.data.bags.messages import COMPRESSED_IMAGE, IMAGE, stamp_ns
-from marigold_ros.data.bags.pair_decoder import base_topic, CAMERA_INFO, first_camera, PairDecoder
-from marigold_ros.data.bags.poses import pose_topics, PoseBuffer
-from marigold_ros.data.bags.problems import ReadingProblems
+from marigold_ros.data.bags.pair_decoder import base_topic, CAMERA_INFO, PairDecoder, read_camera
+from marigold_ros.data.bags.pose_buffer import pose_topics, PoseBuffer
+from marigold_ros.data.bags.read_issues import ReadIssues
 from marigold_ros.data.bags.reader import Bag, open_bag
 from marigold_ros.data.bags.stamp_matching import StampMatcher
 from marigold_ros.data.frames import check_frame, DepthFrame
@@ -113,10 +113,10 @@ def read_bag_frames(path: Path, topics: BagTopics,
         If a frame breaks a rule of `check_frame`; with `notes`, if none of the first ten keeps
         them.
     """
-    problems = ReadingProblems(notes)
+    problems = ReadIssues(notes)
     with open_bag(path, recover=notes is not None) as bag:
         image_topic, depth_topic, info_topic = _find_topics(bag, topics)
-        decoder = PairDecoder(first_camera(bag, info_topic), image_topic, depth_topic)
+        decoder = PairDecoder(read_camera(bag, info_topic), image_topic, depth_topic)
         matcher = StampMatcher(topics.tolerance_ns)
         first_ns = None
         for stamp, image, depth, pose in _posed_pairs(bag, (image_topic, depth_topic), matcher,
@@ -145,7 +145,7 @@ def read_bag_frames(path: Path, topics: BagTopics,
 
 
 def _posed_pairs(bag: Bag, names: tuple[str, str], matcher: StampMatcher,
-                 problems: ReadingProblems) -> Iterator[PosedPair]:
+                 problems: ReadIssues) -> Iterator[PosedPair]:
     """Match image with depth; a pair waits a little for the transform after it."""
     poses = PoseBuffer()
     names_of_poses = pose_topics(bag.topics)

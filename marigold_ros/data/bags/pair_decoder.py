@@ -88,7 +88,7 @@ class PairDecoder:
         return self._depth_rectifiers[shape]
 
 
-def first_camera(bag: Bag, topic: str | None) -> Camera | None:
+def read_camera(bag: Bag, topic: str | None) -> Camera | None:
     """Read the first calibration of a topic; without a topic there is none."""
     if topic is None:
         return None

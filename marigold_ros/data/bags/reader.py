@@ -16,10 +16,10 @@ from rosbags.interfaces import Connection, ConnectionExtRosbag2, Qos
 from rosbags.typesys import get_typestore, Stores
 from rosbags.typesys.store import Typestore
 
-from marigold_ros.data.bags.unfinished_mcap import mcap_files, UnfinishedMcapReader
+from marigold_ros.data.bags.truncated_mcap import mcap_files, TruncatedMcapReader
 from marigold_ros.depth.errors import BagError
 
-Reader = AnyReader | UnfinishedMcapReader
+Reader = AnyReader | TruncatedMcapReader
 
 
 def jazzy_typestore() -> Typestore:
@@ -229,7 +229,7 @@ def open_bag(path: str | Path, *, recover: bool = False) -> Iterator[Bag]:
         if not (recover and _is_mcap(path)):
             raise BagError(f'{path} is no bag that can be read, or one that was cut off: '
                            f'{_reason(err)}') from err
-        unfinished = UnfinishedMcapReader(path)
+        unfinished = TruncatedMcapReader(path)
         yield Bag(path, unfinished, unfinished.loss)
         return
     try:

@@ -12,7 +12,7 @@ from rosbags.interfaces import Connection, Qos
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys.store import Typestore
 
-from marigold_ros.data.bags.unfinished_mcap import end_early
+from marigold_ros.data.bags.truncated_mcap import finalize_truncated
 from marigold_ros.depth.errors import BagError
 
 # Kept free so that the last chunk, the index and metadata.yaml of a recording still fit.
@@ -112,7 +112,7 @@ class BagWriter:
                 self._writer.abort()
             file = self.path / f'{self.path.name}.mcap'
             with suppress(OSError):
-                end_early(file)
+                finalize_truncated(file)
             raise BagError(f'cannot finish {self.path}: {err.strerror}; what was written until '
                            f'shortly before can be read from {file}') from err
 

@@ -30,7 +30,7 @@ from pydantic import (
 
 from marigold_ros.data.datasets.data_set import DataSet
 from marigold_ros.data.frames import DepthFrame
-from marigold_ros.data.mistakes import describe_mistakes
+from marigold_ros.data.validation_errors import describe_validation_errors
 from marigold_ros.depth.errors import InputError
 
 INDEX = 'frames.json'
@@ -75,7 +75,7 @@ class RgbdFolder:
             raise InputError(f'`folder` must hold a readable {INDEX}; got {str(folder)!r}: '
                              f'{err.strerror}') from err
         except ValidationError as err:
-            raise InputError(f'{index}: {describe_mistakes(err)}') from err
+            raise InputError(f'{index}: {describe_validation_errors(err)}') from err
         self._folder = index.parent
         self._frames = [(set_name, entry) for set_name, entries in sets.items()
                         for entry in entries]

@@ -21,7 +21,7 @@ MAX_PLAYED_DEPTH = 1000
 RECORDED_DEPTH = 100
 
 
-def playing_qos(recorded: Sequence[Qos], reliability: str | None = None) -> QoSProfile:
+def playback_qos(recorded: Sequence[Qos], reliability: str | None = None) -> QoSProfile:
     """
     Choose what to offer when a recorded topic is played.
 
@@ -66,7 +66,7 @@ def recording_qos(offered: Sequence[QoSProfile]) -> QoSProfile:
     return _profile(best_effort, latched, RECORDED_DEPTH)
 
 
-def bag_qos(offered: QoSProfile) -> Qos:
+def to_rosbags_qos(offered: QoSProfile) -> Qos:
     """
     Describe what a publisher offers in the words of a bag.
 

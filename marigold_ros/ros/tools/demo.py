@@ -35,7 +35,7 @@ from marigold_ros.ros.tools.processes import (
     package_command,
     ProcessError,
 )
-from marigold_ros.ros.tools.shares import require_shared, use_large_image_profile
+from marigold_ros.ros.tools.share_files import require_share_file, use_large_image_profile
 from marigold_ros.stop_flag import StopFlag
 
 TOOLS = 'marigold_ros.ros.tools'
@@ -272,8 +272,8 @@ def main() -> int:
         os.environ.update(domain_environment(free_domain()))
         use_large_image_profile()
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-        arguments.bag = arguments.bag or require_shared('sample/living_room')
-        arguments.params_file = arguments.params_file or require_shared('config/demo.yaml')
+        arguments.bag = arguments.bag or require_share_file('sample/living_room')
+        arguments.params_file = arguments.params_file or require_share_file('config/demo.yaml')
         arguments.out.mkdir(parents=True, exist_ok=True)
         contact_sheet = arguments.out / 'contact_sheet.png'
         contact_sheet.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from rosbags.typesys import get_types_from_msg, get_typestore, Stores, TypesysEr
 from rosbags.typesys.store import Typestore
 
 from marigold_ros.depth.errors import BagError
-from marigold_ros.ros.tools.shares import find_shared
+from marigold_ros.ros.tools.share_files import find_share_file
 
 
 def find_message_class(msgtype: str) -> type | None:
@@ -67,7 +67,7 @@ def installed_typestore(msgtype: str) -> Typestore:
 
 def _definition_text(msgtype: str) -> str:
     package, _, name = msgtype.split('/')
-    path = find_shared(package, f'msg/{name}.msg')
+    path = find_share_file(package, f'msg/{name}.msg')
     if path is None:
         raise BagError(f'no definition {name}.msg is installed with package {package}')
     return path.read_text()

@@ -27,10 +27,10 @@ from marigold_ros.data.bags.messages import COMPRESSED_IMAGE, decompress, IMAGE
 from marigold_ros.data.bags.reader import Bag, BagMessage, BagTopic, open_bag
 from marigold_ros.data.read_ahead import read_ahead
 from marigold_ros.depth.errors import BagError, MarigoldError, MessageError
-from marigold_ros.ros.tools.bag_qos import playing_qos
+from marigold_ros.ros.tools.bag_qos import playback_qos
 from marigold_ros.ros.tools.command_line import not_negative, positive, split_ros_arguments
 from marigold_ros.ros.tools.message_types import find_message_class, installed_typestore
-from marigold_ros.ros.tools.shares import use_large_image_profile
+from marigold_ros.ros.tools.share_files import use_large_image_profile
 from marigold_ros.stop_flag import StopFlag
 
 COMPRESSED_SUFFIX = '/compressed'
@@ -209,7 +209,7 @@ class Player:
         self.publishers: dict[str, Publisher] = {
             route.topic: node.create_publisher(
                 find_message_class(route.msgtype), route.topic,
-                playing_qos(route.source.qos, reliability))
+                playback_qos(route.source.qos, reliability))
             for route in routes}
         self.clock_hz = clock_hz
         self.clock_publisher = node.create_publisher(Clock, '/clock', 10) if clock_hz else None

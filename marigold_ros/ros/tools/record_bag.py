@@ -19,7 +19,7 @@ from rclpy.topic_or_service_is_hidden import topic_or_service_is_hidden
 
 from marigold_ros.data.bags.writer import BagWriter
 from marigold_ros.depth.errors import BagError, MarigoldError
-from marigold_ros.ros.tools.bag_qos import bag_qos, recording_qos
+from marigold_ros.ros.tools.bag_qos import recording_qos, to_rosbags_qos
 from marigold_ros.ros.tools.command_line import positive, split_ros_arguments
 from marigold_ros.ros.tools.message_types import find_message_class, installed_typestore
 from marigold_ros.stop_flag import SLICE_S, StopFlag
@@ -85,7 +85,7 @@ class Recorder:
             print(f'Cannot record {name}: {err}', file=sys.stderr, flush=True)
             return False
         self.writer.add_topic(name, msgtype, typestore=typestore,
-                              qos=[bag_qos(profile) for profile in offered])
+                              qos=[to_rosbags_qos(profile) for profile in offered])
         print(f'Recording {name} ({msgtype})', flush=True)
         return True
 

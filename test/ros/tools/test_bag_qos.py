@@ -6,7 +6,7 @@ from bag_fixtures import offered_qos
 import pytest
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
-from marigold_ros.ros.tools.bag_qos import bag_qos, playing_qos, recording_qos
+from marigold_ros.ros.tools.bag_qos import playback_qos, recording_qos, to_rosbags_qos
 
 RELIABLE = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -21,13 +21,13 @@ LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     ([offered_qos(reliable=False)], 'reliable', True),
     ([offered_qos(latched=True)], 'best_effort', True)])
 def test_playing_offers_what_was_recorded_or_asked_for(recorded, asked, reliable):
-    assert (playing_qos(recorded, asked).reliability == ReliabilityPolicy.RELIABLE) is reliable
+    assert (playback_qos(recorded, asked).reliability == ReliabilityPolicy.RELIABLE) is reliable
 
 
 def test_latched_topics_are_played_latched():
-    durability = playing_qos([offered_qos(latched=True)]).durability
+    durability = playback_qos([offered_qos(latched=True)]).durability
     assert durability == DurabilityPolicy.TRANSIENT_LOCAL
-    assert playing_qos([offered_qos()]).durability == DurabilityPolicy.VOLATILE
+    assert playback_qos([offered_qos()]).durability == DurabilityPolicy.VOLATILE
 
 
 @pytest.mark.parametrize('offered, reliable, latched', [
@@ -42,5 +42,5 @@ def test_recording_asks_for_no_more_than_every_publisher_offers(offered, reliabl
 
 @pytest.mark.parametrize('profile', [RELIABLE, BEST_EFFORT, LATCHED])
 def test_what_is_recorded_is_offered_again_when_played(profile):
-    played = playing_qos([bag_qos(profile)])
+    played = playback_qos([to_rosbags_qos(profile)])
     assert (played.reliability, played.durability) == (profile.reliability, profile.durability)

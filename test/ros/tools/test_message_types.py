@@ -7,10 +7,10 @@ from std_msgs.msg import String
 
 from marigold_ros.depth.errors import BagError, ConfigError
 from marigold_ros.ros.tools.message_types import find_message_class, installed_typestore
-from marigold_ros.ros.tools.shares import (
-    find_shared,
+from marigold_ros.ros.tools.share_files import (
+    find_share_file,
     PROFILE_VARIABLES,
-    require_shared,
+    require_share_file,
     use_large_image_profile,
 )
 
@@ -44,12 +44,12 @@ def test_a_missing_definition_is_named():
 
 
 def test_shared_files_are_found_without_a_sourced_workspace():
-    assert find_shared('std_msgs', 'msg/String.msg').name == 'String.msg'
-    assert find_shared('std_msgs', 'msg/Nothing.msg') is None
-    assert find_shared('no_such_package', 'package.xml') is None
-    assert require_shared('config/demo.yaml').is_file()
+    assert find_share_file('std_msgs', 'msg/String.msg').name == 'String.msg'
+    assert find_share_file('std_msgs', 'msg/Nothing.msg') is None
+    assert find_share_file('no_such_package', 'package.xml') is None
+    assert require_share_file('config/demo.yaml').is_file()
     with pytest.raises(ConfigError, match='config/nothing.yaml is missing'):
-        require_shared('config/nothing.yaml')
+        require_share_file('config/nothing.yaml')
 
 
 def test_the_users_own_profile_is_kept():

@@ -13,11 +13,11 @@ MAX_REFUSED_FIRST = 10
 logger = logging.getLogger(__name__)
 
 
-class Damage(str):
+class DamageNote(str):
     """A note that says that a part of the data cannot be read."""
 
 
-class ReadingProblems:
+class ReadIssues:
     """
     Counts what is left out of a bag, and says so at the end.
 
@@ -59,7 +59,7 @@ class ReadingProblems:
         """Go on without what comes after damage, or raise if there is nothing to go on with."""
         if not self._lenient or self.frames == 0:
             raise err
-        self._notes.append(Damage(f'{err}; what comes after is lost'))
+        self._notes.append(DamageNote(f'{err}; what comes after is lost'))
 
     def check_registration(self, image_frame_id: str, depth_frame_id: str) -> None:
         """Say once that depth of another coordinate frame may not be registered to the image."""
@@ -87,7 +87,7 @@ class ReadingProblems:
         if self.frames == 0 and self._refused:
             raise self._refused[0]
         if loss is not None:
-            self._notes.append(Damage(loss))
+            self._notes.append(DamageNote(loss))
         for number, kind in zip(unmatched, ('images have no depth', 'depth maps have no image')):
             self._counts[f'{kind} within the tolerance'] = number
         self._notes += [f'{number} {what}' for what, number in self._counts.items() if number]

@@ -80,7 +80,7 @@ class PoseBuffer:
             return None
         return self._compose(chain, at_ns)
 
-    def lookup(self, target: str, source: str, at_ns: int) -> Matrix | None:
+    def lookup_transform(self, target: str, source: str, at_ns: int) -> Matrix | None:
         """
         Find the pose of one coordinate frame in another, as tf2's `lookup_transform`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 
-def describe_mistakes(err: ValidationError) -> str:
+def describe_validation_errors(err: ValidationError) -> str:
     """
     Name key, rule and value of each mistake.
 

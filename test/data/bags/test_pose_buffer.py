@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from marigold_ros.data.bags.poses import PoseBuffer
+from marigold_ros.data.bags.pose_buffer import PoseBuffer
 
 QUARTER_LEFT = (0.0, 0.0, np.sqrt(0.5), np.sqrt(0.5))
 
@@ -36,31 +36,32 @@ def robot():
 
 
 def test_a_frame_is_found_in_another_over_their_common_parent(robot):
-    found = robot.lookup('camera', 'lidar', 0)
+    found = robot.lookup_transform('camera', 'lidar', 0)
     # 2 m ahead of the camera's place is 2 m to the right of where it looks.
     np.testing.assert_allclose(found @ [0, 0, 0, 1], [0, -2, 0, 1], atol=1e-12)
-    np.testing.assert_allclose(found @ robot.lookup('lidar', 'camera', 0), np.eye(4), atol=1e-12)
+    np.testing.assert_allclose(found @ robot.lookup_transform('lidar', 'camera', 0), np.eye(4),
+                               atol=1e-12)
 
 
 def test_a_parent_is_found_in_its_child_and_a_frame_in_itself(robot):
-    np.testing.assert_allclose(robot.lookup('lidar', 'base', 0)[:3, 3], [-3, 0, 0])
-    np.testing.assert_array_equal(robot.lookup('lidar', '/lidar', 0), np.eye(4))
+    np.testing.assert_allclose(robot.lookup_transform('lidar', 'base', 0)[:3, 3], [-3, 0, 0])
+    np.testing.assert_array_equal(robot.lookup_transform('lidar', '/lidar', 0), np.eye(4))
 
 
 def test_what_does_not_move_is_known_at_any_time(robot):
-    assert robot.lookup('camera', 'lidar', 99 * 10 ** 9) is not None
-    assert robot.lookup('odom', 'lidar', 99 * 10 ** 9) is None
+    assert robot.lookup_transform('camera', 'lidar', 99 * 10 ** 9) is not None
+    assert robot.lookup_transform('odom', 'lidar', 99 * 10 ** 9) is None
 
 
 def test_what_moves_is_interpolated(robot):
-    assert robot.lookup('odom', 'lidar', 5 * 10 ** 8)[0, 3] == pytest.approx(3.5)
+    assert robot.lookup_transform('odom', 'lidar', 5 * 10 ** 8)[0, 3] == pytest.approx(3.5)
     assert robot.world_from('lidar', 5 * 10 ** 8)[0, 3] == pytest.approx(3.5)
 
 
 def test_frames_of_two_trees_are_not_joined(robot):
     robot.add('/tf_static', transforms(('map', 'beacon', 1.0, QUARTER_LEFT)))
-    assert robot.lookup('camera', 'beacon', 0) is None
-    assert robot.lookup('camera', 'nowhere', 0) is None
+    assert robot.lookup_transform('camera', 'beacon', 0) is None
+    assert robot.lookup_transform('camera', 'nowhere', 0) is None
     assert robot.world_from('beacon', 0) is None    # nothing above it moves
 
 
@@ -68,4 +69,4 @@ def test_frames_that_turn_in_a_circle_are_nowhere():
     poses = PoseBuffer()
     poses.add('/tf', transforms(('a', 'b', 1.0, QUARTER_LEFT), ('b', 'a', 1.0, QUARTER_LEFT)))
     assert poses.world_from('a', 0) is None
-    assert poses.lookup('a', 'b', 0) is None
+    assert poses.lookup_transform('a', 'b', 0) is None

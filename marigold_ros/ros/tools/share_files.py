@@ -14,7 +14,7 @@ LARGE_IMAGES_PROFILE = 'config/fastdds_large_images.xml'
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 
 
-def find_shared(package: str, relative: str) -> Path | None:
+def find_share_file(package: str, relative: str) -> Path | None:
     """
     Find a file in a package's share folder.
 
@@ -43,7 +43,7 @@ def find_shared(package: str, relative: str) -> Path | None:
     return None
 
 
-def require_shared(relative: str) -> Path:
+def require_share_file(relative: str) -> Path:
     """
     Find a file that marigold_ros brings along.
 
@@ -52,7 +52,7 @@ def require_shared(relative: str) -> Path:
     ConfigError
         If it is not there.
     """
-    path = find_shared('marigold_ros', relative)
+    path = find_share_file('marigold_ros', relative)
     if path is None:
         raise ConfigError(f'marigold_ros is not completely installed: {relative} is missing')
     return path
@@ -67,4 +67,4 @@ def use_large_image_profile(environment: MutableMapping[str, str] = os.environ) 
     """
     for variable in PROFILE_VARIABLES:
         if variable not in environment:
-            environment[variable] = str(require_shared(LARGE_IMAGES_PROFILE))
+            environment[variable] = str(require_share_file(LARGE_IMAGES_PROFILE))

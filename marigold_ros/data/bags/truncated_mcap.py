@@ -31,7 +31,7 @@ END = (RECORD_HEAD.pack(Opcode.DATA_END, 4) + bytes(4)
        + RECORD_HEAD.pack(Opcode.FOOTER, 20) + bytes(20) + MCAP0_MAGIC)
 
 
-class UnfinishedMcapReader:
+class TruncatedMcapReader:
     """
     Reads what was written before the end, without the index that a whole file ends with.
 
@@ -124,7 +124,7 @@ def mcap_files(path: Path) -> list[Path]:
     return sorted(path.glob('*.mcap'), key=lambda file: (len(file.name), file.name))
 
 
-def end_early(path: Path) -> None:
+def finalize_truncated(path: Path) -> None:
     """
     Cut a file after its last whole record, and end it there, so that every reader opens it.
 

@@ -8,7 +8,7 @@ from mcap.writer import Writer
 import pytest
 
 from marigold_ros.data.bags.reader import open_bag
-from marigold_ros.data.bags.unfinished_mcap import end_early
+from marigold_ros.data.bags.truncated_mcap import finalize_truncated
 from marigold_ros.depth.errors import BagError
 
 STRING = 'std_msgs/msg/String'
@@ -64,7 +64,7 @@ def test_zeros_after_a_power_cut_end_the_file(torn):
 
 def test_a_file_that_is_ended_early_is_one_that_others_open(torn):
     size = torn.stat().st_size
-    end_early(torn)
+    finalize_truncated(torn)
     assert torn.stat().st_size < size
     with torn.open('rb') as file:
         assert [message.data for _, _, message in make_reader(file).iter_messages()] == TEXTS[:3]
