@@ -69,23 +69,31 @@ LASERSCAN = {'scan_time': float, 'range_min': float, 'range_max': float, 'scan_h
 
 
 def load(name: str, *path: str) -> dict:
-    """Read a configuration, and go down to its parameters."""
+    """Read a configuration and return the parameters below a path of keys."""
     tree = yaml.safe_load((ROOT / 'config' / f'{name}.yaml').read_text())
     for key in path:
         tree = tree[key]
     return tree
 
 
+# Name of a costmap -> its file and its node.
+COSTMAPS = {'local': ('nav2_costmap', 'local_costmap'),
+            'global': ('nav2_costmap', 'global_costmap'),
+            'mapless': ('nav2_costmap_mapless', 'global_costmap')}
+
+
 def costmap(name: str) -> dict:
-    """Parameters of one of the two costmaps, below the node's name in its namespace."""
-    return load('nav2_costmap', name, name, 'ros__parameters')
+    """Read the parameters of a costmap, below the node's name in its namespace."""
+    file, node = COSTMAPS[name]
+    return load(file, node, node, 'ros__parameters')
 
 
-LAYERS = [('local_costmap', 'voxel_layer', 'nav2_costmap_2d::VoxelLayer'),
-          ('global_costmap', 'obstacle_layer', 'nav2_costmap_2d::ObstacleLayer')]
+LAYERS = [('local', 'voxel_layer', 'nav2_costmap_2d::VoxelLayer'),
+          ('global', 'obstacle_layer', 'nav2_costmap_2d::ObstacleLayer'),
+          ('mapless', 'obstacle_layer', 'nav2_costmap_2d::ObstacleLayer')]
+ROLLING = [('local', 'voxel_layer'), ('mapless', 'obstacle_layer')]
 FILES = {
-    'local_costmap': (costmap('local_costmap'), COSTMAP),
-    'global_costmap': (costmap('global_costmap'), COSTMAP),
+    **{name: (costmap(name), COSTMAP) for name in COSTMAPS},
     'collision_monitor': (
         load('collision_monitor', 'collision_monitor', 'ros__parameters'), COLLISION_MONITOR),
     'moveit_sensors_3d': (load('moveit_sensors_3d'), MOVEIT),
@@ -152,15 +160,32 @@ def test_ranges_clear_as_far_as_they_mark(name, layer, plugin):
     assert DEFAULTS.latency_cap_ms / 1e3 < source['expected_update_rate'] <= 2.0
 
 
-def test_a_rolling_costmap_holds_what_the_source_reaches():
-    settings = costmap('local_costmap')
+@pytest.mark.parametrize(('name', 'layer'), ROLLING)
+def test_a_rolling_costmap_holds_what_the_source_reaches(name, layer):
+    settings = costmap(name)
     assert settings['rolling_window']
-    reach = settings['voxel_layer']['depth_cloud']['raytrace_max_range']
+    reach = settings[layer]['depth_cloud']['raytrace_max_range']
     assert min(settings['width'], settings['height']) / 2 >= reach
 
 
+def test_the_mapless_costmap_needs_neither_a_map_nor_its_frame():
+    settings, mapped = costmap('mapless'), costmap('global')
+    assert settings['global_frame'] == costmap('local')['global_frame'] == 'odom'
+    assert 'static_layer' in mapped['plugins'] and 'static_layer' not in settings['plugins']
+    assert not mapped.get('rolling_window', False)  # the map gives its size
+    # Apart from that the two are the same.
+    differ = {'global_frame', 'rolling_window', 'width', 'height', 'plugins', 'static_layer'}
+    assert ({key: value for key, value in settings.items() if key not in differ}
+            == {key: value for key, value in mapped.items() if key not in differ})
+
+
+def test_what_is_unseen_is_unknown_to_the_planner_and_free_to_the_controller():
+    assert not costmap('local')['track_unknown_space']
+    assert costmap('global')['track_unknown_space'] and costmap('mapless')['track_unknown_space']
+
+
 def test_the_voxel_grid_has_at_most_16_voxels():
-    layer = costmap('local_costmap')['voxel_layer']
+    layer = costmap('local')['voxel_layer']
     assert layer['z_voxels'] <= 16
     top = layer['origin_z'] + layer['z_voxels'] * layer['z_resolution']
     assert layer['origin_z'] <= 0 < SCENE['camera']['height_m'] < top
