@@ -43,8 +43,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from benchmarks.synthetic_images import picture, VGA
 from benchmarks.timing import interleave, markdown_table, quartiles_ms, speedup, write_report
-from marigold_ros.depth.checkpoint import Components, find, load_components, MODELS
-from marigold_ros.depth.device import resolve_device, resolve_dtype, time_when_done
+from marigold_ros.depth.checkpoint import Components, find_checkpoint, load_components, MODELS
+from marigold_ros.depth.device import resolve_device, resolve_dtype, synchronized_time_s
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.preprocess import padded_size, processing_size
 from marigold_ros.depth.types import FloatImage, RgbImage
@@ -160,7 +160,8 @@ class PipelineRunner:
         self.dtype = resolve_dtype(contestant.dtype, self.device)
         self.resolution = contestant.processing_resolution
         self.pipeline: Any = MarigoldDepthPipeline.from_pretrained(
-            find(contestant.checkpoint), local_files_only=True).to(self.device, self.dtype)
+            find_checkpoint(contestant.checkpoint), local_files_only=True).to(
+                self.device, self.dtype)
         self.pipeline.set_progress_bar_config(disable=True)
 
     def prepare(self, work: Work, *, by_stage: bool = False) -> Callable[[], Answer]:
@@ -188,9 +189,9 @@ class PipelineRunner:
 
         def timed(call: Callable[..., Any], stage: str) -> Callable[..., Any]:
             def wrapper(*arguments: Any, **options: Any) -> Any:
-                started_s = time_when_done(self.device)
+                started_s = synchronized_time_s(self.device)
                 result = call(*arguments, **options)
-                stages_s[stage] += time_when_done(self.device) - started_s
+                stages_s[stage] += synchronized_time_s(self.device) - started_s
                 return result
             return wrapper
 

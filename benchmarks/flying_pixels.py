@@ -22,7 +22,7 @@ from marigold_ros.data.datasets.bag import bag_data_set, SAMPLE_TOPICS
 from marigold_ros.data.frames import DepthFrame
 from marigold_ros.depth.errors import InputError
 from marigold_ros.evaluation.environment import environment
-from marigold_ros.geometry.filters import flying_pixels
+from marigold_ros.geometry.filters import find_flying_pixels
 
 ANGLES_DEG = (2.0, 3.0, 5.0)
 # Standard deviations of the Gaussian.
@@ -39,7 +39,7 @@ def removed_and_lost(frame: DepthFrame, edge_px: float, angle_deg: float) -> tup
     depth_m = np.where(np.isfinite(frame.known_depth_m), frame.known_depth_m, np.float32(SKY_M))
     soft_m = np.asarray(cv2.GaussianBlur(depth_m, (0, 0), edge_px), np.float32)
     hangs = np.abs(soft_m / depth_m - 1) > HANGING
-    flying = flying_pixels(soft_m, frame.K, angle_deg)
+    flying = find_flying_pixels(soft_m, frame.K, angle_deg)
     return float(flying[hangs].mean()), float(flying[~hangs].mean())
 
 

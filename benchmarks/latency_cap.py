@@ -133,7 +133,7 @@ class PolicyRun:
         choice = result.choice
         wanted = self._without_cap.decide(
             [StepRequest(CAMERA, choice.complexity, choice.age_s)],
-            resolution=self.adaptive.engine.processing_size(*frame.rgb.shape[:2]))[0]
+            resolution=self.adaptive.engine.padded_size(*frame.rgb.shape[:2]))[0]
         if isinstance(result, SkippedFrame):
             return Outcome(frame.number, frame.received_s, 'late', reason=choice.reason,
                            steps_wanted=wanted.num_inference_steps)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 import torch
 
-from marigold_ros.depth.device import time_when_done
+from marigold_ros.depth.device import synchronized_time_s
 
 Returned = TypeVar('Returned')
 
@@ -74,9 +74,9 @@ def interleave(candidates: Mapping[str, Callable[[], Returned]], *, rounds: int,
     for number in range(-warm_up, rounds):
         shuffle(order)
         for name in order:
-            started_s = time_when_done(device)
+            started_s = synchronized_time_s(device)
             result = candidates[name]()
-            ended_s = time_when_done(device)
+            ended_s = synchronized_time_s(device)
             if number >= 0:
                 seconds[name].append(ended_s - started_s)
                 returned[name].append(result)

@@ -8,7 +8,7 @@ import time
 from types import TracebackType
 
 # Longest wait until a signal is noticed.
-SLICE_S = 0.05
+POLL_PERIOD_S = 0.05
 
 
 class StopFlag:
@@ -20,14 +20,14 @@ class StopFlag:
 
     Parameters
     ----------
-    second_signal_ends : bool
+    terminate_on_second_signal : bool
         Whether a second signal does what it did before, which ends most programs.  If not,
         further ones change nothing: a launch file sends on the Ctrl-C that a terminal has sent.
     """
 
-    def __init__(self, *, second_signal_ends: bool = False) -> None:
+    def __init__(self, *, terminate_on_second_signal: bool = False) -> None:
         self.requested = False
-        self._second_signal_ends = second_signal_ends
+        self._second_signal_ends = terminate_on_second_signal
         in_main_thread = threading.current_thread() is threading.main_thread()
         self._handlers = {number: signal.signal(number, self._request)
                           for number in (signal.SIGINT, signal.SIGTERM) if in_main_thread}
@@ -35,9 +35,9 @@ class StopFlag:
     def _request(self, *_: object) -> None:
         self.requested = True
         if self._second_signal_ends:
-            self.restore()
+            self.restore_handlers()
 
-    def restore(self) -> None:
+    def restore_handlers(self) -> None:
         """Give the signals back to who had them before."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
@@ -47,7 +47,7 @@ class StopFlag:
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None,
                  traceback: TracebackType | None) -> None:
-        self.restore()
+        self.restore_handlers()
 
     def sleep_until(self, deadline_s: float) -> bool:
         """
@@ -67,5 +67,5 @@ class StopFlag:
             remaining_s = deadline_s - time.monotonic()
             if remaining_s <= 0:
                 return True
-            time.sleep(min(remaining_s, SLICE_S))
+            time.sleep(min(remaining_s, POLL_PERIOD_S))
         return False

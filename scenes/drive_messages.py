@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from marigold_ros.data.bags.messages import cloud_message, header, new_message, serialize
 from marigold_ros.geometry.camera import Camera
-from marigold_ros.geometry.filters import limit_range
+from marigold_ros.geometry.filters import mark_out_of_range
 from marigold_ros.messages.camera_info import fields_from_camera
 from marigold_ros.messages.cloud import pack_cloud
 from marigold_ros.messages.depth import pack_depth
@@ -185,7 +185,7 @@ def depth_image(stamp_ns: int, depth_m: Floats) -> bytes:
     bytes
         CompressedImage.
     """
-    fields = pack_depth(limit_range(depth_m, 0.001, MAX_DEPTH_M), '16UC1')
+    fields = pack_depth(mark_out_of_range(depth_m, 0.001, MAX_DEPTH_M), '16UC1')
     depth_mm = fields.data.view(np.uint16).reshape(fields.height, fields.width)
     stream = cv2.imencode('.png', depth_mm, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1]
     return serialize('sensor_msgs/msg/CompressedImage', header=header(stamp_ns, OPTICAL_FRAME),

@@ -29,7 +29,7 @@ def test_signals_set_the_flag_however_often_they_come(number):
 
 
 def test_a_second_signal_ends_the_program_where_asked_to():
-    with pytest.raises(KeyboardInterrupt), StopFlag(second_signal_ends=True) as stop:
+    with pytest.raises(KeyboardInterrupt), StopFlag(terminate_on_second_signal=True) as stop:
         signal.raise_signal(signal.SIGINT)
         assert stop.requested
         signal.raise_signal(signal.SIGINT)
@@ -60,5 +60,5 @@ def test_outside_the_main_thread_signals_stay_where_they_are():
     thread.start()
     thread.join()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    made[0].restore()
+    made[0].restore_handlers()
     assert not made[0].requested

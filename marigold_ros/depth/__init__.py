@@ -1,1 +1,1 @@
-"""Image in, affine-invariant depth out, without ROS."""
+"""Relative depth from images, without ROS."""

@@ -1,4 +1,4 @@
-"""AdaptiveDepth: depth of cameras over time; decide, infer, observe, the same for everybody."""
+"""AdaptiveDepth: decide the steps of frames, infer their depth and observe the latency."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, eq=False)
 class Frame:
     """
-    One image of a camera.
+    An image of a camera.
 
     Attributes
     ----------
     camera : str
     rgb : uint8 [H, W, 3]
     stamp_ns : int
-        When it was taken, ns on the stamps' clock.
+        Acquisition time, ns, on the clock of the message stamps.
     received_s : float
-        When it arrived, s on `time.monotonic`; its age counts from there.
+        Time of receipt, s, on `time.monotonic`; the frame's age is measured from it.
     """
 
     camera: str
@@ -48,13 +48,13 @@ class Frame:
 @dataclass(frozen=True)
 class AdaptiveConfig:
     """
-    What is done with each frame.
+    Configuration of AdaptiveDepth.
 
     Attributes
     ----------
     step_policy : StepPolicyConfig
     complexity_measure : {'gradient_energy', 'entropy'}
-        How C is measured.
+        Measure of C.
     ensemble_size : int
         E, members of every prediction.
     """
@@ -64,7 +64,7 @@ class AdaptiveConfig:
     ensemble_size: int = 1
 
     def __post_init__(self) -> None:
-        """Check every rule."""
+        """Check every value."""
         require(self.complexity_measure in COMPLEXITY_MEASURES, 'complexity_measure',
                 one_of(COMPLEXITY_MEASURES), self.complexity_measure)
         require(self.ensemble_size >= 1, 'ensemble_size', 'at least 1', self.ensemble_size)
@@ -73,20 +73,20 @@ class AdaptiveConfig:
 @dataclass(frozen=True)
 class StepChoice:
     """
-    How a frame came to its number of steps.
+    The decision on a frame's number of steps, with its inputs.
 
     Attributes
     ----------
     complexity : float
         C of the frame.
     age_s : float
-        Since its receipt, at the decision.
+        Time from receipt to the decision.
     granted : int
-        Steps T that it was granted; the deadline may have ended them earlier.
+        Number of steps T of the decision; the deadline may have ended denoising earlier.
     reason : str
-        Of the decision, and what ended the steps early.
+        Reason of the decision and, if denoising ended early, of that.
     complexity_s : float
-        What measuring C took.
+        Time that measuring C took.
     """
 
     complexity: float
@@ -98,21 +98,21 @@ class StepChoice:
 
 @dataclass(frozen=True)
 class AdaptivePrediction(DepthPrediction):
-    """A `DepthPrediction`, and how it came to its number of steps."""
+    """A `DepthPrediction` with the decision on its number of steps."""
 
     choice: StepChoice
 
 
 @dataclass(frozen=True)
 class SkippedFrame:
-    """A frame without depth: not even Tmin fitted under the cap, and the policy may skip."""
+    """A frame skipped by the step policy because Tmin steps exceed the latency cap."""
 
     choice: StepChoice
 
 
 @dataclass(frozen=True)
-class _Batch:
-    """What was run and is not observed yet; `decided_s` on `time.monotonic`."""
+class _UnobservedBatch:
+    """A finished batch not yet passed to the policy; `decided_s` on `time.monotonic`."""
 
     resolution: tuple[int, int]
     num_inference_steps: tuple[int, ...]
@@ -122,39 +122,48 @@ class _Batch:
 
 class AdaptiveDepth:
     """
-    Depth of one or several cameras, with as many steps as each frame is worth; for one thread.
+    Infer the depth of one or several cameras with an adaptive number of steps.
+
+    Not thread-safe.
 
     Parameters
     ----------
     engine : DepthEngine
     config : AdaptiveConfig
     cameras : sequence of str
-        A camera starts from the noise of its place here, always the same; one that is not
-        listed, from that of the first.
+        A camera's index here is the seed of its initial noise; a camera that is not listed has
+        seed 0.
 
     Examples
     --------
-    >>> adaptive = AdaptiveDepth(DepthEngine.load(), AdaptiveConfig())
-    >>> prediction, = adaptive.process([Frame('camera', rgb, stamp_ns, time.monotonic())])
+    >>> import numpy as np
+    >>> from marigold_ros.depth.engine import DepthEngine
+    >>> adaptive = AdaptiveDepth(DepthEngine.load(device='cpu'), AdaptiveConfig())
+    >>> rgb = np.zeros((48, 64, 3), np.uint8)
+    >>> frame = Frame('front', rgb, stamp_ns=0, received_s=time.monotonic())
+    >>> prediction, = adaptive.process([frame])
+    >>> prediction.affine_invariant_depth.shape, prediction.num_inference_steps
+    ((48, 64), 1)
+    >>> adaptive.observe(published_s=time.monotonic())  # once the depth is published
     """
 
     def __init__(self, engine: DepthEngine, config: AdaptiveConfig,
                  cameras: Sequence[str] = ()) -> None:
-        """Start without having seen a frame."""
+        """Start without statistics."""
         self.engine, self._config = engine, config
         self.policy = StepPolicy(config.step_policy)
         self._seeds = {camera: seed for seed, camera in enumerate(cameras)}
-        self._unobserved: list[_Batch] = []
+        self._unobserved: list[_UnobservedBatch] = []
 
     def warm_up(self, sizes: Sequence[tuple[int, int]], batch_sizes: Sequence[int]) -> None:
-        """Let the engine get ready for images of these sizes (H, W), and learn what they cost."""
+        """Warm up the engine for images of these sizes (H, W) and observe their latency."""
         for timing in self.engine.warm_up(sizes, batch_sizes,
                                           self._config.step_policy.max_inference_steps,
                                           ensemble_size=self._config.ensemble_size):
             self.policy.observe(timing)
 
     def configure(self, config: AdaptiveConfig) -> None:
-        """Use another configuration, and keep what was learned of what it does not change."""
+        """Set the configuration; keep the statistics that it does not invalidate."""
         before, self._config = self._config, config
         self.policy.config = config.step_policy
         if config.complexity_measure != before.complexity_measure:
@@ -163,32 +172,32 @@ class AdaptiveDepth:
             self.policy.latency = LatencyModel()
 
     def reset(self) -> None:
-        """Forget what earlier frames taught, as after a jump back in time."""
+        """Discard the statistics of C, for example after a jump back in time."""
         self.policy.reset()
 
     def process(self, frames: Sequence[Frame]) -> list[AdaptivePrediction | SkippedFrame]:
         """
-        Give each frame its depth; those of one padded size are one batch.
+        Infer the depth of each frame; frames of one padded size form one batch.
 
         Parameters
         ----------
         frames : sequence of Frame
-            The newest of each camera; of any sizes, which run one after the other.
+            The newest frame of each camera, of any size.  Batches run one after the other.
 
         Returns
         -------
         list of AdaptivePrediction or SkippedFrame
-            In the order of `frames`; skipped only with `late_frames` skip.
+            In the order of `frames`; frames are skipped only if `late_frames` is 'skip'.
 
         Raises
         ------
         InputError, OutOfMemoryError
-            As `DepthEngine.infer_batch`.
+            See `DepthEngine.infer_batch`.
         """
         self.observe(published_s=None)
         by_size: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
         for i, frame in enumerate(frames):
-            by_size[self.engine.processing_size(*frame.rgb.shape[:2])].append(i)
+            by_size[self.engine.padded_size(*frame.rgb.shape[:2])].append(i)
         results: dict[int, AdaptivePrediction | SkippedFrame] = {}
         for size, indices in by_size.items():
             results.update(zip(indices, self._process_batch(size, [frames[i] for i in indices])))
@@ -196,26 +205,26 @@ class AdaptiveDepth:
 
     def observe(self, published_s: float | None) -> None:
         """
-        Learn what the frames of the last `process` have cost.
+        Update the latency model with the batches of the last `process`.
 
         Parameters
         ----------
         published_s : float or None
-            When the last of them was published, s on `time.monotonic`: what comes after
-            inference counts too.  None, and no call at all, counts inference alone.
+            Time of the last publication, s on `time.monotonic`, so that the time after inference
+            is included.  With None, or without a call, only inference is included.
         """
         for batch in self._unobserved:
-            self.policy.observe(BatchTiming.of(
+            self.policy.observe(BatchTiming.from_stages(
                 batch.resolution, batch.num_inference_steps, batch.timing,
                 elapsed_s=None if published_s is None else published_s - batch.decided_s))
         self._unobserved = []
 
     def _process_batch(self, resolution: tuple[int, int],
                        frames: Sequence[Frame]) -> list[AdaptivePrediction | SkippedFrame]:
-        # 1. What each frame is worth.
-        complexities, seconds = zip(*(self._measure(frame.rgb) for frame in frames))
+        # 1. Measure the complexity of each frame.
+        complexities, seconds = zip(*(self._measure_complexity(frame.rgb) for frame in frames))
 
-        # 2. The steps of all, decided now, since the frames have aged.
+        # 2. Decide the steps; ages include the time of step 1.
         decided_s = time.monotonic()
         requests = [StepRequest(frame.camera, complexity, decided_s - frame.received_s)
                     for frame, complexity in zip(frames, complexities)]
@@ -224,28 +233,29 @@ class AdaptiveDepth:
                               decision.reason, complexity_s)
                    for request, decision, complexity_s in zip(requests, decisions, seconds)]
 
-        # 3. One ragged batch of those that are worth a step.
+        # 3. Infer the frames that are not skipped as one ragged batch.
         granted = [i for i, decision in enumerate(decisions) if decision.num_inference_steps]
-        predictions = self._infer([frames[i] for i in granted], [decisions[i] for i in granted],
-                                  self.policy.deadline_s(requests, resolution=resolution))
+        predictions = self._infer_batch(
+            [frames[i] for i in granted], [decisions[i] for i in granted],
+            self.policy.deadline_s(requests, resolution=resolution))
         if granted:
-            self._unobserved.append(_Batch(
+            self._unobserved.append(_UnobservedBatch(
                 resolution, tuple(each.num_inference_steps for each in predictions),
                 predictions[0].timing, decided_s))
         results: list[AdaptivePrediction | SkippedFrame] = [SkippedFrame(c) for c in choices]
         for i, prediction in zip(granted, predictions):
-            results[i] = _with_choice(prediction, choices[i])
+            results[i] = _add_choice(prediction, choices[i])
         return results
 
-    def _measure(self, rgb: RgbImage) -> tuple[float, float]:
-        """Return C, and the seconds that it took."""
+    def _measure_complexity(self, rgb: RgbImage) -> tuple[float, float]:
+        """Return C and the time that measuring it took, s."""
         started_s = time.perf_counter()
         complexity = MEASURES[self._config.complexity_measure](rgb)
         return complexity, time.perf_counter() - started_s
 
-    def _infer(self, frames: Sequence[Frame], decisions: Sequence[StepDecision],
-               deadline_s: float | None) -> list[DepthPrediction]:
-        """Infer a batch, each camera from its own noise."""
+    def _infer_batch(self, frames: Sequence[Frame], decisions: Sequence[StepDecision],
+                     deadline_s: float | None) -> list[DepthPrediction]:
+        """Infer a batch with the seed of each camera."""
         return self.engine.infer_batch(
             [frame.rgb for frame in frames],
             [decision.num_inference_steps for decision in decisions],
@@ -253,8 +263,8 @@ class AdaptiveDepth:
             ensemble_size=self._config.ensemble_size, deadline_s=deadline_s)
 
 
-def _with_choice(prediction: DepthPrediction, choice: StepChoice) -> AdaptivePrediction:
-    """Join a prediction and its choice, whose reason tells what ended the steps early."""
+def _add_choice(prediction: DepthPrediction, choice: StepChoice) -> AdaptivePrediction:
+    """Combine a prediction and its choice; add the deadline to the reason if it was reached."""
     if prediction.stopped_by == 'deadline':
         choice = replace(choice, reason=f'{choice.reason}; stopped after '
                                         f'{prediction.num_inference_steps} by the deadline')

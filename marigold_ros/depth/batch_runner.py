@@ -1,4 +1,4 @@
-"""One batch through the networks: encode, denoise, decode, as many at once as memory allows."""
+"""Run a batch through the networks: encode, denoise, decode, split to fit into memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from marigold_ros.depth.denoise import denoise, Denoised, Schedule, schedule
+from marigold_ros.depth.denoise import denoise, Denoised, make_schedule, Schedule
 from marigold_ros.depth.device import Stopwatch
 from marigold_ros.depth.errors import OutOfMemoryError
 from marigold_ros.depth.networks import Networks
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 class BatchRunner:
     """
-    Run batches, and remember which were too large.
+    Run batches; split those that do not fit into the device's memory.
 
     Parameters
     ----------
@@ -28,30 +28,30 @@ class BatchRunner:
     Attributes
     ----------
     batch_limits : dict of (int, int) to int
-        Padded size -> most rows at once, where more did not fit into the device's memory.
+        Padded size -> largest number of rows at once, for sizes that once exceeded the memory.
     """
 
     def __init__(self, networks: Networks, scheduler: Any) -> None:
-        """Start without limits."""
+        """Start without batch limits."""
         self.batch_limits: dict[tuple[int, int], int] = {}
         self._networks, self._scheduler = networks, scheduler
         self._schedules: dict[int, Schedule] = {}
 
     def run(self, images: torch.Tensor, latent: torch.Tensor, num_inference_steps: Sequence[int],
-            deadline: float | None, watch: Stopwatch) -> tuple[list[Denoised], torch.Tensor]:
+            deadline: float | None, stopwatch: Stopwatch) -> tuple[list[Denoised], torch.Tensor]:
         """
-        Encode N images, denoise and decode N*E rows; what did not fit is run in halves.
+        Encode N images, denoise and decode N*E rows; halve the batch if it does not fit.
 
         Parameters
         ----------
         images : float32 tensor [N, 3, PPH, PPW]
         latent : float32 tensor [N*E, C, h, w]
-            What each row starts from; the members of a frame follow each other.
+            Initial latents; the members of a frame are consecutive.
         num_inference_steps : sequence of N int
         deadline : float or None
-            Time on `time.perf_counter` after which no further denoising step shall end.
-        watch : Stopwatch
-            Its stages encode, denoise and decode are advanced.
+            Time on `time.perf_counter`; a denoising step expected to end later is not started.
+        stopwatch : Stopwatch
+            Records the stages encode, denoise and decode.
 
         Returns
         -------
@@ -68,28 +68,28 @@ class BatchRunner:
         while True:
             limit = min(len(latent), self.batch_limits.get(size, len(latent)))
             try:
-                return self._run_limited(images, latent, num_inference_steps, deadline, watch,
-                                         limit)
+                return self._run_limited(images, latent, num_inference_steps, deadline,
+                                         stopwatch, limit)
             except torch.OutOfMemoryError as err:
                 if limit == 1:
                     raise OutOfMemoryError(
                         f'one image of {size[1]}x{size[0]} px does not fit into the memory of '
-                        f'{device}: lower `processing_resolution`, or `dtype` to bfloat16; '
+                        f'{device}: lower `processing_resolution` or set `dtype` to bfloat16; '
                         f'{err}') from err
-            # Outside the handler, which would keep the failed batch's tensors alive.
+            # Outside the except block, which keeps the tensors of the failed batch alive.
             self.batch_limits[size] = limit // 2
-            logger.warning('%d images of %dx%d px do not fit into the memory of %s: from now on '
-                           'at most %d at once', limit, size[1], size[0], device, limit // 2)
+            logger.warning('%d images of %dx%d px do not fit into the memory of %s; limiting '
+                           'batches to %d', limit, size[1], size[0], device, limit // 2)
             if device.type == 'cuda':
                 torch.cuda.empty_cache()
 
     def _run_limited(self, images: torch.Tensor, latent: torch.Tensor,
                      num_inference_steps: Sequence[int], deadline: float | None,
-                     watch: Stopwatch, limit: int) -> tuple[list[Denoised], torch.Tensor]:
+                     stopwatch: Stopwatch, limit: int) -> tuple[list[Denoised], torch.Tensor]:
         """Run all rows, at most `limit` at once."""
-        # Each image is encoded once, whatever its steps and members.
+        # Each image is encoded once for all its members.
         encoded = torch.cat([self._networks.encode(part) for part in torch.split(images, limit)])
-        watch.lap('encode')
+        stopwatch.lap('encode')
 
         members = len(latent) // len(images)
         frame_of_row = [i for i in range(len(images)) for _ in range(members)]
@@ -102,14 +102,15 @@ class BatchRunner:
             part = denoise(self._networks.predict, inputs, latent[start:start + limit],
                            [self._schedule(num_inference_steps[i]) for i in rows],
                            deadline=deadline)
-            watch.lap('denoise')
+            stopwatch.lap('denoise')
             denoised += part
             decoded.append(self._networks.decode(
                 torch.stack([result.latent for result in part])))  # [rows,3,PPH,PPW]
-            watch.lap('decode')
+            stopwatch.lap('decode')
         return denoised, torch.cat(decoded)
 
     def _schedule(self, num_inference_steps: int) -> Schedule:
         if num_inference_steps not in self._schedules:
-            self._schedules[num_inference_steps] = schedule(self._scheduler, num_inference_steps)
+            self._schedules[num_inference_steps] = make_schedule(
+                self._scheduler, num_inference_steps)
         return self._schedules[num_inference_steps]

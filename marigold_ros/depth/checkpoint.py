@@ -30,9 +30,9 @@ MODELS = Path(__file__).parents[1] / 'models'
 EMPTY_TEXT = 'empty_text_embedding'
 VAES: dict[str, Any] = {'AutoencoderKL': AutoencoderKL, 'AutoencoderTiny': AutoencoderTiny}
 SCHEDULERS: dict[str, Any] = {'DDIMScheduler': DDIMScheduler, 'LCMScheduler': LCMScheduler}
-# The authors warn above 10 steps: no gain, softer layout.
+# The Marigold authors advise against more steps: no gain in accuracy.
 MAX_DDIM_STEPS = 10
-# Of the released checkpoints; older ones do not name it.
+# Resolution of the released checkpoints, whose older index files do not contain it.
 DEFAULT_RESOLUTION_PX = 768
 HUB_FILES = ['*.json', '*.txt', '*.safetensors']
 
@@ -47,7 +47,7 @@ class Components:
     unet, vae, scheduler
         diffusers' modules, on the CPU.
     empty_text_embedding : float32 tensor [1, 2, D]
-        The empty prompt seen through the text encoder.
+        Output of the text encoder for the empty prompt.
     info : CheckpointInfo
     """
 
@@ -76,99 +76,101 @@ def load_components(checkpoint: str, *, vae: str | None = None,
     Raises
     ------
     CheckpointError
-        If it is missing, truncated or not Marigold's; names the path and the way out.
+        If it is missing, truncated or not Marigold's; the message contains path and remedy.
     """
-    folder = find(checkpoint)
+    folder = find_checkpoint(checkpoint)
     try:
         index = json.loads((folder / 'model_index.json').read_text())
         unet = _load_model(UNet2DConditionModel, folder / 'unet', dtype)
-        autoencoder = _load_vae(folder / 'vae' if vae is None else find(vae), dtype)
-        scheduler = _class_named(index['scheduler'][1], SCHEDULERS).from_pretrained(
+        autoencoder = _load_vae(folder / 'vae' if vae is None else find_checkpoint(vae), dtype)
+        scheduler = _supported_class(index['scheduler'][1], SCHEDULERS).from_pretrained(
             folder / 'scheduler')
-        text = _empty_text_embedding(folder)
+        text = _load_text_embedding(folder)
     except CheckpointError:
         raise
-    except Exception as err:  # tokenizers raises nothing narrower for a damaged file
+    except Exception as err:  # tokenizers raises a plain Exception for a damaged file
         raise CheckpointError(
             f'cannot load the checkpoint in {folder}: {err}. It must hold model_index.json, '
             'scheduler/, unet/ and vae/ with complete .safetensors weights, as '
-            'MarigoldDepthPipeline.save_pretrained writes them; fetch or copy it again, or use '
-            "`checkpoint` 'tiny'") from err
+            'MarigoldDepthPipeline.save_pretrained writes them; download or copy it again, or set '
+            "`checkpoint` to 'tiny'") from err
     _check_shapes(folder, unet, autoencoder, text)
     return Components(unet, autoencoder, scheduler, text,
-                      _describe(checkpoint, index, scheduler, autoencoder))
+                      _checkpoint_info(checkpoint, index, scheduler, autoencoder))
 
 
-def find(checkpoint: str) -> Path:
+def find_checkpoint(checkpoint: str) -> Path:
     """
-    Find a checkpoint's folder, fetching it from the hub if it is a hub id.
+    Return the folder of a checkpoint; download it if it is a hub id.
 
     Raises
     ------
     CheckpointError
-        If there is none.
+        If the checkpoint does not exist or cannot be downloaded.
     """
     for folder in (MODELS / checkpoint, Path(checkpoint).expanduser()):
         if folder.is_dir():
             return folder
     embedded = ', '.join(sorted(p.name for p in MODELS.iterdir() if p.is_dir()))
     if not re.fullmatch(r'[\w.-]+/[\w.-]+', checkpoint):
-        raise CheckpointError(f'checkpoint {checkpoint!r} is no folder here, no embedded '
-                              f'checkpoint ({embedded}) and no hub id (owner/name); set '
-                              '`checkpoint` to one of these')
+        raise CheckpointError(f'`checkpoint` must be a local folder, an embedded checkpoint '
+                              f'({embedded}) or a hub id (owner/name); got {checkpoint!r}')
     try:
         return Path(snapshot_download(checkpoint, allow_patterns=HUB_FILES))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as err:
-        raise CheckpointError(f'checkpoint {checkpoint!r} is no folder here and the hub did not '
-                              f'give it: {err}. Check the name and the network, or copy it here '
-                              'and set `checkpoint` to its folder') from err
+        raise CheckpointError(
+            f'checkpoint {checkpoint!r} is not a local folder and cannot be downloaded from the '
+            f'hub: {err}. Check the name and the network, or set `checkpoint` to the folder of a '
+            'local copy') from err
 
 
-def _class_named(name: str, known: dict[str, Any]) -> Any:
-    if name not in known:
-        raise ValueError(f'{name} is not supported; known are {", ".join(known)}')
-    return known[name]
+def _supported_class(name: str, supported: dict[str, Any]) -> Any:
+    if name not in supported:
+        raise ValueError(f'{name} is not supported; use one of {", ".join(supported)}')
+    return supported[name]
 
 
 def _load_model(model_class: Any, folder: Path, dtype: torch.dtype) -> Any:
-    """Load one network; a missing or unexpected weight is an error, never a random tensor."""
+    """Load one network; raise ValueError if a weight is missing or unexpected."""
     if not folder.is_dir():
         raise FileNotFoundError(f'{folder} does not exist')
-    refuse_pickles(folder)
+    reject_pickled_weights(folder)
     with _quiet_diffusers():
         model, report = model_class.from_pretrained(
             folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False,
             torch_dtype=dtype, output_loading_info=True)
-    _check_fit(folder, report)
+    _check_loading_report(folder, report)
     return model.eval().requires_grad_(False)
 
 
-def refuse_pickles(folder: Path) -> None:
+def reject_pickled_weights(folder: Path) -> None:
     """
-    Check that every index of shards names safetensors only; anything else would be unpickled.
+    Check that every shard index in a folder lists .safetensors files only.
+
+    diffusers and transformers would unpickle any other file.
 
     Raises
     ------
     ValueError
-        If one does not; a folder that does not exist has none.
+        If an index lists another file.
     """
     for index in folder.rglob('*.index.json'):
         names = set(json.loads(index.read_text())['weight_map'].values())
         wrong = sorted(name for name in names if not name.endswith('.safetensors'))
         if wrong:
-            raise ValueError(f'{index} must name .safetensors files only; got {wrong}')
+            raise ValueError(f'{index} must list .safetensors files only; got {wrong}')
 
 
-def _check_fit(folder: Path, report: dict[str, Any]) -> None:
-    """Raise ValueError if a loading report says that weights do not fit."""
+def _check_loading_report(folder: Path, report: dict[str, Any]) -> None:
+    """Raise ValueError if the weights do not match the network."""
     wrong = {kind: names for kind, names in report.items() if names}
     if wrong:
-        raise ValueError(f'the weights in {folder} do not fit its config.json: {wrong}')
+        raise ValueError(f'the weights in {folder} do not match its config.json: {wrong}')
 
 
 @contextmanager
 def _quiet_diffusers() -> Iterator[None]:
-    """Mute its warning about a config entry that every saved AutoencoderTiny has."""
+    """Silence the warning about a config entry that every saved AutoencoderTiny has."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
@@ -179,24 +181,24 @@ def _quiet_diffusers() -> Iterator[None]:
 
 def _load_vae(folder: Path, dtype: torch.dtype) -> Any:
     name = json.loads((folder / 'config.json').read_text())['_class_name']
-    return _load_model(_class_named(name, VAES), folder, dtype)
+    return _load_model(_supported_class(name, VAES), folder, dtype)
 
 
-def _empty_text_embedding(folder: Path) -> torch.Tensor:
-    """Read the stored embedding, or compute it once with the checkpoint's own text encoder."""
+def _load_text_embedding(folder: Path) -> torch.Tensor:
+    """Read the stored embedding, or compute it with the checkpoint's text encoder."""
     stored = folder / f'{EMPTY_TEXT}.safetensors'
     if stored.is_file():
         return load_file(stored)[EMPTY_TEXT].to(torch.float32)
-    from transformers import CLIPTextModel, CLIPTokenizer  # seconds to import, rarely needed
+    from transformers import CLIPTextModel, CLIPTokenizer  # slow to import, rarely needed
 
     tokenizer = CLIPTokenizer.from_pretrained(folder / 'tokenizer', local_files_only=True)
-    refuse_pickles(folder / 'text_encoder')
+    reject_pickled_weights(folder / 'text_encoder')
     encoder, report = CLIPTextModel.from_pretrained(
         folder / 'text_encoder', local_files_only=True, use_safetensors=True,
-        # Else config.json could name attention code on the hub, which transformers would run.
+        # Otherwise config.json could refer to attention code on the hub, which would be run.
         attn_implementation='eager', output_loading_info=True)
-    _check_fit(folder / 'text_encoder', {kind: report[kind]
-                                         for kind in ('missing_keys', 'mismatched_keys')})
+    _check_loading_report(folder / 'text_encoder', {
+        kind: report[kind] for kind in ('missing_keys', 'mismatched_keys')})
     tokens = tokenizer('', padding='do_not_pad', truncation=True, return_tensors='pt').input_ids
     with torch.inference_mode():
         embedding: torch.Tensor = encoder.float()(tokens)[0].to(torch.float32).clone()  # [1,2,D]
@@ -204,7 +206,7 @@ def _empty_text_embedding(folder: Path) -> torch.Tensor:
 
 
 def _check_shapes(folder: Path, unet: Any, vae: Any, text: torch.Tensor) -> None:
-    """Check that the parts belong together and to Marigold."""
+    """Check that the parts match each other and Marigold's architecture."""
     channels = vae.config.latent_channels
     if (unet.config.in_channels, unet.config.out_channels) != (2 * channels, channels):
         raise CheckpointError(
@@ -216,12 +218,13 @@ def _check_shapes(folder: Path, unet: Any, vae: Any, text: torch.Tensor) -> None
                               f'the U-Net expects [1, 2, {unet.config.cross_attention_dim}]')
 
 
-def _describe(name: str, index: dict[str, Any], scheduler: Any, vae: Any) -> CheckpointInfo:
+def _checkpoint_info(name: str, index: dict[str, Any], scheduler: Any,
+                     vae: Any) -> CheckpointInfo:
     """
-    Collect the facts about a checkpoint.
+    Return the properties of a checkpoint.
 
-    diffusers' layout does not mark end-to-end models; they are the DDIM checkpoints whose
-    `default_denoising_steps` is 1 (Garcia et al. 2025), and they expect a zero initial latent.
+    diffusers' layout does not mark end-to-end models.  They are the DDIM checkpoints whose
+    `default_denoising_steps` is 1 (Garcia et al. 2025); they expect a zero initial latent.
     """
     kind = type(scheduler).__name__
     default_steps = int(index.get('default_denoising_steps') or (1 if 'LCM' in kind else 4))

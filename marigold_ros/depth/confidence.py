@@ -16,7 +16,7 @@ OFFSET = 0.1
 ERROR_SCALE = 0.03
 
 
-def confidence(depth: torch.Tensor) -> torch.Tensor:
+def estimate_confidence(depth: torch.Tensor) -> torch.Tensor:
     """
     Rank pixels by their likely relative error, |d - truth| / truth.
 

@@ -30,7 +30,7 @@ from typing import Any, Literal
 
 import torch
 
-from marigold_ros.depth.device import time_when_done
+from marigold_ros.depth.device import synchronized_time_s
 from marigold_ros.depth.errors import CheckpointError, InputError
 
 # (image and depth latents [n,2C,h,w], timesteps [n]) -> network output, float32 [n,C,h,w]
@@ -72,7 +72,7 @@ class Denoised:
     stopped_by: StopReason
 
 
-def schedule(scheduler: Any, num_inference_steps: int) -> list[StepCoefficients]:
+def make_schedule(scheduler: Any, num_inference_steps: int) -> list[StepCoefficients]:
     """
     Write a diffusers schedule as linear steps.
 
@@ -222,11 +222,11 @@ class _Deadline:
     def __init__(self, deadline: float, device: torch.device) -> None:
         """Start the first step's clock."""
         self._deadline, self._device = deadline, device
-        self._step_started = time_when_done(device)
+        self._step_started = synchronized_time_s(device)
 
     def next_step_is_too_late(self) -> bool:
         """Judge by the step that has just been queued; costs one device event."""
-        now = time_when_done(self._device)
+        now = synchronized_time_s(self._device)
         step_s, self._step_started = now - self._step_started, now
         return now + step_s > self._deadline
 

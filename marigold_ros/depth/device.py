@@ -47,7 +47,7 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if has_bf16_units else torch.float32
 
 
-def leave_a_core() -> None:
+def reserve_one_core() -> None:
     """
     Let torch use all cores but one on the CPU, unless OMP_NUM_THREADS says otherwise.
 
@@ -59,7 +59,7 @@ def leave_a_core() -> None:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
 
 
-def time_when_done(device: torch.device) -> float:
+def synchronized_time_s(device: torch.device) -> float:
     """Time on `time.perf_counter` at which the device has done all work queued so far, s."""
     if device.type == 'cuda':
         _recorded_event(timing=False).synchronize()
@@ -86,7 +86,7 @@ class Stopwatch:
 
     def seconds(self) -> defaultdict[str, float]:
         """Wait for the device and return the seconds of every stage, 0 for unknown ones."""
-        time_when_done(self._device)
+        synchronized_time_s(self._device)
         total: defaultdict[str, float] = defaultdict(float)
         for (_, start), (stage, end) in zip(self._marks, self._marks[1:]):
             total[stage] += self._seconds_between(start, end)

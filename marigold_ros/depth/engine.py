@@ -18,7 +18,7 @@ from marigold_ros.depth.denoise import Denoised
 from marigold_ros.depth.device import resolve_device, resolve_dtype, Stopwatch
 from marigold_ros.depth.errors import InputError
 from marigold_ros.depth.networks import Networks
-from marigold_ros.depth.postprocess import merge_members
+from marigold_ros.depth.postprocess import postprocess
 from marigold_ros.depth.preprocess import padded_size, preprocess, processing_size
 from marigold_ros.depth.types import (
     BatchTiming,
@@ -85,7 +85,7 @@ class DepthEngine:
         """
         return cls(EngineConfig(checkpoint, device, dtype, processing_resolution, compile), vae)
 
-    def processing_size(self, height: int, width: int) -> tuple[int, int]:
+    def padded_size(self, height: int, width: int) -> tuple[int, int]:
         """Tell the padded size (PPH, PPW) at which an image of (H, W) is processed."""
         size = processing_size(height, width, self.processing_resolution)
         return padded_size(size, self.checkpoint_info.vae_scale_factor)
@@ -118,7 +118,7 @@ class DepthEngine:
                 for _ in range(2):
                     prediction = self.infer_batch(frames, [num_inference_steps] * batch_size,
                                                   ensemble_size=ensemble_size)[0]
-                timings.append(BatchTiming.of(self.processing_size(height, width),
+                timings.append(BatchTiming.from_stages(self.padded_size(height, width),
                                               (num_inference_steps,) * batch_size,
                                               prediction.timing))
         return timings
@@ -199,7 +199,7 @@ class DepthEngine:
         self._check(frames, num_inference_steps, latents, seeds, ensemble_size)
         batches: dict[tuple[int, int], list[int]] = defaultdict(list)
         for i, rgb in enumerate(frames):
-            batches[self.processing_size(*rgb.shape[:2])].append(i)
+            batches[self.padded_size(*rgb.shape[:2])].append(i)
         predictions: dict[int, DepthPrediction] = {}
         for indices in batches.values():
             predictions.update(zip(indices, self._infer_one_size(
@@ -235,7 +235,7 @@ class DepthEngine:
 
         # 4. Per frame: cut the padding, merge the members, go back to the input's size.
         own = [slice(i * members, (i + 1) * members) for i in range(len(frames))]
-        maps = [merge_members(decoded[mine, :, :size[0], :size[1]], rgb.shape[:2])
+        maps = [postprocess(decoded[mine, :, :size[0], :size[1]], rgb.shape[:2])
                 for mine, size, rgb in zip(own, sizes, frames)]
         watch.lap('postprocess')
 

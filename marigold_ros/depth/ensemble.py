@@ -21,7 +21,7 @@ TOLERANCE = 1e-3
 ALIGNMENT_EDGE_PX = 1024
 
 
-def ensemble(members: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def merge_ensemble(members: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Merge the members of one frame.
 

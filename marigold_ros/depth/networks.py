@@ -42,7 +42,7 @@ class Networks:
         """Move the networks to the device."""
         self.device, self._dtype, self._compiled = device, dtype, compile
         unet = components.unet.to(device, memory_format=torch.channels_last)
-        self._vae_format = vae_format(components.vae, device)
+        self._vae_format = vae_memory_format(components.vae, device)
         vae = components.vae.to(device, memory_format=self._vae_format)
         text = components.empty_text_embedding.to(device, dtype)  # [1,2,D]
         self.latent_channels: int = vae.config.latent_channels
@@ -104,7 +104,7 @@ class Networks:
         return output.to(torch.float32, copy=self._compiled)
 
 
-def vae_format(vae: torch.nn.Module, device: torch.device) -> torch.memory_format:
+def vae_memory_format(vae: torch.nn.Module, device: torch.device) -> torch.memory_format:
     """
     Choose a VAE's memory format: channels last, unless a GPU would undo it at every norm.
 

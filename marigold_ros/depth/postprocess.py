@@ -1,26 +1,26 @@
-"""From decoded latents to depth, confidence and uncertainty at the input's size."""
+"""Convert decoded latents to depth, confidence and uncertainty at the input's size."""
 
 from __future__ import annotations
 
 import torch
 
-from marigold_ros.depth.confidence import confidence
-from marigold_ros.depth.ensemble import ensemble
-from marigold_ros.depth.preprocess import restore
+from marigold_ros.depth.confidence import estimate_confidence
+from marigold_ros.depth.ensemble import merge_ensemble
+from marigold_ros.depth.preprocess import resize_to_input
 from marigold_ros.depth.types import FloatImage
 
 
-def merge_members(decoded: torch.Tensor, size: tuple[int, int]
+def postprocess(decoded: torch.Tensor, size: tuple[int, int]
                   ) -> tuple[FloatImage, FloatImage, FloatImage | None]:
     """
-    Merge the members of one frame and go back to the input's size.
+    Merge the members of one frame and resize the result to the input's size.
 
-    The decoder was trained on depth repeated to three channels: its mean is the depth.
+    The decoder was trained on depth repeated to three channels, so their mean is the depth.
 
     Parameters
     ----------
     decoded : float32 tensor [E, 3, PH, PW]
-        About in [-1, 1].
+        Approximately in [-1, 1].
     size : (int, int)
         Input size (H, W).
 
@@ -31,12 +31,12 @@ def merge_members(decoded: torch.Tensor, size: tuple[int, int]
         None for a single member.
     """
     members = (decoded.mean(dim=1, keepdim=True).clip(-1.0, 1.0) + 1.0) / 2.0  # [E,1,PH,PW]
-    depth, uncertainty = (members, None) if len(members) == 1 else ensemble(members)
-    return (_to_numpy(restore(depth, size)), _to_numpy(restore(confidence(members), size)),
-            None if uncertainty is None else _to_numpy(restore(uncertainty, size)))
+    depth, uncertainty = (members, None) if len(members) == 1 else merge_ensemble(members)
+    return (_to_image(depth, size), _to_image(estimate_confidence(members), size),
+            None if uncertainty is None else _to_image(uncertainty, size))
 
 
-def _to_numpy(maps: torch.Tensor) -> FloatImage:
-    """[1, 1, H, W] tensor -> contiguous float32 [H, W]."""
-    image: FloatImage = maps[0, 0].contiguous().cpu().numpy()
+def _to_image(maps: torch.Tensor, size: tuple[int, int]) -> FloatImage:
+    """Resize a [1, 1, PH, PW] tensor to the input's size as a contiguous float32 [H, W]."""
+    image: FloatImage = resize_to_input(maps, size)[0, 0].contiguous().cpu().numpy()
     return image

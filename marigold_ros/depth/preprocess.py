@@ -74,7 +74,7 @@ def preprocess(rgb: RgbImage, size: tuple[int, int], multiple: int,
     return functional.pad(image, pad, mode='replicate')  # [1,3,PPH,PPW]
 
 
-def restore(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def resize_to_input(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Resize [N, 1, PH, PW] maps bilinearly to the input's size (H, W)."""
     if maps.shape[2:] == size:
         return maps

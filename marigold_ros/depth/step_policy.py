@@ -1,4 +1,4 @@
-"""How many denoising steps a frame may have: T(C), the latency model and the cap.  No torch."""
+"""Step policy: T(C), the latency model and the latency cap.  Does not import torch."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import numpy as np
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.types import BatchTiming, StepDecision, StepRequest
 
-# About 30 s of a 10 Hz camera: long enough to know the scene, short enough to follow it.
+# About 30 s of a 10 Hz camera: long enough to describe the scene, short enough to follow it.
 QUANTILE_WINDOW = 300
-# Batches of one kind that are remembered: long enough for a quantile, short enough to forget.
+# Batches kept per resolution and batch size: enough for a quantile, few enough to adapt.
 LATENCY_WINDOW = 20
-# The automatic line gives Tmin up to the lower quantile and Tmax from the upper one.  More steps
-# buy little (README, Limits), so only the most complex part of a camera's frames gets them: about
-# a fifth of what Tmax costs above Tmin is spent.
+# The automatic line assigns Tmin up to the lower quantile of C and Tmax from the upper one.  More
+# steps improve the depth little (README, Limits), so only the most complex frames of a camera get
+# them: they use about a fifth of the extra time that Tmax would cost for every frame.
 LINE_QUANTILES = (0.7, 0.95)
-# Between its 5 % and its 95 % quantile, relative to the latter, C must vary by more than this for
-# the automatic line: what is less is the noise of the sensor in a scene that stands still.
-MIN_SPREAD = 0.05
-# Part of the cap kept free for what the model cannot foresee, e.g. another process's time slice.
+# The automatic line needs (q95 - q5) / q95 of C above this.  A smaller variation is sensor noise
+# in a static scene.
+MIN_COMPLEXITY_SPREAD = 0.05
+# Part of the cap reserved for delays that the model cannot predict, e.g. another process.
 MARGIN_FRACTION = 0.05
-# A frame that is skipped teaches nothing, so after this many in a row one is run to measure.
+# A skipped frame yields no timing, so after this many skips in a row one frame is run.
 SKIPS_BEFORE_PROBE = 4
 
 Resolution = tuple[int, int]
@@ -33,7 +33,7 @@ Resolution = tuple[int, int]
 
 @dataclass(frozen=True)
 class BatchCost:
-    """Upper estimates for one batch: before denoising, per step of the whole batch, after, s."""
+    """Upper estimates for one batch, s: before denoising, per step of the whole batch, after."""
 
     before_s: float
     step_s: float
@@ -42,23 +42,22 @@ class BatchCost:
 
 class LatencyModel:
     """
-    What a batch costs: a fixed part and a part per denoising step.
+    Estimate the duration of a batch: a fixed part and a part per denoising step.
 
-    Costs are remembered per padded resolution and batch size, the last `LATENCY_WINDOW` batches
-    of each; old ones are forgotten.
+    The model keeps the last `LATENCY_WINDOW` batches of each padded resolution and batch size.
     """
 
     def __init__(self) -> None:
-        """Start knowing nothing."""
+        """Start without measurements."""
         self._batches: defaultdict[tuple[Resolution, int], deque[tuple[float, float, float]]] = (
             defaultdict(lambda: deque(maxlen=LATENCY_WINDOW)))
 
     def observe(self, timing: BatchTiming) -> None:
         """
-        Remember one batch's cost.
+        Add the timing of one batch.
 
-        In a ragged batch the later steps are cheaper.  A step of the whole batch is taken to cost
-        in proportion to its frames, which is never too little where batches pay at all.
+        In a ragged batch later steps process fewer frames.  The cost of a step of the full batch
+        is extrapolated in proportion to the number of frames, which is an upper estimate.
         """
         steps = timing.num_inference_steps
         if sum(steps):
@@ -67,15 +66,14 @@ class LatencyModel:
                 (timing.before_s, step_s, timing.after_s))
 
     def estimate(self, resolution: Resolution, batch_size: int, *,
-                 heed_last: bool = True) -> BatchCost | None:
+                 at_least_latest: bool = True) -> BatchCost | None:
         """
-        Estimate the cost of a batch by the 95 % quantile of the last ones.
+        Estimate the cost of a batch as the 95 % quantile of the stored ones.
 
-        With `heed_last` it is at least what the very last one cost: this follows a slowdown at
-        once, while a single spike is soon outweighed.  A batch size not seen yet at this
-        resolution borrows the nearest one's cost, scaled up by the ratio of the sizes and never
-        down: a batch may be cheaper than its frames one by one, but that must be seen first.
-        None if the resolution was never seen.
+        With `at_least_latest` the estimate is at least the cost of the latest batch, so that it
+        follows a slowdown at once.  For a batch size without measurements at this resolution,
+        the cost of the nearest measured size is used, scaled up (never down) by the ratio of the
+        sizes.  Return None if the resolution has no measurements.
         """
         sizes = [size for seen, size in self._batches if seen == resolution]
         if not sizes:
@@ -83,51 +81,65 @@ class LatencyModel:
         nearest = min(sizes, key=lambda size: abs(size - batch_size))
         costs = np.array(self._batches[resolution, nearest])
         upper = np.quantile(costs, 0.95, axis=0)
-        if heed_last:
+        if at_least_latest:
             upper = np.maximum(upper, costs[-1])
         before_s, step_s, after_s = upper * max(1.0, batch_size / nearest)
         return BatchCost(float(before_s), float(step_s), float(after_s))
 
-    def forget(self, resolution: Resolution) -> None:
-        """Forget what batches of a resolution have cost."""
+    def discard(self, resolution: Resolution) -> None:
+        """Discard the measurements of a resolution."""
         for key in [key for key in self._batches if key[0] == resolution]:
             del self._batches[key]
 
 
 class StepPolicy:
     """
-    Grant each frame of a batch its number of denoising steps, T = min(T(C), T_cap).
+    Decide the number of denoising steps of each frame, T = min(T(C), T_cap).
 
     Parameters
     ----------
     config : StepPolicyConfig
+
+    Examples
+    --------
+    >>> config = StepPolicyConfig(complexity_min=0.1, alpha=10.0, latency_cap_s=0.2)
+    >>> policy = StepPolicy(config)
+    >>> request = StepRequest('front', complexity=0.4, age_s=0.02)
+    >>> policy.decide([request], resolution=(96, 128))[0].num_inference_steps
+    4
+
+    Once the policy has observed that a step takes 80 ms, only two steps fit under the cap:
+
+    >>> policy.observe(BatchTiming((96, 128), (4,), before_s=0.01, denoise_s=0.32, after_s=0.0))
+    >>> policy.decide([request], resolution=(96, 128))
+    [StepDecision(num_inference_steps=2, reason='...cut to 2 by the cap: 200 ms - age 20 ...')]
     """
 
     def __init__(self, config: StepPolicyConfig) -> None:
         """Start with empty statistics."""
         self.config = config
         self.latency = LatencyModel()
-        self._skipped: Counter[Resolution] = Counter()
-        self._seen: dict[str, deque[float]] = {}
+        self._consecutive_skips: Counter[Resolution] = Counter()
+        self._complexities: dict[str, deque[float]] = {}
         self.reset()
 
     def reset(self) -> None:
-        """Forget the cameras' statistics, as after a jump back in time."""
-        self._seen = defaultdict(lambda: deque(maxlen=QUANTILE_WINDOW))
+        """Discard the statistics of C, for example after a jump back in time."""
+        self._complexities = defaultdict(lambda: deque(maxlen=QUANTILE_WINDOW))
 
     def observe(self, timing: BatchTiming) -> None:
-        """Feed the latency model with what a batch has cost."""
+        """Update the latency model with the timing of a batch."""
         self.latency.observe(timing)
 
     def decide(self, requests: Sequence[StepRequest], *,
                resolution: Resolution) -> list[StepDecision]:
         """
-        Decide the steps of all frames of one batch.
+        Decide the number of steps of every frame of one batch.
 
         Parameters
         ----------
         requests : sequence of StepRequest
-            One per frame; ages count from receipt, on the steady clock.
+            One per frame; ages are measured from receipt, on the steady clock.
         resolution : (int, int)
             Padded processing size (PPH, PPW) of the batch.
 
@@ -137,71 +149,72 @@ class StepPolicy:
             In the order of `requests`; 0 steps means skip.
         """
         config = self.config
-        cap, why_cap = self._steps_under_cap(requests, resolution)
-        if cap >= config.min_inference_steps:
-            self._skipped[resolution] = 0
-            return [_limited(self._wanted(request), cap, f'the cap: {why_cap}')
+        max_steps, budget = self._max_steps_under_cap(requests, resolution)
+        if max_steps >= config.min_inference_steps:
+            self._consecutive_skips[resolution] = 0
+            return [_limit_steps(self._uncapped_decision(request), max_steps, f'the cap: {budget}')
                     for request in requests]
-        # One slow batch is no reason to skip, only to be quick.
-        lasting_cap, _ = self._steps_under_cap(requests, resolution, heed_last=False)
-        if config.late_frames == 'run' or lasting_cap >= config.min_inference_steps:
-            return [StepDecision(config.min_inference_steps, f'late, run at Tmin: {why_cap}')
+        # A single slow batch reduces the steps to Tmin but does not skip frames.
+        typical_max_steps, _ = self._max_steps_under_cap(requests, resolution,
+                                                         at_least_latest=False)
+        if config.late_frames == 'run' or typical_max_steps >= config.min_inference_steps:
+            return [StepDecision(config.min_inference_steps, f'late, run at Tmin: {budget}')
                     for _ in requests]
-        self._skipped[resolution] += 1
-        if self._skipped[resolution] <= SKIPS_BEFORE_PROBE:
-            return [StepDecision(0, f'late, skipped: {why_cap}') for _ in requests]
-        self._skipped[resolution] = 0
-        self.latency.forget(resolution)
+        self._consecutive_skips[resolution] += 1
+        if self._consecutive_skips[resolution] <= SKIPS_BEFORE_PROBE:
+            return [StepDecision(0, f'late, skipped: {budget}') for _ in requests]
+        self._consecutive_skips[resolution] = 0
+        self.latency.discard(resolution)
         return [StepDecision(config.min_inference_steps,
                              f'late, run at Tmin to measure after {SKIPS_BEFORE_PROBE} skips: '
-                             f'{why_cap}') for _ in requests]
+                             f'{budget}') for _ in requests]
 
     def deadline_s(self, requests: Sequence[StepRequest], *,
                    resolution: Resolution) -> float | None:
         """
-        Return the seconds from now by which denoising must end; None without a cap.
+        Return the time left for denoising, s from now; None without a cap.
 
-        The batch is published together, so its oldest frame rules, as in `decide`.
+        The frames of a batch are published together, so the oldest one determines the deadline.
         """
         cap_s = self.config.latency_cap_s
         if cap_s is None:
             return None
         cost = self.latency.estimate(resolution, len(requests))
         after_s = 0.0 if cost is None else cost.after_s
-        return cap_s * (1.0 - MARGIN_FRACTION) - _oldest_s(requests) - after_s
+        return cap_s * (1.0 - MARGIN_FRACTION) - _oldest_age_s(requests) - after_s
 
-    def _wanted(self, request: StepRequest) -> StepDecision:
-        """Without a cap: T(C) = clip(round(Tmin + alpha (C - Cmin)), Tmin, Tmax), or Tmax."""
+    def _uncapped_decision(self, request: StepRequest) -> StepDecision:
+        """Return Tmax, or T(C) = clip(round(Tmin + alpha (C - Cmin)), Tmin, Tmax)."""
         config, complexity = self.config, request.complexity
         t_min, t_max = config.min_inference_steps, config.max_inference_steps
         if config.policy == 'fixed':
             return StepDecision(t_max, f'fixed: Tmax = {t_max}')
-        low, alpha = self._line(request.camera, complexity)
+        low, alpha = self._complexity_line(request.camera, complexity)
         steps = min(max(math.floor(t_min + alpha * (complexity - low) + 0.5), t_min), t_max)
         return StepDecision(steps, f'complexity: T({complexity:.4g}) = {t_min} + {alpha:.4g} '
                                    f'(C - {low:.4g}) -> {steps}')
 
-    def _line(self, camera: str, complexity: float) -> tuple[float, float]:
-        """Return (Cmin, alpha), learned from the camera's frames where they are not given."""
-        config, seen = self.config, self._seen[camera]
-        seen.append(complexity)
-        least, lower, upper = np.quantile(np.array(seen), (0.05, *LINE_QUANTILES))
+    def _complexity_line(self, camera: str, complexity: float) -> tuple[float, float]:
+        """Return (Cmin, alpha): configured, or estimated from the camera's recent frames."""
+        config, complexities = self.config, self._complexities[camera]
+        complexities.append(complexity)
+        least, lower, upper = np.quantile(np.array(complexities), (0.05, *LINE_QUANTILES))
         low = float(lower) if config.complexity_min is None else config.complexity_min
         if config.alpha is not None:
             return low, config.alpha
-        if upper - least <= MIN_SPREAD * upper or upper <= low:
+        if upper - least <= MIN_COMPLEXITY_SPREAD * upper or upper <= low:
             return low, 0.0
         steps = config.max_inference_steps - config.min_inference_steps
         return low, steps / (float(upper) - low)
 
-    def _steps_under_cap(self, requests: Sequence[StepRequest], resolution: Resolution, *,
-                         heed_last: bool = True) -> tuple[float, str]:
-        """T_cap = floor((cap - age - before - after - margin) / step), and that in words."""
+    def _max_steps_under_cap(self, requests: Sequence[StepRequest], resolution: Resolution, *,
+                             at_least_latest: bool = True) -> tuple[float, str]:
+        """Return T_cap = floor((cap - age - before - after - margin) / step) and its formula."""
         cap_s = self.config.latency_cap_s
-        cost = self.latency.estimate(resolution, len(requests), heed_last=heed_last)
+        cost = self.latency.estimate(resolution, len(requests), at_least_latest=at_least_latest)
         if cap_s is None or cost is None or not requests:
             return math.inf, 'no cap' if cap_s is None else 'cost not known yet'
-        age_s, other_s = _oldest_s(requests), cost.before_s + cost.after_s
+        age_s, other_s = _oldest_age_s(requests), cost.before_s + cost.after_s
         margin_s = MARGIN_FRACTION * cap_s
         left_s = cap_s - age_s - other_s - margin_s
         steps = max(0, math.floor(left_s / cost.step_s)) if cost.step_s > 0.0 else math.inf
@@ -209,13 +222,11 @@ class StepPolicy:
                        f' - margin {1e3 * margin_s:.0f} at {1e3 * cost.step_s:.0f} ms a step')
 
 
-def _oldest_s(requests: Sequence[StepRequest]) -> float:
-    """Age of the oldest frame of a batch, s."""
+def _oldest_age_s(requests: Sequence[StepRequest]) -> float:
     return max(request.age_s for request in requests)
 
 
-def _limited(decision: StepDecision, limit: float, why: str) -> StepDecision:
-    """Cut a decision to a limit."""
+def _limit_steps(decision: StepDecision, limit: float, reason: str) -> StepDecision:
     if decision.num_inference_steps <= limit:
         return decision
-    return StepDecision(int(limit), f'{decision.reason}; cut to {int(limit)} by {why}')
+    return StepDecision(int(limit), f'{decision.reason}; cut to {int(limit)} by {reason}')

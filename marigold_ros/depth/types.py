@@ -1,5 +1,5 @@
 """
-Frozen dataclasses that cross module borders, and the shape alphabet.
+Frozen dataclasses shared between modules, and the letters used for array shapes.
 
 N images, E ensemble members, H W input, PH PW processing, PPH PPW padded, C latent channels,
 h w latent.  Images are uint8 RGB, depths float32, durations seconds on the steady clock.
@@ -24,23 +24,23 @@ FloatImage = NDArray[np.float32]
 @dataclass(frozen=True)
 class CheckpointInfo:
     """
-    What a checkpoint says about itself.
+    Properties of a checkpoint.
 
     Attributes
     ----------
     name : str
-        What the user asked for: the embedded name, a folder or a hub id.
+        As requested: the embedded name, a folder or a hub id.
     scheduler : str
         Class name of the diffusers scheduler.
     prediction_type : str
         'v_prediction', 'epsilon' or 'sample'.
     default_steps, max_useful_steps : int
-        Denoising steps by default, and the number above which more change nothing for the better
-        (1 for LCM and end-to-end models).
+        Default number of denoising steps, and the number above which more steps do not improve
+        the depth (1 for LCM and end-to-end models).
     initial_latent : {'gaussian', 'zeros'}
-        What the depth latent starts from.
+        Initial value of the depth latent.
     processing_resolution : int
-        Longest edge at which the model works, px; 0 keeps the input's size.
+        Longest edge of the model's input, px; 0 keeps the input's size.
     vae_scale_factor : int
         Pixels per latent cell along one axis.
     """
@@ -57,7 +57,7 @@ class CheckpointInfo:
 
 @dataclass(frozen=True)
 class StageTiming:
-    """Seconds that the batch holding a frame spent in each stage, on the steady clock."""
+    """Duration of each stage of the batch that contained a frame, on the steady clock."""
 
     preprocess_s: float
     encode_s: float
@@ -67,7 +67,7 @@ class StageTiming:
 
     @property
     def total_s(self) -> float:
-        """Sum of the stages."""
+        """Return the sum of all stages, s."""
         return (self.preprocess_s + self.encode_s + self.denoise_s + self.decode_s
                 + self.postprocess_s)
 
@@ -80,19 +80,19 @@ class DepthPrediction:
     Attributes
     ----------
     affine_invariant_depth : float32 [H, W]
-        In [0, 1], 0 near and 1 far, up to an unknown scale and shift; never metres.
+        Relative depth in [0, 1], 0 near and 1 far, up to an unknown scale and shift.
     confidence : float32 [H, W] or None
-        In [0, 1], 1 sure; ranks pixels by their likely error, and is no probability.
+        In [0, 1], 1 most reliable; ranks pixels by their expected error, not a probability.
     uncertainty : float32 [H, W] or None
-        Median absolute deviation of the ensemble's aligned members, same unit as the depth.
+        Median absolute deviation of the aligned ensemble members, in the unit of the depth.
     latent : float32 tensor [E, C, h, w]
         The denoised depth latents, usable as `latents` of a later call.
     num_inference_steps : int
         Steps actually run.
     stopped_by : {'schedule', 'deadline'}
-        Whether all its steps were run, or time was up.
+        Whether denoising ended with the schedule or at the deadline.
     timing : StageTiming
-        Of the batch that the frame was part of.
+        Of the batch that contained the frame.
     """
 
     affine_invariant_depth: FloatImage
@@ -106,7 +106,7 @@ class DepthPrediction:
 
 @dataclass(frozen=True)
 class StepRequest:
-    """One frame asking for steps: its camera, its complexity C and its age since receipt."""
+    """Input of the step policy for one frame: camera, complexity C, age since receipt."""
 
     camera: str
     complexity: float
@@ -115,7 +115,7 @@ class StepRequest:
 
 @dataclass(frozen=True)
 class StepDecision:
-    """Steps granted to a frame, 0 if it must be skipped, and the reason in words."""
+    """Number of steps of a frame, 0 if it is skipped, and the reason as text."""
 
     num_inference_steps: int
     reason: str
@@ -124,7 +124,7 @@ class StepDecision:
 @dataclass(frozen=True)
 class BatchTiming:
     """
-    What one batch cost, for the latency model.
+    Measured duration of one batch, for the latency model.
 
     Attributes
     ----------
@@ -133,8 +133,8 @@ class BatchTiming:
     num_inference_steps : tuple of int
         Steps run, one per frame of the batch.
     before_s, denoise_s, after_s : float
-        From the decision to the first denoising step; inside the denoising loop; from there to
-        the last publication.
+        From the decision to the first denoising step; of the denoising loop; from its end to the
+        last publication.
     """
 
     resolution: tuple[int, int]
@@ -144,10 +144,10 @@ class BatchTiming:
     after_s: float
 
     @classmethod
-    def of(cls, resolution: tuple[int, int], num_inference_steps: Sequence[int],
-           timing: StageTiming, *, elapsed_s: float | None = None) -> BatchTiming:
+    def from_stages(cls, resolution: tuple[int, int], num_inference_steps: Sequence[int],
+                    timing: StageTiming, *, elapsed_s: float | None = None) -> BatchTiming:
         """
-        Sort an engine's stages.
+        Combine the stages of an engine's batch.
 
         Parameters
         ----------
@@ -156,8 +156,8 @@ class BatchTiming:
         timing : StageTiming
             Of the batch.
         elapsed_s : float, optional
-            From the decision to the last publication; what the stages do not cover of it counts
-            as coming after them.
+            From the decision to the last publication; the part that no stage covers is added to
+            `after_s`.
         """
         rest_s = 0.0 if elapsed_s is None else elapsed_s - timing.total_s
         return cls(resolution, tuple(num_inference_steps),

@@ -27,7 +27,7 @@ from typing import Any
 
 from marigold_ros.data.datasets.data_set import DataSet
 from marigold_ros.data.frames import DepthFrame
-from marigold_ros.depth.device import leave_a_core
+from marigold_ros.depth.device import reserve_one_core
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import ConfigError, MarigoldError
 from marigold_ros.evaluation.analysis import Analysis, Analyst, Clocked
@@ -113,12 +113,12 @@ def evaluate(options: argparse.Namespace, command: str, stack: ExitStack) -> int
     if options.live:
         check_live(config.policies[0])
     metric = open_references(options, stack)
-    leave_a_core()
+    reserve_one_core()
     engine = DepthEngine.load(config.checkpoint,
                               processing_resolution=config.processing_resolution)
     table, table_file = _latency_table(options, config, engine)
 
-    with StopFlag(second_signal_ends=True) as stop:
+    with StopFlag(terminate_on_second_signal=True) as stop:
         # 2. Every frame with every T, scored; some look at the pictures before they are gone.
         session = Session(engine, data_set, config, table, baselines)
         on_frame: list[OnFrame] = [] if metric is None else [partial(_follow_metres, *metric)]

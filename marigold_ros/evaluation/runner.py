@@ -198,7 +198,7 @@ class Session:
             for name, predict in self._baselines.items()}
         kept = FrameRuns(
             number, frame.name, frame.block, frame.set_name, frame.stamp_ns,
-            self._engine.processing_size(*frame.rgb.shape[:2]),
+            self._engine.padded_size(*frame.rgb.shape[:2]),
             {name: measure(frame.rgb) for name, measure in MEASURES.items()},
             {name: run.prediction.num_inference_steps for name, run in runs.items()},
             {name: score_aligned(each).values if each else {} for name, each in aligned.items()},

@@ -31,7 +31,7 @@ class DepthFilter:
     confidence_min : float
         In [0, 1]; what has a lower confidence becomes NaN.  0: nothing.
     min_surface_angle_deg : float
-        Flying pixels become NaN, see `flying_pixels`.  0: none.
+        Flying pixels become NaN, see `find_flying_pixels`.  0: none.
 
     Raises
     ------
@@ -72,18 +72,18 @@ class DepthFilter:
         float32 [H, W]
             A new array: metres, NaN unknown, -Inf too near, +Inf too far.
         """
-        kept = limit_range(depth_m, self.min_depth_m, self.max_depth_m)
+        kept = mark_out_of_range(depth_m, self.min_depth_m, self.max_depth_m)
         if self.max_relative_depth < 1.0:
             np.copyto(kept, np.inf, where=affine_invariant_depth > self.max_relative_depth)
         if confidence is not None and self.confidence_min > 0.0:
             np.copyto(kept, np.nan, where=~(confidence >= self.confidence_min))
         # Last, so that the edge between a near thing and the sky counts as one.
         if self.min_surface_angle_deg > 0.0:
-            np.copyto(kept, np.nan, where=flying_pixels(kept, K, self.min_surface_angle_deg))
+            np.copyto(kept, np.nan, where=find_flying_pixels(kept, K, self.min_surface_angle_deg))
         return kept
 
 
-def limit_range(depth_m: FloatImage, min_depth_m: float, max_depth_m: float) -> FloatImage:
+def mark_out_of_range(depth_m: FloatImage, min_depth_m: float, max_depth_m: float) -> FloatImage:
     """
     Mark depth outside a range by REP-117.
 
@@ -113,8 +113,8 @@ def limit_range(depth_m: FloatImage, min_depth_m: float, max_depth_m: float) -> 
     return limited
 
 
-def flying_pixels(depth_m: FloatImage, K: NDArray[np.float64],
-                  min_surface_angle_deg: float) -> NDArray[np.bool_]:
+def find_flying_pixels(depth_m: FloatImage, K: NDArray[np.float64],
+                       min_surface_angle_deg: float) -> NDArray[np.bool_]:
     """
     Find pixels that hang between a near and a far surface.
 

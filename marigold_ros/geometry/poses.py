@@ -18,7 +18,7 @@ OPTICAL_FROM_BODY: Matrix = np.array(
 OPTICAL_SUFFIX = 'optical_frame'
 
 
-def pose(translation_m: Sequence[float], quaternion_xyzw: Sequence[float]) -> Matrix:
+def pose_matrix(translation_m: Sequence[float], quaternion_xyzw: Sequence[float]) -> Matrix:
     """
     Put a translation and a rotation together, as geometry_msgs/Transform holds them.
 

@@ -9,7 +9,7 @@ from rclpy.node import Node
 from rclpy.time import Time
 
 from marigold_ros.depth.errors import InputError
-from marigold_ros.geometry.poses import Matrix, pose
+from marigold_ros.geometry.poses import Matrix, pose_matrix
 
 
 class Transforms:
@@ -71,4 +71,4 @@ class Transforms:
             raise InputError(f'TF does not lead from {source} to {target} at that time: '
                              f'{err}') from err
         move, turn = found.transform.translation, found.transform.rotation
-        return pose((move.x, move.y, move.z), (turn.x, turn.y, turn.z, turn.w))
+        return pose_matrix((move.x, move.y, move.z), (turn.x, turn.y, turn.z, turn.w))

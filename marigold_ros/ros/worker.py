@@ -173,10 +173,10 @@ class DepthWorker:
 
     def _load(self) -> None:
         # Imported here, for it takes seconds in which the node should be there already.
-        from marigold_ros.depth.device import leave_a_core
+        from marigold_ros.depth.device import reserve_one_core
         from marigold_ros.depth.engine import DepthEngine
 
-        leave_a_core()
+        reserve_one_core()
         config = self._settings.engine_config()
         engine = DepthEngine.load(
             config.checkpoint, device=config.device, dtype=config.dtype,
@@ -243,7 +243,7 @@ class DepthWorker:
             with _timed(seconds, 'read_image'):
                 rgb = rgb_from_message(frame.message, compressed=frame.compressed,
                                        max_pixels=settings.max_input_pixels)
-            size = self.adaptive.engine.processing_size(*rgb.shape[:2])
+            size = self.adaptive.engine.padded_size(*rgb.shape[:2])
         except InputError as err:
             return 'bad_image', str(err)
 

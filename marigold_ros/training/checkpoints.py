@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 import torch
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from marigold_ros.depth.checkpoint import EMPTY_TEXT, MODELS, refuse_pickles
+from marigold_ros.depth.checkpoint import EMPTY_TEXT, MODELS, reject_pickled_weights
 from marigold_ros.depth.errors import CheckpointError, ConfigError
 from marigold_ros.training.config import FinetuneConfig, UNetArchitecture
 from marigold_ros.training.networks import build_text_encoder, build_unet, double_conv_in
@@ -83,7 +83,7 @@ def _build_parts(architecture: UNetArchitecture, latent_channels: int) -> dict[s
 def _open_parts(checkpoint: str) -> dict[str, Any]:
     """Open the parts that Marigold has; Stable Diffusion's safety checker is not one."""
     try:
-        refuse_pickles(Path(_locate(checkpoint)))
+        reject_pickled_weights(Path(_locate(checkpoint)))
         pipeline = MarigoldDepthPipeline.from_pretrained(
             _locate(checkpoint), prediction_type='depth', use_safetensors=True)
     except LOADING_ERRORS as err:
@@ -115,7 +115,7 @@ def load_vae(source: str, subfolder: str | None = None) -> AutoencoderKL | Autoe
         config = UNet2DConditionModel.load_config(_locate(source), subfolder=subfolder)
         tiny = config['_class_name'] == 'AutoencoderTiny'
         kind = AutoencoderTiny if tiny else AutoencoderKL
-        refuse_pickles(Path(_locate(source)))
+        reject_pickled_weights(Path(_locate(source)))
         return kind.from_pretrained(_locate(source), subfolder=subfolder,
                                     use_safetensors=True).float()
     except LOADING_ERRORS as err:

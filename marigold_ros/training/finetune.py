@@ -21,7 +21,7 @@ from torch import nn
 from marigold_ros.data.frames import DepthFrame, FrameSet
 from marigold_ros.depth.config import require
 from marigold_ros.depth.engine import DepthEngine
-from marigold_ros.depth.networks import vae_format
+from marigold_ros.depth.networks import vae_memory_format
 from marigold_ros.training.checkpoints import (
     empty_text_embedding,
     initial_pipeline,
@@ -81,7 +81,7 @@ class Finetuning(Trainer[FinetuneConfig]):
         """Put autoencoder and empty prompt on the device."""
         scheduler = self._pipeline.scheduler
         for vae in (self._pipeline.vae, self._frozen_vae):
-            vae.to(device, memory_format=vae_format(vae, device))
+            vae.to(device, memory_format=vae_memory_format(vae, device))
             if self.config.hardware.compile:
                 vae.encoder.compile(dynamic=False)
                 vae.decoder.compile(dynamic=False)

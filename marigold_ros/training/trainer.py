@@ -133,7 +133,7 @@ class Trainer(ABC, Generic[Recipe]):
         batches = self._batches()
         if progress.iteration == 0:  # so that every curve shows where it came from
             self._save(validate=True)
-        with StopFlag(second_signal_ends=True) as stop, tqdm(
+        with StopFlag(terminate_on_second_signal=True) as stop, tqdm(
                 total=config.max_iterations, initial=progress.iteration, unit='it',
                 disable=not main) as bar:
             while progress.iteration < config.max_iterations:

@@ -85,7 +85,7 @@ def test_a_deadline_that_ends_the_steps_is_part_of_the_reason(engine):
 def test_a_late_frame_is_skipped_where_the_policy_may(engine):
     config = AdaptiveConfig(StepPolicyConfig(latency_cap_s=0.1, late_frames='skip'))
     adaptive = AdaptiveDepth(engine, config)
-    size = engine.processing_size(48, 64)
+    size = engine.padded_size(48, 64)
     adaptive.policy.observe(BatchTiming(size, (1,), 0.0, 1.0, 0.0))
     found, = adaptive.process([frame()])
     assert isinstance(found, SkippedFrame)
@@ -100,7 +100,7 @@ def test_what_comes_after_inference_counts_once_it_is_told(engine, publication_s
     """At the latest the next call learns what inference alone has cost."""
     adaptive = AdaptiveDepth(engine, AdaptiveConfig(FIXED))
     adaptive.process([frame()])
-    size = engine.processing_size(48, 64)
+    size = engine.padded_size(48, 64)
     assert adaptive.policy.latency.estimate(size, 1) is None
     if publication_s is None:
         adaptive.process([frame('left', 96, 96)])
@@ -112,7 +112,7 @@ def test_what_comes_after_inference_counts_once_it_is_told(engine, publication_s
 def test_another_configuration_keeps_what_it_does_not_change(engine):
     adaptive = AdaptiveDepth(engine, AdaptiveConfig(FIXED))
     adaptive.warm_up([(48, 64)], [1])
-    size = engine.processing_size(48, 64)
+    size = engine.padded_size(48, 64)
     adaptive.configure(AdaptiveConfig(StepPolicyConfig(latency_cap_s=None)))
     assert adaptive.process([frame()])[0].choice.reason.startswith('complexity: ')
     assert adaptive.policy.latency.estimate(size, 1) is not None

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from marigold_ros.depth.confidence import confidence
+from marigold_ros.depth.confidence import estimate_confidence
 
 
 def striped(depth, roughness=0.0, height=16, width=24):
@@ -17,7 +17,7 @@ def striped(depth, roughness=0.0, height=16, width=24):
 
 
 def test_a_flat_wall_is_certain():
-    torch.testing.assert_close(confidence(striped(0.4)), torch.ones(1, 1, 16, 24),
+    torch.testing.assert_close(estimate_confidence(striped(0.4)), torch.ones(1, 1, 16, 24),
                                atol=1e-4, rtol=0.0)
 
 
@@ -28,13 +28,13 @@ def test_a_flat_wall_is_certain():
 ])
 def test_roughness_counts_in_parts_of_the_depth(depth, roughness, error):
     expected = torch.full((1, 1, 16, 24), math.exp(-error / 0.03))
-    torch.testing.assert_close(confidence(striped(depth, roughness)), expected)
+    torch.testing.assert_close(estimate_confidence(striped(depth, roughness)), expected)
 
 
 def test_a_step_inside_a_cell_lowers_confidence_there_only():
     depth = striped(0.5, width=64)
     depth[..., 28:] = 0.7    # from the middle of the fourth cell on
-    found = confidence(depth)[0, 0, 8]
+    found = estimate_confidence(depth)[0, 0, 8]
     torch.testing.assert_close(found[:8], torch.ones(8), atol=1e-4, rtol=0.0)
     torch.testing.assert_close(found[-8:], torch.ones(8), atol=1e-4, rtol=0.0)
     assert found[28] < 0.3
@@ -44,13 +44,13 @@ def test_a_step_inside_a_cell_lowers_confidence_there_only():
 
 def test_members_are_averaged():
     sure, unsure = striped(0.4), striped(0.4, 0.02)
-    both = confidence(torch.cat([sure, unsure]))
+    both = estimate_confidence(torch.cat([sure, unsure]))
     torch.testing.assert_close(both, torch.full((1, 1, 16, 24), math.exp(-0.02 / 0.03)))
 
 
 @pytest.mark.parametrize('size', [(1, 1), (7, 9), (96, 128), (73, 101)])
 def test_any_size_gives_a_finite_map_in_0_1(size):
     depth = torch.rand((2, 1, *size), generator=torch.Generator().manual_seed(0))
-    found = confidence(depth)
+    found = estimate_confidence(depth)
     assert found.shape == (1, 1, *size) and found.dtype == torch.float32
     assert torch.isfinite(found).all() and found.min() >= 0.0 and found.max() <= 1.0

@@ -8,7 +8,7 @@ from diffusers import DDIMScheduler
 import pytest
 import torch
 
-from marigold_ros.depth.denoise import denoise, schedule
+from marigold_ros.depth.denoise import denoise, make_schedule
 from marigold_ros.depth.errors import CheckpointError, InputError
 
 
@@ -23,7 +23,7 @@ def make_scheduler(**overrides):
 def test_trailing_schedules_start_at_999_and_end_at_x0():
     """The first call is common to all T; the last step gives x0 itself."""
     for steps in (1, 2, 3, 4, 10):
-        rows = schedule(make_scheduler(), steps)
+        rows = make_schedule(make_scheduler(), steps)
         assert len(rows) == steps
         assert rows[0].timestep == 999
         assert (rows[-1].u, rows[-1].w) == pytest.approx((rows[-1].r, rows[-1].q), abs=1e-6)
@@ -32,7 +32,7 @@ def test_trailing_schedules_start_at_999_and_end_at_x0():
 def test_seven_steps_end_above_x0_as_diffusers_has_it():
     """1000 // 7 = 142 leaves timestep 0 after the last step, whose cumulative alpha is not 1."""
     scheduler = make_scheduler()
-    last = schedule(scheduler, 7)[-1]
+    last = make_schedule(scheduler, 7)[-1]
     z, v = torch.randn(2, 1, 1, 2, 2, generator=torch.Generator().manual_seed(0))
     scheduler.set_timesteps(7)
     expected = scheduler.step(v, last.timestep, z).prev_sample
@@ -41,7 +41,7 @@ def test_seven_steps_end_above_x0_as_diffusers_has_it():
 
 def test_zero_snr_start_ignores_the_noise():
     """At t = 999 with zero terminal SNR x0 = -v, whatever z is."""
-    first = schedule(make_scheduler(), 4)[0]
+    first = make_schedule(make_scheduler(), 4)[0]
     assert first.r == pytest.approx(0.0, abs=1e-6)
     assert first.q == pytest.approx(-1.0, abs=1e-6)
 
@@ -49,7 +49,7 @@ def test_zero_snr_start_ignores_the_noise():
 def test_update_is_the_source_texts_up_to_rescaling():
     """With zbar = z / sqrt(abar): zbar_s = zbar_t - a_t eps, as the module's docstring derives."""
     scheduler = make_scheduler(prediction_type='epsilon', rescale_betas_zero_snr=False)
-    rows = schedule(scheduler, 4)
+    rows = make_schedule(scheduler, 4)
     z, eps = torch.randn(2, 4, 3, 3, dtype=torch.float64)
     for row, following in pairwise(rows):
         abar, abar_s = (scheduler.alphas_cumprod[step.timestep].double()
@@ -62,14 +62,14 @@ def test_update_is_the_source_texts_up_to_rescaling():
 def test_step_undefined_at_zero_snr_is_refused():
     """Epsilon prediction cannot tell x0 from pure noise."""
     with pytest.raises(CheckpointError, match="'epsilon' is not defined at timestep 999"):
-        schedule(make_scheduler(prediction_type='epsilon'), 2)
+        make_schedule(make_scheduler(prediction_type='epsilon'), 2)
 
 
 @pytest.mark.parametrize('steps', [0, 1001])
 def test_impossible_step_counts_are_refused(steps):
     """Between 1 and the number of training timesteps."""
     with pytest.raises(InputError, match=f'between 1 and 1000 .*got {steps}'):
-        schedule(make_scheduler(), steps)
+        make_schedule(make_scheduler(), steps)
 
 
 def test_each_frame_of_a_ragged_batch_follows_its_own_schedule():
@@ -82,7 +82,7 @@ def test_each_frame_of_a_ragged_batch_follows_its_own_schedule():
             -1, 1, 2, 2)
 
     scheduler = make_scheduler(prediction_type='sample')
-    schedules = [schedule(scheduler, steps) for steps in (1, 3, 2)]
+    schedules = [make_schedule(scheduler, steps) for steps in (1, 3, 2)]
     found = denoise(network, torch.zeros(3, 2, 2, 2), torch.zeros(3, 1, 2, 2), schedules)
     assert [each.num_inference_steps for each in found] == [1, 3, 2]
     assert [each.stopped_by for each in found] == ['schedule'] * 3
@@ -93,7 +93,7 @@ def test_each_frame_of_a_ragged_batch_follows_its_own_schedule():
 
 def test_a_past_deadline_ends_all_frames_with_their_first_x0():
     scheduler = make_scheduler(prediction_type='sample')
-    schedules = [schedule(scheduler, steps) for steps in (4, 1)]
+    schedules = [make_schedule(scheduler, steps) for steps in (4, 1)]
     long, short = denoise(lambda latents, _: torch.ones(len(latents), 1, 2, 2),
                           torch.zeros(2, 2, 2, 2), torch.full((2, 1, 2, 2), 5.0), schedules,
                           deadline=0.0)

@@ -8,8 +8,8 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 import pytest
 import torch
 
-from marigold_ros.depth.device import leave_a_core
-from marigold_ros.depth.networks import vae_format
+from marigold_ros.depth.device import reserve_one_core
+from marigold_ros.depth.networks import vae_memory_format
 
 
 @pytest.fixture
@@ -25,13 +25,13 @@ def threads():
 def test_one_core_is_left_to_others(threads, monkeypatch, cores, expected):
     monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
     monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: set(range(cores)))
-    leave_a_core()
+    reserve_one_core()
     assert torch.get_num_threads() == expected
 
 
 def test_omp_num_threads_is_obeyed(threads, monkeypatch):
     monkeypatch.setenv('OMP_NUM_THREADS', '2')
-    leave_a_core()
+    reserve_one_core()
     assert torch.get_num_threads() == 7
 
 
@@ -41,4 +41,4 @@ def test_omp_num_threads_is_obeyed(threads, monkeypatch):
     (AutoencoderKL, 'cpu', torch.channels_last),
     (AutoencoderKL, 'cuda', torch.contiguous_format)])
 def test_a_vae_with_norms_stays_contiguous_on_a_gpu(vae, device, expected):
-    assert vae_format(vae(), torch.device(device)) == expected
+    assert vae_memory_format(vae(), torch.device(device)) == expected

@@ -15,7 +15,7 @@ import torch
 
 from marigold_ros.depth.checkpoint import MODELS
 from marigold_ros.depth.engine import DepthEngine
-from marigold_ros.depth.ensemble import ensemble
+from marigold_ros.depth.ensemble import merge_ensemble
 from marigold_ros.depth.errors import ConfigError, InputError, OutOfMemoryError
 
 ATOL = 1e-4
@@ -84,7 +84,7 @@ def test_embedded_checkpoint_equals_reference():
     reference = MarigoldDepthPipeline.from_pretrained(MODELS / 'tiny')
     reference.set_progress_bar_config(disable=True)
     rgb = make_image(240, 320)
-    height, width = engine.processing_size(240, 320)
+    height, width = engine.padded_size(240, 320)
     latents = noise(1, reference.vae.config.latent_channels, height // 8, width // 8)
     for steps in (1, 2, 3, 4):
         expected = reference_depth(reference, rgb, steps, latents, resolution=None)
@@ -121,7 +121,7 @@ def test_batch_equals_reference_batch(folder, size):
     """Three images at once, ours and the reference's, landscape and portrait."""
     engine, reference = load_both(folder, 'v_trailing')
     frames = [make_image(*size, seed) for seed in range(3)]
-    height, width = engine.processing_size(*size)
+    height, width = engine.padded_size(*size)
     latents = noise(3, 4, height // 8, width // 8)
     images = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float() / 255.0
     expected = reference(images, num_inference_steps=3, latents=latents, output_type='np',
@@ -163,7 +163,7 @@ def test_ensemble_undoes_scale_and_shift():
     depth = torch.from_numpy(make_image(48, 64)[..., 0]).float()[None, None] / 255.0
     scales = torch.tensor([0.5, 0.6, 0.7, 0.4]).view(4, 1, 1, 1)
     members = depth * scales + 0.1 + 0.02 * noise(4, 1, 48, 64)
-    got, _ = ensemble(members)
+    got, _ = merge_ensemble(members)
     assert (got - depth).abs().mean().item() < 0.1
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from marigold_ros.depth.errors import ConfigError, InputError
-from marigold_ros.geometry.filters import DepthFilter, flying_pixels, limit_range
+from marigold_ros.geometry.filters import DepthFilter, find_flying_pixels, mark_out_of_range
 
 # At 100 px, a surface seen at 2 degrees has 29 % between neighbours: 1 / (100 tan(2 deg)).
 K = np.array([[100.0, 0.0, 0.0], [0.0, 100.0, 0.0], [0.0, 0.0, 1.0]])
@@ -19,7 +19,7 @@ def row(*depth_m: float) -> np.ndarray:
 
 def test_too_near_is_minus_inf_beyond_is_inf_unknown_is_nan():
     depth_m = row(-1.0, 0.0, 0.4, 0.5, 1.0, 4.0, 4.1, np.nan, np.inf, -np.inf)
-    limited = limit_range(depth_m, 0.5, 4.0)
+    limited = mark_out_of_range(depth_m, 0.5, 4.0)
     assert limited.dtype == np.float32
     np.testing.assert_array_equal(
         limited, [[-np.inf, -np.inf, -np.inf, 0.5, 1, 4, np.inf, np.nan, np.inf, -np.inf]])
@@ -29,13 +29,13 @@ def test_too_near_is_minus_inf_beyond_is_inf_unknown_is_nan():
 def test_the_ends_of_the_range_are_inside_in_float32_too():
     # 0.1 as float32 is above 0.1 and 0.7 as float32 below 0.7: compare in one precision.
     depth_m = row(0.1, 0.7)
-    np.testing.assert_array_equal(limit_range(depth_m, 0.1, 0.7), depth_m)
+    np.testing.assert_array_equal(mark_out_of_range(depth_m, 0.1, 0.7), depth_m)
 
 
 @pytest.mark.parametrize('low, high', [(0.0, 1.0), (2.0, 2.0), (np.nan, 1.0), (1.0, np.nan)])
 def test_an_empty_range_or_one_that_holds_zero_is_refused(low, high):
     with pytest.raises(InputError, match='`min_depth_m` must be above 0'):
-        limit_range(np.ones((1, 1), np.float32), low, high)
+        mark_out_of_range(np.ones((1, 1), np.float32), low, high)
     with pytest.raises(ConfigError, match='`min_depth_m` must be above 0'):
         DepthFilter(low, high)
 
@@ -66,17 +66,17 @@ def test_the_far_end_of_the_relative_depth_is_sky():
 
 
 def test_a_pixel_between_two_surfaces_flies_and_edges_stay():
-    flying = flying_pixels(row(1, 1, 1, 2, 3, 3, 3), K, 2.0)
+    flying = find_flying_pixels(row(1, 1, 1, 2, 3, 3, 3), K, 2.0)
     np.testing.assert_array_equal(flying[0], [0, 0, 0, 1, 0, 0, 0])
     # A soft edge of three pixels, falling; columns as rows.
     ramp = row(16, 16, 8, 4, 2, 1, 1)
-    np.testing.assert_array_equal(flying_pixels(ramp, K, 2.0)[0], [0, 0, 1, 1, 1, 0, 0])
-    np.testing.assert_array_equal(flying_pixels(ramp.T, K, 2.0)[:, 0], [0, 0, 1, 1, 1, 0, 0])
+    np.testing.assert_array_equal(find_flying_pixels(ramp, K, 2.0)[0], [0, 0, 1, 1, 1, 0, 0])
+    np.testing.assert_array_equal(find_flying_pixels(ramp.T, K, 2.0)[:, 0], [0, 0, 1, 1, 1, 0, 0])
 
 
 def test_a_clean_edge_and_a_thin_thing_lose_nothing():
-    assert not flying_pixels(row(1, 1, 3, 3), K, 2.0).any()
-    assert not flying_pixels(row(3, 3, 1, 3, 3), K, 2.0).any()
+    assert not find_flying_pixels(row(1, 1, 3, 3), K, 2.0).any()
+    assert not find_flying_pixels(row(3, 3, 1, 3, 3), K, 2.0).any()
 
 
 @pytest.mark.parametrize(('angle_deg', 'flies'), [(4.9, False), (5.1, True)])
@@ -85,7 +85,7 @@ def test_a_plane_flies_only_below_the_angle_at_any_resolution(angle_deg, flies, 
     # A floor h below the camera has the depth f h / v; it is seen at atan(h / z).
     v = np.arange(1.0, f_px)
     depth_m = (f_px * 0.5 / v)[:, None].astype(np.float32)
-    flying = flying_pixels(depth_m, np.diag([f_px, f_px, 1.0]), angle_deg)[:, 0]
+    flying = find_flying_pixels(depth_m, np.diag([f_px, f_px, 1.0]), angle_deg)[:, 0]
     seen_deg = np.degrees(np.arctan(0.5 / depth_m[:, 0]))
     there = np.argmin(np.abs(seen_deg - 5.0))
     assert flying[there] == flies
@@ -95,11 +95,11 @@ def test_a_plane_flies_only_below_the_angle_at_any_resolution(angle_deg, flies, 
 
 def test_pixels_between_roof_and_sky_fly_beside_unknown_not():
     far, near, unknown = np.inf, -np.inf, np.nan
-    np.testing.assert_array_equal(flying_pixels(row(2, 2, 4, far, far), K, 2.0)[0],
+    np.testing.assert_array_equal(find_flying_pixels(row(2, 2, 4, far, far), K, 2.0)[0],
                                   [0, 0, 1, 0, 0])
-    np.testing.assert_array_equal(flying_pixels(row(near, 1, 2, 2), K, 2.0)[0], [0, 1, 0, 0])
-    assert not flying_pixels(row(1, 1.01, far, far), K, 2.0).any()
-    assert not flying_pixels(row(1, unknown, 2, unknown, 3), K, 2.0).any()
+    np.testing.assert_array_equal(find_flying_pixels(row(near, 1, 2, 2), K, 2.0)[0], [0, 1, 0, 0])
+    assert not find_flying_pixels(row(1, 1.01, far, far), K, 2.0).any()
+    assert not find_flying_pixels(row(1, unknown, 2, unknown, 3), K, 2.0).any()
 
 
 def test_a_soft_edge_against_the_sky_is_cleared():
@@ -119,9 +119,9 @@ def test_flying_pixels_are_unknown_and_an_angle_of_0_keeps_them():
 @pytest.mark.parametrize('angle', [0.0, 90.0, np.nan])
 def test_an_angle_that_means_nothing_is_refused(angle):
     with pytest.raises(InputError, match='`min_surface_angle_deg` must be above 0 and below 90'):
-        flying_pixels(row(1, 2), K, angle)
+        find_flying_pixels(row(1, 2), K, angle)
 
 
 def test_intrinsics_without_focal_length_are_refused():
     with pytest.raises(InputError, match='focal lengths above 0; got fx=0.0'):
-        flying_pixels(row(1, 2), np.zeros((3, 3)), 2.0)
+        find_flying_pixels(row(1, 2), np.zeros((3, 3)), 2.0)

@@ -10,7 +10,7 @@ from marigold_ros.geometry.poses import (
     OPTICAL_FROM_BODY,
     optical_from_sensor,
     parse_extrinsics,
-    pose,
+    pose_matrix,
 )
 
 
@@ -18,7 +18,7 @@ def test_extrinsics_turn_as_static_transform_publisher_does():
     # Yaw a quarter to the left: the sensor's x is the camera's y.
     turned = parse_extrinsics('0, 0, 0, 0, 0, 1.5707963') @ [1, 0, 0, 1]
     np.testing.assert_allclose(turned, [0, 1, 0, 1], atol=1e-6)
-    quaternion = pose((1, 2, 3), (0, 0, np.sqrt(0.5), np.sqrt(0.5)))
+    quaternion = pose_matrix((1, 2, 3), (0, 0, np.sqrt(0.5), np.sqrt(0.5)))
     np.testing.assert_allclose(quaternion @ [1, 0, 0, 1], [1, 3, 3, 1], atol=1e-12)
     np.testing.assert_allclose(optical_from_sensor(np.eye(4), True), np.eye(4))
     np.testing.assert_allclose(OPTICAL_FROM_BODY @ [1, 2, 3, 1], [-2, -3, 1, 1])
@@ -32,4 +32,4 @@ def test_extrinsics_must_be_six_numbers(text):
 
 def test_a_pose_without_rotation_is_refused():
     with pytest.raises(InputError, match='must be finite, with a rotation'):
-        pose((0, 0, 0), (0, 0, 0, 0))
+        pose_matrix((0, 0, 0), (0, 0, 0, 0))

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from marigold_ros.depth.errors import InputError, MessageError
-from marigold_ros.geometry.filters import limit_range
+from marigold_ros.geometry.filters import mark_out_of_range
 from marigold_ros.messages.depth import colorize, pack_depth, unpack_depth
 from marigold_ros.messages.image import ImageFields
 
 # What lies in the range of 0.1 to 20 m, what does not, and how REP-117 marks that.
-MIXED = limit_range(
+MIXED = mark_out_of_range(
     np.array([[0.05, 0.1, 1.2345, 20.0, 20.1, np.nan, 0.0, -1.0]], np.float32), 0.1, 20.0)
 
 
@@ -87,7 +87,7 @@ def test_wrong_arguments_are_refused(depth_m, encoding, match):
        st.sampled_from(['32FC1', '16UC1']))
 def test_any_floats_come_back_within_the_range_or_as_nan(values, encoding):
     depth_m = np.array([values], np.float32)
-    back = unpack_depth(pack_depth(limit_range(depth_m, 0.1, 20.0), encoding))
+    back = unpack_depth(pack_depth(mark_out_of_range(depth_m, 0.1, 20.0), encoding))
     inside = (depth_m >= np.float32(0.1)) & (depth_m <= np.float32(20.0))
     np.testing.assert_array_equal(np.isfinite(back), inside)
     tolerance = 0.0 if encoding == '32FC1' else 0.000501

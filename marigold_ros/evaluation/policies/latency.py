@@ -130,7 +130,7 @@ class LatencyTable:
             T of the runs, from which the cost of a step is taken.
         ensemble_size : int
         """
-        size = engine.processing_size(*rgb.shape[:2])
+        size = engine.padded_size(*rgb.shape[:2])
         if size in self.samples:
             return
         costs: list[FrameCost] = []

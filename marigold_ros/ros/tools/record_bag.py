@@ -22,7 +22,7 @@ from marigold_ros.depth.errors import BagError, MarigoldError
 from marigold_ros.ros.tools.bag_qos import recording_qos, to_rosbags_qos
 from marigold_ros.ros.tools.command_line import positive, split_ros_arguments
 from marigold_ros.ros.tools.message_types import find_message_class, installed_typestore
-from marigold_ros.stop_flag import SLICE_S, StopFlag
+from marigold_ros.stop_flag import POLL_PERIOD_S, StopFlag
 
 # How often to look for topics and publishers that have appeared since.
 DISCOVERY_PERIOD_S = 0.2
@@ -115,7 +115,7 @@ def record(recorder: Recorder, executor: SingleThreadedExecutor, stop: StopFlag,
         if time.monotonic() >= next_discovery_s:
             recorder.subscribe_to_new_topics()
             next_discovery_s = time.monotonic() + DISCOVERY_PERIOD_S
-        executor.spin_once(timeout_sec=SLICE_S)
+        executor.spin_once(timeout_sec=POLL_PERIOD_S)
     end_s = time.monotonic() + DRAIN_S
     before = -1
     while before != recorder.message_count and time.monotonic() < end_s:

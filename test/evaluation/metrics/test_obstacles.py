@@ -21,7 +21,7 @@ from marigold_ros.depth.types import DepthPrediction
 from marigold_ros.evaluation.metrics.costmap import FREE, LETHAL, read_layer
 from marigold_ros.evaluation.metrics.metres import FILTER, MetricFollower
 from marigold_ros.evaluation.metrics.obstacles import ObstacleScorer, read_scene
-from marigold_ros.geometry.filters import flying_pixels
+from marigold_ros.geometry.filters import find_flying_pixels
 from marigold_ros.messages.cloud import unpack_cloud
 from marigold_ros.metric.config import ScaleConfig
 from marigold_ros.metric.outputs import POINT_STRIDE
@@ -113,7 +113,7 @@ def test_soft_edges_lose_what_hangs_in_the_air_and_little_else(drive):
         depth_m = np.nan_to_num(frame.known_depth_m, nan=sky_m).astype(np.float32)
         soft_m = cv2.GaussianBlur(depth_m, (0, 0), 1.0)
         hangs = np.abs(soft_m / depth_m - 1) > 0.05
-        flying = flying_pixels(soft_m, reference.K, FILTER.min_surface_angle_deg)
+        flying = find_flying_pixels(soft_m, reference.K, FILTER.min_surface_angle_deg)
         removed.append(flying[hangs].mean())
         lost.append(flying[~hangs].mean())
     assert np.mean(removed) > 0.75
