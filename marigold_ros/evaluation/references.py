@@ -20,8 +20,8 @@ from marigold_ros.messages.cloud import unpack_cloud
 from marigold_ros.messages.depth import unpack_depth
 from marigold_ros.messages.laser_scan import points_from_scan
 from marigold_ros.metric.anchors import Anchors, anchors_from_depth, anchors_from_points
-from marigold_ros.metric.checks import FreezeWatch
-from marigold_ros.metric.sources.ground_plane import tilt_of
+from marigold_ros.metric.checks import FrozenContentCheck
+from marigold_ros.metric.sources.ground_plane import tilt_from_down_vector
 from marigold_ros.metric.sources.reference import pose_without_tf
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class BagReferences:
         """Find the topics."""
         self._bag, self._config = bag, config
         self._topic = None if reference is None else self._find_topic(reference)
-        if self._topic is None and config.reference is not None:
+        if self._topic is None and config.reference_source is not None:
             raise ConfigError(f'`reference` must name a topic of the bag for `scale_source` '
                               f'{config.source}; got None')
         self._camera_frame = self._frame_of(find_image_topic(bag, image.image))
@@ -110,7 +110,7 @@ class BagReferences:
         self._messages: Iterator[BagMessage] = iter(bag.messages(topics) if topics else ())
         self._read_until_ns = 0
         self._near: deque[tuple[int, Any]] = deque()
-        self._freeze = FreezeWatch()
+        self._freeze = FrozenContentCheck()
         self.notes: list[str] = []
 
     def at(self, frame: DepthFrame) -> FrameReference:
@@ -136,12 +136,12 @@ class BagReferences:
                                         frame.K)
             except InputError as err:
                 problem = str(err)
-        tilt = None if mount is None else tilt_of(-mount[2, :3])
+        tilt = None if mount is None else tilt_from_down_vector(-mount[2, :3])
         return FrameReference(at_ns, frame.K, anchors, problem, tilt, mount)
 
     def _find_topic(self, name: str) -> str:
         """Find the topic of the references; its type is the source's."""
-        if self._config.reference is None:
+        if self._config.reference_source is None:
             raise ConfigError(f'`reference` must not be set for `scale_source` '
                               f'{self._config.source}, which has none; got {name!r}')
         if self._config.source == 'depth':

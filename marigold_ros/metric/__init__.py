@@ -1,1 +1,1 @@
-"""Relative depth to metres: anchors, fit, filter, sources and outputs; no ROS."""
+"""Metric depth from relative depth: anchors, scale fit, filter, sources and outputs; no ROS."""

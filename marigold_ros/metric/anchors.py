@@ -1,4 +1,4 @@
-"""Metric anchors: pixels of the camera's image whose depth another sensor knows."""
+"""Metric anchors: image pixels whose metric depth another sensor measured."""
 
 from __future__ import annotations
 
@@ -16,29 +16,30 @@ if TYPE_CHECKING:
 
 Matrix = NDArray[np.float64]
 
-# More say nothing new, and cost time.
+# More anchors do not improve the fit and cost time.
 MAX_ANCHORS = 4000
-# Sensors that sit apart see past each other's edges: of a cell of the image this wide, only what
-# lies within 10 % of its nearest point is kept.
-CELL_PX, OCCLUSION = 16, 1.1
-APART_M = 0.01
-# Parts of the image, down and across, for the coverage.
-GRID = (6, 8)
+# A sensor beside the camera sees surfaces that the camera does not.  In each cell of this width
+# only points within 10 % of the nearest one are kept.
+OCCLUSION_CELL_PX, MAX_DEPTH_RATIO = 16, 1.1
+# Sensors closer to each other than this see the same surfaces.
+MIN_BASELINE_M = 0.01
+# Rows and columns of the grid that measures the coverage.
+COVERAGE_GRID = (6, 8)
 
 
 @dataclass(frozen=True, eq=False)
 class Anchors:
     """
-    Pixels with a known depth.
+    Pixels with known metric depth.
 
     Attributes
     ----------
     rows, columns : int64 [n]
-        Of the camera's rectified image.
+        Pixel indices in the camera's rectified image.
     depth_m : float32 [n]
-        Along the camera's Z, m, above 0.
+        Depth along the camera's Z, m, above 0.
     stamp_ns : int
-        When they were measured, ns.
+        Time of the measurement, ns.
     """
 
     rows: NDArray[np.int64]
@@ -47,20 +48,21 @@ class Anchors:
     stamp_ns: int = 0
 
     def coverage(self, size: tuple[int, int]) -> float:
-        """Share of the image, height and width in px, in whose parts there are anchors."""
-        parts = (self.rows * GRID[0] // size[0]) * GRID[1] + self.columns * GRID[1] // size[1]
-        return len(np.unique(parts)) / (GRID[0] * GRID[1])
+        """Compute the fraction of grid cells with anchors in an image of (height, width) px."""
+        down, across = COVERAGE_GRID
+        cells = (self.rows * down // size[0]) * across + self.columns * across // size[1]
+        return len(np.unique(cells)) / (down * across)
 
 
 def anchors_from_points(points: FloatImage, camera_from_sensor: Matrix, K: Matrix,
                         size: tuple[int, int], stamp_ns: int = 0) -> Anchors:
     """
-    Project the points of a lidar, a scanner or a map into the image.
+    Project 3D points, for example of a lidar, into the image.
 
     Parameters
     ----------
     points : float32 [..., 3]
-        In the sensor's frame, m; what is not finite is left out.
+        Points in the sensor's coordinate frame, m; points that are not finite are ignored.
     camera_from_sensor : float64 [4, 4]
         Pose of the sensor in the camera's optical frame.
     K : float64 [3, 3]
@@ -68,17 +70,27 @@ def anchors_from_points(points: FloatImage, camera_from_sensor: Matrix, K: Matri
     size : (int, int)
         Height and width of the image, px.
     stamp_ns : int
-        Of the measurement.
+        Time of the measurement, ns.
 
     Returns
     -------
     Anchors
-        At most `MAX_ANCHORS`, spread evenly over the points; none hidden behind a nearer one.
+        At most `MAX_ANCHORS`, spread evenly over the points, without occluded points.
 
     Raises
     ------
     InputError
-        If the points are not [..., 3], none is finite, or none falls into the image.
+        If the points are not [..., 3], none is finite, or none projects into the image.
+
+    Examples
+    --------
+    A point 2 m ahead and 0.5 m below the optical axis, and one behind the camera:
+
+    >>> K = np.array([[100.0, 0.0, 80.0], [0.0, 100.0, 60.0], [0.0, 0.0, 1.0]])
+    >>> points = np.array([[0.0, 0.5, 2.0], [0.0, 0.0, -1.0]], np.float32)
+    >>> anchors = anchors_from_points(points, np.eye(4), K, size=(120, 160))
+    >>> anchors.rows, anchors.columns, anchors.depth_m
+    (array([85]), array([80]), array([2.], dtype=float32))
     """
     if points.ndim < 2 or points.shape[-1] != 3:
         raise InputError(f'`points` must have the shape [..., 3]; got {points.shape}')
@@ -91,29 +103,29 @@ def anchors_from_points(points: FloatImage, camera_from_sensor: Matrix, K: Matri
     columns, rows = np.rint(project(xyz, K)).T  # NaN behind the camera
     seen = (columns >= 0) & (columns < size[1]) & (rows >= 0) & (rows < size[0])
     if not seen.any():
-        raise InputError("no point of the reference falls into the camera's image: are the "
-                         'transform and the intrinsics right?')
+        raise InputError("no point of the reference projects into the camera's image: check the "
+                         "sensor's extrinsics and the camera's intrinsics")
     rows, columns, z = rows[seen].astype(np.int64), columns[seen].astype(np.int64), z[seen]
-    if np.linalg.norm(camera_from_sensor[:3, 3]) > APART_M:
-        front = _in_front(rows, columns, z, size)
-        rows, columns, z = rows[front], columns[front], z[front]
-    few = np.linspace(0, len(z) - 1, min(len(z), MAX_ANCHORS)).astype(np.int64)
-    return Anchors(rows[few], columns[few], z[few].astype(np.float32), stamp_ns)
+    if np.linalg.norm(camera_from_sensor[:3, 3]) > MIN_BASELINE_M:
+        visible = _unoccluded(rows, columns, z, size)
+        rows, columns, z = rows[visible], columns[visible], z[visible]
+    chosen = np.linspace(0, len(z) - 1, min(len(z), MAX_ANCHORS)).astype(np.int64)
+    return Anchors(rows[chosen], columns[chosen], z[chosen].astype(np.float32), stamp_ns)
 
 
 def anchors_from_depth(depth_m: FloatImage, reference_K: Matrix, camera_from_reference: Matrix,
                        K: Matrix, size: tuple[int, int], stamp_ns: int = 0) -> Anchors:
     """
-    Register the depth image of another camera.
+    Project the depth image of another camera into the image.
 
     Parameters
     ----------
     depth_m : float32 [h, w]
-        Along Z of the other camera, rectified, m; NaN unknown.
+        Depth along Z of the other camera, rectified, m; NaN unknown.
     reference_K : float64 [3, 3]
-        Its intrinsics, px.
+        Intrinsics of the other camera, px.
     camera_from_reference : float64 [4, 4]
-        Pose of the other camera's optical frame in this one's.
+        Pose of the other camera's optical frame in this camera's optical frame.
     K, size, stamp_ns
         See `anchors_from_points`.
 
@@ -124,7 +136,19 @@ def anchors_from_depth(depth_m: FloatImage, reference_K: Matrix, camera_from_ref
     Raises
     ------
     InputError
-        If the depth is not [h, w], has no measurement, or none falls into the image.
+        If the depth is not [h, w], has no finite pixel, or none projects into the image.
+
+    Examples
+    --------
+    A depth image of half the width and height, from the same optical centre:
+
+    >>> K = np.array([[100.0, 0.0, 80.0], [0.0, 100.0, 60.0], [0.0, 0.0, 1.0]])
+    >>> reference_K = np.array([[50.0, 0.0, 40.0], [0.0, 50.0, 30.0], [0.0, 0.0, 1.0]])
+    >>> depth_m = np.full((60, 80), np.nan, np.float32)
+    >>> depth_m[10, 20] = 3.0
+    >>> anchors = anchors_from_depth(depth_m, reference_K, np.eye(4), K, size=(120, 160))
+    >>> anchors.rows, anchors.columns, anchors.depth_m
+    (array([20]), array([40]), array([3.], dtype=float32))
     """
     if depth_m.ndim != 2:
         raise InputError(f'`depth_m` must have the shape [h, w]; got {depth_m.shape}')
@@ -139,11 +163,11 @@ def anchors_from_depth(depth_m: FloatImage, reference_K: Matrix, camera_from_ref
     return anchors_from_points(points.astype(np.float32), camera_from_reference, K, size, stamp_ns)
 
 
-def _in_front(rows: NDArray[np.int64], columns: NDArray[np.int64], z: Matrix,
-              size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Tell which points lie close to the nearest of their cell."""
-    across = size[1] // CELL_PX + 1
-    cell = rows // CELL_PX * across + columns // CELL_PX
+def _unoccluded(rows: NDArray[np.int64], columns: NDArray[np.int64], z: Matrix,
+                size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return which points [n] are close in depth to the nearest point of their cell."""
+    across = size[1] // OCCLUSION_CELL_PX + 1
+    cell = rows // OCCLUSION_CELL_PX * across + columns // OCCLUSION_CELL_PX
     nearest = np.full(int(cell.max()) + 1, np.inf)
     np.minimum.at(nearest, cell, z)
-    return np.asarray(z <= OCCLUSION * nearest[cell])
+    return np.asarray(z <= MAX_DEPTH_RATIO * nearest[cell])

@@ -1,4 +1,4 @@
-"""What refuses a reference: its unit, its clock, its content, or depth that does not fit."""
+"""Checks that reject a reference: unit, clock, frozen content, and residual of the fit."""
 
 from __future__ import annotations
 
@@ -10,137 +10,145 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.depth.errors import InputError
-from marigold_ros.metric.fit import ScaleFit, USELESS_RESIDUAL
+from marigold_ros.metric.fit import MAX_RESIDUAL, ScaleFit
 
 if TYPE_CHECKING:
     from marigold_ros.depth.types import RgbImage
 
-# Wider than any robot's world, narrower than the factor of 1000 between the usual units.
-PLAUSIBLE_M = (0.05, 200.0)
-# No scene grows by this factor between two looks; mistaken units differ by 1000.
-UNIT_JUMP = 30.0
-# A real sensor never measures the same bits twice; one in a simulator does while nothing moves.
-# So content counts as frozen once the image has changed by this much, in grey levels of 255.
-FROZEN_S, CHANGED_LEVELS = 1.0, 3.0
-# A stamp that stands still for so long, while messages arrive, is a clock that stands still.
+# Wider than the depth range of any robot, narrower than the factor of 1000 between m and mm.
+PLAUSIBLE_MEDIAN_M = (0.05, 200.0)
+# No scene changes its depth by this factor from one reference to the next; m and mm differ by
+# 1000.
+UNIT_JUMP_FACTOR = 30.0
+# A real sensor never measures the same bits twice, but a simulated one does while nothing moves.
+# So unchanged content counts as frozen only if the image has changed by this mean difference, in
+# grey levels of 255.
+FROZEN_CONTENT_S, IMAGE_CHANGE_LEVELS = 1.0, 3.0
+# A stamp that stays the same for so long, while messages arrive, comes from a stopped clock.
 FROZEN_STAMP_S = 1.0
-THUMBNAIL = (32, 24)
+THUMBNAIL_SIZE = (32, 24)  # width, height, px
 
 
 def check_unit(depth_m: NDArray[np.float32]) -> None:
     """
-    Refuse anchors that cannot be metres.
+    Check that the depths of the anchors can be in metres.
 
     Raises
     ------
     InputError
-        If their median lies outside `PLAUSIBLE_M`.
+        If their median lies outside `PLAUSIBLE_MEDIAN_M`.
     """
     median_m = float(np.median(depth_m))
-    low, high = PLAUSIBLE_M
+    low, high = PLAUSIBLE_MEDIAN_M
     if not low <= median_m <= high:
-        raise InputError(f'the median depth of the reference must lie between {low} and {high:g} '
-                         f'm; got {median_m:.4g}: millimetres called metres, or metres called '
-                         'millimetres?')
+        raise InputError(f'the median depth of the reference must be between {low} and {high:g} '
+                         f'm; got {median_m:.4g} m: check whether the sensor publishes '
+                         'millimetres as metres, or metres as millimetres')
 
 
 def check_unit_jump(fit: ScaleFit, scale: float, shift: float) -> None:
     """
-    Refuse a fit that differs from the known scale and shift (m) as only units do.
+    Check that a fit is not far from the previous scale and shift (m), as after a change of unit.
 
     Raises
     ------
     InputError
-        If the middle depth changes by `UNIT_JUMP` or more.
+        If the depth at relative depth 0.5 changes by `UNIT_JUMP_FACTOR` or more.
     """
     ratio = (fit.scale / 2 + fit.shift) / (scale / 2 + shift)
-    if not 1 / UNIT_JUMP < ratio < UNIT_JUMP:
-        raise InputError(f'the reference says {ratio:.3g} times the depth that it said before: '
-                         'did its unit change?')
+    if not 1 / UNIT_JUMP_FACTOR < ratio < UNIT_JUMP_FACTOR:
+        raise InputError(f'the depth of the reference jumped to {ratio:.3g} times the previous '
+                         'depth: check whether its unit changed')
 
 
 def check_residual(fit: ScaleFit) -> None:
     """
-    Refuse a fit that says nothing.
+    Check that the relative depth fits the reference.
 
     Raises
     ------
     InputError
-        From a residual of `USELESS_RESIDUAL` on.
+        If the residual is `MAX_RESIDUAL` or more.
     """
-    if fit.residual >= USELESS_RESIDUAL:
-        raise InputError('the relative depth does not fit the reference: the mean error is '
+    if fit.residual >= MAX_RESIDUAL:
+        raise InputError('the relative depth does not fit the reference: the mean relative error '
+                         f'must be below {100 * MAX_RESIDUAL:.0f} %; got '
                          f'{100 * fit.residual:.0f} %')
 
 
 def check_clock(image_stamp_ns: int, reference_stamp_ns: int, received_apart_s: float,
-                stamp_stands_s: float, hold_s: float) -> None:
+                unchanged_stamp_s: float, hold_s: float) -> None:
     """
-    Refuse the newest reference, which is not of the image's time, if its clock is wrong.
+    Check whether a wrong clock is why the newest reference is not close in time to the image.
 
     Parameters
     ----------
     image_stamp_ns, reference_stamp_ns : int
+        Stamps that differ by more than `hold_s`, ns.
     received_apart_s : float
-        Between the receipts of the two, on the steady clock.
-    stamp_stands_s : float
-        For how long references of one and the same stamp have been arriving.
+        Time between the receipts of the two messages on the steady clock, s.
+    unchanged_stamp_s : float
+        How long references with the same stamp have been arriving, s.
     hold_s : float
-        From how far apart two times are not the same.
+        Largest time difference at which a reference is used for an image, s.
 
     Raises
     ------
     InputError
-        If the stamps stand still, or the reference arrived with the image.
+        If the reference's stamp does not change, or the two messages arrived together.
     """
-    if stamp_stands_s > FROZEN_STAMP_S:
-        raise InputError('the reference freezes: messages arrive, but all with one stamp for '
-                         f'{stamp_stands_s:.1f} s')
+    if unchanged_stamp_s > FROZEN_STAMP_S:
+        raise InputError('the reference is frozen: its messages have had the same stamp for '
+                         f'{unchanged_stamp_s:.1f} s')
     if abs(received_apart_s) <= hold_s:
         apart_s = (image_stamp_ns - reference_stamp_ns) * 1e-9
         raise InputError(
-            'the clocks disagree: the reference arrived with the image and is stamped '
-            f'{abs(apart_s):.1f} s {"before" if apart_s > 0 else "after"} it')
+            'the clocks of camera and reference disagree: the reference arrived with the image, '
+            f'but its stamp is {abs(apart_s):.1f} s {"before" if apart_s > 0 else "after"} '
+            "the image's")
 
 
-class FreezeWatch:
-    """Compare the content of one camera's references with what the image shows meanwhile."""
+class FrozenContentCheck:
+    """Detect a reference whose content stays the same while the camera's image changes."""
 
     def __init__(self) -> None:
-        """Start with nothing seen."""
-        self._content = -1
+        """Start without a reference."""
+        self._content_hash = -1
         self._since_ns = 0
-        self._view: NDArray[np.float32] | None = None
+        self._thumbnail: NDArray[np.float32] | None = None
 
     def check(self, content: bytes | memoryview, stamp_ns: int, rgb: RgbImage) -> None:
         """
-        Look at a reference and the image that it is to serve.
+        Check a reference against the image that it is used for.
 
         Parameters
         ----------
         content : bytes
-            The message behind its header.
+            The serialized message without its header.
         stamp_ns : int
-            Of the reference, ns.
+            Stamp of the reference, ns.
         rgb : uint8 [H, W, 3]
 
         Raises
         ------
         InputError
-            If the content has not changed for `FROZEN_S` by its stamps, while the image has.
+            If the content has not changed for `FROZEN_CONTENT_S` by its stamps, while the image
+            has.
         """
-        view = _thumbnail(rgb)
+        thumbnail = _gray_thumbnail(rgb)
         content_hash = zlib.crc32(content)
-        if content_hash != self._content or self._view is None:
-            self._content, self._since_ns, self._view = content_hash, stamp_ns, view
+        if content_hash != self._content_hash or self._thumbnail is None:
+            self._content_hash, self._since_ns = content_hash, stamp_ns
+            self._thumbnail = thumbnail
             return
         frozen_s = (stamp_ns - self._since_ns) * 1e-9
-        changed = float(np.mean(np.abs(view - self._view)))
-        if frozen_s >= FROZEN_S and changed > CHANGED_LEVELS:
-            raise InputError(f'the reference freezes: its content has not changed for '
+        change = float(np.mean(np.abs(thumbnail - self._thumbnail)))
+        if frozen_s >= FROZEN_CONTENT_S and change > IMAGE_CHANGE_LEVELS:
+            raise InputError('the reference is frozen: its content has not changed for '
                              f'{frozen_s:.1f} s, while the image has')
 
 
-def _thumbnail(rgb: RgbImage) -> NDArray[np.float32]:
-    small: NDArray[Any] = np.asarray(cv2.resize(rgb, THUMBNAIL, interpolation=cv2.INTER_AREA))
+def _gray_thumbnail(rgb: RgbImage) -> NDArray[np.float32]:
+    small: NDArray[Any] = np.asarray(cv2.resize(rgb, THUMBNAIL_SIZE,
+                                                interpolation=cv2.INTER_AREA))
     return np.asarray(small.mean(axis=-1), np.float32)

@@ -1,4 +1,4 @@
-"""The parameters `scale.*`: where metres come from; every rule is checked when one is made."""
+"""The parameters `scale.*`, validated on construction."""
 
 from __future__ import annotations
 
@@ -10,37 +10,38 @@ from marigold_ros.depth.errors import ConfigError
 from marigold_ros.geometry.poses import parse_extrinsics
 from marigold_ros.metric.filter import FilterConfig
 
-# Sources that another sensor's messages are needed for.
-REFERENCES = ('depth', 'cloud', 'scan')
-SOURCES = ('none', 'fixed', *REFERENCES, 'ground_plane')
+# Sources that need the messages of another sensor.
+REFERENCE_SOURCES = ('depth', 'cloud', 'scan')
+SOURCES = ('none', 'fixed', *REFERENCE_SOURCES, 'ground_plane')
 
 
 @dataclass(frozen=True)
 class ScaleConfig:
     """
-    Parameters `scale.*`, named as there.
+    Values of the parameters `scale.*`, with the same names.
 
     Attributes
     ----------
     source : str
         One of `SOURCES`.
     min_depth_m, max_depth_m : float or None
-        Depth of affine-invariant 0 and 1 that `fixed` assumes, m.
+        Metric depth that `fixed` assumes for relative depth 0 and 1, m.
     extrinsics : str or None
-        Of the reference sensor, see `geometry.poses.parse_extrinsics`; None asks TF.
+        Pose of the reference sensor, see `geometry.poses.parse_extrinsics`; None uses TF.
     camera_height_m : float or None
-        Above the floor, for `ground_plane`, m.
+        Height of the camera above the floor, for `ground_plane`, m.
     camera_pitch_deg, camera_roll_deg : float or None
-        Nose down and right side down; None asks TF, and searches where TF does not know.
+        Tilt of the camera, degrees; nose down and right side down are positive.  None uses TF,
+        or estimates the angle from the image where TF has no transform.
     base_frame : str
-        Level frame of the robot, from which TF gives pitch and roll.
+        Level coordinate frame of the robot, relative to which TF gives pitch and roll.
     filter : FilterConfig
 
     Raises
     ------
     ConfigError
-        For an unknown source, a value that the source needs and that is unset, or one that breaks
-        its rule.
+        If the source is unknown, a value that the source needs is unset, or a value is out of
+        range.
     """
 
     source: str = 'none'
@@ -54,7 +55,7 @@ class ScaleConfig:
     filter: FilterConfig = field(default_factory=FilterConfig)
 
     def __post_init__(self) -> None:
-        """Check every rule."""
+        """Validate the values."""
         require(self.source in SOURCES, 'scale.source', one_of(SOURCES), self.source)
         if self.source == 'fixed':
             self._check_range(self.min_depth_m, self.max_depth_m)
@@ -65,21 +66,21 @@ class ScaleConfig:
             parse_extrinsics(self.extrinsics)
 
     @property
-    def reference(self) -> str | None:
-        """Give the kind of reference that is listened to, if any."""
-        return self.source if self.source in REFERENCES else None
+    def reference_source(self) -> str | None:
+        """Return the source if it subscribes to a reference, else None."""
+        return self.source if self.source in REFERENCE_SOURCES else None
 
     @property
     def is_measured(self) -> bool:
-        """Whether metres are measured, and not left out or assumed."""
+        """Return whether the source measures the scale; `none` and `fixed` do not."""
         return self.source not in ('none', 'fixed')
 
     @property
     def needs_transforms(self) -> bool:
-        """Whether TF is asked for something that no parameter says."""
+        """Return whether TF must supply a pose that no parameter sets."""
         if self.source == 'ground_plane':
             return self.camera_pitch_deg is None or self.camera_roll_deg is None
-        return self.reference is not None and self.extrinsics is None
+        return self.reference_source is not None and self.extrinsics is None
 
     def _check_range(self, low_m: float | None, high_m: float | None) -> None:
         if low_m is None or high_m is None:

@@ -1,4 +1,4 @@
-"""The scale of one camera over time: smooth, bounded in its change, held, and forgotten."""
+"""Temporal filter of one camera's scale: smoothing, rate limit, hold and expiry."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from marigold_ros.depth.errors import ConfigError
 if TYPE_CHECKING:
     from marigold_ros.metric.fit import ScaleFit
 
-# Time in which a fit of confidence 1 is followed by 63 %.
-FOLLOW_S = 0.5
-# The near end may move as if it lay at this part of the middle depth: its own share of nothing is
-# nothing.
-NEAR_PART = 0.25
+# Time constant of the smoothing for a fit of confidence and weight 1.
+TIME_CONSTANT_S = 0.5
+# The rate limit is relative to the depth of each end, but at least to this fraction of the middle
+# depth: otherwise a near end close to 0 could never move.
+MIN_RATE_FRACTION = 0.25
 
 
 @dataclass(frozen=True)
 class FilterConfig:
     """
-    How a scale may change.
+    Limits on the change and the age of a scale.
 
     Attributes
     ----------
     max_change_per_s : float
-        Largest relative change of the depth of a given affine-invariant value, 1/s.
+        Largest relative change of the metric depth at a fixed relative depth, 1/s.
     hold_s, expire_s : float
-        Age of the last measurement from which the scale counts as held, and as unknown, s.
+        Age of the last measurement above which the scale counts as held, and as unknown, s.
 
     Raises
     ------
@@ -45,18 +45,19 @@ class FilterConfig:
             raise ConfigError('`scale.max_change_per_s` must be finite and above 0; '
                               f'got {self.max_change_per_s}')
         if not 0 < self.hold_s < self.expire_s < math.inf:
-            raise ConfigError('`scale.hold_s` must be above 0 and below scale.expire_s '
-                              f'({self.expire_s:g} s); got {self.hold_s:g}')
+            raise ConfigError('`scale.hold_s` must be above 0 s and below scale.expire_s '
+                              f'({self.expire_s:g} s); got {self.hold_s:g} s')
 
 
 class ScaleFilter:
     """
-    Smooth the fits of one camera.
+    Smooth the scale fits of one camera.
 
-    The two ends of the range, the depth of affine-invariant 0 and 1, move along one straight line
-    towards those of each new fit, so that scale and shift stay above 0; how far depends on time
-    and confidence, and neither end goes faster than allowed.  The first fit, also after an expiry,
-    is taken as it is.
+    The state is the metric depth at relative depth 0 and 1, the two ends of the range.  Both ends
+    move towards the new fit by the same fraction, so that scale and shift stay above 0.  The
+    fraction grows with the elapsed time and the confidence of the fit, and is limited so that
+    neither end changes faster than `max_change_per_s`.  The first fit, and the first after an
+    expiry, is used unfiltered.
 
     Parameters
     ----------
@@ -69,66 +70,66 @@ class ScaleFilter:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the scale."""
+        """Discard the scale."""
         self._ends: tuple[float, float] | None = None
-        self._updated_ns = self._measured_ns = 0
+        self._measured_ns = 0
         self.fit: ScaleFit | None = None
 
-    def add(self, fit: ScaleFit, stamp_ns: int, trust: float = 1.0) -> None:
+    def add(self, fit: ScaleFit, stamp_ns: int, weight: float = 1.0) -> None:
         """
-        Move towards a fit.
+        Update the scale with a fit.
 
         Parameters
         ----------
         fit : ScaleFit
         stamp_ns : int
-            Of the image that was fitted, ns.
-        trust : float
-            In (0, 1]: what the fit is worth beside its own confidence, for instance by the age of
-            its anchors.
+            Stamp of the image that was fitted, ns.
+        weight : float
+            In (0, 1]; multiplies the fit's confidence, for example by the age of its anchors.
         """
         self.expire(stamp_ns)
         target = (fit.shift, fit.scale + fit.shift)
         if self._ends is None:
             self._ends = target
         else:
-            dt_s = max(0.0, (stamp_ns - self._updated_ns) * 1e-9)
-            step = 1.0 - math.exp(-dt_s * trust * fit.confidence / FOLLOW_S)
+            dt_s = max(0.0, (stamp_ns - self._measured_ns) * 1e-9)
+            step = 1.0 - math.exp(-dt_s * weight * fit.confidence / TIME_CONSTANT_S)
             middle_m = sum(self._ends) / 2.0
             for end, goal in zip(self._ends, target):
-                allowed = self._config.max_change_per_s * dt_s * max(end, NEAR_PART * middle_m)
-                if abs(goal - end) * step > allowed:
-                    step = allowed / abs(goal - end)
+                max_change_m = (self._config.max_change_per_s * dt_s
+                                * max(end, MIN_RATE_FRACTION * middle_m))
+                if abs(goal - end) * step > max_change_m:
+                    step = max_change_m / abs(goal - end)
             near, far = (end + step * (goal - end) for end, goal in zip(self._ends, target))
             self._ends = (near, far)
-        self._updated_ns = self._measured_ns = stamp_ns
+        self._measured_ns = stamp_ns
         self.fit = fit
 
     def expire(self, stamp_ns: int) -> bool:
-        """Forget a scale that is too old at a time; whether there was one to forget."""
+        """Discard the scale if it is too old at a time; return whether it was discarded."""
         if self._ends is None or self.age_s(stamp_ns) <= self._config.expire_s:
             return False
         self.reset()
         return True
 
     def age_s(self, stamp_ns: int) -> float:
-        """Seconds since the last measurement; 0 for an image before it."""
+        """Return the time since the last measurement, s; 0 for an earlier image."""
         return max(0.0, (stamp_ns - self._measured_ns) * 1e-9)
 
-    def held(self, stamp_ns: int) -> bool:
-        """Whether the last measurement is so old that the scale is only held."""
+    def is_held(self, stamp_ns: int) -> bool:
+        """Return whether the last measurement is older than `hold_s`."""
         return self.age_s(stamp_ns) > self._config.hold_s
 
     @property
     def scale_shift(self) -> tuple[float, float] | None:
-        """Scale and shift, m; None while unknown."""
+        """Return scale and shift, m; None while unknown."""
         if self._ends is None:
             return None
         near, far = self._ends
         return far - near, near
 
     def confidence(self, stamp_ns: int) -> float:
-        """Confidence of the last fit, fading from hold_s to nothing at expire_s."""
+        """Compute the last fit's confidence, which falls from `hold_s` on to 0 at `expire_s`."""
         if self.fit is None:
             return 0.0
         config = self._config

@@ -1,4 +1,4 @@
-"""The one way from relative depth to the metric depth that is published."""
+"""Conversion of relative depth to the metric depth that is published."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from marigold_ros.metric.types import MetricScale
 if TYPE_CHECKING:
     from marigold_ros.depth.types import FloatImage
 
-# Every how many pixels, along both axes, a cloud has a point unless the user says otherwise.
+# Default distance between the pixels that become points of the cloud, along both axes.
 POINT_STRIDE = 4
 
 
@@ -21,24 +21,33 @@ def metric_depth(affine_invariant_depth: FloatImage, confidence: FloatImage | No
                  K: NDArray[np.float64], scale: MetricScale, depth_filter: DepthFilter
                  ) -> FloatImage:
     """
-    Turn the relative depth of one frame into metres, and mark what must not be an obstacle.
+    Convert the relative depth of one frame to metric depth and mask invalid pixels.
 
     Parameters
     ----------
     affine_invariant_depth : float32 [H, W]
-        0 near, 1 far; NaN is unknown.
+        0 near, 1 far; NaN unknown.
     confidence : float32 [H, W] or None
-        Of that depth, in [0, 1], 1 sure.
+        Confidence of that depth, in [0, 1], 1 is certain.
     K : float64 [3, 3]
         Intrinsics of the rectified image, px.
     scale : MetricScale
-        Of this frame.
+        Scale of this frame.
     depth_filter : DepthFilter
 
     Returns
     -------
     float32 [H, W]
         Depth along Z, m, by REP-117: NaN unknown, -Inf too near, +Inf beyond the range or sky.
+
+    Examples
+    --------
+    >>> relative = np.array([[0.0, 0.25, 1.0, np.nan]], np.float32)
+    >>> K = np.array([[100.0, 0.0, 2.0], [0.0, 100.0, 0.5], [0.0, 0.0, 1.0]])
+    >>> scale = MetricScale(scale=8.0, shift=1.0, confidence=1.0, source='depth', assumed=False)
+    >>> depth_filter = DepthFilter(min_depth_m=0.1, max_depth_m=5.0, min_surface_angle_deg=0.0)
+    >>> metric_depth(relative, None, K, scale, depth_filter)
+    array([[ 1.,  3., inf, nan]], dtype=float32)
     """
     return depth_filter.apply(scale.to_metres(affine_invariant_depth), K,
                               affine_invariant_depth=affine_invariant_depth,

@@ -1,4 +1,4 @@
-"""The scale of every camera over time, whatever it is measured from."""
+"""The scale of every camera over time, for every scale source."""
 
 from __future__ import annotations
 
@@ -16,18 +16,13 @@ from marigold_ros.metric.types import MetricScale, ScaleFrame, ScaleReport
 
 class ScaleTracker:
     """
-    Measure the scale of each frame, smooth it, hold it, and forget it when it is too old.
+    Measure the scale of each frame, smooth it, hold it, and discard it when it is too old.
 
-    The sources `none` and `fixed` measure nothing: they say the same of every frame.
+    The sources `none` and `fixed` measure nothing and return the same report for every frame.
 
     Parameters
     ----------
     config : ScaleConfig
-
-    Examples
-    --------
-    >>> report = ScaleTracker(ScaleConfig('fixed', 0.5, 8.0)).update(frame)
-    >>> depth_m = report.metric.to_metres(frame.relative)
     """
 
     def __init__(self, config: ScaleConfig) -> None:
@@ -37,7 +32,7 @@ class ScaleTracker:
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was measured of every camera."""
+        """Discard the scale of every camera."""
         self._filters: defaultdict[str, ScaleFilter] = defaultdict(
             lambda: ScaleFilter(self._config.filter))
         self._expired: set[str] = set()
@@ -46,58 +41,71 @@ class ScaleTracker:
 
     def update(self, frame: ScaleFrame) -> ScaleReport:
         """
-        Learn from one frame, and say what its scale is.
+        Update the scale with one frame and return its report.
 
         Parameters
         ----------
         frame : ScaleFrame
-            Those of a camera in the order of time.
+            Frames of one camera must be passed in the order of their stamps.
 
         Returns
         -------
         ScaleReport
-            Never raises: what is wrong with a reference is its `detail`.
+            An invalid reference does not raise; its `detail` tells what is invalid.
+
+        Examples
+        --------
+        A reference that measured a depth of 3 m * relative + 1 m at every pixel:
+
+        >>> import numpy as np
+        >>> from marigold_ros.metric.anchors import Anchors
+        >>> relative = np.tile(np.linspace(0, 1, 40, dtype=np.float32), (30, 1))
+        >>> rows, columns = (each.ravel() for each in np.mgrid[:30, :40])
+        >>> anchors = Anchors(rows, columns, 3 * relative.ravel() + 1)
+        >>> frame = ScaleFrame('camera', 0, relative, None, np.eye(3), anchors)
+        >>> report = ScaleTracker(ScaleConfig('depth')).update(frame)
+        >>> print(f'{report.state}: {report.metric.scale:.2f} m, {report.metric.shift:.2f} m')
+        tracking: 3.00 m, 1.00 m
         """
         if not self._config.is_measured:
-            return _unmeasured(self._config)
+            return _unmeasured_report(self._config)
         filter_ = self._filters[frame.camera]
         if filter_.expire(frame.stamp_ns):
             self._expired.add(frame.camera)
-        refusal = ''
+        rejection = ''
         try:
-            measured = self._measure(frame, filter_.scale_shift)
-            if measured is not None:
-                fit, trust = measured
+            measurement = self._measure(frame, filter_.scale_shift)
+            if measurement is not None:
+                fit, weight = measurement
                 check_residual(fit)
-                filter_.add(fit, frame.stamp_ns, trust)
+                filter_.add(fit, frame.stamp_ns, weight)
                 self._expired.discard(frame.camera)
         except InputError as err:
-            refusal = str(err)
-        return self._report(frame, filter_, refusal)
+            rejection = str(err)
+        return self._report(frame, filter_, rejection)
 
-    def _measure(self, frame: ScaleFrame, known: tuple[float, float] | None
+    def _measure(self, frame: ScaleFrame, previous: tuple[float, float] | None
                  ) -> tuple[ScaleFit, float] | None:
-        """Fit a frame: the fit and what it is worth; None if there is nothing to fit."""
+        """Return the fit of a frame and its weight in (0, 1]; None if it has no measurement."""
         if self._floor is None:
-            return fit_reference(frame, known, self._config.filter.hold_s)
+            return fit_reference(frame, previous, self._config.filter.hold_s)
         fit = self._floor.fit(frame)
         return None if fit is None else (fit, 1.0)
 
-    def _report(self, frame: ScaleFrame, filter_: ScaleFilter, refusal: str) -> ScaleReport:
-        """Name the state: what is published comes before what is refused."""
+    def _report(self, frame: ScaleFrame, filter_: ScaleFilter, rejection: str) -> ScaleReport:
         if filter_.scale_shift is None:
             state = ('expired' if frame.camera in self._expired
-                     else 'refused' if refusal else 'waiting')
-            return ScaleReport(state, None, detail=refusal)
+                     else 'refused' if rejection else 'waiting')
+            return ScaleReport(state, None, detail=rejection)
         metric = MetricScale(*filter_.scale_shift, filter_.confidence(frame.stamp_ns),
                              self._config.source, assumed=False)
-        state = ('refused' if refusal
-                 else 'holding' if filter_.held(frame.stamp_ns) else 'tracking')
-        return ScaleReport(state, metric, filter_.fit, filter_.age_s(frame.stamp_ns), refusal)
+        state = ('refused' if rejection
+                 else 'holding' if filter_.is_held(frame.stamp_ns) else 'tracking')
+        return ScaleReport(state, metric, filter_.fit, filter_.age_s(frame.stamp_ns), rejection)
 
 
-def _unmeasured(config: ScaleConfig) -> ScaleReport:
-    """Report no scale for `none`; for `fixed` the range that the user assumes for 0 and 1."""
+def _unmeasured_report(config: ScaleConfig) -> ScaleReport:
+    """Report no scale for `none`, and the configured range for `fixed`."""
     low_m, high_m = config.min_depth_m, config.max_depth_m
     if config.source == 'none' or low_m is None or high_m is None:
         return ScaleReport('none', None)

@@ -1,4 +1,4 @@
-"""What crosses the borders of metric/: a frame to measure, its scale, and what is known of it."""
+"""Inputs and results of the scale estimation: frame, scale and report."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class MetricScale:
     """
-    Map from affine-invariant depth to metres: depth_m = scale * affine_invariant_depth + shift.
+    Map from relative to metric depth: depth_m = scale * affine_invariant_depth + shift.
 
     Attributes
     ----------
     scale, shift : float
         Metres.
     confidence : float
-        In [0, 1], 1 sure; 0 for an assumption, which no measurement supports.
+        In [0, 1], 1 is certain; 0 if the scale is assumed.
     source : str
         Value of `scale.source` that it comes from.
     assumed : bool
-        Whether it is an assumption and not a measurement.
+        Whether the scale is assumed instead of measured.
     """
 
     scale: float
@@ -40,12 +40,12 @@ class MetricScale:
 
     def to_metres(self, affine_invariant_depth: FloatImage) -> FloatImage:
         """
-        Turn relative depth into metres along Z.
+        Convert relative depth to metric depth along Z.
 
         Parameters
         ----------
         affine_invariant_depth : float32 [H, W]
-            In [0, 1], 0 near.
+            In [0, 1], 0 near; NaN unknown.
 
         Returns
         -------
@@ -61,26 +61,26 @@ class MetricScale:
 @dataclass(frozen=True, eq=False)
 class ScaleFrame:
     """
-    What a source may look at to make one frame metric.
+    One frame as input of a scale source.
 
     Attributes
     ----------
     camera : str
         Name of the camera.
     stamp_ns : int
-        Of the image, ns.
+        Stamp of the image, ns.
     relative : float32 [H, W]
-        Affine-invariant depth in [0, 1], 0 near; NaN unknown.
+        Relative depth in [0, 1], 0 near; NaN unknown.
     confidence : float32 [H, W] or None
-        Of the prediction, in [0, 1].
+        Confidence of the prediction, in [0, 1].
     K : float64 [3, 3]
         Intrinsics of the image, px.
     anchors : Anchors or None
-        The reference nearest in time, if there is one.
+        Anchors from the reference nearest in time, if there is one.
     problem : str
-        Why the reference must be refused; empty if it need not.
+        Why the reference must be rejected; empty if it is valid.
     tilt : (float, float) or None
-        Pitch and roll of the camera as TF knows them, rad, nose and right side down.
+        Pitch and roll of the camera from TF, rad; nose down and right side down are positive.
     """
 
     camera: str
@@ -96,22 +96,22 @@ class ScaleFrame:
 @dataclass(frozen=True)
 class ScaleReport:
     """
-    What is known of a camera's scale at one frame.
+    State of a camera's scale at one frame.
 
     Attributes
     ----------
     state : str
         'none' and 'assumed' for the sources none and fixed; else 'waiting' (nothing measured
-        yet), 'tracking', 'holding' (the last measurement is old), 'expired' (too old for metres)
-        or 'refused' (what comes cannot be used).
+        yet), 'tracking', 'holding' (the last measurement is old), 'expired' (the last measurement
+        is too old to be used) or 'refused' (the newest measurement was rejected).
     metric : MetricScale or None
-        None while no metres are known: then nothing metric may be published.
+        None while the scale is unknown; no metric depth may be published then.
     fit : ScaleFit or None
-        The last that was accepted.
+        The last accepted fit.
     age_s : float or None
-        Since the image of that fit.
+        Time since the image of that fit, s.
     detail : str
-        What is wrong, in words; empty if nothing is.
+        Why the measurement was rejected; empty if it was not.
     """
 
     state: str

@@ -17,9 +17,9 @@ from marigold_ros.depth.errors import InputError, MessageError
 from marigold_ros.geometry.poses import Matrix
 from marigold_ros.messages.header import peek_header
 from marigold_ros.metric.anchors import Anchors, anchors_from_depth, anchors_from_points
-from marigold_ros.metric.checks import check_clock, FreezeWatch
+from marigold_ros.metric.checks import check_clock, FrozenContentCheck
 from marigold_ros.metric.config import ScaleConfig
-from marigold_ros.metric.sources.ground_plane import tilt_of
+from marigold_ros.metric.sources.ground_plane import tilt_from_down_vector
 from marigold_ros.metric.sources.reference import pose_without_tf
 from marigold_ros.metric.tracker import ScaleTracker
 from marigold_ros.metric.types import ScaleFrame, ScaleReport
@@ -77,16 +77,17 @@ class MetricInputs:
 
     def open(self, config: ScaleConfig) -> None:
         """Listen to what the source needs, and to nothing else; go on where that is so already."""
-        needed = config.reference, config.needs_transforms
+        needed = config.reference_source, config.needs_transforms
         if needed == self._opened:
             return
         self.close()
         self._opened = needed
         if config.needs_transforms:
             self._transforms = Transforms(self._node)
-        if config.reference is not None:
+        if config.reference_source is not None:
             self._inputs = [
-                ReferenceInput(self._node, camera, config.reference, reference, self._reporter)
+                ReferenceInput(self._node, camera, config.reference_source, reference,
+                               self._reporter)
                 for camera, reference in self._references.items()]
 
     def follow(self) -> None:
@@ -147,7 +148,7 @@ class MetricInputs:
     def _find_anchors(self, frame: ReceivedFrame, rgb: RgbImage,
                       calibration: Calibration) -> tuple[Anchors | None, str]:
         """Make anchors of the reference, if the source has one; or say what is wrong with it."""
-        if self._config.reference is None:
+        if self._config.reference_source is None:
             return None, ''
         try:
             return self._references[frame.camera].anchors(
@@ -171,12 +172,12 @@ class CameraReference:
         """Start without any reference."""
         self.store = ReferenceStore()
         self.calibrations = CalibrationCache(rectified)
-        self._freeze = FreezeWatch()
+        self._freeze = FrozenContentCheck()
 
     def reset(self) -> None:
         """Forget what came before; camera_infos stay."""
         self.store.clear()
-        self._freeze = FreezeWatch()
+        self._freeze = FrozenContentCheck()
 
     def anchors(self, frame: ReceivedFrame, rgb: RgbImage, calibration: Calibration,
                 config: ScaleConfig, transforms: Transforms | None,
@@ -385,7 +386,7 @@ def find_tilt(frame: ReceivedFrame, config: ScaleConfig,
         base_from_camera = transforms.lookup(config.base_frame, frame.frame_id, frame.stamp_ns)
     except InputError:
         return None
-    return tilt_of(-base_from_camera[2, :3])
+    return tilt_from_down_vector(-base_from_camera[2, :3])
 
 
 def _reference_topics(node: Node, camera: str) -> InputTopics:

@@ -169,7 +169,7 @@ def test_a_reference_that_freezes_is_refused(tmp_path):
                           [frame(at, brightness=at // 20) for at in range(0, 3000, 100)],
                           reference=CLOUD)
     assert found[5].problem == ''
-    assert 'the reference freezes' in found[-1].problem
+    assert 'the reference is frozen' in found[-1].problem
 
 
 def test_a_frame_without_calibration_is_refused(tmp_path):

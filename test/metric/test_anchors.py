@@ -1,4 +1,4 @@
-"""Rules of anchors: where another sensor's points fall in the image, and what is refused."""
+"""Anchors: projection of another sensor's points into the image, and invalid input."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ K = np.array([[100.0, 0, 80], [0, 100, 60], [0, 0, 1]])
 SIZE = (120, 160)
 
 
-def test_a_point_lands_on_its_pixel_with_its_z():
+def test_a_point_projects_onto_its_pixel_with_its_depth():
     points = np.array([[[0.2, -0.1, 2.0], [0.0, 0.0, -1.0], [9.0, 0.0, 1.0],
                         [np.nan, 0.0, 1.0]]], np.float32)
     anchors = anchors_from_points(points, np.eye(4), K, SIZE, 7)
@@ -26,7 +26,7 @@ def test_a_point_lands_on_its_pixel_with_its_z():
     assert (anchors.depth_m.tolist(), anchors.stamp_ns) == ([2.0], 7)
 
 
-def test_a_lidar_in_body_axes_is_turned_to_optical_ones():
+def test_a_lidar_in_body_axes_is_rotated_to_optical_axes():
     # The lidar stands 0.3 m above and 0.1 m behind the camera, looking the same way.
     camera_from_lidar = optical_from_sensor(parse_extrinsics('-0.1 0 0.3 0 0 0'), False)
     ahead_left = np.array([[2.1, 0.5, -0.3]], np.float32)  # x forward, y left, z up
@@ -36,7 +36,7 @@ def test_a_lidar_in_body_axes_is_turned_to_optical_ones():
     assert anchors.depth_m.tolist() == pytest.approx([2.0])
 
 
-def test_another_cameras_depth_is_registered_by_its_own_k():
+def test_another_cameras_depth_is_projected_with_its_own_k():
     # 40 x 30 px of the same view, 0.1 m to the right; a wall 2 m ahead.
     small = np.array([[25.0, 0, 19.625], [0, 25, 14.625], [0, 0, 1]])
     camera_from_reference = np.eye(4)
@@ -49,7 +49,7 @@ def test_another_cameras_depth_is_registered_by_its_own_k():
     assert anchors.coverage(SIZE) > 0.9
 
 
-def test_holes_of_a_depth_image_make_no_anchors():
+def test_invalid_pixels_of_a_depth_image_are_ignored():
     depth_m = np.full(SIZE, np.nan, np.float32)
     with pytest.raises(InputError, match='no finite pixel'):
         anchors_from_depth(depth_m, K, np.eye(4), K, SIZE)
@@ -57,14 +57,14 @@ def test_holes_of_a_depth_image_make_no_anchors():
     assert set(anchors_from_depth(depth_m, K, np.eye(4), K, SIZE).depth_m) == {1.5}
 
 
-def test_a_large_depth_image_is_thinned_all_over():
+def test_a_large_depth_image_is_subsampled_evenly():
     big = np.array([[400.0, 0, 320], [0, 400, 240], [0, 0, 1]])
     anchors = anchors_from_depth(np.full((480, 640), 2.0, np.float32), big, np.eye(4), K, SIZE)
     assert len(anchors.depth_m) <= MAX_ANCHORS
     assert anchors.coverage(SIZE) == 1.0
 
 
-def test_what_a_sensor_sees_past_an_edge_is_dropped():
+def test_points_that_are_occluded_for_the_camera_are_removed():
     near = np.array([[x, 0.0, 1.0] for x in np.linspace(-0.01, 0.01, 5)], np.float32)
     far = np.array([[0.05, 0.0, 5.0]], np.float32)  # u = 81, in the same cell
     apart = np.eye(4)
@@ -72,15 +72,15 @@ def test_what_a_sensor_sees_past_an_edge_is_dropped():
     anchors = anchors_from_points(np.concatenate([near, far]), apart, K, SIZE)
     assert anchors.depth_m.max() < 1.1
     together = anchors_from_points(np.concatenate([near, far]), np.eye(4), K, SIZE)
-    assert together.depth_m.max() == 5.0  # the same eye sees no farther than its edges
+    assert together.depth_m.max() == 5.0  # without a baseline nothing is occluded
 
 
 @pytest.mark.parametrize(('points', 'message'), [
     (np.zeros((0, 3), np.float32), 'no finite point'),
     (np.full((4, 3), np.nan, np.float32), 'no finite point'),
-    (np.array([[0.0, 0.0, -2.0]], np.float32), "falls into the camera's image"),
+    (np.array([[0.0, 0.0, -2.0]], np.float32), "projects into the camera's image"),
     (np.zeros((4, 2), np.float32), r'shape \[..., 3\]; got \(4, 2\)'),
 ])
-def test_points_that_make_no_anchor_are_refused(points, message):
+def test_points_without_any_anchor_are_rejected(points, message):
     with pytest.raises(InputError, match=message):
         anchors_from_points(points, np.eye(4), K, SIZE)

@@ -1,4 +1,4 @@
-"""Rules of what refuses a reference."""
+"""Checks that reject a reference."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from marigold_ros.depth.errors import InputError
-from marigold_ros.metric.checks import check_clock, check_unit, FreezeWatch
+from marigold_ros.metric.checks import check_clock, check_unit, FrozenContentCheck
 
 
 @pytest.mark.parametrize('factor', [1000.0, 0.001])
-def test_depth_in_another_unit_is_no_depth_in_metres(factor):
+def test_depth_in_another_unit_is_rejected(factor):
     metres = np.array([0.5, 1.0, 8.0], np.float32)
     check_unit(metres)
-    with pytest.raises(InputError, match='millimetres called metres'):
+    with pytest.raises(InputError, match='publishes millimetres as metres'):
         check_unit(np.float32(factor) * metres)
 
 
@@ -21,36 +21,37 @@ def view(shade: int) -> np.ndarray:
     return np.full((48, 64, 3), shade, np.uint8)
 
 
-def test_content_that_stands_still_beside_motion_is_frozen():
-    watch = FreezeWatch()
-    watch.check(b'depth', 0, view(100))
-    watch.check(b'depth', 900_000_000, view(120))  # not long enough
-    with pytest.raises(InputError, match='freezes: its content has not changed for 1.2 s'):
-        watch.check(b'depth', 1_200_000_000, view(120))
-    watch.check(b'other', 1_300_000_000, view(120))
+def test_unchanged_content_is_frozen_while_the_image_changes():
+    check = FrozenContentCheck()
+    check.check(b'depth', 0, view(100))
+    check.check(b'depth', 900_000_000, view(120))  # not long enough
+    with pytest.raises(InputError, match='is frozen: its content has not changed for 1.2 s'):
+        check.check(b'depth', 1_200_000_000, view(120))
+    check.check(b'other', 1_300_000_000, view(120))
 
 
-def test_a_simulated_robot_that_stands_still_is_not_frozen():
-    watch = FreezeWatch()
+def test_unchanged_content_is_accepted_while_the_image_is_static():
+    check = FrozenContentCheck()
     noise = np.random.default_rng(0)
     for step in range(30):
         shown = view(100) + noise.integers(-8, 9, (48, 64, 3))
-        watch.check(b'depth', step * 100_000_000, shown.astype(np.uint8))
+        check.check(b'depth', step * 100_000_000, shown.astype(np.uint8))
 
 
 SECOND = 10 ** 9
 
 
-def test_a_reference_from_long_ago_is_no_clock_problem():
-    check_clock(100 * SECOND, 90 * SECOND, received_apart_s=10.0, stamp_stands_s=0.0, hold_s=1.0)
+def test_an_old_reference_is_no_clock_error():
+    check_clock(100 * SECOND, 90 * SECOND, received_apart_s=10.0, unchanged_stamp_s=0.0,
+                hold_s=1.0)
 
 
 @pytest.mark.parametrize('reference_s, word', [(90, 'before'), (110, 'after')])
-def test_a_reference_that_came_with_its_image_has_its_time(reference_s, word):
-    with pytest.raises(InputError, match=f'the clocks disagree: .* 10.0 s {word} it'):
+def test_a_reference_received_with_its_image_must_have_its_stamp(reference_s, word):
+    with pytest.raises(InputError, match=f'clocks of .* disagree: .* 10.0 s {word} the'):
         check_clock(100 * SECOND, reference_s * SECOND, 0.2, 0.0, hold_s=1.0)
 
 
-def test_a_stamp_that_stands_still_is_a_clock_that_does():
-    with pytest.raises(InputError, match='all with one stamp for 1.5 s'):
-        check_clock(100 * SECOND, 90 * SECOND, 10.0, stamp_stands_s=1.5, hold_s=1.0)
+def test_a_stamp_that_does_not_change_is_frozen():
+    with pytest.raises(InputError, match='have had the same stamp for 1.5 s'):
+        check_clock(100 * SECOND, 90 * SECOND, 10.0, unchanged_stamp_s=1.5, hold_s=1.0)

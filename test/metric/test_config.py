@@ -1,4 +1,4 @@
-"""Rules of the parameters `scale.*`."""
+"""Validation of the parameters `scale.*`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ from marigold_ros.metric.config import ScaleConfig
     ('fixed', 2.0, 2.0, r'`scale.max_depth_m` .* \(2.0 m\); got 2.0'),
     ('fixed', 2.0, float('inf'), '`scale.max_depth_m` must be finite'),
 ])
-def test_wrong_settings_are_refused_by_parameter_name(source, low, high, match):
+def test_a_validation_error_names_the_parameter(source, low, high, match):
     with pytest.raises(ConfigError, match=match):
         ScaleConfig(source, low, high)

@@ -1,4 +1,4 @@
-"""Rules of a scale over time: smooth, bounded, held and forgotten, on a simulated clock."""
+"""The scale filter on simulated stamps: smoothing, rate limit, hold and expiry."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def fit(scale: float = 3.0, shift: float = 1.0) -> ScaleFit:
     return ScaleFit(scale, shift, residual=0.0, inliers=1.0, count=10 ** 6, scale_only=False)
 
 
-def test_the_first_fit_is_taken_as_it_is():
+def test_the_first_fit_is_used_unfiltered():
     scales = ScaleFilter(FilterConfig())
     assert scales.scale_shift is None
     scales.add(fit(), 0)
     assert scales.scale_shift == (3.0, 1.0)
 
 
-def test_no_depth_changes_faster_than_allowed():
+def test_no_depth_changes_faster_than_the_limit():
     scales = ScaleFilter(FilterConfig(max_change_per_s=0.1))
     scales.add(fit(3.0, 1.0), 0)
     before = np.array([1.0, 2.5, 4.0])
@@ -36,7 +36,7 @@ def test_no_depth_changes_faster_than_allowed():
     assert before[2] == pytest.approx(4.0 * 1.01 ** 49, rel=0.02)  # as fast as it may
 
 
-def test_it_arrives_and_stays_where_the_fits_are():
+def test_the_scale_converges_to_constant_fits():
     scales = ScaleFilter(FilterConfig(max_change_per_s=10.0))
     scales.add(fit(3.0, 1.0), 0)
     for step in range(1, 60):
@@ -44,7 +44,7 @@ def test_it_arrives_and_stays_where_the_fits_are():
     assert scales.scale_shift == (pytest.approx(4.0, rel=1e-3), pytest.approx(2.0, rel=1e-3))
 
 
-def test_a_fit_of_little_confidence_moves_it_less():
+def test_a_fit_of_low_confidence_changes_the_scale_less():
     moved = []
     for confidence in (1.0, 0.2):
         scales = ScaleFilter(FilterConfig(max_change_per_s=10.0))
@@ -54,11 +54,11 @@ def test_a_fit_of_little_confidence_moves_it_less():
     assert 0 < moved[1] < 0.5 * moved[0]
 
 
-def test_it_is_held_then_expires_and_starts_afresh_at_once():
+def test_a_scale_is_held_then_expires_and_restarts_unfiltered():
     scales = ScaleFilter(FilterConfig(hold_s=1.0, expire_s=10.0))
     scales.add(fit(3.0, 1.0), 0)
-    assert not scales.held(SECOND)
-    assert scales.held(2 * SECOND) and scales.scale_shift is not None
+    assert not scales.is_held(SECOND)
+    assert scales.is_held(2 * SECOND) and scales.scale_shift is not None
     full = scales.confidence(SECOND)
     assert scales.confidence(int(5.5 * SECOND)) == pytest.approx(full / 2)
     assert not scales.expire(10 * SECOND) and scales.expire(11 * SECOND)
@@ -67,7 +67,7 @@ def test_it_is_held_then_expires_and_starts_afresh_at_once():
     assert scales.scale_shift == (30.0, 10.0)
 
 
-def test_wrong_times_are_refused_by_parameter_name():
+def test_a_validation_error_names_the_parameter():
     with pytest.raises(ConfigError, match='`scale.hold_s` must be .* got 3'):
         FilterConfig(hold_s=3.0, expire_s=2.0)
     with pytest.raises(ConfigError, match='`scale.max_change_per_s` .* got 0'):

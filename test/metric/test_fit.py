@@ -1,4 +1,4 @@
-"""Rules of the robust fit: what it recovers by hand-made anchors, and what it must not believe."""
+"""The robust scale fit on synthetic anchors: accuracy, outliers and degenerate cases."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_known_scale_and_shift_are_recovered(scale, shift):
 
 
 @pytest.mark.parametrize('wrong_m', [0.1, 40.0, 'spread', 'a plane behind'])
-def test_30_percent_of_wrong_anchors_change_nothing(wrong_m):
+def test_30_percent_outliers_do_not_change_the_fit(wrong_m):
     relative, depth_m = anchors(1000)
     rng = np.random.default_rng(3)
     wrong = rng.choice(1000, 300, replace=False)
@@ -37,7 +37,7 @@ def test_30_percent_of_wrong_anchors_change_nothing(wrong_m):
     assert 0.69 < fit.inliers < 0.73
 
 
-def test_noise_and_outliers_together_cost_little():
+def test_noise_and_outliers_together_change_the_fit_little():
     relative, depth_m = anchors(1000)
     rng = np.random.default_rng(4)
     depth_m = depth_m * np.exp(rng.normal(0, 0.05, 1000)).astype(np.float32)
@@ -57,7 +57,7 @@ def test_anchors_of_one_depth_keep_the_proportion():
     assert typical.shift / typical.scale == pytest.approx(TYPICAL_PROPORTION)
 
 
-def test_a_single_far_anchor_does_not_carry_a_shift():
+def test_a_single_far_anchor_does_not_determine_the_shift():
     relative = np.append(np.full(50, 0.5), 1.0).astype(np.float32)
     assert fit_scale(relative, np.append(np.full(50, 3.0), 4.0).astype(np.float32)).scale_only
 
@@ -69,13 +69,13 @@ def test_scale_is_above_0_for_an_upside_down_prediction():
     assert fit.confidence < 0.6
 
 
-def test_no_pixel_lies_behind_the_camera():
+def test_the_shift_is_above_0():
     relative = np.linspace(0.5, 1, 100, dtype=np.float32)
     fit = fit_scale(relative, 4 * relative - 1)  # the line goes through -1 m at 0
     assert fit.shift > 0 and fit.scale > 0
 
 
-def test_anchors_of_no_weight_count_nothing():
+def test_anchors_of_weight_0_are_ignored():
     relative, depth_m = anchors(100)
     depth_m[50:] = 9.0
     weight = np.array([1.0] * 50 + [0.0] * 50, np.float32)
@@ -84,7 +84,7 @@ def test_anchors_of_no_weight_count_nothing():
     assert fit.count == 50
 
 
-def test_what_is_not_finite_or_not_above_0_is_left_out():
+def test_values_that_are_not_finite_or_not_above_0_are_ignored():
     relative, depth_m = anchors(100)
     depth_m[:40:4], depth_m[1:40:4] = np.nan, np.inf
     depth_m[2:40:4], relative[3:40:4] = 0.0, np.nan
@@ -92,7 +92,7 @@ def test_what_is_not_finite_or_not_above_0_is_left_out():
     assert fit.count == 60 and fit.scale == pytest.approx(3.0, rel=1e-3)
 
 
-def test_agreement_makes_confidence():
+def test_confidence_grows_with_agreement_and_count():
     relative, depth_m = anchors(300)
     rng = np.random.default_rng(5)
     confidences = [fit_scale(relative, depth_m * np.exp(rng.normal(0, sigma, 300))).confidence
@@ -101,10 +101,10 @@ def test_agreement_makes_confidence():
     assert fit_scale(*anchors(12)).confidence < 0.5 < fit_scale(*anchors(200)).confidence
 
 
-def test_too_few_anchors_and_other_lengths_are_refused():
+def test_too_few_anchors_and_unequal_lengths_are_rejected():
     with pytest.raises(InputError, match='at least 10 anchors .* got 9'):
         fit_scale(*anchors(9))
-    with pytest.raises(InputError, match='one length; got 9, 10 and 9'):
+    with pytest.raises(InputError, match='the same length; got 9, 10 and 9'):
         fit_scale(np.zeros(9, np.float32), np.ones(10, np.float32), np.ones(9, np.float32))
 
 

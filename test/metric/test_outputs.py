@@ -1,4 +1,4 @@
-"""Rules of the way from relative depth to what is published of metric depth."""
+"""Conversion of relative depth to the metric depth that is published."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def row(*values: float) -> np.ndarray:
     return np.array([values], np.float32)
 
 
-def test_every_pixel_is_metres_or_says_why_not():
+def test_every_pixel_is_metric_depth_or_marked_invalid():
     relative = row(0.0, 0.195, 0.195, 0.195, np.nan, 0.995, 2.5, 2.5)
     confidence = row(1.0, 1.0, 0.2, 1.0, 1.0, 1.0, 1.0, 1.0)
     depth_m = metric_depth(relative, confidence, K, SCALE, DepthFilter(confidence_min=0.5))
@@ -25,12 +25,12 @@ def test_every_pixel_is_metres_or_says_why_not():
         depth_m, row(-np.inf, 2.0, np.nan, 2.0, np.nan, 10.0, np.inf, np.inf), rtol=1e-6)
 
 
-def test_no_pixel_is_a_point_at_the_camera():
+def test_depth_0_is_too_near():
     at_camera = MetricScale(scale=1.0, shift=0.0, confidence=1.0, source='depth', assumed=False)
     depth_m = metric_depth(np.zeros((3, 3), np.float32), None, K, at_camera, DepthFilter())
     assert (depth_m == -np.inf).all()
 
 
-def test_sky_is_told_by_relative_depth_not_by_metres():
+def test_sky_is_masked_by_relative_depth():
     depth_m = metric_depth(row(0.5, 0.99), None, K, SCALE, DepthFilter(max_relative_depth=0.98))
     np.testing.assert_allclose(depth_m, row(5.05, np.inf))

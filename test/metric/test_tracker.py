@@ -1,4 +1,4 @@
-"""Rules of a camera's scale over time: its states, and what it refuses."""
+"""The scale of a camera over time: states, rejected references, constant sources."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ RELATIVE = np.tile(np.linspace(0, 1, 40, dtype=np.float32), (30, 1))
 ROWS, COLUMNS = (each.ravel() for each in np.mgrid[:30, :40])
 
 
-def show(tracker, seconds: float, depth_m=None, *, lag_s: float = 0.0, problem: str = '',
+def update(tracker, seconds: float, depth_m=None, *, lag_s: float = 0.0, problem: str = '',
          camera: str = 'front'):
-    """Show a frame and anchors of depth_m = 3 a + 1 times a factor, or none."""
+    """Update a tracker with a frame, and with anchors of the given depth if there is one."""
     stamp_ns = round(seconds * SECOND)
     anchors = None if depth_m is None else Anchors(
         ROWS, COLUMNS, np.asarray(depth_m, np.float32).ravel(), stamp_ns - round(lag_s * SECOND))
@@ -33,83 +33,83 @@ def tracker():
 TRUE_M = 3 * RELATIVE + 1
 
 
-def test_the_states_of_a_reference_that_comes_and_goes(tracker):
-    states = [show(tracker, 0.0).state]
-    states.append(show(tracker, 1.0, TRUE_M).state)
-    states.append(show(tracker, 1.5).state)
-    states.append(show(tracker, 3.0).state)
-    gone = show(tracker, 12.0)
-    states += [gone.state, show(tracker, 13.0, TRUE_M).state]
+def test_the_states_while_a_reference_starts_and_stops(tracker):
+    states = [update(tracker, 0.0).state]
+    states.append(update(tracker, 1.0, TRUE_M).state)
+    states.append(update(tracker, 1.5).state)
+    states.append(update(tracker, 3.0).state)
+    gone = update(tracker, 12.0)
+    states += [gone.state, update(tracker, 13.0, TRUE_M).state]
     assert states == ['waiting', 'tracking', 'tracking', 'holding', 'expired', 'tracking']
     assert gone.metric is None and gone.detail == ''
 
 
-def test_a_held_scale_is_the_last_one_and_ever_less_sure(tracker):
-    tracked = show(tracker, 0.0, TRUE_M)
-    held = show(tracker, 5.0)
+def test_a_held_scale_is_the_last_one_with_decreasing_confidence(tracker):
+    tracked = update(tracker, 0.0, TRUE_M)
+    held = update(tracker, 5.0)
     assert (held.metric.scale, held.metric.shift) == (tracked.metric.scale, tracked.metric.shift)
     assert held.metric.confidence < tracked.metric.confidence
     assert held.age_s == 5.0
     assert (held.metric.source, held.metric.assumed) == ('depth', False)
 
 
-def test_millimetres_called_metres_are_refused_at_once(tracker):
-    report = show(tracker, 0.0, 1000 * TRUE_M)
+def test_millimetres_published_as_metres_are_rejected_at_once(tracker):
+    report = update(tracker, 0.0, 1000 * TRUE_M)
     assert (report.state, report.metric) == ('refused', None)
-    assert 'between 0.05 and 200 m; got 2500: millimetres called metres' in report.detail
+    assert 'between 0.05 and 200 m; got 2500 m: check whether' in report.detail
 
 
-def test_metres_called_millimetres_are_refused(tracker):
-    report = show(tracker, 0.0, 0.001 * TRUE_M)
+def test_metres_published_as_millimetres_are_rejected(tracker):
+    report = update(tracker, 0.0, 0.001 * TRUE_M)
     assert report.state == 'refused' and 'got 0.0025' in report.detail
 
 
-def test_a_unit_that_changes_is_refused_and_metres_go_on(tracker):
+def test_a_change_of_unit_is_rejected_and_the_scale_is_kept(tracker):
     near_m = 0.05 * TRUE_M
-    show(tracker, 0.0, near_m)
-    report = show(tracker, 0.1, 1000 * near_m)  # a median of 125, which would be plausible
+    update(tracker, 0.0, near_m)
+    report = update(tracker, 0.1, 1000 * near_m)  # a median of 125, which would be plausible
     assert report.state == 'refused'
-    assert '1e+03 times the depth that it said before' in report.detail
+    assert 'jumped to 1e+03 times the previous depth' in report.detail
     assert report.metric.scale == pytest.approx(0.15, rel=1e-3)
-    assert show(tracker, 0.2, near_m).state == 'tracking'
+    assert update(tracker, 0.2, near_m).state == 'tracking'
 
 
-def test_a_reference_without_any_depth_is_refused(tracker):
-    assert 'got nan' in show(tracker, 0.0, np.full_like(RELATIVE, np.nan)).detail
+def test_a_reference_without_depth_is_rejected(tracker):
+    assert 'got nan' in update(tracker, 0.0, np.full_like(RELATIVE, np.nan)).detail
 
 
-def test_what_is_wrong_with_a_reference_is_passed_on(tracker):
-    show(tracker, 0.0, TRUE_M)
-    report = show(tracker, 0.5, problem='the clocks disagree')
+def test_the_problem_of_a_reference_is_reported(tracker):
+    update(tracker, 0.0, TRUE_M)
+    report = update(tracker, 0.5, problem='the clocks disagree')
     assert (report.state, report.detail) == ('refused', 'the clocks disagree')
     assert report.metric is not None
-    assert show(tracker, 11.0, problem='the clocks disagree').state == 'expired'
+    assert update(tracker, 11.0, problem='the clocks disagree').state == 'expired'
 
 
-def test_an_older_reference_counts_less_and_then_nothing(tracker):
-    assert show(tracker, 0.0, TRUE_M, lag_s=1.5).state == 'waiting'
+def test_an_older_reference_has_less_weight_and_then_none(tracker):
+    assert update(tracker, 0.0, TRUE_M, lag_s=1.5).state == 'waiting'
     moved = []
     for lag_s in (0.0, 0.9):
         tracker.reset()
-        show(tracker, 0.0, TRUE_M)
-        moved.append(show(tracker, 0.1, 1.005 * TRUE_M, lag_s=lag_s).metric.scale - 3.0)
+        update(tracker, 0.0, TRUE_M)
+        moved.append(update(tracker, 0.1, 1.005 * TRUE_M, lag_s=lag_s).metric.scale - 3.0)
     assert 0 < moved[1] < 0.6 * moved[0]
 
 
-def test_a_depth_that_does_not_fit_its_reference_is_refused(tracker):
+def test_a_depth_that_does_not_fit_its_reference_is_rejected(tracker):
     noise = np.random.default_rng(0).choice([0.3, 30.0], RELATIVE.shape)
-    report = show(tracker, 0.0, noise)
+    report = update(tracker, 0.0, noise)
     assert report.state == 'refused' and 'does not fit the reference' in report.detail
 
 
-def test_a_reset_forgets_and_cameras_do_not_share_a_scale(tracker):
-    show(tracker, 0.0, TRUE_M)
-    assert show(tracker, 0.1, camera='rear').state == 'waiting'
+def test_a_reset_discards_the_scale_and_cameras_do_not_share_one(tracker):
+    update(tracker, 0.0, TRUE_M)
+    assert update(tracker, 0.1, camera='rear').state == 'waiting'
     tracker.reset()
-    assert show(tracker, 0.2).state == 'waiting'
+    assert update(tracker, 0.2).state == 'waiting'
 
 
-def test_confidence_of_the_pixels_weighs_the_anchors(tracker):
+def test_the_confidence_of_a_pixel_is_the_weight_of_its_anchor(tracker):
     depth_m = TRUE_M.copy()
     depth_m[:, :20] *= 1.6  # half of the image disagrees
     confidence = np.where(np.arange(40) < 20, 0.0, 1.0).astype(np.float32) * np.ones((30, 1))
@@ -118,7 +118,7 @@ def test_confidence_of_the_pixels_weighs_the_anchors(tracker):
     assert report.metric.scale * 0.75 + report.metric.shift == pytest.approx(3.25, rel=0.03)
 
 
-# Sources that measure nothing
+# Constant sources
 
 def frame(camera: str = 'front', stamp_ns: int = 0) -> ScaleFrame:
     return ScaleFrame(camera, stamp_ns, np.zeros((2, 2), np.float32), None, np.eye(3))
@@ -128,25 +128,25 @@ def fixed(low: float, high: float) -> ScaleTracker:
     return ScaleTracker(ScaleConfig('fixed', low, high))
 
 
-def test_fixed_spreads_zero_to_one_over_the_range():
+def test_fixed_maps_0_to_1_onto_the_range():
     scale = fixed(0.5, 8.0).update(frame()).metric
     np.testing.assert_array_equal(
         scale.to_metres(np.array([[0.0, 1.0]], np.float32)), [[0.5, 8.0]])
 
 
-def test_fixed_is_labelled_as_an_assumption_without_confidence():
+def test_fixed_is_assumed_and_has_confidence_0():
     scale = fixed(0.5, 8.0).update(frame()).metric
     assert scale.assumed and scale.confidence == 0.0 and scale.source == 'fixed'
 
 
-def test_fixed_outlives_a_reset():
+def test_fixed_is_unchanged_by_a_reset():
     tracker = fixed(0.5, 8.0)
     before = tracker.update(frame())
     tracker.reset()
     assert tracker.update(frame('rear', 10)) == before
 
 
-def test_none_never_knows_metres_whatever_the_range():
+def test_none_has_no_scale_even_with_a_range():
     tracker = ScaleTracker(ScaleConfig('none', 0.5, 8.0))
     tracker.reset()
     assert tracker.update(frame()).metric is None

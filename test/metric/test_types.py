@@ -1,4 +1,4 @@
-"""Rules of the map from relative depth to metres."""
+"""The map from relative to metric depth."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from marigold_ros.metric.types import MetricScale
 SCALE = MetricScale(scale=4.0, shift=0.5, confidence=1.0, source='depth', assumed=False)
 
 
-def test_metres_are_scale_times_depth_plus_shift_in_float32():
+def test_metric_depth_is_scale_times_relative_depth_plus_shift():
     depth_m = SCALE.to_metres(np.array([[0.0, 0.25, 1.0, np.nan]], np.float32))
     assert depth_m.dtype == np.float32
     np.testing.assert_array_equal(depth_m, [[0.5, 1.5, 4.5, np.nan]])
 
 
-def test_the_relative_depth_is_not_changed():
+def test_the_relative_depth_is_not_modified():
     relative = np.array([[0.25]], np.float32)
     SCALE.to_metres(relative)
     assert relative[0, 0] == 0.25

@@ -68,7 +68,7 @@ def test_without_tf_or_extrinsics_the_frames_are_named():
         anchors_of(reference, ScaleConfig('scan'), None)
 
 
-def test_a_stamp_that_stands_still_is_a_reference_that_freezes(monkeypatch):
+def test_a_reference_whose_stamp_does_not_change_is_frozen(monkeypatch):
     reference = CameraReference(False)
     clock_s = iter((1.0, 1.5, 2.5))
     monkeypatch.setattr('marigold_ros.ros.metric_inputs.time',
@@ -76,7 +76,7 @@ def test_a_stamp_that_stands_still_is_a_reference_that_freezes(monkeypatch):
     for _ in range(3):
         reference.store.put(serialize_message(LaserScan(header=header(5, 'laser'))))
     config = ScaleConfig('scan', filter=FilterConfig(hold_s=0.5))
-    with pytest.raises(InputError, match='freezes: messages arrive, but all with one stamp for '
+    with pytest.raises(InputError, match='is frozen: its messages have had the same stamp for '
                                          '1.5 s'):
         anchors_of(reference, config, None)
 

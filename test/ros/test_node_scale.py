@@ -264,9 +264,9 @@ def wrong_clock(stage):
 
 
 @pytest.mark.parametrize(('make', 'detail'), [
-    (lambda stage: small_depth(stage, factor=1000.0), 'millimetres called metres'),
+    (lambda stage: small_depth(stage, factor=1000.0), 'publishes millimetres as metres'),
     (wrong_nan, 'no finite pixel'),
-    (wrong_clock, 'the clocks disagree: the reference arrived with the image and is stamped 100'),
+    (wrong_clock, 'the reference arrived with the image, but its stamp is 100'),
     (lambda stage: small_depth(stage, frame_id='elsewhere'),
      'where is elsewhere seen from camera_optical_frame? tf2_ros cannot be imported'),
 ], ids=['millimetres', 'all NaN', 'clocks', 'no TF'])
@@ -291,7 +291,7 @@ def test_millimetres_from_the_start_never_become_metres(stage):
     stage.process.wait_for_log('scale_refusals')
 
 
-def test_a_reference_that_freezes_is_found_by_its_content(stage, rgb):
+def test_a_frozen_reference_is_detected_by_its_content(stage, rgb):
     stage.use('depth')
     details = []
     for step in range(30):  # on a busy machine a reference may come after its image
@@ -299,7 +299,7 @@ def test_a_reference_that_freezes_is_found_by_its_content(stage, rgb):
         stage.robot.publish(DEPTH, small_depth(stage))
         stage.robot.spin(0.1)
         details.append(stage.show(np.roll(rgb, 12 * step, axis=1))['scale_detail'])
-        if 'freezes' in details[-1]:
+        if 'frozen' in details[-1]:
             break
     assert 'its content has not changed for' in details[-1], details
 
@@ -313,7 +313,7 @@ def test_a_cloud_in_its_own_frame_is_placed_by_extrinsics(stage):
     for message, detail in (
             (cloud(np.empty((0, 3)), stage.now_ns, 'lidar'), 'must be at least 1'),
             (cloud(points, stage.now_ns, 'lidar', names='xy'), 'must hold x, y and z'),
-            (cloud(-points, stage.now_ns, 'lidar'), "falls into the camera's image")):
+            (cloud(-points, stage.now_ns, 'lidar'), "projects into the camera's image")):
         stage.tick(0.5)
         message.header = header(stage.now_ns, 'lidar')
         stage.refusal(detail, lambda: stage.robot.publish(CLOUD, message))

@@ -1,1 +1,1 @@
-"""What metres can be measured from: one kind of source a file."""
+"""The scale sources that measure, one kind a file."""

@@ -1,9 +1,10 @@
 """
-Metres from the floor: a camera whose height is known needs no other sensor.
+Source `ground_plane`: the scale from the floor, for a camera at a known height.
 
-The floor lies at the depth h / (n . r) of a pixel's ray r = K^-1 (u, v, 1), h the camera's height
-and n the unit vector down to the floor in the optical frame.  So floor pixels of relative depth a
-obey scale * a + shift = h / (n . r), which is linear in scale and shift once n is given.
+A pixel (u, v) with the ray r = K^-1 (u, v, 1) sees the floor at the depth h / (n . r) along Z,
+where h is the camera's height and n the unit vector down to the floor in the optical frame.  So a
+floor pixel of relative depth a satisfies scale * a + shift = h / (n . r), which is linear in scale
+and shift for a given n.
 """
 
 from __future__ import annotations
@@ -26,36 +27,39 @@ if TYPE_CHECKING:
 
 Vector = NDArray[np.float64]
 
-# Pixels are looked at on a grid of about so many.
+# Approximate number of pixels of the sampling grid.
 GRID_PIXELS = 1200
-# Rays must fall by so much per metre forward: nearer to the horizon a degree is metres.
-MIN_FALL = 0.06
-# Pixels whose fitted depth differs by more are not floor; first a coarse look, then a fine one.
+MIN_PIXELS = 50
+# Smallest descent n . r of a ray per metre forward: near the horizon a small error of the tilt is
+# a large error of the depth.
+MIN_DESCENT = 0.06
+# Relative depth error above which a pixel is not floor, for the coarse and the fine refinement.
 COARSE_TOLERANCE, TOLERANCE = 0.15, 0.08
 HYPOTHESES = 96
-REFINEMENTS = 8
-# Part of the pixels below the horizon that must be floor.
-MIN_FLOOR = 0.25
-# Searched mounts, rad: the nose from a little up to well down, little roll.
+ITERATIONS = 8
+# Smallest fraction of the pixels below the horizon that must be floor.
+MIN_FLOOR_FRACTION = 0.25
+# Grid of the tilt search, rad.
 PITCHES = np.radians(np.arange(-10.0, 46.0, 4.0))
 ROLLS = np.radians(np.arange(-8.0, 9.0, 4.0))
 PITCH_LIMITS, ROLL_LIMITS = np.radians((-15.0, 60.0)), np.radians((-15.0, 15.0))
-# A mount is searched in so many frames, then now and then; their median is taken.
-MOUNT_SEARCHES, SEARCH_EVERY, LEAST_SEARCHES = 15, 10, 5
+# The tilt is the median of the last TILT_ESTIMATES estimates.  Once there are so many, only every
+# TILT_PERIOD-th frame is searched; fewer than MIN_TILT_ESTIMATES are not used.
+TILT_ESTIMATES, TILT_PERIOD, MIN_TILT_ESTIMATES = 15, 10, 5
 
 
 @dataclass(frozen=True)
 class FloorFit:
     """
-    What the floor says.
+    Scale and camera tilt fitted to the floor.
 
     Attributes
     ----------
     fit : ScaleFit
-        Its `inliers` are the share of the pixels below the horizon that are floor.
+        Its `inliers` are the fraction of floor among the pixels below the horizon.
     pitch, roll : float
-        Of the camera, rad: nose down and right side down are positive, as REP-103 turns a body
-        about y and x.
+        Tilt of the camera, rad; nose down and right side down are positive, as REP-103 rotates a
+        body about y and x.
     """
 
     fit: ScaleFit
@@ -65,7 +69,7 @@ class FloorFit:
 
 def down_vector(pitch: float, roll: float) -> Vector:
     """
-    Give the direction to the floor in the optical frame.
+    Compute the direction to the floor in the optical frame.
 
     Parameters
     ----------
@@ -76,12 +80,21 @@ def down_vector(pitch: float, roll: float) -> Vector:
     -------
     float64 [3]
         Unit vector; x right, y down, z forward.
+
+    Examples
+    --------
+    A level camera, and one that is pitched down by 30 degrees:
+
+    >>> print(down_vector(0.0, 0.0))
+    [0. 1. 0.]
+    >>> print(down_vector(np.radians(30.0), 0.0).round(3))
+    [0.    0.866 0.5  ]
     """
     return np.array([np.sin(roll) * np.cos(pitch), np.cos(roll) * np.cos(pitch), np.sin(pitch)])
 
 
-def tilt_of(down: Vector) -> tuple[float, float]:
-    """Give pitch and roll of a direction to the floor: the inverse of `down_vector`."""
+def tilt_from_down_vector(down: Vector) -> tuple[float, float]:
+    """Compute pitch and roll, rad, from the direction to the floor; inverts `down_vector`."""
     x, y, z = down / np.linalg.norm(down)
     return float(np.arcsin(z)), float(np.arctan2(x, y))
 
@@ -89,18 +102,18 @@ def tilt_of(down: Vector) -> tuple[float, float]:
 def fit_floor(relative: FloatImage, K: NDArray[np.float64], height_m: float, *,
               pitch: float | None = None, roll: float | None = None) -> FloorFit:
     """
-    Fit scale and shift, and the mount where it is unknown, to the floor in one frame.
+    Fit scale and shift, and the tilt where it is unknown, to the floor in one frame.
 
     Parameters
     ----------
     relative : float32 [H, W]
-        Affine-invariant depth, NaN unknown.
+        Relative depth in [0, 1], 0 near; NaN unknown.
     K : float64 [3, 3]
         Intrinsics of the image, px.
     height_m : float
-        Of the camera above the floor, m.
+        Height of the camera above the floor, m.
     pitch, roll : float, optional
-        Mount as in `FloorFit`, rad; searched if None.
+        Tilt as in `FloorFit`, rad; estimated if None.
 
     Returns
     -------
@@ -110,32 +123,47 @@ def fit_floor(relative: FloatImage, K: NDArray[np.float64], height_m: float, *,
     ------
     InputError
         If too few pixels below the horizon are floor.
+
+    Examples
+    --------
+    A level camera 0.5 m above a floor, with a wall 5 m ahead:
+
+    >>> K = np.array([[100.0, 0.0, 79.5], [0.0, 100.0, 59.5], [0.0, 0.0, 1.0]])
+    >>> descent = (np.arange(120) - 59.5) / 100.0
+    >>> depth_m = np.where(descent > 0.1, 0.5 / descent, 5.0)
+    >>> near_m, far_m = depth_m.min(), depth_m.max()
+    >>> rows = (depth_m - near_m) / (far_m - near_m)
+    >>> relative = np.repeat(rows[:, None], 160, axis=1).astype(np.float32)
+    >>> fit = fit_floor(relative, K, 0.5, pitch=0.0, roll=0.0).fit
+    >>> bool(np.allclose([fit.scale, fit.shift], [far_m - near_m, near_m], rtol=1e-3))
+    True
     """
-    a, rays = _grid(relative, K)
-    if len(a) < 50:
-        raise InputError(f'the floor needs at least 50 pixels of known depth; got {len(a)}')
-    start = _best_hypothesis(a, rays, height_m, *_mounts(pitch, roll))
+    a, rays = _sample_grid(relative, K)
+    if len(a) < MIN_PIXELS:
+        raise InputError(f'the floor fit needs at least {MIN_PIXELS} pixels with relative depth; '
+                         f'got {len(a)}')
+    x = _best_hypothesis(a, rays, height_m, *_candidate_tilts(pitch, roll))
     free = np.array([True, True, pitch is None, roll is None])
-    x = start
     for tolerance in (COARSE_TOLERANCE, TOLERANCE):
-        x = _refined(a, rays, height_m, x, free, tolerance)
-    scale, shift, found_pitch, found_roll = (float(value) for value in x)
-    fall = rays @ down_vector(found_pitch, found_roll)
-    below = fall > MIN_FALL
-    error = np.abs((scale * a + shift) * fall / height_m - 1.0)[below]
+        x = _refine(a, rays, height_m, x, free, tolerance)
+    scale, shift, fitted_pitch, fitted_roll = (float(value) for value in x)
+    descent = rays @ down_vector(fitted_pitch, fitted_roll)
+    below = descent > MIN_DESCENT
+    error = np.abs((scale * a + shift) * descent / height_m - 1.0)[below]
     floor = error < TOLERANCE
-    share = float(np.mean(floor)) if len(floor) else 0.0
+    fraction = float(np.mean(floor)) if len(floor) else 0.0
     low, high = PROPORTION_LIMITS
-    if share < MIN_FLOOR or not (scale > 0 and low / 2 <= shift / scale <= high * 2):
-        raise InputError(f'no floor: {100 * share:.0f} % of the pixels below the horizon lie on '
-                         f'one plane {height_m:g} m below the camera, {100 * MIN_FLOOR:.0f} % '
-                         'are needed')
-    fit = ScaleFit(scale, shift, float(np.mean(error[floor])), share, int(below.sum()), False)
-    return FloorFit(fit, found_pitch, found_roll)
+    if fraction < MIN_FLOOR_FRACTION or not (
+            scale > 0 and low / 2 <= shift / scale <= high * 2):
+        raise InputError(f'no floor found: at least {100 * MIN_FLOOR_FRACTION:.0f} % of the '
+                         f'pixels below the horizon must lie on a plane {height_m:g} m below the '
+                         f'camera; got {100 * fraction:.0f} %')
+    fit = ScaleFit(scale, shift, float(np.mean(error[floor])), fraction, int(below.sum()), False)
+    return FloorFit(fit, fitted_pitch, fitted_roll)
 
 
-def _grid(relative: FloatImage, K: NDArray[np.float64]) -> tuple[Vector, Vector]:
-    """Take pixels on a grid: relative depth [n] and rays [n,3] of length 1 along Z."""
+def _sample_grid(relative: FloatImage, K: NDArray[np.float64]) -> tuple[Vector, Vector]:
+    """Sample pixels on a grid: relative depth [n] and rays [n, 3] with z = 1."""
     stride = max(1, int(np.sqrt(relative.size / GRID_PIXELS)))
     rows, columns = np.mgrid[stride // 2:relative.shape[0]:stride,
                              stride // 2:relative.shape[1]:stride]
@@ -146,60 +174,66 @@ def _grid(relative: FloatImage, K: NDArray[np.float64]) -> tuple[Vector, Vector]
     return a[known], rays[known]
 
 
-def _mounts(pitch: float | None, roll: float | None) -> tuple[Vector, Vector]:
-    """Combine the pitches and rolls to try, [m] each."""
+def _candidate_tilts(pitch: float | None, roll: float | None) -> tuple[Vector, Vector]:
+    """Return all combinations of the pitches [m] and rolls [m] to try, rad."""
     grid = np.meshgrid(PITCHES if pitch is None else [pitch], ROLLS if roll is None else [roll])
     return grid[0].ravel(), grid[1].ravel()
 
 
 def _best_hypothesis(a: Vector, rays: Vector, height_m: float, pitches: Vector, rolls: Vector
                      ) -> Vector:
-    """Try pairs of pixels with every mount; the best [scale, shift, pitch, roll]."""
+    """Return the best [scale, shift, pitch, roll] over random pixel pairs and all tilts [m]."""
     rng = np.random.default_rng(0)
-    best, lowest = None, np.inf
+    best, lowest_cost = None, np.inf
     for pitch, roll in zip(pitches, rolls):
-        fall = rays @ down_vector(pitch, roll)
-        below = np.flatnonzero(fall > MIN_FALL)
-        if len(below) < 50:
+        descent = rays @ down_vector(pitch, roll)
+        below = np.flatnonzero(descent > MIN_DESCENT)
+        if len(below) < MIN_PIXELS:
             continue
         i, j = rng.choice(below, (2, HYPOTHESES))
         with np.errstate(divide='ignore', invalid='ignore'):
-            scales = height_m * (1 / fall[i] - 1 / fall[j]) / (a[i] - a[j])
-            shifts = height_m / fall[i] - scales * a[i]
+            scales = height_m * (1 / descent[i] - 1 / descent[j]) / (a[i] - a[j])
+            shifts = height_m / descent[i] - scales * a[i]
         low, high = PROPORTION_LIMITS
-        sound = (scales > 0) & (shifts >= low * scales) & (shifts <= high * scales)
-        if not sound.any():
+        valid = (scales > 0) & (shifts >= low * scales) & (shifts <= high * scales)
+        if not valid.any():
             continue
-        scales, shifts = scales[sound], shifts[sound]
-        few = below[::max(1, len(below) // 300)]
-        error = np.abs((scales[:, None] * a[few] + shifts[:, None]) * fall[few] / height_m - 1.0)
+        scales, shifts = scales[valid], shifts[valid]
+        sample = below[::max(1, len(below) // 300)]
+        error = np.abs((scales[:, None] * a[sample] + shifts[:, None]) * descent[sample] / height_m
+                       - 1.0)
         cost = np.minimum(error, COARSE_TOLERANCE).mean(axis=1)
-        winner = int(np.argmin(cost))
-        if cost[winner] < lowest:
-            lowest = float(cost[winner])
-            best = np.array([scales[winner], shifts[winner], pitch, roll])
+        index = int(np.argmin(cost))
+        if cost[index] < lowest_cost:
+            lowest_cost = float(cost[index])
+            best = np.array([scales[index], shifts[index], pitch, roll])
     if best is None:
-        raise InputError('no floor: no scale above 0 puts two pixels below the horizon onto it')
+        raise InputError('no floor found: no pair of pixels below the horizon lies on a plane '
+                         f'{height_m:g} m below the camera at a scale above 0')
     return best
 
 
-def _refined(a: Vector, rays: Vector, height_m: float, x: Vector, free: NDArray[np.bool_],
-             tolerance: float) -> Vector:
-    """Gauss-Newton on the mean |relative error| of the floor pixels; x as `_best_hypothesis`."""
+def _refine(a: Vector, rays: Vector, height_m: float, x: Vector, free: NDArray[np.bool_],
+            tolerance: float) -> Vector:
+    """
+    Minimise the mean absolute relative error of the floor pixels by reweighted Gauss-Newton.
+
+    x is [scale, shift, pitch, roll]; only its `free` elements change.
+    """
     x = x.copy()
-    for _ in range(REFINEMENTS):
+    for _ in range(ITERATIONS):
         scale, shift, pitch, roll = x
-        fall = rays @ down_vector(pitch, roll)
+        descent = rays @ down_vector(pitch, roll)
         z = scale * a + shift
-        error = z * fall / height_m - 1.0
-        floor = (fall > MIN_FALL) & (np.abs(error) < tolerance)
+        error = z * descent / height_m - 1.0
+        floor = (descent > MIN_DESCENT) & (np.abs(error) < tolerance)
         if floor.sum() < 20:
             return x
-        turn_pitch = rays @ np.array([-np.sin(roll) * np.sin(pitch), -np.cos(roll) * np.sin(pitch),
-                                      np.cos(pitch)])
-        turn_roll = rays @ np.array([np.cos(roll) * np.cos(pitch), -np.sin(roll) * np.cos(pitch),
-                                     0.0])
-        jacobian = np.stack([a * fall, fall, z * turn_pitch, z * turn_roll], axis=-1) / height_m
+        by_pitch = rays @ np.array([-np.sin(roll) * np.sin(pitch), -np.cos(roll) * np.sin(pitch),
+                                    np.cos(pitch)])
+        by_roll = rays @ np.array([np.cos(roll) * np.cos(pitch), -np.sin(roll) * np.cos(pitch),
+                                   0.0])
+        jacobian = np.stack([a * descent, descent, z * by_pitch, z * by_roll], axis=-1) / height_m
         w = 1.0 / np.maximum(np.abs(error[floor]), 1e-3)
         J = jacobian[floor][:, free]
         step = np.linalg.lstsq((J * w[:, None]).T @ J, -(J * w[:, None]).T @ error[floor],
@@ -212,7 +246,7 @@ def _refined(a: Vector, rays: Vector, height_m: float, x: Vector, free: NDArray[
 
 class GroundPlane:
     """
-    Source `ground_plane`: the floor seen from a known height, and the mounts found so far.
+    Source `ground_plane`: fit the floor and estimate the tilt of every camera where unknown.
 
     Parameters
     ----------
@@ -220,15 +254,15 @@ class GroundPlane:
     """
 
     def __init__(self, config: ScaleConfig) -> None:
-        """Start without a mount where it is to be searched."""
+        """Start without tilt estimates."""
         self._config = config
         self.reset()
 
     def reset(self) -> None:
-        """Forget the mount of every camera."""
-        self._mounts: defaultdict[str, deque[tuple[float, float]]] = defaultdict(
-            lambda: deque(maxlen=MOUNT_SEARCHES))
-        self._frames: defaultdict[str, int] = defaultdict(int)
+        """Discard the tilt estimates of every camera."""
+        self._tilts: defaultdict[str, deque[tuple[float, float]]] = defaultdict(
+            lambda: deque(maxlen=TILT_ESTIMATES))
+        self._frame_counts: defaultdict[str, int] = defaultdict(int)
 
     def fit(self, frame: ScaleFrame) -> ScaleFit | None:
         """
@@ -237,24 +271,24 @@ class GroundPlane:
         Returns
         -------
         ScaleFit or None
-            None while the mount is searched.
+            None while there are too few tilt estimates.
 
         Raises
         ------
         InputError
-            If there is no floor to be seen.
+            If no floor is found.
         """
         pitch, roll = self._known_tilt(frame)
         height_m = float(self._config.camera_height_m or 0.0)
         if pitch is None or roll is None:
-            mount = self._searched_tilt(frame, height_m, pitch, roll)
-            if mount is None:
+            tilt = self._estimate_tilt(frame, height_m, pitch, roll)
+            if tilt is None:
                 return None
-            pitch, roll = mount
+            pitch, roll = tilt
         return fit_floor(frame.relative, frame.K, height_m, pitch=pitch, roll=roll).fit
 
     def _known_tilt(self, frame: ScaleFrame) -> tuple[float | None, float | None]:
-        """Take what the parameters say, else what TF says."""
+        """Return pitch and roll from the parameters, else from TF, else None."""
         config = self._config
         pitch, roll = (None, None) if frame.tilt is None else frame.tilt
         if config.camera_pitch_deg is not None:
@@ -263,24 +297,24 @@ class GroundPlane:
             roll = math.radians(config.camera_roll_deg)
         return pitch, roll
 
-    def _searched_tilt(self, frame: ScaleFrame, height_m: float, pitch: float | None,
+    def _estimate_tilt(self, frame: ScaleFrame, height_m: float, pitch: float | None,
                        roll: float | None) -> tuple[float, float] | None:
         """
-        Give the median of what was found so far: a camera does not move on its robot.
+        Return the median of the tilt estimates; the camera is fixed to its robot.
 
-        None before it was found `LEAST_SEARCHES` times.
+        None before there are `MIN_TILT_ESTIMATES`.
         """
-        mounts = self._mounts[frame.camera]
-        number = self._frames[frame.camera]
-        self._frames[frame.camera] = number + 1
-        if len(mounts) < MOUNT_SEARCHES or number % SEARCH_EVERY == 0:
+        tilts = self._tilts[frame.camera]
+        number = self._frame_counts[frame.camera]
+        self._frame_counts[frame.camera] = number + 1
+        if len(tilts) < TILT_ESTIMATES or number % TILT_PERIOD == 0:
             try:
-                found = fit_floor(frame.relative, frame.K, height_m, pitch=pitch, roll=roll)
-                mounts.append((found.pitch, found.roll))
+                floor = fit_floor(frame.relative, frame.K, height_m, pitch=pitch, roll=roll)
+                tilts.append((floor.pitch, floor.roll))
             except InputError:
-                if not mounts:
+                if not tilts:
                     raise
-        if len(mounts) < LEAST_SEARCHES:
+        if len(tilts) < MIN_TILT_ESTIMATES:
             return None
-        middle = np.median(np.array(mounts), axis=0)
-        return float(middle[0]), float(middle[1])
+        median = np.median(np.array(tilts), axis=0)
+        return float(median[0]), float(median[1])

@@ -1,4 +1,4 @@
-"""Sources `depth`, `cloud` and `scan`: metres from anchors that another sensor measured."""
+"""Sources `depth`, `cloud` and `scan`: the scale from the anchors of another sensor."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from marigold_ros.geometry.poses import (
 from marigold_ros.metric.anchors import Anchors
 from marigold_ros.metric.checks import check_unit, check_unit_jump
 from marigold_ros.metric.config import ScaleConfig
-from marigold_ros.metric.fit import fit_scale, INDEPENDENT_ANCHORS, ScaleFit
+from marigold_ros.metric.fit import EFFECTIVE_ANCHORS, fit_scale, ScaleFit
 from marigold_ros.metric.types import ScaleFrame
 
-# What a pixel that the model does not trust still counts.
-LEAST_WEIGHT = 0.05
+# Smallest weight of an anchor, at a pixel of confidence 0.
+MIN_WEIGHT = 0.05
 
 
 def pose_without_tf(config: ScaleConfig, camera_frame: str, reference_frame: str
                     ) -> Matrix | None:
     """
-    Find the pose of a reference's frame in the camera's optical frame where TF need not be asked.
+    Return the pose of the reference's frame in the camera's optical frame if it needs no TF.
 
     Returns
     -------
     float64 [4, 4] or None
-        By the configured extrinsics, or because the two are one frame; None if only TF knows.
+        From the configured extrinsics, or the identity if both coordinate frames are the same;
+        None if TF is needed.
     """
     if config.extrinsics is not None:
         optical = config.source == 'depth' or reference_frame.endswith(OPTICAL_SUFFIX)
@@ -39,7 +40,7 @@ def pose_without_tf(config: ScaleConfig, camera_frame: str, reference_frame: str
     return np.eye(4) if reference_frame == camera_frame else None
 
 
-def fit_reference(frame: ScaleFrame, known: tuple[float, float] | None, hold_s: float
+def fit_reference(frame: ScaleFrame, previous: tuple[float, float] | None, hold_s: float
                   ) -> tuple[ScaleFit, float] | None:
     """
     Fit one frame to its anchors.
@@ -47,21 +48,21 @@ def fit_reference(frame: ScaleFrame, known: tuple[float, float] | None, hold_s: 
     Parameters
     ----------
     frame : ScaleFrame
-    known : (float, float) or None
-        Scale and shift so far, m.
+    previous : (float, float) or None
+        Previous scale and shift, m.
     hold_s : float
-        How far in time the anchors may lie from the image, s.
+        Largest time difference between anchors and image, s.
 
     Returns
     -------
     (ScaleFit, float) or None
-        The fit and what it is worth by the age of its anchors, in (0, 1]; None without anchors of
-        the image's time.
+        The fit and its weight in (0, 1], which falls with the time difference between anchors and
+        image; None without anchors close in time to the image.
 
     Raises
     ------
     InputError
-        If the reference must be refused.
+        If the reference is invalid.
     """
     if frame.problem:
         raise InputError(frame.problem)
@@ -71,20 +72,20 @@ def fit_reference(frame: ScaleFrame, known: tuple[float, float] | None, hold_s: 
     if apart_s > hold_s:
         return None
     check_unit(frame.anchors.depth_m)
-    fit = _fit_anchors(frame, frame.anchors, known)
-    if known is not None:
-        check_unit_jump(fit, *known)
+    fit = _fit_anchors(frame, frame.anchors, previous)
+    if previous is not None:
+        check_unit_jump(fit, *previous)
     return fit, math.exp(-apart_s / hold_s)
 
 
-def _fit_anchors(frame: ScaleFrame, anchors: Anchors, known: tuple[float, float] | None
+def _fit_anchors(frame: ScaleFrame, anchors: Anchors, previous: tuple[float, float] | None
                  ) -> ScaleFit:
-    """Fit with the pixels' confidence as weights; unspread anchors keep the known proportion."""
+    """Fit with the pixels' confidence as weights and the previous proportion as fallback."""
     weight = None
     if frame.confidence is not None:
         weight = np.maximum(frame.confidence[anchors.rows, anchors.columns],
-                            np.float32(LEAST_WEIGHT))
+                            np.float32(MIN_WEIGHT))
     return fit_scale(
         frame.relative[anchors.rows, anchors.columns], anchors.depth_m, weight,
-        proportion=None if known is None else known[1] / known[0],
-        independent=INDEPENDENT_ANCHORS * anchors.coverage(frame.relative.shape))
+        proportion=None if previous is None else previous[1] / previous[0],
+        effective_anchors=EFFECTIVE_ANCHORS * anchors.coverage(frame.relative.shape))
