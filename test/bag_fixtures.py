@@ -1,4 +1,4 @@
-"""Tiny bags for tests, with values chosen by hand."""
+"""Tiny bags for tests."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from marigold_ros.data.bags.writer import BagWriter
 START_NS = 1_700_000_000 * 10 ** 9
 STORE = jazzy_typestore()
 TYPES = STORE.types
-# Of the camera of `camera_info`.
+# Intrinsics of the camera of `camera_info`, px.
 K = (20.0, 0.0, 12.0, 0.0, 20.0, 8.0, 0.0, 0.0, 1.0)
 
 
 def offered_qos(*, reliable: bool = True, latched: bool = False) -> Qos:
-    """Describe a recorded publisher."""
+    """Create the QoS of a recorded publisher."""
     no_limit = QosTime(9223372036, 854775807)
     return Qos(QosHistory.KEEP_LAST, 5,
                QosReliability.RELIABLE if reliable else QosReliability.BEST_EFFORT,
@@ -36,7 +36,7 @@ def offered_qos(*, reliable: bool = True, latched: bool = False) -> Qos:
 
 
 def header(stamp_ns: int, frame_id: str = 'camera_optical_frame') -> Any:
-    """Make a header."""
+    """Create a std_msgs Header."""
     stamp = TYPES['builtin_interfaces/msg/Time'](sec=stamp_ns // 10 ** 9,
                                                  nanosec=stamp_ns % 10 ** 9)
     return TYPES['std_msgs/msg/Header'](stamp=stamp, frame_id=frame_id)
@@ -56,14 +56,14 @@ def image(pixels: np.ndarray, encoding: str, stamp_ns: int) -> bytes:
 
 def compressed_image(pixels: np.ndarray, extension: str, image_format: str,
                      stamp_ns: int) -> bytes:
-    """Serialize a sensor_msgs CompressedImage; colours are given as BGR."""
+    """Serialize a sensor_msgs CompressedImage; colours are BGR."""
     stream = cv2.imencode(extension, pixels)[1].reshape(-1)
     return serialize('sensor_msgs/msg/CompressedImage', header=header(stamp_ns),
                      format=image_format, data=stream)
 
 
 def serialize(msgtype: str, **fields: Any) -> bytes:
-    """Serialize a message of any type of Jazzy."""
+    """Serialize a message of any type in Jazzy."""
     return bytes(STORE.serialize_cdr(TYPES[msgtype](**fields), msgtype))
 
 
@@ -75,13 +75,13 @@ def write_bag(path: Path, topics: dict[str, str], messages: list[tuple[str, int,
     Parameters
     ----------
     path : Path
-        Folder to make.
+        Folder to create.
     topics : dict
-        Types by names.
+        Message type of each topic.
     messages : list of (str, int, bytes)
         Topic, ns after START_NS, CDR.
     qos : dict
-        What the publishers of some topics offered.
+        QoS offered on some of the topics.
     """
     with BagWriter(path) as writer:
         for name, msgtype in topics.items():
@@ -120,7 +120,7 @@ def camera_info(d: tuple[float, ...] = (0.0,) * 5, stamp_ns: int = START_NS) -> 
 
 def pose_messages(x_m: float, stamp_ns: int, *, frame_id: str = 'odom',
                   child_frame_id: str = 'base_link') -> dict[str, bytes]:
-    """Serialize /odom and /tf of a robot that stands x_m ahead and looks straight on."""
+    """Serialize /odom and /tf of a robot at x = `x_m`, not rotated."""
     point = TYPES['geometry_msgs/msg/Point'](x=x_m, y=0.0, z=0.0)
     twist = TYPES['geometry_msgs/msg/Twist'](linear=vector(0.0, 0.0, 0.0),
                                              angular=vector(0.0, 0.0, 0.0))
@@ -137,7 +137,7 @@ def pose_messages(x_m: float, stamp_ns: int, *, frame_id: str = 'odom',
 
 def transform(parent: str, child: str, xyz: tuple[float, ...], xyzw: tuple[float, ...] = (
         0.0, 0.0, 0.0, 1.0), stamp_ns: int = START_NS) -> bytes:
-    """Serialize a tf2_msgs TFMessage of one transform."""
+    """Serialize a tf2_msgs TFMessage with one transform."""
     stamped = TYPES['geometry_msgs/msg/TransformStamped'](
         header=header(stamp_ns, parent), child_frame_id=child,
         transform=TYPES['geometry_msgs/msg/Transform'](translation=vector(*xyz),
@@ -146,10 +146,10 @@ def transform(parent: str, child: str, xyz: tuple[float, ...], xyzw: tuple[float
 
 
 def vector(x: float, y: float, z: float) -> Any:
-    """Make a Vector3."""
+    """Create a Vector3."""
     return TYPES['geometry_msgs/msg/Vector3'](x=x, y=y, z=z)
 
 
 def quaternion(x: float = 0.0, y: float = 0.0, z: float = 0.0, w: float = 1.0) -> Any:
-    """Make a Quaternion."""
+    """Create a Quaternion."""
     return TYPES['geometry_msgs/msg/Quaternion'](x=x, y=y, z=z, w=w)

@@ -1,1 +1,1 @@
-"""What can be read and written without ROS: bags, data sets, shards."""
+"""Read and write bags, data sets and shards; ROS is not needed."""

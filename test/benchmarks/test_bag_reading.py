@@ -32,4 +32,4 @@ def test_a_bag_too_short_for_its_rounds_is_named(tmp_path, capsys):
 def test_a_bag_that_cannot_be_read_is_an_error_in_words(tmp_path, capsys):
     (tmp_path / 'bag').mkdir()
     assert main(['--bag', str(tmp_path / 'bag'), '--out', str(tmp_path / 'out')]) == 2
-    assert 'is no bag that can be read' in capsys.readouterr().err
+    assert 'unreadable or truncated' in capsys.readouterr().err

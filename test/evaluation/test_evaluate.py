@@ -377,7 +377,7 @@ def test_a_bag_that_was_cut_off_is_evaluated_as_far_as_it_goes(checkpoint, tmp_p
                         '--max-frames', '99') == 2
     summary = read_summary(tmp_path / 'out')
     assert not summary['complete'] and 0 < summary['data']['frames'] < 6
-    assert any('was cut off' in note for note in summary['notes'])
+    assert any('is truncated' in note for note in summary['notes'])
     assert 'Partial report' in (tmp_path / 'out' / 'report.html').read_text()
 
 

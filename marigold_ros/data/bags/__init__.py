@@ -1,1 +1,1 @@
-"""Bags without ROS: reading, writing, matching."""
+"""Read, write and match the messages of bags; ROS is not needed."""

@@ -1,4 +1,4 @@
-"""ROS 2 messages in CDR without ROS: what those of a bag mean, and making some of one's own."""
+"""Convert ROS 2 messages in CDR to arrays and back; ROS is not needed."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ STORE = jazzy_typestore()
 
 IMAGE = 'sensor_msgs/msg/Image'
 COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
-# Far beyond any camera, far below what a forged header can claim.
+# Above any camera; limits the memory that a forged image header can claim.
 MAX_PIXELS = 2 ** 26
 
 
 def stamp_ns(message: Any) -> int:
     """
-    Read the time in a decoded message's header.
+    Return the stamp in the header of a decoded message.
 
     Returns
     -------
     int
-        ns since the epoch of the bag's clock.
+        ns since the epoch of the clock of the bag.
     """
     stamp = message.header.stamp
     return int(stamp.sec) * 10 ** 9 + int(stamp.nanosec)
@@ -33,12 +33,12 @@ def stamp_ns(message: Any) -> int:
 
 def image_fields(message: Any) -> ImageFields:
     """
-    Read a decoded sensor_msgs Image or CompressedImage.
+    Convert a decoded sensor_msgs Image or CompressedImage.
 
     Returns
     -------
     ImageFields
-        Shares memory with a raw image; a compressed one is decompressed.
+        Shares memory with a raw image; a compressed image is decompressed.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def image_fields(message: Any) -> ImageFields:
 
 
 def cloud_fields(message: Any) -> CloudFields:
-    """Read a decoded sensor_msgs PointCloud2; the fields share its memory."""
+    """Convert a decoded sensor_msgs PointCloud2; the result shares its memory."""
     return CloudFields(
         message.height, message.width,
         tuple((field.name, field.offset, field.datatype, field.count)
@@ -61,14 +61,14 @@ def cloud_fields(message: Any) -> CloudFields:
         bool(message.is_bigendian), message.point_step, message.row_step, message.data)
 
 
-def decompress(bag: Bag, message: BagMessage) -> bytes:
+def decompress_message(bag: Bag, message: BagMessage) -> bytes:
     """
-    Turn a compressed image of a bag into a raw one of the same header.
+    Convert a compressed image of a bag to a raw image with the same header.
 
     Parameters
     ----------
     bag : Bag
-        The bag that `message` was read from.
+        Bag from which `message` was read.
     message : BagMessage
         A sensor_msgs/msg/CompressedImage.
 
@@ -90,17 +90,17 @@ def decompress(bag: Bag, message: BagMessage) -> bytes:
 
 
 def new_message(msgtype: str, **fields: Any) -> Any:
-    """Make a message, or a part of one."""
+    """Create a message, or a nested part of one."""
     return STORE.types[msgtype](**fields)
 
 
 def serialize(msgtype: str, **fields: Any) -> bytes:
-    """Make a message and serialize it."""
+    """Create and serialize a message."""
     return bytes(STORE.serialize_cdr(new_message(msgtype, **fields), msgtype))
 
 
 def header(stamp_ns: int, frame_id: str) -> Any:
-    """Make a std_msgs Header."""
+    """Create a std_msgs Header."""
     sec, nanosec = divmod(stamp_ns, 10 ** 9)
     stamp = new_message('builtin_interfaces/msg/Time', sec=sec, nanosec=nanosec)
     return new_message('std_msgs/msg/Header', stamp=stamp, frame_id=frame_id)
@@ -116,19 +116,19 @@ def image_message(stamp_ns: int, frame_id: str, fields: ImageFields) -> bytes:
 
 def cloud_message(stamp_ns: int, frame_id: str, fields: CloudFields) -> bytes:
     """Serialize a sensor_msgs PointCloud2."""
-    described = [new_message('sensor_msgs/msg/PointField', name=name, offset=offset,
+    descriptions = [new_message('sensor_msgs/msg/PointField', name=name, offset=offset,
                              datatype=datatype, count=count)
                  for name, offset, datatype, count in fields.fields]
     return serialize(
         'sensor_msgs/msg/PointCloud2', header=header(stamp_ns, frame_id), height=fields.height,
-        width=fields.width, fields=described, is_bigendian=fields.is_bigendian,
+        width=fields.width, fields=descriptions, is_bigendian=fields.is_bigendian,
         point_step=fields.point_step, row_step=fields.row_step, data=fields.data,
         is_dense=fields.is_dense)
 
 
 def status_message(stamp_ns: int, frame_id: str, name: str, text: str,
                    values: Mapping[str, object], *, ok: bool) -> bytes:
-    """Serialize a diagnostic_msgs DiagnosticArray with one status: OK, or a warning."""
+    """Serialize a diagnostic_msgs DiagnosticArray with one status: OK or WARN."""
     status = new_message(
         'diagnostic_msgs/msg/DiagnosticStatus', level=0 if ok else 1, name=name, message=text,
         hardware_id='', values=[new_message('diagnostic_msgs/msg/KeyValue', key=key,

@@ -1,4 +1,4 @@
-"""Decode image and depth messages of a bag to a frame in which their pixels match."""
+"""Decode an image and a depth message of a bag to a frame with matching pixels."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ BLOCK_NS = 10 ** 9
 
 class PairDecoder:
     """
-    Decodes image and depth; where the topics are named as raw, they are rectified.
+    Decodes pairs of image and depth; rectifies those whose topic names say they are raw.
 
     Parameters
     ----------
     camera : Camera or None
-        Calibration of the raw image; None rectifies nothing.
+        Calibration of the raw image; None disables rectification.
     image_topic, depth_topic : str
 
     Raises
@@ -42,14 +42,14 @@ class PairDecoder:
             for topic in (image_topic, depth_topic))
         distorted = camera is not None and camera.needs_rectification
         if distorted and self._depth_is_raw and not image_is_raw:
-            raise BagError(f'{depth_topic} is raw while {image_topic} is rectified, so that '
-                           'their pixels do not match; choose two of a kind')
+            raise BagError(f'{depth_topic} is raw but {image_topic} is rectified, so '
+                           'their pixels do not match; choose two raw or two rectified topics')
         self._camera = camera
         self._rectifier = (Rectifier(camera) if camera is not None and distorted and image_is_raw
                            else None)
         self._depth_rectifiers: dict[tuple[int, ...], Rectifier] = {}
 
-    def decode(self, name: str, image: Any, depth: Any, stamp: int, first_ns: int,
+    def decode(self, name: str, image: Any, depth: Any, stamp_ns: int, first_ns: int,
                pose: NDArray[np.float64] | None) -> DepthFrame:
         """
         Decode a pair of messages.
@@ -57,20 +57,20 @@ class PairDecoder:
         Raises
         ------
         InputError
-            If one of them cannot be decoded or rectified.
+            If a message cannot be decoded or rectified.
         """
         rgb = decode_rgb(image_fields(image))
         depth_m = unpack_depth(image_fields(depth))
         if self._rectifier is not None:
             rgb = self._rectifier.rectify(rgb)
-            rectifier = self._rectifier_of_size(self._rectifier, depth_m.shape)
+            rectifier = self._rectifier_for_size(self._rectifier, depth_m.shape)
             if self._depth_is_raw:
                 depth_m = rectifier.rectify_depth(depth_m)
             else:
                 depth_m[~rectifier.valid] = np.nan
         return DepthFrame(
             name, rgb, depth_m, valid=np.isfinite(depth_m), set_name='camera',
-            block=f'second {(stamp - first_ns) // BLOCK_NS}', stamp_ns=stamp,
+            block=f'second {(stamp_ns - first_ns) // BLOCK_NS}', stamp_ns=stamp_ns,
             K=self._intrinsics(*rgb.shape[:2]), world_from_camera=pose)
 
     def _intrinsics(self, height: int, width: int) -> NDArray[np.float64] | None:
@@ -78,8 +78,8 @@ class PairDecoder:
             return None
         return self._camera.resized(width, height).rectified().K
 
-    def _rectifier_of_size(self, rectifier: Rectifier, shape: tuple[int, ...]) -> Rectifier:
-        """Rectify what covers the same view with other pixels, as depth of half the size does."""
+    def _rectifier_for_size(self, rectifier: Rectifier, shape: tuple[int, ...]) -> Rectifier:
+        """Return a rectifier of the same camera for depth at another resolution."""
         if shape == rectifier.valid.shape:
             return rectifier
         if shape not in self._depth_rectifiers:
@@ -89,7 +89,7 @@ class PairDecoder:
 
 
 def read_camera(bag: Bag, topic: str | None) -> Camera | None:
-    """Read the first calibration of a topic; without a topic there is none."""
+    """Read the first camera_info message of a topic; return None if `topic` is None."""
     if topic is None:
         return None
     for message in bag.messages([topic]):
@@ -98,9 +98,9 @@ def read_camera(bag: Bag, topic: str | None) -> Camera | None:
             info.height, info.width, info.distortion_model, info.d, info.k, info.r, info.p,
             info.binning_x, info.binning_y,
             (info.roi.x_offset, info.roi.y_offset, info.roi.height, info.roi.width)))
-    raise BagError(f'{bag.path} has no message of {topic}')
+    raise BagError(f'{bag.path} has no message on {topic}')
 
 
 def base_topic(topic: str) -> str:
-    """Drop what image_transport appends."""
+    """Remove the suffix that image_transport appends."""
     return topic.removesuffix('/compressed').removesuffix('/compressedDepth')

@@ -1,4 +1,4 @@
-"""Read any bag that rosbags reads, without ROS."""
+"""Read any bag that rosbags supports; ROS is not needed."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Reader = AnyReader | TruncatedMcapReader
 
 def jazzy_typestore() -> Typestore:
     """
-    Make a store of the message types of ROS 2 Jazzy, tf2_msgs included.
+    Return a store of the message types of ROS 2 Jazzy, tf2_msgs included.
 
     Returns
     -------
     Typestore
-        A new one, so that registering types in it touches no other reader or writer.
+        A new one, so that types registered in it do not affect other readers or writers.
     """
     return get_typestore(Stores.ROS2_JAZZY)
 
@@ -44,9 +44,9 @@ class BagTopic:
     name, msgtype : str
         For instance '/camera/image_raw' and 'sensor_msgs/msg/Image'.
     message_count : int
-        Messages in the whole bag.
+        Number of messages in the bag.
     qos : tuple of Qos
-        What the recorded publishers offered; empty where the bag does not say.
+        QoS that the recorded publishers offered; empty if the bag does not hold it.
     """
 
     name: str
@@ -57,7 +57,7 @@ class BagTopic:
 
 @dataclass(frozen=True)
 class BagMessage:
-    """One message: its topic and type, when it was logged, and its bytes in ROS 2 CDR."""
+    """One message: topic, type, log time and ROS 2 CDR bytes."""
 
     topic: str
     msgtype: str
@@ -67,11 +67,10 @@ class BagMessage:
 
 class Bag:
     """
-    A bag open for reading; whatever its age, its messages come out as ROS 2 Jazzy's.
+    A bag that `open_bag` has opened; it returns every message in the format of ROS 2 Jazzy.
 
-    ROS 1 messages and those of older ROS 2 definitions are migrated one by one; a message whose
-    wire format has not changed keeps its very bytes.  Types unknown to Jazzy stay as recorded.
-    Made by `open_bag`.
+    Messages of ROS 1 or of older ROS 2 definitions are converted.  Messages whose wire format is
+    unchanged keep their exact bytes.  Types that Jazzy does not have stay as recorded.
 
     Attributes
     ----------
@@ -80,13 +79,13 @@ class Bag:
         In alphabetical order, one per name and type.
     start_ns, end_ns : int
         Log time of the first message, and 1 ns after the last; both 0 in an empty bag.
-    loss : str or None
-        What is missing of a bag that was cut off, in words.
+    data_loss : str or None
+        Description of what a truncated bag lacks.
     """
 
-    def __init__(self, path: Path, reader: Reader, loss: str | None = None) -> None:
+    def __init__(self, path: Path, reader: Reader, data_loss: str | None = None) -> None:
         self.path = path
-        self.loss = loss
+        self.data_loss = data_loss
         self.topics = _merge_topics(reader)
         empty = reader.message_count == 0
         self.start_ns = 0 if empty else reader.start_time
@@ -106,19 +105,19 @@ class Bag:
 
     def topic(self, name: str, *msgtypes: str) -> BagTopic:
         """
-        Find a topic by its name.
+        Return a topic by its name.
 
         Parameters
         ----------
         name : str
             As recorded, for instance '/camera/image_raw'.
         *msgtypes : str
-            The types that will do; any, if none is given.
+            Accepted types; any type if none is given.
 
         Raises
         ------
         BagError
-            If there is none; its text lists the topics that exist, with their types.
+            If there is none; the text lists the existing topics and their types.
         """
         for topic in self.topics:
             if topic.name == name and (not msgtypes or topic.msgtype in msgtypes):
@@ -135,19 +134,19 @@ class Bag:
         stop_ns: int | None = None,
     ) -> Iterator[BagMessage]:
         """
-        Read messages one after the other, in the order of their log times.
+        Read messages one at a time, in the order of their log times.
 
         Parameters
         ----------
         topics : collection of str
-            Names of the topics to read; all, if empty.
+            Topics to read; all if empty.
         start_ns, stop_ns : int or None
-            Only messages logged at or after, and before, these times.
+            Range of log times, ns: from `start_ns` up to but without `stop_ns`.
 
         Raises
         ------
         BagError
-            If a topic does not exist, or the file turns out to be damaged on the way.
+            If a topic does not exist or the file is damaged.
         """
         names = {self.topic(name).name for name in topics}
         connections = [c for c in self._reader.connections if not names or c.topic in names]
@@ -171,7 +170,7 @@ class Bag:
         Returns
         -------
         object
-            With the fields of the ROS 2 message; arrays of numbers are NumPy arrays.
+            Has the fields of the ROS 2 message; numeric arrays are NumPy arrays.
 
         Raises
         ------
@@ -181,7 +180,7 @@ class Bag:
         try:
             return self.typestore.deserialize_cdr(message.data, message.msgtype)
         except Exception as err:  # damaged bytes make the parser fail in many ways
-            raise BagError(f'{message.topic} in {self.path} holds bytes that are no '
+            raise BagError(f'cannot decode a message on {message.topic} in {self.path} as '
                            f'{message.msgtype}: {_reason(err)}') from err
 
     def _as_ros2_cdr(self, msgtype: str, data: bytes) -> bytes:
@@ -209,28 +208,39 @@ def open_bag(path: str | Path, *, recover: bool = False) -> Iterator[Bag]:
     Parameters
     ----------
     path : str or Path
-        A ROS 2 bag folder (MCAP or sqlite3), a lone .mcap or .db3 file, or a ROS 1 .bag file.
+        A ROS 2 bag folder (MCAP or sqlite3), a single .mcap or .db3 file, or a ROS 1 .bag file.
     recover : bool
-        Open an MCAP file that was cut off as well, and read what is whole; `Bag.loss` tells.
+        Also open a truncated MCAP file and read its complete messages; `Bag.data_loss` then
+        describes what is missing.
 
     Raises
     ------
     BagError
-        If it does not exist, is no bag, or was cut off before its index was written.
+        If the bag does not exist, is unreadable or truncated.
+
+    Examples
+    --------
+    >>> with open_bag('sample/living_room') as bag:
+    ...     print(f'{bag.duration_s:.1f} s, {len(bag.topics)} topics')
+    ...     message = next(bag.messages(['/camera/camera_info']))
+    ...     info = bag.decode(message)
+    8.0 s, 9 topics
+    >>> message.msgtype, info.width, info.height
+    ('sensor_msgs/msg/CameraInfo', 640, 480)
     """
     path = Path(path)
     if not path.exists():
-        raise BagError(f'`path` must be a ROS 2 bag folder, a .mcap or .db3 file or a ROS 1 .bag '
-                       f'file; {path} does not exist')
+        raise BagError(f'cannot open bag {path}: it does not exist; expected a ROS 2 bag folder, '
+                       'a .mcap or .db3 file or a ROS 1 .bag file')
     try:
         reader = AnyReader([path], default_typestore=jazzy_typestore())
         reader.open()
     except Exception as err:  # damaged bytes make the parsers fail in many ways
         if not (recover and _is_mcap(path)):
-            raise BagError(f'{path} is no bag that can be read, or one that was cut off: '
-                           f'{_reason(err)}') from err
-        unfinished = TruncatedMcapReader(path)
-        yield Bag(path, unfinished, unfinished.loss)
+            raise BagError(f'cannot open bag {path}: unreadable or truncated '
+                           f'({_reason(err)})') from err
+        truncated = TruncatedMcapReader(path)
+        yield Bag(path, truncated, truncated.data_loss)
         return
     try:
         yield Bag(path, reader)
@@ -239,7 +249,7 @@ def open_bag(path: str | Path, *, recover: bool = False) -> Iterator[Bag]:
 
 
 def _is_mcap(path: Path) -> bool:
-    """Tell whether a file, or the first file of a bag folder, begins as MCAP does."""
+    """Check whether a file, or the first file of a bag folder, begins with the MCAP magic."""
     for first in mcap_files(path)[:1]:
         with first.open('rb') as file:
             return file.read(len(MCAP0_MAGIC)) == MCAP0_MAGIC

@@ -1,4 +1,4 @@
-"""Bring the messages of topics together by their stamps, while they are being read."""
+"""Match messages of several topics by their stamps while they are being read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from marigold_ros.data.bags.messages import stamp_ns
 from marigold_ros.data.bags.reader import Bag
 
-# Depth follows its image within a second or two, whatever the camera's rate.
+# At 30 Hz two seconds: depth follows its image faster than that.
 MATCH_WINDOW = 64
 
 Stamped = tuple[int, Any]
@@ -22,22 +22,31 @@ Stamped = tuple[int, Any]
 def matched_by_stamp(bag: Bag, topics: Sequence[str], *,
                      stamps_ns: Collection[int] | None = None) -> Iterator[tuple[int, list[Any]]]:
     """
-    Bring the messages of several topics together that have the same stamp.
+    Group the messages of several topics that have exactly the same stamp.
 
     Parameters
     ----------
     bag : Bag
     topics : sequence of str
-        Topics whose messages have a header.
+        Topics of messages with a header.
     stamps_ns : collection of int or None
-        Only these stamps; all, if None.
+        Stamps to return; None returns all.
 
     Yields
     ------
     stamp_ns : int
     messages : list
-        Decoded, one per topic in the order of `topics`.  A message waits for its partners until
-        MATCH_WINDOW younger stamps have come, so memory stays bounded.
+        Decoded, one per topic in the order of `topics`.  An incomplete group is dropped when
+        MATCH_WINDOW other groups are waiting, so memory stays bounded.
+
+    Examples
+    --------
+    >>> from marigold_ros.data.bags.reader import open_bag
+    >>> topics = ['/camera/camera_info', '/lidar/points']
+    >>> with open_bag('sample/living_room') as bag:
+    ...     stamp, (info, cloud) = next(matched_by_stamp(bag, topics))
+    >>> stamp, info.header.frame_id, cloud.header.frame_id
+    (1750000000000000000, 'camera_optical_frame', 'lidar_link')
     """
     waiting: dict[int, dict[str, Any]] = {}
     for message in bag.messages(topics):
@@ -56,15 +65,15 @@ def matched_by_stamp(bag: Bag, topics: Sequence[str], *,
 
 class StampMatcher:
     """
-    Match images with depth one to one; of two images nearest to one depth the nearer gets it.
+    Match images with depth one to one; if two images compete for one depth, the nearer wins.
 
-    A pair is given as soon as no later message can be nearer, and a message that has waited for
-    `MATCH_WINDOW` others of its topic is dropped, so that memory stays bounded.
+    A pair is returned as soon as no later message can be nearer.  Per topic, at most
+    `MATCH_WINDOW` messages wait; older ones are dropped, so that memory stays bounded.
 
     Parameters
     ----------
     tolerance_ns : int
-        Stamps that are farther apart do not match.
+        Largest difference between the stamps of a pair, ns.
     """
 
     IMAGE, DEPTH = 0, 1
@@ -77,20 +86,21 @@ class StampMatcher:
 
     def add(self, side: int, stamp_ns: int, item: Any) -> Iterator[tuple[int, Any, Any]]:
         """
-        Take one message, and give the pairs that it completes.
+        Add one message and return the pairs that it completes.
 
         Parameters
         ----------
         side : int
             `IMAGE` or `DEPTH`.
         stamp_ns : int
-            Its time, ns.
+            Stamp of the message, ns.
         item : object
+            The message.
 
         Yields
         ------
         stamp_ns : int
-            Of the image.
+            Stamp of the image, ns.
         image, depth : object
         """
         self._stamps_ns[side].append(stamp_ns)
@@ -99,24 +109,24 @@ class StampMatcher:
         if len(self._waiting[side]) > MATCH_WINDOW:
             del self._waiting[side][0]
 
-    def finish(self) -> Iterator[tuple[int, Any, Any]]:
-        """Give the pairs that waited for something nearer, once nothing comes any more."""
+    def flush(self) -> Iterator[tuple[int, Any, Any]]:
+        """Return the remaining pairs after the last message."""
         yield from self._match_oldest(ended=True)
 
     @property
     def unmatched(self) -> tuple[int, int]:
-        """Count images and depth maps so far that are in no pair."""
+        """Numbers of images and of depth maps that are in no pair so far."""
         images, depths = map(len, self._stamps_ns)
         return images - self.pairs, depths - self.pairs
 
     def offsets_ns(self) -> NDArray[np.int64]:
         """
-        Tell how far off the depth nearest to each image is.
+        Return the time offset between each image and its nearest depth.
 
         Returns
         -------
         int64 [images]
-            Stamp of the depth minus that of the image, ns; empty without any depth.
+            Stamp of the depth minus stamp of the image, ns; empty if there is no depth.
         """
         images, depths = (np.sort(np.array(each, np.int64)) for each in self._stamps_ns)
         if depths.size == 0:
@@ -127,11 +137,11 @@ class StampMatcher:
         return np.asarray(offsets[nearest, np.arange(images.size)], np.int64)
 
     def _match_oldest(self, *, ended: bool) -> Iterator[tuple[int, Any, Any]]:
-        """Pair or drop the oldest messages until more must come to tell."""
+        """Match or drop the oldest messages until a later message could change the result."""
         images, depths = self._waiting
         while images and depths:
             offset = depths[0][0] - images[0][0]
-            # Only what comes later in the older one's topic can be nearer to the younger.
+            # Only a later message on the topic of the older one can be nearer to the newer one.
             older = images if offset > 0 else depths
             if abs(offset) > self._tolerance_ns:
                 del older[0]

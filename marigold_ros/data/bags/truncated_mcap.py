@@ -1,4 +1,4 @@
-"""MCAP files whose writing broke off: reading what is whole of one, and ending one early."""
+"""Read the complete messages of truncated MCAP files, and make such files valid again."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ from marigold_ros.depth.errors import BagError
 
 # Opcode and length, then the content: https://mcap.dev/spec
 RECORD_HEAD = struct.Struct('<BQ')
-# A DataEnd without a checksum, a Footer that names no summary, and the magic again.
-END = (RECORD_HEAD.pack(Opcode.DATA_END, 4) + bytes(4)
+# A DataEnd without checksum, a Footer without summary, and the closing magic.
+FILE_END = (RECORD_HEAD.pack(Opcode.DATA_END, 4) + bytes(4)
        + RECORD_HEAD.pack(Opcode.FOOTER, 20) + bytes(20) + MCAP0_MAGIC)
 
 
 class TruncatedMcapReader:
     """
-    Reads what was written before the end, without the index that a whole file ends with.
+    Reads the complete messages of a truncated file, which has no index.
 
-    It offers what `Bag` uses of rosbags' AnyReader, and goes through the file once to learn that.
+    Offers the part of rosbags' AnyReader that `Bag` uses; scans the file once when it is opened.
 
     Parameters
     ----------
     path : Path
-        The file, or a bag folder; of a recording that was split, the last file was cut off.
+        The file, or a bag folder; of a split recording, the last file is truncated.
 
     Attributes
     ----------
-    loss : str
-        What is missing, in words.
+    data_loss : str
+        Description of what is missing.
 
     Raises
     ------
     BagError
-        If not a single message is whole.
+        If no message is complete.
     """
 
     is2 = True
@@ -61,24 +61,25 @@ class TruncatedMcapReader:
         self._channels: dict[tuple[Path, int], Connection] = {}
         counts: Counter[tuple[Path, int]] = Counter()
         start_ns, last_ns = 2 ** 63, 0
-        for file, schema, channel, message in self._whole_messages():
+        for file, schema, channel, message in self._complete_messages():
             if (file, channel.id) not in self._channels:
                 self._channels[file, channel.id] = self._connection(schema, channel)
             counts[file, channel.id] += 1
             start_ns, last_ns = min(start_ns, message.log_time), max(last_ns, message.log_time)
         if not counts:
-            raise BagError(f'{path} was cut off before its first message was whole')
+            raise BagError(f'cannot open bag {path}: truncated before the end of its first '
+                           'message')
         self.connections = [connection._replace(msgcount=counts[key])
                             for key, connection in self._channels.items()]
         self.message_count = counts.total()
         self.start_time, self.end_time = start_ns, last_ns + 1
-        self.loss = (f'{path} was cut off {(last_ns - start_ns) * 1e-9:.3f} s after its start: '
-                     f'{self.message_count} messages are whole, what came after is lost')
+        self.data_loss = (f'{path} is truncated {(last_ns - start_ns) * 1e-9:.3f} s after its '
+                          f'start: {self.message_count} messages are complete, later data is lost')
 
     def messages(self, connections: Collection[Connection], start: int | None = None,
                  stop: int | None = None) -> Iterator[tuple[Connection, int, bytes]]:
         """
-        Read the chosen messages as they were written, which is nearly in the order of log times.
+        Read messages in the order in which they were written: nearly that of their log times.
 
         Yields
         ------
@@ -87,24 +88,24 @@ class TruncatedMcapReader:
         data : bytes
         """
         wanted = {connection.id for connection in connections}
-        for file, _, channel, message in self._whole_messages(start, stop):
+        for file, _, channel, message in self._complete_messages(start, stop):
             connection = self._channels[file, channel.id]
             if connection.id in wanted:
                 yield connection, message.log_time, message.data
 
-    def _whole_messages(
+    def _complete_messages(
         self, start_ns: int | None = None, stop_ns: int | None = None,
     ) -> Iterator[tuple[Path, Schema, Channel, Message]]:
         for path in self._files:
             with path.open('rb') as file:
-                # Ordering by time would take the whole file into memory.
+                # Sorting by time would load the whole file into memory.
                 messages = NonSeekingReader(file, validate_crcs=True).iter_messages(
                     log_time_order=False, starting_at=start_ns, ending_before=stop_ns)
                 try:
                     for schema, channel, message in messages:
                         if schema is not None:
                             yield path, schema, channel, message
-                except Exception:  # torn bytes make the parsers fail in many ways
+                except Exception:  # damaged bytes make the parsers fail in many ways
                     continue
 
     def _connection(self, schema: Schema, channel: Channel) -> Connection:
@@ -118,7 +119,7 @@ class TruncatedMcapReader:
 
 
 def mcap_files(path: Path) -> list[Path]:
-    """List the MCAP files of a bag, in the order of their numbers; a lone file is its own."""
+    """List the MCAP files of a bag in the order of their numbers; `path` may be one file."""
     if not path.is_dir():
         return [path]
     return sorted(path.glob('*.mcap'), key=lambda file: (len(file.name), file.name))
@@ -126,41 +127,42 @@ def mcap_files(path: Path) -> list[Path]:
 
 def finalize_truncated(path: Path) -> None:
     """
-    Cut a file after its last whole record, and end it there, so that every reader opens it.
+    Finalize a truncated file after its last complete record, so that every reader opens it.
 
-    The library's writer appends an end of its own only after an index, for which a full disk may
-    have no room.
+    The writer of the mcap library ends a file only after an index, for which a full disk may
+    have no space.
 
     Parameters
     ----------
     path : Path
-        Begins with the magic and a header.  What is cut off makes room for the 50 bytes of the
-        end, also on a full disk; readers scan the rest, since it has no index.
+        Begins with the magic and a header.  The incomplete record that is removed makes space for
+        the 50 bytes of the file end, also on a full disk.  Without an index, readers scan the
+        file.
 
     Raises
     ------
     OSError
-        If the end does not fit in place of the last record either.
+        If there is no space for the file end, even in place of the last record.
     """
     with FileIO(path, 'r+') as file:
         ends = _record_ends(file)
         for end in reversed(ends[1:]):
             with suppress(OSError):
-                _end_after(file, end)
+                _truncate_and_end(file, end)
                 return
-        _end_after(file, ends[0])
+        _truncate_and_end(file, ends[0])
 
 
-def _end_after(file: FileIO, size: int) -> None:
-    """Keep so many bytes and write the end after them."""
+def _truncate_and_end(file: FileIO, size: int) -> None:
+    """Truncate a file to `size` bytes and append the file end."""
     file.truncate(size)
     file.seek(size)
-    if file.write(END) < len(END):
-        raise OSError('no room for the end of the file')
+    if file.write(FILE_END) < len(FILE_END):
+        raise OSError('no space for the end of the file')
 
 
 def _record_ends(file: FileIO) -> list[int]:
-    """Say where each whole record ends, without reading it; the header is the first."""
+    """Return the end position of each complete record; the first record is the header."""
     size, position = file.seek(0, SEEK_END), len(MCAP0_MAGIC)
     ends: list[int] = []
     while position + RECORD_HEAD.size <= size:

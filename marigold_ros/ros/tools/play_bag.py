@@ -23,7 +23,7 @@ from rosbags.interfaces import QosDurability
 from rosgraph_msgs.msg import Clock
 from tqdm import tqdm
 
-from marigold_ros.data.bags.messages import COMPRESSED_IMAGE, decompress, IMAGE
+from marigold_ros.data.bags.messages import COMPRESSED_IMAGE, decompress_message, IMAGE
 from marigold_ros.data.bags.reader import Bag, BagMessage, BagTopic, open_bag
 from marigold_ros.data.read_ahead import read_ahead
 from marigold_ros.depth.errors import BagError, MarigoldError, MessageError
@@ -287,7 +287,7 @@ class Player:
         if not route.decompresses:
             return time_ns, route.topic, message.data
         try:
-            return time_ns, route.topic, decompress(self.bag, message)
+            return time_ns, route.topic, decompress_message(self.bag, message)
         except MessageError as err:
             if not self.damaged_images:
                 print(f'Left out an image of {message.topic}: {err}', file=sys.stderr)

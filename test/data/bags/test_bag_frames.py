@@ -1,4 +1,4 @@
-"""Frames of bags: every format, matching, rectification, poses, and what is said of bad ones."""
+"""Frames of bags: formats, matching, rectification, poses, and errors of invalid bags."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ IMAGES = {
 
 @pytest.mark.parametrize('kind', WRITERS)
 @pytest.mark.parametrize('depth', DEPTHS)
-def test_every_kind_of_bag_and_depth_gives_the_same_frame(tmp_path, kind, depth):
+def test_every_bag_and_depth_format_gives_the_same_frame(tmp_path, kind, depth):
     for name, picture in IMAGES.items():
         frame, = read(WRITERS[kind](tmp_path / name, [picture, DEPTHS[depth]]))[0]
         np.testing.assert_allclose(frame.rgb, PIXELS, atol=3)
@@ -117,7 +117,7 @@ def test_every_kind_of_bag_and_depth_gives_the_same_frame(tmp_path, kind, depth)
         assert frame.K is frame.world_from_camera is None
 
 
-def test_any_topics_will_do(tmp_path):
+def test_topic_names_are_free(tmp_path):
     path = WRITERS['mcap'](tmp_path / 'bag', [('/a', RAW, IMAGES['raw'][2]),
                                               ('/b', RAW, DEPTHS['16UC1'][2]),
                                               ('/c', 'sensor_msgs/msg/CameraInfo', camera_info())])
@@ -127,14 +127,15 @@ def test_any_topics_will_do(tmp_path):
         bag_data_set(path, BagTopics('/a', '/b', '/d'))
 
 
-def test_image_and_depth_need_not_have_one_stamp(tmp_path):
+def test_image_and_depth_are_matched_within_the_tolerance(tmp_path):
     path = record(tmp_path, depths=[DEPTH_MM] * 3 + [None], delay_ms=14)
     frames, notes = read(path)
     assert [frame.stamp_ns - START_NS for frame in frames] == [0, 100 * MS, 200 * MS]
     assert notes == ['1 images have no depth within the tolerance']
-    with pytest.raises(BagError, match=r'no image of /cam/image_raw with a depth of '
-                       r'/cam/depth/image_raw within 13 ms: the nearest depth is \+14.000 ms off, '
-                       r'the median over 4 images \+14.000 ms, from -86.000 to \+14.000 ms'):
+    with pytest.raises(BagError, match=r'no image on /cam/image_raw has depth on '
+                       r'/cam/depth/image_raw within 13 ms: offset of the nearest depth over 4 '
+                       r'images: closest \+14.000 ms, median \+14.000 ms, range -86.000 to '
+                       r'\+14.000 ms'):
         read(path, BagTopics(IMAGE, DEPTH, tolerance_ns=13 * MS))
 
 
@@ -143,7 +144,7 @@ def test_blocks_are_seconds_after_the_first_frame(tmp_path):
     assert [frame.block for frame in frames] == ['second 0'] * 10 + ['second 1'] * 2
 
 
-def test_depth_of_another_size_keeps_it_and_is_rectified_alike(tmp_path):
+def test_depth_keeps_its_own_size_and_is_rectified_like_the_image(tmp_path):
     small = np.full((8, 12), 2000, np.uint16)
     frame, = read(record(tmp_path / 'plain', depths=[small]))[0]
     assert (frame.rgb.shape, frame.depth_m.shape) == ((16, 24, 3), (8, 12))
@@ -176,13 +177,13 @@ def test_poses_are_interpolated_between_odometry_or_transforms(tmp_path, topic):
     assert third is None    # 200 ms, after the last
 
 
-def test_a_camera_that_is_only_mounted_has_no_pose(tmp_path):
+def test_static_transforms_alone_give_no_pose(tmp_path):
     mount = ('/tf_static', 0, transform('base_link', 'camera_optical_frame', (0.2, 0.0, 0.5)))
     path = record(tmp_path, extra=[mount], types={'/tf_static': 'tf2_msgs/msg/TFMessage'})
     assert read(path)[0][0].world_from_camera is None
 
 
-def test_across_a_gap_of_more_than_a_second_there_is_no_pose(tmp_path):
+def test_poses_are_not_interpolated_across_more_than_a_second(tmp_path):
     poses = [('/tf', at * MS, transform('odom', 'camera_optical_frame', (at / 1000, 0.0, 0.0),
                                         stamp_ns=START_NS + at * MS)) for at in (0, 50, 1100)]
     path = record(tmp_path, depths=[DEPTH_MM] * 2, extra=poses,
@@ -191,50 +192,50 @@ def test_across_a_gap_of_more_than_a_second_there_is_no_pose(tmp_path):
     assert first is not None and second is None
 
 
-# --- bad input -----------------------------------------------------------------------------
+# --- invalid input -------------------------------------------------------------------------
 
-def test_a_missing_topic_lists_those_that_exist_with_types(tmp_path):
+def test_the_error_of_a_missing_topic_lists_the_existing_ones(tmp_path):
     with pytest.raises(BagError, match=r'no topic /cam/depth .* it has /cam/camera_info '
                        r'\(sensor_msgs/msg/CameraInfo\), /cam/depth/image_raw \(sensor_msgs/msg/Im'
                        r'age\), /cam/image_raw \(sensor_msgs/msg/Image\)'):
         bag_data_set(record(tmp_path), BagTopics(IMAGE, '/cam/depth'))
 
 
-def test_a_topic_of_another_type_is_named_with_it(tmp_path):
+def test_a_topic_of_another_type_is_rejected(tmp_path):
     with pytest.raises(BagError, match=r'no topic /cam/camera_info \(sensor_msgs/msg/Image or '
                        r'sensor_msgs/msg/CompressedImage\)'):
         bag_data_set(record(tmp_path), BagTopics(IMAGE, INFO))
 
 
-def test_an_unknown_encoding_is_named(tmp_path):
+def test_an_unknown_encoding_is_rejected(tmp_path):
     path = WRITERS['mcap'](tmp_path / 'bag', [IMAGES['raw'], (DEPTH, RAW, image(
         PIXELS, 'rgb8', START_NS))])
     with pytest.raises(InputError, match="`encoding` must be one of 32FC1, 16UC1; got 'rgb8'"):
         read(path)
 
 
-def test_an_empty_bag_is_named(tmp_path):
-    with pytest.raises(BagError, match='is empty: it has no topics'):
+def test_an_empty_bag_is_rejected(tmp_path):
+    with pytest.raises(BagError, match='is empty: no topics'):
         bag_data_set(write_bag(tmp_path / 'none', {}, []))
-    with pytest.raises(BagError, match='is empty: it holds no message of /cam/depth/image_raw'):
+    with pytest.raises(BagError, match='is empty: no message on /cam/depth/image_raw'):
         bag_data_set(record(tmp_path, depths=[None]), BagTopics(IMAGE, DEPTH))
 
 
 @pytest.mark.parametrize(('depth', 'median'), [
-    (np.full((16, 24), 2000.0, np.float32), '2000'),    # mm where m belong
-    (np.full((16, 24), 2, np.uint16), '0.002')])    # m where mm belong
-def test_depth_in_a_wrong_unit_is_named(tmp_path, depth, median):
+    (np.full((16, 24), 2000.0, np.float32), '2000'),    # mm instead of m
+    (np.full((16, 24), 2, np.uint16), '0.002')])    # m instead of mm
+def test_depth_in_a_wrong_unit_is_rejected(tmp_path, depth, median):
     with pytest.raises(InputError, match=rf'at {START_NS} ns: the median depth must lie between '
                        rf'0.05 and 200.0 m; got {median} m: is the unit wrong\?'):
         read(record(tmp_path, depths=[depth]))
 
 
-def test_a_bag_without_any_measurement_is_named(tmp_path):
-    with pytest.raises(BagError, match='none of the 2 depth maps of /cam/depth/image_raw'):
+def test_a_bag_without_any_measurement_is_rejected(tmp_path):
+    with pytest.raises(BagError, match='none of the 2 matched depth maps of /cam/depth/image_raw'):
         read(record(tmp_path, depths=[np.zeros((16, 24), np.uint16)] * 2))
 
 
-def test_frames_that_cannot_be_used_are_left_out_and_counted(tmp_path):
+def test_unusable_frames_are_skipped_and_counted(tmp_path):
     wrong = np.full((16, 24), 2, np.uint16)
     frames, notes = read(record(tmp_path, depths=[
         DEPTH_MM, wrong, wrong, np.zeros((16, 24), np.uint16), DEPTH_MM]))
@@ -243,13 +244,13 @@ def test_frames_that_cannot_be_used_are_left_out_and_counted(tmp_path):
     assert notes[1:] == ['2 messages or frames cannot be used', '1 frames have no depth at all']
 
 
-def test_depth_of_another_camera_is_doubted(tmp_path):
+def test_depth_of_another_camera_is_noted(tmp_path):
     other = serialize(RAW, header=header(START_NS, 'infra_frame'), height=16, width=24,
                       encoding='16UC1', is_bigendian=0, step=48,
                       data=DEPTH_MM.reshape(-1).view(np.uint8))
     _, notes = read(WRITERS['mcap'](tmp_path / 'bag', [IMAGES['raw'], (DEPTH, RAW, other)]))
-    assert notes == ["depth is in the frame 'infra_frame' and the image in "
-                     "'camera_optical_frame': is it registered to the image?"]
+    assert notes == ["depth has frame_id 'infra_frame' and the image has "
+                     "'camera_optical_frame': is the depth registered to the image?"]
 
 
 def write_noise(path, count, first=0):
@@ -265,48 +266,48 @@ def write_noise(path, count, first=0):
     return messages
 
 
-def cut(file, part=2 / 3):
+def truncate(file, part=2 / 3):
     whole = file.read_bytes()
     file.write_bytes(whole[:int(len(whole) * part)])
 
 
 @pytest.mark.parametrize('folder', [True, False])
-def test_a_bag_that_was_cut_off_is_read_as_far_as_it_goes(tmp_path, folder):
+def test_the_complete_messages_of_a_truncated_bag_are_read(tmp_path, folder):
     path = tmp_path / 'bag'
     write_noise(path, 6)
-    cut(path / 'bag.mcap')
+    truncate(path / 'bag.mcap')
     (path / 'metadata.yaml').unlink()    # a recorder that was killed has not written it
     data_set = bag_data_set(path if folder else path / 'bag.mcap', BagTopics(IMAGE, DEPTH))
     frames = list(data_set.frames())
     assert 2 <= len(frames) <= 4
     assert data_set.count >= len(frames)
     assert frames[-1].rgb.std() > 70    # the noise, not an empty page
-    assert any('was cut off 0.' in note and 'what came after is lost' in note
+    assert any('is truncated 0.' in note and 'later data is lost' in note
                for note in data_set.notes)
 
 
-def test_the_last_file_of_a_recording_may_be_cut_off(tmp_path):
+def test_the_last_file_of_a_split_recording_may_be_truncated(tmp_path):
     path = tmp_path / 'bag'
     write_noise(path, 2)
     write_noise(tmp_path / 'next', 3, first=2)
     (path / 'bag.mcap').rename(path / 'bag_9.mcap')
     (tmp_path / 'next' / 'next.mcap').rename(path / 'bag_10.mcap')
     (path / 'metadata.yaml').unlink()
-    cut(path / 'bag_10.mcap')
+    truncate(path / 'bag_10.mcap')
     frames, notes = read(path)
     assert [frame.stamp_ns for frame in frames[:3]] == [START_NS + at * 100 * MS
                                                         for at in range(3)]
-    assert any('was cut off' in note for note in notes)
+    assert any('is truncated' in note for note in notes)
 
 
-def test_a_bag_cut_off_before_its_first_message_is_named(tmp_path):
+def test_a_bag_without_a_complete_message_is_rejected(tmp_path):
     path = record(tmp_path)
     (path / 'bag.mcap').write_bytes((path / 'bag.mcap').read_bytes()[:200])
-    with pytest.raises(BagError, match='was cut off before its first message was whole'):
+    with pytest.raises(BagError, match='truncated before the end of its first message'):
         bag_data_set(path)
 
 
-def test_damage_on_the_way_spares_the_frames_before(tmp_path):
+def test_frames_before_damage_are_read(tmp_path):
     path = tmp_path / 'bag'
     messages = write_noise(path, 4)
     content = bytearray((path / 'bag.mcap').read_bytes())
@@ -316,24 +317,24 @@ def test_damage_on_the_way_spares_the_frames_before(tmp_path):
     (path / 'bag.mcap').write_bytes(content)
     frames, notes = read(path)
     assert len(frames) == 2
-    assert any('is damaged' in note and 'what comes after is lost' in note for note in notes)
+    assert any('is damaged' in note and 'later data is lost' in note for note in notes)
 
 
-def test_a_torn_first_image_is_left_out(tmp_path):
-    torn = serialize(COMPRESSED, header=header(START_NS), format='jpeg',
-                     data=np.frombuffer(b'\xff\xd8 torn', np.uint8))
+def test_a_damaged_first_image_is_skipped(tmp_path):
+    damaged = serialize(COMPRESSED, header=header(START_NS), format='jpeg',
+                     data=np.frombuffer(b'\xff\xd8 damaged', np.uint8))
     whole = compressed_image(PIXELS, '.jpg', 'jpeg', START_NS + 100 * MS)
-    messages = [('/a/compressed', 0, torn), (DEPTH, 0, image(DEPTH_MM, '16UC1', START_NS)),
+    messages = [('/a/compressed', 0, damaged), (DEPTH, 0, image(DEPTH_MM, '16UC1', START_NS)),
                 ('/a/compressed', 1, whole),
                 (DEPTH, 1, image(DEPTH_MM, '16UC1', START_NS + 100 * MS))]
     path = write_bag(tmp_path / 'bag', {'/a/compressed': COMPRESSED, DEPTH: RAW}, messages)
     frames, notes = read(path, BagTopics('/a', DEPTH))
     assert len(frames) == 1
-    assert notes[0].startswith('first that cannot be used: ')
+    assert notes[0].startswith('first unusable message or frame: ')
     assert notes[1:] == ['1 messages or frames cannot be used']
 
 
-def test_after_ten_that_cannot_be_used_reading_ends(tmp_path):
+def test_reading_stops_after_ten_unusable_frames(tmp_path):
     path = record(tmp_path, depths=[np.full((16, 24), 2, np.uint16)] * 12 + [DEPTH_MM])
     with pytest.raises(InputError, match='the median depth must lie between'):
         read(path)

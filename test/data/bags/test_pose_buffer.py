@@ -1,4 +1,4 @@
-"""Coordinate frames of a bag: looked up between any two, as tf2 does."""
+"""Transforms between any two coordinate frames of a bag, as tf2 looks them up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ QUARTER_LEFT = (0.0, 0.0, np.sqrt(0.5), np.sqrt(0.5))
 
 
 def transforms(*links, at_s=0):
-    """Make a decoded TFMessage of (parent, child, x, quaternion)."""
+    """Create a decoded TFMessage of (parent, child, x, quaternion)."""
     names = ('x', 'y', 'z', 'w')
     return SimpleNamespace(__msgtype__='tf2_msgs/msg/TFMessage', transforms=[SimpleNamespace(
         header=SimpleNamespace(frame_id=parent, stamp=SimpleNamespace(sec=at_s, nanosec=0)),
@@ -25,7 +25,7 @@ def transforms(*links, at_s=0):
 
 @pytest.fixture
 def robot():
-    """Put a camera 1 m ahead, which looks left, and a lidar 3 m ahead on a base; drive 1 m/s."""
+    """Drive 1 m/s with a camera 1 m ahead, which looks left, and a lidar 3 m ahead of the base."""
     poses = PoseBuffer()
     poses.add('/tf_static', transforms(('base', 'camera', 1.0, QUARTER_LEFT),
                                        ('/base', '/lidar', 3.0, (0.0, 0.0, 0.0, 1.0))))
@@ -35,38 +35,38 @@ def robot():
     return poses
 
 
-def test_a_frame_is_found_in_another_over_their_common_parent(robot):
+def test_two_frames_are_connected_by_their_common_parent(robot):
     found = robot.lookup_transform('camera', 'lidar', 0)
-    # 2 m ahead of the camera's place is 2 m to the right of where it looks.
+    # The camera looks left, so 2 m ahead of it is 2 m to its right.
     np.testing.assert_allclose(found @ [0, 0, 0, 1], [0, -2, 0, 1], atol=1e-12)
     np.testing.assert_allclose(found @ robot.lookup_transform('lidar', 'camera', 0), np.eye(4),
                                atol=1e-12)
 
 
-def test_a_parent_is_found_in_its_child_and_a_frame_in_itself(robot):
+def test_a_transform_exists_from_parent_to_child_and_to_itself(robot):
     np.testing.assert_allclose(robot.lookup_transform('lidar', 'base', 0)[:3, 3], [-3, 0, 0])
     np.testing.assert_array_equal(robot.lookup_transform('lidar', '/lidar', 0), np.eye(4))
 
 
-def test_what_does_not_move_is_known_at_any_time(robot):
+def test_static_transforms_hold_at_any_time(robot):
     assert robot.lookup_transform('camera', 'lidar', 99 * 10 ** 9) is not None
     assert robot.lookup_transform('odom', 'lidar', 99 * 10 ** 9) is None
 
 
-def test_what_moves_is_interpolated(robot):
+def test_moving_transforms_are_interpolated(robot):
     assert robot.lookup_transform('odom', 'lidar', 5 * 10 ** 8)[0, 3] == pytest.approx(3.5)
-    assert robot.world_from('lidar', 5 * 10 ** 8)[0, 3] == pytest.approx(3.5)
+    assert robot.world_from_frame('lidar', 5 * 10 ** 8)[0, 3] == pytest.approx(3.5)
 
 
-def test_frames_of_two_trees_are_not_joined(robot):
+def test_frames_of_two_trees_are_not_connected(robot):
     robot.add('/tf_static', transforms(('map', 'beacon', 1.0, QUARTER_LEFT)))
     assert robot.lookup_transform('camera', 'beacon', 0) is None
     assert robot.lookup_transform('camera', 'nowhere', 0) is None
-    assert robot.world_from('beacon', 0) is None    # nothing above it moves
+    assert robot.world_from_frame('beacon', 0) is None    # nothing above it moves
 
 
-def test_frames_that_turn_in_a_circle_are_nowhere():
+def test_a_cycle_of_frames_has_no_transforms():
     poses = PoseBuffer()
     poses.add('/tf', transforms(('a', 'b', 1.0, QUARTER_LEFT), ('b', 'a', 1.0, QUARTER_LEFT)))
-    assert poses.world_from('a', 0) is None
+    assert poses.world_from_frame('a', 0) is None
     assert poses.lookup_transform('a', 'b', 0) is None

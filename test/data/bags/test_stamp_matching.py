@@ -1,4 +1,4 @@
-"""Matching two topics by their stamps while they are read."""
+"""Match two topics by their stamps while they are read."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ MS = 1_000_000
 
 
 def match(*messages, tolerance_ms=15):
-    """Match messages ('i', ms) and ('d', ms) in the order they come; return pairs of ms."""
+    """Match messages ('i', ms) and ('d', ms) in the order of arrival; return pairs of ms."""
     matcher = StampMatcher(tolerance_ms * MS)
     pairs = []
     for kind, stamp_ms in messages:
         side = matcher.IMAGE if kind == 'i' else matcher.DEPTH
         pairs += matcher.add(side, stamp_ms * MS, stamp_ms)
-    pairs += matcher.finish()
+    pairs += matcher.flush()
     assert all(stamp == image * MS for stamp, image, _ in pairs)
     return [(image, depth) for _, image, depth in pairs], matcher
 
 
-def test_of_two_images_with_one_depth_the_nearer_gets_it():
+def test_of_two_images_the_nearer_one_gets_the_depth():
     # 10 and 11 both are nearest to 11 ms; 60 is 20 ms from any depth.
     pairs, matcher = match(('i', 10), ('d', 11), ('i', 11), ('d', 40), ('i', 60), ('d', 80))
     assert pairs == [(11, 11)]
     assert matcher.unmatched == (2, 2)
 
 
-def test_of_two_depths_the_nearer_is_taken():
+def test_of_two_depth_maps_the_nearer_one_is_matched():
     assert match(('d', 0), ('i', 10), ('d', 12), ('i', 43), ('d', 45))[0] == [(10, 12), (43, 45)]
 
 
-def test_the_tolerance_is_reached_but_not_passed():
+def test_the_tolerance_is_inclusive():
     assert match(('i', 0), ('d', 15))[0] == [(0, 15)]
     assert match(('i', 0), ('d', 16))[0] == []
     assert match(('i', 0), ('d', 16), tolerance_ms=16)[0] == [(0, 16)]
 
 
-def test_the_order_in_which_topics_come_does_not_count():
+def test_the_order_of_arrival_does_not_matter():
     images, depths = [('i', at) for at in (0, 33, 66)], [('d', at) for at in (1, 34, 65)]
     expected = [(0, 1), (33, 34), (66, 65)]
     assert match(*images, *depths)[0] == expected
@@ -46,19 +46,19 @@ def test_the_order_in_which_topics_come_does_not_count():
     assert match(*reversed(images), *depths)[0] == expected
 
 
-def test_a_pair_of_one_stamp_comes_at_once():
+def test_a_pair_of_equal_stamps_is_returned_at_once():
     matcher = StampMatcher(MS)
     assert list(matcher.add(matcher.IMAGE, 5, 'image')) == []
     assert list(matcher.add(matcher.DEPTH, 5, 'depth')) == [(5, 'image', 'depth')]
 
 
-def test_a_topic_that_finds_no_partner_is_not_kept():
+def test_unmatched_messages_are_dropped_after_the_window():
     matcher = StampMatcher(MS)
     for number in range(3 * MATCH_WINDOW):
         assert list(matcher.add(matcher.IMAGE, number, number)) == []
-    # Only the youngest window still waits, so the oldest cannot match any more.
+    # Only the newest window still waits, so the oldest cannot match any more.
     assert list(matcher.add(matcher.DEPTH, 0, 0)) == []
-    pairs = [(image, depth) for _, image, depth in matcher.finish()]
+    pairs = [(image, depth) for _, image, depth in matcher.flush()]
     assert pairs == [(2 * MATCH_WINDOW, 0)]
 
 
