@@ -25,7 +25,7 @@ from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.depth.types import FloatImage
 from marigold_ros.evaluation.metrics.protocol_a import align, fit_least_squares
-from marigold_ros.evaluation.metrics.protocols import abs_rel_name
+from marigold_ros.evaluation.metrics.protocols import abs_rel_label
 from marigold_ros.metric.fit import fit_scale
 
 NAME = 'anchors'
@@ -34,7 +34,7 @@ ANCHORS, OUTLIERS = 200, 0.2
 WRONG_BY = (2.0, 10.0)
 DRAWS = 10
 MIN_DEPTH_M, MAX_DEPTH_M = 1e-3, 80.0
-ABS_REL = abs_rel_name('metric', f'{MIN_DEPTH_M:g} to {MAX_DEPTH_M:g}+ m')
+ABS_REL = abs_rel_label('metric', f'{MIN_DEPTH_M:g} to {MAX_DEPTH_M:g}+ m')
 # The best fit in hindsight need not look at more pixels.
 HINDSIGHT_PIXELS = 20000
 LEAST_ABS_REL, LEAST_SQUARES = 'hindsight, least error', 'hindsight, least squares'

@@ -4,9 +4,9 @@ Score every scale source along the sample drive: metres, the scale over time, an
     python -m benchmarks.scale_sources --bag sample/living_room --scene sample/scene.json
 
 Each source makes the same predictions metric, and beside them the true relative depth, through
-`evaluation.metrics.metres` as `evaluate --scale-source` does.  `depth` is the truth as a small
-stereo camera in the same place would see it.  Recovery is the time after an outage of 2 s until
-the scale is within 2 % of what it is without ('not': not in the 3 s that are left).  'true metres'
+`evaluation.metrics.metric_depth` as `evaluate --scale-source` does.  `depth` is the truth as a
+small stereo camera in the same place would see it.  Recovery is the time after an outage of 2 s
+until the scale is within 2 % of what it is without ('not': not in the 3 s left).  'true metres'
 is what geometry, messages and configuration are worth.
 """
 
@@ -30,14 +30,14 @@ from marigold_ros.data.frames import DepthFrame
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import BagError, MarigoldError
 from marigold_ros.depth.types import FloatImage
-from marigold_ros.evaluation.metrics.costmap import LayerConfig, read_layer
-from marigold_ros.evaluation.metrics.metres import (
+from marigold_ros.evaluation.metrics.costmap import LayerConfig, read_layer_config
+from marigold_ros.evaluation.metrics.metric_depth import (
     COMPARED_RANGE,
-    MetricFollower,
-    recovery_s,
+    MetricDepthEvaluator,
+    recovery_time_s,
 )
 from marigold_ros.evaluation.metrics.obstacles import ObstacleScorer, read_scene, Scene
-from marigold_ros.evaluation.metrics.protocols import abs_rel_name
+from marigold_ros.evaluation.metrics.protocols import abs_rel_label
 from marigold_ros.evaluation.references import BagReferences, FrameReference
 from marigold_ros.metric.anchors import Anchors, anchors_from_depth
 from marigold_ros.metric.config import ScaleConfig
@@ -52,7 +52,7 @@ OUTAGE_S = (3.0, 5.0)
 # Relative depth that stands for the true metres: it spreads over this range.
 TRUE_RANGE_M = (0.01, 100.0)
 TRUTH = 'true metres'
-COLUMNS = ('metric frames', abs_rel_name('metric', COMPARED_RANGE), 'RMSE, m',
+COLUMNS = ('metric frames', abs_rel_label('metric', COMPARED_RANGE), 'RMSE, m',
            'delta1', 'scale jitter', 'largest step', 'floor height error', 'recovery', 'recall',
            'precision', 'floor free', 'distance error')
 
@@ -72,7 +72,8 @@ class Contestant:
     def __init__(self, config: ScaleConfig, obstacles: ObstacleScorer, *,
                  knows_tilt: bool = True) -> None:
         self._source, self._knows_tilt = config.source, knows_tilt
-        self._usual, self._interrupted = MetricFollower(config, obstacles), MetricFollower(config)
+        self._usual = MetricDepthEvaluator(config, obstacles)
+        self._interrupted = MetricDepthEvaluator(config)
 
     def add(self, frame: DepthFrame, relative: FloatImage, confidence: FloatImage | None,
             reference: FrameReference) -> None:
@@ -105,7 +106,7 @@ class Contestant:
                      if (each.stamp_ns - frames[0].stamp_ns) * 1e-9 >= OUTAGE_S[1]), len(frames))
         if back == len(frames) or self._source == 'fixed':
             return '-'
-        found = recovery_s(frames, back, [each.middle_m for each in self._usual.frames])
+        found = recovery_time_s(frames, back, [each.mid_depth_m for each in self._usual.frames])
         return 'not' if math.isnan(found) else f'{found:.1f} s'
 
 
@@ -223,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--max-frames', type=int, metavar='N', help='only the first N')
     options = parser.parse_args(arguments)
     try:
-        scene, layer = read_scene(options.scene), read_layer(options.costmap)
+        scene, layer = read_scene(options.scene), read_layer_config(options.costmap)
         contestants = run_drive(options.bag, DepthEngine.load(options.checkpoint), scene, layer,
                                 options.max_frames)
     except MarigoldError as err:

@@ -1,1 +1,1 @@
-"""How good depth is: metrics and evaluation against ground truth."""
+"""Evaluation of predicted depth against ground truth: metrics, step policies, reports."""

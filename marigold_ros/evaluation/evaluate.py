@@ -34,8 +34,8 @@ from marigold_ros.evaluation.analysis import Analysis, Analyst, Clocked
 from marigold_ros.evaluation.config import EvaluationConfig
 from marigold_ros.evaluation.environment import environment
 from marigold_ros.evaluation.metrics.baselines import predict_ramp, TfliteNetwork
-from marigold_ros.evaluation.metrics.metres import MetricFollower
-from marigold_ros.evaluation.metrics.protocols import align_frame, depth_range
+from marigold_ros.evaluation.metrics.metric_depth import MetricDepthEvaluator
+from marigold_ros.evaluation.metrics.protocols import align_frame, format_depth_range
 from marigold_ros.evaluation.options import (
     make_parser,
     open_references,
@@ -197,7 +197,7 @@ def _out_bag(path: Path, data_set: DataSet, config: EvaluationConfig, session: S
         depth, frame, data_set.rules, config.protocol))
 
 
-def _follow_metres(follower: MetricFollower, references: BagReferences, frame: DepthFrame,
+def _follow_metres(follower: MetricDepthEvaluator, references: BagReferences, frame: DepthFrame,
                    runs: Mapping[str, Run], kept: FrameRuns) -> None:
     """Make a frame metric by the run that the judged policy chooses for it."""
     prediction = runs[kept.judged].prediction
@@ -225,7 +225,7 @@ def _about(config: EvaluationConfig, data_set: DataSet, engine: DepthEngine, ses
     return {
         'complete': session.complete, 'notes': list(session.notes),
         'protocol': config.protocol,
-        'compared_range': depth_range(config.protocol, data_set.rules),
+        'compared_range': format_depth_range(config.protocol, data_set.rules),
         'settings': {**settings, 'policies': list(config.policies),
                      'latency_cap_ms': None if cap_s is None else 1e3 * cap_s},
         'environment': environment(engine.device),
@@ -244,7 +244,7 @@ def _about(config: EvaluationConfig, data_set: DataSet, engine: DepthEngine, ses
                    'engine_share': session.engine_s / max(session.wall_s, 1e-9)}}
 
 
-def _metric_summary(options: argparse.Namespace, follower: MetricFollower,
+def _metric_summary(options: argparse.Namespace, follower: MetricDepthEvaluator,
                     analysis: Analysis) -> dict[str, Any]:
     """Tell where the metres come from, and how good they are."""
     return {'source': options.scale_source, 'reference': options.reference,

@@ -19,8 +19,8 @@ from marigold_ros.data.shards import shards_data_set
 from marigold_ros.depth.config import EngineConfig, one_of, require
 from marigold_ros.depth.errors import ConfigError
 from marigold_ros.evaluation.config import DEFAULT_POLICIES, EvaluationConfig, PROTOCOLS
-from marigold_ros.evaluation.metrics.costmap import read_layer
-from marigold_ros.evaluation.metrics.metres import MetricFollower
+from marigold_ros.evaluation.metrics.costmap import read_layer_config
+from marigold_ros.evaluation.metrics.metric_depth import MetricDepthEvaluator
 from marigold_ros.evaluation.metrics.obstacles import ObstacleScorer, read_scene
 from marigold_ros.evaluation.references import BagReferences
 from marigold_ros.metric.config import ScaleConfig, SOURCES
@@ -124,7 +124,7 @@ def read_config(options: argparse.Namespace, data_set: DataSet) -> EvaluationCon
 
 
 def open_references(options: argparse.Namespace, stack: ExitStack
-                    ) -> tuple[MetricFollower, BagReferences] | None:
+                    ) -> tuple[MetricDepthEvaluator, BagReferences] | None:
     """
     Open what makes depth metric, and what judges that; None if it was not asked for.
 
@@ -158,14 +158,14 @@ def open_references(options: argparse.Namespace, stack: ExitStack
     bag = stack.enter_context(open_bag(options.path, recover=True))
     obstacles = None
     if options.scene is not None:
-        obstacles = ObstacleScorer(read_scene(options.scene), read_layer(options.costmap))
+        obstacles = ObstacleScorer(read_scene(options.scene), read_layer_config(options.costmap))
         if set(pose_topics(bag.topics)) <= {STATIC_TOPIC}:
             raise ConfigError('`scene` needs the poses of the camera, on /tf or /odom; '
                               f'{options.path} has none')
     references = BagReferences(
         bag, _bag_topics(options), config, reference=options.reference,
         camera_info=options.reference_info)
-    return MetricFollower(config, obstacles), references
+    return MetricDepthEvaluator(config, obstacles), references
 
 
 def _bag_topics(options: argparse.Namespace) -> BagTopics:

@@ -17,7 +17,7 @@ from marigold_ros.data.bags.reader import Bag, open_bag
 from marigold_ros.data.bags.stamp_matching import matched_by_stamp
 from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.evaluation.metrics.protocol_a import align, depth_metrics, vertical_ramp
-from marigold_ros.evaluation.metrics.protocols import abs_rel_name, describe_protocol
+from marigold_ros.evaluation.metrics.protocols import abs_rel_label, describe_protocol
 from marigold_ros.evaluation.report.contact_sheet import draw_contact_sheet, SheetFrame
 from marigold_ros.messages.depth import unpack_depth
 from marigold_ros.messages.image import decode_rgb, DEPTH_FORMATS, read_pixels
@@ -226,7 +226,7 @@ def save_contact_sheet(bag: Bag, summary: RecordingSummary, path: Path, *,
         frames.append(SheetFrame(
             (stamp - chosen[0]) * 1e-9, decode_rgb(image_fields(messages[0])), depth, gt_depth_m,
             statuses[stamp].complexity, statuses[stamp].num_inference_steps,
-            f'{abs_rel_name("A", COMPARED_RANGE)}: {abs_rel[stamp]:.3f}' if abs_rel else ''))
+            f'{abs_rel_label("A", COMPARED_RANGE)}: {abs_rel[stamp]:.3f}' if abs_rel else ''))
     if not frames:
         raise MarigoldError(f'no frame to draw in {bag.path}: it needs {" and ".join(topics)} of '
                             'the same stamp')

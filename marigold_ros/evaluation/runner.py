@@ -23,7 +23,7 @@ from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.errors import BagError, InputError
 from marigold_ros.evaluation.config import EvaluationConfig, fixed_name, fixed_steps
 from marigold_ros.evaluation.metrics.protocols import align_frame, Aligned, score_aligned
-from marigold_ros.evaluation.metrics.temporal import TemporalFollower
+from marigold_ros.evaluation.metrics.temporal import TemporalEvaluator
 from marigold_ros.evaluation.policies.latency import LatencyTable
 from marigold_ros.evaluation.policies.replay import FrameRuns, PolicyReplay
 from marigold_ros.evaluation.report.exemplars import Exemplars
@@ -98,7 +98,7 @@ class Session:
         self._steps = sorted(fixed)
         self._judged = PolicyReplay(config.policies[0], self.max_inference_steps)
         self._reference = fixed_name(self.max_inference_steps)
-        self._followers = {name: TemporalFollower(data_set.rules, config.protocol)
+        self._followers = {name: TemporalEvaluator(data_set.rules, config.protocol)
                            for name in (config.policies[0], self._reference)}
         self._on_frame: list[OnFrame] = []
         self.frames: list[FrameRuns] = []

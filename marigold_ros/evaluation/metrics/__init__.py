@@ -1,4 +1,4 @@
-"""Depth metrics, each by a protocol that its result names."""
+"""Depth metrics; every result names the protocol that produced it."""
 
 from marigold_ros.evaluation.metrics.protocol_a import depth_metrics
 

@@ -1,4 +1,4 @@
-"""What a checkpoint must beat: a vertical ramp, and any small network in a TFLite file."""
+"""Baselines to compare a checkpoint with: a vertical ramp, and a depth network in TFLite."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from marigold_ros.evaluation.metrics.protocol_a import vertical_ramp
 
 def predict_ramp(rgb: RgbImage) -> FloatImage:
     """
-    Return 1 in the top row and 0 in the bottom row: what knows nothing but that up is far.
+    Return a vertical ramp as relative depth: 1 in the top row, 0 in the bottom row.
 
     Parameters
     ----------
@@ -32,7 +32,8 @@ class TfliteNetwork:
     """
     A depth network in a TFLite file, such as FastDepth.
 
-    Its input is the image resized by area, as uint8 or in [0, 1]; its only output is depth.
+    The input is one RGB image, resized by area averaging, as uint8 or as float in [0, 1].  The
+    only output is a depth map.
 
     Parameters
     ----------
@@ -43,7 +44,7 @@ class TfliteNetwork:
     ConfigError
         If the interpreter is not installed.
     InputError
-        If the file is missing, is no TFLite model, or does not make one map from one RGB image.
+        If the file is missing, is not a TFLite model, or does not map one RGB image to one output.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,7 +52,7 @@ class TfliteNetwork:
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as err:
-            raise ConfigError('`baseline` needs the package ai-edge-litert, which is optional: '
+            raise ConfigError('`baseline` needs the optional package ai-edge-litert: '
                               'pip install ai-edge-litert') from err
         if not path.is_file():
             raise InputError(f'`baseline` must be a TFLite file; {path} does not exist')
@@ -61,15 +62,15 @@ class TfliteNetwork:
         except (ValueError, RuntimeError) as err:
             raise InputError(f'`baseline` must be a TFLite file; {path} cannot be read: '
                              f'{err}') from err
-        self._input, = _only(path, 'input', self._interpreter.get_input_details())
-        self._output, = _only(path, 'output', self._interpreter.get_output_details())
+        self._input, = _require_one(path, 'input', self._interpreter.get_input_details())
+        self._output, = _require_one(path, 'output', self._interpreter.get_output_details())
         if len(self._input['shape']) != 4 or self._input['shape'][3] != 3:
             raise InputError(f'{path} must take one RGB image [1, H, W, 3]; it takes '
                              f'{list(self._input["shape"])}')
 
     def predict(self, rgb: RgbImage) -> FloatImage:
         """
-        Run the network.
+        Predict depth for one image.
 
         Parameters
         ----------
@@ -78,11 +79,11 @@ class TfliteNetwork:
         Returns
         -------
         float32 [H, W]
-            Its depth up to scale and shift, resized to the image bilinearly.
+            Depth up to scale and shift, resized bilinearly to the image's size.
         """
         _, height, width, _ = self._input['shape']
         small = cv2.resize(rgb, (int(width), int(height)), interpolation=cv2.INTER_AREA)
-        self._interpreter.set_tensor(self._input['index'], self._quantized(small)[None])
+        self._interpreter.set_tensor(self._input['index'], self._quantize(small)[None])
         self._interpreter.invoke()
         depth = np.squeeze(self._interpreter.get_tensor(self._output['index'])).astype(np.float32)
         scale, zero_point = self._output['quantization']
@@ -91,8 +92,8 @@ class TfliteNetwork:
         return np.asarray(cv2.resize(depth, rgb.shape[1::-1], interpolation=cv2.INTER_LINEAR),
                           np.float32)
 
-    def _quantized(self, small: Any) -> Any:
-        """Bring pixels to the input's type: as they are, or [0, 1] by its scale."""
+    def _quantize(self, small: Any) -> Any:
+        """Convert uint8 pixels to the type and the quantization of the input tensor."""
         kind = self._input['dtype']
         if kind == np.uint8:
             return small
@@ -104,7 +105,7 @@ class TfliteNetwork:
         return np.clip(np.round(unit / scale + zero_point), limits.min, limits.max).astype(kind)
 
 
-def _only(path: Path, name: str, details: list[Any]) -> list[Any]:
+def _require_one(path: Path, name: str, details: list[Any]) -> list[Any]:
     if len(details) != 1:
         raise InputError(f'{path} must have one {name}; it has {len(details)}')
     return details

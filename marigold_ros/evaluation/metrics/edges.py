@@ -1,17 +1,17 @@
 """
-Sharpness of depth at object borders: boundary F1 of Depth Pro, and the edge distances of iBims-1.
+Sharpness of depth at object boundaries: boundary F1 of Depth Pro, edge distances of iBims-1.
 
-Boundary F1: two neighbouring pixels are a boundary at threshold t where one is more than t times
-as far as the other.  A predicted boundary is right where the truth has one between the same two
-pixels with the same side in front; precision and recall are averaged over the four directions, and
-their F1 over ten thresholds from 1.05 to 1.25 with weights proportional to the threshold.
+Boundary F1: two neighbouring pixels form a boundary at threshold t if one is more than t times as
+far as the other.  A predicted boundary is correct if the truth has a boundary between the same two
+pixels with the same pixel in front.  Precision and recall are averaged over the four directions,
+and their F1 over ten thresholds from 1.05 to 1.25, weighted by the threshold.
 Formula: apple/ml-depth-pro, src/depth_pro/eval/boundary_metrics.py, `SI_boundary_F1` (9efe5c1);
 Bochkovskii et al. 2024, arXiv 2410.02073, section 3.3.
 
 Edge distances: depth boundary errors of Koch et al. 2018, arXiv 1805.01328, section 3.2, and the
-benchmark's `evaluate_ibims_error_metrics.py`.  There the true edges were drawn by hand; here they
-are found in the true depth by the detector that finds the predicted ones, so that the numbers are
-not those of the benchmark.
+benchmark's `evaluate_ibims_error_metrics.py`.  There the true edges are annotated by hand; here
+the same detector finds edges in the true and in the predicted depth, so the numbers cannot be
+compared with those of the benchmark.
 """
 
 from __future__ import annotations
@@ -25,42 +25,53 @@ from numpy.typing import NDArray
 from marigold_ros.depth.errors import InputError
 
 THRESHOLDS = np.linspace(1.05, 1.25, 10)
-# Where fewer of the neighbours are both measured, the gaps of the sensor hide the borders.
+# Share of neighbouring pixels that must both be measured; sparser depth does not show boundaries.
 MIN_KNOWN_PAIRS = 0.1
-# Of iBims-1: Canny on depth that is scaled to [0, 1], and distances no longer than that.
+# As iBims-1: Canny on depth scaled to [0, 1]; distances are truncated to MAX_DISTANCE_PX.
 SIGMA_PX = float(np.sqrt(2))
 CANNY_LOW, CANNY_HIGH = 0.15, 0.3
 MAX_DISTANCE_PX = 10.0
-# cv2.Canny takes derivatives as int16; those of a map in [0, 1] are at most 4.
+# cv2.Canny takes derivatives as int16; for a map in [0, 1] they are at most 4.
 DERIVATIVE_STEPS = 4096
-# As far as the blur carries a gap of the sensor.
-GAP_PX = 4
+# Edges this close to unknown pixels are ignored: the blur spreads the filled values this far.
+GAP_MARGIN_PX = 4
 
 
 def boundary_f1(depth_m: NDArray[Any], target_m: NDArray[Any]) -> float:
     """
-    Compare the borders in one predicted depth map with the true ones.
+    Compute the boundary F1 of one predicted depth map.
 
     Parameters
     ----------
     depth_m : float [H, W]
-        Prediction, m; affine-invariant maps must be aligned before (`protocol_a.align`), since the
-        ratio of two depths survives a change of scale but not a shift.
+        Prediction, m.  Relative depth must be aligned first (`protocol_a.align`): the ratio of
+        two depths does not depend on the scale, but it depends on the shift.
     target_m : float [H, W]
-        True depth, m.  NaN is unknown: neither it nor a border beside it counts, in precision or
-        in recall.  +inf is sky: a border against it counts, for it lies behind everything.
+        True depth, m.  NaN is unknown: boundaries next to unknown pixels are ignored.  +inf is
+        sky, which lies behind everything: the boundary of an object against the sky counts.
 
     Returns
     -------
     float
-        In [0, 1], 1 best; as published, a direction without a true border counts 0.  NaN where
-        the truth cannot tell: it has no border at all, or less than a tenth of the neighbours are
-        both known, as with lidar.
+        In [0, 1], higher is better.  As in the published code, a direction without a true
+        boundary contributes 0.  NaN if the truth has no boundary or is sparse, see `is_dense`.
 
     Raises
     ------
     InputError
-        Shapes differ, or a depth is not above 0 where the truth is known.
+        If the shapes differ, or a depth is not above 0 where the truth is known.
+
+    Examples
+    --------
+    A near pixel before a far wall: the correct boundaries at any scale, and a flat prediction:
+
+    >>> import numpy as np
+    >>> target_m = np.full((3, 3), 4.0)
+    >>> target_m[1, 1] = 2.0
+    >>> round(boundary_f1(0.5 * target_m, target_m), 3)
+    1.0
+    >>> boundary_f1(np.full((3, 3), 4.0), target_m)
+    0.0
     """
     known = ~np.isnan(target_m)
     if depth_m.shape != target_m.shape or depth_m.ndim != 2:
@@ -69,33 +80,35 @@ def boundary_f1(depth_m: NDArray[Any], target_m: NDArray[Any]) -> float:
     for name, map_m in (('depth_m', depth_m), ('target_m', target_m)):
         if not (map_m[known] > 0).all():
             raise InputError(f'`{name}` must be above 0 wherever the truth is known')
-    predicted, true = _front_levels(depth_m, known), _front_levels(target_m, known)
-    if not shows_borders(target_m) or not any(levels.any() for levels in true):
+    predicted = _count_passed_thresholds(depth_m, known)
+    true = _count_passed_thresholds(target_m, known)
+    if not is_dense(target_m) or not any(levels.any() for levels in true):
         return float('nan')
     both = [np.minimum(*pair) for pair in zip(predicted, true)]
-    scores = _f1(*(_boundaries(each) for each in (both, predicted, true)))
+    scores = _f1(*(_count_boundaries(each) for each in (both, predicted, true)))
     return float(np.average(scores, weights=THRESHOLDS))
 
 
 def edge_errors(depth_m: NDArray[Any], target_m: NDArray[Any]) -> tuple[float, float]:
     """
-    Compare the edges of one predicted depth map with those of the truth.
+    Compute the distances between the edges of a predicted depth map and the true edges.
 
     Parameters
     ----------
     depth_m : float [H, W]
         Prediction, aligned, m.
     target_m : float [H, W]
-        True depth, m; NaN is unknown, and edges beside it do not count; +inf is sky, as far as
-        the farthest measurement.
+        True depth, m.  NaN is unknown: edges next to unknown pixels are ignored.  +inf is sky: it
+        gets the depth of the farthest measurement.
 
     Returns
     -------
     accuracy_px : float
-        Mean distance of the predicted edges that are near a true one from it; 10 if none is.
+        Mean distance from a predicted edge pixel to the nearest true edge, over the predicted
+        edge pixels within 10 px of a true edge; 10 if there are none.  Lower is better.
     completeness_px : float
-        Mean distance of predicted edges from true ones and of true ones from predicted ones, none
-        longer than 10; less is better.  Both are NaN where the truth shows no edge.
+        Mean distance, truncated to 10 px, from predicted edge pixels to true edges and from true
+        edge pixels to predicted edges.  Lower is better.  Both are NaN if the truth has no edge.
 
     Raises
     ------
@@ -105,15 +118,15 @@ def edge_errors(depth_m: NDArray[Any], target_m: NDArray[Any]) -> tuple[float, f
     if depth_m.shape != target_m.shape or depth_m.ndim != 2:
         raise InputError('`depth_m` and `target_m` must have one shape [H, W]; '
                          f'got {depth_m.shape} and {target_m.shape}')
-    if not shows_borders(target_m):
+    if not is_dense(target_m):
         return float('nan'), float('nan')
     known = ~np.isnan(target_m)
-    judged = cv2.erode(known.astype(np.uint8), np.ones((2 * GAP_PX + 1,) * 2)) > 0
-    true = _edges(_filled(target_m, known)) & judged
+    compared = cv2.erode(known.astype(np.uint8), np.ones((2 * GAP_MARGIN_PX + 1,) * 2)) > 0
+    true = _detect_edges(_fill_unknown(target_m, known)) & compared
     if not true.any():
         return float('nan'), float('nan')
-    predicted = _edges(depth_m) & judged
-    from_true, from_predicted = _distances_px(true), _distances_px(predicted)
+    predicted = _detect_edges(depth_m) & compared
+    from_true, from_predicted = _distance_to_edges_px(true), _distance_to_edges_px(predicted)
     near = predicted & (from_true < MAX_DISTANCE_PX)
     if not near.any():
         return MAX_DISTANCE_PX, MAX_DISTANCE_PX
@@ -123,14 +136,14 @@ def edge_errors(depth_m: NDArray[Any], target_m: NDArray[Any]) -> tuple[float, f
             float(both / (np.count_nonzero(predicted) + np.count_nonzero(true))))
 
 
-def shows_borders(target_m: NDArray[Any]) -> bool:
+def is_dense(target_m: NDArray[Any]) -> bool:
     """
-    Tell whether a true depth map is dense enough to show borders, as lidar's is not.
+    Check whether a true depth map is dense enough to show boundaries; lidar depth is not.
 
     Parameters
     ----------
     target_m : float [H, W]
-        m; NaN is unknown.
+        True depth, m; NaN is unknown.
     """
     known = ~np.isnan(target_m)
     known_pairs = (np.count_nonzero(known[:, :-1] & known[:, 1:])
@@ -138,9 +151,10 @@ def shows_borders(target_m: NDArray[Any]) -> bool:
     return bool(known_pairs >= MIN_KNOWN_PAIRS * (2 * known.size - sum(known.shape)))
 
 
-def _front_levels(map_m: NDArray[Any], known: NDArray[np.bool_]) -> list[NDArray[np.uint8]]:
+def _count_passed_thresholds(map_m: NDArray[Any],
+                             known: NDArray[np.bool_]) -> list[NDArray[np.uint8]]:
     """
-    Tell how many of the thresholds each pixel passes by being farther than its neighbour.
+    Count the thresholds that the depth ratio of each pair of neighbouring pixels exceeds.
 
     Returns
     -------
@@ -153,7 +167,7 @@ def _front_levels(map_m: NDArray[Any], known: NDArray[np.bool_]) -> list[NDArray
         first, second = values[:, :-1][both].astype(float), values[:, 1:][both].astype(float)
         for far, near in ((first, second), (second, first)):
             passed = np.zeros(far.size, np.uint8)
-            # Few pairs pass any; inf / inf within the sky is no border.
+            # Few pairs exceed any threshold; inf / inf within the sky is not a boundary.
             steep = np.flatnonzero((far > near) & np.isfinite(near))
             ratios = far[steep] / near[steep]
             passed[steep] = np.searchsorted(THRESHOLDS, ratios, side='left')
@@ -161,7 +175,7 @@ def _front_levels(map_m: NDArray[Any], known: NDArray[np.bool_]) -> list[NDArray
     return levels
 
 
-def _boundaries(levels: list[NDArray[np.uint8]]) -> NDArray[np.int64]:
+def _count_boundaries(levels: list[NDArray[np.uint8]]) -> NDArray[np.int64]:
     """Count the boundaries in each direction at each threshold, [4, 10]."""
     counts = np.stack([np.bincount(each, minlength=len(THRESHOLDS) + 1) for each in levels])
     return np.asarray(counts[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:], np.int64)
@@ -175,8 +189,8 @@ def _f1(hits: NDArray[np.int64], predicted: NDArray[np.int64],
     return np.asarray(2 * recall * precision / np.where(hits.any(axis=0), recall + precision, 1))
 
 
-def _edges(map_m: NDArray[Any]) -> NDArray[np.bool_]:
-    """Find edges by Canny in a map scaled to [0, 1], bool [H, W]."""
+def _detect_edges(map_m: NDArray[Any]) -> NDArray[np.bool_]:
+    """Detect edges with Canny in a map scaled to [0, 1], bool [H, W]."""
     low, high = float(map_m.min()), float(map_m.max())
     if high <= low:
         return np.zeros(map_m.shape, bool)
@@ -189,8 +203,8 @@ def _edges(map_m: NDArray[Any]) -> NDArray[np.bool_]:
                                 L2gradient=True) > 0)
 
 
-def _filled(target_m: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Give unknown pixels the depth of the nearest known one, and the sky the farthest depth."""
+def _fill_unknown(target_m: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Fill unknown pixels with the nearest known depth, and the sky with the farthest depth."""
     farthest_m = np.max(target_m, where=np.isfinite(target_m), initial=0.0)
     finite_m = np.where(np.isposinf(target_m), farthest_m, target_m).astype(np.float32)
     if known.all():
@@ -203,11 +217,11 @@ def _filled(target_m: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[np.floa
     return np.asarray(depth_of_label[labels])
 
 
-def _distances_px(edges: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Tell how far each pixel is from the nearest edge, px; inf without any."""
+def _distance_to_edges_px(edges: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Compute the distance of each pixel to the nearest edge, px; inf if there are no edges."""
     if not edges.any():
         return np.full(edges.shape, np.inf)
     distances_px = cv2.distanceTransform((~edges).astype(np.uint8), cv2.DIST_L2,
                                          cv2.DIST_MASK_PRECISE)
-    # The last bit of OpenCV's roots depends on its threads; the squares are whole numbers.
+    # OpenCV's square roots differ in the last bit with its thread count; squares are integers.
     return np.sqrt(np.rint(np.square(distances_px, dtype=np.float64)))

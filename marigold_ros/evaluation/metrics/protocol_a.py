@@ -1,5 +1,5 @@
 """
-Protocol A, that of prs-eth/Marigold: scale and shift by least squares, and the nine depth metrics.
+Protocol A, as prs-eth/Marigold: least-squares scale and shift, and nine depth metrics.
 
 Formulas: prs-eth/Marigold `script/depth/eval.py`, `src/util/alignment.py` and `src/util/metric.py`
 (b1dffaa).
@@ -17,8 +17,8 @@ from marigold_ros.depth.errors import InputError
 Alignment = Literal['least_square', 'least_square_disparity']
 MIN_DISPARITY = 1e-3
 MIN_PREDICTION_M = 1e-6
-# Values that spread less than this part of their mean are flat: one number does not fit two.
-FLAT = 1e-9
+# Below this ratio of standard deviation to mean, a map is flat: scale and shift are not unique.
+FLAT_SPREAD = 1e-9
 
 
 def depth_metrics(
@@ -31,32 +31,49 @@ def depth_metrics(
     max_depth_m: float,
 ) -> dict[str, float]:
     """
-    Compare one predicted map with its ground truth.
+    Compute the depth metrics of one prediction against its ground truth.
 
     Parameters
     ----------
     prediction : float [H, W]
-        Affine-invariant depth ('least_square'), affine-invariant disparity
-        ('least_square_disparity'), or depth in metres (None).
+        Relative depth ('least_square'), relative disparity ('least_square_disparity'), or metric
+        depth, m (None).
     target_m : float [H, W]
         True depth along Z, m.
     valid : bool [H, W]
-        Where the truth was measured; pixels outside (min_depth_m, max_depth_m) are left out too.
+        Pixels with a measured truth; pixels outside (min_depth_m, max_depth_m) are also ignored.
     alignment : {'least_square', 'least_square_disparity'} or None
-        Scale and shift are fitted over the compared pixels in depth, in 1/depth, or not at all.
+        Fit scale and shift over the compared pixels in depth, in 1/depth, or not at all.
     min_depth_m, max_depth_m : float
-        Range of the data set; the aligned prediction is clipped to it.
+        Depth range of the data set; the aligned prediction is clipped to it.
 
     Returns
     -------
     dict of str to float
         abs_rel, sq_rel (m), rmse (m), rmse_log, log10, silog (x 100), delta1, delta2, delta3
-        (shares of pixels within 1.25, 1.25^2, 1.25^3).
+        (shares of pixels whose ratio to the truth is below 1.25, 1.25^2, 1.25^3).
 
     Raises
     ------
     InputError
-        Shapes differ, no pixel can be compared or fitted, or a compared pixel is not finite.
+        If shapes differ, no pixel can be compared or fitted, or a compared pixel is not finite.
+
+    Examples
+    --------
+    Relative depth is compared after a fit of scale and shift; without one, an error of the scale
+    counts:
+
+    >>> import numpy as np
+    >>> target_m = np.array([[1.0, 2.0], [3.0, 5.0]])
+    >>> valid = np.ones((2, 2), bool)
+    >>> fitted = depth_metrics((target_m - 1.0) / 4.0, target_m, valid, alignment='least_square',
+    ...                        min_depth_m=0.1, max_depth_m=10.0)
+    >>> round(fitted['abs_rel'], 3), fitted['delta1']
+    (0.0, 1.0)
+    >>> metric = depth_metrics(1.1 * target_m, target_m, valid, alignment=None,
+    ...                        min_depth_m=0.1, max_depth_m=10.0)
+    >>> round(metric['abs_rel'], 3)
+    0.1
     """
     if not prediction.shape == target_m.shape == valid.shape:
         raise InputError(
@@ -89,26 +106,26 @@ def align(
     fit: tuple[float, float] | None = None,
 ) -> tuple[NDArray[np.float64], float, float]:
     """
-    Bring a predicted map into metres: fit scale and shift, apply them to all pixels, and clip.
+    Align a prediction with the truth: fit scale and shift, apply them to all pixels, and clip.
 
     Parameters
     ----------
     prediction, target_m : float [H, W]
         See `depth_metrics`.
     fitted : bool [H, W]
-        Pixels to which scale and shift are fitted, finite in both maps and above 0 m.  As
-        published, a disparity that is not above 0 does not take part in its fit.
+        Pixels used for the fit; both maps must be finite there and the truth above 0 m.  As in
+        the published code, pixels with a disparity of 0 or less are excluded from the fit.
     alignment : {'least_square', 'least_square_disparity'} or None
         See `depth_metrics`.
     min_depth_m, max_depth_m : float
         Range to which the result is clipped.
     fit : (float, float) or None
-        Scale and shift of another frame; None fits them to this one.
+        Scale and shift of another frame, applied as they are; None fits them to this frame.
 
     Returns
     -------
     depth_m : float64 [H, W]
-        Also of the pixels that the fit did not see; NaN where the prediction is NaN.
+        Aligned depth of all pixels, m; NaN where the prediction is NaN.
     scale, shift : float
         In depth or in disparity; 1 and 0 without alignment.
 
@@ -116,6 +133,16 @@ def align(
     ------
     InputError
         If the alignment is unknown, or there is no pixel to fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> relative = np.array([[0.0, 0.25, 1.0]])
+    >>> target_m = np.array([[1.0, 2.0, 5.0]])
+    >>> depth_m, scale, shift = align(relative, target_m, np.ones((1, 3), bool),
+    ...                               alignment='least_square', min_depth_m=0.1, max_depth_m=10.0)
+    >>> depth_m.round(3).tolist(), round(scale, 3), round(shift, 3)
+    ([[1.0, 2.0, 5.0]], 4.0, 1.0)
     """
     if alignment not in ('least_square', 'least_square_disparity', None):
         raise InputError('`alignment` must be least_square, least_square_disparity or None; '
@@ -140,7 +167,7 @@ def align(
 
 def fit_least_squares(values_px: NDArray[Any], target_px: NDArray[Any]) -> tuple[float, float]:
     """
-    Find the scale and shift that bring values nearest to a target.
+    Fit scale and shift by least squares: scale * values + shift = target.
 
     Parameters
     ----------
@@ -149,15 +176,15 @@ def fit_least_squares(values_px: NDArray[Any], target_px: NDArray[Any]) -> tuple
     Returns
     -------
     scale, shift : float
-        With the least squared error; of flat values the pair of least norm that has it.
+        For flat values, the solution of least norm.
     """
     values_px, target_px = values_px.astype(np.float64), target_px.astype(np.float64)
     mean, spread = values_px.mean(), values_px.std()
-    if spread <= FLAT * abs(mean):
+    if spread <= FLAT_SPREAD * abs(mean):
         columns = np.stack([values_px, np.ones_like(values_px)], axis=1)
         scale, shift = np.linalg.lstsq(columns, target_px, rcond=None)[0]
         return float(scale), float(shift)
-    # The normal equations of centred values are as exact, and five times as fast.
+    # For centred values the normal equations are as exact as lstsq and five times as fast.
     deviation = values_px - mean
     scale = deviation @ target_px / (deviation @ deviation)
     return float(scale), float(target_px.mean() - scale * mean)
@@ -165,12 +192,12 @@ def fit_least_squares(values_px: NDArray[Any], target_px: NDArray[Any]) -> tuple
 
 def error_metrics(depth_px: NDArray[Any], target_px: NDArray[Any]) -> dict[str, float]:
     """
-    Compute every metric of `depth_metrics` from pixels that are aligned already.
+    Compute the metrics of `depth_metrics` from aligned pixels.
 
     Parameters
     ----------
     depth_px, target_px : float [n]
-        Above 0, m; at least one.
+        Aligned and true depth, m, above 0; at least one pixel.
     """
     depth_px, target_px = depth_px.astype(np.float64), target_px.astype(np.float64)
     difference = depth_px - target_px
@@ -183,7 +210,7 @@ def error_metrics(depth_px: NDArray[Any], target_px: NDArray[Any]) -> dict[str, 
         'rmse': np.sqrt(np.mean(difference ** 2)),
         'rmse_log': np.sqrt(np.mean(log_difference ** 2)),
         'log10': np.mean(np.abs(log_difference)) / np.log(10),
-        # Rounding may leave the variance of a perfect fit just below zero.
+        # Rounding errors can make the variance of a perfect fit negative.
         'silog': 100 * np.sqrt(max(log_variance, 0.0)),
         'delta1': np.mean(ratio < 1.25),
         'delta2': np.mean(ratio < 1.25 ** 2),
@@ -194,12 +221,12 @@ def error_metrics(depth_px: NDArray[Any], target_px: NDArray[Any]) -> dict[str, 
 
 def vertical_ramp(height: int, width: int) -> NDArray[np.float64]:
     """
-    Return the depth that knows nothing but "up is far": the baseline of every model.
+    Return the baseline prediction that depends on the image row only.
 
     Returns
     -------
     float64 [H, W]
-        1 in the top row, 0 in the bottom row, linear between.
+        Relative depth: 1 in the top row, 0 in the bottom row, linear in between.
     """
     column = np.linspace(1.0, 0.0, height)[:, None]
     return np.repeat(column, width, axis=1)

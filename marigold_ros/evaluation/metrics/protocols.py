@@ -1,10 +1,10 @@
 """
-Compare a prediction with the truth of a frame, by a protocol and range that its result names.
+Score a prediction against the truth of a frame by one of several evaluation protocols.
 
 Protocol A is that of prs-eth/Marigold (see `protocol_a`): scale and shift by least squares in
 depth, or in disparity.  Protocol B is that of Marigold V2 (see `protocol_b`): scale and shift by
-RANSAC in log depth, pixels on edges left out.  Their numbers cannot be compared, nor can those of
-two ranges: mixing them is an error.
+RANSAC in log depth, pixels at edges excluded.  Numbers of different protocols or depth ranges
+cannot be compared: every result names both, and averaging across them is an error.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ from marigold_ros.data.datasets.data_set import Rules
 from marigold_ros.depth.errors import InputError
 from marigold_ros.evaluation.metrics.edges import boundary_f1, edge_errors
 from marigold_ros.evaluation.metrics.protocol_a import align, Alignment, error_metrics
-from marigold_ros.evaluation.metrics.protocol_b import align_in_log, compared_pixels, nearest_size
+from marigold_ros.evaluation.metrics.protocol_b import (
+    align_log_depth,
+    resize_nearest,
+    select_compared_pixels,
+)
 
 if TYPE_CHECKING:
     from marigold_ros.data.frames import DepthFrame
@@ -36,8 +40,12 @@ ALIGNMENTS: dict[Protocol, Alignment | None] = {
     'A': 'least_square', 'A-disparity': 'least_square_disparity', 'metric': None}
 
 
-def depth_range(protocol: Protocol, rules: Rules) -> str:
-    """Say which depths a protocol compares: '0.1 to 10 m'; '80+ m' is the farthest if farther."""
+def format_depth_range(protocol: Protocol, rules: Rules) -> str:
+    """
+    Format the depth range that a protocol compares, such as '0.1 to 10 m'.
+
+    '80+ m' means: up to 80 m, or up to the farthest measurement of a frame if that is farther.
+    """
     if protocol == 'B':
         low_m, high_m, plus = rules.b_min_depth_m, rules.b_max_depth_m, ''
     else:
@@ -50,32 +58,32 @@ def depth_range(protocol: Protocol, rules: Rules) -> str:
 
 
 def describe_protocol(protocol: Protocol, compared_range: str) -> str:
-    """Say for a caption what numbers were made by: protocol and range."""
+    """Format protocol and depth range for captions."""
     return f'{LABELS[protocol]}, {compared_range}'
 
 
-def abs_rel_name(protocol: Protocol, compared_range: str) -> str:
-    """Name AbsRel where space is short: 'AbsRel (A, 0.1 to 10 m)'."""
+def abs_rel_label(protocol: Protocol, compared_range: str) -> str:
+    """Format the label of AbsRel for tables and plots, such as 'AbsRel (A, 0.1 to 10 m)'."""
     return f'AbsRel ({protocol}, {compared_range})'
 
 
 @dataclass(frozen=True, eq=False)
 class Aligned:
     """
-    A prediction in metres beside the truth.
+    A prediction aligned with the truth of its frame.
 
     Attributes
     ----------
     protocol : str
         Key of `LABELS`.
     compared_range : str
-        See `depth_range`.
+        See `format_depth_range`.
     depth_m, target_m : float64, float32 [H, W]
-        Prediction and truth, m; NaN in the truth is unknown, +inf sky.
+        Prediction and truth, m; in the truth NaN is unknown and +inf is sky.
     compared : bool [H, W]
         Pixels that the protocol compares.
     scale, shift : float
-        Of the fit, in its own space; 1 and 0 without one.
+        Of the fit, in depth, disparity or log depth; 1 and 0 without a fit.
     """
 
     protocol: Protocol
@@ -90,17 +98,17 @@ class Aligned:
 @dataclass(frozen=True)
 class Scores:
     """
-    Numbers of one frame or the mean of many, and the protocol that they were made by.
+    Scores of one frame, or their mean over several frames, and the protocol.
 
     Attributes
     ----------
     protocol : str
         Key of `LABELS`.
     compared_range : str
-        See `depth_range`.
+        See `format_depth_range`.
     values : dict of str to float
-        All of `protocol_a.error_metrics`; boundary_f1; edge_accuracy_px and edge_completeness_px;
-        NaN where the truth cannot tell.
+        All of `protocol_a.error_metrics`, boundary_f1, edge_accuracy_px and edge_completeness_px;
+        NaN where the truth does not define them.
     """
 
     protocol: Protocol
@@ -109,24 +117,24 @@ class Scores:
 
     @property
     def label(self) -> str:
-        """Say what every table and plot of these numbers says."""
+        """Return protocol and depth range, as shown in tables and plots."""
         return describe_protocol(self.protocol, self.compared_range)
 
     def __getitem__(self, metric: str) -> float:
-        """Return one number."""
+        """Return the value of a metric."""
         return self.values[metric]
 
 
 def score(prediction: NDArray[Any], frame: DepthFrame, rules: Rules = Rules(),
           protocol: Protocol = 'A') -> Scores:
     """
-    Compare one prediction with the truth, at the truth's size.
+    Compute all scores of one prediction, at the size of the truth.
 
     Parameters
     ----------
     prediction : float [H, W]
-        Affine-invariant depth ('A', 'B'), affine-invariant disparity ('A-disparity'), or depth in
-        metres ('metric'); averaged by area where the truth is smaller, bilinear where larger.
+        Relative depth ('A', 'B'), relative disparity ('A-disparity'), or metric depth, m
+        ('metric'); downscaled by area averaging or upscaled bilinearly to the truth's size.
     frame : DepthFrame
     rules : Rules
         Of the frame's data set.
@@ -139,7 +147,7 @@ def score(prediction: NDArray[Any], frame: DepthFrame, rules: Rules = Rules(),
     Raises
     ------
     InputError
-        If nothing is left to compare, or the prediction is not finite there.
+        If no pixel can be compared, or the prediction is not finite at a compared pixel.
     """
     return score_aligned(align_frame(prediction, frame, rules, protocol))
 
@@ -148,14 +156,14 @@ def align_frame(prediction: NDArray[Any], frame: DepthFrame, rules: Rules = Rule
                 protocol: Protocol = 'A', *,
                 fit: tuple[float, float] | None = None) -> Aligned:
     """
-    Bring a prediction into metres.
+    Align a prediction with the truth of its frame.
 
     Parameters
     ----------
     prediction, frame, rules, protocol
         See `score`.
     fit : (float, float) or None
-        Scale and shift of another frame; None fits them to this one.
+        Scale and shift of another frame, applied as they are; None fits them to this frame.
 
     Raises
     ------
@@ -166,27 +174,27 @@ def align_frame(prediction: NDArray[Any], frame: DepthFrame, rules: Rules = Rule
         raise InputError(f'`protocol` must be one of {", ".join(LABELS)}; got {protocol!r}')
     target_m, compared = frame.known_depth_m, frame.measured
     if protocol == 'B':
-        target_m, compared = compared_pixels(frame, rules)
+        target_m, compared = select_compared_pixels(frame, rules)
     if not compared.any():
         raise InputError(f'{frame.name}: the truth must have a valid pixel for '
                          f'{LABELS[protocol]}; got none')
     size = rules.b_size if protocol == 'B' else None
-    depth = _at_size_of(target_m, prediction, nearest=size is not None)
+    depth = _resize_to_truth(target_m, prediction, nearest=size is not None)
     if not np.isfinite(depth[compared]).all():
         raise InputError(f'{frame.name}: `prediction` must be finite wherever the truth is valid')
     if protocol == 'B':
-        depth_m, scale, shift = align_in_log(depth, target_m, compared, fit)
+        depth_m, scale, shift = align_log_depth(depth, target_m, compared, fit)
     else:
         low_m, high_m = rules.clip_range_m(frame)
         depth_m, scale, shift = align(
-            depth, target_m, compared & _fitted_columns(compared.shape, rules.alignment_max_res),
+            depth, target_m, compared & _sampled_columns(compared.shape, rules.alignment_max_res),
             alignment=ALIGNMENTS[protocol], min_depth_m=low_m, max_depth_m=high_m, fit=fit)
-    return Aligned(protocol, depth_range(protocol, rules), depth_m, target_m, compared, scale,
-                   shift)
+    return Aligned(protocol, format_depth_range(protocol, rules), depth_m, target_m, compared,
+                   scale, shift)
 
 
 def score_aligned(aligned: Aligned) -> Scores:
-    """Compute every number of one frame."""
+    """Compute all scores of one frame."""
     depth_m, target_m, compared = aligned.depth_m, aligned.target_m, aligned.compared
     accuracy_px, completeness_px = edge_errors(depth_m, target_m)
     return Scores(aligned.protocol, aligned.compared_range, {
@@ -197,47 +205,47 @@ def score_aligned(aligned: Aligned) -> Scores:
 
 def mean_scores(scores: Sequence[Scores]) -> Scores:
     """
-    Average frames; a metric's frames without a value do not count.
+    Average the scores of frames; a frame without a value for a metric does not count for it.
 
     Raises
     ------
     InputError
-        If there are none, or not all are by one protocol and range.
+        If there are no scores, or they differ in protocol or depth range.
     """
     labels = sorted({each.label for each in scores})
     if len(labels) != 1:
-        raise InputError('`scores` must all be by one protocol and range, for their numbers '
-                         f'cannot be compared; got {"; ".join(labels) or "none"}')
+        raise InputError('`scores` must all have one protocol and depth range; got '
+                         f'{"; ".join(labels) or "none"}')
     columns = {metric: np.array([each[metric] for each in scores]) for metric in scores[0].values}
     return Scores(scores[0].protocol, scores[0].compared_range, {
         metric: float(np.mean(column[np.isfinite(column)])) if np.isfinite(column).any()
         else float('nan') for metric, column in columns.items()})
 
 
-def _at_size_of(target_m: NDArray[Any], prediction: NDArray[Any], *,
+def _resize_to_truth(target_m: NDArray[Any], prediction: NDArray[Any], *,
                 nearest: bool) -> NDArray[np.float64]:
     height, width = target_m.shape
     if prediction.shape == target_m.shape:
         return prediction.astype(np.float64)
     if nearest:
-        return nearest_size(prediction, (height, width)).astype(np.float64)
+        return resize_nearest(prediction, (height, width)).astype(np.float64)
     shrinks = height < prediction.shape[0]
     return np.asarray(cv2.resize(prediction.astype(np.float64), (width, height),
                                  interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR))
 
 
-def _fitted_columns(shape: tuple[int, ...], max_res: int | None) -> NDArray[np.bool_]:
+def _sampled_columns(shape: tuple[int, ...], max_res: int | None) -> NDArray[np.bool_]:
     """
-    Tell which pixels a fit at a lower resolution sees, [H, W].
+    Select the pixels that a fit at a lower resolution uses, [H, W].
 
-    As published, only columns are thinned out: `torch.nn.Upsample` takes [1, H, W] for a batch of
-    signals of length W.
+    As in the published code, only columns are subsampled: `torch.nn.Upsample` interprets
+    [1, H, W] as a batch of signals of length W.
     """
     width = shape[1]
     factor = 1.0 if max_res is None else float(np.min(max_res / np.array(shape)))
-    seen = np.zeros(shape, bool)
+    sampled = np.zeros(shape, bool)
     if factor >= 1:
-        return ~seen
+        return ~sampled
     count = int(np.floor(width * factor))
-    seen[:, (np.arange(count, dtype=np.float32) * np.float32(1 / factor)).astype(int)] = True
-    return seen
+    sampled[:, (np.arange(count, dtype=np.float32) * np.float32(1 / factor)).astype(int)] = True
+    return sampled

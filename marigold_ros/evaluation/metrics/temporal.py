@@ -1,10 +1,10 @@
 """
-How steady depth is over time, seen from a camera that moves or stands still.
+Temporal consistency of depth, for a moving or a static camera.
 
 TAE, the temporal alignment error, is that of Video Depth Anything (arXiv 2501.12375;
-`benchmark/eval/eval_tae.py`): the prediction of one frame is moved into its neighbour by the true
-motion and compared with the prediction there, both ways.  Flicker is measured on the pixels of
-surfaces that both frames truly see.
+`benchmark/eval/eval_tae.py`): the prediction of each of two neighbouring frames is reprojected
+into the other frame by the true camera motion and compared with the prediction there.  Flicker is
+the change of the prediction on surfaces that are visible in both frames according to the truth.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ if TYPE_CHECKING:
     from marigold_ros.data.frames import DepthFrame
     from marigold_ros.depth.types import FloatImage, RgbImage
 
-# A point nearer or farther than what the frame before saw there, by more than this part, was
-# hidden.
-OCCLUSION = 0.05
-# So that a pixel of the border which has not moved is not lost.
-ROUNDING_PX = 1e-3
-# Without poses, a pixel is static whose true depth and brightness change by no more than that.
+# A point was occluded in the previous frame if the depth there differs by more than this share.
+MAX_DEPTH_MISMATCH = 0.05
+# Rounding must not exclude border pixels of a static camera.
+BORDER_TOLERANCE_PX = 1e-3
+# Without poses, a pixel is static if its true depth (relative) and its grey value change less.
 STATIC_DEPTH, STATIC_GREY = 0.01, 8
-# Depth is compared on every fourth pixel of each axis: predictions are smoother than that.
+# Depth is compared on every fourth pixel of each axis: predictions are smooth at that scale.
 STRIDE = 4
 
 Matrix = NDArray[np.float64]
@@ -41,31 +40,45 @@ Matrix = NDArray[np.float64]
 def temporal_alignment_error(map_m: NDArray[Any], previous_m: NDArray[Any], K: Matrix,
                              previous_from_current: Matrix) -> float:
     """
-    Compute the TAE of two neighbouring frames.
+    Compute the temporal alignment error (TAE) of two neighbouring frames.
 
     Parameters
     ----------
     map_m, previous_m : float [H, W]
-        Predictions of the current frame and of the one before, above 0, m.
+        Predictions for the current and the previous frame, above 0, m.
     K : float64 [3, 3]
-        Intrinsics of both.
+        Intrinsics of both frames, px.
     previous_from_current : float64 [4, 4]
-        True motion of the optical frame.
+        True pose of the current optical frame in the previous one.
 
     Returns
     -------
     float
-        Mean of the AbsRel of either, moved into the other (published in %, here a share); NaN if
-        no point of one falls into the other's view, where the published code counts 0.
+        Mean of the two AbsRel of one prediction reprojected into the other frame, as a share (the
+        paper gives %).  NaN without overlap of the views, where the published code gives 0.
+
+    Examples
+    --------
+    The camera moves 0.5 m towards a wall; the second prediction does not see it come nearer:
+
+    >>> import numpy as np
+    >>> K = np.array([[40.0, 0.0, 16.0], [0.0, 40.0, 12.0], [0.0, 0.0, 1.0]])
+    >>> motion = np.eye(4)
+    >>> motion[2, 3] = 0.5
+    >>> wall_m = np.full((24, 32), 2.5)
+    >>> round(temporal_alignment_error(wall_m - 0.5, wall_m, K, motion), 3)
+    0.0
+    >>> round(temporal_alignment_error(wall_m, wall_m, K, motion), 3)
+    0.2
     """
     current_from_previous = np.asarray(np.linalg.inv(previous_from_current), np.float64)
-    return (_moved_abs_rel(previous_m, map_m, K, current_from_previous)
-            + _moved_abs_rel(map_m, previous_m, K, previous_from_current)) / 2
+    return (_reprojected_abs_rel(previous_m, map_m, K, current_from_previous)
+            + _reprojected_abs_rel(map_m, previous_m, K, previous_from_current)) / 2
 
 
-def _moved_abs_rel(source_m: NDArray[Any], target_m: NDArray[Any], K: Matrix,
+def _reprojected_abs_rel(source_m: NDArray[Any], target_m: NDArray[Any], K: Matrix,
                    target_from_source: Matrix) -> float:
-    """Move one map into the view of another; of two points in one pixel the later counts."""
+    """Compute AbsRel of a map reprojected into another frame; a later point overwrites."""
     points = unproject(np.asarray(source_m, np.float32), K).reshape(-1, 3).astype(np.float64)
     moved = points @ target_from_source[:3, :3].T + target_from_source[:3, 3]
     pixels = np.rint(project(moved, K))
@@ -81,19 +94,19 @@ def _moved_abs_rel(source_m: NDArray[Any], target_m: NDArray[Any], K: Matrix,
 
 
 @dataclass(frozen=True, eq=False)
-class Covisible:
+class PixelCorrespondences:
     """
-    Where the pixels of a frame lie in the frame before.
+    Positions of a frame's pixels in the previous frame.
 
     Attributes
     ----------
     seen : bool [H, W]
-        Pixels of the current frame that the frame before saw.
+        Pixels of the current frame that are visible in the previous frame.
     u, v : float32 [H, W]
-        Their columns and rows there, px; NaN where the depth is unknown.
+        Their columns and rows in the previous frame, px; NaN where the depth is unknown.
     gain : float64 [H, W]
     offset_m : float
-        A depth d there is the depth gain * d + offset_m here: the point moves along its old ray.
+        A depth d in the previous frame becomes gain * d + offset_m in the current frame.
     """
 
     seen: NDArray[np.bool_]
@@ -103,47 +116,47 @@ class Covisible:
     offset_m: float
 
 
-def covisible(depth_m: FloatImage, previous_depth_m: FloatImage, K: Matrix,
-              previous_from_current: Matrix) -> Covisible:
+def find_covisible_pixels(depth_m: FloatImage, previous_depth_m: FloatImage, K: Matrix,
+              previous_from_current: Matrix) -> PixelCorrespondences:
     """
-    Find the pixels of a frame in the frame before.
+    Find the pixels of a frame that are visible in the previous frame.
 
     Parameters
     ----------
     depth_m, previous_depth_m : float32 [H, W]
-        True depth of both, m; NaN unknown.
+        True depth of both frames, m; NaN is unknown.
     K : float64 [3, 3]
-        Intrinsics of both.
+        Intrinsics of both frames, px.
     previous_from_current : float64 [4, 4]
-        Motion of the optical frame.
+        Pose of the current optical frame in the previous one.
     """
     points = unproject(depth_m, K).astype(np.float64)
     moved = points @ previous_from_current[:3, :3].T + previous_from_current[:3, 3]
     pixels = project(moved, K)
     height, width = depth_m.shape
-    border = (width - 1 + ROUNDING_PX, height - 1 + ROUNDING_PX)
-    inside = ((pixels >= -ROUNDING_PX) & (pixels <= border)).all(axis=-1)
-    there = _sample(previous_depth_m, pixels[..., 0], pixels[..., 1])
+    border = (width - 1 + BORDER_TOLERANCE_PX, height - 1 + BORDER_TOLERANCE_PX)
+    inside = ((pixels >= -BORDER_TOLERANCE_PX) & (pixels <= border)).all(axis=-1)
+    there = _sample_bilinear(previous_depth_m, pixels[..., 0], pixels[..., 1])
     with np.errstate(invalid='ignore'):
-        seen = inside & (np.abs(there - moved[..., 2]) <= OCCLUSION * moved[..., 2])
+        seen = inside & (np.abs(there - moved[..., 2]) <= MAX_DEPTH_MISMATCH * moved[..., 2])
     current_from_previous = np.linalg.inv(previous_from_current)
     u, v = pixels[..., 0].astype(np.float32), pixels[..., 1].astype(np.float32)
     with np.errstate(divide='ignore', invalid='ignore'):
         gain = moved / moved[..., 2:] @ current_from_previous[2, :3]
-    return Covisible(seen, u, v, gain, float(current_from_previous[2, 3]))
+    return PixelCorrespondences(seen, u, v, gain, float(current_from_previous[2, 3]))
 
 
-def unchanged(depth_m: FloatImage, previous_depth_m: FloatImage, rgb: RgbImage,
-              previous_rgb: RgbImage) -> Covisible:
+def find_static_pixels(depth_m: FloatImage, previous_depth_m: FloatImage, rgb: RgbImage,
+              previous_rgb: RgbImage) -> PixelCorrespondences:
     """
-    Find the pixels in which nothing moved, for a camera whose pose is unknown.
+    Find the static pixels of a camera whose pose is unknown.
 
     Parameters
     ----------
     depth_m, previous_depth_m : float32 [H, W]
-        True depth of both, m; NaN unknown.
+        True depth of both frames, m; NaN is unknown.
     rgb, previous_rgb : uint8 [H, W, 3]
-        Of the same size.
+        Images of both frames.
     """
     grey, previous_grey = (image.astype(np.float32).mean(axis=-1) for image in (rgb, previous_rgb))
     with np.errstate(invalid='ignore'):
@@ -151,36 +164,37 @@ def unchanged(depth_m: FloatImage, previous_depth_m: FloatImage, rgb: RgbImage,
                 & (np.abs(grey - previous_grey) <= STATIC_GREY))
     v, u = np.meshgrid(*(np.arange(edge, dtype=np.float32) for edge in depth_m.shape),
                        indexing='ij')
-    return Covisible(seen, u, v, np.ones(depth_m.shape), 0.0)
+    return PixelCorrespondences(seen, u, v, np.ones(depth_m.shape), 0.0)
 
 
-def flicker(map_m: NDArray[Any], previous_m: NDArray[Any], depth_m: FloatImage,
-            pixels: Covisible) -> float:
+def compute_flicker(map_m: NDArray[Any], previous_m: NDArray[Any], depth_m: FloatImage,
+            pixels: PixelCorrespondences) -> float:
     """
-    Compare a prediction with the one before it.
+    Compute the flicker between two predictions.
 
     Parameters
     ----------
     map_m, previous_m : float [H, W]
-        Predictions in m.
+        Predictions for the current and the previous frame, m.
     depth_m : float32 [H, W]
         True depth of the current frame, m.
-    pixels : Covisible
+    pixels : PixelCorrespondences
 
     Returns
     -------
     float
-        Mean of |prediction - moved previous prediction| / truth; NaN if nothing was seen twice.
+        Mean of abs(prediction - reprojected previous prediction) / truth; NaN if no pixel is
+        visible in both frames.
     """
     if not pixels.seen.any():
         return float('nan')
-    moved = pixels.gain * _sample(previous_m, pixels.u, pixels.v) + pixels.offset_m
+    moved = pixels.gain * _sample_bilinear(previous_m, pixels.u, pixels.v) + pixels.offset_m
     return float(np.mean((np.abs(map_m - moved) / depth_m)[pixels.seen]))
 
 
 @dataclass(frozen=True, eq=False)
-class _Last:
-    """What is kept of the frame before, on every fourth pixel."""
+class _SampledFrame:
+    """The data of a frame that the next frame is compared with, on every fourth pixel."""
 
     depth_m: FloatImage
     rgb: RgbImage
@@ -189,9 +203,9 @@ class _Last:
     aligned_m: NDArray[np.float64]
 
 
-class TemporalFollower:
+class TemporalEvaluator:
     """
-    Follows the predictions of sequences frame by frame; of each it keeps one frame and a fit.
+    Scores the temporal consistency of predictions, frame by frame, for one or more sequences.
 
     Parameters
     ----------
@@ -203,30 +217,31 @@ class TemporalFollower:
     def __init__(self, rules: Rules = Rules(), protocol: Protocol = 'A') -> None:
         self._rules, self._protocol = rules, protocol
         self._fits: dict[str, tuple[float, float]] = {}
-        self._last: dict[str, _Last] = {}
+        self._previous: dict[str, _SampledFrame] = {}
 
     def add(self, prediction: NDArray[Any], frame: DepthFrame,
             aligned: Aligned | None = None) -> dict[str, float]:
         """
-        Judge the next frame of the sequence `frame.set_name`.
+        Score the next frame of the sequence `frame.set_name`.
 
         Parameters
         ----------
         prediction : float [H, W]
             See `protocols.score`.
         frame : DepthFrame
-            In the order of time, all of one size within a sequence.
+            In the order of time; all frames of a sequence have one size.
         aligned : Aligned or None
-            What `align_frame` made of them, if that is known already.
+            Result of `align_frame` for this prediction, if already computed.
 
         Returns
         -------
         dict of str to float
-            NaN where it cannot be told.  `tae` against the frame before, with scale and shift of
-            the first frame; needs poses and K.  `flicker`, the jump of depth on static pixels,
-            with scale and shift of the first frame: jumps of the scale count; `flicker_aligned`
-            with those of each frame: only changes of shape count.  `first_fit_abs_rel` and
-            `first_fit_delta1` against the truth, with scale and shift of the first frame.
+            NaN where unknown.  `tae`: TAE against the previous frame, with the first frame's
+            scale and shift; needs poses and K.  `flicker`: flicker on pixels visible in both
+            frames, with the first frame's scale and shift, so that changes of the scale count.
+            `flicker_aligned`: the same with each frame's own scale and shift, so that only changes
+            of the shape count.  `first_fit_abs_rel`, `first_fit_delta1`: error against the truth
+            with the first frame's scale and shift.
 
         Raises
         ------
@@ -238,49 +253,52 @@ class TemporalFollower:
         first_fit = align_frame(prediction, frame, self._rules, self._protocol, fit=fit)
         errors = error_metrics(first_fit.depth_m[aligned.compared],
                                first_fit.target_m[aligned.compared])
-        now = _kept(frame, first_fit, aligned)
-        last = self._last.get(frame.set_name)
-        self._last[frame.set_name] = now
-        tae, jump, jump_aligned = (float('nan'),) * 3
-        if last is not None and last.depth_m.shape == now.depth_m.shape:
-            tae, jump, jump_aligned = _jumps(now, last,
-                                             _strided_K(frame, aligned.target_m.shape))
-        return {'tae': tae, 'flicker': jump, 'flicker_aligned': jump_aligned,
+        current = _subsample_frame(frame, first_fit, aligned)
+        previous = self._previous.get(frame.set_name)
+        self._previous[frame.set_name] = current
+        tae, flicker, flicker_aligned = (float('nan'),) * 3
+        if previous is not None and previous.depth_m.shape == current.depth_m.shape:
+            tae, flicker, flicker_aligned = _temporal_scores(
+                current, previous, _subsampled_K(frame, aligned.target_m.shape))
+        return {'tae': tae, 'flicker': flicker, 'flicker_aligned': flicker_aligned,
                 'first_fit_abs_rel': errors['abs_rel'], 'first_fit_delta1': errors['delta1']}
 
 
-def _kept(frame: DepthFrame, first_fit: Aligned, aligned: Aligned) -> _Last:
-    """Thin a frame out."""
+def _subsample_frame(frame: DepthFrame, first_fit: Aligned, aligned: Aligned) -> _SampledFrame:
+    """Keep every fourth pixel of each axis."""
     target_m = aligned.target_m
     depth_m = np.where(np.isfinite(target_m), target_m, np.float32(np.nan))
     rgb = cv2.resize(frame.rgb, target_m.shape[::-1], interpolation=cv2.INTER_AREA)
     thin = (slice(None, None, STRIDE),) * 2
-    return _Last(depth_m[thin].astype(np.float32), np.asarray(rgb, np.uint8)[thin],
+    return _SampledFrame(depth_m[thin].astype(np.float32), np.asarray(rgb, np.uint8)[thin],
                  frame.world_from_camera, first_fit.depth_m[thin], aligned.depth_m[thin])
 
 
-def _strided_K(frame: DepthFrame, shape: tuple[int, ...]) -> Matrix | None:
-    """Give the intrinsics of every fourth pixel of a map of a frame, [3, 3]."""
+def _subsampled_K(frame: DepthFrame, shape: tuple[int, ...]) -> Matrix | None:
+    """Return the intrinsics of a frame's map after subsampling, [3, 3]."""
     if frame.K is None:
         return None
     ratio = np.array([shape[1] / frame.rgb.shape[1], shape[0] / frame.rgb.shape[0]]) / STRIDE
     return np.asarray(frame.K * np.array([[ratio[0]], [ratio[1]], [1.0]]))
 
 
-def _jumps(now: _Last, last: _Last, K: Matrix | None) -> tuple[float, float, float]:
-    """Return TAE, flicker and flicker with each frame aligned."""
-    if K is None or now.pose is None or last.pose is None:
-        pixels, tae = unchanged(now.depth_m, last.depth_m, now.rgb, last.rgb), float('nan')
+def _temporal_scores(current: _SampledFrame, previous: _SampledFrame,
+                     K: Matrix | None) -> tuple[float, float, float]:
+    """Return TAE, flicker, and flicker with each frame aligned separately."""
+    tae = float('nan')
+    if K is None or current.pose is None or previous.pose is None:
+        pixels = find_static_pixels(current.depth_m, previous.depth_m, current.rgb, previous.rgb)
     else:
-        motion: Matrix = np.linalg.inv(last.pose) @ now.pose
-        pixels = covisible(now.depth_m, last.depth_m, K, motion)
-        tae = temporal_alignment_error(now.first_fit_m, last.first_fit_m, K, motion)
-    return (tae, flicker(now.first_fit_m, last.first_fit_m, now.depth_m, pixels),
-            flicker(now.aligned_m, last.aligned_m, now.depth_m, pixels))
+        motion: Matrix = np.linalg.inv(previous.pose) @ current.pose
+        pixels = find_covisible_pixels(current.depth_m, previous.depth_m, K, motion)
+        tae = temporal_alignment_error(current.first_fit_m, previous.first_fit_m, K, motion)
+    return (tae, compute_flicker(current.first_fit_m, previous.first_fit_m, current.depth_m,
+                                 pixels),
+            compute_flicker(current.aligned_m, previous.aligned_m, current.depth_m, pixels))
 
 
-def _sample(image: NDArray[Any], u: NDArray[Any], v: NDArray[Any]) -> NDArray[np.float32]:
-    """Read an image between its pixels, bilinearly; beyond the border it goes on."""
+def _sample_bilinear(image: NDArray[Any], u: NDArray[Any], v: NDArray[Any]) -> NDArray[np.float32]:
+    """Sample an image bilinearly at subpixel positions; border pixels are replicated."""
     return np.asarray(cv2.remap(
         image.astype(np.float32), np.nan_to_num(u).astype(np.float32),
         np.nan_to_num(v).astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))

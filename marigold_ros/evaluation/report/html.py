@@ -18,7 +18,7 @@ from marigold_ros.evaluation.analysis import Analysis
 from marigold_ros.evaluation.metrics.protocols import describe_protocol
 from marigold_ros.evaluation.report import figures
 from marigold_ros.evaluation.report.exemplars import Picture
-from marigold_ros.evaluation.report.tables import abs_rel_title, all_tables
+from marigold_ros.evaluation.report.tables import all_tables, summary_abs_rel_label
 
 TEMPLATE = 'report.html.j2'
 # Perceptually even, and readable without telling red from green.
@@ -44,7 +44,7 @@ def write_report(path: Path, summary: Mapping[str, Any], analysis: Analysis,
         What the plots are drawn from.
     exemplars : mapping of str to sequence of Picture
     """
-    abs_rel = abs_rel_title(summary)
+    abs_rel = summary_abs_rel_label(summary)
     environment = Environment(loader=PackageLoader('marigold_ros.evaluation.report', ''),
                               autoescape=select_autoescape(default=True), trim_blocks=True,
                               lstrip_blocks=True)
@@ -76,7 +76,7 @@ def _tiles(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     dropped = fates['superseded'] + fates['late']
     return [
         {'title': 'Accuracy', 'value': _number(judged['metrics']['abs_rel']),
-         'unit': abs_rel_title(summary),
+         'unit': summary_abs_rel_label(summary),
          'below': f'{_interval(judged["abs_rel_interval"], 1, ".3f")}; {others}'},
         {'title': 'Latency', 'value': _number(clock['latency_p99_ms'], '.0f'), 'unit': 'ms, p99',
          'below': ('no cap' if cap_ms is None else

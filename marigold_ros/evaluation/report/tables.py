@@ -9,7 +9,7 @@ from typing import Any
 from tabulate import tabulate
 
 from marigold_ros.evaluation.config import fixed_steps
-from marigold_ros.evaluation.metrics.protocols import abs_rel_name, describe_protocol
+from marigold_ros.evaluation.metrics.protocols import abs_rel_label, describe_protocol
 from marigold_ros.evaluation.statistics import CHANCE
 
 # Beside AbsRel, which says its protocol and range.
@@ -74,9 +74,9 @@ def all_tables(summary: Mapping[str, Any]) -> list[Table]:
     return tables
 
 
-def abs_rel_title(summary: Mapping[str, Any]) -> str:
+def summary_abs_rel_label(summary: Mapping[str, Any]) -> str:
     """Name AbsRel with the protocol and range of all that a summary holds."""
-    return abs_rel_name(summary['protocol'], summary['compared_range'])
+    return abs_rel_label(summary['protocol'], summary['compared_range'])
 
 
 def accuracy_table(summary: Mapping[str, Any]) -> Table:
@@ -85,7 +85,7 @@ def accuracy_table(summary: Mapping[str, Any]) -> Table:
     columns = {name: summary['policies'][name]['metrics'] for name in summary['policies']
                if name == judged or fixed_steps(name)} | dict(summary['baselines'])
     metrics = list(summary['policies'][judged]['metrics'])
-    labels = {'abs_rel': abs_rel_title(summary), **LABELS}
+    labels = {'abs_rel': summary_abs_rel_label(summary), **LABELS}
     rows = [(labels.get(metric, metric.replace('_', ' ')),
              *(_number(values.get(metric)) for values in columns.values()))
             for metric in metrics]
@@ -107,7 +107,7 @@ def set_table(summary: Mapping[str, Any]) -> Table:
         cells = [f'{_number(each["abs_rel"][name])} / {_number(each["delta1"][name])}'
                  for each in sets.values()]
         rows.append((name, f'{_number(means["abs_rel"])} / {_number(means["delta1"])}', *cells))
-    header = (f'{abs_rel_title(summary)} / delta1', 'mean of sets',
+    header = (f'{summary_abs_rel_label(summary)} / delta1', 'mean of sets',
               *(f'{name} ({each["frames"]})' for name, each in sets.items()))
     return Table('sets', 'Every set of the folder (frames)', header, tuple(rows))
 
@@ -117,7 +117,7 @@ def temporal_table(summary: Mapping[str, Any]) -> Table:
     columns = {name: row['temporal'] for name, row in summary['policies'].items()
                if row['temporal']}
     return Table('temporal', 'Over time, each frame alone', ('', *columns), tuple(
-        (label.format(abs_rel=abs_rel_title(summary)),
+        (label.format(abs_rel=summary_abs_rel_label(summary)),
          *(_number(values.get(metric)) for values in columns.values()))
         for metric, label in TEMPORAL_LABELS.items()))
 
@@ -125,7 +125,7 @@ def temporal_table(summary: Mapping[str, Any]) -> Table:
 def metric_table(metric: Mapping[str, Any]) -> Table:
     """Show how good metric depth is without any alignment."""
     rows = [('frames with metres', f'{metric["frames_with_metres"]} of {metric["frames"]}'),
-            (abs_rel_name('metric', metric['range']), _number(metric['abs_rel'])
+            (abs_rel_label('metric', metric['range']), _number(metric['abs_rel'])
              + _interval(metric['abs_rel_interval'], 1, '.3f')),
             *((label, _share_or_number(metric, key)) for key, label in METRIC_LABELS.items())]
     title = describe_protocol('metric', metric['range'])
@@ -162,7 +162,7 @@ def policy_table(summary: Mapping[str, Any]) -> Table:
             _number(row['metrics']['abs_rel']) + _interval(row['abs_rel_interval'], 1, '.3f'),
             _number(row['metrics']['delta1']), _number(row['metrics']['boundary_f1']),
             *(_against(chance.get(metric)) for metric in ('abs_rel', 'boundary_f1'))))
-    name = abs_rel_title(summary)
+    name = summary_abs_rel_label(summary)
     return Table(
         'policies', 'Policies, each frame alone, without a cap',
         ('policy', 'mean T', 'ms a frame', 'time saved', name, 'delta1', 'boundary F1',
@@ -181,7 +181,7 @@ def clock_table(summary: Mapping[str, Any]) -> Table:
     title = 'By the clock of the bag' if simulated else 'One frame at a time, under the cap'
     return Table('clock', title, (
         'policy', 'processed', 'superseded', 'late', 'p50, ms', 'p95, ms', 'p99, ms', 'max, ms',
-        'over cap', 'mean T', abs_rel_title(summary)), tuple(rows))
+        'over cap', 'mean T', summary_abs_rel_label(summary)), tuple(rows))
 
 
 def stage_table(summary: Mapping[str, Any]) -> Table:

@@ -10,7 +10,7 @@ import numpy as np
 
 from marigold_ros.evaluation.analysis import Analysis, Clocked, PERCENTILES
 from marigold_ros.evaluation.config import fixed_steps
-from marigold_ros.evaluation.metrics.protocols import abs_rel_name, describe_protocol
+from marigold_ros.evaluation.metrics.protocols import abs_rel_label, describe_protocol
 from marigold_ros.evaluation.statistics import ABS_REL, beats, CHANCE, compare, Difference
 
 
@@ -33,7 +33,7 @@ def give_verdict(analysis: Analysis, about: Mapping[str, Any],
         a policy's choices pay.
     """
     made_by = about['protocol'], about['compared_range']
-    judged, abs_rel = analysis.policies[analysis.judged], abs_rel_name(*made_by)
+    judged, abs_rel = analysis.policies[analysis.judged], abs_rel_label(*made_by)
     arrivals = analysis.frames[0].stamp_ns is not None
     sentences = [accuracy(analysis, describe_protocol(*made_by), baselines),
                  latency(judged.clock, arrivals=arrivals)]
@@ -111,7 +111,7 @@ def metres(metric: Mapping[str, Any]) -> list[str]:
     low, high = metric['abs_rel_interval']
     sentences = [
         f'Metric depth from {where}: known in {known} of {frames} frames{complaint}; '
-        f'{abs_rel_name("metric", metric["range"])} {metric["abs_rel"]:.3f}'
+        f'{abs_rel_label("metric", metric["range"])} {metric["abs_rel"]:.3f}'
         f'{_interval(low, high, ".3f")}, delta1 {metric["delta1"]:.3f}, without any alignment; '
         f'the scale moves by {100 * metric["jitter"]:.2f} % a frame and by '
         f'{100 * metric["largest_step"]:.2f} % at most.']

@@ -1,4 +1,4 @@
-"""What a checkpoint is compared with: the ramp, and any TFLite network."""
+"""The baselines: the vertical ramp and TFLite networks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from marigold_ros.evaluation.metrics.baselines import predict_ramp, TfliteNetwor
 
 
 class FakeInterpreter:
-    """Answers as LiteRT's does: a quantized network whose depth is its red channel."""
+    """Mimics the LiteRT interpreter of a quantized network whose depth is the red channel."""
 
     inputs = (
         {'index': 0, 'shape': [1, 2, 2, 3], 'dtype': np.uint8, 'quantization': (1 / 255, 0)},)
@@ -45,7 +45,7 @@ class FakeInterpreter:
 
 @pytest.fixture
 def interpreter(monkeypatch):
-    """Stand in for the optional package."""
+    """Replace the optional package by the fake interpreter."""
     module = ModuleType('ai_edge_litert.interpreter')
     module.Interpreter = type('Interpreter', (FakeInterpreter,), {})
     monkeypatch.setitem(sys.modules, 'ai_edge_litert', ModuleType('ai_edge_litert'))
@@ -54,7 +54,7 @@ def interpreter(monkeypatch):
 
 
 def model(tmp_path, name='net.tflite'):
-    """Make a file."""
+    """Create an empty file."""
     path = tmp_path / name
     path.write_bytes(b'')
     return path
@@ -65,7 +65,7 @@ def test_the_ramp_is_1_at_the_top_and_0_at_the_bottom():
     np.testing.assert_array_equal(depth, [[1, 1], [0.5, 0.5], [0, 0]])
 
 
-def test_a_quantized_network_sees_the_reduced_image(
+def test_a_quantized_network_gets_the_resized_image(
         interpreter, tmp_path):
     network = TfliteNetwork(model(tmp_path))
     rgb = np.zeros((4, 4, 3), np.uint8)
@@ -76,14 +76,14 @@ def test_a_quantized_network_sees_the_reduced_image(
     assert depth[3, 3] == pytest.approx(0.5 * (0 - 10))
 
 
-def test_a_float_network_sees_numbers_from_0_to_1(interpreter, tmp_path):
+def test_a_float_network_gets_values_in_0_to_1(interpreter, tmp_path):
     interpreter.inputs = [{**FakeInterpreter.inputs[0], 'dtype': np.float32}]
     interpreter.outputs = [{'index': 1, 'quantization': (0.0, 0)}]
     depth = TfliteNetwork(model(tmp_path)).predict(np.full((4, 4, 3), 51, np.uint8))
     np.testing.assert_allclose(depth, 0.2, rtol=1e-6)
 
 
-def test_a_file_that_is_no_network_is_named(interpreter, tmp_path):
+def test_an_invalid_network_file_is_rejected(interpreter, tmp_path):
     with pytest.raises(InputError, match='nowhere.tflite does not exist'):
         TfliteNetwork(tmp_path / 'nowhere.tflite')
     with pytest.raises(InputError, match='cannot be read: not a model'):
@@ -97,7 +97,7 @@ def test_a_file_that_is_no_network_is_named(interpreter, tmp_path):
         TfliteNetwork(model(tmp_path))
 
 
-def test_a_missing_package_is_an_error_that_says_how(monkeypatch, tmp_path):
+def test_a_missing_package_is_an_error_with_the_install_command(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, 'ai_edge_litert', None)
     with pytest.raises(ConfigError, match='pip install ai-edge-litert'):
         TfliteNetwork(model(tmp_path))

@@ -1,4 +1,4 @@
-"""The costmap marks and clears as Nav2's obstacle layer does."""
+"""The costmap marks and clears cells as Nav2's obstacle layer does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from marigold_ros.evaluation.metrics.costmap import (
     LayerConfig,
     LETHAL,
     ObstacleLayer,
-    read_layer,
+    read_layer_config,
     UNKNOWN,
 )
 
@@ -26,7 +26,7 @@ ORIGIN = np.array([0.05, 0.05, 0.4])
 
 
 def layer(**changes: float) -> ObstacleLayer:
-    """Make a map of 2 m by 1 m, 20 columns and 10 rows."""
+    """Return a map of 2 m by 1 m with 20 columns and 10 rows."""
     return ObstacleLayer(replace(CONFIG, **changes), (0.0, 0.0), (2.0, 1.0))
 
 
@@ -34,7 +34,7 @@ def cloud(*points: tuple[float, float, float]) -> np.ndarray:
     return np.array(points, np.float32)
 
 
-def test_a_point_marks_its_cell_and_frees_those_before_it():
+def test_a_point_marks_its_cell_and_clears_the_cells_before_it():
     grid = layer()
     grid.update(cloud((0.55, 0.05, 0.5)), ORIGIN)
     assert grid.costs.shape == (10, 20)
@@ -45,7 +45,7 @@ def test_a_point_marks_its_cell_and_frees_those_before_it():
 @pytest.mark.parametrize(('z', 'marks', 'clears'), [
     (-0.3, False, False), (-0.1, False, True), (0.09, False, True), (0.11, True, True),
     (1.49, True, True), (1.51, False, True), (2.1, False, False), (np.nan, False, False)])
-def test_heights_decide_what_marks_and_what_clears(z, marks, clears):
+def test_height_limits_of_marking_and_clearing(z, marks, clears):
     grid = layer()
     grid.update(cloud((0.55, 0.05, z)), ORIGIN)
     assert (grid.costs[0, 5] == LETHAL) == marks
@@ -53,7 +53,7 @@ def test_heights_decide_what_marks_and_what_clears(z, marks, clears):
 
 
 @pytest.mark.parametrize(('x', 'marks'), [(0.15, False), (0.35, True), (1.0, True), (1.15, False)])
-def test_marks_lie_within_the_obstacle_range(x, marks):
+def test_only_points_within_the_obstacle_range_mark(x, marks):
     grid = layer()
     grid.update(cloud((x, 0.05, 0.5)), ORIGIN)
     assert (grid.costs == LETHAL).any() == marks
@@ -74,7 +74,7 @@ def test_rays_that_leave_the_map_clear_up_to_its_border():
     assert (grid.costs[1:, 1:] == UNKNOWN).all()
 
 
-def test_a_slanted_ray_takes_bresenhams_cells():
+def test_a_diagonal_ray_follows_bresenham():
     grid = layer()
     grid.update(cloud((0.75, 0.35, 0.0)), ORIGIN)
     # 7 cells right and 3 up: the error starts at 7 // 2 and a row is climbed when it reaches 7:
@@ -84,21 +84,21 @@ def test_a_slanted_ray_takes_bresenhams_cells():
         (0, 0), (1, 0), (2, 1), (3, 1), (4, 2), (5, 2), (6, 3), (7, 3)]
 
 
-def test_a_sensor_outside_the_map_is_refused():
+def test_a_sensor_outside_the_map_is_rejected():
     with pytest.raises(InputError, match='inside the map; got'):
         layer().update(cloud((0.5, 0.5, 0.5)), np.array([-1.0, 0.0, 0.4]))
 
 
 def test_the_shipped_configuration_is_read():
-    config = read_layer(SHIPPED)
+    config = read_layer_config(SHIPPED)
     assert config == LayerConfig(0.05, 0.1, 1.6, -0.2, 2.0, 0.2, 3.0, 4.0)
 
 
 @pytest.mark.parametrize(('old', 'new', 'match'), [
     ('obstacle_max_range: 3.0', '', 'obstacle_max_range'), ('obstacle_layer:', 'other:', 'layer'),
     ('raytrace_min_range: 0.0', 'raytrace_min_range: 0.3', 'must be 0 .*; got 0.3')])
-def test_a_file_that_does_not_say_everything_is_refused(old, new, match, tmp_path):
+def test_an_incomplete_parameter_file_is_rejected(old, new, match, tmp_path):
     path = tmp_path / 'nav2.yaml'
     path.write_text(SHIPPED.read_text().replace(old, new))
     with pytest.raises(ConfigError, match=match):
-        read_layer(path)
+        read_layer_config(path)

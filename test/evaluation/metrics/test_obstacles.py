@@ -1,4 +1,4 @@
-"""Nav2's view of the sample drive: obstacles where scene.json has them, and a free floor."""
+"""Obstacle scores on the sample drive: obstacles of scene.json, free floor, distances."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from benchmarks.scale_sources import ASSUMED_M, read_drive, TRUE_RANGE_M, true_r
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import InputError
 from marigold_ros.depth.types import DepthPrediction
-from marigold_ros.evaluation.metrics.costmap import FREE, LETHAL, read_layer
-from marigold_ros.evaluation.metrics.metres import FILTER, MetricFollower
+from marigold_ros.evaluation.metrics.costmap import FREE, LETHAL, read_layer_config
+from marigold_ros.evaluation.metrics.metric_depth import FILTER, MetricDepthEvaluator
 from marigold_ros.evaluation.metrics.obstacles import ObstacleScorer, read_scene
 from marigold_ros.geometry.filters import find_flying_pixels
 from marigold_ros.messages.cloud import unpack_cloud
@@ -35,7 +35,7 @@ COSTMAP = ROOT / 'config' / 'nav2_costmap.yaml'
 
 
 class Clouds:
-    """Keeps what `MetricFollower` gives to its ObstacleScorer."""
+    """Records the clouds that `MetricDepthEvaluator` passes to its ObstacleScorer."""
 
     def __init__(self):
         self.points = []
@@ -52,17 +52,17 @@ def scene():
 
 @pytest.fixture(scope='module')
 def drive():
-    """Every eighth frame of the drive, and what is known beside it."""
+    """Read every eighth frame of the drive and its reference."""
     return [(frame, found['ground_plane'])
             for frame, found in islice(read_drive(BAG), 0, None, 8)]
 
 
 def clouds_of(drive, config, relatives):
-    """Make the clouds of a fixed scale, as the node would."""
+    """Return the clouds of a fixed scale, as the node publishes them."""
     clouds = Clouds()
-    follower = MetricFollower(config, clouds)
+    evaluator = MetricDepthEvaluator(config, clouds)
     for (frame, reference), relative in zip(drive, relatives):
-        follower.add(frame, relative, None, reference)
+        evaluator.add(frame, relative, None, reference)
     return clouds.points
 
 
@@ -73,15 +73,15 @@ def true_clouds(drive):
 
 
 def scored(scene, drive, clouds) -> ObstacleScorer:
-    """Feed a costmap as the shipped configuration makes it."""
-    scorer = ObstacleScorer(scene, read_layer(COSTMAP))
+    """Score the clouds in a costmap with the shipped configuration."""
+    scorer = ObstacleScorer(scene, read_layer_config(COSTMAP))
     for (frame, reference), points in zip(drive, clouds, strict=True):
         scorer.add(frame.known_depth_m, reference.K, frame.world_from_camera, points,
                    POINT_STRIDE)
     return scorer
 
 
-def test_with_true_depth_all_is_found_and_the_floor_is_free(scene, drive, true_clouds):
+def test_true_depth_scores_best(scene, drive, true_clouds):
     scores = scored(scene, drive, true_clouds).scores()
     assert scores['recall'] == 1.0
     assert scores['precision'] == 1.0
@@ -89,7 +89,7 @@ def test_with_true_depth_all_is_found_and_the_floor_is_free(scene, drive, true_c
     assert scores['distance_m'] < 0.05
 
 
-def test_a_scale_wrong_by_a_tenth_shows_in_every_score(scene, drive, true_clouds):
+def test_a_scale_error_of_10_percent_worsens_every_score(scene, drive, true_clouds):
     scores = scored(scene, drive, [1.1 * points for points in true_clouds]).scores()
     assert scores['distance_m'] > 0.1
     assert scores['precision'] < 0.95
@@ -97,8 +97,8 @@ def test_a_scale_wrong_by_a_tenth_shows_in_every_score(scene, drive, true_clouds
     assert scores['floor_free'] < 0.999
 
 
-def test_a_camera_thought_to_look_level_marks_the_floor(scene, drive, true_clouds):
-    # 6 degrees up lift the floor by a tenth of its distance.
+def test_a_wrong_camera_pitch_marks_the_floor(scene, drive, true_clouds):
+    # A pitch error of 6 degrees raises the floor by a tenth of its distance.
     pitch = drive[0][1].tilt[0]
     c, s = np.cos(pitch), np.sin(pitch)
     up = np.array([[1, 0, 0], [0, c, -s], [0, s, c]], np.float32)
@@ -106,10 +106,10 @@ def test_a_camera_thought_to_look_level_marks_the_floor(scene, drive, true_cloud
         'precision'] < 0.9
 
 
-def test_soft_edges_lose_what_hangs_in_the_air_and_little_else(drive):
+def test_the_filter_removes_flying_pixels_and_little_else(drive):
     removed, lost = [], []
     for frame, reference in drive:
-        sky_m = 12.0  # through the windows
+        sky_m = 12.0  # seen through the windows
         depth_m = np.nan_to_num(frame.known_depth_m, nan=sky_m).astype(np.float32)
         soft_m = cv2.GaussianBlur(depth_m, (0, 0), 1.0)
         hangs = np.abs(soft_m / depth_m - 1) > 0.05
@@ -120,13 +120,13 @@ def test_soft_edges_lose_what_hangs_in_the_air_and_little_else(drive):
     assert np.mean(lost) < 0.001
 
 
-def test_without_metres_the_costmap_stays_empty(scene, drive):
+def test_without_metric_depth_the_costmap_stays_empty(scene, drive):
     scores = scored(scene, drive, [None] * len(drive)).scores()
     assert (scores['recall'], scores['floor_free']) == (0.0, 0.0)
     assert np.isnan([scores['precision'], scores['distance_m']]).all()
 
 
-def test_a_ghost_is_cleared_by_the_rays_to_the_floor(scene, drive, true_clouds):
+def test_wrong_marks_are_cleared_by_rays_to_the_floor(scene, drive, true_clouds):
     scorer = scored(scene, drive[:1], true_clouds[:1])
     floor = scorer.layer.costs == FREE
     assert floor.sum() > 1000
@@ -137,7 +137,7 @@ def test_a_ghost_is_cleared_by_the_rays_to_the_floor(scene, drive, true_clouds):
     assert (scorer.layer.costs[floor] == FREE).all()
 
 
-def test_the_clouds_are_those_of_the_nodes_own_function(drive, true_clouds):
+def test_the_clouds_equal_those_of_the_node(drive, true_clouds):
     settings = settings_from({})
     assert settings.depth_filter() == FILTER
     assert settings.point_stride == POINT_STRIDE
@@ -161,8 +161,8 @@ def points_of(cloud: PointCloud2) -> np.ndarray:
 
 
 def cloud_of(robot, frame, reference) -> np.ndarray:
-    """Show a frame until its cloud comes: a match on one side may be too early for the other."""
-    shown = set()
+    """Publish a frame until its cloud arrives; discovery may not be complete at first."""
+    published = set()
 
     def received():
         stamp_ns = time.time_ns()
@@ -171,16 +171,16 @@ def cloud_of(robot, frame, reference) -> np.ndarray:
         info.p = np.c_[reference.K, np.zeros(3)].ravel()
         robot.publish('/camera/camera_info', info)
         robot.publish('/camera/image_raw', image(frame.rgb, stamp_ns))
-        shown.add(stamp_ns)
+        published.add(stamp_ns)
         robot.spin(0.5)
         return [cloud for cloud in robot.messages['/camera/points']
-                if stamp_of(cloud.header) in shown]
+                if stamp_of(cloud.header) in published]
 
     return points_of(robot.until(received, what='a cloud')[0])
 
 
 @pytest.mark.node
-def test_the_running_nodes_cloud_marks_what_ours_marks(scene, drive, tmp_path):
+def test_clouds_of_the_running_node_mark_the_same_cells(scene, drive, tmp_path):
     few = drive[::4]
     low_m, high_m = ASSUMED_M
     process = start_node(
@@ -209,12 +209,12 @@ def test_the_running_nodes_cloud_marks_what_ours_marks(scene, drive, tmp_path):
     assert marked.all(axis=0).sum() > 0.99 * marked.any(axis=0).sum()
 
 
-def test_a_camera_outside_the_scene_is_refused(scene, drive, true_clouds):
+def test_a_camera_outside_the_scene_is_rejected(scene, drive, true_clouds):
     frame, reference = drive[0]
     away = frame.world_from_camera.copy()
     away[0, 3] = 50.0
     with pytest.raises(InputError, match=r'`scene` must surround the camera.*at \[50.0, '):
-        ObstacleScorer(scene, read_layer(COSTMAP)).add(
+        ObstacleScorer(scene, read_layer_config(COSTMAP)).add(
             frame.known_depth_m, reference.K, away, true_clouds[0], POINT_STRIDE)
 
 
@@ -223,13 +223,13 @@ def test_a_camera_outside_the_scene_is_refused(scene, drive, true_clouds):
     ({'obstacles': [{'name': 'box', 'min_m': [0, 0, 1], 'max_m': [1, 1, 0]}]},
      'min_m not above max_m'),
     ({'obstacles': [{'name': 'box', 'min_m': [0, 0], 'max_m': [1, 1]}]}, 'three numbers')])
-def test_a_scene_that_is_none_is_named(change, complaint, tmp_path):
+def test_an_invalid_scene_file_is_rejected(change, complaint, tmp_path):
     path = tmp_path / 'scene.json'
     path.write_text(json.dumps(json.loads(SCENE.read_text()) | change))
     with pytest.raises(InputError, match=f'`scene` must be a file .*scene.json: .*{complaint}'):
         read_scene(path)
 
 
-def test_a_missing_scene_is_named(tmp_path):
+def test_a_missing_scene_file_is_rejected(tmp_path):
     with pytest.raises(InputError, match='nowhere.json: FileNotFoundError'):
         read_scene(tmp_path / 'nowhere.json')

@@ -53,7 +53,7 @@ def test_least_square_fits_the_valid_pixels_only():
     assert metrics['abs_rel'] == pytest.approx(0.0, abs=1e-9)
 
 
-def test_disparity_alignment_undoes_scale_and_shift():
+def test_disparity_alignment_removes_scale_and_shift():
     target = np.array([[1.0, 2.0], [4.0, 8.0]])
     disparity = 5.0 / target + 2.0
     metrics = depth_metrics(
@@ -80,7 +80,7 @@ def published_disparity_metrics(prediction, target_m, valid, min_depth_m, max_de
 
 
 @pytest.mark.parametrize('zeros', [0.0, 0.1, 0.5])
-def test_disparity_that_is_not_above_0_is_not_fitted(zeros):
+def test_disparities_of_0_or_less_are_excluded_from_the_fit(zeros):
     """The published script leaves such pixels out of the fit, but compares them."""
     rng = np.random.default_rng(5)
     target_m = rng.uniform(0.5, 9.0, (20, 30))
@@ -126,7 +126,7 @@ def test_align_applies_the_fit_to_every_pixel():
     assert (scale, shift) == pytest.approx((10.0, 0.0))
 
 
-def test_a_fit_that_is_given_is_used_as_it_is():
+def test_a_given_fit_is_applied():
     target = np.array([[1.0, 2.0]])
     depth_m, *fit = align(np.array([[0.1, 0.2]]), target, target > 0, alignment='least_square',
                           fit=(5.0, 0.5), **RANGE)
@@ -141,7 +141,7 @@ def test_a_fit_that_is_given_is_used_as_it_is():
     ({'target_m': np.full((2, 2), np.nan)}, '`target_m` must not be NaN'),
     ({'alignment': 'median'}, "got 'median'"),
 ])
-def test_bad_input_is_named(change, message):
+def test_invalid_input_is_rejected(change, message):
     arguments = {
         'prediction': np.ones((2, 2)), 'target_m': np.ones((2, 2)),
         'valid': np.ones((2, 2), bool), 'alignment': 'least_square', **RANGE} | change
@@ -149,5 +149,5 @@ def test_bad_input_is_named(change, message):
         depth_metrics(**arguments)
 
 
-def test_vertical_ramp_is_far_above_and_near_below():
+def test_the_vertical_ramp_falls_from_1_to_0():
     assert vertical_ramp(3, 2).tolist() == [[1.0, 1.0], [0.5, 0.5], [0.0, 0.0]]

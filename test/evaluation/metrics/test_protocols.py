@@ -1,4 +1,4 @@
-"""Protocols: sizes, ranges, fits and labels of a comparison with the truth."""
+"""Protocols: sizes, depth ranges, fits and labels."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from marigold_ros.data.frames import DepthFrame
 from marigold_ros.depth.errors import InputError
 from marigold_ros.evaluation.metrics.protocol_a import depth_metrics
 from marigold_ros.evaluation.metrics.protocols import (
-    abs_rel_name,
+    abs_rel_label,
     align_frame,
-    depth_range,
+    format_depth_range,
     mean_scores,
     score,
     Scores,
@@ -20,7 +20,7 @@ from marigold_ros.evaluation.metrics.protocols import (
 
 
 def truth(depth_m):
-    """Return a frame of nothing but depth; NaN is not valid."""
+    """Return a frame with this true depth; NaN is not valid."""
     depth_m = np.asarray(depth_m, np.float32)
     return DepthFrame('truth', np.zeros((*depth_m.shape, 3), np.uint8), depth_m,
                       ~np.isnan(depth_m))
@@ -32,7 +32,7 @@ def test_a_prediction_is_compared_at_the_truths_size():
     assert score(prediction, truth(depth_m))['abs_rel'] == pytest.approx(0.0, abs=1e-6)
 
 
-def test_the_range_reaches_to_80_m_or_farther_measurements():
+def test_the_range_extends_to_80_m_or_to_farther_measurements():
     # A flat prediction is fitted by the mean, so a pixel that did not count would show.
     for farthest_m, mean_m in ((50.0, 13.25), (200.0, 50.75)):
         depth_m = np.array([[1.0, 1.0, 1.0, farthest_m]], np.float32)
@@ -49,7 +49,7 @@ def test_a_prediction_beyond_the_range_is_clipped_to_it():
     assert found['abs_rel'] == pytest.approx(expected)
 
 
-def test_sky_counts_in_borders_only():
+def test_sky_counts_in_boundaries_only():
     depth_m = np.full((3, 3), np.inf, np.float32)
     depth_m[1, 1], depth_m[0, 0] = 1.0, 2.0
     prediction = np.where(np.isfinite(depth_m), depth_m / 10, 0.9)
@@ -84,12 +84,12 @@ def test_a_frame_is_scored_as_depth_metrics_scores_its_maps(protocol, alignment)
     ('metric', Rules(0.1, 20.0, reaches_farthest=False), '0.1 to 20 m'),
     ('B', Rules(), 'above 0 m'),
     ('B', Rules(b_min_depth_m=0.1, b_max_depth_m=10.0), '0.1 to 10 m')])
-def test_a_protocol_says_the_range_that_it_compares(protocol, rules, expected):
-    assert depth_range(protocol, rules) == expected
-    assert abs_rel_name(protocol, expected) == f'AbsRel ({protocol}, {expected})'
+def test_the_depth_range_of_a_protocol_is_formatted(protocol, rules, expected):
+    assert format_depth_range(protocol, rules) == expected
+    assert abs_rel_label(protocol, expected) == f'AbsRel ({protocol}, {expected})'
 
 
-def test_every_number_names_its_protocol_and_range():
+def test_scores_name_their_protocol_and_range():
     frame = truth([[1.0, 2.0, 3.0, 4.0]])
     linear = score(np.array([[0.1, 0.2, 0.3, 0.4]]), frame)
     log = score(np.log([[1.0, 2.0, 3.0, 4.0]]), frame, Rules(b_masks_edges=False), 'B')
@@ -98,13 +98,13 @@ def test_every_number_names_its_protocol_and_range():
     assert mean_scores([linear, linear]).label == linear.label
 
 
-def test_numbers_of_two_protocols_or_ranges_are_never_mixed():
+def test_scores_of_two_protocols_or_ranges_are_never_averaged():
     frame = truth([[1.0, 2.0, 3.0, 4.0]])
     linear = score(np.array([[0.1, 0.2, 0.3, 0.4]]), frame)
     near = score(np.array([[0.1, 0.2, 0.3, 0.4]]), frame, Rules(max_depth_m=10.0))
     log = score(np.log([[1.0, 2.0, 3.0, 4.0]]), frame, Rules(b_masks_edges=False), 'B')
     for other, range_or_protocol in ((log, 'protocol B .*'), (near, r'.*0.001 to 10\+ m')):
-        with pytest.raises(InputError, match=f'by one protocol and range.*got .*'
+        with pytest.raises(InputError, match=f'one protocol and depth range; got .*'
                                              f'{range_or_protocol}'):
             mean_scores([linear, other])
     with pytest.raises(InputError, match='got none'):
@@ -113,7 +113,7 @@ def test_numbers_of_two_protocols_or_ranges_are_never_mixed():
         score(np.ones((1, 4)), frame, protocol='C')
 
 
-def test_a_mean_leaves_out_frames_that_cannot_tell():
+def test_a_mean_ignores_frames_without_a_value():
     scores = [Scores('A', '', {'abs_rel': 0.1, 'boundary_f1': float('nan')}),
               Scores('A', '', {'abs_rel': 0.3, 'boundary_f1': 0.5})]
     assert mean_scores(scores).values == pytest.approx({'abs_rel': 0.2, 'boundary_f1': 0.5})
@@ -134,8 +134,8 @@ def test_disparity_is_fitted_in_inverse_depth():
     assert score(3 / depth_m + 2, truth(depth_m))['abs_rel'] > 0.1
 
 
-def test_protocol_b_agrees_with_the_most_and_ignores_the_rest():
-    # Log depth that is right but for a tenth of the pixels, which least squares would follow.
+def test_protocol_b_ignores_outliers():
+    # Log depth with a tenth of outliers, which would bias least squares.
     rng = np.random.default_rng(2)
     depth_m = rng.uniform(1.0, 8.0, (20, 20))
     prediction = (np.log(depth_m) - 1.0) / 2.0
@@ -147,7 +147,7 @@ def test_protocol_b_agrees_with_the_most_and_ignores_the_rest():
     np.testing.assert_allclose(aligned.depth_m[:2], depth_m.max(), rtol=1e-6)
 
 
-def test_protocol_b_gives_a_backward_map_the_right_mean():
+def test_protocol_b_matches_the_mean_of_an_inverted_map():
     depth_m = np.array([[1.0, 2.0, 4.0, 8.0]])
     prediction = 3.0 - np.log(depth_m)
     aligned = align_frame(prediction, truth(depth_m), Rules(b_masks_edges=False), 'B')
@@ -155,7 +155,7 @@ def test_protocol_b_gives_a_backward_map_the_right_mean():
     assert aligned.shift == 0.0
 
 
-def test_protocol_b_leaves_steep_pixels_out_and_the_range_too():
+def test_protocol_b_excludes_steep_pixels_and_depths_out_of_range():
     depth_m = np.full((9, 12), 2.0)
     depth_m[:, 6:] = 3.0    # 1 m over two columns: the Sobel sum is 4 m beside the step
     rules = Rules(b_min_depth_m=2.5, b_max_depth_m=9.0)
@@ -168,13 +168,13 @@ def test_protocol_b_leaves_steep_pixels_out_and_the_range_too():
     assert not align_frame(steep, truth(steep), Rules(), 'B').compared[:, 1:-1].any()
 
 
-def test_protocol_b_masks_nothing_in_sparse_depth():
+def test_protocol_b_excludes_no_edges_in_sparse_depth():
     sparse = np.full((20, 20), np.nan)
     sparse[::4, ::4] = np.random.default_rng(0).uniform(1, 9, (5, 5))
     assert align_frame(np.ones((20, 20)), truth(sparse), Rules(), 'B').compared.sum() == 25
 
 
-def test_a_fit_of_another_frame_is_kept():
+def test_a_given_fit_is_applied():
     depth_m = np.array([[1.0, 2.0, 3.0, 4.0]])
     aligned = align_frame(depth_m / 10, truth(depth_m), fit=(20.0, 1.0))
     assert aligned.depth_m[0].tolist() == pytest.approx([3.0, 5.0, 7.0, 9.0])
@@ -184,6 +184,6 @@ def test_a_fit_of_another_frame_is_kept():
     assert log.depth_m[0].tolist() == pytest.approx([0.5, 1.0, 1.5, 2.0], abs=1e-5)
 
 
-def test_a_prediction_that_is_not_finite_is_named():
+def test_a_prediction_that_is_not_finite_is_rejected():
     with pytest.raises(InputError, match='truth: `prediction` must be finite'):
         score(np.array([[np.nan, 1.0]]), truth([[1.0, 2.0]]))
