@@ -1,4 +1,4 @@
-"""Tiny made-up files in the layouts of Marigold's evaluation sets, and predictions of them."""
+"""Small synthetic files in the layouts of Marigold's evaluation sets, and predictions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tarfile
 import numpy as np
 from PIL import Image
 
-# Name of the set -> height and width, px: as large as its crops need.
+# Name of the data set -> (height, width), px: large enough for its crop.
 SIZES = {'nyu': (480, 640), 'kitti': (375, 1242), 'eth3d': (20, 30), 'scannet': (24, 32),
          'diode': (18, 24)}
 RGB = {'nyu': 'test/kitchen_0004/rgb_0001.png',
@@ -25,11 +25,11 @@ UNITS = {'nyu': 1000.0, 'kitti': 256.0, 'scannet': 1000.0}
 DIODE_MASK = DEPTH['diode'].replace('_depth.npy', '_depth_mask.npy')
 
 
-def made_up_depth_m(name: str) -> np.ndarray:
+def synthetic_depth_m(name: str) -> np.ndarray:
     """
-    Make a tilted, rough plane with holes and a few values beyond every range, float64 [H, W].
+    Create a tilted, rough plane with holes and some out-of-range values, float64 [H, W], m.
 
-    It depends on nothing but the name.
+    The result is deterministic.
     """
     height, width = SIZES[name]
     rng = np.random.default_rng(sorted(SIZES).index(name))
@@ -46,14 +46,14 @@ def made_up_depth_m(name: str) -> np.ndarray:
     return depth_m
 
 
-def made_up_diode_mask() -> np.ndarray:
-    """Make a mask, bool [H, W], that leaves out holes and some depth that is there."""
+def synthetic_diode_mask() -> np.ndarray:
+    """Create a mask, bool [H, W], without the holes and without some valid depth."""
     rng = np.random.default_rng(50)
-    return (made_up_depth_m('diode') > 0) & (rng.random(SIZES['diode']) > 0.1)
+    return (synthetic_depth_m('diode') > 0) & (rng.random(SIZES['diode']) > 0.1)
 
 
-def made_up_prediction(name: str) -> np.ndarray:
-    """Make affine-invariant depth of the image that is evaluated, float32 [H, W] in [0, 1]."""
+def synthetic_prediction(name: str) -> np.ndarray:
+    """Create relative depth of the evaluated image, float32 [H, W] in [0, 1]."""
     height, width = (352, 1216) if name == 'kitti' else SIZES[name]
     rng = np.random.default_rng(100 + sorted(SIZES).index(name))
     rows, columns = np.mgrid[:height, :width]
@@ -63,12 +63,12 @@ def made_up_prediction(name: str) -> np.ndarray:
 
 def write_layout(name: str, folder: Path, *, as_tar: bool = False) -> tuple[Path, Path]:
     """
-    Write one frame of a set.
+    Write one frame of a data set.
 
     Returns
     -------
     path : Path
-        The folder of the set, or its tar file.
+        Folder or tar file of the data set.
     file_list : Path
     """
     root = folder / name
@@ -78,7 +78,7 @@ def write_layout(name: str, folder: Path, *, as_tar: bool = False) -> tuple[Path
     rgb = np.zeros((height, width, 3), np.uint8)
     rgb[..., 0], rgb[..., 1] = np.arange(width) % 256, np.arange(height)[:, None] % 256
     Image.fromarray(rgb).save(root / RGB[name])
-    depth_m = made_up_depth_m(name)
+    depth_m = synthetic_depth_m(name)
     words = [RGB[name], DEPTH[name]]
     if name in UNITS:
         Image.fromarray((depth_m * UNITS[name]).round().astype(np.uint16)).save(
@@ -88,7 +88,7 @@ def write_layout(name: str, folder: Path, *, as_tar: bool = False) -> tuple[Path
         np.where(depth_m == 0, np.inf, depth_m).astype('<f4').tofile(root / DEPTH[name])
     else:
         np.save(root / DEPTH[name], depth_m.astype(np.float32)[..., None])
-        np.save(root / DIODE_MASK, made_up_diode_mask().astype(np.float32))
+        np.save(root / DIODE_MASK, synthetic_diode_mask().astype(np.float32))
         words.append(DIODE_MASK)
     file_list = folder / f'{name}.txt'
     file_list.write_text(' '.join(words) + '\n' + (

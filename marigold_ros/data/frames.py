@@ -1,4 +1,4 @@
-"""What fine-tuning and evaluation ask of a data set: frames of an image and its depth, checked."""
+"""Frames of data sets: an image with its metric depth, and the checks that each must pass."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from marigold_ros.depth.errors import InputError
 
-# Wider than any camera's scene, narrower than the factor of 1000 between the usual units.
+# Wider than any scene, but narrow enough to detect depth in mm that is declared as m.
 MIN_MEDIAN_M, MAX_MEDIAN_M = 0.05, 200.0
-# Of about so many pixels.
-MEDIAN_OF = 10_000
+MEDIAN_SAMPLES = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,24 +24,24 @@ class DepthFrame:
     Attributes
     ----------
     name : str
-        Where it comes from, for messages: a file, or a place in one.
+        Origin of the frame for messages: a file, or a position in one.
     rgb : uint8 [H, W, 3]
         Rectified.
     depth_m : float32 [H', W']
-        Depth along Z, m; where it is valid, +inf is sky.  It covers what the image covers, at its
-        own size; for training at the image's.
+        Metric depth along Z, m; valid +inf is sky.  Covers the view of the image, at its own
+        resolution; for training, at that of the image.
     valid : bool [H', W']
-        Where depth is known: what is compared with a prediction.
+        Pixels with known depth; only these are compared with a prediction.
     set_name : str
-        Set, sequence or camera that the frame belongs to.
+        Data set, sequence or camera of the frame.
     block : str
-        Frames of one block resemble each other: a bootstrap draws whole blocks.
+        Group of correlated frames; a bootstrap resamples whole blocks.
     stamp_ns : int or None
-        When it was taken, ns; None in a set without time.
+        Time of capture, ns; None if unknown.
     K : float64 [3, 3] or None
         Intrinsics of `rgb`, px; None if unknown.
     world_from_camera : float64 [4, 4] or None
-        Pose of the optical frame in a frame that stands still; None if unknown.
+        Pose of the optical frame in a fixed coordinate frame; None if unknown.
     """
 
     name: str
@@ -57,56 +56,56 @@ class DepthFrame:
 
     @property
     def measured(self) -> NDArray[np.bool_]:
-        """Where depth is valid and no sky, bool [H', W']."""
+        """Pixels whose depth is valid and not sky, bool [H', W']."""
         measured: NDArray[np.bool_] = self.valid & np.isfinite(self.depth_m)
         return measured
 
     @property
     def known_depth_m(self) -> NDArray[np.float32]:
-        """Depth, m, with NaN where it is not valid; float32 [H', W']."""
+        """Depth, m, NaN where invalid; float32 [H', W']."""
         return np.where(self.valid, self.depth_m, np.float32(np.nan))
 
 
 class FrameSet(Protocol):
-    """A data set: everything that has a length and gives a DepthFrame for a number."""
+    """A data set with random access to its frames."""
 
     def __len__(self) -> int:
         """Count the frames."""
 
     def __getitem__(self, index: int) -> DepthFrame:
-        """Read one frame; raise an InputError that names the file if it cannot be read."""
+        """Read one frame; raise an InputError that names an unreadable file."""
 
 
 def check_frame(frame: DepthFrame, *, one_size: bool = True) -> None:
     """
-    Check what no data set may break.
+    Check one frame of a data set.
 
     Parameters
     ----------
     frame : DepthFrame
     one_size : bool
-        Whether depth must have the size of the image, as training asks.
+        Require depth at the resolution of the image, as training does.
 
     Raises
     ------
     InputError
         If types or shapes are wrong, no depth is valid, valid depth is NaN or not positive, or
-        its median is no depth in metres.
+        its median is implausible in metres.
     """
     if frame.rgb.dtype != np.uint8 or frame.rgb.ndim != 3 or frame.rgb.shape[2] != 3:
         raise InputError(f'{frame.name}: the image must be uint8 [H, W, 3]; '
                          f'got {frame.rgb.dtype} {list(frame.rgb.shape)}')
     shapes = [list(array.shape) for array in (frame.rgb[..., 0], frame.depth_m, frame.valid)]
     if shapes[1] != shapes[2] or (one_size and shapes[0] != shapes[1]):
-        raise InputError(f'{frame.name}: image, depth and mask must have one height and width; '
-                         f'got {shapes[0]}, {shapes[1]} and {shapes[2]}')
+        raise InputError(f'{frame.name}: image, depth and mask must have the same height and '
+                         f'width; got {shapes[0]}, {shapes[1]} and {shapes[2]}')
     if (frame.valid & ~(frame.depth_m > 0)).any():
         raise InputError(f'{frame.name}: valid depth must be above 0 and not NaN')
     measured = frame.measured
     if not measured.any():
         raise InputError(f'{frame.name}: at least one pixel must have a valid depth; got none')
-    # An even sample tells the unit as well, and reading a bag is not to wait for a sort.
-    step = max(1, math.isqrt(measured.size // MEDIAN_OF))
+    # A regular subsample is enough to check the unit, and faster than sorting all pixels.
+    step = max(1, math.isqrt(measured.size // MEDIAN_SAMPLES))
     sample = frame.depth_m[::step, ::step][measured[::step, ::step]]
     median_m = float(np.median(sample if sample.size else frame.depth_m[measured]))
     if not MIN_MEDIAN_M <= median_m <= MAX_MEDIAN_M:
@@ -116,20 +115,20 @@ def check_frame(frame: DepthFrame, *, one_size: bool = True) -> None:
 
 def check_frame_set(name: str, frames: FrameSet, limit: int) -> None:
     """
-    Read frames spread over a data set and check each.
+    Read evenly spaced frames of a data set and check each.
 
     Parameters
     ----------
     name : str
-        Of the set, for messages.
+        Name of the data set, for messages.
     frames : FrameSet
     limit : int
-        How many to read at most; the first is among them.
+        Largest number of frames to read; includes the first.
 
     Raises
     ------
     InputError
-        If the set is empty, or a frame breaks a rule.
+        If the data set is empty or `check_frame` rejects a frame.
     """
     if len(frames) == 0:
         raise InputError(f'{name} must hold at least one frame; got none')
@@ -138,5 +137,5 @@ def check_frame_set(name: str, frames: FrameSet, limit: int) -> None:
 
 
 def evenly_spaced_indices(count: int, limit: int) -> list[int]:
-    """Pick at most `limit` numbers at even distances from 0 .. count - 1."""
-    return [int(place) for place in np.linspace(0, count - 1, min(count, limit)).round()]
+    """Return at most `limit` evenly spaced indices from 0 to count - 1."""
+    return [int(index) for index in np.linspace(0, count - 1, min(count, limit)).round()]

@@ -1,4 +1,4 @@
-"""Read frames ahead of who uses them, in a thread, without holding more than a few."""
+"""Read items ahead of their use, in a thread with a bounded queue."""
 
 from __future__ import annotations
 
@@ -9,27 +9,32 @@ from typing import TypeVar
 
 Item = TypeVar('Item')
 
-WAITING = 4
+QUEUE_SIZE = 4
 POLL_S = 0.1
 
 
-def read_ahead(items: Iterable[Item], waiting: int = WAITING) -> Generator[Item, None, None]:
+def read_ahead(items: Iterable[Item], queue_size: int = QUEUE_SIZE) -> Generator[Item, None, None]:
     """
-    Iterate in a thread of its own, so that reading and decoding overlap with what is done here.
+    Iterate over `items` in a thread, so that reading and decoding overlap with their use.
 
     Parameters
     ----------
     items : iterable
-    waiting : int
-        Items that wait at most.
+    queue_size : int
+        Largest number of items read ahead.
 
     Yields
     ------
     item
-        In order.  What the iterable raises is raised here, in its place; when this iterator is
-        closed, the thread ends.
+        In order.  An exception of the iterable is raised here, after the items before it.
+        Closing this iterator ends the thread.
+
+    Examples
+    --------
+    >>> list(read_ahead(number ** 2 for number in range(4)))
+    [0, 1, 4, 9]
     """
-    queue: Queue[tuple[Item] | BaseException | None] = Queue(waiting)
+    queue: Queue[tuple[Item] | BaseException | None] = Queue(queue_size)
     stopped = Event()
 
     def put(item: tuple[Item] | BaseException | None) -> bool:
@@ -47,7 +52,7 @@ def read_ahead(items: Iterable[Item], waiting: int = WAITING) -> Generator[Item,
                 if not put((item,)):
                     return
             put(None)
-        except BaseException as err:  # it is raised where the items are used
+        except BaseException as err:  # raised again in the thread that uses the items
             put(err)
 
     thread = Thread(target=read, name='read_ahead', daemon=True)

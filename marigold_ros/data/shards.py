@@ -1,4 +1,4 @@
-"""Frames, of rendered scenes or taken from a bag, in shards: NumPy arrays that are mapped."""
+"""Store frames in shards: NumPy arrays that are memory-mapped when read."""
 
 from __future__ import annotations
 
@@ -28,15 +28,16 @@ class Shard:
 
     Attributes
     ----------
-    rgb : [n,H,W,3] uint8
-        Mapped from disk.
-    depth_m : [n,H,W] float32
-        Metres along Z, +inf for sky; mapped from disk.
-    K : [n,3,3] float64
+    rgb : uint8 [n, H, W, 3]
+        Memory-mapped.
+    depth_m : float32 [n, H, W]
+        Metric depth along Z, m, +inf for sky; memory-mapped.
+    K : float64 [n, 3, 3]
+        Intrinsics, px.
     place : tuple of str
-        Kind of place of each frame.
+        Kind of scene of each frame.
     first : int
-        Number of the first frame.
+        Index of the first frame in the data set.
     """
 
     rgb: NDArray[np.uint8]
@@ -47,7 +48,7 @@ class Shard:
 
 
 def shard_is_complete(directory: Path, index: int) -> bool:
-    """Tell whether a shard has been written: its rgb file comes last."""
+    """Check whether a shard is completely written: its rgb file is the last."""
     return (directory / f'rgb_{index:05d}.npy').exists()
 
 
@@ -55,19 +56,32 @@ def write_shard(directory: Path, index: int, rgb: NDArray[np.uint8],
                 depth_m: NDArray[np.float32], K: NDArray[np.float64], place: Sequence[str],
                 first: int) -> None:
     """
-    Write a shard so that readers see all of it or nothing.
+    Write a shard atomically: readers see all of it or nothing.
 
     Parameters
     ----------
     directory : Path
     index : int
-        Number of the shard.
-    rgb : [n,H,W,3] uint8
-    depth_m : [n,H,W] float32
-    K : [n,3,3] float64
+        Index of the shard.
+    rgb : uint8 [n, H, W, 3]
+    depth_m : float32 [n, H, W]
+        Metric depth along Z, m, +inf for sky.
+    K : float64 [n, 3, 3]
+        Intrinsics, px.
     place : sequence of n str
+        Kind of scene of each frame.
     first : int
-        Number of the first frame.
+        Index of the first frame in the data set.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     write_shard(Path(folder), 0, np.zeros((2, 4, 6, 3), np.uint8),
+    ...                 np.full((2, 4, 6), 1.5, np.float32), np.zeros((2, 3, 3)), ['room'] * 2, 0)
+    ...     frames = ShardFrames(Path(folder))
+    ...     len(frames), frames[1].rgb.shape, float(frames[1].depth_m[0, 0])
+    (2, (4, 6, 3), 1.5)
     """
     text = json.dumps({'first': first, 'K': np.asarray(K).tolist(), 'place': list(place)})
     _replace(directory / f'frames_{index:05d}.json', text)
@@ -76,13 +90,13 @@ def write_shard(directory: Path, index: int, rgb: NDArray[np.uint8],
 
 
 def write_description(directory: Path, description: dict[str, Any]) -> None:
-    """Write `shards.json`: seed, size and versions behind a folder of shards."""
+    """Write `shards.json`: how the shards of a folder were made (seed, size, versions)."""
     _replace(directory / DESCRIPTION, json.dumps(description, indent=1) + '\n')
 
 
 def read_shards(directory: str | Path) -> list[Shard]:
     """
-    Map every complete shard of a folder.
+    Memory-map every complete shard of a folder.
 
     Parameters
     ----------
@@ -91,7 +105,7 @@ def read_shards(directory: str | Path) -> list[Shard]:
     Returns
     -------
     list of Shard
-        In order; more may appear while a renderer is at work.
+        In order; a running renderer may add more.
 
     Raises
     ------
@@ -102,11 +116,11 @@ def read_shards(directory: str | Path) -> list[Shard]:
     shards = []
     for path in sorted(folder.glob('rgb_*.npy')):
         number = path.stem.split('_')[1]
-        about = json.loads((folder / f'frames_{number}.json').read_text(encoding='utf-8'))
+        metadata = json.loads((folder / f'frames_{number}.json').read_text(encoding='utf-8'))
         shards.append(Shard(np.load(path, mmap_mode='r'),
                             np.load(folder / f'depth_m_{number}.npy', mmap_mode='r'),
-                            np.asarray(about['K'], np.float64), tuple(about['place']),
-                            int(about['first'])))
+                            np.asarray(metadata['K'], np.float64), tuple(metadata['place']),
+                            int(metadata['first'])))
     if not shards:
         raise MarigoldError(f'`directory` must hold rgb_*.npy shards; got {str(folder)!r}')
     return shards
@@ -114,12 +128,14 @@ def read_shards(directory: str | Path) -> list[Shard]:
 
 class ShardFrames:
     """
-    Frames of a folder of shards as `scenes.bulk` writes them; they are mapped, not loaded.
+    Frames of a folder of shards; they are memory-mapped, not loaded.
+
+    Depth above 0 is valid, +inf (sky) included; NaN and depth of 0 or less are not.
 
     Parameters
     ----------
     folder : Path
-        Depth of +inf is sky, which is known to be far; NaN and depth of 0 or less are unknown.
+        As `scenes.bulk` or `open_bag_as_shards` writes it.
 
     Raises
     ------
@@ -137,24 +153,24 @@ class ShardFrames:
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> DepthFrame:
-        """Read one frame into memory of its own; a block is a scene, all seen by one camera."""
-        number = bisect_right(self._ends, index)
-        shard = self._shards[number]
-        place = index - self._ends[number] + len(shard.rgb)
-        depth_m = np.array(shard.depth_m[place])
+        """Copy one frame into memory; a block is a scene."""
+        shard_index = bisect_right(self._ends, index)
+        shard = self._shards[shard_index]
+        offset = index - self._ends[shard_index] + len(shard.rgb)
+        depth_m = np.array(shard.depth_m[offset])
         return DepthFrame(
-            f'frame {index} of {self._folder}', np.array(shard.rgb[place]), depth_m,
+            f'frame {index} of {self._folder}', np.array(shard.rgb[offset]), depth_m,
             valid=depth_m > 0, set_name='camera',
-            block=f'scene {(shard.first + place) // self._views_per_scene}')
+            block=f'scene {(shard.first + offset) // self._views_per_scene}')
 
 
 def shards_data_set(folder: Path) -> DataSet:
-    """Describe a folder of rendered shards; a block is a scene."""
+    """Open a folder of rendered shards as a data set; a block is a scene."""
     return DataSet.from_frame_set(f'rendered frames {folder.name}', 'scene', ShardFrames(folder))
 
 
 def _views_per_scene(folder: Path) -> int:
-    """Tell how many frames in a row show one scene; frames of a bag count each for itself."""
+    """Read how many consecutive frames show one scene; 1 for frames of a bag."""
     description = folder / DESCRIPTION
     if not description.is_file():
         return 1
@@ -162,7 +178,7 @@ def _views_per_scene(folder: Path) -> int:
 
 
 def _replace(path: Path, content: str | NDArray[Any]) -> None:
-    """Write beside the file, then rename over it."""
+    """Write to a temporary file beside `path`, then rename it to `path`."""
     part = path.with_name(path.name + '.part')
     with part.open('wb') as file:
         if isinstance(content, str):

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong in a file, said in one way everywhere."""
+"""Format the validation errors of pydantic."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 def describe_validation_errors(err: ValidationError) -> str:
     """
-    Name key, rule and value of each mistake.
+    Format each error as key, violated rule and value.
 
     Returns
     -------
@@ -15,11 +15,11 @@ def describe_validation_errors(err: ValidationError) -> str:
         For instance 'train.0.weight: Input should be greater than 0, got -1.0'.
     """
     texts = []
-    for mistake in err.errors():
-        text = ': '.join(filter(None, ['.'.join(map(str, mistake['loc'])),
-                                       mistake['msg'].removeprefix('Value error, ')]))
-        # A rule of several keys names them itself: its input is all of them.
-        if not isinstance(mistake['input'], dict) and mistake['type'] != 'json_invalid':
-            text += f', got {mistake["input"]!r}'
+    for error in err.errors():
+        text = ': '.join(filter(None, ['.'.join(map(str, error['loc'])),
+                                       error['msg'].removeprefix('Value error, ')]))
+        # A rule about several keys names them in its message; its input is the whole dict.
+        if not isinstance(error['input'], dict) and error['type'] != 'json_invalid':
+            text += f', got {error["input"]!r}'
         texts.append(text)
     return '; '.join(texts)

@@ -56,4 +56,4 @@ def test_the_table_has_every_source_with_both_depths(capsys):
 def test_a_missing_bag_is_an_error_in_words(tmp_path, capsys):
     assert main(['--bag', str(tmp_path / 'nowhere'), '--scene', str(SCENE), '--costmap',
                  str(COSTMAP)]) == 2
-    assert 'nowhere does not exist' in capsys.readouterr().err
+    assert 'nowhere: it does not exist' in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What no data set may break."""
+"""Checks of the frames of data sets."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def frame(height=16, width=24, depth=2.0):
              'unit wrong'),
     (0.002, r'got 0\.002 m'),
     (np.nan, 'at least one pixel must have a valid depth; got none')])
-def test_depth_in_a_wrong_unit_or_missing_is_named(depth, rule):
+def test_depth_in_a_wrong_unit_or_missing_is_rejected(depth, rule):
     with pytest.raises(InputError, match=rule):
         check_frame(frame(depth=depth))
 
 
-def test_shapes_that_differ_and_nan_where_valid_are_named():
+def test_different_shapes_and_valid_nan_are_rejected():
     good = frame()
-    with pytest.raises(InputError, match=r'a\.png: image, depth and mask must have one height'):
+    with pytest.raises(InputError, match=r'a\.png: image, depth and mask must have the same'):
         check_frame(DepthFrame('a.png', good.rgb, good.depth_m[:8], good.valid[:8]))
     with pytest.raises(InputError, match=r'a\.png: the image must be uint8'):
         check_frame(DepthFrame('a.png', good.rgb / 2, good.depth_m, good.valid))
@@ -42,7 +42,7 @@ def test_shapes_that_differ_and_nan_where_valid_are_named():
         check_frame(good)
 
 
-def test_a_set_is_checked_evenly_and_must_not_be_empty():
+def test_evenly_spaced_frames_are_checked_and_an_empty_set_is_rejected():
     assert evenly_spaced_indices(5, 3) == [0, 2, 4]
     assert evenly_spaced_indices(2, 9) == [0, 1]
     with pytest.raises(InputError, match='desk must hold at least one frame; got none'):

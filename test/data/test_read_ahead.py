@@ -1,4 +1,4 @@
-"""Reading ahead in a thread: order, bounds, errors and ends."""
+"""Reading ahead in a thread: order, queue size, errors and closing."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ def readers():
     return [thread for thread in threading.enumerate() if thread.name == 'read_ahead']
 
 
-def test_items_come_in_their_order():
+def test_items_keep_their_order():
     assert list(read_ahead(range(50))) == list(range(50))
     assert list(read_ahead([])) == []
 
 
-def test_no_more_than_a_few_are_held():
+def test_the_queue_is_bounded():
     taken = []
-    items = read_ahead((taken.append(number) or number for number in range(50)), waiting=3)
+    items = read_ahead((taken.append(number) or number for number in range(50)), queue_size=3)
     assert next(items) == 0
-    # One is used, three wait, and one more has been made and waits for its place.
+    # One is used, three are queued, and one more has been produced and waits for the queue.
     wait_until(lambda: len(taken) == 5)
     time.sleep(0.05)
     assert len(taken) == 5
     items.close()
 
 
-def test_an_error_comes_after_what_was_read_before_it():
-    def broken():
+def test_an_error_is_raised_after_the_items_before_it():
+    def failing():
         yield 1
-        raise ValueError('torn page')
+        raise ValueError('read failed')
 
-    items = read_ahead(broken())
+    items = read_ahead(failing())
     assert next(items) == 1
-    with pytest.raises(ValueError, match='torn page'):
+    with pytest.raises(ValueError, match='read failed'):
         next(items)
     wait_until(lambda: not readers())
 
 
-def test_closing_ends_the_thread_and_the_source():
+def test_closing_ends_the_thread_and_closes_the_source():
     closed = threading.Event()
 
     def endless():

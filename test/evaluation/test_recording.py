@@ -152,7 +152,7 @@ def test_the_command_prints_the_summary_and_draws_the_frames(session, tmp_path, 
 def test_the_command_says_what_is_wrong(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr('sys.argv', ['recording', str(tmp_path / 'nowhere')])
     assert main() == 1
-    assert 'nowhere does not exist' in capsys.readouterr().err
+    assert 'nowhere: it does not exist' in capsys.readouterr().err
 
 
 def test_depth_and_truth_share_colours_in_metres(tmp_path):

@@ -1,1 +1,1 @@
-"""Data sets to train and evaluate on, one a file."""
+"""Data sets for training and evaluation, one module each."""

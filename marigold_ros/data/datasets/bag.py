@@ -1,4 +1,4 @@
-"""A bag of images with depth as a data set: to evaluate on as it is, to train on as shards."""
+"""Use a bag as a data set: read directly for evaluation, as shards for training."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from marigold_ros.data.shards import DESCRIPTION, ShardFrames, write_description
 from marigold_ros.depth.errors import InputError
 
 FRAMES_PER_SHARD = 32
-# What the recordings of this package hold.
+# Topics of the bags that this package records.
 SAMPLE_TOPICS = BagTopics('/camera/image_raw', '/camera/depth_gt/image_rect')
 
 
 def bag_data_set(path: Path, topics: BagTopics = SAMPLE_TOPICS) -> DataSet:
     """
-    Describe a bag with images and their depth.
+    Open a bag with images and depth as a data set for evaluation.
 
     Parameters
     ----------
     path : Path
-        Whatever `open_bag` reads; an MCAP file that was cut off is read as far as it goes.
+        Any bag that `open_bag` reads; of a truncated MCAP file, the complete messages are read.
     topics : BagTopics
 
     Returns
@@ -40,10 +40,10 @@ def bag_data_set(path: Path, topics: BagTopics = SAMPLE_TOPICS) -> DataSet:
     Raises
     ------
     BagError
-        If the bag cannot be read, is empty or has not the topics; while frames are read, if no
-        image has a depth within the tolerance.
+        If the bag cannot be read, is empty or lacks one of the topics; while frames are read, if
+        no image has depth within the tolerance.
     InputError
-        While frames are read, if the first one breaks a rule of `check_frame`.
+        While frames are read, if `check_frame` rejects each of the first ten.
     """
     notes: list[str] = []
     return DataSet(f'bag {path.name}', 'second of the bag', False,
@@ -53,22 +53,22 @@ def bag_data_set(path: Path, topics: BagTopics = SAMPLE_TOPICS) -> DataSet:
 
 def open_bag_as_shards(bag: Path, topics: BagTopics, folder: Path) -> ShardFrames:
     """
-    Open a bag to train on; bags have no random access, so its frames are written out once.
+    Open a bag for training; its frames are written to shards once, for random access.
 
     Parameters
     ----------
     bag : Path
-        Whatever `open_bag` reads.
+        Any bag that `open_bag` reads.
     topics : BagTopics
     folder : Path
-        For the frames; what an earlier call left there is used if bag and topics are the same.
+        Folder for the shards; those of an earlier call are reused if bag and topics are the same.
 
     Raises
     ------
     BagError
-        If the bag cannot be read, or has not the topics or no image with depth.
+        If the bag cannot be read, lacks one of the topics or has no image with depth.
     InputError
-        If a frame breaks a rule of `check_frame`.
+        If `check_frame` rejects a frame.
     """
     source = {'bag': str(bag.resolve()), **asdict(topics)}
     description = folder / DESCRIPTION
@@ -95,7 +95,7 @@ def _write_frames(frames: Iterator[DepthFrame], folder: Path) -> int:
         check_frame(frame)
         shape = frame.rgb.shape if shape is None else shape
         if frame.rgb.shape != shape:
-            raise InputError(f'{frame.name}: all images must have one size; '
+            raise InputError(f'{frame.name}: all images must have the same size; '
                              f'got {list(frame.rgb.shape)} after {list(shape)}')
         pending.append(frame)
         if len(pending) == FRAMES_PER_SHARD:

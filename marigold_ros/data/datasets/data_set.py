@@ -1,4 +1,4 @@
-"""Data sets to evaluate on: frames in order, how they are averaged, and what rules they have."""
+"""Data sets for evaluation: their frames, evaluation rules and averaging."""
 
 from __future__ import annotations
 
@@ -9,36 +9,37 @@ import numpy as np
 
 from marigold_ros.data.frames import DepthFrame, FrameSet
 
-# Predictions are clipped to this range, the far end raised to the frame's largest measurement.
+# Default clipping range of predictions; its upper limit follows farther measurements.
 MIN_DEPTH_M, MAX_DEPTH_M = 1e-3, 80.0
 
 
 @dataclass(frozen=True)
 class Rules:
     """
-    What the evaluation of a data set prescribes beyond its frames and their masks.
+    Evaluation rules of a data set, in addition to its frames and masks.
 
     Attributes
     ----------
     min_depth_m, max_depth_m : float
         Range to which protocol A clips a prediction, m.
-    reaches_farthest : bool
-        Whether the far end is raised to the largest measurement of a frame.
+    extend_to_farthest : bool
+        Whether `max_depth_m` is raised to the largest measurement of a frame.
     alignment_max_res : int or None
-        Longest edge at which protocol A fits scale and shift, px; None is the truth's own.
+        Longest edge at which protocol A fits scale and shift, px; None is that of the truth.
     processing_resolution : int or None
-        Longest edge at which the model is to work, px, 0 the image's; None is the checkpoint's.
+        Longest edge at which the model runs, px; 0 is that of the image, None the default of the
+        checkpoint.
     b_min_depth_m, b_max_depth_m : float
-        Depth outside is not compared in protocol B, m.
+        Range of true depth that protocol B compares, m.
     b_size : (int, int) or None
-        Height and width at which protocol B compares, px; None is the truth's own.
+        Height and width at which protocol B compares, px; None is those of the truth.
     b_masks_edges : bool
-        Whether protocol B leaves out pixels where the true depth is steep.
+        Whether protocol B excludes pixels at edges of the true depth.
     """
 
     min_depth_m: float = MIN_DEPTH_M
     max_depth_m: float = MAX_DEPTH_M
-    reaches_farthest: bool = True
+    extend_to_farthest: bool = True
     alignment_max_res: int | None = None
     processing_resolution: int | None = None
     b_min_depth_m: float = 0.0
@@ -47,8 +48,8 @@ class Rules:
     b_masks_edges: bool = True
 
     def clip_range_m(self, frame: DepthFrame) -> tuple[float, float]:
-        """Return the ends, m, between which an aligned prediction of a frame is kept."""
-        if not self.reaches_farthest:
+        """Return the range, m, to which an aligned prediction of a frame is clipped."""
+        if not self.extend_to_farthest:
             return self.min_depth_m, self.max_depth_m
         return self.min_depth_m, float(np.max(frame.depth_m, where=frame.measured,
                                               initial=self.max_depth_m))
@@ -57,22 +58,22 @@ class Rules:
 @dataclass(frozen=True)
 class DataSet:
     """
-    Frames that are averaged together.
+    Frames that are evaluated and averaged together.
 
     Attributes
     ----------
     name : str
     block : str
-        What one of its blocks is, in words.
+        Description of one block, for instance 'scene'.
     mean_of_blocks : bool
-        Whether every block counts the same in a mean, or every frame.
+        Whether a mean weights blocks equally, instead of frames.
     frames : callable
-        Reads the frames anew, in the order of time where there is one; each is checked.
+        Returns a new iterator of the checked frames, in order of time if they have stamps.
     count : int or None
-        Frames at most, for a progress bar; None if unknown.
+        Upper limit of the number of frames, for a progress bar; None if unknown.
     rules : Rules
     notes : list of str
-        What the last reading left out or lost, in words, complete when its frames have ended.
+        What the last iteration skipped or lost; complete at its end.
     """
 
     name: str
@@ -86,6 +87,6 @@ class DataSet:
     @classmethod
     def from_frame_set(cls, name: str, block: str, frames: FrameSet, *,
                        mean_of_blocks: bool = False) -> DataSet:
-        """Describe frames that can be read by their numbers."""
+        """Create a data set from frames with random access."""
         return cls(name, block, mean_of_blocks, lambda: (frames[i] for i in range(len(frames))),
                    count=len(frames))

@@ -15,7 +15,7 @@ from marigold_ros.depth.errors import InputError
 
 def read_depth(archive: Archive, words: list[str],
                size: tuple[int, int]) -> tuple[NDArray[np.float32], Mask]:
-    """Read .npy files of depth and mask; the range does not take part in the mask."""
+    """Read depth and mask from .npy files; the depth range does not restrict the mask."""
     if len(words) < 3:
         raise InputError(f'the line of {words[0]} must name 3 files; got {len(words)}')
     depth_m, mask = (_read_array(archive, name).squeeze() for name in words[1:3])
@@ -31,6 +31,6 @@ def _read_array(archive: Archive, name: str) -> NDArray[Any]:
 
 DIODE = PublishedSet(
     'DIODE val', 771, 'diode_depth/diode_val_all_filename_list.txt',
-    Rules(0.6, 350.0, reaches_farthest=False, processing_resolution=640, b_min_depth_m=0.6,
+    Rules(0.6, 350.0, extend_to_farthest=False, processing_resolution=640, b_min_depth_m=0.6,
           b_max_depth_m=350.0),
     read_depth)

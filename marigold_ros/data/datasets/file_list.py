@@ -1,4 +1,4 @@
-"""Read frames that a text file lists, one image and one depth file a line, as Marigold does."""
+"""Read frames from a file list of Marigold: one image and one depth file per line."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from marigold_ros.data.frames import DepthFrame
 from marigold_ros.depth.errors import InputError
 
-# prs-eth/Marigold: what is nearer is a hole.
+# prs-eth/Marigold: smaller values are holes.
 MIN_DEPTH_M = 1e-5
-# In its lists, an image without depth.
+# Marks an image without depth in its lists.
 NO_DEPTH = 'None'
 
 Crop = Callable[[NDArray[Any], str], NDArray[Any]]
@@ -28,16 +28,16 @@ class FileListFrames:
     Parameters
     ----------
     folder : Path
-        What the paths in the list are relative to.
+        Root of the paths in the list.
     file_list : Path
-        A line holds the paths of an image and of a 16-bit PNG, separated by white space;
-        further words are ignored, and so are lines whose depth is `None`.
+        Each line holds the paths of an image and a 16-bit PNG, separated by white space.  Further
+        words, and lines whose depth is `None`, are ignored.
     unit_m : float
         Metres per unit of the stored depth.
     max_depth_m : float
-        Depth from here on is not valid.
+        Depth at or above this is invalid.
     crop : callable or None
-        Cuts an image or a depth map, given with its file's name.
+        Function (array, file name) that crops an image or a depth map.
 
     Raises
     ------
@@ -62,7 +62,7 @@ class FileListFrames:
         Raises
         ------
         InputError
-            If a file is no image, or the depth is not 16 bits of one channel.
+            If a file is not an image, or the depth is not 16-bit with one channel.
         """
         rgb_path, depth_path = self._pairs[index]
         bgr = self._read(rgb_path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -85,12 +85,12 @@ class FileListFrames:
 
 def read_list(file_list: Path) -> list[list[str]]:
     """
-    Read the lines of a file list, words separated by white space, of images that have depth.
+    Read a file list and return the words of each line whose image has depth.
 
     Raises
     ------
     InputError
-        If the list cannot be read, has no image with depth, or a line has but one word.
+        If the list cannot be read, has no image with depth, or a line has only one word.
     """
     try:
         text = file_list.read_text(encoding='utf-8')
@@ -109,7 +109,7 @@ def read_list(file_list: Path) -> list[list[str]]:
 
 
 def _read_pairs(folder: Path, file_list: Path) -> list[tuple[Path, Path]]:
-    """See that every file exists, so that no training stops for it later."""
+    """Read the pairs of a list; check that every file exists, before a training starts."""
     pairs = [(folder / words[0], folder / words[1]) for words in read_list(file_list)]
     for path in (path for pair in pairs for path in pair):
         if not path.is_file():

@@ -1,4 +1,4 @@
-"""Read Hypersim as prs-eth/Marigold's `preprocess_hypersim.py` leaves it."""
+"""Read Hypersim after prs-eth/Marigold's `preprocess_hypersim.py`."""
 
 from __future__ import annotations
 

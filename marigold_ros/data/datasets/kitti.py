@@ -12,19 +12,19 @@ from marigold_ros.data.datasets.published_set import Mask, png_depth, PublishedS
 from marigold_ros.depth.errors import InputError
 
 CROP_HEIGHT, CROP_WIDTH = 352, 1216
-# Part of the height and of the width that Eigen et al. 2014 evaluate.
+# Fractions of height and width that Eigen et al. 2014 evaluate.
 EIGEN_REGION = ((0.3324324, 0.91351351), (0.0359477, 0.96405229))
 
 
 def kitti_crop(image: NDArray[Any], name: str) -> NDArray[Any]:
     """
-    Keep the bottom 352 rows and the middle 1216 columns (`kitti_benchmark_crop` of Marigold).
+    Crop to the bottom 352 rows and middle 1216 columns (`kitti_benchmark_crop` of Marigold).
 
     Parameters
     ----------
     image : [H, W, ...]
     name : str
-        Its file, for the message.
+        File of the image, for the message.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def kitti_crop(image: NDArray[Any], name: str) -> NDArray[Any]:
 
 
 def eigen_region(valid: Mask) -> Mask:
-    """Mark the part of a cropped image [H, W] in which depth is compared."""
+    """Return the mask, bool [H, W], of the evaluated region of a cropped image."""
     region = np.zeros_like(valid)
     rows, columns = (slice(int(low * edge), int(high * edge))
                      for (low, high), edge in zip(EIGEN_REGION, valid.shape))
@@ -50,6 +50,6 @@ def eigen_region(valid: Mask) -> Mask:
 
 KITTI = PublishedSet(
     'KITTI Eigen test', 652, 'kitti_depth/eigen_test_files_with_gt.txt',
-    Rules(1e-5, 80.0, reaches_farthest=False, processing_resolution=0, b_min_depth_m=0.1,
+    Rules(1e-5, 80.0, extend_to_farthest=False, processing_resolution=0, b_min_depth_m=0.1,
           b_max_depth_m=80.0, b_masks_edges=False),
     png_depth(256.0, 1e-5, 80.0), kitti_crop, eigen_region)

@@ -12,7 +12,7 @@ EIGEN_REGION = (slice(45, 471), slice(41, 601))
 
 
 def eigen_region(valid: Mask) -> Mask:
-    """Mark the part of an image [H, W] in which depth is compared."""
+    """Return the mask, bool [H, W], of the evaluated region of an image."""
     region = np.zeros_like(valid)
     region[EIGEN_REGION] = True
     return region
@@ -20,6 +20,6 @@ def eigen_region(valid: Mask) -> Mask:
 
 NYU = PublishedSet(
     'NYUv2 test', 654, 'nyu_depth/labeled/filename_list_test.txt',
-    Rules(1e-3, 10.0, reaches_farthest=False, processing_resolution=0, b_min_depth_m=0.1,
+    Rules(1e-3, 10.0, extend_to_farthest=False, processing_resolution=0, b_min_depth_m=0.1,
           b_max_depth_m=10.0, b_masks_edges=False),
     png_depth(1000.0, 1e-3, 10.0), region=eigen_region)

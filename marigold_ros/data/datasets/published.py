@@ -1,4 +1,4 @@
-"""The data sets of Marigold's published tables, by the names that `evaluate` gives them."""
+"""The data sets of Marigold's published tables, by their names in `evaluate`."""
 
 from __future__ import annotations
 

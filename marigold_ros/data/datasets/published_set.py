@@ -1,7 +1,7 @@
 """
-What Marigold's evaluation sets share: an archive, a file list, masks, ranges and resolutions.
+Read Marigold's evaluation data sets: archive, file list, masks, ranges and resolutions.
 
-Each set is a tar file or the folder that it unpacks to, beside a file list of Marigold's
+Each data set is a tar file, or the folder that it unpacks to, and a file list of Marigold's
 `data_split`.  Masks, crops, ranges and resolutions are those of prs-eth/Marigold (b1dffaa):
 `src/dataset/*.py`, `config/dataset_depth/data_*.yaml` and `script/depth/eval/*.sh`; ranges and
 sizes of protocol B those of huawei-bayerlab/marigold-v2: `evaluation/depth/eval.py`.
@@ -31,7 +31,7 @@ Mask = NDArray[np.bool_]
 
 class Archive:
     """
-    Files of a folder, or of a tar file as if it were unpacked.
+    Read access to the files of a folder or of a tar file.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class Archive:
     Raises
     ------
     InputError
-        If it is neither.
+        If the path is neither.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,12 +57,12 @@ class Archive:
         Parameters
         ----------
         name : str
-            Its path below the folder, or in the tar file with or without `./` before it.
+            Path below the folder or in the tar file; there a leading `./` is optional.
 
         Raises
         ------
         InputError
-            If there is none, or it cannot be read.
+            If the file does not exist or cannot be read.
         """
         try:
             if self._tar is None:
@@ -74,7 +74,7 @@ class Archive:
         except (OSError, KeyError, tarfile.TarError) as err:
             raise InputError(f'{self.path} must hold the file {name}; {err}') from err
         if file is None:
-            raise InputError(f'{name} of {self.path} must be a file; it is none')
+            raise InputError(f'{name} of {self.path} must be a regular file')
         return file.read()
 
     def close(self) -> None:
@@ -83,7 +83,7 @@ class Archive:
             self._tar.close()
 
 
-# Archive, words of a line, height and width of the image -> depth, m, and where it is valid.
+# Archive, words of a line, (height, width) of the image -> depth (m), validity mask.
 DepthReader = Callable[[Archive, list[str], tuple[int, int]], tuple[NDArray[np.float32], Mask]]
 
 
@@ -96,16 +96,15 @@ class PublishedSet:
     ----------
     title : str
     images : int
-        In the published list; with another list or fewer files the table is another.
+        Number of images in the published list; results on others are not comparable.
     file_list : str
-        The list below Marigold's `data_split`.
+        Path of the list below Marigold's `data_split`.
     rules : Rules
     read_depth : DepthReader
     crop : callable
-        Cuts image, depth and mask, given with the image's name, before anything else looks at
-        them.
+        Function (array, image name) that crops image, depth and mask; applied first.
     region : callable
-        From what is left, [H, W], to where depth is compared at all.
+        Function from the cropped mask to the evaluated region, both bool [H, W].
     """
 
     title: str
@@ -118,25 +117,25 @@ class PublishedSet:
 
     def data_set(self, path: Path, file_list: Path) -> DataSet:
         """
-        Describe the set.
+        Open the data set.
 
         Parameters
         ----------
         path : Path
-            Its tar file, or the folder that this unpacks to.
+            Tar file, or the folder that it unpacks to.
         file_list : Path
-            Marigold's `data_split` list of it, or a part of that.
+            The list of Marigold's `data_split`, or a part of it.
 
         Returns
         -------
         DataSet
-            Every image counts the same in a mean; a block is a scene.
+            A mean weights all images equally; a block is a scene.
 
         Raises
         ------
         InputError
             If the archive or the list cannot be read; while frames are read, if a file is missing
-            or not as described.
+            or has the wrong format.
         """
         lines = read_list(file_list)
         Archive(path).close()
@@ -169,7 +168,7 @@ class PublishedSet:
 
 
 def read_image(archive: Archive, name: str) -> NDArray[Any]:
-    """Decode by Pillow as Marigold does: other decoders of JPEG differ by a grey level."""
+    """Decode an image with Pillow, as Marigold does: JPEG decoders differ by a grey level."""
     try:
         return np.asarray(Image.open(BytesIO(archive.read(name))))
     except (UnidentifiedImageError, OSError) as err:
@@ -177,7 +176,7 @@ def read_image(archive: Archive, name: str) -> NDArray[Any]:
 
 
 def png_depth(steps_per_m: float, low_m: float, high_m: float) -> DepthReader:
-    """Make a reader of 16-bit PNG in which depth between two ends is valid."""
+    """Return a reader of 16-bit PNG files in which depth between two limits (m) is valid."""
     def read(archive: Archive, words: list[str],
              size: tuple[int, int]) -> tuple[NDArray[np.float32], Mask]:
         stored = read_image(archive, words[1])

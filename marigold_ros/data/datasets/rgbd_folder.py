@@ -1,7 +1,7 @@
 """
-Folders of RGB-D frames that a `frames.json` describes.
+Read folders of RGB-D frames with an index, `frames.json`.
 
-The index maps the name of each set, which is also its folder, to a list of frames::
+The index maps the name of each set (also the name of its folder) to a list of frames::
 
     {"desk": [{"name": "0", "rgb": "0_rgb.jpg", "depth": "0_depth_mm.png", "depth_unit_m": 0.001,
                "rgb_size": [640, 480], "depth_size": [640, 480],
@@ -39,7 +39,7 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 class IndexEntry(BaseModel):
-    """What the index says of one frame; sizes are width and height, px."""
+    """Index entry of one frame; sizes are width and height, px."""
 
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
 
@@ -54,7 +54,7 @@ class IndexEntry(BaseModel):
 
 class RgbdFolder:
     """
-    Frames of a folder; their pixels stay on disk until they are asked for.
+    Frames of a folder; images are read on access.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class RgbdFolder:
     Raises
     ------
     InputError
-        If the index is missing, is not as described above, or names a file that does not exist.
+        If the index is missing or invalid, or names a file that does not exist.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -93,12 +93,12 @@ class RgbdFolder:
         """
         Read one frame; a block is a set.
 
-        An EXIF orientation is not applied, for the depth has none.
+        The EXIF orientation is not applied, since depth has none.
 
         Raises
         ------
         InputError
-            If a file is not what the index says.
+            If a file does not match its index entry.
         """
         set_name, entry = self._frames[index]
         rgb_path, depth_path = (self._folder / set_name / name
@@ -123,17 +123,17 @@ class RgbdFolder:
 
 
 def folder_data_set(folder: Path) -> DataSet:
-    """Describe an RGB-D folder: the mean over its sets of the mean over each set's frames."""
+    """Open an RGB-D folder as a data set; a mean weights its sets equally."""
     return DataSet.from_frame_set(f'RGB-D folder {folder.name}', 'set', RgbdFolder(folder),
                                   mean_of_blocks=True)
 
 
 def _read_image(path: Path, size: tuple[int, int], flags: int) -> NDArray[Any]:
-    """Read an image of the given width and height as OpenCV does."""
+    """Read an image with OpenCV and check its width and height."""
     image = cv2.imread(str(path), flags)
     if image is None:
         raise InputError(f'{path} must be an image; OpenCV cannot read it')
     if image.shape[1::-1] != size:
-        raise InputError(f'{path} must be {size[0]} x {size[1]} px as {INDEX} says; '
+        raise InputError(f'{path} must be {size[0]} x {size[1]} px according to {INDEX}; '
                          f'it is {image.shape[1]} x {image.shape[0]}')
     return np.asarray(image)

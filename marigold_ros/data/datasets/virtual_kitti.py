@@ -7,14 +7,14 @@ from pathlib import Path
 from marigold_ros.data.datasets.file_list import FileListFrames
 from marigold_ros.data.datasets.kitti import kitti_crop
 
-# src/dataset/vkitti_dataset.py; the sky is stored as 655.35 m and so is not valid.
+# src/dataset/vkitti_dataset.py; sky is stored as 655.35 m and thereby invalid.
 UNIT_M = 1e-2
 MAX_DEPTH_M = 80.0
 
 
 def open_virtual_kitti(folder: Path, file_list: Path) -> FileListFrames:
     """
-    Open Virtual KITTI 2, cropped to 352 x 1216 as KITTI's benchmark is.
+    Open Virtual KITTI 2, cropped to 352 x 1216 like the KITTI benchmark.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ def format_depth_range(protocol: Protocol, rules: Rules) -> str:
         low_m, high_m, plus = rules.b_min_depth_m, rules.b_max_depth_m, ''
     else:
         low_m, high_m = rules.min_depth_m, rules.max_depth_m
-        plus = '+' if rules.reaches_farthest else ''
+        plus = '+' if rules.extend_to_farthest else ''
     low = np.format_float_positional(low_m, trim='-')
     if np.isinf(high_m):
         return f'above {low} m'

@@ -1,4 +1,4 @@
-"""Bags as data sets: to evaluate on as they are, to train on as shards."""
+"""Bags as data sets: read directly for evaluation, as shards for training."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def millimetres(value):
     return np.full((16, 24), value, np.uint16)
 
 
-def test_the_sample_bag_gives_posed_images_and_depth_by_seconds():
+def test_the_sample_bag_has_images_depth_and_poses_in_blocks_of_a_second():
     data_set = bag_data_set(ROOT / 'sample' / 'living_room')
     frames = list(data_set.frames())
     assert data_set.count == len(frames) == 80    # 8 s at 10 Hz
@@ -51,24 +51,24 @@ def test_the_sample_bag_gives_posed_images_and_depth_by_seconds():
     assert frames[0].world_from_camera.shape == (4, 4)
     assert data_set.notes == []
     abs_rel = np.mean([score(vertical_ramp(480, 640), frame)['abs_rel'] for frame in frames[::8]])
-    assert abs_rel == pytest.approx(0.293, abs=0.01)    # what the README says of the whole bag
+    assert abs_rel == pytest.approx(0.293, abs=0.01)    # the README gives this for the whole bag
 
 
-def test_a_missing_bag_is_named(tmp_path):
+def test_a_missing_bag_is_rejected(tmp_path):
     with pytest.raises(BagError, match='does not exist'):
         bag_data_set(tmp_path / 'away')
 
 
-def test_a_bag_gives_images_with_the_depth_of_the_nearest_stamp(tmp_path):
+def test_images_are_matched_with_the_depth_of_the_nearest_stamp(tmp_path):
     bag = record(tmp_path, [(millimetres(1000), 4), (None, 0), (millimetres(0), 0),
                             (millimetres(3000), -2)])
     frames = open_bag_as_shards(bag, BagTopics(IMAGE, DEPTH), tmp_path / 'cache')
-    # The second image has no depth within 15 ms, the third one without a measurement.
+    # The second image has no depth within 15 ms, the third has depth without a measurement.
     assert [int(frames[index].rgb[0, 0, 0]) for index in range(len(frames))] == [0, 30]
     assert [float(frames[index].depth_m[0, 0]) for index in range(2)] == pytest.approx([1, 3])
 
 
-def test_the_frames_of_a_bag_are_taken_out_once(tmp_path):
+def test_the_frames_of_a_bag_are_written_to_shards_once(tmp_path):
     bag = record(tmp_path, [(millimetres(1000), 0)], image_topic=f'{IMAGE}/compressed')
     topics = BagTopics(f'{IMAGE}/compressed', DEPTH)
     assert topics.calibration == INFO
@@ -83,27 +83,27 @@ def test_image_and_depth_are_rectified_together(tmp_path):
     depth_m[:, 12:] = 4.0
     bag = record(tmp_path, [(depth_m, 0)], d=(0.5, 0.0, 0.0, 0.0, 0.0))
     only = open_bag_as_shards(bag, BagTopics(IMAGE, DEPTH), tmp_path / 'cache')[0]
-    # The rectified corners look where the raw image has no pixel; depth is never a mean.
+    # The rectified corners lie outside the raw image; depth is never averaged.
     assert not only.valid[0, 0] and only.valid[8, 12]
     assert set(np.unique(only.depth_m[only.valid])) == {2.0, 4.0}
     assert only.rgb.shape == (16, 24, 3)
 
 
-def test_raw_depth_does_not_fit_a_rectified_image(tmp_path):
+def test_raw_depth_with_a_rectified_image_is_rejected(tmp_path):
     bag = record(tmp_path, [(millimetres(1000), 0)], d=(0.5, 0.0, 0.0, 0.0, 0.0),
                  image_topic='/cam/image_rect')
-    with pytest.raises(BagError, match='their pixels do not match; choose two of a kind'):
+    with pytest.raises(BagError, match='their pixels do not match; choose two raw or'):
         open_bag_as_shards(bag, BagTopics('/cam/image_rect', DEPTH), tmp_path / 'cache')
 
 
-def test_a_bag_that_cannot_be_learned_from_is_named(tmp_path):
+def test_a_bag_that_is_unusable_for_training_is_rejected(tmp_path):
     bag = record(tmp_path, [(millimetres(1000), 0)])
     with pytest.raises(BagError, match='no topic /cam/depth '):
         open_bag_as_shards(bag, BagTopics(IMAGE, '/cam/depth'), tmp_path / 'a')
     with pytest.raises(BagError, match=r'no topic /other/camera_info \(sensor_msgs'):
         open_bag_as_shards(bag, BagTopics(IMAGE, DEPTH, '/other/camera_info'), tmp_path / 'b')
     late = record(tmp_path / 'late', [(millimetres(1000), 16)])
-    with pytest.raises(BagError, match='has no image of /cam/image_raw with a depth'):
+    with pytest.raises(BagError, match='no image on /cam/image_raw has depth'):
         open_bag_as_shards(late, BagTopics(IMAGE, DEPTH), tmp_path / 'c')
     small = record(tmp_path / 'small', [(np.full((8, 12), 1000, np.uint16), 0)])
     with pytest.raises(InputError, match='/cam/image_raw at 0 ns: image, depth and mask must'):

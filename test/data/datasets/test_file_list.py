@@ -1,4 +1,4 @@
-"""Hypersim and Virtual KITTI by the file lists of prs-eth/Marigold."""
+"""Hypersim and Virtual KITTI with the file lists of prs-eth/Marigold."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def test_virtual_kitti_is_in_centimetres_and_cropped(tmp_path):
     ('', 'must list at least one image with depth; got none'),
     ('a.png\n', 'line 1 must name an image and its depth'),
     ('a.png b.png\n', r'must name files below .*; .*a\.png does not exist')])
-def test_a_wrong_file_list_is_named(tmp_path, text, rule):
+def test_an_invalid_file_list_is_rejected(tmp_path, text, rule):
     (tmp_path / 'list.txt').write_text(text)
     with pytest.raises(InputError, match=rule):
         open_hypersim(tmp_path, tmp_path / 'list.txt')
 
 
-def test_depth_of_eight_bits_and_small_images_are_named(tmp_path):
+def test_8_bit_depth_and_small_images_are_rejected(tmp_path):
     rgb = RGB
     line = write_pair(tmp_path, rgb, 'rgb.png', rgb[..., 0], 'depth.png')
     (tmp_path / 'list.txt').write_text(line)

@@ -1,4 +1,4 @@
-"""Marigold's evaluation sets: masks, crops and ranges by hand, and what is said of bad files."""
+"""Marigold's evaluation sets: masks, crops, ranges, and errors of invalid files."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from PIL import Image
 from published_fixtures import (
     DEPTH,
     DIODE_MASK,
-    made_up_depth_m,
-    made_up_diode_mask,
     RGB,
+    synthetic_depth_m,
+    synthetic_diode_mask,
     write_layout,
 )
 import pytest
@@ -20,14 +20,14 @@ from marigold_ros.depth.errors import InputError
 
 def only_frame(name, folder, **options):
     data_set = PUBLISHED_SETS[name].data_set(*write_layout(name, folder, **options))
-    assert data_set.count == 1    # a line whose depth is None does not count
+    assert data_set.count == 1    # a line whose depth is None is skipped
     frame, = data_set.frames()
     return frame
 
 
 def test_nyu_keeps_the_eigen_region_from_1_mm_to_10_m(tmp_path):
     frame = only_frame('nyu', tmp_path)
-    depth_m = made_up_depth_m('nyu')
+    depth_m = synthetic_depth_m('nyu')
     expected = (depth_m > 0) & (depth_m < 9.9999)
     expected[:45] = expected[471:] = False
     expected[:, :41] = expected[:, 601:] = False
@@ -43,7 +43,7 @@ def test_kitti_is_cropped_and_keeps_the_eigen_region(tmp_path):
     # 375 - 352 = 23 rows from above, (1242 - 1216) / 2 = 13 columns from either side.
     assert frame.rgb.shape == (352, 1216, 3)
     assert frame.rgb[0, 0].tolist() == [13, 23, 0]
-    depth_m = made_up_depth_m('kitti')[23:, 13:1229]
+    depth_m = synthetic_depth_m('kitti')[23:, 13:1229]
     expected = (depth_m > 0) & (depth_m < 79.998)
     # int(0.3324324 * 352) = 117, int(0.91351351 * 352) = 321, int(0.0359477 * 1216) = 43,
     # int(0.96405229 * 1216) = 1172
@@ -53,23 +53,23 @@ def test_kitti_is_cropped_and_keeps_the_eigen_region(tmp_path):
     np.testing.assert_allclose(frame.depth_m, depth_m, atol=0.5 / 256 + 1e-5)
 
 
-def test_eth3d_is_bare_float_in_which_infinity_is_unknown(tmp_path):
+def test_eth3d_is_raw_float32_in_which_infinity_is_unknown(tmp_path):
     frame = only_frame('eth3d', tmp_path)
-    depth_m = made_up_depth_m('eth3d')
+    depth_m = synthetic_depth_m('eth3d')
     np.testing.assert_array_equal(frame.valid, depth_m > 0)
     np.testing.assert_array_equal(frame.depth_m, depth_m.astype(np.float32))
 
 
 def test_scannet_is_in_millimetres_between_1_mm_and_10_m(tmp_path):
     frame = only_frame('scannet', tmp_path)
-    depth_m = made_up_depth_m('scannet')
+    depth_m = synthetic_depth_m('scannet')
     np.testing.assert_array_equal(frame.valid, (depth_m > 0) & (depth_m < 9.9999))
 
 
-def test_diode_takes_the_given_mask_whatever_the_range(tmp_path):
+def test_diode_uses_the_given_mask_without_a_range(tmp_path):
     frame = only_frame('diode', tmp_path)
-    depth_m = made_up_depth_m('diode')
-    np.testing.assert_array_equal(frame.valid, made_up_diode_mask())
+    depth_m = synthetic_depth_m('diode')
+    np.testing.assert_array_equal(frame.valid, synthetic_diode_mask())
     np.testing.assert_array_equal(frame.depth_m, depth_m.astype(np.float32))
     assert frame.depth_m[0, :2].tolist() == pytest.approx([0.3, 400.0])
 
@@ -86,7 +86,7 @@ def test_ranges_and_resolutions_are_marigolds(
     assert published.rules.processing_resolution == processing_resolution
 
 
-def test_a_part_of_a_set_says_that_tables_do_not_compare(tmp_path):
+def test_a_part_of_a_set_is_noted_as_not_comparable(tmp_path):
     data_set = PUBLISHED_SETS['nyu'].data_set(*write_layout('nyu', tmp_path))
     list(data_set.frames())
     assert data_set.notes == [
@@ -94,14 +94,14 @@ def test_a_part_of_a_set_says_that_tables_do_not_compare(tmp_path):
 
 
 @pytest.mark.parametrize('as_tar', [False, True])
-def test_a_missing_file_is_named(tmp_path, as_tar):
+def test_a_missing_file_is_rejected(tmp_path, as_tar):
     path, file_list = write_layout('scannet', tmp_path, as_tar=as_tar)
     file_list.write_text(f'{RGB["scannet"]} away.png\n')
     with pytest.raises(InputError, match='scannet.* must hold the file away.png'):
         next(PUBLISHED_SETS['scannet'].data_set(path, file_list).frames())
 
 
-def test_what_is_no_set_is_named(tmp_path):
+def test_an_unreadable_archive_or_list_is_rejected(tmp_path):
     path, file_list = write_layout('scannet', tmp_path)
     with pytest.raises(InputError, match='scannet.txt must be a folder or a tar file'):
         PUBLISHED_SETS['scannet'].data_set(file_list, file_list)
@@ -109,7 +109,7 @@ def test_what_is_no_set_is_named(tmp_path):
         PUBLISHED_SETS['scannet'].data_set(path, tmp_path / 'away.txt')
 
 
-def test_files_of_another_kind_are_named(tmp_path):
+def test_files_of_another_format_are_rejected(tmp_path):
     path, file_list = write_layout('scannet', tmp_path)
     rgb, depth = path / RGB['scannet'], path / DEPTH['scannet']
     depth.write_bytes(b'no image')
@@ -123,7 +123,7 @@ def test_files_of_another_kind_are_named(tmp_path):
         next(PUBLISHED_SETS['scannet'].data_set(path, file_list).frames())
     path, file_list = write_layout('eth3d', tmp_path)
     (path / DEPTH['eth3d']).write_bytes(b'\0' * 16)
-    with pytest.raises(InputError, match='must hold 20 x 30 numbers .* got 4'):
+    with pytest.raises(InputError, match='must hold 20 x 30 float32 values.* got 4'):
         next(PUBLISHED_SETS['eth3d'].data_set(path, file_list).frames())
     path, file_list = write_layout('diode', tmp_path)
     file_list.write_text(f'{RGB["diode"]} {DEPTH["diode"]}\n')

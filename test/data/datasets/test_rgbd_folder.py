@@ -1,4 +1,4 @@
-"""Folders of RGB-D frames: what is read, and what each mistake in them is called."""
+"""Folders of RGB-D frames: their contents, and errors of invalid ones."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def write_index(folder, content):
     (folder / 'frames.json').write_text(json.dumps(content))
 
 
-def test_pixels_come_as_rgb_and_metres_and_zero_is_no_depth(folder):
+def test_frames_hold_rgb_and_metric_depth_and_zero_is_invalid(folder):
     frame, = RgbdFolder(folder)
     check_frame(frame, one_size=False)
     assert (frame.rgb.dtype, frame.rgb.shape) == (np.uint8, (2, 4, 3))
@@ -51,7 +51,7 @@ def test_pixels_come_as_rgb_and_metres_and_zero_is_no_depth(folder):
     assert frame.K.tolist() == [[3.0, 0.0, 1.5], [0.0, 2.5, 0.5], [0.0, 0.0, 1.0]]
 
 
-def test_pixels_are_not_read_before_they_are_asked_for(folder):
+def test_images_are_read_on_access(folder):
     (folder / 'desk' / '0_rgb.png').write_bytes(b'no image')
     frames = RgbdFolder(folder)
     assert len(frames) == 1
@@ -77,7 +77,7 @@ def test_unknown_intrinsics_are_none(folder):
     (ENTRY | {'name': ''}, "name: String should have at least 1 character, got ''"),
     ('0_rgb.png', r"desk\.0: Input should be an object, got '0_rgb.png'"),
 ])
-def test_a_wrong_entry_is_named_with_its_value_and_rule(folder, entry, message):
+def test_the_error_of_an_invalid_entry_has_its_value_and_rule(folder, entry, message):
     write_index(folder, {'desk': [entry]})
     with pytest.raises(InputError, match=message):
         RgbdFolder(folder)
@@ -88,13 +88,13 @@ def test_a_wrong_entry_is_named_with_its_value_and_rule(folder, entry, message):
     ('[]', 'Input should be an object, got'),
     ('{"desk": []}', 'must name at least one frame'),
 ])
-def test_a_wrong_index_is_named(tmp_path, content, message):
+def test_an_invalid_index_is_rejected(tmp_path, content, message):
     (tmp_path / 'frames.json').write_text(content)
     with pytest.raises(InputError, match=message):
         RgbdFolder(tmp_path)
 
 
-def test_a_missing_index_is_named(tmp_path):
+def test_a_missing_index_is_rejected(tmp_path):
     with pytest.raises(InputError, match='must hold a readable frames.json; got .*No such file'):
         RgbdFolder(tmp_path / 'away')
 
@@ -102,16 +102,16 @@ def test_a_missing_index_is_named(tmp_path):
 @pytest.mark.parametrize(('stored', 'message'), [
     (DEPTH_CM.astype(np.uint8), 'must be a 16-bit image of one channel; got 8 bits'),
     (np.ones((1, 2, 3), np.uint16), r'got 16 bits and 3 channel\(s\)'),
-    (np.ones((3, 2), np.uint16), 'must be 2 x 1 px as frames.json says; it is 2 x 3'),
+    (np.ones((3, 2), np.uint16), 'must be 2 x 1 px according to frames.json; it is 2 x 3'),
 ])
-def test_depth_of_another_kind_or_size_is_refused(folder, stored, message):
+def test_depth_of_another_type_or_size_is_rejected(folder, stored, message):
     cv2.imwrite(str(folder / 'desk' / '0_depth_cm.png'), stored)
     with pytest.raises(InputError, match=message):
         RgbdFolder(folder)[0]
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason='the shared frames are not here')
-def test_the_shared_frames_are_read_whole():
+@pytest.mark.skipif(not SHARED.is_dir(), reason='the shared frames are missing')
+def test_the_shared_frames_are_readable():
     frames = list(RgbdFolder(SHARED))
     assert len(frames) == 47
     assert len({frame.set_name for frame in frames}) == 7
@@ -120,8 +120,8 @@ def test_the_shared_frames_are_read_whole():
     assert np.nanmax(atrium.depth_m) == pytest.approx(30.012)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason='the shared frames are not here')
-def test_a_ramp_scores_what_the_readme_of_the_frames_says():
+@pytest.mark.skipif(not SHARED.is_dir(), reason='the shared frames are missing')
+def test_scores_of_a_ramp_match_the_readme_of_the_frames():
     data_set = folder_data_set(SHARED)
     by_set = defaultdict(list)
     for frame in data_set.frames():

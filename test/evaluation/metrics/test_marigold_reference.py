@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from published_fixtures import made_up_prediction, SIZES, write_layout
+from published_fixtures import SIZES, synthetic_prediction, write_layout
 import pytest
 
 from marigold_ros.data.datasets.bag import bag_data_set
@@ -103,7 +103,7 @@ def test_five_sets_equal_the_published_code(tmp_path, name, as_tar):
         if name == 'eth3d' else data_set.rules
     frame, = data_set.frames()
     for protocol in ('A', 'A-disparity', 'B'):
-        found = score(made_up_prediction(name), frame, rules, protocol)
+        found = score(synthetic_prediction(name), frame, rules, protocol)
         assert values(found) == pytest.approx(SETS[name, protocol], rel=1e-5)
 
 

@@ -70,7 +70,7 @@ def test_a_frame_is_scored_as_depth_metrics_scores_its_maps(protocol, alignment)
     depth_m = rng.uniform(0.2, 12.0, (12, 16)).astype(np.float32)
     depth_m[depth_m > 10] = np.nan    # a set's mask leaves out what its range does
     prediction = rng.random((12, 16)) - 0.1
-    rules = Rules(min_depth_m=0.1, max_depth_m=10.0, reaches_farthest=False)
+    rules = Rules(min_depth_m=0.1, max_depth_m=10.0, extend_to_farthest=False)
     expected = depth_metrics(prediction, depth_m, ~np.isnan(depth_m), alignment=alignment,
                              min_depth_m=0.1, max_depth_m=10.0)
     found = score(prediction, truth(depth_m), rules, protocol)
@@ -79,9 +79,9 @@ def test_a_frame_is_scored_as_depth_metrics_scores_its_maps(protocol, alignment)
 
 @pytest.mark.parametrize(('protocol', 'rules', 'expected'), [
     ('A', Rules(), '0.001 to 80+ m'),
-    ('A-disparity', Rules(1e-3, 10.0, reaches_farthest=False), '0.001 to 10 m'),
-    ('A', Rules(1e-5, np.inf, reaches_farthest=False), 'above 0.00001 m'),
-    ('metric', Rules(0.1, 20.0, reaches_farthest=False), '0.1 to 20 m'),
+    ('A-disparity', Rules(1e-3, 10.0, extend_to_farthest=False), '0.001 to 10 m'),
+    ('A', Rules(1e-5, np.inf, extend_to_farthest=False), 'above 0.00001 m'),
+    ('metric', Rules(0.1, 20.0, extend_to_farthest=False), '0.1 to 20 m'),
     ('B', Rules(), 'above 0 m'),
     ('B', Rules(b_min_depth_m=0.1, b_max_depth_m=10.0), '0.1 to 10 m')])
 def test_the_depth_range_of_a_protocol_is_formatted(protocol, rules, expected):

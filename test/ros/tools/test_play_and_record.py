@@ -171,13 +171,13 @@ def test_recording_ends_by_itself_after_its_duration(tmp_path, start):
 
 def test_a_wrong_command_says_what_is_wrong_without_a_traceback(drive, tmp_path, start):
     cases = [
-        (('play_bag', tmp_path / 'nowhere'), 1, 'nowhere does not exist'),
+        (('play_bag', tmp_path / 'nowhere'), 1, 'nowhere: it does not exist'),
         (('play_bag', drive, '--topics', '/imu'), 1, 'no topic /imu in the bag; it has'),
         (('play_bag', drive, '--start-offset', 100), 1, 'lasts 1.0 s'),
         (('play_bag', drive, '--topics', '/tf'), 1, 'no topic of .* has a type installed here'),
         (('play_bag', drive, '--rate', 0), 2, 'must be above 0'),
         (('play_bag', drive, '--remap', '/note'), 2, 'must be /old:=/new'),
-        (('record_bag', drive, '--all'), 1, 'exists already'),
+        (('record_bag', drive, '--all'), 1, 'already exists'),
         (('record_bag', tmp_path / 'copy'), 2, 'one of the arguments --topics --all is required')]
     running = [(start(*map(str, command)), code, words) for command, code, words in cases]
     for process, code, words in running:

@@ -21,7 +21,7 @@ def test_a_process_that_dies_shows_the_end_of_its_log(tmp_path):
                             os.environ)
     assert process.wait(60) == 1
     with pytest.raises(ProcessError, match=r'record_bag ended with exit code 1; .*record_bag.log:'
-                                           r'\n.*exists already'):
+                                           r'\n.*already exists'):
         process.require_running()
 
 
