@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a flag that long work looks at, so that it ends in good order."""
+"""Convert SIGINT and SIGTERM to a flag that long-running loops poll for a clean shutdown."""
 
 from __future__ import annotations
 
@@ -7,38 +7,39 @@ import threading
 import time
 from types import TracebackType
 
-# Longest wait until a signal is noticed.
+# Longest delay until a signal is noticed.
 POLL_PERIOD_S = 0.05
 
 
 class StopFlag:
     """
-    Turn SIGINT and SIGTERM into `requested`.
+    Set `requested` on SIGINT or SIGTERM.
 
-    As a context manager it gives the signals back at the block's end.  Outside the main thread,
-    which alone gets signals, nothing is ever requested.
+    As a context manager, restore the previous signal handlers at exit.  Python delivers signals
+    to the main thread only; in other threads the handlers are not installed.
 
     Parameters
     ----------
     terminate_on_second_signal : bool
-        Whether a second signal does what it did before, which ends most programs.  If not,
-        further ones change nothing: a launch file sends on the Ctrl-C that a terminal has sent.
+        Restore the previous handlers after the first signal, so that a second one terminates
+        most programs.  Otherwise further signals are ignored: a launch file forwards a Ctrl-C
+        that the terminal has already sent to the process.
     """
 
     def __init__(self, *, terminate_on_second_signal: bool = False) -> None:
         self.requested = False
-        self._second_signal_ends = terminate_on_second_signal
+        self._terminate_on_second_signal = terminate_on_second_signal
         in_main_thread = threading.current_thread() is threading.main_thread()
         self._handlers = {number: signal.signal(number, self._request)
                           for number in (signal.SIGINT, signal.SIGTERM) if in_main_thread}
 
     def _request(self, *_: object) -> None:
         self.requested = True
-        if self._second_signal_ends:
+        if self._terminate_on_second_signal:
             self.restore_handlers()
 
     def restore_handlers(self) -> None:
-        """Give the signals back to who had them before."""
+        """Restore the previous signal handlers."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
@@ -51,17 +52,17 @@ class StopFlag:
 
     def sleep_until(self, deadline_s: float) -> bool:
         """
-        Sleep until a time on the steady clock, or until asked to stop.
+        Sleep until a time on the monotonic clock, or until a stop is requested.
 
         Parameters
         ----------
         deadline_s : float
-            Compared with time.monotonic(); a time in the past does not sleep.
+            Time on `time.monotonic`; returns at once if it is in the past.
 
         Returns
         -------
         bool
-            Whether to go on.
+            False if a stop is requested.
         """
         while not self.requested:
             remaining_s = deadline_s - time.monotonic()

@@ -1,56 +1,56 @@
-"""How far each pixel of a prediction can be trusted, from its depth alone."""
+"""Estimate the confidence of each pixel from its predicted depth."""
 
 from __future__ import annotations
 
 import torch
 from torch.nn import functional
 
-# One latent cell: the VAE decides about 8x8 px at once, so that finer detail in an error estimate
-# is noise.
+# Size of a latent cell: the VAE decodes 8x8 px together, so finer detail of the error is noise.
 CELL_PX = 8
-# Affine-invariant depth that is added because 0 is near, not at the camera: the metric depth is
-# proportional to depth + shift/scale.  The lower quartile of shift/scale on held-out frames.
+# Relative depth 0 is near but not at the camera; metric depth is proportional to relative depth
+# + shift/scale.  This is the lower quartile of shift/scale on held-out frames.
 OFFSET = 0.1
-# Estimated relative error at which the confidence has fallen to 1/e: the worst tenth of the
-# pixels of held-out frames lie above it.
+# Estimated relative error at which the confidence is 1/e.  A tenth of the pixels of held-out
+# frames have a larger error.
 ERROR_SCALE = 0.03
 
 
 def estimate_confidence(depth: torch.Tensor) -> torch.Tensor:
     """
-    Rank pixels by their likely relative error, |d - truth| / truth.
+    Estimate a confidence that ranks pixels by their expected relative depth error.
 
-    The error is taken as the roughness of the depth, its distance from a smooth surface through
-    the means of latent cells, large at object borders and clutter.  Averaged over cells and
-    divided by the depth it is a relative error.
+    The error estimate is the roughness of the depth: its distance from a smooth surface through
+    the cell means, which is large at object borders and in clutter.  It is averaged over cells
+    and divided by the depth.
 
     Parameters
     ----------
     depth : float32 tensor [E, 1, PH, PW]
-        Members of one frame, affine-invariant depth in [0, 1].
+        Ensemble members of one frame, relative depth in [0, 1].
 
     Returns
     -------
     float32 tensor [1, 1, PH, PW]
-        In [0, 1], 1 sure; no probability.
+        In [0, 1], 1 most reliable; not a probability.
 
     Notes
     -----
-    Much of the ranking is the depth itself: near pixels and those between near and far are less
-    sure.  `benchmarks.confidence_ranking` measures it beside the depth alone.  How far the
-    decoder's three channels disagree tells nothing where it was trained on their mean alone.
+    Much of the ranking comes from the depth itself: near pixels and those between near and far
+    have a lower confidence.  `benchmarks.confidence_ranking` compares it with the depth alone.
+    The spread of the decoder's three channels is not used: a decoder trained on their mean does
+    not constrain it.
     """
     size = depth.shape[2:]
     cell_depth = _cell_means(depth)  # [E,1,ceil(PH/8),ceil(PW/8)]
-    roughness = (depth - _enlarge(cell_depth, size)).abs()  # [E,1,PH,PW]
+    roughness = (depth - _upsample(cell_depth, size)).abs()  # [E,1,PH,PW]
     error = _cell_means(roughness) / (cell_depth + OFFSET)
-    return torch.exp(-_enlarge(error.mean(dim=0, keepdim=True), size) / ERROR_SCALE)
+    return torch.exp(-_upsample(error.mean(dim=0, keepdim=True), size) / ERROR_SCALE)
 
 
 def _cell_means(maps: torch.Tensor) -> torch.Tensor:
-    """Average [E, 1, PH, PW] over cells; those at the right and bottom may be cut."""
+    """Average [E, 1, PH, PW] over cells; cells at the right and bottom may be partial."""
     return functional.avg_pool2d(maps, CELL_PX, ceil_mode=True)
 
 
-def _enlarge(cells: torch.Tensor, size: torch.Size) -> torch.Tensor:
+def _upsample(cells: torch.Tensor, size: torch.Size) -> torch.Tensor:
     return functional.interpolate(cells, size, mode='bilinear')

@@ -1,4 +1,4 @@
-"""Settings of the engine and of the step policy; every rule is checked when one is made."""
+"""Settings of the engine and of the step policy, checked at construction."""
 
 from __future__ import annotations
 
@@ -17,39 +17,41 @@ MAX_INFERENCE_STEPS = 50
 
 def require(condition: bool, name: str, rule: str, value: object) -> None:
     """
-    Raise a ConfigError that names the setting, the rule and the value, unless the rule holds.
+    Check a setting.
 
     Raises
     ------
     ConfigError
-        If `condition` is false.
+        If `condition` is false; the message contains the name, the rule and the value.
     """
     if not condition:
         raise ConfigError(f'`{name}` must be {rule}; got {value!r}')
 
 
 def one_of(choices: tuple[str, ...]) -> str:
+    """Format the rule for a setting with a fixed set of values."""
     return 'one of ' + ', '.join(choices)
 
 
 @dataclass(frozen=True)
 class EngineConfig:
     """
-    How a checkpoint is loaded and run.
+    Settings of a `DepthEngine`.
 
     Attributes
     ----------
     checkpoint : str
         Embedded name ('tiny'), folder in diffusers' Marigold layout, or hub id.
     device : str
-        'auto' takes the first CUDA device, else the CPU; 'cpu', 'cuda' or 'cuda:<index>'.
+        'auto' (the first CUDA device, else the CPU), 'cpu', 'cuda' or 'cuda:<index>'.
     dtype : {'auto', 'float32', 'bfloat16', 'float16'}
-        'auto' takes bfloat16 where the device multiplies it natively, else float16 on a GPU and
-        float32 on the CPU.
+        'auto' is bfloat16 if the device supports it natively, else float16 on a GPU and float32
+        on the CPU.
     processing_resolution : int or None
-        Longest edge in px, a multiple of 8; 0 keeps the input's size, None asks the checkpoint.
+        Longest edge in px, a multiple of 8; 0 keeps the input's size, None uses the
+        checkpoint's default.
     compile : bool
-        Compile the networks with torch.compile: minutes of start-up for faster steps.
+        Compile the networks with torch.compile: steps are faster, start-up takes minutes.
     """
 
     checkpoint: str = 'tiny'
@@ -59,7 +61,7 @@ class EngineConfig:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        """Check every rule."""
+        """Check every value."""
         require(bool(self.checkpoint), 'checkpoint', 'a name, a folder or a hub id',
                 self.checkpoint)
         require(re.fullmatch(r'auto|cpu|cuda(:\d+)?', self.device) is not None, 'device',
@@ -73,21 +75,21 @@ class EngineConfig:
 @dataclass(frozen=True)
 class StepPolicyConfig:
     """
-    How many denoising steps a frame may have.
+    Settings of a `StepPolicy`.
 
     Attributes
     ----------
     policy : {'complexity', 'fixed'}
-        T(C), or always Tmax.
+        'complexity' runs T(C) steps, 'fixed' always Tmax.
     min_inference_steps, max_inference_steps : int
         Tmin and Tmax.
     complexity_min, alpha : float or None
-        Cmin and alpha of T(C) = Tmin + alpha (C - Cmin); None learns them from the camera's
+        Cmin and alpha of T(C) = Tmin + alpha (C - Cmin); None estimates them from the camera's
         own frames (70 % and 95 % running quantiles of C).
     latency_cap_s : float or None
-        Longest time from receipt to publication; None sets no cap.
+        Longest time from receipt to publication; None disables the cap.
     late_frames : {'run', 'skip'}
-        What becomes of a frame for which not even Tmin fits under the cap.
+        Whether a frame is run at Tmin or skipped if Tmin steps exceed the cap.
     """
 
     policy: str = 'complexity'
@@ -99,7 +101,7 @@ class StepPolicyConfig:
     late_frames: str = 'run'
 
     def __post_init__(self) -> None:
-        """Check every rule."""
+        """Check every value."""
         require(self.policy in STEP_POLICIES, 'step_policy', one_of(STEP_POLICIES), self.policy)
         require(self.late_frames in LATE_FRAMES, 'late_frames', one_of(LATE_FRAMES),
                 self.late_frames)

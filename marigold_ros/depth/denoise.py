@@ -1,22 +1,22 @@
 """
-The adaptive denoising loop: a ragged batch in which every frame has its own number of steps.
+Adaptive denoising of a ragged batch, in which every frame has its own number of steps.
 
 The update and the DDIM step
 ----------------------------
-Write abar_t for the cumulative alpha of the noise schedule and s for the timestep after t.  The
+Let abar_t be the cumulative alpha of the noise schedule and s the timestep that follows t.  The
 deterministic DDIM step (Song et al. 2021, eq. 12 with sigma = 0) is::
 
     x0  = (z_t - sqrt(1 - abar_t) eps) / sqrt(abar_t)
     z_s = sqrt(abar_s) x0 + sqrt(1 - abar_s) eps
 
-Eliminating x0 and dividing by sqrt(abar_s), with zbar_t = z_t / sqrt(abar_t), it reads ::
+Eliminating x0 and dividing by sqrt(abar_s) gives, with zbar_t = z_t / sqrt(abar_t)::
 
     zbar_s = zbar_t - a_t eps,   a_t = sqrt(1/abar_t - 1) - sqrt(1/abar_s - 1)
 
-which is the update z_{t-1} = z_t - alpha_t eps_theta(z_t, x, t) of adaptive denoising, up to that
-rescaling of z.  With zero terminal SNR abar_999 = 0 and the division is undefined, so the loop
-uses the x0 form, which is defined everywhere.  x0, eps and z_s are linear in z_t and the network's
-output o for every prediction type, so a step is just ::
+This is the update z_{t-1} = z_t - alpha_t eps_theta(z_t, x, t) of adaptive denoising, up to the
+rescaling of z.  With zero terminal SNR abar_999 = 0 and the division is undefined.  The loop
+therefore uses the x0 form, which is always defined.  For every prediction type x0, eps and z_s are
+linear in z_t and the network's output o, so that a step is::
 
     x0 = r z_t + q o,   z_s = u z_t + w o
 """
@@ -64,7 +64,7 @@ class Denoised:
     num_inference_steps : int
         Steps actually run.
     stopped_by : {'schedule', 'deadline'}
-        What ended them.
+        Whether denoising ended with the schedule or at the deadline.
     """
 
     latent: torch.Tensor
@@ -74,14 +74,14 @@ class Denoised:
 
 def make_schedule(scheduler: Any, num_inference_steps: int) -> list[StepCoefficients]:
     """
-    Write a diffusers schedule as linear steps.
+    Convert a diffusers schedule to linear steps.
 
     Parameters
     ----------
     scheduler : diffusers.DDIMScheduler or diffusers.LCMScheduler
-        Its own timesteps and cumulative alphas are used, whatever spacing it is set to.
+        Provides the timesteps, in its configured spacing, and the cumulative alphas.
     num_inference_steps : int
-        T.  LCM adds fresh noise between steps and is only offered at T = 1.
+        T.  LCM adds new noise between steps and is supported for T = 1 only.
 
     Raises
     ------
@@ -96,16 +96,17 @@ def make_schedule(scheduler: Any, num_inference_steps: int) -> list[StepCoeffici
         raise InputError(f'`num_inference_steps` must be between 1 and {limit} for this '
                          f'checkpoint; got {num_inference_steps}')
     if scheduler.config.clip_sample or scheduler.config.thresholding:
-        raise CheckpointError('a scheduler with `clip_sample` or `thresholding` is no Marigold '
-                              'scheduler: both must be false')
+        raise CheckpointError('`clip_sample` and `thresholding` of the scheduler must be false')
     scheduler.set_timesteps(num_inference_steps)
-    # The timestep after t is t - 1000 // T, as diffusers has it, not the next one listed.
+    # As in diffusers, the timestep after t is t - 1000 // T, not the next one in the list.
     stride = scheduler.config.num_train_timesteps // num_inference_steps
-    return [_step(scheduler, int(t), int(t) - stride, is_lcm) for t in scheduler.timesteps]
+    return [_step_coefficients(scheduler, int(t), int(t) - stride, is_lcm)
+            for t in scheduler.timesteps]
 
 
-def _step(scheduler: Any, timestep: int, previous: int, is_lcm: bool) -> StepCoefficients:
-    """Derive one step; `previous` is the timestep after it, below 0 at the end."""
+def _step_coefficients(scheduler: Any, timestep: int, previous: int,
+                       is_lcm: bool) -> StepCoefficients:
+    """Compute one step to the timestep `previous`, which is negative for the last step."""
     abar = float(scheduler.alphas_cumprod[timestep])
     abar_s = float(scheduler.alphas_cumprod[previous] if previous >= 0
                    else scheduler.final_alpha_cumprod)
@@ -120,7 +121,7 @@ def _step(scheduler: Any, timestep: int, previous: int, is_lcm: bool) -> StepCoe
     else:
         raise CheckpointError(f'prediction type {kind!r} is not defined at timestep {timestep} '
                               f'with cumulative alpha {abar:g}')
-    if is_lcm:  # boundary condition of consistency models; without noise at the only step
+    if is_lcm:  # boundary condition of consistency models; a single step adds no noise
         skip, out = scheduler.get_scalings_for_boundary_condition_discrete(timestep)
         x0 = (float(skip) + float(out) * x0[0], float(out) * x0[1])
         return StepCoefficients(timestep, *x0, *x0)
@@ -132,70 +133,72 @@ def _step(scheduler: Any, timestep: int, previous: int, is_lcm: bool) -> StepCoe
 def denoise(network: Network, inputs: torch.Tensor, latent: torch.Tensor,
             schedules: Sequence[Schedule], *, deadline: float | None = None) -> list[Denoised]:
     """
-    Denoise a ragged batch; costs max T network calls, each on the frames still denoising.
+    Denoise a ragged batch with max(T) network calls, each on the unfinished frames.
 
     Parameters
     ----------
     network : callable
         The U-Net: ([n, 2C, h, w], timesteps [n]) -> [n, C, h, w].
     inputs : tensor [N, 2C, h, w]
-        The network's input in its own dtype and memory format.  The first C channels hold the
-        image latents; the loop writes the depth latents behind them, and reorders the frames.
+        The network's input in its dtype and memory format.  The first C channels contain the
+        image latents.  Overwritten: the loop writes the depth latents to the other channels and
+        reorders the frames.
     latent : float32 tensor [N, C, h, w]
-        The depth latents to start from.
+        The initial depth latents.
     schedules : sequence of N Schedules
-        One per frame, of any length of at least 1.
+        One per frame, each with at least one step.
     deadline : float, optional
-        Time on `time.perf_counter`.  Stop before a step that would end later, judged by the step
-        before it; the first step always runs.  Frames then end with their current x0.
+        Time on `time.perf_counter`.  A step is not started if it would end later, assuming that
+        it takes as long as the step before; the first step always runs.  Unfinished frames then
+        return their current x0.
 
     Returns
     -------
     list of Denoised
         In the order of the batch.
     """
-    watch = None if deadline is None else _Deadline(deadline, latent.device)
-    timesteps, coefficients = _tables(schedules, latent.device)
-    rows = _Rows(list(range(len(schedules))), inputs, latent, timesteps, coefficients)
-    # Longest schedule first: the frames still denoising are then a prefix, and views are enough.
+    deadline_check = None if deadline is None else _DeadlineCheck(deadline, latent.device)
+    timesteps, coefficients = _tabulate(schedules, latent.device)
+    rows = _UnfinishedFrames(list(range(len(schedules))), inputs, latent, timesteps, coefficients)
+    # Longest schedule first: the unfinished frames are then a prefix, which views can select.
     rows.select(sorted(rows.frames, key=lambda i: -len(schedules[i])))
     results: dict[int, Denoised] = {}
     for k in range(len(timesteps)):
-        # 1. One call of the network for all that are left, then x0 and the next latent.
-        rows.inputs[:, latent.shape[1]:] = rows.latent  # behind the image latents
+        # 1. Call the network on all unfinished frames; compute x0 and the next latents.
+        rows.inputs[:, latent.shape[1]:] = rows.latent
         output = network(rows.inputs, rows.timesteps[k])  # [n,C,h,w]
         r, q, u, w = rows.coefficients[k]
         x0 = r * rows.latent + q * output  # [n,C,h,w]
         rows.latent = u * rows.latent + w * output  # [n,C,h,w]
 
-        # 2. Whose schedule ends here is done; where time is up, all are, with what they have.
-        late = watch is not None and watch.next_step_is_too_late()
-        going_on = []
+        # 2. Finish frames at the end of their schedule, and all frames at the deadline.
+        late = deadline_check is not None and deadline_check.next_step_is_too_late()
+        unfinished = []
         for j, i in enumerate(rows.frames):
             if k + 1 == len(schedules[i]):
                 results[i] = Denoised(rows.latent[j], k + 1, 'schedule')
             elif late:
                 results[i] = Denoised(x0[j], k + 1, 'deadline')
             else:
-                going_on.append(j)
-        if not going_on:
+                unfinished.append(j)
+        if not unfinished:
             break
-        rows.select(going_on)
+        rows.select(unfinished)
     return [results[i] for i in range(len(results))]
 
 
 @dataclass
-class _Rows:
+class _UnfinishedFrames:
     """
-    The n frames of a batch that are still denoising.
+    The n frames of a batch that are still being denoised.
 
     Attributes
     ----------
     frames : list of n int
-        Their places in the batch.
+        Their indices in the batch.
     inputs, latent : tensor [n, 2C, h, w], float32 tensor [n, C, h, w]
     timesteps, coefficients : tensor [T, n], [T, 4, n, 1, 1, 1]
-        See `_tables`.
+        See `_tabulate`.
     """
 
     frames: list[int]
@@ -205,7 +208,7 @@ class _Rows:
     coefficients: torch.Tensor
 
     def select(self, positions: list[int]) -> None:
-        """Go on with these rows in this order, as views where they lead."""
+        """Keep these rows in this order; use views if they are a prefix."""
         n = len(positions)
         self.frames = [self.frames[j] for j in positions]
         index = slice(n) if positions == list(range(n)) else positions
@@ -216,25 +219,25 @@ class _Rows:
         self.coefficients = self.coefficients[:, :, index]
 
 
-class _Deadline:
-    """Judge before each step whether it would end too late; waits once a step for the device."""
+class _DeadlineCheck:
+    """Predict whether the next step would end too late; synchronizes with the device."""
 
     def __init__(self, deadline: float, device: torch.device) -> None:
-        """Start the first step's clock."""
+        """Start timing the first step."""
         self._deadline, self._device = deadline, device
         self._step_started = synchronized_time_s(device)
 
     def next_step_is_too_late(self) -> bool:
-        """Judge by the step that has just been queued; costs one device event."""
+        """Wait for the queued step and predict the end of the next from its duration."""
         now = synchronized_time_s(self._device)
         step_s, self._step_started = now - self._step_started, now
         return now + step_s > self._deadline
 
 
-def _tables(schedules: Sequence[Schedule],
-            device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def _tabulate(schedules: Sequence[Schedule],
+              device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Tabulate schedules; what follows a schedule's end is never read.
+    Convert schedules to tensors; entries after the end of a schedule are padding.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Choice of device and number format, and time as the device sees it."""
+"""Device and dtype selection, CPU threads, and timing of queued work."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ from marigold_ros.depth.errors import ConfigError
 
 def resolve_device(device: str) -> torch.device:
     """
-    Turn `EngineConfig.device` into a device; 'auto' is the first CUDA device, else the CPU.
+    Return the device of `EngineConfig.device`; 'auto' is the first CUDA device, else the CPU.
 
     Raises
     ------
     ConfigError
-        If a CUDA device is asked for and there is none.
+        If the requested CUDA device does not exist.
     """
     if device == 'auto':
         return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     name, _, index = device.partition(':')
     count = torch.cuda.device_count()
     if name == 'cuda' and int(index or 0) >= count:
-        raise ConfigError(f'`device` must be cpu, auto or one of the {count} CUDA devices that '
-                          f'torch sees; got {device!r}')
+        raise ConfigError(f'`device` must be cpu, auto or one of the {count} CUDA devices '
+                          f'available to torch; got {device!r}')
     return torch.device(device)
 
 
 def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     """
-    Turn `EngineConfig.dtype` into a dtype.
+    Return the dtype of `EngineConfig.dtype`.
 
-    'auto' is bfloat16 where it is native, else float16 on a GPU and float32 on the CPU.
+    'auto' is bfloat16 if the device supports it natively, else float16 on a GPU and float32 on
+    the CPU.
     """
     if dtype != 'auto':
         named: torch.dtype = getattr(torch, dtype)
@@ -49,18 +50,18 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 def reserve_one_core() -> None:
     """
-    Let torch use all cores but one on the CPU, unless OMP_NUM_THREADS says otherwise.
+    Set torch's CPU threads to the number of cores minus one, unless OMP_NUM_THREADS is set.
 
-    Threads wait for each other at the end of every operator, spinning.  With as many as cores,
-    one core that another process takes makes a frame 20 times slower (`benchmarks.latency_cap`).
-    To be called in the thread that will run the networks.
+    Threads busy-wait for each other at the end of every operator.  With one thread per core, a
+    single core in use by another process makes a frame 20 times slower (`benchmarks.latency_cap`).
+    Call this function in the thread that runs the networks.
     """
     if 'OMP_NUM_THREADS' not in os.environ:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
 
 
 def synchronized_time_s(device: torch.device) -> float:
-    """Time on `time.perf_counter` at which the device has done all work queued so far, s."""
+    """Wait for all work queued on the device and return `time.perf_counter`, s."""
     if device.type == 'cuda':
         _recorded_event(timing=False).synchronize()
     return time.perf_counter()
@@ -68,7 +69,7 @@ def synchronized_time_s(device: torch.device) -> float:
 
 class Stopwatch:
     """
-    Time of the stages of queued work, without waiting for the device in between.
+    Measure the stages of queued work without synchronizing between them.
 
     Parameters
     ----------
@@ -81,11 +82,11 @@ class Stopwatch:
         self._marks: list[tuple[str, Any]] = [('', self._mark())]
 
     def lap(self, stage: str) -> None:
-        """End a stage; one that ends more than once is summed up."""
+        """End a stage; durations of a stage that ends repeatedly are summed."""
         self._marks.append((stage, self._mark()))
 
     def seconds(self) -> defaultdict[str, float]:
-        """Wait for the device and return the seconds of every stage, 0 for unknown ones."""
+        """Wait for the device and return the duration of every stage, s; 0 by default."""
         synchronized_time_s(self._device)
         total: defaultdict[str, float] = defaultdict(float)
         for (_, start), (stage, end) in zip(self._marks, self._marks[1:]):
@@ -93,7 +94,7 @@ class Stopwatch:
         return total
 
     def _mark(self) -> Any:
-        """Mark the device's present as an event, or the CPU's as a time."""
+        """Record a CUDA event, or the current time on the CPU."""
         if self._device.type != 'cuda':
             return time.perf_counter()
         return _recorded_event(timing=True)
@@ -105,7 +106,7 @@ class Stopwatch:
 
 
 def _recorded_event(*, timing: bool) -> Any:
-    """Queue an event behind the work of the current stream."""
+    """Record an event on the current stream."""
     event = torch.cuda.Event(enable_timing=timing)  # type: ignore[no-untyped-call]
     event.record()
     return event

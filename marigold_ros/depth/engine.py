@@ -1,4 +1,4 @@
-"""DepthEngine: the only door to the diffusion model."""
+"""DepthEngine: the entry point to the diffusion model."""
 
 from __future__ import annotations
 
@@ -32,23 +32,32 @@ from marigold_ros.depth.types import (
 
 class DepthEngine:
     """
-    Run a Marigold checkpoint on images; made by `DepthEngine.load`.
+    Run a Marigold checkpoint on images; created by `DepthEngine.load`.
 
     Attributes
     ----------
     checkpoint_info : CheckpointInfo
     device : torch.device
     dtype : torch.dtype
-        Of the networks; latents and depths are float32 throughout.
+        Of the networks; latents and depths are always float32.
     processing_resolution : int
         Longest edge, px; 0 keeps the input's size.
     batch_limits : dict of (int, int) to int
-        Padded size -> largest number of images (frames times members) that fitted into the
-        device's memory; only sizes that once did not fit are listed.
+        Padded size -> largest number of images (frames times members) that fits into the
+        device's memory; contains only sizes that once exceeded it.
+
+    Examples
+    --------
+    >>> engine = DepthEngine.load(device='cpu')
+    >>> rgb = np.zeros((48, 64, 3), np.uint8)
+    >>> rgb[24:] = 200
+    >>> prediction = engine.infer(rgb, num_inference_steps=2)
+    >>> prediction.affine_invariant_depth.shape, prediction.affine_invariant_depth.dtype
+    ((48, 64), dtype('float32'))
     """
 
     def __init__(self, config: EngineConfig, vae: str | None = None) -> None:
-        """Load the networks; `DepthEngine.load` is the usual way in."""
+        """Load the networks; use `DepthEngine.load` instead."""
         self.device = resolve_device(config.device)
         self.dtype = resolve_dtype(config.dtype, self.device)
         components = load_components(config.checkpoint, vae=vae, dtype=self.dtype)
@@ -65,7 +74,7 @@ class DepthEngine:
              processing_resolution: int | None = None, vae: str | None = None,
              compile: bool = False) -> DepthEngine:  # noqa: A002, torch's own word for it
         """
-        Load a checkpoint and put it on a device.
+        Load a checkpoint onto a device.
 
         Parameters
         ----------
@@ -74,33 +83,33 @@ class DepthEngine:
         device, dtype, processing_resolution, compile
             See `EngineConfig`.
         vae : str, optional
-            Folder or hub id of a VAE to use instead of the checkpoint's own.
+            Folder or hub id of a VAE that replaces the checkpoint's own.
 
         Raises
         ------
         CheckpointError
             If the checkpoint is missing, truncated or not Marigold's.
         ConfigError
-            If a setting breaks its rule or the device is not there.
+            If a setting is invalid or the device does not exist.
         """
         return cls(EngineConfig(checkpoint, device, dtype, processing_resolution, compile), vae)
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
-        """Tell the padded size (PPH, PPW) at which an image of (H, W) is processed."""
+        """Return the padded size (PPH, PPW) at which an image of (H, W) is processed."""
         size = processing_size(height, width, self.processing_resolution)
         return padded_size(size, self.checkpoint_info.vae_scale_factor)
 
     def warm_up(self, sizes: Sequence[tuple[int, int]], batch_sizes: Sequence[int],
                 num_inference_steps: int, *, ensemble_size: int = 1) -> list[BatchTiming]:
         """
-        Compile and allocate what frames of these sizes will need, and measure what they cost.
+        Compile and allocate for frames of these sizes, and measure their latency.
 
         Parameters
         ----------
         sizes : sequence of (int, int)
             Image sizes (H, W).
         batch_sizes : sequence of int
-            Numbers of frames that will be inferred together.
+            Numbers of frames per batch.
         num_inference_steps : int
             T of every frame.
         ensemble_size : int
@@ -109,7 +118,7 @@ class DepthEngine:
         Returns
         -------
         list of BatchTiming
-            One per size and batch size, of a second run; nothing was published in it.
+            One per size and batch size, measured in a second run without publication.
         """
         timings = []
         for height, width in sizes:
@@ -135,13 +144,13 @@ class DepthEngine:
         num_inference_steps : int, optional
             T; the checkpoint's default if None.
         latents : tensor [E, C, h, w], optional
-            Replaces the initial noise.
+            Initial latents, instead of noise.
         seed : int
-            Of the initial noise; the same on every device.
+            Of the initial noise, which is the same on every device.
         ensemble_size : int
-            E, members from different noise, merged by their aligned median.
+            E, members with different noise, merged by the median after alignment.
         deadline_s : float, optional
-            Seconds from the call after which no further denoising step shall end.
+            Time from the call, s; a denoising step expected to end later is not started.
 
         Returns
         -------
@@ -150,9 +159,9 @@ class DepthEngine:
         Raises
         ------
         InputError
-            If an argument breaks its rule.
+            If an argument is invalid.
         OutOfMemoryError
-            If not even one image fits into the device's memory.
+            If a single image does not fit into the device's memory.
         """
         steps = (self.checkpoint_info.default_steps if num_inference_steps is None
                  else num_inference_steps)
@@ -166,10 +175,10 @@ class DepthEngine:
                     ensemble_size: int = 1, deadline_s: float | None = None
                     ) -> list[DepthPrediction]:
         """
-        Predict the depths of several images, each with its own number of steps.
+        Predict the depth of several images, each with its own number of steps.
 
-        Frames of one padded size are one batch; other sizes run as further batches, and so does
-        what does not fit into the device's memory (see `batch_limits`).
+        Frames of one padded size form one batch, which is split if it does not fit into the
+        device's memory (see `batch_limits`).
 
         Parameters
         ----------
@@ -178,7 +187,7 @@ class DepthEngine:
         num_inference_steps : sequence of int
             T_i, one per frame.
         latents : sequence of tensor [E, C, h, w], optional
-            One per frame; replaces the initial noise.
+            Initial latents, one per frame, instead of noise.
         seed : int or sequence of int
             Of the initial noise, one for all frames or one per frame.
         ensemble_size, deadline_s
@@ -196,7 +205,7 @@ class DepthEngine:
         """
         deadline = None if deadline_s is None else time.perf_counter() + deadline_s
         seeds = [seed] * len(frames) if isinstance(seed, int) else list(seed)
-        self._check(frames, num_inference_steps, latents, seeds, ensemble_size)
+        self._check_arguments(frames, num_inference_steps, latents, seeds, ensemble_size)
         batches: dict[tuple[int, int], list[int]] = defaultdict(list)
         for i, rgb in enumerate(frames):
             batches[self.padded_size(*rgb.shape[:2])].append(i)
@@ -212,52 +221,52 @@ class DepthEngine:
                         latents: Sequence[torch.Tensor] | None, seeds: Sequence[int],
                         members: int, deadline: float | None) -> list[DepthPrediction]:
         """Run one ragged batch of N frames with E members each."""
-        watch = Stopwatch(self.device)
+        stopwatch = Stopwatch(self.device)
         multiple = self.checkpoint_info.vae_scale_factor
 
-        # 1. Images to the networks' size and range; frames may differ in size before this.
+        # 1. Resize and normalize the images, which may still differ in size.
         sizes = [processing_size(rgb.shape[0], rgb.shape[1], self.processing_resolution)
                  for rgb in frames]
         images = torch.cat([preprocess(rgb, size, multiple, self.device)
                             for rgb, size in zip(frames, sizes)])  # [N,3,PPH,PPW]
-        watch.lap('preprocess')
+        stopwatch.lap('preprocess')
 
-        # 2. Start from the given latents, or from noise that depends on the seed alone.
+        # 2. Initialize with the given latents, or with noise that depends only on the seed.
         shape = (members, self._networks.latent_channels,
                  images.shape[2] // multiple, images.shape[3] // multiple)
         latent = torch.cat(
             [self._initial_latent(shape, seed) for seed in seeds] if latents is None
-            else [self._given_latent(given, shape) for given in latents])  # [N*E,C,h,w]
+            else [self._validated_latent(given, shape) for given in latents])  # [N*E,C,h,w]
 
-        # 3. Encode, denoise T_i steps for frame i, decode: as many at once as memory allows.
+        # 3. Encode, denoise T_i steps for frame i, decode.
         denoised, decoded = self._runner.run(
-            images, latent, num_inference_steps, deadline, watch)  # N*E, [N*E,3,PPH,PPW]
+            images, latent, num_inference_steps, deadline, stopwatch)  # N*E, [N*E,3,PPH,PPW]
 
-        # 4. Per frame: cut the padding, merge the members, go back to the input's size.
-        own = [slice(i * members, (i + 1) * members) for i in range(len(frames))]
-        maps = [postprocess(decoded[mine, :, :size[0], :size[1]], rgb.shape[:2])
-                for mine, size, rgb in zip(own, sizes, frames)]
-        watch.lap('postprocess')
+        # 4. Per frame: remove the padding, merge the members, resize to the input's size.
+        frame_rows = [slice(i * members, (i + 1) * members) for i in range(len(frames))]
+        maps = [postprocess(decoded[rows, :, :size[0], :size[1]], rgb.shape[:2])
+                for rows, size, rgb in zip(frame_rows, sizes, frames)]
+        stopwatch.lap('postprocess')
 
-        timing = _stage_timing(watch.seconds())
-        return [_prediction(denoised[mine], maps_of_frame, timing)
-                for mine, maps_of_frame in zip(own, maps)]
+        timing = _stage_timing(stopwatch.seconds())
+        return [_prediction(denoised[rows], maps_of_frame, timing)
+                for rows, maps_of_frame in zip(frame_rows, maps)]
 
     def _initial_latent(self, shape: tuple[int, ...], seed: int) -> torch.Tensor:
-        """Return what a frame starts from without `latents`, [E,C,h,w]."""
+        """Return the default initial latents of a frame, [E,C,h,w]."""
         if self.checkpoint_info.initial_latent == 'zeros':
             return torch.zeros(shape, device=self.device)
         return _noise(shape, seed, self.device)
 
-    def _given_latent(self, latent: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    def _validated_latent(self, latent: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
         if latent.shape != shape:
             raise InputError(f'`latents` must have shape {list(shape)} per frame; '
                              f'got {list(latent.shape)}')
         return latent.to(self.device, torch.float32)
 
-    def _check(self, frames: Sequence[RgbImage], num_inference_steps: Sequence[int],
-               latents: Sequence[torch.Tensor] | None, seeds: Sequence[int],
-               ensemble_size: int) -> None:
+    def _check_arguments(self, frames: Sequence[RgbImage], num_inference_steps: Sequence[int],
+                         latents: Sequence[torch.Tensor] | None, seeds: Sequence[int],
+                         ensemble_size: int) -> None:
         for rgb in frames:
             check_rgb(rgb)
         for name, values in (('num_inference_steps', num_inference_steps), ('seed', seeds),
@@ -269,9 +278,9 @@ class DepthEngine:
             raise InputError(f'`ensemble_size` must be at least 1; got {ensemble_size}')
 
 
-@lru_cache(maxsize=32)  # a camera's noise is the same in every frame
+@lru_cache(maxsize=32)  # a camera uses the same noise in every frame
 def _noise(shape: tuple[int, ...], seed: int, device: torch.device) -> torch.Tensor:
-    """Draw on the CPU, so that a seed means the same on every device; nobody writes into it."""
+    """Generate noise on the CPU, so that it is the same on every device; read-only."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)
 
 
@@ -283,7 +292,7 @@ def _stage_timing(seconds: Mapping[str, float]) -> StageTiming:
 def _prediction(members: Sequence[Denoised],
                 maps: tuple[FloatImage, FloatImage, FloatImage | None],
                 timing: StageTiming) -> DepthPrediction:
-    """Put one frame's results together; its members may have stopped at different steps."""
+    """Combine the results of one frame, whose members may have run different steps."""
     longest = max(members, key=lambda member: member.num_inference_steps)
     return DepthPrediction(
         *maps, torch.stack([member.latent for member in members]),

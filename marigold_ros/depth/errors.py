@@ -1,12 +1,12 @@
-"""Every error that marigold_ros raises on purpose."""
+"""The exceptions of marigold_ros."""
 
 
 class MarigoldError(Exception):
-    """Base of all errors raised on purpose; its text names the thing, the value and the rule."""
+    """Base class; the message contains the name, the rule and the value."""
 
 
 class ConfigError(MarigoldError, ValueError):
-    """A setting breaks its rule."""
+    """A setting is invalid."""
 
 
 class CheckpointError(MarigoldError):
@@ -14,11 +14,11 @@ class CheckpointError(MarigoldError):
 
 
 class InputError(MarigoldError, ValueError):
-    """An array, frame or file given by the caller breaks its rule."""
+    """An array, frame or file given by the caller is invalid."""
 
 
 class OutOfMemoryError(MarigoldError):
-    """Not even one image fits into the device's memory."""
+    """A single image does not fit into the device's memory."""
 
 
 class MessageError(InputError):
@@ -26,4 +26,4 @@ class MessageError(InputError):
 
 
 class BagError(MarigoldError):
-    """A recording is missing, damaged or cannot be written."""
+    """A bag is missing, damaged or cannot be written."""

@@ -1,4 +1,4 @@
-"""The three networks of a checkpoint on one device: encode, predict, decode."""
+"""Run the networks of a checkpoint on one device: encode, predict, decode."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import torch
 from marigold_ros.depth.checkpoint import Components
 from marigold_ros.depth.errors import ConfigError
 
-# Sizes (batch, resolution) that one compiled network may be specialised for.
+# Number of input shapes for which one network may be compiled.
 MAX_COMPILED_SIZES = 64
 
 
 class Networks:
     """
-    A checkpoint's VAE and U-Net, with float32 latents outside and their own dtype inside.
+    Run a checkpoint's VAE and U-Net; inputs and outputs are float32 whatever their dtype.
 
     Parameters
     ----------
     components : Components
     device : torch.device
     dtype : torch.dtype
-        Of activations; the components were loaded in it.
+        Of activations and of the loaded components.
     compile : bool
-        Compile every network for each size that it meets: with CUDA graphs on a GPU, with
-        prepacked weights on the CPU.
+        Compile every network for each input shape: with CUDA graphs on a GPU, with prepacked
+        weights on the CPU.
 
     Attributes
     ----------
@@ -65,14 +65,14 @@ class Networks:
             return decoded
 
         self._encode, self._predict, self._decode = (
-            _compiled(network, device) if compile else network
+            _compile_network(network, device) if compile else network
             for network in (encode, predict, decode))
 
     def input_buffer(self, latent_shape: Sequence[int]) -> torch.Tensor:
         """
-        Return the U-Net's input [n, 2C, h, w] for latents [n, C, h, w], not initialised.
+        Return an uninitialized U-Net input [n, 2C, h, w] for latents [n, C, h, w].
 
-        Its memory is kept for the next batch of the shape: only one buffer is in use at a time.
+        The buffer is reused by the next call with the same shape.
         """
         n, channels, h, w = latent_shape
         shape = (n, 2 * channels, h, w)
@@ -82,7 +82,7 @@ class Networks:
         return self._input
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
-        """Image latents: the VAE's mean times its scaling factor, [N,3,PPH,PPW] -> [N,C,h,w]."""
+        """Encode images to scaled mean latents, [N,3,PPH,PPW] -> [N,C,h,w]."""
         return self._run(self._encode, self._cast(images)) * self._scaling_factor
 
     def predict(self, inputs: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
@@ -97,7 +97,7 @@ class Networks:
         return tensor.to(self._dtype, memory_format=self._vae_format)
 
     def _run(self, network: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
-        """Run a network; its float32 output is a copy where the next run would overwrite it."""
+        """Return a network's output as float32, copied if the next run would overwrite it."""
         if self._compiled:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         output = network(*inputs)
@@ -106,22 +106,21 @@ class Networks:
 
 def vae_memory_format(vae: torch.nn.Module, device: torch.device) -> torch.memory_format:
     """
-    Choose a VAE's memory format: channels last, unless a GPU would undo it at every norm.
+    Return a VAE's memory format: channels last, or contiguous with GroupNorm on a GPU.
 
-    Off the CPU PyTorch's GroupNorm works in contiguous memory and copies what is not
-    (aten/src/ATen/native/group_norm.cpp).  That is little for the U-Net's latents and much for a
-    VAE's maps of the image's size.
+    On a GPU, PyTorch's GroupNorm copies its input to contiguous memory
+    (aten/src/ATen/native/group_norm.cpp), which is slow for the VAE's image-sized maps.
     """
     has_group_norm = any(isinstance(each, torch.nn.GroupNorm) for each in vae.modules())
     return (torch.contiguous_format if device.type != 'cpu' and has_group_norm
             else torch.channels_last)
 
 
-def _compiled(network: Callable[..., torch.Tensor],
-              device: torch.device) -> Callable[..., torch.Tensor]:
+def _compile_network(network: Callable[..., torch.Tensor],
+                     device: torch.device) -> Callable[..., torch.Tensor]:
     compiler = os.environ.get('CXX', 'g++')
     if device.type == 'cpu' and shutil.which(compiler) is None:
-        raise ConfigError(f'`compile` needs a C++ compiler on the CPU; got no {compiler!r}')
+        raise ConfigError(f'`compile` needs a C++ compiler on the CPU; {compiler!r} not found')
     settings: dict[str, Any] = {'dynamic': False, 'recompile_limit': MAX_COMPILED_SIZES}
     settings.update({'mode': 'reduce-overhead'} if device.type == 'cuda'
                     else {'options': {'freezing': True}})

@@ -1,4 +1,4 @@
-"""Image to network input and network output back to the image's size, as Marigold does it."""
+"""Resize and pad images to network inputs, and outputs to the image size, as Marigold does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from marigold_ros.depth.types import RgbImage
 
 def processing_size(height: int, width: int, processing_resolution: int) -> tuple[int, int]:
     """
-    Size (PH, PW) at which an image is processed: longest edge = resolution, floored.
+    Return the size (PH, PW) with the longest edge = resolution, the other rounded down.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def processing_size(height: int, width: int, processing_resolution: int) -> tupl
     Raises
     ------
     InputError
-        If the image is so elongated that its short edge vanishes.
+        If the short edge would have no pixel.
     """
     if processing_resolution == 0:
         return height, width
@@ -37,16 +37,16 @@ def processing_size(height: int, width: int, processing_resolution: int) -> tupl
 
 
 def padded_size(size: tuple[int, int], multiple: int) -> tuple[int, int]:
-    """Size (PPH, PPW) after padding (PH, PW) up to multiples of the VAE's factor."""
+    """Return (PPH, PPW): (PH, PW) rounded up to multiples of the VAE's factor."""
     return size[0] + -size[0] % multiple, size[1] + -size[1] % multiple
 
 
 def preprocess(rgb: RgbImage, size: tuple[int, int], multiple: int,
                device: torch.device) -> torch.Tensor:
     """
-    Turn an image into the VAE's input.
+    Convert an image to the VAE's input.
 
-    Resized bilinearly with antialias, padded at the right and bottom by replication.
+    Resize bilinearly with antialiasing; pad at the right and bottom by replication.
 
     Parameters
     ----------
@@ -56,14 +56,14 @@ def preprocess(rgb: RgbImage, size: tuple[int, int], multiple: int,
     multiple : int
         The VAE's factor.
     device : torch.device
-        Where to work; the image is sent there as uint8, a quarter of its float size.
+        The image is copied to it as uint8, a quarter of its float32 size.
 
     Returns
     -------
     float32 tensor [1, 3, PPH, PPW]
         In [-1, 1].
     """
-    # torch takes no memory that it may not write to, such as a message's own.
+    # torch warns about read-only arrays, such as a message's data, so these are copied.
     pixels = np.require(rgb, requirements=['C', 'W'])
     image = torch.from_numpy(pixels).to(device)[None]  # [1,H,W,3]
     image = image.permute(0, 3, 1, 2).to(torch.float32) / 255.0 * 2.0 - 1.0  # [1,3,H,W]
