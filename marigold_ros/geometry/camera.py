@@ -1,4 +1,4 @@
-"""Intrinsics of one camera, their resizing, and the rectification of its images."""
+"""Camera calibration, its resizing, and image rectification."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Matrix = NDArray[np.float64]
 
-# OpenCV's pinhole model takes any of these counts; image_geometry passes on what it gets, too.
+# Numbers of coefficients that OpenCV accepts for its pinhole model; image_geometry has no check.
 PINHOLE_COUNTS = (4, 5, 8, 12, 14)
 DISTORTION_COUNTS = {
     'plumb_bob': PINHOLE_COUNTS,
@@ -24,7 +24,7 @@ DISTORTION_COUNTS = {
     'equidistant': (4,),
 }
 
-# Calibration files are often written with four digits.
+# Calibration files are often rounded to four digits.
 ROTATION_TOLERANCE = 0.01
 
 # cv2.remap addresses pixels with 16 bits.
@@ -39,7 +39,7 @@ class Camera:
     Attributes
     ----------
     width, height : int
-        Size of the image that the matrices belong to, px.
+        Size of the calibrated image, px.
     K : float64 [3, 3]
         Intrinsics of the raw image, px; K[0, 0] == 0 means uncalibrated.
     D : tuple of float
@@ -55,7 +55,17 @@ class Camera:
     ------
     InputError
         For a size that is not positive, a matrix of another shape, a number that is not finite,
-        a focal length below zero, a third row that is not 0 0 1, or an R that is no rotation.
+        a focal length below zero, a third row that is not 0 0 1, or an R that is not a rotation.
+
+    Examples
+    --------
+    >>> K = [[500.0, 0.0, 320.0], [0.0, 500.0, 240.0], [0.0, 0.0, 1.0]]
+    >>> P = np.hstack([K, np.zeros((3, 1))])
+    >>> camera = Camera(640, 480, K, (-0.3, 0.1, 0.0, 0.0, 0.0), 'plumb_bob', np.eye(3), P)
+    >>> camera.is_calibrated, camera.needs_rectification
+    (True, True)
+    >>> camera.resized(320, 240).K[0].tolist()
+    [250.0, 0.0, 160.0]
     """
 
     width: int
@@ -90,11 +100,11 @@ class Camera:
             raise InputError(f'`R` must be a rotation; got {self.R.tolist()}')
 
     def __eq__(self, other: object) -> bool:
-        """Compare every field, matrices by value."""
+        """Compare all fields by value."""
         return isinstance(other, Camera) and self._key() == other._key()
 
     def __hash__(self) -> int:
-        """Hash every field, matrices by value."""
+        """Hash all fields by value."""
         return hash(self._key())
 
     def _key(self) -> tuple[object, ...]:
@@ -103,17 +113,17 @@ class Camera:
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether the intrinsics are known (sensor_msgs/CameraInfo: K[0] != 0)."""
+        """Check whether the intrinsics are known (sensor_msgs/CameraInfo: K[0] != 0)."""
         return bool(self.K[0, 0] != 0)
 
     @property
     def needs_rectification(self) -> bool:
-        """Whether a raw image of this camera is distorted."""
+        """Check whether raw images of this camera are distorted."""
         return any(value != 0 for value in self.D)
 
     def resized(self, width: int, height: int) -> Camera:
         """
-        Give the calibration of the image resized to another size.
+        Return the calibration of the resized image.
 
         Parameters
         ----------
@@ -124,20 +134,20 @@ class Camera:
         -------
         Camera
             fx, cx and Tx scaled by the ratio of widths, fy, cy and Ty by that of heights
-            (image_geometry's rule for binning); distortion does not depend on the size.
+            (image_geometry's rule for binning); the distortion is unchanged.
         """
         ratio = np.array([[width / self.width], [height / self.height], [1.0]])
         return replace(self, width=width, height=height, K=self.K * ratio, P=self.P * ratio)
 
     def rectified(self) -> Camera:
         """
-        Give the calibration of the rectified image.
+        Return the calibration of the rectified image.
 
         Returns
         -------
         Camera
-            D = 0, R = I and K = P[:3, :3], so that readers of K (MoveIt) and readers of P
-            (image_geometry) agree.
+            D = 0, R = I and K = P[:3, :3], so that consumers of K (MoveIt) and of P
+            (image_geometry) use the same projection.
         """
         return replace(self, K=self.P[:, :3], D=(0.0,) * 5, distortion_model='plumb_bob',
                        R=np.eye(3))
@@ -145,7 +155,7 @@ class Camera:
 
 class Rectifier:
     """
-    Undistort raw images of one camera into its rectified image, with maps computed once.
+    Rectify raw images of one camera with precomputed maps.
 
     Parameters
     ----------
@@ -155,15 +165,25 @@ class Rectifier:
     Attributes
     ----------
     camera : Camera
-        The same calibration; compare it to see whether the maps are still right.
+        Calibration that the maps were computed for.
     valid : bool [H, W]
-        Rectified pixels that the raw image covers.
+        Rectified pixels that lie inside the raw image.
 
     Raises
     ------
     InputError
-        If the camera is uncalibrated or its distortion model or number of coefficients is not
-        supported, or its images are too large to be rectified.
+        If the camera is uncalibrated, its distortion model or number of coefficients is not
+        supported, or its images are too large.
+
+    Examples
+    --------
+    >>> K = [[50.0, 0.0, 32.0], [0.0, 50.0, 24.0], [0.0, 0.0, 1.0]]
+    >>> P = np.hstack([K, np.zeros((3, 1))])
+    >>> camera = Camera(64, 48, K, (0.2, 0.0, 0.0, 0.0, 0.0), 'plumb_bob', np.eye(3), P)
+    >>> rectifier = Rectifier(camera)
+    >>> rectified = rectifier.rectify(np.full((48, 64, 3), 200, np.uint8))
+    >>> rectified.shape, rectified[24, 32].tolist(), rectified[0, 0].tolist()
+    ((48, 64, 3), [200, 200, 200], [0, 0, 0])
     """
 
     def __init__(self, camera: Camera) -> None:
@@ -187,12 +207,12 @@ class Rectifier:
         Returns
         -------
         uint8 [H, W, 3]
-            Rectified image, bilinear, black where the raw image has no pixel.
+            Bilinearly interpolated; black outside the raw image.
 
         Raises
         ------
         InputError
-            If the image has another size than the camera.
+            If the image size differs from the camera's.
         """
         expected = (self.camera.height, self.camera.width, 3)
         if rgb.shape != expected:
@@ -201,22 +221,23 @@ class Rectifier:
 
     def rectify_depth(self, depth_m: FloatImage) -> FloatImage:
         """
-        Rectify one depth map that is registered to the raw image.
+        Rectify a depth image that is registered to the raw image.
 
         Parameters
         ----------
         depth_m : float32 [H, W]
-            Of the camera's size.
+            Depth image of the camera's size, m.
 
         Returns
         -------
         float32 [H, W]
-            The nearest depth, never a mean over an edge; NaN where the raw map has no pixel.
+            Nearest neighbour, since interpolation would blend depths across edges; NaN outside
+            the raw image.
 
         Raises
         ------
         InputError
-            If the map has another size than the camera.
+            If the size differs from the camera's.
         """
         expected = (self.camera.height, self.camera.width)
         if depth_m.shape != expected:
@@ -231,7 +252,7 @@ class Rectifier:
 
 
 def _constant_matrix(name: str, values: object, shape: tuple[int, int]) -> Matrix:
-    """Copy a matrix into a read-only float64 one, or raise InputError."""
+    """Return a read-only float64 copy of a matrix; raise InputError if it is invalid."""
     matrix: Matrix = np.array(values, np.float64)
     if matrix.shape != shape:
         raise InputError(f'`{name}` must have the shape {shape}; got {matrix.shape}')

@@ -1,4 +1,4 @@
-"""Mark depth that must not become an obstacle: out of range, sky, not trusted, or flying."""
+"""Filter metric depth: mark pixels out of range, sky, low confidence and flying pixels."""
 
 from __future__ import annotations
 
@@ -18,25 +18,33 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class DepthFilter:
     """
-    What is kept of metric depth; the rest is marked by REP-117.  The defaults are depth_node's.
+    Filter metric depth and mark removed pixels by REP-117.
 
-    The defaults are the node's.
+    The defaults are depth_node's.
 
     Attributes
     ----------
     min_depth_m, max_depth_m : float
-        Range that is kept, m: nearer becomes -Inf, farther +Inf.
+        Valid range, m: nearer becomes -Inf, farther +Inf.
     max_relative_depth : float
-        In [0, 1]; what has a larger affine-invariant depth is sky and becomes +Inf.  1: nothing.
+        In [0, 1]; a larger relative depth is sky and becomes +Inf.  1 disables this filter.
     confidence_min : float
-        In [0, 1]; what has a lower confidence becomes NaN.  0: nothing.
+        In [0, 1]; depth with a lower confidence becomes NaN.  0 disables this filter.
     min_surface_angle_deg : float
-        Flying pixels become NaN, see `find_flying_pixels`.  0: none.
+        Flying pixels become NaN, see `find_flying_pixels`.  0 disables this filter.
 
     Raises
     ------
     ConfigError
         Unless 0 < min_depth_m < max_depth_m.
+
+    Examples
+    --------
+    >>> depth_m = np.array([[0.05, 1.0, 1.0, 2.0, 3.0, 3.0, 50.0]], np.float32)
+    >>> relative = np.zeros_like(depth_m)
+    >>> K = np.diag([100.0, 100.0, 1.0])
+    >>> DepthFilter().apply(depth_m, K, affine_invariant_depth=relative, confidence=None).tolist()
+    [[-inf, 1.0, 1.0, nan, 3.0, 3.0, inf]]
     """
 
     min_depth_m: float = 0.1
@@ -59,25 +67,25 @@ class DepthFilter:
         Parameters
         ----------
         depth_m : float32 [H, W]
-            Depth along Z, m; NaN is unknown and stays so.
+            Depth along Z, m; NaN (unknown) is kept.
         K : float64 [3, 3]
             Intrinsics, px.
         affine_invariant_depth : float32 [H, W]
-            In [0, 1], 0 near.
+            Relative depth in [0, 1], 0 near.
         confidence : float32 [H, W] or None
-            In [0, 1], 1 sure.
+            In [0, 1], 1 most reliable.
 
         Returns
         -------
         float32 [H, W]
-            A new array: metres, NaN unknown, -Inf too near, +Inf too far.
+            A new array, m: NaN unknown, -Inf too near, +Inf too far.
         """
         kept = mark_out_of_range(depth_m, self.min_depth_m, self.max_depth_m)
         if self.max_relative_depth < 1.0:
             np.copyto(kept, np.inf, where=affine_invariant_depth > self.max_relative_depth)
         if confidence is not None and self.confidence_min > 0.0:
             np.copyto(kept, np.nan, where=~(confidence >= self.confidence_min))
-        # Last, so that the edge between a near thing and the sky counts as one.
+        # Last, so that sky is +Inf and its edge to near objects is detected.
         if self.min_surface_angle_deg > 0.0:
             np.copyto(kept, np.nan, where=find_flying_pixels(kept, K, self.min_surface_angle_deg))
         return kept
@@ -90,9 +98,9 @@ def mark_out_of_range(depth_m: FloatImage, min_depth_m: float, max_depth_m: floa
     Parameters
     ----------
     depth_m : float32 [H, W]
-        Depth along Z, m; NaN is unknown and stays so.
+        Depth along Z, m; NaN (unknown) is kept.
     min_depth_m, max_depth_m : float
-        Range that is kept, both ends included, m.
+        Valid range, both ends included, m.
 
     Returns
     -------
@@ -102,7 +110,7 @@ def mark_out_of_range(depth_m: FloatImage, min_depth_m: float, max_depth_m: floa
     Raises
     ------
     InputError
-        Unless 0 < min_depth_m < max_depth_m: a depth of 0 would be a point at the origin.
+        Unless 0 < min_depth_m < max_depth_m; a depth of 0 would be a point at the origin.
     """
     if not 0 < min_depth_m < max_depth_m:
         raise InputError('`min_depth_m` must be above 0 and below `max_depth_m`; '
@@ -116,27 +124,27 @@ def mark_out_of_range(depth_m: FloatImage, min_depth_m: float, max_depth_m: floa
 def find_flying_pixels(depth_m: FloatImage, K: NDArray[np.float64],
                        min_surface_angle_deg: float) -> NDArray[np.bool_]:
     """
-    Find pixels that hang between a near and a far surface.
+    Find flying pixels: pixels between a near and a far surface at a depth edge.
 
-    At a depth edge a network, as a depth camera, puts pixels between the two surfaces: a ramp
-    along the ray that no real surface makes, seen at an angle near 0.  Neighbours that are 1 / f
-    apart in angle and whose depths have the ratio 1 + 1 / (f tan(angle)) lie on a surface that
-    makes this angle with the farther one's ray (on the optical axis; up to a third less at the
-    border of a lens of 70 degrees).  It is the criterion of laser_filters' ScanShadowsFilter, and
-    unlike a jump in metres or percent it depends on neither distance nor resolution.  A pixel
-    flies if, along its row or its column, the step to it and the step from it lead the same way
-    and are both steeper: the pixels on either side of a clean edge stay, as do things of one
-    pixel's width in front of a far wall.
+    At depth edges, networks and depth cameras produce pixels between the two surfaces.  They form
+    a ramp almost parallel to the ray.  Two neighbours, 1 / f apart in angle, whose depths have
+    the ratio 1 + 1 / (f tan(angle)) lie on a surface at this angle to the ray of the farther one
+    (on the optical axis; up to a third less at the border of a 70 degree lens).  This is the
+    criterion of laser_filters' ScanShadowsFilter.  Unlike a threshold in metres or percent, it
+    depends on neither distance nor resolution.  A pixel is flying if, along its row or its
+    column, the depth steps before and after it have the same sign and both are steeper than
+    the angle.  The pixels on both sides of a sharp edge are therefore kept, and so are objects
+    one pixel wide in front of a far wall.
 
     Parameters
     ----------
     depth_m : float32 [H, W]
-        Depth along Z, m; -Inf near and +Inf far count as such, NaN is neither.
+        Depth along Z, m; -Inf is near, +Inf is far, and steps to NaN are ignored.
     K : float64 [3, 3]
         Intrinsics, px.
     min_surface_angle_deg : float
-        Smallest angle between ray and surface, above 0 and below 90 degrees.  A floor that is h
-        below the camera is seen at it h / tan(angle) away, and is lost beyond.
+        Smallest angle between ray and surface, above 0 and below 90 degrees.  A floor h below
+        the camera is removed beyond a distance of h / tan(angle).
 
     Returns
     -------
@@ -146,6 +154,12 @@ def find_flying_pixels(depth_m: FloatImage, K: NDArray[np.float64],
     ------
     InputError
         For an angle out of range or a K without focal lengths.
+
+    Examples
+    --------
+    >>> depth_m = np.array([[1.0, 1.0, 2.0, 3.0, 3.0]], np.float32)
+    >>> find_flying_pixels(depth_m, np.diag([100.0, 100.0, 1.0]), 2.0).tolist()
+    [[False, False, True, False, False]]
     """
     if not 0 < min_surface_angle_deg < 90:
         raise InputError('`min_surface_angle_deg` must be above 0 and below 90; '

@@ -1,4 +1,4 @@
-"""Poses: where a sensor sits as seen from a camera."""
+"""Rigid transforms between the coordinate frames of sensors and cameras."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OPTICAL_SUFFIX = 'optical_frame'
 
 def pose_matrix(translation_m: Sequence[float], quaternion_xyzw: Sequence[float]) -> Matrix:
     """
-    Put a translation and a rotation together, as geometry_msgs/Transform holds them.
+    Compute the matrix of a translation and a rotation, as in geometry_msgs/Transform.
 
     Returns
     -------
@@ -30,10 +30,19 @@ def pose_matrix(translation_m: Sequence[float], quaternion_xyzw: Sequence[float]
     ------
     InputError
         If a number is not finite or the quaternion is zero.
+
+    Examples
+    --------
+    A quarter turn about z and one metre along x:
+
+    >>> matrix = pose_matrix([1.0, 0.0, 0.0], [0.0, 0.0, np.sqrt(0.5), np.sqrt(0.5)])
+    >>> (matrix @ [2.0, 0.0, 0.0, 1.0]).round(6).tolist()
+    [1.0, 2.0, 0.0, 1.0]
     """
     numbers = np.array([*translation_m, *quaternion_xyzw], np.float64)
     if not (np.isfinite(numbers).all() and numbers[3:].any()):
-        raise InputError(f'a pose must be finite, with a rotation; got {numbers.tolist()}')
+        raise InputError('a pose must be finite and its quaternion not zero; '
+                         f'got {numbers.tolist()}')
     matrix = np.eye(4)
     matrix[:3, :3] = Rotation.from_quat(numbers[3:]).as_matrix()
     matrix[:3, 3] = numbers[:3]
@@ -42,23 +51,31 @@ def pose_matrix(translation_m: Sequence[float], quaternion_xyzw: Sequence[float]
 
 def parse_extrinsics(text: str) -> Matrix:
     """
-    Read the parameter `scale.extrinsics`.
+    Parse the parameter `scale.extrinsics`.
 
     Parameters
     ----------
     text : str
-        'x y z roll pitch yaw', m and rad, as static_transform_publisher takes them: the sensor's
-        body frame seen from the camera's body frame, both with x forward, y left, z up.
+        'x y z roll pitch yaw', m and rad, as for static_transform_publisher: pose of the
+        sensor's body frame in the camera's body frame, both with x forward, y left, z up.
 
     Returns
     -------
     float64 [4, 4]
-        Camera body from sensor body.
+        Transform from the sensor's body frame to the camera's body frame.
 
     Raises
     ------
     ConfigError
-        Unless it is six finite numbers.
+        Unless the text contains six finite numbers.
+
+    Examples
+    --------
+    A lidar 0.3 m above the camera and 0.1 m behind it:
+
+    >>> camera_from_lidar = parse_extrinsics('-0.1 0 0.3 0 0 0')
+    >>> (camera_from_lidar @ [5.0, 0.0, 0.0, 1.0]).tolist()
+    [4.9, 0.0, 0.3, 1.0]
     """
     try:
         numbers = [float(word) for word in text.replace(',', ' ').split()]
@@ -75,14 +92,25 @@ def parse_extrinsics(text: str) -> Matrix:
 
 def optical_from_sensor(camera_from_sensor: Matrix, sensor_is_optical: bool) -> Matrix:
     """
-    Lead from a sensor's own frame to the camera's optical frame.
+    Compute the transform from a sensor's data frame to the camera's optical frame.
 
     Parameters
     ----------
     camera_from_sensor : float64 [4, 4]
-        Between body frames, as `parse_extrinsics` gives it.
+        Between body frames, see `parse_extrinsics`.
     sensor_is_optical : bool
-        Whether the sensor's data come in its optical frame.
+        Whether the sensor's data are in its optical frame instead of its body frame.
+
+    Returns
+    -------
+    float64 [4, 4]
+
+    Examples
+    --------
+    A point 5 m ahead of a lidar lies 5 m along the optical z axis:
+
+    >>> (optical_from_sensor(np.eye(4), False) @ [5.0, 0.0, 0.0, 1.0]).tolist()
+    [0.0, 0.0, 5.0, 1.0]
     """
     last = OPTICAL_FROM_BODY.T if sensor_is_optical else np.eye(4)
     return np.asarray(OPTICAL_FROM_BODY @ camera_from_sensor @ last, np.float64)

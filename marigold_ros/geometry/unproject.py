@@ -1,4 +1,4 @@
-"""Pinhole geometry: depth image to organized points, and back to pixels."""
+"""Pinhole geometry: unproject depth images to organized points and project points to pixels."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Points = NDArray[np.floating[Any]]
 def unproject(depth_m: FloatImage, K: NDArray[np.float64], *, stride: int = 1,
               out: NDArray[np.float32] | None = None) -> Points:
     """
-    Turn a depth image into organized points.
+    Unproject a depth image to organized points.
 
-    x = (u - cx) z / fx, y = (v - cy) z / fy, as depth_image_proc's convertDepth; pixel centres
+    x = (u - cx) z / fx, y = (v - cy) z / fy, as in depth_image_proc's convertDepth; pixel centres
     have integer coordinates.
 
     Parameters
@@ -28,25 +28,31 @@ def unproject(depth_m: FloatImage, K: NDArray[np.float64], *, stride: int = 1,
     depth_m : float32 [H, W]
         Depth along Z of the rectified image, m.
     K : float64 [3, 3]
-        Intrinsics of that image, px; skew is taken for 0, as in CameraInfo.
+        Intrinsics of that image, px; skew is assumed to be 0, as in CameraInfo.
     stride : int
-        Take pixels 0, stride, 2 stride, ... of both axes, at their exact coordinates.
+        Use pixels 0, stride, 2 stride, ... of both axes.
     out : float32 [ceil(H / stride), ceil(W / stride), 3] or None
-        Memory to write to, a message's for example.
+        Output array, for example the data of a message.
 
     Returns
     -------
     float64 [ceil(H / stride), ceil(W / stride), 3], or `out`
-        x right, y down, z forward in the optical frame, m.  All three are NaN where the depth is
-        not finite or not above 0.  float32 has each coordinate rounded once, which moves a point
-        by up to |u - cx| / 2^24 px: less than 1e-4 px only in images up to 3 354 px wide, which is
-        why float64 is the default.
+        x right, y down, z forward in the optical frame, m.  All three are NaN if the depth is
+        not finite or not above 0.  The default is float64, since rounding to float32 moves a
+        point by up to ``abs(u - cx) / 2^24`` px, which exceeds 1e-4 px in images wider than
+        3 354 px.
 
     Raises
     ------
     InputError
         If the depth is not 2-D, the stride is below 1, K has no focal length or `out` has another
         shape.
+
+    Examples
+    --------
+    >>> K = np.array([[100.0, 0.0, 1.0], [0.0, 100.0, 0.0], [0.0, 0.0, 1.0]])
+    >>> unproject(np.array([[2.0, 2.0, np.nan]], np.float32), K).tolist()
+    [[[-0.02, 0.0, 2.0], [0.0, 0.0, 2.0], [nan, nan, nan]]]
     """
     if depth_m.ndim != 2:
         raise InputError(f'`depth_m` must have the shape [H, W]; got {depth_m.shape}')
@@ -59,8 +65,8 @@ def unproject(depth_m: FloatImage, K: NDArray[np.float64], *, stride: int = 1,
     points: Points = np.empty((*z.shape, 3), np.float64) if out is None else out
     if points.shape != (*z.shape, 3):
         raise InputError(f'`out` must have the shape {(*z.shape, 3)}; got {points.shape}')
-    # Without skew a ray's x depends on the column and its y on the row alone: two short vectors
-    # that cost microseconds, so there is nothing to cache.
+    # Without skew a ray's x depends only on the column and its y only on the row.  These two
+    # vectors take microseconds to compute, so they are not cached.
     ray_x = (np.arange(0, width, stride) - K[0, 2]) / K[0, 0]
     ray_y = (np.arange(0, height, stride) - K[1, 2]) / K[1, 1]
     z = np.where((z > 0) & (z < np.inf), z, np.nan)
@@ -79,12 +85,18 @@ def project(points: Points, K: NDArray[np.float64]) -> NDArray[np.float64]:
     points : float [..., 3]
         Points in the optical frame, m.
     K : float64 [3, 3]
-        Intrinsics, px; skew is taken for 0.
+        Intrinsics, px; skew is assumed to be 0.
 
     Returns
     -------
     float64 [..., 2]
         Column u and row v, px; NaN for points that are NaN or not in front of the camera.
+
+    Examples
+    --------
+    >>> K = np.array([[100.0, 0.0, 32.0], [0.0, 100.0, 24.0], [0.0, 0.0, 1.0]])
+    >>> project(np.array([[0.0, 0.0, 2.0], [0.2, 0.1, 2.0], [0.0, 0.0, -1.0]]), K).tolist()
+    [[32.0, 24.0], [42.0, 29.0], [nan, nan]]
     """
     xyz = np.asarray(points, np.float64)
     z = np.where(xyz[..., 2:] > 0, xyz[..., 2:], np.nan)

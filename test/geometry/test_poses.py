@@ -31,5 +31,5 @@ def test_extrinsics_must_be_six_numbers(text):
 
 
 def test_a_pose_without_rotation_is_refused():
-    with pytest.raises(InputError, match='must be finite, with a rotation'):
+    with pytest.raises(InputError, match='must be finite and its quaternion not zero'):
         pose_matrix((0, 0, 0), (0, 0, 0, 0))
