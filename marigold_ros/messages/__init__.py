@@ -1,1 +1,1 @@
-"""Arrays to and from message fields, without ROS: the one home of every message convention."""
+"""Convert between arrays and message fields, without ROS."""

@@ -1,4 +1,4 @@
-"""Camera calibration to and from the fields of sensor_msgs/CameraInfo."""
+"""Convert between camera calibrations and the fields of sensor_msgs/CameraInfo."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from marigold_ros.geometry.camera import Camera
 @dataclass(frozen=True)
 class CameraInfoFields:
     """
-    Fields of sensor_msgs/CameraInfo without its header, named and ordered as there.
+    Fields of sensor_msgs/CameraInfo without its header, with the message's names and order.
 
     Attributes
     ----------
@@ -24,11 +24,11 @@ class CameraInfoFields:
     distortion_model : str
         'plumb_bob', 'rational_polynomial' or 'equidistant'.
     d, k, r, p : sequence of float
-        Any number, 9, 9 and 12 numbers, row by row.
+        Any number of coefficients; 9, 9 and 12 numbers, row-major.
     binning_x, binning_y : int
-        Pixels of the calibrated image per pixel of the sent one; 0 means 1.
+        Pixels of the calibrated image per pixel of the published one; 0 means 1.
     roi : (x_offset, y_offset, height, width)
-        Part of the calibrated image that is sent, before binning; all 0 means the whole.
+        Published part of the calibrated image, before binning; all 0 means the whole image.
     """
 
     height: int
@@ -45,24 +45,34 @@ class CameraInfoFields:
 
 def camera_from_fields(fields: CameraInfoFields) -> Camera:
     """
-    Read a camera_info message.
+    Convert a camera_info message to a calibration.
 
     Parameters
     ----------
     fields : CameraInfoFields
-        The message.  Drivers that know only K leave R and P at zero: R becomes the identity and
-        P becomes [K | 0].
+        If R or P is zero, as from drivers that provide only K, R is set to the identity and P to
+        K with a fourth column of zeros.
 
     Returns
     -------
     Camera
-        Calibration of the image that is sent: cropped to the region of interest and binned, by
-        image_geometry's rule.
+        Calibration of the published image: cropped to the region of interest and binned as in
+        image_geometry.
 
     Raises
     ------
     MessageError
-        For a size of zero, a matrix of another length, NaN or Inf, or an impossible focal length.
+        For a size of zero, a matrix of another length, NaN or Inf, or an invalid focal length.
+
+    Examples
+    --------
+    >>> fields = CameraInfoFields(
+    ...     height=480, width=640, distortion_model='plumb_bob', d=[0.0] * 5,
+    ...     k=[500.0, 0.0, 320.0, 0.0, 500.0, 240.0, 0.0, 0.0, 1.0], r=[0.0] * 9, p=[0.0] * 12,
+    ...     binning_x=2, binning_y=2)
+    >>> camera = camera_from_fields(fields)
+    >>> camera.width, camera.height, camera.K[0].tolist()
+    (320, 240, [250.0, 0.0, 160.0])
     """
     K = _matrix('k', fields.k, (3, 3))
     R = _matrix('r', fields.r, (3, 3))
@@ -82,11 +92,11 @@ def camera_from_fields(fields: CameraInfoFields) -> Camera:
             height=(height or fields.height) // int(bins[1, 0]),
             K=K, D=tuple(fields.d), distortion_model=fields.distortion_model, R=R, P=P)
     except InputError as err:
-        raise MessageError(f'camera_info is wrong: {err}') from err
+        raise MessageError(f'camera_info is invalid: {err}') from err
 
 
 def _matrix(name: str, values: Sequence[float], shape: tuple[int, int]) -> NDArray[np.float64]:
-    """Give the numbers of a message as a new matrix."""
+    """Return the numbers of a message as a new matrix."""
     if len(values) != shape[0] * shape[1]:
         raise MessageError(f'`{name}` must have {shape[0] * shape[1]} numbers; got {len(values)}')
     return np.array(values, np.float64).reshape(shape)
@@ -94,17 +104,17 @@ def _matrix(name: str, values: Sequence[float], shape: tuple[int, int]) -> NDArr
 
 def fields_from_camera(camera: Camera) -> CameraInfoFields:
     """
-    Write a camera_info message.
+    Convert a calibration to a camera_info message.
 
     Parameters
     ----------
     camera : Camera
-        Calibration of the image that the message goes with.
+        Calibration of the published image.
 
     Returns
     -------
     CameraInfoFields
-        Plain float tuples, row by row.
+        With tuples of float, row-major.
     """
     return CameraInfoFields(
         height=camera.height, width=camera.width, distortion_model=camera.distortion_model,

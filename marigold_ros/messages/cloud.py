@@ -1,4 +1,4 @@
-"""Organized point clouds to and from the fields of sensor_msgs/PointCloud2."""
+"""Convert between point clouds and the fields of sensor_msgs/PointCloud2."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class CloudFields:
     Attributes
     ----------
     height, width : int
-        Organized as the image; height is 1 for an unordered cloud.
+        Rows and columns of the image; height is 1 for an unorganized cloud.
     fields : tuple of (name, offset, datatype, count)
-        As sensor_msgs/PointField.
+        See sensor_msgs/PointField.
     is_bigendian : bool
         Byte order of the points.
     point_step, row_step : int
-        Bytes of a point and of a row.
+        Size of a point and of a row, bytes.
     data : uint8 [N]
         All rows, contiguous.
     is_dense : bool
-        Whether every point is valid.
+        Whether all points are finite.
     """
 
     height: int
@@ -55,7 +55,7 @@ class CloudFields:
 
 def pack_cloud(points: FloatImage, rgb: RgbImage | None) -> CloudFields:
     """
-    Pack organized points.
+    Convert organized points to message fields.
 
     Parameters
     ----------
@@ -67,14 +67,24 @@ def pack_cloud(points: FloatImage, rgb: RgbImage | None) -> CloudFields:
     Returns
     -------
     CloudFields
-        float32 x, y, z and, with colour, rgb = 0x00RRGGBB in a float32's place; 12 or 16 bytes a
-        point, little-endian.  A point that is not finite becomes three NaN, since MoveIt tests
+        float32 x, y, z and, with colour, rgb = 0x00RRGGBB stored as float32; 12 or 16 bytes per
+        point, little-endian.  A point that is not finite becomes three NaN, since MoveIt checks
         for NaN only.
 
     Raises
     ------
     InputError
-        If an array has another type or shape.
+        If an array has another dtype or shape.
+
+    Examples
+    --------
+    >>> points = np.array([[[0.1, 0.2, 1.0], [np.nan, 0.2, 1.0]]], np.float32)
+    >>> cloud = pack_cloud(points, np.full((1, 2, 3), 255, np.uint8))
+    >>> cloud.point_step, cloud.row_step, [name for name, *_ in cloud.fields]
+    (16, 32, ['x', 'y', 'z', 'rgb'])
+    >>> unpacked, rgb = unpack_cloud(cloud)
+    >>> unpacked[0, 1].tolist(), rgb[0, 0].tolist()
+    ([nan, nan, nan], [255, 255, 255])
     """
     if points.ndim != 3 or points.shape[2] != 3 or points.dtype != np.float32:
         raise InputError('`points` must be float32 [H, W, 3]; '
@@ -85,8 +95,8 @@ def pack_cloud(points: FloatImage, rgb: RgbImage | None) -> CloudFields:
     packed = np.empty((*points.shape[:2], 3 if rgb is None else 4), np.float32)
     packed[..., :3] = points
     if rgb is not None:
-        _paint(packed, rgb)
-    # One test for the triple: a sum is finite only if all its terms are.
+        _pack_colors(packed, rgb)
+    # A sum is finite only if all its terms are.
     with np.errstate(invalid='ignore', over='ignore'):
         packed[~np.isfinite(points[..., 0] + points[..., 1] + points[..., 2]), :3] = np.nan
     return _cloud_fields(packed)
@@ -94,40 +104,40 @@ def pack_cloud(points: FloatImage, rgb: RgbImage | None) -> CloudFields:
 
 class CloudPacker:
     """
-    Makes the coloured clouds of one camera from its depth.
+    Convert the depth images of one camera to coloured clouds in a reused buffer.
 
-    All of them lie in the same memory, for fresh memory of that size costs page faults.
+    Allocating a new buffer for each cloud would cause page faults.
     """
 
     def __init__(self) -> None:
-        """Wait for the first depth, which tells the size."""
+        """Start with an empty buffer; the first depth image sets the size."""
         self._packed: FloatImage = np.empty((0, 0, 4), np.float32)
 
     def pack(self, depth_m: FloatImage, K: NDArray[np.float64], rgb: RgbImage, *,
              stride: int = 1) -> CloudFields:
         """
-        Make one cloud.
+        Convert one depth image.
 
         Parameters
         ----------
         depth_m : float32 [H, W]
-            Depth along Z, m, filtered: what is not finite becomes a point of three NaN.
+            Filtered depth along Z, m; a pixel that is not finite becomes a point of three NaN.
         K : float64 [3, 3]
             Intrinsics, px.
         rgb : uint8 [H, W, 3]
             Colour of each pixel.
         stride : int
-            Every how many pixels, along both axes, there is a point.
+            Distance of the used pixels along both axes.
 
         Returns
         -------
         CloudFields
-            As `pack_cloud` of the unprojected points; valid until the next call.
+            `pack_cloud` of the unprojected points; overwritten by the next call.
 
         Raises
         ------
         InputError
-            As `unproject`, or if the two images differ in size.
+            See `unproject`; also if the two images differ in size.
         """
         if rgb.shape != (*depth_m.shape, 3) or rgb.dtype != np.uint8:
             raise InputError(f'`rgb` must be uint8 {[*depth_m.shape, 3]}; '
@@ -136,18 +146,17 @@ class CloudPacker:
         if self._packed.shape[:2] != colors.shape[:2]:
             self._packed = np.empty((*colors.shape[:2], 4), np.float32)
         unproject(depth_m, K, stride=stride, out=self._packed[..., :3])
-        _paint(self._packed, colors)
+        _pack_colors(self._packed, colors)
         return _cloud_fields(self._packed)
 
 
 def unpack_cloud(fields: CloudFields) -> tuple[FloatImage, RgbImage | None]:
     """
-    Read the points and colours of a cloud, whatever else its points carry.
+    Convert message fields to points and colours; ignore all other point fields.
 
     Parameters
     ----------
     fields : CloudFields
-        The message.
 
     Returns
     -------
@@ -161,12 +170,12 @@ def unpack_cloud(fields: CloudFields) -> tuple[FloatImage, RgbImage | None]:
     MessageError
         If x, y or z is missing or the fields contradict each other.
     """
-    table = _point_table(fields)
+    table = _structured_points(fields)
     names = table.dtype.names or ()
     missing = [name for name in 'xyz' if name not in names]
     if missing:
         raise MessageError(f'`fields` must hold x, y and z; got {", ".join(names) or "none"}')
-    with np.errstate(over='ignore', invalid='ignore'):  # a float64 beyond float32 is Inf
+    with np.errstate(over='ignore', invalid='ignore'):  # overflow of float64 becomes Inf
         points = np.stack([table[name] for name in 'xyz'], axis=-1, dtype=np.float32)
     color = next((name for name in COLOR_NAMES if name in names), None)
     if color is None:
@@ -178,14 +187,14 @@ def unpack_cloud(fields: CloudFields) -> tuple[FloatImage, RgbImage | None]:
                             dtype=np.uint8, casting='unsafe')
 
 
-def _paint(packed: FloatImage, rgb: RgbImage) -> None:
-    """Put the bits 0x00RRGGBB behind x, y, z of float32 [H, W, 4]."""
+def _pack_colors(packed: FloatImage, rgb: RgbImage) -> None:
+    """Write the bits 0x00RRGGBB to the last channel of float32 [H, W, 4]."""
     color = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGRA)).view(np.uint32)[..., 0]
     np.bitwise_and(color, np.uint32(0x00ffffff), out=packed.view(np.uint32)[..., 3])
 
 
 def _cloud_fields(packed: FloatImage) -> CloudFields:
-    """Describe float32 [H, W, 3] or [H, W, 4], contiguous, as a message."""
+    """Return the message fields of a contiguous float32 [H, W, 3] or [H, W, 4]."""
     height, width, count = packed.shape
     return CloudFields(
         height=height, width=width,
@@ -195,8 +204,8 @@ def _cloud_fields(packed: FloatImage) -> CloudFields:
         data=packed.reshape(-1).view(np.uint8))
 
 
-def _point_table(fields: CloudFields) -> NDArray[np.void]:
-    """View the data as a structured array [H, W] of the fields that are known here."""
+def _structured_points(fields: CloudFields) -> NDArray[np.void]:
+    """Return the data as a structured array [H, W] of the fields in KNOWN_NAMES."""
     if fields.height < 1 or fields.width < 1:
         raise MessageError(f'`height` and `width` must be at least 1; '
                            f'got {fields.height} and {fields.width}')
@@ -226,6 +235,6 @@ def _point_table(fields: CloudFields) -> NDArray[np.void]:
 
 
 def _field_dtype(name: str, datatype: int) -> str:
-    """Give the NumPy type of a field; PCL's rgb is declared float32 and holds four bytes."""
+    """Return the NumPy dtype of a field; PCL declares packed rgb bytes as float32."""
     dtype = FIELD_DTYPES[datatype]
     return 'u4' if name in COLOR_NAMES and dtype == 'f4' else dtype

@@ -1,4 +1,4 @@
-"""Compressed images to the raw image message that their publisher started from."""
+"""Convert compressed image messages to raw ones."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from marigold_ros.depth.errors import MessageError
 from marigold_ros.messages.image import ImageFields, pack_image
 from marigold_ros.messages.image_stream import decode_compressed_rgb, decode_png_samples
 
-# Kind of quantisation, and its parameters a and b: the sample is a / depth + b.
+# Quantization type and its parameters a and b: sample = a / depth + b.
 DEPTH_HEADER = struct.Struct('<iff')
 
 
 def decompress_image(data: NDArray[np.uint8] | bytes, image_format: str, *,
                      max_pixels: int) -> ImageFields:
     """
-    Decompress a sensor_msgs/CompressedImage into the fields of a sensor_msgs/Image.
+    Decompress a sensor_msgs/CompressedImage to the fields of a sensor_msgs/Image.
 
     Parameters
     ----------
     data : uint8 [N] or bytes
         The JPEG or PNG stream.
     image_format : str
-        The message's `format`, as image_transport writes it ('16UC1; png compressed',
-        '32FC1; compressedDepth png') or shorter ('jpeg').
+        The message's `format` as written by image_transport ('16UC1; png compressed',
+        '32FC1; compressedDepth png') or abbreviated ('jpeg').
     max_pixels : int
-        Largest image that may be decoded; compared with the header before any decoding.
+        Largest permitted image; checked against the header before decoding.
 
     Returns
     -------
     ImageFields
-        16UC1 or 32FC1 where the format names it and means depth, so that it survives; else rgb8.
+        16UC1 or 32FC1 if the format declares depth in that encoding, else rgb8.
 
     Raises
     ------
     MessageError
-        If the stream is neither JPEG nor PNG, is truncated or corrupt, is too large, or has not
-        the one 16-bit sample a pixel that its format promises.
+        If the stream is neither JPEG nor PNG, is truncated or damaged, is too large, or does not
+        contain the single 16-bit channel that its format declares.
     """
     encoding, _, transport = (part.strip() for part in image_format.partition(';'))
     if 'compressedDepth' in transport:
@@ -51,7 +51,7 @@ def decompress_image(data: NDArray[np.uint8] | bytes, image_format: str, *,
 
 def _decompress_depth(data: bytes, encoding: str, image_format: str,
                       max_pixels: int) -> ImageFields:
-    """Undo compressed_depth_image_transport (its `codec.cpp`): a header, then a PNG."""
+    """Decode the format of compressed_depth_image_transport's `codec.cpp`: header, then PNG."""
     if encoding not in ('16UC1', '32FC1') or 'rvl' in image_format:
         raise MessageError(f'`format` must be 16UC1 or 32FC1 in PNG for compressed depth; '
                            f'got {image_format!r}')
@@ -69,9 +69,9 @@ def _decompress_depth(data: bytes, encoding: str, image_format: str,
 
 
 def _decode_samples(data: bytes, image_format: str, max_pixels: int) -> NDArray[np.uint16]:
-    """Decode one 16-bit sample a pixel."""
+    """Decode a PNG with a single 16-bit channel."""
     samples = decode_png_samples(data, max_pixels=max_pixels)
     if samples.dtype != np.uint16 or samples.ndim != 2:
-        raise MessageError(f'`data` must hold one 16-bit sample a pixel for the format '
+        raise MessageError(f'`data` must contain a single 16-bit channel for the format '
                            f'{image_format!r}; got {samples.dtype} {list(samples.shape)}')
     return samples

@@ -1,4 +1,4 @@
-"""Depth images to and from message fields: metres and millimetres, NaN, Inf and 0."""
+"""Convert between depth images and message fields, by REP-117 and REP-118."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ MAX_MM = 65535
 
 def pack_depth(depth_m: FloatImage, encoding: str = '32FC1') -> ImageFields:
     """
-    Pack metric depth by REP-118 and REP-117.
+    Convert metric depth to message fields by REP-118 and REP-117.
 
     Parameters
     ----------
     depth_m : float32 [H, W]
-        Depth along Z, m; NaN unknown, -Inf too near, +Inf beyond, as `DepthFilter` marks them.
+        Depth along Z, m; NaN unknown, -Inf too near, +Inf too far, as marked by `DepthFilter`.
     encoding : {'32FC1', '16UC1'}
-        32FC1: metres as they are.  16UC1: millimetres, rounded, 0 for all three marks and for
-        what 16 bits cannot hold (below 0 or above 65.535 m).
+        32FC1: metres, unchanged.  16UC1: millimetres, rounded; 0 for NaN, -Inf, +Inf and depths
+        outside the range of 16 bits (below 0 or above 65.535 m).
 
     Returns
     -------
@@ -39,6 +39,14 @@ def pack_depth(depth_m: FloatImage, encoding: str = '32FC1') -> ImageFields:
     ------
     InputError
         For an unknown encoding, or a depth that is not float32 [H, W].
+
+    Examples
+    --------
+    >>> fields = pack_depth(np.array([[1.25, np.nan, np.inf]], np.float32), '16UC1')
+    >>> fields.data.view('<u2').tolist()
+    [1250, 0, 0]
+    >>> unpack_depth(fields).tolist()
+    [[1.25, nan, nan]]
     """
     if encoding == '32FC1':
         return pack_image(depth_m, encoding)
@@ -51,7 +59,7 @@ def pack_depth(depth_m: FloatImage, encoding: str = '32FC1') -> ImageFields:
 
 def unpack_depth(fields: ImageFields) -> FloatImage:
     """
-    Unpack a metric depth message.
+    Convert message fields to metric depth.
 
     Parameters
     ----------
@@ -61,13 +69,13 @@ def unpack_depth(fields: ImageFields) -> FloatImage:
     Returns
     -------
     float32 [H, W]
-        Depth along Z, m; NaN wherever there is no depth above 0: NaN, either Inf, and 0, which
-        16UC1 and many 32FC1 drivers write for a missing measurement.
+        Depth along Z, m; NaN for any value that is not finite and positive.  16UC1 and many
+        32FC1 drivers write 0 for a missing measurement.
 
     Raises
     ------
     MessageError
-        If the fields contradict each other or the encoding is not one of the two.
+        If the fields are inconsistent or the encoding is not one of the two.
     """
     pixels = read_pixels(fields, DEPTH_FORMATS)
     depth_m = pixels.astype(np.float32)
@@ -79,7 +87,7 @@ def unpack_depth(fields: ImageFields) -> FloatImage:
 
 def colorize(affine_invariant_depth: FloatImage) -> RgbImage:
     """
-    Colour relative depth for the eye: near red, far blue.
+    Convert relative depth to colours from red (near) to blue (far).
 
     Parameters
     ----------
@@ -89,19 +97,24 @@ def colorize(affine_invariant_depth: FloatImage) -> RgbImage:
     Returns
     -------
     uint8 [H, W, 3]
-        RGB by the Turbo map; black where the depth is NaN.
+        RGB of the Turbo colour map; black where the depth is NaN.
+
+    Examples
+    --------
+    >>> colorize(np.array([[0.1, 0.9, np.nan]], np.float32))[0].argmax(axis=-1).tolist()
+    [0, 2, 0]
     """
-    # 1 to 255 from far to near, saturated; 0 is the unknown's, so that one look-up does all.
+    # Index 1 to 255 from far to near, saturated; 0 for unknown depth.
     index = np.asarray(cv2.addWeighted(affine_invariant_depth, -254.0, affine_invariant_depth, 0.0,
                                        255.0, dtype=cv2.CV_8U))
     np.maximum(index, 1, out=index)
     np.copyto(index, 0, where=np.isnan(affine_invariant_depth))
-    return np.asarray(cv2.applyColorMap(index, _black_and_turbo()), np.uint8)
+    return np.asarray(cv2.applyColorMap(index, _color_table()), np.uint8)
 
 
 @lru_cache(maxsize=1)
-def _black_and_turbo() -> NDArray[np.uint8]:
-    """Make the colours, RGB [256, 1, 3]: black, then the Turbo map."""
+def _color_table() -> NDArray[np.uint8]:
+    """Return black followed by the Turbo colour map, RGB [256, 1, 3]."""
     levels = np.linspace(0, 255, 255).round().astype(np.uint8)[:, None]
     turbo = np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_TURBO), np.uint8)[..., ::-1]
     return np.concatenate([np.zeros((1, 1, 3), np.uint8), turbo])

@@ -1,4 +1,4 @@
-"""The header of a message that is not deserialised yet."""
+"""Read the header of a serialized message."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ NS_PER_S = 1_000_000_000
 
 def peek_header(message: bytes) -> tuple[int, str, int]:
     """
-    Read the header of a serialized message without deserialising the rest.
+    Read the header of a serialized message without deserializing the rest.
 
     Parameters
     ----------
     message : bytes
-        CDR of any message whose first field is a std_msgs/Header: 4 bytes of encapsulation, of
-        which the lowest bit of the second says little-endian, then the fields.
+        CDR of any message whose first field is a std_msgs/Header: 4 bytes of encapsulation, then
+        the fields.  The lowest bit of the second byte is set for little-endian.
 
     Returns
     -------
     stamp_ns : int
     frame_id : str
     end : int
-        Where the header ends, bytes.
+        Offset of the end of the header, bytes.
 
     Raises
     ------
     MessageError
-        If the message is too short for its header, or its stamp is no time.
+        If the message is too short for its header, or its stamp is invalid.
     """
     try:
         order = '<' if message[1] & 1 else '>'
@@ -38,7 +38,7 @@ def peek_header(message: bytes) -> tuple[int, str, int]:
         if end > len(message):
             raise IndexError
     except (IndexError, struct.error) as err:
-        raise MessageError(f'message must hold a header; got {len(message)} bytes') from err
+        raise MessageError(f'message must contain a header; got {len(message)} bytes') from err
     if nanosec >= NS_PER_S:
         raise MessageError(f'`nanosec` of the stamp must be below {NS_PER_S}; got {nanosec}')
     frame_id = message[16:end].rstrip(b'\0').decode(errors='replace')

@@ -1,4 +1,4 @@
-"""Image messages: fields to RGB arrays or samples, and arrays to fields."""
+"""Convert between image message fields and arrays."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class ImageFields:
     height, width : int
         Size, px.
     encoding : str
-        Name from sensor_msgs/image_encodings.hpp.
+        See sensor_msgs/image_encodings.hpp.
     is_bigendian : bool
         Byte order of samples wider than one byte.
     step : int
-        Bytes from one row to the next, padding included.
+        Bytes from one row to the next, including padding.
     data : uint8 [N]
         All rows, contiguous.
     """
@@ -44,22 +44,22 @@ class ImageFields:
 
 class PixelFormat(NamedTuple):
     """
-    How an encoding stores pixels, and what OpenCV needs to make RGB of them.
+    Memory layout of an encoding and its conversion to RGB.
 
     Attributes
     ----------
     dtype : str
-        NumPy's name of one sample's type.
+        NumPy dtype of a sample.
     channels : int
-        Samples of a pixel.
+        Samples per pixel.
     to_rgb : int or None
-        cv2.cvtColor code; None where nothing is to be done.
+        cv2.cvtColor code; None if no conversion is needed.
     even : (int, int)
         Height and width must be multiples of these.
     min_px : int
-        Least height and width; OpenCV's demosaicing answers black below 3.
+        Smallest height and width; OpenCV's demosaicing returns black below 3.
     has_chroma_plane : bool
-        Half as many rows again, of interleaved chroma, follow the luminance.
+        Whether H/2 rows of interleaved chroma follow the H rows of luminance.
     """
 
     dtype: str
@@ -71,11 +71,11 @@ class PixelFormat(NamedTuple):
 
     @property
     def pixel_bytes(self) -> int:
-        """Bytes from one pixel to the next in a row."""
+        """Return the size of a pixel, bytes."""
         return self.channels * np.dtype(self.dtype).itemsize
 
     def rows(self, height: int) -> int:
-        """Rows of the data, chroma included."""
+        """Return the number of rows of the data, including chroma."""
         return height * 3 // 2 if self.has_chroma_plane else height
 
 
@@ -97,7 +97,7 @@ COLOR_FORMATS = {
     'yuyv': PixelFormat('u1', 2, cv2.COLOR_YUV2RGB_YUY2, even=(1, 2)),
     'nv12': PixelFormat('u1', 1, cv2.COLOR_YUV2RGB_NV12, even=(2, 2), has_chroma_plane=True),
 }
-# mono16, rgb16, bayer_rggb16, ...: the same with wider samples.
+# mono16, rgb16, bayer_rggb16, ...: the same layouts with 16-bit samples.
 COLOR_FORMATS |= {name[:-1] + '16': pixel._replace(dtype='u2')
                   for name, pixel in COLOR_FORMATS.items() if name.endswith('8')}
 DEPTH_FORMATS = {'32FC1': PixelFormat('f4', 1), '16UC1': PixelFormat('u2', 1)}
@@ -107,25 +107,23 @@ PACKED_FORMATS = {name: pixel for name, pixel in (COLOR_FORMATS | DEPTH_FORMATS)
 
 def read_pixels(fields: ImageFields, formats: dict[str, PixelFormat]) -> NDArray[Any]:
     """
-    View or copy the samples of an image message, row padding and byte order taken care of.
+    Return the samples of an image message without row padding, in native byte order.
 
     Parameters
     ----------
     fields : ImageFields
-        The message.
     formats : dict
-        Encodings that the caller can use.
+        Permitted encodings and their layouts.
 
     Returns
     -------
     [rows, W] or [rows, W, channels]
-        Native byte order; may share memory with the message.  rows is H, or 3/2 H where a chroma
-        plane follows.
+        May share memory with the message.  rows is H, or 3/2 H with a chroma plane.
 
     Raises
     ------
     MessageError
-        If the fields contradict each other or the encoding is not among the formats.
+        If the fields are inconsistent or the encoding is not among the formats.
     """
     pixel = formats.get(fields.encoding)
     if pixel is None:
@@ -144,12 +142,12 @@ def read_pixels(fields: ImageFields, formats: dict[str, PixelFormat]) -> NDArray
 
 def decode_rgb(fields: ImageFields) -> RgbImage:
     """
-    Decode a colour or gray image message.
+    Convert a colour or grey image message to RGB.
 
     Parameters
     ----------
     fields : ImageFields
-        The message; 16-bit samples are scaled by 255 / 65535 and rounded, as cv_bridge does.
+        16-bit samples are scaled by 255 / 65535 and rounded, as in cv_bridge.
 
     Returns
     -------
@@ -159,7 +157,14 @@ def decode_rgb(fields: ImageFields) -> RgbImage:
     Raises
     ------
     MessageError
-        If the fields contradict each other or the encoding is not in COLOR_FORMATS.
+        If the fields are inconsistent or the encoding is not in COLOR_FORMATS.
+
+    Examples
+    --------
+    >>> data = np.array([255, 0, 0, 0, 255, 0], np.uint8)  # a blue and a green pixel
+    >>> fields = ImageFields(1, 2, 'bgr8', is_bigendian=False, step=6, data=data)
+    >>> decode_rgb(fields).tolist()
+    [[[0, 0, 255], [0, 255, 0]]]
     """
     pixels = read_pixels(fields, COLOR_FORMATS)
     code = COLOR_FORMATS[fields.encoding].to_rgb
@@ -169,7 +174,7 @@ def decode_rgb(fields: ImageFields) -> RgbImage:
 
 def pack_image(array: NDArray[Any], encoding: str) -> ImageFields:
     """
-    Pack an array into tight little-endian message fields.
+    Convert an array to little-endian message fields without row padding.
 
     Parameters
     ----------
@@ -187,7 +192,13 @@ def pack_image(array: NDArray[Any], encoding: str) -> ImageFields:
     Raises
     ------
     InputError
-        If the encoding is unknown or the array has another type or shape than it asks for.
+        If the encoding is unknown or does not match the array's dtype and shape.
+
+    Examples
+    --------
+    >>> fields = pack_image(np.zeros((48, 64, 3), np.uint8), 'rgb8')
+    >>> fields.height, fields.width, fields.step, fields.data.size
+    (48, 64, 192, 9216)
     """
     pixel = PACKED_FORMATS.get(encoding)
     if pixel is None:
@@ -206,10 +217,10 @@ def pack_image(array: NDArray[Any], encoding: str) -> ImageFields:
 
 def _check_layout(fields: ImageFields, pixel: PixelFormat) -> None:
     """
-    Raise MessageError where size, step and data contradict each other.
+    Raise MessageError if size, step and data are inconsistent.
 
-    As strict as cv_bridge's `matFromImage`: bytes too many may be rows of another size or padding
-    that `step` does not tell, and either would shear the picture.
+    As strict as cv_bridge's `matFromImage`: surplus bytes may be padding that is missing in
+    `step`, which would shear the image.
     """
     height, width = fields.height, fields.width
     if height < pixel.min_px or width < pixel.min_px:
@@ -229,5 +240,5 @@ def _check_layout(fields: ImageFields, pixel: PixelFormat) -> None:
 
 
 def to_8_bit(samples: NDArray[Any]) -> NDArray[np.uint8]:
-    """Scale uint16 0..65535 to 0..255 with rounding."""
+    """Scale uint16 0..65535 to uint8 0..255 with rounding."""
     return np.asarray(cv2.convertScaleAbs(samples, alpha=255 / 65535), np.uint8)

@@ -1,4 +1,4 @@
-"""JPEG and PNG streams to arrays; what is too large, cut or damaged is refused."""
+"""Decode JPEG and PNG streams; reject streams that are too large, truncated or damaged."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ PNG_START = b'\x89PNG\r\n\x1a\n'
 
 def read_image_size(stream: bytes) -> tuple[int, int]:
     """
-    Read the size from the header of a JPEG or PNG stream, without decoding it.
+    Read the image size from the header of a JPEG or PNG stream.
 
     Parameters
     ----------
     stream : bytes
-        The stream.
 
     Returns
     -------
@@ -36,41 +35,41 @@ def read_image_size(stream: bytes) -> tuple[int, int]:
     Raises
     ------
     MessageError
-        If the stream is neither JPEG nor PNG, or says no size.
+        If the stream is neither JPEG nor PNG, or its header contains no valid size.
     """
     if stream.startswith(JPEG_START):
         try:
             height, width = map(int, simplejpeg.decode_jpeg_header(stream)[:2])
         except ValueError as err:
-            raise MessageError(f'`data` must be a sound JPEG; its header is not: {err}') from err
+            raise MessageError(f'`data` must be a valid JPEG; its header is not: {err}') from err
     elif stream.startswith(PNG_START):
         # The PNG specification puts IHDR first.
         if stream[12:16] != b'IHDR' or len(stream) < 24:
-            raise MessageError(f'`data` must be a sound PNG; its {len(stream)} bytes do not begin '
+            raise MessageError(f'`data` must be a valid PNG; its {len(stream)} bytes do not begin '
                                'with IHDR')
         height, width = (int.from_bytes(stream[at:at + 4], 'big') for at in (20, 16))
     else:
         raise MessageError(f'`data` must be a JPEG or PNG stream; it starts with {stream[:8]!r}')
     if min(height, width) == 0:
-        raise MessageError(f'`data` must hold an image; its header says {width} x {height}')
+        raise MessageError(f'`data` must contain an image; its header declares {width} x {height}')
     return height, width
 
 
 def decode_compressed_rgb(data: NDArray[np.uint8] | bytes, *, max_pixels: int) -> RgbImage:
     """
-    Decode a JPEG or PNG stream, as sensor_msgs/CompressedImage carries it.
+    Decode the JPEG or PNG stream of a sensor_msgs/CompressedImage.
 
-    libjpeg fills what it cannot read with gray or with what came before, and only warns; here
-    its warnings are errors.  A JPEG has no checksum: a changed byte that leaves a possible stream
-    goes unnoticed.  A PNG has one for every chunk.
+    libjpeg fills unreadable parts with grey or the preceding pixels and only warns; these
+    warnings are treated as errors.  JPEG has no checksum, so damage that leaves a valid stream is
+    not detected.  PNG has a checksum for every chunk.
 
     Parameters
     ----------
     data : uint8 [N] or bytes
-        The stream: gray or colour, 8 or 16 bits a sample.  An EXIF orientation is ignored, since
+        Grey or colour, 8 or 16 bits per sample.  An EXIF orientation is ignored, since
         camera_info describes the sensor's rows and columns.
     max_pixels : int
-        Largest image that may be decoded; compared with the header before any decoding.
+        Largest permitted image; checked against the header before decoding.
 
     Returns
     -------
@@ -88,7 +87,7 @@ def decode_compressed_rgb(data: NDArray[np.uint8] | bytes, *, max_pixels: int) -
         try:
             return np.asarray(simplejpeg.decode_jpeg(stream, 'RGB', strict=True), np.uint8)
         except ValueError as err:
-            raise MessageError(f'`data` must be a sound JPEG; {err}') from err
+            raise MessageError(f'`data` must be a valid JPEG; {err}') from err
     bgr = _decode_png(stream, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if bgr.dtype == np.uint16:
         bgr = to_8_bit(bgr)
@@ -97,14 +96,13 @@ def decode_compressed_rgb(data: NDArray[np.uint8] | bytes, *, max_pixels: int) -
 
 def decode_png_samples(data: bytes, *, max_pixels: int) -> NDArray[Any]:
     """
-    Decode a PNG stream as it is stored.
+    Decode a PNG stream without converting its samples.
 
     Parameters
     ----------
     data : bytes
-        The stream.
     max_pixels : int
-        Largest image that may be decoded; compared with the header before any decoding.
+        Largest permitted image; checked against the header before decoding.
 
     Returns
     -------
@@ -114,7 +112,7 @@ def decode_png_samples(data: bytes, *, max_pixels: int) -> NDArray[Any]:
     Raises
     ------
     MessageError
-        If the stream is no PNG, is truncated or damaged, or is too large.
+        If the stream is not PNG, is truncated or damaged, or is too large.
     """
     _check_size(data, max_pixels)
     return _decode_png(data, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
@@ -123,19 +121,19 @@ def decode_png_samples(data: bytes, *, max_pixels: int) -> NDArray[Any]:
 def _check_size(stream: bytes, max_pixels: int) -> None:
     height, width = read_image_size(stream)
     if height * width > max_pixels:
-        raise MessageError(f'`data` must hold at most {max_pixels} pixels; '
-                           f'its header says {width} x {height}')
+        raise MessageError(f'`data` must contain at most {max_pixels} pixels; '
+                           f'its header declares {width} x {height}')
 
 
 def _decode_png(stream: bytes, flags: int) -> NDArray[Any]:
-    """Decode by OpenCV, which verifies every checksum."""
+    """Decode with OpenCV, which verifies all checksums."""
     if not stream.startswith(PNG_START):
         raise MessageError(f'`data` must be a PNG stream; it starts with {stream[:8]!r}')
     try:
         pixels: NDArray[Any] | None = cv2.imdecode(
             np.frombuffer(stream, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as err:
-        raise MessageError(f'`data` must be a sound PNG; got {err}') from err
+        raise MessageError(f'`data` must be a valid PNG; got {err}') from err
     if pixels is None:
-        raise MessageError('`data` must be a sound PNG; its content is damaged')
+        raise MessageError('`data` must be a valid PNG; its content is damaged')
     return pixels

@@ -1,4 +1,4 @@
-"""Laser scans from message fields."""
+"""Convert laser scan fields to points."""
 
 from __future__ import annotations
 
@@ -16,26 +16,32 @@ if TYPE_CHECKING:
 def points_from_scan(ranges: NDArray[np.float32], angle_min: float, angle_increment: float,
                      range_min: float, range_max: float) -> FloatImage:
     """
-    Turn a sensor_msgs/LaserScan into points of its plane.
+    Convert a sensor_msgs/LaserScan to points in its plane z = 0.
 
     Parameters
     ----------
     ranges : float32 [n]
-        m; what lies outside range_min .. range_max is no measurement, by the message's rule.
+        m; a range outside range_min .. range_max is not a measurement.
     angle_min, angle_increment : float
-        Of the first beam, and from one to the next, rad about z.
+        Angle of the first beam, and between successive beams, rad about z.
     range_min, range_max : float
         m.
 
     Returns
     -------
     float32 [n, 3]
-        NaN where there is no measurement.
+        Points in the scan's coordinate frame, m; NaN where there is no measurement.
 
     Raises
     ------
     InputError
-        For an angle or limit that makes no scan.
+        For an angle that is not finite, or limits without 0 <= range_min < range_max.
+
+    Examples
+    --------
+    >>> ranges = np.array([2.0, 3.0, np.inf], np.float32)
+    >>> points_from_scan(ranges, 0.0, np.pi / 2, 0.1, 12.0).round(3).tolist()
+    [[2.0, 0.0, 0.0], [0.0, 3.0, 0.0], [nan, nan, nan]]
     """
     if not (np.isfinite((angle_min, angle_increment)).all() and 0 <= range_min < range_max):
         raise InputError(

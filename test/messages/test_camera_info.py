@@ -69,10 +69,10 @@ def test_a_roi_moves_the_centre_and_binning_scales_it():
 @pytest.mark.parametrize('changes, match', [
     ({'k': K[:8]}, '`k` must have 9 numbers; got 8'),
     ({'p': P + (0.0,)}, '`p` must have 12 numbers; got 13'),
-    ({'k': (float('nan'), *K[1:])}, 'camera_info is wrong: `K` must be finite'),
-    ({'d': (float('inf'),)}, 'camera_info is wrong: `D` must be finite'),
-    ({'r': (1.0,) * 9}, 'camera_info is wrong: `R` must be a rotation'),
-    ({'width': 0}, 'camera_info is wrong: `width` and `height` must be positive; got 0 x 480'),
+    ({'k': (float('nan'), *K[1:])}, 'camera_info is invalid: `K` must be finite'),
+    ({'d': (float('inf'),)}, 'camera_info is invalid: `D` must be finite'),
+    ({'r': (1.0,) * 9}, 'camera_info is invalid: `R` must be a rotation'),
+    ({'width': 0}, 'camera_info is invalid: `width` and `height` must be positive; got 0 x 480'),
 ])
 def test_wrong_messages_are_refused_with_the_value(changes, match):
     with pytest.raises(MessageError, match=match):

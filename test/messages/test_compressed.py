@@ -100,14 +100,14 @@ def test_a_bomb_is_refused_by_its_header_before_any_decoding(suffix, monkeypatch
         stream[frame + 5:frame + 9] = (50_000).to_bytes(2, 'big') * 2
     monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('decoded'))
     monkeypatch.setattr(simplejpeg, 'decode_jpeg', lambda *_, **__: pytest.fail('decoded'))
-    with pytest.raises(MessageError, match='at most 16000000 pixels; its header says 50000 x'):
+    with pytest.raises(MessageError, match='at most 16000000 pixels; its header declares 50000 x'):
         decode_compressed_rgb(bytes(stream), max_pixels=16_000_000)
 
 
 def test_the_limit_itself_is_allowed_and_one_pixel_more_is_not():
     stream = encode(make_rgb())
     assert decode_compressed_rgb(stream, max_pixels=600).shape == (20, 30, 3)
-    with pytest.raises(MessageError, match='at most 599 pixels; its header says 30 x 20'):
+    with pytest.raises(MessageError, match='at most 599 pixels; its header declares 30 x 20'):
         decode_compressed_rgb(stream, max_pixels=599)
 
 
@@ -117,7 +117,7 @@ def test_a_stream_cut_anywhere_is_refused(suffix):
     for length in range(0, len(stream), 7):
         with pytest.raises(MessageError):
             decode_compressed_rgb(stream[:length], max_pixels=LIMIT)
-    with pytest.raises(MessageError, match='must be a sound (JPEG; Premature end|PNG)'):
+    with pytest.raises(MessageError, match='must be a valid (JPEG; Premature end|PNG)'):
         decode_compressed_rgb(stream[:-1], max_pixels=LIMIT)
 
 
@@ -166,7 +166,7 @@ def test_opencv_and_this_decoder_agree_on_a_sound_jpeg():
 def test_a_thumbnails_end_marker_completes_no_cut_jpeg():
     stream = with_segment(encode(make_rgb()), b'Exif\0\0' + encode(make_rgb()))
     assert decode_compressed_rgb(stream, max_pixels=LIMIT).shape == (20, 30, 3)
-    with pytest.raises(MessageError, match='must be a sound JPEG; '):
+    with pytest.raises(MessageError, match='must be a valid JPEG; '):
         decode_compressed_rgb(stream[:-20], max_pixels=LIMIT)
 
 
@@ -178,7 +178,7 @@ def test_bytes_behind_the_end_marker_are_ignored():
 @pytest.mark.parametrize('stream, match', [
     (b'', "it starts with b''"),
     (b'GIF89a' + bytes(30), "must be a JPEG or PNG stream; it starts with b'GIF89a"),
-    (b'\xff\xd8\xff\xd9', 'must be a sound JPEG; its header is not'),
+    (b'\xff\xd8\xff\xd9', 'must be a valid JPEG; its header is not'),
     (b'\x89PNG\r\n\x1a\n' + bytes(40), 'its 48 bytes do not begin with IHDR'),
 ])
 def test_foreign_streams_are_refused(stream, match):
@@ -187,8 +187,8 @@ def test_foreign_streams_are_refused(stream, match):
 
 
 @pytest.mark.parametrize('suffix, mark, offset, match', [
-    ('.jpg', b'\xff\xc0', 5, 'must be a sound JPEG; its header is not'),
-    ('.png', b'IHDR', 8, 'must hold an image; its header says 30 x 0')])
+    ('.jpg', b'\xff\xc0', 5, 'must be a valid JPEG; its header is not'),
+    ('.png', b'IHDR', 8, 'must contain an image; its header declares 30 x 0')])
 def test_a_header_without_a_size_is_refused(suffix, mark, offset, match):
     stream = bytearray(encode(make_rgb(), suffix))
     at = stream.index(mark) + offset
@@ -209,7 +209,7 @@ def test_a_decoder_that_fails_is_reported_not_raised(monkeypatch):
         raise cv2.error('boom')
 
     monkeypatch.setattr(cv2, 'imdecode', fail)
-    with pytest.raises(MessageError, match='must be a sound PNG; got boom'):
+    with pytest.raises(MessageError, match='must be a valid PNG; got boom'):
         decode_compressed_rgb(encode(make_rgb(), '.png'), max_pixels=LIMIT)
 
 

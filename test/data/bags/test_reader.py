@@ -279,5 +279,5 @@ def test_colours_in_a_depth_format_are_rejected():
         header=None, format='16UC1; png compressed ',
         data=STORE.deserialize_cdr(compressed_image(RGB, '.png', 'png', 0),
                                    'sensor_msgs/msg/CompressedImage').data)
-    with pytest.raises(MessageError, match='one 16-bit sample a pixel'):
+    with pytest.raises(MessageError, match='a single 16-bit channel'):
         image_fields(message)
