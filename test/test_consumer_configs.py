@@ -244,5 +244,5 @@ def test_the_scans_frame_is_not_optical():
     expected = {'depth': f'/{CAMERA}/{TOPICS["depth"]}',
                 'depth_camera_info': f'/{CAMERA}/{INFO_TOPICS["depth"]}'}
     for text in ((ROOT / 'config' / 'depthimage_to_laserscan.yaml').read_text(),
-                 (ROOT / 'README.md').read_text()):
+                 (ROOT / 'docs' / 'moveit-and-others.md').read_text()):
         assert dict(re.findall(r'-r (depth\w*):=(\S+)', text)) == expected
