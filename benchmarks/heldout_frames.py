@@ -34,7 +34,7 @@ from marigold_ros.evaluation.environment import environment
 from marigold_ros.evaluation.metrics.baselines import predict_ramp
 from marigold_ros.evaluation.metrics.protocols import mean_scores, score, Scores
 from marigold_ros.training.checkpoints import load_vae
-from marigold_ros.training.networks import round_trip
+from marigold_ros.training.latents import reconstruct_depth
 from marigold_ros.training.targets import depth_range
 
 STEPS = (1, 2, 4, 10)
@@ -117,7 +117,7 @@ def clipping_scores(frames: Frames) -> list[Scores]:
 def round_trips(checkpoint: str, frames: Frames) -> list[NDArray[np.float32]]:
     """Encode and decode the true depth of each frame with a checkpoint's autoencoder."""
     vae = load_vae(checkpoint, subfolder='vae')
-    return [round_trip(vae, torch.from_numpy(frame.depth_m)[None],
+    return [reconstruct_depth(vae, torch.from_numpy(frame.depth_m)[None],
                        torch.from_numpy(frame.valid)[None])[0].numpy() for frame in frames]
 
 

@@ -1,4 +1,4 @@
-"""Tiny data, checkpoints and recipes to train with."""
+"""Tiny data sets, checkpoints and configurations to train with."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def changed(part, **changes):
     return part.model_copy(update=changes)
 
 
-def with_schedule(recipe, **changes):
-    return changed(recipe, schedule=changed(recipe.schedule, **changes))
+def with_schedule(config, **changes):
+    return changed(config, schedule=changed(config.schedule, **changes))
 
 
 def weights(run_folder, part='state/model.safetensors'):

@@ -1,4 +1,4 @@
-"""Endless batches of views of mixed data sets, each from one set, that can start anywhere."""
+"""Infinite, resumable batches of augmented views from several data sets."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from marigold_ros.depth.errors import ConfigError, InputError
 from marigold_ros.training.config import FrameSetConfig, TrainingConfig
 from marigold_ros.training.views import FrameStack, random_view, random_views, ViewBatch
 
-# Frames of each set that are read before the first step; the others are checked as they come.
+# Frames of each set that are checked before training; the others are checked when they are read.
 CHECKED_FRAMES = 256
-# Views whose crops have one size and are resized together: enough to occupy a GPU, few enough for
-# several sizes in a batch.
-GROUP = 128
-# Frames that go to the device at once: copied one by one they took four times as long.
-CHUNK = 256
-# Streams of random numbers that all belong to one seed.
+# Views with one crop size, which are resized together: enough to occupy a GPU, few enough for
+# several crop sizes in a batch.
+CROP_GROUP = 128
+# Frames copied to the device at once: one by one took four times as long.
+COPY_CHUNK = 256
+# Independent random streams of one seed.
 CHOICE_STREAM, ORDER_STREAM, VIEW_STREAM = range(3)
 
 
@@ -42,7 +42,7 @@ def open_frame_set(config: FrameSetConfig, cache: Path) -> FrameSet:
     ----------
     config : FrameSetConfig
     cache : Path
-        Folder for the frames of a bag.
+        Folder for the frames converted from a bag.
 
     Raises
     ------
@@ -63,12 +63,12 @@ def open_frame_set(config: FrameSetConfig, cache: Path) -> FrameSet:
 
 def open_frame_sets(configs: Sequence[FrameSetConfig], cache: Path) -> list[FrameSet]:
     """
-    Open data sets and check frames of each.
+    Open data sets and check the first frames of each.
 
     Raises
     ------
     MarigoldError
-        If one cannot be opened, is empty, or a frame breaks a rule; names file and rule.
+        If a set cannot be opened or is empty, or a frame is invalid; names file and rule.
     """
     opened = []
     for number, config in enumerate(configs):
@@ -79,29 +79,29 @@ def open_frame_sets(configs: Sequence[FrameSetConfig], cache: Path) -> list[Fram
 
 
 class ViewKey(NamedTuple):
-    """One view to take: of which set and frame, and its number, which seeds it."""
+    """Data set and frame of a view, and the number that seeds its augmentation."""
 
     frame_set: int
     frame: int
     number: int
 
 
-class MixedBatches(Sampler[list[ViewKey]]):
+class MixedBatchSampler(Sampler[list[ViewKey]]):
     """
-    Endless batches, each from one set; a pure function of the seed, so that any may come first.
+    Sample infinite batches, each from one data set, in an order that depends only on the seed.
 
     Parameters
     ----------
     lengths : sequence of int
-        Frames of each set; every set is gone through in ever new random orders.
+        Frames of each set; each pass over a set has a new random order.
     weights : sequence of float
-        Share of the batches of each set.
+        Relative share of each set in the batches.
     batch_size : int
-        Views of a batch.
+        Views per batch.
     seed : int
     first, stride : int
-        Only the batches number first, first + stride, ...: where a resumed training goes on, and
-        what one of several processes gets.
+        Yield only batches first, first + stride, ...: for resuming, and for one of several
+        processes.
     """
 
     def __init__(self, lengths: Sequence[int], weights: Sequence[float], batch_size: int,
@@ -110,12 +110,12 @@ class MixedBatches(Sampler[list[ViewKey]]):
         self._shares = np.array(weights) / np.sum(weights)
         self._batch_size = batch_size
         self._seed = seed
-        self._places = slice(first, None, stride)
+        self._yielded = slice(first, None, stride)
 
     def __iter__(self) -> Iterator[list[ViewKey]]:
-        return islice(self._endless_batches(), self._places.start, None, self._places.step)
+        return islice(self._infinite_batches(), self._yielded.start, None, self._yielded.step)
 
-    def _endless_batches(self) -> Iterator[list[ViewKey]]:
+    def _infinite_batches(self) -> Iterator[list[ViewKey]]:
         choice = np.random.default_rng([self._seed, CHOICE_STREAM])
         orders = [self._shuffled_frames(number) for number in range(len(self._lengths))]
         for batch in count():
@@ -129,17 +129,17 @@ class MixedBatches(Sampler[list[ViewKey]]):
             yield from random.permutation(self._lengths[number]).tolist()
 
 
-def mixed_batches(frame_sets: Sequence[FrameSet], config: TrainingConfig, *,
-                  first: int = 0, stride: int = 1) -> MixedBatches:
-    """Say which views the batches of a training are made of; see `MixedBatches`."""
-    return MixedBatches([len(frames) for frames in frame_sets],
+def make_batch_sampler(frame_sets: Sequence[FrameSet], config: TrainingConfig, *,
+                  first: int = 0, stride: int = 1) -> MixedBatchSampler:
+    """Return the sampler of a training; see `MixedBatchSampler`."""
+    return MixedBatchSampler([len(frames) for frames in frame_sets],
                         [frames.weight for frames in config.train],
                         config.schedule.device_batch_size, config.seed,
                         first=first, stride=stride)
 
 
-class RandomViews(Dataset[ViewBatch]):
-    """Takes the view that a ViewKey asks for."""
+class RandomViewDataset(Dataset[ViewBatch]):
+    """Return the random view of a ViewKey."""
 
     def __init__(self, frame_sets: Sequence[FrameSet], config: TrainingConfig) -> None:
         self._frame_sets = frame_sets
@@ -154,14 +154,14 @@ class RandomViews(Dataset[ViewBatch]):
 
 
 def _ignore_sigint(worker: int) -> None:
-    """Leave Ctrl-C, which a terminal sends to every process, to the one that trains and saves."""
+    """Ignore SIGINT in a worker process; the training process handles it and saves."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def view_loader(frame_sets: Sequence[FrameSet], config: TrainingConfig, *,
                 first: int = 0, stride: int = 1) -> DataLoader[ViewBatch]:
     """
-    Load the endless batches of a training.
+    Load infinite batches in worker processes.
 
     Parameters
     ----------
@@ -169,17 +169,17 @@ def view_loader(frame_sets: Sequence[FrameSet], config: TrainingConfig, *,
         One for each of `config.train`.
     config : TrainingConfig
     first, stride : int
-        See `MixedBatches`.
+        See `MixedBatchSampler`.
 
     Returns
     -------
     DataLoader
-        Of ViewBatch; the number of its worker processes changes nothing but the time.
+        Yields ViewBatch; the batches do not depend on the number of workers.
     """
-    batches = mixed_batches(frame_sets, config, first=first, stride=stride)
+    batches = make_batch_sampler(frame_sets, config, first=first, stride=stride)
     to_gpu = torch.cuda.is_available() and config.hardware.device != 'cpu'
-    return DataLoader(RandomViews(frame_sets, config), batch_sampler=batches,
-                      num_workers=config.hardware.workers, collate_fn=ViewBatch.join,
+    return DataLoader(RandomViewDataset(frame_sets, config), batch_sampler=batches,
+                      num_workers=config.hardware.workers, collate_fn=ViewBatch.concatenate,
                       worker_init_fn=_ignore_sigint, pin_memory=to_gpu)
 
 
@@ -188,47 +188,47 @@ def resident_batches(
     first: int = 0, stride: int = 1,
 ) -> Iterator[ViewBatch]:
     """
-    Load every frame into a device's memory, and take endless batches of views there.
+    Load every frame into a device's memory, and compute infinite batches of views there.
 
     Parameters
     ----------
     frame_sets : sequence of FrameSet
-        One for each of `config.train`; the frames of each have one size.
+        One for each of `config.train`; the frames of a set have one size.
     config : TrainingConfig
     device : torch.device
     first, stride : int
-        See `MixedBatches`.
+        See `MixedBatchSampler`.
 
     Returns
     -------
     iterator of ViewBatch
-        As `view_loader` gives them, but that `GROUP` views at a time share the size of their
-        crops, not their places.
+        Like those of `view_loader`, but groups of `CROP_GROUP` views have one crop size, at
+        different positions.
 
     Raises
     ------
     MarigoldError
-        If a frame breaks a rule or has another size than the set's first, or a set does not fit.
+        If a frame is invalid or differs in size from the set's first, or memory is too small.
     """
     stacks = [load_stack(frames, device) for frames in frame_sets]
 
-    def take_views(keys: list[ViewKey]) -> ViewBatch:
+    def load_views(keys: list[ViewKey]) -> ViewBatch:
         number = keys[0].frame_set
         random = np.random.default_rng([config.seed, VIEW_STREAM, keys[0].number])
-        return ViewBatch.join([
-            random_views(stacks[number], [key.frame for key in keys[start:start + GROUP]],
+        return ViewBatch.concatenate([
+            random_views(stacks[number], [key.frame for key in keys[start:start + CROP_GROUP]],
                          config.train[number].size, config.augmentation, random)
-            for start in range(0, len(keys), GROUP)])
+            for start in range(0, len(keys), CROP_GROUP)])
 
-    return map(take_views, mixed_batches(frame_sets, config, first=first, stride=stride))
+    return map(load_views, make_batch_sampler(frame_sets, config, first=first, stride=stride))
 
 
 def load_stack(frames: FrameSet, device: torch.device) -> FrameStack:
-    """Load all frames of a set; raise a MarigoldError if one breaks a rule, or they do not fit."""
-    one = FrameStack.of(frames[0])
-    whole = _empty_stack(one, len(frames), device)
-    for start in range(0, len(frames), CHUNK):
-        chunk = [frames[index] for index in range(start, min(start + CHUNK, len(frames)))]
+    """Load all frames of a set; raise MarigoldError if one is invalid or memory is too small."""
+    one = FrameStack.from_frame(frames[0])
+    whole = _allocate_stack(one, len(frames), device)
+    for start in range(0, len(frames), COPY_CHUNK):
+        chunk = [frames[index] for index in range(start, min(start + COPY_CHUNK, len(frames)))]
         for frame in chunk:
             check_frame(frame)
             if frame.rgb.shape != one.rgb.shape[1:]:
@@ -241,12 +241,12 @@ def load_stack(frames: FrameSet, device: torch.device) -> FrameStack:
     return whole
 
 
-def _empty_stack(one: FrameStack, count: int, device: torch.device) -> FrameStack:
-    """Make room for so many frames like one."""
+def _allocate_stack(one: FrameStack, count: int, device: torch.device) -> FrameStack:
+    """Allocate memory for `count` frames of the size of `one`."""
     try:
         return FrameStack(*(torch.empty((count, *field.shape[1:]), dtype=field.dtype,
                                         device=device) for field in one))
-    except RuntimeError as err:  # on the CPU it is no torch.OutOfMemoryError
+    except RuntimeError as err:  # torch.OutOfMemoryError on a GPU only
         gib = count * sum(field.nbytes for field in one) / 2**30
         raise ConfigError(f'`frames_on_device` needs sets that fit into the memory of {device}; '
                           f'got one of {count} frames, {gib:.1f} GiB') from err

@@ -1,4 +1,4 @@
-"""The checkpoint that a training starts from, and the one that it leaves."""
+"""Load the initial checkpoint of a training, and save the trained one."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from marigold_ros.depth.checkpoint import EMPTY_TEXT, MODELS, reject_pickled_weights
 from marigold_ros.depth.errors import CheckpointError, ConfigError
+from marigold_ros.training.architectures import build_text_encoder, build_unet, double_conv_in
 from marigold_ros.training.config import FinetuneConfig, UNetArchitecture
-from marigold_ros.training.networks import build_text_encoder, build_unet, double_conv_in
 
 NUM_TRAIN_TIMESTEPS = 1000
-# Stable Diffusion 2's, which Marigold keeps.
+# Of Stable Diffusion 2; Marigold uses the same.
 SD2_SCHEDULE = {
     'num_train_timesteps': NUM_TRAIN_TIMESTEPS, 'beta_start': 0.00085, 'beta_end': 0.012,
     'beta_schedule': 'scaled_linear', 'set_alpha_to_one': False, 'steps_offset': 1,
@@ -32,9 +32,9 @@ SD2_SCHEDULE = {
 LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError)
 
 
-def initial_pipeline(config: FinetuneConfig) -> MarigoldDepthPipeline:
+def load_initial_pipeline(config: FinetuneConfig) -> MarigoldDepthPipeline:
     """
-    Open the checkpoint to start from, or build one from scratch.
+    Load the initial checkpoint, or build an untrained one.
 
     Parameters
     ----------
@@ -43,14 +43,14 @@ def initial_pipeline(config: FinetuneConfig) -> MarigoldDepthPipeline:
     Returns
     -------
     MarigoldDepthPipeline
-        In float32 on the CPU, with a U-Net that reads two latents and trailing timesteps.
+        In float32 on the CPU; its U-Net reads two latents, its timesteps are trailing.
 
     Raises
     ------
     CheckpointError
-        If there is none, or its U-Net is neither Stable Diffusion's nor Marigold's.
+        If it cannot be loaded, or its U-Net is neither Stable Diffusion's nor Marigold's.
     ConfigError
-        If the objective cannot be had with what the U-Net predicts.
+        If the objective does not support the prediction type.
     """
     given_vae = {} if config.vae is None else {'vae': load_vae(config.vae)}
     parts = (_open_parts(str(config.initial_checkpoint)) if config.architecture is None
@@ -64,7 +64,7 @@ def initial_pipeline(config: FinetuneConfig) -> MarigoldDepthPipeline:
             f'{config.initial_checkpoint} must have a U-Net from {channels} (Stable Diffusion) or '
             f'{2 * channels} (Marigold) to {channels} channels; got {unet.config.in_channels} to '
             f'{unet.config.out_channels}')
-    parts['scheduler'] = _scheduler(parts['scheduler'], config)
+    parts['scheduler'] = _make_scheduler(parts['scheduler'], config)
     pipeline = MarigoldDepthPipeline(
         **parts, prediction_type='depth', scale_invariant=True, shift_invariant=True,
         default_denoising_steps=config.denoising_steps,
@@ -74,18 +74,18 @@ def initial_pipeline(config: FinetuneConfig) -> MarigoldDepthPipeline:
 
 
 def _build_parts(architecture: UNetArchitecture, latent_channels: int) -> dict[str, Any]:
-    """Build everything but the autoencoder."""
+    """Build all parts but the autoencoder."""
     tokenizer, text_encoder = build_text_encoder(architecture.text_channels)
     return {'unet': build_unet(architecture, latent_channels), 'tokenizer': tokenizer,
             'text_encoder': text_encoder, 'scheduler': DDIMScheduler(**SD2_SCHEDULE)}
 
 
 def _open_parts(checkpoint: str) -> dict[str, Any]:
-    """Open the parts that Marigold has; Stable Diffusion's safety checker is not one."""
+    """Load the parts of a Marigold pipeline, without Stable Diffusion's safety checker."""
     try:
-        reject_pickled_weights(Path(_locate(checkpoint)))
+        reject_pickled_weights(Path(_resolve_name(checkpoint)))
         pipeline = MarigoldDepthPipeline.from_pretrained(
-            _locate(checkpoint), prediction_type='depth', use_safetensors=True)
+            _resolve_name(checkpoint), prediction_type='depth', use_safetensors=True)
     except LOADING_ERRORS as err:
         raise CheckpointError(
             f'`initial_checkpoint` must be an embedded name, a folder in the layout of Stable '
@@ -97,42 +97,42 @@ def _open_parts(checkpoint: str) -> dict[str, Any]:
 
 def load_vae(source: str, subfolder: str | None = None) -> AutoencoderKL | AutoencoderTiny:
     """
-    Open an autoencoder, in float32.
+    Load an autoencoder in float32.
 
     Parameters
     ----------
     source : str
-        Its folder, or a hub id; of AutoencoderKL or AutoencoderTiny.
+        Folder or hub id of an AutoencoderKL or AutoencoderTiny.
     subfolder : str or None
-        Where in there it is; 'vae' in a whole checkpoint, which may be an embedded one.
+        'vae' if `source` is a whole checkpoint, which may be an embedded one.
 
     Raises
     ------
     CheckpointError
-        If it cannot be opened.
+        If it cannot be loaded.
     """
     try:
-        config = UNet2DConditionModel.load_config(_locate(source), subfolder=subfolder)
+        config = UNet2DConditionModel.load_config(_resolve_name(source), subfolder=subfolder)
         tiny = config['_class_name'] == 'AutoencoderTiny'
         kind = AutoencoderTiny if tiny else AutoencoderKL
-        reject_pickled_weights(Path(_locate(source)))
-        return kind.from_pretrained(_locate(source), subfolder=subfolder,
+        reject_pickled_weights(Path(_resolve_name(source)))
+        return kind.from_pretrained(_resolve_name(source), subfolder=subfolder,
                                     use_safetensors=True).float()
     except LOADING_ERRORS as err:
         raise CheckpointError(f'`vae` must be the folder or hub id of an autoencoder; cannot open '
                               f'{source!r}: {err}') from err
 
 
-def _locate(name: str) -> str:
-    """Turn an embedded name into its folder; diffusers fetches a hub id by itself."""
+def _resolve_name(name: str) -> str:
+    """Return the folder of an embedded checkpoint; other names are folders or hub ids."""
     folder = MODELS / name
     return str(folder if folder.is_dir() else Path(name).expanduser())
 
 
-def _scheduler(base: Any, config: FinetuneConfig) -> DDIMScheduler:
-    """Keep the betas; trailing timesteps, and zero terminal SNR unless the noise is predicted."""
+def _make_scheduler(base: Any, config: FinetuneConfig) -> DDIMScheduler:
+    """Return a scheduler of the same betas, with trailing timesteps and zero terminal SNR."""
     predicted = config.prediction_type or base.config.prediction_type
-    # At t = 999 the latent would be nothing but noise, from which no x0 follows.
+    # With zero terminal SNR, x0 cannot be computed from predicted noise at t = 999.
     epsilon = predicted == 'epsilon'
     if epsilon and config.objective.variant == 'end_to_end':
         raise ConfigError('`prediction_type` must be v_prediction or sample for the variant '
@@ -150,7 +150,7 @@ def empty_text_embedding(tokenizer: CLIPTokenizer, encoder: CLIPTextModel) -> to
     Returns
     -------
     float32 [1, 2, D]
-        Of the begin and the end token, without padding.
+        Of the start and the end token, without padding.
     """
     tokens = tokenizer('', padding='do_not_pad', truncation=True, return_tensors='pt')
     embedding: torch.Tensor = encoder(tokens.input_ids)[0]
@@ -159,16 +159,16 @@ def empty_text_embedding(tokenizer: CLIPTokenizer, encoder: CLIPTextModel) -> to
 
 def save_pipeline(pipeline: MarigoldDepthPipeline, folder: Path) -> None:
     """
-    Write a checkpoint that both this project's engine and diffusers open, in half precision.
+    Write a checkpoint in float16 that both DepthEngine and diffusers can load.
 
     Parameters
     ----------
     pipeline : MarigoldDepthPipeline
-        In float32; stays so.
+        In float32; is not changed.
     folder : Path
-        Gets diffusers' layout plus the stored embedding of the empty prompt.
+        diffusers' layout, and the embedding of the empty prompt.
     """
-    # Not the text encoder: transformers opens it in its stored precision whatever the rest is.
+    # The text encoder stays float32: transformers loads it in its stored precision.
     halves = {name: copy.deepcopy(getattr(pipeline, name)).to(
         'cpu', memory_format=torch.contiguous_format).half() for name in ('unet', 'vae')}
     parts = pipeline.components | halves
@@ -177,28 +177,28 @@ def save_pipeline(pipeline: MarigoldDepthPipeline, folder: Path) -> None:
     MarigoldDepthPipeline(**parts, **settings).save_pretrained(folder, safe_serialization=True)
     embedding = empty_text_embedding(pipeline.tokenizer, pipeline.text_encoder)
     save_file({EMPTY_TEXT: embedding.contiguous()}, folder / f'{EMPTY_TEXT}.safetensors')
-    # Paths of the machine that trained.
+    # Contains paths of the training machine.
     for config in [folder / 'model_index.json', *folder.glob('*/config.json')]:
         _drop_key(config, '_name_or_path')
-    _tidy_vae(folder / 'vae')
-    _split_tokenizer(folder / 'tokenizer')
+    _drop_redundant_vae_key(folder / 'vae')
+    _write_transformers4_tokenizer(folder / 'tokenizer')
 
 
 def save_vae(vae: AutoencoderTiny, folder: Path) -> None:
-    """Write an autoencoder, in the precision that it has."""
+    """Write an autoencoder in its present precision."""
     copy.deepcopy(vae).to('cpu', memory_format=torch.contiguous_format).save_pretrained(folder)
-    _tidy_vae(folder)
+    _drop_redundant_vae_key(folder)
 
 
-def _tidy_vae(folder: Path) -> None:
-    """Drop what AutoencoderTiny adds to its config by itself and warns of when it finds it."""
+def _drop_redundant_vae_key(folder: Path) -> None:
+    """Remove the key that AutoencoderTiny writes to its config and warns of when it reads it."""
     config = folder / 'config.json'
     if json.loads(config.read_text())['_class_name'] == 'AutoencoderTiny':
         _drop_key(config, 'block_out_channels')
 
 
-def _split_tokenizer(folder: Path) -> None:
-    """Write the vocabulary as two files as well, from which transformers 4 reads it."""
+def _write_transformers4_tokenizer(folder: Path) -> None:
+    """Write the vocabulary also as the two files that transformers 4 reads."""
     model = json.loads((folder / 'tokenizer.json').read_text())['model']
     merges = [pair if isinstance(pair, str) else ' '.join(pair) for pair in model['merges']]
     (folder / 'vocab.json').write_text(json.dumps(model['vocab']))
@@ -206,7 +206,7 @@ def _split_tokenizer(folder: Path) -> None:
 
 
 def _drop_key(path: Path, key: str) -> None:
-    """Rewrite a JSON object without one of its keys."""
+    """Remove a key from a JSON file."""
     fields = json.loads(path.read_text())
     fields.pop(key, None)
     path.write_text(json.dumps(fields, indent=2) + '\n')

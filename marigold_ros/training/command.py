@@ -1,4 +1,4 @@
-"""The command line that both trainings have."""
+"""The command line of `finetune` and `train_vae`."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ from transformers.utils import logging as transformers_logging
 
 from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.training.config import TrainingConfig
-from marigold_ros.training.recipe import load_recipe
+from marigold_ros.training.config_files import load_config
 
-Recipe = TypeVar('Recipe', bound=TrainingConfig)
+Config = TypeVar('Config', bound=TrainingConfig)
 
 
-def run_command(kind: type[Recipe], train: Callable[[Recipe], Path], description: str | None,
+def run_command(kind: type[Config], train: Callable[[Config], Path], description: str | None,
                 arguments: Sequence[str] | None = None) -> int:
     """
-    Read a recipe and train by it.
+    Read a training configuration and run the training.
 
     Parameters
     ----------
     kind : type
-        Of the recipe.
+        Configuration class.
     train : callable
-        Returns the folder of the result.
+        Runs the training; returns the folder of the result.
     description : str
         For --help.
     arguments : sequence of str or None
-        None takes those of the process.
+        None reads `sys.argv`.
 
     Returns
     -------
     int
-        0, or 1 after an error, whose text goes to stderr.
+        Exit code: 0, or 1 after an error, which is printed to stderr.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--config', type=Path, required=True, help='recipe, see config/')
+    parser.add_argument('--config', type=Path, required=True, help='YAML file, see config/')
     parser.add_argument(
         'overrides', nargs='*', metavar='key=value',
-        help='replace what the recipe says, for instance schedule.max_iterations=100')
+        help='replace a value of the file, for instance schedule.max_iterations=100')
     options = parser.parse_args(arguments)
-    _quiet_libraries()
+    _configure_logging()
     try:
-        folder = train(load_recipe(kind, options.config, options.overrides))
+        folder = train(load_config(kind, options.config, options.overrides))
     except MarigoldError as err:
         print(f'{type(err).__name__}: {err}', file=sys.stderr)
         return 1
@@ -59,8 +59,8 @@ def run_command(kind: type[Recipe], train: Callable[[Recipe], Path], description
     return 0
 
 
-def _quiet_libraries() -> None:
-    """Let only this package speak, and show the progress of the training alone."""
+def _configure_logging() -> None:
+    """Show only this package's log messages and progress bar."""
     logging.basicConfig(format='%(message)s')
     logging.getLogger('marigold_ros').setLevel(logging.INFO)
     for library in (diffusers_logging, transformers_logging):

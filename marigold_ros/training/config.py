@@ -1,4 +1,4 @@
-"""The two recipes: what `finetune` and `train_vae` are told, with every rule of it."""
+"""Training configurations of `finetune` and `train_vae`, with their validation."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ BlocksPerLevel = Annotated[tuple[NonNegativeInt, ...],
                            Field(min_length=VAE_LEVELS, max_length=VAE_LEVELS)]
 
 
-class RecipePart(BaseModel):
-    """Base of every part of a recipe: it does not change, and a misspelt key is an error."""
+class ConfigSection(BaseModel):
+    """Base of all sections of a configuration: immutable, unknown keys are errors."""
 
     model_config = ConfigDict(extra='forbid', frozen=True)
 
 
-class FrameSetConfig(RecipePart):
+class FrameSetConfig(ConfigSection):
     """
     One data set.
 
     Attributes
     ----------
     reader : {'hypersim', 'virtual_kitti', 'rgbd_folder', 'bag', 'shards'}
-        What it is.
+        Format of the data set.
     path : str
-        Its folder; the bag, for a bag.
+        Folder of the data set, or path of the bag.
     size : (int, int)
-        Height and width of the views that training takes of it, px.
+        Height and width of the training views, px.
     weight : float
-        Share of the batches relative to the other sets'.
+        Share of the batches, relative to the other sets.
     file_list : str or None
         For 'hypersim' and 'virtual_kitti': one of Marigold's `data_split` lists.
     image_topic, depth_topic, camera_info_topic : str or None
-        For 'bag'; camera_info may be left out if it is the image's sibling.
+        For 'bag'; the default of `camera_info_topic` is camera_info beside `image_topic`.
     """
 
     reader: Literal['hypersim', 'virtual_kitti', 'rgbd_folder', 'bag', 'shards']
@@ -66,7 +66,7 @@ class FrameSetConfig(RecipePart):
 
     @model_validator(mode='after')
     def check_reader(self) -> FrameSetConfig:
-        """Check that the reader has what it needs."""
+        """Check that all keys that the reader needs are given."""
         needed = {'hypersim': ['file_list'], 'virtual_kitti': ['file_list'],
                   'bag': ['image_topic', 'depth_topic']}.get(self.reader, [])
         for key in needed:
@@ -75,24 +75,24 @@ class FrameSetConfig(RecipePart):
         return self
 
 
-class AugmentationConfig(RecipePart):
+class AugmentationConfig(ConfigSection):
     """
-    How a frame varies each time it is seen.
+    Random augmentation of the training views.
 
     Attributes
     ----------
     flip_probability : float
-        Share of views that are mirrored left to right.
+        Share of views that are flipped horizontally.
     min_crop, max_crop : float
-        Side of the crop relative to the largest that has the view's aspect ratio.
+        Side of the crop relative to the largest crop of the view's aspect ratio.
     jitter_probability : float
         Share of views whose exposure, contrast, saturation, gamma and white balance change.
     jitter : float
         Largest relative change of each.
     blur_probability, motion_blur_probability : float
-        Shares of views that are blurred alike in all directions, and along one.
+        Shares of views with Gaussian blur and with motion blur.
     max_blur_px, max_motion_px : float
-        Largest standard deviation and length of these, in pixels of the view.
+        Largest standard deviation of the Gaussian and length of the motion, px of the view.
     noise : float
         Largest standard deviation of added pixel noise, in units of the [0, 1] range.
     """
@@ -110,15 +110,15 @@ class AugmentationConfig(RecipePart):
 
     @model_validator(mode='after')
     def check_crops(self) -> AugmentationConfig:
-        """Check that the crops' ends are in order."""
+        """Check that `min_crop` is at most `max_crop`."""
         require(self.min_crop <= self.max_crop, 'min_crop',
                 f'at most `max_crop` ({self.max_crop})', self.min_crop)
         return self
 
 
-class ScheduleConfig(RecipePart):
+class ScheduleConfig(ConfigSection):
     """
-    How long to train, in which batches, and how the learning rate runs.
+    Batch size, duration and learning rate of a training.
 
     The defaults are prs-eth/Marigold's `config/train_marigold_depth.yaml`.
 
@@ -127,7 +127,7 @@ class ScheduleConfig(RecipePart):
     batch_size : int
         Samples per iteration, over all devices.
     device_batch_size : int
-        Samples that a device takes at once; gradients are accumulated up to `batch_size`.
+        Samples per device and forward pass; gradients are accumulated up to `batch_size`.
     max_iterations : int
         Iterations after which training ends.
     learning_rate : float
@@ -135,20 +135,20 @@ class ScheduleConfig(RecipePart):
     warmup_iterations : int
         Iterations of linear increase from 0.
     decay_iterations : int
-        Iterations after which the rate has fallen to `final_ratio` and stays there.
+        Iteration at which the rate reaches `final_ratio`, where it stays.
     final_ratio : float
         Rate at the end relative to the highest.
     decay : {'exponential', 'cosine'}
-        Shape of the way down.
+        Shape of the decay.
     weight_decay : float
-        Of AdamW; with 0 it is Adam.
+        Of AdamW; 0 is Adam.
     max_gradient_norm : float or None
-        Longer gradients are shortened to it.
+        Gradients are clipped to this norm; None does not clip.
     ema_decay : float
-        Decay of the average of the weights, which is what the checkpoint gets; it starts lower,
-        so that the first weights fade fast.  0 saves the last weights.
+        Decay of the exponential moving average of the weights that the checkpoint stores; it is
+        smaller in the first iterations.  0 stores the last weights.
     checkpoint_every : int
-        Iterations from one saved and validated checkpoint to the next.
+        Iterations between saved and validated checkpoints.
     """
 
     batch_size: PositiveInt = 32
@@ -166,20 +166,27 @@ class ScheduleConfig(RecipePart):
 
     @model_validator(mode='after')
     def check_warmup(self) -> ScheduleConfig:
-        """Check that something is left to decay after the warm-up."""
+        """Check that the warm-up ends before the decay does."""
         require(self.warmup_iterations < self.decay_iterations, 'warmup_iterations',
                 f'below `decay_iterations` ({self.decay_iterations})', self.warmup_iterations)
         return self
 
     def rate_at(self, iteration: int) -> float:
         """
-        Say the learning rate after so many iterations.
+        Return the learning rate of an iteration.
 
         Returns
         -------
         float
             Linear from 0 over the warm-up, then from the highest rate down to `final_ratio` of it
             at `decay_iterations`, then constant (prs-eth/Marigold, `IterExponential`).
+
+        Examples
+        --------
+        >>> schedule = ScheduleConfig(learning_rate=1e-4, warmup_iterations=100,
+        ...                           decay_iterations=1000, final_ratio=0.01)
+        >>> [f'{schedule.rate_at(iteration):.1e}' for iteration in (50, 100, 550, 2000)]
+        ['5.0e-05', '1.0e-04', '1.0e-05', '1.0e-06']
         """
         if iteration < self.warmup_iterations:
             return self.learning_rate * iteration / self.warmup_iterations
@@ -193,26 +200,26 @@ class ScheduleConfig(RecipePart):
         return self.learning_rate * factor
 
 
-class HardwareConfig(RecipePart):
+class HardwareConfig(ConfigSection):
     """
-    What the training runs on; several GPUs are used by starting it with `accelerate launch`.
+    Devices and precision; `accelerate launch` starts a training on several GPUs.
 
     Attributes
     ----------
     device : {'auto', 'cpu'}
-        'auto' is the GPU if there is one.
+        'auto' uses a GPU if there is one.
     precision : {'float32', 'bfloat16', 'float16'}
-        Of the arithmetic; weights and optimizer stay float32.
+        Precision of the computation; weights and optimizer stay float32.
     workers : int
-        Processes that read and vary frames; 0 does it between the iterations.
+        Processes that read and augment frames; 0 does so in the training process.
     frames_on_device : bool
-        Keep every frame in the device's memory and take the views there, without any worker: what
-        a GPU needs that trains a small network, as long as the sets fit, each of frames of one
-        size.  The views are others than a worker's: up to 128 at a time share their crops' size.
+        Keep all frames in the device's memory and augment them there, without workers: faster
+        for small networks on a GPU.  The frames of a set must have one size.  Views differ from
+        those of workers: groups of up to 128 have one crop size.
     compile : bool
-        Compile the networks first (minutes).
+        Compile the networks with `torch.compile` (takes minutes).
     gradient_checkpointing : bool
-        Compute activations twice instead of keeping them: less memory, more time.
+        Recompute activations in the backward pass: less memory, more time.
     """
 
     device: Literal['auto', 'cpu'] = 'auto'
@@ -223,37 +230,39 @@ class HardwareConfig(RecipePart):
     gradient_checkpointing: bool = False
 
 
-class ObjectiveConfig(RecipePart):
+class ObjectiveConfig(ConfigSection):
     """
-    What the U-Net learns; the defaults are Marigold's diffusion objective.
+    Losses of the U-Net; the defaults are Marigold's diffusion objective.
 
     Attributes
     ----------
     variant : {'diffusion', 'end_to_end'}
-        'end_to_end' (Garcia et al. 2025) predicts from t = 999 and zero noise, decodes, and
-        compares pixels after a least-squares fit of scale and shift; it has no latent loss.
+        'end_to_end' (Garcia et al. 2025) predicts in one step from a zero latent at t = 999,
+        decodes, and compares pixels after a least-squares fit of scale and shift, without a
+        latent loss.
     latent_weight : float
-        Weight of the masked error of the prediction.
+        Weight of the masked squared error of the prediction.
     multires_strength : float
-        Strength of the annealed multi-resolution noise at the last timestep; 0 is Gaussian.
+        Strength of the annealed multi-resolution noise at the last timestep; 0 is white
+        Gaussian noise.
     terminal_fraction : float
-        Share of a batch at t = 999, where every inference starts; the rest draws t uniformly.
+        Share of a batch at t = 999, where every inference starts; t is uniform for the rest.
     rollout_fraction : float
-        Share of the others whose noisy latent comes from the model's own first prediction, as
-        it does at inference.
+        Share of the rest whose noisy latent is made from the model's own first prediction, as
+        at inference.
     max_snr_weight : float or None
         Limit of the weight 1 + SNR(t) that the v objective gives to an error in x0.
     pixel_samples : int
         Samples of a diffusion batch that are decoded and compared in pixels as well.
     pixel_weight, gradient_weight : float
-        Weights of the affine-invariant L1 and of the L1 between differences of neighbours.
+        Weights of the affine-invariant L1 and of the L1 of spatial gradients.
     relative_pixels : bool
-        Weigh the affine-invariant L1 so that it becomes a relative error in depth.
+        Weight the affine-invariant L1 so that it becomes a relative depth error.
     autoencoder_anchor : float or None
-        None keeps the autoencoder frozen, as Marigold does.  A number lets an AutoencoderTiny
-        learn with the U-Net, to say what depth needs to know of an image and to decode what the
-        U-Net predicts, and is the weight that holds its latents of depth maps where they were.
-        How well it decodes those is added as a relative error with the weight 1.
+        None keeps the autoencoder frozen, as Marigold does.  A number trains an AutoencoderTiny
+        with the U-Net, to encode images and to decode predictions; it is the weight of the
+        penalty on changes of its latents of depth maps.  The relative error of decoding these
+        is added with weight 1.
     """
 
     variant: Literal['diffusion', 'end_to_end'] = 'diffusion'
@@ -270,24 +279,24 @@ class ObjectiveConfig(RecipePart):
 
     @model_validator(mode='after')
     def check_rollout(self) -> ObjectiveConfig:
-        """Check that errors are bounded: made from an imperfect x0, noise may have any size."""
+        """Check that `max_snr_weight` is given: noise implied by an imperfect x0 is unbounded."""
         require(self.rollout_fraction == 0 or self.max_snr_weight is not None, 'max_snr_weight',
                 'given with `rollout_fraction`', self.max_snr_weight)
         return self
 
 
-class VaeArchitecture(RecipePart):
+class VaeArchitecture(ConfigSection):
     """
-    Shape of the small autoencoder: one width, blocks from full resolution (encoder) and to it.
+    Architecture of the small autoencoder.
 
     Attributes
     ----------
     channels : int
         Width of every layer.
     encoder_blocks, decoder_blocks : tuple of int
-        Residual blocks at each resolution; each resolution halves or doubles the last.
+        Residual blocks at each resolution: from full resolution down, and from the latent up.
     latent_channels : int
-        Numbers that a cell of 8x8 pixels is encoded in.
+        Channels of the latent, which has one cell for 8x8 pixels.
     """
 
     channels: int
@@ -296,9 +305,9 @@ class VaeArchitecture(RecipePart):
     latent_channels: PositiveInt = 4
 
 
-class UNetArchitecture(RecipePart):
+class UNetArchitecture(ConfigSection):
     """
-    Shape of the denoising U-Net; attention only where the latent is smallest.
+    Architecture of the denoising U-Net; attention only at the lowest resolution.
 
     Attributes
     ----------
@@ -309,7 +318,7 @@ class UNetArchitecture(RecipePart):
     text_channels : int
         Width of the (empty) text embedding that the middle block attends to.
     norm_groups : int
-        Groups of each group normalisation; divides every width.
+        Groups of each group normalisation; must divide every width.
     attention_head_channels : int
         Width of an attention head in the middle block.
     """
@@ -322,28 +331,28 @@ class UNetArchitecture(RecipePart):
 
     @model_validator(mode='after')
     def check_norm_groups(self) -> UNetArchitecture:
-        """Check that the groups divide the widths."""
+        """Check that `norm_groups` divides every width."""
         require(all(width % self.norm_groups == 0 for width in self.channels), 'norm_groups',
                 f'a divisor of every width in {self.channels}', self.norm_groups)
         return self
 
 
-class TrainingConfig(RecipePart):
+class TrainingConfig(ConfigSection):
     """
-    What both recipes have.
+    Settings of both trainings.
 
     Attributes
     ----------
     run_folder : str
-        Where everything goes; a run found there goes on.
+        Output folder; a run found there is resumed.
     seed : int
-        Of weights, views, timesteps and noise.
+        Seed of weights, views, timesteps and noise.
     train, validation : tuple of FrameSetConfig
-        Sets to learn from, a batch from one of them, and held-out sets to watch.
+        Training sets, of which each batch uses one, and held-out sets.
     validation_frames : int
-        Frames of each held-out set that are used, spread over it.
+        Number of frames of each held-out set that are used, evenly spaced.
     augmentation, schedule, hardware
-        See there.
+        See the classes.
     """
 
     run_folder: str
@@ -358,26 +367,26 @@ class TrainingConfig(RecipePart):
 
 class FinetuneConfig(TrainingConfig):
     """
-    Recipe of the U-Net; either `initial_checkpoint`, or `architecture` and `vae`, must be given.
+    Training of the U-Net, from `initial_checkpoint`, or from `architecture` and `vae`.
 
     Attributes
     ----------
     initial_checkpoint : str or None
-        Embedded name, folder or hub id of a Marigold checkpoint, or of a Stable Diffusion 2
-        layout, whose `conv_in` is then doubled.
+        Embedded name, folder or hub id of a Marigold checkpoint, or of one in Stable Diffusion
+        2's layout, whose `conv_in` is doubled.
     architecture : UNetArchitecture or None
-        Shape of a new network.
+        Architecture of a new network.
     vae : str or None
         Folder or hub id of an autoencoder that replaces the checkpoint's; frozen, unless
         `objective.autoencoder_anchor` is given.
     prediction_type : {'v_prediction', 'epsilon', 'sample'} or None
-        What the U-Net predicts; None keeps the checkpoint's, or takes v.
+        Output of the U-Net; None keeps the checkpoint's, and is 'v_prediction' from scratch.
     objective : ObjectiveConfig
     default_denoising_steps : int or None
-        Steps that the checkpoint runs unless told otherwise: 1 for an end-to-end one, more for
-        every other, because that is how a reader tells them apart.  None is 1, or 4.
+        Default number of denoising steps of the checkpoint: 1 if and only if it is end-to-end,
+        because loaders recognise end-to-end checkpoints by it.  None is 1, or 4 for diffusion.
     default_processing_resolution : int
-        Longest edge at which the checkpoint runs unless told otherwise, px.
+        Default of the longest edge at which the checkpoint processes images, px.
     """
 
     initial_checkpoint: str | None = None
@@ -390,7 +399,7 @@ class FinetuneConfig(TrainingConfig):
 
     @model_validator(mode='after')
     def check_start(self) -> FinetuneConfig:
-        """Check that there is one way to start."""
+        """Check that training starts either from a checkpoint or from an architecture."""
         require((self.initial_checkpoint is None) == (self.architecture is not None),
                 'initial_checkpoint` and `architecture', 'given one without the other',
                 (self.initial_checkpoint, self.architecture))
@@ -400,7 +409,7 @@ class FinetuneConfig(TrainingConfig):
 
     @model_validator(mode='after')
     def check_denoising_steps(self) -> FinetuneConfig:
-        """Check that a reader can tell an end-to-end checkpoint from every other."""
+        """Check that the number of steps is 1 if and only if the checkpoint is end-to-end."""
         end_to_end = self.objective.variant == 'end_to_end'
         require(self.denoising_steps >= 1 and (self.denoising_steps == 1) == end_to_end,
                 'default_denoising_steps',
@@ -409,7 +418,7 @@ class FinetuneConfig(TrainingConfig):
 
     @property
     def denoising_steps(self) -> int:
-        """Give the steps that the checkpoint runs unless told otherwise."""
+        """Return the default number of denoising steps of the checkpoint."""
         if self.default_denoising_steps is not None:
             return self.default_denoising_steps
         return 1 if self.objective.variant == 'end_to_end' else 4
@@ -417,20 +426,21 @@ class FinetuneConfig(TrainingConfig):
 
 class VaeConfig(TrainingConfig):
     """
-    Recipe of the small autoencoder; it sees every view twice, as an image and as a depth map.
+    Training of the small autoencoder on the image and the depth map of every view.
 
     Attributes
     ----------
     architecture : VaeArchitecture
-        Shape of the network.
+        Architecture of the network.
     latent_noise : float
-        Standard deviation of noise on the latent while decoding: a smooth latent forgives errors.
+        Standard deviation of noise added to the latent before decoding, against which the
+        decoder becomes robust.
     latent_penalty : float
-        Weight of the latent's mean square, which keeps it near unit size.
+        Weight of the mean square of the latent, which keeps it near 1.
     gradient_weight : float
-        Weight of the loss on differences of neighbouring pixels.
+        Weight of the L1 of spatial gradients.
     depth_weight : float
-        Weight of the relative error in depth that the error in depth maps makes.
+        Weight of the relative depth error of the depth maps.
     """
 
     architecture: VaeArchitecture

@@ -1,5 +1,5 @@
 """
-Turn Stable Diffusion into Marigold, or fit Marigold to a camera.
+Train a Marigold checkpoint: from Stable Diffusion, from scratch, or fine-tuned to a camera.
 
     python -m marigold_ros.training.finetune --config config/finetune.yaml
     accelerate launch -m marigold_ros.training.finetune --config config/finetune.yaml
@@ -24,7 +24,7 @@ from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.networks import vae_memory_format
 from marigold_ros.training.checkpoints import (
     empty_text_embedding,
-    initial_pipeline,
+    load_initial_pipeline,
     save_pipeline,
 )
 from marigold_ros.training.command import run_command
@@ -32,12 +32,12 @@ from marigold_ros.training.config import FinetuneConfig
 from marigold_ros.training.diffusion import Diffusion
 from marigold_ros.training.objective import Objective
 from marigold_ros.training.trainer import Trainer
-from marigold_ros.training.validation import measure, Predict, Validation
+from marigold_ros.training.validation import compare_with_truth, Predictor, ValidationResult
 from marigold_ros.training.views import ViewBatch
 
 
 class UNetAndAutoencoder(nn.Module):
-    """What is trained where the autoencoder learns too; it answers as its U-Net."""
+    """U-Net and autoencoder that are trained together; calls go to the U-Net."""
 
     def __init__(self, unet: nn.Module, vae: nn.Module) -> None:
         super().__init__()
@@ -48,9 +48,9 @@ class UNetAndAutoencoder(nn.Module):
         return self.unet(*inputs, **settings)
 
 
-class Finetuning(Trainer[FinetuneConfig]):
+class FinetuneTrainer(Trainer[FinetuneConfig]):
     """
-    The U-Net's training.
+    Trainer of the U-Net.
 
     Parameters
     ----------
@@ -59,26 +59,26 @@ class Finetuning(Trainer[FinetuneConfig]):
     Raises
     ------
     MarigoldError
-        If the checkpoint to start from cannot be used, or as a Trainer.
+        If the initial checkpoint is invalid; see also `Trainer`.
     """
 
     def __init__(self, config: FinetuneConfig) -> None:
         torch.manual_seed(config.seed)
-        self._pipeline = initial_pipeline(config)
+        self._pipeline = load_initial_pipeline(config)
         vae, unet = self._pipeline.vae.requires_grad_(False), self._pipeline.unet.train()
         if config.hardware.gradient_checkpointing:
             unet.enable_gradient_checkpointing()
         model: nn.Module = unet.to(memory_format=torch.channels_last)
-        self._frozen_vae, self._learner = vae, None
+        self._frozen_vae, self._trainable_vae = vae, None
         if config.objective.autoencoder_anchor is not None:
             require(isinstance(vae, AutoencoderTiny), 'vae',
                     'an AutoencoderTiny if `autoencoder_anchor` is given', type(vae).__name__)
-            self._frozen_vae, self._learner = copy.deepcopy(vae), vae
+            self._frozen_vae, self._trainable_vae = copy.deepcopy(vae), vae
             model = UNetAndAutoencoder(unet, vae.requires_grad_())
         super().__init__(config, model)
 
     def prepare(self, device: torch.device, train: list[FrameSet]) -> None:
-        """Put autoencoder and empty prompt on the device."""
+        """Move the autoencoder and the embedding of the empty prompt to the device."""
         scheduler = self._pipeline.scheduler
         for vae in (self._pipeline.vae, self._frozen_vae):
             vae.to(device, memory_format=vae_memory_format(vae, device))
@@ -89,7 +89,7 @@ class Finetuning(Trainer[FinetuneConfig]):
             self.config.objective, self._frozen_vae,
             Diffusion(scheduler.alphas_cumprod.to(device), scheduler.config.prediction_type),
             empty_text_embedding(self._pipeline.tokenizer,
-                                 self._pipeline.text_encoder).to(device), self._learner)
+                                 self._pipeline.text_encoder).to(device), self._trainable_vae)
 
     def losses(self, model: Any, batch: ViewBatch,
                generator: torch.Generator) -> dict[str, torch.Tensor]:
@@ -101,17 +101,17 @@ class Finetuning(Trainer[FinetuneConfig]):
         save_pipeline(self._pipeline, folder)
 
     def validate(self, folder: Path, frame_sets: dict[str, FrameSet],
-                 device: torch.device) -> Validation:
-        """Run the checkpoint as users will: with the engine, in 1 step and in its default."""
-        # accelerate counts processors, which are no devices to anybody else.
+                 device: torch.device) -> ValidationResult:
+        """Measure the checkpoint in DepthEngine, with 1 and with its default number of steps."""
+        # accelerate numbers CPU devices too (cpu:0), which DepthEngine does not accept.
         name = 'cpu' if device.type == 'cpu' else str(device)
         engine = DepthEngine.load(str(folder), device=name)
         steps = sorted({1, self.config.denoising_steps})
-        return measure({str(count): _predictor(engine, count) for count in steps}, frame_sets,
-                       self.config.validation_frames)
+        predictors = {str(count): _predictor(engine, count) for count in steps}
+        return compare_with_truth(predictors, frame_sets, self.config.validation_frames)
 
 
-def _predictor(engine: DepthEngine, num_inference_steps: int) -> Predict:
+def _predictor(engine: DepthEngine, num_inference_steps: int) -> Predictor:
     def predict(frame: DepthFrame) -> NDArray[np.float32]:
         prediction = engine.infer(frame.rgb, num_inference_steps=num_inference_steps)
         return prediction.affine_invariant_depth
@@ -121,7 +121,7 @@ def _predictor(engine: DepthEngine, num_inference_steps: int) -> Predict:
 
 def finetune(config: FinetuneConfig) -> Path:
     """
-    Train a U-Net, or go on training it.
+    Train a U-Net, or resume its training.
 
     Parameters
     ----------
@@ -135,9 +135,9 @@ def finetune(config: FinetuneConfig) -> Path:
     Raises
     ------
     MarigoldError
-        If recipe, checkpoint or data break a rule, or the loss is no longer finite.
+        If configuration, checkpoint or data is invalid, or the loss is no longer finite.
     """
-    return Finetuning(config).run()
+    return FinetuneTrainer(config).run()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""The folder that a training leaves behind: recipe, versions, scalars, grids, state, result."""
+"""The run folder: configuration, versions, scalars, image grids, trainer state, checkpoint."""
 
 from __future__ import annotations
 
@@ -19,36 +19,37 @@ from torch.utils.tensorboard import SummaryWriter
 
 from marigold_ros.depth.errors import ConfigError
 from marigold_ros.training.config import TrainingConfig
-from marigold_ros.training.recipe import differences, load_recipe, recipe_as_yaml
+from marigold_ros.training.config_files import config_differences, config_to_yaml, load_config
 
 PACKAGES = ('torch', 'diffusers', 'transformers', 'accelerate', 'safetensors', 'numpy')
-# What a run that goes on may do otherwise than before.
-FREE_KEYS = ('run_folder', 'schedule.max_iterations', 'schedule.checkpoint_every', 'validation',
-             'hardware.device', 'hardware.precision', 'hardware.workers', 'hardware.compile',
-             'hardware.gradient_checkpointing')
+# Keys that a resumed run may change.
+CHANGEABLE_KEYS = (
+    'run_folder', 'schedule.max_iterations', 'schedule.checkpoint_every', 'validation',
+    'hardware.device', 'hardware.precision', 'hardware.workers', 'hardware.compile',
+    'hardware.gradient_checkpointing')
 
-Recipe = TypeVar('Recipe', bound=TrainingConfig)
+Config = TypeVar('Config', bound=TrainingConfig)
 
 
 class RunFolder:
     """
-    Lays out one training's folder.
+    Files and folders of one training run.
 
     Parameters
     ----------
     config : FinetuneConfig or VaeConfig
-        The recipe; a run found in its `run_folder` is continued.
+        A run found in its `run_folder` is resumed.
 
     Attributes
     ----------
     path, state, checkpoint, frames : Path
-        The folder, and those in it that a training goes on from, that can be loaded, and that
-        hold the frames of bags.
+        The run folder, and in it the trainer state to resume from, the checkpoint that can be
+        loaded, and the frames converted from bags.
 
     Raises
     ------
     ConfigError
-        If the folder holds a run with another recipe.
+        If the folder holds a run with another configuration.
     """
 
     def __init__(self, config: TrainingConfig) -> None:
@@ -57,23 +58,23 @@ class RunFolder:
         self.checkpoint = self.path / 'checkpoint'
         self.frames = self.path / 'frames'
         for folder in (self.state, self.checkpoint):
-            _finish_replacement(folder)
-        self._check_recipe(config)
+            _restore_backup(folder)
+        self._check_same_config(config)
 
     def start(self, config: TrainingConfig, iteration: int) -> None:
-        """Write recipe and versions, and open TensorBoard's file; only one process may."""
+        """Write configuration and versions, and open TensorBoard's file; for one process only."""
         self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / 'config.yaml').write_text(recipe_as_yaml(config))
+        (self.path / 'config.yaml').write_text(config_to_yaml(config))
         facts = {name: version(name) for name in PACKAGES}
         facts |= {'python': platform.python_version(), 'machine': platform.machine(),
                   'seed': str(config.seed)}
         if torch.cuda.is_available():
             facts['gpu'] = torch.cuda.get_device_name()
         (self.path / 'versions.json').write_text(json.dumps(facts, indent=2) + '\n')
-        # What a run that did not get to its next checkpoint wrote from here on is dropped.
+        # Discard what an interrupted run logged after its last checkpoint.
         self._board = SummaryWriter(str(self.path / 'tensorboard'), purge_step=iteration + 1)
 
-    def record(self, scalars: dict[str, float], iteration: int) -> None:
+    def log_scalars(self, scalars: dict[str, float], iteration: int) -> None:
         """Write scalars to TensorBoard and to `scalars.jsonl`."""
         for name, value in scalars.items():
             self._board.add_scalar(name, value, iteration)
@@ -81,8 +82,8 @@ class RunFolder:
         with (self.path / 'scalars.jsonl').open('a') as file:
             file.write(json.dumps({'iteration': iteration, **scalars}) + '\n')
 
-    def record_grid(self, name: str, rgb: NDArray[np.uint8], iteration: int) -> None:
-        """Write a picture [H, W, 3] to TensorBoard and to `grids/`."""
+    def log_image_grid(self, name: str, rgb: NDArray[np.uint8], iteration: int) -> None:
+        """Write an image grid [H, W, 3] to TensorBoard and to `grids/`."""
         self._board.add_image(name, rgb, iteration, dataformats='HWC')
         path = self.path / 'grids' / f'{name}_{iteration:06d}.png'
         path.parent.mkdir(exist_ok=True)
@@ -92,26 +93,27 @@ class RunFolder:
         """Close TensorBoard's file."""
         self._board.close()
 
-    def _check_recipe(self, config: TrainingConfig) -> None:
-        """Refuse to go on with another recipe than the folder's."""
+    def _check_same_config(self, config: TrainingConfig) -> None:
+        """Raise ConfigError if the folder's run has another configuration."""
         if not self.state.exists():
             return
-        before = load_recipe(type(config), self.path / 'config.yaml')
-        changed = differences(config, before, FREE_KEYS)
+        stored = load_config(type(config), self.path / 'config.yaml')
+        changed = config_differences(config, stored, CHANGEABLE_KEYS)
         if changed:
-            raise ConfigError(f'`run_folder` {self.path} holds a run with another recipe '
-                              f'({"; ".join(changed)}); choose another folder or remove it')
+            raise ConfigError(f'`run_folder` {self.path} holds a run with another '
+                              f'configuration ({"; ".join(changed)}); choose another folder or '
+                              'remove it')
 
 
 @contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
+def replace_atomically(folder: Path) -> Iterator[Path]:
     """
-    Fill a new folder that takes the place of `folder` once it is complete.
+    Replace a folder by a new one once the new one is complete.
 
     Parameters
     ----------
     folder : Path
-        Kept as it is if the block raises, or the machine stops.
+        Stays unchanged if the block raises or the machine stops.
 
     Yields
     ------
@@ -128,8 +130,8 @@ def replacing(folder: Path) -> Iterator[Path]:
     shutil.rmtree(_backup_of(folder), ignore_errors=True)
 
 
-def _finish_replacement(folder: Path) -> None:
-    """Take back the old folder if the machine stopped between the two renames."""
+def _restore_backup(folder: Path) -> None:
+    """Restore the old folder if the machine stopped between the two renames."""
     if _backup_of(folder).exists() and not folder.exists():
         _backup_of(folder).rename(folder)
     shutil.rmtree(_backup_of(folder), ignore_errors=True)

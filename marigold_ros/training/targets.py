@@ -1,4 +1,4 @@
-"""From metric depth to the normalised map and the masks that training compares against."""
+"""Training targets and masks, computed from metric depth."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from torch.nn import functional
 
 LOW_QUANTILE, HIGH_QUANTILE = 0.02, 0.98
 MIN_SPREAD_M = 1e-3
-# Keeps one very near pixel before a far background from ruling a whole batch.
+# Limits the influence of single very near pixels on a whole batch.
 MAX_RELATIVE_WEIGHT = 16.0
 
 
-def measured(depth_m: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+def measured_mask(depth_m: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """
-    Say where valid depth is a number of metres, which sky is not.
+    Return where depth is valid and finite; sky is valid, but not finite.
 
     Parameters
     ----------
     depth_m : float32 [...]
         Depth along Z, m; where it is valid, +inf is sky.
     valid : bool [...]
-        Where depth is known.
+        Where depth is valid.
 
     Returns
     -------
@@ -33,21 +33,28 @@ def depth_range(
     depth_m: torch.Tensor, valid: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Find what normalisation maps to -1, and how many metres from there map to 1.
+    Return the range of depth that normalisation maps to [-1, 1].
 
     Parameters
     ----------
     depth_m : float32 [N, H, W]
         Depth along Z, m; where it is valid, +inf is sky.
     valid : bool [N, H, W]
-        Where depth is known.
+        Where depth is valid.
 
     Returns
     -------
     float32 [N, 1, 1], float32 [N, 1, 1]
         Each image's 2 % quantile of measured depth, and the distance to its 98 % quantile, m.
+
+    Examples
+    --------
+    >>> depth_m = torch.linspace(1.0, 5.0, 101)[None, None]
+    >>> low_m, spread_m = depth_range(depth_m, depth_m > 0)
+    >>> round(low_m.item(), 2), round(spread_m.item(), 2)
+    (1.08, 3.84)
     """
-    known = torch.where(measured(depth_m, valid), depth_m, torch.nan).flatten(1)
+    known = torch.where(measured_mask(depth_m, valid), depth_m, torch.nan).flatten(1)
     quantiles = torch.tensor([LOW_QUANTILE, HIGH_QUANTILE]).to(depth_m)
     low, high = torch.nanquantile(known, quantiles, dim=1).nan_to_num(0.0)
     return low[:, None, None], (high - low).clamp(min=MIN_SPREAD_M)[:, None, None]
@@ -57,7 +64,7 @@ def normalize_depth(
     depth_m: torch.Tensor, low_m: torch.Tensor, spread_m: torch.Tensor,
 ) -> torch.Tensor:
     """
-    Map each image's range of depth to -1 and 1, and clip.
+    Map each image's depth range to [-1, 1] and clip.
 
     Parameters
     ----------
@@ -69,25 +76,31 @@ def normalize_depth(
     Returns
     -------
     float32 [N, 1, H, W]
-        In [-1, 1]; +inf becomes 1, NaN -1.  Depth that is not valid is mapped like any other:
-        what is out of a sensor's range is still nearer or farther than the rest.
+        In [-1, 1]; +inf becomes 1, NaN -1.  Invalid depth is mapped too: what is out of a
+        sensor's range is still nearer or farther than the rest.
+
+    Examples
+    --------
+    >>> depth_m = torch.tensor([[[1.0, 2.0, 3.0, torch.inf]]])
+    >>> normalize_depth(depth_m, torch.tensor([[[1.0]]]), torch.tensor([[[2.0]]])).squeeze()
+    tensor([-1.,  0.,  1.,  1.])
     """
     normalized = (2 * (depth_m - low_m) / spread_m - 1).clamp(-1.0, 1.0)
     return normalized.nan_to_num(-1.0)[:, None]
 
 
-def relative_weight(
+def relative_error_weight(
     depth_m: torch.Tensor, valid: torch.Tensor, spread_m: torch.Tensor,
 ) -> torch.Tensor:
     """
-    Say how much relative error in depth one unit of error in normalised depth makes.
+    Return the factor that converts an error in normalised depth to a relative depth error.
 
     Parameters
     ----------
     depth_m : float32 [N, H, W]
         Depth along Z, m; where it is valid, +inf is sky.
     valid : bool [N, H, W]
-        Where depth is known.
+        Where depth is valid.
     spread_m : float32 [N, 1, 1]
         From `depth_range`.
 
@@ -95,14 +108,22 @@ def relative_weight(
     -------
     float32 [N, 1, H, W]
         (spread / 2) / depth, at most `MAX_RELATIVE_WEIGHT`; 0 where depth is not measured.
+
+    Examples
+    --------
+    If the range is 4 m, an error of 1 in normalised depth is 2 m: 200 % at 1 m, 20 % at 10 m.
+
+    >>> depth_m = torch.tensor([[[1.0, 10.0, torch.inf]]])
+    >>> relative_error_weight(depth_m, depth_m > 0, torch.tensor([[[4.0]]])).squeeze()
+    tensor([2.0000, 0.2000, 0.0000])
     """
     weight = (spread_m / 2 / depth_m).clamp(max=MAX_RELATIVE_WEIGHT)
-    return torch.where(measured(depth_m, valid), weight, 0.0)[:, None]
+    return torch.where(measured_mask(depth_m, valid), weight, 0.0)[:, None]
 
 
 def latent_mask(valid: torch.Tensor, vae_scale_factor: int, channels: int) -> torch.Tensor:
     """
-    Keep a latent cell only if depth is valid in each of its pixels.
+    Return the latent cells in which the depth of every pixel is valid.
 
     Parameters
     ----------
@@ -111,12 +132,19 @@ def latent_mask(valid: torch.Tensor, vae_scale_factor: int, channels: int) -> to
     vae_scale_factor : int
         Pixels per latent cell along one axis.
     channels : int
-        Latent channels, which all get the same mask.
+        Latent channels; all have the same mask.
 
     Returns
     -------
     bool [N, channels, h, w]
         The invalid mask max-pooled over each cell, inverted.
+
+    Examples
+    --------
+    >>> valid = torch.ones(1, 8, 16, dtype=torch.bool)
+    >>> valid[0, 3, 12] = False
+    >>> latent_mask(valid, vae_scale_factor=8, channels=1).squeeze()
+    tensor([ True, False])
     """
     invalid = (~valid)[:, None].float()
     pooled = functional.max_pool2d(invalid, vae_scale_factor, vae_scale_factor)

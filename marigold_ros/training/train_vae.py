@@ -18,21 +18,22 @@ import torch
 from torch import nn
 
 from marigold_ros.data.frames import DepthFrame, evenly_spaced_indices, FrameSet
+from marigold_ros.training.architectures import build_vae
 from marigold_ros.training.checkpoints import load_vae, save_vae
 from marigold_ros.training.command import run_command
 from marigold_ros.training.config import AugmentationConfig, VAE_SCALE_FACTOR, VaeConfig
+from marigold_ros.training.latents import reconstruct_depth
 from marigold_ros.training.losses import gradient_l1, relative_l1, weighted_l1
-from marigold_ros.training.networks import build_vae, round_trip
 from marigold_ros.training.trainer import Trainer
-from marigold_ros.training.validation import measure, Validation
-from marigold_ros.training.views import grey_depth, random_view, ViewBatch
+from marigold_ros.training.validation import compare_with_truth, ValidationResult
+from marigold_ros.training.views import depth_as_images, random_view, ViewBatch
 
-# Views of each set that the scale of the latents is measured on.
+# Views of each set from which the scale of the latents is measured.
 SCALE_VIEWS = 64
 
 
-class RoundTrip(nn.Module):
-    """Image to latent and back, with noise on the latent, as one module that can be wrapped."""
+class NoisyAutoencoder(nn.Module):
+    """Encode and decode, with noise added to the latent, as one module."""
 
     def __init__(self, vae: AutoencoderTiny) -> None:
         super().__init__()
@@ -41,14 +42,14 @@ class RoundTrip(nn.Module):
     def forward(
         self, images: torch.Tensor, latent_noise: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return decoded images [N, 3, H, W] and the undisturbed latents [N, C, h, w]."""
+        """Return decoded images [N, 3, H, W] and the latents without noise [N, C, h, w]."""
         latents = self.vae.encode(images).latents
         return self.vae.decode(latents + latent_noise).sample, latents
 
 
-class VaeTraining(Trainer[VaeConfig]):
+class VaeTrainer(Trainer[VaeConfig]):
     """
-    The autoencoder's training.
+    Trainer of the small autoencoder.
 
     Parameters
     ----------
@@ -58,29 +59,29 @@ class VaeTraining(Trainer[VaeConfig]):
     def __init__(self, config: VaeConfig) -> None:
         torch.manual_seed(config.seed)
         self._vae = build_vae(config.architecture).to(memory_format=torch.channels_last)
-        super().__init__(config, RoundTrip(self._vae))
+        super().__init__(config, NoisyAutoencoder(self._vae))
 
     def prepare(self, device: torch.device, train: list[FrameSet]) -> None:
-        """Take the unchanged views on which the latents' scale is measured."""
+        """Load the unaugmented views from which the scale of the latents is measured."""
         unchanged = AugmentationConfig(flip_probability=0.0)
         random = np.random.default_rng(self.config.seed)
         self._scale_views = [
-            images_and_depths(random_view(frames[index], config.size, unchanged, random))
+            stack_images_and_depths(random_view(frames[index], config.size, unchanged, random))
             for frames, config in zip(train, self.config.train)
             for index in evenly_spaced_indices(len(frames), SCALE_VIEWS)]
 
     def losses(self, model: Any, batch: ViewBatch,
                generator: torch.Generator) -> dict[str, torch.Tensor]:
         """
-        Compare images and depth maps with what came back.
+        Compare images and depth maps with their reconstructions.
 
         Returns
         -------
         dict of str to float32 []
-            'reconstruction': L1; 'gradient': L1 of neighbours' differences; 'penalty' on the
-            latent's mean square; where asked for 'depth': relative error of the depth maps.
+            'reconstruction': L1; 'gradient': L1 of spatial gradients; 'penalty': mean square of
+            the latents; 'depth' if `depth_weight` > 0: relative error of the depth maps.
         """
-        images = images_and_depths(batch)                                  # [2N,3,H,W]
+        images = stack_images_and_depths(batch)                                  # [2N,3,H,W]
         count, _, height, width = images.shape
         noise = self.config.latent_noise * torch.randn(
             count, self._vae.config.latent_channels, height // VAE_SCALE_FACTOR,
@@ -98,7 +99,7 @@ class VaeTraining(Trainer[VaeConfig]):
 
     @torch.no_grad()
     def save(self, folder: Path) -> None:
-        """Write the autoencoder, with the factor that gives its latents unit deviation."""
+        """Write the autoencoder, with the scaling factor that gives latents of unit RMS."""
         device = next(self._vae.parameters()).device
         squares = [self._vae.encode(images.to(device)).latents.square().mean().item()
                    for images in self._scale_views]
@@ -107,35 +108,35 @@ class VaeTraining(Trainer[VaeConfig]):
 
     @torch.no_grad()
     def validate(self, folder: Path, frame_sets: dict[str, FrameSet],
-                 device: torch.device) -> Validation:
-        """Encode and decode true depth: what no U-Net can beat."""
+                 device: torch.device) -> ValidationResult:
+        """Measure the error of encoding and decoding ground-truth depth."""
         vae = load_vae(str(folder / 'vae')).to(device)
 
-        def there_and_back(frame: DepthFrame) -> NDArray[np.float32]:
-            depth = round_trip(vae, torch.from_numpy(frame.depth_m)[None].to(device),
-                               torch.from_numpy(frame.valid)[None].to(device))
+        def reconstruct(frame: DepthFrame) -> NDArray[np.float32]:
+            depth = reconstruct_depth(vae, torch.from_numpy(frame.depth_m)[None].to(device),
+                                      torch.from_numpy(frame.valid)[None].to(device))
             return np.asarray(depth[0].cpu().numpy(), np.float32)
 
-        return measure({'round_trip': there_and_back}, frame_sets,
-                       self.config.validation_frames)
+        return compare_with_truth({'round_trip': reconstruct}, frame_sets,
+                                  self.config.validation_frames)
 
 
-def images_and_depths(batch: ViewBatch) -> torch.Tensor:
+def stack_images_and_depths(batch: ViewBatch) -> torch.Tensor:
     """
-    Line up views and, after them, their normalised depth maps as grey images.
+    Concatenate the images of views and their normalised depth maps as grey images.
 
     Returns
     -------
     float32 [2 N, 3, H, W]
         In [-1, 1], channels last.
     """
-    both = torch.cat([batch.image, grey_depth(batch)])
+    both = torch.cat([batch.image, depth_as_images(batch)])
     return both.contiguous(memory_format=torch.channels_last)
 
 
 def train_vae(config: VaeConfig) -> Path:
     """
-    Train an autoencoder, or go on training it.
+    Train an autoencoder, or resume its training.
 
     Parameters
     ----------
@@ -149,9 +150,9 @@ def train_vae(config: VaeConfig) -> Path:
     Raises
     ------
     MarigoldError
-        If recipe or data break a rule, or the loss is no longer finite.
+        If the configuration or the data is invalid, or the loss is no longer finite.
     """
-    return VaeTraining(config).run()
+    return VaeTrainer(config).run()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""What both trainings do alike: batches, steps, averages, checkpoints, scalars, interruption."""
+"""The training loop: batches, optimizer steps, EMA weights, checkpoints, logging, resuming."""
 
 from __future__ import annotations
 
@@ -23,57 +23,57 @@ from marigold_ros.depth.errors import ConfigError, MarigoldError
 from marigold_ros.stop_flag import StopFlag
 from marigold_ros.training.batches import open_frame_sets, resident_batches, view_loader
 from marigold_ros.training.config import HardwareConfig, TrainingConfig
-from marigold_ros.training.run_folder import replacing, RunFolder
-from marigold_ros.training.validation import Validation
+from marigold_ros.training.run_folder import replace_atomically, RunFolder
+from marigold_ros.training.validation import ValidationResult
 from marigold_ros.training.views import ViewBatch
 
-RECORD_EVERY = 20
+LOG_EVERY = 20
 PRECISIONS = {'float32': 'no', 'bfloat16': 'bf16', 'float16': 'fp16'}
 
-Recipe = TypeVar('Recipe', bound=TrainingConfig)
+Config = TypeVar('Config', bound=TrainingConfig)
 
 logger = logging.getLogger(__name__)
 
 
 class Progress:
-    """Iterations done; what accelerate saves and loads as a part of the state."""
+    """The number of completed iterations, which accelerate saves as part of the trainer state."""
 
     def __init__(self) -> None:
         self.iteration = 0
 
     def state_dict(self) -> dict[str, int]:
-        """Return what is saved."""
+        """Return the state to save."""
         return {'iteration': self.iteration}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Take up what was saved."""
+        """Restore a saved state."""
         self.iteration = state['iteration']
 
 
-class Trainer(ABC, Generic[Recipe]):
+class Trainer(ABC, Generic[Config]):
     """
-    Trains a model by a recipe, on one device or several, from where its folder stands.
+    Train a model on one or several devices, or resume the run in its folder.
 
     Parameters
     ----------
     config : FinetuneConfig or VaeConfig
     model : nn.Module
-        What is trained.
+        Model to train.
 
     Raises
     ------
     MarigoldError
-        If the recipe does not fit the devices or the run folder, or the data breaks a rule.
+        If the configuration does not suit the devices or the run folder, or data is invalid.
     """
 
-    def __init__(self, config: Recipe, model: nn.Module) -> None:
+    def __init__(self, config: Config, model: nn.Module) -> None:
         self.config, self.model = config, model
         schedule = config.schedule
         self._accelerator = _make_accelerator(config.hardware)
-        self._accumulation_steps = _accumulation_steps(
+        self._accumulation_steps = _count_accumulation_steps(
             schedule.batch_size, schedule.device_batch_size, self._accelerator.num_processes)
         self._accelerator.gradient_accumulation_steps = self._accumulation_steps
-        with self._accelerator.main_process_first():  # it tidies up and writes the frames of bags
+        with self._accelerator.main_process_first():  # it converts bags to frames
             self._run = RunFolder(config)
             self._train = open_frame_sets(config.train, self._run.frames / 'train')
             self._validation = dict(zip(
@@ -83,55 +83,55 @@ class Trainer(ABC, Generic[Recipe]):
         optimizer = torch.optim.AdamW(model.parameters(), schedule.learning_rate,
                                       weight_decay=schedule.weight_decay)
         self._wrapped_model, self._optimizer = self._accelerator.prepare(model, optimizer)
-        self._average = EMAModel(model.parameters(), schedule.ema_decay, foreach=True)
+        self._ema = EMAModel(model.parameters(), schedule.ema_decay, foreach=True)
         self._progress = Progress()
-        self._accelerator.register_for_checkpointing(self._average, self._progress)
+        self._accelerator.register_for_checkpointing(self._ema, self._progress)
         if self._run.state.exists():
             self._accelerator.load_state(str(self._run.state))
-            self._average.to(self._accelerator.device)
+            self._ema.to(self._accelerator.device)
         if self._accelerator.is_main_process:
             logger.info('%s', self._summary())
-        self._called_model = (torch.compile(self._wrapped_model, dynamic=False)
+        self._forward_model = (torch.compile(self._wrapped_model, dynamic=False)
                               if config.hardware.compile else self._wrapped_model)
 
     @abstractmethod
     def prepare(self, device: torch.device, train: list[FrameSet]) -> None:
-        """Put the parts that are not trained on a device, and look at the data."""
+        """Move the frozen parts to a device, and prepare what depends on the data."""
 
     @abstractmethod
     def losses(self, model: Any, batch: ViewBatch,
                generator: torch.Generator) -> dict[str, torch.Tensor]:
-        """Return losses to be summed; `model` is `self.model`, however it is wrapped."""
+        """Return losses to be summed; `model` is `self.model`, possibly wrapped or compiled."""
 
     @abstractmethod
     def save(self, folder: Path) -> None:
-        """Write what can be loaded, with the weights that `self.model` has now."""
+        """Write a checkpoint with the present weights of `self.model`."""
 
     @abstractmethod
     def validate(self, folder: Path, frame_sets: dict[str, FrameSet],
-                 device: torch.device) -> Validation:
-        """Measure what `save` wrote on held-out frames."""
+                 device: torch.device) -> ValidationResult:
+        """Measure a checkpoint that `save` wrote on held-out frames."""
 
     def run(self) -> Path:
         """
-        Train to the end of the schedule or until interrupted, saving on the way and at the end.
+        Train to the end of the schedule or until interrupted; save checkpoints.
 
         Returns
         -------
         Path
-            Folder of what can be loaded, with the averaged weights.
+            Folder of the checkpoint, which has the averaged (EMA) weights.
 
         Raises
         ------
         MarigoldError
-            If a loss or gradient is not finite; names the last good checkpoint, which is kept.
+            If a loss or gradient is not finite.  The last checkpoint is kept and named.
         """
         config, progress = self.config.schedule, self._progress
         main = self._accelerator.is_main_process
         if main:
             self._run.start(self.config, progress.iteration)
         batches = self._batches()
-        if progress.iteration == 0:  # so that every curve shows where it came from
+        if progress.iteration == 0:  # validation curves begin before the first iteration
             self._save(validate=True)
         with StopFlag(terminate_on_second_signal=True) as stop, tqdm(
                 total=config.max_iterations, initial=progress.iteration, unit='it',
@@ -141,9 +141,9 @@ class Trainer(ABC, Generic[Recipe]):
                 bar.update()
                 due = (progress.iteration % config.checkpoint_every == 0
                        or progress.iteration == config.max_iterations)
-                if main and (due or progress.iteration % RECORD_EVERY == 0):
+                if main and (due or progress.iteration % LOG_EVERY == 0):
                     bar.set_postfix({name: f'{value:.3g}' for name, value in scalars.items()})
-                    self._run.record(scalars, progress.iteration)
+                    self._run.log_scalars(scalars, progress.iteration)
                 stopped = self._any_process_stops(stop.requested)
                 if due or stopped:
                     self._save(validate=not stopped)
@@ -155,7 +155,7 @@ class Trainer(ABC, Generic[Recipe]):
         return self._run.checkpoint
 
     def _summary(self) -> str:
-        """Say what is about to happen."""
+        """Format size of model and data, batch size and iterations for the log."""
         schedule, accelerator = self.config.schedule, self._accelerator
         parameters = sum(weight.numel() for weight in self._wrapped_model.parameters())
         return (f'{parameters / 1e6:.1f} M parameters, '
@@ -166,7 +166,7 @@ class Trainer(ABC, Generic[Recipe]):
                 f'{self._progress.iteration} to {schedule.max_iterations} in {self._run.path}')
 
     def _batches(self) -> Iterator[ViewBatch]:
-        """Load this process's batches from where the training stands."""
+        """Load the batches of this process, starting at the present iteration."""
         processes = self._accelerator.num_processes
         done = self._progress.iteration * self._accumulation_steps * processes
         first = done + self._accelerator.process_index
@@ -176,7 +176,7 @@ class Trainer(ABC, Generic[Recipe]):
         return iter(view_loader(self._train, self.config, first=first, stride=processes))
 
     def _train_iteration(self, batches: Iterator[ViewBatch]) -> dict[str, float]:
-        """Take one optimizer step over as many batches as it needs; return mean losses."""
+        """Accumulate gradients and take one optimizer step; return mean losses."""
         iteration = self._progress.iteration
         rate = self.config.schedule.rate_at(iteration)
         for group in self._optimizer.param_groups:
@@ -184,15 +184,15 @@ class Trainer(ABC, Generic[Recipe]):
         sums: defaultdict[str, float] = defaultdict(float)
         for part in range(self._accumulation_steps):
             batch = next(batches).to(self._accelerator.device)
-            # Numbered over all processes, so that their count changes nothing but rounding.
+            # Numbered over all processes: their number changes only rounding.
             number = part * self._accelerator.num_processes + self._accelerator.process_index
-            generator = generator_for(self.config.seed, iteration, number)
+            generator = seeded_generator(self.config.seed, iteration, number)
             with self._accelerator.accumulate(self._wrapped_model):
                 with self._accelerator.autocast():
-                    losses = self.losses(self._called_model, batch, generator)
+                    losses = self.losses(self._forward_model, batch, generator)
                 values = torch.stack(list(losses.values()))
                 self._accelerator.backward(values.sum())
-                # Only now, because reading a number waits for all that the device has to do.
+                # Read after the backward pass: reading a value waits for the device.
                 named = dict(zip(losses, values.tolist()))
                 self._require_finite(named)
                 for name, value in named.items():
@@ -201,7 +201,7 @@ class Trainer(ABC, Generic[Recipe]):
                     sums['gradient_norm'] = self._accumulation_steps * self._gradient_norm()
                 self._optimizer.step()
                 self._optimizer.zero_grad()
-        self._average.step(self._wrapped_model.parameters())
+        self._ema.step(self._wrapped_model.parameters())
         self._progress.iteration += 1
         means = torch.tensor([value / self._accumulation_steps for value in sums.values()],
                              device=self._accelerator.device)
@@ -209,11 +209,11 @@ class Trainer(ABC, Generic[Recipe]):
         return dict(zip(sums, means.tolist())) | {'rate': rate}
 
     def _gradient_norm(self) -> float:
-        """Shorten the gradient if the recipe says so, and return its length before."""
+        """Clip the gradient if configured; return its norm before clipping."""
         limit = self.config.schedule.max_gradient_norm
         norm = float(self._accelerator.clip_grad_norm_(
             self._wrapped_model.parameters(), math.inf if limit is None else limit))
-        # In float16 the scaler skips such a step and scales the next one less.
+        # In float16 the gradient scaler skips such a step and reduces its scale.
         if self.config.hardware.precision != 'float16':
             self._require_finite({'gradient_norm': norm})
         return norm
@@ -226,7 +226,7 @@ class Trainer(ABC, Generic[Recipe]):
                                 f'iteration {self._progress.iteration}; {kept}')
 
     def _any_process_stops(self, stop: bool) -> bool:
-        """Agree with the other processes, of which each gets the signal in its own iteration."""
+        """Return whether any process is to stop; a signal reaches them in different iterations."""
         if self._accelerator.num_processes == 1:
             return stop
         if stop:
@@ -234,42 +234,42 @@ class Trainer(ABC, Generic[Recipe]):
         return bool(self._accelerator.check_trigger())
 
     def _save(self, *, validate: bool) -> None:
-        """Write the state to go on from and the averaged weights, and measure what was written."""
+        """Write the trainer state and a checkpoint of the EMA weights; validate the checkpoint."""
         if self._accelerator.is_main_process:
-            with replacing(self._run.state) as folder:
+            with replace_atomically(self._run.state) as folder:
                 self._accelerator.save_state(str(folder))
-            with self._averaged_weights(), replacing(self._run.checkpoint) as folder:
+            with self._ema_weights(), replace_atomically(self._run.checkpoint) as folder:
                 self.save(folder)
             if validate:
-                self._record(self.validate(self._run.checkpoint, self._validation,
+                self._log_validation(self.validate(self._run.checkpoint, self._validation,
                                            self._accelerator.device))
         self._accelerator.wait_for_everyone()
 
     @contextmanager
-    def _averaged_weights(self) -> Iterator[None]:
-        """Put the average in the place of the weights for a while."""
+    def _ema_weights(self) -> Iterator[None]:
+        """Replace the weights by their moving average within the context."""
         if self.config.schedule.ema_decay == 0:
             yield
             return
         parameters = list(self._wrapped_model.parameters())
-        self._average.store(parameters)
-        self._average.copy_to(parameters)
+        self._ema.store(parameters)
+        self._ema.copy_to(parameters)
         try:
             yield
         finally:
-            self._average.restore(parameters)
+            self._ema.restore(parameters)
 
-    def _record(self, validation: Validation) -> None:
+    def _log_validation(self, validation: ValidationResult) -> None:
         iteration = self._progress.iteration
-        self._run.record({f'validation/{name}': value
+        self._run.log_scalars({f'validation/{name}': value
                           for name, value in validation.scalars.items()}, iteration)
         for name, grid in validation.grids.items():
-            self._run.record_grid(name, grid, iteration)
+            self._run.log_image_grid(name, grid, iteration)
 
 
-def generator_for(*numbers: int) -> torch.Generator:
+def seeded_generator(*numbers: int) -> torch.Generator:
     """
-    Make the generator that belongs to some numbers: seed, iteration and batch.
+    Return a generator seeded by several numbers: seed, iteration and batch.
 
     Parameters
     ----------
@@ -279,14 +279,14 @@ def generator_for(*numbers: int) -> torch.Generator:
     Returns
     -------
     torch.Generator
-        On the CPU, so that a seed means the same on every device.
+        On the CPU, so that a seed gives the same numbers on every device.
     """
     state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
 def _make_accelerator(hardware: HardwareConfig) -> Accelerator:
-    """Find the devices."""
+    """Create the Accelerator, which selects the devices."""
     try:
         return Accelerator(mixed_precision=PRECISIONS[hardware.precision],
                            cpu=hardware.device == 'cpu')
@@ -295,8 +295,8 @@ def _make_accelerator(hardware: HardwareConfig) -> Accelerator:
                           f'{err}') from err
 
 
-def _accumulation_steps(batch_size: int, device_batch_size: int, processes: int) -> int:
-    """Say how many batches a device accumulates for one step."""
+def _count_accumulation_steps(batch_size: int, device_batch_size: int, processes: int) -> int:
+    """Return the number of batches that a device accumulates for one optimizer step."""
     parts, rest = divmod(batch_size, device_batch_size * processes)
     if rest or parts == 0:
         raise ConfigError(f'`batch_size` must be a multiple of `device_batch_size` times the '
@@ -306,7 +306,7 @@ def _accumulation_steps(batch_size: int, device_batch_size: int, processes: int)
 
 
 def _validation_names(config: TrainingConfig) -> list[str]:
-    """Name every held-out set after its folder, and number those of one name."""
+    """Return a name for each held-out set: its folder, numbered if not unique."""
     stems = [Path(frames.path).name for frames in config.validation]
     return [stem if stems.count(stem) == 1 else f'{stem}_{number}'
             for number, stem in enumerate(stems)]

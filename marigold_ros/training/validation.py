@@ -1,4 +1,4 @@
-"""How far a training is: what it wrote, on held-out frames, in numbers and in pictures."""
+"""Measure a saved checkpoint on held-out frames: metrics and image grids."""
 
 from __future__ import annotations
 
@@ -19,42 +19,42 @@ METRICS = ('abs_rel', 'delta1', 'boundary_f1')
 GRID_ROWS = 6
 TILE_WIDTH = 320
 
-# frame -> [H,W] affine-invariant depth in [0, 1]
-Predict = Callable[[DepthFrame], NDArray[np.float32]]
+# frame -> [H,W] relative depth in [0, 1]
+Predictor = Callable[[DepthFrame], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, eq=False)
-class Validation:
+class ValidationResult:
     """
-    One look at the held-out sets.
+    Metrics and image grids of one checkpoint.
 
     Attributes
     ----------
     scalars : dict of str to float
-        '<set>/abs_rel_1' and so on for each of `METRICS`, means over frames, by protocol A (least
-        squares in depth), 0.001 to 80 m or the farthest measurement; the number is that of the
-        denoising steps.  Without any depth edge, no boundary_f1.
+        Means over frames by '<set>/<metric>_<predictor>' for each of `METRICS`, by protocol A
+        (least squares in depth), 0.001 to 80 m or the farthest measurement.  boundary_f1 is
+        missing if no frame has a depth edge.
     grids : dict of str to uint8 [H, W, 3]
-        One picture a set: image, predictions and truth of some frames.
+        For each set, image, predictions and ground truth of some frames.
     """
 
     scalars: dict[str, float]
     grids: dict[str, NDArray[np.uint8]]
 
 
-def measure(
-    predictors: dict[str, Predict], frame_sets: dict[str, FrameSet], limit: int,
-) -> Validation:
+def compare_with_truth(
+    predictors: dict[str, Predictor], frame_sets: dict[str, FrameSet], limit: int,
+) -> ValidationResult:
     """
-    Compare predictions with the truth.
+    Compare predictions with the ground truth of held-out frames.
 
     Parameters
     ----------
     predictors : dict of str to callable
-        What to compare, by the name that ends a scalar's name.
+        Prediction functions by name.
     frame_sets : dict of str to FrameSet
     limit : int
-        Frames of each set, evenly spaced.
+        Number of frames of each set, evenly spaced.
     """
     scalars: dict[str, float] = {}
     grids = {}
@@ -73,12 +73,12 @@ def measure(
                 rows.append(grid_row(frame, list(depths.values())))
         scalars |= {name: float(np.mean(values)) for name, values in scores.items()}
         grids[set_name] = np.vstack(rows)
-    return Validation(scalars, grids)
+    return ValidationResult(scalars, grids)
 
 
 def grid_row(frame: DepthFrame, depths: Sequence[NDArray[np.float32]]) -> NDArray[np.uint8]:
     """
-    Show an image, predictions, and the truth as training normalises it, side by side.
+    Concatenate image, predictions and normalised ground truth horizontally.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def grid_row(frame: DepthFrame, depths: Sequence[NDArray[np.float32]]) -> NDArra
     Returns
     -------
     uint8 [h, w, 3]
-        Tiles of one width; near is red, and depth that is not valid black.
+        Tiles of one width; near is red, invalid depth is black.
     """
     depth_m, valid = torch.from_numpy(frame.depth_m)[None], torch.from_numpy(frame.valid)[None]
     normalized = normalize_depth(depth_m, *depth_range(depth_m, valid))[0, 0].numpy()

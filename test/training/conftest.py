@@ -1,4 +1,4 @@
-"""What several trainings start from."""
+"""Data and configurations of several tests."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def recipe(folder, tmp_path):
-    """Four iterations from Stable Diffusion, in two parts each, two before the first save."""
+def tiny_config(folder, tmp_path):
+    """Configure 4 iterations of 2 parts from Stable Diffusion, with a checkpoint every 2."""
     frames = FrameSetConfig(reader='shards', path=str(folder / 'frames'), size=(HEIGHT, WIDTH))
     return config.FinetuneConfig(
         run_folder=str(tmp_path / 'run'), seed=1, initial_checkpoint=str(folder / 'sd2'),
@@ -34,9 +34,9 @@ def recipe(folder, tmp_path):
 
 
 @pytest.fixture(scope='session')
-def vae_recipe(folder):
+def vae_config(folder):
     frames = FrameSetConfig(reader='shards', path=str(folder / 'frames'), size=(HEIGHT, WIDTH))
-    recipe = config.VaeConfig(
+    tiny_config = config.VaeConfig(
         run_folder=str(folder / 'vae'), seed=1, train=(frames,), validation=(frames,),
         architecture=config.VaeArchitecture(
             channels=8, encoder_blocks=(0, 1, 1, 1), decoder_blocks=(1, 1, 1, 0),
@@ -44,5 +44,5 @@ def vae_recipe(folder):
         validation_frames=2,
         schedule=config.ScheduleConfig(batch_size=2, max_iterations=3, learning_rate=1e-3),
         hardware=config.HardwareConfig(device='cpu', workers=0), depth_weight=0.5)
-    train_vae(recipe)
-    return recipe
+    train_vae(tiny_config)
+    return tiny_config

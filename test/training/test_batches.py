@@ -15,7 +15,7 @@ from marigold_ros.data.frames import DepthFrame
 from marigold_ros.depth.errors import ConfigError, InputError
 from marigold_ros.training import batches as batching
 from marigold_ros.training.batches import (
-    MixedBatches,
+    MixedBatchSampler,
     open_frame_set,
     open_frame_sets,
     view_loader,
@@ -35,7 +35,7 @@ def shards(path, size=(16, 24)):
     return FrameSetConfig(reader='shards', path=path, size=size)
 
 
-def test_a_recipe_opens_a_bag_and_a_folder_of_shards(tmp_path):
+def test_data_sets_are_bags_and_folders_of_shards(tmp_path):
     given = frame()
     raw = 'sensor_msgs/msg/Image'
     bag = write_bag(tmp_path / 'bag', {'/rgb': raw, '/depth': raw}, [
@@ -43,29 +43,29 @@ def test_a_recipe_opens_a_bag_and_a_folder_of_shards(tmp_path):
     config = FrameSetConfig(reader='bag', path=str(bag), size=(16, 24), image_topic='/rgb',
                             depth_topic='/depth')
     assert len(open_frame_sets([config], tmp_path)) == 1
-    # What was taken out of the bag is a folder of shards.
+    # The frames of the bag have been converted to a folder of shards.
     assert len(open_frame_set(shards(str(tmp_path / '0')), tmp_path)) == 1
 
 
 def batches(count, first=0, stride=1, seed=3):
-    mixed = MixedBatches([5, 7], [0.9, 0.1], 2, seed, first=first, stride=stride)
+    mixed = MixedBatchSampler([5, 7], [0.9, 0.1], 2, seed, first=first, stride=stride)
     return list(islice(mixed, count))
 
 
-def test_a_batch_is_from_one_set_and_sets_come_by_weight():
+def test_a_batch_is_from_one_set_and_sets_are_drawn_by_weight():
     drawn = batches(2000)
     assert all(len({key.frame_set for key in batch}) == 1 for batch in drawn)
     assert np.mean([batch[0].frame_set for batch in drawn]) == pytest.approx(0.1, abs=0.03)
 
 
-def test_every_set_is_gone_through_before_a_frame_comes_again():
+def test_every_frame_of_a_set_is_used_before_one_is_repeated():
     first = [key.frame for batch in batches(400) for key in batch if key.frame_set == 0]
     rounds = [first[start:start + 5] for start in range(0, 100, 5)]
     assert all(sorted(order) == [0, 1, 2, 3, 4] for order in rounds)
     assert len({tuple(order) for order in rounds}) > 10
 
 
-def test_batches_go_on_anywhere_and_are_dealt_to_processes():
+def test_batches_can_start_anywhere_and_are_split_among_processes():
     drawn = batches(20)
     assert batches(5, first=15) == drawn[15:]
     assert batches(5, first=1, stride=4) == drawn[1::4]
@@ -75,11 +75,11 @@ def test_batches_go_on_anywhere_and_are_dealt_to_processes():
 
 
 def numbered_frames(count):
-    """Frames of which each has a depth of its own."""
+    """Return frames of different depths."""
     return [replace(frame(depth=1.0 + index), name=f'frame {index}') for index in range(count)]
 
 
-def recipe(**settings):
+def tiny_config(**settings):
     plain = {'run_folder': 'run', 'seed': 3, 'vae': 'vae', 'initial_checkpoint': 'tiny',
              'train': (shards('a'),),
              'validation': (shards('a'),),
@@ -90,14 +90,14 @@ def recipe(**settings):
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    """Let a batch be several groups of views, and a set several chunks of frames."""
-    monkeypatch.setattr(batching, 'GROUP', 4)
-    monkeypatch.setattr(batching, 'CHUNK', 3)
+    """Split a batch into several groups of views, and a set into several chunks of frames."""
+    monkeypatch.setattr(batching, 'CROP_GROUP', 4)
+    monkeypatch.setattr(batching, 'COPY_CHUNK', 3)
 
 
-def test_frames_on_the_device_come_as_from_the_loader(small_parts):
+def test_batches_on_the_device_are_those_of_the_loader(small_parts):
     frames = [numbered_frames(8), numbered_frames(5)]
-    two = recipe(train=(shards('a'),
+    two = tiny_config(train=(shards('a'),
                         shards('b', (32, 48))),
                  hardware=HardwareConfig(device='cpu', workers=0))
     ours = batching.resident_batches(frames, two, torch.device('cpu'), first=1, stride=2)
@@ -110,12 +110,11 @@ def test_frames_on_the_device_come_as_from_the_loader(small_parts):
     assert sizes == {(16, 24), (32, 48)}
 
 
-def test_views_on_the_device_have_places_of_their_own(
-        small_parts):
+def test_views_on_the_device_have_different_positions(small_parts):
     ramp = np.tile(np.linspace(1, 9, 48, dtype=np.float32), (32, 1))
     frames = [[DepthFrame(str(index), np.zeros((32, 48, 3), np.uint8), ramp, ramp > 0)
                for index in range(4)]]
-    wild = recipe(augmentation=AugmentationConfig(
+    wild = tiny_config(augmentation=AugmentationConfig(
         min_crop=0.5, max_crop=0.5, jitter_probability=0.5, blur_probability=0.5,
         motion_blur_probability=0.5, noise=0.1))
     device = torch.device('cpu')
@@ -134,11 +133,11 @@ def test_views_on_the_device_have_places_of_their_own(
 def test_frames_that_do_not_fit_on_the_device_are_named(monkeypatch):
     frames = [[*numbered_frames(2), replace(frame(24, 24), name='the odd one')]]
     with pytest.raises(InputError, match=r'the odd one: with `frames_on_device` .* \[24, 24\] af'):
-        batching.resident_batches(frames, recipe(), torch.device('cpu'))
+        batching.resident_batches(frames, tiny_config(), torch.device('cpu'))
 
     def full(*_, **__):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory (simulated)")
 
     monkeypatch.setattr(torch, 'empty', full)
     with pytest.raises(ConfigError, match='memory of cpu; got one of 3 frames, 0.0 GiB'):
-        batching.resident_batches(frames, recipe(), torch.device('cpu'))
+        batching.resident_batches(frames, tiny_config(), torch.device('cpu'))

@@ -1,4 +1,4 @@
-"""Rules of the recipes, and the numbers that they give."""
+"""Validation rules of the training configurations, and the values they compute."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from marigold_ros.data.validation_errors import describe_validation_errors
 from marigold_ros.depth.errors import ConfigError
 from marigold_ros.training import config
 from marigold_ros.training.config import FrameSetConfig, ScheduleConfig
-from marigold_ros.training.recipe import load_recipe
+from marigold_ros.training.config_files import load_config
 
 CONFIG_FOLDER = Path(__file__).parents[2] / 'config'
 
@@ -24,7 +24,7 @@ def test_marigolds_rate_warms_up_and_decays_to_one_percent(iteration, rate):
     assert ScheduleConfig().rate_at(iteration) == pytest.approx(rate)
 
 
-def test_cosine_is_half_way_down_in_the_middle():
+def test_cosine_decay_is_half_done_in_the_middle():
     schedule = ScheduleConfig(learning_rate=1.0, warmup_iterations=0, decay_iterations=100,
                               final_ratio=0.01, decay='cosine')
     assert schedule.rate_at(50) == pytest.approx(0.505)
@@ -36,7 +36,7 @@ def test_cosine_is_half_way_down_in_the_middle():
     ({'weight': 0.0}, 'weight: Input should be greater than 0, got 0.0'),
     ({'reader': 'hypersim'}, '`file_list` must be given for the reader hypersim; got None'),
     ({'reader': 'bag', 'image_topic': '/a'}, '`depth_topic` must be given for the reader bag')])
-def test_a_set_that_cannot_be_described_so_is_named(fields, rule):
+def test_an_invalid_data_set_entry_is_named(fields, rule):
     with pytest.raises(ValidationError) as caught:
         FrameSetConfig(**{'reader': 'shards', 'path': 'x', 'size': (32, 32)} | fields)
     assert re.search(rule, describe_validation_errors(caught.value))
@@ -64,10 +64,10 @@ def test_a_set_that_cannot_be_described_so_is_named(fields, rule):
     (['train=[]'], r'train: Tuple should have at least 1 item .*, got \[\]$'),
     (['vae=a', 'initial_checkpoint=null'], '`initial_checkpoint` and `architecture` must be'),
     (['seed'], "must be key=value; got 'seed'"),
-    (['train.7.path=a'], 'must name a place in the recipe')])
-def test_a_wrong_recipe_is_named(overrides, message):
+    (['train.7.path=a'], 'must name a key of the configuration')])
+def test_an_invalid_value_is_named(overrides, message):
     with pytest.raises(ConfigError, match=message):
-        load_recipe(config.FinetuneConfig, CONFIG_FOLDER / 'finetune.yaml', overrides)
+        load_config(config.FinetuneConfig, CONFIG_FOLDER / 'finetune.yaml', overrides)
 
 
 @pytest.mark.parametrize(('name', 'kind', 'overrides', 'message'), [
@@ -81,20 +81,20 @@ def test_a_wrong_recipe_is_named(overrides, message):
      r'architecture\.decoder_blocks: .* at most 4 items'),
     ('train_vae.yaml', config.VaeConfig, ['architecture.latent_channels=0'],
      r'architecture\.latent_channels: .* greater than 0, got 0$')])
-def test_a_wrong_architecture_is_named(name, kind, overrides, message):
+def test_an_invalid_architecture_is_named(name, kind, overrides, message):
     with pytest.raises(ConfigError, match=message):
-        load_recipe(kind, CONFIG_FOLDER / name, overrides)
+        load_config(kind, CONFIG_FOLDER / name, overrides)
 
 
-def test_the_shipped_recipe_is_marigolds():
-    recipe = load_recipe(config.FinetuneConfig, CONFIG_FOLDER / 'finetune.yaml')
-    schedule = recipe.schedule
+def test_the_shipped_configuration_is_marigolds():
+    tiny_config = load_config(config.FinetuneConfig, CONFIG_FOLDER / 'finetune.yaml')
+    schedule = tiny_config.schedule
     assert (schedule.batch_size, schedule.learning_rate, schedule.weight_decay) == (32, 3e-5, 0)
     assert (schedule.warmup_iterations, schedule.decay_iterations) == (100, 25_000)
     assert (schedule.final_ratio, schedule.decay) == (0.01, 'exponential')
     assert (schedule.max_iterations, schedule.max_gradient_norm) == (30_000, None)
-    assert recipe.objective == config.ObjectiveConfig()
-    assert recipe.objective.multires_strength == 0.9
-    assert [(frames.reader, frames.weight, frames.size) for frames in recipe.train] == [
+    assert tiny_config.objective == config.ObjectiveConfig()
+    assert tiny_config.objective.multires_strength == 0.9
+    assert [(frames.reader, frames.weight, frames.size) for frames in tiny_config.train] == [
         ('hypersim', 0.9, (480, 640)), ('virtual_kitti', 0.1, (352, 1216))]
-    assert recipe.augmentation.flip_probability == 0.5
+    assert tiny_config.augmentation.flip_probability == 0.5

@@ -1,4 +1,4 @@
-"""Noise, noisy latents and their targets, on numbers made by hand."""
+"""Noise, noisy latents and their targets, on hand-computed numbers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def column(*values):
     ('v_prediction', [-0.4, -1.0, -2.0]),      # .8 - 1.2, .6 - 1.6, 0 - 2
     ('epsilon', [1.0, 1.0, 1.0]),
     ('sample', [2.0, 2.0, 2.0])])
-def test_noisy_latent_target_and_x0_of_hand_made_numbers(prediction_type, target):
+def test_noisy_latent_target_and_x0_of_hand_computed_numbers(prediction_type, target):
     process = Diffusion(ABAR, prediction_type)
     x0, eps = torch.full((3, 1, 1, 1), 2.0), torch.full((3, 1, 1, 1), 1.0)
     noisy = process.add_noise(x0, eps, ALL_STEPS)

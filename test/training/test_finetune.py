@@ -1,4 +1,4 @@
-"""Whole trainings of the U-Net of a few iterations."""
+"""Complete trainings of the U-Net with a few iterations."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import ConfigError
 from marigold_ros.training import config
 from marigold_ros.training.config import FrameSetConfig
-from marigold_ros.training.finetune import finetune, Finetuning, main
-from marigold_ros.training.recipe import load_recipe, recipe_as_yaml
+from marigold_ros.training.config_files import config_to_yaml, load_config
+from marigold_ros.training.finetune import finetune, FinetuneTrainer, main
 
 
 @pytest.fixture(scope='module')
 def trained(folder):
-    """Train for two iterations, for several tests to look at."""
+    """Train for two iterations; several tests check the result."""
     frames = FrameSetConfig(reader='shards', path=str(folder / 'frames'), size=(HEIGHT, WIDTH))
     done = config.FinetuneConfig(
         run_folder=str(folder / 'run'), seed=1, initial_checkpoint=str(folder / 'sd2'),
@@ -57,9 +57,9 @@ def test_engine_and_pipeline_open_the_checkpoint_and_agree(trained):
     assert {value.dtype for value in unet.values()} == {torch.float16}
 
 
-def test_a_run_leaves_recipe_versions_seed_scalars_and_grids(trained):
+def test_a_run_writes_configuration_versions_seed_scalars_and_grids(trained):
     run = Path(trained.run_folder)
-    assert load_recipe(config.FinetuneConfig, run / 'config.yaml') == trained
+    assert load_config(config.FinetuneConfig, run / 'config.yaml') == trained
     facts = json.loads((run / 'versions.json').read_text())
     assert (facts['torch'], facts['seed']) == (torch.__version__, '1')
     start, losses, validation = map(
@@ -83,38 +83,39 @@ def test_only_the_unet_trains(trained, folder):
 
 
 @pytest.mark.parametrize('frames_on_device', [False, True])
-def test_four_iterations_are_two_and_two_more_bit_for_bit(recipe, tmp_path, frames_on_device):
-    recipe = changed(recipe, hardware=changed(recipe.hardware, frames_on_device=frames_on_device))
-    whole = changed(recipe, run_folder=str(tmp_path / 'whole'))
+def test_resuming_is_bit_for_bit_like_no_interruption(tiny_config, tmp_path, frames_on_device):
+    tiny_config = changed(tiny_config, hardware=changed(tiny_config.hardware,
+                                                        frames_on_device=frames_on_device))
+    whole = changed(tiny_config, run_folder=str(tmp_path / 'whole'))
     finetune(whole)
-    finetune(with_schedule(recipe, max_iterations=2))
-    # The second half reads its frames in a process of their own, unless they are on the device.
-    finetune(changed(recipe, hardware=changed(recipe.hardware, workers=1)))
+    finetune(with_schedule(tiny_config, max_iterations=2))
+    # The second half reads its frames in a worker process, unless they are on the device.
+    finetune(changed(tiny_config, hardware=changed(tiny_config.hardware, workers=1)))
     for part in ('state/model.safetensors', 'checkpoint/unet/diffusion_pytorch_model.safetensors'):
         expected, resumed = (weights(folder, part)
-                             for folder in (whole.run_folder, recipe.run_folder))
+                             for folder in (whole.run_folder, tiny_config.run_folder))
         assert all(torch.equal(expected[name], resumed[name]) for name in expected)
     moments = [torch.load(Path(folder) / 'state/optimizer.bin')['state'][0]['exp_avg_sq']
-               for folder in (whole.run_folder, recipe.run_folder)]
+               for folder in (whole.run_folder, tiny_config.run_folder)]
     assert torch.equal(*moments)
     assert not torch.equal(expected['conv_in.weight'], weights(
-        recipe.run_folder)['conv_in.weight'].half())      # the checkpoint is the average
+        tiny_config.run_folder)['conv_in.weight'].half())      # the checkpoint is the average
 
 
-def command(recipe, *launcher):
-    """Start the training of a recipe as a user does, in a process group of its own."""
-    path = Path(recipe.run_folder).with_suffix('.yaml')
-    path.write_text(recipe_as_yaml(recipe))
+def command(tiny_config, *launcher):
+    """Start a training by its command, in a separate process group."""
+    path = Path(tiny_config.run_folder).with_suffix('.yaml')
+    path.write_text(config_to_yaml(tiny_config))
     return subprocess.Popen(
         [sys.executable, '-m', *launcher, 'marigold_ros.training.finetune', '--config', path],
         start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_ctrl_c_reaches_the_workers_too_and_still_saves(recipe):
-    endless = changed(with_schedule(recipe, max_iterations=10 ** 6),
-                      hardware=changed(recipe.hardware, workers=1))
+def test_ctrl_c_reaches_the_workers_too_and_still_saves(tiny_config):
+    endless = changed(with_schedule(tiny_config, max_iterations=10 ** 6),
+                      hardware=changed(tiny_config.hardware, workers=1))
     process = command(endless)
-    board = Path(recipe.run_folder) / 'scalars.jsonl'
+    board = Path(tiny_config.run_folder) / 'scalars.jsonl'
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (
             board.exists() and '"iteration": 2, "latent"' in board.read_text()):
@@ -122,12 +123,12 @@ def test_ctrl_c_reaches_the_workers_too_and_still_saves(recipe):
     os.killpg(process.pid, signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
-    assert output.strip() == str(Path(recipe.run_folder) / 'checkpoint')
-    assert Finetuning(recipe)._progress.iteration >= 2
+    assert output.strip() == str(Path(tiny_config.run_folder) / 'checkpoint')
+    assert FinetuneTrainer(tiny_config)._progress.iteration >= 2
 
 
-def test_two_processes_train_what_one_does(recipe, tmp_path):
-    pair = with_schedule(recipe, max_iterations=2)
+def test_two_processes_train_the_same_weights_as_one(tiny_config, tmp_path):
+    pair = with_schedule(tiny_config, max_iterations=2)
     process = command(pair, 'torch.distributed.run', '--standalone', '--nproc_per_node=2', '-m')
     alone = changed(pair, run_folder=str(tmp_path / 'alone'))
     finetune(alone)
@@ -137,15 +138,15 @@ def test_two_processes_train_what_one_does(recipe, tmp_path):
     assert all(torch.allclose(expected[name], shared[name], atol=1e-5) for name in expected)
 
 
-def test_end_to_end_from_scratch_by_command(vae_recipe, recipe, folder, tmp_path, capsys):
+def test_end_to_end_from_scratch_by_command(vae_config, tiny_config, folder, tmp_path, capsys):
     scratch = changed(
-        recipe, initial_checkpoint=None, vae=str(folder / 'vae/checkpoint/vae'),
+        tiny_config, initial_checkpoint=None, vae=str(folder / 'vae/checkpoint/vae'),
         architecture=config.UNetArchitecture(
             channels=(16, 32), layers_per_block=1, text_channels=16, norm_groups=8,
             attention_head_channels=16),
         objective=config.ObjectiveConfig(variant='end_to_end', gradient_weight=0.5))
-    (tmp_path / 'recipe.yaml').write_text(recipe_as_yaml(scratch))
-    arguments = ['--config', str(tmp_path / 'recipe.yaml')]
+    (tmp_path / 'config.yaml').write_text(config_to_yaml(scratch))
+    arguments = ['--config', str(tmp_path / 'config.yaml')]
     assert main([*arguments, 'schedule.max_iterations=1']) == 0
     checkpoint = capsys.readouterr().out.strip()
     assert checkpoint == str(tmp_path / 'run/checkpoint')
@@ -155,14 +156,14 @@ def test_end_to_end_from_scratch_by_command(vae_recipe, recipe, folder, tmp_path
     assert capsys.readouterr().err.startswith('ConfigError: `run_folder`')
 
 
-def test_an_autoencoder_that_learns_leaves_the_targets_alone(recipe, tmp_path):
+def test_training_the_autoencoder_does_not_change_the_targets(tiny_config, tmp_path):
     start = make_checkpoint(tmp_path / 'marigold')
     extras = config.ObjectiveConfig(
         terminal_fraction=0.5, rollout_fraction=1.0, max_snr_weight=1.0, pixel_samples=1,
         gradient_weight=0.5, relative_pixels=True, autoencoder_anchor=1.0)
-    learning = with_schedule(changed(recipe, initial_checkpoint=str(start), objective=extras),
+    learning = with_schedule(changed(tiny_config, initial_checkpoint=str(start), objective=extras),
                              max_iterations=2, ema_decay=0.0)
-    training = Finetuning(learning)
+    training = FinetuneTrainer(learning)
     checkpoint = training.run()
     name = 'vae/diffusion_pytorch_model.safetensors'
     before, after = load_file(start / name), load_file(checkpoint / name)
@@ -171,8 +172,9 @@ def test_an_autoencoder_that_learns_leaves_the_targets_alone(recipe, tmp_path):
     assert moved == {'encoder', 'decoder'}
     targets = training._frozen_vae.state_dict()
     assert all(torch.equal(before[name], targets[name]) for name in before)
-    scalars = json.loads((Path(recipe.run_folder) / 'scalars.jsonl').read_text().splitlines()[1])
+    lines = (Path(tiny_config.run_folder) / 'scalars.jsonl').read_text().splitlines()
+    scalars = json.loads(lines[1])
     assert {'iteration', 'latent', 'pixel', 'gradient', 'anchor', 'round_trip', 'gradient_norm',
             'rate'} == set(scalars)
     with pytest.raises(ConfigError, match="`vae` must be an AutoencoderTiny if .* got 'Autoenc"):
-        Finetuning(changed(recipe, objective=extras))
+        FinetuneTrainer(changed(tiny_config, objective=extras))

@@ -1,4 +1,4 @@
-"""Losses on numbers made by hand."""
+"""Losses on hand-computed numbers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_masked_mse_counts_masked_elements_and_weights_images():
     assert loss.item() == pytest.approx((1 + 0.5 * 4 + 0.5 * 4) / 3)
 
 
-def test_weighted_l1_averages_over_the_elements_that_count():
+def test_weighted_l1_averages_over_elements_of_positive_weight():
     error = torch.tensor([1.0, -2.0, 5.0]).reshape(1, 1, 1, 3)
     weight = torch.tensor([3.0, 0.5, 0.0]).reshape(1, 1, 1, 3)
     loss = losses.weighted_l1(error, torch.zeros_like(error), weight)
@@ -52,7 +52,7 @@ def test_alignment_of_a_constant_is_the_mean_and_finite():
     assert torch.isfinite(prediction.grad).all()
 
 
-def test_gradient_loss_sees_edges_not_offsets():
+def test_gradient_loss_ignores_offsets():
     step = torch.tensor([0.0, 0.0, 1.0, 1.0]).reshape(1, 1, 1, 4)
     mask = torch.ones_like(step, dtype=torch.bool)
     assert losses.gradient_l1(step + 3, step, mask).item() == 0.0

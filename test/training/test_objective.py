@@ -1,4 +1,4 @@
-"""The objective, with networks made of arithmetic."""
+"""The objective, with networks of simple arithmetic."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def objective(config, prediction_type='v_prediction', alphas=ABAR):
                      torch.zeros(1, 2, 3))
 
 
-def test_unet_sees_image_then_depth_and_pays_for_valid_cells():
+def test_unet_gets_image_then_depth_and_the_loss_covers_valid_cells():
     seen = []
 
     def unet(sample, timesteps, text, return_dict):

@@ -1,4 +1,4 @@
-"""From metric depth to what training compares with, on numbers made by hand."""
+"""Training targets and masks, on hand-computed numbers."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def test_an_image_without_valid_depth_gives_finite_numbers():
 def test_relative_weight_makes_normalised_error_relative():
     depth = torch.tensor([[[1.0, 2.0, 10.0, torch.inf, 1.0]]])
     valid = torch.tensor([[[True, True, True, True, False]]])
-    weight = targets.relative_weight(depth, valid, torch.tensor([[[4.0]]]))
+    weight = targets.relative_error_weight(depth, valid, torch.tensor([[[4.0]]]))
     # One normalised unit is 2 m: 200 % at 1 m, 100 % at 2 m, 20 % at 10 m.
     assert weight[0, 0, 0].tolist() == pytest.approx([2.0, 1.0, 0.2, 0.0, 0.0])
-    assert targets.relative_weight(depth, valid, torch.tensor([[[40.0]]])).max() == 16.0
+    assert targets.relative_error_weight(depth, valid, torch.tensor([[[40.0]]])).max() == 16.0
 
 
 def test_one_invalid_pixel_masks_its_cell_in_all_channels():

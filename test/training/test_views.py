@@ -1,4 +1,4 @@
-"""What training sees of a frame."""
+"""Augmented views of frames."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from training_fixtures import frame
 
 from marigold_ros.data.frames import DepthFrame
 from marigold_ros.training.config import AugmentationConfig
-from marigold_ros.training.views import filter_each, gaussian_profile, motion_kernel, random_view
+from marigold_ros.training.views import (
+    filter_per_image,
+    gaussian_kernel_1d,
+    motion_blur_kernel,
+    random_view,
+)
 
 PLAIN = AugmentationConfig(flip_probability=0.0)
 
@@ -37,7 +42,7 @@ def test_a_flip_mirrors_image_depth_and_mask_together():
     assert np.allclose(view.image[0].permute(1, 2, 0), given.rgb[:, ::-1] / 127.5 - 1, atol=1e-5)
 
 
-def test_a_crop_shows_image_and_depth_of_the_same_place():
+def test_a_crop_has_image_and_depth_of_the_same_pixels():
     grey = np.repeat(np.linspace(1, 200, 96, dtype=np.float32)[None], 48, axis=0)
     ramp = DepthFrame('a', np.repeat(grey[..., None].round().astype(np.uint8), 3, 2), grey,
                       grey > 0)
@@ -55,7 +60,7 @@ def test_a_crop_shows_image_and_depth_of_the_same_place():
 @pytest.mark.parametrize('change', [
     {'jitter_probability': 1.0}, {'blur_probability': 1.0}, {'motion_blur_probability': 1.0},
     {'noise': 0.1}])
-def test_disturbances_change_the_image_alone_and_stay_in_range(change):
+def test_image_augmentation_does_not_change_depth_and_stays_in_range(change):
     given = frame()
     view = random_view(given, (16, 24), AugmentationConfig(flip_probability=0.0, **change), rng(1))
     assert view.image.min() >= -1 and view.image.max() <= 1
@@ -63,21 +68,21 @@ def test_disturbances_change_the_image_alone_and_stay_in_range(change):
     assert np.array_equal(view.depth_m[0], given.depth_m)
 
 
-def test_motion_blurs_along_its_direction_alone():
-    kernel = motion_kernel(5.0, 0.0)
+def test_motion_blurs_along_its_direction_only():
+    kernel = motion_blur_kernel(5.0, 0.0)
     assert kernel.sum() == pytest.approx(1.0)
     assert kernel[len(kernel) // 2].sum() == pytest.approx(1.0, abs=0.02)
-    assert np.allclose(motion_kernel(5.0, np.pi / 2), kernel.T, atol=0.02)
+    assert np.allclose(motion_blur_kernel(5.0, np.pi / 2), kernel.T, atol=0.02)
 
 
-def test_every_image_is_filtered_with_a_kernel_of_its_own():
+def test_every_image_is_filtered_with_its_own_kernel():
     pair = torch.full((2, 3, 9, 9), 0.5)
     pair[0, :, 4, 4] = 1.5
-    wide, narrow = gaussian_profile(1.0), gaussian_profile(0.5)
+    wide, narrow = gaussian_kernel_1d(1.0), gaussian_kernel_1d(0.5)
     assert wide.shape == (9, 1) and narrow.shape == (5, 1)
-    blurred = filter_each(filter_each(pair, [wide, narrow]), [wide.T, narrow.T])
+    blurred = filter_per_image(filter_per_image(pair, [wide, narrow]), [wide.T, narrow.T])
     impulse = (pair[0, 0] - 0.5).numpy()
     assert np.allclose(blurred[0] - 0.5, cv2.GaussianBlur(
         impulse, (9, 9), 1.0, borderType=cv2.BORDER_REPLICATE), atol=1e-5)
-    # What is even stays so up to the edges, which are repeated.
+    # A constant image stays constant up to the edges, which are replicated.
     assert torch.allclose(blurred[1], pair[1])

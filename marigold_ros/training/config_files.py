@@ -1,4 +1,4 @@
-"""Recipes to and from YAML: one reader that names the file, the key and the rule of a mistake."""
+"""Read and write training configurations as YAML; errors name the file, the key and the rule."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from marigold_ros.data.validation_errors import describe_validation_errors
 from marigold_ros.depth.errors import ConfigError
 from marigold_ros.training.config import TrainingConfig
 
-Recipe = TypeVar('Recipe', bound=TrainingConfig)
+Config = TypeVar('Config', bound=TrainingConfig)
 
 
-def load_recipe(kind: type[Recipe], path: Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_config(kind: type[Config], path: Path, overrides: Sequence[str] = ()) -> Config:
     """
-    Read a recipe.
+    Read a training configuration from YAML.
 
     Parameters
     ----------
     kind : type
         FinetuneConfig or VaeConfig.
     path : Path
-        YAML with its fields.
+        YAML file with the fields of `kind`.
     overrides : sequence of str
-        'schedule.max_iterations=100' or 'train.0.path=drive.mcap': replace what the file says.
+        'schedule.max_iterations=100' or 'train.0.path=drive.mcap': replace the file's values.
 
     Raises
     ------
     ConfigError
-        If the file cannot be read, or a key is unknown, missing or breaks its rule.
+        If the file cannot be read, or a key is unknown, missing or has an invalid value.
     """
     try:
         fields = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
@@ -48,34 +48,35 @@ def load_recipe(kind: type[Recipe], path: Path, overrides: Sequence[str] = ()) -
         raise ConfigError(f'`{path}`: {describe_validation_errors(err)}') from err
 
 
-def recipe_as_yaml(recipe: TrainingConfig) -> str:
-    """Write a recipe so that reading it gives the same recipe."""
-    return str(yaml.safe_dump(recipe.model_dump(mode='json'), sort_keys=False))
+def config_to_yaml(config: TrainingConfig) -> str:
+    """Return the YAML from which `load_config` reads the same configuration."""
+    return str(yaml.safe_dump(config.model_dump(mode='json'), sort_keys=False))
 
 
-def differences(recipe: TrainingConfig, other: TrainingConfig, free: Sequence[str]) -> list[str]:
+def config_differences(config: TrainingConfig, stored: TrainingConfig,
+                       ignored: Sequence[str]) -> list[str]:
     """
-    Compare two recipes.
+    List the keys in which a configuration differs from a stored one.
 
     Parameters
     ----------
-    recipe, other : TrainingConfig
-    free : sequence of str
-        Keys, 'schedule.max_iterations' for one, that may differ.
+    config, stored : TrainingConfig
+    ignored : sequence of str
+        Prefixes of keys that may differ, such as 'schedule.max_iterations'.
 
     Returns
     -------
     list of str
-        Where they differ otherwise, with both values.
+        Each other key that differs, with both values.
     """
-    mine, theirs = (_flatten(each.model_dump(mode='json')) for each in (recipe, other))
-    return [f'{key}: {theirs.get(key)!r} there, {mine.get(key)!r} here'
-            for key in sorted(mine.keys() | theirs.keys())
-            if mine.get(key) != theirs.get(key) and not key.startswith(tuple(free))]
+    new, old = (_flatten(each.model_dump(mode='json')) for each in (config, stored))
+    return [f'{key}: was {old.get(key)!r}, now {new.get(key)!r}'
+            for key in sorted(new.keys() | old.keys())
+            if new.get(key) != old.get(key) and not key.startswith(tuple(ignored))]
 
 
 def _flatten(value: Any, key: str = '') -> dict[str, Any]:
-    """Give every leaf its dotted key."""
+    """Return every leaf by its dotted key."""
     if isinstance(value, list):
         value = dict(enumerate(value))
     if not isinstance(value, dict):
@@ -85,17 +86,17 @@ def _flatten(value: Any, key: str = '') -> dict[str, Any]:
 
 
 def _override(fields: dict[str, Any], override: str) -> None:
-    """Put the value of 'a.0.b=value' in its place; new keys may be made, new sections too."""
+    """Set the value of 'a.0.b=value'; missing keys and sections are created."""
     key, equals, text = override.partition('=')
     if not equals:
         raise ConfigError(f'an override must be key=value; got {override!r}')
     *sections, last = key.split('.')
-    place: Any = fields
+    parent: Any = fields
     try:
         for section in sections:
-            place = (place[int(section)] if isinstance(place, list)
-                     else place.setdefault(section, {}))
-        place[int(last) if isinstance(place, list) else last] = yaml.safe_load(text)
+            parent = (parent[int(section)] if isinstance(parent, list)
+                      else parent.setdefault(section, {}))
+        parent[int(last) if isinstance(parent, list) else last] = yaml.safe_load(text)
     except (ValueError, IndexError, TypeError, AttributeError, yaml.YAMLError) as err:
-        raise ConfigError(f'an override must name a place in the recipe and a YAML value; '
-                          f'got {override!r}') from err
+        raise ConfigError(f'an override must name a key of the configuration and a YAML '
+                          f'value; got {override!r}') from err

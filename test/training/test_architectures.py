@@ -1,4 +1,4 @@
-"""Networks: the surgery on Stable Diffusion, and decoding."""
+"""The widened U-Net of Stable Diffusion, and decoding."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import pytest
 import torch
 from training_fixtures import Autoencoder, generator
 
-from marigold_ros.training.networks import decode_depth, double_conv_in
+from marigold_ros.training.architectures import double_conv_in
+from marigold_ros.training.latents import decode_depth
 
 
 class OneLayer(torch.nn.Module):
-    """As much of a U-Net as the surgery touches."""
+    """The part of a U-Net that `double_conv_in` changes."""
 
     def __init__(self):
         super().__init__()
@@ -21,7 +22,7 @@ class OneLayer(torch.nn.Module):
         self.settings |= settings
 
 
-def test_doubled_conv_in_answers_a_doubled_latent_as_before():
+def test_doubled_conv_in_keeps_the_output_for_a_doubled_latent():
     torch.manual_seed(0)
     unet = OneLayer()
     latent = torch.randn(2, 4, 5, 7, generator=generator())
