@@ -24,9 +24,9 @@ def make_checkpoint(folder: Path, *, vae: str = 'tiny', scheduler: str = 'DDIMSc
                     zero_snr: bool = True, default_steps: int = 4, in_channels: int = 8,
                     processing_resolution: int = 64, seed: int = 0) -> Path:
     """
-    Write a random checkpoint that both DepthEngine and MarigoldDepthPipeline open.
+    Write a checkpoint with random weights that DepthEngine and MarigoldDepthPipeline can load.
 
-    Weights are those of a fresh network under a fixed seed: meaningless depth, exact arithmetic.
+    The weights are initialized with a fixed seed.
     """
     torch.manual_seed(seed)
     unet = UNet2DConditionModel(

@@ -1,7 +1,7 @@
-"""What holds for every test."""
+"""Settings of all tests."""
 
 import os
 
-# Before torch is imported: its threads wait for each other by spinning, so that beside one busy
-# process a file of 10 s takes minutes.  On two cores the node uses one thread too.
+# Set before torch is imported: its threads busy-wait for each other, so that next to another busy
+# process a test file of 10 s takes minutes.  With two cores the node also uses one thread.
 os.environ.setdefault('OMP_NUM_THREADS', '1')

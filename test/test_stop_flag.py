@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a flag."""
+"""StopFlag on SIGINT and SIGTERM."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from marigold_ros.stop_flag import StopFlag
 
 
 @pytest.fixture(autouse=True)
-def plain_ctrl_c():
-    """Raise KeyboardInterrupt again: a shell ignores SIGINT for what it starts aside."""
+def default_sigint_handler():
+    """Install Python's default handler: shells ignore SIGINT in background jobs."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_signals_set_the_flag_however_often_they_come(number):
+def test_repeated_signals_set_the_flag(number):
     with StopFlag() as stop:
         assert not stop.requested
         for _ in range(3):
@@ -28,21 +28,21 @@ def test_signals_set_the_flag_however_often_they_come(number):
             assert stop.requested
 
 
-def test_a_second_signal_ends_the_program_where_asked_to():
+def test_a_second_signal_terminates_the_program_if_requested():
     with pytest.raises(KeyboardInterrupt), StopFlag(terminate_on_second_signal=True) as stop:
         signal.raise_signal(signal.SIGINT)
         assert stop.requested
         signal.raise_signal(signal.SIGINT)
 
 
-def test_a_block_gives_the_signals_back():
+def test_handlers_are_restored_at_exit():
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(ZeroDivisionError), StopFlag():
         raise ZeroDivisionError
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def test_sleep_goes_on_at_its_deadline_unless_asked_to_stop():
+def test_sleep_ends_at_its_deadline_or_when_a_stop_is_requested():
     with StopFlag() as stop:
         begin_s = time.monotonic()
         assert stop.sleep_until(begin_s + 0.12)
@@ -54,7 +54,7 @@ def test_sleep_goes_on_at_its_deadline_unless_asked_to_stop():
         assert not stop.sleep_until(0.0)
 
 
-def test_outside_the_main_thread_signals_stay_where_they_are():
+def test_outside_the_main_thread_no_handler_is_installed():
     made = []
     thread = threading.Thread(target=lambda: made.append(StopFlag()))
     thread.start()

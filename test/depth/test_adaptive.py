@@ -1,4 +1,4 @@
-"""AdaptiveDepth: what a frame gets, from which noise, and what is learned of its cost."""
+"""AdaptiveDepth: results, seeds, decisions and observed latency."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def depth(result):
     return result.affine_invariant_depth
 
 
-def test_frames_of_several_sizes_come_back_in_their_order(engine):
+def test_results_keep_the_order_of_frames_of_several_sizes(engine):
     adaptive = AdaptiveDepth(engine, AdaptiveConfig(FIXED), ['left', 'right', 'rear'])
     frames = [frame('left'), frame('right', 64, 48), frame('rear')]
     found = adaptive.process(frames)
@@ -48,21 +48,21 @@ def test_frames_of_several_sizes_come_back_in_their_order(engine):
     assert depth(found[1]) == pytest.approx(depth(alone), abs=1e-5)
 
 
-def test_a_camera_starts_from_the_noise_of_its_place(engine):
-    """Whatever comes in between, and beside whom."""
+def test_a_cameras_seed_is_its_index(engine):
+    """Whatever frames are processed before and together with it."""
     adaptive = AdaptiveDepth(engine, AdaptiveConfig(FIXED), ['left', 'right'])
     first, = adaptive.process([frame('right')])
     adaptive.process([frame('left')])
     again = adaptive.process([frame('left'), frame('right')])[1]
-    of_left, of_nobody = (adaptive.process([frame(name)])[0] for name in ('left', 'nobody'))
+    of_left, of_unlisted = (adaptive.process([frame(name)])[0] for name in ('left', 'unlisted'))
     assert depth(again) == pytest.approx(depth(first), abs=1e-5)
     assert not np.allclose(depth(of_left), depth(first), atol=1e-3)
-    assert depth(of_nobody) == pytest.approx(depth(of_left), abs=1e-5)
+    assert depth(of_unlisted) == pytest.approx(depth(of_left), abs=1e-5)
 
 
 @pytest.mark.parametrize('measure, formula',
                          [('gradient_energy', gradient_energy), ('entropy', entropy)])
-def test_a_prediction_says_how_it_came_to_its_steps(engine, measure, formula):
+def test_a_prediction_contains_the_decision_on_its_steps(engine, measure, formula):
     config = AdaptiveConfig(
         StepPolicyConfig(complexity_min=0.0, alpha=1e9, latency_cap_s=None), measure)
     image = frame(age_s=2.0)
@@ -74,15 +74,15 @@ def test_a_prediction_says_how_it_came_to_its_steps(engine, measure, formula):
     assert found.choice.reason.startswith('complexity: T(')
 
 
-def test_a_deadline_that_ends_the_steps_is_part_of_the_reason(engine):
-    """Nothing is known of the cost yet, so that Tmax is granted to a late frame."""
+def test_the_reason_mentions_a_reached_deadline(engine):
+    """Without latency measurements a late frame is granted Tmax."""
     config = AdaptiveConfig(StepPolicyConfig(policy='fixed', latency_cap_s=0.1))
     found, = AdaptiveDepth(engine, config).process([frame(age_s=1.0)])
     assert (found.choice.granted, found.num_inference_steps) == (4, 1)
     assert found.choice.reason == 'fixed: Tmax = 4; stopped after 1 by the deadline'
 
 
-def test_a_late_frame_is_skipped_where_the_policy_may(engine):
+def test_a_late_frame_is_skipped_if_configured(engine):
     config = AdaptiveConfig(StepPolicyConfig(latency_cap_s=0.1, late_frames='skip'))
     adaptive = AdaptiveDepth(engine, config)
     size = engine.padded_size(48, 64)
@@ -92,12 +92,12 @@ def test_a_late_frame_is_skipped_where_the_policy_may(engine):
     assert found.choice.granted == 0 and found.choice.reason.startswith('late, skipped')
     known = adaptive.policy.latency.estimate(size, 1)
     adaptive.observe(time.monotonic() + 60.0)
-    assert adaptive.policy.latency.estimate(size, 1) == known  # it cost nothing
+    assert adaptive.policy.latency.estimate(size, 1) == known  # a skipped frame is not measured
 
 
 @pytest.mark.parametrize('publication_s, expected_s', [(5.0, 5.0), (None, 0.0)])
-def test_what_comes_after_inference_counts_once_it_is_told(engine, publication_s, expected_s):
-    """At the latest the next call learns what inference alone has cost."""
+def test_observe_includes_the_time_after_inference(engine, publication_s, expected_s):
+    """Without a call, the next `process` observes inference alone."""
     adaptive = AdaptiveDepth(engine, AdaptiveConfig(FIXED))
     adaptive.process([frame()])
     size = engine.padded_size(48, 64)
@@ -109,7 +109,7 @@ def test_what_comes_after_inference_counts_once_it_is_told(engine, publication_s
     assert adaptive.policy.latency.estimate(size, 1).after_s == pytest.approx(expected_s, abs=1.0)
 
 
-def test_another_configuration_keeps_what_it_does_not_change(engine):
+def test_configure_keeps_the_statistics_that_stay_valid(engine):
     adaptive = AdaptiveDepth(engine, AdaptiveConfig(FIXED))
     adaptive.warm_up([(48, 64)], [1])
     size = engine.padded_size(48, 64)
@@ -123,6 +123,6 @@ def test_another_configuration_keeps_what_it_does_not_change(engine):
 @pytest.mark.parametrize('values, message', [
     ({'complexity_measure': 'colour'}, 'must be one of gradient_energy, entropy; got .colour.'),
     ({'ensemble_size': 0}, '`ensemble_size` must be at least 1; got 0')])
-def test_a_setting_that_breaks_a_rule_is_named(values, message):
+def test_invalid_settings_are_rejected_with_their_value(values, message):
     with pytest.raises(ConfigError, match=message):
         AdaptiveConfig(**values)

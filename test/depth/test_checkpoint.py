@@ -1,4 +1,4 @@
-"""A checkpoint that cannot be used is refused with its path and the way out."""
+"""Checkpoints: properties, errors with path and remedy, and no execution of code."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def copy(intact, tmp_path):
     return Path(shutil.copytree(intact, tmp_path / 'copy'))
 
 
-def test_facts_are_read(intact):
+def test_properties_are_read(intact):
     """Scheduler, prediction type, default steps, resolution and the VAE's factor."""
     info = load_components(str(intact)).info
     assert (info.scheduler, info.prediction_type) == ('DDIMScheduler', 'v_prediction')
@@ -41,8 +41,7 @@ def test_facts_are_read(intact):
     assert info.initial_latent == 'gaussian'
 
 
-def test_stored_embedding_replaces_the_text_encoder(copy):
-    """With the stored embedding neither tokenizer nor text encoder is needed."""
+def test_a_stored_embedding_replaces_the_text_encoder(copy):
     computed = load_components(str(copy)).empty_text_embedding
     assert computed.shape == (1, 2, 16)
     save_file({'empty_text_embedding': computed}, copy / 'empty_text_embedding.safetensors')
@@ -51,87 +50,84 @@ def test_stored_embedding_replaces_the_text_encoder(copy):
     assert torch.equal(load_components(str(copy)).empty_text_embedding, computed)
 
 
-def test_other_vae_can_be_swapped_in(intact, tmp_path):
-    """A VAE folder given by the caller takes the place of the checkpoint's own."""
+def test_another_vae_can_be_loaded(intact, tmp_path):
     kl = make_checkpoint(tmp_path / 'kl', vae='kl')
     assert type(load_components(str(intact), vae=str(kl / 'vae')).vae).__name__ == 'AutoencoderKL'
 
 
-def test_missing_checkpoint_names_the_choices():
-    """Neither folder nor embedded nor hub id."""
+def test_a_missing_checkpoint_is_reported_with_the_choices():
     with pytest.raises(CheckpointError,
                        match='must be a local folder.*tiny.*hub id.*got ./nowhere/at/all'):
         load_components('/nowhere/at/all')
 
 
-def damage_truncate(folder):
-    """Cut the U-Net's weights in half."""
+def truncate_unet(folder):
+    """Truncate the U-Net's weights to half."""
     weights = folder / 'unet' / 'diffusion_pytorch_model.safetensors'
     weights.write_bytes(weights.read_bytes()[:weights.stat().st_size // 2])
 
 
-def damage_index(folder):
+def remove_index(folder):
     """Remove the index."""
     (folder / 'model_index.json').unlink()
 
 
-def damage_config(folder):
-    """Promise more channels than the weights have."""
+def change_unet_config(folder):
+    """Declare more layers than the weights have."""
     config = folder / 'unet' / 'config.json'
     config.write_text(json.dumps({**json.loads(config.read_text()), 'layers_per_block': 2}))
 
 
-def damage_scheduler(folder):
-    """Ask for a scheduler that Marigold never used."""
+def change_scheduler(folder):
+    """Request a scheduler that Marigold does not use."""
     index = folder / 'model_index.json'
     index.write_text(index.read_text().replace('DDIMScheduler', 'PNDMScheduler'))
 
 
-def damage_pickle(folder):
-    """Offer pickled weights only."""
+def pickle_unet(folder):
+    """Replace the weights by pickled ones."""
     weights = folder / 'unet' / 'diffusion_pytorch_model.safetensors'
     torch.save({}, weights.with_suffix('.bin'))
     weights.unlink()
 
 
-def damage_pickled_text_encoder(folder):
-    """Offer a pickled text encoder only."""
+def pickle_text_encoder(folder):
+    """Replace the text encoder's weights by pickled ones."""
     weights = folder / 'text_encoder' / 'model.safetensors'
     torch.save({}, folder / 'text_encoder' / 'pytorch_model.bin')
     weights.unlink()
 
 
-def damage_text_encoder(folder):
-    """Leave out a weight of the text encoder, in whose place a random one would be put."""
+def remove_text_encoder_weight(folder):
+    """Remove a weight of the text encoder, which would be initialized at random."""
     weights = folder / 'text_encoder' / 'model.safetensors'
     kept = load_file(weights)
     kept.pop(next(name for name in kept if 'token_embedding' in name))
     save_file(kept, weights, {'format': 'pt'})
 
 
-def damage_tokenizer(folder):
-    """Cut the tokenizer."""
+def truncate_tokenizer(folder):
+    """Truncate the tokenizer."""
     (folder / 'tokenizer' / 'tokenizer.json').write_text('{')
 
 
-def damage_list(folder):
-    """Write an index that is no object."""
+def replace_index_by_list(folder):
+    """Write an index that is not an object."""
     (folder / 'model_index.json').write_text('[]')
 
 
-def damage_quantized(folder):
-    """Ask for a quantization whose library is not here."""
+def request_quantization(folder):
+    """Request a quantization whose library is not installed."""
     config = folder / 'unet' / 'config.json'
     config.write_text(json.dumps({**json.loads(config.read_text()), 'quantization_config': {
         'quant_method': 'bitsandbytes', 'load_in_8bit': True}}))
 
 
 @pytest.mark.parametrize('damage', [
-    damage_truncate, damage_index, damage_config, damage_scheduler, damage_pickle,
-    damage_pickled_text_encoder, damage_text_encoder, damage_tokenizer,
-    damage_list, damage_quantized])
-def test_damaged_checkpoint_names_path_and_way_out(copy, damage):
-    """The message names the folder and what it must hold."""
+    truncate_unet, remove_index, change_unet_config, change_scheduler, pickle_unet,
+    pickle_text_encoder, remove_text_encoder_weight, truncate_tokenizer, replace_index_by_list,
+    request_quantization])
+def test_a_damaged_checkpoint_is_reported_with_path_and_remedy(copy, damage):
     damage(copy)
     with pytest.raises(CheckpointError) as caught:
         load_components(str(copy))
@@ -139,20 +135,20 @@ def test_damaged_checkpoint_names_path_and_way_out(copy, damage):
     assert 'MarigoldDepthPipeline.save_pretrained' in str(caught.value)
 
 
-def test_plain_stable_diffusion_is_not_marigold(tmp_path):
-    """Four input channels mean that nobody has fine-tuned it."""
+def test_a_stable_diffusion_checkpoint_is_rejected(tmp_path):
+    """Its U-Net has four input channels."""
     folder = make_checkpoint(tmp_path / 'sd', in_channels=4)
     with pytest.raises(CheckpointError, match='not a Marigold checkpoint: .* maps 4 to 4'):
         load_components(str(folder))
 
 
 class UnpicklingError(AssertionError):
-    """Raised where anything is unpickled."""
+    """Raised by every function that unpickles."""
 
 
 @pytest.fixture
 def no_pickle(monkeypatch):
-    """Make every way to unpickle raise."""
+    """Make every function that unpickles raise."""
     def fail(*_, **__):
         raise UnpicklingError
 
@@ -163,15 +159,14 @@ def no_pickle(monkeypatch):
 
 @pytest.mark.parametrize('kind', ['embedded', 'with a text encoder'])
 def test_nothing_is_unpickled_while_a_checkpoint_loads(no_pickle, intact, kind):
-    """Neither the embedded one nor one whose text encoder has to be run."""
     load_components('tiny' if kind == 'embedded' else str(intact))
 
 
 @pytest.mark.parametrize('weights', ['unet/diffusion_pytorch_model.safetensors',
                                      'vae/diffusion_pytorch_model.safetensors',
                                      'text_encoder/model.safetensors'])
-def test_an_index_of_shards_cannot_smuggle_a_pickle_in(no_pickle, copy, weights):
-    """Or diffusers and transformers would unpickle it, for all that use_safetensors says."""
+def test_a_shard_index_with_a_pickle_is_rejected(no_pickle, copy, weights):
+    """Transformers and diffusers would unpickle it in spite of use_safetensors."""
     path = copy / weights
     torch.save({}, path.with_name('shard.bin'))
     path.unlink()
@@ -186,8 +181,8 @@ def test_an_index_of_shards_cannot_smuggle_a_pickle_in(no_pickle, copy, weights)
 
 
 @pytest.mark.parametrize('part', ['unet', 'vae', 'text_encoder', 'tokenizer', 'scheduler', '.'])
-def test_code_that_lies_in_a_checkpoint_is_never_run(copy, part, capfd):
-    """Whatever a config says of it; nor does it name attention code to be fetched and run."""
+def test_code_in_a_checkpoint_is_never_run(copy, part, capfd):
+    """Whatever the configs declare; attention code is not downloaded and run either."""
     (copy / part / 'evil.py').write_text('print("executed")\nclass Evil:\n    pass\n')
     for config in [*(copy / part).glob('*config.json'), *(copy / part).glob('model_index.json')]:
         fields = json.loads(config.read_text())
@@ -200,8 +195,8 @@ def test_code_that_lies_in_a_checkpoint_is_never_run(copy, part, capfd):
     assert 'executed' not in capfd.readouterr().out
 
 
-def test_only_data_is_fetched_from_the_hub(monkeypatch, intact):
-    """No pickle and no code, by the patterns that huggingface_hub filters with."""
+def test_only_data_files_are_downloaded_from_the_hub(monkeypatch, intact):
+    """Checks the patterns with huggingface_hub's filter."""
     fetched = {}
 
     def snapshot_download(name, *, allow_patterns):

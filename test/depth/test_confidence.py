@@ -1,4 +1,4 @@
-"""Confidence from decoded depth: what lowers it, by hand, and its range and cost."""
+"""Confidence from decoded depth: values computed by hand, and its range."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from marigold_ros.depth.confidence import estimate_confidence
 
 
 def striped(depth, roughness=0.0, height=16, width=24):
-    """Depth map of one depth whose columns lie in turn above and below it."""
+    """Return a depth map whose columns alternate above and below `depth`."""
     stripes = roughness * torch.tensor([1.0, -1.0]).repeat(width // 2)
     return (depth + stripes).expand(1, 1, height, width).clone()
 
 
-def test_a_flat_wall_is_certain():
+def test_a_smooth_wall_has_full_confidence():
     torch.testing.assert_close(estimate_confidence(striped(0.4)), torch.ones(1, 1, 16, 24),
                                atol=1e-4, rtol=0.0)
 
@@ -26,12 +26,12 @@ def test_a_flat_wall_is_certain():
     (0.9, 0.02, 0.02),    # far: the same roughness is a smaller part of the depth
     (0.1, 0.02, 0.1),
 ])
-def test_roughness_counts_in_parts_of_the_depth(depth, roughness, error):
+def test_roughness_is_relative_to_the_depth(depth, roughness, error):
     expected = torch.full((1, 1, 16, 24), math.exp(-error / 0.03))
     torch.testing.assert_close(estimate_confidence(striped(depth, roughness)), expected)
 
 
-def test_a_step_inside_a_cell_lowers_confidence_there_only():
+def test_a_step_inside_a_cell_lowers_the_confidence_locally():
     depth = striped(0.5, width=64)
     depth[..., 28:] = 0.7    # from the middle of the fourth cell on
     found = estimate_confidence(depth)[0, 0, 8]
@@ -43,8 +43,8 @@ def test_a_step_inside_a_cell_lowers_confidence_there_only():
 
 
 def test_members_are_averaged():
-    sure, unsure = striped(0.4), striped(0.4, 0.02)
-    both = estimate_confidence(torch.cat([sure, unsure]))
+    smooth, rough = striped(0.4), striped(0.4, 0.02)
+    both = estimate_confidence(torch.cat([smooth, rough]))
     torch.testing.assert_close(both, torch.full((1, 1, 16, 24), math.exp(-0.02 / 0.03)))
 
 

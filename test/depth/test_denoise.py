@@ -1,4 +1,4 @@
-"""The denoising loop's arithmetic: linear steps, the source text's update, stopping rules."""
+"""The denoising loop: linear steps, equivalence with the published update, deadlines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from marigold_ros.depth.errors import CheckpointError, InputError
 
 
 def make_scheduler(**overrides):
-    """DDIM as Marigold v1-1 sets it."""
+    """Return DDIM with the settings of Marigold v1-1."""
     settings = {'beta_start': 0.00085, 'beta_end': 0.012, 'beta_schedule': 'scaled_linear',
                 'clip_sample': False, 'prediction_type': 'v_prediction',
                 'timestep_spacing': 'trailing', 'rescale_betas_zero_snr': True}
@@ -21,7 +21,7 @@ def make_scheduler(**overrides):
 
 
 def test_trailing_schedules_start_at_999_and_end_at_x0():
-    """The first call is common to all T; the last step gives x0 itself."""
+    """All T start at the same timestep; the last step yields x0."""
     for steps in (1, 2, 3, 4, 10):
         rows = make_schedule(make_scheduler(), steps)
         assert len(rows) == steps
@@ -29,7 +29,7 @@ def test_trailing_schedules_start_at_999_and_end_at_x0():
         assert (rows[-1].u, rows[-1].w) == pytest.approx((rows[-1].r, rows[-1].q), abs=1e-6)
 
 
-def test_seven_steps_end_above_x0_as_diffusers_has_it():
+def test_seven_steps_end_above_x0_as_in_diffusers():
     """1000 // 7 = 142 leaves timestep 0 after the last step, whose cumulative alpha is not 1."""
     scheduler = make_scheduler()
     last = make_schedule(scheduler, 7)[-1]
@@ -40,14 +40,14 @@ def test_seven_steps_end_above_x0_as_diffusers_has_it():
 
 
 def test_zero_snr_start_ignores_the_noise():
-    """At t = 999 with zero terminal SNR x0 = -v, whatever z is."""
+    """At t = 999 with zero terminal SNR x0 = -v, for any z."""
     first = make_schedule(make_scheduler(), 4)[0]
     assert first.r == pytest.approx(0.0, abs=1e-6)
     assert first.q == pytest.approx(-1.0, abs=1e-6)
 
 
-def test_update_is_the_source_texts_up_to_rescaling():
-    """With zbar = z / sqrt(abar): zbar_s = zbar_t - a_t eps, as the module's docstring derives."""
+def test_the_update_equals_the_published_one_up_to_rescaling():
+    """zbar_s = zbar_t - a_t eps with zbar = z / sqrt(abar), see the module's docstring."""
     scheduler = make_scheduler(prediction_type='epsilon', rescale_betas_zero_snr=False)
     rows = make_schedule(scheduler, 4)
     z, eps = torch.randn(2, 4, 3, 3, dtype=torch.float64)
@@ -59,21 +59,20 @@ def test_update_is_the_source_texts_up_to_rescaling():
         assert torch.allclose((row.u * z + row.w * eps) / abar_s.sqrt(), expected, atol=1e-6)
 
 
-def test_step_undefined_at_zero_snr_is_refused():
-    """Epsilon prediction cannot tell x0 from pure noise."""
+def test_a_step_undefined_at_zero_snr_is_rejected():
+    """Epsilon prediction cannot recover x0 from pure noise."""
     with pytest.raises(CheckpointError, match="'epsilon' is not defined at timestep 999"):
         make_schedule(make_scheduler(prediction_type='epsilon'), 2)
 
 
 @pytest.mark.parametrize('steps', [0, 1001])
-def test_impossible_step_counts_are_refused(steps):
-    """Between 1 and the number of training timesteps."""
+def test_invalid_step_counts_are_rejected(steps):
     with pytest.raises(InputError, match=f'between 1 and 1000 .*got {steps}'):
         make_schedule(make_scheduler(), steps)
 
 
 def test_each_frame_of_a_ragged_batch_follows_its_own_schedule():
-    """x0 is what the network says, so each frame ends with the output of its own last step."""
+    """x0 is the network's output, so each frame ends with the output of its last step."""
     rows_seen = []
 
     def network(latents, timesteps):

@@ -1,4 +1,4 @@
-"""How networks lie on a device: threads on the CPU, memory on a GPU."""
+"""CPU threads, and memory formats of networks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from marigold_ros.depth.networks import vae_memory_format
 
 @pytest.fixture
 def threads():
-    """Give torch its threads back."""
+    """Restore the number of torch's threads after the test."""
     before = torch.get_num_threads()
     torch.set_num_threads(7)
     yield
@@ -22,14 +22,14 @@ def threads():
 
 
 @pytest.mark.parametrize(('cores', 'expected'), [(1, 1), (2, 1), (8, 7)])
-def test_one_core_is_left_to_others(threads, monkeypatch, cores, expected):
+def test_one_core_is_reserved(threads, monkeypatch, cores, expected):
     monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
     monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: set(range(cores)))
     reserve_one_core()
     assert torch.get_num_threads() == expected
 
 
-def test_omp_num_threads_is_obeyed(threads, monkeypatch):
+def test_omp_num_threads_takes_precedence(threads, monkeypatch):
     monkeypatch.setenv('OMP_NUM_THREADS', '2')
     reserve_one_core()
     assert torch.get_num_threads() == 7
@@ -40,5 +40,5 @@ def test_omp_num_threads_is_obeyed(threads, monkeypatch):
     (AutoencoderTiny, 'cuda', torch.channels_last),
     (AutoencoderKL, 'cpu', torch.channels_last),
     (AutoencoderKL, 'cuda', torch.contiguous_format)])
-def test_a_vae_with_norms_stays_contiguous_on_a_gpu(vae, device, expected):
+def test_a_vae_with_group_norm_is_contiguous_on_a_gpu(vae, device, expected):
     assert vae_memory_format(vae(), torch.device(device)) == expected

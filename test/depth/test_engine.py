@@ -1,4 +1,4 @@
-"""DepthEngine gives what diffusers' MarigoldDepthPipeline gives, and batches change nothing."""
+"""DepthEngine equals diffusers' MarigoldDepthPipeline, with and without batches."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ RECIPES = {
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    """Folder that holds this module's checkpoints."""
+    """Return the folder of this module's checkpoints."""
     return tmp_path_factory.mktemp('checkpoints')
 
 
 @cache
 def load_both(parent: Path, name: str, **recipe):
-    """One checkpoint, opened by us and by the reference, in float32."""
+    """Load one checkpoint with DepthEngine and with the reference, in float32."""
     path = make_checkpoint(parent / name, **recipe)
     reference = MarigoldDepthPipeline.from_pretrained(path)
     reference.set_progress_bar_config(disable=True)
@@ -45,7 +45,7 @@ def load_both(parent: Path, name: str, **recipe):
 
 
 def make_image(height, width, seed=0):
-    """Smooth random image, so that resizing matters."""
+    """Return a smooth random image, which resizing changes."""
     coarse = np.random.default_rng(seed).random((6, 8, 3), dtype=np.float32)
     tensor = torch.from_numpy(coarse).permute(2, 0, 1)[None]
     fine = torch.nn.functional.interpolate(tensor, (height, width), mode='bicubic')
@@ -60,14 +60,14 @@ def reference_depth(reference, rgb, steps, latents, resolution=64, **kwargs):
 
 
 def noise(*shape, seed=0):
-    """Gaussian latents."""
+    """Return Gaussian latents."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize('steps', STEPS)
 @pytest.mark.parametrize('name', RECIPES)
 def test_equals_reference_pipeline(folder, name, steps):
-    """Same weights, latents, steps and resolution give the same depth and latent."""
+    """For the same weights, latents, steps and resolution."""
     engine, reference = load_both(folder, name, **RECIPES[name])
     rgb, latents = make_image(48, 64), noise(1, 4, 6, 8)
     expected = reference_depth(reference, rgb, steps, latents)
@@ -79,7 +79,7 @@ def test_equals_reference_pipeline(folder, name, steps):
 
 
 def test_embedded_checkpoint_equals_reference():
-    """The checkpoint that is shipped, at its own resolution, from a camera's image size."""
+    """At the checkpoint's own resolution, for a camera's image size."""
     engine = DepthEngine.load('tiny', device='cpu', dtype='float32')
     reference = MarigoldDepthPipeline.from_pretrained(MODELS / 'tiny')
     reference.set_progress_bar_config(disable=True)
@@ -118,7 +118,7 @@ def test_native_resolution_equals_reference(folder):
 
 @pytest.mark.parametrize('size', [(48, 64), (97, 61)])
 def test_batch_equals_reference_batch(folder, size):
-    """Three images at once, ours and the reference's, landscape and portrait."""
+    """Three images at once, landscape and portrait."""
     engine, reference = load_both(folder, 'v_trailing')
     frames = [make_image(*size, seed) for seed in range(3)]
     height, width = engine.padded_size(*size)
@@ -135,11 +135,11 @@ def test_batch_equals_reference_batch(folder, size):
 @pytest.mark.parametrize('name', ['v_trailing', 'kl_vae'])
 def test_ensemble_equals_reference(folder, name, steps, monkeypatch):
     """
-    Each member is the reference's, and they are merged as the reference merges them.
+    Members and merging equal the reference's.
 
-    Not compared through both pipelines at once: the reference differentiates a float32 cost
-    numerically, so its alignment amplifies the rounding of its members.  It differs from itself
-    by 1e-2 when they run in batches of another size.
+    They are compared separately: the reference differentiates a float32 cost numerically, so its
+    alignment amplifies rounding errors of the members.  Its own results differ by 1e-2 between
+    batch sizes.
     """
     engine, reference = load_both(folder, name, **RECIPES[name])
     rgb, latents = make_image(48, 64), noise(4, 4, 6, 8)
@@ -159,7 +159,7 @@ def test_ensemble_equals_reference(folder, name, steps, monkeypatch):
 
 
 def test_ensemble_undoes_scale_and_shift():
-    """Copies of one depth, scaled, shifted and with some noise, come back as that depth."""
+    """Scaled and shifted copies of one depth with noise are merged into that depth."""
     depth = torch.from_numpy(make_image(48, 64)[..., 0]).float()[None, None] / 255.0
     scales = torch.tensor([0.5, 0.6, 0.7, 0.4]).view(4, 1, 1, 1)
     members = depth * scales + 0.1 + 0.02 * noise(4, 1, 48, 64)
@@ -167,8 +167,8 @@ def test_ensemble_undoes_scale_and_shift():
     assert (got - depth).abs().mean().item() < 0.1
 
 
-def test_ensemble_gives_uncertainty_and_all_latents(folder):
-    """E members come back as E latents, merged into one depth that fills [0, 1]."""
+def test_an_ensemble_returns_uncertainty_and_all_latents(folder):
+    """E members return E latents and one depth that covers [0, 1]."""
     engine, _ = load_both(folder, 'v_trailing')
     got = engine.infer(make_image(48, 64), ensemble_size=3)
     assert got.latent.shape == (3, 4, 6, 8)
@@ -177,7 +177,7 @@ def test_ensemble_gives_uncertainty_and_all_latents(folder):
 
 
 def test_lcm_equals_reference_at_one_step(folder):
-    """An LCM checkpoint runs its boundary condition, and only at one step."""
+    """An LCM checkpoint applies its boundary condition and supports one step only."""
     engine, reference = load_both(folder, 'lcm', scheduler='LCMScheduler', default_steps=1,
                                   zero_snr=False)
     rgb, latents = make_image(48, 64), noise(1, 4, 6, 8)
@@ -200,7 +200,7 @@ def test_end_to_end_checkpoint_starts_from_zeros(folder):
 
 
 def test_ragged_batch_equals_frames_one_by_one(folder, monkeypatch):
-    """Steps 4, 1, 2 in one batch with sizes that pad alike give what each frame gives alone."""
+    """Steps 4, 1, 2 in one batch of one padded size equal separate inference."""
     engine, _ = load_both(folder, 'v_trailing')
     frames = [make_image(48, 64, 1), make_image(96, 128, 2), make_image(45, 61, 3)]
     steps = [4, 1, 2]
@@ -218,8 +218,8 @@ def test_ragged_batch_equals_frames_one_by_one(folder, monkeypatch):
 
 
 @pytest.mark.parametrize('ensemble_size', [1, 2])
-def test_out_of_memory_is_answered_by_smaller_batches(folder, monkeypatch, caplog, ensemble_size):
-    """A device that holds two images at once gives the same depths, and is asked only once."""
+def test_out_of_memory_splits_the_batch(folder, monkeypatch, caplog, ensemble_size):
+    """With memory for two images the depths are equal, and the limit is determined once."""
     engine = DepthEngine.load(str(folder / 'v_trailing'), device='cpu', dtype='float32')
     frames, steps = [make_image(48, 64, seed) for seed in range(5)], [2, 1, 3, 1, 2]
     expected = engine.infer_batch(frames, steps, ensemble_size=ensemble_size)
@@ -243,7 +243,7 @@ def test_out_of_memory_is_answered_by_smaller_batches(folder, monkeypatch, caplo
 
 
 def test_out_of_memory_with_a_single_image_is_an_error(folder, monkeypatch):
-    """It names the size and the way out."""
+    """The message contains the size and the remedy."""
     engine = DepthEngine.load(str(folder / 'v_trailing'), device='cpu', dtype='float32')
 
     def predict(inputs, timesteps):
@@ -255,7 +255,7 @@ def test_out_of_memory_with_a_single_image_is_an_error(folder, monkeypatch):
 
 
 def test_warm_up_measures_every_size_and_batch_size(folder):
-    """What the latency model starts from: padded sizes, batch sizes, positive times."""
+    """Returns padded sizes, batch sizes and positive times."""
     engine, _ = load_both(folder, 'v_trailing')
     timings = engine.warm_up([(48, 64), (97, 61)], [1, 2], 2)
     assert [(timing.resolution, timing.num_inference_steps) for timing in timings] == [
@@ -265,7 +265,6 @@ def test_warm_up_measures_every_size_and_batch_size(folder):
 
 @pytest.mark.skipif(shutil.which(os.environ.get('CXX', 'g++')) is None, reason='no C++ compiler')
 def test_compiled_engine_equals_reference(folder):
-    """Compiled networks with frozen weights give the same depth."""
     _, reference = load_both(folder, 'v_trailing')
     compiled = DepthEngine.load(str(folder / 'v_trailing'), device='cpu', dtype='float32',
                                 compile=True)
@@ -276,15 +275,13 @@ def test_compiled_engine_equals_reference(folder):
         assert np.abs(got.affine_invariant_depth - expected).max() < ATOL
 
 
-def test_compile_without_a_compiler_is_refused_at_load(folder, monkeypatch):
-    """Not at the first frame, minutes later."""
+def test_compile_without_a_compiler_fails_at_load(folder, monkeypatch):
     monkeypatch.setenv('CXX', 'no-such-compiler')
     with pytest.raises(ConfigError, match='`compile` needs a C\\+\\+ compiler.*no-such-compiler'):
         DepthEngine.load(compile=True, device='cpu')
 
 
 def test_frames_of_different_padded_size_keep_their_order(folder):
-    """Portrait and landscape frames run as two batches and come back in order."""
     engine, _ = load_both(folder, 'v_trailing')
     frames = [make_image(48, 64, 1), make_image(64, 48, 2), make_image(48, 64, 3)]
     shapes = [p.affine_invariant_depth.shape for p in engine.infer_batch(frames, [1, 2, 3])]
@@ -292,7 +289,7 @@ def test_frames_of_different_padded_size_keep_their_order(folder):
 
 
 def test_same_seed_same_depth_other_seed_other_depth(folder):
-    """Noise depends on the seed alone."""
+    """Noise depends only on the seed."""
     engine, _ = load_both(folder, 'v_trailing')
     rgb = make_image(48, 64)
     first, again, other = (engine.infer(rgb, seed=seed).affine_invariant_depth
@@ -301,8 +298,7 @@ def test_same_seed_same_depth_other_seed_other_depth(folder):
     assert not np.array_equal(first, other)
 
 
-def test_past_deadline_decodes_x0_of_first_step(folder):
-    """An expired deadline stops after one step with its x0: the one-step result."""
+def test_a_past_deadline_returns_x0_of_the_first_step(folder):
     engine, _ = load_both(folder, 'v_trailing')
     rgb = make_image(48, 64)
     stopped = engine.infer(rgb, num_inference_steps=10, deadline_s=0.0)
@@ -314,15 +310,13 @@ def test_past_deadline_decodes_x0_of_first_step(folder):
 
 @pytest.mark.parametrize('rgb', [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32),
                                  np.zeros((0, 4, 3), np.uint8)])
-def test_refuses_what_is_no_rgb_image(folder, rgb):
-    """The error names the rule and the value."""
+def test_arrays_that_are_not_rgb_images_are_rejected(folder, rgb):
     engine, _ = load_both(folder, 'v_trailing')
     with pytest.raises(InputError, match=r'`rgb` must be uint8 \[H, W, 3\]'):
         engine.infer(rgb)
 
 
-def test_refuses_wrong_arguments(folder):
-    """Each message names the argument, the rule and the value."""
+def test_invalid_arguments_are_rejected(folder):
     engine, _ = load_both(folder, 'v_trailing')
     rgb = make_image(48, 64)
     with pytest.raises(InputError, match=r'`latents` must have shape \[1, 4, 6, 8\].*1, 4, 2, 2'):
@@ -341,8 +335,7 @@ def test_refuses_wrong_arguments(folder):
         DepthEngine.load(processing_resolution=70)
 
 
-def test_timing_adds_up(folder):
-    """Stage times are positive and their sum is the total."""
+def test_stage_times_sum_to_the_total(folder):
     engine, _ = load_both(folder, 'v_trailing')
     timing = engine.infer(make_image(48, 64)).timing
     stages = (timing.preprocess_s, timing.encode_s, timing.denoise_s, timing.decode_s,

@@ -1,4 +1,4 @@
-"""Image to network input."""
+"""Preprocessing of images."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 from marigold_ros.depth.preprocess import preprocess
 
 
-def test_a_read_only_image_is_taken_without_a_warning():
-    """As a bag gives it; torch once warned of undefined behavior."""
+def test_a_read_only_image_causes_no_warning():
+    """Bags return read-only arrays, about which torch would warn."""
     rgb = np.arange(8 * 16 * 3, dtype=np.uint8).reshape(8, 16, 3)
     expected = preprocess(rgb, (8, 16), 8, torch.device('cpu'))
     rgb.flags.writeable = False
     warned_always = torch.is_warn_always_enabled()
-    torch.set_warn_always(True)    # else it would be silent after the first time
+    torch.set_warn_always(True)    # otherwise only the first warning is shown
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('error')

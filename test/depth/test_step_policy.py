@@ -1,4 +1,4 @@
-"""T(C), the latency model and the cap, against numbers worked out by hand."""
+"""T(C), the latency model and the cap, compared with values computed by hand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIZE = (48, 64)
 
 
 def grey(levels):
-    """RGB image from rows of grey levels."""
+    """Return an RGB image of rows of grey levels."""
     return np.repeat(np.array(levels, np.uint8)[..., None], 3, axis=2)
 
 
@@ -27,7 +27,7 @@ def decide(policy, complexity, age_s=0.0):
 
 
 def timing(step_s, other_s, steps=(4,)):
-    """Time a batch whose steps cost `step_s` each."""
+    """Return the timing of a batch whose steps take `step_s` each."""
     return BatchTiming(SIZE, steps, 0.25 * other_s, step_s * max(steps), 0.75 * other_s)
 
 
@@ -54,22 +54,21 @@ def test_entropy_by_hand():
 
 
 def test_complexity_is_measured_at_320_px():
-    """A larger image is reduced by area first: C equals that of the reduced image."""
+    """C of a larger image equals C of the image reduced by area averaging."""
     small = np.random.default_rng(0).integers(0, 255, (240, 320, 3)).astype(np.uint8)
     large = small.repeat(2, axis=0).repeat(2, axis=1)
     assert gradient_energy(large) == gradient_energy(small)
     assert entropy(large) == entropy(small)
 
 
-def test_complexity_refuses_what_is_no_rgb_image():
-    """The error names the rule and the value."""
+def test_complexity_rejects_arrays_that_are_not_rgb_images():
     with pytest.raises(InputError, match=r'uint8 \[H, W, 3\].*got float32 \[2, 2\]'):
         entropy(np.zeros((2, 2), np.float32))
 
 
 @pytest.mark.parametrize('complexity, steps', [(0.0, 1), (0.1, 1), (0.149, 1), (0.15, 2),
                                                (0.2, 2), (0.3, 3), (0.4, 4), (9.0, 4)])
-def test_steps_follow_the_line_and_are_clipped(complexity, steps):
+def test_steps_are_linear_in_complexity_and_clipped(complexity, steps):
     """T(C) = clip(round(1 + 10 (C - 0.1)), 1, 4)."""
     policy = StepPolicy(StepPolicyConfig(complexity_min=0.1, alpha=10.0, latency_cap_s=None))
     decision = decide(policy, complexity)
@@ -77,8 +76,8 @@ def test_steps_follow_the_line_and_are_clipped(complexity, steps):
     assert decision.reason.startswith(f'complexity: T({complexity:.4g}) = 1 + 10 (C - 0.1)')
 
 
-def test_auto_line_spans_the_cameras_own_quantiles():
-    """After C = 0..1 evenly, 0.7 maps to Tmin and 0.95 to Tmax; a first frame gets Tmin."""
+def test_the_automatic_line_spans_the_cameras_quantiles():
+    """After C = 0..1 evenly, 0.7 maps to Tmin and 0.95 to Tmax; the first frame gets Tmin."""
     policy = StepPolicy(StepPolicyConfig(max_inference_steps=10, latency_cap_s=None))
     assert decide(policy, 0.5).num_inference_steps == 1
     for complexity in np.linspace(0.0, 1.0, 200):
@@ -88,15 +87,15 @@ def test_auto_line_spans_the_cameras_own_quantiles():
     assert decide(policy, 0.95).num_inference_steps == 10
 
 
-def test_static_scene_gets_the_minimum_whatever_its_noise():
-    """C that varies by less than 5 % is a scene that stands still, not one to rank."""
+def test_a_static_scene_gets_tmin():
+    """A variation of C below 5 % is regarded as sensor noise."""
     policy = StepPolicy(StepPolicyConfig(latency_cap_s=None))
     noise = np.random.default_rng(0).uniform(0.0100, 0.0104, 50)
     assert {decide(policy, float(c)).num_inference_steps for c in noise} == {1}
 
 
-def test_new_settings_keep_what_was_learned():
-    """Another Tmax changes the line, not the quantiles that it spans."""
+def test_a_new_configuration_keeps_the_statistics():
+    """Another Tmax changes the line but not its quantiles."""
     policy = StepPolicy(StepPolicyConfig(latency_cap_s=None))
     for complexity in np.linspace(0.0, 1.0, 100):
         decide(policy, float(complexity))
@@ -104,8 +103,7 @@ def test_new_settings_keep_what_was_learned():
     assert decide(policy, 0.95).num_inference_steps == 10
 
 
-def test_cameras_learn_apart_and_forget_on_reset():
-    """One camera's textures do not change what is complex for another."""
+def test_statistics_are_per_camera_and_discarded_on_reset():
     policy = StepPolicy(StepPolicyConfig(latency_cap_s=None))
     for complexity in np.linspace(0.0, 1.0, 100):
         decide(policy, float(complexity))
@@ -115,13 +113,12 @@ def test_cameras_learn_apart_and_forget_on_reset():
     assert decide(policy, 0.9).num_inference_steps == 1
 
 
-def test_fixed_asks_for_the_maximum():
-    """`fixed` ignores C."""
+def test_fixed_returns_tmax():
     policy = StepPolicy(StepPolicyConfig(policy='fixed', latency_cap_s=None))
     assert decide(policy, 0.0).num_inference_steps == 4
 
 
-def test_cap_cuts_to_the_steps_that_fit():
+def test_the_cap_limits_the_steps():
     """200 ms - 20 age - 50 other - 10 margin leaves 120 ms: three steps of 40 ms."""
     policy = StepPolicy(StepPolicyConfig(policy='fixed', latency_cap_s=0.2))
     for _ in range(20):
@@ -132,14 +129,13 @@ def test_cap_cuts_to_the_steps_that_fit():
         'cut to 3 by the cap: 200 ms - age 20 - other 50 - margin 10 at 40 ms a step')
 
 
-def test_unknown_cost_is_not_guessed():
-    """Before any batch has run there is nothing to cut by."""
+def test_without_measurements_the_cap_does_not_limit_the_steps():
     assert decide(StepPolicy(StepPolicyConfig(policy='fixed')), 0.0).num_inference_steps == 4
 
 
 @pytest.mark.parametrize('late_frames, steps', [('run', 1), ('skip', 0)])
-def test_late_frame_runs_or_is_skipped_as_configured(late_frames, steps):
-    """A frame older than the cap gets Tmin or nothing, and says why."""
+def test_a_late_frame_is_run_or_skipped_as_configured(late_frames, steps):
+    """For a frame older than the cap, with the reason."""
     policy = StepPolicy(StepPolicyConfig(policy='fixed', late_frames=late_frames))
     policy.observe(timing(step_s=0.01, other_s=0.01))
     decision = decide(policy, 0.0, age_s=0.5)
@@ -147,8 +143,8 @@ def test_late_frame_runs_or_is_skipped_as_configured(late_frames, steps):
     assert decision.reason.startswith('late')
 
 
-def test_skipping_ends_when_the_device_is_fast_again():
-    """A skipped frame teaches nothing, so after four skips one is run and rules alone."""
+def test_skipping_ends_when_the_device_recovers():
+    """After four skips one frame is run; its timing replaces all earlier ones."""
     policy = StepPolicy(StepPolicyConfig(policy='fixed', late_frames='skip', latency_cap_s=0.2))
     for _ in range(20):
         policy.observe(timing(step_s=0.5, other_s=0.1))
@@ -169,8 +165,8 @@ def test_deadline_leaves_time_to_decode_and_publish():
     assert policy.deadline_s(requests, resolution=SIZE) is None
 
 
-def test_a_spike_costs_one_frame_and_a_slowdown_stays():
-    """One slow batch of 20 rules the next frame only; two of 20 are the 95 % quantile."""
+def test_a_spike_affects_one_frame_and_a_slowdown_more():
+    """One slow batch of 20 affects the next frame only; two of 20 are the 95 % quantile."""
     policy = StepPolicy(StepPolicyConfig(policy='fixed', latency_cap_s=0.2))
     seen = []
     for step_s in [0.01] * 20 + [0.1] + [0.01] * 20 + [0.1, 0.1] + [0.01] * 20:
@@ -179,8 +175,8 @@ def test_a_spike_costs_one_frame_and_a_slowdown_stays():
     assert seen == [4] * 20 + [1] + [4] * 20 + [1, 1] + [1] * 18 + [4] * 2
 
 
-def test_slowdown_is_seen_at_once_and_forgotten_after_twenty():
-    """A step that suddenly costs 100 ms cuts the next frame; twenty fast ones undo it."""
+def test_a_slowdown_applies_at_once_and_expires_after_twenty_batches():
+    """A step of 100 ms limits the next frame; twenty fast batches remove the limit."""
     policy = StepPolicy(StepPolicyConfig(policy='fixed', latency_cap_s=0.2))
     for _ in range(20):
         policy.observe(timing(step_s=0.01, other_s=0.01))
@@ -192,8 +188,8 @@ def test_slowdown_is_seen_at_once_and_forgotten_after_twenty():
     assert decide(policy, 0.0).num_inference_steps == 4
 
 
-def test_oldest_frame_of_a_batch_rules():
-    """Frames are published together, so the batch may take only what its oldest frame allows."""
+def test_the_oldest_frame_determines_the_steps_of_a_batch():
+    """The frames of a batch are published together."""
     policy = StepPolicy(StepPolicyConfig(policy='fixed', latency_cap_s=0.2))
     policy.observe(timing(step_s=0.02, other_s=0.02, steps=(4, 4)))
     young, old = policy.decide([StepRequest('a', 0.0, 0.0), StepRequest('b', 0.0, 0.12)],
@@ -201,8 +197,8 @@ def test_oldest_frame_of_a_batch_rules():
     assert young.num_inference_steps == old.num_inference_steps == 2
 
 
-def test_larger_batch_borrows_cost_and_smaller_is_no_cheaper():
-    """From batch 1: 10 ms a step is 20 ms at batch 2; batch 1 seen, batch 1 asked: 10 ms."""
+def test_unmeasured_batch_sizes_scale_the_nearest_cost_up_only():
+    """Measured at batch size 1: a step of 10 ms; estimate for batch size 2: 20 ms."""
     model = LatencyModel()
     model.observe(timing(step_s=0.01, other_s=0.04, steps=(2,)))
     assert model.estimate(SIZE, 1) == BatchCost(*map(pytest.approx, (0.01, 0.01, 0.03)))
@@ -210,8 +206,8 @@ def test_larger_batch_borrows_cost_and_smaller_is_no_cheaper():
     assert model.estimate((8, 8), 1) is None
 
 
-def test_ragged_batch_does_not_make_a_full_step_look_cheap():
-    """Steps 4, 1, 1 of 10 ms for three frames and 5 for one: 25 ms say 12.5 for all three."""
+def test_a_ragged_batch_yields_the_cost_of_a_full_step():
+    """6 frame steps in 25 ms: a step of all three frames is estimated at 12.5 ms."""
     model = LatencyModel()
     model.observe(BatchTiming(SIZE, (4, 1, 1), 0.0, 0.025, 0.0))
     assert model.estimate(SIZE, 3).step_s == pytest.approx(0.0125)
@@ -225,7 +221,6 @@ def test_ragged_batch_does_not_make_a_full_step_look_cheap():
     ({'latency_cap_s': 0.0}, '`latency_cap_s` must be positive, or None .*; got 0.0'),
     ({'late_frames': 'drop'}, "`late_frames` must be one of run, skip; got 'drop'"),
 ])
-def test_settings_that_break_a_rule_are_named(kwargs, message):
-    """Name, rule and value are in the message."""
+def test_invalid_settings_are_rejected_with_their_value(kwargs, message):
     with pytest.raises(ConfigError, match=message):
         StepPolicyConfig(**kwargs)

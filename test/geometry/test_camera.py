@@ -1,4 +1,4 @@
-"""Rules of intrinsics, their resizing, and rectification."""
+"""Camera calibration, resizing and rectification."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BARREL = (-0.3, 0.1, 0.001, -0.002, 0.0)
 
 
 def make_camera(**changes):
-    """Build a 640 x 480 camera whose every number can be told from the others."""
+    """Build a 640 x 480 camera whose parameters are all different."""
     fields = {'width': 640, 'height': 480, 'K': K, 'D': BARREL, 'distortion_model': 'plumb_bob',
               'R': np.eye(3), 'P': P}
     return Camera(**(fields | changes))
@@ -48,7 +48,7 @@ def test_a_rectified_camera_has_the_same_k_and_p():
 
 @pytest.mark.parametrize('D, expected', [((), False), ((0.0,) * 5, False), (BARREL, True),
                                          ((0, 0, 0, 0, 1e-9), True)])
-def test_only_nonzero_distortion_asks_for_rectification(D, expected):
+def test_only_nonzero_distortion_needs_rectification(D, expected):
     assert make_camera(D=D).needs_rectification is expected
 
 
@@ -58,7 +58,7 @@ def test_zero_focal_length_means_uncalibrated():
     assert not zero.is_calibrated
 
 
-def test_cameras_of_equal_numbers_are_equal_and_share_a_hash():
+def test_equal_cameras_have_equal_hashes():
     assert make_camera() == make_camera()
     assert hash(make_camera()) == hash(make_camera())
     assert make_camera() != make_camera(width=641)
@@ -66,7 +66,7 @@ def test_cameras_of_equal_numbers_are_equal_and_share_a_hash():
     assert make_camera() != 'camera'
 
 
-def test_matrices_are_copies_that_nobody_can_change():
+def test_matrices_are_read_only_copies():
     mine = np.array(K)
     camera = make_camera(K=mine)
     mine[0, 0] = 1.0
@@ -90,12 +90,12 @@ def test_matrices_are_copies_that_nobody_can_change():
     ({'R': np.diag([1.0, 1.0, -1.0])}, '`R` must be a rotation'),
     ({'R': np.eye(3) * 1.1}, '`R` must be a rotation; got .*1.1'),
 ])
-def test_impossible_calibration_is_refused_with_the_value(changes, match):
+def test_an_invalid_calibration_is_rejected_with_its_value(changes, match):
     with pytest.raises(InputError, match=match):
         make_camera(**changes)
 
 
-def test_resizing_to_nothing_is_refused():
+def test_resizing_to_zero_is_rejected():
     with pytest.raises(InputError, match='must be positive; got 0 x 10'):
         make_camera().resized(0, 10)
 
@@ -110,9 +110,9 @@ def test_rectification_agrees_with_cv2_undistort():
 
 def pinhole(x, y, D):
     """
-    Distort by the rational model, as ROS documents it; without k4 to k6 it is plumb_bob.
+    Distort with ROS' rational model, which without k4 to k6 is plumb_bob.
 
-    D = k1, k2, p1, p2, k3, k4, k5, k6: OpenCV's calib3d documentation writes the formula out.
+    D = k1, k2, p1, p2, k3, k4, k5, k6; see OpenCV's calib3d documentation.
     """
     k1, k2, p1, p2, k3, k4, k5, k6 = (*D, *[0.0] * (8 - len(D)))
     r2 = x * x + y * y
@@ -123,7 +123,7 @@ def pinhole(x, y, D):
 
 
 def equidistant(x, y, D):
-    """Distort by Kannala and Brandt's model, eq. 6: theta (1 + k1 theta^2 + ...) from the axis."""
+    """Distort with Kannala and Brandt's model, eq. 6: r = theta (1 + k1 theta^2 + ...)."""
     r = np.maximum(np.hypot(x, y), 1e-12)
     theta = np.arctan(r)
     stretch = theta * (1 + sum(k * theta ** (2 * i) for i, k in enumerate(D, 1))) / r
@@ -141,14 +141,14 @@ TILT = np.array([[np.cos(ANGLE), 0, np.sin(ANGLE)], [0, 1, 0], [-np.sin(ANGLE), 
     ('rational_polynomial', pinhole, (-0.3, 0.1, 0.001, -0.002, 0.05, 0.2, -0.15, 0.03)),
     ('equidistant', equidistant, (0.02, -0.01, 0.005, -0.001)),
 ])
-def test_every_rectified_pixel_shows_the_raw_pixel_of_its_ray(model, distort, D, R):
-    """By hand: back through P, turned by R's inverse, distorted, through K."""
+def test_rectification_agrees_with_the_distortion_model(model, distort, D, R):
+    """Unproject with P, rotate by the inverse of R, distort, project with K."""
     rectifier = Rectifier(make_camera(distortion_model=model, D=D, R=R))
     v, u = np.mgrid[:480, :640].astype(float)
     rays = np.stack([(u - 310) / 450, (v - 230) / 360, np.ones_like(u)], axis=-1) @ R  # R^-1 ray
     x, y = distort(rays[..., 0] / rays[..., 2], rays[..., 1] / rays[..., 2], D)
     raw = {'u': 500 * x + 320, 'v': 400 * y + 240}
-    # One gray level a pixel, in windows of 256 that fit a byte.
+    # One grey level per pixel, in windows of 256 levels.
     for axis, grid in (('u', u), ('v', v)):
         for start in (0, 200, 400):
             ramp = np.clip(grid - start, 0, 255).astype(np.uint8)
@@ -156,12 +156,12 @@ def test_every_rectified_pixel_shows_the_raw_pixel_of_its_ray(model, distort, D,
             inside = (rectifier.valid & (raw[axis] > start + 2) & (raw[axis] < start + 253)
                       & (raw[axis] < (637 if axis == 'u' else 477)))
             assert inside.sum() > 20000
-            # Rounded to a gray level, after maps of 1/32 px.
+            # The maps have a resolution of 1/32 px; grey levels are rounded.
             assert np.abs(seen - (raw[axis] - start))[inside].max() < 0.6
 
 
-def test_uncovered_pixels_are_black_and_not_valid():
-    # P half as long as K: the rectified image looks far beyond the borders of the raw one.
+def test_pixels_outside_the_raw_image_are_black_and_invalid():
+    # P has half the focal length of K: the rectified image exceeds the raw one.
     wide = make_camera(P=[[250, 0, 320, 0], [0, 200, 240, 0], [0, 0, 1, 0]])
     rectifier = Rectifier(wide)
     rectified = rectifier.rectify(np.full((480, 640, 3), 200, np.uint8))
@@ -176,17 +176,17 @@ def test_uncovered_pixels_are_black_and_not_valid():
     ({'D': (0.1, 0.2, 0.3)}, '`D` of plumb_bob must .*; got 3'),
     ({'K': np.zeros((3, 3))}, 'must be calibrated'),
 ])
-def test_cameras_that_cannot_be_rectified_are_refused(changes, match):
+def test_unsupported_cameras_are_rejected(changes, match):
     with pytest.raises(InputError, match=match):
         Rectifier(make_camera(**changes))
 
 
-def test_an_image_of_another_size_is_not_rectified():
+def test_an_image_of_another_size_is_rejected():
     with pytest.raises(InputError, match=r'got \(240, 320, 3\)'):
         Rectifier(make_camera()).rectify(np.zeros((240, 320, 3), np.uint8))
 
 
-def test_a_rectifier_names_the_camera_that_its_maps_belong_to():
+def test_a_rectifier_stores_the_camera_of_its_maps():
     rectifier = Rectifier(make_camera())
     assert rectifier.camera == make_camera()
     assert rectifier.camera != replace(make_camera(), D=(0.1,) * 5)

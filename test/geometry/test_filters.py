@@ -1,4 +1,4 @@
-"""Rules of what may not become an obstacle."""
+"""Filters of metric depth."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from marigold_ros.depth.errors import ConfigError, InputError
 from marigold_ros.geometry.filters import DepthFilter, find_flying_pixels, mark_out_of_range
 
-# At 100 px, a surface seen at 2 degrees has 29 % between neighbours: 1 / (100 tan(2 deg)).
+# With f = 100 px, neighbours on a surface at 2 degrees differ by 29 %: 1 / (100 tan(2 deg)).
 K = np.array([[100.0, 0.0, 0.0], [0.0, 100.0, 0.0], [0.0, 0.0, 1.0]])
 
 
@@ -17,7 +17,7 @@ def row(*depth_m: float) -> np.ndarray:
     return np.array([depth_m], np.float32)
 
 
-def test_too_near_is_minus_inf_beyond_is_inf_unknown_is_nan():
+def test_out_of_range_depth_is_marked_by_rep_117():
     depth_m = row(-1.0, 0.0, 0.4, 0.5, 1.0, 4.0, 4.1, np.nan, np.inf, -np.inf)
     limited = mark_out_of_range(depth_m, 0.5, 4.0)
     assert limited.dtype == np.float32
@@ -26,14 +26,14 @@ def test_too_near_is_minus_inf_beyond_is_inf_unknown_is_nan():
     assert depth_m[0, 0] == -1.0
 
 
-def test_the_ends_of_the_range_are_inside_in_float32_too():
-    # 0.1 as float32 is above 0.1 and 0.7 as float32 below 0.7: compare in one precision.
+def test_the_range_includes_its_ends_in_float32():
+    # In float32, 0.1 is rounded up and 0.7 is rounded down.
     depth_m = row(0.1, 0.7)
     np.testing.assert_array_equal(mark_out_of_range(depth_m, 0.1, 0.7), depth_m)
 
 
 @pytest.mark.parametrize('low, high', [(0.0, 1.0), (2.0, 2.0), (np.nan, 1.0), (1.0, np.nan)])
-def test_an_empty_range_or_one_that_holds_zero_is_refused(low, high):
+def test_an_empty_range_or_one_with_zero_is_rejected(low, high):
     with pytest.raises(InputError, match='`min_depth_m` must be above 0'):
         mark_out_of_range(np.ones((1, 1), np.float32), low, high)
     with pytest.raises(ConfigError, match='`min_depth_m` must be above 0'):
@@ -41,13 +41,13 @@ def test_an_empty_range_or_one_that_holds_zero_is_refused(low, high):
 
 
 def apply(depth_filter: DepthFilter, depth_m: np.ndarray, relative=None, confidence=None):
-    """Filter, with relative depth and confidence that let everything pass."""
+    """Apply a filter; the default relative depth and confidence keep all pixels."""
     relative = np.zeros_like(depth_m) if relative is None else relative
     confidence = np.ones_like(depth_m) if confidence is None else confidence
     return depth_filter.apply(depth_m, K, affine_invariant_depth=relative, confidence=confidence)
 
 
-def test_untrusted_depth_is_unknown():
+def test_depth_with_a_low_confidence_is_unknown():
     depth_m = np.full((1, 4), 2.0, np.float32)
     kept = apply(DepthFilter(confidence_min=0.5), depth_m,
                  confidence=row(0.0, 0.5, 0.9, np.nan))
@@ -55,45 +55,45 @@ def test_untrusted_depth_is_unknown():
     assert (depth_m == 2.0).all()
 
 
-def test_the_far_end_of_the_relative_depth_is_sky():
+def test_a_large_relative_depth_is_sky():
     relative = row(0.5, 0.9, 0.91, 1.0, np.nan)
     depth_m = row(2.0, 6.0, 6.1, 6.5, np.nan)
     kept = apply(DepthFilter(max_relative_depth=0.9, min_surface_angle_deg=0.0), depth_m, relative)
     np.testing.assert_array_equal(kept, row(2.0, 6.0, np.inf, np.inf, np.nan))
-    # By default the far wall of a room is no sky.
+    # By default no relative depth is sky.
     np.testing.assert_array_equal(
         apply(DepthFilter(min_surface_angle_deg=0.0), depth_m, relative), depth_m)
 
 
-def test_a_pixel_between_two_surfaces_flies_and_edges_stay():
+def test_pixels_between_two_surfaces_are_flying():
     flying = find_flying_pixels(row(1, 1, 1, 2, 3, 3, 3), K, 2.0)
     np.testing.assert_array_equal(flying[0], [0, 0, 0, 1, 0, 0, 0])
-    # A soft edge of three pixels, falling; columns as rows.
+    # A decreasing edge of three pixels, as a row and as a column.
     ramp = row(16, 16, 8, 4, 2, 1, 1)
     np.testing.assert_array_equal(find_flying_pixels(ramp, K, 2.0)[0], [0, 0, 1, 1, 1, 0, 0])
     np.testing.assert_array_equal(find_flying_pixels(ramp.T, K, 2.0)[:, 0], [0, 0, 1, 1, 1, 0, 0])
 
 
-def test_a_clean_edge_and_a_thin_thing_lose_nothing():
+def test_sharp_edges_and_thin_objects_are_kept():
     assert not find_flying_pixels(row(1, 1, 3, 3), K, 2.0).any()
     assert not find_flying_pixels(row(3, 3, 1, 3, 3), K, 2.0).any()
 
 
-@pytest.mark.parametrize(('angle_deg', 'flies'), [(4.9, False), (5.1, True)])
+@pytest.mark.parametrize(('angle_deg', 'is_flying'), [(4.9, False), (5.1, True)])
 @pytest.mark.parametrize('f_px', [500.0, 5000.0])
-def test_a_plane_flies_only_below_the_angle_at_any_resolution(angle_deg, flies, f_px):
-    # A floor h below the camera has the depth f h / v; it is seen at atan(h / z).
+def test_a_plane_is_flying_only_below_the_angle(angle_deg, is_flying, f_px):
+    # A floor h below the camera has the depth f h / v and the angle atan(h / z).
     v = np.arange(1.0, f_px)
     depth_m = (f_px * 0.5 / v)[:, None].astype(np.float32)
     flying = find_flying_pixels(depth_m, np.diag([f_px, f_px, 1.0]), angle_deg)[:, 0]
     seen_deg = np.degrees(np.arctan(0.5 / depth_m[:, 0]))
     there = np.argmin(np.abs(seen_deg - 5.0))
-    assert flying[there] == flies
+    assert flying[there] == is_flying
     assert not flying[seen_deg > angle_deg * 1.2].any()
     assert flying[1:-1][seen_deg[1:-1] < angle_deg * 0.8].all()
 
 
-def test_pixels_between_roof_and_sky_fly_beside_unknown_not():
+def test_edges_to_infinity_have_flying_pixels_but_not_edges_to_nan():
     far, near, unknown = np.inf, -np.inf, np.nan
     np.testing.assert_array_equal(find_flying_pixels(row(2, 2, 4, far, far), K, 2.0)[0],
                                   [0, 0, 1, 0, 0])
@@ -102,14 +102,14 @@ def test_pixels_between_roof_and_sky_fly_beside_unknown_not():
     assert not find_flying_pixels(row(1, unknown, 2, unknown, 3), K, 2.0).any()
 
 
-def test_a_soft_edge_against_the_sky_is_cleared():
+def test_a_soft_edge_to_the_sky_is_removed():
     relative = row(0.1, 0.1, 0.5, 0.97, 0.99)
     kept = apply(DepthFilter(max_relative_depth=0.95, min_surface_angle_deg=2.0),
                  1 + 10 * relative, relative)
     np.testing.assert_array_equal(kept, row(2.0, 2.0, np.nan, np.inf, np.inf))
 
 
-def test_flying_pixels_are_unknown_and_an_angle_of_0_keeps_them():
+def test_flying_pixels_are_unknown_unless_the_angle_is_0():
     depth_m = row(1, 1, 2, 3, 3)
     kept = apply(DepthFilter(min_surface_angle_deg=2.0), depth_m)
     np.testing.assert_array_equal(kept, row(1, 1, np.nan, 3, 3))
@@ -117,11 +117,11 @@ def test_flying_pixels_are_unknown_and_an_angle_of_0_keeps_them():
 
 
 @pytest.mark.parametrize('angle', [0.0, 90.0, np.nan])
-def test_an_angle_that_means_nothing_is_refused(angle):
+def test_an_invalid_angle_is_rejected(angle):
     with pytest.raises(InputError, match='`min_surface_angle_deg` must be above 0 and below 90'):
         find_flying_pixels(row(1, 2), K, angle)
 
 
-def test_intrinsics_without_focal_length_are_refused():
+def test_intrinsics_without_focal_length_are_rejected():
     with pytest.raises(InputError, match='focal lengths above 0; got fx=0.0'):
         find_flying_pixels(row(1, 2), np.zeros((3, 3)), 2.0)

@@ -1,4 +1,4 @@
-"""Rules of the pinhole: where a pixel of known depth lies, and back."""
+"""Unprojection and projection with the pinhole model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from marigold_ros.geometry.unproject import project, unproject
 K = np.array([[100.0, 0.0, 2.0], [0.0, 50.0, 1.0], [0.0, 0.0, 1.0]])
 
 
-def test_points_follow_the_pinhole_in_optical_axes():
+def test_points_follow_the_pinhole_model_in_the_optical_frame():
     points = unproject(np.full((3, 4), 2.0, np.float32), K)
     assert points.shape == (3, 4, 3) and points.dtype == np.float64
     assert points.flags.c_contiguous
@@ -22,7 +22,7 @@ def test_points_follow_the_pinhole_in_optical_axes():
 
 
 @pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf, 0.0, -1.0])
-def test_depth_that_is_no_distance_becomes_three_nan(bad):
+def test_invalid_depth_becomes_three_nan(bad):
     depth_m = np.full((2, 2), 3.0, np.float32)
     depth_m[1, 0] = bad
     points = unproject(depth_m, K)
@@ -31,19 +31,19 @@ def test_depth_that_is_no_distance_becomes_three_nan(bad):
     np.testing.assert_array_equal(depth_m[1, 0], np.float32(bad))
 
 
-def test_a_stride_picks_the_very_points_of_the_full_cloud():
+def test_a_stride_selects_points_of_the_full_cloud():
     depth_m = np.random.default_rng(0).uniform(0.5, 9, (7, 10)).astype(np.float32)
     strided = unproject(depth_m, K, stride=4)
     assert strided.shape == (2, 3, 3) and strided.flags.c_contiguous
     np.testing.assert_array_equal(strided, unproject(depth_m, K)[::4, ::4])
 
 
-def test_float64_depth_and_views_of_it_are_taken_as_they_are():
+def test_float64_depth_and_views_are_supported():
     points = unproject(np.full((4, 6), 0.1)[:, ::2], K)
     assert points.shape == (4, 3, 3) and (points[..., 2] == 0.1).all()
 
 
-def test_points_in_given_memory_are_rounded_once():
+def test_points_in_an_output_array_are_rounded_once():
     depth_m = np.random.default_rng(0).uniform(0.1, 20, (48, 64)).astype(np.float32)
     memory = np.zeros((24, 32, 4), np.float32)
     points = unproject(depth_m, K, stride=2, out=memory[..., :3])
@@ -54,14 +54,14 @@ def test_points_in_given_memory_are_rounded_once():
 @pytest.mark.parametrize('stride', [1, 3, 4, 64])
 @pytest.mark.parametrize('height, width', [
     (1, 1), (480, 640), (479, 641), (1080, 1920), (48, 7680), (4320, 64)])
-def test_the_round_trip_returns_to_the_pixel_centre(height, width, stride):
+def test_projection_inverts_unprojection(height, width, stride):
     intrinsics, depth_m = random_view(height, width)
     uv = project(unproject(depth_m, intrinsics, stride=stride), intrinsics)
     assert distance_px(uv, stride) < 1e-9
 
 
 @pytest.mark.parametrize('height, width', [(480, 640), (1080, 1920), (60, 3354), (60, 7680)])
-def test_a_float32_cloud_is_exact_up_to_its_rounding(height, width):
+def test_a_float32_cloud_has_rounding_errors_only(height, width):
     intrinsics, depth_m = random_view(height, width)
     memory = np.empty((height, width, 3), np.float32)
     uv = project(unproject(depth_m, intrinsics, out=memory), intrinsics)
@@ -72,14 +72,14 @@ def test_a_float32_cloud_is_exact_up_to_its_rounding(height, width):
 
 
 def random_view(height, width):
-    """Give intrinsics that no pixel centre is special to, and random depth."""
+    """Return intrinsics with a fractional principal point, and random depth."""
     intrinsics = np.array([[0.8 * width, 0, width / 2 - 0.7], [0, 0.9 * width, height / 2 + 0.3],
                            [0, 0, 1]])
     return intrinsics, np.random.default_rng(1).uniform(0.1, 20, (height, width)).astype('f4')
 
 
 def distance_px(uv, stride):
-    """Largest distance of projected points from the pixels that they come from."""
+    """Return the largest distance of projected points from their original pixels."""
     rows, columns = (stride * np.arange(count) for count in uv.shape[:2])
     return max(np.abs(uv[..., 0] - columns).max(), np.abs(uv[..., 1] - rows[:, None]).max())
 
@@ -96,11 +96,11 @@ def test_projection_by_hand_and_nan_behind_the_camera():
     ((2, 2), K, 0, '`stride` must be at least 1; got 0'),
     ((2, 2), np.zeros((3, 3)), 1, '`K` must have focal lengths above 0; got fx=0.0'),
 ])
-def test_impossible_arguments_are_refused(shape, intrinsics, stride, match):
+def test_invalid_arguments_are_rejected(shape, intrinsics, stride, match):
     with pytest.raises(InputError, match=match):
         unproject(np.ones(shape, np.float32), intrinsics, stride=stride)
 
 
-def test_memory_of_another_shape_is_refused():
+def test_an_output_array_of_another_shape_is_rejected():
     with pytest.raises(InputError, match=r'shape \(2, 2, 3\); got \(2, 2, 4\)'):
         unproject(np.ones((2, 2), np.float32), K, out=np.empty((2, 2, 4), np.float32))

@@ -1,4 +1,4 @@
-"""Rules of camera_info: what a driver says becomes a camera, or a clear error."""
+"""Conversion between camera_info messages and calibrations."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ def test_matrices_are_read_row_by_row():
         camera.P, [[450, 0, 310, -50], [0, 360, 230, 0], [0, 0, 1, 0]])
 
 
-def test_writing_gives_back_what_was_read():
+def test_a_round_trip_keeps_the_fields():
     assert fields_from_camera(camera_from_fields(make_fields())) == make_fields()
 
 
-def test_arrays_as_rclpy_and_rosbags_hold_them_are_read():
+def test_fields_may_be_numpy_arrays():
     arrays = make_fields(d=np.array(D), k=np.array(K), r=np.array(R), p=np.array(P))
     assert camera_from_fields(arrays) == camera_from_fields(make_fields())
 
 
-def test_r_and_p_at_zero_mean_identity_and_k():
+def test_zero_r_and_p_become_identity_and_k():
     camera = camera_from_fields(make_fields(r=(0.0,) * 9, p=(0.0,) * 12))
     np.testing.assert_array_equal(camera.R, np.eye(3))
     np.testing.assert_array_equal(camera.P, [[500, 0, 320, 0], [0, 400, 240, 0], [0, 0, 1, 0]])
@@ -58,7 +58,7 @@ def test_all_zeros_is_an_uncalibrated_camera():
     assert not camera.is_calibrated
 
 
-def test_a_roi_moves_the_centre_and_binning_scales_it():
+def test_roi_and_binning_change_the_intrinsics():
     camera = camera_from_fields(make_fields(roi=(100, 40, 200, 400), binning_x=2, binning_y=4))
     assert (camera.width, camera.height) == (200, 50)
     np.testing.assert_array_equal(camera.K, [[250, 0, 110], [0, 100, 50], [0, 0, 1]])
@@ -74,27 +74,27 @@ def test_a_roi_moves_the_centre_and_binning_scales_it():
     ({'r': (1.0,) * 9}, 'camera_info is invalid: `R` must be a rotation'),
     ({'width': 0}, 'camera_info is invalid: `width` and `height` must be positive; got 0 x 480'),
 ])
-def test_wrong_messages_are_refused_with_the_value(changes, match):
+def test_invalid_messages_are_rejected_with_the_value(changes, match):
     with pytest.raises(MessageError, match=match):
         camera_from_fields(make_fields(**changes))
 
 
 NUMBER = st.one_of(st.floats(), st.sampled_from([0.0, 1.0, -1.0, 1e300, 1e-300]))
-FLAWS = {'k': st.integers(0, 8), 'r': st.integers(0, 8), 'p': st.integers(0, 11),
+CHANGES = {'k': st.integers(0, 8), 'r': st.integers(0, 8), 'p': st.integers(0, 11),
          'd': st.integers(0, 4)}
 
 
 @settings(derandomize=True, deadline=None, max_examples=300)
-@given(flaws=st.lists(st.sampled_from(sorted(FLAWS)).flatmap(
-           lambda name: st.tuples(st.just(name), FLAWS[name], NUMBER)), max_size=3),
+@given(changed_numbers=st.lists(st.sampled_from(sorted(CHANGES)).flatmap(
+           lambda name: st.tuples(st.just(name), CHANGES[name], NUMBER)), max_size=3),
        model=st.sampled_from(['plumb_bob', 'rational_polynomial', 'equidistant', '']),
        count=st.integers(0, 15), width=st.integers(0, 70), height=st.integers(0, 70),
        binning=st.integers(0, 5), roi=st.tuples(*[st.integers(0, 80)] * 4))
 @pytest.mark.filterwarnings('error')
-def test_any_camera_info_is_a_camera_or_an_input_error(
-        flaws, model, count, width, height, binning, roi):
+def test_any_camera_info_yields_a_camera_or_a_message_error(
+        changed_numbers, model, count, width, height, binning, roi):
     numbers = {'k': list(K), 'r': list(np.eye(3).ravel()), 'p': list(P), 'd': list(D)}
-    for name, at, value in flaws:
+    for name, at, value in changed_numbers:
         numbers[name][at] = value
     numbers['d'] = [*numbers['d'], *[0.0] * 10][:count]
     fields = make_fields(width=width, height=height, distortion_model=model, binning_x=binning,

@@ -1,4 +1,4 @@
-"""Rules of point clouds: organized, NaN and never Inf, colours where rviz looks for them."""
+"""Conversion between point clouds and PointCloud2 messages."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_cloud_without_colour_has_12_bytes_a_point():
 @pytest.mark.parametrize('rgb', [None, RGB])
 @pytest.mark.parametrize('bad', [np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize('axis', [0, 1, 2])
-def test_a_point_that_is_not_finite_is_three_nan_and_never_inf(rgb, bad, axis):
+def test_a_point_that_is_not_finite_becomes_three_nan(rgb, bad, axis):
     points = POINTS.copy()
     points[0, 1, axis] = bad
     points[1, 1] = (np.inf, -np.inf, 1.0)
@@ -62,14 +62,14 @@ def test_strided_views_pack_like_copies():
         views.data, pack_cloud(points[::2, ::3].copy(), rgb[::2, ::3].copy()).data)
 
 
-def test_unpacking_gives_back_points_and_colours():
+def test_a_round_trip_keeps_points_and_colours():
     points, rgb = unpack_cloud(pack_cloud(POINTS, RGB))
     np.testing.assert_array_equal(points, POINTS)
     np.testing.assert_array_equal(rgb, RGB)
     assert unpack_cloud(pack_cloud(POINTS, None))[1] is None
 
 
-def test_a_packer_makes_its_cloud_in_memory_that_it_keeps():
+def test_a_packer_reuses_its_buffer():
     rng = np.random.default_rng(0)
     depth_m = rng.uniform(0.5, 9, (6, 9)).astype(np.float32)
     depth_m[0, :4] = np.nan, np.inf, -np.inf, 0
@@ -87,13 +87,13 @@ def test_a_packer_makes_its_cloud_in_memory_that_it_keeps():
     assert np.shares_memory(again.data, cloud.data)
 
 
-def test_a_packer_refuses_an_image_of_another_size():
+def test_a_packer_rejects_an_image_of_another_size():
     with pytest.raises(InputError, match=r'uint8 \[2, 2, 3\]; got uint8 \[2, 3, 3\]'):
         CloudPacker().pack(np.ones((2, 2), np.float32), np.eye(3), np.zeros((2, 3, 3), np.uint8))
 
 
 @pytest.mark.parametrize('order', ['<', '>'])
-def test_a_cloud_with_padding_and_foreign_fields_is_read(order):
+def test_padding_and_other_fields_are_ignored(order):
     dtype = np.dtype({'names': ['intensity', 'z', 'x', 'y', 'rgba'],
                       'formats': ['u2', order + 'f8', order + 'f4', order + 'f4', order + 'u4'],
                       'offsets': [0, 2, 12, 16, 24], 'itemsize': 30})
@@ -124,7 +124,7 @@ def test_a_cloud_with_padding_and_foreign_fields_is_read(order):
     ({'point_step': 0}, '`row_step` must be'),
     ({'data': np.zeros(63, np.uint8)}, '`data` must be 2 rows x 32 bytes; got 63'),
 ])
-def test_contradicting_clouds_are_refused_with_the_value(changes, match):
+def test_inconsistent_clouds_are_rejected_with_the_value(changes, match):
     with pytest.raises(MessageError, match=match):
         unpack_cloud(replace(pack_cloud(POINTS, RGB), **changes))
 
@@ -134,11 +134,11 @@ FIELD = st.tuples(st.sampled_from(['rgb', 'rgba', 'ring', '', 'x']), st.integers
                   st.sampled_from([*range(10), 5, 6, 7]), st.integers(0, 2))
 XYZ = st.sampled_from([(('x', 0, 7, 1), ('y', 4, 7, 1), ('z', 8, 7, 1)),
                        (('z', 1, 8, 1), ('x', 9, 3, 1), ('y', 11, 5, 0)), ()])
-MOSTLY_SOUND = st.sampled_from([1, 2, 3, 3, 2, 0])
+MOSTLY_VALID = st.sampled_from([1, 2, 3, 3, 2, 0])
 
 
 def read_by_hand(cloud, name, point, code=None):
-    """Read one number of a cloud that is laid out soundly."""
+    """Read one number of a valid cloud."""
     _, offset, datatype, _ = next(each for each in cloud.fields if each[0] == name)
     row, column = divmod(point, cloud.width)
     order = '>' if cloud.is_bigendian else '<'
@@ -147,12 +147,12 @@ def read_by_hand(cloud, name, point, code=None):
 
 
 @settings(derandomize=True, deadline=None, max_examples=400)
-@given(xyz=XYZ, fields=st.lists(FIELD, max_size=2).map(tuple), height=MOSTLY_SOUND,
-       width=MOSTLY_SOUND, point_step=st.sampled_from([32, 33, 28, 14]),
+@given(xyz=XYZ, fields=st.lists(FIELD, max_size=2).map(tuple), height=MOSTLY_VALID,
+       width=MOSTLY_VALID, point_step=st.sampled_from([32, 33, 28, 14]),
        padding=st.sampled_from([0, 1, 3, -1]), is_bigendian=st.booleans(),
        surplus=st.sampled_from([0, 0, 0, 0, 1]), seed=st.integers(0, 99))
 @pytest.mark.filterwarnings('error')
-def test_any_cloud_is_read_or_is_a_message_error(
+def test_any_cloud_is_unpacked_or_raises_a_message_error(
         xyz, fields, height, width, point_step, padding, is_bigendian, surplus, seed):
     row_step = max(width * point_step + padding, 0)
     data = np.random.default_rng(seed).integers(0, 256, height * row_step + surplus)
@@ -182,7 +182,7 @@ def test_any_cloud_is_read_or_is_a_message_error(
     (POINTS, RGB[:1], r'`rgb` must be uint8 \[2, 2, 3\]; got uint8 \[1, 2, 3\]'),
     (POINTS, RGB.astype(np.float32), 'got float32'),
 ])
-def test_arrays_that_are_no_cloud_are_refused(points, rgb, match):
+def test_arrays_of_another_shape_or_dtype_are_rejected(points, rgb, match):
     with pytest.raises(InputError, match=match):
         pack_cloud(points, rgb)
 

@@ -1,9 +1,10 @@
 """
-Messages are read as independent readers do: one by hand, cv_bridge and sensor_msgs_py where found.
+Messages are decoded as by a reference written here, by cv_bridge and by sensor_msgs_py.
 
-These two are not on PyPI; on a robot `colcon test` finds the distribution's.  The node never uses
-cv_bridge: built for NumPy 1 it imports beside NumPy 2, and its first conversion ends the process;
-rows whose padding is no whole number of pixels it shears; under NumPy 2 it fails on is_bigendian.
+The last two are not on PyPI; on a robot `colcon test` finds those of the distribution.  The node
+does not use cv_bridge.  A cv_bridge built for NumPy 1 can be imported with NumPy 2, but its first
+conversion aborts the process.  It also shears images whose row padding is not a whole number of
+pixels, and fails on is_bigendian with NumPy 2.
 """
 
 from __future__ import annotations
@@ -31,20 +32,20 @@ YUV_ORDER = {'yuv422': 'uyvy', 'uyvy': 'uyvy', 'yuv422_yuy2': 'yuyv', 'yuyv': 'y
 
 
 def channels_of(encoding: str) -> int:
-    """Count the samples of a pixel, by the name."""
+    """Return the number of samples per pixel."""
     if encoding in YUV_ORDER:
         return 2
     return {'rgb': 3, 'bgr': 3, '8UC': 3, 'rgba': 4, 'bgra': 4}.get(
         encoding.rstrip('0123456789'), 1)
 
 
-def yuv_by_hand(luma: np.ndarray, blue: np.ndarray, red: np.ndarray) -> np.ndarray:
+def reference_yuv(luma: np.ndarray, blue: np.ndarray, red: np.ndarray) -> np.ndarray:
     yuv = np.stack([np.maximum(luma - 16.0, 0), blue - 128.0, red - 128.0], axis=-1)
     return np.clip(np.floor(yuv * YUV_SCALE @ YUV_TO_RGB.T + 0.5), 0, 255)
 
 
-def mosaic_by_hand(mosaic: np.ndarray, pattern: str) -> np.ndarray:
-    """Take each colour as the mean of the nearest pixels that have it; a border as the next."""
+def reference_mosaic(mosaic: np.ndarray, pattern: str) -> np.ndarray:
+    """Average the nearest pixels of each colour; copy the border from its neighbours."""
     height, width = mosaic.shape
     rgb = np.zeros((height, width, 3), np.int64)
     for v in range(1, height - 1):
@@ -61,27 +62,27 @@ def mosaic_by_hand(mosaic: np.ndarray, pattern: str) -> np.ndarray:
     return rgb
 
 
-def by_hand(samples: np.ndarray, fields: ImageFields) -> np.ndarray:
-    """Make 8-bit RGB of samples [rows, W] or [rows, W, channels]."""
-    rgb = rgb_by_hand(samples, fields.encoding)
+def reference_decode(samples: np.ndarray, fields: ImageFields) -> np.ndarray:
+    """Convert samples [rows, W] or [rows, W, channels] to 8-bit RGB."""
+    rgb = reference_rgb(samples, fields.encoding)
     return np.floor(rgb * (255 / 65535) + 0.5) if fields.encoding.endswith('16') else rgb
 
 
-def rgb_by_hand(samples: np.ndarray, encoding: str) -> np.ndarray:
-    """Make RGB of as many bits as the samples have."""
+def reference_rgb(samples: np.ndarray, encoding: str) -> np.ndarray:
+    """Convert samples to RGB of the same bit depth."""
     kind = encoding.rstrip('0123456789')
     if encoding == 'nv12':
         height = len(samples) * 2 // 3
         chroma = samples[height:].reshape(height // 2, -1, 2).repeat(2, axis=0).repeat(2, axis=1)
-        return yuv_by_hand(samples[:height], chroma[..., 0], chroma[..., 1])
+        return reference_yuv(samples[:height], chroma[..., 0], chroma[..., 1])
     if encoding in YUV_ORDER:
         pairs = samples.reshape(len(samples), -1, 4)
         order = YUV_ORDER[encoding]
         luma = pairs[..., [i for i in range(4) if order[i] == 'y']].reshape(len(samples), -1)
-        return yuv_by_hand(luma, pairs[..., order.index('u')].repeat(2, axis=1),
+        return reference_yuv(luma, pairs[..., order.index('u')].repeat(2, axis=1),
                            pairs[..., order.index('v')].repeat(2, axis=1))
     if kind.startswith('bayer'):
-        return mosaic_by_hand(samples, kind.removeprefix('bayer_'))
+        return reference_mosaic(samples, kind.removeprefix('bayer_'))
     if kind == 'mono':
         return np.repeat(samples[..., None], 3, axis=-1)
     return samples[..., [2, 1, 0] if kind in ('bgr', 'bgra', '8UC') else [0, 1, 2]]
@@ -89,7 +90,7 @@ def rgb_by_hand(samples: np.ndarray, encoding: str) -> np.ndarray:
 
 def make_message(encoding: str, height: int, width: int, padding: int, is_bigendian: bool,
                  seed: int) -> tuple[np.ndarray, ImageFields]:
-    """Draw samples, and lay them out as a message."""
+    """Draw random samples and write them to a message."""
     rng = np.random.default_rng(seed)
     wide = encoding.endswith('16')
     rows = height * 3 // 2 if encoding == 'nv12' else height
@@ -103,7 +104,7 @@ def make_message(encoding: str, height: int, width: int, padding: int, is_bigend
 
 
 def has_working_cv_bridge() -> bool:
-    """Try it in a process of its own: one that was built for another NumPy ends it."""
+    """Run a conversion in another process, which a build for another NumPy would abort."""
     if importlib.util.find_spec('cv_bridge') is None:
         return False
     code = ('import cv_bridge, numpy as np; bridge = cv_bridge.CvBridge(); bridge.imgmsg_to_cv2('
@@ -111,8 +112,8 @@ def has_working_cv_bridge() -> bool:
     return subprocess.run([sys.executable, '-c', code], capture_output=True).returncode == 0
 
 
-def by_cv_bridge(samples: np.ndarray, fields: ImageFields) -> np.ndarray:
-    """Decode as a Python node would that uses it."""
+def decode_with_cv_bridge(samples: np.ndarray, fields: ImageFields) -> np.ndarray:
+    """Decode with cv_bridge."""
     from cv_bridge import CvBridge
 
     return CvBridge().imgmsg_to_cv2(SimpleNamespace(
@@ -121,7 +122,7 @@ def by_cv_bridge(samples: np.ndarray, fields: ImageFields) -> np.ndarray:
 
 
 class Reference(NamedTuple):
-    """An independent decoder, and what it can do."""
+    """An independent decoder and its capabilities."""
 
     decode: Callable[[np.ndarray, ImageFields], np.ndarray]
     encodings: frozenset[str]
@@ -131,11 +132,11 @@ class Reference(NamedTuple):
 
 
 REFERENCES = {'by hand': Reference(
-    by_hand, frozenset(COLOR_FORMATS), lambda encoding: 1, (False, True),
+    reference_decode, frozenset(COLOR_FORMATS), lambda encoding: 1, (False, True),
     yuv_tolerance=1)}  # OpenCV's coefficients are fixed-point numbers
 if has_working_cv_bridge():
     REFERENCES['cv_bridge'] = Reference(
-        by_cv_bridge, frozenset(COLOR_FORMATS) - {'8UC3', 'nv12', 'uyvy', 'yuyv'},
+        decode_with_cv_bridge, frozenset(COLOR_FORMATS) - {'8UC3', 'nv12', 'uyvy', 'yuyv'},
         lambda encoding: COLOR_FORMATS[encoding].pixel_bytes,
         (False, True) if np.lib.NumpyVersion(np.__version__) < '2.0.0' else (False,),
         yuv_tolerance=0)
@@ -158,21 +159,21 @@ def test_every_encoding_is_decoded_as_by_the_reference(
     assert difference.max() <= (reference.yuv_tolerance if is_yuv else 0)
 
 
-def cloud_by_hand(table: np.ndarray, message: PointCloud2) -> np.ndarray:
-    """Take the numbers that were written."""
+def reference_points(table: np.ndarray, message: PointCloud2) -> np.ndarray:
+    """Return the numbers that were written."""
     return table
 
 
-def by_sensor_msgs_py(table: np.ndarray, message: PointCloud2) -> np.ndarray:
-    """Read as a Python node would; organized by hand, since it swaps the axes."""
+def read_with_sensor_msgs_py(table: np.ndarray, message: PointCloud2) -> np.ndarray:
+    """Read with sensor_msgs_py; reshaped here, since it swaps the axes."""
     from sensor_msgs_py.point_cloud2 import read_points
 
     return read_points(message).reshape(message.height, message.width)
 
 
-CLOUD_READERS = {'by hand': cloud_by_hand}
+CLOUD_READERS = {'by hand': reference_points}
 if importlib.util.find_spec('sensor_msgs_py') is not None:
-    CLOUD_READERS['sensor_msgs_py'] = by_sensor_msgs_py
+    CLOUD_READERS['sensor_msgs_py'] = read_with_sensor_msgs_py
 
 
 @pytest.mark.parametrize('name', CLOUD_READERS)

@@ -1,4 +1,4 @@
-"""Rules of colour image messages: any header gives the right pixels or a clear error."""
+"""Conversion between image messages and RGB arrays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BROWN = (200, 100, 50)
 
 
 def make_fields(rows, encoding, *, width, height=None, is_bigendian=False):
-    """Make a message of byte rows."""
+    """Make a message from rows of bytes."""
     data = np.array(rows, np.uint8)
     return ImageFields(height=height or len(data), width=width, encoding=encoding,
                        is_bigendian=is_bigendian, step=data.shape[1], data=data.reshape(-1))
@@ -29,13 +29,13 @@ def test_channel_order_follows_the_encoding(encoding, pixel):
     np.testing.assert_array_equal(rgb, [[BROWN, (0, 0, 0)]])
 
 
-def test_gray_becomes_three_equal_channels():
+def test_grey_becomes_three_equal_channels():
     rgb = decode_rgb(make_fields([[0, 9, 255]], 'mono8', width=3))
     np.testing.assert_array_equal(rgb, [[[0] * 3, [9] * 3, [255] * 3]])
 
 
 @pytest.mark.parametrize('is_bigendian', [False, True])
-def test_16_bit_gray_is_scaled_to_8_bits_in_either_byte_order(is_bigendian):
+def test_16_bit_grey_is_scaled_to_8_bits_in_either_byte_order(is_bigendian):
     # By 257: 1285 -> 5 exactly, 128 -> 0.498 -> 0, 129 -> 0.502 -> 1, 33000 -> 128.405 -> 128.
     order = '>' if is_bigendian else '<'
     data = np.array([[1285, 65535, 128, 129, 33000]], order + 'u2').view(np.uint8)
@@ -44,7 +44,7 @@ def test_16_bit_gray_is_scaled_to_8_bits_in_either_byte_order(is_bigendian):
 
 
 @pytest.mark.parametrize('encoding', ['rgb8', 'bgr8', 'mono8'])
-def test_a_byte_order_flag_does_not_touch_single_bytes(encoding):
+def test_the_byte_order_does_not_affect_8_bit_samples(encoding):
     row = [[1, 2, 3]]
     width = 3 if encoding == 'mono8' else 1
     np.testing.assert_array_equal(
@@ -53,7 +53,7 @@ def test_a_byte_order_flag_does_not_touch_single_bytes(encoding):
 
 
 @pytest.mark.parametrize('pattern', ['rggb', 'bggr', 'gbrg', 'grbg'])
-def test_a_mosaic_of_one_colour_demosaics_to_it(pattern):
+def test_a_uniform_bayer_mosaic_keeps_its_colour(pattern):
     value = dict(zip('rgb', BROWN))
     tile = np.array([value[letter] for letter in pattern]).reshape(2, 2)
     rgb = decode_rgb(make_fields(np.tile(tile, (3, 4)), f'bayer_{pattern}8', width=8))
@@ -67,7 +67,7 @@ def test_a_mosaic_of_one_colour_demosaics_to_it(pattern):
     ('yuv422_yuy2', [81, 90, 81, 240], [126, 128, 126, 128]),
     ('yuyv', [81, 90, 81, 240], [126, 128, 126, 128]),
 ])
-def test_yuv422_shares_the_chroma_of_two_pixels(encoding, red, gray):
+def test_yuv422_has_one_chroma_sample_per_two_pixels(encoding, red, gray):
     rgb = decode_rgb(make_fields([red + gray], encoding, width=4)).astype(int)
     expected = np.array([[(255, 0, 0)] * 2 + [(128, 128, 128)] * 2])
     assert np.abs(rgb - expected).max() <= 2
@@ -80,7 +80,7 @@ def test_nv12_has_its_chroma_in_a_second_plane():
     assert np.abs(rgb - expected).max() <= 2
 
 
-def test_row_padding_is_not_part_of_the_picture():
+def test_row_padding_is_ignored():
     rows = [[1, 2, 3, 4, 5, 6, 99, 99], [7, 8, 9, 10, 11, 12, 99, 99]]
     rgb = decode_rgb(make_fields(rows, 'rgb8', width=2))
     np.testing.assert_array_equal(rgb, [[[1, 2, 3], [4, 5, 6]], [[7, 8, 9], [10, 11, 12]]])
@@ -88,13 +88,13 @@ def test_row_padding_is_not_part_of_the_picture():
     np.testing.assert_array_equal(padded, rgb[..., ::-1])
 
 
-def test_an_odd_step_of_16_bit_samples_is_read():
+def test_16_bit_samples_may_have_an_odd_step():
     rows = [[0x05, 0x05, 99], [0x0a, 0x0a, 99]]
     rgb = decode_rgb(make_fields(rows, 'mono16', width=1))
     np.testing.assert_array_equal(rgb[:, 0, 0], [5, 10])
 
 
-def test_the_decoded_image_is_the_caller_s_own():
+def test_the_decoded_image_is_a_copy():
     data = np.arange(6, dtype=np.uint8)
     data.flags.writeable = False
     rgb = decode_rgb(ImageFields(1, 2, 'rgb8', False, 6, data))
@@ -114,7 +114,7 @@ def test_the_decoded_image_is_the_caller_s_own():
     ({'encoding': 'nv12', 'height': 3}, 'multiples of 2 and 2 for nv12; got 3 and 2'),
     ({'encoding': 'bayer_rggb8'}, 'at least 3 for bayer_rggb8; got 2 and 2'),
 ])
-def test_contradicting_fields_are_refused_with_the_value(changes, match):
+def test_inconsistent_fields_are_rejected_with_the_value(changes, match):
     fields = {'height': 2, 'width': 2, 'encoding': 'rgb8', 'is_bigendian': False, 'step': 6,
               'data': np.zeros(12, np.uint8)}
     with pytest.raises(MessageError, match=match):
@@ -126,7 +126,7 @@ def test_contradicting_fields_are_refused_with_the_value(changes, match):
        surplus=st.sampled_from([-1, 0, 0, 0, 0, 0, 1]), is_bigendian=st.booleans(),
        encoding=st.sampled_from([*COLOR_FORMATS, '32FC1', 'jpeg']),
        seed=st.integers(0, 2 ** 16))
-def test_any_header_is_an_image_of_its_size_or_an_error(
+def test_any_fields_yield_an_image_of_their_size_or_an_error(
         height, width, step, surplus, is_bigendian, encoding, seed):
     rows = height * 3 // 2 if encoding == 'nv12' else height
     data = np.random.default_rng(seed).integers(
@@ -145,7 +145,7 @@ def test_any_header_is_an_image_of_its_size_or_an_error(
 @pytest.mark.parametrize('encoding, dtype, tail, step', [
     ('rgb8', np.uint8, (3,), 15), ('mono8', np.uint8, (), 5),
     ('32FC1', np.float32, (), 20), ('16UC1', np.uint16, (), 10)])
-def test_packing_is_tight_little_endian_and_without_a_copy(encoding, dtype, tail, step):
+def test_packing_is_little_endian_without_padding_or_copy(encoding, dtype, tail, step):
     array = np.arange(4 * 5 * max(len(tail) * 3, 1)).reshape(4, 5, *tail).astype(dtype)
     fields = pack_image(array, encoding)
     assert (fields.height, fields.width, fields.step) == (4, 5, step)
@@ -154,14 +154,14 @@ def test_packing_is_tight_little_endian_and_without_a_copy(encoding, dtype, tail
     assert np.shares_memory(fields.data, array)
 
 
-def test_packing_a_view_gives_contiguous_rows():
+def test_packing_a_view_yields_contiguous_rows():
     rgb = np.arange(2 * 4 * 3, dtype=np.uint8).reshape(2, 4, 3)
     fields = pack_image(rgb[:, ::2], 'rgb8')
     assert fields.data.tolist() == [0, 1, 2, 6, 7, 8, 12, 13, 14, 18, 19, 20]
 
 
 @pytest.mark.parametrize('shape', [(1, 1), (1, 7), (6, 1)])
-def test_a_packed_image_decodes_to_itself(shape):
+def test_a_round_trip_keeps_the_image(shape):
     rgb = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     np.testing.assert_array_equal(decode_rgb(pack_image(rgb, 'rgb8')), rgb)
 
@@ -173,6 +173,6 @@ def test_a_packed_image_decodes_to_itself(shape):
     (np.zeros((2, 2, 4), np.uint8), 'rgb8', r'with 3 channels for rgb8; got uint8 \[2, 2, 4\]'),
     (np.zeros(3, np.uint8), 'mono8', r'got uint8 \[3\]'),
 ])
-def test_arrays_that_do_not_fit_the_encoding_are_refused(array, encoding, match):
+def test_arrays_that_do_not_match_the_encoding_are_rejected(array, encoding, match):
     with pytest.raises(InputError, match=match):
         pack_image(array, encoding)

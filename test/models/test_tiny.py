@@ -1,4 +1,4 @@
-"""The shipped checkpoint: its layout, its size, and that it sees more than a ramp does."""
+"""The embedded checkpoint: layout, size and accuracy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scenes.bulk import render_scene
 
 FOLDER = Path(__file__).parents[2] / 'marigold_ros' / 'models' / 'tiny'
 MAX_BYTES = 22_000_000
-# Training rendered seed 21.  96 frames: six scenes alone swing by a quarter.
+# Training used seed 21.  96 frames, since the scores of six scenes vary by a quarter.
 UNSEEN_SEED, SCENES = 20_261, 24
 
 
@@ -35,7 +35,7 @@ def frames():
             for frame in rendered]
 
 
-def test_folder_is_small_and_holds_no_pickles():
+def test_the_folder_is_small_and_contains_no_pickles():
     files = [path for path in FOLDER.rglob('*') if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= MAX_BYTES
     assert {path.suffix for path in files} == {'.safetensors', '.json', '.txt', '.md'}
@@ -48,7 +48,7 @@ def test_networks_are_stored_in_half_precision():
         assert all(torch.isfinite(value).all() for value in weights.values())
 
 
-def test_diffusers_opens_it_as_an_affine_invariant_model(pipeline):
+def test_diffusers_loads_it_as_an_affine_invariant_model(pipeline):
     assert pipeline.config.prediction_type == 'depth'
     assert pipeline.scale_invariant and pipeline.shift_invariant
     assert 1 <= pipeline.default_denoising_steps <= 4
@@ -61,7 +61,7 @@ def test_diffusers_opens_it_as_an_affine_invariant_model(pipeline):
     assert not scheduler.clip_sample
 
 
-def test_stored_text_embedding_is_what_the_text_encoder_says(pipeline):
+def test_the_stored_text_embedding_equals_the_text_encoders_output(pipeline):
     stored = load_file(FOLDER / 'empty_text_embedding.safetensors')['empty_text_embedding']
     tokens = pipeline.tokenizer('', padding='do_not_pad', return_tensors='pt').input_ids
     with torch.no_grad():
@@ -80,8 +80,8 @@ def test_four_steps_run_in_the_reference_pipeline(pipeline):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('num_inference_steps', [1, 2])
-def test_it_beats_the_fitted_ramp_on_frames_nobody_saw(frames, num_inference_steps):
-    """At one step and at its default; the model card tells what more do."""
+def test_it_is_better_than_the_fitted_ramp_on_unseen_frames(frames, num_inference_steps):
+    """At one step and at its default; the model card lists more steps."""
     engine = DepthEngine.load('tiny', device='cpu')
     ours = mean_scores(engine_scores(engine, frames, num_inference_steps))
     ramp = mean_scores(ramp_scores(frames))
@@ -89,6 +89,6 @@ def test_it_beats_the_fitted_ramp_on_frames_nobody_saw(frames, num_inference_ste
     assert ours['delta1'] > ramp['delta1'] + 0.1
 
 
-def test_its_autoencoder_costs_little_of_true_depth(frames):
+def test_its_autoencoder_preserves_true_depth(frames):
     rows = autoencoder_rows('tiny', frames)
     assert rows['tiny, its autoencoder alone']['abs_rel'] < 0.05
