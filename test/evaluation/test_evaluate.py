@@ -360,7 +360,7 @@ def test_a_bag_whose_depth_never_matches_is_refused(checkpoint, tmp_path, capsys
         (TOPICS[1], 0, image(rgb, 'rgb8', START_NS)),
         (TOPICS[3], 0, image(depth_m, '32FC1', START_NS + PERIOD_NS))])
     assert evaluate_few(checkpoint, tmp_path / 'bag', tmp_path / 'out') == 2
-    assert 'the nearest depth is +100.000 ms off' in capsys.readouterr().err
+    assert 'closest +100.000 ms' in capsys.readouterr().err
 
 
 def test_a_bag_that_was_cut_off_is_evaluated_as_far_as_it_goes(checkpoint, tmp_path):

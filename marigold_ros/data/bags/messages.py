@@ -116,9 +116,10 @@ def image_message(stamp_ns: int, frame_id: str, fields: ImageFields) -> bytes:
 
 def cloud_message(stamp_ns: int, frame_id: str, fields: CloudFields) -> bytes:
     """Serialize a sensor_msgs PointCloud2."""
-    descriptions = [new_message('sensor_msgs/msg/PointField', name=name, offset=offset,
-                             datatype=datatype, count=count)
-                 for name, offset, datatype, count in fields.fields]
+    descriptions = [
+        new_message('sensor_msgs/msg/PointField', name=name, offset=offset, datatype=datatype,
+                    count=count)
+        for name, offset, datatype, count in fields.fields]
     return serialize(
         'sensor_msgs/msg/PointCloud2', header=header(stamp_ns, frame_id), height=fields.height,
         width=fields.width, fields=descriptions, is_bigendian=fields.is_bigendian,

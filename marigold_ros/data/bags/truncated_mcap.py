@@ -28,7 +28,7 @@ from marigold_ros.depth.errors import BagError
 RECORD_HEAD = struct.Struct('<BQ')
 # A DataEnd without checksum, a Footer without summary, and the closing magic.
 FILE_END = (RECORD_HEAD.pack(Opcode.DATA_END, 4) + bytes(4)
-       + RECORD_HEAD.pack(Opcode.FOOTER, 20) + bytes(20) + MCAP0_MAGIC)
+            + RECORD_HEAD.pack(Opcode.FOOTER, 20) + bytes(20) + MCAP0_MAGIC)
 
 
 class TruncatedMcapReader:

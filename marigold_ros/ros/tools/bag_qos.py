@@ -1,4 +1,4 @@
-"""Quality of service between live topics and bags."""
+"""Convert quality of service between live topics and bags."""
 
 from __future__ import annotations
 
@@ -14,66 +14,66 @@ from rosbags.interfaces import (
     QosTime,
 )
 
-# rosbag2's spelling of "no limit": RMW_DURATION_INFINITE.
+# RMW_DURATION_INFINITE, as rosbag2 writes it.
 NO_LIMIT = QosTime(9223372036, 854775807)
-PLAYED_DEPTH = 10
-MAX_PLAYED_DEPTH = 1000
-RECORDED_DEPTH = 100
+MIN_PLAYBACK_DEPTH = 10
+MAX_PLAYBACK_DEPTH = 1000
+RECORDING_DEPTH = 100
 
 
 def playback_qos(recorded: Sequence[Qos], reliability: str | None = None) -> QoSProfile:
     """
-    Choose what to offer when a recorded topic is played.
+    Choose the QoS to offer when a recorded topic is played.
 
     Parameters
     ----------
     recorded : sequence of Qos
-        What its publishers offered; empty if unknown.
+        QoS that its publishers offered; empty if unknown.
     reliability : {'reliable', 'best_effort'} or None
-        Instead of what was recorded.  A latched topic stays as it was: who asks for best effort
-        means the sensors, and a lost static transform never comes again.
+        Overrides the recorded reliability, except of latched topics: best effort is meant for
+        sensors, and a lost static transform is never sent again.
 
     Returns
     -------
     QoSProfile
-        Best effort only where all publishers were, since a reliable offer serves everybody.
+        Best effort only if all publishers were: a reliable publisher matches every subscriber.
     """
     latched = any(qos.durability == QosDurability.TRANSIENT_LOCAL for qos in recorded)
     best_effort = bool(recorded) and all(
         qos.reliability == QosReliability.BEST_EFFORT for qos in recorded)
     if reliability is not None and not latched:
         best_effort = reliability == 'best_effort'
-    depth = max([PLAYED_DEPTH, *(qos.depth for qos in recorded)])
-    return _profile(best_effort, latched, min(depth, MAX_PLAYED_DEPTH))
+    depth = max([MIN_PLAYBACK_DEPTH, *(qos.depth for qos in recorded)])
+    return _profile(best_effort, latched, min(depth, MAX_PLAYBACK_DEPTH))
 
 
 def recording_qos(offered: Sequence[QoSProfile]) -> QoSProfile:
     """
-    Choose what to ask for so that every present publisher of a topic is heard.
+    Choose the QoS to request so that it matches every current publisher of a topic.
 
     Parameters
     ----------
     offered : sequence of QoSProfile
-        Of all publishers, at least one.
+        QoS of all publishers, at least one.
 
     Returns
     -------
     QoSProfile
-        Reliable and latched only where all publishers offer that.
+        Reliable or latched only if all publishers offer it.
     """
     best_effort = any(qos.reliability == ReliabilityPolicy.BEST_EFFORT for qos in offered)
     latched = all(qos.durability == DurabilityPolicy.TRANSIENT_LOCAL for qos in offered)
-    return _profile(best_effort, latched, RECORDED_DEPTH)
+    return _profile(best_effort, latched, RECORDING_DEPTH)
 
 
 def to_rosbags_qos(offered: QoSProfile) -> Qos:
     """
-    Describe what a publisher offers in the words of a bag.
+    Convert the QoS of a publisher to that of a bag.
 
     Returns
     -------
     Qos
-        History and depth are not known from afar, so playing falls back on its own depth.
+        History and depth of a remote publisher are unknown; playback uses its own depth.
     """
     return Qos(
         history=QosHistory.UNKNOWN, depth=0,

@@ -1,4 +1,4 @@
-"""What the command lines of the tools have in common."""
+"""Parse command-line arguments that the tools share."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ from collections.abc import Sequence
 
 def split_ros_arguments(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """
-    Tell a tool's own arguments from those between `--ros-args` and `--`.
+    Split a command line into the tool's own arguments and those from `--ros-args` to `--`.
 
-    rclpy's remove_ros_args also takes away every /old:=/new, wherever it stands.
+    rclpy's remove_ros_args is unsuitable: it also removes every /old:=/new outside that range.
 
     Returns
     -------
     own, ros : list of str
-        The second begins with '--ros-args' unless it is empty.
+        `ros` begins with '--ros-args' unless it is empty.
+
+    Examples
+    --------
+    >>> split_ros_arguments(['bag', '--ros-args', '-r', '__node:=player', '--', '--loop'])
+    (['bag', '--loop'], ['--ros-args', '-r', '__node:=player'])
     """
     own: list[str] = []
     ros: list[str] = []
@@ -31,7 +36,7 @@ def split_ros_arguments(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def positive(text: str) -> float:
-    """Read a number above 0."""
+    """Parse a number above 0."""
     value = float(text)
     if not 0 < value < float('inf'):
         raise argparse.ArgumentTypeError(f'must be above 0; got {text}')
@@ -39,7 +44,7 @@ def positive(text: str) -> float:
 
 
 def not_negative(text: str) -> float:
-    """Read a number that is 0 or more."""
+    """Parse a number that is 0 or more."""
     value = float(text)
     if not 0 <= value < float('inf'):
         raise argparse.ArgumentTypeError(f'must be 0 or more; got {text}')

@@ -1,4 +1,4 @@
-"""Play the sample drive to the real node, record what comes out, and sum it up."""
+"""Play the sample drive to depth_node, record its outputs and print a summary."""
 
 from __future__ import annotations
 
@@ -44,35 +44,35 @@ OUTPUTS = [f'/{CAMERA}/{topic}' for topic in sorted({*TOPICS.values(), *INFO_TOP
 # A cold start loads torch, diffusers and the checkpoint from disk.
 ACTIVE_TIMEOUT_S = 120.0
 DISCOVERY_TIMEOUT_S = 30.0
-# Messages that the node has received but not yet counted when the player ends are soon counted.
-COUNTED_S = 0.5
+# After the player has ended, the node needs a moment to count the last received messages.
+COUNT_DELAY_S = 0.5
 LAST_FRAME_TIMEOUT_S = 60.0
 
 
 class Monitor:
     """
-    A bystander in the ROS graph that knows how far the node is.
+    Watches the state and progress of depth_node from a node of its own.
 
     Parameters
     ----------
     stop : StopFlag
-        Ends every wait.
+        Interrupts every wait.
 
     Attributes
     ----------
-    must_run : list of LoggedProcess
+    required_processes : list of LoggedProcess
         A wait fails when one of them ends.
     progress : tqdm or None
-        Moves with every frame that the node is done with.
-    idle_s : float
-        When the node last said that it has no frame left, on the steady clock.
+        Advances with every frame whose outcome is known.
+    last_idle_s : float
+        Monotonic time of the last report of the node without pending frames.
     """
 
     def __init__(self, stop: StopFlag) -> None:
         self.stop = stop
-        self.must_run: list[LoggedProcess] = []
+        self.required_processes: list[LoggedProcess] = []
         self.progress: tqdm | None = None
-        self.idle_s = 0.0
+        self.last_idle_s = 0.0
         self.node = rclpy.create_node('demo', enable_rosout=False, start_parameter_services=False)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)
@@ -81,10 +81,10 @@ class Monitor:
         self.node.create_subscription(DiagnosticArray, f'/{NODE}/status', self._on_status, 100)
         self.node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
         self._processed = 0
-        self._problem = ''
+        self._failure = ''
 
     def close(self) -> None:
-        """Leave the graph."""
+        """Destroy the node."""
         self._executor.shutdown()
         self.node.destroy_node()
 
@@ -95,34 +95,34 @@ class Monitor:
         Raises
         ------
         ProcessError
-            If it does not in time, a process ends, the node fails or Ctrl-C comes.
+            On timeout, if a required process ends, the node fails, or Ctrl-C is pressed.
         """
         end_s = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > end_s:
-                tails = '\n'.join(process.log_tail() for process in self.must_run)
+                tails = '\n'.join(process.log_tail() for process in self.required_processes)
                 raise ProcessError(f'{what} did not happen in {timeout_s:.0f} s; {tails}')
             self.check()
 
     def check(self) -> None:
         """
-        Take what has arrived and see that all is well.
+        Process received messages and check for failures.
 
         Raises
         ------
         ProcessError
-            If a process has ended, the node has failed or Ctrl-C has come.
+            If a required process has ended, the node has failed, or Ctrl-C was pressed.
         """
         self._executor.spin_once(timeout_sec=0.05)
         if self.stop.requested:
             raise ProcessError('interrupted')
-        if self._problem:
-            raise ProcessError(f'{NODE}: {self._problem}')
-        for process in self.must_run:
+        if self._failure:
+            raise ProcessError(f'{NODE}: {self._failure}')
+        for process in self.required_processes:
             process.require_running()
 
     def node_is_active(self) -> bool:
-        """Ask the node for its lifecycle state; the answer counts at the next call."""
+        """Check whether the node is active; a call may return the state of the call before."""
         if self._state is None:
             if self._state_client.service_is_ready():
                 self._state = self._state_client.call_async(GetState.Request())
@@ -134,7 +134,7 @@ class Monitor:
         return label == 'active'
 
     def outputs_are_recorded(self) -> bool:
-        """Tell whether somebody subscribes to every output beside this monitor."""
+        """Check whether every output has a subscriber besides this monitor."""
         return all(
             any(info.node_name != self.node.get_name()
                 for info in self.node.get_subscriptions_info_by_topic(topic))
@@ -153,24 +153,24 @@ class Monitor:
     def _on_diagnostics(self, array: DiagnosticArray) -> None:
         node, *cameras = array.status
         if node.level == DiagnosticStatus.ERROR and 'failed' in node.message:
-            self._problem = node.message
+            self._failure = node.message
         if not any(_count_pending_frames(camera) for camera in cameras):
-            self.idle_s = time.monotonic()
+            self.last_idle_s = time.monotonic()
 
 
 def run(arguments: argparse.Namespace, stop: StopFlag) -> Path:
     """
-    Run recorder, node and player until the bag is over.
+    Run recorder, node and player until the end of the bag.
 
     Returns
     -------
     Path
-        The recording.
+        Bag folder of the recording.
 
     Raises
     ------
     MarigoldError
-        If a process ends early, badly or not at all.
+        If a process fails, ends early or does not end.
     """
     out: Path = arguments.out
     recording = out / 'recording'
@@ -181,9 +181,9 @@ def run(arguments: argparse.Namespace, stop: StopFlag) -> Path:
     monitor = Monitor(stop)
     processes: list[LoggedProcess] = []
 
-    def start(name: str, module: str, *words: object) -> LoggedProcess:
+    def start(name: str, module: str, *parameters: object) -> LoggedProcess:
         process = LoggedProcess(
-            name, [*package_command(name, module), *map(str, words)], out, os.environ)
+            name, [*package_command(name, module), *map(str, parameters)], out, os.environ)
         print(f'$ {process.command_line}', flush=True)
         processes.append(process)
         return process
@@ -192,7 +192,7 @@ def run(arguments: argparse.Namespace, stop: StopFlag) -> Path:
         recorder = start('record_bag', f'{TOOLS}.record_bag', recording, '--all', '--overwrite')
         node = start('depth_node', 'marigold_ros.ros.main', '--ros-args', '--params-file',
                      arguments.params_file)
-        monitor.must_run = [recorder, node]
+        monitor.required_processes = [recorder, node]
         monitor.wait(monitor.node_is_active, f'{NODE} becoming active', ACTIVE_TIMEOUT_S)
         monitor.wait(monitor.outputs_are_recorded, 'recording of every output',
                      DISCOVERY_TIMEOUT_S)
@@ -210,23 +210,23 @@ def run(arguments: argparse.Namespace, stop: StopFlag) -> Path:
 
 
 def _count_pending_frames(camera: DiagnosticStatus) -> int:
-    """Count the frames that have come in but of which the counters do not know how they ended."""
+    """Count the received frames without a known outcome."""
     counters = {item.key: item.value for item in camera.values}
-    ended = sum(int(value) for name, value in counters.items()
-                if name == 'frames_processed' or name.startswith('dropped_'))
-    return int(counters.get('frames_in', 0)) - ended
+    finished = sum(int(value) for name, value in counters.items()
+                   if name == 'frames_processed' or name.startswith('dropped_'))
+    return int(counters.get('frames_in', 0)) - finished
 
 
 def _show_progress(monitor: Monitor, player: LoggedProcess, image_count: int,
                    duration_s: float) -> None:
-    """Show the progress until the player is done, and the node with its last frame."""
+    """Show progress until the player has ended and the node has processed its last frame."""
     with tqdm(total=image_count, unit=' frames', desc='drive', mininterval=0.5) as progress:
         monitor.progress = progress
         monitor.wait(lambda: not player.running, 'the end of the bag',
                      2 * (DISCOVERY_TIMEOUT_S + duration_s))
         player.require_success()
-        counted_s = time.monotonic() + COUNTED_S
-        monitor.wait(lambda: monitor.idle_s > counted_s, f"the end of {NODE}'s last frame",
+        idle_after_s = time.monotonic() + COUNT_DELAY_S
+        monitor.wait(lambda: monitor.last_idle_s > idle_after_s, f"the end of {NODE}'s last frame",
                      LAST_FRAME_TIMEOUT_S)
 
 
@@ -253,7 +253,7 @@ def report(recording: Path, contact_sheet: Path) -> bool:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Create the parser of the command line."""
     parser = argparse.ArgumentParser(prog='demo', description=__doc__)
     parser.add_argument('--bag', type=Path, help='bag to play (default: the sample drive)')
     parser.add_argument('--params-file', type=Path,

@@ -1,4 +1,4 @@
-"""Python classes and definitions of the message types that are installed here."""
+"""Find the Python classes and definitions of installed message types."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def find_message_class(msgtype: str) -> type | None:
     Returns
     -------
     type or None
-        None if no such package or message is installed.
+        None if the package or the message is not installed.
     """
     package, _, rest = msgtype.partition('/')
     folder, _, name = rest.partition('/')
@@ -39,10 +39,10 @@ def find_message_class(msgtype: str) -> type | None:
 
 def installed_typestore(msgtype: str) -> Typestore:
     """
-    Collect the installed definition of a message type and of all that it contains.
+    Read the installed definitions of a message type and its nested types.
 
-    The .msg files of the very packages that publish and subscribe here are read, so a
-    distribution with another definition than Jazzy's is recorded as it is.
+    Reads the .msg files of the installed packages, so a definition that differs from Jazzy's is
+    recorded as it is.
 
     Raises
     ------
@@ -50,18 +50,19 @@ def installed_typestore(msgtype: str) -> Typestore:
         If a definition is not installed or cannot be parsed.
     """
     store = get_typestore(Stores.EMPTY)
-    found: Typesdict = {}
+    definitions: Typesdict = {}
     pending = [msgtype]
     while pending:
         name = pending.pop()
-        if name in found or name in store.fielddefs:
+        if name in definitions or name in store.fielddefs:
             continue
         try:
-            found.update(get_types_from_msg(_definition_text(name), name))
+            definitions.update(get_types_from_msg(_definition_text(name), name))
         except TypesysError as err:
             raise BagError(f'the installed definition of {name} cannot be parsed: {err}') from err
-        pending += [subtype for _, field in found[name][1] if (subtype := _nested_type(field))]
-    store.register(found)
+        pending += [subtype for _, field in definitions[name][1]
+                    if (subtype := _nested_type(field))]
+    store.register(definitions)
     return store
 
 
@@ -69,7 +70,7 @@ def _definition_text(msgtype: str) -> str:
     package, _, name = msgtype.split('/')
     path = find_share_file(package, f'msg/{name}.msg')
     if path is None:
-        raise BagError(f'no definition {name}.msg is installed with package {package}')
+        raise BagError(f'package {package} is not installed or has no definition {name}.msg')
     return path.read_text()
 
 

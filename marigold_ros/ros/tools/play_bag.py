@@ -1,4 +1,4 @@
-"""Play any bag that rosbags reads onto live ROS 2 topics, at its own pace."""
+"""Play any bag that rosbags reads on live ROS 2 topics, with its recorded timing."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ from marigold_ros.stop_flag import StopFlag
 
 COMPRESSED_SUFFIX = '/compressed'
 CLOCK_HZ = 100.0
-# Messages made ready before they are due: enough to hide a slow image, little enough to hold.
+# Messages prepared before they are due: enough to hide slow decompression, in bounded memory.
 AHEAD_MESSAGES = 64
-# No new subscriber for so long: everybody has found the topics, all of them or some.
+# Discovery counts as complete after this time without a new subscriber, if all or some topics
+# have one.
 SETTLE_ALL_S, SETTLE_SOME_S = 1.0, 3.0
 ACKNOWLEDGE_S = 2.0
 TOPIC_NAME = re.compile(r'(/[A-Za-z_]\w*)+')
@@ -46,14 +47,14 @@ TOPIC_NAME = re.compile(r'(/[A-Za-z_]\w*)+')
 @dataclass(frozen=True)
 class Route:
     """
-    The way of one recorded topic to a live one.
+    Mapping of a recorded topic to a live one.
 
     Attributes
     ----------
     source : BagTopic
-        Where its messages come from.
+        Recorded topic.
     topic, msgtype : str
-        What is published; a decompressed image has another type than its source.
+        Live topic; the type of a decompressed image differs from that of its source.
     """
 
     source: BagTopic
@@ -67,14 +68,14 @@ class Route:
 
     @property
     def latched(self) -> bool:
-        """Whether late subscribers get the last messages too."""
+        """Whether late subscribers also receive the last messages (transient local)."""
         return any(qos.durability == QosDurability.TRANSIENT_LOCAL for qos in self.source.qos)
 
 
 def plan_routes(topics: Collection[BagTopic], *, chosen: Collection[str] = (),
                 remap: Mapping[str, str] | None = None, decompress: bool = True) -> list[Route]:
     """
-    Decide what is published where.
+    Plan which topics are published under which names.
 
     A compressed image '<name>/compressed' is published raw on '<name>', unless the bag holds
     '<name>' itself.  `chosen` and `remap` may use either name.
@@ -82,18 +83,18 @@ def plan_routes(topics: Collection[BagTopic], *, chosen: Collection[str] = (),
     Parameters
     ----------
     topics : collection of BagTopic
-        Of the bag.
+        Topics of the bag.
     chosen : collection of str
-        Topics to play; all, if empty.
+        Topics to play; all if empty.
     remap : mapping of str to str
-        New names by old ones.
+        Mapping of old to new names.
     decompress : bool
-        False keeps compressed images as they are.
+        False publishes compressed images unchanged.
 
     Raises
     ------
     BagError
-        If a name in `chosen` or `remap` is not in the bag; its text lists those that are.
+        If a name in `chosen` or `remap` is not in the bag; the text lists its topics.
     """
     remap = remap or {}
     recorded = {topic.name for topic in topics}
@@ -114,50 +115,50 @@ def plan_routes(topics: Collection[BagTopic], *, chosen: Collection[str] = (),
     return routes
 
 
-def playable(bag: Bag, routes: Sequence[Route]) -> tuple[list[Route], list[str]]:
+def split_playable_routes(bag: Bag, routes: Sequence[Route]) -> tuple[list[Route], list[str]]:
     """
-    Tell what can be published here from what cannot.
+    Split routes into those that can be published here and those that cannot.
 
     Returns
     -------
     routes : list of Route
-        Those whose type is installed.
+        Routes whose type is installed.
     skipped : list of str
-        In words, the topics that are left out and why.
+        Other topics, each with type, message count and reason.
     """
-    kept, skipped = [], []
+    playable, skipped = [], []
     for route in routes:
         reason = _reason_to_skip(bag, route)
         if reason is None:
-            kept.append(route)
+            playable.append(route)
         else:
             source = route.source
             skipped.append(f'{source.name} ({source.msgtype}, {source.message_count} messages: '
                            f'{reason})')
-    return kept, skipped
+    return playable, skipped
 
 
 def _reason_to_skip(bag: Bag, route: Route) -> str | None:
     try:
         validate_topic_name(route.topic)
     except InvalidTopicNameException:
-        return 'no valid name in ROS 2'
+        return 'invalid topic name in ROS 2'
     if find_message_class(route.msgtype) is None:
-        return 'no Python package'
+        return 'message type not installed'
     try:
         installed = installed_typestore(route.msgtype).hash_rihs01(route.msgtype)
     except BagError as err:
         return str(err)
     if route.msgtype in bag.typestore.fielddefs and (
             bag.typestore.hash_rihs01(route.msgtype) != installed):
-        return 'installed with another definition'
+        return 'installed definition differs'
     return None
 
 
-def scheduled(bag: Bag, routes: Collection[Route],
-              start_ns: int) -> Iterator[tuple[int, Route, BagMessage]]:
+def schedule_messages(bag: Bag, routes: Collection[Route],
+                      start_ns: int) -> Iterator[tuple[int, Route, BagMessage]]:
     """
-    Read the messages of the routes with the bag time at which each is due.
+    Read the messages of the routes, each with the bag time at which it is due.
 
     Latched messages from before `start_ns`, such as static transforms, are due at `start_ns`.
     """
@@ -175,7 +176,7 @@ def scheduled(bag: Bag, routes: Collection[Route],
 
 def ticks_until(next_tick_ns: int, period_ns: int, time_ns: int) -> range:
     """
-    List the clock ticks that are due up to a bag time.
+    Return the clock ticks that are due up to a bag time.
 
     Returns
     -------
@@ -192,14 +193,14 @@ class Player:
     Parameters
     ----------
     node : Node
-        Makes the publishers.
+        Creates the publishers.
     bag : Bag
     routes : sequence of Route
-        What to publish where.
+        Topics to publish.
     reliability : {'reliable', 'best_effort'} or None
-        Instead of what the recorded publishers offered.
+        Overrides what the recorded publishers offered.
     clock_hz : float or None
-        How often /clock is published, in ticks per second of the steady clock; None for never.
+        Rate of /clock, Hz of the monotonic clock; None disables it.
     """
 
     def __init__(self, node: Node, bag: Bag, routes: Sequence[Route], *,
@@ -215,16 +216,16 @@ class Player:
         self.clock_publisher = node.create_publisher(Clock, '/clock', 10) if clock_hz else None
         self.published = 0
         self.damaged_images = 0
-        self.most_late_s = 0.0
+        self.max_lateness_s = 0.0
 
     def wait_for_subscribers(self, timeout_s: float, stop: StopFlag) -> list[str]:
         """
-        Wait until somebody listens and no new subscriber has come for a while.
+        Wait until a topic has a subscriber and no new subscriber appears for a while.
 
         Returns
         -------
         list of str
-            Topics that nobody listens to when the time is over.
+            Topics without a subscriber.
         """
         end_s = time.monotonic() + timeout_s
         changed_s = time.monotonic()
@@ -240,14 +241,14 @@ class Player:
 
     def play(self, start_ns: int, rate: float, stop: StopFlag) -> None:
         """
-        Play the bag once, from a bag time to its end or until asked to stop.
+        Play the bag once, from a bag time to its end or until a stop is requested.
 
         Parameters
         ----------
         start_ns : int
-            Log time at which to begin.
+            Log time of the start, ns.
         rate : float
-            Seconds of the bag per second of the steady clock.
+            Seconds of the bag per second of the monotonic clock.
         stop : StopFlag
         """
         progress = tqdm(total=round((self.bag.end_ns - start_ns) * 1e-9, 1), unit='s',
@@ -264,20 +265,20 @@ class Player:
                     break
                 publisher.publish(message)
                 self.published += publisher is not self.clock_publisher
-                self.most_late_s = max(self.most_late_s, time.monotonic() - due_s)
+                self.max_lateness_s = max(self.max_lateness_s, time.monotonic() - due_s)
                 progress.update(offset_s - progress.n)
 
     def finish(self) -> None:
-        """Wait until the subscribers have acknowledged what was published."""
+        """Wait until the subscribers have acknowledged the published messages."""
         end_s = time.monotonic() + ACKNOWLEDGE_S
         for publisher in self.publishers.values():
             remaining_s = max(0.0, end_s - time.monotonic())
             publisher.wait_for_all_acked(Duration(seconds=remaining_s))
 
     def _messages(self, start_ns: int) -> Iterator[tuple[int, Publisher, bytes]]:
-        # So the time that an image takes to decompress does not delay its own publication.
-        with closing(read_ahead(map(self._prepare, scheduled(self.bag, self.routes, start_ns)),
-                                AHEAD_MESSAGES)) as ready:
+        # Reading ahead keeps the time of decompression out of the time of publication.
+        scheduled = schedule_messages(self.bag, self.routes, start_ns)
+        with closing(read_ahead(map(self._prepare, scheduled), AHEAD_MESSAGES)) as ready:
             for time_ns, topic, data in ready:
                 if data is not None:
                     yield time_ns, self.publishers[topic], data
@@ -290,13 +291,13 @@ class Player:
             return time_ns, route.topic, decompress_message(self.bag, message)
         except MessageError as err:
             if not self.damaged_images:
-                print(f'Left out an image of {message.topic}: {err}', file=sys.stderr)
+                print(f'Skipped a damaged image on {message.topic}: {err}', file=sys.stderr)
             self.damaged_images += 1
             return time_ns, route.topic, None
 
     def _with_clock(self, messages: Iterator[tuple[int, Publisher, bytes]], start_ns: int,
                     rate: float) -> Generator[tuple[int, Publisher, bytes | Clock], None, None]:
-        """Put /clock between the messages, so that no stamp is older than a tick."""
+        """Insert /clock ticks between the messages, up to the bag time of each."""
         next_tick_ns = start_ns
         for event in messages:
             if self.clock_hz and self.clock_publisher:
@@ -317,7 +318,7 @@ def _parse_remapping(text: str) -> tuple[str, str]:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Create the parser of the command line."""
     parser = argparse.ArgumentParser(prog='play_bag', description=__doc__)
     parser.add_argument('path', type=Path,
                         help='ROS 2 bag folder (MCAP, sqlite3), .mcap or .db3 file, ROS 1 .bag')
@@ -328,49 +329,47 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--decompress', action=argparse.BooleanOptionalAction, default=True,
                         help='publish <name>/compressed raw on <name> (default: yes)')
     parser.add_argument('--rate', type=positive, default=1.0, metavar='FACTOR',
-                        help='faster above 1, slower below (default: 1)')
-    parser.add_argument('--loop', action='store_true', help='begin again at the end')
+                        help='playback speed (default: 1)')
+    parser.add_argument('--loop', action='store_true', help='restart at the end')
     parser.add_argument('--start-offset', type=not_negative, default=0.0, metavar='SECONDS',
-                        help='begin so far into the bag (default: 0)')
+                        help='start this far into the bag (default: 0)')
     parser.add_argument('--clock', type=positive, nargs='?', const=CLOCK_HZ, metavar='HZ',
-                        help=f'publish /clock (at {CLOCK_HZ:g} Hz if no rate is given)')
+                        help=f'publish /clock (default rate: {CLOCK_HZ:g} Hz)')
     parser.add_argument('--reliability', choices=['reliable', 'best_effort'],
-                        help='offer this instead of what was recorded (latched topics keep '
-                             'theirs)')
+                        help='override the recorded reliability, except of latched topics')
     parser.add_argument('--wait-for-subscribers', type=not_negative, metavar='SECONDS',
-                        help='wait at most so long until somebody listens, and until all who do '
-                             'have found the topics')
+                        help='wait at most this long for subscribers, until no new ones appear')
     return parser
 
 
 def play(arguments: argparse.Namespace, stop: StopFlag) -> None:
     """
-    Play a bag as the command line asks.
+    Play a bag with the options of the command line.
 
     Raises
     ------
     BagError
-        If the bag cannot be read, a topic does not exist or nothing is left to play.
+        If the bag cannot be read, a topic does not exist or there is nothing to play.
     """
     with open_bag(arguments.path) as bag:
         start_ns = bag.start_ns + round(arguments.start_offset * 1e9)
         if start_ns >= bag.end_ns:
             raise BagError(f'nothing to play: {bag.path} lasts {bag.duration_s:.1f} s and '
                            f'`start_offset` is {arguments.start_offset:g} s')
-        routes, skipped = playable(bag, plan_routes(
+        routes, skipped = split_playable_routes(bag, plan_routes(
             bag.topics, chosen=arguments.topics, remap=dict(arguments.remap),
             decompress=arguments.decompress))
         if skipped:
             print('Skipped ' + ', '.join(skipped))
         if not routes:
-            raise BagError(f'nothing to play: no topic of {bag.path} has a type installed here')
+            raise BagError(f'nothing to play: no type of the topics of {bag.path} is installed')
         node = rclpy.create_node('bag_player', enable_rosout=False, start_parameter_services=False)
         player = Player(node, bag, routes, reliability=arguments.reliability,
                         clock_hz=arguments.clock)
         if arguments.wait_for_subscribers is not None:
-            unheard = player.wait_for_subscribers(arguments.wait_for_subscribers, stop)
-            if unheard and not stop.requested:
-                print('Nobody listens to ' + ', '.join(unheard))
+            unsubscribed = player.wait_for_subscribers(arguments.wait_for_subscribers, stop)
+            if unsubscribed and not stop.requested:
+                print('No subscriber on ' + ', '.join(unsubscribed))
         _play_loops(player, start_ns, arguments, stop)
         node.destroy_node()
 
@@ -384,14 +383,14 @@ def _play_loops(player: Player, start_ns: int, arguments: argparse.Namespace,
             break
     if not stop.requested:
         player.finish()
-    damaged = f', {player.damaged_images} damaged images left out' * bool(player.damaged_images)
+    damaged = f', {player.damaged_images} damaged images skipped' * bool(player.damaged_images)
     print(f'Played {player.published} messages on {len(player.publishers)} topics in '
-          f'{time.monotonic() - begin_s:.1f} s, at most {player.most_late_s * 1e3:.1f} ms late'
+          f'{time.monotonic() - begin_s:.1f} s, at most {player.max_lateness_s * 1e3:.1f} ms late'
           + damaged, flush=True)
 
 
 def main() -> int:
-    """Play a bag; the exit code is 0 at its end and on Ctrl-C, 1 if it cannot be played."""
+    """Play a bag; exit code 0 at its end or on Ctrl-C, 1 if it cannot be played."""
     stop = StopFlag()
     own, ros = split_ros_arguments(sys.argv[1:])
     arguments = make_parser().parse_args(own)

@@ -1,4 +1,4 @@
-"""Child processes in a ROS domain of their own, that log to files and are ended in good order."""
+"""Run child processes in a separate ROS domain, log to files and stop them cleanly."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ import time
 
 from marigold_ros.depth.errors import ConfigError, MarigoldError
 
-# Linux leaves their ports alone, and hardly anybody uses them.
+# Their ports are outside Linux's ephemeral range, and these domains are rarely used.
 DOMAINS = range(215, 233)
-# A domain's ports begin at 7400 + 250 times its id: first that for multicast, which participants
-# that stay on this machine leave closed, from 10 on two for each participant (RTPS 2.5, 9.6.2.3).
-DISCOVERY_PORTS = (0, *range(10, 30, 2))
-STOP_S = 30.0
+# The ports of a domain begin at 7400 + 250 * id (RTPS 2.5, 9.6.2.3).  Offset 0 is multicast, which
+# participants restricted to this machine do not open; from 10, each participant has two.
+DISCOVERY_PORT_OFFSETS = (0, *range(10, 30, 2))
+STOP_TIMEOUT_S = 30.0
 POLL_S = 0.05
-TAIL_LINES = 20
+LOG_TAIL_LINES = 20
 
 
 class ProcessError(MarigoldError):
-    """A child process ended when or how it should not have."""
+    """A child process failed, ended early or did not end in time."""
 
 
 def domain_in_use(domain: int) -> bool:
-    """Say whether a participant of a domain lives on this machine, one of the first ten."""
-    for port in DISCOVERY_PORTS:
+    """Check whether one of the first ten participants of a domain is on this machine."""
+    for offset in DISCOVERY_PORT_OFFSETS:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
-                probe.bind(('', 7400 + 250 * domain + port))
+                probe.bind(('', 7400 + 250 * domain + offset))
             except OSError:
                 return True
     return False
@@ -41,12 +41,12 @@ def domain_in_use(domain: int) -> bool:
 
 def free_domain() -> int:
     """
-    Pick a domain of which no participant lives on this machine.
+    Return a random ROS domain that is not in use on this machine.
 
     Raises
     ------
     ConfigError
-        If there is none.
+        If all are in use.
     """
     for domain in random.sample(DOMAINS, len(DOMAINS)):
         if not domain_in_use(domain):
@@ -55,25 +55,25 @@ def free_domain() -> int:
 
 
 def domain_environment(domain: int) -> dict[str, str]:
-    """Make the variables that keep a process in a domain of this machine and its log prompt."""
+    """Return variables that restrict a process to a local domain and unbuffer its output."""
     return {'ROS_DOMAIN_ID': str(domain), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
             'PYTHONUNBUFFERED': '1'}
 
 
 def package_command(name: str, module: str) -> list[str]:
-    """Find one of this package's commands, or run its module where there is no bin folder."""
+    """Return the command line of a console script, or of its module if not installed."""
     command = Path(sys.executable).with_name(name)
     return [str(command)] if command.exists() else [sys.executable, '-m', module]
 
 
 class LoggedProcess:
     """
-    A command that runs with its output in a file.
+    A running command whose output goes to a log file.
 
     Parameters
     ----------
     name : str
-        Also the log's.
+        Name for messages and of the log file.
     command : sequence of str
     log_folder : Path
     environment : mapping
@@ -85,34 +85,34 @@ class LoggedProcess:
         self.log = log_folder / f'{name}.log'
         self.command_line = shlex.join(command)
         with self.log.open('w') as log:
-            # A session of its own, so that Ctrl-C in the terminal reaches only the parent.
+            # In a new session, so that Ctrl-C in the terminal reaches only the parent.
             self._process = subprocess.Popen(
                 command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=log,
                 stderr=subprocess.STDOUT, start_new_session=True)
 
     @property
     def pid(self) -> int:
-        """Give the process id."""
+        """Process id."""
         return self._process.pid
 
     @property
     def exit_code(self) -> int | None:
-        """Give the exit code; None while it runs."""
+        """Exit code; None while the process runs."""
         return self._process.poll()
 
     @property
     def running(self) -> bool:
-        """Tell whether it has not ended."""
+        """Whether the process has not ended."""
         return self.exit_code is None
 
     def require_running(self) -> None:
         """
-        Raise unless it runs.
+        Check that the process runs.
 
         Raises
         ------
         ProcessError
-            With the end of its log.
+            If it has ended; the text includes the end of its log.
         """
         if not self.running:
             raise ProcessError(f'{self.name} ended with exit code {self._process.returncode}; '
@@ -120,30 +120,30 @@ class LoggedProcess:
 
     def require_success(self) -> None:
         """
-        Raise unless it has ended with exit code 0.
+        Check that the process has ended with exit code 0.
 
         Raises
         ------
         ProcessError
-            With the end of its log.
+            If it has not; the text includes the end of its log.
         """
         if self._process.returncode != 0:
             raise ProcessError(f'{self.name} ended with exit code {self._process.returncode} '
                                f'instead of 0; {self.log_tail()}')
 
     def log_tail(self) -> str:
-        """Quote the last lines of the log."""
-        lines = self.log.read_text(errors='replace').splitlines()[-TAIL_LINES:]
-        return f'the end of {self.log}:\n' + '\n'.join(f'  | {line}' for line in lines)
+        """Format the last lines of the log."""
+        lines = self.log.read_text(errors='replace').splitlines()[-LOG_TAIL_LINES:]
+        return f'end of {self.log}:\n' + '\n'.join(f'  | {line}' for line in lines)
 
     def wait_for_log(self, text: str, timeout_s: float = 120.0) -> str:
         """
-        Wait until the log contains a text, and return the log.
+        Wait until the log contains a text and return the log.
 
         Raises
         ------
         ProcessError
-            If the process ends before, or the time.
+            If the process ends or the time runs out before.
         """
         end_s = time.monotonic() + timeout_s
         while True:
@@ -155,22 +155,22 @@ class LoggedProcess:
             time.sleep(POLL_S)
 
     def wait(self, timeout_s: float) -> int:
-        """Wait until it has ended by itself, or kill it, and return its exit code."""
+        """Wait for the process to end, kill it after the timeout, and return its exit code."""
         try:
             return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return self.kill()
 
     def send_signal(self, number: int) -> None:
-        """Send a signal, unless it has ended."""
+        """Send a signal unless the process has ended."""
         self._process.send_signal(number)
 
     def stop(self, number: int = signal.SIGINT) -> int:
-        """Ask it to end, as Ctrl-C does, kill it only if it does not, and return its exit code."""
+        """Interrupt the process, kill it after a timeout, and return its exit code."""
         self.send_signal(number)
-        return self.wait(STOP_S)
+        return self.wait(STOP_TIMEOUT_S)
 
     def kill(self) -> int:
-        """End it at once, and return its exit code."""
+        """Kill the process and return its exit code."""
         self._process.kill()
         return self._process.wait()

@@ -1,4 +1,4 @@
-"""Record chosen live topics to an MCAP bag that Foxglove and `ros2 bag` open."""
+"""Record live topics to an MCAP bag that Foxglove and `ros2 bag` open."""
 
 from __future__ import annotations
 
@@ -24,38 +24,38 @@ from marigold_ros.ros.tools.command_line import positive, split_ros_arguments
 from marigold_ros.ros.tools.message_types import find_message_class, installed_typestore
 from marigold_ros.stop_flag import POLL_PERIOD_S, StopFlag
 
-# How often to look for topics and publishers that have appeared since.
+# Time between checks for new topics and publishers.
 DISCOVERY_PERIOD_S = 0.2
-# At the end, messages that have arrived but not been taken are still written, for so long.
-DRAIN_S = 1.0
+# At the end, messages that are already received are still written, for at most this long.
+DRAIN_TIMEOUT_S = 1.0
 
 
 class Recorder:
     """
-    Subscribes to topics as they appear and writes what comes, still serialized.
+    Subscribes to topics as they appear and writes their serialized messages.
 
     Parameters
     ----------
     node : Node
-        Makes the subscriptions; spun by the caller.
+        Creates the subscriptions; spun by the caller.
     writer : BagWriter
-        Where the messages go.
+        Bag to write to.
     wanted : collection of str
-        Full names of the topics to record; all but hidden ones, if empty.
+        Full names of the topics to record; if empty, all that are not hidden.
     """
 
     def __init__(self, node: Node, writer: BagWriter, wanted: Collection[str]) -> None:
         self.node = node
         self.writer = writer
         self.wanted = frozenset(wanted)
-        self.refused: dict[str, str] = {}
+        self.unrecordable: dict[str, str] = {}
         self._subscriptions: dict[str, tuple[Subscription, QoSProfile]] = {}
 
     def subscribe_to_new_topics(self) -> None:
-        """Subscribe to wanted topics that have a publisher, and again where its QoS changed."""
+        """Subscribe to wanted topics with publishers; resubscribe if their QoS changed."""
         for name, msgtypes in self.node.get_topic_names_and_types():
             chosen = name in self.wanted if self.wanted else not topic_or_service_is_hidden(name)
-            if not chosen or name in self.refused:
+            if not chosen or name in self.unrecordable:
                 continue
             offered = [info.qos_profile for info in self.node.get_publishers_info_by_topic(name)]
             if offered:
@@ -75,13 +75,13 @@ class Recorder:
         self._subscriptions[name] = subscription, qos
 
     def _add_topic(self, name: str, msgtype: str, offered: list[QoSProfile]) -> bool:
-        """Add the topic to the file, or say once why it cannot be recorded."""
+        """Add a topic to the bag, or report once why it cannot be recorded."""
         try:
             if find_message_class(msgtype) is None:
-                raise BagError(f'no Python package for {msgtype} is installed')
+                raise BagError(f'message type {msgtype} is not installed')
             typestore = installed_typestore(msgtype)
         except BagError as err:
-            self.refused[name] = str(err)
+            self.unrecordable[name] = str(err)
             print(f'Cannot record {name}: {err}', file=sys.stderr, flush=True)
             return False
         self.writer.add_topic(name, msgtype, typestore=typestore,
@@ -90,7 +90,7 @@ class Recorder:
         return True
 
     def _write(self, topic: str, data: bytes, info: Mapping[str, int]) -> None:
-        # The middleware's time of arrival; some middleware leaves it at 0.
+        # Time of reception; some middleware leaves it at 0.
         self.writer.write(topic, info['received_timestamp'] or time.time_ns(), data)
 
     @property
@@ -102,7 +102,7 @@ class Recorder:
 def record(recorder: Recorder, executor: SingleThreadedExecutor, stop: StopFlag,
            duration_s: float | None) -> None:
     """
-    Record until asked to stop or until the time is over, then write what has already arrived.
+    Record until a stop is requested or the time is over; then write the received messages.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def record(recorder: Recorder, executor: SingleThreadedExecutor, stop: StopFlag,
             recorder.subscribe_to_new_topics()
             next_discovery_s = time.monotonic() + DISCOVERY_PERIOD_S
         executor.spin_once(timeout_sec=POLL_PERIOD_S)
-    end_s = time.monotonic() + DRAIN_S
+    end_s = time.monotonic() + DRAIN_TIMEOUT_S
     before = -1
     while before != recorder.message_count and time.monotonic() < end_s:
         before = recorder.message_count
@@ -124,16 +124,16 @@ def record(recorder: Recorder, executor: SingleThreadedExecutor, stop: StopFlag,
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Create the parser of the command line."""
     parser = argparse.ArgumentParser(prog='record_bag', description=__doc__)
-    parser.add_argument('output', type=Path, help='folder to make')
+    parser.add_argument('output', type=Path, help='bag folder to create')
     chosen = parser.add_mutually_exclusive_group(required=True)
     chosen.add_argument('--topics', nargs='+', metavar='TOPIC',
-                        help='full names, also of topics that appear later')
+                        help='full names; topics may appear later')
     chosen.add_argument('--all', action='store_true', help='every topic that is not hidden')
     parser.add_argument('--duration', type=positive, metavar='SECONDS',
-                        help='stop after so long (default: on Ctrl-C)')
-    parser.add_argument('--overwrite', action='store_true', help='replace a bag of that name')
+                        help='stop after this time (default: on Ctrl-C)')
+    parser.add_argument('--overwrite', action='store_true', help='replace an existing bag')
     return parser
 
 
@@ -145,7 +145,7 @@ def _print_counts(writer: BagWriter, wanted: Collection[str]) -> None:
 
 
 def main() -> int:
-    """Record topics; the exit code is 0 after Ctrl-C or `--duration`, 1 if it cannot go on."""
+    """Record topics; exit code 0 after Ctrl-C or `--duration`, 1 on an error."""
     stop = StopFlag()
     own, ros = split_ros_arguments(sys.argv[1:])
     arguments = make_parser().parse_args(own)

@@ -1,4 +1,4 @@
-"""Files that packages share, also where no AMENT_PREFIX_PATH is set: in a virtual environment."""
+"""Find files in the share folders of ROS packages, also without AMENT_PREFIX_PATH."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def find_share_file(package: str, relative: str) -> Path | None:
     package : str
         An importable ROS package.
     relative : str
-        Path below share/<package>; in a source tree, below the folder of package.xml.
+        Path below share/PACKAGE; in a source tree, below the folder of package.xml.
 
     Returns
     -------
     Path or None
-        None if the package is not installed or shares no such file.
+        None if the package is not installed or has no such file.
     """
     try:
         module = Path(import_module(package).__file__ or '')
     except ImportError:
         return None
     for prefix in module.parents:
-        shared = prefix / 'share' / package / relative
-        if shared.exists():
-            return shared
+        path = prefix / 'share' / package / relative
+        if path.exists():
+            return path
         if (prefix / 'package.xml').is_file() and (prefix / relative).exists():
             return prefix / relative
     return None
@@ -45,24 +45,24 @@ def find_share_file(package: str, relative: str) -> Path | None:
 
 def require_share_file(relative: str) -> Path:
     """
-    Find a file that marigold_ros brings along.
+    Find a file in the share folder of marigold_ros.
 
     Raises
     ------
     ConfigError
-        If it is not there.
+        If the file does not exist.
     """
     path = find_share_file('marigold_ros', relative)
     if path is None:
-        raise ConfigError(f'marigold_ros is not completely installed: {relative} is missing')
+        raise ConfigError(f'installation of marigold_ros is incomplete: {relative} is missing')
     return path
 
 
 def use_large_image_profile(environment: MutableMapping[str, str] = os.environ) -> None:
     """
-    Let Fast DDS carry large images, unless the user has chosen a profile.
+    Select the Fast DDS profile for large images, unless the user has set a profile.
 
-    It is the sender's profile that counts, so whoever publishes images calls this before
+    The profile of the publisher matters: a process that publishes images calls this before
     rclpy.init.
     """
     for variable in PROFILE_VARIABLES:

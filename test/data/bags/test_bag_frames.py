@@ -322,7 +322,7 @@ def test_frames_before_damage_are_read(tmp_path):
 
 def test_a_damaged_first_image_is_skipped(tmp_path):
     damaged = serialize(COMPRESSED, header=header(START_NS), format='jpeg',
-                     data=np.frombuffer(b'\xff\xd8 damaged', np.uint8))
+                        data=np.frombuffer(b'\xff\xd8 damaged', np.uint8))
     whole = compressed_image(PIXELS, '.jpg', 'jpeg', START_NS + 100 * MS)
     messages = [('/a/compressed', 0, damaged), (DEPTH, 0, image(DEPTH_MM, '16UC1', START_NS)),
                 ('/a/compressed', 1, whole),

@@ -1,4 +1,4 @@
-"""Quality of service between live topics and bags."""
+"""Conversion of quality of service between live topics and bags."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
-@pytest.mark.parametrize('recorded, asked, reliable', [
+@pytest.mark.parametrize('recorded, requested, reliable', [
     ([], None, True),
     ([offered_qos(reliable=False)], None, False),
     ([offered_qos(reliable=False), offered_qos()], None, True),
     ([offered_qos()], 'best_effort', False),
     ([offered_qos(reliable=False)], 'reliable', True),
     ([offered_qos(latched=True)], 'best_effort', True)])
-def test_playing_offers_what_was_recorded_or_asked_for(recorded, asked, reliable):
-    assert (playback_qos(recorded, asked).reliability == ReliabilityPolicy.RELIABLE) is reliable
+def test_playback_offers_the_recorded_or_requested_reliability(recorded, requested, reliable):
+    qos = playback_qos(recorded, requested)
+    assert (qos.reliability == ReliabilityPolicy.RELIABLE) is reliable
 
 
 def test_latched_topics_are_played_latched():
@@ -34,13 +35,13 @@ def test_latched_topics_are_played_latched():
     ([RELIABLE], True, False), ([BEST_EFFORT], False, False),
     ([RELIABLE, BEST_EFFORT], False, False), ([LATCHED], True, True),
     ([LATCHED, RELIABLE], True, False)])
-def test_recording_asks_for_no_more_than_every_publisher_offers(offered, reliable, latched):
+def test_recording_requests_only_what_every_publisher_offers(offered, reliable, latched):
     qos = recording_qos(offered)
     assert (qos.reliability == ReliabilityPolicy.RELIABLE) is reliable
     assert (qos.durability == DurabilityPolicy.TRANSIENT_LOCAL) is latched
 
 
 @pytest.mark.parametrize('profile', [RELIABLE, BEST_EFFORT, LATCHED])
-def test_what_is_recorded_is_offered_again_when_played(profile):
+def test_recorded_qos_is_offered_on_playback(profile):
     played = playback_qos([to_rosbags_qos(profile)])
     assert (played.reliability, played.durability) == (profile.reliability, profile.durability)

@@ -1,4 +1,4 @@
-"""The demo as a user runs it: recorder, node and player as real processes."""
+"""The demo with recorder, node and player as real processes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def camera_info(stamp_ns: int) -> bytes:
 
 
 def run_demo(tmp_path: Path, drive: Path, checkpoint: Path) -> tuple[int, str]:
-    """Run the demo with its own parameters but another checkpoint; exit code and words."""
+    """Run the demo with its own parameters but another checkpoint; return exit code and output."""
     parameters = PARAMETERS['/**']['ros__parameters']
     path = tmp_path / 'params.yaml'
     path.write_text(yaml.safe_dump(
@@ -64,12 +64,12 @@ def run_demo(tmp_path: Path, drive: Path, checkpoint: Path) -> tuple[int, str]:
 
 
 @pytest.mark.node
-def test_the_demo_records_every_output_and_sums_up(tmp_path, drive):
+def test_the_demo_records_every_output_and_prints_a_summary(tmp_path, drive):
     code, printed = run_demo(tmp_path, drive, make_checkpoint(tmp_path / 'checkpoint'))
     assert code == 0, printed
-    for words in ('frames in', 'processed', 'steps      T=', 'latency    p50', 'cap 200 ms',
-                  'by protocol A (least squares in depth), 0.1 to 20 m, mean of'):
-        assert words in printed
+    for text in ('frames in', 'processed', 'steps      T=', 'latency    p50', 'cap 200 ms',
+                 'by protocol A (least squares in depth), 0.1 to 20 m, mean of'):
+        assert text in printed
     with open_bag(tmp_path / 'out' / 'recording') as bag:
         counts = {topic.name: topic.message_count for topic in bag.topics}
     for topic in ('depth/image_rect', 'depth/camera_info', 'depth/image_color', 'points',
@@ -82,7 +82,7 @@ def test_the_demo_records_every_output_and_sums_up(tmp_path, drive):
 
 
 @pytest.mark.node
-def test_the_demo_ends_with_the_words_of_a_failed_configure(tmp_path, drive):
+def test_the_demo_prints_the_error_of_a_failed_configure(tmp_path, drive):
     code, printed = run_demo(tmp_path, drive, tmp_path / 'no_such_checkpoint')
     assert code == 1
     assert 'configure failed' in printed
@@ -91,7 +91,7 @@ def test_the_demo_ends_with_the_words_of_a_failed_configure(tmp_path, drive):
 
 
 def test_the_report_fails_and_names_the_empty_topics(drive, tmp_path, capsys):
-    """A recording without the node: every output is missing, and it is said why."""
+    """A recording without the node: every output is missing, with a reason."""
     assert not report(drive, tmp_path / 'contact_sheet.png')
     assert '/camera/points is empty: no frame reached the node' in capsys.readouterr().err
     assert not (tmp_path / 'contact_sheet.png').exists()

@@ -1,4 +1,4 @@
-"""The message types that are installed, and the files that packages share."""
+"""Installed message types and share files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from marigold_ros.ros.tools.share_files import (
     use_large_image_profile,
 )
 
-# As ROS 2 Jazzy's own middleware announces std_msgs/msg/String.
+# Type hash of std_msgs/msg/String in ROS 2 Jazzy.
 STRING_HASH = 'RIHS01_df668c740482bbd48fb39d76a70dfd4bd59db1288021743503259e948f6b1a18'
 
 
@@ -24,26 +24,26 @@ def test_installed_classes_are_found():
 
 @pytest.mark.parametrize('msgtype', [
     'tf2_msgs/msg/TFMessage', 'std_msgs/msg/Nothing', 'std_srvs/srv/Trigger'])
-def test_what_is_not_installed_or_no_message_has_no_class(msgtype):
+def test_a_type_that_is_not_an_installed_message_has_no_class(msgtype):
     assert find_message_class(msgtype) is None
 
 
-def test_definitions_are_those_that_the_middleware_announces():
+def test_definitions_match_the_type_hash_of_the_middleware():
     assert installed_typestore('std_msgs/msg/String').hash_rihs01(
         'std_msgs/msg/String') == STRING_HASH
 
 
-def test_definitions_come_with_all_that_they_contain():
+def test_definitions_include_nested_types():
     store = installed_typestore('sensor_msgs/msg/PointCloud2')
     assert {'sensor_msgs/msg/PointField', 'std_msgs/msg/Header'} <= set(store.fielddefs)
 
 
-def test_a_missing_definition_is_named():
-    with pytest.raises(BagError, match='no definition TFMessage.msg is installed'):
+def test_a_missing_definition_is_an_error():
+    with pytest.raises(BagError, match='tf2_msgs .* has no definition TFMessage.msg'):
         installed_typestore('tf2_msgs/msg/TFMessage')
 
 
-def test_shared_files_are_found_without_a_sourced_workspace():
+def test_share_files_are_found_without_a_sourced_workspace():
     assert find_share_file('std_msgs', 'msg/String.msg').name == 'String.msg'
     assert find_share_file('std_msgs', 'msg/Nothing.msg') is None
     assert find_share_file('no_such_package', 'package.xml') is None

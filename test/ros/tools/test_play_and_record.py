@@ -28,7 +28,7 @@ PERIOD_NS = 10 ** 9 // RATE_HZ
 
 @pytest.fixture
 def start(tmp_path):
-    """Start tools in a ROS domain of this test, and end those that it leaves behind."""
+    """Start tools in the ROS domain of this test; kill those still running at its end."""
     environment = {**os.environ, **domain_environment(free_domain())}
     processes = []
 
@@ -44,18 +44,18 @@ def start(tmp_path):
 
 
 def finish(process: LoggedProcess, number: int | None = None) -> tuple[int, str]:
-    """Send a signal, if any, and wait for the exit code and all that was printed."""
+    """Send a signal, if any, and return the exit code and the output."""
     code = process.wait(30) if number is None else process.stop(number)
     return code, process.log.read_text()
 
 
 def padded(data: bytes) -> bytes:
-    """Fill up to whole words, as RTPS does with every payload between two processes."""
+    """Pad to a multiple of 4 bytes, as RTPS does with payloads between processes."""
     return data + b'\0' * (-len(data) % 4)
 
 
 def read(path, topic: str) -> list[tuple[int, bytes]]:
-    """Log times and bytes of a topic."""
+    """Return log times and bytes of a topic."""
     with open_bag(path) as bag:
         return [(message.log_time_ns, message.data) for message in bag.messages([topic])]
 
@@ -84,14 +84,15 @@ def drive(tmp_path):
         {'/plan': offered_qos(latched=True), '/image': offered_qos(reliable=False)})
 
 
-def test_what_is_played_is_recorded_byte_by_byte_on_time(drive, tmp_path, start):
+def test_played_messages_are_recorded_unchanged_and_on_time(drive, tmp_path, start):
     recorder = start('record_bag', tmp_path / 'copy', '--all')
     player = start('play_bag', drive, '--wait-for-subscribers', 20, '--clock', 50)
     code, printed = finish(player)
     assert code == 0, printed
-    assert 'Skipped /tf (tf2_msgs/msg/TFMessage, 20 messages: no Python package)' in printed
+    assert ('Skipped /tf (tf2_msgs/msg/TFMessage, 20 messages: message type not installed)'
+            in printed)
     assert 'Played 61 messages on 4 topics' in printed
-    most_late_ns = 1e6 * float(re.search(r'at most ([\d.]+) ms late', printed).group(1))
+    max_lateness_ns = 1e6 * float(re.search(r'at most ([\d.]+) ms late', printed).group(1))
     code, printed = finish(recorder, signal.SIGINT)
     assert code == 0, printed
 
@@ -112,9 +113,9 @@ def test_what_is_played_is_recorded_byte_by_byte_on_time(drive, tmp_path, start)
 
     arrival_ns = np.array([log_time_ns for log_time_ns, _ in read(tmp_path / 'copy', '/note')])
     played_ns = arrival_ns - arrival_ns[0]
-    # A machine that is busy with other things delays the player, which says so, and the arrival.
+    # A busy machine delays the player, which reports it, and the reception.
     late_ns = played_ns - np.arange(MESSAGES) * PERIOD_NS
-    assert np.abs(late_ns).max() < most_late_ns + 200_000_000
+    assert np.abs(late_ns).max() < max_lateness_ns + 200_000_000
 
 
 def test_rate_offset_remap_topics_and_loop(drive, tmp_path, start):
@@ -144,7 +145,7 @@ def test_rate_offset_remap_topics_and_loop(drive, tmp_path, start):
     assert set(np.diff(nanoseconds)) == {40_000_000, 500_000_000 - nanoseconds.max()}
 
 
-def test_latched_messages_reach_a_recorder_that_comes_late(drive, tmp_path, start):
+def test_latched_messages_reach_a_late_recorder(drive, tmp_path, start):
     player = start('play_bag', drive, '--topics', '/plan', '/note', '--rate', 0.05,
                    '--reliability', 'best_effort')
     time.sleep(2.0)
@@ -169,25 +170,25 @@ def test_recording_ends_by_itself_after_its_duration(tmp_path, start):
         assert bag.topics == ()
 
 
-def test_a_wrong_command_says_what_is_wrong_without_a_traceback(drive, tmp_path, start):
+def test_an_invalid_command_prints_its_error_without_a_traceback(drive, tmp_path, start):
     cases = [
         (('play_bag', tmp_path / 'nowhere'), 1, 'nowhere: it does not exist'),
         (('play_bag', drive, '--topics', '/imu'), 1, 'no topic /imu in the bag; it has'),
         (('play_bag', drive, '--start-offset', 100), 1, 'lasts 1.0 s'),
-        (('play_bag', drive, '--topics', '/tf'), 1, 'no topic of .* has a type installed here'),
+        (('play_bag', drive, '--topics', '/tf'), 1, 'no type of the topics of .* is installed'),
         (('play_bag', drive, '--rate', 0), 2, 'must be above 0'),
         (('play_bag', drive, '--remap', '/note'), 2, 'must be /old:=/new'),
         (('record_bag', drive, '--all'), 1, 'already exists'),
         (('record_bag', tmp_path / 'copy'), 2, 'one of the arguments --topics --all is required')]
-    running = [(start(*map(str, command)), code, words) for command, code, words in cases]
-    for process, code, words in running:
+    running = [(start(*map(str, command)), code, message) for command, code, message in cases]
+    for process, code, message in running:
         returned, printed = finish(process)
         assert returned == code, printed
         assert 'Traceback' not in printed
-        assert re.search(words, printed), printed
+        assert re.search(message, printed), printed
 
 
-def test_a_full_disk_ends_the_recording_with_a_word(drive, tmp_path, start):
+def test_a_full_disk_ends_the_recording_with_a_message(drive, tmp_path, start):
     three_megabytes_a_file = ['bash', '-c', 'ulimit -f 3072; exec "$@"', '--']
     start('play_bag', drive, '--topics', '/image', '--loop', '--rate', '3')
     code, printed = finish(start('record_bag', tmp_path / 'copy', '--topics', '/image',
@@ -195,7 +196,7 @@ def test_a_full_disk_ends_the_recording_with_a_word(drive, tmp_path, start):
     assert code == 1
     assert f'cannot write to {tmp_path / "copy"}: File too large' in printed
     assert 'Traceback' not in printed
-    # The whole chunks of it, of at least a megabyte each, have been kept.
+    # Its complete chunks, of at least a megabyte each, are kept.
     played = {padded(data) for _, data in read(drive, '/image')}
     kept = [data for _, data in read(tmp_path / 'copy' / 'copy.mcap', '/image')]
     assert len(kept) * len(kept[0]) >= 2 * 2 ** 20
@@ -214,7 +215,7 @@ def test_a_second_ctrl_c_changes_nothing(drive, tmp_path, start):
     assert len(read(tmp_path / 'copy', '/image')) > 5
 
 
-def test_ros_arguments_are_told_from_the_tools_own():
+def test_ros_arguments_are_split_from_the_tools_own():
     assert split_ros_arguments(
         ['bag', '--ros-args', '-r', '__node:=a', '--', '--remap', '/a:=/b']) == (
             ['bag', '--remap', '/a:=/b'], ['--ros-args', '-r', '__node:=a'])

@@ -9,7 +9,12 @@ from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 from marigold_ros.data.bags.reader import BagTopic, open_bag
 from marigold_ros.depth.errors import BagError
 from marigold_ros.ros.tools import play_bag
-from marigold_ros.ros.tools.play_bag import plan_routes, playable, scheduled, ticks_until
+from marigold_ros.ros.tools.play_bag import (
+    plan_routes,
+    schedule_messages,
+    split_playable_routes,
+    ticks_until,
+)
 
 STRING = 'std_msgs/msg/String'
 COMPRESSED = BagTopic('/camera/image_raw/compressed', 'sensor_msgs/msg/CompressedImage', 3, ())
@@ -18,7 +23,7 @@ INFO = BagTopic('/camera/camera_info', 'sensor_msgs/msg/CameraInfo', 3, ())
 
 @pytest.fixture
 def bag(tmp_path):
-    """One text, open."""
+    """Open a bag with one text."""
     path = write_bag(tmp_path / 'bag', {'/note': 'std_msgs/msg/String'}, [('/note', 0, text('a'))])
     with open_bag(path) as opened:
         yield opened
@@ -35,7 +40,7 @@ def test_compressed_images_are_published_raw():
     assert route.decompresses
 
 
-def test_compressed_images_stay_so_on_request():
+def test_compressed_images_stay_compressed_on_request():
     as_recorded = [('/camera/image_raw/compressed', 'sensor_msgs/msg/CompressedImage')]
     assert published(plan_routes([COMPRESSED], decompress=False)) == as_recorded
     raw = BagTopic('/camera/image_raw', 'sensor_msgs/msg/Image', 3, ())
@@ -49,13 +54,13 @@ def test_a_topic_is_chosen_by_its_recorded_or_raw_name(name):
 
 
 @pytest.mark.parametrize('request_', [{'chosen': ['/imu']}, {'remap': {'/imu': '/imu2'}}])
-def test_a_name_that_is_not_in_the_bag_lists_those_that_are(request_):
+def test_the_error_of_an_unknown_topic_lists_the_existing_ones(request_):
     with pytest.raises(BagError, match=r'no topic /imu .*/camera/camera_info '
                                        r'\(sensor_msgs/msg/CameraInfo\)'):
         plan_routes([INFO], **request_)
 
 
-def test_latched_messages_are_due_at_the_start(tmp_path):
+def test_earlier_latched_messages_are_due_at_the_start(tmp_path):
     path = write_bag(
         tmp_path / 'bag', {'/tf_static': STRING, '/note': STRING},
         [('/tf_static', 0, text('mounting')), ('/note', 0, text('too early')),
@@ -63,12 +68,12 @@ def test_latched_messages_are_due_at_the_start(tmp_path):
         {'/tf_static': offered_qos(latched=True)})
     start_ns = START_NS + 1_000_000_000
     with open_bag(path) as bag:
-        due = [(time_ns - start_ns, message.data)
-               for time_ns, _, message in scheduled(bag, plan_routes(bag.topics), start_ns)]
+        scheduled = schedule_messages(bag, plan_routes(bag.topics), start_ns)
+        due = [(time_ns - start_ns, message.data) for time_ns, _, message in scheduled]
     assert due == [(0, text('mounting')), (1_000_000_000, text('in time'))]
 
 
-def test_the_clock_ticks_up_to_and_with_the_message():
+def test_the_clock_ticks_up_to_and_including_the_message():
     assert list(ticks_until(100, 10, 120)) == [100, 110, 120]
     assert list(ticks_until(130, 10, 129)) == []
 
@@ -77,11 +82,11 @@ def test_a_type_with_another_definition_is_skipped(bag, monkeypatch):
     other = get_typestore(Stores.EMPTY)
     other.register(get_types_from_msg('int32 data', 'std_msgs/msg/String'))
     monkeypatch.setattr(play_bag, 'installed_typestore', lambda msgtype: other)
-    assert playable(bag, plan_routes(bag.topics)) == (
-        [], ['/note (std_msgs/msg/String, 1 messages: installed with another definition)'])
+    assert split_playable_routes(bag, plan_routes(bag.topics)) == (
+        [], ['/note (std_msgs/msg/String, 1 messages: installed definition differs)'])
 
 
-def test_a_name_that_ros2_does_not_know_is_skipped(bag):
-    routes, skipped = playable(bag, plan_routes(bag.topics, remap={'/note': '/1 a'}))
+def test_an_invalid_topic_name_is_skipped(bag):
+    routes, skipped = split_playable_routes(bag, plan_routes(bag.topics, remap={'/note': '/1 a'}))
     assert (routes, skipped) == (
-        [], ['/note (std_msgs/msg/String, 1 messages: no valid name in ROS 2)'])
+        [], ['/note (std_msgs/msg/String, 1 messages: invalid topic name in ROS 2)'])

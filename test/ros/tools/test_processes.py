@@ -1,4 +1,4 @@
-"""Child processes: their logs, their ends and their ROS domain."""
+"""Child processes: their logs, their termination and their ROS domain."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from marigold_ros.ros.tools import processes
 from marigold_ros.ros.tools.processes import LoggedProcess, package_command, ProcessError
 
 
-def test_a_process_that_dies_shows_the_end_of_its_log(tmp_path):
+def test_the_error_of_an_ended_process_has_the_end_of_its_log(tmp_path):
     command = package_command('record_bag', 'marigold_ros.ros.tools.record_bag')
     process = LoggedProcess('record_bag', [*command, str(tmp_path), '--all'], tmp_path,
                             os.environ)
@@ -25,19 +25,19 @@ def test_a_process_that_dies_shows_the_end_of_its_log(tmp_path):
         process.require_running()
 
 
-def test_a_process_that_does_not_listen_is_ended_all_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr('marigold_ros.ros.tools.processes.STOP_S', 0.5)
-    process = LoggedProcess('deaf', [
+def test_a_process_that_ignores_signals_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr('marigold_ros.ros.tools.processes.STOP_TIMEOUT_S', 0.5)
+    process = LoggedProcess('stubborn', [
         sys.executable, '-m', 'timeit', '-n', '1', '-s', 'import signal, time',
-        f'signal.signal({int(signal.SIGINT)}, signal.SIG_IGN); print("deaf"); time.sleep(60)'],
+        f'signal.signal({int(signal.SIGINT)}, signal.SIG_IGN); print("stubborn"); time.sleep(60)'],
         tmp_path, {'PYTHONUNBUFFERED': '1'})
-    process.wait_for_log('deaf')
+    process.wait_for_log('stubborn')
     assert process.stop() == -signal.SIGKILL
     with pytest.raises(ProcessError, match='exit code -9 instead of 0'):
         process.require_success()
 
 
-def test_waiting_for_a_line_that_never_comes_quotes_the_log(tmp_path):
+def test_the_error_of_a_missing_log_line_has_the_log(tmp_path):
     process = LoggedProcess('brief', [sys.executable, '-c', 'print("that is all")'], tmp_path,
                             os.environ)
     assert process.wait_for_log('that is') == 'that is all\n'
@@ -47,13 +47,13 @@ def test_waiting_for_a_line_that_never_comes_quotes_the_log(tmp_path):
 
 @pytest.mark.node
 @pytest.mark.parametrize('discovery', ['LOCALHOST', 'SUBNET'])
-def test_a_domain_in_which_somebody_lives_is_not_taken(monkeypatch, discovery):
+def test_a_domain_in_use_is_not_chosen(monkeypatch, discovery):
     monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', discovery)
     taken = free_domain()
     context = rclpy.Context()
     rclpy.init(args=[], context=context, domain_id=taken)
     monkeypatch.setattr(processes, 'DOMAINS', [taken])
-    node = rclpy.create_node('somebody', context=context)
+    node = rclpy.create_node('participant', context=context)
     try:
         assert processes.domain_in_use(taken)
         with pytest.raises(ConfigError, match=f'the ROS domains {taken} to {taken} are all in'):
