@@ -1,1 +1,1 @@
-"""The renderer of the places that training sees; not installed."""
+"""Render synthetic scenes for training and tests; not installed with the package."""

@@ -1,4 +1,4 @@
-"""Round and curved bodies: cushions, balls, turned legs, rods, cloths."""
+"""Make round and curved bodies: rounded boxes, ellipsoids, surfaces of revolution, rods, grids."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 import trimesh
 
-from scenes.meshes import box_uv, cell_corners, constant, Floats, Mesh, unit
+from scenes.meshes import box_uv, cell_corners, Floats, Mesh, normalize, repeat_material
 
 Matrix = NDArray[np.floating[Any]]
 
@@ -17,7 +17,7 @@ Matrix = NDArray[np.floating[Any]]
 def rounded_box(size: ArrayLike, center: ArrayLike, material: int, radius: float,
                 bulge: float = 0.0) -> Mesh:
     """
-    Make a box with rounded edges: upholstery, mattresses, appliances, cars.
+    Make a box with rounded edges, for upholstery, appliances and cars.
 
     Parameters
     ----------
@@ -25,9 +25,9 @@ def rounded_box(size: ArrayLike, center: ArrayLike, material: int, radius: float
         Metres.
     material : int
     radius : float
-        Of the edges, m; at most half the smallest side is used.
+        Radius of the edges, m; limited to 0.98 times half the smallest side.
     bulge : float
-        How far the middle of each face swells, m.
+        Outward displacement of the middle of each face, m.
 
     Returns
     -------
@@ -41,12 +41,13 @@ def rounded_box(size: ArrayLike, center: ArrayLike, material: int, radius: float
         within = np.clip(1 - np.abs(local / half), 0, 1) + (np.abs(normal) > 0.99)
         local = local + normal * (bulge * np.minimum(np.prod(within, axis=-1), 1)[..., None])
     triangles = (local + np.asarray(center)).astype(np.float32)
-    return Mesh(triangles, normal, box_uv(triangles, normal), constant(material, len(normal)))
+    return Mesh(triangles, normal, box_uv(triangles, normal),
+                repeat_material(material, len(normal)))
 
 
 def ellipsoid(size: ArrayLike, center: ArrayLike, material: int, subdivisions: int = 2) -> Mesh:
     """
-    Make an ellipsoid of the given full axes.
+    Make an ellipsoid; `size` is the full length of its axes.
 
     Parameters
     ----------
@@ -54,7 +55,7 @@ def ellipsoid(size: ArrayLike, center: ArrayLike, material: int, subdivisions: i
         Metres.
     material : int
     subdivisions : int
-        20 * 4**subdivisions triangles.
+        Level of detail: ``20 * 4**subdivisions`` triangles.
 
     Returns
     -------
@@ -63,21 +64,21 @@ def ellipsoid(size: ArrayLike, center: ArrayLike, material: int, subdivisions: i
     sphere = _unit_sphere(subdivisions)
     half = np.asarray(size, np.float32) / 2
     triangles = (sphere * half + np.asarray(center)).astype(np.float32)
-    return Mesh(triangles, unit(sphere / half), box_uv(triangles, sphere),
-                constant(material, len(sphere)))
+    return Mesh(triangles, normalize(sphere / half), box_uv(triangles, sphere),
+                repeat_material(material, len(sphere)))
 
 
 def grid(points: ArrayLike, material: int, *, smooth: bool = True) -> Mesh:
     """
-    Make a surface through a grid of points: curtains, cloths, terrain.
+    Make a surface through a grid of points, for curtains and cloths.
 
     Parameters
     ----------
     points : [r,c,3] float
-        Metres; rows then columns turn counter-clockwise seen from the front.
+        Metres; columns run to the right and rows upwards seen from the front.
     material : int
     smooth : bool
-        Share normals between neighbouring cells along the rows' direction.
+        Whether to smooth the normals across rows too.
 
     Returns
     -------
@@ -95,31 +96,32 @@ def grid(points: ArrayLike, material: int, *, smooth: bool = True) -> Mesh:
     uv = np.stack([u, v], -1).astype(np.float32)
     cells = [cell_corners(a) for a in (p, uv)]
     if smooth:
-        normals = cell_corners(unit(np.cross(across, np.gradient(p, axis=0))))
+        normals = cell_corners(normalize(np.cross(across, np.gradient(p, axis=0))))
     else:
         down = np.diff(p, axis=0)
-        rows = [unit(np.cross((across[:-1] + across[1:]) / 2, down))] * 2
+        rows = [normalize(np.cross((across[:-1] + across[1:]) / 2, down))] * 2
         normals = np.stack([rows[0][:, :-1], rows[0][:, 1:], rows[1][:, 1:], rows[1][:, :-1]], 2)
     order = [0, 1, 2, 0, 2, 3]
     triangles, uvs, normals = (a[:, :, order].reshape(-1, 3, a.shape[-1])
                                for a in (cells[0], cells[1], normals))
-    return Mesh(triangles, normals.astype(np.float32), uvs, constant(material, len(triangles)))
+    return Mesh(triangles, normals.astype(np.float32), uvs,
+                repeat_material(material, len(triangles)))
 
 
 def lathe(profile: Sequence[Sequence[float]] | Matrix, center: ArrayLike, material: int, *,
           smooth: bool = False, sides: int = 20) -> Mesh:
     """
-    Turn a profile about the vertical axis: legs, lamps, vases, plates, bottles.
+    Make a surface of revolution about the vertical axis, for lamps, vases and bottles.
 
     Parameters
     ----------
     profile : [k,2] float
-        Radius and height of each ring, from below to above along the outside, m.
+        Radius and height of each ring, m, upwards along the outside.
     center : [3] float
-        Where radius 0, height 0 stands, m.
+        Position of radius 0 and height 0, m.
     material : int
     smooth : bool
-        Smooth along the profile too.
+        Whether to smooth the normals along the profile too.
     sides : int
 
     Returns
@@ -136,7 +138,7 @@ def lathe(profile: Sequence[Sequence[float]] | Matrix, center: ArrayLike, materi
 def cylinder(radius: float, height: float, center: ArrayLike, material: int, *,
              top_radius: float | None = None, sides: int = 20) -> Mesh:
     """
-    Make an upright closed cylinder or cone standing on `center`.
+    Make a closed upright cylinder or cone with the centre of its base at `center`; all in m.
 
     Returns
     -------
@@ -148,7 +150,7 @@ def cylinder(radius: float, height: float, center: ArrayLike, material: int, *,
 
 def rod(start: ArrayLike, end: ArrayLike, radius: float, material: int, sides: int = 8) -> Mesh:
     """
-    Make a round rod between two points.
+    Make a round rod between two points, m.
 
     Returns
     -------
@@ -157,7 +159,7 @@ def rod(start: ArrayLike, end: ArrayLike, radius: float, material: int, sides: i
     a, b = np.asarray(start, np.float32), np.asarray(end, np.float32)
     axis = (b - a) / np.linalg.norm(b - a)
     helper = np.array([0, 0, 1] if abs(axis[2]) < 0.9 else [1, 0, 0], np.float32)
-    x = unit(np.cross(helper, axis))
+    x = normalize(np.cross(helper, axis))
     turn = np.stack([x, np.cross(axis, x), axis], 1)
     part = cylinder(radius, float(np.linalg.norm(b - a)), (0, 0, 0), material, sides=sides)
     return Mesh(part.triangles @ turn.T + a, part.normals @ turn.T, part.uv, part.material)
@@ -165,12 +167,12 @@ def rod(start: ArrayLike, end: ArrayLike, radius: float, material: int, sides: i
 
 @cache
 def _unit_sphere(subdivisions: int) -> Floats:
-    return unit(np.asarray(trimesh.creation.icosphere(subdivisions=subdivisions).triangles))
+    return normalize(np.asarray(trimesh.creation.icosphere(subdivisions=subdivisions).triangles))
 
 
 @cache
 def _cube_sphere() -> tuple[Floats, Floats]:
-    """Directions of a cube-shaped sphere whose faces' middle cells are flat, and their signs."""
+    """Return normals and corner signs of a cube with rounded edges, both [n,3,3]."""
     t = np.array([-1.0, -0.5, 0.0, 0.0, 0.5, 1.0])
     s = np.array([-1.0, -1.0, -1.0, 1.0, 1.0, 1.0])
     parts: list[tuple[Floats, Floats]] = []
@@ -183,7 +185,7 @@ def _cube_sphere() -> tuple[Floats, Floats]:
             direction[..., first], direction[..., second] = np.meshgrid(t, t * sign)
             side[..., first], side[..., second] = np.meshgrid(s, s * sign)
             order = [0, 1, 2, 0, 2, 3]
-            parts.append((cell_corners(unit(direction))[:, :, order].reshape(-1, 3, 3),
+            parts.append((cell_corners(normalize(direction))[:, :, order].reshape(-1, 3, 3),
                           cell_corners(side)[:, :, order].reshape(-1, 3, 3)))
     return (np.concatenate([p[0] for p in parts]),
             np.concatenate([p[1] for p in parts]).astype(np.float32))

@@ -1,4 +1,8 @@
-"""Render many frames of many places: python -m scenes.bulk."""
+"""
+Render many frames of random places into shards.
+
+    python -m scenes.bulk --out frames/train --count 18176 --seed 21
+"""
 from __future__ import annotations
 
 import argparse
@@ -16,7 +20,7 @@ from marigold_ros.depth.errors import MarigoldError
 from scenes.cameras import sample_camera
 from scenes.places import sample_scene
 from scenes.render import render
-from scenes.types import BULK, RenderedFrame
+from scenes.scene_types import BULK, RenderedFrame
 from scenes.worlds import sample_world
 
 VIEWS_PER_SCENE = 4
@@ -27,12 +31,12 @@ Frames = list[tuple[str, RenderedFrame]]
 def render_scene(index: int, *, seed: int, width: int, height: int,
                  world: Path | None = None) -> Frames:
     """
-    Render the views of one scene.
+    Render all views of one scene.
 
     Parameters
     ----------
     index : int
-        Number of the scene; its frames are the `VIEWS_PER_SCENE` from that multiple on.
+        Number of the scene; its first frame has the number `index * VIEWS_PER_SCENE`.
     seed : int
     width, height : int
         Pixels.
@@ -42,7 +46,7 @@ def render_scene(index: int, *, seed: int, width: int, height: int,
     Returns
     -------
     list of (str, RenderedFrame)
-        Kind of place and frame; they depend on the arguments alone.
+        Kind of place and frame; the same arguments give the same frames.
     """
     rng = np.random.default_rng([seed, index])
     scene = (sample_scene(rng) if world is None
@@ -58,29 +62,29 @@ def render_scene(index: int, *, seed: int, width: int, height: int,
 def render_frames(out: Path, count: int, *, width: int, height: int, seed: int, first: int = 0,
                   workers: int = 1, world: Path | None = None) -> None:
     """
-    Render frames into shards, leaving out shards that are there already.
+    Render frames into shards; skip shards that are already complete.
 
     Parameters
     ----------
     out : Path
-        Folder; made if need be.
+        Folder of the shards; created if it does not exist.
     count : int
-        Frames.
+        Number of frames.
     width, height : int
         Pixels.
     seed : int
-        Other seeds give other scenes.
+        Seed of the scenes.
     first : int
         Number of the first frame, a multiple of 256.
     workers : int
-        Processes; they change the speed, never the frames.
+        Number of processes; the frames do not depend on it.
     world : Path or None
         Mesh worlds to render instead of generated places, see `worlds.sample_world`.
 
     Raises
     ------
     MarigoldError
-        If `first` does not start a shard.
+        If `first` is not a multiple of 256.
     """
     if first % shards.FRAMES_PER_SHARD:
         raise MarigoldError(f'`first` must be a multiple of {shards.FRAMES_PER_SHARD}; '
@@ -102,20 +106,20 @@ def render_frames(out: Path, count: int, *, width: int, height: int, seed: int, 
             total=total, unit='frame', smoothing=0.05) as progress:
         finished = pool.imap(work, numbers)
         for start, end in todo:
-            _write(out, start, _take(finished, end - start, progress))
+            _write_shard(out, start, _collect_frames(finished, end - start, progress))
 
 
-def _take(scenes: Iterator[Frames], count: int, progress: tqdm[None]) -> Frames:
-    """Collect the next frames; the last scene of a shard may have some to spare."""
-    taken: Frames = []
-    while len(taken) < count:
-        frames = next(scenes)[:count - len(taken)]
-        taken += frames
+def _collect_frames(scenes: Iterator[Frames], count: int, progress: tqdm[None]) -> Frames:
+    """Collect the next `count` frames; drop the last scene's surplus frames."""
+    collected: Frames = []
+    while len(collected) < count:
+        frames = next(scenes)[:count - len(collected)]
+        collected += frames
         progress.update(len(frames))
-    return taken
+    return collected
 
 
-def _write(out: Path, start: int, frames: Frames) -> None:
+def _write_shard(out: Path, start: int, frames: Frames) -> None:
     shards.write_shard(out, start // shards.FRAMES_PER_SHARD,
                        np.stack([f.rgb for _, f in frames]),
                        np.stack([f.depth_m for _, f in frames]),
@@ -123,15 +127,15 @@ def _write(out: Path, start: int, frames: Frames) -> None:
 
 
 def main() -> None:
-    """Read the command line and render."""
+    """Parse the command line and render the frames."""
     parser = argparse.ArgumentParser(description='Render synthetic frames with exact depth.')
     parser.add_argument('--out', type=Path, required=True, help='folder for the shards')
-    parser.add_argument('--count', type=int, required=True, help='frames to render')
+    parser.add_argument('--count', type=int, required=True, help='number of frames to render')
     parser.add_argument('--width', type=int, default=256)
     parser.add_argument('--height', type=int, default=192)
-    parser.add_argument('--seed', type=int, default=0, help='another seed, other scenes')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the scenes')
     parser.add_argument('--first', type=int, default=0, help='number of the first frame')
-    parser.add_argument('--workers', type=int, default=2, help='processes')
+    parser.add_argument('--workers', type=int, default=2, help='number of processes')
     parser.add_argument('--world', type=Path,
                         help='mesh worlds (Gazebo .world, meshes) instead of generated places')
     a = parser.parse_args()

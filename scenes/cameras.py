@@ -1,23 +1,23 @@
-"""Camera poses worth looking from: not inside things, not nose to a wall."""
+"""Random camera poses that are neither inside an object nor too close to a surface."""
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scenes import rays, render, sensor
-from scenes.types import Camera, Scene
+from scenes.scene_types import RenderCamera, Scene
 
 
 def pinhole(width: int, height: int, horizontal_fov: float) -> NDArray[np.float64]:
     """
-    Make the intrinsics of a centred pinhole camera with square pixels.
+    Compute the intrinsics of a centred pinhole camera with square pixels.
 
     Parameters
     ----------
     width, height : int
         Pixels.
     horizontal_fov : float
-        Radians.
+        Horizontal field of view, radians.
 
     Returns
     -------
@@ -29,7 +29,7 @@ def pinhole(width: int, height: int, horizontal_fov: float) -> NDArray[np.float6
 
 def optical_axes(yaw: float, pitch: float, roll: float = 0.0) -> NDArray[np.float64]:
     """
-    Turn a viewing direction into the axes of the optical frame.
+    Compute the axes of the optical frame from a viewing direction.
 
     Parameters
     ----------
@@ -54,9 +54,9 @@ def optical_axes(yaw: float, pitch: float, roll: float = 0.0) -> NDArray[np.floa
 
 
 def sample_camera(scene: Scene, rng: np.random.Generator, size: tuple[int, int],
-                  tries: int = 60) -> Camera:
+                  tries: int = 60) -> RenderCamera:
     """
-    Pick a camera in one of the scene's views; poses that see nothing worth while are rejected.
+    Sample a camera in one of the scene's views; reject poses that see little or stand too close.
 
     Parameters
     ----------
@@ -65,41 +65,41 @@ def sample_camera(scene: Scene, rng: np.random.Generator, size: tuple[int, int],
     size : (int, int)
         Width and height, pixels.
     tries : int
-        After these the pose with the farthest nearest surface is taken.
+        Number of rejections after which the pose farthest from any surface is returned.
 
     Returns
     -------
-    Camera
+    RenderCamera
     """
-    best = _candidate(scene, rng, size)
-    best_near, good = _appraise(scene, best)
+    best = _draw_camera(scene, rng, size)
+    best_near, good = _rate_view(scene, best)
     for _ in range(tries):
         if good:
             return best
-        camera = _candidate(scene, rng, size)
-        near, good = _appraise(scene, camera)
+        camera = _draw_camera(scene, rng, size)
+        near, good = _rate_view(scene, camera)
         if good or near > best_near:
             best, best_near = camera, near
     return best
 
 
-def _candidate(scene: Scene, rng: np.random.Generator, size: tuple[int, int]) -> Camera:
+def _draw_camera(scene: Scene, rng: np.random.Generator, size: tuple[int, int]) -> RenderCamera:
     view = scene.views[int(rng.integers(len(scene.views)))]
     eye = rng.uniform(view.eye[0], view.eye[1]).astype(np.float64)
     target = rng.uniform(view.target[0], view.target[1])
     offset = target - eye
     yaw = float(np.arctan2(offset[1], offset[0]))
     pitch = float(np.arctan2(offset[2], np.hypot(offset[0], offset[1])))
-    # Cameras in rooms are held or mounted near the horizontal.
+    # Cameras in rooms look almost horizontally.
     steep = abs(pitch) > 0.6 and view.eye[0, 2] < 0.5
     pitch = float(rng.normal(-0.12, 0.15)) if steep else pitch
     roll = float(rng.normal(0, 0.03))
-    return Camera(size[0], size[1], pinhole(*size, np.radians(rng.uniform(45, 90))),
-                  optical_axes(yaw, pitch, roll), eye, sensor.sample_sensor(rng))
+    return RenderCamera(size[0], size[1], pinhole(*size, np.radians(rng.uniform(45, 90))),
+                        optical_axes(yaw, pitch, roll), eye, sensor.sample_sensor(rng))
 
 
-def _appraise(scene: Scene, camera: Camera) -> tuple[float, bool]:
-    """Nearest distance on a coarse grid (-1 inside a body), and whether the view is worth it."""
+def _rate_view(scene: Scene, camera: RenderCamera) -> tuple[float, bool]:
+    """Return the nearest distance (-1 inside an object, m) and whether the view is usable."""
     y, x = (a.ravel().astype(np.float32) for a in np.mgrid[0:camera.height - 1:18j,
                                                            0:camera.width - 1:24j])
     directions = render.pixel_rays(camera, x, y)

@@ -1,4 +1,4 @@
-"""Small things that lie about: cups, bottles, books, boxes, lamps, plants, toys, cables."""
+"""Make small objects: cups, bottles, books, boxes, lamps, plants, toys, tools."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -56,7 +56,7 @@ def bowl(p: Palette, rng: Rng) -> Mesh:
 
 
 def plate(p: Palette, rng: Rng) -> Mesh:
-    """Build a plate, sometimes with a cup's worth of food."""
+    """Build a plate, sometimes with food."""
     r = rng.uniform(0.09, 0.14)
     parts = [lathe([[0, 0], [0.6 * r, 0], [r, 0.018], [r, 0.022], [0.62 * r, 0.006], [0, 0.006]],
                    (0, 0, 0), p.get('ceramic'))]
@@ -80,7 +80,7 @@ def carton(p: Palette, rng: Rng) -> Mesh:
 
 
 def case(p: Palette, rng: Rng) -> Mesh:
-    """Build a cardboard box, open or shut."""
+    """Build a cardboard box, open or closed."""
     size = rng.uniform([0.22, 0.2, 0.14], [0.6, 0.5, 0.5])
     m = p.get('cardboard')
     if rng.random() < 0.7:
@@ -92,7 +92,7 @@ def case(p: Palette, rng: Rng) -> Mesh:
 
 def tray(size: np.ndarray, material: int, wall: float) -> Mesh:
     """
-    Make an open box of the given outer size: floor and four walls.
+    Build an open box of outer size [3] and thickness `wall`, m.
 
     Returns
     -------
@@ -111,7 +111,7 @@ def tote(p: Palette, rng: Rng) -> Mesh:
 
 
 def book_stack(p: Palette, rng: Rng) -> Mesh:
-    """Build a few books lying on each other."""
+    """Build a stack of books."""
     n = int(rng.integers(1, 6))
     sizes = rng.uniform([0.13, 0.18, 0.012], [0.22, 0.3, 0.045], (n, 3))
     z = np.cumsum(sizes[:, 2]) - sizes[:, 2] / 2
@@ -129,7 +129,7 @@ def laptop(p: Palette, rng: Rng) -> Mesh:
     up = np.array([0, -np.sin(lean), np.cos(lean)]) * d
     hinge = np.array([-w / 2, -d / 2, 0.018])
     lid = panel(hinge, (w, 0, 0), up, body)
-    glow = p.light([0.6, 0.62, 0.65], 'screen')
+    glow = p.emissive([0.6, 0.62, 0.65], 'screen')
     face = panel(hinge + [w * 0.97, 0.004, 0.01], (-w * 0.94, 0, 0), up * 0.94, glow)
     keys = boxes(np.tile([[0.014, 0.012, 0.003]], (48, 1)),
                  [[(i % 12 - 5.5) * w * 0.075, (i // 12) * 0.018 - 0.04, 0.019]
@@ -142,7 +142,7 @@ def monitor(p: Palette, rng: Rng) -> Mesh:
     w = rng.uniform(0.45, 0.75)
     h = w * 0.58
     black = p.get('black')
-    glow = p.light(np.full(3, rng.uniform(0.5, 1.2)), 'screen') if rng.random() < 0.6 else (
+    glow = p.emissive(np.full(3, rng.uniform(0.5, 1.2)), 'screen') if rng.random() < 0.6 else (
         p.get('black'))
     return join([box((w, 0.03, h), (0, 0, 0.12 + h / 2), black),
                  panel((w * 0.48, 0.017, 0.13), (-w * 0.96, 0, 0), (0, 0, h * 0.95), glow),
@@ -164,12 +164,12 @@ def table_lamp(p: Palette, rng: Rng) -> Mesh:
     foot = lathe([[0, 0], [0.07, 0], [0.06, 0.03], [0.02, 0.06], [0.035, h * 0.3],
                   [0.015, h * 0.55], [0.012, h * 0.7]], (0, 0, 0),
                  p.one_of('ceramic', 'metal', 'wood'), smooth=True)
-    shade = p.light(np.array([1.0, 0.85, 0.6]) * rng.uniform(0.5, 3), 'plain')
+    shade = p.emissive(np.array([1.0, 0.85, 0.6]) * rng.uniform(0.5, 3), 'plain')
     return join([foot, lathe([[r, h * 0.6], [r * 0.65, h]], (0, 0, 0), shade)])
 
 
 def vase(p: Palette, rng: Rng) -> Mesh:
-    """Build a vase, with or without a bunch."""
+    """Build a vase, with or without foliage."""
     h = rng.uniform(0.15, 0.35)
     t = np.linspace(0, 1, 9)
     radius = 0.055 + 0.035 * np.sin(t * rng.uniform(2, 6) + rng.uniform(0, 6))
@@ -182,7 +182,7 @@ def vase(p: Palette, rng: Rng) -> Mesh:
 
 def foliage(p: Palette, rng: Rng, radius: float, leaves: int, length: float) -> Mesh:
     """
-    Make leaves on stems that spread from the origin upwards.
+    Build leaves on stems that spread upwards from the origin.
 
     Parameters
     ----------
@@ -191,8 +191,9 @@ def foliage(p: Palette, rng: Rng, radius: float, leaves: int, length: float) -> 
     radius : float
         Reach of the stems, m.
     leaves : int
+        Number of leaves.
     length : float
-        Of a leaf, m.
+        Length of a leaf, m.
 
     Returns
     -------
@@ -220,7 +221,7 @@ def foliage(p: Palette, rng: Rng, radius: float, leaves: int, length: float) -> 
 
 
 def toy_blocks(p: Palette, rng: Rng) -> Mesh:
-    """Coloured blocks, some piled."""
+    """Build coloured blocks, some of them stacked."""
     n = int(rng.integers(3, 9))
     s = rng.uniform(0.03, 0.06)
     place = rng.integers(-2, 3, (n, 2)) * s * 1.15
@@ -237,7 +238,7 @@ def ball(p: Palette, rng: Rng) -> Mesh:
 
 
 def papers(p: Palette, rng: Rng) -> Mesh:
-    """Loose sheets."""
+    """Build loose sheets of paper."""
     n = int(rng.integers(1, 6))
     centers = np.stack([*rng.normal(0, 0.08, (2, n)), 0.001 + 0.0015 * np.arange(n)], -1)
     return boxes(np.tile([[0.21, 0.297, 0.001]], (n, 1)), centers,
@@ -295,23 +296,23 @@ FLOOR: tuple[Maker, ...] = (toy_blocks, ball, book_stack, case, carton, tote, bo
 def scatter(p: Palette, rng: Rng, makers: tuple[Maker, ...], width: float, depth: float,
             count: int) -> list[Mesh]:
     """
-    Put things on a table top without letting them touch.
+    Scatter objects over a surface with little overlap.
 
     Parameters
     ----------
     p, rng
         Palette and random generator.
     makers : tuple of functions
-        What to choose from.
+        Functions to choose from.
     width, depth : float
-        Of the free surface around the origin, m.
+        Size of the free surface around the origin, m.
     count : int
-        How many to try.
+        Number of attempts.
 
     Returns
     -------
     list of Mesh
-        Standing on z = 0.
+        Objects that stand on z = 0.
     """
     placed: list[Mesh] = []
     taken: list[tuple[float, float, float]] = []

@@ -1,4 +1,4 @@
-"""Tables, beds, lamps, plants: backs to -y, fronts to +y, standing on the origin."""
+"""Make tables, beds, lamps and plants that stand on the origin and face +y."""
 from __future__ import annotations
 
 import numpy as np
@@ -14,7 +14,7 @@ from scenes.storage import cabinet
 def table(p: Palette, rng: Rng, width: float, depth: float, height: float,
           things: tuple[clutter.Maker, ...], count: int) -> Mesh:
     """
-    Make a table with things on it: rectangular on four legs, or round on one.
+    Build a table with objects on it; the top is rectangular or round.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def table(p: Palette, rng: Rng, width: float, depth: float, height: float,
 
 
 def coffee_table(p: Palette, rng: Rng) -> Mesh:
-    """Build a low table before a sofa."""
+    """Build a coffee table with objects on it."""
     return table(p, rng, rng.uniform(0.8, 1.3), rng.uniform(0.5, 0.75), rng.uniform(0.35, 0.48),
                  clutter.LIVING, int(rng.integers(1, 8)))
 
@@ -85,7 +85,7 @@ def bed(p: Palette, rng: Rng) -> Mesh:
 
 
 def desk(p: Palette, rng: Rng) -> Mesh:
-    """Build a desk with a monitor and the usual mess; one sits at +y."""
+    """Build a desk with monitor, keyboard and clutter; the user sits at +y."""
     w, d, h = rng.uniform(1.1, 1.8), rng.uniform(0.6, 0.8), rng.uniform(0.7, 0.77)
     parts = [box((w, d, 0.03), (0, 0, h - 0.015), p.one_of('wood', 'paint', 'black')),
              legs(w, d, h - 0.03, 0.05, p.one_of('metal', 'wood', 'black'))]
@@ -105,7 +105,7 @@ def floor_lamp(p: Palette, rng: Rng) -> Mesh:
     """Build a standard lamp."""
     h, r = rng.uniform(1.4, 1.75), rng.uniform(0.15, 0.24)
     metal = p.one_of('metal', 'black')
-    shade = p.light(np.array([1.0, 0.85, 0.6]) * rng.uniform(0.4, 3), 'plain')
+    shade = p.emissive(np.array([1.0, 0.85, 0.6]) * rng.uniform(0.4, 3), 'plain')
     return join([cylinder(0.14, 0.025, (0, 0, 0), metal),
                  cylinder(0.012, h - 0.2, (0, 0, 0), metal, sides=8),
                  lathe([[r, h - 0.3], [r * 0.7, h]], (0, 0, 0), shade)])
@@ -136,7 +136,7 @@ def bin_basket(p: Palette, rng: Rng) -> Mesh:
 
 
 def boxes_pile(p: Palette, rng: Rng) -> Mesh:
-    """Build removal boxes on one another."""
+    """Build a pile of cardboard boxes."""
     parts, z = [], 0.0
     for _ in range(int(rng.integers(1, 4))):
         item = clutter.case(p, rng)
@@ -146,21 +146,21 @@ def boxes_pile(p: Palette, rng: Rng) -> Mesh:
 
 
 def floor_clutter(p: Palette, rng: Rng) -> Mesh:
-    """Something left on the floor."""
+    """Build a random object that lies on the floor."""
     return clutter.FLOOR[int(rng.integers(len(clutter.FLOOR)))](p, rng)
 
 
 def pendant(p: Palette, rng: Rng, drop: float) -> Mesh:
     """
-    Make a lamp that hangs `drop` metres below z = 0.
+    Build a lamp that hangs `drop` metres below z = 0.
 
     Returns
     -------
     Mesh
     """
     r = rng.uniform(0.12, 0.25)
-    shade = p.light(np.array([1, 0.88, 0.7]) * rng.uniform(0.5, 2.5)) if rng.random() < 0.5 else (
-        p.one_of('black', 'metal', 'plastic'))
+    shade = (p.emissive(np.array([1, 0.88, 0.7]) * rng.uniform(0.5, 2.5)) if rng.random() < 0.5
+             else p.one_of('black', 'metal', 'plastic'))
     return join([rod((0, 0, -drop + r), (0, 0, 0), 0.006, p.get('black')),
                  lathe([[r, -drop], [r * 0.75, -drop + r * 0.6], [0.03, -drop + r]], (0, 0, 0),
                        shade, smooth=True)])

@@ -1,22 +1,22 @@
-"""Corridors and warehouse aisles."""
+"""Make corridors and warehouses."""
 from __future__ import annotations
 
 import numpy as np
 
 from scenes import clutter, furniture, rooms, seats, skies, storage
 from scenes.bodies import lathe, rod
-from scenes.builder import SceneBuilder
 from scenes.clutter import Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, join, Mesh, panel
-from scenes.types import Light, Scene, View
+from scenes.scene_builder import SceneBuilder
+from scenes.scene_types import Light, Scene, View
 
 
-def ceiling_strips(b: SceneBuilder, x: float, ys: np.ndarray, z: float, length: float,
-                   brightness: float) -> None:
-    """Fix rows of tube lights along y; every third one is sampled for shadows, up to four."""
+def add_tube_lights(b: SceneBuilder, x: float, ys: np.ndarray, z: float, length: float,
+                    brightness: float) -> None:
+    """Add tube lights at `ys` along y; at most four of them illuminate the scene, for speed."""
     colour = np.array([1.0, b.rng.uniform(0.85, 1), b.rng.uniform(0.7, 1.05)], np.float32)
-    glow = b.palette.light(colour * np.float32(brightness))
+    glow = b.palette.emissive(colour * np.float32(brightness))
     u, v = np.array([0, length, 0], np.float32), np.array([0.18, 0, 0], np.float32)
     for y in ys:
         corner = np.array([x, y, z], np.float32) - u / 2 - v / 2
@@ -30,7 +30,7 @@ def ceiling_strips(b: SceneBuilder, x: float, ys: np.ndarray, z: float, length: 
 
 def sample_corridor(rng: Rng, texture_size: int) -> Scene:
     """
-    Make a corridor with doors on both sides and things along its walls.
+    Make a corridor with doors and with furniture along its walls.
 
     Returns
     -------
@@ -40,7 +40,7 @@ def sample_corridor(rng: Rng, texture_size: int) -> Scene:
     room = rooms.make_room(b, rng.uniform(1.4, 2.8), rng.uniform(7, 18), rng.uniform(2.3, 3.2),
                            windows=int(rng.integers(0, 4)), doors=int(rng.integers(3, 9)))
     ys = np.arange(1.2, room.depth, rng.uniform(2.0, 3.2))
-    ceiling_strips(b, room.width / 2, ys, room.height - 0.01, 1.1, rng.uniform(6, 15))
+    add_tube_lights(b, room.width / 2, ys, room.height - 0.01, 1.1, rng.uniform(6, 15))
     pieces = (furniture.radiator, furniture.plant, storage.cabinet, seats.chair,
               furniture.boxes_pile, furniture.bin_basket, storage.bookshelf,
               furniture.floor_clutter)
@@ -48,7 +48,7 @@ def sample_corridor(rng: Rng, texture_size: int) -> Scene:
         piece = pieces[int(rng.integers(len(pieces)))]
         mesh = piece(b.palette, rng)
         if np.ptp(mesh.bounds[:, 1]) < room.width - 0.9:
-            rooms.against_wall(b, room, piece.__name__, mesh)
+            rooms.place_against_wall(b, room, piece.__name__, mesh)
     rooms.hang_pictures(b, room, int(rng.integers(0, 8)))
     if rng.random() < 0.3:
         rooms.lay_rug(b, room, room.width / 2, room.depth * rng.random())
@@ -56,7 +56,7 @@ def sample_corridor(rng: Rng, texture_size: int) -> Scene:
 
 
 def pallet(p: Palette, rng: Rng) -> Mesh:
-    """Build a loaded pallet: cartons, sacks or drums."""
+    """Build a pallet that carries cartons, drums or nothing."""
     m = p.get('wood')
     parts = [boxes(np.tile([[1.2, 0.1, 0.022]], (7, 1)),
                    [(0, (i - 3) * 0.115, 0.13) for i in range(7)], m),
@@ -67,7 +67,7 @@ def pallet(p: Palette, rng: Rng) -> Mesh:
         size = np.array([1.16 / nx, 0.78 / ny, rng.uniform(0.2, 0.4)])
         cells = np.array([(i, j, k) for k in range(nz) for i in range(nx) for j in range(ny)
                           if k < nz - 1 or rng.random() < 0.8])
-        if len(cells):  # of a single layer every carton may be gone
+        if len(cells):  # a single layer may lose all its cartons
             centers = (cells - [(nx - 1) / 2, (ny - 1) / 2, -0.5]) * size + [0, 0, 0.142]
             centers[:, :2] += rng.normal(0, 0.006, (len(cells), 2))
             parts.append(boxes(np.tile(size * 0.985, (len(cells), 1)), centers,
@@ -90,7 +90,7 @@ def drum(p: Palette, rng: Rng) -> Mesh:
 
 def rack(p: Palette, rng: Rng, bays: int, height: float) -> Mesh:
     """
-    Make pallet racking along y, loaded, standing on the origin's line at x = 0.
+    Build loaded pallet racking along y, centred at x = 0.
 
     Returns
     -------
@@ -120,7 +120,7 @@ def rack(p: Palette, rng: Rng, bays: int, height: float) -> Mesh:
 
 def shelving(p: Palette, rng: Rng, length: float, height: float) -> Mesh:
     """
-    Make light metal shelving along y with boxes, totes and tins.
+    Build metal shelving along y with boxes, totes and tins.
 
     Returns
     -------
@@ -151,7 +151,7 @@ def cone(p: Palette, rng: Rng) -> Mesh:
 
 def sample_warehouse(rng: Rng, texture_size: int) -> Scene:
     """
-    Make aisles of racking or shelving under a high roof.
+    Make a warehouse with aisles between racking or shelving.
 
     Returns
     -------
@@ -168,7 +168,7 @@ def sample_warehouse(rng: Rng, texture_size: int) -> Scene:
     for i in range(rows):
         mesh = (rack(p, rng, bays, height * rng.uniform(0.6, 0.85)) if tall else
                 shelving(p, rng, length, rng.uniform(1.6, 2.2)))
-        b.place('rack', mesh.moved((i * pitch, 2.0, 0)))
+        b.add_if_free('rack', mesh.moved((i * pitch, 2.0, 0)))
     width, depth = (rows - 1) * pitch + 2 * aisle, length + 5
     left = -aisle
     floor = p.one_of('concrete', 'concrete', 'asphalt')
@@ -180,8 +180,8 @@ def sample_warehouse(rng: Rng, texture_size: int) -> Scene:
                  [left - 0.1, depth / 2, height / 2], [left + width + 0.1, depth / 2, height / 2],
                  [left + width / 2, depth / 2, height + 0.05]], [wall] * 4 + [roof]))
     for i in range(rows - 1):
-        ceiling_strips(b, (i + 0.5) * pitch, np.arange(1.5, depth, 3.2), height - 0.3, 1.4,
-                       rng.uniform(15, 40) * height / 5)
+        add_tube_lights(b, (i + 0.5) * pitch, np.arange(1.5, depth, 3.2), height - 0.3, 1.4,
+                        rng.uniform(15, 40) * height / 5)
     for y in np.arange(0.5, depth, 4.0):
         b.add(box((width, 0.15, 0.3), (left + width / 2, y, height - 0.15), p.get('metal')))
     for i in range(rows - 1):
@@ -191,7 +191,7 @@ def sample_warehouse(rng: Rng, texture_size: int) -> Scene:
     for _ in range(int(rng.integers(0, 10))):
         mesh = makers[int(rng.integers(len(makers)))](p, rng).moved(yaw=rng.uniform(0, 6.3))
         at = (rng.uniform(left + 1, left + width - 1), rng.uniform(0.7, depth - 0.7), 0)
-        b.place('load', mesh.moved(at))
+        b.add_if_free('load', mesh.moved(at))
     far = pitch * (rows - 1)
     view = View(np.array([[0.6, 0.6, 0.15], [far - 0.6, depth - 1, 1.8]], np.float32),
                 np.array([[-0.5, 0, 0.0], [far + 0.5, depth, 3]], np.float32))

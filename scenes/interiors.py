@@ -1,4 +1,4 @@
-"""Furnished rooms: living rooms, bedrooms, kitchens, offices, store rooms."""
+"""Make furnished rooms: living rooms, bedrooms, kitchens, offices, storage rooms."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -6,68 +6,71 @@ from collections.abc import Callable
 import numpy as np
 
 from scenes import clutter, furniture, rooms, seats, storage
-from scenes.builder import SceneBuilder
 from scenes.meshes import box, join, Mesh
-from scenes.rooms import against_wall, before, on_floor, Piece, Room
-from scenes.types import Scene
+from scenes.rooms import Piece, place_against_wall, place_in_front, place_on_floor, Room
+from scenes.scene_builder import SceneBuilder
+from scenes.scene_types import Scene
 
 
-def _fill(b: SceneBuilder, room: Room, wall_pieces: tuple[Piece, ...],
-          floor_pieces: tuple[Piece, ...], walls_n: int, floor_n: int) -> None:
+def _place_random(b: SceneBuilder, room: Room, wall_pieces: tuple[Piece, ...],
+                  floor_pieces: tuple[Piece, ...], walls_n: int, floor_n: int) -> None:
     for _ in range(walls_n):
         piece = wall_pieces[int(b.rng.integers(len(wall_pieces)))]
-        against_wall(b, room, piece.__name__, piece(b.palette, b.rng))
+        place_against_wall(b, room, piece.__name__, piece(b.palette, b.rng))
     for _ in range(floor_n):
         piece = floor_pieces[int(b.rng.integers(len(floor_pieces)))]
-        on_floor(b, room, piece.__name__, piece(b.palette, b.rng))
+        place_on_floor(b, room, piece.__name__, piece(b.palette, b.rng))
 
 
 def furnish_living(b: SceneBuilder, room: Room) -> None:
-    """Sofa with coffee table and rug, television, shelves, lamp, plants."""
+    """Add a sofa with coffee table and rug, a television, shelves, lamps and plants."""
     p, rng = b.palette, b.rng
-    spot = against_wall(b, room, 'sofa', seats.sofa(p, rng), tries=30)
+    spot = place_against_wall(b, room, 'sofa', seats.sofa(p, rng), tries=30)
     if spot is not None:
-        before(b, spot, 'coffee_table', furniture.coffee_table(p, rng), rng.uniform(1.5, 1.8))
+        place_in_front(b, spot, 'coffee_table', furniture.coffee_table(p, rng),
+                       rng.uniform(1.5, 1.8))
         if rng.random() < 0.7:
             wall, at = spot
             middle = wall.to_map(box((0, 0, 0), (at, 1.5, 0), 0)).bounds[0]
             rooms.lay_rug(b, room, float(middle[0]), float(middle[1]))
-    against_wall(b, room, 'tv_stand', storage.tv_stand(p, rng), tries=20)
-    against_wall(b, room, 'bookshelf', storage.bookshelf(p, rng), tries=20)
-    _fill(b, room,
-          (storage.bookshelf, storage.cabinet, furniture.plant, furniture.floor_lamp,
-           furniture.side_table, seats.armchair, furniture.radiator),
-          (seats.armchair, seats.pouf, furniture.plant, furniture.floor_clutter,
-           furniture.floor_clutter, seats.chair),
-          int(rng.integers(1, 6)), int(rng.integers(0, 6)))
+    place_against_wall(b, room, 'tv_stand', storage.tv_stand(p, rng), tries=20)
+    place_against_wall(b, room, 'bookshelf', storage.bookshelf(p, rng), tries=20)
+    _place_random(b, room,
+                  (storage.bookshelf, storage.cabinet, furniture.plant, furniture.floor_lamp,
+                   furniture.side_table, seats.armchair, furniture.radiator),
+                  (seats.armchair, seats.pouf, furniture.plant, furniture.floor_clutter,
+                   furniture.floor_clutter, seats.chair),
+                  int(rng.integers(1, 6)), int(rng.integers(0, 6)))
 
 
 def furnish_bedroom(b: SceneBuilder, room: Room) -> None:
-    """Bed with night stands, wardrobe, chest, chair, things on the floor."""
+    """Add a bed with nightstands, a wardrobe, cabinets, chairs and clutter."""
     p, rng = b.palette, b.rng
-    spot = against_wall(b, room, 'bed', furniture.bed(p, rng), tries=40, gap=0.04)
+    spot = place_against_wall(b, room, 'bed', furniture.bed(p, rng), tries=40, gap=0.04)
     if spot is not None:
         for side in (-1.35, 1.35):
-            before(b, (spot[0], spot[1] + side), 'nightstand', storage.nightstand(p, rng), 0.24)
+            place_in_front(b, (spot[0], spot[1] + side), 'nightstand', storage.nightstand(p, rng),
+                           0.24)
     if rng.random() < 0.6:
         rooms.lay_rug(b, room, room.width * rng.random(), room.depth * rng.random())
-    against_wall(b, room, 'wardrobe', storage.cabinet(p, rng, rng.uniform(1, 2), 2.1), tries=20)
-    _fill(b, room,
-          (storage.cabinet, storage.bookshelf, furniture.desk, seats.armchair, furniture.plant,
-           furniture.floor_lamp),
-          (seats.chair, seats.pouf, furniture.floor_clutter, furniture.floor_clutter,
-           furniture.bin_basket),
-          int(rng.integers(1, 4)), int(rng.integers(0, 5)))
+    place_against_wall(b, room, 'wardrobe', storage.cabinet(p, rng, rng.uniform(1, 2), 2.1),
+                       tries=20)
+    _place_random(b, room,
+                  (storage.cabinet, storage.bookshelf, furniture.desk, seats.armchair,
+                   furniture.plant, furniture.floor_lamp),
+                  (seats.chair, seats.pouf, furniture.floor_clutter, furniture.floor_clutter,
+                   furniture.bin_basket),
+                  int(rng.integers(1, 4)), int(rng.integers(0, 5)))
 
 
 def dining_group(b: SceneBuilder) -> tuple[Mesh, list[Mesh]]:
     """
-    Make a laid table and the chairs around it.
+    Build a dining table with dishes and the chairs around it.
 
     Returns
     -------
     table : Mesh
-        Around the origin.
+        Centred on the origin.
     chairs : list of Mesh
     """
     p, rng = b.palette, b.rng
@@ -87,20 +90,21 @@ def dining_group(b: SceneBuilder) -> tuple[Mesh, list[Mesh]]:
 
 
 def furnish_kitchen(b: SceneBuilder, room: Room) -> None:
-    """Build a kitchen along a wall, fridge, dining table with chairs."""
+    """Add a kitchen row, a fridge and a dining table with chairs."""
     p, rng = b.palette, b.rng
-    against_wall(b, room, 'kitchen', storage.kitchen_row(p, rng, rng.uniform(1.8, 3.6)), tries=40)
-    against_wall(b, room, 'fridge', storage.refrigerator(p, rng), tries=25)
+    place_against_wall(b, room, 'kitchen', storage.kitchen_row(p, rng, rng.uniform(1.8, 3.6)),
+                       tries=40)
+    place_against_wall(b, room, 'fridge', storage.refrigerator(p, rng), tries=25)
     place_dining(b, room)
-    _fill(b, room,
-          (storage.cabinet, storage.bookshelf, storage.refrigerator, furniture.radiator,
-           furniture.plant),
-          (seats.chair, furniture.bin_basket, furniture.floor_clutter, furniture.plant),
-          int(rng.integers(0, 4)), int(rng.integers(0, 4)))
+    _place_random(b, room,
+                  (storage.cabinet, storage.bookshelf, storage.refrigerator, furniture.radiator,
+                   furniture.plant),
+                  (seats.chair, furniture.bin_basket, furniture.floor_clutter, furniture.plant),
+                  int(rng.integers(0, 4)), int(rng.integers(0, 4)))
 
 
 def place_dining(b: SceneBuilder, room: Room, tries: int = 15) -> None:
-    """Stand a dining table with its chairs somewhere free."""
+    """Add a dining table with its chairs at a free position, if one is found."""
     rng = b.rng
     top, chairs = dining_group(b)
     low, high = join([top, *chairs]).bounds[:, :2]
@@ -114,35 +118,36 @@ def place_dining(b: SceneBuilder, room: Room, tries: int = 15) -> None:
         if b.is_free(at - size / 2, at + size / 2):
             b.reserve(at - size / 2, at + size / 2)
             b.add(top.moved((*at, 0), yaw), 'dining_table')
-            for one in chairs:
-                b.add(one.moved().moved((*at, 0), yaw), 'chair')
+            for chair in chairs:
+                b.add(chair.moved().moved((*at, 0), yaw), 'chair')
             return
 
 
 def furnish_office(b: SceneBuilder, room: Room) -> None:
-    """Desks with swivel chairs, shelves, cabinets, boxes."""
+    """Add desks with office chairs, shelves, cabinets and boxes."""
     p, rng = b.palette, b.rng
     for _ in range(int(rng.integers(1, 5))):
-        spot = against_wall(b, room, 'desk', furniture.desk(p, rng), tries=20)
+        spot = place_against_wall(b, room, 'desk', furniture.desk(p, rng), tries=20)
         if spot is not None:
             chair = seats.office_chair(p, rng).moved(yaw=np.pi + rng.normal(0, 0.5))
-            before(b, spot, 'office_chair', chair, rng.uniform(1.0, 1.3))
-    _fill(b, room,
-          (storage.bookshelf, storage.bookshelf, storage.cabinet, furniture.plant,
-           furniture.boxes_pile),
-          (seats.office_chair, furniture.bin_basket, furniture.boxes_pile,
-           furniture.floor_clutter, seats.chair),
-          int(rng.integers(1, 5)), int(rng.integers(0, 5)))
+            place_in_front(b, spot, 'office_chair', chair, rng.uniform(1.0, 1.3))
+    _place_random(b, room,
+                  (storage.bookshelf, storage.bookshelf, storage.cabinet, furniture.plant,
+                   furniture.boxes_pile),
+                  (seats.office_chair, furniture.bin_basket, furniture.boxes_pile,
+                   furniture.floor_clutter, seats.chair),
+                  int(rng.integers(1, 5)), int(rng.integers(0, 5)))
 
 
 def furnish_storage(b: SceneBuilder, room: Room) -> None:
-    """Boxes, shelves, whatever was put away; sometimes nearly nothing."""
+    """Add shelves, boxes and stored furniture; sometimes hardly any."""
     amount = float(b.rng.random())
-    _fill(b, room,
-          (storage.bookshelf, storage.cabinet, furniture.boxes_pile, furniture.table_with_tools),
-          (furniture.boxes_pile, furniture.floor_clutter, seats.chair, seats.pouf,
-           furniture.boxes_pile, seats.armchair),
-          int(6 * amount), int(14 * amount))
+    _place_random(b, room,
+                  (storage.bookshelf, storage.cabinet, furniture.boxes_pile,
+                   furniture.table_with_tools),
+                  (furniture.boxes_pile, furniture.floor_clutter, seats.chair, seats.pouf,
+                   furniture.boxes_pile, seats.armchair),
+                  int(6 * amount), int(14 * amount))
 
 
 _FURNISH: dict[str, tuple[Callable[[SceneBuilder, Room], None], float]] = {
@@ -153,7 +158,7 @@ _FURNISH: dict[str, tuple[Callable[[SceneBuilder, Room], None], float]] = {
 
 def sample_room(rng: np.random.Generator, texture_size: int) -> Scene:
     """
-    Make a furnished room.
+    Make a furnished room of a random kind.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""A scene's materials: textures with mip levels in one atlas, and the palette behind them."""
+"""Materials of a scene: textures with mip levels in one atlas, and the palette that makes them."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -19,14 +19,14 @@ _LINEAR = np.where(_SRGB <= 0.04045, _SRGB / 12.92,
 @dataclass(frozen=True)
 class Materials:
     """
-    Table of materials and the textures they use.
+    Table of materials and their textures.
 
     Attributes
     ----------
     texels : [p,3] uint8
-        All mip levels of all textures, sRGB, row after row, the finest first.
+        All mip levels of all textures, sRGB, row by row, finest level first.
     size : int
-        Pixels a side of the finest level, a power of two.
+        Side of the finest level, px, a power of two.
     texture : [m] int32
         Texture of each material.
     tint : [m,3] float32
@@ -34,11 +34,11 @@ class Materials:
     tile_m : [m] float32
         Side of one tile, m.
     mirror : [m] float32
-        Share of light reflected as by a mirror, seen face on (0.04: polished, dielectric).
+        Mirror reflectance at normal incidence (0.04: polished dielectric).
     gloss : [m] float32
         Strength of the broad highlight of lights.
     emission : [m,3] float32
-        Radiance given off, linear.
+        Emitted linear radiance.
     """
 
     texels: NDArray[np.uint8]
@@ -52,7 +52,7 @@ class Materials:
 
     def albedo(self, material: Ints, uv: Floats, footprint: Floats) -> Floats:
         """
-        Look the textures up, filtered to the size of what a ray covers.
+        Look up the reflectance, filtered to the footprint of a ray.
 
         Parameters
         ----------
@@ -87,7 +87,7 @@ class Materials:
 
     def mean_albedo(self) -> Floats:
         """
-        Average each material over its texture.
+        Compute the mean reflectance of each material.
 
         Returns
         -------
@@ -100,13 +100,13 @@ class Materials:
 
 
 def _layout(size: int) -> tuple[int, Ints]:
-    """Texels of one texture with all its levels, and where each level starts."""
+    """Return the number of texels of a texture with all levels, and the start of each level."""
     sides = [size >> i for i in range(int(np.log2(size)) + 1)]
     starts = np.concatenate([[0], np.cumsum([s * s for s in sides])])
     return int(starts[-1]), starts[:-1].astype(np.int32)
 
 
-def _mips(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _mip_levels(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     levels = [image]
     while len(levels[-1]) > 1:
         half = len(levels[-1]) // 2
@@ -116,8 +116,8 @@ def _mips(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 @dataclass(frozen=True)
-class _Recipe:
-    """How a kind of material is made: texture, tile size range (m), shine, how many variants."""
+class _MaterialSpec:
+    """Parameters of a kind of material: texture, tile size range (m), shine, variants, tint."""
 
     texture: str
     tile_m: tuple[float, float]
@@ -127,82 +127,82 @@ class _Recipe:
     tint: Callable[[np.random.Generator], Floats] | None = None
 
 
-def _steel(rng: np.random.Generator) -> Floats:
+def _steel_tint(rng: np.random.Generator) -> Floats:
     shine = rng.uniform(0.25, 0.9)
     return np.asarray(shine * noise.hsv(0.1, rng.uniform(0, 0.12), 1), np.float32)
 
 
-def _pale(rng: np.random.Generator) -> Floats:
+def _pale_tint(rng: np.random.Generator) -> Floats:
     return np.asarray(noise.warm_white(rng) ** 2, np.float32)
 
 
-def _vivid(rng: np.random.Generator) -> Floats:
-    return np.asarray(noise.any_colour(rng, 0.95) ** 2, np.float32)
+def _vivid_tint(rng: np.random.Generator) -> Floats:
+    return np.asarray(noise.random_colour(rng, 0.95) ** 2, np.float32)
 
 
-def _cover(rng: np.random.Generator) -> Floats:
-    # Book cloth: mostly reds, browns, creams and blues.
+def _cover_tint(rng: np.random.Generator) -> Floats:
+    # Book covers are mostly red, brown, cream and blue.
     hue = float(rng.choice([0.0, 0.02, 0.07, 0.1, 0.13, 0.35, 0.56, 0.6, 0.63, 0.95]))
     colour = noise.hsv((hue + rng.normal(0, 0.015)) % 1, 0.75 * rng.random(),
                        rng.uniform(0.15, 0.95))
     return np.asarray(colour ** 2, np.float32)
 
 
-def _white(rng: np.random.Generator) -> Floats:
+def _white_tint(rng: np.random.Generator) -> Floats:
     return np.full(3, rng.uniform(0.7, 0.9), np.float32)
 
 
-def _dark(rng: np.random.Generator) -> Floats:
+def _dark_tint(rng: np.random.Generator) -> Floats:
     return np.full(3, rng.uniform(0.01, 0.06), np.float32)
 
 
-_RECIPES: dict[str, _Recipe] = {
-    'wood': _Recipe('wood', (0.6, 1.2), 0.01, 0.1, 3),
-    'planks': _Recipe('planks', (1.0, 2.2), 0.03, 0.2),
-    'tiles': _Recipe('tiles', (0.8, 2.4), 0.04, 0.3, 2),
-    'brick': _Recipe('brick', (0.9, 1.3)),
-    'plaster': _Recipe('plaster', (1.5, 3.0), variants=2),
-    'wallpaper': _Recipe('wallpaper', (0.6, 1.6)),
-    'carpet': _Recipe('carpet', (0.6, 1.5)),
-    'rug': _Recipe('rug', (1, 1), variants=2),
-    'fabric': _Recipe('fabric', (0.35, 0.9), variants=4),
-    'leather': _Recipe('leather', (0.4, 0.8), 0.01, 0.25, 2),
-    'marble': _Recipe('marble', (0.8, 1.6), 0.05, 0.4, 1),
-    'granite': _Recipe('granite', (0.4, 0.9), 0.04, 0.3),
-    'concrete': _Recipe('concrete', (2.0, 4.0), 0.0, 0.05, 2),
-    'asphalt': _Recipe('asphalt', (2.0, 4.0)),
-    'paving': _Recipe('paving', (1.2, 2.5), variants=2),
-    'grass': _Recipe('grass', (1.5, 3.0)),
-    'leaf': _Recipe('leaf', (0.1, 0.2), 0.0, 0.1, 2),
-    'bark': _Recipe('wood', (0.4, 0.6)),
-    'cardboard': _Recipe('cardboard', (1, 1), variants=3),
-    'packaging': _Recipe('packaging', (1, 1), 0.01, 0.15, 6),
-    'picture': _Recipe('picture', (1, 1), 0.01, 0.0, 4),
-    'screen': _Recipe('screen', (1, 1), 0.02, 0.0, 1),
-    'facade': _Recipe('facade', (1, 1), 0.0, 0.0, 6),
-    'fridge': _Recipe('fridge', (1, 1), 0.02, 0.2),
-    'rust': _Recipe('rust', (0.8, 1.6), 0.01, 0.2, 3),
-    'metal': _Recipe('brushed', (0.3, 0.6), 0.25, 0.5, 3, _steel),
-    'paint': _Recipe('plain', (0.5, 1.0), 0.01, 0.1, 8, _pale),
-    'plastic': _Recipe('plain', (0.3, 0.6), 0.03, 0.3, 12, _vivid),
-    'ceramic': _Recipe('plain', (0.3, 0.6), 0.05, 0.5, 4, _pale),
-    'black': _Recipe('plain', (0.3, 0.6), 0.04, 0.4, 2, _dark),
-    'book': _Recipe('book', (1, 1), 0.0, 0.05, 24, _cover),
-    'paper': _Recipe('plain', (0.5, 0.6), 0.0, 0.0, 2, _white),
+_MATERIAL_SPECS: dict[str, _MaterialSpec] = {
+    'wood': _MaterialSpec('wood', (0.6, 1.2), 0.01, 0.1, 3),
+    'planks': _MaterialSpec('planks', (1.0, 2.2), 0.03, 0.2),
+    'tiles': _MaterialSpec('tiles', (0.8, 2.4), 0.04, 0.3, 2),
+    'brick': _MaterialSpec('brick', (0.9, 1.3)),
+    'plaster': _MaterialSpec('plaster', (1.5, 3.0), variants=2),
+    'wallpaper': _MaterialSpec('wallpaper', (0.6, 1.6)),
+    'carpet': _MaterialSpec('carpet', (0.6, 1.5)),
+    'rug': _MaterialSpec('rug', (1, 1), variants=2),
+    'fabric': _MaterialSpec('fabric', (0.35, 0.9), variants=4),
+    'leather': _MaterialSpec('leather', (0.4, 0.8), 0.01, 0.25, 2),
+    'marble': _MaterialSpec('marble', (0.8, 1.6), 0.05, 0.4, 1),
+    'granite': _MaterialSpec('granite', (0.4, 0.9), 0.04, 0.3),
+    'concrete': _MaterialSpec('concrete', (2.0, 4.0), 0.0, 0.05, 2),
+    'asphalt': _MaterialSpec('asphalt', (2.0, 4.0)),
+    'paving': _MaterialSpec('paving', (1.2, 2.5), variants=2),
+    'grass': _MaterialSpec('grass', (1.5, 3.0)),
+    'leaf': _MaterialSpec('leaf', (0.1, 0.2), 0.0, 0.1, 2),
+    'bark': _MaterialSpec('wood', (0.4, 0.6)),
+    'cardboard': _MaterialSpec('cardboard', (1, 1), variants=3),
+    'packaging': _MaterialSpec('packaging', (1, 1), 0.01, 0.15, 6),
+    'picture': _MaterialSpec('picture', (1, 1), 0.01, 0.0, 4),
+    'screen': _MaterialSpec('screen', (1, 1), 0.02, 0.0, 1),
+    'facade': _MaterialSpec('facade', (1, 1), 0.0, 0.0, 6),
+    'fridge': _MaterialSpec('fridge', (1, 1), 0.02, 0.2),
+    'rust': _MaterialSpec('rust', (0.8, 1.6), 0.01, 0.2, 3),
+    'metal': _MaterialSpec('brushed', (0.3, 0.6), 0.25, 0.5, 3, _steel_tint),
+    'paint': _MaterialSpec('plain', (0.5, 1.0), 0.01, 0.1, 8, _pale_tint),
+    'plastic': _MaterialSpec('plain', (0.3, 0.6), 0.03, 0.3, 12, _vivid_tint),
+    'ceramic': _MaterialSpec('plain', (0.3, 0.6), 0.05, 0.5, 4, _pale_tint),
+    'black': _MaterialSpec('plain', (0.3, 0.6), 0.04, 0.4, 2, _dark_tint),
+    'book': _MaterialSpec('book', (1, 1), 0.0, 0.05, 24, _cover_tint),
+    'paper': _MaterialSpec('plain', (0.5, 0.6), 0.0, 0.0, 2, _white_tint),
 }
-# Tinted materials share this many baked textures, so a hundred colours stay cheap.
+# Tinted materials share a few textures to save memory.
 _SHARED_TEXTURES = {'plain': 2, 'brushed': 1, 'book': 3}
 
 
 class Palette:
     """
-    Collects the materials of one scene while its objects are made.
+    Collect the materials of one scene while its objects are built.
 
     Parameters
     ----------
     rng : numpy.random.Generator
     texture_size : int
-        Pixels a side of each texture, a power of two.
+        Side of each texture, px, a power of two.
     """
 
     def __init__(self, rng: np.random.Generator, texture_size: int) -> None:
@@ -215,12 +215,12 @@ class Palette:
 
     def get(self, kind: str) -> int:
         """
-        Pick one of the scene's materials of a kind, making new ones until it has its variety.
+        Return a material of a kind; add new ones until the kind has all its variants.
 
         Parameters
         ----------
         kind : str
-            Such as 'wood', 'fabric', 'plastic'.
+            A key of `_MATERIAL_SPECS`, such as 'wood' or 'plastic'.
 
         Returns
         -------
@@ -228,14 +228,14 @@ class Palette:
             Material index.
         """
         pool = self._pool.setdefault(kind, [])
-        if len(pool) < _RECIPES[kind].variants:
+        if len(pool) < _MATERIAL_SPECS[kind].variants:
             pool.append(self._make(kind))
             return pool[-1]
         return pool[int(self._rng.integers(len(pool)))]
 
     def one_of(self, *kinds: str) -> int:
         """
-        Pick a material of one of several kinds.
+        Return a material of a randomly chosen kind.
 
         Returns
         -------
@@ -246,7 +246,7 @@ class Palette:
 
     def solid(self, rgb: ArrayLike, *, mirror: float = 0.0, gloss: float = 0.0) -> int:
         """
-        Add a plain material of a given linear colour.
+        Add a plain material of a given linear colour [3].
 
         Returns
         -------
@@ -258,7 +258,7 @@ class Palette:
 
     def photo(self, image: NDArray[np.uint8]) -> int:
         """
-        Add a material that a picture of any size covers once, over texture coordinates 0..1.
+        Add a material with an image as texture, over texture coordinates 0..1.
 
         Parameters
         ----------
@@ -275,9 +275,9 @@ class Palette:
         return self._add(len(self._images) - 1, np.ones(3, np.float32), 1.0, 0.0, 0.1,
                          np.zeros(3, np.float32))
 
-    def light(self, radiance: ArrayLike, texture: str = 'plain') -> int:
+    def emissive(self, radiance: ArrayLike, texture: str = 'plain') -> int:
         """
-        Add a material that gives off light of the given linear radiance.
+        Add a material that emits the given linear radiance [3].
 
         Returns
         -------
@@ -289,7 +289,7 @@ class Palette:
 
     def build(self) -> Materials:
         """
-        Close the palette.
+        Build the table of all materials added so far.
 
         Returns
         -------
@@ -297,18 +297,18 @@ class Palette:
         """
         columns = list(zip(*self._rows))
         return Materials(
-            texels=np.concatenate([_mips(image) for image in self._images]), size=self._size,
+            texels=np.concatenate([_mip_levels(image) for image in self._images]), size=self._size,
             texture=np.array(columns[0], np.int32), tint=np.array(columns[1], np.float32),
             tile_m=np.array(columns[2], np.float32), mirror=np.array(columns[3], np.float32),
             gloss=np.array(columns[4], np.float32), emission=np.array(columns[5], np.float32))
 
     def _make(self, kind: str) -> int:
-        recipe = _RECIPES[kind]
-        tint = np.ones(3, np.float32) if recipe.tint is None else recipe.tint(self._rng)
-        tile = float(self._rng.uniform(*recipe.tile_m))
+        spec = _MATERIAL_SPECS[kind]
+        tint = np.ones(3, np.float32) if spec.tint is None else spec.tint(self._rng)
+        tile = float(self._rng.uniform(*spec.tile_m))
         shine = float(self._rng.uniform(0.3, 1.4))
-        return self._add(self._texture(recipe.texture), tint, tile, recipe.mirror * shine,
-                         recipe.gloss * shine, np.zeros(3, np.float32))
+        return self._add(self._texture(spec.texture), tint, tile, spec.mirror * shine,
+                         spec.gloss * shine, np.zeros(3, np.float32))
 
     def _add(self, texture: int, tint: Floats, tile_m: float, mirror: float, gloss: float,
              emission: Floats) -> int:
@@ -319,7 +319,7 @@ class Palette:
         shared = self._shared.setdefault(kind, [])
         if kind in _SHARED_TEXTURES and len(shared) >= _SHARED_TEXTURES[kind]:
             return shared[int(self._rng.integers(len(shared)))]
-        # Its own generator, so that the texture size never changes what is drawn afterwards.
+        # A separate generator, so that later draws do not depend on the texture size.
         own = np.random.default_rng(self._rng.integers(1 << 63))
         self._images.append(textures.bake(kind, own, self._size))
         shared.append(len(self._images) - 1)

@@ -1,4 +1,4 @@
-"""Triangle meshes with texture coordinates, and the boxes and panels made of them."""
+"""Triangle meshes with texture coordinates; boxes and panels."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -13,16 +13,14 @@ import trimesh
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 
-# The two coordinates that texture a face whose normal points along x, y, z.
-
-# The two coordinates that texture a face whose normal points along x, y, z.
+# The two coordinates that serve as texture coordinates of a face with its normal along x, y, z.
 _BOX_UV_AXES = np.array([[1, 2], [0, 2], [0, 1]])
 
 
 @dataclass(frozen=True)
 class Mesh:
     """
-    Triangles of one material each, metres, z up.
+    Triangles, each of one material; metres, z up.
 
     Attributes
     ----------
@@ -32,7 +30,7 @@ class Mesh:
         Unit shading normals at the corners.
     uv : [n,3,2] float32
         Texture coordinates in metres (one tile is the material's `tile_m`), or 0..1 over a face
-        that a picture fills.
+        that the texture fills once.
     material : [n] int32
         Row of the scene's material table.
     """
@@ -72,7 +70,7 @@ class Mesh:
 
 def rotation_z(yaw: float) -> Floats:
     """
-    Make the matrix that turns by `yaw` radians about z.
+    Return the rotation by `yaw` radians about z.
 
     Returns
     -------
@@ -84,7 +82,7 @@ def rotation_z(yaw: float) -> Floats:
 
 def join(parts: Sequence[Mesh]) -> Mesh:
     """
-    Put several meshes into one.
+    Concatenate meshes.
 
     Returns
     -------
@@ -99,7 +97,7 @@ def join(parts: Sequence[Mesh]) -> Mesh:
 def boxes(sizes: ArrayLike, centers: ArrayLike, materials: ArrayLike, *,
           yaws: ArrayLike = 0.0, fit: bool = False, upright: bool = False) -> Mesh:
     """
-    Make many boxes at once.
+    Make several boxes as one mesh.
 
     Parameters
     ----------
@@ -107,16 +105,16 @@ def boxes(sizes: ArrayLike, centers: ArrayLike, materials: ArrayLike, *,
         Metres.
     materials : int or [k] int
     yaws : float or [k] float
-        Turn about each box's own vertical axis, radians.
+        Rotation about each box's own vertical axis, radians.
     fit : bool
-        Let the texture fill each face once.
+        Whether the texture fills each face once.
     upright : bool
-        Let the texture's u run along z on the sides (the grain of a table leg).
+        Whether the texture's u axis runs along z on the sides (the grain of a table leg).
 
     Returns
     -------
     Mesh
-        12 triangles a box.
+        12 triangles per box.
     """
     corner, normal, axis = _unit_box()
     size = np.asarray(sizes, np.float32).reshape(-1, 1, 3)
@@ -158,7 +156,7 @@ def box(size: ArrayLike, center: ArrayLike, material: int, *, fit: bool = False,
 def panel(origin: ArrayLike, u_edge: ArrayLike, v_edge: ArrayLike, material: int, *,
           fit: bool = True) -> Mesh:
     """
-    Make a flat parallelogram that faces along u_edge x v_edge.
+    Make a parallelogram that faces along u_edge x v_edge.
 
     Parameters
     ----------
@@ -166,7 +164,7 @@ def panel(origin: ArrayLike, u_edge: ArrayLike, v_edge: ArrayLike, material: int
         A corner and the two edges from it, m.
     material : int
     fit : bool
-        Let the texture fill it once; else its coordinates are metres from `origin`.
+        Whether the texture fills it once; otherwise texture coordinates are metres from `origin`.
 
     Returns
     -------
@@ -177,13 +175,13 @@ def panel(origin: ArrayLike, u_edge: ArrayLike, v_edge: ArrayLike, material: int
     scale = (1.0, 1.0) if fit else (float(np.linalg.norm(u)), float(np.linalg.norm(v)))
     uv = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32) * np.array(scale, np.float32)
     order = np.array([[0, 1, 2], [0, 2, 3]])
-    normals = np.broadcast_to(unit(np.cross(u, v)), (2, 3, 3)).astype(np.float32)
-    return Mesh(corners[order], normals, uv[order], constant(material, 2))
+    normals = np.broadcast_to(normalize(np.cross(u, v)), (2, 3, 3)).astype(np.float32)
+    return Mesh(corners[order], normals, uv[order], repeat_material(material, 2))
 
 
 def legs(width: float, depth: float, height: float, thick: float, material: int) -> Mesh:
     """
-    Make four legs under a rectangle, standing on z = 0.
+    Make four legs under the corners of a rectangle, from z = 0 upwards; all in m.
 
     Returns
     -------
@@ -194,9 +192,9 @@ def legs(width: float, depth: float, height: float, thick: float, material: int)
     return boxes(np.tile([[thick, thick, height]], (4, 1)), centers, material, upright=True)
 
 
-def unit(vectors: NDArray[np.floating]) -> Floats:
+def normalize(vectors: NDArray[np.floating]) -> Floats:
     """
-    Scale vectors along the last axis to length 1; zero stays zero.
+    Normalize vectors along the last axis; zero vectors stay zero.
 
     Returns
     -------
@@ -206,9 +204,9 @@ def unit(vectors: NDArray[np.floating]) -> Floats:
     return np.asarray(vectors / np.maximum(length, 1e-12), np.float32)
 
 
-def constant(material: int, count: int) -> Ints:
+def repeat_material(material: int, count: int) -> Ints:
     """
-    Give `count` triangles one material.
+    Return the material indices of `count` triangles of one material.
 
     Returns
     -------
@@ -219,7 +217,7 @@ def constant(material: int, count: int) -> Ints:
 
 def box_uv(triangles: Floats, normals: Floats) -> Floats:
     """
-    Take texture coordinates from the two axes that each triangle faces least, m.
+    Project triangles along the main axis of their normals to texture coordinates, m.
 
     Returns
     -------
@@ -232,7 +230,7 @@ def box_uv(triangles: Floats, normals: Floats) -> Floats:
 
 def cell_corners(values: NDArray[np.floating[Any]]) -> Floats:
     """
-    List the corners of every cell of a grid [r,c,k], counter-clockwise.
+    Return the corners of every cell of a grid [r,c,k], counter-clockwise.
 
     Returns
     -------

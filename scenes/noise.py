@@ -1,4 +1,4 @@
-"""Periodic noise and colours: what textures are painted with."""
+"""Periodic noise and random colours for textures."""
 from __future__ import annotations
 
 import math
@@ -15,32 +15,32 @@ Rng = np.random.Generator
 def noise(rng: Rng, size: int, cells: tuple[int, int], octaves: int = 5,
           gain: float = 0.5) -> Image:
     """
-    Sum periodic value noise over octaves.
+    Generate periodic value noise summed over octaves.
 
     Parameters
     ----------
     rng : numpy.random.Generator
     size : int
-        Pixels a side.
+        Side of the image, px.
     cells : (int, int)
         Noise cells across u and v in the first octave.
     octaves : int
     gain : float
-        Amplitude of each octave over the one before.
+        Ratio of the amplitudes of successive octaves.
 
     Returns
     -------
     [size,size] float32
-        Zero mean, about unit deviation.
+        Zero mean and about unit standard deviation.
     """
-    # Its own generator, so that the texture size never changes what is drawn afterwards.
+    # A separate generator, so that later draws do not depend on the texture size.
     own = np.random.default_rng(rng.integers(1 << 63))
     total = np.zeros((size, size), np.float32)
     amplitude, energy = 1.0, 0.0
     for octave in range(octaves):
         nx, ny = (min(c << octave, size) for c in cells)
         coarse = own.standard_normal((ny, nx)).astype(np.float32)
-        total += amplitude * _stretch(coarse, size)
+        total += amplitude * _enlarge(coarse, size)
         energy += amplitude ** 2
         amplitude *= gain
         if nx == ny == size:
@@ -48,11 +48,11 @@ def noise(rng: Rng, size: int, cells: tuple[int, int], octaves: int = 5,
     return np.asarray(total / np.sqrt(energy), np.float32)
 
 
-def _stretch(coarse: Image, size: int) -> Image:
-    """Enlarge a periodic grid with a cubic filter so that it still tiles."""
+def _enlarge(coarse: Image, size: int) -> Image:
+    """Enlarge a periodic grid with a cubic filter and keep it periodic."""
     pads = []
     for n in coarse.shape:
-        # So many cells on each side that their width in pixels is whole.
+        # Pad each side by a number of cells whose width in pixels is an integer.
         whole = n // math.gcd(n, size)
         pads.append(whole * -(-2 // whole))
     wrapped = np.pad(coarse, [(pad, pad) for pad in pads], mode='wrap')
@@ -64,12 +64,12 @@ def _stretch(coarse: Image, size: int) -> Image:
 
 def coordinates(size: int) -> tuple[Image, Image]:
     """
-    Make texture coordinates of the pixel centres.
+    Return the texture coordinates of the pixel centres.
 
     Returns
     -------
     u, v : [size,size] float32
-        In 0..1; v points up, as on the object.
+        In 0..1; v points up.
     """
     t = (np.arange(size, dtype=np.float32) + 0.5) / size
     u, v = np.meshgrid(t, 1 - t)
@@ -78,7 +78,7 @@ def coordinates(size: int) -> tuple[Image, Image]:
 
 def mix(a: ArrayLike, b: ArrayLike, weight: Image) -> Image:
     """
-    Blend two colours or images.
+    Blend two colours or images; weight 0 gives `a`, 1 gives `b`.
 
     Returns
     -------
@@ -100,9 +100,9 @@ def hsv(h: float, s: float, v: float) -> Image:
     return np.asarray(v - v * s * np.clip(np.minimum(k, 4 - k), 0, 1), np.float32)
 
 
-def any_colour(rng: Rng, saturation: float = 0.8) -> Image:
+def random_colour(rng: Rng, saturation: float = 0.8) -> Image:
     """
-    Pick a colour of any hue, from dull to vivid, from dark to bright.
+    Sample a colour of any hue, saturation and value, RGB in 0..1.
 
     Returns
     -------
@@ -113,7 +113,7 @@ def any_colour(rng: Rng, saturation: float = 0.8) -> Image:
 
 def warm_white(rng: Rng) -> Image:
     """
-    Pick a colour that walls are painted in: whites and greys, sometimes a muted hue.
+    Sample a wall colour: white or grey, sometimes a muted hue; RGB in 0..1.
 
     Returns
     -------
@@ -126,7 +126,7 @@ def warm_white(rng: Rng) -> Image:
 
 def wood_colours(rng: Rng) -> tuple[Image, Image]:
     """
-    Pick a wood's light and dark colour: from birch to walnut to black stain.
+    Sample the light and dark colour of a wood, RGB in 0..1.
 
     Returns
     -------

@@ -1,4 +1,20 @@
-"""The door to the synthetic scenes: pick a place of any kind."""
+"""
+Entry point of the synthetic scenes: sample a place of any kind, then render it.
+
+::
+
+    import numpy as np
+    from scenes.cameras import sample_camera
+    from scenes.places import sample_scene
+    from scenes.render import render
+
+    rng = np.random.default_rng(0)
+    scene = sample_scene(rng, texture_size=32)
+    frame = render(scene, sample_camera(scene, rng, (64, 48)))
+    print(scene.place, frame.rgb.shape, frame.depth_m.dtype)
+
+prints ``warehouse (48, 64, 3) float32``.
+"""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -6,8 +22,9 @@ from collections.abc import Callable
 import numpy as np
 
 from scenes import halls, interiors, streets, tabletops
-from scenes.types import BULK, Scene
+from scenes.scene_types import BULK, Scene
 
+# Function that makes each kind of place, and its share of the sampled scenes.
 PLACES: dict[str, tuple[Callable[[np.random.Generator, int], Scene], float]] = {
     'room': (interiors.sample_room, 0.52),
     'corridor': (halls.sample_corridor, 0.08),
@@ -19,14 +36,14 @@ PLACES: dict[str, tuple[Callable[[np.random.Generator, int], Scene], float]] = {
 
 def sample_scene(rng: np.random.Generator, texture_size: int = BULK.texture_size) -> Scene:
     """
-    Make a place: mostly rooms, also corridors, warehouses, table tops, bins and streets.
+    Sample a scene: a room, corridor, warehouse, table top, bin or street.
 
     Parameters
     ----------
     rng : numpy.random.Generator
         The same state gives the same scene.
     texture_size : int
-        Pixels a side of each texture, a power of two.
+        Side of each texture, px, a power of two.
 
     Returns
     -------

@@ -1,15 +1,15 @@
-"""Textures that fill a face once: packages, book spines, pictures, screens, house fronts."""
+"""Draw textures that fill a face once: packages, book spines, pictures, screens, facades."""
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-from scenes.noise import any_colour, coordinates, hsv, Image, mix, noise, Rng, warm_white
+from scenes.noise import coordinates, hsv, Image, mix, noise, random_colour, Rng, warm_white
 from scenes.surfaces import brick, concrete, plaster
 
 
 def cardboard(rng: Rng, size: int) -> Image:
-    """Draw a carton's face: flutes, tape, a label, printing."""
+    """Draw a face of a cardboard box: flutes, tape, sometimes a label."""
     base = hsv(rng.uniform(0.07, 0.1), rng.uniform(0.3, 0.5), rng.uniform(0.5, 0.75))
     image = base * (1 + 0.03 * noise(rng, size, (2, 96), 2)
                     + 0.04 * noise(rng, size, (3, 3), 5))[..., None]
@@ -17,24 +17,24 @@ def cardboard(rng: Rng, size: int) -> Image:
     tape = np.abs(v - 0.5) < rng.uniform(0.03, 0.06)
     image = np.where(tape[..., None], image * 0.3 + 0.65 * hsv(0.1, 0.25, 0.8), image)
     if rng.random() < 0.7:
-        _label(rng, image)
+        _draw_label(rng, image)
     return image
 
 
-def _label(rng: Rng, image: Image) -> None:
-    """Stick a printed label with text lines and a bar code onto an image, in place."""
+def _draw_label(rng: Rng, image: Image) -> None:
+    """Draw a label with lines of text and a bar code into an image, in place."""
     size = len(image)
     h, w = (int(s * size) for s in rng.uniform(0.15, 0.35, 2))
     y, x = int(rng.integers(1, size - h)), int(rng.integers(1, size - w))
     label = image[y:y + h, x:x + w]
     label[:] = hsv(rng.random(), 0.1 * rng.random(), 0.92)
-    _text(rng, label[: h // 2], 3)
+    _draw_text(rng, label[: h // 2], 3)
     bars = np.repeat(rng.random(w // 2 + 1) < 0.5, 2)[:w]
     label[int(h * 0.6):int(h * 0.9), bars] = 0.1
 
 
-def _text(rng: Rng, image: Image, lines: int) -> None:
-    """Draw lines of words as dark runs, in place."""
+def _draw_text(rng: Rng, image: Image, lines: int) -> None:
+    """Draw lines of text as dark bars, in place."""
     h, w = image.shape[:2]
     pitch = max(2, h // (lines + 1))
     for y in range(pitch // 2, h - pitch // 2, pitch):
@@ -45,7 +45,7 @@ def _text(rng: Rng, image: Image, lines: int) -> None:
 
 
 def book(rng: Rng, size: int) -> Image:
-    """Draw a spine with bands and a title in light ink, to be tinted."""
+    """Draw a grey book spine with bands and a title, to be tinted."""
     image = np.repeat((0.8 + 0.03 * noise(rng, size, (4, 4), 5))[..., None], 3, -1)
     u, v = coordinates(size)
     for _ in range(int(rng.integers(1, 4))):
@@ -58,29 +58,29 @@ def book(rng: Rng, size: int) -> Image:
 
 
 def packaging(rng: Rng, size: int) -> Image:
-    """Draw a printed box or tin: colour fields, a logo, small print."""
-    image = np.broadcast_to(any_colour(rng), (size, size, 3)).copy()
+    """Draw a printed package: coloured shapes and lines of text."""
+    image = np.broadcast_to(random_colour(rng), (size, size, 3)).copy()
     for _ in range(int(rng.integers(2, 7))):
-        colour = [float(c) for c in any_colour(rng)]
+        colour = [float(c) for c in random_colour(rng)]
         x, y = (int(p) for p in rng.integers(0, size, 2))
         if rng.random() < 0.5:
             cv2.circle(image, (x, y), int(size * rng.uniform(0.05, 0.3)), colour, -1, cv2.LINE_AA)
         else:
             w, h = (int(p) for p in rng.uniform(0.1, 0.9, 2) * size)
             cv2.rectangle(image, (x, y), (x + w, y + h), colour, -1)
-    _text(rng, image[int(size * 0.7):int(size * 0.92), size // 8:-size // 8], 4)
+    _draw_text(rng, image[int(size * 0.7):int(size * 0.92), size // 8:-size // 8], 4)
     return np.asarray(image)
 
 
 def picture(rng: Rng, size: int) -> Image:
-    """Draw a framed print: landscape, abstract painting or portrait on a mount."""
+    """Draw a landscape, abstract painting or portrait, sometimes with a mount."""
     style = rng.random()
     if style < 0.45:
-        image = _landscape(rng, size)
+        image = _draw_landscape(rng, size)
     elif style < 0.8:
         image = packaging(rng, size) * (1 + 0.05 * noise(rng, size, (32, 32), 3))[..., None]
     else:
-        image = _portrait(rng, size)
+        image = _draw_portrait(rng, size)
     if rng.random() < 0.5:
         mount = int(size * rng.uniform(0.08, 0.18))
         framed = np.full((size, size, 3), 0.92, np.float32)
@@ -89,7 +89,7 @@ def picture(rng: Rng, size: int) -> Image:
     return image
 
 
-def _landscape(rng: Rng, size: int) -> Image:
+def _draw_landscape(rng: Rng, size: int) -> Image:
     _, v = coordinates(size)
     sky = mix(hsv(rng.uniform(0.02, 0.65), rng.uniform(0.1, 0.5), 0.95),
               hsv(rng.uniform(0.5, 0.66), rng.uniform(0.2, 0.6), 0.7), (v - 0.4) * 1.8)
@@ -102,13 +102,13 @@ def _landscape(rng: Rng, size: int) -> Image:
     return np.asarray(image, np.float32)
 
 
-def _portrait(rng: Rng, size: int) -> Image:
-    image = any_colour(rng, 0.5) * (1 + 0.1 * noise(rng, size, (3, 3), 4))[..., None]
+def _draw_portrait(rng: Rng, size: int) -> Image:
+    image = random_colour(rng, 0.5) * (1 + 0.1 * noise(rng, size, (3, 3), 4))[..., None]
     image = np.ascontiguousarray(image, np.float32)
     skin = hsv(rng.uniform(0.04, 0.08), rng.uniform(0.25, 0.5), rng.uniform(0.35, 0.9))
-    for colour, centre, axes in ((any_colour(rng), (0.5, 1.0), (0.34, 0.32)),
+    for colour, centre, axes in ((random_colour(rng), (0.5, 1.0), (0.34, 0.32)),
                                  (skin * 0.9, (0.5, 0.68), (0.08, 0.12)),
-                                 (any_colour(rng) * 0.4, (0.5, 0.4), (0.2, 0.24)),
+                                 (random_colour(rng) * 0.4, (0.5, 0.4), (0.2, 0.24)),
                                  (skin, (0.5, 0.46), (0.155, 0.2))):
         cv2.ellipse(image, [int(c * size) for c in centre], [int(a * size) for a in axes],
                     0, 0, 360, [float(c) for c in colour], -1, cv2.LINE_AA)
@@ -116,22 +116,22 @@ def _portrait(rng: Rng, size: int) -> Image:
 
 
 def screen(rng: Rng, size: int) -> Image:
-    """Draw a monitor: windows with text on a desktop, or a film still."""
+    """Draw a screen: windows with text on a desktop, or a landscape."""
     if rng.random() < 0.3:
-        return _landscape(rng, size) * 0.9
-    image = np.broadcast_to(any_colour(rng) * 0.5, (size, size, 3)).copy()
+        return _draw_landscape(rng, size) * 0.9
+    image = np.broadcast_to(random_colour(rng) * 0.5, (size, size, 3)).copy()
     for _ in range(int(rng.integers(1, 4))):
         x, y = (int(p) for p in rng.uniform(0.02, 0.5, 2) * size)
         w, h = (int(p) for p in rng.uniform(0.3, 0.48, 2) * size)
         window = image[y:y + h, x:x + w]
         window[:] = rng.choice([0.12, 0.95])
-        _text(rng, window[size // 20:], int(rng.integers(6, 14)))
-        window[:size // 24] = any_colour(rng)
+        _draw_text(rng, window[size // 20:], int(rng.integers(6, 14)))
+        window[:size // 24] = random_colour(rng)
     return np.asarray(image)
 
 
 def facade(rng: Rng, size: int) -> Image:
-    """One storey bay of a building: wall, window with reveal and reflected sky."""
+    """Draw one bay of one storey of a building: wall and window."""
     wall = brick(rng, size) if rng.random() < 0.4 else (
         plaster(rng, size) if rng.random() < 0.6 else concrete(rng, size))
     u, v = coordinates(size)
@@ -149,11 +149,11 @@ def facade(rng: Rng, size: int) -> Image:
 
 
 def fridge(rng: Rng, size: int) -> Image:
-    """Draw a steel or enamel front with notes and magnets."""
+    """Draw a refrigerator door with notes on it."""
     image = np.repeat((0.85 + 0.02 * noise(rng, size, (2, 64), 3))[..., None], 3, -1)
     for _ in range(int(rng.integers(0, 7))):
         h, w = (int(p) for p in rng.uniform(0.04, 0.14, 2) * size)
         y, x = (int(p) for p in rng.integers(0, size - max(h, w), 2))
-        image[y:y + h, x:x + w] = any_colour(rng)
-        _text(rng, image[y:y + h, x:x + w], 4)
+        image[y:y + h, x:x + w] = random_colour(rng)
+        _draw_text(rng, image[y:y + h, x:x + w], 4)
     return np.asarray(image)

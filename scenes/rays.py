@@ -1,4 +1,4 @@
-"""Rays through a scene: what they hit, whether something stands between, the sky they meet."""
+"""Trace rays through a scene: first hits, occlusion and sky radiance."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -7,27 +7,29 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from scenes.meshes import Floats, unit
-from scenes.types import Scene
+from scenes.meshes import Floats, normalize
+from scenes.scene_types import Scene
 
 
 @dataclass(frozen=True)
 class Hits:
     """
-    Where rays met the scene, the misses left out.
+    First intersections of rays with the scene; rays that miss are left out.
 
     Attributes
     ----------
     scene : Scene
     ray : [k] int64
-        Which rays these are.
+        Index of each ray.
     t : [k] float32
-        Distance in lengths of the ray's direction.
+        Distance in multiples of the ray's direction.
     triangle : [k] int32
     weights : [2,k,1] float32
-        Of the triangle's second and third corner.
-    point, back : [k,3] float32
-        In the map; the unit direction back along the ray.
+        Barycentric weights of the triangle's second and third corner.
+    point : [k,3] float32
+        Hit points in the map frame, m.
+    to_viewer : [k,3] float32
+        Unit direction from the hit point to the ray's origin.
     """
 
     scene: Scene
@@ -36,44 +38,44 @@ class Hits:
     triangle: NDArray[np.int32]
     weights: Floats
     point: Floats
-    back: Floats
+    to_viewer: Floats
 
     @cached_property
     def material(self) -> NDArray[np.int32]:
-        """Row of the material table, [k]."""
+        """Row of each hit in the material table, [k]."""
         return self.scene.mesh.material[self.triangle]
 
     @cached_property
     def face_normal(self) -> Floats:
-        """Geometric normal on the ray's side, [k,3]."""
+        """Geometric normal that faces the viewer, [k,3]."""
         return self.scene.face_normals[self.triangle] * self._side
 
     @cached_property
     def normal(self) -> Floats:
-        """Shading normal on the ray's side, [k,3]."""
-        return unit(self._between(self.scene.mesh.normals)) * self._side
+        """Shading normal on the side that faces the viewer, [k,3]."""
+        return normalize(self._interpolate(self.scene.mesh.normals)) * self._side
 
     @cached_property
     def uv(self) -> Floats:
         """Texture coordinates, [k,2]."""
-        return self._between(self.scene.mesh.uv)
+        return self._interpolate(self.scene.mesh.uv)
 
     @cached_property
     def cosine(self) -> Floats:
-        """Between the normal and the way back, at least 0.001, [k]."""
-        return np.asarray(np.clip(np.einsum('ij,ij->i', self.normal, self.back), 1e-3, 1))
+        """Cosine between the normal and the direction to the viewer, at least 0.001, [k]."""
+        return np.asarray(np.clip(np.einsum('ij,ij->i', self.normal, self.to_viewer), 1e-3, 1))
 
     @cached_property
-    def outside(self) -> Floats:
-        """Points lifted off the surface, where secondary rays start, [k,3]."""
+    def offset_point(self) -> Floats:
+        """Points 1 mm above the surface, where secondary rays start, [k,3]."""
         return np.asarray(self.point + np.float32(1e-3) * self.face_normal)
 
     @cached_property
     def _side(self) -> Floats:
-        facing = np.einsum('ij,ij->i', self.scene.face_normals[self.triangle], self.back)
+        facing = np.einsum('ij,ij->i', self.scene.face_normals[self.triangle], self.to_viewer)
         return np.asarray(np.where(facing < 0, -1, 1)[:, None], np.float32)
 
-    def _between(self, corners: Floats) -> Floats:
+    def _interpolate(self, corners: Floats) -> Floats:
         c = corners[self.triangle]
         first = c[:, 0]
         return np.asarray(first + self.weights[0] * (c[:, 1] - first)
@@ -82,13 +84,13 @@ class Hits:
 
 def trace(scene: Scene, origins: Floats, directions: Floats) -> Hits:
     """
-    Find the first surface along each ray.
+    Find the first intersection of each ray.
 
     Parameters
     ----------
     scene : Scene
     origins, directions : [n,3] float32
-        Directions of any length.
+        In the map frame, m; directions of any length.
 
     Returns
     -------
@@ -99,12 +101,12 @@ def trace(scene: Scene, origins: Floats, directions: Floats) -> Hits:
     t, along = found['tfar'][ray], directions[ray]
     weights = np.stack([found['u'][ray], found['v'][ray]])[..., None]
     return Hits(scene=scene, ray=ray, t=t, triangle=found['primID'][ray], weights=weights,
-                point=origins[ray] + along * t[:, None], back=unit(-along))
+                point=origins[ray] + along * t[:, None], to_viewer=normalize(-along))
 
 
 def occluded(scene: Scene, origins: Floats, segments: Floats) -> NDArray[np.bool_]:
     """
-    Tell whether anything stands between origins and origins + segments.
+    Check whether the segment from each origin to origin + segment is blocked.
 
     Returns
     -------
@@ -117,14 +119,14 @@ def occluded(scene: Scene, origins: Floats, segments: Floats) -> NDArray[np.bool
 
 def sky_radiance(scene: Scene, directions: Floats) -> Floats:
     """
-    Look the sky up.
+    Look up the radiance of the sky in given directions, [n,3].
 
     Returns
     -------
     [n,3] float32
     """
     h, w = scene.sky.shape[:2]
-    d = unit(directions)
+    d = normalize(directions)
     x = (np.arctan2(d[:, 1], d[:, 0]) / (2 * np.pi) % 1) * w - 0.5
     y = np.clip(np.arccos(np.clip(d[:, 2], -1, 1)) / np.pi * h - 0.5, 0, h - 1.001)
     x0, y0 = np.floor(x).astype(np.int32), np.floor(y).astype(np.int32)

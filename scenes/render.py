@@ -1,4 +1,4 @@
-"""From a scene and a camera to an image and its exact depth."""
+"""Render an image of a scene and its exact metric depth."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -9,57 +9,57 @@ from numpy.typing import NDArray
 
 from scenes import rays, sensor, shading
 from scenes.meshes import Floats
-from scenes.types import BULK, Camera, Quality, RenderedFrame, Scene
+from scenes.scene_types import BULK, Quality, RenderCamera, RenderedFrame, Scene
 
-# Order of the samples within a 4x4 tile: neighbours get samples that lie far apart.
+# Order of the samples within a 4x4 tile: neighbouring pixels get dissimilar samples.
 _TILE_ORDER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]])
-# Every 5 neighbouring pixels hold each of the 4 tile columns once with these weights.
+# Over 5 neighbouring pixels these weights count each of the 4 tile columns equally.
 _TILE_WEIGHTS = ((-2, 0.5), (-1, 1.0), (0, 1.0), (1, 1.0), (2, 0.5))
 
 
-# Rows and columns of an array whose last two axes are the image's.
+# Index of a region of an array whose last two axes are image rows and columns.
 _Region = tuple[EllipsisType, slice, slice]
 
 
 @dataclass(frozen=True)
 class _Geometry:
-    """What each pixel's centre sees: [H,W], points and normals [3,H,W]; the sky is not seen."""
+    """Surface at each pixel's centre: [H,W], points and normals [3,H,W]; `hit` is false on sky."""
 
-    seen: NDArray[np.bool_]
+    hit: NDArray[np.bool_]
     z: Floats
     point: Floats
     normal: Floats
     material: NDArray[np.int32]
 
 
-def pixel_rays(camera: Camera, x: NDArray[np.floating], y: NDArray[np.floating]) -> Floats:
+def pixel_rays(camera: RenderCamera, x: NDArray[np.floating], y: NDArray[np.floating]) -> Floats:
     """
-    Make rays through image points, of length 1 along the optical axis.
+    Compute ray directions through image points, of length 1 along the optical axis.
 
     Parameters
     ----------
-    camera : Camera
+    camera : RenderCamera
     x, y : [n] float
-        Pixels; whole numbers are pixel centres.
+        Pixel coordinates; integers are pixel centres.
 
     Returns
     -------
     [n,3] float32
-        Directions in the map frame: their hit distance is the depth along Z.
+        Directions in the map frame; the distance of a hit in their length is its depth.
     """
     K = camera.K
     directions = np.stack([(x - K[0, 2]) / K[0, 0], (y - K[1, 2]) / K[1, 1], np.ones_like(x)], -1)
     return np.asarray(directions @ camera.rotation.T, np.float32)
 
 
-def render(scene: Scene, camera: Camera, quality: Quality = BULK) -> RenderedFrame:
+def render(scene: Scene, camera: RenderCamera, quality: Quality = BULK) -> RenderedFrame:
     """
-    Render one frame.
+    Render one image and its depth.
 
     Parameters
     ----------
     scene : Scene
-    camera : Camera
+    camera : RenderCamera
     quality : Quality
 
     Returns
@@ -70,14 +70,14 @@ def render(scene: Scene, camera: Camera, quality: Quality = BULK) -> RenderedFra
     return RenderedFrame(sensor.develop(radiance, camera.sensor), depth_m, camera.K)
 
 
-def render_radiance(scene: Scene, camera: Camera, quality: Quality) -> tuple[Floats, Floats]:
+def render_radiance(scene: Scene, camera: RenderCamera, quality: Quality) -> tuple[Floats, Floats]:
     """
-    Work out the light that reaches each pixel, before the sensor.
+    Render the radiance that reaches each pixel, without the sensor model.
 
     Parameters
     ----------
     scene : Scene
-    camera : Camera
+    camera : RenderCamera
     quality : Quality
 
     Returns
@@ -85,48 +85,49 @@ def render_radiance(scene: Scene, camera: Camera, quality: Quality) -> tuple[Flo
     radiance : [H,W,3] float32
         Linear.
     depth_m : [H,W] float32
-        Along Z, +inf on the sky.
+        Depth along the optical axis, m; +inf on the sky.
     """
     rng = np.random.default_rng([camera.sensor.seed, 1])
-    # 1. What each pixel's centre sees gives the depth.
+    # 1. Trace the pixel centres: their hits give the depth.
     y, x = (a.ravel().astype(np.float32) for a in np.indices((camera.height, camera.width)))
     directions = pixel_rays(camera, x, y)
     hits = _trace_from(scene, camera, directions)
     geometry = _geometry(camera, hits)
-    # 2. Light on those points, sampled sparsely and shared within tiles of 4x4 pixels.
-    light = _gathered_light(scene, camera, hits, geometry, quality, rng)
-    # 3. Colour of the pixel centres.
+    # 2. Sample the light at the hits sparsely and average it within 4x4 tiles.
+    light = _sample_light(scene, camera, hits, geometry, quality, rng)
+    # 3. Compute the colour at the pixel centres.
     pixel_angle = 1 / float(camera.K[0, 0])
     radiance = rays.sky_radiance(scene, directions)
-    radiance[hits.ray] = _leaving(scene, hits, light.reshape(-1, 6)[hits.ray], pixel_angle)
-    # 4. Pixels on an edge see several surfaces: average more rays through them.
-    edge = np.flatnonzero(_edges(geometry).ravel())
+    radiance[hits.ray] = _outgoing_radiance(scene, hits, light.reshape(-1, 6)[hits.ray],
+                                            pixel_angle)
+    # 4. Antialias edges: average extra rays through their pixels.
+    edge = np.flatnonzero(_find_edges(geometry).ravel())
     if quality.edge_samples and len(edge):
-        extra = _edge_colours(scene, camera, geometry, light, edge, quality.edge_samples)
+        extra = _sample_edges(scene, camera, geometry, light, edge, quality.edge_samples)
         radiance[edge] = (radiance[edge] + quality.edge_samples * extra) / (
             quality.edge_samples + 1)
     return radiance.reshape(camera.height, camera.width, 3), geometry.z
 
 
-def depth_along_z(scene: Scene, camera: Camera) -> Floats:
+def depth_along_z(scene: Scene, camera: RenderCamera) -> Floats:
     """
-    Trace the depth alone.
+    Render the depth without the image.
 
     Returns
     -------
     [H,W] float32
-        Metres along the optical axis, +inf on the sky.
+        Depth along the optical axis, m; +inf on the sky.
     """
     y, x = (a.ravel().astype(np.float32) for a in np.indices((camera.height, camera.width)))
     return _geometry(camera, _trace_from(scene, camera, pixel_rays(camera, x, y))).z
 
 
-def _trace_from(scene: Scene, camera: Camera, directions: Floats) -> rays.Hits:
+def _trace_from(scene: Scene, camera: RenderCamera, directions: Floats) -> rays.Hits:
     origins = np.broadcast_to(camera.position.astype(np.float32), directions.shape)
     return rays.trace(scene, np.ascontiguousarray(origins), directions)
 
 
-def _geometry(camera: Camera, hits: rays.Hits) -> _Geometry:
+def _geometry(camera: RenderCamera, hits: rays.Hits) -> _Geometry:
     count = camera.width * camera.height
     z = np.full(count, np.inf, np.float32)
     z[hits.ray] = hits.t
@@ -140,31 +141,31 @@ def _geometry(camera: Camera, hits: rays.Hits) -> _Geometry:
                      material.reshape(shape))
 
 
-def _gathered_light(scene: Scene, camera: Camera, hits: rays.Hits, geometry: _Geometry,
-                    quality: Quality, rng: np.random.Generator) -> Floats:
-    """Irradiance, then highlights and reflections, [H,W,6]."""
+def _sample_light(scene: Scene, camera: RenderCamera, hits: rays.Hits, geometry: _Geometry,
+                  quality: Quality, rng: np.random.Generator) -> Floats:
+    """Sample irradiance (3 channels), then highlights and reflections (3 channels), [H,W,6]."""
     row, column = np.divmod(hits.ray, camera.width)
     tile = _TILE_ORDER[row % 4, column % 4]
     total = np.zeros((len(hits.ray), 9), np.float32)
     rotations = rng.random((len(scene.lights) + 1, 2), dtype=np.float32)
     for step in range(quality.passes):
         index = tile * quality.passes + step
-        samples = [shading.spread(index, rotation) for rotation in rotations]
-        irradiance, highlight = shading.direct(scene, hits, samples[1:], shine=True)
+        samples = [shading.spread_samples(index, rotation) for rotation in rotations]
+        irradiance, highlight = shading.direct_light(scene, hits, samples[1:], highlights=True)
         total[:, :3] += irradiance
-        total[:, 3:6] += highlight + shading.mirrored(scene, hits, rng)
-        total[:, 6:] += shading.bounced(scene, hits, samples[0], rng)
+        total[:, 3:6] += highlight + shading.mirrored_light(scene, hits, rng)
+        total[:, 6:] += shading.bounced_light(scene, hits, samples[0], rng)
     image = np.zeros((9, camera.height * camera.width), np.float32)
     image[:, hits.ray] = total.T / quality.passes
-    image = _share_in_tiles(image.reshape(9, camera.height, camera.width), geometry)
-    # Light from the surroundings varies slowly: share it among tiles too.
-    image[:3] += _share_in_tiles(image[6:], geometry, stride=4)
+    image = _filter_tiles(image.reshape(9, camera.height, camera.width), geometry)
+    # Indirect light varies slowly: average it between tiles too.
+    image[:3] += _filter_tiles(image[6:], geometry, stride=4)
     return np.ascontiguousarray(np.moveaxis(image[:6], 0, -1))
 
 
-def _share_in_tiles(image: Floats, geometry: _Geometry, stride: int = 1) -> Floats:
+def _filter_tiles(image: Floats, geometry: _Geometry, stride: int = 1) -> Floats:
     """
-    Average over every `stride`-th of 5x5 neighbours, along rows then columns, within edges.
+    Average over 5x5 neighbours `stride` apart that lie on the same surface, rows then columns.
 
     Parameters
     ----------
@@ -182,7 +183,7 @@ def _share_in_tiles(image: Floats, geometry: _Geometry, stride: int = 1) -> Floa
         total = np.zeros_like(image)
         weights = np.zeros(image.shape[1:], np.float32)
         for shift, weight in _TILE_WEIGHTS:
-            here, there = _shifted(shift * stride, axis)
+            here, there = _neighbour_regions(shift * stride, axis)
             n = normal[here]
             offset = np.einsum('kij,kij->ij', n, point[there] - point[here])
             close = np.abs(offset) < tolerance[here]
@@ -194,8 +195,8 @@ def _share_in_tiles(image: Floats, geometry: _Geometry, stride: int = 1) -> Floa
     return image
 
 
-def _shifted(shift: int, axis: int) -> tuple[_Region, _Region]:
-    """Region of the pixels that have a neighbour `shift` along an axis, and that neighbour's."""
+def _neighbour_regions(shift: int, axis: int) -> tuple[_Region, _Region]:
+    """Return the region of pixels with a neighbour `shift` away, and that of the neighbours."""
     here = slice(max(-shift, 0), -shift if shift > 0 else None)
     there = slice(max(shift, 0), shift if shift < 0 else None)
     every = slice(None)
@@ -203,22 +204,22 @@ def _shifted(shift: int, axis: int) -> tuple[_Region, _Region]:
         (..., every, here), (..., every, there))
 
 
-def _leaving(scene: Scene, hits: rays.Hits, light: Floats, pixel_angle: float) -> Floats:
-    """Light that surfaces send to the camera, [k,3]."""
+def _outgoing_radiance(scene: Scene, hits: rays.Hits, light: Floats, pixel_angle: float) -> Floats:
+    """Compute the radiance that surfaces send to the camera, [k,3]."""
     colour = shading.albedo(scene, hits, pixel_angle)
     emission = scene.materials.emission[hits.material]
     glowing = emission.any(-1)
     radiance = colour * light[:, :3] / np.pi + light[:, 3:]
-    # A lampshade or screen shows its texture in its own light.
+    # A lampshade or screen emits light with the colours of its texture.
     radiance[glowing] += emission[glowing] * colour[glowing]
     return radiance
 
 
-def _edges(geometry: _Geometry) -> NDArray[np.bool_]:
-    """Mark the pixels next to another surface."""
-    edge = np.zeros(geometry.seen.shape, bool)
+def _find_edges(geometry: _Geometry) -> NDArray[np.bool_]:
+    """Mark the pixels whose neighbours show another surface."""
+    edge = np.zeros(geometry.hit.shape, bool)
     for axis in (0, 1):
-        here, there = _shifted(1, axis)
+        here, there = _neighbour_regions(1, axis)
         n = geometry.normal[here]
         with np.errstate(invalid='ignore'):
             offset = geometry.point[there] - geometry.point[here]
@@ -226,32 +227,32 @@ def _edges(geometry: _Geometry) -> NDArray[np.bool_]:
             differs = jump > 0.01 * np.minimum(geometry.z[here], geometry.z[there])
         differs |= geometry.material[here] != geometry.material[there]
         differs |= np.einsum('kij,kij->ij', n, geometry.normal[there]) < 0.95
-        differs &= geometry.seen[here] | geometry.seen[there]
+        differs &= geometry.hit[here] | geometry.hit[there]
         edge[here] |= differs
         edge[there] |= differs
     return edge
 
 
-def _edge_colours(scene: Scene, camera: Camera, geometry: _Geometry, light: Floats,
+def _sample_edges(scene: Scene, camera: RenderCamera, geometry: _Geometry, light: Floats,
                   edge: NDArray[np.int64], samples: int) -> Floats:
-    """Mean colour of extra rays through edge pixels, lit like the best matching neighbour."""
+    """Average extra rays through edge pixels, lit as the neighbour on the same surface, [k,3]."""
     total = np.zeros((len(edge), 3), np.float32)
     y, x = np.divmod(edge, camera.width)
-    shifts = shading.spread(np.arange(samples), np.full(2, 0.5, np.float32)) - 0.5
+    shifts = shading.spread_samples(np.arange(samples), np.full(2, 0.5, np.float32)) - 0.5
     for dx, dy in shifts:
         directions = pixel_rays(camera, x + dx, y + dy)
         colour = rays.sky_radiance(scene, directions)
         hits = _trace_from(scene, camera, directions)
-        lit = _match_light(geometry, light, hits, y[hits.ray], x[hits.ray])
-        colour[hits.ray] = _leaving(scene, hits, lit, 1 / float(camera.K[0, 0]))
+        lit = _neighbour_light(geometry, light, hits, y[hits.ray], x[hits.ray])
+        colour[hits.ray] = _outgoing_radiance(scene, hits, lit, 1 / float(camera.K[0, 0]))
         total += np.minimum(colour, 8)
     return np.asarray(total / samples, np.float32)
 
 
-def _match_light(geometry: _Geometry, light: Floats, hits: rays.Hits, y: NDArray[np.int64],
-                 x: NDArray[np.int64]) -> Floats:
-    """Take the light of the neighbouring pixel that sees the same surface, [k,6]."""
-    height, width = geometry.seen.shape
+def _neighbour_light(geometry: _Geometry, light: Floats, hits: rays.Hits, y: NDArray[np.int64],
+                     x: NDArray[np.int64]) -> Floats:
+    """Return the light at the neighbouring pixel that best matches each hit, [k,6]."""
+    height, width = geometry.hit.shape
     best = np.full(len(y), np.inf, np.float32)
     chosen = np.zeros((2, len(y)), np.int64)
     for dy, dx in ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0)):
@@ -260,7 +261,7 @@ def _match_light(geometry: _Geometry, light: Floats, hits: rays.Hits, y: NDArray
         offset = hits.point - geometry.point[:, ny, nx].T
         apart = np.abs(np.einsum('ij,ij->i', n, offset)) / hits.t
         cost = apart + 0.1 * (1 - np.einsum('ij,ij->i', n, hits.normal))
-        cost += 1.0 * ~geometry.seen[ny, nx] + 0.05 * (geometry.material[ny, nx] != hits.material)
+        cost += 1.0 * ~geometry.hit[ny, nx] + 0.05 * (geometry.material[ny, nx] != hits.material)
         better = cost < best
         best[better] = cost[better]
         chosen[:, better] = ny[better], nx[better]

@@ -1,4 +1,4 @@
-"""Rooms: the shell with windows and doors, its light, and places for furniture."""
+"""Make rooms with windows, doors and lights; place furniture in them."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from scenes import furniture, skies, walls
-from scenes.builder import SceneBuilder
 from scenes.meshes import box, Mesh, panel
-from scenes.types import Light, View
+from scenes.scene_builder import SceneBuilder
+from scenes.scene_types import Light, View
 from scenes.walls import Opening, Wall
 
 Piece = Callable[..., Mesh]
@@ -17,7 +17,7 @@ Piece = Callable[..., Mesh]
 
 @dataclass(frozen=True)
 class Room:
-    """The shell of a room: x from 0 to `width`, y from 0 to `depth`, its four walls in order."""
+    """The shell of a room: x from 0 to `width`, y from 0 to `depth`, m; four walls in order."""
 
     width: float
     depth: float
@@ -26,7 +26,7 @@ class Room:
 
     @property
     def view(self) -> View:
-        """Cameras anywhere in the room, looking anywhere in it."""
+        """View with cameras anywhere in the room that look anywhere in it."""
         return View(np.array([[0.25, 0.25, 0.1], [self.width - 0.25, self.depth - 0.25, 1.8]],
                              np.float32),
                     np.array([[0, 0, 0.0], [self.width, self.depth, 1.5]], np.float32))
@@ -35,15 +35,15 @@ class Room:
 def make_room(b: SceneBuilder, width: float, depth: float, height: float, *,
               windows: int = 2, doors: int = 1) -> Room:
     """
-    Build a room with openings wherever they fall.
+    Build a room with openings at random positions.
 
     Parameters
     ----------
     b : SceneBuilder
     width, depth, height : float
-        Inside, m.
+        Inner size, m.
     windows, doors : int
-        How many to try.
+        Number of attempts to add one.
 
     Returns
     -------
@@ -74,9 +74,10 @@ def build_room(b: SceneBuilder, width: float, depth: float, height: float,
     ----------
     b : SceneBuilder
     width, depth, height : float
-        Inside, m.
+        Inner size, m.
     openings : four sequences of Opening
-        Of the walls at y = 0, x = width, y = depth and x = 0; each runs counter-clockwise.
+        Openings of the walls at y = 0, x = width, y = depth and x = 0, which run
+        counter-clockwise.
 
     Returns
     -------
@@ -93,7 +94,7 @@ def build_room(b: SceneBuilder, width: float, depth: float, height: float,
     for i, wall in enumerate(shell):
         b.add(walls.wall_mesh(wall, other if i == 0 else main, skirting))
         for o in wall.openings:
-            _fit_opening(b, wall, o)
+            _add_opening(b, wall, o)
     t = walls.THICKNESS_M
     floor = p.one_of('planks', 'planks', 'tiles', 'carpet', 'concrete', 'marble')
     b.add(box((width + 2 * t, depth + 2 * t, 0.1), (width / 2, depth / 2, -0.05), floor))
@@ -102,8 +103,8 @@ def build_room(b: SceneBuilder, width: float, depth: float, height: float,
     return Room(width, depth, height, shell)
 
 
-def _fit_opening(b: SceneBuilder, wall: Wall, o: Opening) -> None:
-    """Furnish a window or door, and keep the floor before a door free."""
+def _add_opening(b: SceneBuilder, wall: Wall, o: Opening) -> None:
+    """Add a window or a door; reserve the floor in front of a door."""
     if o.kind == 'door':
         b.add(wall.to_map(walls.door_mesh(b.palette, b.rng, o)))
         zone = wall.to_map(box((o.right - o.left, 0.8, 0.1), ((o.left + o.right) / 2, 0.4, 0), 0))
@@ -114,7 +115,7 @@ def _fit_opening(b: SceneBuilder, wall: Wall, o: Opening) -> None:
 
 def light_room(b: SceneBuilder, room: Room) -> np.ndarray:
     """
-    Choose day or night, window light, sun and lamps.
+    Choose day or night at random; add window lights, sun and lamps.
 
     Returns
     -------
@@ -132,14 +133,14 @@ def light_room(b: SceneBuilder, room: Room) -> np.ndarray:
         if rng.random() < 0.5:
             wall, o = windows[int(rng.integers(len(windows)))]
             outward = wall.yaw - np.pi / 2 + rng.uniform(-0.9, 0.9)
-            b.lights.append(skies.sun(rng, rng.uniform(8, 30), outward))
+            b.lights.append(skies.make_sun(rng, rng.uniform(8, 30), outward))
     if not day or rng.random() < 0.5:
         _add_lamps(b, room)
     return sky
 
 
 def _add_lamps(b: SceneBuilder, room: Room) -> None:
-    """Hang pendants or fix ceiling panels."""
+    """Add pendant lamps or ceiling panels."""
     rng = b.rng
     warm = np.array([1.0, rng.uniform(0.7, 0.98), rng.uniform(0.4, 0.95)], np.float32)
     n = 1 if room.width * room.depth < 22 else 2
@@ -158,19 +159,19 @@ def _add_lamps(b: SceneBuilder, room: Room) -> None:
                       b.palette.get('metal')))
             down = np.array([x, y, room.height - 0.05], np.float32)
             u, v = np.array([0, side, 0], np.float32), np.array([side, 0, 0], np.float32)
-            b.add(panel(down - u / 2 - v / 2 + [0, 0, 0.005], u, v, b.palette.light(radiance)))
+            b.add(panel(down - u / 2 - v / 2 + [0, 0, 0.005], u, v, b.palette.emissive(radiance)))
             b.lights.append(Light('rect', down, radiance, u, v))
 
 
-def against_wall(b: SceneBuilder, room: Room, name: str, mesh: Mesh, *, tries: int = 12,
-                 gap: float = 0.02) -> tuple[Wall, float] | None:
+def place_against_wall(b: SceneBuilder, room: Room, name: str, mesh: Mesh, *, tries: int = 12,
+                       gap: float = 0.02) -> tuple[Wall, float] | None:
     """
-    Stand a piece with its back to a wall, clear of doors and, if tall, of windows.
+    Place an object with its back to a wall where it covers no door or window.
 
     Returns
     -------
     (Wall, float) or None
-        The wall and where along it the piece's middle stands; None if no place was found.
+        The wall and the position of the object's centre along it, m; None if none is free.
     """
     low, high = mesh.bounds
     width = float(high[0] - low[0])
@@ -182,19 +183,19 @@ def against_wall(b: SceneBuilder, room: Room, name: str, mesh: Mesh, *, tries: i
         if not wall.is_clear(at - width / 2, at + width / 2, 0, float(high[2])):
             continue
         x = at - (low[0] + high[0]) / 2
-        if b.place(name, wall.to_map(mesh.moved((x, gap - low[1], 0)))):
+        if b.add_if_free(name, wall.to_map(mesh.moved((x, gap - low[1], 0)))):
             return wall, at
     return None
 
 
-def on_floor(b: SceneBuilder, room: Room, name: str, mesh: Mesh, tries: int = 10) -> bool:
+def place_on_floor(b: SceneBuilder, room: Room, name: str, mesh: Mesh, tries: int = 10) -> bool:
     """
-    Stand a piece anywhere on the floor.
+    Place an object at a random free position on the floor.
 
     Returns
     -------
     bool
-        Whether a place was found.
+        Whether a free position was found.
     """
     for _ in range(tries):
         turned = mesh.moved(yaw=b.rng.uniform(0, 2 * np.pi))
@@ -202,26 +203,27 @@ def on_floor(b: SceneBuilder, room: Room, name: str, mesh: Mesh, tries: int = 10
         room_for = np.array([room.width, room.depth]) - (high - low) - 0.2
         if (room_for > 0).all():
             at = 0.1 + b.rng.random(2) * room_for - low
-            if b.place(name, turned.moved((*at, 0))):
+            if b.add_if_free(name, turned.moved((*at, 0))):
                 return True
     return False
 
 
-def before(b: SceneBuilder, spot: tuple[Wall, float], name: str, mesh: Mesh, away: float) -> bool:
+def place_in_front(b: SceneBuilder, spot: tuple[Wall, float], name: str, mesh: Mesh,
+                   away: float) -> bool:
     """
-    Stand a piece `away` metres in front of a spot at a wall.
+    Place an object `away` metres in front of a position at a wall.
 
     Returns
     -------
     bool
-        Whether it was free.
+        Whether the position was free.
     """
     wall, at = spot
-    return b.place(name, wall.to_map(mesh.moved((at, away, 0))))
+    return b.add_if_free(name, wall.to_map(mesh.moved((at, away, 0))))
 
 
 def lay_rug(b: SceneBuilder, room: Room, x: float, y: float) -> None:
-    """Lay a rug around a point, within the room."""
+    """Add a rug around a point, within the room."""
     half = b.rng.uniform([0.7, 0.5], [1.4, 1.0])
     centre = np.clip([x, y], half + 0.05, np.maximum([room.width, room.depth] - half - 0.05,
                                                      half + 0.05))
@@ -229,7 +231,7 @@ def lay_rug(b: SceneBuilder, room: Room, x: float, y: float) -> None:
 
 
 def hang_pictures(b: SceneBuilder, room: Room, count: int) -> None:
-    """Hang pictures where no opening, tall piece or other picture is."""
+    """Add pictures to the walls where no opening, obstacle or other picture is."""
     rng = b.rng
     hung: list[tuple[Wall, float, float]] = []
     for _ in range(count):

@@ -1,12 +1,12 @@
-"""The living and dining room of the sample drive, arranged by hand."""
+"""The living and dining room of the sample drive, with a fixed layout."""
 from __future__ import annotations
 
 import numpy as np
 
 from scenes import clutter, furniture, rooms, seats, skies, storage, walls
-from scenes.builder import SceneBuilder
 from scenes.meshes import box, Mesh
-from scenes.types import Light, Scene
+from scenes.scene_builder import SceneBuilder
+from scenes.scene_types import Light, Scene
 from scenes.walls import Opening
 
 WIDTH_M, DEPTH_M, HEIGHT_M = 7.6, 4.8, 2.6
@@ -19,9 +19,9 @@ def make_sample_room(seed: int, texture_size: int) -> Scene:
     Parameters
     ----------
     seed : int
-        Of the colours, textures and small things; the layout is fixed.
+        Seed of the colours, textures and small objects; the layout is fixed.
     texture_size : int
-        Pixels a side of each texture, a power of two.
+        Side of each texture, px, a power of two.
 
     Returns
     -------
@@ -46,30 +46,30 @@ def make_sample_room(seed: int, texture_size: int) -> Scene:
 
 def _furnish_dining(b: SceneBuilder) -> None:
     p, rng = b.palette, b.rng
-    _stand(b, 'bookshelf', storage.bookshelf(p, rng, 1.7, 2.05), 1.75, DEPTH_M - 0.2, np.pi)
-    _stand(b, 'dining_table', furniture.table(p, rng, 1.5, 0.85, 0.74, clutter.KITCHEN, 12),
-           1.25, 2.75, np.pi / 2)
+    _add_obstacle(b, 'bookshelf', storage.bookshelf(p, rng, 1.7, 2.05), 1.75, DEPTH_M - 0.2, np.pi)
+    _add_obstacle(b, 'dining_table', furniture.table(p, rng, 1.5, 0.85, 0.74, clutter.KITCHEN, 12),
+                  1.25, 2.75, np.pi / 2)
     chair = seats.chair(p, rng)
     for x, y, yaw in ((0.55, 2.4, -1.6), (0.5, 3.1, -1.5), (1.98, 2.35, 1.75), (2.0, 3.1, 1.5),
                       (1.35, 1.72, 0.25)):
-        _stand(b, 'chair', chair, x, y, yaw)
-    _stand(b, 'plant', furniture.plant(p, rng), 0.4, DEPTH_M - 0.45, 0.0)
-    _stand(b, 'cabinet', storage.cabinet(p, rng, 1.2, 0.95, 0.42), 0.25, 0.95, -np.pi / 2)
+        _add_obstacle(b, 'chair', chair, x, y, yaw)
+    _add_obstacle(b, 'plant', furniture.plant(p, rng), 0.4, DEPTH_M - 0.45, 0.0)
+    _add_obstacle(b, 'cabinet', storage.cabinet(p, rng, 1.2, 0.95, 0.42), 0.25, 0.95, -np.pi / 2)
 
 
 def _furnish_lounge(b: SceneBuilder) -> None:
     p, rng = b.palette, b.rng
     b.add(box((2.3, 2.2, 0.012), (5.6, 3.35, 0.006), p.get('rug'), fit=True))
-    _stand(b, 'sofa', seats.sofa(p, rng, 3), 4.2, 3.58, -np.pi / 2)
-    _stand(b, 'coffee_table', furniture.coffee_table(p, rng), 5.6, 3.4, np.pi / 2)
-    _stand(b, 'tv_stand', storage.tv_stand(p, rng), WIDTH_M - 0.25, 3.65, np.pi / 2)
-    _stand(b, 'armchair', seats.armchair(p, rng), 6.35, 1.65, 0.75)
-    _stand(b, 'sideboard', storage.cabinet(p, rng, 1.6, 0.75, 0.42), 4.3, 0.25, 0.0)
-    _stand(b, 'floor_lamp', furniture.floor_lamp(p, rng), 4.0, DEPTH_M - 0.25, 0.0)
-    _stand(b, 'plant', furniture.plant(p, rng), WIDTH_M - 0.4, 0.4, 0.0)
-    _stand(b, 'radiator', furniture.radiator(p, rng), WIDTH_M - 0.08, 1.45, np.pi / 2)
-    _stand(b, 'ball', clutter.ball(p, rng), 5.25, 0.75, 0.0)
-    _stand(b, 'toy_blocks', clutter.toy_blocks(p, rng), 5.0, 2.05, 0.4)
+    _add_obstacle(b, 'sofa', seats.sofa(p, rng, 3), 4.2, 3.58, -np.pi / 2)
+    _add_obstacle(b, 'coffee_table', furniture.coffee_table(p, rng), 5.6, 3.4, np.pi / 2)
+    _add_obstacle(b, 'tv_stand', storage.tv_stand(p, rng), WIDTH_M - 0.25, 3.65, np.pi / 2)
+    _add_obstacle(b, 'armchair', seats.armchair(p, rng), 6.35, 1.65, 0.75)
+    _add_obstacle(b, 'sideboard', storage.cabinet(p, rng, 1.6, 0.75, 0.42), 4.3, 0.25, 0.0)
+    _add_obstacle(b, 'floor_lamp', furniture.floor_lamp(p, rng), 4.0, DEPTH_M - 0.25, 0.0)
+    _add_obstacle(b, 'plant', furniture.plant(p, rng), WIDTH_M - 0.4, 0.4, 0.0)
+    _add_obstacle(b, 'radiator', furniture.radiator(p, rng), WIDTH_M - 0.08, 1.45, np.pi / 2)
+    _add_obstacle(b, 'ball', clutter.ball(p, rng), 5.25, 0.75, 0.0)
+    _add_obstacle(b, 'toy_blocks', clutter.toy_blocks(p, rng), 5.0, 2.05, 0.4)
 
 
 def _hang_pictures(b: SceneBuilder, room: rooms.Room) -> None:
@@ -80,8 +80,8 @@ def _hang_pictures(b: SceneBuilder, room: rooms.Room) -> None:
         b.add(room.walls[side].to_map(picture.moved((at, 0, z))))
 
 
-def _stand(b: SceneBuilder, name: str, mesh: Mesh, x: float, y: float, yaw: float) -> None:
-    """Stand a piece with the middle of its footprint at a point of the floor, as an obstacle."""
+def _add_obstacle(b: SceneBuilder, name: str, mesh: Mesh, x: float, y: float, yaw: float) -> None:
+    """Add an obstacle with the centre of its bounding box at a point of the floor."""
     turned = mesh.moved(yaw=yaw)
     middle = turned.bounds.mean(0)
     b.add(turned.moved((x - middle[0], y - middle[1], 0)), name)

@@ -1,4 +1,4 @@
-"""Seats: each maker stands its piece on the origin, its back to -y and its front to +y."""
+"""Make seats that stand on the origin and face +y."""
 from __future__ import annotations
 
 import numpy as np
@@ -38,12 +38,12 @@ def sofa(p: Palette, rng: Rng, seats: int | None = None) -> Mesh:
 
 
 def armchair(p: Palette, rng: Rng) -> Mesh:
-    """Build a sofa for one."""
+    """Build an armchair: a sofa with one seat."""
     return sofa(p, rng, 1)
 
 
 def pouf(p: Palette, rng: Rng) -> Mesh:
-    """Build a stool upholstered all over."""
+    """Build a fully upholstered stool."""
     w, h = rng.uniform(0.4, 0.6), rng.uniform(0.32, 0.45)
     if rng.random() < 0.5:
         return rounded_box((w, w, h), (0, 0, h / 2), p.one_of('fabric', 'leather'), 0.07, 0.02)

@@ -1,4 +1,4 @@
-"""From linear radiance to the 8-bit image of a camera: exposure, lens, noise, tone curve."""
+"""Convert linear radiance to an 8-bit image: exposure, lens, noise and tone curve."""
 from __future__ import annotations
 
 import cv2
@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scenes.meshes import Floats
-from scenes.types import Sensor
+from scenes.scene_types import Sensor
 
 
 def sample_sensor(rng: np.random.Generator) -> Sensor:
     """
-    Pick a camera between good and cheap.
+    Sample the parameters of a camera sensor.
 
     Returns
     -------
@@ -28,12 +28,12 @@ def sample_sensor(rng: np.random.Generator) -> Sensor:
 
 def develop(radiance: Floats, sensor: Sensor) -> NDArray[np.uint8]:
     """
-    Turn radiance into an image.
+    Convert radiance to an image.
 
     Parameters
     ----------
     radiance : [H,W,3] float32
-        Linear, in any unit.
+        Linear radiance in any unit.
     sensor : Sensor
 
     Returns
@@ -43,7 +43,7 @@ def develop(radiance: Floats, sensor: Sensor) -> NDArray[np.uint8]:
     """
     rng = np.random.default_rng([sensor.seed, 2])
     height, width = radiance.shape[:2]
-    gain = meter(radiance) if sensor.gain is None else sensor.gain
+    gain = meter_exposure(radiance) if sensor.gain is None else sensor.gain
     light = radiance * (gain * 2.0 ** sensor.exposure_ev)
     light = light * np.array(sensor.white_balance, np.float32)
     if sensor.vignette:
@@ -55,16 +55,16 @@ def develop(radiance: Floats, sensor: Sensor) -> NDArray[np.uint8]:
         sigma = sensor.noise * np.sqrt(np.maximum(light, 0) * 0.16 + 0.008)
         light = light + sigma * rng.standard_normal(light.shape, dtype=np.float32)
     light = np.maximum(light, 0)
-    # Extended Reinhard: highlights roll off and reach white at 6 times the metered white.
+    # Extended Reinhard tone mapping: highlights saturate at 6 times the metered white.
     light = light * (1 + light / 36) / (1 + 0.6 * light)
     display = np.clip(light, 0, 1) ** np.float32(1 / 2.2)
     display += (sensor.contrast - 1) * 0.6 / np.pi * np.sin(2 * np.pi * (display - 0.5))
     return np.asarray(np.clip(display, 0, 1) * 255 + 0.5, np.uint8)
 
 
-def meter(radiance: Floats) -> float:
+def meter_exposure(radiance: Floats) -> float:
     """
-    Choose the gain that brings a picture's typical luminance to middle grey.
+    Compute the gain that maps the geometric mean luminance to middle grey.
 
     Parameters
     ----------

@@ -1,25 +1,25 @@
-"""Light on surfaces: shadows of area lights, highlights, one bounce, mirrors."""
+"""Compute the light on surfaces: direct light with shadows, highlights, one bounce, mirrors."""
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scenes.meshes import Floats, unit
+from scenes.meshes import Floats, normalize
 from scenes.rays import Hits, occluded, sky_radiance, trace
-from scenes.types import Light, Scene
+from scenes.scene_types import Light, Scene
 
-# Steps of the two-dimensional golden-ratio sequence (Roberts 2018), for evenly spread samples.
+# Steps of the two-dimensional golden-ratio sequence (Roberts 2018), which has low discrepancy.
 _R2 = np.array([0.7548776662466927, 0.5698402909980532], np.float32)
 
 
-def spread(index: NDArray[np.int64], rotation: Floats) -> Floats:
+def spread_samples(index: NDArray[np.int64], rotation: Floats) -> Floats:
     """
-    Place samples evenly in the unit square.
+    Compute samples that are evenly spread over the unit square.
 
     Parameters
     ----------
     index : [n] int
-        Number of each sample in the sequence.
+        Index of each sample in the sequence.
     rotation : [2] float32
         Random shift of the whole sequence.
 
@@ -32,7 +32,7 @@ def spread(index: NDArray[np.int64], rotation: Floats) -> Floats:
 
 def light_segments(light: Light, points: Floats, samples: Floats) -> tuple[Floats, Floats]:
     """
-    Go from points to sampled places on a light.
+    Compute segments from points to sampled points on a light, and the irradiance from there.
 
     Parameters
     ----------
@@ -44,9 +44,9 @@ def light_segments(light: Light, points: Floats, samples: Floats) -> tuple[Float
     Returns
     -------
     segments : [n,3] float32
-        To the place on the light, m; a sun stands 1 km away.
+        To the sampled point on the light, m; a sun is 1 km away.
     strength : [n] float32
-        Irradiance over `light.rgb` on a surface that faces the light.
+        Irradiance divided by `light.rgb` on a surface that faces the light.
     """
     if light.kind == 'rect':
         ends = (light.center + (samples[:, :1] - 0.5) * light.u + (samples[:, 1:] - 0.5) * light.v)
@@ -67,43 +67,44 @@ def light_segments(light: Light, points: Floats, samples: Floats) -> tuple[Float
     return segments, 1 / np.maximum(square, 0.01)
 
 
-def direct(scene: Scene, hits: Hits, samples: list[Floats], shine: bool) -> tuple[Floats, Floats]:
+def direct_light(scene: Scene, hits: Hits, samples: list[Floats],
+                 highlights: bool) -> tuple[Floats, Floats]:
     """
-    Gather light that comes straight from the lights, one shadow ray each.
+    Compute the direct light at hits, with one shadow ray per light.
 
     Parameters
     ----------
     scene : Scene
     hits : Hits
     samples : list of [k,2] float32
-        One array a light.
-    shine : bool
-        Whether to work out the highlights too.
+        In the unit square, one array per light.
+    highlights : bool
+        Whether to compute the highlights too.
 
     Returns
     -------
     irradiance : [k,3] float32
     highlight : [k,3] float32
-        Zeros unless `shine`.
+        Zero unless `highlights` is true.
     """
     irradiance = np.zeros((len(hits.ray), 3), np.float32)
     highlight = np.zeros_like(irradiance)
     gloss = scene.materials.gloss[hits.material]
     for light, sample in zip(scene.lights, samples):
         segments, strength = light_segments(light, hits.point, sample)
-        towards = unit(segments)
+        towards = normalize(segments)
         cosine = np.einsum('ij,ij->i', towards, hits.normal)
         cosine[np.einsum('ij,ij->i', towards, hits.face_normal) <= 0] = 0
         lit = np.flatnonzero(cosine * strength > 1e-5)
-        lit = lit[~occluded(scene, hits.outside[lit], segments[lit])]
+        lit = lit[~occluded(scene, hits.offset_point[lit], segments[lit])]
         amount = (cosine[lit] * strength[lit])[:, None] * light.rgb
         irradiance[lit] += amount
-        if shine:
+        if highlights:
             shiny = lit[gloss[lit] > 0]
-            back = hits.back[shiny]
-            half = unit(towards[shiny] + back)
+            back = hits.to_viewer[shiny]
+            half = normalize(towards[shiny] + back)
             power = np.einsum('ij,ij->i', half, hits.normal[shiny]).clip(0) ** 60
-            # The sun's own image is far smaller than this broad lobe.
+            # The sun's reflection is far smaller than this broad lobe.
             share = gloss[shiny] * (0.1 if light.kind == 'sun' else 1.0)
             highlight[shiny] += (share * power * strength[shiny])[:, None] * light.rgb
     return irradiance, highlight
@@ -119,7 +120,7 @@ def albedo(scene: Scene, hits: Hits, spread_per_m: float) -> Floats:
     hits : Hits
         Of rays whose directions have length 1 along the optical axis.
     spread_per_m : float
-        Width of one ray per metre of way.
+        Width of one ray per metre of distance.
 
     Returns
     -------
@@ -129,10 +130,10 @@ def albedo(scene: Scene, hits: Hits, spread_per_m: float) -> Floats:
     return scene.materials.albedo(hits.material, hits.uv, width * scene.uv_per_m[hits.triangle])
 
 
-def incoming(scene: Scene, origins: Floats, directions: Floats, rng: np.random.Generator, *,
-             mirrored: bool) -> Floats:
+def incoming_radiance(scene: Scene, origins: Floats, directions: Floats,
+                      rng: np.random.Generator, *, mirrored: bool) -> Floats:
     """
-    Work out the light that arrives along rays from what they meet, without its own bounces.
+    Compute the radiance that arrives along rays, without further bounces.
 
     Parameters
     ----------
@@ -140,8 +141,8 @@ def incoming(scene: Scene, origins: Floats, directions: Floats, rng: np.random.G
     origins, directions : [n,3] float32
     rng : numpy.random.Generator
     mirrored : bool
-        Whether lights and the sky themselves are seen, with textures, and every light is sampled;
-        else only what they light, with one light sampled at each hit.
+        True: include emission, sky and textures, and sample every light. False: include only
+        light that surfaces reflect (and the sky if it irradiates), sampling one light per hit.
 
     Returns
     -------
@@ -158,9 +159,9 @@ def incoming(scene: Scene, origins: Floats, directions: Floats, rng: np.random.G
         mine = np.arange(count) if mirrored else np.flatnonzero(choice == i)
         samples = rng.random((len(mine), 2), dtype=np.float32)
         segments, strength = light_segments(light, hits.point[mine], samples)
-        strength = strength * np.einsum('ij,ij->i', unit(segments), normal[mine])
+        strength = strength * np.einsum('ij,ij->i', normalize(segments), normal[mine])
         lit = np.flatnonzero(strength > 1e-5)
-        lit = lit[~occluded(scene, hits.outside[mine[lit]], segments[lit])]
+        lit = lit[~occluded(scene, hits.offset_point[mine[lit]], segments[lit])]
         irradiance[mine[lit]] += (strength[lit] * share)[:, None] * light.rgb
     reflectance = albedo(scene, hits, 0.01) if mirrored else scene.mean_albedo[hits.material]
     radiance = np.zeros((len(origins), 3), np.float32)
@@ -174,9 +175,9 @@ def incoming(scene: Scene, origins: Floats, directions: Floats, rng: np.random.G
     return radiance
 
 
-def bounced(scene: Scene, hits: Hits, samples: Floats, rng: np.random.Generator) -> Floats:
+def bounced_light(scene: Scene, hits: Hits, samples: Floats, rng: np.random.Generator) -> Floats:
     """
-    Gather light from the surroundings along one cosine-weighted ray a point.
+    Compute the indirect irradiance from one cosine-weighted ray per hit.
 
     Parameters
     ----------
@@ -192,7 +193,7 @@ def bounced(scene: Scene, hits: Hits, samples: Floats, rng: np.random.Generator)
         Irradiance.
     """
     radius, angle = np.sqrt(samples[:, :1]), 2 * np.pi * samples[:, 1:]
-    # An orthonormal basis around each normal (Duff et al. 2017).
+    # Build an orthonormal basis around each normal (Duff et al. 2017).
     n = hits.normal
     sign = np.where(n[:, 2] < 0, -1, 1).astype(np.float32)
     a = -1 / (sign + n[:, 2])
@@ -201,15 +202,15 @@ def bounced(scene: Scene, hits: Hits, samples: Floats, rng: np.random.Generator)
     y = np.stack([b, sign + n[:, 1] ** 2 * a, -n[:, 1]], 1)
     directions = (radius * np.cos(angle) * x + radius * np.sin(angle) * y
                   + np.sqrt(1 - samples[:, :1]) * n)
-    radiance = incoming(scene, hits.outside, np.asarray(directions, np.float32), rng,
-                        mirrored=False)
-    # A rare very bright ray would show as a speck.
+    radiance = incoming_radiance(scene, hits.offset_point, np.asarray(directions, np.float32), rng,
+                                 mirrored=False)
+    # Clip rare, very bright rays, which would be visible as specks.
     return np.asarray(np.pi * np.minimum(radiance, 6 * radiance.mean(0) + 1e-6), np.float32)
 
 
-def mirrored(scene: Scene, hits: Hits, rng: np.random.Generator) -> Floats:
+def mirrored_light(scene: Scene, hits: Hits, rng: np.random.Generator) -> Floats:
     """
-    Add what polished surfaces reflect, by Schlick's approximation.
+    Compute the mirror reflections of polished surfaces with Schlick's approximation.
 
     Returns
     -------
@@ -222,9 +223,9 @@ def mirrored(scene: Scene, hits: Hits, rng: np.random.Generator) -> Floats:
         facing = scene.materials.mirror[hits.material[polished]]
         cosine = hits.cosine[polished][:, None]
         share = facing + np.minimum(1 - facing, 10 * facing) * (1 - cosine[:, 0]) ** 5
-        towards = 2 * cosine * hits.normal[polished] - hits.back[polished]
+        towards = 2 * cosine * hits.normal[polished] - hits.to_viewer[polished]
         towards += rng.normal(0, 0.012, towards.shape)
-        light = incoming(scene, hits.outside[polished], np.asarray(towards, np.float32), rng,
-                         mirrored=True)
+        light = incoming_radiance(scene, hits.offset_point[polished],
+                                  np.asarray(towards, np.float32), rng, mirrored=True)
         radiance[polished] = share[:, None] * np.minimum(light, 20)
     return radiance

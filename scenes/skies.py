@@ -1,24 +1,24 @@
-"""Skies with clouds above a horizon of trees and houses, and the sun that goes with them."""
+"""Make cloudy skies above a horizon of trees and houses, and suns."""
 from __future__ import annotations
 
 import numpy as np
 
 from scenes import noise
 from scenes.meshes import Floats
-from scenes.types import Light
+from scenes.scene_types import Light
 
 _SIZE = 512
 
 
 def make_sky(rng: np.random.Generator, brightness: float = 1.0) -> Floats:
     """
-    Paint a sky by direction.
+    Make a sky as radiance by direction.
 
     Parameters
     ----------
     rng : numpy.random.Generator
     brightness : float
-        Radiance of the middle of the sky.
+        Approximate radiance at the middle of the sky.
 
     Returns
     -------
@@ -32,19 +32,19 @@ def make_sky(rng: np.random.Generator, brightness: float = 1.0) -> Floats:
     cover = rng.uniform(-1.2, 1.2)
     clouds = np.clip(noise.noise(rng, _SIZE, (6, 12), 6)[:_SIZE // 2] * 0.9 + cover, 0, 1)
     sky = noise.mix(sky, np.full(3, rng.uniform(0.75, 1.1)), clouds * np.clip(3 - 5 * v, 0, 1))
-    ground = noise.any_colour(rng, 0.4) ** 2 * 0.5 + 0.03
+    ground = noise.random_colour(rng, 0.4) ** 2 * 0.5 + 0.03
     sky = np.where(v[..., None] > 0.502, ground, sky)
     for shade, height in ((0.5, 0.05), (0.3, 0.03)):
         skyline = rng.uniform(0, height) + height * np.abs(
             noise.noise(rng, _SIZE, (16, 1), 6, 0.7)[0])
         if rng.random() < 0.5:
             skyline = np.repeat(skyline[::12], 12)[:_SIZE]
-        colour = noise.any_colour(rng, 0.5) * shade
+        colour = noise.random_colour(rng, 0.5) * shade
         sky = np.where(((v > 0.5 - skyline) & (v < 0.52))[..., None], colour, sky)
     return np.asarray(sky * brightness, np.float32)
 
 
-def sun(rng: np.random.Generator, irradiance: float, azimuth: float | None = None) -> Light:
+def make_sun(rng: np.random.Generator, irradiance: float, azimuth: float | None = None) -> Light:
     """
     Make a sun between 15 and 65 degrees above the horizon.
 
@@ -52,9 +52,9 @@ def sun(rng: np.random.Generator, irradiance: float, azimuth: float | None = Non
     ----------
     rng : numpy.random.Generator
     irradiance : float
-        Face on.
+        On a surface that faces the sun.
     azimuth : float or None
-        Direction to it, radians; random if None.
+        Direction to the sun, radians; random if None.
 
     Returns
     -------

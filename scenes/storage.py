@@ -1,4 +1,4 @@
-"""Shelves, cabinets and kitchens: backs to -y, fronts to +y."""
+"""Make shelves, cabinets and kitchens that stand on the origin and face +y."""
 from __future__ import annotations
 
 from itertools import pairwise
@@ -14,14 +14,14 @@ from scenes.meshes import box, boxes, join, legs, Mesh, panel
 
 def books(p: Palette, rng: Rng, width: float, height: float, depth: float) -> list[Mesh]:
     """
-    Fill a shelf board with standing books, a leaning end and the odd ornament.
+    Build a row of standing books and a few ornaments for one shelf board.
 
     Parameters
     ----------
     p, rng
         Palette and random generator.
     width, height, depth : float
-        Of the space above the board, m, centred at x = 0, y = 0, from z = 0.
+        Size of the space above the board, m, centred at x = 0, y = 0, from z = 0.
 
     Returns
     -------
@@ -121,7 +121,7 @@ def tv_stand(p: Palette, rng: Rng) -> Mesh:
     """Build a low sideboard with a television."""
     w, h = rng.uniform(1.3, 2.0), rng.uniform(0.4, 0.55)
     tv = rng.uniform(0.9, 1.4)
-    glow = p.light(np.full(3, 0.7), 'screen') if rng.random() < 0.5 else p.get('black')
+    glow = p.emissive(np.full(3, 0.7), 'screen') if rng.random() < 0.5 else p.get('black')
     return join([cabinet(p, rng, w, h, 0.42),
                  box((tv, 0.04, tv * 0.57), (0, -0.08, h + 0.06 + tv * 0.285), p.get('black')),
                  panel((tv * 0.49, -0.058, h + 0.07), (-tv * 0.98, 0, 0), (0, 0, tv * 0.55), glow),
@@ -130,7 +130,7 @@ def tv_stand(p: Palette, rng: Rng) -> Mesh:
 
 def kitchen_row(p: Palette, rng: Rng, width: float) -> Mesh:
     """
-    Make a kitchen along a wall: base units, worktop, splashback, wall units, hob, sink, fridge.
+    Build a kitchen row: base units, worktop, splashback, wall units, hob and sink.
 
     Returns
     -------

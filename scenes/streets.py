@@ -1,15 +1,15 @@
-"""Simple streets: houses, road, pavements, cars, trees, lamp posts, sky."""
+"""Make streets with houses, road, pavements, cars, trees and lamp posts."""
 from __future__ import annotations
 
 import numpy as np
 
 from scenes import clutter, halls, skies
 from scenes.bodies import cylinder, ellipsoid, grid, lathe, rod, rounded_box
-from scenes.builder import SceneBuilder
 from scenes.clutter import Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, join, Mesh, panel
-from scenes.types import Scene, View
+from scenes.scene_builder import SceneBuilder
+from scenes.scene_types import Scene, View
 
 
 def car(p: Palette, rng: Rng) -> Mesh:
@@ -65,7 +65,7 @@ def tree(p: Palette, rng: Rng) -> Mesh:
 
 
 def lamp_post(p: Palette, rng: Rng) -> Mesh:
-    """Build a lamp post or sign post."""
+    """Build a lamp post or a sign post."""
     m, h = p.one_of('metal', 'black'), rng.uniform(2.4, 5.5)
     top = ellipsoid((0.3, 0.3, 0.35), (0, 0, h), p.get('ceramic')) if h > 3.2 else (
         box((0.5, 0.03, 0.5), (0, 0, h - 0.25), p.get('packaging'), fit=True))
@@ -105,7 +105,7 @@ def pedestrian(p: Palette, rng: Rng) -> Mesh:
 
 def house(p: Palette, rng: Rng, width: float, depth: float) -> Mesh:
     """
-    Make a house whose front looks along +x from x = 0, from y = 0 to `width`.
+    Build a house whose front is at x = 0, faces +x and spans y = 0 to `width`, m.
 
     Returns
     -------
@@ -141,7 +141,7 @@ def house(p: Palette, rng: Rng, width: float, depth: float) -> Mesh:
 
 def sample_street(rng: Rng, texture_size: int) -> Scene:
     """
-    Make a street along y with houses on one side or both, or a yard with trees.
+    Make a street along y with houses on both sides, one side or none.
 
     Returns
     -------
@@ -176,7 +176,7 @@ def sample_street(rng: Rng, texture_size: int) -> Scene:
     _furnish_street(b, road, path, length)
     sky = skies.make_sky(rng, rng.uniform(0.8, 1.5))
     if rng.random() < 0.6:
-        b.lights.append(skies.sun(rng, rng.uniform(3, 9)))
+        b.lights.append(skies.make_sun(rng, rng.uniform(3, 9)))
     x = road / 2 + path * 0.7
     eye = np.array([[-x, 0, 0.2], [x, length * 0.5, 1.8]], np.float32)
     target = np.array([[-x - 2, length * 0.3, 0.2], [x + 2, length, 2.5]], np.float32)
@@ -184,7 +184,7 @@ def sample_street(rng: Rng, texture_size: int) -> Scene:
 
 
 def _furnish_street(b: SceneBuilder, road: float, path: float, length: float) -> None:
-    """Park cars, plant trees, set posts, benches, bins and people."""
+    """Add parked cars, trees, posts, benches, cones, boxes and pedestrians."""
     p, rng = b.palette, b.rng
     makers = ((car, 8), (tree, 5), (lamp_post, 5), (bench, 2), (pedestrian, 6), (halls.cone, 2),
               (clutter.tote, 1), (clutter.case, 1))
@@ -198,4 +198,4 @@ def _furnish_street(b: SceneBuilder, road: float, path: float, length: float) ->
         else:
             x, z = s * (road / 2 + rng.uniform(0.3, path + 0.5)), 0.08
             yaw = rng.uniform(0, 6.3)
-        b.place(maker.__name__, maker(p, rng).moved((x, y, z), yaw + rng.normal(0, 0.03)))
+        b.add_if_free(maker.__name__, maker(p, rng).moved((x, y, z), yaw + rng.normal(0, 0.03)))

@@ -1,15 +1,15 @@
-"""Tileable textures of building and furniture materials: wood, stone, cloth, metal."""
+"""Draw tileable textures of building and furniture materials: wood, stone, cloth, metal."""
 from __future__ import annotations
 
 import numpy as np
 
 from scenes.noise import (
-    any_colour,
     coordinates,
     hsv,
     Image,
     mix,
     noise,
+    random_colour,
     Rng,
     warm_white,
     wood_colours,
@@ -17,7 +17,7 @@ from scenes.noise import (
 
 
 def _grain(rng: Rng, size: int) -> Image:
-    """Wood grain along u in about 0..1."""
+    """Draw wood grain along u, values in about 0..1."""
     _, v = coordinates(size)
     bend = noise(rng, size, (1, 2), 3)
     rings = np.sin(2 * np.pi * (v * int(rng.integers(4, 12)) + bend * rng.uniform(0.3, 1.2)))
@@ -27,13 +27,13 @@ def _grain(rng: Rng, size: int) -> Image:
 
 
 def wood(rng: Rng, size: int) -> Image:
-    """Solid wood with grain along u."""
+    """Draw solid wood with grain along u."""
     light, dark = wood_colours(rng)
     return mix(light, dark, _grain(rng, size))
 
 
 def planks(rng: Rng, size: int) -> Image:
-    """Floor boards or laminate, each board its own piece of wood."""
+    """Draw floor boards or laminate, each board with its own grain."""
     light, dark = wood_colours(rng)
     rows = int(rng.choice([5, 6, 8, 10, 14]))
     per_row = int(rng.choice([1, 2, 2, 3]))
@@ -54,7 +54,7 @@ def planks(rng: Rng, size: int) -> Image:
 
 
 def tiles(rng: Rng, size: int) -> Image:
-    """Square or oblong tiles with grout, plain, mottled or chequered."""
+    """Draw square or oblong tiles with grout, plain or chequered."""
     nx = int(rng.choice([2, 4, 4, 6, 8]))
     ny = nx * int(rng.choice([1, 1, 1, 2]))
     u, v = coordinates(size)
@@ -65,7 +65,7 @@ def tiles(rng: Rng, size: int) -> Image:
     first = warm_white(rng)
     colour = np.broadcast_to(first, (size, size, 3)).copy()
     if rng.random() < 0.35:
-        second = any_colour(rng, 0.5)
+        second = random_colour(rng, 0.5)
         colour = np.where(((row + column) % 2 == 0)[..., None], colour, second)
     mottle = noise(rng, size, (4, 4), 5, 0.6) * rng.uniform(0, 0.06)
     jitter = rng.normal(0, rng.uniform(0, 0.06), (ny, nx))[row, column]
@@ -77,7 +77,7 @@ def tiles(rng: Rng, size: int) -> Image:
 
 
 def brick(rng: Rng, size: int) -> Image:
-    """Brickwork in running bond."""
+    """Draw brickwork in running bond."""
     ny = int(rng.choice([10, 12, 16]))
     nx = ny // 2 - ny // 2 % 2
     u, v = coordinates(size)
@@ -97,14 +97,14 @@ def brick(rng: Rng, size: int) -> Image:
 
 
 def plaster(rng: Rng, size: int) -> Image:
-    """Painted wall: almost plain, with faint blotches and roller marks."""
+    """Draw a painted wall: almost plain, with faint blotches."""
     fine = noise(rng, size, (48, 48), 4, 0.8) * rng.uniform(0.004, 0.03)
     blotch = noise(rng, size, (2, 2), 3) * rng.uniform(0.0, 0.03)
     return warm_white(rng) * (1 + fine + blotch)[..., None]
 
 
 def wallpaper(rng: Rng, size: int) -> Image:
-    """Stripes, or a motif repeated in half drop."""
+    """Draw wallpaper with stripes or a repeated motif."""
     ground = warm_white(rng)
     ink = np.clip(ground * rng.uniform(0.55, 1.15) + rng.normal(0, 0.06, 3), 0, 1)
     u, v = coordinates(size)
@@ -123,18 +123,18 @@ def wallpaper(rng: Rng, size: int) -> Image:
 
 
 def carpet(rng: Rng, size: int) -> Image:
-    """Pile carpet: fine tufts with wear."""
-    base = any_colour(rng, 0.5)
+    """Draw a pile carpet with fine tufts and wear."""
+    base = random_colour(rng, 0.5)
     tufts = noise(rng, size, (size // 3, size // 3), 2, 0.7) * rng.uniform(0.06, 0.2)
     wear = noise(rng, size, (3, 3), 4) * rng.uniform(0.02, 0.08)
     return base * (1 + tufts + wear)[..., None]
 
 
 def rug(rng: Rng, size: int) -> Image:
-    """Draw a whole rug: borders around a mirrored field of ornaments."""
+    """Draw a rug: a border around mirrored ornaments."""
     u, v = coordinates(size)
     x, y = np.abs(u - 0.5) * 2, np.abs(v - 0.5) * 2
-    colours = np.stack([any_colour(rng) for _ in range(4)])
+    colours = np.stack([random_colour(rng) for _ in range(4)])
     if rng.random() < 0.6:
         colours[0] = hsv(rng.uniform(0.95, 1.06) % 1, rng.uniform(0.4, 0.8), rng.uniform(0.3, 0.6))
     medallion = np.hypot(x, y * rng.uniform(0.8, 1.5))
@@ -151,8 +151,8 @@ def rug(rng: Rng, size: int) -> Image:
 
 
 def fabric(rng: Rng, size: int) -> Image:
-    """Upholstery: a weave, plain, striped or tartan."""
-    base, second = any_colour(rng, 0.7), any_colour(rng, 0.7)
+    """Draw upholstery fabric: plain, striped, checked or blotched."""
+    base, second = random_colour(rng, 0.7), random_colour(rng, 0.7)
     u, v = coordinates(size)
     threads = noise(rng, size, (96, 24), 3, 0.8) + noise(rng, size, (24, 96), 3, 0.8)
     colour = np.broadcast_to(base, (size, size, 3))
@@ -171,31 +171,31 @@ def fabric(rng: Rng, size: int) -> Image:
 
 
 def leather(rng: Rng, size: int) -> Image:
-    """Creased leather."""
+    """Draw creased leather."""
     base = hsv(rng.uniform(0.02, 0.1), rng.uniform(0.1, 0.7), rng.uniform(0.1, 0.7))
     creases = np.abs(noise(rng, size, (24, 24), 4, 0.6))
     return np.asarray(base * (0.8 + 0.25 * np.clip(creases * 2, 0, 1))[..., None])
 
 
 def marble(rng: Rng, size: int) -> Image:
-    """Veined stone, light or dark."""
+    """Draw veined stone, light or dark."""
     veins = np.abs(noise(rng, size, (3, 3), 7, 0.55))
-    ground = warm_white(rng) if rng.random() < 0.7 else any_colour(rng, 0.3) * 0.4
+    ground = warm_white(rng) if rng.random() < 0.7 else random_colour(rng, 0.3) * 0.4
     ink = np.clip(ground * rng.uniform(0.4, 0.8) + rng.normal(0, 0.03, 3), 0, 1)
     cloud = 0.3 * np.clip(noise(rng, size, (4, 4), 5), -1, 1)
     return mix(ground, ink, np.clip(1 - veins * rng.uniform(3, 8), 0, 1) + cloud)
 
 
 def granite(rng: Rng, size: int) -> Image:
-    """Speckled worktop or terrazzo."""
-    colours = np.stack([any_colour(rng, 0.3) for _ in range(3)])
+    """Draw speckled stone or terrazzo."""
+    colours = np.stack([random_colour(rng, 0.3) for _ in range(3)])
     speckle = noise(rng, size, (64, 64), 2, 0.6)
     return colours[np.digitize(speckle, [-0.5, 0.8])] * (
         1 + 0.05 * noise(rng, size, (4, 4), 3))[..., None]
 
 
 def concrete(rng: Rng, size: int) -> Image:
-    """Screed: clouds, stains, pores, sometimes joints."""
+    """Draw concrete with stains and cracks."""
     base = hsv(rng.uniform(0.08, 0.6), rng.uniform(0, 0.08), rng.uniform(0.35, 0.75))
     cloud = noise(rng, size, (3, 3), 7, 0.6) * rng.uniform(0.04, 0.1)
     stains = np.clip(noise(rng, size, (4, 4), 4) - 1.2, 0, 1) * rng.uniform(0, 0.3)
@@ -204,7 +204,7 @@ def concrete(rng: Rng, size: int) -> Image:
 
 
 def asphalt(rng: Rng, size: int) -> Image:
-    """Road surface with grit and patches."""
+    """Draw a road surface with grit, patches and cracks."""
     base = hsv(rng.uniform(0.05, 0.65), 0.04, rng.uniform(0.2, 0.45))
     grit = noise(rng, size, (size // 2, size // 2), 2, 0.9) * 0.14
     patches = noise(rng, size, (2, 3), 5) * 0.09
@@ -213,12 +213,12 @@ def asphalt(rng: Rng, size: int) -> Image:
 
 
 def paving(rng: Rng, size: int) -> Image:
-    """Paving slabs or setts."""
+    """Draw paving slabs."""
     return tiles(rng, size) * 0.35 + concrete(rng, size) * 0.45
 
 
 def grass(rng: Rng, size: int) -> Image:
-    """Lawn with bare spots."""
+    """Draw a lawn with bare patches."""
     green = hsv(rng.uniform(0.2, 0.32), rng.uniform(0.4, 0.7), rng.uniform(0.3, 0.5))
     blades = noise(rng, size, (size // 4, size // 4), 3, 0.8) * 0.25
     patch = np.clip(noise(rng, size, (4, 4), 5) * 0.5, 0, 0.7)
@@ -226,7 +226,7 @@ def grass(rng: Rng, size: int) -> Image:
 
 
 def leaf(rng: Rng, size: int) -> Image:
-    """Leaf green with veins."""
+    """Draw a leaf with veins."""
     u, v = coordinates(size)
     green = hsv(rng.uniform(0.2, 0.4), rng.uniform(0.35, 0.8), rng.uniform(0.2, 0.55))
     veins = np.clip(np.sin((u + np.abs(v - 0.5)) * 80) * 2 - 1, 0, 1)
@@ -234,19 +234,19 @@ def leaf(rng: Rng, size: int) -> Image:
 
 
 def plain(rng: Rng, size: int) -> Image:
-    """White paint or plastic with a trace of wear, to be tinted."""
+    """Draw almost white paint or plastic, to be tinted."""
     return np.repeat((0.93 + 0.02 * noise(rng, size, (4, 4), 6, 0.75))[..., None], 3, -1)
 
 
 def brushed(rng: Rng, size: int) -> Image:
-    """Brushed or rolled metal, to be tinted."""
+    """Draw brushed grey metal, to be tinted."""
     streaks = noise(rng, size, (2, size // 2), 3, 0.7) * 0.05 + 0.04 * noise(rng, size, (4, 4), 4)
     return np.repeat((0.75 + streaks)[..., None], 3, -1)
 
 
 def rust(rng: Rng, size: int) -> Image:
-    """Painted steel with scratches and rust."""
-    paint = any_colour(rng)
+    """Draw painted steel with scratches and rust."""
+    paint = random_colour(rng)
     spots = np.clip(noise(rng, size, (6, 6), 7, 0.7) * 2 - rng.uniform(1.5, 4), 0, 1)
     scratch = np.clip(noise(rng, size, (3, 64), 3, 0.8) * 2 - 3.4, 0, 1)
     return mix(mix(paint, hsv(0.06, 0.7, 0.3), spots), np.full(3, 0.75), scratch)

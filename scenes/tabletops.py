@@ -1,18 +1,18 @@
-"""Table tops and bins seen from above, as an arm's camera sees them."""
+"""Make table tops and bins seen from above, as by the camera of a robot arm."""
 from __future__ import annotations
 
 import numpy as np
 
 from scenes import clutter, furniture, interiors, rooms
-from scenes.builder import SceneBuilder
 from scenes.clutter import Rng
 from scenes.meshes import box, join
-from scenes.types import Scene, View
+from scenes.scene_builder import SceneBuilder
+from scenes.scene_types import Scene, View
 
 
 def sample_tabletop(rng: Rng, texture_size: int) -> Scene:
     """
-    Make a table with clutter in a room, seen from near above.
+    Make a table with clutter in a room, seen from close above and from the side.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The table of procedural textures."""
+"""Table of the procedural textures."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ KINDS: dict[str, Callable[[Rng, int], Image]] = {
 
 def bake(kind: str, rng: Rng, size: int) -> NDArray[np.uint8]:
     """
-    Make a texture.
+    Generate a texture.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def bake(kind: str, rng: Rng, size: int) -> NDArray[np.uint8]:
         One of `KINDS`.
     rng : numpy.random.Generator
     size : int
-        Pixels a side, a power of two.
+        Side of the texture, px, a power of two.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Walls with their windows, doors, skirting, curtains and pictures."""
+"""Make walls with windows, doors, skirting boards, curtains and pictures."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from scenes.bodies import grid
 from scenes.clutter import Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, Floats, join, Mesh, panel, rotation_z
-from scenes.types import Light
+from scenes.scene_types import Light
 
 THICKNESS_M = 0.16
 
 
 @dataclass(frozen=True)
 class Opening:
-    """A window or door in a wall: from `left` to `right` along it, `low` to `high`, metres."""
+    """A window or door from `left` to `right` along a wall, from `low` to `high`, metres."""
 
     kind: str
     left: float
@@ -28,14 +28,14 @@ class Opening:
 @dataclass(frozen=True)
 class Wall:
     """
-    A wall seen from its room: x runs along it, y into the room, its face at y = 0.
+    A wall; its frame has x along the wall, y into the room and the wall's face at y = 0.
 
     Attributes
     ----------
     origin : [3] float32
-        Where its x = 0 stands in the map, m.
+        Origin of the wall's frame in the map frame, m.
     yaw : float
-        Of its x axis in the map, radians.
+        Direction of its x axis in the map frame, radians.
     length, height : float
         Metres.
     openings : tuple of Opening
@@ -49,7 +49,7 @@ class Wall:
 
     def to_map(self, mesh: Mesh) -> Mesh:
         """
-        Move a mesh from the wall's frame to the map.
+        Transform a mesh from the wall's frame to the map frame.
 
         Returns
         -------
@@ -58,7 +58,7 @@ class Wall:
         return mesh.moved(self.origin, self.yaw)
 
     def is_clear(self, left: float, right: float, low: float, high: float) -> bool:
-        """Tell whether a rectangle of the face covers no opening."""
+        """Check that a rectangle of the wall covers no opening; metres."""
         return not any(left < o.right and o.left < right and low < o.high and o.low < high
                        for o in self.openings)
 
@@ -70,7 +70,7 @@ def wall_mesh(wall: Wall, surface: int, skirting: int) -> Mesh:
     Returns
     -------
     Mesh
-        In the map.
+        In the map frame.
     """
     sizes, centers, boards, board_centers = [], [], [], []
 
@@ -101,7 +101,7 @@ def wall_mesh(wall: Wall, surface: int, skirting: int) -> Mesh:
 
 def window_mesh(p: Palette, rng: Rng, o: Opening) -> Mesh:
     """
-    Make frame, bars, sill and perhaps curtains or a blind, in the wall's frame.
+    Build a window with frame, bars, sill and perhaps curtains or a blind, in the wall's frame.
 
     Returns
     -------
@@ -129,7 +129,7 @@ def window_mesh(p: Palette, rng: Rng, o: Opening) -> Mesh:
 
 def curtain(p: Palette, rng: Rng, o: Opening, side: int) -> Mesh:
     """
-    Hang a wavy curtain at one side of a window, in the wall's frame.
+    Build a wavy curtain at one side of a window (-1: left, 1: right), in the wall's frame.
 
     Returns
     -------
@@ -141,14 +141,14 @@ def curtain(p: Palette, rng: Rng, o: Opening, side: int) -> Mesh:
     u, v = np.meshgrid(np.linspace(0, 1, 40), [0.0, 1.0])
     folds = max(2, int(width / 0.11))
     y = 0.09 + 0.035 * np.sin(2 * np.pi * folds * u) * (0.7 + 0.3 * (1 - v))
-    # Columns run against x, so that the front turns to the room.
+    # Columns run along -x, so that the front faces the room.
     points = np.stack([edge + width * (1 - u), y, low + v * (o.high + 0.1 - low)], -1)
     return grid(points, p.get('fabric'))
 
 
 def window_light(wall: Wall, o: Opening, radiance: Floats) -> Light:
     """
-    Make the light of the sky that comes through a window.
+    Make a light that emits the radiance of the sky through a window.
 
     Returns
     -------
@@ -164,7 +164,7 @@ def window_light(wall: Wall, o: Opening, radiance: Floats) -> Light:
 
 def door_mesh(p: Palette, rng: Rng, o: Opening) -> Mesh:
     """
-    Make a door with frame, panels and handle, shut or ajar, in the wall's frame.
+    Build a door with frame, panels and handle, closed or ajar, in the wall's frame.
 
     Returns
     -------
@@ -188,7 +188,7 @@ def door_mesh(p: Palette, rng: Rng, o: Opening) -> Mesh:
 
 def picture_mesh(p: Palette, rng: Rng, width: float, height: float) -> Mesh:
     """
-    Make a framed picture that hangs on y = 0 around x = 0, z = 0.
+    Build a framed picture on the plane y = 0, centred at x = 0, z = 0.
 
     Returns
     -------

@@ -22,7 +22,7 @@ from marigold_ros.evaluation.evaluate import main
 from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
 from marigold_ros.evaluation.report.summary import SCHEMA
 from marigold_ros.evaluation.runner import Session
-from scenes.drive_messages import camera_info
+from scenes.robot_messages import camera_info
 
 COUNT, PERIOD_NS = 14, 10 ** 8
 HEIGHT, WIDTH = 48, 64

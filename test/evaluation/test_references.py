@@ -14,7 +14,7 @@ from marigold_ros.depth.errors import BagError, ConfigError, InputError
 from marigold_ros.evaluation.references import BagReferences
 from marigold_ros.messages.cloud import pack_cloud
 from marigold_ros.metric.config import ScaleConfig
-from scenes.drive_messages import camera_info
+from scenes.robot_messages import camera_info
 
 K = np.array([[40.0, 0, 31.5], [0, 40.0, 23.5], [0, 0, 1]])
 HEIGHT, WIDTH = 48, 64

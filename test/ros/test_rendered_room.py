@@ -13,9 +13,8 @@ from marigold_ros.metric.types import MetricScale
 from marigold_ros.ros.camera_output import FramePacker
 from marigold_ros.ros.conversions import cloud_message, header_of, serialized_image
 from scenes import cameras, meshes, render
-from scenes.builder import SceneBuilder
-from scenes.types import Camera as SceneCamera
-from scenes.types import Scene, View
+from scenes.scene_builder import SceneBuilder
+from scenes.scene_types import RenderCamera, Scene, View
 
 # A room's corner in the map: the floor's top at 0, the wall's face at x = 4 m.
 WALL_X_M = 4.0
@@ -33,7 +32,7 @@ def room() -> Scene:
     return b.build('corner', np.ones((4, 8, 3), np.float32), [view], sky_irradiates=False)
 
 
-def messages_of(room: Scene, camera: SceneCamera, stride: int):
+def messages_of(room: Scene, camera: RenderCamera, stride: int):
     """Give the messages of a frame whose relative depth and scale are true, and the room's."""
     depth_m = render.depth_along_z(room, camera)
     low, high = np.float32(depth_m.min()), np.float32(depth_m.max())
@@ -48,7 +47,7 @@ def messages_of(room: Scene, camera: SceneCamera, stride: int):
             deserialize_message(serialized_image(header, fields['depth']), Image))
 
 
-def map_points(cloud, camera: SceneCamera) -> np.ndarray:
+def map_points(cloud, camera: RenderCamera) -> np.ndarray:
     """Read x, y, z as any consumer does, and put them into the map, [n, 3]."""
     assert [(f.name, f.offset, f.datatype) for f in cloud.fields][:3] == [
         ('x', 0, 7), ('y', 4, 7), ('z', 8, 7)]
@@ -63,7 +62,7 @@ def test_floor_and_wall_are_flat_level_and_at_their_distance(room, stride, heigh
                                                              pitch_deg, roll_deg):
     K = np.array([[F_PX, 0, 321.7], [0, F_PX, 238.9], [0, 0, 1]])
     axes = cameras.optical_axes(*np.radians([yaw_deg, pitch_deg, roll_deg]))
-    camera = SceneCamera(WIDTH, HEIGHT, K, axes, np.array([0.0, 0.0, height_m]))
+    camera = RenderCamera(WIDTH, HEIGHT, K, axes, np.array([0.0, 0.0, height_m]))
     cloud, depth = messages_of(room, camera, stride)
     points = map_points(cloud, camera)
     assert np.isfinite(points).all()

@@ -16,10 +16,10 @@ from marigold_ros.data.bags.messages import stamp_ns
 from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.depth.complexity import gradient_energy
 from scenes import render
-from scenes.drive import integrate
-from scenes.sample_drive import CONTROLS, drive_camera, make_sample, START
+from scenes.robot_path import integrate_path
+from scenes.sample_drive import CONTROLS, robot_camera, START, write_sample
 from scenes.sample_room import make_sample_room
-from scenes.types import Quality
+from scenes.scene_types import Quality
 
 SAMPLE = Path(__file__).parents[2] / 'sample'
 IMAGE, DEPTH = '/camera/image_raw/compressed', '/camera/depth_gt/image_rect/compressed'
@@ -254,10 +254,10 @@ def test_frames_differ_clearly_in_complexity(messages: dict[str, list[Any]]) -> 
 
 def test_the_drive_repeats_by_seed(tmp_path: Path) -> None:
     coarse = Quality(passes=1, edge_samples=0, texture_size=16)
-    make_sample(tmp_path, quality=coarse, seed=3, duration_s=0.05, workers=1)
+    write_sample(tmp_path, quality=coarse, seed=3, duration_s=0.05, workers=1)
     again = make_sample_room(3, 16)
-    expected_m = render.depth_along_z(again, drive_camera(integrate(START, CONTROLS, 20, 0.05)[0],
-                                                          640, 480))
+    state = integrate_path(START, CONTROLS, 20, 0.05)[0]
+    expected_m = render.depth_along_z(again, robot_camera(state, 640, 480))
     with open_bag(tmp_path / 'living_room') as bag:
         message, = bag.messages([DEPTH])
         made_m = depth_m(bag.decode(message))

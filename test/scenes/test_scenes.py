@@ -15,10 +15,10 @@ from scenes import (
     bodies,
     bulk,
     cameras,
-    contact_sheet,
     halls,
     meshes,
     places,
+    places_overview,
     rays,
     render,
     sensor,
@@ -26,8 +26,8 @@ from scenes import (
     textures,
     worlds,
 )
-from scenes.builder import SceneBuilder
-from scenes.types import Camera, Light, Scene, View
+from scenes.scene_builder import SceneBuilder
+from scenes.scene_types import Light, RenderCamera, Scene, View
 
 HERE = View(np.zeros((2, 3), np.float32), np.ones((2, 3), np.float32))
 
@@ -42,10 +42,11 @@ def make_scene(*parts: meshes.Mesh, lights: tuple[Light, ...] = ()) -> Scene:
     return replace(scene, lights=lights, ambient=np.zeros(3, np.float32))
 
 
-def looking_along_x(height_m: float = 0.0) -> Camera:
+def looking_along_x(height_m: float = 0.0) -> RenderCamera:
     """Make a camera of 101x101 pixels, focal length 100 px, centre at pixel (50, 50)."""
     K = np.array([[100.0, 0, 50], [0, 100, 50], [0, 0, 1]])
-    return Camera(101, 101, K, cameras.optical_axes(0.0, 0.0), np.array([0.0, 0.0, height_m]))
+    return RenderCamera(101, 101, K, cameras.optical_axes(0.0, 0.0),
+                        np.array([0.0, 0.0, height_m]))
 
 
 def test_optical_axes_look_forward_with_x_right_and_y_down() -> None:
@@ -123,7 +124,8 @@ def test_a_sun_lights_by_the_cosine_and_things_shade() -> None:
     scene = make_scene(floor, wall, lights=(sun,))
     above = np.array([[0, 0, 2], [4.4, 0, 2]], np.float32)
     hits = rays.trace(scene, above, np.array([[0, 0, -1]] * 2, np.float32))
-    light, _ = shading.direct(scene, hits, [np.full((2, 2), 0.5, np.float32)], shine=False)
+    light, _ = shading.direct_light(scene, hits, [np.full((2, 2), 0.5, np.float32)],
+                                    highlights=False)
     # 8 * sin(30 degrees) in the open; 0.1 m behind a wall 1 m high there is shade.
     np.testing.assert_allclose(light, [[4, 4, 4], [0, 0, 0]], atol=1e-4)
 
@@ -135,7 +137,8 @@ def test_a_panel_lights_by_radiance_times_solid_angle() -> None:
     scene = make_scene(meshes.box((40, 40, 1), (0, 0, -0.5), 0), lights=(panel,))
     hits = rays.trace(scene, np.array([[0, 0, 1]], np.float32),
                       np.array([[0, 0, -1]], np.float32))
-    light, _ = shading.direct(scene, hits, [np.full((1, 2), 0.5, np.float32)], shine=False)
+    light, _ = shading.direct_light(scene, hits, [np.full((1, 2), 0.5, np.float32)],
+                                    highlights=False)
     np.testing.assert_allclose(light, 100 * 0.01 / 4, rtol=1e-3)
 
 
@@ -162,7 +165,7 @@ def test_a_texture_far_away_shows_its_mean_colour() -> None:
 
 def test_the_meter_brings_a_grey_card_to_middle_grey() -> None:
     card = np.full((8, 8, 3), 37.0, np.float32)
-    assert sensor.meter(card) * 37.0 == pytest.approx(0.2, rel=1e-3)
+    assert sensor.meter_exposure(card) * 37.0 == pytest.approx(0.2, rel=1e-3)
 
 
 @pytest.mark.parametrize('name', list(places.PLACES))
@@ -231,14 +234,14 @@ def test_a_contact_sheet_shows_every_frame_above_its_depth(tmp_path: Path) -> No
     depth_m = np.tile(np.linspace(1, 2, 24, dtype=np.float32).reshape(4, 6), (32, 1, 1))
     about = np.tile(np.eye(3), (32, 1, 1)), ['room'] * 32
     shards.write_shard(tmp_path, 0, rgb, depth_m, *about, first=0)
-    sheet = contact_sheet.contact_sheet(tmp_path)
+    sheet = places_overview.draw_overview(tmp_path)
     assert sheet.shape == (4 * 8, 8 * 6, 3)
     assert (sheet[8:12, 6:12] == 9).all()  # the second frame of the second row
     red, _, blue = sheet[4, 0].astype(int)  # near
     assert red > blue
     shards.write_shard(tmp_path, 0, rgb[:31], depth_m[:31], about[0][:31], about[1][:31], 0)
     with pytest.raises(MarigoldError, match='at least 32 frames; .* has 31'):
-        contact_sheet.contact_sheet(tmp_path)
+        places_overview.draw_overview(tmp_path)
 
 
 def test_bulk_rendering_starts_at_a_shard(tmp_path: Path) -> None:

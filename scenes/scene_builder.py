@@ -1,4 +1,4 @@
-"""Collects a scene: pieces on the floor that do not overlap, lights, obstacles, views."""
+"""Assemble a scene from meshes, lights and views; keep objects on the floor apart."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -9,18 +9,18 @@ from numpy.typing import ArrayLike
 from scenes import rays, shading
 from scenes.materials import Palette
 from scenes.meshes import Floats, join, Mesh
-from scenes.types import Light, Obstacle, Scene, View
+from scenes.scene_types import Light, Obstacle, Scene, View
 
 
 class SceneBuilder:
     """
-    Gathers the parts of one scene.
+    Collect the parts of one scene and build it.
 
     Parameters
     ----------
     rng : numpy.random.Generator
     texture_size : int
-        Pixels a side of each texture.
+        Side of each texture, px.
     """
 
     def __init__(self, rng: np.random.Generator, texture_size: int) -> None:
@@ -29,10 +29,10 @@ class SceneBuilder:
         self.lights: list[Light] = []
         self.obstacles: list[Obstacle] = []
         self._parts: list[Mesh] = []
-        self._taken: list[Floats] = []
+        self._reserved: list[Floats] = []
 
     def add(self, mesh: Mesh, name: str | None = None) -> None:
-        """Add a mesh as it stands; with a name it is an obstacle too."""
+        """Add a mesh at its pose; list it as an obstacle if it has a name."""
         self._parts.append(mesh)
         if name is not None:
             low, high = mesh.bounds.astype(float)
@@ -40,17 +40,17 @@ class SceneBuilder:
                                            (high[0], high[1], high[2])))
 
     def reserve(self, low: ArrayLike, high: ArrayLike) -> None:
-        """Keep a rectangle of the floor, corners [2] in metres, free of further pieces."""
-        self._taken.append(np.asarray([low, high], np.float32))
+        """Reserve a rectangle of the floor, lower and upper corner [2], m."""
+        self._reserved.append(np.asarray([low, high], np.float32))
 
     def is_free(self, low: ArrayLike, high: ArrayLike) -> bool:
-        """Tell whether nothing stands in a rectangle of the floor, corners [2] in metres."""
+        """Check that a rectangle of the floor is not reserved, lower and upper corner [2], m."""
         a, b = np.asarray(low), np.asarray(high)
-        return not any((a < t[1]).all() and (t[0] < b).all() for t in self._taken)
+        return not any((a < t[1]).all() and (t[0] < b).all() for t in self._reserved)
 
-    def place(self, name: str, mesh: Mesh, margin: float = 0.03) -> bool:
+    def add_if_free(self, name: str, mesh: Mesh, margin: float = 0.03) -> bool:
         """
-        Add a piece where it stands unless something is there already.
+        Add an object at its pose and reserve its floor area, if that area is free.
 
         Returns
         -------
@@ -67,7 +67,7 @@ class SceneBuilder:
     def build(self, place: str, sky: Floats, views: Sequence[View], *,
               sky_irradiates: bool) -> Scene:
         """
-        Close the scene and work out its ambient light.
+        Build the scene and estimate its ambient light.
 
         Parameters
         ----------
@@ -87,12 +87,12 @@ class SceneBuilder:
 
         mesh, materials = join(self._parts), self.palette.build()
         dark = scene(np.zeros(3, np.float32))
-        # Light on what random rays from the middle of the place meet, for the later bounces.
+        # The mean light on surfaces that random rays hit approximates the further bounces.
         directions = self.rng.standard_normal((400, 3)).astype(np.float32)
         middle = views[0].eye.mean(0)
         hits = rays.trace(dark, np.repeat(middle[None], 400, 0).astype(np.float32), directions)
         samples = [self.rng.random((len(hits.ray), 2), dtype=np.float32) for _ in self.lights]
-        gathered = shading.direct(dark, hits, samples, shine=False)[0]
+        gathered = shading.direct_light(dark, hits, samples, highlights=False)[0]
         irradiance = gathered.sum(0) / max(len(gathered), 1)
         if sky_irradiates:
             irradiance = 0.3 * irradiance + np.pi * sky[:len(sky) // 2].mean((0, 1)) * 0.5

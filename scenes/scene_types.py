@@ -1,4 +1,4 @@
-"""The dataclasses that cross the scene modules: lights, scene, camera, quality, rendered frame."""
+"""Dataclasses shared by the scene modules: light, scene, camera, quality, rendered frame."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -15,15 +15,15 @@ from scenes.meshes import Floats, Mesh
 @dataclass(frozen=True)
 class Light:
     """
-    A light that shadow rays are sent to.
+    A light source that is sampled with shadow rays.
 
     Attributes
     ----------
     kind : str
-        'rect': one-sided panel or window, `center` with full edges `u`, `v`, shining along u x v,
-        `rgb` its radiance; 'bulb': a sphere of `radius_m` at `center`, `rgb` its intensity;
-        'sun': `center` the unit direction to it, `radius_m` the tangent of its angular radius,
-        `rgb` its irradiance face on.
+        'rect': one-sided panel or window at `center` with full edges `u` and `v` (m) that emits
+        along u x v; `rgb` is its radiance. 'bulb': sphere of `radius_m` at `center`; `rgb` is its
+        intensity. 'sun': `center` is the unit direction to it, `radius_m` the tangent of its
+        angular radius, `rgb` the irradiance on a surface that faces it.
     """
 
     kind: str
@@ -36,7 +36,7 @@ class Light:
 
 @dataclass(frozen=True)
 class Obstacle:
-    """A named thing's axis-aligned box in the map frame, metres."""
+    """The axis-aligned bounding box of a named object in the map frame, metres."""
 
     name: str
     min_m: tuple[float, float, float]
@@ -46,12 +46,12 @@ class Obstacle:
 @dataclass(frozen=True)
 class View:
     """
-    A region that cameras stand in and one that they look at.
+    A region of camera positions and a region of points that the cameras look at.
 
     Attributes
     ----------
     eye, target : [2,3] float32
-        Corners of boxes, m.
+        Lower and upper corner of each box in the map frame, m.
     """
 
     eye: Floats
@@ -61,16 +61,18 @@ class View:
 @dataclass(frozen=True)
 class Scene:
     """
-    A place: geometry, materials, lights, sky; map frame, metres, z up.
+    Geometry, materials, lights and sky of a place; map frame, metres, z up.
 
     Attributes
     ----------
+    place : str
+        Kind of place.
     sky : [h,w,3] float32
-        Linear radiance by direction: azimuth across, zenith first.
+        Linear radiance by direction: columns by azimuth, rows from zenith to nadir.
     sky_irradiates : bool
-        Whether surfaces gather light from the sky; false where window lights stand for it.
+        Whether the sky illuminates surfaces; false where window lights replace it.
     ambient : [3] float32
-        Irradiance that stands for all later bounces.
+        Irradiance that approximates all further bounces.
     """
 
     place: str
@@ -85,7 +87,7 @@ class Scene:
 
     @cached_property
     def embree(self) -> rtcore_scene.EmbreeScene:
-        """Build the ray-tracing hierarchy once."""
+        """Ray-tracing hierarchy of the mesh."""
         scene = rtcore_scene.EmbreeScene()
         mesh_construction.TriangleMesh(scene, np.ascontiguousarray(self.mesh.triangles))
         return scene
@@ -97,7 +99,7 @@ class Scene:
 
     @cached_property
     def face_normals(self) -> Floats:
-        """Compute unit geometric normals, [n,3]."""
+        """Unit geometric normal of each triangle, [n,3]."""
         edges = np.diff(self.mesh.triangles, axis=1)
         normals = np.cross(edges[:, 0], edges[:, 1])
         length = np.linalg.norm(normals, axis=-1, keepdims=True)
@@ -105,7 +107,7 @@ class Scene:
 
     @cached_property
     def uv_per_m(self) -> Floats:
-        """Texture units per metre on each triangle, [n]."""
+        """Texture units per metre of each triangle, [n]."""
         edges, uv = np.diff(self.mesh.triangles, axis=1), np.diff(self.mesh.uv, axis=1)
         area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=-1)
         uv_area = np.abs(uv[:, 0, 0] * uv[:, 1, 1] - uv[:, 0, 1] * uv[:, 1, 0])
@@ -116,25 +118,26 @@ class Scene:
 @dataclass(frozen=True)
 class Sensor:
     """
-    What a camera does to light.
+    Exposure, lens and noise of a camera.
 
     Attributes
     ----------
     exposure_ev : float
-        Stops above the exposure.
+        Exposure compensation, stops.
     gain : float or None
-        Exposure, the factor on radiance; metered on each image if None.
+        Factor from radiance to exposed light; metered on each image if None.
     white_balance : (float, float, float)
         Channel gains.
     noise : float
-        Deviation of the noise at mid grey, in 0..1.
+        Standard deviation of the noise at mid grey, in 0..1.
     vignette : float
-        Share of light lost in the corners.
+        Fraction of light lost in the corners.
     blur_px : float
-        Deviation of the lens blur.
+        Standard deviation of the lens blur, px.
     contrast : float
-        1 is neutral; more makes shadows darker and lights brighter.
+        1 is neutral; a larger value darkens shadows and brightens highlights.
     seed : int
+        Seed of the noise.
     """
 
     exposure_ev: float = 0.0
@@ -148,20 +151,20 @@ class Sensor:
 
 
 @dataclass(frozen=True)
-class Camera:
+class RenderCamera:
     """
-    A pinhole camera in a scene.
+    A pinhole camera to render with: intrinsics, pose in the map frame and sensor.
 
     Attributes
     ----------
     width, height : int
         Pixels.
     K : [3,3] float64
-        Intrinsics; pixel centres at whole numbers.
+        Intrinsics; pixel centres at integer coordinates.
     rotation : [3,3] float64
         Optical axes (x right, y down, z forward) as columns, in the map frame.
     position : [3] float64
-        Of the optical centre in the map frame, m.
+        Optical centre in the map frame, m.
     """
 
     width: int
@@ -175,16 +178,16 @@ class Camera:
 @dataclass(frozen=True)
 class Quality:
     """
-    How many rays are spent.
+    Number of rays and texture resolution of a rendering.
 
     Attributes
     ----------
     passes : int
-        Light and bounce samples a pixel; each is shared by a 4x4 tile, so 16 times as many count.
+        Light and bounce samples per pixel; averaging over 4x4 tiles makes them count 16 times.
     edge_samples : int
         Extra rays through each pixel on an edge.
     texture_size : int
-        Pixels a side of each texture.
+        Side of each texture, px.
     """
 
     passes: int = 1
@@ -205,7 +208,7 @@ class RenderedFrame:
     ----------
     rgb : [H,W,3] uint8
     depth_m : [H,W] float32
-        Metres along the optical axis through each pixel's centre; +inf where there is only sky.
+        Depth along the optical axis at each pixel's centre, m; +inf on the sky.
     K : [3,3] float64
     """
 

@@ -1,4 +1,4 @@
-"""What the sample drive's robot publishes, as ROS 2 messages in CDR, without ROS."""
+"""Serialize the messages of the sample drive's robot as CDR, without ROS."""
 from __future__ import annotations
 
 from typing import Any
@@ -22,13 +22,13 @@ from marigold_ros.geometry.filters import mark_out_of_range
 from marigold_ros.messages.camera_info import fields_from_camera
 from marigold_ros.messages.cloud import pack_cloud
 from marigold_ros.messages.depth import pack_depth
-from scenes import drive
-from scenes.drive import DriveState, Matrix
+from scenes import robot_path
 from scenes.meshes import Floats
+from scenes.robot_path import Matrix, RobotState
 
 OPTICAL_FRAME = 'camera_optical_frame'
 JPEG_QUALITY = 80
-# 16UC1 holds no more.
+# The limit of 16UC1 in millimetres.
 MAX_DEPTH_M = 65.0
 
 TOPICS = {
@@ -46,23 +46,23 @@ TOPICS = {
 
 def offered_qos(topic: str) -> Qos:
     """
-    Give the quality of service that the robot's publishers offer.
+    Return the quality of service that the robot's publishers offer.
 
     Returns
     -------
     Qos
-        Reliable; /tf_static stays for those who come later.
+        Reliable; transient local for /tf_static, volatile for all other topics.
     """
-    forever = QosTime(9223372036, 854775807)
+    no_limit = QosTime(9223372036, 854775807)
     durability = (QosDurability.TRANSIENT_LOCAL if topic == '/tf_static'
                   else QosDurability.VOLATILE)
     return Qos(QosHistory.KEEP_LAST, 100 if topic == '/tf' else 10, QosReliability.RELIABLE,
-               durability, forever, forever, QosLiveliness.AUTOMATIC, forever, False)
+               durability, no_limit, no_limit, QosLiveliness.AUTOMATIC, no_limit, False)
 
 
 def static_transforms(stamp_ns: int) -> bytes:
     """
-    Pack the mounting of the sensors.
+    Serialize the poses of the sensors on the robot.
 
     Returns
     -------
@@ -70,15 +70,15 @@ def static_transforms(stamp_ns: int) -> bytes:
         TFMessage.
     """
     return _transforms(stamp_ns, [
-        ('base_link', 'camera_link', drive.base_from_camera_link()),
-        ('camera_link', OPTICAL_FRAME, drive.camera_link_from_optical()),
-        ('base_link', 'laser_link', drive.pose(drive.SCANNER_XYZ_M, np.eye(3))),
-        ('base_link', 'lidar_link', drive.pose(drive.LIDAR_XYZ_M, np.eye(3)))])
+        ('base_link', 'camera_link', robot_path.base_from_camera_link()),
+        ('camera_link', OPTICAL_FRAME, robot_path.camera_link_from_optical()),
+        ('base_link', 'laser_link', robot_path.pose(robot_path.SCANNER_XYZ_M, np.eye(3))),
+        ('base_link', 'lidar_link', robot_path.pose(robot_path.LIDAR_XYZ_M, np.eye(3)))])
 
 
 def moving_transforms(stamp_ns: int, map_from_odom: Matrix, odom_from_base: Matrix) -> bytes:
     """
-    Pack where the robot is.
+    Serialize the pose of the robot.
 
     Returns
     -------
@@ -89,9 +89,9 @@ def moving_transforms(stamp_ns: int, map_from_odom: Matrix, odom_from_base: Matr
                                   ('odom', 'base_link', odom_from_base)])
 
 
-def odometry(stamp_ns: int, odom_from_base: Matrix, state: DriveState) -> bytes:
+def odometry(stamp_ns: int, odom_from_base: Matrix, state: RobotState) -> bytes:
     """
-    Pack the wheel odometry.
+    Serialize the wheel odometry.
 
     Returns
     -------
@@ -113,7 +113,7 @@ def odometry(stamp_ns: int, odom_from_base: Matrix, state: DriveState) -> bytes:
 
 def laser_scan(stamp_ns: int, ranges_m: Floats) -> bytes:
     """
-    Pack a scan whose beams all have one stamp.
+    Serialize a laser scan whose beams all have the same stamp.
 
     Returns
     -------
@@ -124,13 +124,13 @@ def laser_scan(stamp_ns: int, ranges_m: Floats) -> bytes:
     return serialize(
         'sensor_msgs/msg/LaserScan', header=header(stamp_ns, 'laser_link'), angle_min=-np.pi,
         angle_max=np.pi - step, angle_increment=step, time_increment=0.0, scan_time=0.1,
-        range_min=drive.SCAN_RANGE_M[0], range_max=drive.SCAN_RANGE_M[1], ranges=ranges_m,
-        intensities=np.zeros(0, np.float32))
+        range_min=robot_path.SCAN_RANGE_M[0], range_max=robot_path.SCAN_RANGE_M[1],
+        ranges=ranges_m, intensities=np.zeros(0, np.float32))
 
 
 def point_cloud(stamp_ns: int, points_m: Floats) -> bytes:
     """
-    Pack lidar points, one row a ring.
+    Serialize lidar points, one row per ring.
 
     Returns
     -------
@@ -142,7 +142,7 @@ def point_cloud(stamp_ns: int, points_m: Floats) -> bytes:
 
 def camera_info(stamp_ns: int, width: int, height: int, K: Matrix) -> bytes:
     """
-    Pack the calibration of an ideal pinhole camera.
+    Serialize the calibration of a pinhole camera without distortion.
 
     Returns
     -------
@@ -152,18 +152,18 @@ def camera_info(stamp_ns: int, width: int, height: int, K: Matrix) -> bytes:
     fields = fields_from_camera(Camera(
         width=width, height=height, K=K, D=(0.0,) * 5, distortion_model='plumb_bob', R=np.eye(3),
         P=np.hstack([K, np.zeros((3, 1))])))
-    whole = new_message('sensor_msgs/msg/RegionOfInterest', x_offset=0, y_offset=0, height=0,
-                        width=0, do_rectify=False)
+    full_image = new_message('sensor_msgs/msg/RegionOfInterest', x_offset=0, y_offset=0, height=0,
+                             width=0, do_rectify=False)
     return serialize(
         'sensor_msgs/msg/CameraInfo', header=header(stamp_ns, OPTICAL_FRAME),
         height=fields.height, width=fields.width, distortion_model=fields.distortion_model,
         d=np.array(fields.d), k=np.array(fields.k), r=np.array(fields.r), p=np.array(fields.p),
-        binning_x=0, binning_y=0, roi=whole)
+        binning_x=0, binning_y=0, roi=full_image)
 
 
 def colour_image(stamp_ns: int, rgb: NDArray[np.uint8]) -> bytes:
     """
-    Pack an image as JPEG.
+    Serialize a colour image as JPEG.
 
     Returns
     -------
@@ -178,7 +178,7 @@ def colour_image(stamp_ns: int, rgb: NDArray[np.uint8]) -> bytes:
 
 def depth_image(stamp_ns: int, depth_m: Floats) -> bytes:
     """
-    Pack depth as PNG of millimetres, 0 where there is none (REP-118).
+    Serialize metric depth as PNG in millimetres, 0 where it is invalid (REP-118).
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The path of a differential-drive robot and the sensors mounted on it."""
+"""Path of a differential-drive robot, poses of its sensors, and simulated range measurements."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from scenes import rays
 from scenes.meshes import Floats, rotation_z
-from scenes.types import Scene
+from scenes.scene_types import Scene
 
 Matrix = NDArray[np.float64]
 
-# Where the sensors stand on the robot: x, y, z of base_link, whose origin is on the floor, m.
+# Sensor positions x, y, z in base_link, whose origin is on the floor, m.
 CAMERA_XYZ_M = (0.12, 0.0, 0.35)
-CAMERA_PITCH = np.radians(6.0)  # nose down, as REP-103 turns about y
+CAMERA_PITCH = np.radians(6.0)  # downwards, a positive rotation about y (REP-103)
 SCANNER_XYZ_M = (0.10, 0.0, 0.20)
 LIDAR_XYZ_M = (0.0, 0.0, 0.45)
 
@@ -27,18 +27,18 @@ RANGE_NOISE_M = 0.005
 
 
 @dataclass(frozen=True)
-class DriveState:
+class RobotState:
     """
-    Where the robot is and how it moves.
+    Pose and velocity of the robot at one time.
 
     Attributes
     ----------
     t_s : float
-        Since the start.
+        Time since the start, s.
     x_m, y_m, yaw : float
-        Of base_link in the map; radians.
+        Pose of base_link in the map frame; m and radians.
     speed_mps, yaw_rate : float
-        Forwards, and to the left in rad/s.
+        Forward speed in m/s and turn rate to the left in rad/s.
     """
 
     t_s: float
@@ -50,13 +50,13 @@ class DriveState:
 
     @property
     def map_from_base(self) -> Matrix:
-        """Pose of base_link in the map, [4,4]."""
+        """Pose of base_link in the map frame, [4,4]."""
         return pose((self.x_m, self.y_m, 0.0), rotation_z(self.yaw).astype(np.float64))
 
 
 def pose(xyz: tuple[float, float, float], rotation: Matrix) -> Matrix:
     """
-    Put a translation and a rotation together.
+    Compose a homogeneous transform from a translation (m) and a rotation [3,3].
 
     Returns
     -------
@@ -69,7 +69,7 @@ def pose(xyz: tuple[float, float, float], rotation: Matrix) -> Matrix:
 
 def base_from_camera_link() -> Matrix:
     """
-    Give the camera's mounting: x forward along the view, z up.
+    Return the pose of camera_link in base_link; camera_link has x along the view and z up.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def base_from_camera_link() -> Matrix:
 
 def camera_link_from_optical() -> Matrix:
     """
-    Turn REP-103's body axes into the optical frame's: z forward, x right, y down.
+    Return the rotation from the optical frame (z forward, x right, y down) to camera_link.
 
     Returns
     -------
@@ -90,25 +90,26 @@ def camera_link_from_optical() -> Matrix:
     return pose((0.0, 0.0, 0.0), np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]))
 
 
-def integrate(start: tuple[float, float, float], controls: list[tuple[float, float, float]],
-              rate_hz: float, duration_s: float) -> list[DriveState]:
+def integrate_path(start: tuple[float, float, float],
+                   controls: list[tuple[float, float, float]],
+                   rate_hz: float, duration_s: float) -> list[RobotState]:
     """
-    Drive along smoothly changing speed and turn rate.
+    Integrate speed and turn rate into a path.
 
     Parameters
     ----------
     start : (x, y, yaw)
-        In the map, m and radians.
+        Pose in the map frame, m and radians.
     controls : list of (t_s, speed_mps, yaw_rate)
-        Interpolated linearly.
+        Control points, interpolated linearly.
     rate_hz : float
-        Of the states.
+        States per second.
     duration_s : float
-        The last state comes before this.
+        Duration, s; the last state lies before its end.
 
     Returns
     -------
-    list of DriveState
+    list of RobotState
     """
     times, speeds, rates = (np.array(column) for column in zip(*controls))
     x, y, yaw = start
@@ -116,7 +117,7 @@ def integrate(start: tuple[float, float, float], controls: list[tuple[float, flo
     for i in range(round(duration_s * rate_hz)):
         t = i / rate_hz
         speed, rate = float(np.interp(t, times, speeds)), float(np.interp(t, times, rates))
-        states.append(DriveState(t, x, y, yaw, speed, rate))
+        states.append(RobotState(t, x, y, yaw, speed, rate))
         middle = t + 0.5 / rate_hz
         step = float(np.interp(middle, times, speeds)) / rate_hz
         turn = float(np.interp(middle, times, rates)) / rate_hz
@@ -125,40 +126,41 @@ def integrate(start: tuple[float, float, float], controls: list[tuple[float, flo
     return states
 
 
-def scan(scene: Scene, state: DriveState, rng: np.random.Generator) -> Floats:
+def scan_ranges(scene: Scene, state: RobotState, rng: np.random.Generator) -> Floats:
     """
-    Measure ranges all around in the plane of the scanner, from -pi on, counter-clockwise.
+    Simulate the ranges of a 360-degree laser scan, counter-clockwise from -pi.
 
     Returns
     -------
     [360] float32
-        Metres; +inf where nothing is within range (REP-117).
+        Ranges, m; +inf where nothing is within range (REP-117).
     """
     angle = -np.pi + 2 * np.pi * np.arange(SCAN_BEAMS) / SCAN_BEAMS
     beams = np.stack([np.cos(angle), np.sin(angle), np.zeros(SCAN_BEAMS)], -1)
-    return _ranges(scene, state, SCANNER_XYZ_M, beams, SCAN_RANGE_M, rng)
+    return _measure_ranges(scene, state, SCANNER_XYZ_M, beams, SCAN_RANGE_M, rng)
 
 
-def lidar_points(scene: Scene, state: DriveState, rng: np.random.Generator) -> Floats:
+def lidar_points(scene: Scene, state: RobotState, rng: np.random.Generator) -> Floats:
     """
-    Measure the points of a spinning lidar.
+    Simulate the points of a spinning lidar.
 
     Returns
     -------
     [8,120,3] float32
-        One row a ring, in the lidar's frame, m; NaN where nothing came back.
+        One row per ring, in the lidar frame, m; NaN where nothing is within range.
     """
     angle = np.linspace(-np.pi, np.pi, LIDAR_COLUMNS, endpoint=False)
     rise, around = np.meshgrid(LIDAR_RINGS, angle, indexing='ij')
     beams = np.stack([np.cos(rise) * np.cos(around), np.cos(rise) * np.sin(around), np.sin(rise)],
                      -1)
-    distance = _ranges(scene, state, LIDAR_XYZ_M, beams.reshape(-1, 3), LIDAR_RANGE_M, rng)
+    distance = _measure_ranges(scene, state, LIDAR_XYZ_M, beams.reshape(-1, 3), LIDAR_RANGE_M, rng)
     points = beams * distance.reshape(*beams.shape[:2], 1)
     return np.where(np.isfinite(points), points, np.nan).astype(np.float32)
 
 
-def _ranges(scene: Scene, state: DriveState, mount: tuple[float, float, float], beams: Matrix,
-            limits_m: tuple[float, float], rng: np.random.Generator) -> Floats:
+def _measure_ranges(scene: Scene, state: RobotState, mount: tuple[float, float, float],
+                    beams: Matrix, limits_m: tuple[float, float],
+                    rng: np.random.Generator) -> Floats:
     map_from_sensor = state.map_from_base @ pose(mount, np.eye(3))
     directions = (beams @ map_from_sensor[:3, :3].T).astype(np.float32)
     origins = np.repeat(map_from_sensor[None, :3, 3].astype(np.float32), len(beams), 0)
