@@ -200,7 +200,8 @@ class AdaptiveDepth:
             by_size[self.engine.padded_size(*frame.rgb.shape[:2])].append(i)
         results: dict[int, AdaptivePrediction | SkippedFrame] = {}
         for size, indices in by_size.items():
-            results.update(zip(indices, self._process_batch(size, [frames[i] for i in indices])))
+            results.update(zip(
+                indices, self._process_one_size(size, [frames[i] for i in indices])))
         return [results[i] for i in range(len(frames))]
 
     def observe(self, published_s: float | None) -> None:
@@ -219,8 +220,8 @@ class AdaptiveDepth:
                 elapsed_s=None if published_s is None else published_s - batch.decided_s))
         self._unobserved = []
 
-    def _process_batch(self, resolution: tuple[int, int],
-                       frames: Sequence[Frame]) -> list[AdaptivePrediction | SkippedFrame]:
+    def _process_one_size(self, resolution: tuple[int, int],
+                          frames: Sequence[Frame]) -> list[AdaptivePrediction | SkippedFrame]:
         # 1. Measure the complexity of each frame.
         complexities, seconds = zip(*(self._measure_complexity(frame.rgb) for frame in frames))
 

@@ -81,7 +81,7 @@ def make_schedule(scheduler: Any, num_inference_steps: int) -> list[StepCoeffici
     scheduler : diffusers.DDIMScheduler or diffusers.LCMScheduler
         Provides the timesteps, in its configured spacing, and the cumulative alphas.
     num_inference_steps : int
-        T.  LCM adds new noise between steps and is supported for T = 1 only.
+        Number of steps T.  LCM adds new noise between steps and is supported for T = 1 only.
 
     Raises
     ------

@@ -79,11 +79,11 @@ class Stopwatch:
     def __init__(self, device: torch.device) -> None:
         """Start the first stage."""
         self._device = device
-        self._marks: list[tuple[str, Any]] = [('', self._mark())]
+        self._marks: list[tuple[str, Any]] = [('', self._timestamp())]
 
     def lap(self, stage: str) -> None:
         """End a stage; durations of a stage that ends repeatedly are summed."""
-        self._marks.append((stage, self._mark()))
+        self._marks.append((stage, self._timestamp()))
 
     def seconds(self) -> defaultdict[str, float]:
         """Wait for the device and return the duration of every stage, s; 0 by default."""
@@ -93,7 +93,7 @@ class Stopwatch:
             total[stage] += self._seconds_between(start, end)
         return total
 
-    def _mark(self) -> Any:
+    def _timestamp(self) -> Any:
         """Record a CUDA event, or the current time on the CPU."""
         if self._device.type != 'cuda':
             return time.perf_counter()

@@ -113,7 +113,7 @@ class DepthEngine:
         num_inference_steps : int
             T of every frame.
         ensemble_size : int
-            E.
+            Number of members E.
 
         Returns
         -------

@@ -34,7 +34,7 @@ class Networks:
     ----------
     device : torch.device
     latent_channels : int
-        C.
+        Number of latent channels C.
     """
 
     def __init__(self, components: Components, device: torch.device, dtype: torch.dtype,
