@@ -43,7 +43,7 @@ class ReadIssues:
         self.frames = 0
 
     def count(self, what: str) -> None:
-        """Count a skipped item of a kind that is no error."""
+        """Count a skipped item that is not an error."""
         self._counts[what] += 1
 
     def skip(self, err: MarigoldError) -> None:
