@@ -127,9 +127,9 @@ class DepthEngine:
                 for _ in range(2):
                     prediction = self.infer_batch(frames, [num_inference_steps] * batch_size,
                                                   ensemble_size=ensemble_size)[0]
-                timings.append(BatchTiming.from_stages(self.padded_size(height, width),
-                                              (num_inference_steps,) * batch_size,
-                                              prediction.timing))
+                timings.append(BatchTiming.from_stages(
+                    self.padded_size(height, width), (num_inference_steps,) * batch_size,
+                    prediction.timing))
         return timings
 
     def infer(self, rgb: RgbImage, *, num_inference_steps: int | None = None,

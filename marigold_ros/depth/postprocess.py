@@ -11,7 +11,7 @@ from marigold_ros.depth.types import FloatImage
 
 
 def postprocess(decoded: torch.Tensor, size: tuple[int, int]
-                  ) -> tuple[FloatImage, FloatImage, FloatImage | None]:
+                ) -> tuple[FloatImage, FloatImage, FloatImage | None]:
     """
     Merge the members of one frame and resize the result to the input's size.
 

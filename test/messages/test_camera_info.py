@@ -81,7 +81,7 @@ def test_invalid_messages_are_rejected_with_the_value(changes, match):
 
 NUMBER = st.one_of(st.floats(), st.sampled_from([0.0, 1.0, -1.0, 1e300, 1e-300]))
 CHANGES = {'k': st.integers(0, 8), 'r': st.integers(0, 8), 'p': st.integers(0, 11),
-         'd': st.integers(0, 4)}
+           'd': st.integers(0, 4)}
 
 
 @settings(derandomize=True, deadline=None, max_examples=300)

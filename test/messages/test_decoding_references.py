@@ -80,7 +80,7 @@ def reference_rgb(samples: np.ndarray, encoding: str) -> np.ndarray:
         order = YUV_ORDER[encoding]
         luma = pairs[..., [i for i in range(4) if order[i] == 'y']].reshape(len(samples), -1)
         return reference_yuv(luma, pairs[..., order.index('u')].repeat(2, axis=1),
-                           pairs[..., order.index('v')].repeat(2, axis=1))
+                             pairs[..., order.index('v')].repeat(2, axis=1))
     if kind.startswith('bayer'):
         return reference_mosaic(samples, kind.removeprefix('bayer_'))
     if kind == 'mono':
