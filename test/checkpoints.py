@@ -1,4 +1,4 @@
-"""Tiny random checkpoints in diffusers' Marigold layout, for tests."""
+"""Write tiny random checkpoints in diffusers' Marigold layout, for tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node that is cycled through its states, in a module that a spawned process can import."""
+"""Cycle a node through its lifecycle states; importable by a spawned process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from marigold_ros.ros.depth_node import DepthNode
 
 
 def resources(node: DepthNode) -> dict[str, int]:
-    """Count what a cycle might leave behind."""
+    """Count the resources that a lifecycle cycle could leak."""
     gc.collect()
     return {
         'threads': threading.active_count(), 'files': len(list(Path('/proc/self/fd').iterdir())),
@@ -28,7 +28,7 @@ def resources(node: DepthNode) -> dict[str, int]:
 
 
 def resident_mib() -> float:
-    """Memory in use, after the allocator has given back what it keeps free."""
+    """Return the resident memory after the allocator has released its free memory."""
     ctypes.CDLL(None).malloc_trim(0)
     pages = int(Path('/proc/self/statm').read_text().split()[1])
     return pages * os.sysconf('SC_PAGE_SIZE') / 2 ** 20
@@ -36,7 +36,7 @@ def resident_mib() -> float:
 
 @contextlib.contextmanager
 def idle_node(checkpoint):
-    """Make a node in this thread, and an executor that knows it."""
+    """Create a node and an executor with it in this thread."""
     context = rclpy.Context()
     rclpy.init(args=['--ros-args', '-p', f'checkpoint:={checkpoint}',
                      '-p', 'max_inference_steps:=1'], context=context, domain_id=free_domain())
@@ -44,7 +44,7 @@ def idle_node(checkpoint):
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
     gc.collect()
-    gc.freeze()  # the node collects garbage at cleanup: not what was there before, 200 times
+    gc.freeze()  # keeps the garbage collection at each of 200 cleanups fast
     yield node, executor
     gc.unfreeze()
     executor.shutdown()
@@ -53,7 +53,7 @@ def idle_node(checkpoint):
 
 
 def after_20_and_200_cycles(checkpoint) -> list[tuple[dict[str, int], int, float]]:
-    """Cycle a node; its resources, the number of objects and the memory, MiB."""
+    """Return resources, number of objects and memory (MiB) after 20 and after 200 cycles."""
     found = []
     with idle_node(checkpoint) as (node, executor):
         for cycle in range(1, 201):
@@ -63,10 +63,10 @@ def after_20_and_200_cycles(checkpoint) -> list[tuple[dict[str, int], int, float
             for transition in (node.trigger_deactivate, node.trigger_cleanup):
                 assert transition() == TransitionCallbackReturn.SUCCESS
             if cycle in (20, 200):
-                # The executor keeps what it waited for until all that was ready had its turn.
+                # The executor keeps references to ready entities until it has executed them.
                 for _ in range(10):
                     executor.spin_once(timeout_sec=0)
                 gc.collect()
-                node.release()  # again, which forgets what has died since
+                node.release()  # again, to drop references to entities destroyed since
                 found.append((resources(node), len(gc.get_objects()), resident_mib()))
     return found

@@ -1,4 +1,4 @@
-"""Launch files, and the configuration files that go with them."""
+"""Launch files and the configuration files that they use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DOCUMENTED = ['params_file', 'checkpoint', 'cameras', 'image_topic', 'camera_inf
 
 
 def definitions(path: Path, *names: str) -> dict:
-    """Evaluate some functions and constants of a launch file without importing launch."""
+    """Evaluate given functions and constants of a launch file without importing launch."""
     tree = ast.parse(path.read_text(), str(path))
     chosen = [node for node in tree.body
               if (isinstance(node, ast.FunctionDef) and node.name in names)
@@ -34,7 +34,7 @@ def definitions(path: Path, *names: str) -> dict:
     return namespace
 
 
-def test_the_documented_arguments_are_declared_and_described():
+def test_launch_files_declare_the_documented_arguments():
     arguments = definitions(DEPTH, 'ARGUMENTS')['ARGUMENTS']
     assert list(arguments) == DOCUMENTED
     assert all(description for _, description in arguments.values())
@@ -42,14 +42,14 @@ def test_the_documented_arguments_are_declared_and_described():
     assert list(replay) == ['bag', 'rate', 'start_offset', 'loop', 'wait_s']
 
 
-def test_an_unset_argument_leaves_the_parameter_file():
+def test_an_unset_argument_does_not_override_the_parameter_file():
     names = definitions(DEPTH, 'ARGUMENTS', 'PARAMETERS')
     for name in names['PARAMETERS']:
         assert names['ARGUMENTS'][name][0] == ''
     assert set(names['PARAMETERS']) - {'use_sim_time'} <= {row.name for row in TABLE}
 
 
-def test_argument_texts_become_values_of_the_parameters_types():
+def test_argument_strings_are_parsed_to_parameter_types():
     read = definitions(DEPTH, 'PARAMETERS')['PARAMETERS']
     assert read['cameras']('[front, rear]') == ['front', 'rear']
     assert read['cameras']('front') == ['front']
@@ -75,7 +75,7 @@ def test_topics_are_remapped_for_a_single_camera_only(tmp_path):
 
 @pytest.mark.parametrize('path', [DEPTH, REPLAY])
 def test_launch_files_can_be_loaded(path):
-    """For real where launch is installed; else that what launch looks for is there."""
+    """If launch is not installed, only check that generate_launch_description exists."""
     if importlib.util.find_spec('launch_ros') is None:
         definitions(path, 'generate_launch_description')
         return
@@ -87,7 +87,7 @@ def test_launch_files_can_be_loaded(path):
                                      in description.get_launch_arguments()}
 
 
-def test_the_profile_carries_large_images_in_shared_memory():
+def test_the_dds_profile_sends_large_images_by_shared_memory():
     root = ElementTree.parse(ROOT / 'config' / 'fastdds_large_images.xml').getroot()
     transports = {each.findtext(f'{DDS}transport_id'): each
                   for each in root.iter(f'{DDS}transport_descriptor')}
@@ -101,7 +101,7 @@ def test_the_profile_carries_large_images_in_shared_memory():
     assert sorted(transports[name].findtext(f'{DDS}type') for name in used) == ['SHM', 'UDPv4']
 
 
-def test_the_profile_is_set_for_old_and_new_fast_dds():
+def test_the_dds_profile_is_set_for_old_and_new_fast_dds():
     assert definitions(DEPTH, 'PROFILE_VARIABLES')['PROFILE_VARIABLES'] == (
         'FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 

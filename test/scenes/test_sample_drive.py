@@ -1,4 +1,4 @@
-"""The sample bag: what it holds, and that its sensors agree with scene.json and each other."""
+"""Tests of the sample bag: contents, and consistency of its sensors with scene.json."""
 from __future__ import annotations
 
 from collections import defaultdict
@@ -28,7 +28,7 @@ INFOS = ('/camera/camera_info', '/camera/depth_gt/camera_info')
 
 @pytest.fixture(scope='module')
 def messages() -> dict[str, list[Any]]:
-    """Every message of the bag by topic, each with its log time."""
+    """Return the log times and messages of the bag by topic."""
     found = defaultdict(list)
     with open_bag(SAMPLE / 'living_room') as bag:
         for message in bag.messages():
@@ -43,7 +43,7 @@ def scene() -> Any:
 
 
 def matrix(translation: Any, rotation: Any) -> np.ndarray:
-    """Make [4,4] of a message's translation and quaternion."""
+    """Convert a translation and quaternion message to a matrix [4,4]."""
     result = np.eye(4)
     result[:3, :3] = Rotation.from_quat([rotation.x, rotation.y, rotation.z,
                                          rotation.w]).as_matrix()
@@ -52,14 +52,14 @@ def matrix(translation: Any, rotation: Any) -> np.ndarray:
 
 
 def transforms(message: Any) -> dict[tuple[str, str], np.ndarray]:
-    """Sort the transforms of a TFMessage by (parent, child)."""
+    """Return the matrices of a TFMessage by (parent, child)."""
     return {(t.header.frame_id, t.child_frame_id): matrix(t.transform.translation,
                                                           t.transform.rotation)
             for t in message.transforms}
 
 
-def mountings(messages: dict[str, list[Any]]) -> dict[str, np.ndarray]:
-    """Poses of the sensor frames in base_link, from /tf_static."""
+def sensor_poses(messages: dict[str, list[Any]]) -> dict[str, np.ndarray]:
+    """Return the poses of the sensors in base_link, from /tf_static."""
     static = transforms(messages['/tf_static'][0][1])
     camera = static['base_link', 'camera_link'] @ static['camera_link', 'camera_optical_frame']
     return {'camera': camera, 'laser': static['base_link', 'laser_link'],
@@ -67,17 +67,17 @@ def mountings(messages: dict[str, list[Any]]) -> dict[str, np.ndarray]:
 
 
 def base_in_map(messages: dict[str, list[Any]]) -> dict[int, np.ndarray]:
-    """Pose of base_link in the map by stamp, from /tf."""
+    """Return the poses of base_link in the map by stamp, from /tf."""
     return {time_ns: transforms(m)['map', 'odom'] @ transforms(m)['odom', 'base_link']
             for time_ns, m in messages['/tf']}
 
 
 def depth_m(message: Any) -> np.ndarray:
-    """Decode millimetres."""
+    """Decode a depth image to metres."""
     return cv2.imdecode(message.data, cv2.IMREAD_UNCHANGED) / 1000.0
 
 
-def moved(pose: np.ndarray, points: np.ndarray) -> np.ndarray:
+def transform_points(pose: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Transform points [n,3]."""
     return points @ pose[:3, :3].T + pose[:3, 3]
 
@@ -90,8 +90,8 @@ def ground_truth_points(messages: dict[str, list[Any]], number: int) -> np.ndarr
     v, u = np.mgrid[0:480:4, 0:640:4]
     z = np.where(z > 0, z, np.nan)
     points = np.stack([(u - K[0, 2]) / K[0, 0] * z, (v - K[1, 2]) / K[1, 1] * z, z], -1)
-    pose = base_in_map(messages)[time_ns] @ mountings(messages)['camera']
-    return moved(pose, points.reshape(-1, 3)).reshape(points.shape)
+    pose = base_in_map(messages)[time_ns] @ sensor_poses(messages)['camera']
+    return transform_points(pose, points.reshape(-1, 3)).reshape(points.shape)
 
 
 def test_the_sample_is_small_and_complete(messages: dict[str, list[Any]]) -> None:
@@ -120,8 +120,8 @@ def test_static_transforms_are_latched() -> None:
         assert bag.topic('/tf').qos[0].durability == QosDurability.VOLATILE
 
 
-def test_images_are_vga_and_belong_to_an_ideal_pinhole(messages: dict[str, list[Any]],
-                                                       scene: Any) -> None:
+def test_images_are_vga_without_lens_distortion(messages: dict[str, list[Any]],
+                                                scene: Any) -> None:
     for topic in INFOS:
         info = messages[topic][0][1]
         K = info.k.reshape(3, 3)
@@ -138,16 +138,16 @@ def test_images_are_vga_and_belong_to_an_ideal_pinhole(messages: dict[str, list[
     assert image.header.frame_id == depth.header.frame_id == 'camera_optical_frame'
 
 
-def test_the_camera_is_mounted_as_scene_json_says(messages: dict[str, list[Any]],
-                                                  scene: Any) -> None:
+def test_the_camera_pose_equals_that_in_scene_json(messages: dict[str, list[Any]],
+                                                   scene: Any) -> None:
     camera = scene['camera']
     expected = np.eye(4)
     expected[:3, :3] = Rotation.from_quat(camera['quaternion_xyzw']).as_matrix()
     expected[:3, 3] = camera['xyz_m']
-    pose = mountings(messages)['camera']
+    pose = sensor_poses(messages)['camera']
     np.testing.assert_allclose(pose, expected, atol=1e-9)
     assert pose[2, 3] == camera['height_m'] == 0.35
-    # The optical axis dips by the pitch, and x points to the robot's right.
+    # The optical axis points down by the pitch; x points to the robot's right.
     assert pose[2, 2] == pytest.approx(-np.sin(camera['pitch_down_rad']))
     np.testing.assert_allclose(pose[:3, 0], [0, -1, 0], atol=1e-9)
 
@@ -167,40 +167,41 @@ def test_transforms_and_odometry_follow_the_trajectory(messages: dict[str, list[
                                    atol=1e-9)
 
 
-def test_the_robot_moves_as_its_odometry_says(messages: dict[str, list[Any]]) -> None:
+def test_the_poses_move_with_the_twist_of_the_odometry(messages: dict[str, list[Any]]) -> None:
     poses = np.stack(list(base_in_map(messages).values()))
     twists = [(m.twist.twist.linear.x, m.twist.twist.angular.z) for _, m in messages['/odom']]
     steps = np.linalg.norm(np.diff(poses[:, :2, 3], axis=0), axis=1)
     turns = np.diff(np.unwrap(np.arctan2(poses[:, 1, 0], poses[:, 0, 0])))
-    # 20 Hz: the twist at a stamp tells the next 50 ms up to its slow change.
+    # At 20 Hz, the twist changes little during the 50 ms to the next stamp.
     np.testing.assert_allclose(steps / 0.05, [t[0] for t in twists[:-1]], atol=0.02)
     np.testing.assert_allclose(turns / 0.05, [t[1] for t in twists[:-1]], atol=0.05)
 
 
 @pytest.mark.parametrize('number', [0, 25, 45, 79])
-def test_true_depth_puts_the_floor_at_zero(
+def test_ground_truth_floor_is_at_height_zero(
         messages: dict[str, list[Any]], scene: Any, number: int) -> None:
     points = ground_truth_points(messages, number)
     floor = points[-8:, :, 2]
-    assert (np.abs(floor) < 0.004).mean() > 0.7  # rounded to 1 mm; some of it is chair legs
+    assert (np.abs(floor) < 0.004).mean() > 0.7  # rounded to 1 mm; chair legs cover some pixels
     seen = points[np.isfinite(points[..., 0])]
-    # Window frames and doors stand in the walls, 0.16 m thick; frames and leaves reach out.
+    # Windows and doors are inside the walls of 0.16 m; their frames protrude.
     low = np.array(scene['walls']['min_m']) - [0.25, 0.25, 0.005]
     high = np.array(scene['walls']['max_m']) + [0.25, 0.25, 0.005]
     assert ((seen > low) & (seen < high)).all()
 
 
-def test_each_obstacle_seen_stands_in_its_box(messages: dict[str, list[Any]], scene: Any) -> None:
+def test_ground_truth_points_lie_on_listed_objects(messages: dict[str, list[Any]],
+                                                   scene: Any) -> None:
     for number in (0, 45, 79):
         points = ground_truth_points(messages, number).reshape(-1, 3)
-        assert explained(points, scene).mean() > 0.98
+        assert on_listed_object(points, scene).mean() > 0.98
 
 
-def explained(points: np.ndarray, scene: Any) -> np.ndarray:
-    """Tell which finite points lie on floor, ceiling, walls or in an obstacle's box."""
+def on_listed_object(points: np.ndarray, scene: Any) -> np.ndarray:
+    """Return which finite points lie on floor, ceiling, walls or in an obstacle's box."""
     points = points[np.isfinite(points).all(-1)]
     low, high = (np.array(scene['walls'][key]) for key in ('min_m', 'max_m'))
-    # 0.15 m at the walls holds skirting, curtains and pictures; 0.02 m on the floor a rug.
+    # Skirting, curtains and pictures are within 0.15 m of the walls; a rug within 0.02 m.
     known = (points[:, 2] < 0.02) | (points[:, 2] > high[2] - 0.02)
     known |= ((points[:, :2] < low[:2] + 0.15) | (points[:, :2] > high[:2] - 0.15)).any(-1)
     for obstacle in scene['obstacles']:
@@ -211,48 +212,49 @@ def explained(points: np.ndarray, scene: Any) -> np.ndarray:
 
 
 @pytest.mark.parametrize('number', [0, 40, 79])
-def test_lidar_points_lie_on_what_scene_json_lists(messages: dict[str, list[Any]], scene: Any,
-                                                   number: int) -> None:
+def test_lidar_points_lie_on_listed_objects(messages: dict[str, list[Any]], scene: Any,
+                                            number: int) -> None:
     time_ns, cloud = messages['/lidar/points'][number]
     assert (cloud.height, cloud.width, cloud.point_step) == (8, 120, 12)
     points = cloud.data.view(np.float32).reshape(-1, 3)
-    in_map = moved(base_in_map(messages)[time_ns] @ mountings(messages)['lidar'], points)
-    # 5 mm of noise; the pendant lamp over the table is no obstacle.
+    in_map = transform_points(base_in_map(messages)[time_ns] @ sensor_poses(messages)['lidar'],
+                              points)
+    # The noise is 5 mm; the pendant lamp over the table is not listed as an obstacle.
     assert np.isfinite(in_map).all(-1).mean() > 0.8
-    assert explained(in_map, scene).mean() > 0.98
+    assert on_listed_object(in_map, scene).mean() > 0.98
 
 
 @pytest.mark.parametrize('number', [0, 40, 79])
-def test_the_scan_lies_on_what_the_camera_sees(messages: dict[str, list[Any]], scene: Any,
-                                               number: int) -> None:
+def test_scan_points_agree_with_ground_truth_depth(messages: dict[str, list[Any]], scene: Any,
+                                                   number: int) -> None:
     time_ns, scan = messages['/scan'][number]
     angle = scan.angle_min + np.arange(len(scan.ranges)) * scan.angle_increment
     finite = np.isfinite(scan.ranges)
     ends = np.stack([np.cos(angle), np.sin(angle), 0 * angle], -1) * scan.ranges[:, None]
-    base, mounted = base_in_map(messages)[time_ns], mountings(messages)
-    in_map = moved(base @ mounted['laser'], ends[finite])
+    base, poses = base_in_map(messages)[time_ns], sensor_poses(messages)
+    in_map = transform_points(base @ poses['laser'], ends[finite])
     assert in_map[:, 2] == pytest.approx(0.2)
-    assert explained(in_map, scene).mean() > 0.98
-    optical = moved(np.linalg.inv(base @ mounted['camera']), in_map)
+    assert on_listed_object(in_map, scene).mean() > 0.98
+    optical = transform_points(np.linalg.inv(base @ poses['camera']), in_map)
     optical = optical[optical[:, 2] > 0.3]
     K = np.array(scene['camera']['K'])
     uv = np.round(optical @ K.T / optical[:, 2:])[:, :2].astype(int)
     inside = ((uv >= 0) & (uv < [640, 480])).all(-1)
     seen = depth_m(messages[DEPTH][number][1])[uv[inside, 1], uv[inside, 0]]
     difference = seen - optical[inside, 2]
-    # At edges a beam and its pixel may hit different things; an obstacle may stand between.
+    # At edges a beam and its pixel may hit different objects, and an obstacle may occlude.
     assert len(difference) > 30
     assert (np.abs(difference) < 0.03).mean() > 0.6
     assert (difference < 0.03).mean() > 0.85
 
 
-def test_frames_differ_clearly_in_complexity(messages: dict[str, list[Any]]) -> None:
+def test_complexity_varies_by_a_factor_of_two(messages: dict[str, list[Any]]) -> None:
     energy = [gradient_energy(cv2.imdecode(m.data, cv2.IMREAD_COLOR)[..., ::-1])
               for _, m in messages[IMAGE][::4]]
     assert max(energy) > 2 * min(energy)
 
 
-def test_the_drive_repeats_by_seed(tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_drive(tmp_path: Path) -> None:
     coarse = Quality(passes=1, edge_samples=0, texture_size=16)
     write_sample(tmp_path, quality=coarse, seed=3, duration_s=0.05, workers=1)
     again = make_sample_room(3, 16)

@@ -1,4 +1,4 @@
-"""Synthetic scenes: exact depth, closed meshes, light, determinism, shards."""
+"""Tests of the synthetic scenes: depth, meshes, light, determinism, shards, mesh worlds."""
 from __future__ import annotations
 
 from dataclasses import replace
@@ -29,20 +29,20 @@ from scenes import (
 from scenes.scene_builder import SceneBuilder
 from scenes.scene_types import Light, RenderCamera, Scene, View
 
-HERE = View(np.zeros((2, 3), np.float32), np.ones((2, 3), np.float32))
+ORIGIN_VIEW = View(np.zeros((2, 3), np.float32), np.ones((2, 3), np.float32))
 
 
 def make_scene(*parts: meshes.Mesh, lights: tuple[Light, ...] = ()) -> Scene:
-    """Make a scene of given parts, all of material 0: grey of reflectance 0.5."""
+    """Make a scene of meshes with material 0, grey of reflectance 0.5."""
     b = SceneBuilder(np.random.default_rng(0), 16)
     b.palette.solid((0.5, 0.5, 0.5))
     for part in parts:
         b.add(part)
-    scene = b.build('test', np.ones((4, 8, 3), np.float32), [HERE], sky_irradiates=False)
+    scene = b.build('test', np.ones((4, 8, 3), np.float32), [ORIGIN_VIEW], sky_irradiates=False)
     return replace(scene, lights=lights, ambient=np.zeros(3, np.float32))
 
 
-def looking_along_x(height_m: float = 0.0) -> RenderCamera:
+def camera_along_x(height_m: float = 0.0) -> RenderCamera:
     """Make a camera of 101x101 pixels, focal length 100 px, centre at pixel (50, 50)."""
     K = np.array([[100.0, 0, 50], [0, 100, 50], [0, 0, 1]])
     return RenderCamera(101, 101, K, cameras.optical_axes(0.0, 0.0),
@@ -60,14 +60,14 @@ def test_optical_axes_look_forward_with_x_right_and_y_down() -> None:
 
 def test_depth_is_measured_along_z_and_not_along_the_ray() -> None:
     scene = make_scene(meshes.box((1, 20, 20), (2.5, 0, 0), 0))
-    depth_m = render.depth_along_z(scene, looking_along_x())
-    # The face stands at x = 2; its corners are 2 * sqrt(1.5) away along the ray.
+    depth_m = render.depth_along_z(scene, camera_along_x())
+    # The face is at x = 2 m; along the ray its corners are 2 * sqrt(1.5) m away.
     np.testing.assert_allclose(depth_m, 2.0, rtol=1e-6)
 
 
 def test_depth_of_a_box_ends_where_its_outline_projects() -> None:
     scene = make_scene(meshes.box((1, 0.5, 0.3), (2.5, 0, 0), 0))
-    depth_m = render.depth_along_z(scene, looking_along_x())
+    depth_m = render.depth_along_z(scene, camera_along_x())
     # At 2 m, half of 0.5 m covers 12.5 px and half of 0.3 m covers 7.5 px.
     rows, columns = np.nonzero(np.isfinite(depth_m))
     assert (columns.min(), columns.max(), rows.min(), rows.max()) == (38, 62, 43, 57)
@@ -75,7 +75,7 @@ def test_depth_of_a_box_ends_where_its_outline_projects() -> None:
 
 def test_depth_of_the_floor_follows_the_camera_height() -> None:
     floor = meshes.box((40, 40, 1), (0, 0, -0.5), 0)
-    depth_m = render.depth_along_z(make_scene(floor), looking_along_x(0.35))
+    depth_m = render.depth_along_z(make_scene(floor), camera_along_x(0.35))
     # z = height * f / (row - cy)
     assert depth_m[100, 50] == pytest.approx(0.35 * 100 / 50, rel=1e-5)
     assert depth_m[60, 7] == pytest.approx(0.35 * 100 / 10, rel=1e-5)
@@ -83,7 +83,7 @@ def test_depth_of_the_floor_follows_the_camera_height() -> None:
 
 def test_sky_has_infinite_depth() -> None:
     floor = meshes.box((40, 40, 1), (0, 0, -0.5), 0)
-    depth_m = render.depth_along_z(make_scene(floor), looking_along_x(0.35))
+    depth_m = render.depth_along_z(make_scene(floor), camera_along_x(0.35))
     assert np.isposinf(depth_m[:50]).all()
     assert np.isfinite(depth_m[60:]).all()
 
@@ -96,18 +96,18 @@ def test_sky_has_infinite_depth() -> None:
     (bodies.rounded_box((1, 1, 1), (0, 0, 0), 0, 1e-4), 1.0)])
 def test_bodies_are_closed_and_face_outwards(mesh: meshes.Mesh, volume: float) -> None:
     a, b, c = (mesh.triangles[:, i].astype(np.float64) for i in range(3))
-    # The divergence theorem; a hole or a flipped face would change it.
+    # By the divergence theorem; a hole or a flipped face changes the volume.
     assert np.einsum('ij,ij->', a, np.cross(b, c)) / 6 == pytest.approx(volume, rel=0.01)
     agreement = np.einsum('ij,ikj->ik', np.cross(b - a, c - a), mesh.normals)
     area = np.linalg.norm(np.cross(b - a, c - a), axis=-1)
     assert (agreement[area > 1e-6] > 0).all()
 
 
-def test_a_pallet_may_have_lost_all_its_cartons() -> None:
-    """Seed 6424 draws a single layer of four and takes all of them; rendering once died of it."""
+def test_a_pallet_without_cartons_can_be_built() -> None:
+    """Seed 6424 drops all four cartons of a single layer, which once raised an error."""
     palette = SceneBuilder(np.random.default_rng(0), 16).palette
     bare = halls.pallet(palette, np.random.default_rng(6424))
-    assert bare.bounds[1][2] == pytest.approx(0.141, abs=1e-6)  # the deck, and nothing on it
+    assert bare.bounds[1][2] == pytest.approx(0.141, abs=1e-6)  # the empty deck
 
 
 def test_boxes_turn_about_their_own_axes() -> None:
@@ -116,7 +116,7 @@ def test_boxes_turn_about_their_own_axes() -> None:
                                atol=1e-6)
 
 
-def test_a_sun_lights_by_the_cosine_and_things_shade() -> None:
+def test_sunlight_follows_the_cosine_and_casts_shadows() -> None:
     height = np.radians(30)
     towards = np.array([np.cos(height), 0, np.sin(height)], np.float32)
     sun = Light('sun', towards, np.full(3, 8, np.float32), radius_m=0.0)
@@ -126,11 +126,11 @@ def test_a_sun_lights_by_the_cosine_and_things_shade() -> None:
     hits = rays.trace(scene, above, np.array([[0, 0, -1]] * 2, np.float32))
     light, _ = shading.direct_light(scene, hits, [np.full((2, 2), 0.5, np.float32)],
                                     highlights=False)
-    # 8 * sin(30 degrees) in the open; 0.1 m behind a wall 1 m high there is shade.
+    # 8 * sin(30 degrees) in the open; 0 in the shadow, 0.1 m behind a wall of 1 m.
     np.testing.assert_allclose(light, [[4, 4, 4], [0, 0, 0]], atol=1e-4)
 
 
-def test_a_panel_lights_by_radiance_times_solid_angle() -> None:
+def test_irradiance_of_a_panel_is_radiance_times_solid_angle() -> None:
     side = 0.1
     panel = Light('rect', np.array([0, 0, 2], np.float32), np.full(3, 100, np.float32),
                   u=np.array([0, side, 0], np.float32), v=np.array([side, 0, 0], np.float32))
@@ -159,17 +159,17 @@ def test_a_texture_far_away_shows_its_mean_colour() -> None:
     near_uv = np.random.default_rng(0).random((20_000, 2)).astype(np.float32) * 10
     near = materials[1].albedo(np.full(20_000, materials[0], np.int32), near_uv,
                                np.full(20_000, 1e-3, np.float32))
-    # Averaged in sRGB by the mip levels, in linear light here: near, not equal.
+    # Mip levels average in sRGB, this test in linear light: the results differ slightly.
     np.testing.assert_allclose(far[0], near.mean(0), rtol=0.12)
 
 
-def test_the_meter_brings_a_grey_card_to_middle_grey() -> None:
+def test_metering_maps_a_grey_card_to_middle_grey() -> None:
     card = np.full((8, 8, 3), 37.0, np.float32)
     assert sensor.meter_exposure(card) * 37.0 == pytest.approx(0.2, rel=1e-3)
 
 
 @pytest.mark.parametrize('name', list(places.PLACES))
-def test_every_kind_of_place_gives_cameras_that_see_it(name: str) -> None:
+def test_cameras_see_surfaces_in_every_kind_of_place(name: str) -> None:
     rng = np.random.default_rng(11)
     scene = places.PLACES[name][0](rng, 32)
     camera = cameras.sample_camera(scene, rng, (48, 36))
@@ -179,11 +179,11 @@ def test_every_kind_of_place_gives_cameras_that_see_it(name: str) -> None:
     assert np.ptp(depth_m[np.isfinite(depth_m)]) > 0.05
 
 
-def test_no_camera_stands_inside_a_body() -> None:
+def test_no_camera_is_inside_an_object() -> None:
     room = meshes.box((6, 6, 3), (0, 0, 1.5), 0)
     inside_out = meshes.Mesh(room.triangles[:, ::-1], -room.normals[:, ::-1], room.uv,
                              room.material)
-    # A pillar fills most of the room.
+    # A pillar occupies most of the room.
     b = SceneBuilder(np.random.default_rng(0), 16)
     b.palette.solid((0.5, 0.5, 0.5))
     b.add(inside_out)
@@ -197,7 +197,7 @@ def test_no_camera_stands_inside_a_body() -> None:
         assert max(abs(x), abs(y)) > 2.2
 
 
-def test_frames_depend_on_seed_and_number_alone(tmp_path: Path) -> None:
+def test_frames_depend_only_on_seed_and_frame_number(tmp_path: Path) -> None:
     bulk.render_frames(tmp_path / 'two', 6, width=32, height=24, seed=5, workers=2)
     shard, = shards.read_shards(tmp_path / 'two')
     assert shard.rgb.shape == (6, 24, 32, 3) and shard.rgb.dtype == np.uint8
@@ -214,22 +214,22 @@ def test_frames_depend_on_seed_and_number_alone(tmp_path: Path) -> None:
     assert (other[0][1].depth_m != shard.depth_m[4]).any()
 
 
-def test_a_shard_is_seen_only_when_complete(tmp_path: Path) -> None:
+def test_incomplete_shards_are_ignored(tmp_path: Path) -> None:
     rgb, depth_m = np.zeros((2, 4, 6, 3), np.uint8), np.full((2, 4, 6), np.inf, np.float32)
     shards.write_shard(tmp_path, 3, rgb, depth_m, np.zeros((2, 3, 3)), ['bin', 'bin'], 768)
-    (tmp_path / 'depth_m_00004.npy').write_bytes(b'a renderer that was stopped')
-    (tmp_path / 'rgb_00004.npy.part').write_bytes(b'in between')
+    (tmp_path / 'depth_m_00004.npy').write_bytes(b'truncated')
+    (tmp_path / 'rgb_00004.npy.part').write_bytes(b'truncated')
     shard, = shards.read_shards(tmp_path)
     assert shard.first == 768 and np.isposinf(shard.depth_m).all()
     assert not shards.shard_is_complete(tmp_path, 4)
 
 
-def test_a_folder_without_shards_is_named(tmp_path: Path) -> None:
+def test_the_error_for_a_folder_without_shards_names_it(tmp_path: Path) -> None:
     with pytest.raises(MarigoldError, match=str(tmp_path)):
         shards.read_shards(tmp_path)
 
 
-def test_a_contact_sheet_shows_every_frame_above_its_depth(tmp_path: Path) -> None:
+def test_the_overview_shows_every_frame_above_its_depth(tmp_path: Path) -> None:
     rgb = np.repeat(np.arange(32, dtype=np.uint8), 4 * 6 * 3).reshape(32, 4, 6, 3)
     depth_m = np.tile(np.linspace(1, 2, 24, dtype=np.float32).reshape(4, 6), (32, 1, 1))
     about = np.tile(np.eye(3), (32, 1, 1)), ['room'] * 32
@@ -244,13 +244,13 @@ def test_a_contact_sheet_shows_every_frame_above_its_depth(tmp_path: Path) -> No
         places_overview.draw_overview(tmp_path)
 
 
-def test_bulk_rendering_starts_at_a_shard(tmp_path: Path) -> None:
+def test_bulk_rendering_rejects_a_start_within_a_shard(tmp_path: Path) -> None:
     with pytest.raises(MarigoldError, match='multiple of 256; got 100'):
         bulk.render_frames(tmp_path, 10, width=32, height=24, seed=0, first=100)
 
 
 def write_world(folder: Path) -> Path:
-    """Write a Gazebo world: one box mesh, its model included twice, once turned."""
+    """Write a Gazebo world that includes the model of a box twice, once rotated."""
     body = trimesh.creation.box((2.0, 1.0, 1.0))
     model = folder / 'models' / 'crate'
     model.mkdir(parents=True)
@@ -270,19 +270,19 @@ def write_world(folder: Path) -> Path:
     return folder
 
 
-def test_a_world_file_puts_every_model_where_its_poses_say(tmp_path: Path) -> None:
+def test_models_of_a_world_file_are_placed_at_their_poses(tmp_path: Path) -> None:
     scene = worlds.sample_world(write_world(tmp_path), np.random.default_rng(0), 16)
     assert scene.place == 'yard' and scene.lights[0].kind == 'bulb'
     np.testing.assert_allclose(scene.lights[0].center, [0, 0, 3])
     corners = scene.mesh.triangles.reshape(2, -1, 3)
-    # 2 x 1 x 1 m standing on the floor; the first is turned by 90 degrees at x = 4.
+    # Boxes of 2 x 1 x 1 m on the floor; the first is rotated by 90 degrees at x = 4.
     np.testing.assert_allclose(corners[0].min(0), [3.5, -1, 0], atol=1e-5)
     np.testing.assert_allclose(corners[0].max(0), [4.5, 1, 1], atol=1e-5)
     np.testing.assert_allclose(corners[1].min(0), [-1, 5.5, 0], atol=1e-5)
     np.testing.assert_allclose(corners[1].max(0), [1, 6.5, 1], atol=1e-5)
 
 
-def test_a_textured_mesh_file_shows_the_colour_of_its_picture(tmp_path: Path) -> None:
+def test_a_textured_mesh_has_the_colours_of_its_image(tmp_path: Path) -> None:
     uv = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], float)
     image = Image.fromarray(np.full((8, 8, 3), (255, 0, 0), np.uint8))
     material = trimesh.visual.material.PBRMaterial(baseColorTexture=image)
@@ -296,7 +296,7 @@ def test_a_textured_mesh_file_shows_the_colour_of_its_picture(tmp_path: Path) ->
     np.testing.assert_allclose(shading.albedo(scene, hits, 0.01), [[1, 0, 0]], atol=0.02)
 
 
-def test_what_a_world_lacks_is_named(tmp_path: Path) -> None:
+def test_errors_name_the_missing_files_of_a_world(tmp_path: Path) -> None:
     with pytest.raises(MarigoldError, match=str(tmp_path)):
         worlds.sample_world(tmp_path, np.random.default_rng(0), 16)
     world = tmp_path / 'a.world'
