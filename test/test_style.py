@@ -47,7 +47,7 @@ for package in packages:
 
 
 def run_module(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a Python module in the repository, without PYTHONPATH so that it uses pinned packages."""
+    """Run a Python module in the repository, without PYTHONPATH so that pins apply."""
     environment = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
     return subprocess.run([sys.executable, '-m', name, *arguments], cwd=ROOT, env=environment,
                           capture_output=True, text=True)
