@@ -87,19 +87,19 @@ class Scene:
 
     @cached_property
     def embree(self) -> rtcore_scene.EmbreeScene:
-        """Ray-tracing hierarchy of the mesh."""
+        """Build the ray-tracing hierarchy of the mesh."""
         scene = rtcore_scene.EmbreeScene()
         mesh_construction.TriangleMesh(scene, np.ascontiguousarray(self.mesh.triangles))
         return scene
 
     @cached_property
     def mean_albedo(self) -> Floats:
-        """Mean linear reflectance of each material, [m,3]."""
+        """Compute the mean linear reflectance of each material, [m,3]."""
         return self.materials.mean_albedo()
 
     @cached_property
     def face_normals(self) -> Floats:
-        """Unit geometric normal of each triangle, [n,3]."""
+        """Compute the unit geometric normal of each triangle, [n,3]."""
         edges = np.diff(self.mesh.triangles, axis=1)
         normals = np.cross(edges[:, 0], edges[:, 1])
         length = np.linalg.norm(normals, axis=-1, keepdims=True)
@@ -107,7 +107,7 @@ class Scene:
 
     @cached_property
     def uv_per_m(self) -> Floats:
-        """Texture units per metre of each triangle, [n]."""
+        """Compute the texture units per metre of each triangle, [n]."""
         edges, uv = np.diff(self.mesh.triangles, axis=1), np.diff(self.mesh.uv, axis=1)
         area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=-1)
         uv_area = np.abs(uv[:, 0, 0] * uv[:, 1, 1] - uv[:, 0, 1] * uv[:, 1, 0])

@@ -64,7 +64,7 @@ def develop(radiance: Floats, sensor: Sensor) -> NDArray[np.uint8]:
 
 def meter_exposure(radiance: Floats) -> float:
     """
-    Compute the gain that maps the geometric mean luminance to middle grey.
+    Compute the gain that maps the mean luminance to middle grey, limited by the highlights.
 
     Parameters
     ----------
