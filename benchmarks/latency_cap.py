@@ -40,7 +40,7 @@ from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.step_policy import StepPolicy
 from marigold_ros.depth.types import BatchTiming, DepthPrediction, RgbImage, StepRequest
 from marigold_ros.evaluation.environment import cores, environment
-from marigold_ros.evaluation.policies.live import Delivered, process_newest
+from marigold_ros.evaluation.policies.live import DeliveredFrame, process_newest
 from marigold_ros.geometry.filters import DepthFilter
 from marigold_ros.messages.cloud import CloudPacker
 from marigold_ros.messages.depth import pack_depth
@@ -122,7 +122,7 @@ class PolicyRun:
         # Sees the same frames and decides as if there were no cap.
         self._without_cap = StepPolicy(replace(config, latency_cap_s=None))
 
-    def process(self, frame: Delivered) -> Outcome:
+    def process(self, frame: DeliveredFrame) -> Outcome:
         """Decide, infer, make the messages, learn: depth_node's order."""
         result, = self.adaptive.process([
             Frame(CAMERA, frame.rgb, frame.number, frame.received_s)])
@@ -173,12 +173,12 @@ def play(run: PolicyRun, frames: Sequence[RgbImage], period_s: float,
     work_s: list[tuple[float, float]] = []
     received_s: list[float] = []
 
-    def deliver() -> Iterator[Delivered]:
+    def deliver() -> Iterator[DeliveredFrame]:
         for number, rgb in enumerate(frames):
             time.sleep(max(0.0, start_s + number * period_s - time.monotonic()))
             work_s.append(processor_seconds())
             received_s.append(time.monotonic())
-            yield Delivered(number, rgb, received_s[-1])
+            yield DeliveredFrame(number, rgb, received_s[-1])
 
     outcomes = process_newest(deliver(), run.process)
     return [replace(outcome or Outcome(number, received, 'superseded'),
@@ -189,7 +189,7 @@ def play(run: PolicyRun, frames: Sequence[RgbImage], period_s: float,
 
 def sustained_period_s(run: PolicyRun, frames: Sequence[RgbImage]) -> float:
     """Measure the p95 of the time that a frame takes, one directly after the other."""
-    latencies = [run.process(Delivered(number, rgb, time.monotonic())).latency_s
+    latencies = [run.process(DeliveredFrame(number, rgb, time.monotonic())).latency_s
                  for number, rgb in enumerate(frames)]
     return float(np.quantile(np.array(latencies, np.float64), 0.95))
 

@@ -134,11 +134,11 @@ def read_drive(path: Path, max_frames: int | None = None
         for number, frame in enumerate(bag_data_set(path).frames()):
             if number == max_frames:
                 return
-            without = mount.at(frame)
+            without = mount.lookup(frame)
             yield frame, {
                 'ground_plane': without,
                 'depth': replace(without, anchors=see_weakly(frame, without, rng)),
-                **{source: each.at(frame) for source, each in known.items()}}
+                **{source: each.lookup(frame) for source, each in known.items()}}
 
 
 def see_weakly(frame: DepthFrame, reference: FrameReference, rng: np.random.Generator) -> Anchors:

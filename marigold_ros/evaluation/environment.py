@@ -1,4 +1,4 @@
-"""The facts without which a number means nothing: machine, versions, commit."""
+"""Environment of a measurement: machine, package versions, commit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGES = ('torch', 'diffusers', 'numpy')
 
 
 def environment(device: torch.device = torch.device('cpu')) -> dict[str, Any]:
-    """Return the facts without which a time means nothing, ready for JSON."""
+    """Return machine, package versions and commit, ready for JSON."""
     facts: dict[str, Any] = {
         'date_utc': datetime.now(timezone.utc).isoformat(timespec='seconds'),
         'commit': commit(),
@@ -37,12 +37,12 @@ def environment(device: torch.device = torch.device('cpu')) -> dict[str, Any]:
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def commit() -> str:
-    """Commit of this code, with '-dirty' where tracked files differ; 'unknown' outside git."""
+    """Return the commit of this code, with '-dirty' if modified; 'unknown' outside git."""
     try:
         return subprocess.run(
             ['git', 'describe', '--always', '--dirty', '--exclude=*'], check=True, text=True,
@@ -52,7 +52,7 @@ def commit() -> str:
 
 
 def _cpu_name() -> str:
-    """Name of the processor as Linux gives it, else the architecture."""
+    """Return the model name of the processor from /proc/cpuinfo, else the architecture."""
     information = Path('/proc/cpuinfo')
     if information.is_file():
         for line in information.read_text().splitlines():

@@ -5,12 +5,13 @@ Evaluate a checkpoint and its step policies on a bag or a folder, and write one 
         --depth /camera/depth/image_rect --out out/evaluate
     python -m marigold_ros.evaluation.evaluate folder frames --out out/evaluate
 
-With `--scale-source` and what that source needs, also the metres are judged that depth_node would
-publish, and with `--scene` the obstacles that Nav2 would see.
+`--scale-source` and its settings also evaluate the metric depth that depth_node would publish, and
+`--scene` the obstacles in Nav2's costmap.
 
-Writes report.html, summary.json, per_frame.csv, tables.md and latency_table.json.  The last one
-holds what frames cost here: it is measured once, and the same command uses it again, so that it
-gives the same numbers; remove it, or name another one, to change that.
+The command writes report.html, summary.json, per_frame.csv, tables.md and latency_table.json.
+latency_table.json contains the measured costs of a frame on this machine.  It is measured once and
+reused by the next evaluation with the same settings, which therefore gives the same numbers.  To
+measure again, remove the file; to use another table, pass `--latency-table`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from marigold_ros.data.frames import DepthFrame
 from marigold_ros.depth.device import reserve_one_core
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import ConfigError, MarigoldError
-from marigold_ros.evaluation.analysis import Analysis, Analyst, Clocked
+from marigold_ros.evaluation.analysis import Analysis, PolicyAnalyser, StreamResult
 from marigold_ros.evaluation.config import EvaluationConfig
 from marigold_ros.evaluation.environment import environment
 from marigold_ros.evaluation.metrics.baselines import predict_ramp, TfliteNetwork
@@ -44,10 +45,10 @@ from marigold_ros.evaluation.options import (
 )
 from marigold_ros.evaluation.out_bag import OutBag
 from marigold_ros.evaluation.policies.latency import LatencyTable
-from marigold_ros.evaluation.policies.live import check_live, LiveRun
-from marigold_ros.evaluation.policies.replay import FrameRuns, PolicyReplay
+from marigold_ros.evaluation.policies.live import check_live_policy, LiveRun
+from marigold_ros.evaluation.policies.replay import EvaluatedFrame, PolicyReplay
 from marigold_ros.evaluation.references import BagReferences
-from marigold_ros.evaluation.report.exemplars import Picture
+from marigold_ros.evaluation.report.example_frames import FramePicture
 from marigold_ros.evaluation.report.html import write_report
 from marigold_ros.evaluation.report.summary import (
     latency_table_summary,
@@ -56,7 +57,12 @@ from marigold_ros.evaluation.report.summary import (
     write_summary,
 )
 from marigold_ros.evaluation.report.tables import all_tables
-from marigold_ros.evaluation.runner import Baselines, OnFrame, Run, Session
+from marigold_ros.evaluation.runner import (
+    Baselines,
+    EvaluationSession,
+    FrameCallback,
+    InferenceRun,
+)
 from marigold_ros.stop_flag import StopFlag
 
 NAME = 'evaluate'
@@ -67,12 +73,13 @@ BAD_INPUT, INTERRUPTED = 2, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """
-    Evaluate and write the report.
+    Run the evaluation and write the report.
 
     Returns
     -------
     int
-        0; 2 if the input is bad, also where damage left a partial report; 130 after Ctrl-C.
+        0 on success; 2 on invalid input, also if damaged input left a partial report; 130 after
+        Ctrl-C.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = make_parser(NAME, __doc__.splitlines()[1]).parse_args(given)
@@ -83,35 +90,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f'{NAME}: {err}', file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        print(f'{NAME}: interrupted, nothing is written', file=sys.stderr)
+        print(f'{NAME}: interrupted before the first frame, no report written', file=sys.stderr)
         return INTERRUPTED
 
 
 def evaluate(options: argparse.Namespace, command: str, stack: ExitStack) -> int:
     """
-    Evaluate what the command line asks for; see `main`.
+    Run the evaluation of a parsed command line; see `main`.
 
     Parameters
     ----------
     options : argparse.Namespace
-        Of `options.make_parser`.
+        From `options.make_parser`.
     command : str
-        Repeats the evaluation.
+        Command line that repeats the evaluation, for the report.
     stack : ExitStack
-        Closes what stays open meanwhile.
+        Closes the open files.
 
     Raises
     ------
     MarigoldError
         If nothing could be evaluated.
     """
-    # 1. Whatever can be wrong without the engine, before it is loaded.
+    # 1. Validate all input that does not need the engine before it is loaded.
     data_set = read_data_set(options)
     config = read_config(options, data_set)
-    _make_folder(options.out)
+    _create_output_folder(options.out)
     baselines = _open_baselines(options.baseline)
     if options.live:
-        check_live(config.policies[0])
+        check_live_policy(config.policies[0])
     metric = open_references(options, stack)
     reserve_one_core()
     engine = DepthEngine.load(config.checkpoint,
@@ -119,45 +126,47 @@ def evaluate(options: argparse.Namespace, command: str, stack: ExitStack) -> int
     table, table_file = _latency_table(options, config, engine)
 
     with StopFlag(terminate_on_second_signal=True) as stop:
-        # 2. Every frame with every T, scored; some look at the pictures before they are gone.
-        session = Session(engine, data_set, config, table, baselines)
-        on_frame: list[OnFrame] = [] if metric is None else [partial(_follow_metres, *metric)]
+        # 2. Run every frame with every T and score it; callbacks see the frames with images.
+        session = EvaluationSession(engine, data_set, config, table, baselines)
+        on_frame: list[FrameCallback] = []
+        if metric is not None:
+            on_frame.append(partial(_evaluate_metric_depth, *metric))
         with ExitStack() as written:
             if options.out_bag is not None:
                 on_frame.append(written.enter_context(
-                    _out_bag(options.out_bag, data_set, config, session, table)).add)
+                    _open_out_bag(options.out_bag, data_set, config, session, table)).add)
             session.run(stop, *on_frame)
         table.save(options.out / LATENCY_TABLE)
 
-        # 3. Policies over these runs: alone, by the clock, and in real time if asked for.
-        analysis = Analyst(session.frames, config, table, session.max_inference_steps,
+        # 3. Replay the policies on these runs, and run the primary one live if requested.
+        analysis = PolicyAnalyser(session.frames, config, table, session.max_inference_steps,
                            mean_of_blocks=data_set.mean_of_blocks).analyse()
         if options.live and not stop.requested:
             _run_live(engine, data_set, config, table, session, analysis, stop)
 
-    # 4. The report.
-    about = _about(config, data_set, engine, session, analysis) | {
+    # 4. Write the report.
+    about = _describe_evaluation(config, data_set, engine, session, analysis) | {
         'command': command, 'latency_table': latency_table_summary(table, table_file),
         'metric': {}}
     if metric is not None:
-        follower, references = metric
-        about['metric'] = _metric_summary(options, follower, analysis)
+        evaluator, references = metric
+        about['metric'] = _summarize_metric_depth(options, evaluator, analysis)
         about['notes'] += references.notes
-    summary = summarize_evaluation(analysis, about, list(baselines), session.exemplars.chosen())
-    _write(options.out, summary, analysis, session.exemplars.chosen())
+    summary = summarize_evaluation(analysis, about, list(baselines), session.examples.select())
+    _write_report_files(options.out, summary, analysis, session.examples.select())
     if stop.requested:
         return INTERRUPTED
     return 0 if session.complete else BAD_INPUT
 
 
 def _open_baselines(tflite: Path | None) -> Baselines:
-    """Take the ramp, and a network that was named."""
+    """Return the vertical ramp and, if given, a TFLite network, by name."""
     network = {} if tflite is None else {tflite.stem: TfliteNetwork(tflite).predict}
     return {'ramp': predict_ramp, **network}
 
 
-def _make_folder(out: Path) -> None:
-    """Find out now whether the report can be written."""
+def _create_output_folder(out: Path) -> None:
+    """Create the folder for the report and check that it is writable."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         probe = out / 'report.html'
@@ -165,13 +174,13 @@ def _make_folder(out: Path) -> None:
         if not probe.stat().st_size:
             probe.unlink()
     except OSError as err:
-        raise ConfigError(f'`out` must be a folder that can be written; got {str(out)!r}: '
+        raise ConfigError(f'`out` must be a writable folder; got {str(out)!r}: '
                           f'{err.strerror}') from err
 
 
 def _latency_table(options: argparse.Namespace, config: EvaluationConfig,
                    engine: DepthEngine) -> tuple[LatencyTable, str]:
-    """Take the table that was named, else this folder's own if it still holds, else a new one."""
+    """Load the given table, else a matching one in the output folder, else create a new one."""
     if options.latency_table is not None:
         return LatencyTable.load(options.latency_table), str(options.latency_table)
     own = options.out / LATENCY_TABLE
@@ -184,42 +193,44 @@ def _latency_table(options: argparse.Namespace, config: EvaluationConfig,
     if own.is_file():
         table = LatencyTable.load(own)
         if table.machine == machine:
-            print(f'{NAME}: costs of {table.measured_utc} from {own}', file=sys.stderr)
+            print(f'{NAME}: reusing the latency table {own}, measured {table.measured_utc}',
+                  file=sys.stderr)
             return table, str(own)
     return LatencyTable(machine), str(own)
 
 
-def _out_bag(path: Path, data_set: DataSet, config: EvaluationConfig, session: Session,
-             table: LatencyTable) -> OutBag:
-    """Make the bag of what the first policy does by the clock."""
+def _open_out_bag(path: Path, data_set: DataSet, config: EvaluationConfig,
+                  session: EvaluationSession, table: LatencyTable) -> OutBag:
+    """Open the bag for the results of the primary policy in the simulation of frame arrivals."""
     replay = PolicyReplay(config.policies[0], session.max_inference_steps, config.latency_cap_s)
     return OutBag(path, replay, table, lambda depth, frame: align_frame(
         depth, frame, data_set.rules, config.protocol))
 
 
-def _follow_metres(follower: MetricDepthEvaluator, references: BagReferences, frame: DepthFrame,
-                   runs: Mapping[str, Run], kept: FrameRuns) -> None:
-    """Make a frame metric by the run that the judged policy chooses for it."""
-    prediction = runs[kept.judged].prediction
-    follower.add(frame, prediction.affine_invariant_depth, prediction.confidence,
-                 references.at(frame))
+def _evaluate_metric_depth(evaluator: MetricDepthEvaluator, references: BagReferences,
+                           frame: DepthFrame, runs: Mapping[str, InferenceRun],
+                           evaluated: EvaluatedFrame) -> None:
+    """Score the metric depth of a frame, from the run that the primary policy chooses."""
+    prediction = runs[evaluated.primary_run].prediction
+    evaluator.add(frame, prediction.affine_invariant_depth, prediction.confidence,
+                  references.lookup(frame))
 
 
 def _run_live(engine: DepthEngine, data_set: DataSet, config: EvaluationConfig,
-              table: LatencyTable, session: Session, analysis: Analysis, stop: StopFlag) -> None:
-    """Play the frames once more, now by the clock on the wall."""
+              table: LatencyTable, session: EvaluationSession, analysis: Analysis,
+              stop: StopFlag) -> None:
+    """Run the primary policy on the frames in real time, and add the result to the analysis."""
     run = LiveRun(engine, config, session.frames, table, session.max_inference_steps)
     frames = run.run(data_set.frames(), stop)
     if stop.requested:
         session.notes.append(f'the live run was interrupted after {len(frames)} frames')
-    judged = analysis.policies[analysis.judged]
-    analysis.policies[analysis.judged] = replace(
-        judged, live=Clocked(frames, config.latency_cap_s))
+    analysis.policies[analysis.primary] = replace(
+        analysis.policies[analysis.primary], live=StreamResult(frames, config.latency_cap_s))
 
 
-def _about(config: EvaluationConfig, data_set: DataSet, engine: DepthEngine, session: Session,
-           analysis: Analysis) -> dict[str, Any]:
-    """Tell what no result depends on, or all do."""
+def _describe_evaluation(config: EvaluationConfig, data_set: DataSet, engine: DepthEngine,
+                         session: EvaluationSession, analysis: Analysis) -> dict[str, Any]:
+    """Return settings, environment, data, engine and timing for the summary."""
     frames, cap_s = session.frames, config.latency_cap_s
     settings = {key: value for key, value in asdict(config).items() if key != 'latency_cap_s'}
     return {
@@ -244,24 +255,24 @@ def _about(config: EvaluationConfig, data_set: DataSet, engine: DepthEngine, ses
                    'engine_share': session.engine_s / max(session.wall_s, 1e-9)}}
 
 
-def _metric_summary(options: argparse.Namespace, follower: MetricDepthEvaluator,
-                    analysis: Analysis) -> dict[str, Any]:
-    """Tell where the metres come from, and how good they are."""
+def _summarize_metric_depth(options: argparse.Namespace, evaluator: MetricDepthEvaluator,
+                            analysis: Analysis) -> dict[str, Any]:
+    """Return scale source and accuracy of the metric depth for the summary."""
+    interval = analysis.blocks.bootstrap_interval(evaluator.column('abs_rel'))
     return {'source': options.scale_source, 'reference': options.reference,
-            **follower.summary(),
-            'abs_rel_interval': list(analysis.blocks.interval(follower.column('abs_rel')))}
+            **evaluator.summary(), 'abs_rel_interval': list(interval)}
 
 
-def _write(out: Path, summary: dict[str, Any], analysis: Analysis,
-           exemplars: Mapping[str, Sequence[Picture]]) -> None:
+def _write_report_files(out: Path, summary: dict[str, Any], analysis: Analysis,
+                        examples: Mapping[str, Sequence[FramePicture]]) -> None:
     """Write all files of the report, and print the verdict."""
     write_summary(out / 'summary.json', summary)
     write_per_frame(out / 'per_frame.csv', analysis)
-    # Each table with the command that makes it, for who quotes it.
+    # Each table is preceded by the command that reproduces it.
     (out / 'tables.md').write_text('\n'.join(
         f'## {table.title}\n\n<!-- evaluate: {summary["command"]} -->\n{table.markdown()}\n'
         for table in all_tables(summary)), encoding='utf-8')
-    write_report(out / 'report.html', summary, analysis, exemplars)
+    write_report(out / 'report.html', summary, analysis, examples)
     for sentence in (*summary['verdict']['sentences'], *summary['verdict']['choosing'],
                      *summary['notes']):
         print(sentence)

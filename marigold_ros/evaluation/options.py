@@ -1,4 +1,4 @@
-"""The command line of `evaluate`: what can be asked for, and what it makes."""
+"""The command line of `evaluate`: its options, and the objects created from them."""
 
 from __future__ import annotations
 
@@ -30,76 +30,87 @@ COSTMAP = Path('config/nav2_costmap.yaml')
 
 
 def make_parser(name: str, description: str) -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog=name, description=description)
     sources = parser.add_subparsers(dest='source', required=True, metavar='SOURCE')
     bag = sources.add_parser('bag', help='ROS 2 or ROS 1 bag with images and their depth')
     bag.add_argument('--image', required=True, metavar='TOPIC', help='raw or compressed images')
-    bag.add_argument('--depth', required=True, metavar='TOPIC', help='true depth, registered')
-    bag.add_argument('--camera-info', metavar='TOPIC', help="default: the image's sibling")
-    _add_metric(bag)
+    bag.add_argument('--depth', required=True, metavar='TOPIC',
+                     help='true depth, registered to the image')
+    bag.add_argument('--camera-info', metavar='TOPIC',
+                     help='default: camera_info in the namespace of the image')
+    _add_metric_options(bag)
     for source, text in (('folder', 'RGB-D folder with frames.json'),
                          ('shards', 'folder of rendered shards')):
         sources.add_parser(source, help=text)
     for source, published_set in PUBLISHED_SETS.items():
         published = sources.add_parser(
-            source, help=f"{published_set.title} as Marigold's evaluation has it")
+            source, help=f"{published_set.title} in the layout of Marigold's evaluation")
         published.add_argument('--file-list', type=Path, required=True, metavar='TXT',
                                help=f"Marigold's data_split/{published_set.file_list}")
     for subparser in sources.choices.values():
         subparser.add_argument('path', type=Path)
-        _add_common(subparser)
+        _add_common_options(subparser)
     return parser
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
+def _add_common_options(parser: argparse.ArgumentParser) -> None:
     default = EvaluationConfig()
-    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='for the report')
+    parser.add_argument('--out', type=Path, required=True, metavar='DIR',
+                        help='folder for the report')
     parser.add_argument('--checkpoint', default=default.checkpoint,
                         help='embedded name, folder or hub id (default: %(default)s)')
     parser.add_argument('--policies', default=','.join(DEFAULT_POLICIES), metavar='A,B,...',
-                        help='the first is judged (default: %(default)s)')
+                        help='step policies to compare; the first is the primary one, which the '
+                             'verdict is about (default: %(default)s)')
     parser.add_argument('--ensemble-size', type=int, default=default.ensemble_size)
     parser.add_argument('--processing-resolution', type=int, metavar='PX', help='longest edge')
     parser.add_argument('--latency-cap-ms', type=float, metavar='MS',
                         default=1e3 * (default.latency_cap_s or 0.0),
-                        help='0 is no cap (default: %(default)g)')
+                        help='latency cap; 0 is no cap (default: %(default)g)')
     parser.add_argument('--protocol', choices=PROTOCOLS, default=default.protocol)
-    parser.add_argument('--max-frames', type=int, metavar='N', help='only the first N')
-    parser.add_argument('--baseline', type=Path, metavar='TFLITE', help='compare with a network')
+    parser.add_argument('--max-frames', type=int, metavar='N',
+                        help='evaluate only the first N frames')
+    parser.add_argument('--baseline', type=Path, metavar='TFLITE',
+                        help='also compare with a depth network in a TFLite file')
     parser.add_argument('--latency-table', type=Path, metavar='JSON',
-                        help='what frames cost, as an evaluation has written it')
+                        help='measured costs of a frame, written by an earlier evaluation '
+                             '(default: the one in --out, else measured)')
     parser.add_argument('--live', action='store_true',
-                        help='also play the bag in real time through the first policy')
-    parser.add_argument('--out-bag', type=Path, metavar='BAG', help='MCAP to write')
+                        help='also play the bag in real time with the first policy')
+    parser.add_argument('--out-bag', type=Path, metavar='BAG',
+                        help='MCAP bag to write: image, depth, truth, error, cloud, status')
 
 
-def _add_metric(parser: argparse.ArgumentParser) -> None:
+def _add_metric_options(parser: argparse.ArgumentParser) -> None:
     metric = parser.add_argument_group(
-        'metric depth', "named as the node's parameters `scale.*`, and meaning the same")
+        'metric depth', "the node's parameters `scale.*`")
     metric.add_argument('--scale-source', metavar='SOURCE',
                         help=f'one of {", ".join(SCALE_SOURCES)}')
-    metric.add_argument('--reference', metavar='TOPIC', help='of the depth, cloud or scan')
+    metric.add_argument('--reference', metavar='TOPIC',
+                        help='depth, point cloud or laser scan of the scale source')
     metric.add_argument('--reference-info', metavar='TOPIC',
-                        help='camera_info of a reference depth (default: its sibling)')
+                        help='camera_info of a reference depth (default: in its namespace)')
     metric.add_argument('--extrinsics', metavar="'X Y Z ROLL PITCH YAW'",
-                        help='of the reference sensor (default: from the TF of the bag)')
+                        help='pose of the reference sensor (default: from the TF of the bag)')
     metric.add_argument('--base-frame', metavar='FRAME', default='base_link',
                         help='level frame of the robot (default: %(default)s)')
-    for name, text in (('camera-height-m', 'for ground_plane'),
-                       ('camera-pitch-deg', 'default: from TF, else searched'),
-                       ('camera-roll-deg', 'likewise'), ('min-depth-m', 'assumed by fixed'),
-                       ('max-depth-m', 'likewise')):
+    for name, text in (('camera-height-m', 'source ground_plane: height of the camera'),
+                       ('camera-pitch-deg', 'default: from TF, else estimated'),
+                       ('camera-roll-deg', 'default: from TF, else estimated'),
+                       ('min-depth-m', 'source fixed: depth of relative depth 0'),
+                       ('max-depth-m', 'source fixed: depth of relative depth 1')):
         metric.add_argument(f'--{name}', type=float, help=text)
-    metric.add_argument('--scene', type=Path, metavar='JSON', help='what stands in the room, as '
-                        "sample/scene.json, in the frame of the bag's poses: score obstacles")
+    metric.add_argument('--scene', type=Path, metavar='JSON',
+                        help='also score obstacles: description of the room such as '
+                             "sample/scene.json, in the frame of the bag's poses")
     metric.add_argument('--costmap', type=Path, metavar='YAML', default=COSTMAP,
-                        help="Nav2's parameters, of which global_costmap.obstacle_layer is taken "
+                        help='Nav2 parameter file with global_costmap.obstacle_layer '
                              '(default: %(default)s)')
 
 
 def read_data_set(options: argparse.Namespace) -> DataSet:
-    """Describe the data set that was asked for."""
+    """Open the data set that the command line names."""
     if options.source == 'bag':
         return bag_data_set(options.path, _bag_topics(options))
     if options.source in PUBLISHED_SETS:
@@ -110,7 +121,7 @@ def read_data_set(options: argparse.Namespace) -> DataSet:
 
 
 def read_config(options: argparse.Namespace, data_set: DataSet) -> EvaluationConfig:
-    """Check what the numbers depend on; the data set may prescribe a resolution."""
+    """Create the settings; the data set may prescribe the processing resolution."""
     config = EvaluationConfig(
         policies=tuple(options.policies.split(',')), checkpoint=options.checkpoint,
         ensemble_size=options.ensemble_size,
@@ -126,7 +137,7 @@ def read_config(options: argparse.Namespace, data_set: DataSet) -> EvaluationCon
 def open_references(options: argparse.Namespace, stack: ExitStack
                     ) -> tuple[MetricDepthEvaluator, BagReferences] | None:
     """
-    Open what makes depth metric, and what judges that; None if it was not asked for.
+    Create the evaluator of metric depth and the reader of its references.
 
     Parameters
     ----------
@@ -134,10 +145,16 @@ def open_references(options: argparse.Namespace, stack: ExitStack
     stack : ExitStack
         Closes the bag.
 
+    Returns
+    -------
+    (MetricDepthEvaluator, BagReferences) or None
+        None without a scale source.
+
     Raises
     ------
     ConfigError, InputError, BagError
-        If the source is unknown, lacks something, or a file or topic is missing.
+        If the scale source is unknown or its settings are incomplete, or a file or topic is
+        missing.
     """
     if options.source != 'bag':
         return None

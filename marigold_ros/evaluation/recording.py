@@ -1,4 +1,4 @@
-"""Sum up a recorded session of depth_node: its frames, steps, latency and depth error."""
+"""Summarize a recording of depth_node: frames, steps, latency and depth error."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 NODE = 'depth_node'
 CAMERA = 'camera'
 GROUND_TRUTH = 'depth_gt/image_rect'
-# Depths that are compared with the ground truth, m.
+# Range of the true depth that is compared, m.
 MIN_DEPTH_M, MAX_DEPTH_M = 0.1, 20.0
 COMPARED_RANGE = f'{MIN_DEPTH_M:g} to {MAX_DEPTH_M:g} m'
 SHEET_FRAMES = 7
@@ -38,20 +38,20 @@ PERCENTILES = (50, 95, 99)
 @dataclass(frozen=True)
 class FrameStatus:
     """
-    What ~/status says of one frame.
+    Status of one frame, from ~/status.
 
     Attributes
     ----------
     stamp_ns : int
-        The input's.
+        Stamp of the input image.
     processed : bool
         Whether depth was published.
     reason : str
-        Why it was dropped; '' if it was not.
+        Why the frame was dropped; '' if it was processed.
     complexity, latency_ms : float
-        C, and the time from receipt to publication; NaN if it was dropped.
+        C, and the time from receipt to publication; NaN if the frame was dropped.
     num_inference_steps : int
-        T; 0 if it was dropped.
+        T; 0 if the frame was dropped.
     """
 
     stamp_ns: int
@@ -64,7 +64,7 @@ class FrameStatus:
 
 @dataclass(frozen=True)
 class FrameError:
-    """AbsRel of one frame by protocol A, 0.1 to 20 m, and the same of a vertical ramp."""
+    """AbsRel (protocol A, 0.1 to 20 m) of one frame, and of a vertical ramp on that frame."""
 
     stamp_ns: int
     abs_rel: float
@@ -74,21 +74,21 @@ class FrameError:
 @dataclass(frozen=True)
 class RecordingSummary:
     """
-    One camera's session.
+    Summary of one camera in a recording.
 
     Attributes
     ----------
     camera : str
     message_counts : mapping of str to int
-        Messages by topic, of everything recorded.
+        Number of messages by topic, for all recorded topics.
     frames : tuple of FrameStatus
-        All frames that reached the node, in the order of their fate.
+        All frames that reached the node, in the order in which they were processed or dropped.
     errors : tuple of FrameError
-        Of the processed frames that have a ground truth.
+        Of the processed frames with ground truth.
     latency_cap_ms : float or None
-        As the node told it in /diagnostics.
-    complaint : str
-        What the node last complained of, in its own words; '' if of nothing.
+        From /diagnostics.
+    last_problem : str
+        Last error or warning that the node published in /diagnostics; '' if none.
     """
 
     camera: str
@@ -96,7 +96,7 @@ class RecordingSummary:
     frames: tuple[FrameStatus, ...]
     errors: tuple[FrameError, ...]
     latency_cap_ms: float | None
-    complaint: str
+    last_problem: str
 
     @property
     def processed(self) -> tuple[FrameStatus, ...]:
@@ -105,19 +105,19 @@ class RecordingSummary:
 
     @property
     def dropped(self) -> Counter[str]:
-        """How many frames were dropped, by reason."""
+        """Count the dropped frames by reason."""
         return Counter(frame.reason for frame in self.frames if not frame.processed)
 
 
 def summarize_recording(bag: Bag, camera: str = CAMERA, *,
                         ground_truth: str = GROUND_TRUTH) -> RecordingSummary:
     """
-    Sum up one camera's session from the recording alone.
+    Summarize one camera of a recording.
 
     Parameters
     ----------
     bag : Bag
-        Holds the node's topics and, for the error, the true depth under the stamps of the images.
+        Contains the node's topics and, for the depth error, true depth with the image stamps.
     camera : str
         Name of the camera, as in the node's parameter `cameras`.
     ground_truth : str
@@ -130,41 +130,41 @@ def summarize_recording(bag: Bag, camera: str = CAMERA, *,
     counts: Counter[str] = Counter()
     for topic in bag.topics:
         counts[topic.name] += topic.message_count
-    cap_ms, complaint = _read_diagnostics(bag, camera, counts)
+    cap_ms, last_problem = _read_diagnostics(bag, camera, counts)
     return RecordingSummary(
         camera=camera, message_counts=counts, frames=_read_statuses(bag, camera, counts),
         errors=_depth_errors(bag, camera, ground_truth, counts), latency_cap_ms=cap_ms,
-        complaint=complaint)
+        last_problem=last_problem)
 
 
 def empty_topics(summary: RecordingSummary, expected: Collection[str]) -> dict[str, str]:
     """
-    Find the topics that should have had messages but had none.
+    Find the expected topics without messages, and explain why they are empty.
 
     Returns
     -------
     dict of str to str
-        Reason, in words, by topic.
+        Reason by topic.
     """
     if not summary.frames:
         reason = 'no frame reached the node'
     elif not summary.processed:
-        reason = f'every frame was dropped ({_counted(summary.dropped)})'
+        reason = f'every frame was dropped ({_format_counts(summary.dropped)})'
     else:
-        reason = 'frames were processed, but not for this topic'
-    if summary.complaint:
-        reason += f'; the node says: {summary.complaint}'
+        reason = 'frames were processed, but nothing was published on this topic'
+    if summary.last_problem:
+        reason += f'; the node reports: {summary.last_problem}'
     return {topic: reason for topic in expected if not summary.message_counts.get(topic)}
 
 
 def format_summary(summary: RecordingSummary) -> str:
     """
-    Write a summary for people.
+    Format a summary as text.
 
     Returns
     -------
     str
-        Some lines without a newline at the end.
+        Several lines, without a newline at the end.
     """
     processed = summary.processed
     sent = summary.message_counts.get(f'/{summary.camera}/image_raw')
@@ -172,16 +172,17 @@ def format_summary(summary: RecordingSummary) -> str:
         'frames in': f'{len(summary.frames)}' + (f' of {sent} sent' if sent else ''),
         'processed': f'{len(processed)}',
         'dropped': f'{sum(summary.dropped.values())}'
-                   + (f' ({_counted(summary.dropped)})' if summary.dropped else '')}
+                   + (f' ({_format_counts(summary.dropped)})' if summary.dropped else '')}
     if processed:
         steps = Counter(frame.num_inference_steps for frame in processed)
         rows['steps'] = ', '.join(f'T={count}: {steps[count]} frames' for count in sorted(steps))
-        rows['latency'] = _latency_text(summary)
+        rows['latency'] = _format_latency(summary)
     if summary.errors:
         rows['AbsRel'] = (
             f'{np.mean([error.abs_rel for error in summary.errors]):.3f} by '
-            f'{describe_protocol("A", COMPARED_RANGE)}, mean of {len(summary.errors)} frames; a '
-            f'vertical ramp has {np.mean([error.ramp_abs_rel for error in summary.errors]):.3f}')
+            f'{describe_protocol("A", COMPARED_RANGE)}, mean of {len(summary.errors)} frames; '
+            'baseline (vertical ramp): '
+            f'{np.mean([error.ramp_abs_rel for error in summary.errors]):.3f}')
     elif processed:
         rows['AbsRel'] = 'unknown: no ground truth has the stamp of a processed frame'
     return '\n'.join(f'  {name:<10} {text}' for name, text in rows.items())
@@ -190,7 +191,7 @@ def format_summary(summary: RecordingSummary) -> str:
 def save_contact_sheet(bag: Bag, summary: RecordingSummary, path: Path, *,
                        ground_truth: str = GROUND_TRUTH) -> None:
     """
-    Draw frames spread over the session: image, depth, ground truth where there is one, C and T.
+    Draw frames of the recording: image, depth, ground truth if there is any, C and T.
 
     Parameters
     ----------
@@ -211,7 +212,7 @@ def save_contact_sheet(bag: Bag, summary: RecordingSummary, path: Path, *,
     abs_rel = {error.stamp_ns: error.abs_rel for error in summary.errors}
     statuses = {frame.stamp_ns: frame for frame in summary.processed
                 if not abs_rel or frame.stamp_ns in abs_rel}
-    chosen = _spread(sorted(statuses), SHEET_FRAMES)
+    chosen = _pick_evenly(sorted(statuses), SHEET_FRAMES)
     topics = [f'{camera}/rgb/image_rect', f'{camera}/depth_relative/image']
     if abs_rel:
         topics.append(f'{camera}/{ground_truth}')
@@ -222,14 +223,14 @@ def save_contact_sheet(bag: Bag, summary: RecordingSummary, path: Path, *,
         depth, gt_depth_m = _relative_depth(messages[1]), None
         if abs_rel:
             gt_depth_m = unpack_depth(image_fields(messages[2]))
-            depth = _in_metres(depth, gt_depth_m)
+            depth = _align_to_truth(depth, gt_depth_m)
         frames.append(SheetFrame(
             (stamp - chosen[0]) * 1e-9, decode_rgb(image_fields(messages[0])), depth, gt_depth_m,
             statuses[stamp].complexity, statuses[stamp].num_inference_steps,
             f'{abs_rel_label("A", COMPARED_RANGE)}: {abs_rel[stamp]:.3f}' if abs_rel else ''))
     if not frames:
-        raise MarigoldError(f'no frame to draw in {bag.path}: it needs {" and ".join(topics)} of '
-                            'the same stamp')
+        raise MarigoldError(f'no frame to draw in {bag.path}: it needs {" and ".join(topics)} '
+                            'with the same stamp')
     draw_contact_sheet(frames, path)
 
 
@@ -252,20 +253,20 @@ def _read_statuses(bag: Bag, camera: str, counts: Mapping[str, int]) -> tuple[Fr
 
 def _read_diagnostics(bag: Bag, camera: str,
                       counts: Mapping[str, int]) -> tuple[float | None, str]:
-    """Read the cap, and what the node last said of itself and of the camera, in /diagnostics."""
-    cap_ms, words = None, {}
+    """Read the latency cap and the last problems of node and camera from /diagnostics."""
+    cap_ms, problems = None, {}
     for message in bag.messages(['/diagnostics']) if '/diagnostics' in counts else ():
         for status in bag.decode(message).status:
             values = {item.key: item.value for item in status.values}
             if status.name == NODE:
                 cap = values.get('latency_cap_ms', 'None')
                 cap_ms = None if cap == 'None' else float(cap)
-                words[NODE] = '' if status.message == 'active' else status.message
+                problems[NODE] = '' if status.message == 'active' else status.message
             if status.name == NODE or values.get('camera') == camera:
-                words.update({key: text for key, text in values.items()
-                              if key.startswith('last_')})
-    # The same text may be the last error of the node and the last word on its kind.
-    return cap_ms, '; '.join(dict.fromkeys(text for text in words.values() if text))
+                problems.update({key: text for key, text in values.items()
+                                 if key.startswith('last_')})
+    # The same text may occur under several keys.
+    return cap_ms, '; '.join(dict.fromkeys(text for text in problems.values() if text))
 
 
 def _depth_errors(bag: Bag, camera: str, ground_truth: str,
@@ -286,8 +287,8 @@ def _depth_errors(bag: Bag, camera: str, ground_truth: str,
     return tuple(errors)
 
 
-def _in_metres(depth: FloatImage, gt_depth_m: FloatImage) -> FloatImage:
-    """Bring relative depth into metres as `_depth_errors` does."""
+def _align_to_truth(depth: FloatImage, gt_depth_m: FloatImage) -> FloatImage:
+    """Align relative depth with the truth as `_depth_errors` does; returns m."""
     fitted = (gt_depth_m > MIN_DEPTH_M) & (gt_depth_m < MAX_DEPTH_M) & np.isfinite(depth)
     depth_m, _, _ = align(depth, gt_depth_m, fitted, alignment='least_square',
                           min_depth_m=MIN_DEPTH_M, max_depth_m=MAX_DEPTH_M)
@@ -295,37 +296,39 @@ def _in_metres(depth: FloatImage, gt_depth_m: FloatImage) -> FloatImage:
 
 
 def _relative_depth(message: Any) -> FloatImage:
-    """Read affine-invariant depth, in which 0 is the nearest pixel and not a missing one."""
+    """Read relative depth, in which 0 is the nearest pixel and not an invalid one."""
     return read_pixels(image_fields(message), DEPTH_FORMATS)
 
 
-def _latency_text(summary: RecordingSummary) -> str:
+def _format_latency(summary: RecordingSummary) -> str:
     latency_ms = np.array([frame.latency_ms for frame in summary.processed])
     percentiles = ', '.join(f'p{rank} {value:.0f} ms' for rank, value in zip(
         PERCENTILES, np.percentile(latency_ms, PERCENTILES)))
     if summary.latency_cap_ms is None:
         return f'{percentiles}; no cap'
-    late = int((latency_ms > summary.latency_cap_ms).sum())
-    return f'{percentiles}; cap {summary.latency_cap_ms:.0f} ms, exceeded by {late} frames'
+    over_cap = int((latency_ms > summary.latency_cap_ms).sum())
+    return f'{percentiles}; cap {summary.latency_cap_ms:.0f} ms, exceeded by {over_cap} frames'
 
 
-def _counted(reasons: Counter[str]) -> str:
+def _format_counts(reasons: Counter[str]) -> str:
     return ', '.join(f'{reason} {count}' for reason, count in reasons.most_common())
 
 
-def _spread(values: Sequence[int], count: int) -> list[int]:
-    """Pick values at even distances, the first and the last among them."""
+def _pick_evenly(values: Sequence[int], count: int) -> list[int]:
+    """Pick evenly spaced values, including the first and the last."""
     if len(values) <= count:
         return list(values)
-    return [values[round(place)] for place in np.linspace(0, len(values) - 1, count)]
+    return [values[round(index)] for index in np.linspace(0, len(values) - 1, count)]
 
 
 def main() -> int:
-    """Print the summary of a recording and draw its contact sheet; the exit code is 0 or 1."""
+    """Print the summary of a recording and draw its contact sheet; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('path', type=Path, help='bag recorded with the topics of depth_node')
-    parser.add_argument('--camera', default=CAMERA, help=f'its name (default: {CAMERA})')
-    parser.add_argument('--contact-sheet', type=Path, metavar='PNG', help='draw frames of it')
+    parser.add_argument('--camera', default=CAMERA,
+                        help=f'name of the camera (default: {CAMERA})')
+    parser.add_argument('--contact-sheet', type=Path, metavar='PNG',
+                        help='also draw frames of the recording to this file')
     arguments = parser.parse_args()
     try:
         with open_bag(arguments.path) as bag:

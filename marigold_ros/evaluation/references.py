@@ -1,4 +1,4 @@
-"""What the node's scale source would know beside each image of a bag: anchors, and the mount."""
+"""References of a bag as the node's scale source would have them: anchors and camera mount."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ Matrix = NDArray[np.float64]
 @dataclass(frozen=True, eq=False)
 class FrameReference:
     """
-    What is known of the world at one frame, beside its image.
+    The reference for one frame, and the geometry of its camera.
 
     Attributes
     ----------
     stamp_ns : int
-        Of the image.
+        Stamp of the image.
     K : float64 [3, 3]
-        Its intrinsics, px.
+        Intrinsics of the image, px.
     anchors : Anchors or None
-        Of the reference nearest in time, if one is near enough.
+        From the reference nearest in time; None if none is within `scale.hold_s`.
     problem : str
-        Why the reference must be refused; empty if it need not.
+        Why the reference is rejected; empty if it is valid.
     tilt : (float, float) or None
-        Pitch and roll of the camera by TF, rad.
+        Pitch and roll of the camera from TF, rad.
     base_from_camera : float64 [4, 4] or None
-        Mount of the optical frame on the robot, whose base is level, by TF.
+        Pose of the optical frame in the level base frame of the robot, from TF.
     """
 
     stamp_ns: int
@@ -66,40 +66,40 @@ class FrameReference:
 
 class BagReferences:
     """
-    Reads the references and transforms of a bag beside its frames, in bounded memory.
+    Reads the references and transforms of a bag in step with its frames, in bounded memory.
 
-    For each frame it is what the node has when its inputs come in time: the reference nearest to
-    the image, whether it came before or after.
+    Each frame gets the reference nearest in time, earlier or later, as in the node when all
+    messages arrive in time.
 
     Parameters
     ----------
     bag : Bag
-        Stays open meanwhile.
+        Must stay open.
     image : BagTopics
         Topics of the frames.
     config : ScaleConfig
     reference : str or None
-        Topic of the source's depth, cloud or scan.
+        Topic of the depth, cloud or scan of the scale source.
     camera_info : str or None
-        Of a reference depth; None is its sibling.
+        camera_info topic of a reference depth; None uses the one in the same namespace.
 
     Raises
     ------
     BagError
-        If a topic is missing, or has another type than the source reads.
+        If a topic is missing or does not have the message type of the scale source.
     ConfigError
-        If the source needs a topic and none is given.
+        If the scale source needs a topic and none is given.
     """
 
     def __init__(self, bag: Bag, image: BagTopics, config: ScaleConfig, *,
                  reference: str | None = None, camera_info: str | None = None) -> None:
-        """Find the topics."""
+        """Find the topics and start reading."""
         self._bag, self._config = bag, config
         self._topic = None if reference is None else self._find_topic(reference)
         if self._topic is None and config.reference_source is not None:
             raise ConfigError(f'`reference` must name a topic of the bag for `scale_source` '
                               f'{config.source}; got None')
-        self._camera_frame = self._frame_of(find_image_topic(bag, image.image))
+        self._camera_frame = self._first_frame_id(find_image_topic(bag, image.image))
         self._camera: Camera | None = None
         self._rectifier: Rectifier | None = None
         if config.source == 'depth' and self._topic is not None:
@@ -113,9 +113,9 @@ class BagReferences:
         self._freeze = FrozenContentCheck()
         self.notes: list[str] = []
 
-    def at(self, frame: DepthFrame) -> FrameReference:
+    def lookup(self, frame: DepthFrame) -> FrameReference:
         """
-        Tell what is known at a frame; to be called in the order of time.
+        Find the reference for a frame; frames must come in the order of time.
 
         Raises
         ------
@@ -123,9 +123,9 @@ class BagReferences:
             If the frame has no stamp or no intrinsics.
         """
         if frame.stamp_ns is None or frame.K is None:
-            raise InputError(f'{frame.name}: metres need a stamp and a calibrated camera')
+            raise InputError(f'{frame.name}: metric depth needs a stamp and a calibrated camera')
         at_ns, hold_ns = frame.stamp_ns, int(1e9 * self._config.filter.hold_s)
-        self._read(at_ns + hold_ns)
+        self._read_until(at_ns + hold_ns)
         self._near = deque(each for each in self._near if each[0] >= at_ns - hold_ns)
         mount = self._poses.lookup_transform(self._config.base_frame, self._camera_frame, at_ns)
         near = [each for each in self._near if each[0] <= at_ns + hold_ns]
@@ -140,22 +140,22 @@ class BagReferences:
         return FrameReference(at_ns, frame.K, anchors, problem, tilt, mount)
 
     def _find_topic(self, name: str) -> str:
-        """Find the topic of the references; its type is the source's."""
+        """Find the topic of the references; it must have the type of the scale source."""
         if self._config.reference_source is None:
             raise ConfigError(f'`reference` must not be set for `scale_source` '
-                              f'{self._config.source}, which has none; got {name!r}')
+                              f'{self._config.source}, which reads no topic; got {name!r}')
         if self._config.source == 'depth':
             return find_image_topic(self._bag, name)
         return self._bag.topic(name, MESSAGE_TYPES[self._config.source]).name
 
-    def _frame_of(self, topic: str) -> str:
-        """Read the coordinate frame of a topic's first message."""
+    def _first_frame_id(self, topic: str) -> str:
+        """Read the coordinate frame from the first message of a topic."""
         for message in self._bag.messages([topic]):
             return str(self._bag.decode(message).header.frame_id)
-        raise BagError(f'{self._bag.path} has no message of {topic}')
+        raise BagError(f'{self._bag.path} has no message on {topic}')
 
-    def _read(self, until_ns: int) -> None:
-        """Read on until a message is as young as that."""
+    def _read_until(self, until_ns: int) -> None:
+        """Read messages until one has a later stamp."""
         while self._read_until_ns <= until_ns:
             try:
                 message = next(self._messages, None)
@@ -176,7 +176,7 @@ class BagReferences:
                     map(stamp_ns, getattr(decoded, 'transforms', [decoded])), default=0)
 
     def _anchors(self, stamp: int, message: Any, frame: DepthFrame, K: Matrix) -> Anchors:
-        """Make anchors of a reference as depth_node does."""
+        """Compute anchors from a reference as depth_node does."""
         content = message.ranges if self._config.source == 'scan' else message.data
         self._freeze.check(np.ascontiguousarray(content).tobytes(), stamp, frame.rgb)
         pose = self._camera_from_reference(message.header.frame_id, stamp)
@@ -191,17 +191,17 @@ class BagReferences:
         return anchors_from_points(points, pose, K, size, stamp)
 
     def _camera_from_reference(self, frame_id: str, stamp: int) -> Matrix:
-        """Find the pose of the reference's frame in the camera's, [4, 4]."""
+        """Look up the pose of the reference's frame in the camera frame, [4, 4]."""
         found = pose_without_tf(self._config, self._camera_frame, frame_id)
         if found is None:
             found = self._poses.lookup_transform(self._camera_frame, frame_id, stamp)
         if found is None:
-            raise InputError(f'the transforms of the bag do not lead from {frame_id} to '
-                             f'{self._camera_frame} at {stamp} ns; else set `extrinsics`')
+            raise InputError(f'the bag has no transform from {frame_id} to {self._camera_frame} '
+                             f'at {stamp} ns; record it or set `extrinsics`')
         return found
 
     def _rectified_depth(self, message: Any, camera: Camera) -> tuple[FloatImage, Matrix]:
-        """Read a reference depth and its intrinsics, free of distortion."""
+        """Return a reference depth and its intrinsics without lens distortion."""
         depth_m = unpack_depth(image_fields(message))
         camera = camera.resized(depth_m.shape[1], depth_m.shape[0])
         name = base_topic(str(self._topic)).rpartition('/')[2]

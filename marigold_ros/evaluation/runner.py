@@ -1,4 +1,4 @@
-"""Read frames, run them with every T, score them beside the next inference, keep the numbers."""
+"""Read frames, run the engine with every T, and score the predictions in a second thread."""
 
 from __future__ import annotations
 
@@ -25,38 +25,38 @@ from marigold_ros.evaluation.config import EvaluationConfig, fixed_name, fixed_s
 from marigold_ros.evaluation.metrics.protocols import align_frame, Aligned, score_aligned
 from marigold_ros.evaluation.metrics.temporal import TemporalEvaluator
 from marigold_ros.evaluation.policies.latency import LatencyTable
-from marigold_ros.evaluation.policies.replay import FrameRuns, PolicyReplay
-from marigold_ros.evaluation.report.exemplars import Exemplars
+from marigold_ros.evaluation.policies.replay import EvaluatedFrame, PolicyReplay
+from marigold_ros.evaluation.report.example_frames import ExampleFrames
 from marigold_ros.stop_flag import StopFlag
 
 if TYPE_CHECKING:
     from marigold_ros.depth.engine import DepthEngine
     from marigold_ros.depth.types import DepthPrediction, FloatImage, RgbImage
 
-# Frames whose scores may still be missing while the engine goes on: enough to keep it busy.
-SCORES_BEHIND = 2
+# Frames that may wait for their scores before the engine has to pause.
+MAX_UNSCORED = 2
 
-# What makes depth from an image, uint8 [H, W, 3] -> float32 [H, W].
+# Functions that predict depth from an image, uint8 [H, W, 3] -> float32 [H, W], by name.
 Baselines = Mapping[str, Callable[['RgbImage'], 'FloatImage']]
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """A prediction, and what it took in the engine, s."""
+class InferenceRun:
+    """A prediction with a fixed T, and the time of its inference, s."""
 
     prediction: DepthPrediction
     engine_s: float
 
 
-# Sees each frame with its runs, by the fixed policy, and its numbers, in order.
-OnFrame = Callable[[DepthFrame, Mapping[str, Run], FrameRuns], None]
+# Called for each frame, in order, with its runs by name (fixed-T) and its scores.
+FrameCallback = Callable[[DepthFrame, Mapping[str, InferenceRun], EvaluatedFrame], None]
 
 
-class Session:
+class EvaluationSession:
     """
-    Runs the frames of a data set with every T that the policies may choose, and scores them.
+    Runs the engine on the frames of a data set with every T of the policies, and scores them.
 
-    Scores are made in a second thread, at most `SCORES_BEHIND` frames late.
+    Scores are computed in a second thread, at most `MAX_UNSCORED` frames behind the engine.
 
     Parameters
     ----------
@@ -64,24 +64,24 @@ class Session:
     data_set : DataSet
     config : EvaluationConfig
     table : LatencyTable
-        Sizes that it does not know yet are measured when they first come.
+        Missing sizes are measured when they first occur.
     baselines : mapping of str to callable
-        Depth from something else than the engine.
+        Predictors to compare the engine with.
 
     Attributes
     ----------
-    frames : list of FrameRuns
-    exemplars : Exemplars
-        By the first policy, each frame alone.
+    frames : list of EvaluatedFrame
+    examples : ExampleFrames
+        Best, median and worst frames with the T that the primary policy chooses without cap.
     max_inference_steps : int
-        Tmax: depth_node's default, less where the checkpoint is good for less; the largest of
-        the fixed T where nothing else is asked for.
+        Tmax: the default of depth_node, or less if the checkpoint benefits from fewer steps; the
+        largest N if all policies are fixed-N.
     complete : bool
-        Whether all frames asked for were evaluated.
+        Whether all requested frames were evaluated.
     notes : list of str
-        What is missing, and why.
+        Missing frames and the reasons.
     wall_s : float
-        From the first frame to the last, without measuring the latency table.
+        Wall time of the evaluation without the measurement of the latency table, s.
     """
 
     def __init__(self, engine: DepthEngine, data_set: DataSet, config: EvaluationConfig,
@@ -89,46 +89,46 @@ class Session:
         self._engine, self._data_set, self._config = engine, data_set, config
         self._table, self._baselines = table, baselines
         fixed = {steps for name in config.policies if (steps := fixed_steps(name))}
-        if config.chooses:
+        if config.needs_all_steps:
             self.max_inference_steps = min(StepPolicyConfig.max_inference_steps,
                                            engine.checkpoint_info.max_useful_steps)
             fixed |= set(range(1, self.max_inference_steps + 1))
         else:
             self.max_inference_steps = max(fixed)
         self._steps = sorted(fixed)
-        self._judged = PolicyReplay(config.policies[0], self.max_inference_steps)
-        self._reference = fixed_name(self.max_inference_steps)
-        self._followers = {name: TemporalEvaluator(data_set.rules, config.protocol)
-                           for name in (config.policies[0], self._reference)}
-        self._on_frame: list[OnFrame] = []
-        self.frames: list[FrameRuns] = []
-        self.exemplars = Exemplars()
+        self._primary = PolicyReplay(config.policies[0], self.max_inference_steps)
+        self._slowest = fixed_name(self.max_inference_steps)
+        self._temporal = {name: TemporalEvaluator(data_set.rules, config.protocol)
+                          for name in (config.policies[0], self._slowest)}
+        self._on_frame: list[FrameCallback] = []
+        self.frames: list[EvaluatedFrame] = []
+        self.examples = ExampleFrames()
         self.complete = False
         self.notes: list[str] = []
         self.wall_s = 0.0
 
     @property
     def engine_s(self) -> float:
-        """Time that the engine worked."""
+        """Total time of all inferences, s."""
         return sum(frame.engine_s for frame in self.frames)
 
-    def run(self, stop: StopFlag, *on_frame: OnFrame) -> None:
+    def run(self, stop: StopFlag, *on_frame: FrameCallback) -> None:
         """
         Evaluate all frames.
 
         Parameters
         ----------
         stop : StopFlag
-            Ends the session after the frame under way.
+            Ends the evaluation after the current frame.
         *on_frame : callable
-            See every frame with its runs, in order, in the thread of the scores.
+            Called with every frame and its runs, in order, in the scoring thread.
 
         Raises
         ------
         BagError, InputError
-            If not a single frame can be evaluated, or what `on_frame` raises.
+            If no frame can be evaluated.  Exceptions of `on_frame` are passed on.
         KeyboardInterrupt
-            If it was interrupted before the first.
+            If it was interrupted before the first frame.
         """
         self._on_frame = list(on_frame)
         total = self._data_set.count
@@ -152,8 +152,8 @@ class Session:
 
     def _evaluate_frames(self, pool: ThreadPoolExecutor, stop: StopFlag,
                          total: int | None) -> Exception | None:
-        """Run and score frame by frame; return what made reading end early, if anything."""
-        behind: deque[Future[None]] = deque()
+        """Run and score frame by frame; returns the error that ended reading early, if any."""
+        unscored: deque[Future[None]] = deque()
         problem: Exception | None = None
         with (closing(read_ahead(self._data_set.frames())) as read,
               tqdm(total=total, unit='frame', desc=self._data_set.name) as bar):
@@ -164,69 +164,71 @@ class Session:
                 except StopIteration:
                     break
                 except (BagError, InputError) as err:
-                    problem = err    # what was read before is still worth a report
+                    problem = err    # the frames before it are still reported
                     break
                 self._measure_costs(frame)
                 runs = {fixed_name(steps): self._infer(frame.rgb, steps)
                         for steps in self._steps}
-                behind.append(pool.submit(self._keep, number, frame, runs))
-                while len(behind) > SCORES_BEHIND:
-                    behind.popleft().result()
+                unscored.append(pool.submit(self._score_frame, number, frame, runs))
+                while len(unscored) > MAX_UNSCORED:
+                    unscored.popleft().result()
                 bar.update()
-            while behind:
-                behind.popleft().result()
+            while unscored:
+                unscored.popleft().result()
         return problem
 
     def _measure_costs(self, frame: DepthFrame) -> None:
-        """Measure what frames of a new size cost; that is no part of the session's time."""
+        """Measure the cost of frames of a new size, not counted in `wall_s`."""
         started_s = time.perf_counter()
         self._table.measure(self._engine, frame.rgb, self._steps[-1], self._config.ensemble_size)
         self.wall_s -= time.perf_counter() - started_s
 
-    def _infer(self, rgb: RgbImage, steps: int) -> Run:
-        """Run a frame without a cap."""
+    def _infer(self, rgb: RgbImage, steps: int) -> InferenceRun:
+        """Run the engine on an image without a latency cap."""
         started_s = time.perf_counter()
         prediction = self._engine.infer(rgb, num_inference_steps=steps,
                                         ensemble_size=self._config.ensemble_size)
-        return Run(prediction, time.perf_counter() - started_s)
+        return InferenceRun(prediction, time.perf_counter() - started_s)
 
-    def _keep(self, number: int, frame: DepthFrame, runs: Mapping[str, Run]) -> None:
-        """Score a frame, show it to who wants it and keep its numbers; in the second thread."""
-        aligned = {name: self._aligned(run.prediction.affine_invariant_depth, frame)
+    def _score_frame(self, number: int, frame: DepthFrame,
+                     runs: Mapping[str, InferenceRun]) -> None:
+        """Score a frame, store the scores and call the callbacks; runs in the second thread."""
+        aligned = {name: self._align(run.prediction.affine_invariant_depth, frame)
                    for name, run in runs.items()} | {
-            name: self._aligned(predict(frame.rgb), frame)
+            name: self._align(predict(frame.rgb), frame)
             for name, predict in self._baselines.items()}
-        kept = FrameRuns(
+        evaluated = EvaluatedFrame(
             number, frame.name, frame.block, frame.set_name, frame.stamp_ns,
             self._engine.padded_size(*frame.rgb.shape[:2]),
             {name: measure(frame.rgb) for name, measure in MEASURES.items()},
             {name: run.prediction.num_inference_steps for name, run in runs.items()},
             {name: score_aligned(each).values if each else {} for name, each in aligned.items()},
             sum(run.engine_s for run in runs.values()))
-        choice = self._judged.choose(kept)
-        kept = replace(kept, judged=choice.run)
+        choice = self._primary.choose(evaluated)
+        evaluated = replace(evaluated, primary_run=choice.run)
         if frame.stamp_ns is not None:
-            run_of = {self._judged.name: choice.run, self._reference: self._reference}
-            kept = replace(kept, temporal={
-                name: self._follow(name, frame, runs[run], aligned[run])
+            run_of = {self._primary.name: choice.run, self._slowest: self._slowest}
+            evaluated = replace(evaluated, temporal={
+                name: self._score_temporal(name, frame, runs[run], aligned[run])
                 for name, run in run_of.items()})
-        self.frames.append(kept)
-        abs_rel, chosen = kept.quality[choice.run].get('abs_rel', math.nan), aligned[choice.run]
-        if chosen is not None and self.exemplars.wants(abs_rel):
-            self.exemplars.add(number, frame, abs_rel, choice.num_inference_steps,
-                               chosen.depth_m, chosen.target_m)
-        for show in self._on_frame:
-            show(frame, runs, kept)
+        self.frames.append(evaluated)
+        abs_rel = evaluated.quality[choice.run].get('abs_rel', math.nan)
+        chosen = aligned[choice.run]
+        if chosen is not None and self.examples.register(abs_rel):
+            self.examples.add(number, frame, abs_rel, choice.num_inference_steps,
+                              chosen.depth_m, chosen.target_m)
+        for callback in self._on_frame:
+            callback(frame, runs, evaluated)
 
-    def _follow(self, policy: str, frame: DepthFrame, run: Run,
-                aligned: Aligned | None) -> dict[str, float]:
-        """Judge how steady a policy's depth is since its last frame."""
+    def _score_temporal(self, policy: str, frame: DepthFrame, run: InferenceRun,
+                        aligned: Aligned | None) -> dict[str, float]:
+        """Score the temporal consistency of a policy's depth."""
         if aligned is None:
             return {}
-        return self._followers[policy].add(run.prediction.affine_invariant_depth, frame, aligned)
+        return self._temporal[policy].add(run.prediction.affine_invariant_depth, frame, aligned)
 
-    def _aligned(self, depth: FloatImage, frame: DepthFrame) -> Aligned | None:
-        """Bring depth into metres; None where the protocol leaves nothing to compare."""
+    def _align(self, depth: FloatImage, frame: DepthFrame) -> Aligned | None:
+        """Align depth with the truth; None if the protocol has no pixel to compare."""
         try:
             return align_frame(depth, frame, self._data_set.rules, self._config.protocol)
         except InputError:

@@ -1,9 +1,8 @@
 """
-Judge step policies on the frames of one data set: what each costs, and how good its depth is.
+Compare step policies on the frames of one data set by cost and by quality of the depth.
 
-Everything here is arithmetic on outcomes, float64 [F, len(OUTCOME)], one row per frame.  Because
-every frame was run with every T, a policy that only chooses T needs no runs of its own: its
-outcomes are picked from those of the fixed T.
+All functions take per-frame results, float64 [F, len(RESULT_COLUMNS)], one row per frame.  Every
+frame is run with every T, so the results of a policy are selected from those of the fixed T.
 """
 
 from __future__ import annotations
@@ -14,57 +13,70 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-OUTCOME = ('num_inference_steps', 'total_s', 'denoise_s', 'abs_rel', 'delta1', 'boundary_f1')
+RESULT_COLUMNS = ('num_inference_steps', 'total_s', 'denoise_s', 'abs_rel', 'delta1',
+                  'boundary_f1')
 STEPS, TOTAL_S, DENOISE_S, ABS_REL, _, BOUNDARY_F1 = range(6)
-QUALITY = OUTCOME[ABS_REL:]
+QUALITY = RESULT_COLUMNS[ABS_REL:]
 LESS_IS_BETTER = ('abs_rel',)
-# Name of what spends a policy's budget without looking at the frames.
-CHANCE = 'chance at the same budget'
-# Quality that decides a verdict: more steps tend to worsen the one and to sharpen the other.
+# Key of the random baseline at the same mean budget, also in summary.json.
+RANDOM_BASELINE = 'chance at the same budget'
+# Metrics that decide whether a policy is better: more steps tend to worsen the first and to
+# improve the second.
 DECISIVE = ('abs_rel', 'boundary_f1')
 
 BOOTSTRAP_SAMPLES = 10_000
 CONFIDENCE = 0.95
 
-Outcomes = NDArray[np.float64]
+FrameResults = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Blocks:
     """
-    How frames are averaged, and which of them a bootstrap draws together.
+    The blocks of correlated frames that the bootstrap resamples, and the weights of the mean.
 
     Attributes
     ----------
     names : sequence of str
         Block of each frame.
     mean_of_blocks : bool
-        Whether every block counts the same in a mean, or every frame.
+        Whether a mean weights every block equally; else it weights every frame equally.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> blocks = Blocks(['a', 'a', 'b', 'b'], mean_of_blocks=False)
+    >>> abs_rel = np.array([0.1, 0.1, 0.3, 0.3])
+    >>> round(blocks.mean(abs_rel), 3)
+    0.2
+    >>> blocks.bootstrap_interval(abs_rel)
+    (0.1, 0.3)
     """
 
     names: Sequence[str]
     mean_of_blocks: bool
 
     def mean(self, values: NDArray[np.float64]) -> float:
-        """Average one value per frame; frames whose value is NaN do not count."""
+        """Average one value per frame, [F]; frames whose value is NaN do not count."""
         sums, weights = self._totals(values)
         return float(sums.sum() / weights.sum()) if weights.any() else float('nan')
 
-    def interval(self, values: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
+    def bootstrap_interval(self, values: NDArray[np.float64],
+                           seed: int = 0) -> tuple[float, float]:
         """
-        Give the 95 % interval of `mean` from a bootstrap that draws whole blocks.
+        Compute the 95 % confidence interval of `mean` by a block bootstrap.
 
         Parameters
         ----------
         values : float64 [F]
             One value per frame, such as the difference of two policies on it.
         seed : int
-            Of the draws.
+            Seed of the resampling.
 
         Returns
         -------
         (float, float)
-            Percentiles; NaN with fewer than two blocks, which tell nothing of others.
+            Lower and upper end; NaN with fewer than two blocks.
         """
         sums, weights = self._totals(values)
         sums, weights = sums[weights > 0], weights[weights > 0]
@@ -90,14 +102,15 @@ class Blocks:
 @dataclass(frozen=True)
 class Difference:
     """
-    How much better or worse one policy is than another, on the same frames.
+    Difference of a metric between two policies on the same frames.
 
     Attributes
     ----------
     relative, low, high : float
-        (one - other) / other of the means, and its interval; NaN if the other's is 0.
+        Relative difference of the means, (one - other) / other, and its 95 % interval; NaN if the
+        mean of the other policy is 0.
     verdict : {'better', 'worse', 'no difference', 'unknown'}
-        'no difference' where the interval holds 0.
+        'no difference' if the interval contains 0, 'unknown' without an interval.
     """
 
     relative: float
@@ -106,162 +119,168 @@ class Difference:
     verdict: str
 
 
-def at_budget(by_steps: NDArray[np.float64], budget: float, column: int = TOTAL_S) -> Outcomes:
+def random_baseline_at_budget(by_steps: NDArray[np.float64], budget: float,
+                              column: int = TOTAL_S) -> FrameResults:
     """
-    Give the outcomes of spending a mean budget without looking at the frames.
+    Compute the expected results of a random choice of T with a given mean budget.
 
-    A coin that is tossed for each frame chooses between the two fixed T whose means lie about the
-    budget; its odds make the mean of `column` equal to it.
+    Each frame gets one of the two fixed T whose mean costs bracket the budget, at random, with the
+    probability that makes the mean of `column` equal to the budget.
 
     Parameters
     ----------
-    by_steps : float64 [Tmax, F, len(OUTCOME)]
-        Outcomes of T = 1 .. Tmax.
+    by_steps : float64 [Tmax, F, len(RESULT_COLUMNS)]
+        Results with fixed T = 1 .. Tmax.
     budget : float
-        Mean over the frames, as of `TOTAL_S` in s; below what the cheapest T costs it is that, and
-        above the dearest likewise.
+        Mean cost of a frame, in the unit of `column`; clipped to the range of the fixed T.
     column : int
-        Place in `OUTCOME` of what is spent.
+        Index in `RESULT_COLUMNS` of the cost, such as `TOTAL_S`.
 
     Returns
     -------
-    float64 [F, len(OUTCOME)]
-        The expectation over all tosses, exactly.
+    float64 [F, len(RESULT_COLUMNS)]
+        Exact expectation over the random choices.
     """
     means = by_steps[:, :, column].mean(axis=1)
     order = np.argsort(means)
-    place = int(np.clip(np.searchsorted(means[order], budget), 1, max(len(order) - 1, 1)))
-    cheap, dear = order[place - 1], order[min(place, len(order) - 1)]
-    return _mixed(by_steps[cheap], by_steps[dear], budget, column)
+    position = int(np.clip(np.searchsorted(means[order], budget), 1, max(len(order) - 1, 1)))
+    cheaper, costlier = order[position - 1], order[min(position, len(order) - 1)]
+    return _mix_to_budget(by_steps[cheaper], by_steps[costlier], budget, column)
 
 
-def raised_to(outcomes: Outcomes, dearest: Outcomes, budget: float,
-              column: int = TOTAL_S) -> Outcomes:
+def raise_to_budget(frame_results: FrameResults, max_steps_results: FrameResults, budget: float,
+                    column: int = TOTAL_S) -> FrameResults:
     """
-    Give the outcomes of a policy that spends what it saves, up to a mean budget, on Tmax.
+    Compute the expected results of a policy that spends its unused budget on Tmax.
 
     Parameters
     ----------
-    outcomes, dearest : float64 [F, len(OUTCOME)]
-        Of the policy and of fixed Tmax; a coin chooses between them for each frame.
+    frame_results, max_steps_results : float64 [F, len(RESULT_COLUMNS)]
+        Of the policy and of fixed Tmax; randomly chosen frames get Tmax instead of the policy's T.
     budget, column
-        See `at_budget`.
+        See `random_baseline_at_budget`.
     """
-    return _mixed(outcomes, dearest, budget, column)
+    return _mix_to_budget(frame_results, max_steps_results, budget, column)
 
 
 def compare_at_equal_budget(
-    policies: Mapping[str, Outcomes], by_steps: NDArray[np.float64], blocks: Blocks,
+    policies: Mapping[str, FrameResults], by_steps: NDArray[np.float64], blocks: Blocks,
     column: int = TOTAL_S,
 ) -> dict[str, dict[str, dict[str, Difference]]]:
     """
-    Compare every policy with every other and with chance, each time at one mean budget.
+    Compare every policy with every other and with the random baseline at equal mean budget.
 
-    Of two policies the cheaper is raised to the budget of the other (`raised_to`); chance spends
-    what the policy spends (`at_budget`).  So no policy wins by spending more.
+    Of two policies, the cheaper one is raised to the budget of the other (`raise_to_budget`).  The
+    random baseline has the budget of the policy (`random_baseline_at_budget`).  So no policy wins
+    by a higher budget.
 
     Parameters
     ----------
-    policies : mapping of str to float64 [F, len(OUTCOME)]
-    by_steps : float64 [Tmax, F, len(OUTCOME)]
-        Outcomes of the fixed T, the last of them the dearest.
+    policies : mapping of str to float64 [F, len(RESULT_COLUMNS)]
+    by_steps : float64 [Tmax, F, len(RESULT_COLUMNS)]
+        Results with fixed T = 1 .. Tmax.
     blocks : Blocks
     column : int
-        What the budget is of: `TOTAL_S` or `STEPS`.
+        Unit of the budget: `TOTAL_S` or `STEPS`.
 
     Returns
     -------
     dict of str to dict of str to dict
-        By policy, by what it is compared with (`CHANCE` or another policy): `compare`.
+        Result of `compare_policies`, by policy and by what it is compared with (`RANDOM_BASELINE`
+        or another policy).
     """
     found: dict[str, dict[str, dict[str, Difference]]] = {}
-    for name, outcomes in policies.items():
-        budget = float(outcomes[:, column].mean())
-        rows = found[name] = {CHANCE: compare(
-            outcomes, at_budget(by_steps, budget, column), blocks)}
+    for name, frame_results in policies.items():
+        budget = float(frame_results[:, column].mean())
+        rows = found[name] = {RANDOM_BASELINE: compare_policies(
+            frame_results, random_baseline_at_budget(by_steps, budget, column), blocks)}
         for other, theirs in policies.items():
             if other != name:
-                most = max(budget, float(theirs[:, column].mean()))
-                rows[other] = compare(raised_to(outcomes, by_steps[-1], most, column),
-                                      raised_to(theirs, by_steps[-1], most, column), blocks)
+                equal = max(budget, float(theirs[:, column].mean()))
+                rows[other] = compare_policies(
+                    raise_to_budget(frame_results, by_steps[-1], equal, column),
+                    raise_to_budget(theirs, by_steps[-1], equal, column), blocks)
     return found
 
 
-def oracle(by_steps: NDArray[np.float64]) -> Outcomes:
-    """Give the outcomes of choosing the T with the least AbsRel on each frame: a bound."""
+def oracle_results(by_steps: NDArray[np.float64]) -> FrameResults:
+    """Return the results of the T with the lowest AbsRel on each frame: the best possible."""
     best = np.argmin(by_steps[:, :, ABS_REL], axis=0)
-    outcomes: Outcomes = by_steps[best, np.arange(by_steps.shape[1])]
-    return outcomes
+    frame_results: FrameResults = by_steps[best, np.arange(by_steps.shape[1])]
+    return frame_results
 
 
-def summarize(policies: Mapping[str, Outcomes], blocks: Blocks, *, fastest: str,
-              slowest: str) -> dict[str, dict[str, float]]:
+def summarize_policies(policies: Mapping[str, FrameResults], blocks: Blocks, *, fastest: str,
+                       slowest: str) -> dict[str, dict[str, float]]:
     """
-    Average every policy and set it beside the fixed T that bound it.
+    Average the results of every policy, and relate its time to the fixed T.
 
     Parameters
     ----------
-    policies : mapping of str to float64 [F, len(OUTCOME)]
+    policies : mapping of str to float64 [F, len(RESULT_COLUMNS)]
     blocks : Blocks
-        Quality is averaged as it says; steps and times are means over frames.
+        Weights of the quality metrics; steps and times are means over frames.
     fastest, slowest : str
         Policies that always run Tmin and Tmax.
 
     Returns
     -------
     dict of str to dict
-        By policy: the means of `OUTCOME`; `total_saved`, the part of the time of `slowest` that
-        it saves, and `total_share`, the part of what `fastest` saves of it; NaN where that is 0.
+        By policy: the means of `RESULT_COLUMNS`; `total_saved`, the share of the time of `slowest`
+        that the policy saves; `total_share`, its ratio to the share that `fastest` saves, NaN if
+        `fastest` saves nothing.
     """
     rows = {}
     slowest_s = policies[slowest][:, TOTAL_S].sum()
     saved_at_most = 1.0 - _ratio(policies[fastest][:, TOTAL_S].sum(), slowest_s)
-    for name, outcomes in policies.items():
-        row = dict(zip(OUTCOME, outcomes.mean(axis=0).tolist()))
+    for name, frame_results in policies.items():
+        row = dict(zip(RESULT_COLUMNS, frame_results.mean(axis=0).tolist()))
         row |= {metric: blocks.mean(column)
-                for metric, column in zip(QUALITY, outcomes.T[ABS_REL:])}
-        row['total_saved'] = 1.0 - _ratio(outcomes[:, TOTAL_S].sum(), slowest_s)
+                for metric, column in zip(QUALITY, frame_results.T[ABS_REL:])}
+        row['total_saved'] = 1.0 - _ratio(frame_results[:, TOTAL_S].sum(), slowest_s)
         row['total_share'] = _ratio(row['total_saved'], saved_at_most)
         rows[name] = row
     return rows
 
 
-def compare(one: Outcomes, other: Outcomes, blocks: Blocks) -> dict[str, Difference]:
+def compare_policies(one: FrameResults, other: FrameResults,
+                     blocks: Blocks) -> dict[str, Difference]:
     """
-    Compare two policies frame by frame.
+    Compare two policies on the same frames.
 
     Parameters
     ----------
-    one, other : float64 [F, len(OUTCOME)]
+    one, other : float64 [F, len(RESULT_COLUMNS)]
     blocks : Blocks
 
     Returns
     -------
     dict of str to Difference
-        By metric of `QUALITY`.
+        By metric, those of `QUALITY`.
     """
     differences = {}
     for column, metric in enumerate(QUALITY, ABS_REL):
         reference = blocks.mean(other[:, column])
         pairs = one[:, column] - other[:, column]
-        low, high = blocks.interval(pairs)
+        low, high = blocks.bootstrap_interval(pairs)
         relative = [_ratio(value, reference) for value in (blocks.mean(pairs), low, high)]
         differences[metric] = Difference(relative[0], relative[1], relative[2],
-                                         _verdict(metric, low, high))
+                                         _classify_difference(metric, low, high))
     return differences
 
 
 def beats(differences: Mapping[str, Difference]) -> bool:
-    """Tell whether a policy is better in AbsRel or boundary F1 and worse in neither."""
+    """Check whether a policy is better in AbsRel or boundary F1 and worse in neither."""
     verdicts = [differences[metric].verdict for metric in DECISIVE]
     return 'better' in verdicts and 'worse' not in verdicts
 
 
-def _mixed(cheap: Outcomes, dear: Outcomes, budget: float, column: int) -> Outcomes:
-    """Mix two outcomes so that the mean of a column is the budget, as far as they reach."""
-    low, high = cheap[:, column].mean(), dear[:, column].mean()
-    part = float(np.clip((budget - low) / (high - low), 0.0, 1.0)) if high > low else 0.0
-    mixed: Outcomes = (1 - part) * cheap + part * dear
+def _mix_to_budget(cheaper: FrameResults, costlier: FrameResults, budget: float,
+                   column: int) -> FrameResults:
+    """Mix two results linearly so that the mean of a column is the budget, if in their range."""
+    low, high = cheaper[:, column].mean(), costlier[:, column].mean()
+    share = float(np.clip((budget - low) / (high - low), 0.0, 1.0)) if high > low else 0.0
+    mixed: FrameResults = (1 - share) * cheaper + share * costlier
     return mixed
 
 
@@ -269,7 +288,7 @@ def _ratio(value: float, reference: float) -> float:
     return float(value / reference) if reference else float('nan')
 
 
-def _verdict(metric: str, low: float, high: float) -> str:
+def _classify_difference(metric: str, low: float, high: float) -> str:
     if np.isnan(low):
         return 'unknown'
     if low <= 0 <= high:

@@ -14,7 +14,7 @@ from benchmarks.synthetic_images import picture
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.types import BatchTiming
-from marigold_ros.evaluation.policies.live import Delivered
+from marigold_ros.evaluation.policies.live import DeliveredFrame
 
 SMALL = (144, 192)  # what the engine makes of VGA
 
@@ -25,7 +25,7 @@ def engine():
 
 
 def delivered(number=0, age_s=0.0):
-    return Delivered(number, picture(number), time.monotonic() - age_s)
+    return DeliveredFrame(number, picture(number), time.monotonic() - age_s)
 
 
 class SlowRun:

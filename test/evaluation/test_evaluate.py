@@ -1,4 +1,4 @@
-"""The evaluate command on a random checkpoint: the same numbers again, a report, clear errors."""
+"""The evaluate command on a random checkpoint: files, numbers, repeatability, errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from marigold_ros.evaluation.config import DEFAULT_POLICIES
 from marigold_ros.evaluation.evaluate import main
 from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
 from marigold_ros.evaluation.report.summary import SCHEMA
-from marigold_ros.evaluation.runner import Session
+from marigold_ros.evaluation.runner import EvaluationSession
 from scenes.robot_messages import camera_info
 
 COUNT, PERIOD_NS = 14, 10 ** 8
@@ -34,7 +34,7 @@ FILES = {'report.html', 'summary.json', 'per_frame.csv', 'tables.md', 'latency_t
 
 
 def pictures(count=COUNT):
-    """Yield image and depth: a box that moves before a wall, more textured from frame to frame."""
+    """Yield image and depth of a box moving in front of a wall, with increasing texture."""
     rng = np.random.default_rng(3)
     for i in range(count):
         depth_m = np.full((HEIGHT, WIDTH), 4.0, np.float32)
@@ -45,13 +45,13 @@ def pictures(count=COUNT):
 
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory):
-    """Give the folder of a checkpoint with random weights."""
+    """Return the folder of a checkpoint with random weights."""
     return str(make_checkpoint(tmp_path_factory.mktemp('evaluate') / 'random'))
 
 
 @pytest.fixture(scope='module')
 def bag(tmp_path_factory):
-    """Give a bag of 1.4 s with images, depth and calibration."""
+    """Write a bag of 1.4 s with images, depth and calibration."""
     K = np.array([[60.0, 0, 31.5], [0, 60.0, 23.5], [0, 0, 1]])
     messages = []
     for i, (rgb, depth_m) in enumerate(pictures()):
@@ -66,7 +66,7 @@ def bag(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def table(tmp_path_factory):
-    """Give a table by which T = 1 takes 75 ms and T = 4 165 ms."""
+    """Write a latency table in which T = 1 takes 75 ms and T = 4 takes 165 ms."""
     path = tmp_path_factory.mktemp('evaluate') / 'table.json'
     cost = FrameCost(preprocess_s=0.005, encode_s=0.02, step_s=0.03, decode_s=0.015,
                      postprocess_s=0.004, choose_s=0.001)
@@ -76,7 +76,7 @@ def table(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def evaluated(checkpoint, bag, table, tmp_path_factory):
-    """Evaluate the bag by every policy, with a live run and a bag to write; give the folder."""
+    """Evaluate the bag with every policy, a live run and an output bag; returns the folder."""
     out = tmp_path_factory.mktemp('evaluate') / 'out'
     assert main(['bag', str(bag), *TOPICS, '--checkpoint', checkpoint, '--out', str(out),
                  '--latency-table', str(table), '--latency-cap-ms', '130',
@@ -86,7 +86,7 @@ def evaluated(checkpoint, bag, table, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def drive_evaluated(checkpoint, tmp_path_factory):
-    """Evaluate some frames of the sample drive with metres and obstacles; give the folder."""
+    """Evaluate metric depth and obstacles on the sample drive; returns the folder."""
     out = tmp_path_factory.mktemp('evaluate') / 'drive'
     assert main(['bag', str(SAMPLE / 'living_room'), '--image', '/camera/image_raw', '--depth',
                  '/camera/depth_gt/image_rect', '--checkpoint', checkpoint, '--out', str(out),
@@ -97,7 +97,7 @@ def drive_evaluated(checkpoint, tmp_path_factory):
 
 
 def read_summary(out):
-    """Read the summary."""
+    """Read summary.json."""
     return json.loads((out / 'summary.json').read_text())
 
 
@@ -138,11 +138,11 @@ def described(path):
     return None
 
 
-def test_everything_is_written(evaluated):
+def test_all_files_are_written(evaluated):
     assert {path.name for path in evaluated.iterdir()} == FILES | {'made'}
 
 
-def test_the_summary_is_as_its_schema_says(evaluated):
+def test_the_summary_matches_its_schema(evaluated):
     kinds = {'int': int, 'number': (int, float), 'string': str, 'bool': bool}
     seen = set()
     for path, value in leaves(read_summary(evaluated)):
@@ -157,7 +157,7 @@ def test_the_summary_is_as_its_schema_says(evaluated):
     assert seen == set(SCHEMA) - elsewhere - {'notes[]'}
 
 
-def test_metric_depth_is_judged_and_written(drive_evaluated):
+def test_metric_depth_is_evaluated(drive_evaluated):
     summary = read_summary(drive_evaluated)
     metric = summary['metric']
     assert {described(f'metric.{path}') for path, _ in leaves(metric)} == {
@@ -171,25 +171,25 @@ def test_metric_depth_is_judged_and_written(drive_evaluated):
     text = (drive_evaluated / 'report.html').read_text()
     for shown in (tables, text):
         assert 'AbsRel (metric, 0.1 to 20 m)' in shown
-        assert 'obstacles in view marked' in shown
+        assert 'visible obstacles marked' in shown
     assert 'tracking 6' in text
     said = ' '.join(summary['verdict']['sentences'])
-    assert 'Metric depth from cloud (/lidar/points): known in 6 of 6 frames' in said
+    assert 'Metric depth from cloud (/lidar/points): available in 6 of 6 frames' in said
     assert "In Nav2's obstacle layer" in said
 
 
-def test_without_metres_the_verdict_says_why(checkpoint, bag, tmp_path):
-    """The bag has no floor that the ground plane could be."""
+def test_the_verdict_explains_missing_metric_depth(checkpoint, bag, tmp_path):
+    """The bag shows no floor for the ground_plane source."""
     assert evaluate_few(checkpoint, bag, tmp_path / 'out', '--scale-source', 'ground_plane',
                         '--camera-height-m', '0.5') == 0
     summary = read_summary(tmp_path / 'out')
     assert summary['metric']['frames_with_metres'] == 0
     assert summary['metric']['abs_rel'] is None
-    assert any(sentence.startswith('Metric depth from ground_plane: known in none of 4 frames')
+    assert any(sentence.startswith('Metric depth from ground_plane: available in none of 4 frames')
                for sentence in summary['verdict']['sentences'])
 
 
-def test_an_assumed_range_is_a_scale_source_too(checkpoint, bag, tmp_path):
+def test_a_fixed_range_is_a_scale_source(checkpoint, bag, tmp_path):
     assert evaluate_few(checkpoint, bag, tmp_path / 'out', '--scale-source', 'fixed',
                         '--min-depth-m', '1', '--max-depth-m', '5') == 0
     metric = read_summary(tmp_path / 'out')['metric']
@@ -197,10 +197,10 @@ def test_an_assumed_range_is_a_scale_source_too(checkpoint, bag, tmp_path):
     assert 'obstacles' not in metric
 
 
-def test_the_clock_drops_what_the_table_leaves_no_time_for(evaluated):
-    """T = 4 takes 165 ms at 10 Hz: of 14 frames the arithmetic leaves 9."""
+def test_the_simulation_drops_frames_by_the_latency_table(evaluated):
+    """T = 4 takes 165 ms at 10 Hz, so 9 of 14 frames are processed."""
     policies = read_summary(evaluated)['policies']
-    # 165 ms each from 0 on: every start finds the newest frame that has come by then.
+    # 165 ms each from 0 on: every start takes the newest frame that has arrived.
     starts, free, arrived = [], 0.0, [0.1 * i for i in range(COUNT)]
     while any(each > (starts[-1] if starts else -1) for each in arrived):
         waiting = [each for each in arrived if each <= free + 1e-9]
@@ -217,14 +217,14 @@ def test_the_clock_drops_what_the_table_leaves_no_time_for(evaluated):
     assert policies['complexity-gradient_energy']['clock']['over_cap'] == 0
 
 
-def test_times_are_those_of_the_table(evaluated):
+def test_times_are_from_the_latency_table(evaluated):
     row = read_summary(evaluated)['policies']['fixed-4']
     assert row['frame_ms'] == pytest.approx(165)
     assert row['denoise_ms'] == pytest.approx(120)
     assert read_summary(evaluated)['policies']['fixed-1']['time_saved'] == pytest.approx(90 / 165)
 
 
-def test_each_frame_has_a_row_for_each_policy(evaluated):
+def test_the_csv_has_a_row_per_frame_and_policy(evaluated):
     with (evaluated / 'per_frame.csv').open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == COUNT * len({*DEFAULT_POLICIES, 'fixed-4'})
@@ -235,7 +235,7 @@ def test_each_frame_has_a_row_for_each_policy(evaluated):
         '120.000', '165.000', '0.000')
 
 
-def test_the_report_needs_nothing_but_itself(evaluated):
+def test_the_report_is_self_contained(evaluated):
     sources = []
 
     class Watch(HTMLParser):
@@ -250,8 +250,8 @@ def test_the_report_needs_nothing_but_itself(evaluated):
     assert text.count('<svg') == 6
     assert text.count('class="frame"') >= 4    # best, median and worst of two blocks
     order = [text.index(word) for word in (
-        'Accuracy</div>', 'Latency</div>', 'Time saved</div>', 'What more steps cost',
-        'Complexity, steps', 'Timeline', 'Best, median and worst', 'Repeat it')]
+        'Accuracy</div>', 'Latency</div>', 'Time saved</div>', 'Time and quality by',
+        'Complexity, steps', 'Timeline', 'Best, median and worst', 'Reproduce this')]
     assert order == sorted(order)
     assert 'protocol A (least squares in depth), 0.001 to 80+ m' in text
     assert 'Partial report' not in text
@@ -282,7 +282,7 @@ def test_the_out_bag_has_a_status_for_every_frame(evaluated):
 
 
 def test_the_same_command_gives_the_same_numbers(checkpoint, bag, tmp_path):
-    """Also where it had measured the costs itself."""
+    """Also if the first run measured the latency table."""
     summaries = []
     for _ in range(2):
         assert evaluate_few(checkpoint, bag, tmp_path / 'out', '--latency-cap-ms', '20') == 0
@@ -312,7 +312,7 @@ def test_a_folder_has_sets_and_protocol_b_is_named(checkpoint, tmp_path):
     clock = summary['policies']['fixed-2']['clock']
     assert clock['fates'] == {'processed': 4, 'superseded': 0, 'late': 0}
     assert summary['protocol'] == 'B'
-    assert 'nothing to save against' in ' '.join(summary['verdict']['sentences'])
+    assert 'it saves no time' in ' '.join(summary['verdict']['sentences'])
     assert {described(path) for path, _ in leaves(summary)} >= {'sets.<name>.frames'}
     assert 'RANSAC in log depth' in (tmp_path / 'out' / 'report.html').read_text()
     sets = re.search(r'\| AbsRel \(B, above 0 m\) / delta1 +\| mean of sets +\| desk \(2\) +\|'
@@ -320,9 +320,9 @@ def test_a_folder_has_sets_and_protocol_b_is_named(checkpoint, tmp_path):
     assert sets is not None
 
 
-def test_ctrl_c_leaves_a_partial_report_that_says_so(checkpoint, bag, tmp_path, monkeypatch,
+def test_ctrl_c_leaves_a_partial_report(checkpoint, bag, tmp_path, monkeypatch,
                                                      capsys):
-    measure_costs, calls = Session._measure_costs, []
+    measure_costs, calls = EvaluationSession._measure_costs, []
     handler = signal.getsignal(signal.SIGINT)
 
     def interrupt_the_third(self, frame):
@@ -331,7 +331,7 @@ def test_ctrl_c_leaves_a_partial_report_that_says_so(checkpoint, bag, tmp_path, 
             signal.raise_signal(signal.SIGINT)
         return measure_costs(self, frame)
 
-    monkeypatch.setattr(Session, '_measure_costs', interrupt_the_third)
+    monkeypatch.setattr(EvaluationSession, '_measure_costs', interrupt_the_third)
     assert main(['bag', str(bag), *TOPICS, '--checkpoint', checkpoint, '--out',
                  str(tmp_path / 'out'), *FEW]) == 130
     summary = read_summary(tmp_path / 'out')
@@ -350,11 +350,11 @@ def test_ctrl_c_before_the_first_frame_writes_nothing(checkpoint, bag, tmp_path,
 
     monkeypatch.setattr(LatencyTable, 'measure', interrupt)
     assert evaluate_few(checkpoint, bag, tmp_path / 'out') == 130
-    assert 'interrupted, nothing is written' in capsys.readouterr().err
+    assert 'interrupted before the first frame, no report written' in capsys.readouterr().err
     assert list((tmp_path / 'out').iterdir()) == []
 
 
-def test_a_bag_whose_depth_never_matches_is_refused(checkpoint, tmp_path, capsys):
+def test_a_bag_without_matching_depth_is_rejected(checkpoint, tmp_path, capsys):
     (rgb, depth_m), = pictures(1)
     write_bag(tmp_path / 'bag', {TOPICS[1]: IMAGE, TOPICS[3]: IMAGE}, [
         (TOPICS[1], 0, image(rgb, 'rgb8', START_NS)),
@@ -363,7 +363,7 @@ def test_a_bag_whose_depth_never_matches_is_refused(checkpoint, tmp_path, capsys
     assert 'closest +100.000 ms' in capsys.readouterr().err
 
 
-def test_a_bag_that_was_cut_off_is_evaluated_as_far_as_it_goes(checkpoint, tmp_path):
+def test_a_truncated_bag_is_evaluated_partially(checkpoint, tmp_path):
     # Noise, so that a chunk of the file holds one frame only.
     rgb = np.random.default_rng(0).integers(0, 255, (600, 1000, 3), np.uint8)
     depth_m = np.linspace(1, 4, 600, dtype=np.float32)[:, None].repeat(1000, axis=1)
@@ -381,7 +381,7 @@ def test_a_bag_that_was_cut_off_is_evaluated_as_far_as_it_goes(checkpoint, tmp_p
     assert 'Partial report' in (tmp_path / 'out' / 'report.html').read_text()
 
 
-@pytest.mark.parametrize(('arguments', 'complaint'), [
+@pytest.mark.parametrize(('arguments', 'message'), [
     (['--policies', 'fixed-0'], "`policies` must be one of .* or fixed-N; got 'fixed-0'"),
     (['--policies', 'fastest'], "`policies` must be one of .*; got 'fastest'"),
     (['--policies', 'fixed-1,fixed-1'], '`policies` must be different names'),
@@ -412,33 +412,33 @@ def test_a_bag_that_was_cut_off_is_evaluated_as_far_as_it_goes(checkpoint, tmp_p
     (['--scale-source', 'fixed', '--min-depth-m', '1', '--max-depth-m', '2', '--scene',
       'nowhere.json'], '`scene` must be a file .*; got nowhere.json'),
     (['--scale-source', 'fixed', '--min-depth-m', '1', '--max-depth-m', '2', '--scene',
-      str(SAMPLE / 'scene.json'), '--costmap', 'nowhere.yaml'], 'nowhere.yaml must hold'),
+      str(SAMPLE / 'scene.json'), '--costmap', 'nowhere.yaml'], 'nowhere.yaml must contain'),
     (['--scale-source', 'fixed', '--min-depth-m', '1', '--max-depth-m', '2', '--scene',
       str(SAMPLE / 'scene.json')], '`scene` needs the poses of the camera, on /tf or /odom'),
     (['--image', '/left'],
      r'no topic /left .*it has .*/camera/image_rect \(sensor_msgs/msg/Image\)'),
 ])
-def test_bad_input_is_named_and_the_exit_code_is_2(arguments, complaint, checkpoint, bag, tmp_path,
+def test_invalid_input_is_reported_with_exit_code_2(arguments, message, checkpoint, bag, tmp_path,
                                                    capsys):
     assert main(['bag', str(bag), *TOPICS, '--checkpoint', checkpoint, '--out',
                  str(tmp_path / 'out'), *FEW, *arguments]) == 2
     said = capsys.readouterr().err
-    assert re.search(complaint, said) and 'Traceback' not in said
+    assert re.search(message, said) and 'Traceback' not in said
 
 
-def test_an_unknown_source_is_told_those_that_exist(capsys):
+def test_an_unknown_source_is_rejected_with_the_known_ones(capsys):
     with pytest.raises(SystemExit, match='2'):
         main(['sintel', 'folder', '--out', 'out'])
     assert re.search("invalid choice: 'sintel' .*nyu.*kitti.*eth3d.*scannet.*diode",
                      capsys.readouterr().err)
 
 
-@pytest.mark.parametrize(('topics', 'factor', 'complaint'), [
+@pytest.mark.parametrize(('topics', 'factor', 'message'), [
     ({TOPICS[1]: IMAGE, TOPICS[3]: IMAGE}, None, 'is empty'),
     ({TOPICS[1]: IMAGE, TOPICS[3]: 'sensor_msgs/msg/CameraInfo'}, None, 'sensor_msgs/msg/Image'),
     ({TOPICS[1]: IMAGE, TOPICS[3]: IMAGE}, 1000.0, r'got 4000 m: is the unit wrong\?'),
 ], ids=['empty', 'type', 'unit'])
-def test_a_useless_bag_is_named_and_the_exit_code_is_2(topics, factor, complaint, checkpoint,
+def test_an_unusable_bag_is_reported_with_exit_code_2(topics, factor, message, checkpoint,
                                                        tmp_path, capsys):
     messages = [] if factor is None else [
         message for number, (rgb, depth_m) in enumerate(pictures())
@@ -449,11 +449,11 @@ def test_a_useless_bag_is_named_and_the_exit_code_is_2(topics, factor, complaint
     write_bag(tmp_path / 'bag', topics, messages)
     assert evaluate_few(checkpoint, tmp_path / 'bag', tmp_path / 'out') == 2
     said = capsys.readouterr().err
-    assert re.search(complaint, said) and 'Traceback' not in said, said
+    assert re.search(message, said) and 'Traceback' not in said, said
 
 
 @pytest.mark.parametrize('name', ['nyu', 'kitti', 'eth3d', 'scannet', 'diode'])
-def test_a_published_set_is_evaluated_by_its_name(name, checkpoint, tmp_path):
+def test_a_published_data_set_is_evaluated(name, checkpoint, tmp_path):
     path, file_list = write_layout(name, tmp_path / 'set')
     assert main([name, str(path), '--file-list', str(file_list), '--checkpoint', checkpoint,
                  '--processing-resolution', '128', '--policies', 'fixed-1', '--out',
@@ -462,22 +462,22 @@ def test_a_published_set_is_evaluated_by_its_name(name, checkpoint, tmp_path):
     assert summary['complete'] and summary['data']['frames'] == 1
 
 
-def test_a_folder_that_cannot_be_written_is_named_first(bag, tmp_path, capsys):
+def test_an_unwritable_folder_is_reported_before_loading(bag, tmp_path, capsys):
     (tmp_path / 'file').write_text('')
     assert main(['bag', str(bag), *TOPICS, '--checkpoint', 'nowhere', '--out',
                  str(tmp_path / 'file' / 'out')]) == 2
-    assert '`out` must be a folder that can be written' in capsys.readouterr().err
+    assert '`out` must be a writable folder' in capsys.readouterr().err
 
 
-def test_a_table_that_is_none_is_named(checkpoint, bag, tmp_path, capsys):
+def test_an_invalid_latency_table_is_rejected(checkpoint, bag, tmp_path, capsys):
     (tmp_path / 'table.json').write_text('{"sizes": {"48x64": []}}')
     assert evaluate_few(checkpoint, bag, tmp_path / 'out', '--latency-table',
                         str(tmp_path / 'table.json')) == 2
-    assert 'must be a latency table as `evaluate` writes it' in capsys.readouterr().err
+    assert 'must be a latency table written by `evaluate`' in capsys.readouterr().err
 
 
-def test_every_abs_rel_says_its_protocol_and_range(evaluated):
-    """In sentences, tables, tiles, captions and plots, whose text is drawn."""
+def test_every_abs_rel_names_its_protocol_and_range(evaluated):
+    """In sentences, tables, tiles, captions and plots."""
     texts = [(evaluated / 'tables.md').read_text(), *(
         sentence for key in ('sentences', 'choosing')
         for sentence in read_summary(evaluated)['verdict'][key])]
@@ -491,12 +491,12 @@ def test_every_abs_rel_says_its_protocol_and_range(evaluated):
                             r'\(least squares in depth\), 0\.001 to 80\+ m', rest), rest
             found += 1
     assert found > 20
-    labels = re.findall(r'<!-- (.*?) -->', report)    # as matplotlib comments each text
+    labels = re.findall(r'<!-- (.*?) -->', report)    # matplotlib adds each text as a comment
     assert any('AbsRel (A, 0.001 to 80+ m)' in label for label in labels)
     assert 'AbsRel' not in labels
 
 
-def test_a_scene_around_another_place_is_refused(checkpoint, tmp_path, capsys):
+def test_a_scene_elsewhere_is_rejected(checkpoint, tmp_path, capsys):
     scene = json.loads((SAMPLE / 'scene.json').read_text())
     scene['walls'] = {'min_m': [50, 50, 0], 'max_m': [60, 60, 3]}
     scene['obstacles'] = []

@@ -1,4 +1,4 @@
-"""The summary and the contact sheet of a recorded session, from messages written by hand."""
+"""Summary and contact sheet of a recording, from handwritten messages."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def dropped(stamp_ns: int, reason: str, camera: str = 'camera') -> bytes:
 
 
 @pytest.fixture
-def session(tmp_path):
-    """Five frames of the camera: three processed, two dropped; one of another camera."""
+def recording(tmp_path):
+    """Write five frames of the camera (three processed, two dropped) and one of another camera."""
     messages = []
     for number in range(5):
         stamp_ns = START_NS + number * 10 ** 8
@@ -75,29 +75,29 @@ def session(tmp_path):
         ('/diagnostics', 10 ** 9, diagnostics(START_NS, 'depth_node', 'no metres: set scale',
                                               latency_cap_ms=200.0,
                                               last_error='rear: bad_image'))]
-    return write_bag(tmp_path / 'session', TOPICS, sorted(messages, key=lambda each: each[1]))
+    return write_bag(tmp_path / 'recording', TOPICS, sorted(messages, key=lambda each: each[1]))
 
 
-def test_frames_are_counted_by_their_fate(session):
-    with open_bag(session) as bag:
+def test_frames_are_counted_by_outcome(recording):
+    with open_bag(recording) as bag:
         summary = summarize_recording(bag)
     assert [frame.num_inference_steps for frame in summary.processed] == [1, 4, 1]
     assert summary.dropped == {'superseded': 1, 'bad_image': 1}
     assert summary.latency_cap_ms == 200.0
 
 
-def test_depth_is_compared_after_least_squares(session):
-    with open_bag(session) as bag:
+def test_depth_is_compared_after_least_squares(recording):
+    with open_bag(recording) as bag:
         errors = summarize_recording(bag).errors
     assert [error.stamp_ns - START_NS for error in errors] == [0, 2 * 10 ** 8, 4 * 10 ** 8]
-    # A straight line of the relative depth, but for the rounding to millimetres.
+    # Linear in the relative depth, apart from rounding to mm.
     assert max(error.abs_rel for error in errors) < 2e-4
-    # Far is below here, above in the ramp: after the best fit it is far off.
+    # Far is at the bottom here and at the top of the ramp, so the fitted ramp has large errors.
     assert min(error.ramp_abs_rel for error in errors) > 0.01
 
 
-def test_the_summary_names_the_figures(session):
-    with open_bag(session) as bag:
+def test_the_summary_is_formatted(recording):
+    with open_bag(recording) as bag:
         lines = format_summary(summarize_recording(bag)).splitlines()
     assert lines[:5] == [
         '  frames in  5 of 5 sent',
@@ -107,20 +107,20 @@ def test_the_summary_names_the_figures(session):
         # Of 100, 110 and 300 ms.
         '  latency    p50 110 ms, p95 281 ms, p99 296 ms; cap 200 ms, exceeded by 1 frames']
     assert lines[5].startswith('  AbsRel     0.000 by protocol A (least squares in depth), 0.1 to '
-                               '20 m, mean of 3 frames; a vertical ramp has 0.')
+                               '20 m, mean of 3 frames; baseline (vertical ramp): 0.')
 
 
-def test_an_empty_topic_is_named_with_the_nodes_own_words(session):
-    with open_bag(session) as bag:
+def test_an_empty_topic_is_explained_by_the_last_problems(recording):
+    with open_bag(recording) as bag:
         empty = empty_topics(summarize_recording(bag),
                              ['/camera/points', '/camera/depth_relative/image'])
     assert list(empty) == ['/camera/points']
     assert empty['/camera/points'].endswith(
-        'the node says: no metres: set scale; rear: bad_image')
+        'the node reports: no metres: set scale; rear: bad_image')
 
 
-def test_a_session_without_frames_says_that_none_arrived(tmp_path):
-    path = write_bag(tmp_path / 'session', TOPICS, [])
+def test_a_recording_without_frames_is_explained(tmp_path):
+    path = write_bag(tmp_path / 'recording', TOPICS, [])
     with open_bag(path) as bag:
         summary = summarize_recording(bag)
         assert empty_topics(summary, ['/camera/points']) == {
@@ -130,18 +130,18 @@ def test_a_session_without_frames_says_that_none_arrived(tmp_path):
     assert format_summary(summary).splitlines()[0] == '  frames in  0'
 
 
-def test_a_session_of_drops_says_why(tmp_path):
-    path = write_bag(tmp_path / 'session', TOPICS,
+def test_a_recording_of_dropped_frames_is_explained(tmp_path):
+    path = write_bag(tmp_path / 'recording', TOPICS,
                      [('/depth_node/status', 0, dropped(START_NS, 'too_old'))])
     with open_bag(path) as bag:
         empty = empty_topics(summarize_recording(bag), ['/camera/points'])
     assert empty['/camera/points'] == 'every frame was dropped (too_old 1)'
 
 
-def test_the_command_prints_the_summary_and_draws_the_frames(session, tmp_path, monkeypatch,
+def test_the_command_prints_the_summary_and_draws_the_frames(recording, tmp_path, monkeypatch,
                                                              capsys):
     sheet = tmp_path / 'sheet.png'
-    monkeypatch.setattr('sys.argv', ['recording', str(session), '--contact-sheet', str(sheet)])
+    monkeypatch.setattr('sys.argv', ['recording', str(recording), '--contact-sheet', str(sheet)])
     assert main() == 0
     assert 'T=4: 1 frames' in capsys.readouterr().out
     pixels = cv2.imread(str(sheet))
@@ -149,13 +149,13 @@ def test_the_command_prints_the_summary_and_draws_the_frames(session, tmp_path, 
     assert (np.abs(pixels.astype(int) - (30, 30, 200)).sum(axis=2) == 0).mean() > 0.05
 
 
-def test_the_command_says_what_is_wrong(tmp_path, monkeypatch, capsys):
+def test_the_command_reports_errors(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr('sys.argv', ['recording', str(tmp_path / 'nowhere')])
     assert main() == 1
     assert 'nowhere: it does not exist' in capsys.readouterr().err
 
 
-def test_depth_and_truth_share_colours_in_metres(tmp_path):
+def test_aligned_depth_and_truth_share_a_colour_scale(tmp_path):
     truth_m = np.where(TRUTH_MM == 0, np.nan, TRUTH_MM / 1000).astype(np.float32)
     frame = SheetFrame(0.0, RGB, 2 + 4 * RELATIVE, truth_m, 0.01, 2, 'AbsRel: 0.0')
     draw_contact_sheet([frame, frame], tmp_path / 'sheet.png')
@@ -171,7 +171,7 @@ def test_without_ground_truth_depth_stays_relative(tmp_path):
     assert cv2.imread(str(tmp_path / 'sheet.png')) is not None
 
 
-def test_messages_meet_by_stamp_in_bounded_memory(tmp_path):
+def test_messages_are_matched_by_stamp_in_bounded_memory(tmp_path):
     messages = [('/a', number, image(RGB, 'rgb8', START_NS + number)) for number in range(100)]
     messages += [('/b', 100 + number, image(RGB, 'rgb8', START_NS + number))
                  for number in (0, 50, 99)]
@@ -180,6 +180,6 @@ def test_messages_meet_by_stamp_in_bounded_memory(tmp_path):
         matched = [stamp - START_NS for stamp, _ in matched_by_stamp(bag, ['/a', '/b'])]
         chosen = [stamp - START_NS for stamp, _ in matched_by_stamp(
             bag, ['/a', '/b'], stamps_ns={START_NS, START_NS + 50})]
-    # The partner of 0 has left after 64 younger stamps; alone, it has no younger ones.
+    # The match of stamp 0 is discarded after 64 later stamps, unless only few stamps are read.
     assert matched == [50, 99]
     assert chosen == [0, 50]

@@ -1,4 +1,4 @@
-"""References of a bag as the node would have them: which one, from where, and what is wrong."""
+"""References of a bag: the nearest in time, its pose, and why it is rejected."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def transform(parent, child, xyz, quaternion=(0.0, 0.0, 0.0, 1.0), at_ms=0):
 
 
 def cloud(at_ms, x_m, frame_id='lidar'):
-    """Serialize some points in a plane ahead of a lidar, in its frame: x ahead."""
+    """Serialize points on a plane in front of a lidar, in its frame (x forward)."""
     y, z = np.meshgrid(np.linspace(-1, 1, 9), np.linspace(-0.5, 0.5, 5))
     points = np.stack([np.full_like(y, x_m), y, z], axis=-1).astype(np.float32)
     return cloud_message(START_NS + at_ms * MS, frame_id, pack_cloud(points, None))
@@ -55,7 +55,7 @@ def scan(at_ms, range_m):
 
 
 def record(path, messages, *, mount=True):
-    """Write a bag with an image, its calibration and the mounts of camera and lidar."""
+    """Write a bag with an image, its calibration and the static transforms of the sensors."""
     pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     always = [(IMAGE, 0, image(pixels, 'rgb8', START_NS)),
               ('/camera/camera_info', 0, camera_info(START_NS, WIDTH, HEIGHT, K))]
@@ -69,22 +69,22 @@ def record(path, messages, *, mount=True):
 
 
 def frame(at_ms=0, brightness=0):
-    """Return a frame without truth, for its image and time."""
+    """Return a frame without true depth."""
     rgb = np.full((HEIGHT, WIDTH, 3), brightness, np.uint8)
     return DepthFrame(f'at {at_ms} ms', rgb, np.ones((1, 1), np.float32), np.ones((1, 1), bool),
                       'camera', stamp_ns=START_NS + at_ms * MS, K=K)
 
 
-def references_at(path, config, frames, **options):
-    """Return what is known at each frame."""
+def lookup_references(path, config, frames, **options):
+    """Return the reference for each frame."""
     with open_bag(path) as bag:
         references = BagReferences(bag, BagTopics(IMAGE, IMAGE), config, **options)
-        return [references.at(each) for each in frames]
+        return [references.lookup(each) for each in frames]
 
 
 def test_a_cloud_becomes_anchors_through_the_bags_tf(tmp_path):
     path = record(tmp_path / 'bag', [(CLOUD, 0, cloud(0, 2.0))])
-    found, = references_at(path, ScaleConfig('cloud'), [frame()], reference=CLOUD)
+    found, = lookup_references(path, ScaleConfig('cloud'), [frame()], reference=CLOUD)
     # The lidar stands 0.1 m ahead of the camera.
     np.testing.assert_allclose(found.anchors.depth_m, 2.1, rtol=1e-6)
     assert (found.problem, found.anchors.stamp_ns) == ('', START_NS)
@@ -96,7 +96,7 @@ def test_a_cloud_becomes_anchors_through_the_bags_tf(tmp_path):
 
 def test_a_scan_becomes_anchors(tmp_path):
     path = record(tmp_path / 'bag', [(SCAN, 0, scan(0, 2.0))])
-    found, = references_at(path, ScaleConfig('scan'), [frame()], reference=SCAN)
+    found, = lookup_references(path, ScaleConfig('scan'), [frame()], reference=SCAN)
     expected = 0.1 + 2.0 * np.cos(np.arange(-5, 6) * 0.1)
     np.testing.assert_allclose(np.sort(found.anchors.depth_m), np.sort(expected), rtol=1e-5)
 
@@ -106,78 +106,79 @@ def test_a_depth_image_is_registered_by_its_own_calibration(tmp_path):
     depth_m = np.full((24, 32), 3.0, np.float32)
     messages = [(DEPTH, 0, image(depth_m, '32FC1', START_NS)),
                 ('/tof/camera_info', 0, camera_info(START_NS, 32, 24, small_K))]
-    found, = references_at(record(tmp_path / 'bag', messages), ScaleConfig('depth'), [frame()],
-                           reference=DEPTH)
+    found, = lookup_references(record(tmp_path / 'bag', messages), ScaleConfig('depth'), [frame()],
+                               reference=DEPTH)
     assert found.anchors.coverage((HEIGHT, WIDTH)) == 1.0
     assert (found.anchors.depth_m == 3.0).all()
 
 
-def test_the_nearest_in_time_is_taken_before_or_after(tmp_path):
+def test_the_nearest_reference_in_time_is_used(tmp_path):
     path = record(tmp_path / 'bag', [(CLOUD, at, cloud(at, 1.0 + at / 1000))
                                      for at in (0, 300, 900)])
-    found = references_at(path, ScaleConfig('cloud'), [frame(at) for at in (100, 200, 650, 950)],
-                          reference=CLOUD)
+    found = lookup_references(path, ScaleConfig('cloud'),
+                              [frame(at) for at in (100, 200, 650, 950)], reference=CLOUD)
     assert [each.anchors.depth_m[0] for each in found] == pytest.approx([1.1, 1.4, 2.0, 2.0])
 
 
-def test_a_reference_older_than_hold_s_is_none(tmp_path):
+def test_a_reference_farther_than_hold_s_is_not_used(tmp_path):
     path = record(tmp_path / 'bag', [(CLOUD, 0, cloud(0, 2.0)), (CLOUD, 5000, cloud(5000, 2.0))])
-    found = references_at(path, ScaleConfig('cloud'),
-                          [frame(at) for at in (1000, 1001, 3999, 4000, 6001)], reference=CLOUD)
+    found = lookup_references(path, ScaleConfig('cloud'),
+                              [frame(at) for at in (1000, 1001, 3999, 4000, 6001)],
+                              reference=CLOUD)
     assert [each.anchors is not None for each in found] == [True, False, False, True, False]
     assert all(each.problem == '' for each in found)
 
 
-def test_only_what_is_near_in_time_is_kept(tmp_path):
+def test_memory_is_bounded(tmp_path):
     path = record(tmp_path / 'bag', [(CLOUD, at, cloud(at, 2.0)) for at in range(0, 20000, 100)])
     with open_bag(path) as bag:
         references = BagReferences(bag, BagTopics(IMAGE, IMAGE), ScaleConfig('cloud'),
                                    reference=CLOUD)
         for at in range(0, 20000, 500):
-            assert references.at(frame(at)).anchors is not None
+            assert references.lookup(frame(at)).anchors is not None
             assert len(references._near) <= 22    # a second before and after, at 10 Hz
 
 
-def test_a_moving_sensor_is_found_where_it_was(tmp_path):
+def test_a_moving_sensor_uses_the_pose_at_the_stamp(tmp_path):
     nods = [('/tf', at, transform('base_link', 'head', (at / 1000, 0.0, 0.4), at_ms=at))
             for at in (0, 1000)]
     path = record(tmp_path / 'bag', [*nods, (CLOUD, 500, cloud(500, 2.0, 'head'))])
-    found, = references_at(path, ScaleConfig('cloud'), [frame(500)], reference=CLOUD)
+    found, = lookup_references(path, ScaleConfig('cloud'), [frame(500)], reference=CLOUD)
     np.testing.assert_allclose(found.anchors.depth_m, 2.5, rtol=1e-6)
 
 
-def test_extrinsics_stand_in_for_transforms(tmp_path):
+def test_extrinsics_replace_transforms(tmp_path):
     path = record(tmp_path / 'bag', [(CLOUD, 0, cloud(0, 2.0))], mount=False)
-    found, = references_at(path, ScaleConfig('cloud', extrinsics='0.3 0 0 0 0 0'), [frame()],
-                           reference=CLOUD)
+    found, = lookup_references(path, ScaleConfig('cloud', extrinsics='0.3 0 0 0 0 0'), [frame()],
+                               reference=CLOUD)
     np.testing.assert_allclose(found.anchors.depth_m, 2.3, rtol=1e-6)
     assert found.tilt is found.base_from_camera is None
 
 
-def test_a_missing_transform_is_named(tmp_path):
+def test_a_missing_transform_is_reported(tmp_path):
     path = record(tmp_path / 'bag', [(CLOUD, 0, cloud(0, 2.0))], mount=False)
-    found, = references_at(path, ScaleConfig('cloud'), [frame()], reference=CLOUD)
+    found, = lookup_references(path, ScaleConfig('cloud'), [frame()], reference=CLOUD)
     assert found.anchors is None
-    assert found.problem == ('the transforms of the bag do not lead from lidar to '
-                             f'camera_optical_frame at {START_NS} ns; else set `extrinsics`')
+    assert found.problem == ('the bag has no transform from lidar to camera_optical_frame at '
+                             f'{START_NS} ns; record it or set `extrinsics`')
 
 
-def test_a_reference_that_freezes_is_refused(tmp_path):
-    """Its content stays, bit by bit, while its stamps and the image go on."""
+def test_a_frozen_reference_is_rejected(tmp_path):
+    """Its content does not change while its stamps and the image do."""
     path = record(tmp_path / 'bag', [(CLOUD, at, cloud(at, 2.0)) for at in range(0, 3000, 100)])
-    found = references_at(path, ScaleConfig('cloud'),
-                          [frame(at, brightness=at // 20) for at in range(0, 3000, 100)],
-                          reference=CLOUD)
+    found = lookup_references(path, ScaleConfig('cloud'),
+                              [frame(at, brightness=at // 20) for at in range(0, 3000, 100)],
+                              reference=CLOUD)
     assert found[5].problem == ''
     assert 'the reference is frozen' in found[-1].problem
 
 
-def test_a_frame_without_calibration_is_refused(tmp_path):
+def test_a_frame_without_calibration_is_rejected(tmp_path):
     path = record(tmp_path / 'bag', [(CLOUD, 0, cloud(0, 2.0))])
     bare = DepthFrame('bare', frame().rgb, np.ones((1, 1), np.float32), np.ones((1, 1), bool),
                       stamp_ns=START_NS)
-    with pytest.raises(InputError, match='bare: metres need a stamp and a calibrated camera'):
-        references_at(path, ScaleConfig('cloud'), [bare], reference=CLOUD)
+    with pytest.raises(InputError, match='bare: metric depth needs a stamp and a calibrat'):
+        lookup_references(path, ScaleConfig('cloud'), [bare], reference=CLOUD)
 
 
 def test_references_end_where_the_bag_is_damaged(tmp_path, monkeypatch):
@@ -194,7 +195,7 @@ def test_references_end_where_the_bag_is_damaged(tmp_path, monkeypatch):
         monkeypatch.setattr(bag, 'messages', damaged)
         references = BagReferences(bag, BagTopics(IMAGE, IMAGE), ScaleConfig('cloud'),
                                    reference=CLOUD)
-        found = [references.at(frame(at)) for at in (0, 5000)]
+        found = [references.lookup(frame(at)) for at in (0, 5000)]
     assert [each.anchors is not None for each in found] == [True, False]
     assert references.notes == ['references end early: damaged 5.000 s after its start']
 
@@ -206,7 +207,7 @@ def test_references_end_where_the_bag_is_damaged(tmp_path, monkeypatch):
     ('scan', {'reference': CLOUD}, BagError, r'no topic /points \(sensor_msgs/msg/LaserScan\)'),
     ('depth', {'reference': DEPTH, 'camera_info': '/b'}, BagError, 'no topic /b'),
     ('none', {'reference': CLOUD}, ConfigError, '`reference` must not be set .* none')])
-def test_what_a_source_cannot_read_is_named(source, options, error, complaint, tmp_path):
+def test_invalid_topics_are_rejected(source, options, error, complaint, tmp_path):
     path = record(tmp_path / 'bag', [(CLOUD, 0, cloud(0, 2.0))])
     with pytest.raises(error, match=complaint):
-        references_at(path, ScaleConfig(source), [], **options)
+        lookup_references(path, ScaleConfig(source), [], **options)

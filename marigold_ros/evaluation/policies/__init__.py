@@ -1,1 +1,1 @@
-"""Step policies replayed on recorded frames, and live."""
+"""Step policies, replayed on evaluated frames or run live."""

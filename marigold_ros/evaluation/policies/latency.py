@@ -1,5 +1,5 @@
 """
-What a frame costs on a machine, measured once and then drawn from, so that runs can be repeated.
+Measured latency of a frame by stage; later evaluations sample from it to be repeatable.
 
 A table is JSON::
 
@@ -29,8 +29,8 @@ from marigold_ros.depth.types import BatchTiming, RgbImage
 if TYPE_CHECKING:
     from marigold_ros.depth.engine import DepthEngine
 
-# So many samples tell a p95; where they take longer than the budget, as with 50 steps and ten
-# members, a few must do.
+# Enough samples for a p95; fewer if they take longer than the budget, as with 50 steps and an
+# ensemble of ten.
 SAMPLES, MIN_SAMPLES, BUDGET_S = 40, 3, 20.0
 WARM_UP = 3
 
@@ -40,7 +40,7 @@ Size = tuple[int, int]
 @dataclass(frozen=True)
 class FrameCost:
     """
-    Seconds that one frame takes in each stage.
+    Time of one frame in each stage, s.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class FrameCost:
     step_s : float
         One denoising step.
     choose_s : float
-        C by one measure, which depth_node computes whatever its policy.
+        Computing one complexity measure C, which depth_node does with every policy.
     """
 
     preprocess_s: float
@@ -59,33 +59,33 @@ class FrameCost:
     choose_s: float
 
     def total_s(self, num_inference_steps: int) -> float:
-        """From the decision to the depth, after T steps."""
+        """Return the time from the step decision to the depth, with T steps."""
         return self.before_s + num_inference_steps * self.step_s + self.after_s
 
     @property
     def before_s(self) -> float:
-        """Ahead of the first step."""
+        """Time before the first denoising step."""
         return self.choose_s + self.preprocess_s + self.encode_s
 
     @property
     def after_s(self) -> float:
-        """Behind the last step."""
+        """Time after the last denoising step."""
         return self.decode_s + self.postprocess_s
 
     def timing(self, size: Size, num_inference_steps: int) -> BatchTiming:
-        """Tell the step policy what the frame has cost."""
+        """Return the cost in the form that the step policy observes."""
         return BatchTiming(size, (num_inference_steps,), self.before_s,
                            num_inference_steps * self.step_s, self.after_s)
 
 
 class LatencyTable:
     """
-    Samples of what a frame costs, by padded processing size.
+    Samples of the cost of a frame, by padded processing size.
 
     Parameters
     ----------
     machine : dict of str to str
-        What the costs depend on; a table is used again only where all of it is the same.
+        Hardware and settings; a table is reused only if all of them are equal.
     samples : dict of (int, int) to list of FrameCost
     measured_utc : str
     """
@@ -98,21 +98,21 @@ class LatencyTable:
         self.measured_utc = (measured_utc or
                              datetime.now(timezone.utc).isoformat(timespec='seconds'))
 
-    def draw(self, size: Size, frame: int) -> FrameCost:
+    def sample(self, size: Size, frame: int) -> FrameCost:
         """
-        Give what a frame costs: always the same sample for the same frame, whatever the policy.
+        Sample the cost of a frame; a frame has the same cost with every policy.
 
         Parameters
         ----------
         size : (int, int)
-            One that was measured.
+            A measured size.
         frame : int
-            Its number.
+            Number of the frame, which seeds the choice.
         """
         samples = self.samples[size]
         return samples[int(np.random.default_rng(frame).integers(len(samples)))]
 
-    def typical(self, size: Size) -> FrameCost:
+    def median(self, size: Size) -> FrameCost:
         """Return the median of every stage."""
         samples = np.array([list(asdict(cost).values()) for cost in self.samples[size]])
         return FrameCost(*np.median(samples, axis=0).tolist())
@@ -120,14 +120,14 @@ class LatencyTable:
     def measure(self, engine: DepthEngine, rgb: RgbImage, num_inference_steps: int,
                 ensemble_size: int) -> None:
         """
-        Add the size of an image, unless it is known.
+        Measure the cost at the size of an image, unless the table has that size.
 
         Parameters
         ----------
         engine : DepthEngine
         rgb : uint8 [H, W, 3]
         num_inference_steps : int
-            T of the runs, from which the cost of a step is taken.
+            T of the measured inferences.
         ensemble_size : int
         """
         size = engine.padded_size(*rgb.shape[:2])
@@ -151,7 +151,7 @@ class LatencyTable:
         self.samples[size] = costs
 
     def save(self, path: Path) -> None:
-        """Write the table."""
+        """Write the table as JSON."""
         content = {'machine': self.machine, 'measured_utc': self.measured_utc,
                    'sizes': {f'{height}x{width}': [asdict(cost) for cost in costs]
                              for (height, width), costs in sorted(self.samples.items())}}
@@ -160,34 +160,34 @@ class LatencyTable:
     @classmethod
     def load(cls, path: Path) -> LatencyTable:
         """
-        Read a table.
+        Read a table from JSON.
 
         Raises
         ------
         InputError
-            If the file cannot be read or is no latency table.
+            If the file cannot be read or is not a latency table.
         """
         try:
             content = json.loads(path.read_text(encoding='utf-8'))
-            samples = {_size(name): [_cost(each) for each in costs]
+            samples = {_parse_size(name): [_parse_cost(each) for each in costs]
                        for name, costs in content['sizes'].items()}
             if not all(samples.values()):
-                raise ValueError('a size without samples')
+                raise ValueError('a size has no samples')
             return cls(dict(content['machine']), samples, str(content['measured_utc']))
         except OSError as err:
             raise InputError(f'`latency_table` must be a readable file; got {str(path)!r}: '
                              f'{err.strerror}') from err
         except (ValueError, TypeError, KeyError, AttributeError) as err:
-            raise InputError(f'{path} must be a latency table as `evaluate` writes it: '
+            raise InputError(f'{path} must be a latency table written by `evaluate`: '
                              f'{type(err).__name__}: {err}') from err
 
 
-def _size(name: str) -> Size:
+def _parse_size(name: str) -> Size:
     height, width = name.split('x')
     return int(height), int(width)
 
 
-def _cost(entry: dict[str, Any]) -> FrameCost:
+def _parse_cost(entry: dict[str, Any]) -> FrameCost:
     cost = FrameCost(**{field.name: float(entry[field.name]) for field in fields(FrameCost)})
     if not all(math.isfinite(value) and value >= 0 for value in asdict(cost).values()):
         raise ValueError(f'costs must be finite and at least 0; got {entry}')

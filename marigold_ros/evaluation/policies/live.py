@@ -1,4 +1,4 @@
-"""Play frames at their own rate through engine and step policy, in real time."""
+"""Play frames at their recorded rate through engine and step policy, in real time."""
 
 from __future__ import annotations
 
@@ -19,106 +19,106 @@ from marigold_ros.evaluation.config import (
     COMPLEXITY_POLICIES,
     EvaluationConfig,
     fixed_name,
-    REFERENCE_POLICIES,
+    OFFLINE_POLICIES,
     step_policy_config,
 )
 from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
-from marigold_ros.evaluation.policies.replay import FrameRuns, Replayed
+from marigold_ros.evaluation.policies.replay import EvaluatedFrame, ReplayedFrame
 from marigold_ros.stop_flag import StopFlag
 
 if TYPE_CHECKING:
     from marigold_ros.data.frames import DepthFrame
     from marigold_ros.depth.engine import DepthEngine
 
-Outcome = TypeVar('Outcome')
+Result = TypeVar('Result')
 
 
 @dataclass(frozen=True)
-class Delivered:
-    """A frame and the time of its receipt on `time.monotonic`."""
+class DeliveredFrame:
+    """A delivered frame and the time of its receipt on `time.monotonic`, s."""
 
     number: int
     rgb: RgbImage
     received_s: float
 
 
-class NewestFrame:
-    """A place for one frame, filled by one thread and emptied by another; the newest wins."""
+class LatestFrameSlot:
+    """A thread-safe buffer for one frame, in which a newer frame replaces a waiting one."""
 
     def __init__(self) -> None:
-        """Start empty."""
+        """Create an empty buffer."""
         self._changed = threading.Condition()
-        self._frame: Delivered | None = None
+        self._frame: DeliveredFrame | None = None
         self._closed = False
 
-    def put(self, frame: Delivered) -> None:
-        """Store a frame in the place of one that still waits."""
+    def put(self, frame: DeliveredFrame) -> None:
+        """Store a frame; it replaces a frame that is still waiting."""
         with self._changed:
             self._frame = frame
             self._changed.notify()
 
     def close(self) -> None:
-        """Say that no more will come."""
+        """Signal that no more frames will come."""
         with self._changed:
             self._closed = True
             self._changed.notify()
 
-    def take(self) -> Delivered | None:
-        """Wait for a frame and take it; None at the end."""
+    def take(self) -> DeliveredFrame | None:
+        """Wait for a frame and remove it; returns None after the last one."""
         with self._changed:
             self._changed.wait_for(lambda: self._frame is not None or self._closed)
             frame, self._frame = self._frame, None
             return frame
 
 
-def process_newest(frames: Iterable[Delivered],
-                   process: Callable[[Delivered], Outcome]) -> list[Outcome | None]:
+def process_newest(frames: Iterable[DeliveredFrame],
+                   process: Callable[[DeliveredFrame], Result]) -> list[Result | None]:
     """
-    Process the newest frame whenever the one before it is done, as the node does.
+    Process the newest frame whenever the previous one is done, as the node does.
 
     Parameters
     ----------
-    frames : iterable of Delivered
-        Yields each when it is due; iterated in a thread of its own.
+    frames : iterable of DeliveredFrame
+        Yields each frame when it is due; iterated in a separate thread.
     process : callable
 
     Returns
     -------
-    list of Outcome or None
-        One per frame, in order; None where a newer frame has superseded it.
+    list of Result or None
+        One per frame, in order; None for a frame that was superseded by a newer one.
     """
-    place, numbers = NewestFrame(), []
+    slot, numbers = LatestFrameSlot(), []
 
     def deliver() -> None:
         try:
             for frame in frames:
                 numbers.append(frame.number)
-                place.put(frame)
+                slot.put(frame)
         finally:
-            place.close()
+            slot.close()
 
     thread = threading.Thread(target=deliver, daemon=True)
     thread.start()
-    outcomes = {}
-    while (taken := place.take()) is not None:
-        outcomes[taken.number] = process(taken)
+    results = {}
+    while (taken := slot.take()) is not None:
+        results[taken.number] = process(taken)
     thread.join()
-    return [outcomes.get(number) for number in numbers]
+    return [results.get(number) for number in numbers]
 
 
 class LiveRun:
     """
-    One policy in real time, over frames that were evaluated before.
+    Runs one policy in real time on frames that are already evaluated.
 
     Parameters
     ----------
     engine : DepthEngine
     config : EvaluationConfig
-        Its first policy runs.
-    frames : sequence of FrameRuns
-        What is known of the frames, in the order in which they will be read.
+        The first policy is run.
+    frames : sequence of EvaluatedFrame
+        In the order in which they will be read.
     table : LatencyTable
-        What the policy knows at the start, as the node from its warm-up.
+        Initial costs for the policy; the node gets them from its warm-up.
     max_inference_steps : int
         Tmax.
 
@@ -129,49 +129,49 @@ class LiveRun:
     """
 
     def __init__(self, engine: DepthEngine, config: EvaluationConfig,
-                 frames: Sequence[FrameRuns], table: LatencyTable,
+                 frames: Sequence[EvaluatedFrame], table: LatencyTable,
                  max_inference_steps: int) -> None:
         self._name = config.policies[0]
-        check_live(self._name)
+        check_live_policy(self._name)
         if frames[0].stamp_ns is None:
-            raise ConfigError('`live` needs frames with stamps, as a bag has them')
+            raise ConfigError('`live` needs frames with stamps: evaluate a bag')
         self._frames = frames
         policy = step_policy_config(self._name, max_inference_steps, config.latency_cap_s)
         self._adaptive = AdaptiveDepth(engine, AdaptiveConfig(
             policy, COMPLEXITY_POLICIES.get(self._name, 'gradient_energy'), config.ensemble_size))
         for size in table.samples:
             self._adaptive.policy.observe(
-                table.typical(size).timing(size, policy.max_inference_steps))
+                table.median(size).timing(size, policy.max_inference_steps))
 
-    def run(self, read: Iterable[DepthFrame], stop: StopFlag) -> list[Replayed]:
+    def run(self, read: Iterable[DepthFrame], stop: StopFlag) -> list[ReplayedFrame]:
         """
-        Deliver frames by their stamps while the engine takes the newest whenever it is free.
+        Deliver frames at the times of their stamps; the engine takes the newest when it is idle.
 
         Parameters
         ----------
         read : iterable of DepthFrame
-            The same frames again; reading them goes on beside the engine.
+            The same frames again; they are read in a separate thread.
         stop : StopFlag
             Ends the run.
 
         Returns
         -------
-        list of Replayed
-            One per delivered frame, in order.  A frame that its deadline has cut short has a depth
-            that was never scored.
+        list of ReplayedFrame
+            One per delivered frame, in order.  A frame whose denoising was stopped early by the
+            deadline has no scores.
         """
         with tqdm(total=len(self._frames), unit='frame', desc='live') as bar:
-            def process(taken: Delivered) -> Replayed:
+            def process(taken: DeliveredFrame) -> ReplayedFrame:
                 replayed = self._process(taken)
                 bar.update(taken.number + 1 - bar.n)
                 return replayed
 
-            outcomes = process_newest(self._by_the_clock(read, stop), process)
-        return [outcome or Replayed(frame, 'superseded')
-                for frame, outcome in zip(self._frames, outcomes)]
+            results = process_newest(self._deliver_when_due(read, stop), process)
+        return [result or ReplayedFrame(frame, 'superseded')
+                for frame, result in zip(self._frames, results)]
 
-    def _by_the_clock(self, read: Iterable[DepthFrame],
-                      stop: StopFlag) -> Iterator[Delivered]:
+    def _deliver_when_due(self, read: Iterable[DepthFrame],
+                      stop: StopFlag) -> Iterator[DeliveredFrame]:
         first = self._frames[0].stamp_ns or 0
         start_s = None
         for number, frame in enumerate(islice(read_ahead(read), len(self._frames))):
@@ -180,33 +180,34 @@ class LiveRun:
             due_s = start_s + ((frame.stamp_ns or 0) - first) * 1e-9
             if not stop.sleep_until(due_s):
                 return
-            yield Delivered(number, frame.rgb, time.monotonic())
+            yield DeliveredFrame(number, frame.rgb, time.monotonic())
 
-    def _process(self, taken: Delivered) -> Replayed:
+    def _process(self, taken: DeliveredFrame) -> ReplayedFrame:
         frame = self._frames[taken.number]
         result, = self._adaptive.process([
             Frame(frame.camera, taken.rgb, frame.stamp_ns or 0, taken.received_s)])
         done_s = time.monotonic()
         choice = result.choice
         if isinstance(result, SkippedFrame):
-            return Replayed(frame, 'late', reason=choice.reason)
+            return ReplayedFrame(frame, 'late', reason=choice.reason)
         self._adaptive.observe(done_s)
         steps, timing = result.num_inference_steps, result.timing
-        return Replayed(
+        return ReplayedFrame(
             frame, 'processed', fixed_name(steps) if result.stopped_by == 'schedule' else '',
             steps, choice.reason, choice.age_s, done_s - taken.received_s,
             FrameCost(timing.preprocess_s, timing.encode_s, timing.denoise_s / steps,
                       timing.decode_s, timing.postprocess_s, choice.complexity_s))
 
 
-def check_live(policy: str) -> None:
+def check_live_policy(policy: str) -> None:
     """
-    Refuse a policy that must know what nobody knows in time.
+    Check that a policy can run live.
 
     Raises
     ------
     ConfigError
+        If it is one of `OFFLINE_POLICIES`.
     """
-    if policy in REFERENCE_POLICIES:
-        raise ConfigError(f'`live` runs the first policy, which must not be one of '
-                          f'{" and ".join(REFERENCE_POLICIES)}; got {policy!r}')
+    if policy in OFFLINE_POLICIES:
+        raise ConfigError(f'`live` runs the first policy, which must not be '
+                          f'{" or ".join(OFFLINE_POLICIES)}; got {policy!r}')

@@ -1,11 +1,13 @@
 """
-Replay policies on frames that were run with every T, alone or against a simulated arrival clock.
+Replay step policies on frames that were run with every T.
 
-The clock follows depth_node: one place for the newest frame, which supersedes the one before it;
-a busy engine; a step policy that knows the age of a frame, learns what batches cost and keeps the
-cap.  What a frame costs comes from a latency table, so that the same frames give the same drops.
-Unlike the node, the simulation never ends denoising between two steps because of its deadline: a
-frame that turns out slower than foreseen is late here, while the node would cut it short.
+A policy either chooses T for each frame independently (`choose_steps`), or it processes frames
+that arrive at the times of their stamps (`simulate_arrivals`).  The simulation follows depth_node:
+a waiting frame is superseded by a newer one while the engine is busy, and the step policy knows
+the age of a frame, observes the costs and respects the latency cap.  The costs are sampled from a
+latency table, so the same frames are dropped every time.  Unlike the node, the simulation never
+stops denoising early because of the deadline: a frame that takes longer than predicted exceeds
+the cap here, while the node would stop denoising.
 """
 
 from __future__ import annotations
@@ -21,20 +23,22 @@ from marigold_ros.depth.types import StepDecision, StepRequest
 from marigold_ros.evaluation.config import (
     COMPLEXITY_POLICIES,
     fixed_name,
-    REFERENCE_POLICIES,
+    OFFLINE_POLICIES,
     step_policy_config,
 )
 from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
 
-Fate = Literal['processed', 'superseded', 'late']
-FATES: tuple[Fate, ...] = ('processed', 'superseded', 'late')
+Outcome = Literal['processed', 'superseded', 'late']
+OUTCOMES: tuple[Outcome, ...] = ('processed', 'superseded', 'late')
 Quality = Mapping[str, float]
 
 
 @dataclass(frozen=True, eq=False)
-class FrameRuns:
+class EvaluatedFrame:
     """
-    All that is kept of a frame; the pictures are gone.
+    Scores and costs of one frame for every run, without its images.
+
+    A run is one inference with a fixed T; its name is that of the policy, fixed-T.
 
     Attributes
     ----------
@@ -43,21 +47,21 @@ class FrameRuns:
     name, block, camera : str
         See `data.frames.DepthFrame`.
     stamp_ns : int or None
-        When it was taken; None in a folder.
+        Acquisition time; None in a folder.
     size : (int, int)
-        Padded, at which it is processed.
+        Padded processing size, height and width, px.
     complexity : dict of str to float
-        C by each measure.
+        C by measure.
     steps : dict of str to int
-        Steps of each run.
+        Denoising steps by run.
     quality : dict of str to dict of str to float
-        Scores of each run, and of each baseline.
+        Scores by run and by baseline.
     engine_s : float
         Time spent in the engine.
-    judged : str
-        Which run the judged policy chooses, each frame alone.
+    primary_run : str
+        Run that the primary policy chooses for this frame without cap.
     temporal : dict of str to dict of str to float
-        Scores beside the frame before, by policy; empty where frames have no stamps.
+        Temporal scores by policy; empty if frames have no stamps.
     """
 
     number: int
@@ -70,13 +74,13 @@ class FrameRuns:
     steps: Mapping[str, int]
     quality: Mapping[str, Quality]
     engine_s: float
-    judged: str = ''
+    primary_run: str = ''
     temporal: Mapping[str, Quality] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Steps that a frame gets, 0 if it is skipped, which of its runs that is, and why."""
+    """Denoising steps chosen for a frame (0 if skipped), the run with that T, and the reason."""
 
     num_inference_steps: int
     run: str
@@ -84,29 +88,30 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Replayed:
+class ReplayedFrame:
     """
-    What became of a frame.
+    Outcome of one frame.
 
     Attributes
     ----------
-    frame : FrameRuns
-    fate : {'processed', 'superseded', 'late'}
-        A newer frame took its place; the policy skipped it, for not even Tmin fits.
+    frame : EvaluatedFrame
+    outcome : {'processed', 'superseded', 'late'}
+        'superseded' by a newer frame; 'late' if the policy skipped it because not even Tmin fits
+        into the cap.
     run : str
-        Which of the frame's runs was published; '' if none, or none that was scored.
+        Run that was published; '' if the frame was dropped or the published depth has no scores.
     num_inference_steps : int
-        T; 0 if it was dropped.
+        T; 0 if the frame was dropped.
     reason : str
-        The policy's own words.
+        Reason that the policy gives for T.
     age_s, latency_s : float
-        From arrival to the decision, and to the depth; NaN if it was dropped.
+        Time from arrival to the step decision, and to the depth; NaN if the frame was dropped.
     cost : FrameCost or None
-        By stage; None if it was dropped.
+        Time by stage; None if the frame was dropped.
     """
 
-    frame: FrameRuns
-    fate: Fate
+    frame: EvaluatedFrame
+    outcome: Outcome
     run: str = ''
     num_inference_steps: int = 0
     reason: str = ''
@@ -117,12 +122,12 @@ class Replayed:
 
 class PolicyReplay:
     """
-    One policy with what it has learned from the frames so far.
+    Replays one policy, with its state.
 
     Parameters
     ----------
     name : str
-        Of `EvaluationConfig.policies`.
+        One of `EvaluationConfig.policies`.
     max_inference_steps : int
         Tmax.
     latency_cap_s : float or None
@@ -134,37 +139,37 @@ class PolicyReplay:
         self.policy = StepPolicy(step_policy_config(name, max_inference_steps, latency_cap_s))
         self._max_inference_steps = max_inference_steps
 
-    def choose(self, frame: FrameRuns, age_s: float = 0.0) -> Choice:
-        """Decide about a frame; to be called once for each, in their order."""
+    def choose(self, frame: EvaluatedFrame, age_s: float = 0.0) -> Choice:
+        """Choose T for the next frame; call it once per frame, in order."""
         complexity = frame.complexity.get(COMPLEXITY_POLICIES.get(self.name, ''), 0.0)
         granted, = self.policy.decide([StepRequest(frame.camera, complexity, age_s)],
                                       resolution=frame.size)
         if not granted.num_inference_steps:
             return Choice(0, '', granted.reason)
-        if self.name in REFERENCE_POLICIES:
-            granted = self._cut(self._reference(frame), granted)
+        if self.name in OFFLINE_POLICIES:
+            granted = self._limit(self._offline_steps(frame), granted)
         steps = granted.num_inference_steps
         return Choice(steps, fixed_name(steps), granted.reason)
 
-    def _reference(self, frame: FrameRuns) -> int:
-        """T of a policy that cannot be run live."""
+    def _offline_steps(self, frame: EvaluatedFrame) -> int:
+        """Return T of the policy random or oracle."""
         if self.name == 'random':
             draws = np.random.default_rng(frame.number)
             return int(draws.integers(1, self._max_inference_steps, endpoint=True))
         return min(range(1, self._max_inference_steps + 1),
                    key=lambda steps: frame.quality[fixed_name(steps)].get('abs_rel', 0.0))
 
-    def _cut(self, wanted: int, granted: StepDecision) -> StepDecision:
-        steps = min(wanted, granted.num_inference_steps)
-        cut = '' if steps == wanted else f'; cut to {steps}: {granted.reason}'
-        return StepDecision(steps, f'{self.name}: T = {wanted}{cut}')
+    def _limit(self, requested: int, granted: StepDecision) -> StepDecision:
+        steps = min(requested, granted.num_inference_steps)
+        limit = '' if steps == requested else f'; reduced to {steps}: {granted.reason}'
+        return StepDecision(steps, f'{self.name}: T = {requested}{limit}')
 
 
-class ArrivalClock:
+class ArrivalSimulation:
     """
-    Let frames arrive by their stamps while one policy's engine is busy, by a latency table.
+    Simulates frames that arrive at the times of their stamps at the engine of one policy.
 
-    Frames without a stamp arrive when the engine is free.
+    A frame without a stamp arrives when the engine is idle.
 
     Parameters
     ----------
@@ -175,62 +180,64 @@ class ArrivalClock:
     def __init__(self, replay: PolicyReplay, table: LatencyTable) -> None:
         self._replay, self._table = replay, table
         self._known_sizes: set[tuple[int, int]] = set()
-        self._waiting: tuple[FrameRuns, float] | None = None
+        self._waiting: tuple[EvaluatedFrame, float] | None = None
         self._first_ns: int | None = None
-        self._free_s = -np.inf
+        self._idle_from_s = -np.inf
         self._last_s = -np.inf
 
-    def arrive(self, frame: FrameRuns) -> Iterator[Replayed]:
-        """Take the next frame, and tell what became of those before it, in their order."""
+    def add(self, frame: EvaluatedFrame) -> Iterator[ReplayedFrame]:
+        """Add the next frame, and yield the frames whose outcome is now known, in order."""
         if frame.stamp_ns is None:
             yield self._process(frame, arrived_s=0.0, start_s=0.0)
             return
         self._first_ns = frame.stamp_ns if self._first_ns is None else self._first_ns
-        arrived_s = (frame.stamp_ns - self._first_ns) * 1e-9    # small numbers keep the ns
-        if arrived_s < self._last_s:    # a jump back in time, as at the end of a loop
-            yield from self.end()
-            self._free_s = -np.inf
+        # Relative to the first stamp, since float64 cannot resolve ns since 1970.
+        arrived_s = (frame.stamp_ns - self._first_ns) * 1e-9
+        if arrived_s < self._last_s:    # time jumps back, as when a bag loops
+            yield from self.finish()
+            self._idle_from_s = -np.inf
             self._replay.policy.reset()
         self._last_s = arrived_s
-        if self._waiting is not None and self._free_s <= arrived_s:
-            yield from self.end()
+        if self._waiting is not None and self._idle_from_s <= arrived_s:
+            yield from self.finish()
         if self._waiting is not None:
-            yield Replayed(self._waiting[0], 'superseded')
+            yield ReplayedFrame(self._waiting[0], 'superseded')
         self._waiting = frame, arrived_s
 
-    def end(self) -> Iterator[Replayed]:
-        """Process what still waits, for nothing newer comes."""
+    def finish(self) -> Iterator[ReplayedFrame]:
+        """Process the frame that is still waiting, if any."""
         if self._waiting is not None:
             (frame, arrived_s), self._waiting = self._waiting, None
-            yield self._process(frame, arrived_s, max(self._free_s, arrived_s))
+            yield self._process(frame, arrived_s, max(self._idle_from_s, arrived_s))
 
-    def _process(self, frame: FrameRuns, arrived_s: float, start_s: float) -> Replayed:
+    def _process(self, frame: EvaluatedFrame, arrived_s: float, start_s: float) -> ReplayedFrame:
         policy, size = self._replay.policy, frame.size
-        if size not in self._known_sizes:    # as the node has measured at configure
+        if size not in self._known_sizes:    # the node measures it during configure
             self._known_sizes.add(size)
-            policy.observe(self._table.typical(size).timing(
+            policy.observe(self._table.median(size).timing(
                 size, policy.config.max_inference_steps))
         age_s = start_s - arrived_s
         choice = self._replay.choose(frame, age_s)
         if not choice.num_inference_steps:
-            return Replayed(frame, 'late', reason=choice.reason)
+            return ReplayedFrame(frame, 'late', reason=choice.reason)
         steps = choice.num_inference_steps
-        cost = self._table.draw(size, frame.number)
-        self._free_s = start_s + cost.total_s(steps)
+        cost = self._table.sample(size, frame.number)
+        self._idle_from_s = start_s + cost.total_s(steps)
         policy.observe(cost.timing(size, steps))
-        return Replayed(frame, 'processed', choice.run, steps, choice.reason, age_s,
-                        self._free_s - arrived_s, cost)
+        return ReplayedFrame(frame, 'processed', choice.run, steps, choice.reason, age_s,
+                             self._idle_from_s - arrived_s, cost)
 
 
-def replay_alone(name: str, frames: Iterable[FrameRuns], max_inference_steps: int) -> list[Choice]:
-    """Let a policy choose for all frames, one by one, without a cap and without a clock."""
+def choose_steps(name: str, frames: Iterable[EvaluatedFrame],
+                 max_inference_steps: int) -> list[Choice]:
+    """Choose T for each frame by a policy, without latency cap and arrival times."""
     replay = PolicyReplay(name, max_inference_steps)
     return [replay.choose(frame) for frame in frames]
 
 
-def replay_clock(name: str, frames: Iterable[FrameRuns], max_inference_steps: int,
-                 latency_cap_s: float | None, table: LatencyTable) -> list[Replayed]:
-    """Let all frames arrive by the clock; one result each, in their order."""
-    clock = ArrivalClock(PolicyReplay(name, max_inference_steps, latency_cap_s), table)
-    results = [result for frame in frames for result in clock.arrive(frame)]
-    return [*results, *clock.end()]
+def simulate_arrivals(name: str, frames: Iterable[EvaluatedFrame], max_inference_steps: int,
+                      latency_cap_s: float | None, table: LatencyTable) -> list[ReplayedFrame]:
+    """Process frames that arrive at the times of their stamps; returns one result per frame."""
+    simulation = ArrivalSimulation(PolicyReplay(name, max_inference_steps, latency_cap_s), table)
+    results = [result for frame in frames for result in simulation.add(frame)]
+    return [*results, *simulation.finish()]

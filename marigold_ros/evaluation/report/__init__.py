@@ -1,1 +1,1 @@
-"""What an evaluation leaves: summary, tables, figures and a page."""
+"""Output of an evaluation: summary, tables, figures and an HTML report."""

@@ -1,4 +1,4 @@
-"""One picture of a session: image, depth and ground truth of frames spread over it."""
+"""Contact sheet of a recording: image, depth and ground truth of several frames."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FRAME_WIDTH_IN = 2.2
 DPI = 110
-# The nearest and farthest hundredth of the pixels do not stretch the colours of the rest.
+# Percentiles of the depth that the colour scale covers, so that outliers do not stretch it.
 COLOR_PERCENTILES = (1.0, 99.0)
 NEAR_IS_RED = 'turbo_r'
 UNKNOWN_GRAY = '0.6'
@@ -29,18 +29,18 @@ class SheetFrame:
     Attributes
     ----------
     time_s : float
-        Since the first frame.
+        Time since the first frame.
     rgb : uint8 [H, W, 3]
     depth : float32 [H, W]
-        In metres where there is a ground truth, else affine-invariant; NaN where unknown.
+        Aligned depth, m, if there is a ground truth, else relative depth; NaN where unknown.
     gt_depth_m : float32 [H, W] or None
-        NaN where unknown.
+        True depth, m; NaN where unknown.
     complexity : float
         C.
     num_inference_steps : int
         T.
     error : str
-        AbsRel in words, with its protocol and range; empty if it is unknown.
+        Formatted AbsRel with protocol and range; empty if unknown.
     """
 
     time_s: float
@@ -56,13 +56,12 @@ def draw_contact_sheet(frames: Sequence[SheetFrame], path: Path) -> None:
     """
     Draw one column per frame and write a PNG.
 
-    Rows are the image, the depth and, if the frames have one, the ground truth, which then shares
-    its colour bar with the depth.
+    The rows are image, depth and, if available, ground truth with the same colour scale.
 
     Parameters
     ----------
     frames : sequence of SheetFrame
-        At least one; all with a ground truth or none.
+        At least one; either all or none with a ground truth.
     path : Path
     """
     truths = [frame.gt_depth_m for frame in frames if frame.gt_depth_m is not None]

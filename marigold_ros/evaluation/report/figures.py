@@ -1,4 +1,4 @@
-"""The report's plots as SVG, in colours that colour-blind readers can tell apart."""
+"""The plots of the report as SVG, with a colour-blind safe palette."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from matplotlib.ticker import MaxNLocator
 import numpy as np
 from scipy.stats import spearmanr
 
-from marigold_ros.evaluation.analysis import Analysis, Clocked
+from marigold_ros.evaluation.analysis import Analysis, StreamResult
 from marigold_ros.evaluation.config import COMPLEXITY_POLICIES, fixed_steps
-from marigold_ros.evaluation.statistics import ABS_REL, BOUNDARY_F1, Outcomes, STEPS, TOTAL_S
+from marigold_ros.evaluation.statistics import ABS_REL, BOUNDARY_F1, FrameResults, STEPS, TOTAL_S
 
-# Okabe and Ito's palette; every policy has a marker of its own as well.
+# Palette of Okabe and Ito; every policy also has its own marker.
 BLUE, RED, GREEN, PINK, ORANGE, SKY, BLACK, GREY = (
     '#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000', '#777777')
 STYLES = {
@@ -28,19 +28,19 @@ STYLE: dict[Any, Any] = {
     'axes.spines.right': False, 'axes.grid': True, 'grid.color': '#dddddd', 'grid.linewidth': 0.6,
     'axes.axisbelow': True, 'axes.titlesize': 9.5, 'axes.titlelocation': 'left',
     'legend.frameon': False, 'axes.edgecolor': '#555555', 'figure.facecolor': 'white'}
-# Inches: two side by side on a wide screen, one below the other on a narrow one; or one alone.
+# Figure sizes in inches: half or full width of the report.
 HALF, WIDE = (4.9, 3.7), (7.2, 3.2)
 
 
-def frontier(analysis: Analysis, abs_rel: str) -> list[str]:
+def plot_frontier(analysis: Analysis, abs_rel: str) -> list[str]:
     """
-    Draw time against AbsRel and against boundary F1: one curve a policy, by its Tmax.
+    Plot AbsRel and boundary F1 over the time per frame: one curve per policy, one point per Tmax.
 
     Parameters
     ----------
     analysis : Analysis
     abs_rel : str
-        Name of AbsRel with its protocol and range.
+        Label of AbsRel with protocol and range.
     """
     plots = []
     with rc_context(STYLE):
@@ -51,34 +51,34 @@ def frontier(analysis: Analysis, abs_rel: str) -> list[str]:
             for policy, result in analysis.policies.items():
                 if not fixed_steps(policy):
                     _draw_curve(axis, analysis, policy, result.curve, metric)
-            for steps, outcomes in analysis.by_steps.items():
-                axis.annotate(f'T={steps}', _point(analysis, outcomes, metric), xytext=(0, 7),
+            for steps, frame_results in analysis.by_steps.items():
+                axis.annotate(f'T={steps}', _point(analysis, frame_results, metric), xytext=(0, 7),
                               textcoords='offset points', ha='center', fontsize=8)
             axis.margins(0.08, 0.18)
-            _not_below_0(axis)
+            _clip_axis_at_0(axis)
             axis.set_title(title)
-            axis.set_xlabel('time of a frame, ms')
+            axis.set_xlabel('time per frame, ms')
             axis.set_ylabel(name)
             _legend_below(figure, axis, columns=2)
             plots.append(_svg(figure))
     return plots
 
 
-def complexity(analysis: Analysis, abs_rel: str) -> list[str]:
-    """Draw the judged policy's T, and the error, against C; see `frontier`."""
-    measure = COMPLEXITY_POLICIES.get(analysis.judged, 'gradient_energy')
-    outcomes = analysis.policies[analysis.judged].outcomes
+def plot_complexity(analysis: Analysis, abs_rel: str) -> list[str]:
+    """Plot T of the primary policy, and its error, over C; see `plot_frontier`."""
+    measure = COMPLEXITY_POLICIES.get(analysis.primary, 'gradient_energy')
+    frame_results = analysis.policies[analysis.primary].frame_results
     values = np.array([frame.complexity[measure] for frame in analysis.frames])
     plots = []
     with rc_context(STYLE):
         for column, name, title in (
-                (STEPS, 'steps T', f'T of {analysis.judged}'),
-                (ABS_REL, abs_rel, _rank_correlation(values, outcomes[:, ABS_REL]))):
+                (STEPS, 'steps T', f'T of {analysis.primary}'),
+                (ABS_REL, abs_rel, _rank_correlation(values, frame_results[:, ABS_REL]))):
             figure, axis = _figure(HALF)
-            axis.plot(values, outcomes[:, column], 'o', color=BLUE, alpha=0.5, markersize=5)
+            axis.plot(values, frame_results[:, column], 'o', color=BLUE, alpha=0.5, markersize=5)
             axis.margins(0.06, 0.12)
             if column == STEPS:
-                _whole_steps(axis, analysis)
+                _set_step_ticks(axis, analysis)
             axis.set_title(title)
             axis.set_xlabel(f'complexity C ({measure.replace("_", " ")})')
             axis.set_ylabel(name)
@@ -86,23 +86,23 @@ def complexity(analysis: Analysis, abs_rel: str) -> list[str]:
     return plots
 
 
-def latency_histogram(analysis: Analysis) -> list[str]:
-    """Draw how long frames took by the clock, for the judged and the slowest policy."""
-    judged, slowest = analysis.policies[analysis.judged], analysis.policies[analysis.slowest]
-    rows = [(analysis.judged, judged.clock, BLUE)]
-    if slowest is not judged:
-        rows.append((analysis.slowest, slowest.clock, ORANGE))
-    if judged.live is not None:
-        rows.append((f'{analysis.judged}, live', judged.live, GREEN))
+def plot_latency_histogram(analysis: Analysis) -> list[str]:
+    """Plot the latency histograms of the primary and the slowest policy."""
+    primary, slowest = analysis.policies[analysis.primary], analysis.policies[analysis.slowest]
+    rows = [(analysis.primary, primary.simulated, BLUE)]
+    if slowest is not primary:
+        rows.append((analysis.slowest, slowest.simulated, ORANGE))
+    if primary.live is not None:
+        rows.append((f'{analysis.primary}, live', primary.live, GREEN))
     with rc_context(STYLE):
         figure, axis = _figure(WIDE)
-        everything = np.concatenate([1e3 * np.array(clock.latency_s) for _, clock, _ in rows])
-        if everything.size:
-            bins = np.histogram_bin_edges(everything, 30)
-            for name, clock, color in rows:
-                axis.hist(1e3 * np.array(clock.latency_s), bins, histtype='stepfilled',
+        latencies_ms = np.concatenate([1e3 * np.array(stream.latency_s) for _, stream, _ in rows])
+        if latencies_ms.size:
+            bins = np.histogram_bin_edges(latencies_ms, 30)
+            for name, stream, color in rows:
+                axis.hist(1e3 * np.array(stream.latency_s), bins, histtype='stepfilled',
                           facecolor=f'{color}55', edgecolor=color, linewidth=1.4, label=name)
-        _draw_cap(axis.axvline, judged.clock)
+        _draw_cap(axis.axvline, primary.simulated)
         axis.set_xlabel('latency from arrival to depth, ms')
         axis.set_ylabel('frames')
         axis.set_xlim(left=0)
@@ -111,54 +111,54 @@ def latency_histogram(analysis: Analysis) -> list[str]:
         return [_svg(figure)]
 
 
-def timeline(analysis: Analysis, abs_rel: str) -> list[str]:
-    """Draw error, steps, latency and drops of the judged policy by frame; see `frontier`."""
-    result = analysis.policies[analysis.judged]
-    clock = result.live or result.clock
-    place, label = _places(analysis)
-    fates = np.array([each.fate for each in clock.frames])
-    place = place[:len(fates)]
+def plot_timeline(analysis: Analysis, abs_rel: str) -> list[str]:
+    """Plot error, steps, latency and drops of the primary policy by frame; see `plot_frontier`."""
+    result = analysis.policies[analysis.primary]
+    stream = result.live or result.simulated
+    times, label = _time_axis(analysis)
+    outcomes = np.array([each.outcome for each in stream.frames])
+    times = times[:len(outcomes)]
     with rc_context(STYLE):
         figure = Figure(figsize=(7.2, 5.0), layout='constrained')
         axes = figure.subplots(3, 1, sharex=True)
         errors = [each.frame.quality.get(each.run, {}).get('abs_rel', np.nan)
-                  for each in clock.frames]
+                  for each in stream.frames]
         rows = [
             (abs_rel, errors),
-            ('steps T', [each.num_inference_steps or np.nan for each in clock.frames]),
-            ('latency, ms', [1e3 * each.latency_s for each in clock.frames])]
+            ('steps T', [each.num_inference_steps or np.nan for each in stream.frames]),
+            ('latency, ms', [1e3 * each.latency_s for each in stream.frames])]
         for axis, (name, values) in zip(axes, rows):
-            axis.plot(place, values, '.-', color=BLUE, linewidth=0.8, markersize=4)
+            axis.plot(times, values, '.-', color=BLUE, linewidth=0.8, markersize=4)
             axis.set_title(name)
             axis.margins(0.01, 0.15)
-        _whole_steps(axes[1], analysis)
-        _draw_cap(axes[2].axhline, clock)
+        _set_step_ticks(axes[1], analysis)
+        _draw_cap(axes[2].axhline, stream)
         axes[2].set_ylim(bottom=0)
-        for fate, color in (('superseded', ORANGE), ('late', RED)):
-            dropped = place[fates == fate]
+        for outcome, color in (('superseded', ORANGE), ('late', RED)):
+            dropped = times[outcomes == outcome]
             if dropped.size:
                 axes[2].plot(dropped, np.zeros(dropped.size), '|', color=color, markersize=12,
-                             markeredgewidth=1.5, label=fate, clip_on=False)
+                             markeredgewidth=1.5, label=f'dropped: {outcome}', clip_on=False)
         axes[2].set_xlabel(label)
         _legend_below(figure, axes[2], columns=3)
         return [_svg(figure)]
 
 
-def _draw_curve(axis: Any, analysis: Analysis, name: str, curve: Sequence[Outcomes],
+def _draw_curve(axis: Any, analysis: Analysis, name: str, curve: Sequence[FrameResults],
                 metric: int) -> None:
     color, marker = STYLES[name]
-    points = np.array([_point(analysis, outcomes, metric) for outcomes in curve])
+    points = np.array([_point(analysis, frame_results, metric) for frame_results in curve])
     axis.plot(points[:, 0], points[:, 1], marker=marker, color=color, label=name, linewidth=1.3,
               markersize=8 if marker == '*' else 5.5, markerfacecolor='white', zorder=3)
 
 
-def _point(analysis: Analysis, outcomes: Outcomes, metric: int) -> tuple[float, float]:
-    return (1e3 * float(outcomes[:, TOTAL_S].mean()),
-            analysis.blocks.mean(outcomes[:, metric]))
+def _point(analysis: Analysis, frame_results: FrameResults, metric: int) -> tuple[float, float]:
+    return (1e3 * float(frame_results[:, TOTAL_S].mean()),
+            analysis.blocks.mean(frame_results[:, metric]))
 
 
-def _places(analysis: Analysis) -> tuple[Any, str]:
-    """Return where each frame lies on a time axis."""
+def _time_axis(analysis: Analysis) -> tuple[Any, str]:
+    """Return the time of each frame, or its number without stamps, and the axis label."""
     stamps = [frame.stamp_ns for frame in analysis.frames]
     if any(stamp is None for stamp in stamps):
         return np.arange(len(stamps)), 'frame'
@@ -167,17 +167,17 @@ def _places(analysis: Analysis) -> tuple[Any, str]:
 
 
 def _rank_correlation(values: Any, abs_rel: Any) -> str:
-    """Say how well one ranks the other."""
+    """Format the rank correlation of complexity and error."""
     known = np.isfinite(abs_rel)
     if known.sum() < 3 or np.ptp(values[known]) == 0 or np.ptp(abs_rel[known]) == 0:
         return 'too few frames to correlate'
     return f'rank correlation {spearmanr(values[known], abs_rel[known]).statistic:+.2f}'
 
 
-def _draw_cap(line: Any, clock: Clocked) -> None:
-    if clock.cap_s is not None:
-        line(1e3 * clock.cap_s, color=RED, linewidth=1.6, linestyle='--',
-             label=f'cap {1e3 * clock.cap_s:.0f} ms')
+def _draw_cap(line: Any, stream: StreamResult) -> None:
+    if stream.cap_s is not None:
+        line(1e3 * stream.cap_s, color=RED, linewidth=1.6, linestyle='--',
+             label=f'latency cap {1e3 * stream.cap_s:.0f} ms')
 
 
 def _figure(size_in: tuple[float, float]) -> tuple[Figure, Any]:
@@ -191,22 +191,22 @@ def _legend_below(figure: Figure, axis: Any, *, columns: int) -> None:
         figure.legend(handles, labels, loc='outside lower center', ncols=columns)
 
 
-def _whole_steps(axis: Any, analysis: Analysis) -> None:
-    """Show every T from 1 on, or some of many."""
+def _set_step_ticks(axis: Any, analysis: Analysis) -> None:
+    """Set ticks at every T, or at some of them if there are many."""
     most = max(analysis.by_steps)
     axis.set_ylim(0.5, most + 0.5)
     axis.set_yticks(range(1, most + 1, max(1, most // 8)))
 
 
-def _not_below_0(axis: Any) -> None:
-    """Cut what the margins add to a quantity that is never negative."""
+def _clip_axis_at_0(axis: Any) -> None:
+    """Start the axis of a non-negative quantity at 0 instead of below."""
     low, high = axis.get_ylim()
     if low < 0:
         axis.set_ylim(0, high)
 
 
 def _svg(figure: Figure) -> str:
-    """Return the element alone, without the declarations that HTML does not know."""
+    """Return the svg element without the XML declarations, which HTML does not allow."""
     stream = io.StringIO()
     figure.savefig(stream, format='svg', metadata={'Date': None})
     text = stream.getvalue()

@@ -1,7 +1,7 @@
 """
-What an evaluation leaves in numbers: `summary.json`, whose keys are in `SCHEMA`, `per_frame.csv`.
+Write the results of an evaluation: `summary.json`, whose keys `SCHEMA` describes, `per_frame.csv`.
 
-`python -m marigold_ros.evaluation.report.summary` prints the keys.
+`python -m marigold_ros.evaluation.report.summary` prints the keys of `summary.json`.
 """
 
 from __future__ import annotations
@@ -17,128 +17,129 @@ from typing import Any
 
 import numpy as np
 
-from marigold_ros.evaluation.analysis import Analysis, Clocked, PERCENTILES, PolicyResult
+from marigold_ros.evaluation.analysis import Analysis, PERCENTILES, PolicyResult, StreamResult
 from marigold_ros.evaluation.config import COMPLEXITY_POLICIES
 from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
-from marigold_ros.evaluation.policies.replay import FATES, FrameRuns, Replayed
-from marigold_ros.evaluation.report.exemplars import Picture
-from marigold_ros.evaluation.report.verdict import give_verdict
+from marigold_ros.evaluation.policies.replay import EvaluatedFrame, OUTCOMES, ReplayedFrame
+from marigold_ros.evaluation.report.example_frames import FramePicture
+from marigold_ros.evaluation.report.verdict import make_verdict
 from marigold_ros.evaluation.statistics import (
     ABS_REL,
     beats,
     BOUNDARY_F1,
     Difference,
-    Outcomes,
+    FrameResults,
     STEPS,
     TOTAL_S,
 )
 
 STAGES = ('choose', 'preprocess', 'encode', 'denoise', 'decode', 'postprocess')
-# What makes a row of per_frame.csv, before the stages and the metrics.
+# First columns of per_frame.csv; stages and metrics follow.
 FRAME_COLUMNS = ('frame', 'name', 'block', 'stamp_ns', 'policy', 'fate', 'complexity',
                  'num_inference_steps', 'steps_alone', 'age_ms', 'latency_ms', 'reason')
 
 SCHEMA_VERSION = 2
 CLOCK_SCHEMA = {
-    'fates.<fate>': 'int: frames processed, superseded by a newer one, or skipped as late',
-    'latency_p50_ms': 'number or null: from arrival to depth, processed frames',
+    'fates.<outcome>': 'int: frames processed, superseded by a newer frame, or skipped as late',
+    'latency_p50_ms': 'number or null: from arrival to depth, of the processed frames',
     'latency_p95_ms': 'number or null',
     'latency_p99_ms': 'number or null',
     'latency_max_ms': 'number or null',
-    'age_p95_ms': 'number or null: from arrival to the decision',
-    'over_cap': 'int: processed frames whose latency is above the cap',
-    'mean_steps': 'number or null: T of the processed frames',
+    'age_p95_ms': 'number or null: from arrival to the step decision',
+    'over_cap': 'int: processed frames whose latency exceeds the cap',
+    'mean_steps': 'number or null: mean T of the processed frames',
     'metrics.<metric>': 'number or null: mean over the processed frames',
 }
-# `against` is a fixed T with its own budget; `equal_budget` is chance, or another policy, where
-# the cheaper of two spends what it saves on Tmax for frames chosen by a coin.
+# `against` compares with a fixed T at its own budget.  `equal_budget` compares with the random
+# baseline, or with another policy, at the same mean budget: the cheaper policy runs Tmax on
+# randomly chosen frames until the budgets are equal.
 DIFFERENCE_SCHEMA = {
     'beats': 'bool: better in AbsRel or boundary F1, worse in neither',
-    '<metric>.relative': 'number or null: difference of the means',
-    '<metric>.low': 'number or null: of its 95 % interval',
-    '<metric>.high': 'number or null',
+    '<metric>.relative': 'number or null: relative difference of the means',
+    '<metric>.low': 'number or null: lower end of its 95 % confidence interval',
+    '<metric>.high': 'number or null: upper end',
     '<metric>.verdict': 'string: better, worse, no difference, or unknown with fewer than two '
                         'blocks',
 }
 # Only with a scale source.
 METRIC_SCHEMA = {
-    'source': 'string: where metres come from, as the parameter scale.source of depth_node',
+    'source': 'string: scale source, as the parameter scale.source of depth_node',
     'reference': 'string or null: topic of the reference',
     'range': 'string: depths that are compared, those that depth_node publishes',
-    'frames': 'int: by the run that the judged policy chooses for each frame alone',
-    'frames_with_metres': 'int',
-    'share_with_metres': 'number',
-    'abs_rel': 'number or null: mean over the frames with metres, without any alignment, over '
-               'the published pixels; what is beyond the range counts as its end',
-    'abs_rel_interval[]': 'number or null: low and high, 95 %',
+    'frames': 'int: frames evaluated, with the T that the primary policy chooses without cap',
+    'frames_with_metres': 'int: frames with metric depth',
+    'share_with_metres': 'number: share of frames with metric depth',
+    'abs_rel': 'number or null: mean over the frames with metric depth, without alignment, over '
+               'the published pixels; depth is clipped to the range',
+    'abs_rel_interval[]': 'number or null: lower and upper end, 95 %',
     'rmse': 'number or null: m',
     'delta1': 'number or null',
-    'published_share': 'number or null: of the measured pixels',
-    'floor_error': "number or null: of the camera's height above its floor pixels, relative; "
-                   'where TF knows the mount',
-    'jitter': 'number or null: mean relative change of the depth of affine-invariant 0.5 from '
-              'frame to frame',
+    'published_share': 'number or null: share of the measured pixels that is published',
+    'floor_error': 'number or null: relative error of the camera height that the floor pixels '
+                   'imply; null if TF has no pose of the camera on the robot',
+    'jitter': 'number or null: mean relative change, between frames, of the metric depth of '
+              'relative depth 0.5',
     'largest_step': 'number or null: the largest of these changes',
-    'outages': 'int: times without a fit for longer than scale.hold_s, in between',
-    'recovery_s': 'number or null: longest, from the first fit after an outage until the scale is '
-                  'within 2 % of what that fit says; null without one, or if it never was',
+    'outages': 'int: gaps between two fits that are longer than scale.hold_s',
+    'recovery_s': 'number or null: longest time from the first fit after an outage until the '
+                  'scale is within 2 % of that fit; null without outages, or if it never is',
     'states.<state>': 'int: frames by the state of the scale, as in /diagnostics',
-    'complaint': 'string or null: what the scale most often complained of',
-    'obstacles.frames': 'int: with a pose; only with a scene',
-    'obstacles.clouds': 'int: of them, those with metres',
-    'obstacles.recall': 'number or null: share of the obstacles in view that are marked',
-    'obstacles.precision': 'number or null: share of the marks that lie in an obstacle or wall',
-    'obstacles.floor_free': "number or null: share of the seen floor's cells that are free",
-    'obstacles.distance_m': 'number or null: error of the distance to the nearest point of an '
-                            'obstacle',
+    'complaint': 'string or null: most frequent problem of the scale',
+    'obstacles.frames': 'int: frames with a pose; only with a scene',
+    'obstacles.clouds': 'int: of these, frames with metric depth',
+    'obstacles.recall': 'number or null: share of the visible obstacles that are marked',
+    'obstacles.precision': 'number or null: share of the marked cells in an obstacle or wall',
+    'obstacles.floor_free': 'number or null: share of the visible floor cells that are free',
+    'obstacles.distance_m': 'number or null: mean error of the distance to an obstacle',
 }
 # Every leaf of the file: dots between keys, <...> for names, [] for the items of a list.
 SCHEMA = {
-    'schema_version': 'int: changes whenever this table does',
-    'complete': 'bool: false after Ctrl-C, or where the input was damaged',
-    'notes[]': 'string: what was left out or lost, and why',
-    'command': 'string: repeats the evaluation',
+    'schema_version': 'int: changes when keys change',
+    'complete': 'bool: false after Ctrl-C, or if the input was damaged',
+    'notes[]': 'string: what is missing, and why',
+    'command': 'string: command line that repeats the evaluation',
     'protocol': 'string: A (least squares in depth) or B (RANSAC in log depth, edges masked)',
-    'compared_range': 'string: depths that are compared and clipped to; 80+ m: or to the '
-                      'farthest measurement of a frame',
-    'settings.<name>': 'any: what was asked for; see EvaluationConfig',
+    'compared_range': 'string: depths that are compared and clipped to; 80+ m: up to 80 m or '
+                      'the farthest measurement of a frame',
+    'settings.<name>': 'any: see EvaluationConfig',
     'environment.<name>': 'any: machine, versions, commit',
     'data.name': 'string',
-    'data.frames': 'int: evaluated',
-    'data.frames_offered': 'int or null: in the data set, at most',
-    'data.frames_without_truth': 'int: evaluated, but nothing in them could be compared',
-    'data.blocks': 'int: groups of frames that the bootstrap draws',
+    'data.frames': 'int: frames evaluated',
+    'data.frames_offered': 'int or null: upper bound of the frames in the data set',
+    'data.frames_without_truth': 'int: evaluated frames without a pixel to compare',
+    'data.blocks': 'int: groups of frames that the bootstrap resamples',
     'data.block': 'string: what a block is',
-    'data.mean_of_blocks': 'bool: whether blocks or frames count the same in a mean',
-    'data.simulated_arrivals': 'bool: whether frames have stamps and so arrive by the clock',
+    'data.mean_of_blocks': 'bool: true if means weight blocks equally, false if frames',
+    'data.simulated_arrivals': 'bool: true if frames have stamps, which define their arrival',
     'engine.checkpoint': 'string',
-    'engine.slowest_policy': 'string: the fixed policy against which time is saved',
+    'engine.slowest_policy': 'string: the fixed policy that time_saved refers to',
     'engine.max_inference_steps': 'int: Tmax',
     'engine.processing_resolution': 'int: px',
     'engine.dtype': 'string',
     'engine.device': 'string',
-    'timing.wall_s': 'number: of the evaluation itself, without the latency table',
-    'timing.engine_s': 'number: part of it inside the engine',
+    'timing.wall_s': 'number: of the evaluation without measuring the latency table',
+    'timing.engine_s': 'number: time inside the engine',
     'timing.engine_share': 'number: engine_s / wall_s',
-    'latency_table.file': 'string: where the costs come from',
+    'latency_table.file': 'string: path of the latency table',
     'latency_table.measured_utc': 'string',
-    'latency_table.sizes.<size>.samples': 'int: measured',
+    'latency_table.sizes.<size>.samples': 'int: number of measured frames',
     'latency_table.sizes.<size>.<stage>_ms': 'number: median',
-    'verdict.policy': 'string: the one judged, the first of the policies',
+    'verdict.policy': 'string: the primary policy, the first of the policies',
     'verdict.sentences[]': 'string: accuracy, latency, time saved, metric depth',
-    'verdict.choosing[]': 'string: whether the choices of each policy beat chance',
-    'policies.<policy>.mean_steps': 'number: T, each frame alone, without cap',
-    'policies.<policy>.steps.<T>': 'int: frames with this T, alone',
-    'policies.<policy>.frame_ms': 'number: time of a frame by the latency table, alone',
-    'policies.<policy>.denoise_ms': 'number',
+    'verdict.choosing[]': 'string: comparison of each policy with the random baseline',
+    'policies.<policy>.mean_steps': 'number: mean T without cap',
+    'policies.<policy>.steps.<T>': 'int: frames with this T, without cap',
+    'policies.<policy>.frame_ms': 'number: mean time per frame by the latency table, without cap',
+    'policies.<policy>.denoise_ms': 'number: mean denoising time per frame',
     'policies.<policy>.time_saved': 'number: share of the time of the slowest fixed policy',
-    'policies.<policy>.time_saved_interval[]': 'number or null: low and high, 95 %',
-    'policies.<policy>.share_of_ceiling': 'number or null: of what the fastest would save',
-    'policies.<policy>.metrics.<metric>': 'number or null: mean, each frame alone',
-    'policies.<policy>.temporal.<metric>': 'number or null: see temporal.TemporalScores; only of '
-                                           'the judged and the slowest policy, in a bag',
-    'policies.<policy>.abs_rel_interval[]': 'number or null: low and high, 95 %',
-    'policies.<policy>.curve[].max_inference_steps': 'int: Tmax of this point of the frontier',
+    'policies.<policy>.time_saved_interval[]': 'number or null: lower and upper end, 95 %',
+    'policies.<policy>.share_of_ceiling': 'number or null: time saved / time that the fastest '
+                                          'fixed policy saves',
+    'policies.<policy>.metrics.<metric>': 'number or null: mean without cap',
+    'policies.<policy>.temporal.<metric>': 'number or null: see TemporalEvaluator.add; only for '
+                                           'the primary and the slowest policy, in a bag',
+    'policies.<policy>.abs_rel_interval[]': 'number or null: lower and upper end, 95 %',
+    'policies.<policy>.curve[].max_inference_steps': 'int: Tmax of this point of the curve',
     'policies.<policy>.curve[].mean_steps': 'number',
     'policies.<policy>.curve[].frame_ms': 'number',
     'policies.<policy>.curve[].abs_rel': 'number or null',
@@ -149,9 +150,9 @@ SCHEMA = {
        for key, text in CLOCK_SCHEMA.items()},
     'baselines.<name>.<metric>': 'number or null: mean',
     **{f'metric.{key}': text for key, text in METRIC_SCHEMA.items()},
-    'sets.<name>.frames': 'int: of one block of a folder',
+    'sets.<name>.frames': 'int: frames of one set of a folder',
     'sets.<name>.abs_rel.<policy>': 'number or null: mean, by policy or baseline',
-    'sets.<name>.delta1.<policy>': 'number or null',
+    'sets.<name>.delta1.<policy>': 'number or null: mean, by policy or baseline',
     'exemplars.<name>[].frame': 'int: number of a frame shown as best, median or worst',
     'exemplars.<name>[].name': 'string',
     'exemplars.<name>[].abs_rel': 'number',
@@ -159,75 +160,75 @@ SCHEMA = {
 
 
 def summarize_evaluation(analysis: Analysis, about: Mapping[str, Any], baselines: Sequence[str],
-                         exemplars: Mapping[str, Sequence[Picture]]) -> dict[str, Any]:
+                         examples: Mapping[str, Sequence[FramePicture]]) -> dict[str, Any]:
     """
-    Put all results into one dictionary for JSON.
+    Combine all results in one dictionary for JSON.
 
     Parameters
     ----------
     analysis : Analysis
     about : mapping
-        The keys of the schema that no result depends on, ready for JSON.
+        The keys of the schema that do not depend on the analysis, ready for JSON.
     baselines : sequence of str
-    exemplars : mapping of str to sequence of Picture
+    examples : mapping of str to sequence of FramePicture
 
     Returns
     -------
     dict
-        As `SCHEMA`; NaN is None.
+        With the keys of `SCHEMA`; NaN becomes None.
     """
     metrics = metric_names(analysis.frames)
     result: dict[str, Any] = without_nan({
         'schema_version': SCHEMA_VERSION,
         **about,
-        'verdict': {'policy': analysis.judged, **give_verdict(analysis, about, baselines)},
-        'policies': {name: _policy(analysis, name, result, metrics)
+        'verdict': {'policy': analysis.primary, **make_verdict(analysis, about, baselines)},
+        'policies': {name: _summarize_policy(analysis, name, result, metrics)
                      for name, result in analysis.policies.items()},
         'baselines': {name: {metric: analysis.mean([name] * len(analysis.frames), metric)
                              for metric in metrics} for name in baselines},
-        'sets': _sets(analysis, baselines) if analysis.blocks.mean_of_blocks else {},
+        'sets': _summarize_sets(analysis, baselines) if analysis.blocks.mean_of_blocks else {},
         'exemplars': {rank: [{'frame': each.number, 'name': each.name, 'abs_rel': each.abs_rel}
-                             for each in pictures] for rank, pictures in exemplars.items()}})
+                             for each in pictures] for rank, pictures in examples.items()}})
     return result
 
 
-def metric_names(frames: Sequence[FrameRuns]) -> list[str]:
-    """Name what was scored, in its order."""
+def metric_names(frames: Sequence[EvaluatedFrame]) -> list[str]:
+    """List the names of all metrics, in order of appearance."""
     return list(dict.fromkeys(metric for frame in frames for quality in frame.quality.values()
                               for metric in quality))
 
 
-def _policy(analysis: Analysis, name: str, result: PolicyResult,
+def _summarize_policy(analysis: Analysis, name: str, result: PolicyResult,
             metrics: Sequence[str]) -> dict[str, Any]:
     runs = [choice.run for choice in result.choices]
     means, blocks = analysis.means[name], analysis.blocks
     row: dict[str, Any] = {
         'mean_steps': means['num_inference_steps'],
-        'steps': _histogram(result),
+        'steps': _count_steps(result),
         'frame_ms': 1e3 * means['total_s'], 'denoise_ms': 1e3 * means['denoise_s'],
         'time_saved': means['total_saved'],
         'time_saved_interval': list(analysis.time_saved_interval(name)),
         'share_of_ceiling': means['total_share'],
-        # The expectation of random draws is known for the decisive metrics only.
+        # For 'random', the expectation is known for these metrics only.
         'metrics': ({metric: means[metric] for metric in ('abs_rel', 'delta1', 'boundary_f1')}
                     if name == 'random' else
                     {metric: analysis.mean(runs, metric) for metric in metrics}),
-        'abs_rel_interval': list(blocks.interval(result.outcomes[:, ABS_REL])),
-        'curve': [_point(analysis, outcomes, t_max)
-                  for t_max, outcomes in enumerate(result.curve, 1)],
-        'against': _differences(result.against),
+        'abs_rel_interval': list(blocks.bootstrap_interval(result.frame_results[:, ABS_REL])),
+        'curve': [_curve_point(analysis, frame_results, t_max)
+                  for t_max, frame_results in enumerate(result.curve, 1)],
+        'against': _differences(result.against_fixed),
         'equal_budget': _differences(analysis.equal_budget.get(name, {})),
-        'temporal': _temporal(analysis, name),
-        'clock': _clock(analysis, result.clock, metrics)}
+        'temporal': _mean_temporal(analysis, name),
+        'clock': _stream(analysis, result.simulated, metrics)}
     if len(result.curve) == 1:
-        row['curve'][0]['max_inference_steps'] = int(result.outcomes[0, STEPS])
+        row['curve'][0]['max_inference_steps'] = int(result.frame_results[0, STEPS])
     if result.live is not None:
-        row['live'] = _clock(analysis, result.live, metrics)
+        row['live'] = _stream(analysis, result.live, metrics)
     return row
 
 
-def _temporal(analysis: Analysis, name: str) -> dict[str, float]:
-    """Average what was judged beside the frame before, if it was for this policy."""
+def _mean_temporal(analysis: Analysis, name: str) -> dict[str, float]:
+    """Average the temporal scores of a policy, if it has any."""
     scores = [frame.temporal.get(name, {}) for frame in analysis.frames]
     return {metric: analysis.blocks.mean(np.array([each.get(metric, math.nan) for each in scores]))
             for metric in dict.fromkeys(metric for each in scores for metric in each)}
@@ -239,36 +240,36 @@ def _differences(found: Mapping[str, Mapping[str, Difference]]) -> dict[str, Any
         for other, differences in found.items()}
 
 
-def _histogram(result: PolicyResult) -> dict[str, int]:
+def _count_steps(result: PolicyResult) -> dict[str, int]:
     counts = Counter(choice.num_inference_steps for choice in result.choices)
     return {str(steps): counts[steps] for steps in sorted(counts)}
 
 
-def _point(analysis: Analysis, outcomes: Outcomes, t_max: int) -> dict[str, float]:
-    return {'max_inference_steps': t_max, 'mean_steps': float(outcomes[:, STEPS].mean()),
-            'frame_ms': 1e3 * float(outcomes[:, TOTAL_S].mean()),
-            'abs_rel': analysis.blocks.mean(outcomes[:, ABS_REL]),
-            'boundary_f1': analysis.blocks.mean(outcomes[:, BOUNDARY_F1])}
+def _curve_point(analysis: Analysis, frame_results: FrameResults, t_max: int) -> dict[str, float]:
+    return {'max_inference_steps': t_max, 'mean_steps': float(frame_results[:, STEPS].mean()),
+            'frame_ms': 1e3 * float(frame_results[:, TOTAL_S].mean()),
+            'abs_rel': analysis.blocks.mean(frame_results[:, ABS_REL]),
+            'boundary_f1': analysis.blocks.mean(frame_results[:, BOUNDARY_F1])}
 
 
-def _clock(analysis: Analysis, clock: Clocked, metrics: Sequence[str]) -> dict[str, Any]:
-    latency_ms = 1e3 * np.array(clock.latency_s or [math.nan])
-    ages_ms = 1e3 * np.array([each.age_s for each in clock.processed] or [math.nan])
-    steps = [float(each.num_inference_steps) for each in clock.processed] or [math.nan]
-    runs = {each.frame.number: each.run for each in clock.processed}
+def _stream(analysis: Analysis, stream: StreamResult, metrics: Sequence[str]) -> dict[str, Any]:
+    latency_ms = 1e3 * np.array(stream.latency_s or [math.nan])
+    ages_ms = 1e3 * np.array([each.age_s for each in stream.processed] or [math.nan])
+    steps = [float(each.num_inference_steps) for each in stream.processed] or [math.nan]
+    runs = {each.frame.number: each.run for each in stream.processed}
     run_of = [runs.get(frame.number, '') for frame in analysis.frames]
     return {
-        'fates': {fate: clock.count(fate) for fate in FATES},
+        'fates': {outcome: stream.count(outcome) for outcome in OUTCOMES},
         **{f'latency_p{rank}_ms': float(value)
            for rank, value in zip(PERCENTILES, np.percentile(latency_ms, PERCENTILES))},
         'latency_max_ms': float(latency_ms.max()),
         'age_p95_ms': float(np.percentile(ages_ms, 95)),
-        'over_cap': clock.over_cap, 'mean_steps': float(np.mean(steps)),
+        'over_cap': stream.over_cap, 'mean_steps': float(np.mean(steps)),
         'metrics': {metric: analysis.mean(run_of, metric) for metric in metrics}}
 
 
-def _sets(analysis: Analysis, baselines: Sequence[str]) -> dict[str, Any]:
-    """Average each set of a folder for itself."""
+def _summarize_sets(analysis: Analysis, baselines: Sequence[str]) -> dict[str, Any]:
+    """Average AbsRel and delta1 of each set of a folder."""
     names = np.array(analysis.blocks.names)
     runs = {name: [name] * len(names) for name in baselines}
     runs |= {name: [choice.run for choice in result.choices]
@@ -277,21 +278,22 @@ def _sets(analysis: Analysis, baselines: Sequence[str]) -> dict[str, Any]:
                for metric in ('abs_rel', 'delta1')}
     return {str(block): {
         'frames': int((names == block).sum()),
-        **{metric: {name: _mean(values[names == block]) for name, values in by_name.items()}
+        **{metric: {name: _finite_mean(values[names == block])
+                    for name, values in by_name.items()}
            for metric, by_name in columns.items()}}
         for block in dict.fromkeys(analysis.blocks.names)}
 
 
-def _mean(values: Any) -> float:
+def _finite_mean(values: Any) -> float:
     known = values[np.isfinite(values)]
     return float(known.mean()) if known.size else math.nan
 
 
 def latency_table_summary(table: LatencyTable, file: str) -> dict[str, Any]:
-    """Describe a latency table: the medians of its stages."""
+    """Return the median of each stage of a latency table, by size."""
     sizes = {}
     for size, samples in sorted(table.samples.items()):
-        typical = asdict(table.typical(size))
+        typical = asdict(table.median(size))
         sizes[f'{size[0]}x{size[1]}'] = {
             'samples': len(samples),
             **{f'{stage.removesuffix("_s")}_ms': 1e3 * value for stage, value in typical.items()}}
@@ -299,16 +301,16 @@ def latency_table_summary(table: LatencyTable, file: str) -> dict[str, Any]:
 
 
 def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
-    """Write strictly valid JSON."""
+    """Write a summary as strict JSON."""
     path.write_text(json.dumps(summary, indent=1, allow_nan=False) + '\n', encoding='utf-8')
 
 
 def write_per_frame(path: Path, analysis: Analysis) -> None:
     """
-    Write one row per frame and policy, as the clock had it.
+    Write one CSV row per frame and policy, from the simulation of frame arrivals.
 
-    Columns are `FRAME_COLUMNS`, milliseconds of each stage, and the metrics of what was published;
-    `steps_alone` is T without cap and clock.  What does not apply is empty.
+    The columns are `FRAME_COLUMNS`, the time of each stage in ms, and the metrics of the published
+    depth.  `steps_alone` is T without latency cap.  Values that do not apply are empty.
     """
     metrics = metric_names(analysis.frames)
     columns = [*FRAME_COLUMNS, *(f'{stage}_ms' for stage in STAGES), *metrics]
@@ -316,46 +318,46 @@ def write_per_frame(path: Path, analysis: Analysis) -> None:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         for name, result in analysis.policies.items():
-            for replayed, choice in zip(result.clock.frames, result.choices):
-                writer.writerow(_row(name, replayed, choice.num_inference_steps, metrics))
+            for replayed, choice in zip(result.simulated.frames, result.choices):
+                writer.writerow(_frame_row(name, replayed, choice.num_inference_steps, metrics))
 
 
-def _row(policy: str, replayed: Replayed, steps_alone: int,
+def _frame_row(policy: str, replayed: ReplayedFrame, steps_alone: int,
          metrics: Sequence[str]) -> dict[str, Any]:
     frame = replayed.frame
-    processed = replayed.fate == 'processed'
+    processed = replayed.outcome == 'processed'
     quality = frame.quality.get(replayed.run, {})
     row = {
         'frame': frame.number, 'name': frame.name, 'block': frame.block,
-        'stamp_ns': frame.stamp_ns, 'policy': policy, 'fate': replayed.fate,
-        'complexity': _text(_complexity(policy, frame), '.6g'),
+        'stamp_ns': frame.stamp_ns, 'policy': policy, 'fate': replayed.outcome,
+        'complexity': _format_or_none(_complexity(policy, frame), '.6g'),
         'num_inference_steps': replayed.num_inference_steps if processed else None,
-        'steps_alone': steps_alone, 'age_ms': _text(1e3 * replayed.age_s, '.3f'),
-        'latency_ms': _text(1e3 * replayed.latency_s, '.3f'), 'reason': replayed.reason,
-        **{metric: _text(quality.get(metric, math.nan), '.6g') for metric in metrics}}
+        'steps_alone': steps_alone, 'age_ms': _format_or_none(1e3 * replayed.age_s, '.3f'),
+        'latency_ms': _format_or_none(1e3 * replayed.latency_s, '.3f'), 'reason': replayed.reason,
+        **{metric: _format_or_none(quality.get(metric, math.nan), '.6g') for metric in metrics}}
     if replayed.cost is not None:
-        row |= {f'{stage}_ms': _text(1e3 * seconds, '.3f') for stage, seconds in
+        row |= {f'{stage}_ms': _format_or_none(1e3 * seconds, '.3f') for stage, seconds in
                 stage_seconds(replayed.cost, replayed.num_inference_steps).items()}
     return row
 
 
 def stage_seconds(cost: FrameCost, num_inference_steps: int) -> dict[str, float]:
-    """Split what a frame costs by stage."""
+    """Return the time of each stage of a frame with T steps, s."""
     return {stage: num_inference_steps * cost.step_s if stage == 'denoise'
             else float(getattr(cost, f'{stage}_s')) for stage in STAGES}
 
 
-def _complexity(policy: str, frame: FrameRuns) -> float:
-    """Return the C by which a policy decides; gradient energy where it needs none."""
+def _complexity(policy: str, frame: EvaluatedFrame) -> float:
+    """Return the C that a policy uses, else gradient energy."""
     return frame.complexity[COMPLEXITY_POLICIES.get(policy, 'gradient_energy')]
 
 
-def _text(value: float, form: str) -> str | None:
+def _format_or_none(value: float, form: str) -> str | None:
     return None if math.isnan(value) else f'{value:{form}}'
 
 
 def without_nan(value: Any) -> Any:
-    """Replace every NaN by None, which JSON knows."""
+    """Replace every NaN by None, as JSON has no NaN."""
     if isinstance(value, Mapping):
         return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -364,7 +366,7 @@ def without_nan(value: Any) -> Any:
 
 
 def main() -> None:
-    """Print every key with its type and meaning."""
+    """Print every key of summary.json with its type and meaning."""
     for key, text in SCHEMA.items():
         print(f'{key}\n    {text}')
 

@@ -1,4 +1,4 @@
-"""Frames in real time: the newest wins, and every frame delivered has an outcome."""
+"""Frames in real time: the newest is processed, and every delivered frame has a result."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import threading
 
 import pytest
 
-from marigold_ros.evaluation.policies.live import Delivered, NewestFrame, process_newest
+from marigold_ros.evaluation.policies.live import DeliveredFrame, LatestFrameSlot, process_newest
 
 
 def delivered(number):
-    return Delivered(number, None, float(number))
+    return DeliveredFrame(number, None, float(number))
 
 
-def test_newest_frame_wins_and_the_last_is_taken_at_the_end():
-    place = NewestFrame()
+def test_the_slot_returns_the_newest_frame_and_then_none():
+    slot = LatestFrameSlot()
     for number in range(3):
-        place.put(delivered(number))
-    place.close()
-    assert place.take().number == 2
-    assert place.take() is None
+        slot.put(delivered(number))
+    slot.close()
+    assert slot.take().number == 2
+    assert slot.take() is None
 
 
-def test_a_frame_that_waits_is_superseded_by_a_newer_one():
-    """1 and 2 come while 0 is processed: 1 has no outcome, 2 is taken next."""
+def test_a_waiting_frame_is_superseded_by_a_newer_one():
+    """Frames 1 and 2 arrive while 0 is processed: 1 has no result, 2 is next."""
     taken, done = threading.Event(), threading.Event()
 
     def deliver():
@@ -42,7 +42,7 @@ def test_a_frame_that_waits_is_superseded_by_a_newer_one():
 
 
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnhandledThreadExceptionWarning')
-def test_frames_that_cannot_be_read_end_the_run():
+def test_a_read_error_ends_the_run():
     def deliver():
         yield delivered(0)
         raise OSError('the bag is gone')

@@ -1,4 +1,4 @@
-"""Keep the pictures of the best, the median and the worst frames, in bounded memory."""
+"""Select the best, median and worst frames for the report, in bounded memory."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from marigold_ros.depth.types import FloatImage, RgbImage
 if TYPE_CHECKING:
     from marigold_ros.data.frames import DepthFrame
 
+# Frames shown of each kind.
 SHOWN = 2
-# Frames kept around the median so far; the true median is among them unless it moves far late.
+# Frames kept around the current median, enough for the final median unless it drifts far.
 AROUND_MEDIAN = 24
 WIDTH_PX = 320
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class FramePicture:
     """
-    One frame, reduced for the report.
+    One frame, downscaled for the report.
 
     Attributes
     ----------
     number : int
-        Of the frame.
+        Number of the frame.
     name, block : str
     abs_rel : float
     num_inference_steps : int
@@ -39,7 +40,7 @@ class Picture:
     depth_m : float32 [h, w]
         Aligned prediction, m.
     truth_m : float32 [h, w]
-        m; NaN unknown, +inf sky.
+        True depth, m; NaN is unknown, +inf is sky.
     """
 
     number: int
@@ -53,30 +54,30 @@ class Picture:
 
     @property
     def error(self) -> FloatImage:
-        """Relative error with its sign, + too far; float32 [h, w], NaN where unknown or sky."""
+        """Signed relative error, positive if too far; float32 [h, w], NaN where unknown or sky."""
         with np.errstate(invalid='ignore'):
             error = self.depth_m / self.truth_m - 1
         return np.where(np.isfinite(self.truth_m), error, np.float32(np.nan))
 
 
-class Exemplars:
+class ExampleFrames:
     """
-    The best, median and worst of the frames so far.
+    Collects the best, median and worst frames.
 
-    Memory is bounded by `AROUND_MEDIAN` + 2 `SHOWN` reduced pictures, whatever comes.
+    It keeps at most `AROUND_MEDIAN` + 2 `SHOWN` downscaled frames.
     """
 
     def __init__(self) -> None:
         self._abs_rel: list[float] = []
-        self._best: list[Picture] = []
-        self._worst: list[Picture] = []
-        self._middle: list[Picture] = []
+        self._best: list[FramePicture] = []
+        self._worst: list[FramePicture] = []
+        self._middle: list[FramePicture] = []
 
-    def wants(self, abs_rel: float) -> bool:
+    def register(self, abs_rel: float) -> bool:
         """
-        Take note of the next frame's AbsRel, and tell whether its picture may be shown.
+        Register the AbsRel of the next frame, and check whether to keep the frame with `add`.
 
-        A frame without AbsRel is passed over.
+        A frame without AbsRel (NaN) is ignored.
         """
         if math.isnan(abs_rel):
             return False
@@ -89,24 +90,25 @@ class Exemplars:
 
     def add(self, number: int, frame: DepthFrame, abs_rel: float, num_inference_steps: int,
             depth_m: NDArray[Any], truth_m: FloatImage) -> None:
-        """Keep the picture of the frame that was just noted, arrays [H, W], reduced."""
-        size = _reduced(*truth_m.shape)
-        picture = Picture(
+        """Keep the frame that was registered last, downscaled; arrays are [H, W], m."""
+        size = _thumbnail_size(*truth_m.shape)
+        picture = FramePicture(
             number, frame.name, frame.block, abs_rel, num_inference_steps,
             np.asarray(cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA), np.uint8),
-            _nearest(depth_m, size), _nearest(truth_m, size))
-        self._best = _apart(sorted([*self._best, picture], key=_error))
-        self._worst = _apart(sorted([*self._worst, picture], key=_error, reverse=True))
+            _resize_nearest(depth_m, size), _resize_nearest(truth_m, size))
+        self._best = _one_per_block(sorted([*self._best, picture], key=_by_error))
+        self._worst = _one_per_block(
+            sorted([*self._worst, picture], key=_by_error, reverse=True))
         middle = self._median()
         self._middle = sorted([*self._middle, picture],
                               key=lambda each: abs(each.abs_rel - middle))[:AROUND_MEDIAN]
 
-    def chosen(self) -> dict[str, list[Picture]]:
+    def select(self) -> dict[str, list[FramePicture]]:
         """
-        Return the pictures by 'best', 'median' and 'worst', each frame at most once.
+        Return the frames by 'best', 'median' and 'worst', each frame at most once.
 
-        The median is that of the frames kept around it, so that it may be off by a few ranks
-        where the error drifts over a long recording.
+        The median is chosen among the kept frames, so it may be off by a few ranks if the error
+        drifts over a long recording.
         """
         if not self._abs_rel:
             return {}
@@ -116,7 +118,7 @@ class Exemplars:
         for rank, pictures in (
                 ('best', self._best), ('worst', self._worst),
                 ('median', sorted(self._middle, key=lambda each: abs(each.abs_rel - middle)))):
-            fresh = _apart([each for each in pictures if each.number not in taken])
+            fresh = _one_per_block([each for each in pictures if each.number not in taken])
             taken |= {each.number for each in fresh}
             chosen[rank] = fresh
         return {rank: chosen[rank] for rank in ('best', 'median', 'worst') if chosen[rank]}
@@ -125,25 +127,25 @@ class Exemplars:
         return self._abs_rel[len(self._abs_rel) // 2]
 
 
-def _error(picture: Picture) -> tuple[float, int]:
+def _by_error(picture: FramePicture) -> tuple[float, int]:
     return picture.abs_rel, picture.number
 
 
-def _apart(pictures: Sequence[Picture]) -> list[Picture]:
-    """Take the first `SHOWN`, each of another block, for neighbours look alike."""
-    by_block: dict[str, Picture] = {}
+def _one_per_block(pictures: Sequence[FramePicture]) -> list[FramePicture]:
+    """Return the first `SHOWN` frames from different blocks, as neighbours look alike."""
+    by_block: dict[str, FramePicture] = {}
     for picture in pictures:
         by_block.setdefault(picture.block, picture)
     return list(by_block.values())[:SHOWN]
 
 
-def _reduced(height: int, width: int) -> tuple[int, int]:
-    """Return (width, height) of at most `WIDTH_PX` columns."""
+def _thumbnail_size(height: int, width: int) -> tuple[int, int]:
+    """Return (width, height) with at most `WIDTH_PX` columns."""
     reduction = max(1.0, width / WIDTH_PX)
     return max(1, round(width / reduction)), max(1, round(height / reduction))
 
 
-def _nearest(map_m: NDArray[Any], size: tuple[int, int]) -> FloatImage:
-    """Reduce without mixing near and far, known and unknown."""
+def _resize_nearest(map_m: NDArray[Any], size: tuple[int, int]) -> FloatImage:
+    """Resize a depth map; nearest neighbour mixes no depths and no NaN."""
     return np.asarray(cv2.resize(map_m.astype(np.float32), size,
                                  interpolation=cv2.INTER_NEAREST), np.float32)

@@ -1,0 +1,66 @@
+"""The frames that a report shows: selection, memory, error maps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from marigold_ros.data.frames import DepthFrame
+from marigold_ros.evaluation.report.example_frames import AROUND_MEDIAN, ExampleFrames, SHOWN
+
+FLAT_M = np.full((6, 8), 2.0, np.float32)
+
+
+def offer(examples, abs_rel, blocks=None):
+    """Offer frames with these errors; returns how many were kept at least temporarily."""
+    kept = 0
+    for number, value in enumerate(abs_rel):
+        frame = DepthFrame(f'frame {number}', np.zeros((6, 8, 3), np.uint8), FLAT_M,
+                           np.ones((6, 8), bool), block=blocks[number] if blocks else str(number))
+        if examples.register(value):
+            kept += 1
+            examples.add(number, frame, value, 1, FLAT_M, FLAT_M)
+    return kept
+
+
+def test_best_median_and_worst_of_many_frames():
+    errors = np.random.default_rng(1).permutation(np.linspace(0.1, 0.9, 401))
+    examples = ExampleFrames()
+    kept = offer(examples, errors.tolist())
+    chosen = examples.select()
+    assert [each.abs_rel for each in chosen['best']] == pytest.approx([0.1, 0.102])
+    assert [each.abs_rel for each in chosen['worst']] == pytest.approx([0.9, 0.898])
+    assert chosen['median'][0].abs_rel == pytest.approx(0.5, abs=0.004)
+    assert kept < 200    # most frames were never downscaled
+
+
+def test_shown_frames_are_from_different_blocks():
+    examples = ExampleFrames()
+    offer(examples, [0.1, 0.11, 0.3, 0.5, 0.52, 0.51], ['a', 'a', 'b', 'c', 'c', 'd'])
+    assert [each.number for each in examples.select()['best']] == [0, 2]
+    assert [each.number for each in examples.select()['worst']] == [4, 5]
+
+
+def test_frames_without_error_are_ignored():
+    examples = ExampleFrames()
+    assert offer(examples, [float('nan')]) == 0
+    assert examples.select() == {}
+    offer(examples, [0.2])
+    assert list(examples.select()) == ['best']
+
+
+def test_memory_is_bounded():
+    examples = ExampleFrames()
+    offer(examples, np.linspace(0.9, 0.1, 300).tolist())    # each is the best so far
+    held = [len(kept) for kept in (examples._best, examples._middle, examples._worst)]
+    assert held == [SHOWN, AROUND_MEDIAN, SHOWN]
+
+
+def test_the_error_is_signed_and_nan_where_the_truth_is_unknown():
+    examples = ExampleFrames()
+    truth_m = np.array([[2.0, np.nan, np.inf, 4.0]], np.float32)
+    frame = DepthFrame('f', np.zeros((1, 4, 3), np.uint8), truth_m, ~np.isnan(truth_m))
+    assert examples.register(0.5)
+    examples.add(0, frame, 0.5, 1, np.array([[3.0, 1.0, 1.0, 3.0]]), truth_m)
+    picture, = examples.select()['best']
+    np.testing.assert_allclose(picture.error, [[0.5, np.nan, np.nan, -0.25]])
