@@ -83,7 +83,7 @@ def list_calls(height: int, width: int) -> dict[str, Callable[[], Any]]:
         Name -> call; sensor_msgs_py is among them where it can be imported.
     """
     messages: Any = importlib.import_module('marigold_ros.ros.conversions')
-    header = messages.header_of(0, 'camera_optical_frame')
+    header = messages.make_header(0, 'camera_optical_frame')
     relative, confidence = synthetic_depth(height, width)
     depth_m = np.float32(0.3) + np.float32(8.0) * relative
     rgb = picture(0, 40)

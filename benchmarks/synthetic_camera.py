@@ -23,7 +23,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from benchmarks.synthetic_images import mixed_pictures
 from marigold_ros.depth.types import RgbImage
-from marigold_ros.ros.conversions import header_of, message_bytes
+from marigold_ros.ros.conversions import make_header, to_byte_array
 from marigold_ros.ros.tools.command_line import positive
 from marigold_ros.stop_flag import StopFlag
 
@@ -59,13 +59,13 @@ def calibration(width: int, height: int) -> CameraInfo:
 def image_of(rgb: RgbImage) -> Image:
     """Make a bgr8 message, as most drivers send."""
     return Image(height=rgb.shape[0], width=rgb.shape[1], encoding='bgr8', step=3 * rgb.shape[1],
-                 data=message_bytes(np.ascontiguousarray(rgb[..., ::-1])))
+                 data=to_byte_array(np.ascontiguousarray(rgb[..., ::-1])))
 
 
 def jpeg_of(rgb: RgbImage) -> CompressedImage:
     """Make a JPEG message."""
     _, stream = cv2.imencode('.jpg', np.ascontiguousarray(rgb[..., ::-1]))
-    return CompressedImage(format='rgb8; jpeg compressed bgr8', data=message_bytes(stream))
+    return CompressedImage(format='rgb8; jpeg compressed bgr8', data=to_byte_array(stream))
 
 
 class FakeCamera:
@@ -109,7 +109,7 @@ class FakeCamera:
             for _ in range(BURST):
                 self.send()
             return
-        header = header_of(self._node.get_clock().now().nanoseconds, self._frame_id)
+        header = make_header(self._node.get_clock().now().nanoseconds, self._frame_id)
         self._info.header = header
         good_k = self._info.k.copy()
         if fault == 'nan_camera_info':

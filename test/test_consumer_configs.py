@@ -18,11 +18,11 @@ import pytest
 import yaml
 
 from marigold_ros.ros.camera_output import INFO_TOPICS, TOPICS
-from marigold_ros.ros.parameters import settings_from
+from marigold_ros.ros.parameters import settings_from_parameters
 
 ROOT = Path(__file__).parents[1]
 SCENE = json.loads((ROOT / 'sample' / 'scene.json').read_text())
-DEFAULTS = settings_from({})
+DEFAULTS = settings_from_parameters({})
 CAMERA = DEFAULTS.cameras[0]
 CLOUD = f'/{CAMERA}/{TOPICS["points"]}'
 

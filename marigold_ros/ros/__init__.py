@@ -1,1 +1,1 @@
-"""The only folder that imports rclpy or message packages."""
+"""The ROS 2 node; no other folder imports rclpy or message packages."""

@@ -1,4 +1,4 @@
-"""What one camera sends: its images, each to be the newest frame, and its camera_infos."""
+"""Subscriptions to the images and camera_infos of one camera."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from marigold_ros.ros.calibration import CalibrationCache
 from marigold_ros.ros.diagnostics import Reporter
 from marigold_ros.ros.frame_buffer import ReceivedFrame
 from marigold_ros.ros.subscriptions import (
-    follow_first_published,
-    FollowingSubscription,
     InputTopics,
+    match_first_published,
+    QosMatchingSubscription,
 )
 
 
 class CameraInput:
     """
-    Everything that one camera sends, from activate to deactivate.
+    Subscriptions to one camera, from activate to deactivate.
 
     Parameters
     ----------
@@ -30,34 +30,35 @@ class CameraInput:
     camera : str
     transport : {'auto', 'raw', 'compressed'}
     calibrations : CalibrationCache
-        Gets the camera_infos.
+        Stores the camera_infos.
     on_frame : callable
-        Gets the images.
+        Called with each image, a ReceivedFrame.
     reporter : Reporter
     """
 
     def __init__(self, node: Node, camera: str, transport: str, calibrations: CalibrationCache,
                  on_frame: Callable[[ReceivedFrame], None], reporter: Reporter) -> None:
-        """Subscribe to what is published now, or to the raw image if nothing is yet."""
+        """Subscribe to the image topic that has a publisher, or to the raw image if none has."""
         self._camera, self._on_frame, self._reporter = camera, on_frame, reporter
         self._calibrations = calibrations
         topics = InputTopics(node, camera)
-        # The executor serves subscriptions in this order: the camera_info before its image.
-        self._info = FollowingSubscription(
+        # The executor calls subscriptions in the order of their creation, so that a camera_info
+        # is stored before its image is received.
+        self._info = QosMatchingSubscription(
             node, camera, CameraInfo, topics.camera_info, self._receive_info, 5, reporter)
-        raw = FollowingSubscription(
+        raw = QosMatchingSubscription(
             node, camera, Image, topics.image, self._receive_raw, 1, reporter)
-        compressed = FollowingSubscription(
+        compressed = QosMatchingSubscription(
             node, camera, CompressedImage, topics.compressed, self._receive_compressed, 1,
             reporter)
         by_transport = {'auto': [raw, compressed], 'raw': [raw], 'compressed': [compressed]}
         self._images = by_transport['compressed' if topics.only_compressed else transport]
-        self.follow()
+        self.match_publishers()
 
-    def follow(self) -> None:
-        """Look at the publishers again; to be called now and then while active."""
-        self._info.follow()
-        follow_first_published(self._images)
+    def match_publishers(self) -> None:
+        """Match topics and QoS to the publishers; must be called periodically while active."""
+        self._info.match_publishers()
+        match_first_published(self._images)
 
     def close(self) -> None:
         """Unsubscribe from everything."""
@@ -68,7 +69,7 @@ class CameraInput:
         try:
             self._calibrations.put(message)
         except MessageError as err:
-            self._reporter.event(self._camera, 'bad_camera_info', str(err))
+            self._reporter.report_event(self._camera, 'bad_camera_info', str(err))
 
     def _receive_raw(self, message: bytes) -> None:
         self._receive_image(message, False)
@@ -81,7 +82,7 @@ class CameraInput:
         try:
             stamp_ns, frame_id, _ = peek_header(message)
         except MessageError as err:
-            self._reporter.event(self._camera, 'headless_image', str(err))
+            self._reporter.report_event(self._camera, 'headless_image', str(err))
             return
         self._on_frame(ReceivedFrame(self._camera, message, compressed, stamp_ns, frame_id,
                                      received_s))

@@ -1,4 +1,4 @@
-"""What leaves the node: the outputs of a frame, packed and published with their camera_info."""
+"""The outputs of a frame: packed into message fields and published with their camera_info."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from marigold_ros.messages.depth import colorize, pack_depth
 from marigold_ros.messages.image import ImageFields, pack_image
 from marigold_ros.metric.outputs import metric_depth, POINT_STRIDE
 from marigold_ros.metric.types import MetricScale
-from marigold_ros.ros.conversions import camera_info_message, cloud_message, serialized_image
+from marigold_ros.ros.conversions import camera_info_message, cloud_message, serialize_image
 from marigold_ros.ros.diagnostics import Reporter
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ TOPICS = {
     'rgb': 'rgb/image_rect',
 }
 METRIC_OUTPUTS = frozenset({'depth', 'points'})
-# Beside `confidence` lies the camera's own camera_info, which this node must not publish into.
+# `confidence` has none: the camera_info topic beside it is the camera's own.
 INFO_TOPICS = {
     'depth': 'depth/camera_info',
     'depth_relative': 'depth_relative/camera_info',
@@ -59,35 +59,35 @@ OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABI
 
 
 class FramePacker:
-    """Pack the outputs of one camera's frames, one frame after the other."""
+    """Pack the outputs of one camera's frames; the memory of the cloud is reused."""
 
     def __init__(self) -> None:
-        """Keep the cloud's memory from frame to frame."""
+        """Allocate nothing yet."""
         self._cloud = CloudPacker()
 
-    def pack(self, wanted: frozenset[str], rgb: RgbImage, K: NDArray[np.float64],
+    def pack(self, outputs: frozenset[str], rgb: RgbImage, K: NDArray[np.float64],
              prediction: DepthPrediction, scale: MetricScale | None, depth_filter: DepthFilter, *,
              depth_encoding: str = '32FC1', point_stride: int = POINT_STRIDE
              ) -> dict[str, ImageFields | CloudFields]:
         """
-        Make the messages' fields of what somebody listens to.
+        Compute the fields of the messages of the requested outputs.
 
         Parameters
         ----------
-        wanted : set of str
+        outputs : set of str
             Keys of `TOPICS`; nothing else is computed.
         rgb : uint8 [H, W, 3]
-            The image that was processed, rectified.
+            The processed image, rectified.
         K : float64 [3, 3]
             Intrinsics of that image, px.
         prediction : DepthPrediction
-            Of that image; NaN where it shows nothing.
+            Prediction of that image; NaN unknown.
         scale : MetricScale or None
-            None leaves the metric outputs out.
+            Without a scale there are no metric outputs.
         depth_filter : DepthFilter
         depth_encoding : {'32FC1', '16UC1'}
         point_stride : int
-            Pixels from one point of the cloud to the next, along both axes.
+            Distance between the pixels that become points of the cloud, along both axes, px.
 
         Returns
         -------
@@ -95,17 +95,17 @@ class FramePacker:
             Output -> fields; those of `points` are valid until the camera's next frame.
         """
         relative, confidence = prediction.affine_invariant_depth, prediction.confidence  # [H,W]
-        makers: dict[str, Callable[[], ImageFields | CloudFields]] = {
+        packers: dict[str, Callable[[], ImageFields | CloudFields]] = {
             'depth_relative': lambda: pack_image(relative, '32FC1'),
             'color': lambda: pack_image(colorize(relative), 'rgb8'),
             'rgb': lambda: pack_image(rgb, 'rgb8')}
         if confidence is not None:
-            makers['confidence'] = lambda: pack_image(confidence, '32FC1')
-        if scale is not None and wanted & METRIC_OUTPUTS:
+            packers['confidence'] = lambda: pack_image(confidence, '32FC1')
+        if scale is not None and outputs & METRIC_OUTPUTS:
             depth_m = metric_depth(relative, confidence, K, scale, depth_filter)  # [H,W]
-            makers['depth'] = lambda: pack_depth(depth_m, depth_encoding)
-            makers['points'] = lambda: self._cloud.pack(depth_m, K, rgb, stride=point_stride)
-        return {output: make() for output, make in makers.items() if output in wanted}
+            packers['depth'] = lambda: pack_depth(depth_m, depth_encoding)
+            packers['points'] = lambda: self._cloud.pack(depth_m, K, rgb, stride=point_stride)
+        return {output: pack() for output, pack in packers.items() if output in outputs}
 
 
 class CameraOutputs:
@@ -117,63 +117,66 @@ class CameraOutputs:
     node : LifecycleNode
     camera : str
     reporter : Reporter
-        Is told of subscribers that a publisher's QoS keeps away.
+        Counts subscribers of incompatible QoS.
     """
 
     def __init__(self, node: LifecycleNode, camera: str, reporter: Reporter) -> None:
-        """Create every publisher; QoS can be overridden by qos_overrides.<topic>.publisher.*."""
+        """Create every publisher; parameters qos_overrides.<topic>.publisher.* set its QoS."""
         self._node = node
 
-        def report(topic: str, event: Any) -> None:
+        def report_incompatible_qos(topic: str, event: Any) -> None:
             policy = qos_policy_name_from_kind(event.last_policy_kind)
-            reporter.event(camera, 'incompatible_qos', f'a subscriber of {camera}/{topic} asks '
-                           f'for an incompatible {policy}; it receives nothing')
+            reporter.report_event(
+                camera, 'incompatible_qos', f'a subscriber of {camera}/{topic} requests an '
+                f'incompatible {policy}; it receives nothing')
 
-        def publisher(message_type: type, topic: str) -> LifecyclePublisher:
+        def create_publisher(message_type: type, topic: str) -> LifecyclePublisher:
             qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=2,
                              reliability=ReliabilityPolicy.RELIABLE)
             created: LifecyclePublisher = node.create_lifecycle_publisher(
                 message_type, f'{camera}/{topic}', qos,
-                event_callbacks=PublisherEventCallbacks(incompatible_qos=partial(report, topic)),
+                event_callbacks=PublisherEventCallbacks(
+                    incompatible_qos=partial(report_incompatible_qos, topic)),
                 qos_overriding_options=QoSOverridingOptions(OVERRIDABLE))
             return created
 
         self._publishers = {
-            output: publisher(PointCloud2 if output == 'points' else Image, topic)
+            output: create_publisher(PointCloud2 if output == 'points' else Image, topic)
             for output, topic in TOPICS.items()}
-        # Publishing copies a message, so the next cloud may lie in the same memory: fresh memory
-        # of this size costs more than filling it.
+        # Publishing copies a message, so the next cloud can use the same memory; allocating memory
+        # of this size takes longer than filling it.
         self._cloud_memory = array.array('B')
-        self._infos = {topic: publisher(CameraInfo, topic) for topic in set(INFO_TOPICS.values())}
+        self._infos = {topic: create_publisher(CameraInfo, topic)
+                       for topic in set(INFO_TOPICS.values())}
 
-    def wanted(self) -> frozenset[str]:
-        """Return the images and clouds that somebody subscribes to."""
+    def subscribed(self) -> frozenset[str]:
+        """Return the outputs that have a subscriber."""
         return frozenset(output for output, publisher in self._publishers.items()
                          if publisher.get_subscription_count() > 0)
 
     def publish(self, header: Header, camera: Camera,
                 fields: Mapping[str, ImageFields | CloudFields]) -> None:
         """
-        Publish the outputs of one frame, each image behind its camera_info.
+        Publish the outputs of one frame, each camera_info before its image.
 
         Parameters
         ----------
         header : Header
-            The input's.
+            Header of the input image.
         camera : Camera
-            Of the processed image.
+            Camera of the processed image.
         fields : mapping
             Output -> fields of its message.
         """
         for topic in {INFO_TOPICS[output] for output in fields if output in INFO_TOPICS}:
             if self._infos[topic].get_subscription_count() > 0:
                 self._infos[topic].publish(camera_info_message(header, camera))
-        for output in TOPICS:  # what a robot steers by first
+        for output in TOPICS:  # metric depth first, because a robot navigates by it
             content = fields.get(output)
             if content is not None:
                 self._publishers[output].publish(
                     cloud_message(header, content, self._cloud_memory)
-                    if isinstance(content, CloudFields) else serialized_image(header, content))
+                    if isinstance(content, CloudFields) else serialize_image(header, content))
 
     def close(self) -> None:
         """Destroy every publisher."""

@@ -1,4 +1,4 @@
-"""ROS messages to and from the arrays and fields of messages/; no convention lives here."""
+"""Conversion between ROS messages and the arrays and fields of the folder `messages`."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from marigold_ros.depth.types import FloatImage, RgbImage
     from marigold_ros.geometry.camera import Camera
 
-LENGTH_BYTES = 4  # of a CDR sequence, before its elements
+LENGTH_BYTES = 4  # of the length that precedes the elements of a CDR sequence
 
 
-def header_of(stamp_ns: int, frame_id: str) -> Header:
-    """Make a header."""
+def make_header(stamp_ns: int, frame_id: str) -> Header:
+    """Build a header."""
     header = Header(frame_id=frame_id)
     header.stamp.sec, header.stamp.nanosec = divmod(stamp_ns, NS_PER_S)
     return header
@@ -51,7 +51,7 @@ def rgb_from_message(message: bytes, *, compressed: bool, max_pixels: int) -> Rg
         CDR of a sensor_msgs/Image, or CompressedImage if `compressed`.
     compressed : bool
     max_pixels : int
-        Largest image that is decoded.
+        Largest number of pixels that is decoded.
 
     Returns
     -------
@@ -60,10 +60,10 @@ def rgb_from_message(message: bytes, *, compressed: bool, max_pixels: int) -> Rg
     Raises
     ------
     MessageError
-        If the message breaks its own rules or is too large.
+        If the message is invalid or the image is too large.
     """
     if compressed:
-        data = _deserialized(message, CompressedImage).data
+        data = _deserialize(message, CompressedImage).data
         return decode_compressed_rgb(np.frombuffer(data, np.uint8), max_pixels=max_pixels)
     return decode_rgb(_image_fields(message, max_pixels))
 
@@ -80,16 +80,16 @@ def depth_from_message(message: bytes, *, compressed: bool, max_pixels: int) -> 
     Returns
     -------
     float32 [H, W]
-        m, NaN unknown.
+        Depth along Z, m; NaN unknown.
 
     Raises
     ------
     MessageError
-        If the message breaks its own rules, is no depth or is too large.
+        If the message is invalid, is not a depth image, or the image is too large.
     """
     if not compressed:
         return unpack_depth(_image_fields(message, max_pixels))
-    packed = _deserialized(message, CompressedImage)
+    packed = _deserialize(message, CompressedImage)
     return unpack_depth(decompress_image(np.frombuffer(packed.data, np.uint8), packed.format,
                                          max_pixels=max_pixels))
 
@@ -101,14 +101,14 @@ def points_from_cloud(message: bytes) -> FloatImage:
     Returns
     -------
     float32 [H, W, 3]
-        m.
+        Points in the frame of the cloud, m.
 
     Raises
     ------
     MessageError
-        If it has no points, or no x, y and z, or its fields contradict each other.
+        If it has no points or no x, y and z, or its fields are inconsistent.
     """
-    cloud = _deserialized(message, PointCloud2)
+    cloud = _deserialize(message, PointCloud2)
     return unpack_cloud(CloudFields(
         height=cloud.height, width=cloud.width,
         fields=tuple((each.name, each.offset, each.datatype, each.count)
@@ -124,14 +124,14 @@ def points_from_scan_message(message: bytes) -> FloatImage:
     Returns
     -------
     float32 [n, 3]
-        m; NaN where there is no measurement.
+        Points in the frame of the scan, m; NaN where there is no measurement.
 
     Raises
     ------
     InputError
-        If its angles and limits make no scan.
+        If its angles or limits are invalid.
     """
-    scan = _deserialized(message, LaserScan)
+    scan = _deserialize(message, LaserScan)
     return points_from_scan(np.asarray(scan.ranges, np.float32), scan.angle_min,
                             scan.angle_increment, scan.range_min, scan.range_max)
 
@@ -143,9 +143,9 @@ def camera_from_message(message: bytes) -> Camera:
     Raises
     ------
     MessageError
-        If its numbers make no camera.
+        If its values are invalid.
     """
-    info = _deserialized(message, CameraInfo)
+    info = _deserialize(message, CameraInfo)
     return camera_from_fields(CameraInfoFields(
         height=info.height, width=info.width, distortion_model=info.distortion_model,
         d=info.d, k=info.k, r=info.r, p=info.p, binning_x=info.binning_x,
@@ -154,19 +154,19 @@ def camera_from_message(message: bytes) -> Camera:
 
 
 def camera_info_message(header: Header, camera: Camera) -> CameraInfo:
-    """Make the camera_info of an image with this header."""
+    """Build the camera_info of an image with this header."""
     fields = fields_from_camera(camera)
     return CameraInfo(header=header, height=fields.height, width=fields.width,
                       distortion_model=fields.distortion_model, d=fields.d, k=fields.k,
                       r=fields.r, p=fields.p)
 
 
-def serialized_image(header: Header, fields: ImageFields) -> bytes:
+def serialize_image(header: Header, fields: ImageFields) -> bytes:
     """
-    Make the CDR of an image message; rclpy publishes bytes as they are.
+    Serialize an image message to CDR; rclpy publishes bytes without another conversion.
 
-    The data are an Image's last field and may be of any length, so they are joined to what rclpy
-    makes of the rest: two copies of each large image less than through the message's setter.
+    `data` is the last field of an Image, so its bytes can be appended to the serialized rest.
+    This saves two copies of each large image compared to setting `Image.data`.
     """
     empty = serialize_message(Image(
         header=header, height=fields.height, width=fields.width, encoding=fields.encoding,
@@ -177,24 +177,24 @@ def serialized_image(header: Header, fields: ImageFields) -> bytes:
 
 def cloud_message(header: Header, fields: CloudFields,
                   memory: array.array[int] | None = None) -> PointCloud2:
-    """Make a cloud message; its data lie in `memory`, if given, until that is used again."""
+    """Build a cloud message, whose data use `memory` if it is given."""
     message = PointCloud2(
         check_fields=True, header=header, height=fields.height, width=fields.width,
         fields=[PointField(name=name, offset=offset, datatype=datatype, count=count)
                 for name, offset, datatype, count in fields.fields],
         is_bigendian=fields.is_bigendian, point_step=fields.point_step,
         row_step=fields.row_step, is_dense=fields.is_dense)
-    message.data = message_bytes(fields.data, memory)
+    message.data = to_byte_array(fields.data, memory)
     return message
 
 
-def message_bytes(data: NDArray[np.uint8],
+def to_byte_array(data: NDArray[np.uint8],
                   memory: array.array[int] | None = None) -> array.array[int]:
     """
-    Copy contiguous bytes into the one type that rclpy takes without looking at each element.
+    Copy contiguous bytes into an array.array, the only type that rclpy does not check by element.
 
-    Only the setter of a message that checks its fields takes the array as it is: the constructor
-    copies it, and a setter that does not check copies it once more.
+    Only the setter of a message with `check_fields` uses the array without a copy; the constructor
+    and the setter of a message without `check_fields` copy it.
     """
     memory = array.array('B') if memory is None else memory
     if len(memory) == data.size:
@@ -206,9 +206,9 @@ def message_bytes(data: NDArray[np.uint8],
 
 
 def _image_fields(message: bytes, max_pixels: int) -> ImageFields:
-    image = _deserialized(message, Image)
+    image = _deserialize(message, Image)
     if image.height * image.width > max_pixels:
-        raise MessageError(f'image must have at most {max_pixels} pixels (max_input_pixels); '
+        raise MessageError(f'the image must have at most {max_pixels} pixels (max_input_pixels); '
                            f'got {image.width} x {image.height}')
     return ImageFields(
         height=image.height, width=image.width, encoding=image.encoding,
@@ -216,9 +216,9 @@ def _image_fields(message: bytes, max_pixels: int) -> ImageFields:
         data=np.frombuffer(image.data, np.uint8))
 
 
-def _deserialized(message: bytes, message_type: type) -> Any:
+def _deserialize(message: bytes, message_type: type) -> Any:
     try:
         return deserialize_message(message, message_type)
-    except RuntimeError as err:  # rclpy's RMWError is one
-        raise MessageError(f'{message_type.__name__} must be whole; its {len(message)} bytes '
-                           'cannot be read') from err
+    except RuntimeError as err:  # the base class of rclpy's RMWError
+        raise MessageError(f'cannot deserialize the {message_type.__name__}: its {len(message)} '
+                           'bytes are truncated or corrupt') from err

@@ -1,4 +1,4 @@
-"""The lifecycle node: parameters, transitions, services and the wiring of what does the work."""
+"""The lifecycle node: parameters, transitions, services, and the objects that do the work."""
 
 from __future__ import annotations
 
@@ -24,59 +24,64 @@ from marigold_ros.ros.diagnostics import describe_scale_source, node_status, Rep
 from marigold_ros.ros.frame_buffer import ReceivedFrame
 from marigold_ros.ros.memory import return_freed_memory
 from marigold_ros.ros.metric_inputs import MetricInputs
-from marigold_ros.ros.rclpy_workarounds import forget_destroyed_entities, refuse_wrong_transitions
+from marigold_ros.ros.rclpy_workarounds import (
+    discard_destroyed_entities,
+    reject_invalid_transitions,
+)
 from marigold_ros.ros.subscriptions import InputTopics
-from marigold_ros.ros.worker import CameraPort, DepthWorker
+from marigold_ros.ros.worker import CameraResources, DepthWorker
 
 DIAGNOSTICS_PERIOD_S = 1.0
-# How soon a camera that starts, or offers another QoS, is heard.
-FOLLOW_PERIOD_S = 0.5
+# Period of matching topics and QoS to publishers that have appeared or changed.
+QOS_MATCH_PERIOD_S = 0.5
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
 class DepthNode(LifecycleNode):
     """
-    Depth from the newest frame of every camera.
+    Publish depth from the newest frame of every camera.
 
-    Configure loads the engine and opens the publishers, activate subscribes.  A failed configure
-    leaves the node unconfigured and alive: mend the parameter and configure again.
+    Configure loads the engine and creates the publishers; activate subscribes.  After a failed
+    configure the node stays unconfigured and running, so that the user can correct the parameter
+    and configure it again.
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        """Declare the parameters and open what lives as long as the node; see rclpy's Node."""
+        """Declare the parameters, and create services and timers; arguments as rclpy's Node."""
         super().__init__('depth_node', **kwargs)
-        parameters.declare(self)
+        parameters.declare_parameters(self)
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
         self._reporter = Reporter(self)
         self._enabled = True
-        self._problem = 'not configured'
-        # From configure to cleanup; the inputs while active.
-        self._cameras: dict[str, CameraPort] = {}
+        self._problem = 'not configured'  # why the node is not active; empty while it is
+        # From configure to cleanup.
+        self._cameras: dict[str, CameraResources] = {}
         self._worker: DepthWorker | None = None
+        # From activate to deactivate.
         self._inputs: list[CameraInput] = []
-        self.create_service(SetBool, '~/enable', self._enable)
-        self.create_service(Trigger, '~/reset_scale', self._reset_scale)
-        # On the steady clock: a simulated one may stand still.
+        self.create_service(SetBool, '~/enable', self._handle_enable)
+        self.create_service(Trigger, '~/reset_scale', self._handle_reset_scale)
+        # Timers use the steady clock, because simulated time may be paused.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=steady)
-        self.create_timer(FOLLOW_PERIOD_S, self._follow_publishers, clock=steady)
-        refuse_wrong_transitions(self)
+        self.create_timer(QOS_MATCH_PERIOD_S, self._match_publishers, clock=steady)
+        reject_invalid_transitions(self)
         self._jump_handle = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1)),
-            post_callback=self._time_jumped)
+            post_callback=self._on_time_jump)
 
     # Lifecycle
 
     def run(self) -> None:
         """
-        Start if `autostart` asks for it, and serve until the context is shut down.
+        Start the node if `autostart` is set, and spin until the context is shut down.
 
         Raises
         ------
         ExternalShutdownException, RCLError
-            When it is.
+            When the context is shut down.
         """
         executor = SingleThreadedExecutor(context=self.context)
         executor.add_node(self)
@@ -93,21 +98,24 @@ class DepthNode(LifecycleNode):
             self.trigger_activate()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load and warm up the engine, and open the publishers."""
+        """Load and warm up the engine, and create the publishers."""
         try:
             self._configure()
             self._problem = 'not active'
             return super().on_configure(state)
-        except Exception as err:  # rclpy would swallow it without a word
+        except Exception as err:  # rclpy would discard it without a message
             if not self.context.ok():
-                raise  # every call fails once the process ends: that is no failed configure
+                raise  # the process is shutting down; configure itself did not fail
             detail = '' if isinstance(err, MarigoldError) else f'\n{traceback.format_exc()}'
             self._problem = f'configure failed: {err}'
-            self._reporter.error(
-                f'{self._problem}\nThe node stays unconfigured: mend it with ros2 param set '
-                f'{self.get_fully_qualified_name()} <parameter> <value>, then ros2 lifecycle set '
-                f'{self.get_fully_qualified_name()} configure, and activate.{detail}')
-        self.release()  # the exception is gone now, whose frames held what had been loaded
+            name = self.get_fully_qualified_name()
+            self._reporter.log_error(
+                f'{self._problem}\nThe node stays unconfigured. Correct the parameter with '
+                f'`ros2 param set {name} <parameter> <value>`, then run '
+                f'`ros2 lifecycle set {name} configure` and '
+                f'`ros2 lifecycle set {name} activate`.{detail}')
+        # Only now, because the exception's traceback referred to what had been loaded.
+        self.release()
         return FAILURE
 
     def _configure(self) -> None:
@@ -115,9 +123,9 @@ class DepthNode(LifecycleNode):
         for camera in settings.cameras:
             rectified = (InputTopics(self, camera).looks_rectified
                          if settings.input_rectified is None else settings.input_rectified)
-            self._cameras[camera] = CameraPort(CalibrationCache(rectified),
+            self._cameras[camera] = CameraResources(CalibrationCache(rectified),
                                                CameraOutputs(self, camera, self._reporter))
-        self._reporter.watch(settings.cameras)
+        self._reporter.set_cameras(settings.cameras)
         metric_inputs = MetricInputs(
             self, settings.scale_config(), settings.cameras,
             rectified=bool(settings.input_rectified), max_input_pixels=settings.max_input_pixels,
@@ -127,57 +135,57 @@ class DepthNode(LifecycleNode):
         engine = self._worker.adaptive.engine
         info = engine.checkpoint_info
         self.get_logger().info(
-            f'checkpoint {info.name} on {engine.device}: {info.scheduler}, '
-            f'{info.prediction_type}, useful up to {info.max_useful_steps} steps')
+            f'loaded checkpoint {info.name} on {engine.device}: {info.scheduler}, '
+            f'{info.prediction_type}, at most {info.max_useful_steps} useful denoising steps')
         self._log_scale_source(settings)
 
     def _configured_worker(self) -> DepthWorker:
-        """Give the worker of a node that must be configured."""
+        """Return the worker, or raise if the node is not configured."""
         if self._worker is None:
             raise RuntimeError('the node is not configured')
         return self._worker
 
     def _settings(self) -> parameters.Settings:
-        return parameters.settings_from(parameters.current_values(self))
+        return parameters.settings_from_parameters(parameters.current_values(self))
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe."""
+        """Subscribe to the cameras and to the references of the scale source."""
         try:
             settings = self._settings()
             self._configured_worker().metric_inputs.open(settings.scale_config())
             for name, camera in self._cameras.items():
                 self._inputs.append(CameraInput(
-                    self, name, settings.input_transport, camera.calibrations, self._receive,
+                    self, name, settings.input_transport, camera.calibrations, self._on_frame,
                     self._reporter))
         except MarigoldError as err:
             self._unsubscribe()
             self._problem = f'activate failed: {err}'
-            self._reporter.error(self._problem)
+            self._reporter.log_error(self._problem)
             return FAILURE
         self._problem = ''
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe, and wait for the frame under way."""
+        """Unsubscribe, and wait until the current batch is published."""
         self._unsubscribe()
         self._configured_worker().drain()
         self._problem = 'not active'
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Let go of the engine and the publishers."""
+        """Unload the engine and destroy the publishers."""
         self.release()
         self._problem = 'not configured'
         return SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Let go of everything, from whatever state."""
+        """Release everything, from any state."""
         self.release()
         self._problem = 'shut down'
         return SUCCESS
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Let go of everything and be unconfigured again, unless the process ends anyway."""
+        """Release everything and become unconfigured, unless the process is shutting down."""
         if self.context.ok():
             self.release()
         return SUCCESS
@@ -189,14 +197,14 @@ class DepthNode(LifecycleNode):
         if self._worker is not None:
             self._worker.metric_inputs.close()
 
-    def release(self, patience_s: float | None = None) -> bool:
+    def release(self, timeout_s: float | None = None) -> bool:
         """
-        Undo configure and activate, however far they came; harmless the second time.
+        Undo configure and activate, also if they were not completed; further calls do nothing.
 
         Parameters
         ----------
-        patience_s : float or None
-            How long to wait for a denoising step or a load under way; None waits for its end.
+        timeout_s : float or None
+            How long to wait for the end of a load or an inference; None waits without limit.
 
         Returns
         -------
@@ -204,48 +212,49 @@ class DepthNode(LifecycleNode):
             Whether the worker has ended.
         """
         self._unsubscribe()
-        ended = self._worker is None or self._worker.close(patience_s)
+        ended = self._worker is None or self._worker.close(timeout_s)
         self._worker = None
         for camera in self._cameras.values():
             camera.outputs.close()
         self._cameras = {}
-        gc.collect()  # the networks hold reference cycles
-        forget_destroyed_entities(self)
+        gc.collect()  # the networks are part of reference cycles
+        discard_destroyed_entities(self)
         return_freed_memory()
         return ended
 
     def destroy_node(self) -> None:
-        """Let go of everything, then of the node."""
+        """Release everything and destroy the node."""
         self.release()
         self._jump_handle.unregister()
         super().destroy_node()
 
     # Frames
 
-    def _receive(self, frame: ReceivedFrame) -> None:
-        self._reporter.received(frame.camera)
+    def _on_frame(self, frame: ReceivedFrame) -> None:
+        self._reporter.count_received(frame.camera)
         if self._enabled:
-            self._configured_worker().put(frame)
+            self._configured_worker().submit(frame)
         else:
-            self._reporter.dropped(frame, 'disabled')
+            self._reporter.report_dropped(frame, 'disabled')
 
-    def _follow_publishers(self) -> None:
+    def _match_publishers(self) -> None:
         for each in self._inputs:
-            each.follow()
+            each.match_publishers()
         if self._worker is not None:
-            self._worker.metric_inputs.follow()
+            self._worker.metric_inputs.match_publishers()
 
-    def _time_jumped(self, jump: TimeJump) -> None:
-        self.get_logger().warning('time jumped back, or changed its source: starting afresh')
+    def _on_time_jump(self, jump: TimeJump) -> None:
+        self.get_logger().warning('the ROS time jumped back or changed its source: the state from '
+                                  'earlier frames is reset')
         for camera in self._cameras.values():
-            camera.calibrations.forget_stamps()
+            camera.calibrations.discard_older()
         if self._worker is not None:
             self._worker.reset()
 
     # Parameters
 
     def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:
-        reason = parameters.refusal(
+        reason = parameters.rejection_reason(
             parameters.current_values(self), [(each.name, each.value) for each in changes],
             configured=self._worker is not None)
         return SetParametersResult(successful=not reason, reason=reason)
@@ -255,34 +264,37 @@ class DepthNode(LifecycleNode):
         if self._worker is None or not any(each.name in names for each in changes):
             return
         settings = self._settings()
-        self._worker.apply(settings)
+        self._worker.apply_settings(settings)
         if any(each.name.startswith('scale.') for each in changes):
             self._log_scale_source(settings)
             if self._inputs:
-                self._listen_to_references(settings)
+                self._open_metric_inputs(settings)
 
-    def _listen_to_references(self, settings: parameters.Settings) -> None:
-        """Listen to what a scale source needs that was changed while active."""
+    def _open_metric_inputs(self, settings: parameters.Settings) -> None:
+        """Subscribe to what a scale source needs that was changed while active."""
         try:
             self._configured_worker().metric_inputs.open(settings.scale_config())
         except MarigoldError as err:
-            self._reporter.error(f'scale: {err}')
+            self._reporter.log_error(
+                f'cannot subscribe for scale.source {settings.scale_source}: {err}')
 
     # Services and diagnostics
 
-    def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+    def _handle_enable(self, request: SetBool.Request,
+                       response: SetBool.Response) -> SetBool.Response:
         self._enabled = request.data
         response.success = True
-        response.message = 'enabled' if request.data else 'disabled: frames are dropped'
+        response.message = ('enabled: frames are processed' if request.data
+                            else 'disabled: frames are dropped')
         return response
 
-    def _reset_scale(self, request: Trigger.Request,
-                     response: Trigger.Response) -> Trigger.Response:
+    def _handle_reset_scale(self, request: Trigger.Request,
+                            response: Trigger.Response) -> Trigger.Response:
         response.success = self._worker is not None
-        response.message = 'not configured'
+        response.message = 'the node is not configured'
         if self._worker is not None:
             self._worker.reset_scale()
-            response.message = f'scale.source {self._settings().scale_source} starts afresh'
+            response.message = f'the scale of source {self._settings().scale_source} is reset'
         return response
 
     def _log_scale_source(self, settings: parameters.Settings) -> None:

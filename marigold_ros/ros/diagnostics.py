@@ -1,4 +1,4 @@
-"""What the node says of its frames: counters, ~/status, /diagnostics and throttled warnings."""
+"""Reports on the node and its frames: counters, ~/status, /diagnostics and throttled logs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.node import Node
 
-from marigold_ros.ros.conversions import header_of
+from marigold_ros.ros.conversions import make_header
 from marigold_ros.ros.frame_buffer import ReceivedFrame
 from marigold_ros.ros.parameters import Settings
 
@@ -22,131 +22,134 @@ if TYPE_CHECKING:
     from marigold_ros.metric.types import ScaleReport
 
 LOG_PERIOD_S = 10.0
-NO_SCALE = ('depth/image_rect and points need metres: set scale.source, e.g. to fixed with '
-            'scale.min_depth_m and scale.max_depth_m')
-# States of a scale in which metres are as good as they get.
-GOOD_SCALES = frozenset({'none', 'assumed', 'tracking'})
-# States that ask nothing of the user; that a range is assumed is warned of at configure.
-HEALTHY_SCALES = GOOD_SCALES | {'waiting'}
-# Drops and events that say nothing bad of the camera or the model; a bad scale is told apart.
-HARMLESS = frozenset({
+NO_SCALE = ('depth/image_rect and points need a metric scale: set the parameter scale.source, '
+            'for example to fixed with scale.min_depth_m and scale.max_depth_m')
+# States in which the scale needs no action of the user.
+OK_SCALE_STATES = frozenset({'none', 'assumed', 'tracking'})
+# States that are logged at INFO; an assumed range has its own warning at configure.
+INFO_SCALE_STATES = OK_SCALE_STATES | {'waiting'}
+# Drop reasons and events that are no fault of the camera, the model or the scale.
+NORMAL_EVENTS = frozenset({
     'superseded', 'unsubscribed', 'disabled', 'inactive', 'late', 'no_scale', 'scale_waiting',
-    *(f'scale_{state}' for state in GOOD_SCALES)})
+    *(f'scale_{state}' for state in OK_SCALE_STATES)})
 
 
 class ThrottledLog:
-    """Log at most every LOG_PERIOD_S per kind of event, and say how many were left out."""
+    """Log at most every LOG_PERIOD_S per camera and event, with the number of omitted ones."""
 
     def __init__(self, logger: RcutilsLogger) -> None:
-        """Start with nothing said."""
+        """Start without events."""
         self._logger = logger
         self._last_s: dict[tuple[str, str], float] = {}
-        self._unsaid: Counter[tuple[str, str]] = Counter()
+        self._omitted: Counter[tuple[str, str]] = Counter()
 
-    def log(self, camera: str, kind: str, text: str, *, healthy: bool = False) -> None:
-        """Warn, or inform of what is healthy, unless the same of the same camera is fresh."""
-        now, key = time.monotonic(), (camera, kind)
+    def log(self, camera: str, name: str, text: str, *, warn: bool = True) -> None:
+        """Log an event as a warning or information, unless the last one is too recent."""
+        now, key = time.monotonic(), (camera, name)
         if now - self._last_s.get(key, -LOG_PERIOD_S) < LOG_PERIOD_S:
-            self._unsaid[key] += 1
+            self._omitted[key] += 1
             return
         self._last_s[key] = now
-        again = f' ({self._unsaid.pop(key)} more since then)' if key in self._unsaid else ''
-        line = f'{camera}: {kind}: {text}{again}'
-        if healthy:
-            self._logger.info(line)
-        else:
+        omitted = (f' ({self._omitted.pop(key)} more since the last message)'
+                   if key in self._omitted else '')
+        line = f'{camera}: {name}: {text}{omitted}'
+        if warn:
             self._logger.warning(line)
+        else:
+            self._logger.info(line)
 
 
 class Reporter:
     """
-    Count every frame's fate, and publish it; called from the executor and from the worker.
+    Count and publish the outcome of every frame; called from the executor and from the worker.
 
     Parameters
     ----------
     node : Node
-        Whose logger, clock and publishers are used.
+        Supplies logger, clock and publishers.
     """
 
     def __init__(self, node: Node) -> None:
-        """Open both publishers; they live as long as the node, to tell of failures too."""
+        """Create both publishers; they exist as long as the node, to report failures, too."""
         self._node = node
         self._log = ThrottledLog(node.get_logger())
         self._lock = threading.Lock()
         self._counters: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        self._seen_by_diagnostics: dict[str, Counter[str]] = {}
-        self._last_words: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        self._published_counters: dict[str, Counter[str]] = {}
+        self._last_details: defaultdict[str, dict[str, str]] = defaultdict(dict)
         self._scales: dict[str, ScaleReport] = {}
         self._last_error = ''
         self._status = node.create_publisher(DiagnosticArray, '~/status', 10)
         self._diagnostics = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
 
-    def watch(self, cameras: Iterable[str]) -> None:
-        """Report these cameras from now on, also while nothing comes from them."""
+    def set_cameras(self, cameras: Iterable[str]) -> None:
+        """Set the cameras in /diagnostics, which are reported even if they send no frames."""
         with self._lock:
             self._counters = defaultdict(Counter, {
                 camera: self._counters.get(camera, Counter(frames_in=0, frames_processed=0))
                 for camera in cameras})
             self._scales.clear()
 
-    def received(self, camera: str) -> None:
-        """Count a frame that came in."""
+    def count_received(self, camera: str) -> None:
+        """Count a received frame."""
         self._count(camera, 'frames_in')
 
-    def processed(self, frame: ReceivedFrame, values: Mapping[str, object]) -> None:
+    def report_processed(self, frame: ReceivedFrame, values: Mapping[str, object]) -> None:
         """Count a published frame and publish its status."""
         self._count(frame.camera, 'frames_processed')
         self._publish_status(frame, 'processed', '', values)
 
-    def dropped(self, frame: ReceivedFrame, reason: str, detail: str = '') -> None:
-        """Count a frame that is not published, say why in its status, and in the log if asked."""
+    def report_dropped(self, frame: ReceivedFrame, reason: str, detail: str = '') -> None:
+        """Count a dropped frame and publish its status; log it if there is a detail."""
         self._count(frame.camera, f'dropped_{reason}')
         if detail:
-            self._log_detail(frame.camera, reason, detail, healthy=False)
+            self._log_detail(frame.camera, reason, detail)
             self._last_error = f'{frame.camera}: {reason}: {detail}'
         self._publish_status(frame, 'dropped', reason, {'detail': detail} if detail else {})
 
-    def event(self, camera: str, name: str, detail: str = '', count: int = 1, *,
-              healthy: bool = False) -> None:
-        """Count an event that is not tied to a frame, and log it if there is a detail."""
+    def report_event(self, camera: str, name: str, detail: str = '', count: int = 1, *,
+                     warn: bool = True) -> None:
+        """Count an event that is not tied to a frame; log it if there is a detail."""
         self._count(camera, name, count)
         if detail:
-            self._log_detail(camera, name, detail, healthy)
+            self._log_detail(camera, name, detail, warn=warn)
 
-    def scale(self, camera: str, report: ScaleReport) -> None:
-        """Remember the scale of a camera's newest frame; count and log what changes or is bad."""
+    def report_scale(self, camera: str, report: ScaleReport) -> None:
+        """Store the scale of a camera's newest frame; count and log new states and rejections."""
         with self._lock:
             before = self._scales.get(camera)
             self._scales[camera] = report
         if (before is None or before.state != report.state) and report.state != 'none':
             metric = report.metric
-            self.event(camera, f'scale_{report.state}', 'no metres' if metric is None else
-                       f'depth is {metric.scale:.3g} m x relative + {metric.shift:.3g} m',
-                       healthy=report.state in HEALTHY_SCALES)
+            self.report_event(
+                camera, f'scale_{report.state}', 'the scale is unknown' if metric is None else
+                f'metric depth = {metric.scale:.3g} m * relative depth + {metric.shift:.3g} m',
+                warn=report.state not in INFO_SCALE_STATES)
         if report.detail:
-            self.event(camera, 'scale_refusals', report.detail)
+            self.report_event(camera, 'scale_refusals', report.detail)
 
-    def error(self, text: str) -> None:
-        """Log an error of the node itself and remember it for /diagnostics."""
+    def log_error(self, text: str) -> None:
+        """Log an error of the node itself and store it for /diagnostics."""
         self._last_error = text
         self._node.get_logger().error(text)
 
     def publish_diagnostics(self, level: bytes, message: str,
                             values: Mapping[str, object]) -> None:
         """
-        Publish /diagnostics: one status for the node, one per camera with its counters.
+        Publish /diagnostics: one status for the node and one per camera with its counters.
 
         Parameters
         ----------
         level : bytes
-            Of the node's status, a DiagnosticStatus constant.
+            Level of the node's status, a DiagnosticStatus constant.
         message : str
+            Message of the node's status.
         values : mapping
-            Of the node's status; the last error is added.
+            Values of the node's status; the last error is added.
         """
         with self._lock:
             counters = {camera: counter.copy() for camera, counter in self._counters.items()}
-            last_words = {camera: dict(words) for camera, words in self._last_words.items()}
+            last_details = {camera: dict(each) for camera, each in self._last_details.items()}
             scales = dict(self._scales)
         array = DiagnosticArray()
         array.header.stamp = self._node.get_clock().now().to_msg()
@@ -154,19 +157,19 @@ class Reporter:
         array.status.append(_status(level, name, message,
                                     {**values, 'last_error': self._last_error}))
         for camera, counter in counters.items():
-            news = counter - self._seen_by_diagnostics.get(camera, Counter())
-            words = last_words.get(camera, {})
-            camera_level, camera_message = _judge(news, words, scales.get(camera))
+            recent = counter - self._published_counters.get(camera, Counter())
+            details = last_details.get(camera, {})
+            camera_level, camera_message = _camera_status(recent, details, scales.get(camera))
             array.status.append(_status(camera_level, f'{name}: {camera}', camera_message,
-                                        {'camera': camera, **counter, **words,
+                                        {'camera': camera, **counter, **details,
                                          **scale_values(scales.get(camera))}))
-        self._seen_by_diagnostics = counters
+        self._published_counters = counters
         self._diagnostics.publish(array)
 
-    def _log_detail(self, camera: str, kind: str, text: str, healthy: bool) -> None:
+    def _log_detail(self, camera: str, name: str, text: str, *, warn: bool = True) -> None:
         with self._lock:
-            self._last_words[camera][f'last_{kind}'] = text
-            self._log.log(camera, kind, text, healthy=healthy)
+            self._last_details[camera][f'last_{name}'] = text
+            self._log.log(camera, name, text, warn=warn)
 
     def _count(self, camera: str, name: str, count: int = 1) -> None:
         with self._lock:
@@ -177,7 +180,7 @@ class Reporter:
         if self._status.get_subscription_count() == 0:
             return
         age_ms = f'{1e3 * (time.monotonic() - frame.received_s):.1f}'
-        array = DiagnosticArray(header=header_of(frame.stamp_ns, frame.frame_id))
+        array = DiagnosticArray(header=make_header(frame.stamp_ns, frame.frame_id))
         array.status.append(_status(
             DiagnosticStatus.OK if outcome == 'processed' else DiagnosticStatus.WARN,
             f'{self._node.get_name()}: {frame.camera}', reason or outcome,
@@ -186,26 +189,39 @@ class Reporter:
         self._status.publish(array)
 
 
-def _judge(news: Counter[str], words: Mapping[str, str], scale: ScaleReport | None
-           ) -> tuple[bytes, str]:
-    """Sum up what happened to a camera since the last /diagnostics."""
-    drops = {name.removeprefix('dropped_'): n for name, n in news.items()
+def _camera_status(recent: Counter[str], details: Mapping[str, str], scale: ScaleReport | None
+                   ) -> tuple[bytes, str]:
+    """
+    Compute level and message of a camera in /diagnostics.
+
+    Parameters
+    ----------
+    recent : Counter
+        Counters since the last /diagnostics.
+    details : mapping
+        last_<event> -> the event's last detail.
+    scale : ScaleReport or None
+        Scale of the newest frame.
+    """
+    drops = {name.removeprefix('dropped_'): n for name, n in recent.items()
              if name.startswith('dropped_')}
-    bad = {reason: n for reason, n in drops.items() if reason not in HARMLESS}
-    complaints = [name for name in news if f'last_{name}' in words and name not in HARMLESS]
-    if not news['frames_in']:
-        return DiagnosticStatus.STALE, ': '.join(['no frames arrive', *complaints[:1]])
-    if bad:
-        return DiagnosticStatus.WARN, f'dropping frames: {max(bad, key=lambda name: bad[name])}'
-    if scale is not None and scale.state not in GOOD_SCALES:
-        return DiagnosticStatus.WARN, why_no_metres(scale) if scale.metric is None else (
+    faults = {reason: n for reason, n in drops.items() if reason not in NORMAL_EVENTS}
+    warnings = [name for name in recent if f'last_{name}' in details and name not in NORMAL_EVENTS]
+    if not recent['frames_in']:
+        return DiagnosticStatus.STALE, ': '.join(['no frames received', *warnings[:1]])
+    if faults:
+        most_frequent = max(faults, key=lambda reason: faults[reason])
+        return DiagnosticStatus.WARN, f'frames dropped: {most_frequent}'
+    if scale is not None and scale.state not in OK_SCALE_STATES:
+        return DiagnosticStatus.WARN, (
+            missing_scale_reason(scale) if scale.metric is None else
             f'scale is {scale.state}{": " if scale.detail else ""}{scale.detail}')
-    if complaints:
+    if warnings:
         return (DiagnosticStatus.WARN,
-                f'{news["frames_processed"]} frames processed; {complaints[0]}')
-    if news['frames_processed']:
-        return DiagnosticStatus.OK, f'{news["frames_processed"]} frames processed'
-    return DiagnosticStatus.OK, 'frames arrive, none was processed'
+                f'{recent["frames_processed"]} frames processed; {warnings[0]}')
+    if recent['frames_processed']:
+        return DiagnosticStatus.OK, f'{recent["frames_processed"]} frames processed'
+    return DiagnosticStatus.OK, 'frames received, but none processed'
 
 
 def _status(level: bytes, name: str, message: str,
@@ -215,24 +231,26 @@ def _status(level: bytes, name: str, message: str,
 
 
 def describe_scale_source(settings: Settings) -> str:
-    """Say where metres come from, and that an assumption is one."""
+    """Describe the source of the metric scale, and whether the scale is measured or assumed."""
     if settings.scale_source == 'none':
         return f'none: {NO_SCALE}'
     if settings.scale_source != 'fixed':
-        return f'{settings.scale_source}: measured; metric topics are silent while it is unknown'
-    return (f'{settings.scale_source}: ASSUMED, not measured: relative depth is spread over '
+        return (f'{settings.scale_source}: the scale is measured; metric topics are published '
+                'only while it is known')
+    return ('fixed: the scale is ASSUMED, not measured: relative depth 0 to 1 is published as '
             f'{settings.scale_min_depth_m:g} to {settings.scale_max_depth_m:g} m')
 
 
-def why_no_metres(report: ScaleReport) -> str:
-    """Say why there are none."""
+def missing_scale_reason(report: ScaleReport) -> str:
+    """Return why the scale of a frame is unknown."""
     if report.state == 'none':
         return NO_SCALE
-    return f'no metres: the scale is {report.state}{": " if report.detail else ""}{report.detail}'
+    return (f'no metric depth: the scale is {report.state}{": " if report.detail else ""}'
+            f'{report.detail}')
 
 
 def scale_values(report: ScaleReport | None) -> dict[str, str]:
-    """Describe a scale for ~/status and /diagnostics; empty where nothing is known."""
+    """Format a scale for ~/status and /diagnostics; unknown values are empty."""
     metric = None if report is None else report.metric
     fit = None if report is None else report.fit
     age_s = None if report is None else report.age_s
@@ -253,15 +271,16 @@ def scale_values(report: ScaleReport | None) -> dict[str, str]:
 def node_status(problem: str, enabled: bool, configured: tuple[Settings, DepthEngine] | None
                 ) -> tuple[bytes, str, dict[str, object]]:
     """
-    Describe the node for /diagnostics.
+    Compute the status of the node for /diagnostics.
 
     Parameters
     ----------
     problem : str
-        What keeps it from working; empty while it is active.
+        Why the node is not active; empty while it is.
     enabled : bool
+        Whether ~/enable lets frames be processed.
     configured : (Settings, DepthEngine) or None
-        None while it is not.
+        None while the node is not configured.
 
     Returns
     -------
@@ -283,19 +302,28 @@ def node_status(problem: str, enabled: bool, configured: tuple[Settings, DepthEn
     if not enabled:
         return DiagnosticStatus.WARN, 'disabled by ~/enable', values
     if configured is not None and configured[0].scale_source == 'none':
-        return DiagnosticStatus.WARN, f'no metres: {NO_SCALE}', values
+        return DiagnosticStatus.WARN, f'no metric depth: {NO_SCALE}', values
     return DiagnosticStatus.OK, 'active', values
 
 
-def processed_values(prediction: AdaptivePrediction, scale: ScaleReport, *, age_s: float,
+def processed_frame_values(prediction: AdaptivePrediction, scale: ScaleReport, *, age_s: float,
                      stamp_age_s: float, latency_s: float,
                      seconds: Mapping[str, float]) -> dict[str, str]:
     """
-    Describe a processed frame for ~/status.
+    Format a processed frame for ~/status.
 
-    Ages are those when work on it started: `age_s` counts from its receipt, as the latency does,
-    on the steady clock; `stamp_age_s` from its stamp, on the node's clock.  `seconds` are those of
-    the node's own stages; the engine's are the prediction's.
+    Parameters
+    ----------
+    prediction : AdaptivePrediction
+    scale : ScaleReport
+    age_s : float
+        Time from receipt to the start of processing on the steady clock, s.
+    stamp_age_s : float
+        Time from the image's stamp to the start of processing on the node's clock, s.
+    latency_s : float
+        Time from receipt to publication on the steady clock, s.
+    seconds : mapping
+        Stage of the node -> duration, s; `prediction` has those of the engine.
     """
     choice, timing = prediction.choice, prediction.timing
     stages = {

@@ -1,4 +1,4 @@
-"""One place per camera for the newest frame: what is not taken in time is superseded."""
+"""Buffer of the newest frame of every camera; a newer frame supersedes a waiting one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 @dataclass(frozen=True)
 class ReceivedFrame:
     """
-    An image message as it came from the middleware, not deserialised yet.
+    A serialized image message from the middleware.
 
     Attributes
     ----------
@@ -18,7 +18,7 @@ class ReceivedFrame:
         CDR of a sensor_msgs/Image, or CompressedImage if `compressed`.
     compressed : bool
     stamp_ns : int
-        Of the header, ns.
+        Stamp of the header, ns.
     frame_id : str
     received_s : float
         time.monotonic() at receipt.
@@ -33,7 +33,7 @@ class ReceivedFrame:
 
 
 class NewestFrames:
-    """A place for one frame per camera, filled by one thread and emptied by another."""
+    """Buffer of one frame per camera; one thread puts and another takes."""
 
     def __init__(self) -> None:
         """Start empty."""
@@ -48,7 +48,7 @@ class NewestFrames:
             return superseded
 
     def take(self) -> list[ReceivedFrame]:
-        """Take the newest frame of every camera that has one."""
+        """Return the newest frame of every camera that has one, and remove it from the buffer."""
         with self._lock:
             frames = list(self._frames.values())
             self._frames.clear()

@@ -1,4 +1,4 @@
-"""The depth_node executable: a signal ends it in good order from its first moment on."""
+"""The depth_node executable, which SIGINT or SIGTERM ends cleanly at any moment."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import signal
 import sys
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# How long the end of the process waits for a denoising step or a load under way.
-END_PATIENCE_S = 2.0
+# How long the shutdown waits for the end of a denoising step or a load.
+SHUTDOWN_TIMEOUT_S = 2.0
 
 
 def main(args: list[str] | None = None) -> int:
@@ -18,20 +18,20 @@ def main(args: list[str] | None = None) -> int:
     Returns
     -------
     int
-        0 after a signal, also if it comes twice, while the process starts, while the model loads
-        or in the middle of a frame; 2 if a parameter's initial value is refused.
+        0 after a signal, also if it is repeated, or comes while the process starts, the model
+        loads or a frame is processed; 2 if the initial value of a parameter is invalid.
     """
     importing = True
 
-    # A KeyboardInterrupt would land anywhere: in an import, where it is lost or takes a traceback
-    # with it, or in the teardown.  Later rclpy's handlers, which call this one too, shut the
-    # context down and wake the executor.
-    def end_if_nothing_is_open(*_: object) -> None:
+    # Python's own handler would raise KeyboardInterrupt anywhere: in an import, where it is lost
+    # or printed as a traceback, or in the teardown.  After the imports, rclpy's handlers, which
+    # also call this one, shut the context down and wake the executor.
+    def exit_while_importing(*_: object) -> None:
         if importing:
             os._exit(0)
 
     for number in SIGNALS:
-        signal.signal(number, end_if_nothing_is_open)
+        signal.signal(number, exit_while_importing)
 
     import rclpy
     from rclpy.exceptions import ParameterException
@@ -48,19 +48,19 @@ def main(args: list[str] | None = None) -> int:
         try:
             node.run()
         finally:
-            ended = node.release(END_PATIENCE_S)
+            ended = node.release(SHUTDOWN_TIMEOUT_S)
             node.destroy_node()
     except ParameterException as err:
         rclpy.logging.get_logger('depth_node').fatal(str(err))
         rclpy.try_shutdown()
         return 2
-    except Exception:  # rclpy has many words for a context that a signal has shut down
+    except Exception:  # rclpy raises various types after a signal has shut the context down
         if rclpy.ok():
             raise
     rclpy.try_shutdown()
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    if not ended:  # Python would wait for the thread, and launch kills after 5 s
+    if not ended:  # Python would wait for the worker's thread, and launch kills after 5 s
         os._exit(0)
     return 0
 

@@ -1,38 +1,38 @@
-"""Let the C library keep what large arrays leave behind, until the model goes."""
+"""Control of when glibc returns freed memory to the system."""
 
 from __future__ import annotations
 
 import ctypes
 from typing import Any
 
-# mallopt's names for them, from malloc.h.
+# mallopt's parameter numbers, from malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-# The largest that glibc takes; larger arrays are mapped and unmapped as ever.
-MAPPED_BYTES = 32 * 2 ** 20
-KEPT_BYTES = 512 * 2 ** 20
+# The largest value that glibc accepts; larger arrays are still mapped and unmapped.
+MMAP_THRESHOLD_BYTES = 32 * 2 ** 20
+TRIM_THRESHOLD_BYTES = 512 * 2 ** 20
 
 
 def keep_freed_memory() -> None:
     """
-    Reuse the memory of a freed image for the next instead of giving it back to the system.
+    Keep the memory of freed images for the next ones instead of returning it to the system.
 
-    By default glibc gives the place of large arrays back as they are freed, so that each frame
-    pays for its images in page faults: 100 000 a second at 1920x1080, 5 Hz and every output.
-    Does nothing on another C library.
+    By default glibc returns the memory of large arrays when they are freed, so that each frame
+    causes page faults for its images: 100 000 a second at 1920x1080, 5 Hz and every output.
+    Does nothing with another C library.
     """
-    mallopt = _from_libc('mallopt')
+    mallopt = _libc_function('mallopt')
     if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
-        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+        mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
+        mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES)
 
 
 def return_freed_memory() -> None:
-    """Give all free memory back to the system; does nothing on another C library."""
-    malloc_trim = _from_libc('malloc_trim')
+    """Return all free memory to the system; does nothing with another C library."""
+    malloc_trim = _libc_function('malloc_trim')
     if malloc_trim is not None:
         malloc_trim(0)
 
 
-def _from_libc(name: str) -> Any:
-    """Find a function of the C library that this process uses, or None."""
+def _libc_function(name: str) -> Any:
+    """Return a function of the C library of this process, or None if it has no such function."""
     return getattr(ctypes.CDLL(None), name, None)

@@ -1,4 +1,4 @@
-"""What metres are measured from in the running node: references, their place, and the scale."""
+"""The scale in the running node: reference subscriptions, TF, and the scale tracker."""
 
 from __future__ import annotations
 
@@ -32,22 +32,23 @@ from marigold_ros.ros.conversions import (
 from marigold_ros.ros.diagnostics import Reporter
 from marigold_ros.ros.frame_buffer import ReceivedFrame
 from marigold_ros.ros.subscriptions import (
-    follow_first_published,
-    FollowingSubscription,
     InputTopics,
+    match_first_published,
+    QosMatchingSubscription,
 )
 from marigold_ros.ros.transforms import Transforms
 
 if TYPE_CHECKING:
     from marigold_ros.depth.types import DepthPrediction, RgbImage
 
-# A few, so that the one nearest to an image is still there when its turn comes.
-REMEMBERED = 8
+# More than one, so that the reference nearest in time to an image is still there when the image is
+# processed.
+BUFFER_SIZE = 8
 
 
 class MetricInputs:
     """
-    The scale of every camera: its tracker, reference subscriptions and TF.
+    The scale tracker, the reference subscriptions of every camera, and TF.
 
     Parameters
     ----------
@@ -55,15 +56,16 @@ class MetricInputs:
     config : ScaleConfig
     cameras : sequence of str
     rectified : bool
-        Whether all reference depths are free of distortion; else their topics' names tell.
+        Whether the depth images of all references are rectified; if False, the names of their
+        topics decide.
     max_input_pixels : int
-        Larger reference images are refused before they are decoded.
+        Larger depth images are rejected before they are decoded.
     reporter : Reporter
     """
 
     def __init__(self, node: Node, config: ScaleConfig, cameras: Sequence[str], *,
                  rectified: bool, max_input_pixels: int, reporter: Reporter) -> None:
-        """Listen to nothing yet."""
+        """Create the tracker; `open` subscribes."""
         self._node, self._config, self._reporter = node, config, reporter
         self._tracker = ScaleTracker(config)
         self._max_input_pixels = max_input_pixels
@@ -71,17 +73,17 @@ class MetricInputs:
             rectified or _reference_topics(node, camera).looks_rectified) for camera in cameras}
         self._inputs: list[ReferenceInput] = []
         self._transforms: Transforms | None = None
-        self._opened: tuple[str | None, bool] = (None, False)  # reference, TF
+        self._subscribed: tuple[str | None, bool] = (None, False)  # reference source, TF
 
     # Called from the executor's thread
 
     def open(self, config: ScaleConfig) -> None:
-        """Listen to what the source needs, and to nothing else; go on where that is so already."""
+        """Subscribe to exactly what the source needs; does nothing if that has not changed."""
         needed = config.reference_source, config.needs_transforms
-        if needed == self._opened:
+        if needed == self._subscribed:
             return
         self.close()
-        self._opened = needed
+        self._subscribed = needed
         if config.needs_transforms:
             self._transforms = Transforms(self._node)
         if config.reference_source is not None:
@@ -90,16 +92,16 @@ class MetricInputs:
                                self._reporter)
                 for camera, reference in self._references.items()]
 
-    def follow(self) -> None:
-        """Look at the publishers again; to be called now and then while active."""
+    def match_publishers(self) -> None:
+        """Match topics and QoS to the publishers; must be called periodically while active."""
         for each in self._inputs:
-            each.follow()
+            each.match_publishers()
 
     def close(self) -> None:
-        """Listen to nothing; does nothing the second time."""
+        """Unsubscribe from everything; further calls do nothing."""
         for each in self._inputs:
             each.close()
-        self._inputs, self._opened = [], (None, False)
+        self._inputs, self._subscribed = [], (None, False)
         if self._transforms is not None:
             self._transforms.close()
             self._transforms = None
@@ -107,14 +109,14 @@ class MetricInputs:
     # Called in the worker's thread
 
     def configure(self, config: ScaleConfig, max_input_pixels: int) -> None:
-        """Use another configuration; a tracker that it changes starts afresh."""
+        """Use another configuration; if it differs, reset the scale."""
         self._max_input_pixels = max_input_pixels
         if config != self._config:
             self._config, self._tracker = config, ScaleTracker(config)
             self.reset()
 
     def reset(self) -> None:
-        """Forget what earlier frames and references taught."""
+        """Discard the scale of every camera and the stored references."""
         self._tracker.reset()
         for reference in self._references.values():
             reference.reset()
@@ -122,36 +124,40 @@ class MetricInputs:
     def find_scale(self, frame: ReceivedFrame, rgb: RgbImage, calibration: Calibration,
                    prediction: DepthPrediction) -> ScaleReport:
         """
-        Measure or look up the scale of one frame, and report what is wrong with it.
+        Update the scale with one frame, and report it.
 
         Parameters
         ----------
         frame : ReceivedFrame
         rgb : uint8 [H, W, 3]
-            The image that was processed, rectified.
+            The processed image, rectified.
         calibration : Calibration
-            Of that image.
+            Calibration of that image.
         prediction : DepthPrediction
-            Of that image; NaN where it shows nothing.
+            Prediction of that image; NaN unknown.
+
+        Returns
+        -------
+        ScaleReport
         """
-        if calibration.problem:  # which has been reported
+        if calibration.problem:  # already reported
             report = ScaleReport('none', None)
         else:
             anchors, problem = self._find_anchors(frame, rgb, calibration)
             report = self._tracker.update(ScaleFrame(
                 frame.camera, frame.stamp_ns, prediction.affine_invariant_depth,
                 prediction.confidence, calibration.camera.K, anchors, problem,
-                find_tilt(frame, self._config, self._transforms)))
-        self._reporter.scale(frame.camera, report)
+                lookup_tilt(frame, self._config, self._transforms)))
+        self._reporter.report_scale(frame.camera, report)
         return report
 
     def _find_anchors(self, frame: ReceivedFrame, rgb: RgbImage,
                       calibration: Calibration) -> tuple[Anchors | None, str]:
-        """Make anchors of the reference, if the source has one; or say what is wrong with it."""
+        """Return the anchors of the source's reference, if any, and why it is invalid, or ''."""
         if self._config.reference_source is None:
             return None, ''
         try:
-            return self._references[frame.camera].anchors(
+            return self._references[frame.camera].find_anchors(
                 frame, rgb, calibration, self._config, self._transforms,
                 self._max_input_pixels), ''
         except InputError as err:
@@ -160,30 +166,30 @@ class MetricInputs:
 
 class CameraReference:
     """
-    The reference of one camera: what arrives, and the anchors for an image or what is wrong.
+    The references of one camera, and the anchors that they yield for an image.
 
     Parameters
     ----------
     rectified : bool
-        Whether the reference depth is free of distortion already.
+        Whether the depth images of the reference are already rectified.
     """
 
     def __init__(self, rectified: bool) -> None:
-        """Start without any reference."""
-        self.store = ReferenceStore()
+        """Start without references."""
+        self.buffer = ReferenceBuffer()
         self.calibrations = CalibrationCache(rectified)
-        self._freeze = FrozenContentCheck()
+        self._frozen_content = FrozenContentCheck()
 
     def reset(self) -> None:
-        """Forget what came before; camera_infos stay."""
-        self.store.clear()
-        self._freeze = FrozenContentCheck()
+        """Discard the references; the camera_infos stay."""
+        self.buffer.clear()
+        self._frozen_content = FrozenContentCheck()
 
-    def anchors(self, frame: ReceivedFrame, rgb: RgbImage, calibration: Calibration,
-                config: ScaleConfig, transforms: Transforms | None,
-                max_input_pixels: int) -> Anchors | None:
+    def find_anchors(self, frame: ReceivedFrame, rgb: RgbImage, calibration: Calibration,
+                     config: ScaleConfig, transforms: Transforms | None,
+                     max_input_pixels: int) -> Anchors | None:
         """
-        Make anchors of the reference nearest in time to an image.
+        Compute anchors from the reference nearest in time to an image.
 
         Parameters
         ----------
@@ -196,39 +202,41 @@ class CameraReference:
         Returns
         -------
         Anchors or None
-            None while nothing has come, or nothing for a time that is near enough.
+            None if no reference is close enough in time.
 
         Raises
         ------
         InputError
-            If what comes must not be used; the text says what is wrong with it.
+            If the reference is invalid.
         """
-        # 1. The reference of the image's time.
-        reference, newest = self.store.nearest(frame.stamp_ns), self.store.newest()
+        # 1. Find the reference nearest in time, and check its clock and its content.
+        reference, newest = self.buffer.nearest(frame.stamp_ns), self.buffer.newest()
         if reference is None or newest is None:
             return None
         hold_s = config.filter.hold_s
         if abs(frame.stamp_ns - reference.stamp_ns) * 1e-9 > hold_s:
             check_clock(frame.stamp_ns, newest.stamp_ns, frame.received_s - newest.received_s,
-                        self.store.stamp_stands_s, hold_s)
+                        self.buffer.unchanged_stamp_s, hold_s)
             return None
-        self._freeze.check(memoryview(reference.message)[reference.content:],
-                           reference.stamp_ns, rgb)
+        self._frozen_content.check(memoryview(reference.message)[reference.content_offset:],
+                                   reference.stamp_ns, rgb)
 
-        # 2. Where it was measured from.
+        # 2. Find the pose of the reference sensor.
         pose = _camera_from_reference(reference, frame, config, transforms)
         K, size = calibration.camera.K, rgb.shape[:2]
 
-        # 3. Its depth image or its points, where the image shows them.
+        # 3. Decode the depth image or the points, and project them into the image.
         if config.source == 'depth':
             depth_m = depth_from_message(reference.message, compressed=reference.compressed,
                                          max_pixels=max_input_pixels)
-            own = self.calibrations.find(reference.stamp_ns, *depth_m.shape)
-            if own.problem:
-                raise InputError(f'reference depth: {own.problem}')
-            if own.rectifier is not None:
-                depth_m = own.rectifier.rectify_depth(depth_m)
-            return anchors_from_depth(depth_m, own.camera.K, pose, K, size, reference.stamp_ns)
+            reference_calibration = self.calibrations.find(reference.stamp_ns, *depth_m.shape)
+            if reference_calibration.problem:
+                raise InputError('the reference depth has no valid calibration: '
+                                 f'{reference_calibration.problem}')
+            if reference_calibration.rectifier is not None:
+                depth_m = reference_calibration.rectifier.rectify_depth(depth_m)
+            return anchors_from_depth(depth_m, reference_calibration.camera.K, pose, K, size,
+                                      reference.stamp_ns)
         points = (points_from_cloud(reference.message) if config.source == 'cloud'
                   else points_from_scan_message(reference.message))
         return anchors_from_points(points, pose, K, size, reference.stamp_ns)
@@ -236,92 +244,108 @@ class CameraReference:
 
 @dataclass(frozen=True)
 class Reference:
-    """A message of a reference topic as it came, and when, on the steady clock."""
+    """
+    A serialized message of a reference topic.
+
+    Attributes
+    ----------
+    message : bytes
+    compressed : bool
+        Whether it is a CompressedImage.
+    stamp_ns : int
+        Stamp of the header, ns.
+    frame_id : str
+    content_offset : int
+        Index of the first byte after the header.
+    received_s : float
+        time.monotonic() at receipt.
+    """
 
     message: bytes
     compressed: bool
     stamp_ns: int
     frame_id: str
-    content: int  # where it begins behind the header, bytes
+    content_offset: int
     received_s: float
 
 
-class ReferenceStore:
-    """The newest references of one camera; filled by one thread and read by another."""
+class ReferenceBuffer:
+    """Buffer of one camera's newest references; one thread puts and another reads."""
 
     def __init__(self) -> None:
         """Start empty."""
         self._lock = threading.Lock()
-        self._kept: deque[Reference] = deque(maxlen=REMEMBERED)
+        self._references: deque[Reference] = deque(maxlen=BUFFER_SIZE)
         self._stamp_since_s = 0.0
 
     def put(self, message: bytes, compressed: bool = False) -> None:
         """
-        Remember a serialized message; the oldest makes room.
+        Store a serialized message, and discard the oldest if the buffer is full.
 
         Raises
         ------
         MessageError
-            If it has no header.
+            If it has no valid header.
         """
         stamp_ns, frame_id, end = peek_header(message)
         now_s = time.monotonic()
         with self._lock:
-            if not self._kept or self._kept[-1].stamp_ns != stamp_ns:
+            if not self._references or self._references[-1].stamp_ns != stamp_ns:
                 self._stamp_since_s = now_s
-            self._kept.append(
+            self._references.append(
                 Reference(message, compressed, stamp_ns, frame_id, end, now_s))
 
     def clear(self) -> None:
-        """Forget all, as after a jump back in time."""
+        """Discard all references."""
         with self._lock:
-            self._kept.clear()
+            self._references.clear()
 
     def nearest(self, stamp_ns: int) -> Reference | None:
-        """Give the reference nearest in time to an image; of equals the one that came last."""
+        """Return the reference nearest in time to an image, of equally near ones the last."""
         with self._lock:
-            return min(reversed(self._kept), key=lambda each: abs(each.stamp_ns - stamp_ns),
-                       default=None)
+            return min(reversed(self._references), default=None,
+                       key=lambda each: abs(each.stamp_ns - stamp_ns))
 
     def newest(self) -> Reference | None:
-        """Give the reference that came last, whatever its stamp."""
+        """Return the reference that was received last."""
         with self._lock:
-            return self._kept[-1] if self._kept else None
+            return self._references[-1] if self._references else None
 
     @property
-    def stamp_stands_s(self) -> float:
-        """For how long messages of one and the same stamp have been arriving, s."""
+    def unchanged_stamp_s(self) -> float:
+        """Return how long messages with the same stamp have been arriving, s."""
         with self._lock:
-            return self._kept[-1].received_s - self._stamp_since_s if self._kept else 0.0
+            return (self._references[-1].received_s - self._stamp_since_s if self._references
+                    else 0.0)
 
 
 class ReferenceInput:
     """
-    The subscriptions to the reference of one camera, from activate to deactivate.
+    Subscriptions to the reference of one camera, from activate to deactivate.
 
-    Topics are <camera>/scale/depth (or /compressedDepth below it, or /compressed) with a
-    camera_info beside it, <camera>/scale/cloud and <camera>/scale/scan; remap them to the
-    sensor's own.
+    The topics are <camera>/scale/depth (or its /compressedDepth or /compressed transport) with
+    <camera>/scale/camera_info, <camera>/scale/cloud and <camera>/scale/scan; the user remaps them
+    to the topics of the sensor.
 
     Parameters
     ----------
     node : Node
     camera : str
     source : str
-        Of `metric.config.REFERENCES`.
+        One of `metric.config.REFERENCE_SOURCES`.
     reference : CameraReference
-        Gets what arrives.
+        Stores the messages.
     reporter : Reporter
     """
 
     def __init__(self, node: Node, camera: str, source: str, reference: CameraReference,
                  reporter: Reporter) -> None:
-        """Subscribe to what is published now, or to what should be."""
+        """Subscribe to the topic that has a publisher, or to the first if none has."""
         self._camera, self._reference, self._reporter = camera, reference, reporter
-        self._info: FollowingSubscription | None = None
+        self._info: QosMatchingSubscription | None = None
         if source == 'depth':
             topics = _reference_topics(node, camera)
-            self._info = FollowingSubscription(
+            self._info = QosMatchingSubscription(
                 node, camera, CameraInfo, topics.camera_info, self._receive_info, 5, reporter)
             candidates = [(Image, topics.image),
                           (CompressedImage, f'{topics.image}/compressedDepth'),
@@ -330,17 +354,17 @@ class ReferenceInput:
             candidates = [(PointCloud2 if source == 'cloud' else LaserScan,
                            node.resolve_topic_name(f'{camera}/scale/{source}'))]
         self._references = [
-            FollowingSubscription(
+            QosMatchingSubscription(
                 node, camera, message_type, topic,
                 partial(self._receive, compressed=message_type is CompressedImage), 1, reporter)
             for message_type, topic in candidates]
-        self.follow()
+        self.match_publishers()
 
-    def follow(self) -> None:
-        """Look at the publishers again; to be called now and then while active."""
+    def match_publishers(self) -> None:
+        """Match topics and QoS to the publishers; must be called periodically while active."""
         if self._info is not None:
-            self._info.follow()
-        follow_first_published(self._references)
+            self._info.match_publishers()
+        match_first_published(self._references)
 
     def close(self) -> None:
         """Unsubscribe from everything."""
@@ -351,35 +375,37 @@ class ReferenceInput:
 
     def _receive(self, message: bytes, compressed: bool) -> None:
         try:
-            self._reference.store.put(message, compressed)
+            self._reference.buffer.put(message, compressed)
         except MessageError as err:
-            self._reporter.event(self._camera, 'bad_reference', str(err))
+            self._reporter.report_event(self._camera, 'bad_reference', str(err))
 
     def _receive_info(self, message: bytes) -> None:
         try:
             self._reference.calibrations.put(message)
         except MessageError as err:
-            self._reporter.event(self._camera, 'bad_camera_info', str(err))
+            self._reporter.report_event(self._camera, 'bad_camera_info', str(err))
 
 
 def _camera_from_reference(reference: Reference, frame: ReceivedFrame, config: ScaleConfig,
                            transforms: Transforms | None) -> Matrix:
-    """Find the pose of the reference's frame in the image's, [4,4]."""
-    known = pose_without_tf(config, frame.frame_id, reference.frame_id)
-    if known is not None:
-        return known
+    """Return the pose of the reference's frame in the camera's optical frame, [4, 4]."""
+    pose = pose_without_tf(config, frame.frame_id, reference.frame_id)
+    if pose is not None:
+        return pose
     try:
         if transforms is None:
-            raise InputError('TF is not listened to')
+            raise InputError('the node does not subscribe to TF')
         return transforms.lookup(frame.frame_id, reference.frame_id, reference.stamp_ns)
     except InputError as err:
-        raise InputError(f'where is {reference.frame_id or "the reference"} seen from '
-                         f'{frame.frame_id}? {err}; else set scale.extrinsics') from err
+        raise InputError(
+            f'the pose of the reference (frame {reference.frame_id!r}) in the camera (frame '
+            f'{frame.frame_id!r}) is unknown: {err}; publish the transform or set '
+            'scale.extrinsics') from err
 
 
-def find_tilt(frame: ReceivedFrame, config: ScaleConfig,
+def lookup_tilt(frame: ReceivedFrame, config: ScaleConfig,
               transforms: Transforms | None) -> tuple[float, float] | None:
-    """Ask TF for pitch and roll of the camera, rad; None where it is searched in the image."""
+    """Return pitch and roll of the camera from TF, rad; None if they are not needed or unknown."""
     if config.source != 'ground_plane' or transforms is None:
         return None
     try:
@@ -390,5 +416,5 @@ def find_tilt(frame: ReceivedFrame, config: ScaleConfig,
 
 
 def _reference_topics(node: Node, camera: str) -> InputTopics:
-    """Resolve the names of a camera's reference depth and of the camera_info beside it."""
+    """Resolve the topics of a camera's reference depth and its camera_info."""
     return InputTopics(node, camera, 'scale/depth', 'scale/camera_info')

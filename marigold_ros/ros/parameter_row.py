@@ -1,4 +1,4 @@
-"""One parameter of the node: its type, its rule, and how ROS is told of them."""
+"""Definition of one parameter: type, rule, description, and its ROS descriptor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TYPE_NAMES = {bool: 'bool', int: 'int', float: 'double', str: 'string', tuple: '
 
 
 def yaml_value(value: Any) -> str:
-    """Write a parameter value as YAML does."""
+    """Format a parameter value as YAML."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
@@ -24,29 +24,29 @@ def yaml_value(value: Any) -> str:
 @dataclass(frozen=True)
 class Row:
     """
-    One parameter.
+    One row of the parameter table.
 
     Attributes
     ----------
     name : str
-        As ROS sees it.
+        ROS name.
     kind : type
         bool, int, float, str or tuple (of str).
     default : object
-        Also what config/depth.yaml says.
+        Default value, also in config/depth.yaml.
     description : str
     unit : str
-        Empty where the parameter has none.
+        Empty if the parameter has none.
     limits : (low, high) or None
-        Smallest and largest number allowed.
+        Smallest and largest valid number.
     choices : tuple
-        The only values allowed, unless empty.
+        The valid values; empty if there is no such restriction.
     keyword : str
-        A word that may stand instead of a value, and is read as None; '' if there is none.
+        A word that is valid instead of a value and is parsed as None; '' if there is none.
     run_time : bool
-        Whether a change takes effect at the next frame, or only at the next configure.
+        Whether a change takes effect at the next frame instead of the next configure.
     reason : str
-        Why the limits or choices are what they are, told to whoever breaks them.
+        Reason for the limits or choices, added to the message of a validation error.
     """
 
     name: str
@@ -62,24 +62,24 @@ class Row:
 
     @property
     def type_name(self) -> str:
-        """ROS type in words, with the keyword."""
+        """Return the ROS type in words, with the keyword."""
         return TYPE_NAMES[self.kind] + (f' or {self.keyword}' if self.keyword else '')
 
     @property
     def rule(self) -> str:
-        """Limits or choices in words; empty where there are none."""
+        """Return the limits or choices in words; empty if there are none."""
         if self.choices:
             return ', '.join(yaml_value(choice) for choice in self.choices)
         return '' if self.limits is None else f'{self.limits[0]:g} to {self.limits[1]:g}'
 
-    def read(self, value: Any) -> Any:
+    def parse(self, value: Any) -> Any:
         """
-        Check a ROS value and turn it into what Settings holds.
+        Validate a ROS value and convert it to the value of the Settings field.
 
         Raises
         ------
         ConfigError
-            If it has the wrong type or breaks the row's limits or choices.
+            If its type is wrong or it violates the limits or choices.
         """
         if self.keyword and value == self.keyword:
             return None
@@ -87,21 +87,22 @@ class Row:
             value = float(value)
         if self.kind is tuple and isinstance(value, (list, tuple)):
             value = tuple(value)
-        allowed = self.limits is None or (
+        in_limits = self.limits is None or (
             isinstance(value, (int, float)) and self.limits[0] <= value <= self.limits[1])
-        if type(value) is not self.kind or not allowed or (
+        if type(value) is not self.kind or not in_limits or (
                 self.choices and value not in self.choices):
-            rule = ' '.join(part for part in (self.type_name, self.rule) if part)
-            why = f' ({self.reason})' if self.reason else ''
-            raise ConfigError(f'`{self.name}` must be {rule}{why}; got {value!r}')
+            rule = ', '.join(part for part in (
+                self.type_name, f'one of {self.rule}' if self.choices else self.rule) if part)
+            reason = f' ({self.reason})' if self.reason else ''
+            raise ConfigError(f'`{self.name}` must be {rule}{reason}; got {value!r}')
         return value
 
     def descriptor(self) -> ParameterDescriptor:
         """
-        Describe the parameter to `ros2 param`.
+        Build the descriptor that `ros2 param describe` shows.
 
-        A double is typed dynamically, so that 150 is as good as 150.0.  Where the limits have a
-        reason they are not declared as a native range, whose refusal could not tell it.
+        A double has dynamic typing, so that an integer such as 150 is valid, too.  Limits with a
+        reason are not declared as a ROS range, whose error message could not contain the reason.
         """
         descriptor = ParameterDescriptor(
             name=self.name,

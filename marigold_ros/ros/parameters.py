@@ -1,4 +1,4 @@
-"""The node's parameters: one table that declares, checks, documents and reads them."""
+"""The node's parameters: one table from which they are declared, validated and documented."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from marigold_ros.metric.filter import FilterConfig
 from marigold_ros.metric.outputs import POINT_STRIDE
 from marigold_ros.ros.parameter_row import Row, yaml_value
 
-MAX_STEPS_REASON = 'above 10 steps Marigold gains no accuracy, only time, say its authors'
+MAX_STEPS_REASON = "Marigold's authors report no gain in accuracy above 10 steps"
 
 
 def _row(kind: type, default: Any, description: str, *, name: str = '', **rest: Any) -> Any:
-    """Make a Settings field that carries its row; `name` where ROS has another one."""
+    """Define a Settings field with its row; `name` is the ROS name if it differs."""
     value = None if default == rest.get('keyword') else default
     return field(default=value, metadata={
         'row': {'name': name, 'kind': kind, 'default': default, 'description': description,
@@ -39,62 +39,68 @@ def _row(kind: type, default: Any, description: str, *, name: str = '', **rest: 
 
 @dataclass(frozen=True)
 class Settings:
-    """Values of all parameters at one moment; its fields are the parameter table."""
+    """Values of all parameters at one time; the fields define the parameter table."""
 
     cameras: tuple[str, ...] = _row(
-        tuple, ('camera',), 'Names of the cameras; each has its topics below its name')
+        tuple, ('camera',), 'Names of the cameras; the topics of a camera begin with its name')
     input_transport: str = _row(
-        str, 'auto', 'How images arrive; auto takes raw where somebody publishes it',
-        choices=('auto', 'raw', 'compressed'))
+        str, 'auto', 'Transport of the input images; auto uses raw if a raw image topic has a '
+        'publisher, else compressed', choices=('auto', 'raw', 'compressed'))
     input_rectified: bool | None = _row(
-        bool, 'auto', 'Whether images are free of distortion already; auto: if the last name of '
-        'their topic begins with image_rect', keyword='auto')
+        bool, 'auto', 'Whether the input images are already rectified; auto: true if the last '
+        'part of the image topic begins with image_rect', keyword='auto')
     checkpoint: str = _row(
-        str, 'tiny', "Embedded name, folder in diffusers' Marigold layout, or hub id")
-    device: str = _row(str, 'auto', 'auto, cpu, cuda or cuda:<index>; auto takes a GPU if any')
+        str, 'tiny', "Name of an embedded checkpoint, folder in diffusers' Marigold layout, or "
+        'Hugging Face id')
+    device: str = _row(
+        str, 'auto', 'auto, cpu, cuda or cuda:<index>; auto uses a GPU if there is one')
     dtype: str = _row(str, 'auto', 'Number format of the networks', choices=DTYPES)
     processing_resolution: int | None = _row(
-        int, 'auto', "Longest edge at which the model works, a multiple of 8; 0 is the image's "
-        "own, auto the checkpoint's", unit='px', limits=(0, 4096), keyword='auto')
+        int, 'auto', 'Longest edge of the image that the model processes, a multiple of 8; 0: '
+        "that of the input image; auto: the checkpoint's", unit='px', limits=(0, 4096),
+        keyword='auto')
     compile: bool = _row(
-        bool, False, 'Compile the networks at configure: up to minutes of start-up for faster '
-        'frames; needs a C++ compiler')
+        bool, False, 'Compile the networks at configure: starts up to minutes later, then '
+        'processes frames faster; needs a C++ compiler')
     ensemble_size: int = _row(
-        int, 1, 'Predictions from different noise merged into one; useful from 3',
-        limits=(1, 20), run_time=True)
+        int, 1, 'Number of predictions from different noise that are merged into one; useful from '
+        '3', limits=(1, 20), run_time=True)
     step_policy: str = _row(
-        str, 'complexity', 'How many denoising steps a frame gets: by its complexity, or always '
-        'the most',
-        choices=STEP_POLICIES, run_time=True)
+        str, 'complexity', 'How the number of denoising steps is chosen; complexity: by the '
+        'complexity of the image; fixed: always max_inference_steps', choices=STEP_POLICIES,
+        run_time=True)
     complexity_measure: str = _row(
-        str, 'gradient_energy', 'What complexity means', choices=tuple(MEASURES), run_time=True)
+        str, 'gradient_energy', 'Measure of the complexity of an image', choices=tuple(MEASURES),
+        run_time=True)
     min_inference_steps: int = _row(
-        int, 1, 'Fewest denoising steps', limits=(1, 10), run_time=True, reason=MAX_STEPS_REASON)
+        int, 1, 'Smallest number of denoising steps', limits=(1, 10), run_time=True,
+        reason=MAX_STEPS_REASON)
     max_inference_steps: int = _row(
-        int, 4, 'Most denoising steps; a checkpoint that is useful at fewer gets fewer',
-        limits=(1, 10), run_time=True, reason=MAX_STEPS_REASON)
+        int, 4, 'Largest number of denoising steps; reduced to the largest number that is useful '
+        'for the checkpoint', limits=(1, 10), run_time=True, reason=MAX_STEPS_REASON)
     complexity_min: float | None = _row(
-        float, 'auto', 'Complexity that gets the fewest steps; auto: 70 % quantile of the camera',
-        limits=(0.0, 100.0), keyword='auto', run_time=True)
+        float, 'auto', 'Complexity up to which a frame gets min_inference_steps; auto: the 70 % '
+        "quantile of the camera's frames", limits=(0.0, 100.0), keyword='auto', run_time=True)
     alpha: float | None = _row(
-        float, 'auto', 'Steps more per unit of complexity; auto: up to the 95 % quantile',
+        float, 'auto', 'Additional steps per unit of complexity above complexity_min; auto: '
+        "max_inference_steps at the 95 % quantile of the camera's frames",
         limits=(0.0, 1e9), keyword='auto', run_time=True)
     latency_cap_ms: float = _row(
-        float, 200.0, 'Longest time from receipt to publication that steps may use; 0: no cap',
-        unit='ms', limits=(0.0, 60000.0), run_time=True)
+        float, 200.0, 'Largest time from receipt to publication; the number of steps is reduced '
+        'to keep it; 0: no cap', unit='ms', limits=(0.0, 60000.0), run_time=True)
     late_frames: str = _row(
-        str, 'run', 'What becomes of a frame whose fewest steps already break the cap',
-        choices=LATE_FRAMES, run_time=True)
+        str, 'run', 'Whether a frame that exceeds latency_cap_ms even with min_inference_steps is '
+        'run or skipped', choices=LATE_FRAMES, run_time=True)
     max_age_s: float = _row(
-        float, 1.0, 'Frames whose stamp is older are dropped; off for historical stamps without '
-        'use_sim_time', unit='s', limits=(0.01, 3600.0), run_time=True)
+        float, 1.0, 'Frames with an older stamp are dropped; not applied to stamps of recordings '
+        'played without use_sim_time', unit='s', limits=(0.01, 3600.0), run_time=True)
     max_input_pixels: int = _row(
-        int, 16_000_000, 'Larger images are refused before they are decoded', unit='px',
+        int, 16_000_000, 'Larger images are rejected before they are decoded', unit='px',
         limits=(1, 1_000_000_000), run_time=True)
     scale_source: str = _row(
-        str, ScaleConfig.source, 'Where metres come from: nowhere, an assumed range, a reference '
-        'on <camera>/scale/depth, cloud or scan, or the floor', name='scale.source',
-        choices=SOURCES, run_time=True)
+        str, ScaleConfig.source, 'Source of the metric scale; none: no metric depth; fixed: an '
+        'assumed range; depth, cloud, scan: a reference on <camera>/scale/<source>; ground_plane: '
+        'the floor', name='scale.source', choices=SOURCES, run_time=True)
     scale_min_depth_m: float | None = _row(
         float, 'unset', 'Depth that scale.source fixed assumes for the nearest point',
         name='scale.min_depth_m', unit='m', limits=(0.001, 1000.0), keyword='unset',
@@ -112,72 +118,76 @@ class Settings:
         name='scale.camera_height_m', unit='m', limits=(0.02, 100.0), keyword='unset',
         run_time=True)
     scale_camera_pitch_deg: float | None = _row(
-        float, 'auto', 'How far the camera looks down, for ground_plane; auto: from TF, else '
-        'searched in the image', name='scale.camera_pitch_deg', unit='deg', limits=(-15.0, 60.0),
-        keyword='auto', run_time=True)
+        float, 'auto', 'Pitch of the camera, nose down positive, for scale.source ground_plane; '
+        'auto: from TF, else estimated from the image', name='scale.camera_pitch_deg', unit='deg',
+        limits=(-15.0, 60.0), keyword='auto', run_time=True)
     scale_camera_roll_deg: float | None = _row(
-        float, 'auto', 'How far its right side is turned down; auto as above',
+        float, 'auto', 'Roll of the camera, right side down positive, for scale.source '
+        'ground_plane; auto: from TF, else estimated from the image',
         name='scale.camera_roll_deg', unit='deg', limits=(-15.0, 15.0), keyword='auto',
         run_time=True)
     scale_base_frame: str = _row(
-        str, ScaleConfig.base_frame, 'Level frame of the robot from which TF gives pitch and roll',
-        name='scale.base_frame', run_time=True)
+        str, ScaleConfig.base_frame, 'Level coordinate frame of the robot, relative to which TF '
+        'gives pitch and roll of the camera', name='scale.base_frame', run_time=True)
     scale_max_change_per_s: float = _row(
         float, FilterConfig.max_change_per_s,
-        'Largest relative change of metric depth by a changing scale',
+        'Largest relative change of the metric depth that a change of the scale may cause',
         name='scale.max_change_per_s', unit='1/s', limits=(0.001, 100.0), run_time=True)
     scale_hold_s: float = _row(
         float, FilterConfig.hold_s,
-        'Age from which a reference is not used any more, and a scale only held',
-        name='scale.hold_s', unit='s', limits=(0.01, 3600.0), run_time=True)
+        'Largest time between an image and its reference; a scale whose last measurement is older '
+        'counts as held', name='scale.hold_s', unit='s', limits=(0.01, 3600.0), run_time=True)
     scale_expire_s: float = _row(
-        float, FilterConfig.expire_s, 'Age of the last measurement at which metres stop',
-        name='scale.expire_s', unit='s', limits=(0.01, 36000.0), run_time=True)
+        float, FilterConfig.expire_s, 'Age of the last measurement above which the scale is '
+        'discarded and metric outputs stop', name='scale.expire_s', unit='s',
+        limits=(0.01, 36000.0), run_time=True)
     min_depth_m: float = _row(
-        float, DepthFilter.min_depth_m, 'Nearer depth is published as -Inf', unit='m',
+        float, DepthFilter.min_depth_m, 'Smaller metric depth is published as -Inf', unit='m',
         limits=(0.001, 1000.0), run_time=True)
     max_depth_m: float = _row(
-        float, DepthFilter.max_depth_m, 'Farther depth is published as +Inf', unit='m',
+        float, DepthFilter.max_depth_m, 'Larger metric depth is published as +Inf', unit='m',
         limits=(0.001, 1000.0), run_time=True)
     point_stride: int = _row(
-        int, POINT_STRIDE, 'Every how many pixels, along both axes, the cloud has a point',
-        unit='px', limits=(1, 64), run_time=True)
+        int, POINT_STRIDE, 'Distance between the pixels that become points of the cloud, along '
+        'both axes', unit='px', limits=(1, 64), run_time=True)
     max_relative_depth: float = _row(
         float, DepthFilter.max_relative_depth,
-        'Farther relative depth is published as +Inf, for it is sky; 1: none',
-        limits=(0.0, 1.0), run_time=True)
+        'Pixels of larger relative depth count as sky, whose metric depth is published as +Inf; '
+        '1: none', limits=(0.0, 1.0), run_time=True)
     confidence_min: float = _row(
-        float, DepthFilter.confidence_min, 'Depth of less confidence is published as unknown',
-        limits=(0.0, 1.0), run_time=True)
+        float, DepthFilter.confidence_min,
+        'Metric depth of lower confidence is published as NaN', limits=(0.0, 1.0), run_time=True)
     min_surface_angle_deg: float = _row(
         float, DepthFilter.min_surface_angle_deg,
-        'Flying pixels, which lie on a surface seen at a smaller angle to the ray, are published '
-        'as unknown; 0: none', unit='deg', limits=(0.0, 45.0), run_time=True)
+        'Pixels whose surface has a smaller angle to the viewing ray count as flying pixels and '
+        'are published as NaN; 0: none', unit='deg', limits=(0.0, 45.0), run_time=True)
     depth_encoding: str = _row(
-        str, '32FC1', 'Encoding of depth/image_rect: metres, or millimetres',
+        str, '32FC1', 'Encoding of depth/image_rect; 32FC1: metres; 16UC1: millimetres',
         choices=('32FC1', '16UC1'), run_time=True)
-    autostart: bool = _row(bool, True, 'Configure and activate when the process starts')
+    autostart: bool = _row(bool, True, 'Configure and activate the node when the process starts')
 
     def __post_init__(self) -> None:
-        """Check the rules that tie parameters together."""
+        """Validate the cameras' names and the rules between parameters."""
         for name in self.cameras or ('',):
             if not re.fullmatch(r'[A-Za-z]\w*(/[A-Za-z]\w*)*', name):
-                raise ConfigError('`cameras` must be at least one name of letters, digits, _ and '
-                                  f'/, beginning with a letter; got {list(self.cameras)}')
+                raise ConfigError('`cameras` must hold at least one name; each name must consist '
+                                  'of letters, digits, _ and /, and begin with a letter; got '
+                                  f'{list(self.cameras)}')
         if len(set(self.cameras)) < len(self.cameras):
-            raise ConfigError(f'`cameras` must differ; got {list(self.cameras)}')
+            raise ConfigError('the names in `cameras` must differ from each other; got '
+                              f'{list(self.cameras)}')
         self.depth_filter()
         self.engine_config()
         self.adaptive_config()
         self.scale_config()
 
     def engine_config(self) -> EngineConfig:
-        """Select what the engine is loaded with."""
+        """Return the settings with which the engine is loaded."""
         return EngineConfig(self.checkpoint, self.device, self.dtype, self.processing_resolution,
                             self.compile)
 
     def step_policy_config(self, max_useful_steps: int = 10) -> StepPolicyConfig:
-        """Select the step policy's settings, never more steps than the checkpoint can use."""
+        """Return the step policy's settings, with at most `max_useful_steps` steps."""
         return StepPolicyConfig(
             policy=self.step_policy,
             min_inference_steps=min(self.min_inference_steps, max_useful_steps),
@@ -186,17 +196,17 @@ class Settings:
             latency_cap_s=self.latency_cap_ms / 1e3 or None, late_frames=self.late_frames)
 
     def adaptive_config(self, max_useful_steps: int = 10) -> AdaptiveConfig:
-        """Select what is done with each frame, with steps as `step_policy_config` limits them."""
+        """Return the settings of AdaptiveDepth, with at most `max_useful_steps` steps."""
         return AdaptiveConfig(self.step_policy_config(max_useful_steps), self.complexity_measure,
                               self.ensemble_size)
 
     def depth_filter(self) -> DepthFilter:
-        """Select what is published of metric depth."""
+        """Return the filter of the published metric depth."""
         return DepthFilter(self.min_depth_m, self.max_depth_m, self.max_relative_depth,
                            self.confidence_min, self.min_surface_angle_deg)
 
     def scale_config(self) -> ScaleConfig:
-        """Select what the scale source is built from."""
+        """Return the settings of the scale estimation."""
         return ScaleConfig(
             source=self.scale_source, min_depth_m=self.scale_min_depth_m,
             max_depth_m=self.scale_max_depth_m, extrinsics=self.scale_extrinsics,
@@ -216,25 +226,25 @@ ROWS: dict[str, Row] = {f.name: _row_of(f) for f in fields(Settings)}  # by fiel
 TABLE: tuple[Row, ...] = tuple(ROWS.values())
 
 
-def settings_from(values: Mapping[str, Any]) -> Settings:
+def settings_from_parameters(values: Mapping[str, Any]) -> Settings:
     """
-    Read settings from parameter values.
+    Validate parameter values and convert them to Settings.
 
     Parameters
     ----------
     values : mapping
-        ROS name -> value; what is missing keeps its default.
+        ROS name -> value; a missing parameter keeps its default.
 
     Raises
     ------
     ConfigError
-        If a value breaks a rule.
+        If a value is invalid.
     """
-    return Settings(**{name: row.read(values[row.name]) for name, row in ROWS.items()
+    return Settings(**{name: row.parse(values[row.name]) for name, row in ROWS.items()
                        if row.name in values})
 
 
-def declare(node: Node) -> None:
+def declare_parameters(node: Node) -> None:
     """Declare every parameter of the table."""
     for row in TABLE:
         default = list(row.default) if row.kind is tuple else row.default
@@ -246,41 +256,43 @@ def current_values(node: Node) -> dict[str, Any]:
     return {row.name: node.get_parameter(row.name).value for row in TABLE}
 
 
-def refusal(current: Mapping[str, Any], changes: Iterable[tuple[str, Any]], *,
+def rejection_reason(current: Mapping[str, Any], changes: Iterable[tuple[str, Any]], *,
             configured: bool) -> str:
     """
-    Say why a change must be refused.
+    Return why a change of parameters is invalid.
 
     Parameters
     ----------
     current : mapping
-        ROS name -> value now.
+        ROS name -> current value.
     changes : iterable of (name, value)
-        Parameters of other owners (use_sim_time, qos_overrides) are not judged.
+        New values; parameters outside the table (use_sim_time, qos_overrides) are ignored.
     configured : bool
         Whether the node holds an engine, so that only run-time parameters may change.
 
     Returns
     -------
     str
-        The reason; empty if the change is welcome.
+        The reason; empty if the change is valid.
     """
     run_time = {row.name: row.run_time for row in TABLE}
-    wanted = {name: value for name, value in changes if name in run_time}
-    for name, value in wanted.items():
+    new = {name: value for name, value in changes if name in run_time}
+    for name, value in new.items():
         if configured and not run_time[name] and value != current[name]:
-            return (f'`{name}` is read at configure: deactivate and clean up the node first '
-                    '(ros2 lifecycle set <node> deactivate, cleanup)')
+            return (f'`{name}` can only change while the node is unconfigured: run '
+                    '`ros2 lifecycle set <node> deactivate` and '
+                    '`ros2 lifecycle set <node> cleanup` first')
     try:
-        settings_from({**current, **wanted})
+        settings_from_parameters({**current, **new})
     except ConfigError as err:
         return str(err)
     return ''
 
 
 def yaml_text() -> str:
-    """Text of config/depth.yaml: every parameter at its default, described."""
-    lines = ['# Every parameter of depth_node at its default; the README explains them.',
+    """Return the text of config/depth.yaml, with every parameter at its default."""
+    lines = ['# Every parameter of depth_node at its default, described in '
+             'docs/topics-and-parameters.md.',
              '# Written by: python -m marigold_ros.ros.parameters yaml', '/**:',
              '  ros__parameters:']
     group = ''
@@ -295,7 +307,7 @@ def yaml_text() -> str:
 
 
 def markdown_table() -> str:
-    """Table of all parameters for the README."""
+    """Return the documentation's table of all parameters."""
     lines = ['| parameter | default | type, range | at run time | meaning |',
              '|---|---|---|---|---|']
     for row in TABLE:
@@ -307,7 +319,7 @@ def markdown_table() -> str:
 
 
 def main() -> None:
-    """Print the README's table, or config/depth.yaml when called with `yaml`."""
+    """Print the documentation's table, or config/depth.yaml when called with `yaml`."""
     sys.stdout.write(yaml_text() if sys.argv[1:] == ['yaml'] else markdown_table())
 
 

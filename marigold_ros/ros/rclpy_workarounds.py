@@ -1,4 +1,4 @@
-"""What rclpy leaves undone: refusing wrong transitions, forgetting what was destroyed."""
+"""Workarounds for rclpy: invalid lifecycle transitions and references to destroyed entities."""
 
 from __future__ import annotations
 
@@ -9,28 +9,27 @@ from rclpy.lifecycle import LifecycleNode
 RCLError = rclpy_implementation.RCLError
 
 
-def refuse_wrong_transitions(node: LifecycleNode) -> None:
+def reject_invalid_transitions(node: LifecycleNode) -> None:
     """
-    Make ~/change_state refuse a transition that the state does not allow.
+    Make ~/change_state reject a transition that the current state does not allow.
 
-    rclpy 7 raises out of the service callback, and so out of the executor, when asked to
-    activate an active node.
+    In rclpy 7 such a request raises an exception out of the service callback and the executor.
     """
     change_state = node._service_change_state.callback
 
-    def answer(request: ChangeState.Request,
-               response: ChangeState.Response) -> ChangeState.Response:
+    def handle_request(request: ChangeState.Request,
+                       response: ChangeState.Response) -> ChangeState.Response:
         try:
             return change_state(request, response)
         except RCLError as err:
-            node.get_logger().warning(f'transition refused: {err}')
+            node.get_logger().warning(f'lifecycle transition rejected: {err}')
             response.success = False
             return response
 
-    node._service_change_state.callback = answer
+    node._service_change_state.callback = handle_request
 
 
-def forget_destroyed_entities(node: LifecycleNode) -> None:
-    """Drop the dead references that rclpy keeps to every publisher and subscription ever made."""
+def discard_destroyed_entities(node: LifecycleNode) -> None:
+    """Discard the dead references that rclpy keeps to destroyed publishers and subscriptions."""
     group = node.default_callback_group
     group.entities = {each for each in group.entities if each() is not None}

@@ -1,4 +1,4 @@
-"""Subscriptions that follow remapped names and what their publishers offer."""
+"""Names of the input topics after remapping, and subscriptions that match their publishers."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class InputTopics:
     """
     Names of one camera's input topics after remapping.
 
-    The camera_info and the compressed topic follow a remapped image topic, as image_transport
-    has it, unless they are remapped themselves.
+    If the image topic is remapped, the names of the camera_info and the compressed topic are
+    derived from it as in image_transport, unless they are remapped themselves.
 
     Parameters
     ----------
     node : Node
     camera : str
     image, camera_info : str
-        Names below the camera's, before remapping.
+        Topic names relative to the camera's name, before remapping.
     """
 
     def __init__(self, node: Node, camera: str, image: str = 'image_raw',
@@ -57,23 +57,24 @@ class InputTopics:
 
     @property
     def looks_rectified(self) -> bool:
-        """Whether the image topic is named as ROS names rectified images."""
+        """Return whether the image topic has the name that ROS uses for rectified images."""
         return self.image.rpartition('/')[2].startswith('image_rect')
 
 
-def _remapped(node: Node, topic: str, otherwise: str) -> str:
-    """Return what a topic is remapped to, or another name if it is not."""
+def _remapped(node: Node, topic: str, default: str) -> str:
+    """Return the name that a topic is remapped to, or the default if it is not remapped."""
     name = node.resolve_topic_name(topic)
-    return otherwise if name == node.resolve_topic_name(topic, only_expand=True) else name
+    return default if name == node.resolve_topic_name(topic, only_expand=True) else name
 
 
-class FollowingSubscription:
+class QosMatchingSubscription:
     """
-    A raw subscription that asks for what its publishers offer.
+    A subscription to serialized messages whose QoS matches that of the publishers.
 
-    It is RELIABLE where all of them are and BEST_EFFORT elsewhere, which hears both kinds, and
-    TRANSIENT_LOCAL where all of them are, so that it gets what was published before it came.  The
-    parameters qos_overrides.<topic>.subscription.reliability and .durability set that for good.
+    It is RELIABLE if all publishers are, else BEST_EFFORT, which is compatible with both kinds.
+    It is TRANSIENT_LOCAL if all publishers are, so that it receives messages that were published
+    before it subscribed.  The parameters qos_overrides.<topic>.subscription.reliability and
+    .durability override this.
 
     Parameters
     ----------
@@ -82,52 +83,52 @@ class FollowingSubscription:
     message_type : type
     topic : str
     callback : callable
-        Gets the serialized message.
+        Called with each serialized message.
     depth : int
-        Of the queue.
+        Length of the queue.
     reporter : Reporter
-        Is told when messages are kept away by a publisher's QoS, or were lost on their way.
+        Counts lost messages and publishers of incompatible QoS.
     """
 
     def __init__(self, node: Node, camera: str, message_type: type, topic: str,
                  callback: Callable[[bytes], None], depth: int, reporter: Reporter) -> None:
-        """Prepare; `follow` subscribes."""
+        """Declare the QoS parameters; `match_publishers` subscribes."""
         self.topic = topic
         self._node, self._type, self._callback, self._depth = node, message_type, callback, depth
         self._camera, self._reporter = camera, reporter
         self._subscription: Subscription | None = None
         self._policies: Policies | None = None
-        self._publishers: set[tuple[int, ...]] = set()  # by their global ids
+        self._publisher_gids: set[tuple[int, ...]] = set()
         self._last_sequence: int | None = None
         self._overrides = (self._override('reliability', ReliabilityPolicy),
                            self._override('durability', DurabilityPolicy))
 
     def has_publishers(self) -> bool:
-        """Return whether anybody publishes a message of the right type on the topic."""
-        return bool(self._offered())
+        """Return whether the topic has a publisher of the right message type."""
+        return bool(self._publishers())
 
-    def follow(self) -> None:
-        """Subscribe, or subscribe anew if the publishers offer something else now."""
-        offered = self._offered()
-        publishers = {tuple(each.endpoint_gid) for each in offered}
-        if publishers != self._publishers:
-            self._publishers, self._last_sequence = publishers, None
-        reliable = bool(offered) and all(
-            each.qos_profile.reliability == ReliabilityPolicy.RELIABLE for each in offered)
-        latched = bool(offered) and all(
-            each.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for each in offered)
+    def match_publishers(self) -> None:
+        """Subscribe, or subscribe again if the QoS of the publishers has changed."""
+        publishers = self._publishers()
+        gids = {tuple(each.endpoint_gid) for each in publishers}
+        if gids != self._publisher_gids:
+            self._publisher_gids, self._last_sequence = gids, None
+        reliable = bool(publishers) and all(
+            each.qos_profile.reliability == ReliabilityPolicy.RELIABLE for each in publishers)
+        latched = bool(publishers) and all(
+            each.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for each in publishers)
         reliability, durability = self._overrides
-        wanted = (
+        policies = (
             reliability or (ReliabilityPolicy.RELIABLE if reliable
                             else ReliabilityPolicy.BEST_EFFORT),
             durability or (DurabilityPolicy.TRANSIENT_LOCAL if latched
                            else DurabilityPolicy.VOLATILE))
-        if self._subscription is None or (offered and wanted != self._policies):
+        if self._subscription is None or (publishers and policies != self._policies):
             self.close()
-            self._subscribe(wanted)
+            self._subscribe(policies)
 
     def close(self) -> None:
-        """Unsubscribe; does nothing the second time."""
+        """Unsubscribe; further calls do nothing."""
         if self._subscription is not None:
             self._node.destroy_subscription(self._subscription)
             self._subscription = None
@@ -136,13 +137,14 @@ class FollowingSubscription:
         """
         Declare a policy's parameter and return the policy that the user set, if any.
 
-        rclpy's own overriding would hold on to the first value that it saw for ever.
+        rclpy's own QoS overriding declares the first value as the default, so that a later change
+        of the publishers could not be matched.
         """
         name = f'qos_overrides.{self.topic}.subscription.{policy}'
         choices = [value.lower() for value in OVERRIDES[policy]]
         if not self._node.has_parameter(name):
             self._node.declare_parameter(name, 'auto', ParameterDescriptor(
-                read_only=True, description='auto follows the publishers',
+                read_only=True, description='auto matches the publishers of the topic',
                 additional_constraints=', '.join(['auto', *choices])))
         value = self._node.get_parameter(name).value
         if value == 'auto':
@@ -151,7 +153,7 @@ class FollowingSubscription:
             raise ConfigError(f'`{name}` must be auto, {" or ".join(choices)}; got {value!r}')
         return values[value.upper()]
 
-    def _offered(self) -> list[TopicEndpointInfo]:
+    def _publishers(self) -> list[TopicEndpointInfo]:
         name = f'{self._type.__module__.split(".")[0]}/msg/{self._type.__name__}'
         return [info for info in self._node.get_publishers_info_by_topic(self.topic)
                 if info.topic_type == name]
@@ -160,36 +162,37 @@ class FollowingSubscription:
         self._policies, self._last_sequence = policies, None
         qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=self._depth,
                          reliability=policies[0], durability=policies[1])
-        receive: Any = self._receive  # rclpy's types do not know of the message's info
+        receive: Any = self._receive  # rclpy's annotations lack the message info argument
         self._subscription = self._node.create_subscription(
             self._type, self.topic, receive, qos, raw=True,
-            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._incompatible),
+            event_callbacks=SubscriptionEventCallbacks(
+                incompatible_qos=self._report_incompatible_qos),
             qos_overriding_options=QoSOverridingOptions(
                 (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH)))
 
     def _receive(self, message: bytes, info: Mapping[str, int]) -> None:
-        # A publisher numbers its messages; the numbers of several cannot be told apart.
+        # Each publisher numbers its messages; with several, a gap cannot be assigned to one.
         sequence, last = info['publication_sequence_number'], self._last_sequence
         self._last_sequence = sequence
-        if last is not None and sequence > last + 1 and len(self._publishers) == 1:
+        if last is not None and sequence > last + 1 and len(self._publisher_gids) == 1:
             missed = sequence - last - 1
-            self._reporter.event(
-                self._camera, 'missed', f'{missed} messages on {self.topic} were lost before they '
-                'could be taken; if that goes on, start the camera too with '
-                'fastdds_large_images.xml', missed)
+            self._reporter.report_event(
+                self._camera, 'missed', f'{missed} messages on {self.topic} were lost before the '
+                'node received them; if this continues, start the camera with the Fast DDS '
+                'profile fastdds_large_images.xml, too', missed)
         self._callback(message)
 
-    def _incompatible(self, event: Any) -> None:
+    def _report_incompatible_qos(self, event: Any) -> None:
         policy = qos_policy_name_from_kind(event.last_policy_kind)
-        self._reporter.event(
+        self._reporter.report_event(
             self._camera, 'incompatible_qos', f'a publisher of {self.topic} offers an '
-            f'incompatible {policy}; nothing is received from it')
+            f'incompatible {policy}; the node receives nothing from it')
 
 
-def follow_first_published(subscriptions: Sequence[FollowingSubscription]) -> None:
-    """Follow the first whose topic somebody publishes, else the first, and close the others."""
-    used = next((each for each in subscriptions if each.has_publishers()), subscriptions[0])
+def match_first_published(subscriptions: Sequence[QosMatchingSubscription]) -> None:
+    """Use the first subscription whose topic is published, else the first; close the others."""
+    chosen = next((each for each in subscriptions if each.has_publishers()), subscriptions[0])
     for each in subscriptions:
-        if each is not used:
+        if each is not chosen:
             each.close()
-    used.follow()
+    chosen.match_publishers()

@@ -1,4 +1,4 @@
-"""Where frames lie, from TF where tf2_ros is installed."""
+"""Poses of coordinate frames from TF, if tf2_ros is installed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from marigold_ros.geometry.poses import Matrix, pose_matrix
 
 class Transforms:
     """
-    A tf2_ros buffer and listener of the node, or the reason why there is none.
+    A tf2_ros buffer and listener, or the reason why there is none.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ class Transforms:
     """
 
     def __init__(self, node: Node) -> None:
-        """Listen to /tf and /tf_static; PyPI's ROS has no tf2_ros, so it is imported here."""
+        """Subscribe to /tf and /tf_static; imports tf2_ros here, because PyPI's ROS has none."""
         self._tf2: Any = None
         try:
             import tf2_ros
@@ -34,41 +34,41 @@ class Transforms:
         self._listener = tf2_ros.TransformListener(self._buffer, node)
 
     def close(self) -> None:
-        """Stop listening; does nothing the second time."""
+        """Unsubscribe; further calls do nothing."""
         if self._tf2 is not None:
             self._listener.unregister()
-            self._missing = 'TF is not listened to any more'
+            self._missing = 'the node has unsubscribed from TF'
             self._tf2 = None
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> Matrix:
         """
-        Give the pose of a frame in another.
+        Return the pose of a source frame in a target frame.
 
         Parameters
         ----------
         target, source : str
-            Names of the frames.
+            Names of the coordinate frames.
         stamp_ns : int
-            When, ns.
+            Time of the transform, ns.
 
         Returns
         -------
         float64 [4, 4]
-            Takes points of the source frame to the target frame.
+            Transforms points from the source to the target frame.
 
         Raises
         ------
         InputError
-            If TF does not know it, or not at that time.
+            If TF has no such transform at that time.
         """
-        tf2 = self._tf2  # another thread may close
+        tf2 = self._tf2  # another thread may call close
         if tf2 is None:
             raise InputError(self._missing)
         try:
             found = self._buffer.lookup_transform(
                 target, source, Time(nanoseconds=stamp_ns, clock_type=ClockType.ROS_TIME))
         except tf2.TransformException as err:
-            raise InputError(f'TF does not lead from {source} to {target} at that time: '
+            raise InputError(f'TF has no transform from {source} to {target} at that time: '
                              f'{err}') from err
-        move, turn = found.transform.translation, found.transform.rotation
-        return pose_matrix((move.x, move.y, move.z), (turn.x, turn.y, turn.z, turn.w))
+        t, q = found.transform.translation, found.transform.rotation
+        return pose_matrix((t.x, t.y, t.z), (q.x, q.y, q.z, q.w))

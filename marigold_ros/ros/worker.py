@@ -1,4 +1,4 @@
-"""The one thread that owns the engine, and a frame's walk through it."""
+"""The thread that owns the engine and processes the frames."""
 
 from __future__ import annotations
 
@@ -25,23 +25,28 @@ from marigold_ros.depth.errors import InputError, MarigoldError
 from marigold_ros.depth.types import RgbImage
 from marigold_ros.ros.calibration import Calibration, CalibrationCache
 from marigold_ros.ros.camera_output import CameraOutputs, FramePacker, METRIC_OUTPUTS
-from marigold_ros.ros.conversions import header_of, rgb_from_message
-from marigold_ros.ros.diagnostics import NO_SCALE, processed_values, Reporter, why_no_metres
+from marigold_ros.ros.conversions import make_header, rgb_from_message
+from marigold_ros.ros.diagnostics import (
+    missing_scale_reason,
+    NO_SCALE,
+    processed_frame_values,
+    Reporter,
+)
 from marigold_ros.ros.frame_buffer import NewestFrames, ReceivedFrame
 from marigold_ros.ros.metric_inputs import MetricInputs
 from marigold_ros.ros.parameters import Settings
-from marigold_ros.ros.stamps import StampWatch
+from marigold_ros.ros.stamps import StampMonitor
 
 if TYPE_CHECKING:
     from marigold_ros.depth.engine import DepthEngine
 
-# What a camera is taken to send before it has sent anything, (H, W).
+# Image size (H, W) for the warm-up, when the cameras' real sizes are not known yet.
 WARM_UP_SIZE = (480, 640)
 
 
 @dataclass(frozen=True)
-class CameraPort:
-    """One camera as the worker sees it: what is known of it, and where its outputs go."""
+class CameraResources:
+    """The objects that the worker needs for each camera."""
 
     calibrations: CalibrationCache
     outputs: CameraOutputs
@@ -49,14 +54,31 @@ class CameraPort:
 
 
 @dataclass(frozen=True)
-class _Prepared:
-    """A frame that is worth an inference, and the seconds that its stages took so far."""
+class _PreparedFrame:
+    """
+    A frame that is ready for inference.
+
+    Attributes
+    ----------
+    frame : ReceivedFrame
+    rgb : uint8 [H, W, 3]
+        The rectified image.
+    padded_size : (int, int)
+        Height and width at which the engine processes it, px.
+    calibration : Calibration
+    outputs : set of str
+        Outputs that have a subscriber.
+    age_s, stamp_age_s : float
+        Time since the receipt and since the stamp when the processing started, s.
+    seconds : dict
+        Stage -> duration so far, s.
+    """
 
     frame: ReceivedFrame
     rgb: RgbImage
-    size: tuple[int, int]  # padded, at which it is processed
+    padded_size: tuple[int, int]
     calibration: Calibration
-    wanted: frozenset[str]
+    outputs: frozenset[str]
     age_s: float
     stamp_age_s: float
     seconds: dict[str, float]
@@ -64,26 +86,26 @@ class _Prepared:
 
 class DepthWorker:
     """
-    Turn the newest frame of every camera into published depth, in one thread of its own.
+    Process the newest frame of every camera in a thread of its own, and publish its outputs.
 
     Parameters
     ----------
     node : Node
-        Whose clock is asked for the age of frames.
+        Supplies the clock and the context.
     settings : Settings
     cameras : dict
-        Camera -> CameraPort.
+        Camera -> CameraResources.
     metric_inputs : MetricInputs
-        Opened and closed by its owner.
+        The caller opens and closes it.
     reporter : Reporter
     """
 
-    def __init__(self, node: Node, settings: Settings, cameras: dict[str, CameraPort],
+    def __init__(self, node: Node, settings: Settings, cameras: dict[str, CameraResources],
                  metric_inputs: MetricInputs, reporter: Reporter) -> None:
-        """Start the thread; `load` fills it with an engine."""
+        """Start the thread; `load` loads the engine."""
         self._context, self._cameras, self._reporter = node.context, cameras, reporter
         self.metric_inputs = metric_inputs
-        self._stamps = StampWatch(node, reporter)
+        self._stamps = StampMonitor(node, reporter)
         self._newest = NewestFrames()
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix='depth_worker')
         self._closed = False
@@ -95,7 +117,7 @@ class DepthWorker:
     @property
     def adaptive(self) -> AdaptiveDepth:
         """
-        Depth of the cameras over time, and its engine.
+        Return the adaptive depth estimation, which holds the engine.
 
         Raises
         ------
@@ -113,9 +135,9 @@ class DepthWorker:
         Raises
         ------
         CheckpointError, ConfigError
-            As `DepthEngine.load`.
+            See `DepthEngine.load`.
         ExternalShutdownException
-            If the process is asked to stop meanwhile.
+            If the context is shut down while the engine is loaded.
         """
         loading = self._pool.submit(self._load)
         while not wait([loading], timeout=0.1).done:
@@ -123,40 +145,40 @@ class DepthWorker:
                 raise ExternalShutdownException
         loading.result()
 
-    def put(self, frame: ReceivedFrame) -> None:
-        """Offer a frame; it supersedes an older one of its camera that still waits."""
+    def submit(self, frame: ReceivedFrame) -> None:
+        """Queue a frame; it supersedes an older one of its camera that is still waiting."""
         superseded = self._newest.put(frame)
         if superseded is not None:
-            self._reporter.dropped(superseded, 'superseded')
+            self._reporter.report_dropped(superseded, 'superseded')
         self._pool.submit(self._process_pending)
 
-    def apply(self, settings: Settings) -> None:
+    def apply_settings(self, settings: Settings) -> None:
         """Use other settings from the next frame on."""
-        self._pool.submit(self._apply, settings)
+        self._pool.submit(self._apply_settings, settings)
 
     def reset(self) -> None:
-        """Forget what earlier frames taught, before the next frame."""
+        """Reset all state from earlier frames before the next frame."""
         self._pool.submit(self._reset)
 
     def reset_scale(self) -> None:
-        """Forget the scale that earlier frames taught, before the next frame."""
+        """Discard the scale of every camera before the next frame."""
         self._pool.submit(self.metric_inputs.reset)
 
     def drain(self) -> None:
-        """Drop what waits and return when the frame under way is done."""
+        """Drop the waiting frames, and return when the current batch is published."""
         for frame in self._newest.take():
-            self._reporter.dropped(frame, 'inactive')
+            self._reporter.report_dropped(frame, 'inactive')
         self._pool.submit(lambda: None).result()
 
-    def close(self, patience_s: float | None = None) -> bool:
+    def close(self, timeout_s: float | None = None) -> bool:
         """
-        End the thread and let go of the engine; harmless the second time.
+        Unload the engine and end the thread; further calls do nothing.
 
         Parameters
         ----------
-        patience_s : float or None
-            How long to wait for what cannot be interrupted, a denoising step or a load; None
-            waits for its end.
+        timeout_s : float or None
+            How long to wait for the end of a load or an inference, which cannot be interrupted;
+            None waits without limit.
 
         Returns
         -------
@@ -164,15 +186,15 @@ class DepthWorker:
             Whether the thread has ended.
         """
         self._newest.take()
-        last = None if self._closed else self._pool.submit(self._unload)
+        unloading = None if self._closed else self._pool.submit(self._unload_engine)
         self._closed = True
-        self._pool.shutdown(wait=patience_s is None)
-        return last is None or bool(wait([last], timeout=patience_s).done)
+        self._pool.shutdown(wait=timeout_s is None)
+        return unloading is None or bool(wait([unloading], timeout=timeout_s).done)
 
     # Called in the worker's thread
 
     def _load(self) -> None:
-        # Imported here, for it takes seconds in which the node should be there already.
+        # Imported here, because torch takes seconds and the node must be discoverable before.
         from marigold_ros.depth.device import reserve_one_core
         from marigold_ros.depth.engine import DepthEngine
 
@@ -187,10 +209,10 @@ class DepthWorker:
     def _adaptive_config(self, engine: DepthEngine) -> AdaptiveConfig:
         return self._settings.adaptive_config(engine.checkpoint_info.max_useful_steps)
 
-    def _unload(self) -> None:
+    def _unload_engine(self) -> None:
         self._adaptive = None
 
-    def _apply(self, settings: Settings) -> None:
+    def _apply_settings(self, settings: Settings) -> None:
         self._settings = settings
         self.adaptive.configure(self._adaptive_config(self.adaptive.engine))
         self.metric_inputs.configure(settings.scale_config(), settings.max_input_pixels)
@@ -200,135 +222,139 @@ class DepthWorker:
         self._stamps.reset()
         self.metric_inputs.reset()
 
-    # A frame's walk, in the worker's thread
+    # The path of a frame, in the worker's thread
 
     def _process_pending(self) -> None:
-        """Process what waits; frames that are processed at one size are one batch."""
-        # 1. Read and rectify what somebody wants to see of fresh frames.
-        by_size: defaultdict[tuple[int, int], list[_Prepared]] = defaultdict(list)
+        """Process the waiting frames; frames of the same padded size form one batch."""
+        # 1. Decode and rectify the images, or drop the frames.
+        batches: defaultdict[tuple[int, int], list[_PreparedFrame]] = defaultdict(list)
         for frame in self._newest.take():
             with self._drop_on_error({frame.camera: frame}):
                 prepared = self._prepare(frame)
-                if isinstance(prepared, _Prepared):
-                    by_size[prepared.size].append(prepared)
+                if isinstance(prepared, _PreparedFrame):
+                    batches[prepared.padded_size].append(prepared)
                 else:
-                    self._reporter.dropped(frame, *prepared)
+                    self._reporter.report_dropped(frame, *prepared)
 
-        # 2. A batch is published before the next is begun.
-        for batch in by_size.values():
+        # 2. Infer and publish one batch after the other.
+        for batch in batches.values():
             pending = {each.frame.camera: each.frame for each in batch}
             with self._drop_on_error(pending):
                 self._process_batch(batch, pending)
 
-    def _prepare(self, frame: ReceivedFrame) -> _Prepared | tuple[str, ...]:
-        """Make a frame ready for inference, or return the reason to drop it and its detail."""
-        # 1. Is it new, and does anybody want it?
+    def _prepare(self, frame: ReceivedFrame) -> _PreparedFrame | tuple[str, ...]:
+        """Prepare a frame for inference, or return the reason to drop it and its detail."""
+        # 1. Check the stamp and whether an output has a subscriber.
         age_s = time.monotonic() - frame.received_s
         seconds: dict[str, float] = {}
-        settings, outputs = self._settings, self._cameras[frame.camera].outputs
+        settings = self._settings
         if self._stamps.jumped_back(frame):
             self._reset()
         stamp_age_s = self._stamps.age_s(frame)
-        too_old = self._stamps.too_old(frame, settings.max_age_s)
+        too_old = self._stamps.too_old_reason(frame, settings.max_age_s)
         if too_old:
             return 'too_old', too_old
-        wanted = outputs.wanted()
-        if not wanted:
+        outputs = self._cameras[frame.camera].outputs.subscribed()
+        if not outputs:
             return ('unsubscribed',)
-        if wanted <= METRIC_OUTPUTS and settings.scale_source == 'none':
+        if outputs <= METRIC_OUTPUTS and settings.scale_source == 'none':
             return 'no_scale', NO_SCALE
 
-        # 2. Message -> [H,W,3].
+        # 2. Decode the message to [H, W, 3].
         try:
             with _timed(seconds, 'read_image'):
                 rgb = rgb_from_message(frame.message, compressed=frame.compressed,
                                        max_pixels=settings.max_input_pixels)
-            size = self.adaptive.engine.padded_size(*rgb.shape[:2])
+            padded_size = self.adaptive.engine.padded_size(*rgb.shape[:2])
         except InputError as err:
             return 'bad_image', str(err)
 
-        # 3. Rectified, if the camera_info asks for it.
+        # 3. Rectify the image if its camera_info has distortion.
         calibration = self._find_calibration(frame, rgb)
-        if calibration.problem and wanted <= METRIC_OUTPUTS:
+        if calibration.problem and outputs <= METRIC_OUTPUTS:
             return 'no_calibration', calibration.problem
         with _timed(seconds, 'rectify'):
             if calibration.rectifier is not None:
                 rgb = calibration.rectifier.rectify(rgb)
-        return _Prepared(frame, rgb, size, calibration, wanted, age_s, stamp_age_s, seconds)
+        return _PreparedFrame(frame, rgb, padded_size, calibration, outputs, age_s, stamp_age_s,
+                              seconds)
 
     def _find_calibration(self, frame: ReceivedFrame, rgb: RgbImage) -> Calibration:
-        """Find the camera_info of an image, and report what is wrong with it."""
+        """Return the calibration of an image, and report what is invalid about it."""
         cache = self._cameras[frame.camera].calibrations
         calibration = cache.find(frame.stamp_ns, *rgb.shape[:2])
         if calibration.problem:
-            self._reporter.event(frame.camera, 'no_calibration', f'{calibration.problem}; only '
-                                 'relative depth is published')
+            self._reporter.report_event(
+                frame.camera, 'no_calibration',
+                f'{calibration.problem}; only relative depth is published')
         elif not calibration.by_stamp:
-            self._reporter.event(frame.camera, 'camera_info_not_by_stamp')
+            self._reporter.report_event(frame.camera, 'camera_info_not_by_stamp')
         if calibration.frame_id not in ('', frame.frame_id):
-            self._reporter.event(
-                frame.camera, 'camera_info_of_other_frame', f'camera_info is of frame '
-                f'{calibration.frame_id!r}, the image of {frame.frame_id!r}; it is used, and what '
-                "is published is in the image's frame")
+            self._reporter.report_event(
+                frame.camera, 'camera_info_of_other_frame', 'the frame_id of the camera_info is '
+                f'{calibration.frame_id!r}, that of the image is {frame.frame_id!r}; the '
+                "camera_info is used, and the outputs have the image's frame_id")
         return calibration
 
-    def _process_batch(self, batch: list[_Prepared], pending: dict[str, ReceivedFrame]) -> None:
-        """Infer and publish a batch; a frame leaves `pending` when its fate is reported."""
-        # 1. Decide the steps of each frame and infer them together.
+    def _process_batch(self, batch: list[_PreparedFrame],
+                       pending: dict[str, ReceivedFrame]) -> None:
+        """Infer and publish a batch; remove each frame from `pending` once it is reported."""
+        # 1. Choose the number of steps of each frame and infer the batch.
         adaptive = self.adaptive
         limits = dict(adaptive.engine.batch_limits)
         results = adaptive.process([
             Frame(each.frame.camera, each.rgb, each.frame.stamp_ns, each.frame.received_s)
             for each in batch])
         if adaptive.engine.batch_limits != limits:
-            self._reporter.event(batch[0].frame.camera, 'out_of_memory',
-                                 'the device ran out of memory; images at once from now on, by '
-                                 f'padded size: {adaptive.engine.batch_limits}')
+            self._reporter.report_event(
+                batch[0].frame.camera, 'out_of_memory', 'the device ran out of memory; the batch '
+                'size is now limited, by padded image size, to '
+                f'{adaptive.engine.batch_limits}')
 
-        # 2. Publish each with its input's header.
+        # 2. Publish each frame with the header of its image.
         for each, result in zip(batch, results):
             if isinstance(result, SkippedFrame):
-                self._reporter.dropped(each.frame, 'late', result.choice.reason)
+                self._reporter.report_dropped(each.frame, 'late', result.choice.reason)
             else:
                 self._publish(each, result)
             del pending[each.frame.camera]
 
-        # 3. Learn what it cost.
+        # 3. Update the latency model of the step policy.
         adaptive.observe(time.monotonic())
 
-    def _publish(self, prepared: _Prepared, prediction: AdaptivePrediction) -> None:
-        """Make and publish the outputs of one frame, and its status."""
+    def _publish(self, prepared: _PreparedFrame, prediction: AdaptivePrediction) -> None:
+        """Compute and publish the outputs of one frame, and report it."""
         frame, calibration, rgb = prepared.frame, prepared.calibration, prepared.rgb
         camera, settings, seconds = self._cameras[frame.camera], self._settings, prepared.seconds
 
-        # 1. What the raw image did not cover is unknown.
+        # 1. Mask the pixels that the raw image does not cover.
         with _timed(seconds, 'rectify'):
             prediction = calibration.mask_uncovered(prediction)
 
-        # 2. Metres, if they are known.
+        # 2. Find the metric scale.
         with _timed(seconds, 'fit_scale'):
             report = self.metric_inputs.find_scale(frame, rgb, calibration, prediction)
-        if report.metric is None and not calibration.problem and prepared.wanted & METRIC_OUTPUTS:
-            self._reporter.event(frame.camera, 'no_scale', why_no_metres(report))
+        if report.metric is None and not calibration.problem and prepared.outputs & METRIC_OUTPUTS:
+            self._reporter.report_event(frame.camera, 'no_scale', missing_scale_reason(report))
 
-        # 3. The fields of the messages that somebody listens to.
+        # 3. Pack the outputs that have a subscriber.
         with _timed(seconds, 'pack'):
             fields = camera.packer.pack(
-                prepared.wanted, rgb, calibration.camera.K, prediction, report.metric,
+                prepared.outputs, rgb, calibration.camera.K, prediction, report.metric,
                 settings.depth_filter(), depth_encoding=settings.depth_encoding,
                 point_stride=settings.point_stride)
 
-        # 4. The messages, and how the frame went.
+        # 4. Publish the messages and the status.
         with _timed(seconds, 'publish'):
             camera.outputs.publish(
-                header_of(frame.stamp_ns, frame.frame_id), calibration.camera, fields)
-        self._reporter.processed(frame, processed_values(
+                make_header(frame.stamp_ns, frame.frame_id), calibration.camera, fields)
+        self._reporter.report_processed(frame, processed_frame_values(
             prediction, report, age_s=prepared.age_s, stamp_age_s=prepared.stamp_age_s,
             latency_s=time.monotonic() - frame.received_s, seconds=seconds))
 
     @contextmanager
     def _drop_on_error(self, pending: Mapping[str, ReceivedFrame]) -> Iterator[None]:
-        """Let whatever goes wrong cost the frames that are still pending then, and no others."""
+        """Drop the frames that are still pending when the block raises an exception."""
         try:
             yield
         except Exception as err:
@@ -338,12 +364,12 @@ class DepthWorker:
             if not isinstance(err, MarigoldError):
                 text += f'\n{traceback.format_exc()}'
             for frame in pending.values():
-                self._reporter.dropped(frame, 'engine_error', text)
+                self._reporter.report_dropped(frame, 'engine_error', text)
 
 
 @contextmanager
 def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Add the time of a block to its stage."""
+    """Add the duration of a block to its stage."""
     started_s = time.monotonic()
     yield
     seconds[stage] = seconds.get(stage, 0.0) + time.monotonic() - started_s

@@ -1,4 +1,4 @@
-"""Rules of a camera_info: which image it belongs to, and whether it describes it."""
+"""Matching of camera_infos to images by stamp and size, and rectification."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ def info(stamp_ns: int, **changes) -> bytes:
     return serialize_message(camera_info(stamp_ns, **changes))
 
 
-def test_a_camera_info_is_matched_by_stamp_else_the_last():
+def test_a_camera_info_is_matched_by_stamp_else_the_last_is_used():
     cache = CalibrationCache(rectified=False)
-    assert cache.find(1, 120, 160).problem == 'no camera_info'
+    assert cache.find(1, 120, 160).problem == 'no camera_info received'
     cache.put(info(1, f=100.0))
     cache.put(info(2, f=200.0))
     found = {stamp_ns: cache.find(stamp_ns, 120, 160) for stamp_ns in (1, 2, 3)}
     assert {ns: (each.camera.K[0, 0], each.by_stamp) for ns, each in found.items()} == {
         1: (100.0, True), 2: (200.0, True), 3: (200.0, False)}
-    # A camera_info that is latched comes once: a jump back in time must not lose it.
-    cache.forget_stamps()
+    # A latched camera_info is sent once and must survive a jump back in time.
+    cache.discard_older()
     last = cache.find(1, 120, 160)
     assert (last.camera.K[0, 0], last.by_stamp) == (200.0, False)
 
@@ -37,15 +37,15 @@ def test_only_a_raw_image_is_rectified():
         assert cache.find(1, 120, 160).camera.K[0, 0] == 90.0
     assert raw.find(1, 120, 160).rectifier is not None
     assert rectified.find(1, 120, 160).rectifier is None
-    # The maps are made once, whatever the stamp.
+    # The rectifier is reused for other stamps.
     message.header.stamp.sec, message.header.stamp.nanosec = 7, 0
     first = raw.find(1, 120, 160).rectifier
     raw.put(serialize_message(message))
     assert raw.find(7 * 10 ** 9, 120, 160).rectifier is first
 
 
-def test_binning_and_roi_fit_a_camera_info_to_its_image():
-    """160 x 120 of 400 x 300: a window of 320 x 240 at (40, 30), two pixels in one."""
+def test_binning_and_roi_are_applied_to_a_camera_info():
+    """A 160 x 120 image of a 400 x 300 camera: ROI of 320 x 240 at (40, 30), binned by 2."""
     message = camera_info(1, width=400, height=300)
     message.roi.x_offset, message.roi.y_offset = 40, 30
     message.roi.width, message.roi.height = 320, 240
@@ -58,17 +58,17 @@ def test_binning_and_roi_fit_a_camera_info_to_its_image():
     np.testing.assert_array_equal(found.camera.K, [[50, 0, 80], [0, 50, 60], [0, 0, 1]])
 
 
-def test_a_camera_info_of_another_size_is_no_calibration():
-    """Whether such an image was binned, scaled or cropped is what binning and roi would say."""
+def test_a_camera_info_of_another_size_is_rejected():
+    """Without binning and roi it is unknown whether the image was scaled or cropped."""
     cache = CalibrationCache(rectified=False)
     cache.put(info(1, width=320, height=240))
     found = cache.find(1, 120, 160)
-    assert found.problem == 'camera_info is for 320 x 240, the image is 160 x 120'
+    assert found.problem == 'camera_info is for 320 x 240 px, but the image is 160 x 120 px'
     assert (found.camera.width, found.camera.height) == (160, 120)
     assert not found.camera.is_calibrated
 
 
-def test_what_the_raw_image_does_not_cover_is_unknown():
+def test_pixels_that_the_raw_image_does_not_cover_are_masked():
     cache = CalibrationCache(rectified=False)
     cache.put(info(1, d=(0.5, 0.0, 0.0, 0.0, 0.0)))
     calibration = cache.find(1, 120, 160)

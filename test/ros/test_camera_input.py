@@ -1,4 +1,4 @@
-"""Which topics a camera is heard on, and with which QoS."""
+"""Topics and QoS of the subscriptions to a camera."""
 
 from __future__ import annotations
 
@@ -48,22 +48,22 @@ def make_node():
      '/robot/camera/image_raw', '/robot/camera/image_raw/compressed',
      '/robot/camera/camera_info', False),
 ])
-def test_the_other_input_topics_follow_a_remapped_image_topic(
+def test_the_other_input_topics_are_derived_from_a_remapped_image_topic(
         make_node, arguments, image_topic, compressed, info, rectified):
     topics = InputTopics(make_node(*arguments), 'camera')
     assert (topics.image, topics.compressed, topics.camera_info, topics.looks_rectified) == (
         image_topic, compressed, info, rectified)
 
 
-def hear(node, transport: str = 'auto', received: list | None = None) -> CameraInput:
-    """Listen to the only camera."""
+def subscribe(node, transport: str = 'auto', received: list | None = None) -> CameraInput:
+    """Subscribe to a camera."""
     received = [] if received is None else received
     return CameraInput(node, 'camera', transport,
                        CalibrationCache(False), received.append, Reporter(node))
 
 
-def heard(node) -> dict[str, ReliabilityPolicy]:
-    """Image topics that the node subscribes to, and how."""
+def subscriptions(node) -> dict[str, ReliabilityPolicy]:
+    """Return the reliability of every image topic that the node subscribes to."""
     return {topic: info.qos_profile.reliability for topic in (RAW, COMPRESSED)
             for info in node.get_subscriptions_info_by_topic(topic)}
 
@@ -73,57 +73,57 @@ def offer(node, message_type: type, topic: str, reliability: ReliabilityPolicy):
                                  QoSProfile(depth=1, reliability=reliability))
 
 
-def test_the_subscription_follows_what_is_published(make_node):
+def test_the_subscription_matches_the_publishers(make_node):
     node = make_node()
-    camera = hear(node)
-    assert heard(node) == {RAW: BEST_EFFORT}  # hears both kinds that may still come
+    camera = subscribe(node)
+    assert subscriptions(node) == {RAW: BEST_EFFORT}  # compatible with both kinds of publishers
     steps = []
     packed = offer(node, CompressedImage, COMPRESSED, RELIABLE)
-    camera.follow()
-    steps.append(heard(node))
+    camera.match_publishers()
+    steps.append(subscriptions(node))
     raw = offer(node, Image, RAW, RELIABLE)
-    camera.follow()
-    steps.append(heard(node))
+    camera.match_publishers()
+    steps.append(subscriptions(node))
     second = offer(node, Image, RAW, BEST_EFFORT)
-    camera.follow()
-    steps.append(heard(node))
+    camera.match_publishers()
+    steps.append(subscriptions(node))
     node.destroy_publisher(second)
-    camera.follow()
-    steps.append(heard(node))
+    camera.match_publishers()
+    steps.append(subscriptions(node))
     node.destroy_publisher(raw)
     node.destroy_publisher(packed)
-    camera.follow()
-    steps.append(heard(node))
+    camera.match_publishers()
+    steps.append(subscriptions(node))
     camera.close()
     assert steps == [{COMPRESSED: RELIABLE}, {RAW: RELIABLE}, {RAW: BEST_EFFORT},
                      {RAW: RELIABLE}, {RAW: RELIABLE}]
-    assert heard(node) == {}
+    assert subscriptions(node) == {}
 
 
-def test_a_transport_that_is_asked_for_is_kept(make_node):
+def test_a_configured_transport_is_used(make_node):
     node = make_node()
     offer(node, Image, RAW, RELIABLE)
-    camera = hear(node, 'compressed')
-    assert list(heard(node)) == [COMPRESSED]
+    camera = subscribe(node, 'compressed')
+    assert list(subscriptions(node)) == [COMPRESSED]
     camera.close()
 
 
-def test_the_users_reliability_rules_over_what_is_offered(make_node):
+def test_the_users_reliability_overrides_that_of_the_publishers(make_node):
     node = make_node('-p', f'qos_overrides.{RAW}.subscription.reliability:=best_effort')
     offer(node, Image, RAW, RELIABLE)
-    camera = hear(node)
-    camera.follow()
-    assert heard(node) == {RAW: BEST_EFFORT}
+    camera = subscribe(node)
+    camera.match_publishers()
+    assert subscriptions(node) == {RAW: BEST_EFFORT}
     camera.close()
 
     node = make_node('-p', f'qos_overrides.{RAW}.subscription.reliability:=sometimes')
     with pytest.raises(ConfigError, match="auto, reliable or best_effort; got 'sometimes'"):
-        hear(node)
+        subscribe(node)
 
 
 def test_an_incompatible_publisher_is_reported(make_node, capfd):
     node = make_node('-p', f'qos_overrides.{RAW}.subscription.reliability:=reliable')
-    camera = hear(node)
+    camera = subscribe(node)
     offer(node, Image, RAW, BEST_EFFORT)
     executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(node)
@@ -138,7 +138,7 @@ def test_an_incompatible_publisher_is_reported(make_node, capfd):
     executor.shutdown()
 
 
-def test_a_camera_info_topic_feeds_the_calibration(make_node):
+def test_camera_infos_are_stored_in_the_calibration_cache(make_node):
     node = make_node()
     calibrations = CalibrationCache(False)
     camera = CameraInput(node, 'camera', 'auto', calibrations,

@@ -1,4 +1,4 @@
-"""Rules of messages: what is sent is the message's own CDR, and what comes is read or refused."""
+"""Serialization of images, and decoding of valid and invalid messages."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from marigold_ros.messages.header import peek_header
 from marigold_ros.messages.image import pack_image
 from marigold_ros.ros.conversions import (
     camera_from_message,
-    header_of,
+    make_header,
     rgb_from_message,
-    serialized_image,
+    serialize_image,
 )
 
 
@@ -27,8 +27,8 @@ from marigold_ros.ros.conversions import (
     (np.arange(7, dtype=np.uint8).reshape(1, 7), 'mono8'),  # 7 bytes: no multiple of anything
     (np.arange(45, dtype=np.uint8).reshape(3, 5, 3), 'rgb8'),
     (np.arange(6, dtype=np.uint16).reshape(2, 3), '16UC1')])
-def test_an_image_in_bytes_reads_as_the_message(frame_id, array, encoding):
-    data = serialized_image(header_of(1_500_000_007, frame_id), pack_image(array, encoding))
+def test_a_serialized_image_is_deserialized_to_the_same_message(frame_id, array, encoding):
+    data = serialize_image(make_header(1_500_000_007, frame_id), pack_image(array, encoding))
     read = deserialize_message(data, Image)
     assert (read.header.stamp.sec, read.header.stamp.nanosec) == (1, 500_000_007)
     assert (read.header.frame_id, read.encoding, read.is_bigendian) == (frame_id, encoding, 0)
@@ -39,7 +39,7 @@ def test_an_image_in_bytes_reads_as_the_message(frame_id, array, encoding):
 
 
 @pytest.mark.parametrize('frame_id', ['', 'x', 'camera_optical_frame', 'größe'])
-def test_the_header_of_an_unopened_message_is_the_messages_own(frame_id):
+def test_peek_header_returns_the_header_of_a_serialized_message(frame_id):
     message = image(np.zeros((2, 2, 3), np.uint8), 1_700_000_000_123_456_789)
     message.header.frame_id = frame_id
     stamp_ns, seen, end = peek_header(serialize_message(message))
@@ -48,7 +48,7 @@ def test_the_header_of_an_unopened_message_is_the_messages_own(frame_id):
 
 
 @pytest.mark.parametrize('keep', [0, 3, 10, 18, 60])
-def test_a_message_cut_short_is_an_error_and_no_crash(keep):
+def test_a_truncated_message_is_a_message_error(keep):
     message = serialize_message(image(np.zeros((2, 2, 3), np.uint8), 5))[:keep]
     with pytest.raises(MessageError):
         if keep < 20:
@@ -57,23 +57,23 @@ def test_a_message_cut_short_is_an_error_and_no_crash(keep):
             rgb_from_message(message, compressed=False, max_pixels=100)
 
 
-SOUND = {'raw': bytes(serialize_message(image(np.full((6, 8, 3), 7, np.uint8), 5))),
+VALID = {'raw': bytes(serialize_message(image(np.full((6, 8, 3), 7, np.uint8), 5))),
          'compressed': bytes(serialize_message(compressed(b'\xff\xd8' + bytes(50), 5))),
          'info': bytes(serialize_message(camera_info(5)))}
 
 
 @settings(derandomize=True, deadline=None, max_examples=600)
-@given(kind=st.sampled_from(sorted(SOUND)), length=st.one_of(st.none(), st.integers(0, 400)),
+@given(kind=st.sampled_from(sorted(VALID)), length=st.one_of(st.none(), st.integers(0, 400)),
        changes=st.lists(st.tuples(st.integers(0, 120), st.one_of(
            st.sampled_from([0, 1, 127, 128, 255]), st.integers(0, 255))), max_size=3))
-def test_any_serialized_message_is_read_or_is_a_message_error(kind, length, changes):
-    message = bytearray(SOUND[kind])
+def test_any_modified_message_is_decoded_or_is_a_message_error(kind, length, changes):
+    message = bytearray(VALID[kind])
     for at, value in changes:
         message[at % len(message)] = value
     message = bytes(message[:length])
     try:
         stamp_ns, frame_id, end = peek_header(message)
-        assert header_of(stamp_ns, frame_id).stamp.nanosec < 10 ** 9 and end <= len(message)
+        assert make_header(stamp_ns, frame_id).stamp.nanosec < 10 ** 9 and end <= len(message)
         if kind == 'info':
             assert camera_from_message(message).width > 0
         else:
@@ -98,14 +98,14 @@ def test_any_bytes_have_a_header_or_are_a_message_error(message):
     assert end == 16 + words[2] <= len(message)
 
 
-def test_a_stamp_that_is_no_time_is_refused():
-    message = bytearray(SOUND['raw'])
+def test_an_invalid_stamp_is_rejected():
+    message = bytearray(VALID['raw'])
     message[8:12] = (10 ** 9).to_bytes(4, 'little')
     with pytest.raises(MessageError, match='`nanosec` .* below 1000000000; got 1000000000'):
         peek_header(bytes(message))
 
 
-def test_an_image_of_more_pixels_than_allowed_is_refused():
+def test_an_image_of_too_many_pixels_is_rejected():
     message = serialize_message(image(np.zeros((4, 5, 3), np.uint8), 5))
     assert rgb_from_message(message, compressed=False, max_pixels=20).shape == (4, 5, 3)
     with pytest.raises(MessageError, match='at most 19 pixels .max_input_pixels.; got 5 x 4'):

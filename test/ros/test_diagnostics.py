@@ -1,4 +1,4 @@
-"""Rules of the log: healthy is INFO, and only what a user should act on is a warning."""
+"""Log levels: only events on which the user should act are warnings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ METRIC = MetricScale(scale=3.0, shift=1.0, confidence=1.0, source='depth', assum
 
 
 class LoggedNode:
-    """As much of a node as a Reporter needs, with a log that can be read."""
+    """The part of a node that a Reporter needs, with a log in memory."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, str]] = []
@@ -37,20 +37,20 @@ def node() -> LoggedNode:
 @pytest.mark.parametrize('state, metric, level', [
     ('tracking', METRIC, 'INFO'), ('assumed', METRIC, 'INFO'), ('waiting', None, 'INFO'),
     ('holding', METRIC, 'WARN'), ('expired', None, 'WARN'), ('refused', METRIC, 'WARN')])
-def test_a_scale_is_a_warning_where_it_is_not_healthy(node, state, metric, level):
-    Reporter(node).scale('front', ScaleReport(state, metric))
-    text = 'depth is 3 m x relative + 1 m' if metric else 'no metres'
+def test_a_scale_state_that_needs_action_is_a_warning(node, state, metric, level):
+    Reporter(node).report_scale('front', ScaleReport(state, metric))
+    text = 'metric depth = 3 m * relative depth + 1 m' if metric else 'the scale is unknown'
     assert node.lines == [(level, f'front: scale_{state}: {text}')]
 
 
-def test_what_is_wrong_with_a_reference_is_a_warning(node):
-    Reporter(node).scale('front', ScaleReport('refused', None, detail='its clock stands still'))
-    assert ('WARN', 'front: scale_refusals: its clock stands still') in node.lines
+def test_a_rejected_reference_is_a_warning(node):
+    Reporter(node).report_scale('front', ScaleReport('refused', None, detail='the clock stopped'))
+    assert ('WARN', 'front: scale_refusals: the clock stopped') in node.lines
 
 
-def test_a_state_is_logged_at_a_change_and_events_are_throttled(node):
+def test_a_state_is_logged_when_it_changes_and_events_are_throttled(node):
     reporter = Reporter(node)
     for _ in range(3):
-        reporter.scale('front', ScaleReport('tracking', METRIC))
-        reporter.event('front', 'no_calibration', 'no camera_info')
+        reporter.report_scale('front', ScaleReport('tracking', METRIC))
+        reporter.report_event('front', 'no_calibration', 'no camera_info')
     assert [text.split(':')[1] for _, text in node.lines] == [' scale_tracking', ' no_calibration']

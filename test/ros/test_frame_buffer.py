@@ -1,11 +1,11 @@
-"""Rule of the newest-wins place."""
+"""The buffer of the newest frames."""
 
 from __future__ import annotations
 
 from marigold_ros.ros.frame_buffer import NewestFrames, ReceivedFrame
 
 
-def test_the_newest_frame_supersedes_its_own_cameras_only():
+def test_a_frame_supersedes_only_those_of_its_camera():
     def frame(camera: str, stamp_ns: int) -> ReceivedFrame:
         return ReceivedFrame(camera, b'', False, stamp_ns, '', 0.0)
 

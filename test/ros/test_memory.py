@@ -1,4 +1,4 @@
-"""Rule of the node's memory: kept between frames, given back when the model goes."""
+"""Freed memory is reused until it is returned to the system."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ print(kept - memory_bytes(os.getpid()))
 
 
 def run(mode: str) -> list[int]:
-    """Use 40 MB ten times over: page faults of that, and bytes given back afterwards."""
+    """Allocate 40 MB ten times; return the page faults, and the bytes returned afterwards."""
     output = subprocess.run([sys.executable, '-c', PROGRAM, mode], check=True, text=True,
                             capture_output=True).stdout
     return [int(line) for line in output.split()]
 
 
-def test_freed_memory_serves_the_next_frame_until_given_back():
+def test_freed_memory_is_reused_until_it_is_returned():
     """Without it the 400 MB would cost about 100 000 faults of 4 KiB."""
     faults, returned = run('keep')
     assert faults < 5_000

@@ -1,4 +1,4 @@
-"""Rules of references in the node: where they were measured from, and which are refused."""
+"""References in the node: pose of the sensor, rejected references, tilt from TF."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from marigold_ros.metric.filter import FilterConfig
 from marigold_ros.metric.sources.ground_plane import down_vector
 from marigold_ros.ros.calibration import Calibration
 from marigold_ros.ros.frame_buffer import ReceivedFrame
-from marigold_ros.ros.metric_inputs import CameraReference, find_tilt
+from marigold_ros.ros.metric_inputs import CameraReference, lookup_tilt
 
 K = np.array([[100.0, 0, 80], [0, 100, 60], [0, 0, 1]])
 RGB = np.zeros((120, 160, 3), np.uint8)
 
 
-class Known:
-    """Knows one pose, whatever the names."""
+class FakeTransforms:
+    """Returns one pose for all frames, and stores the arguments."""
 
     def __init__(self, pose: np.ndarray) -> None:
         self.pose = pose
-        self.asked: tuple = ()
+        self.arguments: tuple = ()
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
-        self.asked = (target, source, stamp_ns)
+        self.arguments = (target, source, stamp_ns)
         return self.pose
 
 
@@ -41,31 +41,31 @@ CALIBRATION = Calibration(
 FRAME = ReceivedFrame('camera', b'', False, 10 ** 9, 'camera_optical_frame', 0.0)
 
 
-def anchors_of(reference: CameraReference, config: ScaleConfig, transforms):
-    return reference.anchors(FRAME, RGB, CALIBRATION, config, transforms, 10 ** 6)
+def find_anchors(reference: CameraReference, config: ScaleConfig, transforms):
+    return reference.find_anchors(FRAME, RGB, CALIBRATION, config, transforms, 10 ** 6)
 
 
-def test_a_scan_is_projected_by_tf_from_its_own_frame_and_time():
+def test_a_scan_is_projected_with_tf_at_its_own_frame_and_stamp():
     reference = CameraReference(False)
     scan = LaserScan(header=header(9 * 10 ** 8, 'laser'), angle_min=0.0, angle_increment=0.1,
                      range_min=0.1, range_max=9.0, ranges=[2.0])
-    reference.store.put(serialize_message(scan))
+    reference.buffer.put(serialize_message(scan))
     # Body axes turned to optical ones, the laser 0.5 m below the camera.
     pose = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0.5], [1, 0, 0, 0], [0, 0, 0, 1]])
-    known = Known(pose)
-    anchors = anchors_of(reference, ScaleConfig('scan'), known)
-    assert known.asked == ('camera_optical_frame', 'laser', 9 * 10 ** 8)
+    transforms = FakeTransforms(pose)
+    anchors = find_anchors(reference, ScaleConfig('scan'), transforms)
+    assert transforms.arguments == ('camera_optical_frame', 'laser', 9 * 10 ** 8)
     # 2 m ahead and 0.5 m down: v = 100 * 0.5 / 2 + 60
     assert (anchors.rows.tolist(), anchors.columns.tolist()) == ([85], [80])
     assert anchors.depth_m.tolist() == [2.0]
 
 
-def test_without_tf_or_extrinsics_the_frames_are_named():
+def test_an_unknown_pose_names_the_frames():
     reference = CameraReference(False)
-    reference.store.put(serialize_message(LaserScan(header=header(10 ** 9, 'laser'))))
-    with pytest.raises(InputError, match='where is laser seen from camera_optical_frame[?] TF is '
-                                         'not listened to; else set scale.extrinsics'):
-        anchors_of(reference, ScaleConfig('scan'), None)
+    reference.buffer.put(serialize_message(LaserScan(header=header(10 ** 9, 'laser'))))
+    with pytest.raises(InputError, match="'laser'.*'camera_optical_frame'.* is unknown: .* not "
+                                         'subscribe to TF; .* set scale.extrinsics'):
+        find_anchors(reference, ScaleConfig('scan'), None)
 
 
 def test_a_reference_whose_stamp_does_not_change_is_frozen(monkeypatch):
@@ -74,11 +74,11 @@ def test_a_reference_whose_stamp_does_not_change_is_frozen(monkeypatch):
     monkeypatch.setattr('marigold_ros.ros.metric_inputs.time',
                         SimpleNamespace(monotonic=lambda: next(clock_s)))
     for _ in range(3):
-        reference.store.put(serialize_message(LaserScan(header=header(5, 'laser'))))
+        reference.buffer.put(serialize_message(LaserScan(header=header(5, 'laser'))))
     config = ScaleConfig('scan', filter=FilterConfig(hold_s=0.5))
     with pytest.raises(InputError, match='is frozen: its messages have had the same stamp for '
                                          '1.5 s'):
-        anchors_of(reference, config, None)
+        find_anchors(reference, config, None)
 
 
 def test_the_tilt_comes_from_the_cameras_pose_in_the_base_frame():
@@ -86,10 +86,10 @@ def test_the_tilt_comes_from_the_cameras_pose_in_the_base_frame():
     c, s = np.cos(0.1), np.sin(0.1)
     base_from_camera = np.eye(4)
     base_from_camera[:3, :3] = np.array([[0, -s, c], [-1, 0, 0], [0, -c, -s]])
-    known = Known(base_from_camera)
+    transforms = FakeTransforms(base_from_camera)
     config = ScaleConfig('ground_plane', camera_height_m=0.35, base_frame='base')
-    tilt = find_tilt(FRAME, config, known)
-    assert known.asked[:2] == ('base', 'camera_optical_frame')
+    tilt = lookup_tilt(FRAME, config, transforms)
+    assert transforms.arguments[:2] == ('base', 'camera_optical_frame')
     assert tilt == pytest.approx((0.1, 0.0))
     np.testing.assert_allclose(down_vector(*tilt), base_from_camera[:3, :3].T @ [0, 0, -1])
-    assert find_tilt(FRAME, config, None) is None  # searched then
+    assert lookup_tilt(FRAME, config, None) is None  # estimated from the image then

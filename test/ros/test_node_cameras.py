@@ -1,4 +1,4 @@
-"""Several cameras of different rates and sizes: fair service, also beside one that died."""
+"""Several cameras of different rates and sizes: scheduling, and a camera that stops."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def running(tmp_path_factory):
 
 @pytest.fixture
 def engine(monkeypatch):
-    """Let every walk through the engine wait for a permission, and note its batches."""
-    infer_batch, received = DepthEngine.infer_batch, Reporter.received
+    """Block every inference until it is released, and record the batches."""
+    infer_batch, received = DepthEngine.infer_batch, Reporter.count_received
     engine = threading.Semaphore(0)
     engine.batches, engine.received = [], Counter()
 
@@ -56,12 +56,12 @@ def engine(monkeypatch):
         engine.received[camera] += 1
 
     monkeypatch.setattr(DepthEngine, 'infer_batch', wait)
-    monkeypatch.setattr(Reporter, 'received', count)
+    monkeypatch.setattr(Reporter, 'count_received', count)
     yield engine
     engine.release(1000)
 
 
-def test_every_camera_is_served_once_in_each_round(running, engine):
+def test_every_camera_is_processed_once_in_each_round(running, engine):
     _, robot = running
 
     def send(camera: str) -> None:
@@ -69,7 +69,7 @@ def test_every_camera_is_served_once_in_each_round(running, engine):
         robot.publish(f'/{camera}/image_raw', image(PIXELS[camera], time.time_ns()))
         robot.until(lambda: engine.received[camera] > before, what=f'a frame of {camera}')
 
-    def fates() -> Counter[tuple[str, str]]:
+    def outcomes() -> Counter[tuple[str, str]]:
         return Counter((array.status[0].name.removeprefix('depth_node: '), array.status[0].message)
                        for array in robot.messages['/depth_node/status'])
 
@@ -81,22 +81,22 @@ def test_every_camera_is_served_once_in_each_round(running, engine):
                 send(camera)
         # The batch under way, and from the second round on the two sizes that it consists of.
         engine.release(1 if number == 0 else 2)
-        robot.until(lambda: len(engine.batches) >= 2 * number + 2, what='the next walk')
+        robot.until(lambda: len(engine.batches) >= 2 * number + 2, what='the next batch')
     engine.release(2)
-    robot.until(lambda: fates()['slow', 'processed'] == fates()['wide', 'processed'] == ROUNDS,
+    robot.until(lambda: min(outcomes()[each, 'processed'] for each in ('slow', 'wide')) == ROUNDS,
                 what='all rounds')
 
-    assert fates() == {
+    assert outcomes() == {
         ('fast', 'processed'): ROUNDS + 1, ('wide', 'processed'): ROUNDS,
         ('slow', 'processed'): ROUNDS, ('fast', 'superseded'): 5 * ROUNDS,
         ('wide', 'superseded'): 2 * ROUNDS}
-    # Those of one size are one batch.
+    # Frames of one size are one batch.
     assert engine.batches[0] == [(120, 160)]
     assert Counter(map(tuple, engine.batches[1:])) == {
         ((120, 160), (120, 160)): ROUNDS, ((120, 320),): ROUNDS}
 
 
-def test_a_dead_camera_is_stale_and_the_others_go_on(running):
+def test_a_stopped_camera_is_stale_and_the_others_go_on(running):
     _, robot = running
     robot.listen('/diagnostics', DiagnosticArray)
 
@@ -113,22 +113,22 @@ def test_a_dead_camera_is_stale_and_the_others_go_on(running):
         return status.level, status.message
 
     robot.retire('/slow/image_raw')
-    robot.until(lambda: level('slow') == (DiagnosticStatus.STALE, 'no frames arrive'))
+    robot.until(lambda: level('slow') == (DiagnosticStatus.STALE, 'no frames received'))
     assert level('fast')[0] != DiagnosticStatus.STALE
     robot.advertise('/slow/image_raw', Image)
     robot.messages['/depth_node/status'].clear()
 
-    def served() -> bool:
+    def processed() -> bool:
         robot.publish('/slow/image_raw', image(PIXELS['slow'], time.time_ns()))
-        robot.spin(0.2)  # a match on one side may be too early for the other
+        robot.spin(0.2)  # the node may match later than this side
         return any(array.status[0].name == 'depth_node: slow'
                    and array.status[0].message == 'processed'
                    for array in robot.messages['/depth_node/status'])
 
-    robot.until(served, what='a frame of the camera that came back')
+    robot.until(processed, what='a frame of the camera that came back')
 
 
-def test_only_what_somebody_listens_to_is_made(running, monkeypatch):
+def test_only_subscribed_outputs_are_computed(running, monkeypatch):
     _, robot = running
     made, pack = [], FramePacker.pack
 

@@ -1,4 +1,4 @@
-"""Faults put to the running node: each is logged once, counted, shown, and survived."""
+"""Faults in the running node: each is logged, counted and diagnosed, and the node goes on."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ MAX_PIXELS = 400_000
 
 
 def jpeg_bomb() -> bytes:
-    """Say 20000 x 20000 in the frame header of a small stream."""
+    """Build a small JPEG stream whose frame header claims 20000 x 20000 px."""
     start = JPEG.index(b'\xff\xc0') + 5
     return JPEG[:start] + (20000).to_bytes(2, 'big') * 2 + JPEG[start + 4:]
 
 
 def raw(make: Callable[[int], Any]) -> Callable[[int], list[tuple[str, Any]]]:
-    """Send one image."""
+    """Return a function that builds one image to send."""
     return lambda ns: [('image_raw', make(ns))]
 
 
 def packed(stream: bytes) -> Callable[[int], list[tuple[str, Any]]]:
-    """Send one compressed image."""
+    """Return a function that builds one compressed image to send."""
     return lambda ns: [('image_raw/compressed', compressed(stream, ns))]
 
 
 def calibrated(**changes: Any) -> Callable[[int], list[tuple[str, Any]]]:
-    """Send a good image with a camera_info that is wrong."""
+    """Return a function that builds a valid image with an invalid camera_info."""
     return lambda ns: [('camera_info', camera_info(ns, **changes)), ('image_raw', image(RGB, ns))]
 
 
@@ -84,27 +84,27 @@ decode = Networks.decode
 @dataclass(frozen=True)
 class Fault:
     """
-    What is sent twice from a camera of its own, and what the node makes of it.
+    What is sent twice from a camera of its own, and how the node must react.
 
-    `arm` names what is replaced in the engine meanwhile; `counts` is what is counted in all.
+    `patch` is an attribute of the engine that is replaced meanwhile; `count` is the final counter.
     """
 
     send: Callable[[int], list[tuple[str, Any]]]
     counter: str
-    said: str
+    text: str
     outcome: str
-    counts: int = 2
-    arm: tuple[type, str, Callable] | None = None
+    count: int = 2
+    patch: tuple[type, str, Callable] | None = None
     ensemble_size: int = 1
 
 
-def bad_image(send: Callable[[int], list[tuple[str, Any]]], said: str) -> Fault:
-    return Fault(send, 'dropped_bad_image', said, 'bad_image')
+def bad_image(send: Callable[[int], list[tuple[str, Any]]], text: str) -> Fault:
+    return Fault(send, 'dropped_bad_image', text, 'bad_image')
 
 
-def bad_info(send: Callable[[int], list[tuple[str, Any]]], said: str,
+def bad_info(send: Callable[[int], list[tuple[str, Any]]], text: str,
              counter: str = 'no_calibration') -> Fault:
-    return Fault(send, counter, said, 'processed')
+    return Fault(send, counter, text, 'processed')
 
 
 def good(ns: int) -> list[tuple[str, Any]]:
@@ -127,45 +127,45 @@ FAULTS = {
     'elongated': bad_image(raw(lambda ns: image(np.zeros((1, 4096, 3), np.uint8), ns)), '4096'),
     'too_large': bad_image(raw(lambda ns: image(np.zeros((1000, 500, 3), np.uint8), ns)),
                            f'at most {MAX_PIXELS} pixels .*got 500 x 1000'),
-    'cut_message': bad_image(raw(lambda ns: serialize_message(image(RGB, ns))[:100]),
-                             'Image must be whole; its 100 bytes cannot be read'),
+    'truncated_message': bad_image(raw(lambda ns: serialize_message(image(RGB, ns))[:100]),
+                             'cannot deserialize the Image: its 100 bytes are truncated'),
     'truncated_jpeg': bad_image(packed(JPEG[:len(JPEG) // 2]), '`data`'),
     'corrupt_jpeg': bad_image(packed(JPEG[:20] + bytes(300) + JPEG[320:]), '`data`'),
     'no_jpeg': bad_image(packed(b'no image'), '`data`'),
     'empty_jpeg': bad_image(packed(b''), '`data`'),
     'jpeg_bomb': bad_image(packed(jpeg_bomb()), f'at most {MAX_PIXELS} pixels.*20000 x 20000'),
-    'info_of_other_size': bad_info(calibrated(width=320), 'camera_info is for 320 x 120, the '
-                                   'image is 160 x 120; only relative depth is published'),
+    'info_of_other_size': bad_info(calibrated(width=320), 'camera_info is for 320 x 120 px, but '
+                                   'the image is 160 x 120 px; only relative depth is published'),
     'nan_in_k': bad_info(calibrated(f=float('nan')), 'must be finite'),
     'short_d': bad_info(calibrated(d=(0.1, 0.2, 0.3)), '`D` of plumb_bob must have'),
-    'uncalibrated': bad_info(calibrated(f=0.0), r'camera_info is uncalibrated, K\[0\] is 0'),
+    'uncalibrated': bad_info(calibrated(f=0.0), r'camera_info is uncalibrated: K\[0\] is 0'),
     'info_of_other_frame': bad_info(
-        of_another_frame, "info is of frame 'rear_optical_frame', the image of 'camera_optical_f",
+        of_another_frame, "is 'rear_optical_frame', that of the image is 'camera_optical_frame'",
         'camera_info_of_other_frame'),
     'stamps_go_back': Fault(
         raw(lambda ns: image(RGB, ns - 7200 * 10 ** 9)),
-        'stamp_jumped_back', r'by 7[0-9.]* s; starting afresh', 'processed'),
+        'stamp_jumped_back', r'stamps jumped back by 7[0-9.]* s; the state', 'processed'),
     'broken_engine': Fault(good, 'dropped_engine_error', 'RuntimeError: simulated\nTraceback',
-                           'engine_error', arm=(DepthEngine, 'infer_batch', broken_infer)),
+                           'engine_error', patch=(DepthEngine, 'infer_batch', broken_infer)),
     'no_memory': Fault(
         good, 'dropped_engine_error', 'OutOfMemoryError: one image of .* does not fit into the '
         'memory of cpu.*lower `processing_resolution`', 'engine_error',
-        arm=(Networks, 'encode', no_memory)),
+        patch=(Networks, 'encode', no_memory)),
     'memory_for_one': Fault(
-        good, 'out_of_memory', 'ran out of memory; images at once from now on.*: 1', 'processed',
-        counts=1, arm=(Networks, 'decode', no_memory_for_two), ensemble_size=2),
+        good, 'out_of_memory', 'ran out of memory; the batch size is now .*: 1', 'processed',
+        count=1, patch=(Networks, 'decode', no_memory_for_two), ensemble_size=2),
 }
 CAMERAS = [*FAULTS, 'burst', 'deaf']
 
 
 def is_packed(camera: str) -> bool:
-    """Say whether a camera sends compressed images."""
+    """Return whether a camera sends compressed images."""
     return camera in FAULTS and FAULTS[camera].send(10 ** 18)[-1][0].endswith('compressed')
 
 
 @pytest.fixture(scope='module')
 def running(tmp_path_factory):
-    """One node with a camera for every fault, so that nothing that is counted overlaps."""
+    """Run one node with a camera for every fault, so that each has its own counters."""
     checkpoint = make_checkpoint(tmp_path_factory.mktemp('models') / 'random')
     settings = {'checkpoint': checkpoint, 'cameras': f'[{", ".join(CAMERAS)}]',
                 'scale.source': 'fixed', 'scale.min_depth_m': 1, 'scale.max_depth_m': 5,
@@ -189,18 +189,18 @@ def running(tmp_path_factory):
 
 
 @contextmanager
-def armed(node, fault: Fault) -> Iterator[None]:
-    """Put a fault into the engine, and take it out again."""
-    with pytest.MonkeyPatch.context() as patch:
-        if fault.arm:
-            patch.setattr(*fault.arm)
+def injected(node, fault: Fault) -> Iterator[None]:
+    """Inject a fault into the engine during the block."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        if fault.patch:
+            monkeypatch.setattr(*fault.patch)
         node.set_parameters([Parameter('ensemble_size', value=fault.ensemble_size)])
         yield
     node.set_parameters([Parameter('ensemble_size', value=1)])
 
 
 def send(robot: Robot, camera: str, messages: list[tuple[str, Any]]) -> str:
-    """Publish, and wait for what becomes of the image, the last of the messages."""
+    """Publish the messages, and return the outcome of the image, which is the last of them."""
     for topic, message in messages:
         robot.publish(f'/{camera}/{topic}', message)
     if not isinstance(message, bytes):
@@ -211,57 +211,57 @@ def send(robot: Robot, camera: str, messages: list[tuple[str, Any]]) -> str:
 
 
 @pytest.fixture(scope='module')
-def aftermath(running):
-    """Send every fault twice between good frames; what became of them all."""
+def outcomes(running):
+    """Send every fault twice between valid frames; return the outcomes by camera."""
     node, robot = running
-    outcomes: dict[str, list[str]] = {}
+    by_camera: dict[str, list[str]] = {}
     for camera, fault in FAULTS.items():
         make_good = packed(JPEG) if is_packed(camera) else good
-        outcomes[camera] = said = [send(robot, camera, make_good(time.time_ns()))]
+        by_camera[camera] = outcomes = [send(robot, camera, make_good(time.time_ns()))]
         for _ in range(2):
-            with armed(node, fault):
-                said.append(send(robot, camera, fault.send(time.time_ns())))
-            said.append(send(robot, camera, make_good(time.time_ns())))
+            with injected(node, fault):
+                outcomes.append(send(robot, camera, fault.send(time.time_ns())))
+            outcomes.append(send(robot, camera, make_good(time.time_ns())))
     seen = len(robot.messages['/diagnostics'])
     robot.until(lambda: len(robot.messages['/diagnostics']) > seen + 1, what='/diagnostics')
-    return outcomes
+    return by_camera
 
 
 def diagnostics(robot: Robot, camera: str) -> list[DiagnosticStatus]:
-    """Give everything that /diagnostics said of a camera."""
+    """Return every status of a camera in /diagnostics."""
     return [status for array in robot.messages['/diagnostics'] for status in array.status
             if status.name == f'depth_node: {camera}']
 
 
 @pytest.mark.parametrize('camera', FAULTS)
-def test_a_fault_is_logged_counted_shown_and_survived(
-        running, aftermath, camera):
+def test_a_fault_is_reported_and_the_node_goes_on(
+        running, outcomes, camera):
     _, robot = running
     fault = FAULTS[camera]
     kind = fault.counter.removeprefix('dropped_')
-    assert aftermath[camera] == ['processed', fault.outcome] * 2 + ['processed']
+    assert outcomes[camera] == ['processed', fault.outcome] * 2 + ['processed']
 
-    # Topics keep no order among each other: the last words may come after /diagnostics.
+    # Messages of different topics have no order: the last log may arrive after /diagnostics.
     logged = robot.until(lambda: [log.msg for log in robot.messages['/rosout']
                                   if log.msg.startswith(f'{camera}: {kind}: ')], what='a log')
     assert len(logged) == 1
-    assert re.search(fault.said, logged[0], re.DOTALL)
+    assert re.search(fault.text, logged[0], re.DOTALL)
 
     shown = diagnostics(robot, camera)
     values = {each.key: each.value for each in shown[-1].values}
-    assert int(values[fault.counter]) == fault.counts
-    assert re.search(fault.said, values[f'last_{kind}'], re.DOTALL)
+    assert int(values[fault.counter]) == fault.count
+    assert re.search(fault.text, values[f'last_{kind}'], re.DOTALL)
     assert any(status.level == DiagnosticStatus.WARN and kind in status.message
                for status in shown)
 
 
-def test_the_node_tells_of_the_last_lost_frame(running, aftermath):
+def test_the_last_error_is_in_diagnostics(running, outcomes):
     _, robot = running
     values = {each.key: each.value for each in robot.diagnostics('depth_node').values}
     assert values['last_error'].startswith('no_memory: engine_error: OutOfMemoryError: one image')
 
 
-def test_of_a_burst_the_newest_is_processed_and_all_counted(running):
+def test_the_newest_frame_of_a_burst_is_processed_and_all_are_counted(running):
     _, robot = running
     start_ns = time.time_ns()
     images = [image(RGB, start_ns + i) for i in range(501)]
@@ -270,7 +270,7 @@ def test_of_a_burst_the_newest_is_processed_and_all_counted(running):
     assert robot.status_of(start_ns + 500)['message'] == 'processed'
     assert send(robot, 'burst', good(time.time_ns())) == 'processed'
     counted = Counter(robot.counters('burst'))
-    # The first one that is taken tells the numbers of the others.
+    # Frames before the first received one are not counted.
     first = min(stamp_of(array.header) for array in robot.messages['/depth_node/status']
                 if array.status[0].name == 'depth_node: burst') - start_ns
     assert first + counted['frames_in'] + counted['missed'] == 502
@@ -288,7 +288,7 @@ time.sleep(600)
 """
 
 
-def test_a_subscriber_that_hangs_holds_up_nobody(running):
+def test_a_hanging_subscriber_does_not_block_the_node(running):
     node, robot = running
     topic = '/deaf/depth_relative/image'
     never_reads = rclpy.create_node('never_reads', context=robot.context)

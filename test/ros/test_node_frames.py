@@ -1,4 +1,4 @@
-"""What the running node makes of frames: every output, every drop, every wrong message."""
+"""Frames in the running node: outputs, encodings, calibration and dropped frames."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def node(checkpoint, tmp_path_factory):
         tmp_path_factory.mktemp('node'), domain, '-p', f'checkpoint:={checkpoint}',
         '-p', 'cameras:=[camera, packed, bare]', '-p', 'scale.source:=fixed',
         '-p', 'scale.min_depth_m:=1', '-p', 'scale.max_depth_m:=5', '-p', 'latency_cap_ms:=0',
-        '-p', 'max_age_s:=30')  # a machine that is busy with other things drops nothing
+        '-p', 'max_age_s:=30')  # so that a busy machine drops no frame
     process.domain = domain
     yield process
     process.stop()
@@ -69,7 +69,7 @@ def robot(node):
 
 @pytest.fixture
 def rgb():
-    """Smooth waves, so that neighbouring pixels say the same."""
+    """Make an image of smooth waves, whose neighbouring pixels are similar."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     return np.stack([127 + 100 * np.sin(x / 9.0), 127 + 100 * np.cos(y / 7.0),
                      (x + y) / 2.0], axis=-1).astype(np.uint8)
@@ -80,7 +80,7 @@ def now_ns() -> int:
 
 
 def show(robot: Robot, rgb, **changes) -> int:
-    """Publish a frame with its camera_info; its stamp."""
+    """Publish a frame with its camera_info, and return its stamp."""
     stamp_ns = now_ns()
     robot.publish(INFO, camera_info(stamp_ns, **changes))
     robot.publish(IMAGE, image(rgb, stamp_ns))
@@ -101,7 +101,7 @@ def test_every_output_carries_the_stamp_and_frame_of_the_input(robot, rgb):
     assert (color.encoding, color.step) == ('rgb8', 3 * WIDTH)
 
 
-def test_metres_spread_the_engines_depth_over_the_range(
+def test_metric_depth_maps_relative_depth_onto_the_assumed_range(
         robot, rgb, checkpoint):
     stamp_ns = show(robot, rgb)
     status = robot.status_of(stamp_ns)
@@ -154,7 +154,7 @@ def test_the_processed_image_is_republished_in_any_encoding(
         np.frombuffer(seen.data, np.uint8).reshape(HEIGHT, WIDTH, 3), expected)
 
 
-# Mid gray, whose neighbours and chroma say the same in every encoding; the bytes of each row.
+# Mid gray, which every encoding and its interpolation preserves, as the bytes of each row.
 @pytest.mark.parametrize(('encoding', 'rows', 'is_bigendian'), [
     *[(f'bayer_{pattern}8', np.full((HEIGHT, WIDTH), 128, np.uint8), 0)
       for pattern in ('rggb', 'bggr', 'gbrg', 'grbg')],
@@ -165,7 +165,7 @@ def test_the_processed_image_is_republished_in_any_encoding(
     ('nv12', np.repeat(np.array([126, 128], np.uint8), (HEIGHT, HEIGHT // 2))[:, None]
      .repeat(WIDTH, axis=1), 0),
 ])
-def test_gray_in_any_encoding_is_seen_as_gray(robot, encoding, rows, is_bigendian):
+def test_gray_in_any_encoding_is_decoded_as_gray(robot, encoding, rows, is_bigendian):
     stamp_ns = now_ns()
     message = image(rows.view(np.uint8), stamp_ns, encoding, padding=3)
     message.height, message.width, message.is_bigendian = HEIGHT, WIDTH, is_bigendian
@@ -175,8 +175,8 @@ def test_gray_in_any_encoding_is_seen_as_gray(robot, encoding, rows, is_bigendia
     assert np.abs(np.frombuffer(seen.data, np.uint8).astype(int) - 128).max() <= 1
 
 
-def test_every_output_follows_a_changing_resolution(robot, rgb):
-    """Also where the camera_info comes late: relative depth only, until it fits again."""
+def test_every_output_has_the_resolution_of_its_input(robot, rgb):
+    """Without a camera_info of the new size only relative depth is published."""
     robot.status_of(show(robot, rgb))
     for scale in (2, 1):
         height, width = HEIGHT * scale, WIDTH * scale
@@ -196,7 +196,7 @@ def test_every_output_follows_a_changing_resolution(robot, rgb):
                                            0, 0, 1]
 
 
-def test_status_tells_everything_about_a_processed_frame(robot, rgb):
+def test_status_describes_a_processed_frame(robot, rgb):
     status = robot.status_of(show(robot, rgb))
     assert (status['camera'], status['outcome'], status['reason']) == ('camera', 'processed', '')
     assert status['scale_source'] == 'fixed (assumed)'
@@ -210,7 +210,7 @@ def test_status_tells_everything_about_a_processed_frame(robot, rgb):
     assert total_ms <= float(status['latency_ms']) < total_ms + 50
 
 
-def test_compressed_images_are_taken_where_no_raw_ones_are(robot, rgb):
+def test_compressed_images_are_used_if_no_raw_images_are_published(robot, rgb):
     robot.listen('/packed/rgb/image_rect', Image)
     for suffix in ('.png', '.jpg'):
         stream = cv2.imencode(suffix, np.ascontiguousarray(rgb[..., ::-1]))[1].tobytes()
@@ -221,7 +221,7 @@ def test_compressed_images_are_taken_where_no_raw_ones_are(robot, rgb):
         assert difference.max() == 0 if suffix == '.png' else difference.mean() < 4
 
 
-def test_nothing_is_computed_while_nobody_subscribes(robot, rgb):
+def test_nothing_is_computed_without_subscribers(robot, rgb):
     robot.publish('/bare/image_raw', image(rgb, now_ns()))
     stamp_ns = now_ns()
     robot.publish('/bare/image_raw', image(rgb, stamp_ns))
@@ -238,7 +238,7 @@ def test_without_camera_info_there_is_relative_depth_only(node, robot, rgb):
     assert (info.width, info.height, info.k[0]) == (WIDTH, HEIGHT, 0.0)  # uncalibrated
     assert robot.status_of(stamp_ns)['scale_source'] == 'none'
     assert not robot.messages['/bare/depth/image_rect']
-    assert 'bare: no_calibration: no camera_info' in node.log.read_text()
+    assert 'bare: no_calibration: no camera_info received' in node.log.read_text()
 
     robot.ignore('/bare/depth_relative/image')
     stamp_ns = now_ns()
@@ -256,7 +256,7 @@ def test_a_frame_with_an_older_camera_info_is_counted(robot, rgb):
     assert robot.counters('camera')['camera_info_not_by_stamp'] == before + 1
 
 
-def test_a_distorted_camera_is_rectified_before_anything_else(robot, rgb):
+def test_the_image_of_a_distorted_camera_is_rectified_first(robot, rgb):
     stamp_ns = show(robot, rgb, d=(-0.3, 0.1, 0.0, 0.0, 0.0))
     seen = np.frombuffer(robot.find('/camera/rgb/image_rect', stamp_ns).data, np.uint8)
     K = np.array([[100, 0, 80], [0, 100, 60], [0, 0, 1.0]])
@@ -279,14 +279,14 @@ def test_a_frame_older_than_max_age_s_is_dropped(node, robot, rgb):
     assert node.log.read_text().count('camera: historical_stamps') == 1  # warned once
 
 
-def test_a_camera_without_stamps_is_served_and_told_once(node, robot, rgb):
-    def heard() -> bool:
+def test_a_camera_without_stamps_is_processed_and_reported_once(node, robot, rgb):
+    def processed() -> bool:
         stamp_ns = now_ns()
         robot.publish('/bare/image_raw', image(rgb, stamp_ns))
         return robot.status_of(stamp_ns)['outcome'] == 'processed'
 
     robot.listen('/bare/rgb/image_rect', Image)
-    robot.until(heard, what='a frame that somebody wants')
+    robot.until(processed, what='a processed frame')
     for count in range(1, 4):
         robot.publish('/bare/image_raw', image(rgb, 0))
         robot.until(lambda: len(unstamped(robot)) == count, what=f'status {count}')
@@ -294,7 +294,7 @@ def test_a_camera_without_stamps_is_served_and_told_once(node, robot, rgb):
         values = {each.key: each.value for each in status.values}
         assert values['outcome'] == 'processed'
         assert float(values['age_ms']) <= float(values['latency_ms']) < 60_000  # not since 1970
-    log = node.wait_for_log('bare: unstamped: stamps are 0: their age cannot be checked')
+    log = node.wait_for_log('bare: unstamped: image stamps are 0, so their age cannot be checked')
     assert log.count('bare: unstamped') == 1
     assert 'stamp_jumped_back' not in robot.counters('bare')
     robot.ignore('/bare/rgb/image_rect')
@@ -327,7 +327,7 @@ def test_a_disabled_node_drops_frames_until_it_is_enabled_again(robot, rgb):
     assert robot.status_of(show(robot, rgb))['outcome'] == 'processed'
 
 
-def test_without_a_scale_the_metric_topics_fall_silent(
+def test_without_a_scale_nothing_metric_is_published(
         robot, rgb):
     assert robot.set_parameter('scale.source', 'none') == ''
     stamp_ns = show(robot, rgb)
@@ -337,12 +337,12 @@ def test_without_a_scale_the_metric_topics_fall_silent(
         assert all(stamp_of(message.header) != stamp_ns for message in robot.messages[topic])
     diagnostics = robot.diagnostics('depth_node')
     assert diagnostics.level == DiagnosticStatus.WARN
-    assert 'set scale.source' in diagnostics.message
+    assert 'set the parameter scale.source' in diagnostics.message
     assert robot.reset_scale().success
     assert robot.set_parameter('scale.source', 'fixed') == ''
 
 
-def test_a_camera_back_with_another_reliability_is_heard(robot, rgb):
+def test_a_camera_that_restarts_with_another_reliability_is_received(robot, rgb):
     for reliable in (False, True):
         robot.retire(IMAGE)
         robot.advertise(IMAGE, Image, reliable=reliable)

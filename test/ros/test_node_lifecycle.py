@@ -1,4 +1,4 @@
-"""The node's life: start, failed configure, transitions, simulated time, faults, and its end."""
+"""The node's lifecycle: start, failed configure, transitions, simulated time, and shutdown."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture
 def start(tmp_path):
-    """Start nodes, and end those that a failed test leaves behind."""
+    """Start nodes, and stop them after the test."""
     closing = []
 
     def start_both(*arguments: str) -> tuple[LoggedProcess, Robot]:
@@ -66,7 +66,7 @@ def start(tmp_path):
         close()
 
 
-def test_a_missing_checkpoint_is_named_and_can_be_mended(start, checkpoint):
+def test_a_missing_checkpoint_is_named_and_can_be_corrected(start, checkpoint):
     process, robot = start('-p', 'checkpoint:=/no/such/folder', '-p', 'max_age_s:=30')
     log = process.wait_for_log('stays unconfigured')
     assert '/no/such/folder' in log
@@ -77,14 +77,14 @@ def test_a_missing_checkpoint_is_named_and_can_be_mended(start, checkpoint):
     assert status.level == DiagnosticStatus.ERROR
     assert '/no/such/folder' in status.message
 
-    # What cannot change while configured may be mended now.
+    # Configure-time parameters can change while unconfigured.
     assert robot.set_parameter('checkpoint', str(checkpoint)) == ''
     assert robot.change_state(CONFIGURE)
     assert robot.state() == 'inactive'
     assert not robot.node.count_subscribers(IMAGE)
     assert robot.change_state(ACTIVATE)
 
-    # A transition that makes no sense is refused, and costs nothing else.
+    # An invalid transition is rejected and has no other effect.
     assert not robot.change_state(CONFIGURE)
     assert robot.state() == 'active'
 
@@ -114,30 +114,30 @@ def test_ctrl_c_twice_in_the_middle_of_a_frame_exits_with_0(start, checkpoint):
     robot.offer(IMAGE, Image)
 
     def begun() -> bool:
-        """Whether a frame that somebody wants is being processed: it is said of the first."""
+        """Return whether the processing of a frame has begun, which the log shows."""
         robot.publish(IMAGE, image(RGB, time.time_ns()))
         robot.spin(0.05)
         return 'no_calibration' in process.log.read_text()
 
     robot.until(begun, what='a frame in the engine')
     assert stop_twice(process, 0.02) == 0
-    assert ends_without_a_word_of_it(process)
+    assert log_has_no_error(process)
 
 
 def stop_twice(process: LoggedProcess, pause_s: float) -> int:
-    """Press Ctrl-C twice, and return the exit code."""
+    """Send SIGINT twice, and return the exit code."""
     process.send_signal(signal.SIGINT)
     time.sleep(pause_s)
     return process.stop()
 
 
 def catches_sigterm(process: LoggedProcess) -> int:
-    """Tell whether the interpreter has come as far as the node's own first line."""
+    """Return whether the node has installed its handler of SIGTERM."""
     status = Path(f'/proc/{process.pid}/status').read_text()
     return int(status.split('SigCgt:')[1].split()[0], 16) >> signal.SIGTERM - 1 & 1
 
 
-def ends_without_a_word_of_it(process: LoggedProcess) -> bool:
+def log_has_no_error(process: LoggedProcess) -> bool:
     log = process.log.read_text()
     return not any(word in log for word in (
         'Traceback', 'Exception', 'terminate', 'engine_error', 'failed'))
@@ -145,18 +145,18 @@ def ends_without_a_word_of_it(process: LoggedProcess) -> bool:
 
 @pytest.mark.parametrize('delays_s', [(0.0, 0.1, 0.2, 0.4), (0.6, 0.9, 1.4, 2.0)])
 def test_ctrl_c_at_any_moment_of_the_start_exits_with_0(start, delays_s):
-    """In rclpy's import a KeyboardInterrupt is lost; in the node's making it is an RCLError."""
+    """A KeyboardInterrupt is lost in rclpy's import, and an RCLError in the node's constructor."""
     for delay_s in delays_s:
         process, robot = start()
         robot.until(lambda: catches_sigterm(process), what='a handler of SIGTERM')
-        time.sleep(delay_s)  # not for something: at that moment
+        time.sleep(delay_s)  # the moment under test
         assert stop_twice(process, 0.05) == 0, delay_s
-        assert ends_without_a_word_of_it(process), delay_s
+        assert log_has_no_error(process), delay_s
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_load_that_hangs_with_exit_code_0(start, tmp_path, number):
-    """As a download may: here the checkpoint's index is a pipe that nobody writes to."""
+    """A load can hang like a download; here the checkpoint's index is a pipe without a writer."""
     pipe = tmp_path / 'checkpoint' / 'model_index.json'
     pipe.parent.mkdir()
     os.mkfifo(pipe)
@@ -173,7 +173,7 @@ def test_a_signal_ends_a_load_that_hangs_with_exit_code_0(start, tmp_path, numbe
     assert process.stop(number) == 0
     assert time.monotonic() - began_s < 30  # it waits for 2 s; a busy machine takes its time
     os.close(writer)
-    assert ends_without_a_word_of_it(process)
+    assert log_has_no_error(process)
 
 
 def test_a_wrong_initial_parameter_is_named_at_the_end(start):
@@ -183,7 +183,7 @@ def test_a_wrong_initial_parameter_is_named_at_the_end(start):
     assert 'point_stride' in log and 'Traceback' not in log
 
 
-def test_simulated_time_rules_and_a_jump_starts_afresh(start, checkpoint):
+def test_simulated_time_is_used_and_a_jump_resets_the_state(start, checkpoint):
     process, robot = start('-p', f'checkpoint:={checkpoint}', '-p', 'use_sim_time:=true',
                            '-p', 'autostart:=false')
     assert robot.state() == 'unconfigured'
@@ -207,15 +207,15 @@ def test_simulated_time_rules_and_a_jump_starts_afresh(start, checkpoint):
     assert at(1006, 0) == 'processed'  # has no stamp
     for number, start_s in ((1, 500), (2, 400)):  # the recording begins again, and again
         assert at(start_s, start_s + 1) == 'processed'
-        process.wait_for_log('time jumped back')
+        process.wait_for_log('ROS time jumped back')
         assert process.log.read_text().count('time jumped back') == number
     assert 'no_calibration' not in robot.counters('camera')
-    assert 'stamp_jumped_back' not in robot.counters('camera')  # the clock's jump said it
+    assert 'stamp_jumped_back' not in robot.counters('camera')  # only the clock's
 
 
 @pytest.fixture
 def node(checkpoint):
-    """Run a node in this process, so that its engine can be held."""
+    """Run a node in this process, so that its engine can be blocked."""
     with node_in_process('-p', f'checkpoint:={checkpoint}', '-p', 'max_age_s:=30',
                          '-p', 'cameras:=[camera, rear]') as (node, robot):
         yield node, robot
@@ -254,29 +254,29 @@ def test_the_model_is_freed_at_cleanup_and_failed_configure(node, monkeypatch):
     assert robot.state() == 'active'
 
 
-def test_what_the_process_end_breaks_is_no_failed_configure(checkpoint, monkeypatch):
+def test_a_shutdown_during_configure_is_not_reported_as_an_error(checkpoint, monkeypatch):
     def end(*_) -> None:
         rclpy.shutdown(context=node.context)
         raise RuntimeError('the context is invalid (simulated)')
 
     monkeypatch.setattr('marigold_ros.ros.depth_node.CameraOutputs', end)
     errors = []
-    monkeypatch.setattr(Reporter, 'error', lambda self, text: errors.append(text))
+    monkeypatch.setattr(Reporter, 'log_error', lambda self, text: errors.append(text))
     with idle_node(checkpoint) as (node, _):
-        with contextlib.suppress(RCLError):  # nor can the transition be published any more
+        with contextlib.suppress(RCLError):  # the transition cannot be published, either
             node.trigger_configure()
         assert not node.context.ok()
     assert errors == []
 
 
 @pytest.mark.slow
-def test_200_cycles_leave_nothing_behind(checkpoint):
+def test_200_cycles_leak_nothing(checkpoint):
     """
-    As measured: 18 KiB of native memory a cycle, and no object.
+    Each cycle leaks about 18 KiB of native memory and no Python object.
 
-    Loading a checkpoint leaves them without a node too, and a node whose model is loaded once
-    leaves nothing.  A model that stayed would be 0.8 MiB a cycle; the bound is 60 KiB.  In a
-    process of its own, for what other tests left in the heap decides where new memory goes.
+    Loading a checkpoint leaks the same without a node.  A model that stayed in memory would be
+    0.8 MiB a cycle; the bound is 60 KiB.  The cycles run in a process of their own, because the
+    heap of earlier tests would change where memory is allocated.
     """
     with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:
         before, after = pool.submit(after_20_and_200_cycles, checkpoint).result()
@@ -287,7 +287,7 @@ def test_200_cycles_leave_nothing_behind(checkpoint):
 
 @pytest.fixture
 def gate(monkeypatch):
-    """Hold every inference until the gate is opened, and note the noise of its frames."""
+    """Block every inference until the gate is opened, and record the seeds of its frames."""
     infer_batch, gate = DepthEngine.infer_batch, threading.Event()
     gate.seeds = []
 
@@ -301,8 +301,8 @@ def gate(monkeypatch):
     gate.set()
 
 
-def send_while_held(robot, count: int) -> list[int]:
-    """Publish frames one by one while the first is held in the engine; their stamps."""
+def send_while_blocked(robot, count: int) -> list[int]:
+    """Publish frames while the first one blocks the engine, and return their stamps."""
     robot.listen('/depth_node/status', DiagnosticArray)
     robot.listen(DEPTH, Image)
     robot.advertise(IMAGE, Image)
@@ -314,9 +314,9 @@ def send_while_held(robot, count: int) -> list[int]:
     return stamps
 
 
-def test_the_newest_frame_wins_while_the_engine_is_busy(node, gate):
+def test_a_newer_frame_supersedes_while_the_engine_is_busy(node, gate):
     _, robot = node
-    stamps = send_while_held(robot, 4)
+    stamps = send_while_blocked(robot, 4)
     gate.set()
     assert [robot.status_of(stamp_ns)['message'] for stamp_ns in stamps] == [
         'processed', 'superseded', 'superseded', 'processed']
@@ -329,7 +329,7 @@ def test_all_cameras_are_one_batch_each_with_its_own_noise(
     _, robot = node
     robot.listen('/rear/depth_relative/image', Image)
     robot.advertise('/rear/image_raw', Image)
-    stamps = send_while_held(robot, 2)
+    stamps = send_while_blocked(robot, 2)
     stamps.append(time.time_ns())
     robot.publish('/rear/image_raw', image(RGB, stamps[-1]))
     robot.until(lambda: robot.counters('rear')['frames_in'])
@@ -341,7 +341,7 @@ def test_all_cameras_are_one_batch_each_with_its_own_noise(
 
 def test_a_frame_that_waits_at_deactivation_is_counted(node, gate):
     _, robot = node
-    stamps = send_while_held(robot, 2)
+    stamps = send_while_blocked(robot, 2)
     threading.Timer(0.5, gate.set).start()
     assert robot.change_state(DEACTIVATE)
     assert [robot.status_of(stamp_ns)['message'] for stamp_ns in stamps] == [
@@ -350,7 +350,7 @@ def test_a_frame_that_waits_at_deactivation_is_counted(node, gate):
 
 def test_services_answer_while_the_engine_is_busy(node, gate):
     _, robot = node
-    send_while_held(robot, 1)
+    send_while_blocked(robot, 1)
     robot.enable(True)
     assert robot.state() == 'active'
     assert robot.counters('camera') == {

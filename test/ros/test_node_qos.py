@@ -1,4 +1,4 @@
-"""Cameras and listeners of every QoS, before and after the node: heard, or told why not."""
+"""Publishers and subscribers of every QoS, started before or after the node."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SETTINGS = {
 
 @pytest.fixture(scope='module')
 def running(tmp_path_factory):
-    """Start a node when some of its cameras have been there for a while."""
+    """Start a node after some of its cameras."""
     checkpoint = make_checkpoint(tmp_path_factory.mktemp('models') / 'random')
     domain = free_domain()
     robot = Robot(domain)
@@ -50,34 +50,34 @@ def show(robot: Robot, topic: str) -> dict[str, str]:
     return robot.status_of(stamp_ns)
 
 
-def until_heard(robot: Robot, topic: str) -> None:
-    """Publish until an image arrives; a match on one side may be too early for the other."""
-    def heard() -> bool:
+def wait_until_received(robot: Robot, topic: str) -> None:
+    """Publish until the node receives an image; it may match later than this side."""
+    def received() -> bool:
         stamp_ns = time.time_ns()
         robot.publish(topic, image(RGB, stamp_ns))
         robot.spin(0.3)
         return any(array.header.stamp.sec * 10 ** 9 + array.header.stamp.nanosec == stamp_ns
                    for array in robot.messages['/depth_node/status'])
 
-    robot.until(heard, what=f'{topic} heard')
+    robot.until(received, what=f'an image received on {topic}')
 
 
 def offered(robot: Robot, topic: str) -> list[QoSProfile]:
     return [info.qos_profile for info in robot.node.get_publishers_info_by_topic(topic)]
 
 
-def test_a_best_effort_camera_before_the_node_is_heard(running):
+def test_a_best_effort_camera_started_before_the_node_is_received(running):
     _, robot = running
     robot.wait_for_match('/early/image_raw')
-    until_heard(robot, '/early/image_raw')
+    wait_until_received(robot, '/early/image_raw')
 
 
-def test_a_latched_camera_info_before_the_node_is_heard(running):
-    """A jump back in time, as of a recording that starts again, does not lose it."""
+def test_a_latched_camera_info_from_before_the_node_is_received(running):
+    """It stays valid after a jump back in time, as when a recording starts again."""
     _, robot = running
     robot.wait_for_match('/latched/image_raw')
     robot.wait_for_match('/latched/camera_info')
-    until_heard(robot, '/latched/image_raw')
+    wait_until_received(robot, '/latched/image_raw')
     robot.until(lambda: show(robot, '/latched/image_raw')['scale_source'] == 'fixed (assumed)',
                 what='the camera_info')
     stamp_ns = time.time_ns() - 7200 * 10 ** 9
@@ -86,7 +86,7 @@ def test_a_latched_camera_info_before_the_node_is_heard(running):
     assert robot.counters('latched')['stamp_jumped_back'] == 1
 
 
-def test_two_publishers_of_different_reliability_are_heard(running):
+def test_two_publishers_of_different_reliability_are_received(running):
     _, robot = running
     topic = '/mixed/image_raw'
     robot.offer(topic, Image)
@@ -95,25 +95,25 @@ def test_two_publishers_of_different_reliability_are_heard(running):
     robot.until(lambda: [each.qos_profile.reliability for each in
                          robot.node.get_subscriptions_info_by_topic(topic)]
                 == [ReliabilityPolicy.BEST_EFFORT], what='a best-effort subscription')
-    until_heard(robot, topic)
+    wait_until_received(robot, topic)
     stamp_ns = time.time_ns()
     robot.until(second.get_subscription_count, what='a match')
     second.publish(image(RGB, stamp_ns))
     assert robot.status_of(stamp_ns)['outcome'] == 'processed'
 
 
-def test_a_camera_that_an_override_shuts_out_is_reported(running):
+def test_a_camera_that_is_incompatible_with_an_override_is_reported(running):
     process, robot = running
     topic = '/forced/image_raw'
     robot.offer(topic, Image, reliable=False)
-    said = f'a publisher of {topic} offers an incompatible RELIABILITY'
-    assert f'forced: incompatible_qos: {said}' in process.wait_for_log(said)
+    text = f'a publisher of {topic} offers an incompatible RELIABILITY'
+    assert f'forced: incompatible_qos: {text}' in process.wait_for_log(text)
     robot.listen('/diagnostics', DiagnosticArray)
 
     def shown() -> list[DiagnosticStatus]:
         return [status for array in robot.messages['/diagnostics'] for status in array.status
                 if status.name == 'depth_node: forced'
-                and any(each.key == 'last_incompatible_qos' and said in each.value
+                and any(each.key == 'last_incompatible_qos' and text in each.value
                         for each in status.values)]
 
     assert robot.until(shown, what='the mismatch in /diagnostics')[0].level == (
@@ -121,10 +121,10 @@ def test_a_camera_that_an_override_shuts_out_is_reported(running):
     assert robot.counters('forced')['incompatible_qos'] == 1
     robot.retire(topic)
     robot.advertise(topic, Image)
-    until_heard(robot, topic)
+    wait_until_received(robot, topic)
 
 
-def test_outputs_are_offered_as_the_user_overrides_them(running):
+def test_the_qos_of_outputs_can_be_overridden(running):
     _, robot = running
     robot.until(lambda: offered(robot, '/early/points'), what='a publisher')
     [relative] = offered(robot, '/early/depth_relative/image')
@@ -138,11 +138,11 @@ def test_outputs_are_offered_as_the_user_overrides_them(running):
         ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL)
 
 
-def test_a_listener_that_asks_for_too_much_is_reported(running):
+def test_a_subscriber_of_incompatible_durability_is_reported(running):
     process, robot = running
     robot.node.create_subscription(Image, '/early/depth/image_color', print, QoSProfile(
         depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
-    said = ('early: incompatible_qos: a subscriber of early/depth/image_color asks for an '
+    text = ('early: incompatible_qos: a subscriber of early/depth/image_color requests an '
             'incompatible DURABILITY; it receives nothing')
-    process.wait_for_log(said)
+    process.wait_for_log(text)
     assert robot.counters('early')['incompatible_qos'] == 1

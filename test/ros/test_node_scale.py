@@ -1,4 +1,4 @@
-"""Metres in the running node: every measured source on real topics, and every wrong reference."""
+"""The scale in the running node: every measured source on real topics, and invalid references."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ SECOND = 10 ** 9
 
 @pytest.fixture(scope='module')
 def rgb():
-    """Give the first image of the sample drive, 640x480."""
+    """Read the first image of the sample drive, 640x480."""
     with open_bag(SAMPLE) as bag:
         message = next(bag.messages(['/camera/image_raw/compressed']))
         return decode_rgb(image_fields(bag.decode(message)))
 
 
 class Stage:
-    """The node, a robot, and a clock of stamps that only the test moves."""
+    """The node, a robot, and stamps that only the test advances."""
 
     def __init__(self, process: LoggedProcess, robot: Robot, rgb: np.ndarray) -> None:
         self.process, self.robot, self.rgb = process, robot, rgb
@@ -53,17 +53,17 @@ class Stage:
         self.relative = np.empty(0)
 
     def tick(self, seconds: float = 0.1) -> int:
-        """Move the stamps on."""
+        """Advance the stamps, and return the new one, ns."""
         self.now_ns += round(seconds * SECOND)
         return self.now_ns
 
     def wait(self, seconds: float) -> None:
-        """Move the stamps on while, on the steady clock, the reference grows old as well."""
+        """Advance the stamps, and let the reference age on the steady clock, too."""
         self.robot.spin(1.2)
         self.tick(seconds)
 
-    def show(self, rgb: np.ndarray | None = None) -> dict[str, str]:
-        """Show an image of the present stamp and wait for its status."""
+    def publish_image(self, rgb: np.ndarray | None = None) -> dict[str, str]:
+        """Publish an image with the current stamp and wait for its status."""
         info = camera_info(self.now_ns, 640, 480, F)
         for matrix in (info.k, info.p):
             matrix[2], matrix[5 if matrix is info.k else 6] = CX, CY
@@ -73,44 +73,44 @@ class Stage:
         return self.robot.status_of(self.now_ns)
 
     def measure(self, topic: str, message) -> dict[str, str]:
-        """Publish a reference, and show images until one was seen with it or refused it."""
+        """Publish a reference, and images until it was used or rejected for one."""
         return self.until(lambda status: status['scale_state'] in ('tracking', 'refused'),
                           lambda: self.robot.publish(topic, message))
 
     def until(self, holds, again=lambda: None) -> dict[str, str]:
-        """Show images, a hundredth of a second apart, until the status of one is as wanted."""
+        """Publish images, 0.01 s apart, until a condition holds for the status of one."""
         for attempt in range(60):
-            if attempt % 10 == 0:  # what is sent before subscriptions match is lost
+            if attempt % 10 == 0:  # messages before the subscriptions match are lost
                 again()
             self.tick(0.01)
-            status = self.show()
+            status = self.publish_image()
             if holds(status):
                 return status
             self.robot.spin(0.1)
         raise AssertionError(status)
 
-    def refusal(self, detail: str, publish) -> dict[str, str]:
-        """Publish a reference, and show images until it is refused for what is wrong with it."""
+    def rejection(self, detail: str, publish) -> dict[str, str]:
+        """Publish a reference, and images until it is rejected with this detail."""
         return self.until(lambda status: status['scale_state'] == 'refused'
                           and detail in status['scale_detail'], publish)
 
     def diagnosis(self, text: str, again=lambda: None) -> DiagnosticStatus:
-        """Show images until /diagnostics says so; a second without an image is stale."""
+        """Publish images until the camera's message in /diagnostics contains a text."""
         for _ in range(20):
             again()
             self.tick(0.01)
-            self.show()
+            self.publish_image()
             camera = self.robot.diagnostics(': camera')
             if text in camera.message:
                 return camera
         raise AssertionError(camera)
 
-    def metres(self) -> np.ndarray:
-        """Depth of the present stamp."""
+    def depth_m(self) -> np.ndarray:
+        """Return the metric depth of the current stamp, m."""
         return floats(self.robot.find('/camera/depth/image_rect', self.now_ns))
 
     def use(self, source: str, **changes) -> None:
-        """Set the source, and forget what was."""
+        """Set the source, and reset the scale."""
         for name, value in changes.items():
             assert self.robot.set_parameter(f'scale.{name}', value) == ''
         assert self.robot.set_parameter('scale.source', source) == ''
@@ -141,17 +141,17 @@ def stage(tmp_path_factory, rgb):
     process.stop()
 
 
-def true_m(stage: Stage) -> np.ndarray:
+def true_depth(stage: Stage) -> np.ndarray:
     return (3.0 * stage.relative + 1.0).astype(np.float32)
 
 
 def small_depth(stage: Stage, factor: float = 1.0, encoding: str = '32FC1',
                 frame_id: str = 'camera_optical_frame') -> Image:
-    """Render the true depth as a weak camera of 160x120 px sees it, with its camera_info."""
+    """Sample the true depth at 160x120 px, and publish the camera_info of such a camera."""
     info = camera_info(stage.now_ns, 160, 120, F / 4)
     info.k[2], info.k[5] = CX / 4, CY / 4  # its pixels are the image's 0, 4, 8, ...
     stage.robot.publish('/camera/scale/camera_info', info)
-    depth = factor * true_m(stage)[::4, ::4]
+    depth = factor * true_depth(stage)[::4, ::4]
     if encoding == '16UC1':
         depth = np.round(1000 * depth).astype(np.uint16)
     message = image(np.ascontiguousarray(depth).view(np.uint8), stage.now_ns, encoding)
@@ -172,13 +172,13 @@ def cloud(points: np.ndarray, stamp_ns: int, frame_id: str, names: str = 'xyz') 
 def body_points(stage: Stage) -> np.ndarray:
     """Sample the true surface in the camera's body frame: x forward, y left, z up."""
     rows, columns = np.mgrid[4:480:16, 4:640:16]
-    z = true_m(stage)[rows, columns]
+    z = true_depth(stage)[rows, columns]
     return np.stack([z, -(columns - CX) / F * z, -(rows - CY) / F * z], axis=-1)
 
 
-def agrees(stage: Stage, status: dict[str, str], tolerance: float = 0.03) -> None:
-    """Check the published depth against the known truth, and the status beside it."""
-    np.testing.assert_allclose(stage.metres(), true_m(stage), rtol=tolerance)
+def check_depth(stage: Stage, status: dict[str, str], tolerance: float = 0.03) -> None:
+    """Check the published depth and the status against the true depth."""
+    np.testing.assert_allclose(stage.depth_m(), true_depth(stage), rtol=tolerance)
     assert status['scale_state'] == 'tracking'
     assert float(status['scale']) == pytest.approx(3.0, rel=tolerance)
     assert float(status['shift']) == pytest.approx(1.0, rel=tolerance)
@@ -187,11 +187,11 @@ def agrees(stage: Stage, status: dict[str, str], tolerance: float = 0.03) -> Non
 
 
 @pytest.mark.parametrize('encoding', ['32FC1', '16UC1'])
-def test_a_reference_depth_of_another_size_gives_metres(stage, encoding):
+def test_a_reference_depth_of_another_size_gives_the_scale(stage, encoding):
     stage.use('depth')
-    assert stage.show()['scale_state'] == 'waiting'
+    assert stage.publish_image()['scale_state'] == 'waiting'
     status = stage.measure(DEPTH, small_depth(stage, encoding=encoding))
-    agrees(stage, status)
+    check_depth(stage, status)
     assert status['scale_source'] == 'depth'
     shown = {each.key: each.value for each in stage.robot.diagnostics(': camera').values}
     measured = [key for key in status if key == 'shift' or key.startswith('scale')]
@@ -199,36 +199,36 @@ def test_a_reference_depth_of_another_size_gives_metres(stage, encoding):
     assert {key: shown[key] for key in measured} == {key: status[key] for key in measured}
 
 
-def test_without_a_reference_metres_are_held_then_stop(stage):
+def test_without_a_reference_the_scale_is_held_and_then_expires(stage):
     stage.use('depth')
     stage.measure(DEPTH, small_depth(stage))
     stage.wait(2.0)
-    held = stage.show()
-    assert held['scale_state'] == 'holding' and len(stage.metres())
+    held = stage.publish_image()
+    assert held['scale_state'] == 'holding' and len(stage.depth_m())
     stage.tick(2.0)
-    expired = stage.show()
+    expired = stage.publish_image()
     assert (expired['scale_state'], expired['scale']) == ('expired', '')
     stage.robot.find('/camera/depth_relative/image', stage.now_ns)  # relative depth goes on
     assert not [each for each in stage.robot.messages['/camera/depth/image_rect']
                 if stamp_of(each.header) == stage.now_ns]
-    camera = stage.diagnosis('no metres: the scale is expired')
+    camera = stage.diagnosis('no metric depth: the scale is expired')
     values = {each.key: each.value for each in camera.values}
     assert (camera.level, values['scale_state']) == (DiagnosticStatus.WARN, 'expired')
-    agrees(stage, stage.measure(DEPTH, small_depth(stage)))  # back at once
+    check_depth(stage, stage.measure(DEPTH, small_depth(stage)))  # back at once
 
 
-def test_a_reset_and_a_jump_back_in_time_forget_the_scale(stage):
+def test_a_reset_and_a_jump_back_in_time_discard_the_scale(stage):
     stage.use('depth')
     stage.measure(DEPTH, small_depth(stage))
     assert stage.robot.reset_scale().success
     stage.tick(0.1)
-    assert stage.show()['scale_state'] == 'waiting'
+    assert stage.publish_image()['scale_state'] == 'waiting'
     stage.measure(DEPTH, small_depth(stage))
     stage.tick(-60.0)
-    assert stage.show()['scale_state'] == 'waiting'
+    assert stage.publish_image()['scale_state'] == 'waiting'
 
 
-def test_a_new_configure_forgets_the_scale(stage):
+def test_a_new_configure_discards_the_scale(stage):
     stage.use('depth')
     stage.measure(DEPTH, small_depth(stage))
     for transition in (DEACTIVATE, CLEANUP, CONFIGURE, ACTIVATE):
@@ -238,7 +238,7 @@ def test_a_new_configure_forgets_the_scale(stage):
     # The first frames may come before the node has found who listens, or their camera_info.
     status = stage.until(lambda status: status.get('scale_state', 'none') != 'none')
     assert status['scale_state'] == 'waiting'
-    agrees(stage, stage.measure(DEPTH, small_depth(stage)))
+    check_depth(stage, stage.measure(DEPTH, small_depth(stage)))
 
 
 def test_a_source_that_measures_and_tracks_is_no_warning(stage):
@@ -246,7 +246,7 @@ def test_a_source_that_measures_and_tracks_is_no_warning(stage):
     stage.measure(DEPTH, small_depth(stage))
     log = stage.process.wait_for_log('scale_tracking')
     healthy = [line for line in log.splitlines()
-               if 'scale_tracking' in line or 'scale.source depth: measured' in line]
+               if 'scale_tracking' in line or 'scale.source depth: the scale is measured' in line]
     assert len(healthy) >= 2
     assert all(line.startswith('[INFO]') for line in healthy), healthy
 
@@ -268,23 +268,23 @@ def wrong_clock(stage):
     (wrong_nan, 'no finite pixel'),
     (wrong_clock, 'the reference arrived with the image, but its stamp is 100'),
     (lambda stage: small_depth(stage, frame_id='elsewhere'),
-     'where is elsewhere seen from camera_optical_frame? tf2_ros cannot be imported'),
+     "(frame 'camera_optical_frame') is unknown: tf2_ros cannot be imported"),
 ], ids=['millimetres', 'all NaN', 'clocks', 'no TF'])
-def test_a_wrong_reference_is_named_while_metres_go_on(stage, make, detail):
+def test_an_invalid_reference_is_reported_while_the_scale_is_held(stage, make, detail):
     stage.use('depth')
     stage.measure(DEPTH, small_depth(stage))
     before = stage.robot.counters('camera').get('scale_refusals', 0)
     stage.tick(1.2)  # the good reference is too old by now
     message = make(stage)
-    stage.refusal(detail, lambda: stage.robot.publish(DEPTH, message))
-    np.testing.assert_allclose(stage.metres(), true_m(stage), rtol=0.03)  # what is still true
+    stage.rejection(detail, lambda: stage.robot.publish(DEPTH, message))
+    np.testing.assert_allclose(stage.depth_m(), true_depth(stage), rtol=0.03)  # what is still true
     camera = stage.diagnosis(detail, lambda: stage.robot.publish(DEPTH, message))
     values = {each.key: each.value for each in camera.values}
     assert camera.level == DiagnosticStatus.WARN
     assert detail in values['last_scale_refusals'] and int(values['scale_refusals']) > before
 
 
-def test_millimetres_from_the_start_never_become_metres(stage):
+def test_millimetres_from_the_start_are_never_used(stage):
     stage.use('depth')
     status = stage.measure(DEPTH, small_depth(stage, factor=1000.0))
     assert (status['scale_state'], status['scale']) == ('refused', '')
@@ -298,63 +298,63 @@ def test_a_frozen_reference_is_detected_by_its_content(stage, rgb):
         stage.tick(0.2)
         stage.robot.publish(DEPTH, small_depth(stage))
         stage.robot.spin(0.1)
-        details.append(stage.show(np.roll(rgb, 12 * step, axis=1))['scale_detail'])
+        details.append(stage.publish_image(np.roll(rgb, 12 * step, axis=1))['scale_detail'])
         if 'frozen' in details[-1]:
             break
     assert 'its content has not changed for' in details[-1], details
 
 
-def test_a_cloud_in_its_own_frame_is_placed_by_extrinsics(stage):
+def test_a_cloud_is_transformed_by_the_extrinsics(stage):
     # The lidar stands 0.2 m behind and 0.1 m above the camera.
     stage.use('cloud', extrinsics='-0.2 0 0.1 0 0 0')
     stage.robot.advertise(CLOUD, PointCloud2, reliable=False)
     points = body_points(stage) + (0.2, 0.0, -0.1)
-    agrees(stage, stage.measure(CLOUD, cloud(points, stage.now_ns, 'lidar')))
+    check_depth(stage, stage.measure(CLOUD, cloud(points, stage.now_ns, 'lidar')))
     for message, detail in (
             (cloud(np.empty((0, 3)), stage.now_ns, 'lidar'), 'must be at least 1'),
             (cloud(points, stage.now_ns, 'lidar', names='xy'), 'must hold x, y and z'),
             (cloud(-points, stage.now_ns, 'lidar'), "projects into the camera's image")):
         stage.tick(0.5)
         message.header = header(stage.now_ns, 'lidar')
-        stage.refusal(detail, lambda: stage.robot.publish(CLOUD, message))
+        stage.rejection(detail, lambda: stage.robot.publish(CLOUD, message))
 
 
-def test_a_scan_gives_metres(stage):
+def test_a_scan_gives_the_scale(stage):
     stage.use('scan', extrinsics='0 0 0 0 0 0')
     stage.robot.advertise(SCAN, LaserScan, reliable=False)
     angles = np.radians(np.arange(-180, 180, 0.25))
     columns = CX - F * np.tan(angles)
     ahead = (np.abs(angles) < 1.0) & (columns >= 0) & (columns <= 639)
-    row = true_m(stage)[240]
+    row = true_depth(stage)[240]
     ranges = np.full(len(angles), np.inf)
     ranges[ahead] = row[np.rint(columns[ahead]).astype(int)] / np.cos(angles[ahead])
     scan = LaserScan(header=header(stage.now_ns, 'laser'), angle_min=float(angles[0]),
                      angle_max=float(angles[-1]), angle_increment=float(np.radians(0.25)),
                      range_min=0.05, range_max=30.0, ranges=ranges.astype(np.float32).tolist())
-    agrees(stage, stage.measure(SCAN, scan), tolerance=0.08)
+    check_depth(stage, stage.measure(SCAN, scan), tolerance=0.08)
 
 
-def test_the_floor_gives_metres_without_any_other_sensor(stage):
+def test_the_floor_gives_the_scale(stage):
     stage.use('ground_plane', camera_height_m=0.35, camera_pitch_deg=6.0, camera_roll_deg=0.0)
     status = stage.until(lambda status: status['scale_state'] == 'tracking')
     assert status['scale_source'] == 'ground_plane'
     # The ray through row 440 falls by sin(6) + cos(6) (440 - cy) / f = 0.541 m per metre of z, so
     # that the floor is there at 0.35 / 0.541 m; the embedded checkpoint is not exact.
-    assert stage.metres()[440, 320] == pytest.approx(0.647, rel=0.3)
+    assert stage.depth_m()[440, 320] == pytest.approx(0.647, rel=0.3)
 
 
-def test_a_source_without_what_it_needs_is_refused_at_run_time(stage):
+def test_invalid_scale_parameters_are_rejected_at_run_time(stage):
     assert 'six numbers' in stage.robot.set_parameter('scale.extrinsics', 'behind the camera')
     assert stage.robot.set_parameter('scale.source', 'radar')
 
 
-def test_compressed_depth_is_heard_where_nobody_sends_it_raw(stage):
+def test_compressed_depth_is_used_if_no_raw_depth_is_published(stage):
     stage.use('depth', extrinsics='auto')
     stage.robot.retire(DEPTH)
     stage.robot.advertise(f'{DEPTH}/compressedDepth', CompressedImage)
     small_depth(stage)  # for its camera_info
-    depth_mm = np.round(1000 * true_m(stage)[::4, ::4]).astype(np.uint16)
+    depth_mm = np.round(1000 * true_depth(stage)[::4, ::4]).astype(np.uint16)
     png = cv2.imencode('.png', depth_mm)[1].tobytes()
     message = CompressedImage(header=header(stage.now_ns), data=bytes(12) + png,
                               format='16UC1; compressedDepth png')
-    agrees(stage, stage.measure(f'{DEPTH}/compressedDepth', message))
+    check_depth(stage, stage.measure(f'{DEPTH}/compressedDepth', message))

@@ -1,4 +1,4 @@
-"""Every parameter as a user of `ros2 param` meets it: described, guarded, effective at once."""
+"""Every parameter of the running node: description, validation, and effect on the next frame."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ AT_CONFIGURE = {'cameras': ['rear'], 'input_transport': 'raw', 'input_rectified'
 
 @dataclass(frozen=True)
 class Frame:
-    """What the node made of one frame: the values of its status, and its outputs."""
+    """Status and outputs of one frame."""
 
     status: dict[str, str]
     relative: np.ndarray | None = None
@@ -58,9 +58,9 @@ class Frame:
 @dataclass(frozen=True)
 class Change:
     """
-    A run-time parameter's new value, what is set before, and what it does to the frames.
+    A run-time parameter's new value, the parameters set before, and the effect on the frames.
 
-    The value may follow from the frame before.
+    The value can be a function of the frame before.
     """
 
     value: Any
@@ -70,12 +70,12 @@ class Change:
 
 
 def steps(before: int, after: int) -> Callable[[Frame, Frame], bool]:
-    """Expect the steps to change."""
+    """Return a check that the steps change."""
     return lambda a, b: (a.steps, b.steps) == (before, after)
 
 
-def metres(convert: Callable[[np.ndarray], np.ndarray]) -> Callable[[Frame, Frame], bool]:
-    """Expect depth and cloud that follow from the relative depth, before spread over 1 to 5 m."""
+def metric_depth(convert: Callable[[np.ndarray], np.ndarray]) -> Callable[[Frame, Frame], bool]:
+    """Return a check of depth and cloud; before the change, depth is 1 to 5 m."""
     def effect(before: Frame, after: Frame) -> bool:
         expected = convert(after.relative)
         z = points(after.points)[..., 2]  # invalid points are NaN, whatever is wrong with them
@@ -88,7 +88,7 @@ def metres(convert: Callable[[np.ndarray], np.ndarray]) -> Callable[[Frame, Fram
 
 
 def some_unknown(before: Frame, after: Frame) -> bool:
-    """Expect some depth to be unknown now, and the rest to be what it was."""
+    """Check that some pixels are unknown now, and the others unchanged."""
     known = ~np.isnan(after.depth_m)
     return bool(not np.isnan(before.depth_m).any() and 0.01 < known.mean() < 0.99
                 and np.allclose(after.depth_m[known], 1 + 4 * after.relative[known], atol=1e-5))
@@ -98,8 +98,8 @@ def median_confidence(before: Frame) -> float:
     return float(np.median(before.confidence))
 
 
-def less_sure(before: Frame, after: Frame) -> bool:
-    """Expect depth to be unknown exactly where the confidence is below its median."""
+def unsure_is_unknown(before: Frame, after: Frame) -> bool:
+    """Check that exactly the pixels of confidence below the median are unknown."""
     unsure = before.confidence < np.median(before.confidence)
     cloud = points(after.points)
     return bool(
@@ -118,7 +118,7 @@ CHANGES = {
     'complexity_measure': Change('entropy', lambda a, b: np.allclose(
         [float(a.status['complexity']), float(b.status['complexity'])],
         [gradient_energy(RGB), entropy(RGB)], rtol=1e-5)),
-    # Nothing is as complex as 100, everything is more than 0.
+    # Every image has a complexity between 0 and 100.
     'min_inference_steps': Change(2, steps(1, 2), {
         'step_policy': 'complexity', 'complexity_min': 100.0, 'alpha': 1.0}),
     'max_inference_steps': Change(2, steps(4, 2)),
@@ -137,20 +137,20 @@ CHANGES = {
     'scale.source': Change('none', lambda a, b: (
         a.status['scale_source'] == 'fixed (assumed)' and b.status['scale_source'] == 'none'
         and b.depth is None and b.points is None)),
-    'scale.min_depth_m': Change(2.0, metres(lambda relative: 2 + 3 * relative)),
-    'scale.max_depth_m': Change(9.0, metres(lambda relative: 1 + 8 * relative)),
-    'min_depth_m': Change(3.0, metres(
+    'scale.min_depth_m': Change(2.0, metric_depth(lambda relative: 2 + 3 * relative)),
+    'scale.max_depth_m': Change(9.0, metric_depth(lambda relative: 1 + 8 * relative)),
+    'min_depth_m': Change(3.0, metric_depth(
         lambda relative: np.where(1 + 4 * relative < 3, -np.inf, 1 + 4 * relative))),
-    'max_depth_m': Change(3.0, metres(
+    'max_depth_m': Change(3.0, metric_depth(
         lambda relative: np.where(1 + 4 * relative > 3, np.inf, 1 + 4 * relative))),
-    'max_relative_depth': Change(0.5, metres(
+    'max_relative_depth': Change(0.5, metric_depth(
         lambda relative: np.where(relative > 0.5, np.inf, 1 + 4 * relative))),
-    # A slope of 1 % a pixel, which random depth often has; a pixel on a ridge does not fly.
+    # A slope of 1 % a pixel, which random depth often has; ridges do not count.
     'min_surface_angle_deg': Change(45.0, some_unknown),
     'point_stride': Change(8, lambda a, b: (
         (a.points.height, a.points.width) == (30, 40)
         and (b.points.height, b.points.width) == (15, 20))),
-    'confidence_min': Change(median_confidence, less_sure),
+    'confidence_min': Change(median_confidence, unsure_is_unknown),
     'depth_encoding': Change('16UC1', lambda a, b: (
         b.depth.encoding == '16UC1' and np.allclose(
             np.frombuffer(b.depth.data, np.uint16).reshape(120, 160),
@@ -171,8 +171,8 @@ def robot(tmp_path_factory):
         yield robot
 
 
-def show(robot: Robot, stamp_age_s: float) -> Frame:
-    """Send a frame and gather what comes of it."""
+def send(robot: Robot, stamp_age_s: float) -> Frame:
+    """Send a frame, and return its status and outputs."""
     stamp_ns = time.time_ns() - round(stamp_age_s * 1e9)
     robot.publish('/camera/camera_info', camera_info(stamp_ns))
     robot.publish('/camera/image_raw', image(RGB, stamp_ns))
@@ -187,12 +187,12 @@ def show(robot: Robot, stamp_age_s: float) -> Frame:
 
 
 @pytest.mark.parametrize(('name', 'value', 'reason'), [
-    ('max_inference_steps', 20, 'above 10 steps Marigold gains no accuracy'),
+    ('max_inference_steps', 20, 'no gain in accuracy above 10 steps'),
     ('min_inference_steps', 9, 'must be at most max_inference_steps'),
-    ('step_policy', 'guess', 'must be string complexity, fixed'),
+    ('step_policy', 'guess', 'must be string, one of complexity, fixed'),
     ('scale.min_depth_m', 'unset', '`scale.min_depth_m` and `scale.max_depth_m` must be set'),
 ])
-def test_what_makes_no_sense_is_refused_with_the_reason(robot, name, value, reason):
+def test_an_invalid_value_is_rejected_with_the_reason(robot, name, value, reason):
     assert reason in robot.set_parameter(name, value)
 
 
@@ -200,29 +200,28 @@ def test_what_makes_no_sense_is_refused_with_the_reason(robot, name, value, reas
 def test_a_run_time_parameter_takes_effect_at_the_next_frame(robot, name):
     change = CHANGES[name]
     assert set(robot.set_parameters({**BASE, **change.given})) == {''}
-    before = show(robot, change.stamp_age_s)
+    before = send(robot, change.stamp_age_s)
     value = change.value(before) if callable(change.value) else change.value
     assert robot.set_parameter(name, value) == ''
-    after = show(robot, change.stamp_age_s)
+    after = send(robot, change.stamp_age_s)
     assert change.effect(before, after), (before, after)
     assert set(robot.set_parameters(BASE)) == {''}
 
 
 def test_every_parameter_is_among_those_tested_here():
-    """What belongs to one source of scale is tested with that source."""
+    """Parameters of a single scale source are tested with that source."""
     tested = {*CHANGES, *AT_CONFIGURE}
     missing = {row.name for row in TABLE} - tested
     assert all(name.startswith('scale.') for name in missing)
     assert {row.name for row in TABLE if not row.run_time} >= set(AT_CONFIGURE)
 
 
-def test_what_is_read_at_configure_is_refused_with_the_reason(robot):
+def test_configure_time_parameters_are_rejected_with_the_reason(robot):
     for name, reason in zip(AT_CONFIGURE, robot.set_parameters(AT_CONFIGURE)):
-        assert reason == (f'`{name}` is read at configure: deactivate and clean up the node first '
-                          '(ros2 lifecycle set <node> deactivate, cleanup)')
+        assert reason.startswith(f'`{name}` can only change while the node is unconfigured: run')
 
 
-def test_numbers_out_of_their_range_are_refused_with_the_range(robot):
+def test_numbers_out_of_range_are_rejected_with_the_range(robot):
     rows = [row for row in TABLE if row.limits and row.run_time]
     for side, step in ((0, -1), (1, 1)):
         beyond = {row.name: row.kind(row.limits[side] + step) for row in rows}
@@ -230,19 +229,19 @@ def test_numbers_out_of_their_range_are_refused_with_the_range(robot):
             assert row.name in reason
             numbers = {float(each) for each in re.findall(r'-?\d[\d.]*(?:e[+-]?\d+)?', reason)}
             assert set(row.limits) <= numbers, reason
-    assert show(robot, 0.0).status['outcome'] == 'processed'
+    assert send(robot, 0.0).status['outcome'] == 'processed'
 
 
-def test_param_describe_shows_meaning_unit_and_rule(robot):
+def test_param_describe_shows_description_unit_and_rule(robot):
     request = DescribeParameters.Request(names=[row.name for row in TABLE])
     answer = robot.call(DescribeParameters, '/depth_node/describe_parameters', request)
-    for row, told in zip(TABLE, answer.descriptors):
-        assert told.name == row.name
-        assert told.description == row.description + (f' [{row.unit}]' if row.unit else '')
+    for row, descriptor in zip(TABLE, answer.descriptors):
+        assert descriptor.name == row.name
+        assert descriptor.description == row.description + (f' [{row.unit}]' if row.unit else '')
         for choice in row.choices:
-            assert choice in told.additional_constraints
+            assert choice in descriptor.additional_constraints
         if row.limits:
             low, high = row.limits
-            assert f'{low:g} to {high:g}' in told.additional_constraints
-        assert ('takes effect at the next configure' in told.additional_constraints) == (
+            assert f'{low:g} to {high:g}' in descriptor.additional_constraints
+        assert ('takes effect at the next configure' in descriptor.additional_constraints) == (
             not row.run_time)

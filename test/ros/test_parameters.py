@@ -1,4 +1,4 @@
-"""The parameter table: its rules, and that YAML and README say the same."""
+"""The parameter table: validation, defaults, and its copies in YAML and README."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from marigold_ros.geometry.filters import DepthFilter
 from marigold_ros.metric.config import ScaleConfig
 from marigold_ros.metric.outputs import POINT_STRIDE
 from marigold_ros.ros.parameters import (
-    declare,
+    declare_parameters,
     markdown_table,
-    refusal,
-    settings_from,
+    rejection_reason,
+    settings_from_parameters,
     TABLE,
     yaml_text,
 )
@@ -52,8 +52,8 @@ def test_defaults_are_those_of_the_node_interface():
         'autostart': True}
 
 
-def test_configurations_made_without_ros_are_the_nodes():
-    settings = settings_from({})
+def test_defaults_without_ros_are_those_of_the_node():
+    settings = settings_from_parameters({})
     assert settings.depth_filter() == DepthFilter()
     assert settings.scale_config() == ScaleConfig()
     assert settings.point_stride == POINT_STRIDE
@@ -70,7 +70,7 @@ def test_demo_yaml_sets_existing_parameters_to_allowed_values():
     values = flatten(tree['/**']['ros__parameters'])
     values.pop('use_sim_time')  # ROS's own
     assert set(values) <= set(DEFAULTS)
-    assert settings_from(values).scale_source == 'fixed'
+    assert settings_from_parameters(values).scale_source == 'fixed'
 
 
 def test_the_readme_holds_the_table():
@@ -79,41 +79,43 @@ def test_the_readme_holds_the_table():
     assert between.strip() == markdown_table().strip()
 
 
-def test_every_row_is_described_in_one_line():
+def test_every_parameter_is_described_in_one_line():
     for row in TABLE:
         assert row.description and '\n' not in row.description and '|' not in row.description
         assert row.descriptor().description.startswith(row.description)
 
 
-def test_keywords_are_read_as_none_and_whole_numbers_as_doubles():
-    settings = settings_from({'complexity_min': 'auto', 'alpha': 3, 'latency_cap_ms': 150})
+def test_keywords_are_parsed_as_none_and_integers_as_doubles():
+    settings = settings_from_parameters(
+        {'complexity_min': 'auto', 'alpha': 3, 'latency_cap_ms': 150})
     assert settings.complexity_min is None
     assert (settings.alpha, type(settings.alpha)) == (3.0, float)
     assert settings.step_policy_config().latency_cap_s == 0.15
 
 
 def test_a_latency_cap_of_0_is_no_cap():
-    assert settings_from({'latency_cap_ms': 0.0}).step_policy_config().latency_cap_s is None
+    settings = settings_from_parameters({'latency_cap_ms': 0.0})
+    assert settings.step_policy_config().latency_cap_s is None
 
 
-def test_a_checkpoint_gets_no_more_steps_than_it_can_use():
-    settings = settings_from({'min_inference_steps': 2, 'max_inference_steps': 4})
+def test_the_steps_are_limited_to_those_useful_for_the_checkpoint():
+    settings = settings_from_parameters({'min_inference_steps': 2, 'max_inference_steps': 4})
     config = settings.step_policy_config(max_useful_steps=1)
     assert (config.min_inference_steps, config.max_inference_steps) == (1, 1)
 
 
 @pytest.mark.parametrize(('values', 'message'), [
-    ({'max_inference_steps': 11}, r'int 1 to 10 \(above 10 steps .*\); got 11'),
+    ({'max_inference_steps': 11}, r'must be int, 1 to 10 \(.* above 10 steps\); got 11'),
     ({'min_inference_steps': 3, 'max_inference_steps': 2}, 'at most max_inference_steps'),
-    ({'ensemble_size': True}, '`ensemble_size` must be int 1 to 20; got True'),
-    ({'latency_cap_ms': float('nan')}, '`latency_cap_ms` must be double 0 to 60000; got nan'),
+    ({'ensemble_size': True}, '`ensemble_size` must be int, 1 to 20; got True'),
+    ({'latency_cap_ms': float('nan')}, '`latency_cap_ms` must be double, 0 to 60000; got nan'),
     ({'latency_cap_ms': 'fast'}, "got 'fast'"),
     ({'checkpoint': 7}, '`checkpoint` must be string; got 7'),
-    ({'depth_encoding': '64FC1'}, "must be string 32FC1, 16UC1; got '64FC1'"),
+    ({'depth_encoding': '64FC1'}, "must be string, one of 32FC1, 16UC1; got '64FC1'"),
     ({'processing_resolution': 100}, 'multiple of 8'),
     ({'cameras': []}, 'at least one name'),
-    ({'cameras': ['front', 'front']}, 'must differ'),
-    ({'cameras': ['2nd']}, 'beginning with a letter'),
+    ({'cameras': ['front', 'front']}, 'must differ from each other'),
+    ({'cameras': ['2nd']}, 'begin with a letter'),
     ({'min_depth_m': 20.0}, r'`min_depth_m` must be .* below max_depth_m \(20\); got 20'),
     ({'scale.source': 'fixed'}, 'scale.min_depth_m.*must be set'),
     ({'scale.source': 'fixed', 'scale.min_depth_m': 3, 'scale.max_depth_m': 2},
@@ -123,29 +125,29 @@ def test_a_checkpoint_gets_no_more_steps_than_it_can_use():
     ({'scale.hold_s': 20}, r'`scale.hold_s` must be .* below scale.expire_s \(10 s\); got 20'),
     ({'device': 'tpu'}, '`device`'),
 ])
-def test_a_value_that_breaks_a_rule_names_rule_and_value(values, message):
+def test_a_validation_error_names_rule_and_value(values, message):
     with pytest.raises(ConfigError, match=message):
-        settings_from(values)
+        settings_from_parameters(values)
 
 
-def test_what_is_read_at_configure_is_refused_while_configured():
+def test_configure_time_parameters_cannot_change_while_configured():
     for row in TABLE:
         other = {str: 'cpu', bool: not row.default, int: 8, tuple: ['front']}.get(row.kind, 1.0)
         if row.run_time or row.choices:
             continue
-        reason = refusal(DEFAULTS, [(row.name, other)], configured=True)
-        assert reason.startswith(f'`{row.name}` is read at configure')
-        assert refusal(DEFAULTS, [(row.name, other)], configured=False) == ''
-        assert refusal(DEFAULTS, [(row.name, DEFAULTS[row.name])], configured=True) == ''
+        reason = rejection_reason(DEFAULTS, [(row.name, other)], configured=True)
+        assert reason.startswith(f'`{row.name}` can only change while')
+        assert rejection_reason(DEFAULTS, [(row.name, other)], configured=False) == ''
+        assert rejection_reason(DEFAULTS, [(row.name, DEFAULTS[row.name])], configured=True) == ''
 
 
-def test_parameters_of_others_are_not_judged():
-    assert refusal(DEFAULTS, [('use_sim_time', True), ('qos_overrides./x', 'y')],
+def test_parameters_outside_the_table_are_ignored():
+    assert rejection_reason(DEFAULTS, [('use_sim_time', True), ('qos_overrides./x', 'y')],
                    configured=True) == ''
 
 
-class Declared:
-    """What a node is asked to declare."""
+class FakeNode:
+    """What a node is asked to declare_parameters."""
 
     def __init__(self):
         self.rows = {}
@@ -154,9 +156,9 @@ class Declared:
         self.rows[name] = (value, descriptor)
 
 
-def test_descriptors_tell_ranges_types_and_effect():
-    node = Declared()
-    declare(node)
+def test_descriptors_hold_ranges_types_and_time_of_effect():
+    node = FakeNode()
+    declare_parameters(node)
     assert {name: value for name, (value, _) in node.rows.items()} == DEFAULTS
     stride = node.rows['point_stride'][1]
     assert (stride.integer_range[0].from_value, stride.integer_range[0].to_value) == (1, 64)
@@ -164,5 +166,5 @@ def test_descriptors_tell_ranges_types_and_effect():
     assert cap.floating_point_range[0].to_value == 60000.0
     assert cap.dynamic_typing and '[ms]' in cap.description
     assert 'takes effect at the next configure' in node.rows['device'][1].additional_constraints
-    # A native range would hide the reason.
+    # The error message of a ROS range could not contain the reason.
     assert not node.rows['max_inference_steps'][1].integer_range

@@ -27,7 +27,7 @@ from marigold_ros.metric.config import ScaleConfig
 from marigold_ros.metric.outputs import POINT_STRIDE
 from marigold_ros.metric.types import MetricScale
 from marigold_ros.ros.camera_output import FramePacker
-from marigold_ros.ros.parameters import settings_from
+from marigold_ros.ros.parameters import settings_from_parameters
 
 ROOT = Path(__file__).parents[3]
 BAG, SCENE = ROOT / 'sample' / 'living_room', ROOT / 'sample' / 'scene.json'
@@ -138,7 +138,7 @@ def test_wrong_marks_are_cleared_by_rays_to_the_floor(scene, drive, true_clouds)
 
 
 def test_the_clouds_equal_those_of_the_node(drive, true_clouds):
-    settings = settings_from({})
+    settings = settings_from_parameters({})
     assert settings.depth_filter() == FILTER
     assert settings.point_stride == POINT_STRIDE
     frame, reference = drive[3]
