@@ -118,7 +118,7 @@ def round_trips(checkpoint: str, frames: Frames) -> list[NDArray[np.float32]]:
     """Encode and decode the true depth of each frame with a checkpoint's autoencoder."""
     vae = load_vae(checkpoint, subfolder='vae')
     return [reconstruct_depth(vae, torch.from_numpy(frame.depth_m)[None],
-                       torch.from_numpy(frame.valid)[None])[0].numpy() for frame in frames]
+                              torch.from_numpy(frame.valid)[None])[0].numpy() for frame in frames]
 
 
 def autoencoder_rows(checkpoint: str, frames: Frames) -> dict[str, Scores]:

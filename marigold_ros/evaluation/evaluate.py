@@ -140,7 +140,7 @@ def evaluate(options: argparse.Namespace, command: str, stack: ExitStack) -> int
 
         # 3. Replay the policies on these runs, and run the primary one live if requested.
         analysis = PolicyAnalyser(session.frames, config, table, session.max_inference_steps,
-                           mean_of_blocks=data_set.mean_of_blocks).analyse()
+                                  mean_of_blocks=data_set.mean_of_blocks).analyse()
         if options.live and not stop.requested:
             _run_live(engine, data_set, config, table, session, analysis, stop)
 

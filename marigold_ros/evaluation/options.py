@@ -49,7 +49,7 @@ def make_parser(name: str, description: str) -> argparse.ArgumentParser:
         published.add_argument('--file-list', type=Path, required=True, metavar='TXT',
                                help=f"Marigold's data_split/{published_set.file_list}")
     for subparser in sources.choices.values():
-        subparser.add_argument('path', type=Path)
+        subparser.add_argument('path', type=Path, help='bag, folder or archive to evaluate')
         _add_common_options(subparser)
     return parser
 
@@ -63,12 +63,17 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--policies', default=','.join(DEFAULT_POLICIES), metavar='A,B,...',
                         help='step policies to compare; the first is the primary one, which the '
                              'verdict is about (default: %(default)s)')
-    parser.add_argument('--ensemble-size', type=int, default=default.ensemble_size)
-    parser.add_argument('--processing-resolution', type=int, metavar='PX', help='longest edge')
+    parser.add_argument('--ensemble-size', type=int, default=default.ensemble_size,
+                        help='predictions combined per frame (default: %(default)s)')
+    parser.add_argument('--processing-resolution', type=int, metavar='PX',
+                        help="longest edge, px; 0 keeps the image's size (default: the data set's "
+                             "or the checkpoint's)")
     parser.add_argument('--latency-cap-ms', type=float, metavar='MS',
                         default=1e3 * (default.latency_cap_s or 0.0),
                         help='latency cap; 0 is no cap (default: %(default)g)')
-    parser.add_argument('--protocol', choices=PROTOCOLS, default=default.protocol)
+    parser.add_argument('--protocol', choices=PROTOCOLS, default=default.protocol,
+                        help='A: least squares in depth; B: RANSAC in log depth, edges masked '
+                             '(default: %(default)s)')
     parser.add_argument('--max-frames', type=int, metavar='N',
                         help='evaluate only the first N frames')
     parser.add_argument('--baseline', type=Path, metavar='TFLITE',

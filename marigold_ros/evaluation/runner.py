@@ -120,7 +120,7 @@ class EvaluationSession:
         ----------
         stop : StopFlag
             Ends the evaluation after the current frame.
-        *on_frame : callable
+        on_frame : callable
             Called with every frame and its runs, in order, in the scoring thread.
 
         Raises

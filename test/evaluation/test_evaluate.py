@@ -321,7 +321,7 @@ def test_a_folder_has_sets_and_protocol_b_is_named(checkpoint, tmp_path):
 
 
 def test_ctrl_c_leaves_a_partial_report(checkpoint, bag, tmp_path, monkeypatch,
-                                                     capsys):
+                                        capsys):
     measure_costs, calls = EvaluationSession._measure_costs, []
     handler = signal.getsignal(signal.SIGINT)
 
@@ -419,7 +419,7 @@ def test_a_truncated_bag_is_evaluated_partially(checkpoint, tmp_path):
      r'no topic /left .*it has .*/camera/image_rect \(sensor_msgs/msg/Image\)'),
 ])
 def test_invalid_input_is_reported_with_exit_code_2(arguments, message, checkpoint, bag, tmp_path,
-                                                   capsys):
+                                                    capsys):
     assert main(['bag', str(bag), *TOPICS, '--checkpoint', checkpoint, '--out',
                  str(tmp_path / 'out'), *FEW, *arguments]) == 2
     said = capsys.readouterr().err
@@ -439,7 +439,7 @@ def test_an_unknown_source_is_rejected_with_the_known_ones(capsys):
     ({TOPICS[1]: IMAGE, TOPICS[3]: IMAGE}, 1000.0, r'got 4000 m: is the unit wrong\?'),
 ], ids=['empty', 'type', 'unit'])
 def test_an_unusable_bag_is_reported_with_exit_code_2(topics, factor, message, checkpoint,
-                                                       tmp_path, capsys):
+                                                      tmp_path, capsys):
     messages = [] if factor is None else [
         message for number, (rgb, depth_m) in enumerate(pictures())
         for message in ((TOPICS[1], number * PERIOD_NS,

@@ -124,7 +124,7 @@ def test_the_oracle_uses_the_t_with_the_lowest_abs_rel():
 def test_savings_are_related_to_those_of_the_fastest_policy():
     middle = (BY_STEPS[0] + BY_STEPS[1]) / 2
     row = summarize_policies({'fast': BY_STEPS[0], 'slow': BY_STEPS[1], 'middle': middle}, APART,
-                    fastest='fast', slowest='slow')['middle']
+                             fastest='fast', slowest='slow')['middle']
     assert row['num_inference_steps'] == 1.5
     assert row['total_saved'] == pytest.approx(1 / 8)    # 3.5 s of 4 s
     assert row['total_share'] == pytest.approx(0.5)
@@ -142,7 +142,7 @@ def test_a_difference_counts_if_its_interval_excludes_0():
     assert (found['boundary_f1'].low, found['boundary_f1'].high) == pytest.approx((-0.5, 1.5))
 
 
-def test_a_difference_from_0_is_judged_without_a_ratio():
+def test_a_difference_from_0_has_a_verdict_without_a_ratio():
     found = compare_policies(results_of(boundary_f1=[0.2, 0.3]),
                              results_of(boundary_f1=[0.0, 0.0]), APART)
     assert found['boundary_f1'].verdict == 'better'

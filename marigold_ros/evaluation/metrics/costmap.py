@@ -50,7 +50,7 @@ class LayerConfig:
 
 
 def read_layer_config(path: Path, costmap: str = 'global_costmap',
-               layer: str = 'obstacle_layer') -> LayerConfig:
+                      layer: str = 'obstacle_layer') -> LayerConfig:
     """
     Read the parameters of an obstacle layer from a Nav2 parameter file.
 

@@ -170,7 +170,7 @@ class ObstacleScorer:
         return dict(zip(('recall', 'precision', 'floor_free', 'distance_m'), means.tolist()))
 
     def _score_frame(self, true: Matrix, cloud: NDArray[np.float32] | None, origin: Matrix,
-               in_view: list[bool]) -> tuple[float, float, float, float]:
+                     in_view: list[bool]) -> tuple[float, float, float, float]:
         """Return recall, precision, floor_free and distance_m after one frame."""
         lethal = self.layer.costs == LETHAL
         found, errors = [], []

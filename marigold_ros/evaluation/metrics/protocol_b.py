@@ -35,7 +35,7 @@ MAX_TRIALS, SEED = 1000, 42
 
 
 def select_compared_pixels(frame: DepthFrame,
-                    rules: Rules) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+                           rules: Rules) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """
     Select the pixels to compare, at the size that the data set prescribes.
 
@@ -73,8 +73,8 @@ def resize_nearest(values: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
 
 
 def align_log_depth(depth: NDArray[np.float64], target_m: NDArray[np.float32],
-                 compared: NDArray[np.bool_], fit: tuple[float, float] | None = None,
-                 ) -> tuple[NDArray[np.float64], float, float]:
+                    compared: NDArray[np.bool_], fit: tuple[float, float] | None = None,
+                    ) -> tuple[NDArray[np.float64], float, float]:
     """
     Align a prediction with the truth in log depth, and clip it to the largest compared depth.
 

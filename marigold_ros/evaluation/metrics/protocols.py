@@ -223,7 +223,7 @@ def mean_scores(scores: Sequence[Scores]) -> Scores:
 
 
 def _resize_to_truth(target_m: NDArray[Any], prediction: NDArray[Any], *,
-                nearest: bool) -> NDArray[np.float64]:
+                     nearest: bool) -> NDArray[np.float64]:
     height, width = target_m.shape
     if prediction.shape == target_m.shape:
         return prediction.astype(np.float64)

@@ -77,7 +77,7 @@ def temporal_alignment_error(map_m: NDArray[Any], previous_m: NDArray[Any], K: M
 
 
 def _reprojected_abs_rel(source_m: NDArray[Any], target_m: NDArray[Any], K: Matrix,
-                   target_from_source: Matrix) -> float:
+                         target_from_source: Matrix) -> float:
     """Compute AbsRel of a map reprojected into another frame; a later point overwrites."""
     points = unproject(np.asarray(source_m, np.float32), K).reshape(-1, 3).astype(np.float64)
     moved = points @ target_from_source[:3, :3].T + target_from_source[:3, 3]
@@ -117,7 +117,7 @@ class PixelCorrespondences:
 
 
 def find_covisible_pixels(depth_m: FloatImage, previous_depth_m: FloatImage, K: Matrix,
-              previous_from_current: Matrix) -> PixelCorrespondences:
+                          previous_from_current: Matrix) -> PixelCorrespondences:
     """
     Find the pixels of a frame that are visible in the previous frame.
 
@@ -147,7 +147,7 @@ def find_covisible_pixels(depth_m: FloatImage, previous_depth_m: FloatImage, K: 
 
 
 def find_static_pixels(depth_m: FloatImage, previous_depth_m: FloatImage, rgb: RgbImage,
-              previous_rgb: RgbImage) -> PixelCorrespondences:
+                       previous_rgb: RgbImage) -> PixelCorrespondences:
     """
     Find the static pixels of a camera whose pose is unknown.
 
@@ -168,7 +168,7 @@ def find_static_pixels(depth_m: FloatImage, previous_depth_m: FloatImage, rgb: R
 
 
 def compute_flicker(map_m: NDArray[Any], previous_m: NDArray[Any], depth_m: FloatImage,
-            pixels: PixelCorrespondences) -> float:
+                    pixels: PixelCorrespondences) -> float:
     """
     Compute the flicker between two predictions.
 
@@ -271,7 +271,7 @@ def _subsample_frame(frame: DepthFrame, first_fit: Aligned, aligned: Aligned) ->
     rgb = cv2.resize(frame.rgb, target_m.shape[::-1], interpolation=cv2.INTER_AREA)
     thin = (slice(None, None, STRIDE),) * 2
     return _SampledFrame(depth_m[thin].astype(np.float32), np.asarray(rgb, np.uint8)[thin],
-                 frame.world_from_camera, first_fit.depth_m[thin], aligned.depth_m[thin])
+                         frame.world_from_camera, first_fit.depth_m[thin], aligned.depth_m[thin])
 
 
 def _subsampled_K(frame: DepthFrame, shape: tuple[int, ...]) -> Matrix | None:

@@ -171,7 +171,7 @@ class LiveRun:
                 for frame, result in zip(self._frames, results)]
 
     def _deliver_when_due(self, read: Iterable[DepthFrame],
-                      stop: StopFlag) -> Iterator[DeliveredFrame]:
+                          stop: StopFlag) -> Iterator[DeliveredFrame]:
         first = self._frames[0].stamp_ns or 0
         start_s = None
         for number, frame in enumerate(islice(read_ahead(read), len(self._frames))):

@@ -199,7 +199,7 @@ def metric_names(frames: Sequence[EvaluatedFrame]) -> list[str]:
 
 
 def _summarize_policy(analysis: Analysis, name: str, result: PolicyResult,
-            metrics: Sequence[str]) -> dict[str, Any]:
+                      metrics: Sequence[str]) -> dict[str, Any]:
     runs = [choice.run for choice in result.choices]
     means, blocks = analysis.means[name], analysis.blocks
     row: dict[str, Any] = {
@@ -323,7 +323,7 @@ def write_per_frame(path: Path, analysis: Analysis) -> None:
 
 
 def _frame_row(policy: str, replayed: ReplayedFrame, steps_alone: int,
-         metrics: Sequence[str]) -> dict[str, Any]:
+               metrics: Sequence[str]) -> dict[str, Any]:
     frame = replayed.frame
     processed = replayed.outcome == 'processed'
     quality = frame.quality.get(replayed.run, {})

@@ -133,9 +133,8 @@ def metric_table(metric: Mapping[str, Any]) -> Table:
         (abs_rel_label('metric', metric['range']), _format_number(metric['abs_rel'])
          + _format_interval(metric['abs_rel_interval'], 1, '.3f')),
         *((label, _format_share_or_number(metric, key)) for key, label in METRIC_LABELS.items())]
-    title = describe_protocol('metric', metric['range'])
-    return Table('metric', f'Metric depth without latency cap; {title}',
-                 ('', f'scale source {metric["source"]}'), tuple(rows))
+    return Table('metric', 'Metric depth without latency cap and without alignment, '
+                 f'{metric["range"]}', ('', f'scale source {metric["source"]}'), tuple(rows))
 
 
 def obstacle_table(metric: Mapping[str, Any]) -> Table:

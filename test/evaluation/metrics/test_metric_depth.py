@@ -94,7 +94,7 @@ def test_predictions_beyond_the_range_are_clipped():
 def test_truth_of_half_the_size_is_resized():
     evaluator = MetricDepthEvaluator(FIXED)
     evaluator.add(frame(depth_m=np.full((30, 40), FAR_M, np.float32)),
-                 np.ones(SHAPE, np.float32), None, reference())
+                  np.ones(SHAPE, np.float32), None, reference())
     assert evaluator.summary()['abs_rel'] == pytest.approx(0.0, abs=1e-6)
     assert evaluator.frames[0].values['published_share'] == 1.0
 
@@ -137,7 +137,7 @@ def test_recovery_lasts_until_the_scale_is_correct_again():
     assert found['outages'] == 1
     assert found['states'] == {'tracking': 50, 'holding': 10}
     recovered = next(number for number, each in enumerate(evaluator.frames) if number >= 30
-                 and abs(each.mid_depth_m / each.fit_mid_depth_m - 1) < 0.02)
+                     and abs(each.mid_depth_m / each.fit_mid_depth_m - 1) < 0.02)
     assert found['recovery_s'] == pytest.approx((recovered - 30) / 10)
     assert found['recovery_s'] > 0.5
 

@@ -58,7 +58,7 @@ def test_sky_counts_in_boundaries_only():
     assert found['boundary_f1'] == pytest.approx(1.0)    # 9 m behind 1 and 2 m
 
 
-def test_a_frame_without_any_measurement_is_refused():
+def test_a_frame_without_any_measurement_is_rejected():
     with pytest.raises(InputError, match='must have a valid pixel'):
         score(np.ones((2, 2)), truth(np.full((2, 2), np.nan)))
 

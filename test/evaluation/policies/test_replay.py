@@ -18,18 +18,18 @@ def frame(number, at_ms, complexity=0.0, abs_rel=(0.1, 0.2, 0.3, 0.4)):
     steps = {f'fixed-{t}': t for t in range(1, T_MAX + 1)}
     quality = {f'fixed-{t}': {'abs_rel': value} for t, value in enumerate(abs_rel, 1)}
     return EvaluatedFrame(number, str(number), 'block', 'camera',
-                     None if at_ms is None else at_ms * MS, (96, 128),
-                     {'gradient_energy': complexity, 'entropy': complexity}, steps,
-                     quality, 0.0)
+                          None if at_ms is None else at_ms * MS, (96, 128),
+                          {'gradient_energy': complexity, 'entropy': complexity}, steps,
+                          quality, 0.0)
 
 
 def simulate(policy, frames, cap_ms=None):
     """Simulate frame arrivals with one cost for all frames."""
     return simulate_arrivals(policy, frames, T_MAX, cap_ms and cap_ms / 1e3,
-                        LatencyTable({}, {(96, 128): [COST]}))
+                             LatencyTable({}, {(96, 128): [COST]}))
 
 
-def test_a_busy_engine_takes_the_newest_frame_when_it_is_idle():
+def test_the_engine_takes_the_newest_frame_when_it_is_idle_again():
     """Each frame takes 60 ms: the third supersedes the waiting second and starts 40 ms old."""
     found = simulate('fixed-4', [frame(i, 10 * i) for i in range(3)])
     assert [each.outcome for each in found] == ['processed', 'superseded', 'processed']
@@ -55,7 +55,7 @@ def test_the_cap_reduces_steps_but_not_those_of_fixed_policies():
 
 def test_a_frame_that_has_waited_gets_fewer_steps():
     found = simulate('oracle', [frame(i, 20 * i, abs_rel=(0.4, 0.3, 0.2, 0.1)) for i in range(2)],
-                  cap_ms=70)
+                     cap_ms=70)
     # 70 - 3.5 - 20 leave four steps; the next is 40 ms old when the first ends after 60 ms.
     assert [each.num_inference_steps for each in found] == [4, 1]
     assert found[1].reason.endswith('ms a step')
