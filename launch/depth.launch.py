@@ -1,10 +1,10 @@
 """
-Start depth_node, and rviz2 if asked.
+Start depth_node, and optionally rviz2.
 
     ros2 launch marigold_ros depth.launch.py image_topic:=/usb_cam/image_raw
 
-Arguments left empty change nothing: the parameter file rules.  The node configures and activates
-itself (parameter `autostart`).
+An argument overrides the value in the parameter file; an empty argument does not.  The node
+configures and activates itself (parameter `autostart`).
 """
 
 import os
@@ -22,19 +22,20 @@ CONFIG = Path(get_package_share_directory('marigold_ros')) / 'config'
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 ARGUMENTS = {
     'params_file': (str(CONFIG / 'depth.yaml'), 'Parameter file'),
-    'checkpoint': ('', 'Embedded name, folder in Marigold layout, or hub id'),
-    'cameras': ('', 'Names of the cameras, as [front, rear]'),
-    'image_topic': ('', 'Image topic of the only camera, raw or compressed; '
+    'checkpoint': ('', 'Name of an embedded checkpoint, folder in Marigold layout, or Hugging '
+                   'Face id'),
+    'cameras': ('', 'Names of the cameras, for example [front, rear]'),
+    'image_topic': ('', 'Image topic of a single camera, raw or compressed; '
                     'default: <camera>/image_raw'),
-    'camera_info_topic': ('', 'camera_info topic of the only camera; '
-                          'default: beside the image topic'),
-    'latency_cap_ms': ('', 'Longest time from receipt to publication, ms; 0: no cap'),
+    'camera_info_topic': ('', 'camera_info topic of a single camera; '
+                          'default: camera_info in the namespace of the image topic'),
+    'latency_cap_ms': ('', 'Largest time from receipt to publication, ms; 0: no cap'),
     'device': ('', 'auto, cpu, cuda or cuda:<index>'),
-    'use_sim_time': ('', 'true takes the time from /clock'),
+    'use_sim_time': ('', 'true: use the time of /clock'),
     'namespace': ('', 'Namespace of the node and of its relative topics'),
-    'rviz': ('false', 'true starts rviz2 as well'),
+    'rviz': ('false', 'true: start rviz2, too'),
 }
-# Launch argument -> how its text becomes the parameter of the same name.
+# Launch argument -> function that converts its text to the parameter of the same name.
 PARAMETERS = {
     'checkpoint': str,
     'cameras': lambda text: [name.strip() for name in text.strip('[] ').split(',')],
@@ -44,8 +45,8 @@ PARAMETERS = {
 }
 
 
-def cameras_of(params_file):
-    """Read the cameras from a parameter file, whatever node it names."""
+def read_cameras(params_file):
+    """Read the names of the cameras from a parameter file, from the section of any node."""
     for section in (yaml.safe_load(Path(params_file).read_text()) or {}).values():
         cameras = (section or {}).get('ros__parameters', {}).get('cameras')
         if cameras:
@@ -54,21 +55,23 @@ def cameras_of(params_file):
 
 
 def remappings(given, cameras):
-    """Lead the only camera's topics to where its driver publishes."""
+    """Return the remappings of a single camera's topics to those of its driver."""
     names = {'image_topic': 'image_raw', 'camera_info_topic': 'camera_info'}
     if len(cameras) != 1 and any(argument in given for argument in names):
-        raise ValueError('image_topic and camera_info_topic serve a single camera; for several, '
-                         f'remap <camera>/image_raw of {", ".join(cameras)} in your driver')
+        raise ValueError('the arguments image_topic and camera_info_topic are for a single '
+                         f'camera; the cameras are {", ".join(cameras)}: let their drivers '
+                         'publish on <camera>/image_raw')
     return [(f'{cameras[0]}/{name}', given[argument]) for argument, name in names.items()
             if argument in given]
 
 
-def start(context):
-    """Turn the arguments that were given into processes."""
+def create_actions(context):
+    """Create the launch actions from the arguments that are not empty."""
     given = {name: text for name in ARGUMENTS
              if (text := LaunchConfiguration(name).perform(context))}
-    parameters = {name: read(given[name]) for name, read in PARAMETERS.items() if name in given}
-    cameras = parameters.get('cameras') or cameras_of(given['params_file'])
+    parameters = {name: convert(given[name]) for name, convert in PARAMETERS.items()
+                  if name in given}
+    cameras = parameters.get('cameras') or read_cameras(given['params_file'])
     profile = str(CONFIG / 'fastdds_large_images.xml')
     actions = [SetEnvironmentVariable(variable, profile) for variable in PROFILE_VARIABLES
                if variable not in os.environ]
@@ -85,8 +88,8 @@ def start(context):
 
 
 def generate_launch_description():
-    """Declare the arguments and start."""
+    """Declare the arguments and create the actions."""
     return LaunchDescription([
         *(DeclareLaunchArgument(name, default_value=default, description=description)
           for name, (default, description) in ARGUMENTS.items()),
-        OpaqueFunction(function=start)])
+        OpaqueFunction(function=create_actions)])

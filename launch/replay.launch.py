@@ -1,11 +1,11 @@
 """
-Play a bag into depth_node on simulated time.
+Play a bag into depth_node in simulated time.
 
     ros2 launch marigold_ros replay.launch.py bag:=path/to/bag rviz:=true
 
-Every argument of depth.launch.py but `namespace`, which the bag's topics do not have, may be
-given as well.  The bag's own clock rules: the node runs with use_sim_time, the player starts when
-the node is active, and all ends with the bag.
+The arguments of depth.launch.py are valid, too, except `namespace`, because the bag's topics have
+none.  The node runs with use_sim_time on the clock of the bag.  The player starts when the node is
+active; when it has finished, the launch shuts down.
 """
 
 from pathlib import Path
@@ -28,15 +28,15 @@ SHARE = Path(get_package_share_directory('marigold_ros'))
 ARGUMENTS = {
     'bag': (str(SHARE / 'sample' / 'living_room'),
             'Bag to play: ROS 2 folder, .mcap, .db3, or ROS 1 .bag'),
-    'rate': ('1.0', 'Faster above 1, slower below'),
-    'start_offset': ('0.0', 'Seconds of the bag to leave out'),
-    'loop': ('false', 'true begins again at the end'),
+    'rate': ('1.0', 'Factor of the playback speed'),
+    'start_offset': ('0.0', 'Time to skip at the start of the bag, s'),
+    'loop': ('false', 'true: start again at the end of the bag'),
     'wait_s': ('3.0', 'Longest wait for other subscribers before the first message, s'),
 }
 
 
-def play(context):
-    """Start the player; its end is the end of all."""
+def create_player(context):
+    """Create the player, whose exit shuts the launch down."""
     value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     loop = ['--loop'] if value['loop'].lower() == 'true' else []
     return [Node(
@@ -44,16 +44,17 @@ def play(context):
         arguments=[value['bag'], '--clock', '--rate', value['rate'],
                    '--start-offset', value['start_offset'],
                    '--wait-for-subscribers', value['wait_s'], *loop],
-        on_exit=Shutdown(reason='the bag is over'))]
+        on_exit=Shutdown(reason='the playback of the bag has ended'))]
 
 
 def generate_launch_description():
-    """Declare the arguments, and start the node and the player."""
+    """Declare the arguments, start the node, and start the player once the node is active."""
     return LaunchDescription([
         *(DeclareLaunchArgument(name, default_value=default, description=description)
           for name, (default, description) in ARGUMENTS.items()),
         RegisterEventHandler(OnStateTransition(
-            goal_state='active', entities=[OpaqueFunction(function=play)], handle_once=True)),
+            goal_state='active', entities=[OpaqueFunction(function=create_player)],
+            handle_once=True)),
         IncludeLaunchDescription(
             PythonLaunchDescriptionSource(str(SHARE / 'launch' / 'depth.launch.py')),
             launch_arguments={'use_sim_time': 'true'}.items())])

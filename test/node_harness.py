@@ -1,4 +1,4 @@
-"""The real depth_node as a process of its own, and a robot's side of its topics and services."""
+"""Run depth_node in a process or thread, and use its topics and services like a robot."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from marigold_ros.ros.tools.processes import domain_environment, domain_in_use, 
 from marigold_ros.ros.tools.share_files import use_large_image_profile
 
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
-# As the launch file does: without it every fifth image of 640x480 overflows the shared memory, and
-# what was lost of it is sent again at the writer's next heartbeat only, up to 3 s later.
+# As in the launch file: without it every fifth image of 640x480 overflows the shared memory, and
+# the lost part is sent again only at the writer's next heartbeat, up to 3 s later.
 use_large_image_profile()
 CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE = 1, 2, 3, 4
 _worker = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:])
@@ -43,14 +43,14 @@ _domains = itertools.count(crc32(os.environ.get('PYTEST_XDIST_TESTRUNUID', '').e
 
 
 def free_domain() -> int:
-    """Give a domain id that no other test uses now."""
-    # Odd ones for one worker and even ones for the other, for a node takes its time to join.
+    """Return a domain id that no other test uses."""
+    # Odd ids for one worker and even ones for the other, because joining a domain takes time.
     domains = (1 + (2 * number + _worker) % 100 for number in _domains)
     return next(domain for domain in domains if not domain_in_use(domain))
 
 
 def start_node(folder: Path, domain: int, *arguments: str) -> LoggedProcess:
-    """Start depth_node with ROS arguments; its log goes to the folder."""
+    """Start depth_node with ROS arguments, and write its log to a folder."""
     return LoggedProcess(
         'depth_node', [sys.executable, '-m', 'marigold_ros.ros.main', '--ros-args', *arguments],
         folder, {**os.environ, **domain_environment(domain)})
@@ -58,7 +58,7 @@ def start_node(folder: Path, domain: int, *arguments: str) -> LoggedProcess:
 
 @contextmanager
 def node_in_process(*arguments: str) -> Iterator[tuple[DepthNode, Robot]]:
-    """Run a started node in a thread of this process, to put faults into its engine."""
+    """Run an active node in a thread of this process, so that faults can be injected."""
     domain = free_domain()
     context = rclpy.Context()
     rclpy.init(args=['--ros-args', *arguments], context=context, domain_id=domain)
@@ -87,7 +87,7 @@ def node_in_process(*arguments: str) -> Iterator[tuple[DepthNode, Robot]]:
 
 
 class Robot:
-    """Cameras, listeners and service clients in the node's domain."""
+    """Publishers, subscribers and service clients in the node's domain."""
 
     def __init__(self, domain: int) -> None:
         """Join the domain."""
@@ -108,25 +108,25 @@ class Robot:
         rclpy.shutdown(context=self.context)
 
     def spin(self, seconds: float) -> None:
-        """Listen for a while."""
+        """Spin for some seconds."""
         end_s = time.monotonic() + seconds
         while time.monotonic() < end_s:
             self.executor.spin_once(timeout_sec=0.02)
 
     def until(self, condition, timeout_s: float = 60.0, what: str = 'condition'):
-        """Listen until a condition is truthy, and return what it gives."""
+        """Spin until a condition is truthy, and return its value."""
         end_s = time.monotonic() + timeout_s
         while not (result := condition()):
-            assert time.monotonic() < end_s, f'{what} did not come true in {timeout_s} s'
+            assert time.monotonic() < end_s, f'{what}: not reached in {timeout_s} s'
             self.executor.spin_once(timeout_sec=0.02)
         return result
 
     def listen(self, topic: str, message_type: type) -> None:
-        """Subscribe, reliably, and wait until both sides know of each other."""
+        """Subscribe with RELIABLE, and wait until both sides have matched."""
         self.listen_all({topic: message_type})
 
     def listen_all(self, topics: dict[str, type]) -> None:
-        """Listen to several topics."""
+        """Subscribe to several topics."""
         new = {topic: self.node.create_subscription(message_type, topic,
                                                     self.messages[topic].append, 100)
                for topic, message_type in topics.items() if topic not in self._subscriptions}
@@ -139,11 +139,11 @@ class Robot:
 
     def settle(self) -> None:
         """
-        Wait until the node knows whom this robot listens to, and what it publishes.
+        Wait until the node has discovered this robot's subscriptions and publishers.
 
-        A match that is seen here may not be seen there yet, and the node makes nothing for a
-        listener that it does not know.  Discovery keeps its order, so that a node which answers a
-        new client knows all that was there before.
+        The node may match later than this side, and computes nothing for a subscriber that it has
+        not matched.  Discovery keeps its order, so that a node which futures a new client has
+        discovered everything that was created before.
         """
         self.state()
 
@@ -153,14 +153,14 @@ class Robot:
         self.messages[topic].clear()
 
     def advertise(self, topic: str, message_type: type, *, reliable: bool = True) -> None:
-        """Offer a topic and wait until the node listens with what it finds offered."""
+        """Create a publisher and wait until the node has matched it."""
         self.offer(topic, message_type, reliable=reliable)
         self.wait_for_match(topic)
         self.settle()
 
     def offer(self, topic: str, message_type: type, *, reliable: bool = True,
               latched: bool = False) -> None:
-        """Offer a topic, whether anybody listens or not."""
+        """Create a publisher without waiting for a subscription."""
         self._publishers[topic] = self.node.create_publisher(message_type, topic, QoSProfile(
             depth=50,
             reliability=(ReliabilityPolicy.RELIABLE if reliable
@@ -169,7 +169,7 @@ class Robot:
                         else DurabilityPolicy.VOLATILE)))
 
     def wait_for_match(self, topic: str) -> None:
-        """Wait until the node listens to an offered topic, with the QoS that it finds offered."""
+        """Wait until the node subscribes to a topic with the QoS of its publisher."""
         offered = self._publishers[topic].qos_profile
         policies = [(offered.reliability, offered.durability)]
         self.until(lambda: [(info.qos_profile.reliability, info.qos_profile.durability) for info
@@ -178,7 +178,7 @@ class Robot:
         self.until(self._publishers[topic].get_subscription_count, what='a match')
 
     def publish(self, topic: str, message) -> None:
-        """Publish on a topic that is advertised."""
+        """Publish on a topic that has a publisher."""
         self._publishers[topic].publish(message)
 
     def retire(self, topic: str) -> None:
@@ -186,16 +186,16 @@ class Robot:
         self.node.destroy_publisher(self._publishers.pop(topic))
 
     def call(self, service_type: type, name: str, request, timeout_s: float = 120.0):
-        """Call a service and wait for the answer."""
+        """Call a service and return the response."""
         if name not in self._clients:
             self._clients[name] = self.node.create_client(service_type, name)
         self.until(self._clients[name].service_is_ready, what=f'service {name}')
         future = self._clients[name].call_async(request)
-        self.until(future.done, timeout_s, what=f'an answer of {name}')
+        self.until(future.done, timeout_s, what=f'a response of {name}')
         return future.result()
 
     def set_parameters(self, values: dict[str, object]) -> list[str]:
-        """Set parameters of the node in turn; why it refuses each, '' if it does not."""
+        """Set parameters of the node; return why each is rejected, or ''."""
         request = SetParameters.Request()
         for name, value in values.items():
             request.parameters.append(Parameter(name, value=value).to_parameter_msg())
@@ -204,36 +204,36 @@ class Robot:
         return [each.reason for each in results]
 
     def set_parameter(self, name: str, value) -> str:
-        """Set a parameter of the node; the reason if it refuses, '' if it does not."""
+        """Set a parameter of the node; return why it is rejected, or ''."""
         return self.set_parameters({name: value})[0]
 
     def change_state(self, transition: int) -> bool:
-        """Ask for a lifecycle transition."""
+        """Request a lifecycle transition, and return whether it succeeded."""
         request = ChangeState.Request()
         request.transition.id = transition
         return self.call(ChangeState, '/depth_node/change_state', request).success
 
     def state(self) -> str:
         """
-        Lifecycle state of the node, asked by a new client.
+        Return the lifecycle state of the node, requested by a new client.
 
-        Asked again where no answer comes: a reply is lost if the server has not discovered the
-        new client's reader yet, and a question may be repeated.  The client stays, for the node
-        complains if an answer finds it gone.
+        The request is repeated, because a response is lost if the server has not discovered the
+        new client's reader yet.  The client is not destroyed, because the node logs an error if a
+        response finds no client.
         """
         client = self.node.create_client(GetState, '/depth_node/get_state')
         self.until(client.service_is_ready, what='service /depth_node/get_state')
-        answers: list[Future] = []
-        asked_s = -math.inf
+        futures: list[Future] = []
+        requested_s = -math.inf
 
-        def answer() -> Future | None:
-            nonlocal asked_s
-            if time.monotonic() - asked_s > 2.0:
-                answers.append(client.call_async(GetState.Request()))
-                asked_s = time.monotonic()
-            return next((each for each in answers if each.done()), None)
+        def completed() -> Future | None:
+            nonlocal requested_s
+            if time.monotonic() - requested_s > 2.0:
+                futures.append(client.call_async(GetState.Request()))
+                requested_s = time.monotonic()
+            return next((each for each in futures if each.done()), None)
 
-        return self.until(answer, 120.0, 'an answer of /depth_node/get_state'
+        return self.until(completed, 120.0, 'a response of /depth_node/get_state'
                           ).result().current_state.label
 
     def enable(self, enabled: bool) -> None:
@@ -245,7 +245,7 @@ class Robot:
         return self.call(Trigger, '/depth_node/reset_scale', Trigger.Request())
 
     def status_of(self, stamp_ns: int, timeout_s: float = 60.0) -> dict[str, str]:
-        """Wait for the ~/status of a frame; its values."""
+        """Wait for the ~/status of a frame, and return its message and values."""
         def find():
             for array in self.messages['/depth_node/status']:
                 if stamp_of(array.header) == stamp_ns:
@@ -256,39 +256,39 @@ class Robot:
         return self.until(find, timeout_s, what=f'a status for {stamp_ns}')
 
     def diagnostics(self, name: str):
-        """Wait for the next /diagnostics and return the status whose name ends so."""
+        """Wait for the next /diagnostics and return the status whose name ends with `name`."""
         self.listen('/diagnostics', DiagnosticArray)
         self.messages['/diagnostics'].clear()
         array = self.until(lambda: self.messages['/diagnostics'], what='/diagnostics')[-1]
         return next(each for each in array.status if each.name.endswith(name))
 
     def counters(self, camera: str) -> dict[str, int]:
-        """Counters of a camera, from the next /diagnostics."""
+        """Return the counters of a camera from the next /diagnostics."""
         values = self.diagnostics(f': {camera}').values
         return {each.key: int(each.value) for each in values if each.value.isdecimal()
                 and each.key not in ('camera', 'scale', 'shift', 'scale_anchors')
                 and not each.key.startswith('last_')}
 
     def find(self, topic: str, stamp_ns: int, timeout_s: float = 60.0):
-        """Wait for a message with a stamp on a topic that is listened to."""
+        """Wait for the message with a stamp on a subscribed topic, and return it."""
         return self.until(lambda: next((each for each in self.messages[topic]
                                         if stamp_of(each.header) == stamp_ns), None),
                           timeout_s, what=f'{stamp_ns} on {topic}')
 
 
 def stamp_of(header: Header) -> int:
-    """Stamp of a header, ns."""
+    """Return the stamp of a header, ns."""
     return header.stamp.sec * 10 ** 9 + header.stamp.nanosec
 
 
 def header(stamp_ns: int, frame_id: str = 'camera_optical_frame') -> Header:
-    """Make a header."""
+    """Build a header."""
     sec, nanosec = divmod(stamp_ns, 10 ** 9)
     return Header(stamp=Time(sec=sec, nanosec=nanosec), frame_id=frame_id)
 
 
 def image(pixels: np.ndarray, stamp_ns: int, encoding: str = 'rgb8', padding: int = 0) -> Image:
-    """Make an image message, with bytes behind each row."""
+    """Build an image message, with `padding` bytes after each row."""
     rows = pixels.reshape(len(pixels), -1)
     rows = np.pad(rows, ((0, 0), (0, padding)), constant_values=255)
     return Image(header=header(stamp_ns), height=pixels.shape[0], width=pixels.shape[1],
@@ -296,13 +296,13 @@ def image(pixels: np.ndarray, stamp_ns: int, encoding: str = 'rgb8', padding: in
 
 
 def compressed(stream: bytes, stamp_ns: int) -> CompressedImage:
-    """Make a compressed image message."""
+    """Build a compressed image message."""
     return CompressedImage(header=header(stamp_ns), format='png', data=stream)
 
 
 def camera_info(stamp_ns: int, width: int = 160, height: int = 120, f: float = 100.0,
                 d: tuple[float, ...] = (0.0,) * 5) -> CameraInfo:
-    """Make the camera_info of a camera that looks through the middle of its image."""
+    """Build the camera_info of a camera whose principal point is the image centre."""
     k = [f, 0.0, width / 2, 0.0, f, height / 2, 0.0, 0.0, 1.0]
     return CameraInfo(header=header(stamp_ns), width=width, height=height,
                       distortion_model='plumb_bob', d=list(d), k=k,
@@ -311,17 +311,17 @@ def camera_info(stamp_ns: int, width: int = 160, height: int = 120, f: float = 1
 
 
 def floats(message: Image) -> np.ndarray:
-    """Pixels of a 32FC1 image."""
+    """Return the pixels of a 32FC1 image, [h, w]."""
     assert message.encoding == '32FC1'
     return np.frombuffer(message.data, np.float32).reshape(message.height, message.width)
 
 
 def points(message: PointCloud2) -> np.ndarray:
-    """x, y, z of an organized cloud, [h, w, 3]."""
+    """Return x, y, z of an organized cloud, [h, w, 3]."""
     table = np.frombuffer(message.data, np.float32)
     return table.reshape(message.height, message.width, message.point_step // 4)[..., :3]
 
 
 def clock(stamp_ns: int) -> Clock:
-    """Make a /clock message."""
+    """Build a /clock message."""
     return Clock(clock=header(stamp_ns).stamp)

@@ -50,27 +50,27 @@ def test_an_unset_argument_does_not_override_the_parameter_file():
 
 
 def test_argument_strings_are_parsed_to_parameter_types():
-    read = definitions(DEPTH, 'PARAMETERS')['PARAMETERS']
-    assert read['cameras']('[front, rear]') == ['front', 'rear']
-    assert read['cameras']('front') == ['front']
-    assert read['latency_cap_ms']('150') == 150.0
-    assert (read['use_sim_time']('True'), read['use_sim_time']('false')) == (True, False)
+    convert = definitions(DEPTH, 'PARAMETERS')['PARAMETERS']
+    assert convert['cameras']('[front, rear]') == ['front', 'rear']
+    assert convert['cameras']('front') == ['front']
+    assert convert['latency_cap_ms']('150') == 150.0
+    assert (convert['use_sim_time']('True'), convert['use_sim_time']('false')) == (True, False)
 
 
 def test_topics_are_remapped_for_a_single_camera_only(tmp_path):
-    names = definitions(DEPTH, 'remappings', 'cameras_of')
+    names = definitions(DEPTH, 'remappings', 'read_cameras')
     given = {'image_topic': '/usb_cam/image_raw', 'camera_info_topic': '/usb_cam/info'}
     assert names['remappings'](given, ['camera']) == [
         ('camera/image_raw', '/usb_cam/image_raw'), ('camera/camera_info', '/usb_cam/info')]
     assert names['remappings']({}, ['front', 'rear']) == []
-    with pytest.raises(ValueError, match='serve a single camera'):
+    with pytest.raises(ValueError, match='are for a single camera'):
         names['remappings'](given, ['front', 'rear'])
 
     file = tmp_path / 'parameters.yaml'
     file.write_text('/**:\n  ros__parameters:\n    cameras: [front]\n')
-    assert names['cameras_of'](file) == ['front']
+    assert names['read_cameras'](file) == ['front']
     file.write_text('depth_node:\n  ros__parameters:\n    device: cpu\n')
-    assert names['cameras_of'](file) == ['camera']
+    assert names['read_cameras'](file) == ['camera']
 
 
 @pytest.mark.parametrize('path', [DEPTH, REPLAY])
@@ -107,7 +107,7 @@ def test_the_dds_profile_is_set_for_old_and_new_fast_dds():
 
 
 def camera_topics(tree) -> set[str]:
-    """Find every topic below /camera in nested lists and dictionaries, keys included."""
+    """Return every topic below /camera in nested lists and dictionaries, including keys."""
     if isinstance(tree, dict):
         return set().union(*map(camera_topics, [*tree, *tree.values()]))
     if isinstance(tree, list):
@@ -115,14 +115,14 @@ def camera_topics(tree) -> set[str]:
     return {tree} if isinstance(tree, str) and tree.startswith('/camera/') else set()
 
 
-def test_rviz_and_foxglove_show_topics_that_the_node_publishes():
+def test_rviz_and_foxglove_use_published_topics():
     rviz = yaml.safe_load((ROOT / 'config' / 'depth.rviz').read_text())
     layout = json.loads((ROOT / 'config' / 'foxglove_layout.json').read_text())
     for tree in (rviz, layout):
         assert '/camera/points' in camera_topics(tree) <= OUTPUT_TOPICS
 
 
-def test_the_foxglove_layout_places_every_panel():
+def test_the_foxglove_layout_contains_every_panel():
     layout = json.loads((ROOT / 'config' / 'foxglove_layout.json').read_text())
 
     def leaves(node) -> set[str]:

@@ -124,7 +124,7 @@ class DepthNode(LifecycleNode):
             rectified = (InputTopics(self, camera).looks_rectified
                          if settings.input_rectified is None else settings.input_rectified)
             self._cameras[camera] = CameraResources(CalibrationCache(rectified),
-                                               CameraOutputs(self, camera, self._reporter))
+                                                    CameraOutputs(self, camera, self._reporter))
         self._reporter.set_cameras(settings.cameras)
         metric_inputs = MetricInputs(
             self, settings.scale_config(), settings.cameras,

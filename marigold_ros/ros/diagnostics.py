@@ -307,8 +307,8 @@ def node_status(problem: str, enabled: bool, configured: tuple[Settings, DepthEn
 
 
 def processed_frame_values(prediction: AdaptivePrediction, scale: ScaleReport, *, age_s: float,
-                     stamp_age_s: float, latency_s: float,
-                     seconds: Mapping[str, float]) -> dict[str, str]:
+                           stamp_age_s: float, latency_s: float,
+                           seconds: Mapping[str, float]) -> dict[str, str]:
     """
     Format a processed frame for ~/status.
 

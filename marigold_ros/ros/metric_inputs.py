@@ -404,7 +404,7 @@ def _camera_from_reference(reference: Reference, frame: ReceivedFrame, config: S
 
 
 def lookup_tilt(frame: ReceivedFrame, config: ScaleConfig,
-              transforms: Transforms | None) -> tuple[float, float] | None:
+                transforms: Transforms | None) -> tuple[float, float] | None:
     """Return pitch and roll of the camera from TF, rad; None if they are not needed or unknown."""
     if config.source != 'ground_plane' or transforms is None:
         return None

@@ -257,7 +257,7 @@ def current_values(node: Node) -> dict[str, Any]:
 
 
 def rejection_reason(current: Mapping[str, Any], changes: Iterable[tuple[str, Any]], *,
-            configured: bool) -> str:
+                     configured: bool) -> str:
     """
     Return why a change of parameters is invalid.
 

@@ -46,9 +46,10 @@ class StampMonitor:
         self._last_ns[frame.camera] = frame.stamp_ns
         if frame.stamp_ns >= last_ns - BACKWARD_JUMP_NS:
             return False
-        self._reporter.report_event(frame.camera, 'stamp_jumped_back',
-                             f'image stamps jumped back by {(last_ns - frame.stamp_ns) / 1e9:.1f} '
-                             's; the state from earlier frames is reset')
+        jump_s = (last_ns - frame.stamp_ns) / 1e9
+        self._reporter.report_event(
+            frame.camera, 'stamp_jumped_back', f'image stamps jumped back by {jump_s:.1f} s; the '
+            'state from earlier frames is reset')
         return True
 
     def age_s(self, frame: ReceivedFrame) -> float:

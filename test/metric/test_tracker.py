@@ -16,7 +16,7 @@ ROWS, COLUMNS = (each.ravel() for each in np.mgrid[:30, :40])
 
 
 def update(tracker, seconds: float, depth_m=None, *, lag_s: float = 0.0, problem: str = '',
-         camera: str = 'front'):
+           camera: str = 'front'):
     """Update a tracker with a frame, and with anchors of the given depth if there is one."""
     stamp_ns = round(seconds * SECOND)
     anchors = None if depth_m is None else Anchors(

@@ -128,7 +128,7 @@ FAULTS = {
     'too_large': bad_image(raw(lambda ns: image(np.zeros((1000, 500, 3), np.uint8), ns)),
                            f'at most {MAX_PIXELS} pixels .*got 500 x 1000'),
     'truncated_message': bad_image(raw(lambda ns: serialize_message(image(RGB, ns))[:100]),
-                             'cannot deserialize the Image: its 100 bytes are truncated'),
+                                   'cannot deserialize the Image: its 100 bytes are truncated'),
     'truncated_jpeg': bad_image(packed(JPEG[:len(JPEG) // 2]), '`data`'),
     'corrupt_jpeg': bad_image(packed(JPEG[:20] + bytes(300) + JPEG[320:]), '`data`'),
     'no_jpeg': bad_image(packed(b'no image'), '`data`'),

@@ -143,7 +143,7 @@ def test_configure_time_parameters_cannot_change_while_configured():
 
 def test_parameters_outside_the_table_are_ignored():
     assert rejection_reason(DEFAULTS, [('use_sim_time', True), ('qos_overrides./x', 'y')],
-                   configured=True) == ''
+                            configured=True) == ''
 
 
 class FakeNode:
