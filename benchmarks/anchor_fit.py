@@ -1,10 +1,11 @@
 """
-Compare the robust fit to few anchors of real frames with the best fits in hindsight.
+How close does the robust fit to few anchors come to the best fits to all pixels?
 
     python -m benchmarks.anchor_fit --folder frames/rgbd
 
-Anchors are drawn from each frame's truth, some of them wrong, and AbsRel is that of its other
-pixels: metric, within 0.001 m and the larger of 80 m and the frame's farthest measurement.
+Anchors are drawn from each frame's ground truth; some are outliers.  AbsRel is computed on the
+frame's other pixels: metric, from 0.001 m to 80 m or the frame's farthest measurement.  The best
+fits ("in hindsight") know the ground truth of these pixels.
 """
 
 from __future__ import annotations
@@ -28,21 +29,21 @@ from marigold_ros.evaluation.metrics.protocol_a import align, fit_least_squares
 from marigold_ros.evaluation.metrics.protocols import abs_rel_label
 from marigold_ros.metric.fit import fit_scale
 
-NAME = 'anchors'
+NAME = 'anchor_fit'
 ANCHORS, OUTLIERS = 200, 0.2
-# A wrong anchor is that many times too near or too far.
-WRONG_BY = (2.0, 10.0)
+# Factors by which the depth of an outlier is too small or too large.
+OUTLIER_FACTORS = (2.0, 10.0)
 DRAWS = 10
 MIN_DEPTH_M, MAX_DEPTH_M = 1e-3, 80.0
 ABS_REL = abs_rel_label('metric', f'{MIN_DEPTH_M:g} to {MAX_DEPTH_M:g}+ m')
-# The best fit in hindsight need not look at more pixels.
+# Upper limit of the pixels of the best fit in hindsight.
 HINDSIGHT_PIXELS = 20000
 LEAST_ABS_REL, LEAST_SQUARES = 'hindsight, least error', 'hindsight, least squares'
 
 Vector = NDArray[np.float64]
 
 
-def best_in_hindsight(relative: Vector, depth_m: Vector) -> tuple[float, float]:
+def fit_least_abs_rel(relative: Vector, depth_m: Vector) -> tuple[float, float]:
     """
     Find the scale and shift of the least AbsRel, by reweighted least squares on all pixels.
 
@@ -53,7 +54,7 @@ def best_in_hindsight(relative: Vector, depth_m: Vector) -> tuple[float, float]:
     Returns
     -------
     scale, shift : float
-        Of either sign; m.
+        Either sign; m.
     """
     step = max(1, len(relative) // HINDSIGHT_PIXELS)
     columns = np.stack([relative, np.ones_like(relative)], axis=1)[::step] / depth_m[::step, None]
@@ -71,7 +72,7 @@ def best_in_hindsight(relative: Vector, depth_m: Vector) -> tuple[float, float]:
 
 
 def abs_rel(relative: Vector, depth_m: Vector, scale: float, shift: float) -> float:
-    """Return the AbsRel of a prediction by a scale and shift."""
+    """Return the AbsRel of a prediction with a given scale and shift."""
     found_m, _, _ = align(relative, depth_m, np.ones(depth_m.shape, bool),
                           alignment='least_square', fit=(scale, shift), min_depth_m=MIN_DEPTH_M,
                           max_depth_m=max(MAX_DEPTH_M, float(depth_m.max())))
@@ -81,51 +82,51 @@ def abs_rel(relative: Vector, depth_m: Vector, scale: float, shift: float) -> fl
 def score_anchors(relative: Vector, depth_m: Vector, rng: np.random.Generator
                   ) -> dict[str, float]:
     """
-    Draw anchors from a frame's truth, fit, and compare on its other pixels.
+    Draw anchors from a frame's ground truth, fit scale and shift, and score the other pixels.
 
     Parameters
     ----------
     relative, depth_m : float64 [n]
-        Of the measured pixels.
+        Measured pixels.
     rng : numpy.random.Generator
 
     Returns
     -------
     dict of str to float
-        AbsRel of the fit to clean anchors and to some wrong ones, of the least-squares fit to the
-        same clean anchors, and of the two best fits in hindsight.
+        AbsRel of the robust and of the least-squares fit, each to clean anchors and to anchors
+        with outliers, and of the two best fits in hindsight.
     """
     order = rng.permutation(len(depth_m))
     chosen, others = order[:ANCHORS], order[ANCHORS:]
     a, d = relative[others], depth_m[others]
     anchors = depth_m[chosen].copy()
     wrong = rng.choice(len(chosen), round(OUTLIERS * len(chosen)), replace=False)
-    spoilt = anchors.copy()
-    low, high = np.log(WRONG_BY)
-    spoilt[wrong] *= np.exp(rng.uniform(low, high, len(wrong))
+    corrupted = anchors.copy()
+    low, high = np.log(OUTLIER_FACTORS)
+    corrupted[wrong] *= np.exp(rng.uniform(low, high, len(wrong))
                             * rng.choice([-1.0, 1.0], len(wrong)))
 
     def fitted(values: Vector) -> float:
         fit = fit_scale(relative[chosen].astype(np.float32), values.astype(np.float32))
         return abs_rel(a, d, fit.scale, fit.shift)
 
-    return {'clean': fitted(anchors), 'outliers': fitted(spoilt),
+    return {'clean': fitted(anchors), 'outliers': fitted(corrupted),
             'clean by least squares': abs_rel(
                 a, d, *fit_least_squares(relative[chosen], anchors)),
             'outliers by least squares': abs_rel(
-                a, d, *fit_least_squares(relative[chosen], spoilt)),
-            LEAST_ABS_REL: abs_rel(a, d, *best_in_hindsight(a, d)),
+                a, d, *fit_least_squares(relative[chosen], corrupted)),
+            LEAST_ABS_REL: abs_rel(a, d, *fit_least_abs_rel(a, d)),
             LEAST_SQUARES: abs_rel(a, d, *fit_least_squares(a, d))}
 
 
-def folder_table(frames: Iterator[tuple[str, FloatImage, FloatImage]], draws: int) -> str:
+def format_folder_table(frames: Iterator[tuple[str, FloatImage, FloatImage]], draws: int) -> str:
     """
-    Average over draws, over the frames of a set, and over the sets; as Markdown.
+    Average AbsRel over draws, over the frames of a set and over the sets; as Markdown.
 
     Parameters
     ----------
-    frames : iterator of (set, affine-invariant depth [H, W], true depth [H', W'])
-        NaN where the truth is unknown.
+    frames : iterator of (set, relative depth [H, W], true depth [H', W'])
+        True depth is NaN where unknown.
     draws : int
     """
     scores: defaultdict[str, list[dict[str, float]]] = defaultdict(list)
@@ -158,12 +159,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--folder', type=Path, required=True,
                         help='RGB-D folder with a frames.json')
     parser.add_argument('--checkpoint', default='tiny', help='embedded name, folder or hub id')
-    parser.add_argument('--draws', type=int, default=DRAWS, help='of anchors')
+    parser.add_argument('--draws', type=int, default=DRAWS, help='draws of anchors per frame')
     options = parser.parse_args(arguments)
     try:
         data_set = folder_data_set(options.folder)
         engine = DepthEngine.load(options.checkpoint)
-        print(folder_table(((
+        print(format_folder_table(((
             frame.set_name,
             engine.infer(frame.rgb, num_inference_steps=1).affine_invariant_depth,
             frame.depth_m) for frame in data_set.frames()), options.draws))

@@ -3,13 +3,13 @@ Is a long bag read in bounded memory, and as fast as the engine runs?
 
     python -m benchmarks.bag_reading --bag long_bag --minutes 10
 
-The bag is made if it is not there: raw VGA images and 16UC1 depth at 30 Hz, with calibration, out
-of the frames of sample/living_room over and over.
+If the bag does not exist it is written: raw VGA images and 16UC1 depth at 30 Hz, repeating the
+frames of sample/living_room.
 
-Rate: the engine runs at T = 1 on frames held in memory, and on the next frames read ahead from the
-bag, as many, in rounds of both in random order; medians.  The bag is opened once, before them; how
-long that takes is told.  Memory: then the whole bag is read ahead and nothing is kept; the figure
-is the largest resident set of the process, torch and the engine's weights included.
+Rate: the engine runs at T = 1 on frames in memory, and on as many frames read ahead from the bag,
+in interleaved rounds; medians.  The bag is opened once before; the time to its first frame is
+reported.  Memory: then the whole bag is read ahead without keeping frames.  The value reported is
+the peak resident set of the process, including torch and the weights of the engine.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import time
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.timing import interleave, speedup, write_report
+from benchmarks.timing import speedup, time_interleaved, write_benchmark_report
 from marigold_ros.data.bags.bag_frames import BagTopics
 from marigold_ros.data.bags.messages import IMAGE, image_message, STORE
 from marigold_ros.data.bags.writer import BagWriter
@@ -50,7 +50,7 @@ HELD = 10
 
 
 def write_long_bag(path: Path, minutes: float) -> None:
-    """Write raw frames of the sample bag over and over, `HZ` a second."""
+    """Write frames of the sample bag repeatedly, as raw images at `HZ`."""
     frames = [(pack_image(frame.rgb, 'rgb8'),
                pack_depth(frame.depth_m, '16UC1'))
               for frame in islice(bag_data_set(SAMPLE).frames(), 0, None, 8)]
@@ -59,13 +59,13 @@ def write_long_bag(path: Path, minutes: float) -> None:
             writer.add_topic(topic, IMAGE, typestore=STORE)
         count = round(minutes * 60 * HZ)
         for number, pair in tqdm(zip(range(count), cycle(frames)), 'write', total=count):
-            at_ns = number * 10 ** 9 // HZ
+            stamp_ns = number * 10 ** 9 // HZ
             for topic, fields in zip((TOPICS.image, TOPICS.depth), pair):
-                writer.write(topic, at_ns, image_message(at_ns, 'camera', fields))
+                writer.write(topic, stamp_ns, image_message(stamp_ns, 'camera', fields))
 
 
 def read_through(data_set: DataSet) -> tuple[int, float]:
-    """Read all frames ahead and keep none; return their number and the seconds it took."""
+    """Read all frames ahead without keeping them; return their number and the time, s."""
     started_s = time.perf_counter()
     count = sum(1 for _ in tqdm(read_ahead(data_set.frames()), 'read', total=data_set.count))
     return count, time.perf_counter() - started_s
@@ -74,15 +74,15 @@ def read_through(data_set: DataSet) -> tuple[int, float]:
 def compare_rates(engine: DepthEngine, data_set: DataSet,
                   count: int) -> tuple[dict[str, float], dict[str, float], float]:
     """
-    Run the engine on frames from memory and on frames from the bag, round by round.
+    Time the engine on frames from memory and on frames from the bag, in interleaved rounds.
 
     Returns
     -------
     median_hz : dict of str to float
     share : dict of str to float
-        `speedup` of reading over not having to: the share of the engine's own rate.
+        Rate with reading relative to the rate from memory, from `speedup`.
     first_s : float
-        Until the first frame of the bag came, s.
+        Time until the first frame of the bag, s.
 
     Raises
     ------
@@ -99,12 +99,12 @@ def compare_rates(engine: DepthEngine, data_set: DataSet,
         run(islice(cycle(held), count))
 
     require((data_set.count or 0) > (ROUNDS + WARM_UP) * count, 'frames',
-            f'fewer, for {ROUNDS + WARM_UP} rounds of them in {data_set.count} of the bag', count)
+            f'few enough for {ROUNDS + WARM_UP} rounds in {data_set.count} frames', count)
     with closing(read_ahead(data_set.frames())) as frames:
         started_s = time.perf_counter()
         next(frames)
         first_s = time.perf_counter() - started_s
-        runs = interleave({'held': run_held, 'read': lambda: run(islice(frames, count))},
+        runs = time_interleaved({'held': run_held, 'read': lambda: run(islice(frames, count))},
                           rounds=ROUNDS, warm_up=WARM_UP, device=engine.device)
     seconds = {name: each.seconds for name, each in runs.items()}
     return ({name: count / float(np.median(each)) for name, each in seconds.items()},
@@ -112,7 +112,7 @@ def compare_rates(engine: DepthEngine, data_set: DataSet,
 
 
 def measure(options: argparse.Namespace) -> None:
-    """Measure and report."""
+    """Measure and write the report."""
     if not options.bag.exists():
         write_long_bag(options.bag, options.minutes)
     engine = DepthEngine.load(options.checkpoint)
@@ -122,7 +122,7 @@ def measure(options: argparse.Namespace) -> None:
     before_mib = _peak_mib()
     count, seconds = read_through(data_set)
     bag_bytes = sum(file.stat().st_size for file in options.bag.iterdir())
-    write_report(options.out, 'reading', facts, {
+    write_benchmark_report(options.out, 'bag_reading', facts, {
         'bag_bytes': bag_bytes, 'frames': count, 'read_s': seconds,
         'peak_before_mib': before_mib, 'peak_mib': _peak_mib(), 'median_hz': median_hz,
         'share_of_engine_rate': share, 'first_frame_s': first_s},
@@ -135,27 +135,27 @@ def measure(options: argparse.Namespace) -> None:
 
 
 def _peak_mib() -> float:
-    """Largest resident set so far; Linux counts it in KiB."""
+    """Return the peak resident set, MiB; Linux reports it in KiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    parser.add_argument('--bag', type=Path, required=True, help='folder; made if not there')
-    parser.add_argument('--minutes', type=float, default=10.0, help='length of a bag that is made')
-    parser.add_argument('--frames', type=int, default=60, help='frames of a round')
+    parser.add_argument('--bag', type=Path, required=True, help='folder; written if missing')
+    parser.add_argument('--minutes', type=float, default=10.0, help='length of a new bag')
+    parser.add_argument('--frames', type=int, default=60, help='frames per round')
     parser.add_argument('--checkpoint', default='tiny', help='embedded name, folder or hub id')
     parser.add_argument('--out', type=Path, default=Path('out/benchmarks'))
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure; the exit code is 0 or 2."""
+    """Measure and write the report; the exit code is 0 or 2."""
     try:
         measure(make_parser().parse_args(arguments))
     except MarigoldError as err:
-        print(f'reading: {err}', file=sys.stderr)
+        print(f'bag_reading: {err}', file=sys.stderr)
         return 2
     return 0
 

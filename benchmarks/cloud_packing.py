@@ -1,17 +1,17 @@
 """
-What does it cost to turn depth into a coloured cloud message, beside sensor_msgs_py's packing?
+How long does a coloured cloud message take, compared with sensor_msgs_py's packing?
 
     python -m benchmarks.cloud_packing
 
-One thread; medians of calls interleaved in random order, each after an inference of the embedded
-checkpoint, which leaves caches and allocator as the node finds them.  The whole goes from float32
-metres to a sensor_msgs/PointCloud2 with one 16-byte point a pixel, every filter on (range, sky,
-confidence, flying pixels), as the node does with point_stride 1; "fresh memory" is the same
-without keeping the cloud's memory from frame to frame.  Packing alone turns points that lie in
-memory as x, y, z and colour into a message, which is what `create_cloud` is given and does.
+One thread; medians of interleaved calls, each after an inference of the embedded checkpoint, so
+that caches and allocator are in the state they have in the node.  The whole conversion goes from
+float32 depth in metres to a sensor_msgs/PointCloud2 with a 16-byte point per pixel and all filters
+(range, sky, confidence, flying pixels), as in the node with point_stride 1; "fresh memory" is the
+same without reusing the memory of the last cloud.  Packing alone converts arrays of x, y, z and
+colour to a message, as `create_cloud` of sensor_msgs_py does.
 
-A robot's sensor_msgs_py is found by itself; elsewhere PYTHONPATH may lead to the folder of that
-name in a clone of ros2/common_interfaces.  The messages are ROS's own, so ROS must be there.
+Needs ROS for the messages.  Where sensor_msgs_py is not installed, add the folder of that name in
+a clone of ros2/common_interfaces to PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 
-from benchmarks.synthetic_images import picture
+from benchmarks.synthetic_images import synthetic_image
 from benchmarks.timing import (
-    interleave,
-    markdown_table,
+    format_markdown_table,
     quartiles_ms,
     speedup,
-    write_report,
+    time_interleaved,
+    write_benchmark_report,
 )
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.types import FloatImage, RgbImage
@@ -43,7 +43,7 @@ from marigold_ros.evaluation.environment import environment
 from marigold_ros.geometry.filters import DepthFilter
 from marigold_ros.messages.cloud import CloudPacker
 
-PACKING, PEER = 'our packing alone', "sensor_msgs_py's packing alone"
+PACKING, REFERENCE = 'our packing alone', "sensor_msgs_py's packing alone"
 WHOLE = 'filter, unproject, colour, message'
 FILTERS = DepthFilter(0.1, 20.0, max_relative_depth=0.98, confidence_min=0.1,
                       min_surface_angle_deg=2.0)
@@ -52,7 +52,7 @@ BOXES = 40
 
 def synthetic_depth(height: int, width: int, seed: int = 0) -> tuple[FloatImage, FloatImage]:
     """
-    Make the relative depth and the confidence of a floor with boxes and soft edges.
+    Make relative depth and confidence of a floor with boxes and soft edges.
 
     Returns
     -------
@@ -70,23 +70,23 @@ def synthetic_depth(height: int, width: int, seed: int = 0) -> tuple[FloatImage,
 
 def list_calls(height: int, width: int) -> dict[str, Callable[[], Any]]:
     """
-    List the calls to be timed.
+    Return the calls to time.
 
     Parameters
     ----------
     height, width : int
-        Of the depth image, px.
+        Size of the depth image, px.
 
     Returns
     -------
     dict
-        Name -> call; sensor_msgs_py is among them where it can be imported.
+        Name -> call; includes sensor_msgs_py if it can be imported.
     """
     messages: Any = importlib.import_module('marigold_ros.ros.conversions')
     header = messages.make_header(0, 'camera_optical_frame')
     relative, confidence = synthetic_depth(height, width)
     depth_m = np.float32(0.3) + np.float32(8.0) * relative
-    rgb = picture(0, 40)
+    rgb = synthetic_image(0, 40)
     rgb = np.asarray(cv2.resize(rgb, (width, height)), np.uint8)
     K = np.array([[0.7 * width, 0, width / 2], [0, 0.7 * width, height / 2], [0, 0, 1]])
 
@@ -108,39 +108,39 @@ def list_calls(height: int, width: int) -> dict[str, Callable[[], Any]]:
     else:
         described = messages.cloud_message(header, fields).fields
         table = fields.data.view(np.float32).reshape(-1, 4)
-        calls[PEER] = lambda: peer.create_cloud(header, described, table, 16)
+        calls[REFERENCE] = lambda: peer.create_cloud(header, described, table, 16)
     return calls
 
 
-def after_inference(engine: DepthEngine, rgb: RgbImage, call: Callable[[], Any]
+def time_after_inference(engine: DepthEngine, rgb: RgbImage, call: Callable[[], Any]
                     ) -> Callable[[], float]:
-    """Make a call that infers, and then gives the seconds of the given call alone."""
+    """Return a function that runs an inference, then the call, and returns the call's time, s."""
     def timed() -> float:
         engine.infer(rgb, num_inference_steps=1)
         started_s = time.perf_counter()
-        call()  # what it made is freed at once, as the node drops a message that was sent
+        call()  # the message is freed at once, as in the node after publishing
         return time.perf_counter() - started_s
     return timed
 
 
-def markdown(seconds: Mapping[str, NDArray[np.float64]]) -> str:
-    """Lay out the times, and compare the packings."""
+def format_markdown(seconds: Mapping[str, NDArray[np.float64]]) -> str:
+    """Format the times and the comparison of the packings as Markdown."""
     rows = []
     for name, measured in seconds.items():
         figures = quartiles_ms(measured)
         rows.append({'': name, 'median, ms': f'{figures["median_ms"]:.2f}',
                      'quartiles, ms': f'{figures["q25_ms"]:.2f} to {figures["q75_ms"]:.2f}'})
-    if PEER not in seconds:
-        note = 'sensor_msgs_py is not there: nothing to compare with.'
+    if REFERENCE not in seconds:
+        note = 'sensor_msgs_py is not installed: no comparison.'
     else:
-        ratio = speedup(seconds[PEER], seconds[PACKING])
+        ratio = speedup(seconds[REFERENCE], seconds[PACKING])
         note = (f'Packing alone: {ratio["ratio"]:.2f} times as fast as sensor_msgs_py '
                 f'({ratio["low"]:.2f} to {ratio["high"]:.2f}).')
-    return f'{markdown_table(rows)}\n\n{note}'
+    return f'{format_markdown_table(rows)}\n\n{note}'
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument('--size', type=int, nargs=2, default=(640, 480),
                         metavar=('WIDTH', 'HEIGHT'), help='of the depth image, px')
@@ -150,21 +150,21 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and report."""
+    """Measure and write the report."""
     options = make_parser().parse_args(arguments)
     facts = environment()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     width, height = options.size
-    engine, rgb = DepthEngine.load('tiny'), picture(0)
-    runs = interleave({name: after_inference(engine, rgb, call)
+    engine, rgb = DepthEngine.load('tiny'), synthetic_image(0)
+    runs = time_interleaved({name: time_after_inference(engine, rgb, call)
                        for name, call in list_calls(height, width).items()},
                       rounds=options.rounds, warm_up=5)
     seconds = {name: np.array(run.returned) for name, run in runs.items()}
-    write_report(options.out, 'cloud', facts, {
+    write_benchmark_report(options.out, 'cloud_packing', facts, {
         'size': [width, height],
         'runs': {name: quartiles_ms(measured) for name, measured in seconds.items()}},
-        markdown(seconds))
+        format_markdown(seconds))
 
 
 if __name__ == '__main__':

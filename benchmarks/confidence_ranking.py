@@ -3,9 +3,9 @@ Does the confidence rank pixels by their error?
 
     python -m benchmarks.confidence_ranking --frames frames/policies
 
-Pixels are removed from the least confident on, and the mean error of those that remain is followed
-(Ilg et al. 2018, arXiv 1802.07095, section 5.1).  A ranking that knows nothing stays at the mean
-error of all, so that its area is 1; the oracle removes by the error itself.
+Sparsification curves: the least confident pixels are removed step by step, and the mean error of
+the remaining pixels is computed (Ilg et al. 2018, arXiv 1802.07095, section 5.1), relative to that
+of all pixels.  A random ranking has an area of 1 under the curve; the oracle ranks by the error.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from benchmarks.timing import markdown_table, write_report
+from benchmarks.timing import format_markdown_table, write_benchmark_report
 from marigold_ros.data.datasets.data_set import DataSet, MAX_DEPTH_M, MIN_DEPTH_M
 from marigold_ros.data.datasets.rgbd_folder import folder_data_set
 from marigold_ros.data.shards import shards_data_set
@@ -34,7 +34,7 @@ from marigold_ros.evaluation.metrics.protocol_a import align
 STEPS = (1, 2, 4)
 REMOVED = np.arange(20) / 20
 ORACLE, CONFIDENCE = 'oracle', 'confidence'
-# Rankings that need no model of confidence; one that does not beat them is not worth its name.
+# Trivial rankings, which a confidence should beat.
 DEPTH, INVERSE_DEPTH, ROW = 'near is unsure', 'far is unsure', 'low in the image is unsure'
 
 Curve = NDArray[np.float64]
@@ -42,14 +42,14 @@ Curve = NDArray[np.float64]
 
 def sparsification_curve(error: NDArray[np.floating], confidence: NDArray[np.floating]) -> Curve:
     """
-    Follow the mean error while the least confident pixels are removed.
+    Compute the mean error of the remaining pixels as the least confident are removed.
 
     Parameters
     ----------
     error : float [n]
-        Not negative, and not 0 everywhere.
+        Not negative, not 0 everywhere.
     confidence : float [n]
-        Only its order counts.  Among equals the order is random: each stands for their mean.
+        Only its order matters.  Pixels of equal confidence count with their mean error.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def sparsification_curve(error: NDArray[np.floating], confidence: NDArray[np.flo
     Raises
     ------
     InputError
-        If the shapes differ, a value is not finite, or no error is above 0.
+        If the shapes differ, a value is not finite or negative, or no error is above 0.
     """
     if error.ndim != 1 or error.shape != confidence.shape:
         raise InputError('`error` and `confidence` must have one shape [n]; '
@@ -77,24 +77,24 @@ def sparsification_curve(error: NDArray[np.floating], confidence: NDArray[np.flo
     return curve
 
 
-def area(curve: Curve) -> float:
-    """Average a curve over the removed share, by trapezoids: 1 is chance, less is better."""
+def area_under_curve(curve: Curve) -> float:
+    """Integrate a curve over the removed share, by trapezoids; 1 is chance, less is better."""
     return float(np.sum(curve[1:] + curve[:-1]) / 2 / (len(curve) - 1))
 
 
 def relative_error(affine_invariant_depth: FloatImage, depth_m: FloatImage) -> FloatImage:
     """
-    Compare one prediction with the truth after least squares in depth.
+    Compute the relative error of a prediction after a least-squares fit in depth.
 
     Parameters
     ----------
     affine_invariant_depth, depth_m : float32 [H, W]
-        The truth in m; NaN unknown, +inf sky, which is left out.
+        Ground truth in m; NaN is unknown, +inf is sky; both are ignored.
 
     Returns
     -------
     float32 [H, W]
-        |d - truth| / truth; NaN where the truth is not a finite depth.
+        Absolute error / truth; NaN where the ground truth is not finite.
     """
     measured = np.isfinite(depth_m)
     end_m = max(MAX_DEPTH_M, 1.001 * float(np.max(depth_m, where=measured, initial=0.0)))
@@ -106,17 +106,17 @@ def relative_error(affine_invariant_depth: FloatImage, depth_m: FloatImage) -> F
     return error
 
 
-def frame_curves(affine_invariant_depth: FloatImage, confidence: FloatImage | None,
+def compute_frame_curves(affine_invariant_depth: FloatImage, confidence: FloatImage | None,
                  depth_m: FloatImage) -> dict[str, Curve]:
     """
-    Make the curves of one frame: the oracle's, the confidence's and the trivial rankings'.
+    Compute the curves of the oracle, the confidence and the trivial rankings on one frame.
 
     Parameters
     ----------
     affine_invariant_depth : float32 [H, W]
-        Averaged by area to the truth's size, as is the confidence.
+        Resized by area averaging to the size of the ground truth, as is the confidence.
     confidence : float32 [H, W] or None
-        None leaves its curve out.
+        None omits its curve.
     depth_m : float32 [H', W']
 
     Returns
@@ -126,7 +126,7 @@ def frame_curves(affine_invariant_depth: FloatImage, confidence: FloatImage | No
     Raises
     ------
     InputError
-        If nothing was measured.
+        If the frame has no measured depth.
     """
     depth = _resized(affine_invariant_depth, depth_m)
     error = relative_error(depth, depth_m)
@@ -144,31 +144,31 @@ def _resized(image: FloatImage, depth_m: FloatImage) -> FloatImage:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
-def rank(engine: DepthEngine, data_set: DataSet,
+def compute_curves(engine: DepthEngine, data_set: DataSet,
          num_inference_steps: int) -> dict[str, list[Curve]]:
-    """Follow every ranking on each frame of a data set."""
+    """Compute the curves of every ranking on each frame of a data set."""
     curves: dict[str, list[Curve]] = {}
     for frame in tqdm(data_set.frames(), f'{num_inference_steps} step(s)', data_set.count):
         prediction = engine.infer(frame.rgb, num_inference_steps=num_inference_steps)
-        for name, curve in frame_curves(prediction.affine_invariant_depth,
+        for name, curve in compute_frame_curves(prediction.affine_invariant_depth,
                                         prediction.confidence, frame.known_depth_m).items():
             curves.setdefault(name, []).append(curve)
     return curves
 
 
-def markdown(results: Mapping[int, Mapping[str, Sequence[Curve]]]) -> str:
-    """Lay out mean areas, and the share of frames that beat chance."""
+def format_markdown(results: Mapping[int, Mapping[str, Sequence[Curve]]]) -> str:
+    """Format mean areas and the share of frames better than chance as Markdown."""
     rows: dict[str, dict[str, str]] = {}
     for steps, curves in results.items():
         for name, each in curves.items():
-            areas = np.array([area(curve) for curve in each])
+            areas = np.array([area_under_curve(curve) for curve in each])
             row = rows.setdefault(name, {'area (share of frames better than chance)': name})
             row[f'{steps} step(s)'] = f'{areas.mean():.3f} ({np.mean(areas < 1.0):.0%})'
-    return markdown_table(list(rows.values()))
+    return format_markdown_table(list(rows.values()))
 
 
 def draw(results: Mapping[int, Mapping[str, Sequence[Curve]]], path: Path) -> None:
-    """Draw the mean curves, one panel per number of steps."""
+    """Plot the mean curves, one panel per number of steps."""
     figure = Figure(figsize=(4 * len(results) + 2, 3.5), layout='constrained')
     panels = figure.subplots(1, len(results), sharey=True, squeeze=False)[0]
     for axes, (steps, curves) in zip(panels, results.items()):
@@ -182,7 +182,7 @@ def draw(results: Mapping[int, Mapping[str, Sequence[Curve]]], path: Path) -> No
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument('--frames', type=Path, help='folder of rendered shards')
@@ -193,7 +193,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, draw and report; the exit code is 0 or 2."""
+    """Measure, plot and write the report; the exit code is 0 or 2."""
     options = make_parser().parse_args(arguments)
     try:
         data_set = (shards_data_set(options.frames) if options.frames is not None
@@ -201,16 +201,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         engine = DepthEngine.load(options.checkpoint)
         facts = environment(engine.device)
         steps = [n for n in STEPS if n <= engine.checkpoint_info.max_useful_steps]
-        results = {n: rank(engine, data_set, n) for n in steps}
+        results = {n: compute_curves(engine, data_set, n) for n in steps}
     except MarigoldError as err:
-        print(f'confidence: {err}', file=sys.stderr)
+        print(f'confidence_ranking: {err}', file=sys.stderr)
         return 2
-    areas = {n: {name: list(map(area, each)) for name, each in curves.items()}
+    areas = {n: {name: list(map(area_under_curve, each)) for name, each in curves.items()}
              for n, curves in results.items()}
-    write_report(options.out, 'confidence', facts,
+    write_benchmark_report(options.out, 'confidence_ranking', facts,
                  {'data': data_set.name, 'checkpoint': options.checkpoint, 'areas': areas},
-                 f'{data_set.name}, {options.checkpoint}\n\n{markdown(results)}')
-    draw(results, options.out / 'confidence.png')
+                 f'{data_set.name}, {options.checkpoint}\n\n{format_markdown(results)}')
+    draw(results, options.out / 'confidence_ranking.png')
     return 0
 
 

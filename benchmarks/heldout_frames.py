@@ -1,14 +1,13 @@
 """
-How good is a checkpoint on rendered frames that training never saw, by the number of steps?
+How accurate is a checkpoint on held-out rendered frames, by the number of steps?
 
     python -m scenes.bulk --out frames/heldout --count 512 --seed 900
     python -m benchmarks.heldout_frames --frames frames/heldout
     python -m benchmarks.heldout_frames --frames frames/heldout --hard
 
-Protocol A, each frame counting the same, beside a fitted vertical ramp, the autoencoder alone on
-true depth, and the truth as training's normalisation clips it.  `--hard` takes a fixed list, by
-which a checkpoint is really judged: the first 200 of these frames, in order, on which the ramp has
-an AbsRel of 0.30 or more.
+Protocol A, means over frames, compared with a fitted vertical ramp, the autoencoder alone on true
+depth, and true depth clipped as in training.  `--hard` uses a fixed list, by which a checkpoint
+should be judged: the first 200 of these frames on which the ramp has an AbsRel of 0.30 or more.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 import torch
 from tqdm import tqdm
 
-from benchmarks.timing import markdown_table, write_report
+from benchmarks.timing import format_markdown_table, write_benchmark_report
 from marigold_ros.data.frames import DepthFrame, evenly_spaced_indices
 from marigold_ros.data.shards import ShardFrames
 from marigold_ros.depth.engine import DepthEngine
@@ -65,14 +64,14 @@ def load_heldout_frames(folder: Path, limit: int) -> list[DepthFrame]:
     return [frames[index] for index in evenly_spaced_indices(len(frames), limit)]
 
 
-def hard_frames(folder: Path) -> list[DepthFrame]:
+def load_hard_frames(folder: Path) -> list[DepthFrame]:
     """
-    Read the fixed list of hard frames.
+    Load the frames of the fixed list of hard ones.
 
     Parameters
     ----------
     folder : Path
-        The 512 frames of seed 900 that the list was made from.
+        The 512 frames of seed 900 from which the list was made.
 
     Returns
     -------
@@ -81,60 +80,60 @@ def hard_frames(folder: Path) -> list[DepthFrame]:
     Raises
     ------
     InputError
-        If a listed frame is not there, or is not hard: the folder holds other frames.
+        If a listed frame is missing or not hard, because the folder holds other frames.
     """
     frames = ShardFrames(folder)
     if len(frames) <= max(HARD_FRAMES):
         raise InputError(f'`frames` must hold every frame of the list of hard ones, up to number '
                          f'{max(HARD_FRAMES)}; {folder} has {len(frames)}')
     listed = [frames[index] for index in HARD_FRAMES]
-    for frame, ramp in zip(listed, ramp_scores(listed)):
+    for frame, ramp in zip(listed, score_ramp(listed)):
         if ramp['abs_rel'] < HARD_RAMP_ABS_REL:
             raise InputError('`frames` must be those that the list of hard ones was made from: '
-                             f'on {frame.name} the ramp must have at least {HARD_RAMP_ABS_REL}; '
-                             f'got {ramp["abs_rel"]:.3f}')
+                             f'AbsRel of the ramp on {frame.name} must be at least '
+                             f'{HARD_RAMP_ABS_REL}; got {ramp["abs_rel"]:.3f}')
     return listed
 
 
-def ramp_scores(frames: Frames) -> list[Scores]:
+def score_ramp(frames: Frames) -> list[Scores]:
     """Score the fitted vertical ramp on each frame."""
     return [score(predict_ramp(frame.rgb), frame) for frame in frames]
 
 
-def clipped(frame: DepthFrame) -> DepthFrame:
-    """Clip true depth to the quantiles that normalisation keeps: what training asks for."""
+def clip_depth(frame: DepthFrame) -> DepthFrame:
+    """Clip true depth to the quantiles of the normalisation, as the training targets are."""
     depth_m, valid = torch.from_numpy(frame.depth_m)[None], torch.from_numpy(frame.valid)[None]
     low_m, spread_m = depth_range(depth_m, valid)
     kept = torch.where(torch.isfinite(depth_m), depth_m.clamp(low_m, low_m + spread_m), depth_m)
     return replace(frame, depth_m=kept[0].numpy())
 
 
-def clipping_scores(frames: Frames) -> list[Scores]:
-    """Score the clipped truth on each frame: what a perfectly learned target would have."""
-    return [score(clipped(frame).depth_m, frame) for frame in frames]
+def score_clipped_depth(frames: Frames) -> list[Scores]:
+    """Score clipped true depth on each frame: the score of a perfectly learned target."""
+    return [score(clip_depth(frame).depth_m, frame) for frame in frames]
 
 
-def round_trips(checkpoint: str, frames: Frames) -> list[NDArray[np.float32]]:
+def reconstruct_depths(checkpoint: str, frames: Frames) -> list[NDArray[np.float32]]:
     """Encode and decode the true depth of each frame with a checkpoint's autoencoder."""
     vae = load_vae(checkpoint, subfolder='vae')
     return [reconstruct_depth(vae, torch.from_numpy(frame.depth_m)[None],
                               torch.from_numpy(frame.valid)[None])[0].numpy() for frame in frames]
 
 
-def autoencoder_rows(checkpoint: str, frames: Frames) -> dict[str, Scores]:
-    """Score an autoencoder against the truth, and against what it is given, which is clipped."""
-    maps, given = round_trips(checkpoint, frames), [clipped(frame) for frame in frames]
+def score_autoencoder(checkpoint: str, frames: Frames) -> dict[str, Scores]:
+    """Score an autoencoder against true depth, and against its input, which is clipped."""
+    maps, inputs = reconstruct_depths(checkpoint, frames), [clip_depth(frame) for frame in frames]
     return {f'{checkpoint}, its autoencoder {against}': mean_scores(list(map(score, maps, truths)))
-            for against, truths in (('alone', frames), ('against its input', given))}
+            for against, truths in (('alone', frames), ('against its input', inputs))}
 
 
-def engine_scores(engine: DepthEngine, frames: Frames, num_inference_steps: int) -> list[Scores]:
-    """Score an engine on each frame."""
+def score_engine(engine: DepthEngine, frames: Frames, num_inference_steps: int) -> list[Scores]:
+    """Score the predictions of an engine on each frame."""
     return [score(depth, frame)
-            for depth, frame in zip(predict(engine, frames, num_inference_steps), frames)]
+            for depth, frame in zip(predict_depths(engine, frames, num_inference_steps), frames)]
 
 
-def predict(
+def predict_depths(
     engine: DepthEngine, frames: Frames, num_inference_steps: int,
 ) -> list[NDArray[np.float32]]:
     """Run the engine over frames of one size in batches; float32 [H, W] each."""
@@ -146,16 +145,16 @@ def predict(
     return maps
 
 
-def markdown(rows: Mapping[str, Scores]) -> str:
-    """Lay out mean scores, with AbsRel relative to the ramp's."""
-    return markdown_table([
+def format_markdown(rows: Mapping[str, Scores]) -> str:
+    """Format mean scores, with AbsRel relative to that of the ramp, as Markdown."""
+    return format_markdown_table([
         {'': name, **{metric: f'{scores[metric]:.3f}' for metric in SHOWN},
          'abs_rel / ramp': f'{scores["abs_rel"] / rows[RAMP]["abs_rel"]:.2f}'}
         for name, scores in rows.items()])
 
 
 def draw(by_steps: Mapping[str, Mapping[int, Scores]], ramp: Scores, path: Path) -> None:
-    """Draw AbsRel and boundary F1 against the steps, one curve a checkpoint."""
+    """Plot AbsRel and boundary F1 against the steps, one curve per checkpoint."""
     figure = Figure(figsize=(8, 3.5), layout='constrained')
     for axes, metric in zip(figure.subplots(1, 2), ('abs_rel', 'boundary_f1')):
         for name, scores in by_steps.items():
@@ -170,18 +169,18 @@ def draw(by_steps: Mapping[str, Mapping[int, Scores]], ramp: Scores, path: Path)
     figure.savefig(path, dpi=120)
 
 
-def measure(checkpoints: Sequence[str], frames: Frames) -> dict[str, dict[int, Scores]]:
-    """Score every checkpoint at every number of steps that it is made for."""
+def score_checkpoints(checkpoints: Sequence[str], frames: Frames) -> dict[str, dict[int, Scores]]:
+    """Score every checkpoint at every useful number of steps."""
     means: dict[str, dict[int, Scores]] = {}
     for name in checkpoints:
         engine = DepthEngine.load(name)
-        means[name] = {steps: mean_scores(engine_scores(engine, frames, steps))
+        means[name] = {steps: mean_scores(score_engine(engine, frames, steps))
                        for steps in STEPS if steps <= engine.checkpoint_info.max_useful_steps}
     return means
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument('--frames', type=Path, required=True, help='folder of rendered shards')
     parser.add_argument('--checkpoint', nargs='+', default=['tiny'],
@@ -194,29 +193,29 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, draw and report; the exit code is 0 or 2."""
+    """Measure, plot and write the report; the exit code is 0 or 2."""
     options = make_parser().parse_args(arguments)
     facts = environment()
     try:
-        frames = (hard_frames(options.frames) if options.hard
+        frames = (load_hard_frames(options.frames) if options.hard
                   else load_heldout_frames(options.frames, options.limit))
-        rows = {RAMP: mean_scores(ramp_scores(frames))}
-        by_steps = measure(options.checkpoint, frames)
+        rows = {RAMP: mean_scores(score_ramp(frames))}
+        by_steps = score_checkpoints(options.checkpoint, frames)
         for name, each in by_steps.items():
             rows |= {f'{name}, {steps} step(s)': scores for steps, scores in each.items()}
         for name in options.checkpoint:
-            rows |= autoencoder_rows(name, frames)
-        rows[CLIPPING] = mean_scores(clipping_scores(frames))
+            rows |= score_autoencoder(name, frames)
+        rows[CLIPPING] = mean_scores(score_clipped_depth(frames))
     except MarigoldError as err:
-        print(f'heldout: {err}', file=sys.stderr)
+        print(f'heldout_frames: {err}', file=sys.stderr)
         return 2
-    report = 'heldout_hard' if options.hard else 'heldout'
-    write_report(options.out, report, facts,
+    report = 'heldout_frames_hard' if options.hard else 'heldout_frames'
+    write_benchmark_report(options.out, report, facts,
                  {'frames': len(frames),
                   'rows': {name: {metric: scores[metric] for metric in SHOWN}
                            for name, scores in rows.items()}},
                  f'{len(frames)} frames of {options.frames}, {rows[RAMP].label}\n\n'
-                 f'{markdown(rows)}')
+                 f'{format_markdown(rows)}')
     draw(by_steps, rows[RAMP], options.out / f'{report}.png')
     return 0
 

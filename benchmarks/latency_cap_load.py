@@ -1,5 +1,5 @@
 """
-Take and release processor cores by the clock; a program of its own that loads fast.
+Keep a core busy in every other period; a separate program, so that it starts fast.
 
     python -m benchmarks.latency_cap_load START_S PERIOD_S END_S
 """
@@ -16,11 +16,11 @@ import time
 
 
 def load_is_on(elapsed_s: float, period_s: float) -> bool:
-    """Say whether the load is on so long after the start: off for a period, on for the next."""
+    """Return whether the load is on: off in the first period, on in the second, and so on."""
     return elapsed_s >= 0.0 and int(elapsed_s // period_s) % 2 == 1
 
 
-def alternate(start_s: float, period_s: float, end_s: float) -> None:
+def load_periodically(start_s: float, period_s: float, end_s: float) -> None:
     """
     Keep one core busy in every other period until the end.
 
@@ -35,8 +35,8 @@ def alternate(start_s: float, period_s: float, end_s: float) -> None:
             time.sleep(min(0.001, end_s - now))
 
 
-def processor_seconds() -> tuple[float, float]:
-    """Return the seconds that all cores have worked since the start, and those of this process."""
+def cpu_times_s() -> tuple[float, float]:
+    """Return the busy time of all cores since boot and the CPU time of this process, s."""
     fields = Path('/proc/stat').read_text().split('\n', 1)[0].split()[1:]
     user, nice, system, _, _, irq, softirq, steal = map(int, fields[:8])
     busy = user + nice + system + irq + softirq + steal
@@ -46,7 +46,7 @@ def processor_seconds() -> tuple[float, float]:
 @contextmanager
 def periodic_load(processes: int, start_s: float, period_s: float,
                   end_s: float) -> Iterator[None]:
-    """Run `alternate` in so many processes; they end with the block, or by themselves."""
+    """Run `load_periodically` in `processes` processes until `end_s` or the end of the block."""
     command = [sys.executable, '-m', __name__, str(start_s), str(period_s), str(end_s)]
     running = [subprocess.Popen(command) for _ in range(processes)]
     try:
@@ -59,4 +59,4 @@ def periodic_load(processes: int, start_s: float, period_s: float,
 
 
 if __name__ == '__main__':
-    alternate(*map(float, sys.argv[1:]))
+    load_periodically(*map(float, sys.argv[1:]))

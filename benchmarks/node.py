@@ -1,15 +1,15 @@
 """
-What does the node add to the engine's time, and what does it take, seen from outside?
+How much time does the node add to the engine's, and how much CPU and memory does it need?
 
-    python -m benchmarks.node            # all but memory: about nine minutes
+    python -m benchmarks.node            # all sections but memory: about nine minutes
     python -m benchmarks.node memory     # about six
     python -m benchmarks.node outside --command '<another node>' --node /its_name \
         --output /its/depth:Image
 
-Camera, node, listener and a service client are real processes.  Every case starts a node, lets it
-warm up, and observes it for a while: times by stage are those of the node's ~/status, ages at the
-listener count from the camera's stamp, processor time and memory are the kernel's, and frames are
-counted at camera, node and listener.  "added" is receipt to publication without the engine.
+Camera, node and listener are separate processes.  Every case starts a node, warms it up and
+measures it: times by stage come from the node's ~/status, ages at the listener are relative to the
+camera's stamp, CPU time and memory come from the kernel, and frames are counted at camera, node
+and listener.  "added" is the time from receipt to publication minus the engine's.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.node_rig import (
+    depth_node_under_test,
     last_counters,
     Line,
     NodeUnderTest,
     Observation,
-    own_node,
     processed_statuses,
     Rig,
 )
-from benchmarks.timing import markdown_table, write_report
+from benchmarks.timing import format_markdown_table, write_benchmark_report
 from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.evaluation.environment import environment
 from marigold_ros.ros.camera_output import INFO_TOPICS, TOPICS
@@ -45,25 +45,25 @@ from marigold_ros.ros.tools.command_line import positive
 from marigold_ros.stop_flag import StopFlag
 
 SIZES = {'VGA': (640, 480), 'FHD': (1920, 1080)}
-# Slow enough for every case, so that no frame waits for the one before.
-UNHURRIED_HZ = 5.0
-# What a robot takes: the cloud for its map, the depth image for the rest.
+# So slow that no frame waits for the one before, in any case.
+UNLOADED_HZ = 5.0
+# Typical subscriptions of a robot: depth image and cloud.
 ROBOT = ('depth/image_rect:Image', 'depth/camera_info:CameraInfo', 'points:PointCloud2')
 EVERYTHING = (*ROBOT, *sorted(
     {f'{topic}:Image' for output, topic in TOPICS.items() if output not in ('depth', 'points')}
     | {f'{topic}:CameraInfo' for topic in INFO_TOPICS.values() if topic != 'depth/camera_info'}))
-ONE_STEP = ('step_policy:=fixed', 'max_inference_steps:=1')
-SLOW = ('step_policy:=fixed', 'max_inference_steps:=10', 'processing_resolution:=320',
+FAST_MODEL = ('step_policy:=fixed', 'max_inference_steps:=1')
+SLOW_MODEL = ('step_policy:=fixed', 'max_inference_steps:=10', 'processing_resolution:=320',
         'latency_cap_ms:=0.0')
 SECTIONS = ('added', 'age', 'rates', 'processor', 'outside', 'memory')
-# Stages of ~/status: the engine's own, and the node's around them in their order.
+# Stages in ~/status: those of the engine, and those of the node in their order.
 ENGINE_STAGES = ('preprocess_ms', 'encode_ms', 'denoise_ms', 'decode_depth_ms', 'postprocess_ms')
 NODE_STAGES = ('read_image_ms', 'rectify_ms', 'complexity_ms', 'engine_ms', 'fit_scale_ms',
                'pack_ms', 'publish_ms')
 WARM_UP_FRAMES = 20
-# After so many processed frames the memory is compared.
+# Numbers of processed frames at which the memory is compared.
 EARLY_FRAMES, LATE_FRAMES = 500, 5000
-# /diagnostics comes once a second: the last one counts all that arrived.
+# /diagnostics is published once a second; the last message has the final counts.
 LAST_COUNTS_S = 1.5
 MIB = 2 ** 20
 
@@ -73,7 +73,7 @@ Result = dict[str, Any]
 @dataclass(frozen=True)
 class Case:
     """
-    One run of a node.
+    Settings of one run of a node.
 
     Attributes
     ----------
@@ -81,14 +81,14 @@ class Case:
     size : (int, int)
         Width and height of the images, px.
     rate_hz : float
-        Of every camera.
+        Frame rate of every camera.
     outputs : tuple of str
-        <topic>:<type> below a camera's name, all subscribed by the listener.
+        <topic>:<type> below a camera's name, subscribed by the listener.
     parameters : tuple of str
-        Of our node, <name>:=<value>, beside the cameras.
+        Parameters of depth_node, <name>:=<value>, in addition to the cameras.
     cameras : tuple of str
     reliability : {'reliable', 'best_effort'}
-        Of the images sent and of the images and clouds listened to.
+        QoS of the images sent and of the listener's images and clouds.
     large_images : bool
         Whether the Fast DDS profile is used.
     """
@@ -105,21 +105,21 @@ class Case:
 
 
 def list_cases(sections: Sequence[str]) -> list[Case]:
-    """List the runs of the sections asked for."""
+    """Return the runs of the given sections."""
     sizes = SIZES.items()
-    found = [Case('added', f'{name}, {what}', size, UNHURRIED_HZ, outputs)
+    found = [Case('added', f'{name}, {what}', size, UNLOADED_HZ, outputs)
              for name, size in sizes
              for what, outputs in (('depth and cloud', ROBOT), ('every output', EVERYTHING))]
     found += [Case('age', f'{name} at 30 Hz, {what}', size, 30.0, ROBOT, parameters)
               for name, size in sizes
-              for what, parameters in (('fast model', ONE_STEP), ('slow model', SLOW))]
+              for what, parameters in (('fast model', FAST_MODEL), ('slow model', SLOW_MODEL))]
     found += [Case('rates', f'{name} at 30 Hz, {reliability.replace("_", " ")}, '
-                   f'{"with" if profile else "without"} profile', size, 30.0, ROBOT, ONE_STEP,
+                   f'{"with" if profile else "without"} profile', size, 30.0, ROBOT, FAST_MODEL,
                    reliability=reliability, large_images=profile)
               for name, size in sizes for reliability in ('reliable', 'best_effort')
               for profile in (False, True)]
-    found += [Case('processor', f'{count} VGA camera(s) at {UNHURRIED_HZ:g} Hz', SIZES['VGA'],
-                   UNHURRIED_HZ, cameras=tuple(f'camera_{i}' for i in range(count)))
+    found += [Case('processor', f'{count} VGA camera(s) at {UNLOADED_HZ:g} Hz', SIZES['VGA'],
+                   UNLOADED_HZ, cameras=tuple(f'camera_{i}' for i in range(count)))
               for count in (1, 2, 3)]
     found += [Case('outside', f'{name} at 30 Hz', size, 30.0, ROBOT[:2],
                    reliability='best_effort') for name, size in sizes]
@@ -129,12 +129,12 @@ def list_cases(sections: Sequence[str]) -> list[Case]:
 
 def run(case: Case, node: NodeUnderTest, folder: Path, seconds: float, stop: StopFlag) -> Result:
     """
-    Run one case; returns what goes into the JSON.
+    Run one case and return the values for JSON.
 
     Raises
     ------
     MarigoldError
-        If a process ends early, badly or not at all.
+        If a process ends early or with an error, or does not stop.
     """
     rig = Rig(node, folder, stop, large_images=case.large_images,
               reliability=case.reliability)
@@ -144,40 +144,41 @@ def run(case: Case, node: NodeUnderTest, folder: Path, seconds: float, stop: Sto
             rig.start_camera(camera, '--size', '{}x{}'.format(*case.size), '--rate',
                              case.rate_hz, '--reliability', case.reliability)
         rig.warm_up(WARM_UP_FRAMES)
-        seen = (rig.observe(float('inf'), LATE_FRAMES) if case.section == 'memory'
-                else rig.observe(seconds))
+        observation = (rig.observe(float('inf'), LATE_FRAMES) if case.section == 'memory'
+                       else rig.observe(seconds))
         sent = {camera: rig.stop_camera(camera)['frames'] for camera in case.cameras}
         stop.sleep_until(time.monotonic() + LAST_COUNTS_S)
     finally:
         rig.close()
     return {**asdict(case), 'node': shlex.join(node.command),
-            **summarize(node.outputs[0].rpartition(':')[0], seen, rig.lines(), sent)}
+            **summarize(node.outputs[0].rpartition(':')[0], observation, rig.lines(), sent)}
 
 
-def summarize(topic: str, seen: Observation, lines: Sequence[Line],
+def summarize(topic: str, observation: Observation, lines: Sequence[Line],
               sent: Mapping[str, int]) -> Result:
     """
-    Sum up one case.
+    Summarise one case.
 
     Parameters
     ----------
     topic : str
-        The first output, which counts frames.
-    seen : Observation
+        The first output, whose messages are counted as frames.
+    observation : Observation
     lines : sequence of Line
-        All that the bystander wrote.
+        All lines of the listener.
     sent : mapping
-        Number of images by camera.
+        Number of images sent, by camera.
 
     Returns
     -------
     dict
-        Every figure that the case allows; times of the observation only, counts of the whole run.
+        Times are of the observation only, counts are of the whole run.
     """
-    inside = [line for line in lines if seen.start_ns <= line['received_ns'] < seen.end_ns]
+    inside = [line for line in lines
+              if observation.start_ns <= line['received_ns'] < observation.end_ns]
     frames = processed_frames(inside)
     ages_ms = output_ages_ms(inside)
-    wall_s = (seen.end_ns - seen.start_ns) / 1e9
+    wall_s = (observation.end_ns - observation.start_ns) / 1e9
     count = len(ages_ms.get(topic, ()))
     counters = last_counters(lines)
     return {
@@ -186,11 +187,11 @@ def summarize(topic: str, seen: Observation, lines: Sequence[Line],
         'times_ms': {key: quantiles([frame[key] for frame in frames])
                      for key in sorted({key for frame in frames for key in frame})},
         'stamp_to_receipt_ms': quantiles(ages_ms.get(topic, [])),
-        'reply_ms': quantiles([1e3 * reply_s for reply_s in seen.replies_s]),
-        'processor_share': seen.processor_s / wall_s,
-        'processor_ms_per_frame': 1e3 * seen.processor_s / count if count else None,
-        'memory_bytes': seen.ticks[-1]['memory_bytes'],
-        'memory_growth': memory_growth(seen.ticks),
+        'reply_ms': quantiles([1e3 * reply_s for reply_s in observation.replies_s]),
+        'processor_share': observation.processor_s / wall_s,
+        'processor_ms_per_frame': 1e3 * observation.processor_s / count if count else None,
+        'memory_bytes': observation.ticks[-1]['memory_bytes'],
+        'memory_growth': memory_growth(observation.ticks),
         'sent': sent,
         'counters': counters,
         'received_share': received_share(sent, counters),
@@ -199,7 +200,7 @@ def summarize(topic: str, seen: Observation, lines: Sequence[Line],
 
 
 def quantiles(values: Sequence[float]) -> dict[str, float] | None:
-    """Return p50, p95, the largest and the number of values; None if there are none."""
+    """Return p50, p95, maximum and number of values; None if there are none."""
     if not len(values):
         return None
     p50, p95 = np.quantile(values, (0.5, 0.95))
@@ -209,13 +210,13 @@ def quantiles(values: Sequence[float]) -> dict[str, float] | None:
 
 def processed_frames(lines: Iterable[Line]) -> list[dict[str, float]]:
     """
-    Take the times of every processed frame from ~/status.
+    Return the times of every processed frame in ~/status.
 
     Returns
     -------
     list of dict
-        All values that end in _ms, `num_inference_steps`, and `engine_ms`, the engine's stages
-        together, and `added_ms`, latency minus engine time.
+        All values whose names end in _ms, `num_inference_steps`, `engine_ms` (sum of the engine's
+        stages) and `added_ms` (latency minus engine time).
     """
     frames = []
     for _, status in processed_statuses(lines):
@@ -228,7 +229,7 @@ def processed_frames(lines: Iterable[Line]) -> list[dict[str, float]]:
 
 
 def output_ages_ms(lines: Iterable[Line]) -> dict[str, list[float]]:
-    """Return, by topic, the time from each message's stamp, the camera's, to its receipt."""
+    """Return the time from the camera's stamp to the receipt of each message, ms, by topic."""
     ages: dict[str, list[float]] = defaultdict(list)
     for line in lines:
         if 'statuses' not in line:
@@ -238,7 +239,7 @@ def output_ages_ms(lines: Iterable[Line]) -> dict[str, list[float]]:
 
 def memory_growth(ticks: Sequence[Mapping[str, float]]) -> dict[str, float] | None:
     """
-    Compare a node's memory after `LATE_FRAMES` with that after `EARLY_FRAMES`.
+    Compare a node's memory after `LATE_FRAMES` frames with that after `EARLY_FRAMES`.
 
     Parameters
     ----------
@@ -248,8 +249,8 @@ def memory_growth(ticks: Sequence[Mapping[str, float]]) -> dict[str, float] | No
     Returns
     -------
     dict or None
-        `early_bytes` and `late_bytes`, medians of up to ten ticks from there on, or of the last
-        ones, and `growth`, the relative difference.  None if there were not as many frames.
+        `early_bytes` and `late_bytes`, medians of up to ten ticks from `EARLY_FRAMES` and up to
+        `LATE_FRAMES`, and `growth`, their relative difference.  None if there were fewer frames.
     """
     early = [tick['memory_bytes'] for tick in ticks
              if EARLY_FRAMES <= tick['frames'] < LATE_FRAMES][:10]
@@ -262,7 +263,7 @@ def memory_growth(ticks: Sequence[Mapping[str, float]]) -> dict[str, float] | No
 
 def received_share(sent: Mapping[str, int],
                    counters: Mapping[str, Mapping[str, int]]) -> float | None:
-    """Part of the images that reached the node; None where the node does not count them."""
+    """Return the share of images that the node received; None if it does not count them."""
     total = sum(sent.values())
     if not counters or not total:
         return None
@@ -271,71 +272,72 @@ def received_share(sent: Mapping[str, int],
 
 def outputs_received_share(topic: str, lines: Iterable[Line],
                            counters: Mapping[str, Mapping[str, int]]) -> float | None:
-    """Part of the processed frames whose first output reached the bystander."""
+    """Return the share of processed frames whose first output the listener received."""
     camera = topic.split('/')[1]
     published = counters.get(camera, {}).get('frames_processed', 0)
     received = sum(line['topic'] == topic for line in lines)
     return received / published if published else None
 
 
-def markdown(results: Sequence[Result]) -> str:
-    """Lay out a table per section; pairs are p50, p95, times in ms."""
+def format_markdown(results: Sequence[Result]) -> str:
+    """Format a table per section as Markdown; pairs are p50 and p95, times in ms."""
     parts = []
     for section, row in ROWS.items():
         rows = [{'': result['name'], **row(result)} for result in results
                 if result['section'] == section]
         if rows:
-            parts.append(f'## {section}\n\n{markdown_table(rows)}')
+            parts.append(f'## {section}\n\n{format_markdown_table(rows)}')
     return '\n\n'.join(parts)
 
 
 def time_row(result: Result) -> dict[str, str]:
-    """Lay out rates and times, ms, stage by stage."""
+    """Format rates and times by stage, ms."""
     times = defaultdict(lambda: None, result['times_ms'])
     steps = times['num_inference_steps']
     return {
         'frames/s': f'{result["frames_out_per_s"]:.1f}',
         'steps': '-' if steps is None else f'{steps["p50"]:.0f}, {steps["p95"]:.0f}',
-        'age at start': pair(times['stamp_age_ms'] or times['age_ms']),
-        **{stage.removesuffix('_ms').replace('_', ' '): pair(times[stage])
+        'age at start': format_percentiles(times['stamp_age_ms'] or times['age_ms']),
+        **{stage.removesuffix('_ms').replace('_', ' '): format_percentiles(times[stage])
            for stage in NODE_STAGES},
-        'added': pair(times['added_ms']),
-        'stamp to receipt of the first output': pair(result['stamp_to_receipt_ms']),
-        'service reply': pair(result['reply_ms'])}
+        'added': format_percentiles(times['added_ms']),
+        'stamp to receipt of the first output': format_percentiles(result['stamp_to_receipt_ms']),
+        'service reply': format_percentiles(result['reply_ms'])}
 
 
 def rate_row(result: Result) -> dict[str, str]:
-    """Lay out what part of the frames arrives."""
+    """Format the shares of frames that arrive."""
     return {
         'images sent': str(sum(result['sent'].values())),
-        'reach the node': share(result['received_share']),
-        "reach the listener of the node's first output": share(result['outputs_received_share']),
-        'stamp to receipt there, ms': pair(result['stamp_to_receipt_ms'])}
+        'reach the node': format_share(result['received_share']),
+        "reach the listener of the node's first output": format_share(
+            result['outputs_received_share']),
+        'stamp to receipt there, ms': format_percentiles(result['stamp_to_receipt_ms'])}
 
 
 def processor_row(result: Result) -> dict[str, str]:
-    """Lay out what the node takes of the machine."""
+    """Format CPU time and memory of the node."""
     return {
-        'of one core': share(result['processor_share']),
-        'a camera': share(result['processor_share'] / len(result['cameras'])),
+        'of one core': format_share(result['processor_share']),
+        'a camera': format_share(result['processor_share'] / len(result['cameras'])),
         'frames/s of the first camera': f'{result["frames_out_per_s"]:.1f}',
         'resident memory, MiB': f'{result["memory_bytes"] / MIB:.0f}'}
 
 
 def outside_row(result: Result) -> dict[str, str]:
-    """Lay out what can be seen of a node that tells nothing."""
+    """Format what can be measured of any node without its ~/status."""
     per_frame = result['processor_ms_per_frame']
     return {
         'frames/s out': f'{result["frames_out_per_s"]:.2f}',
-        'stamp to receipt, ms': pair(result['stamp_to_receipt_ms']),
-        'service reply, ms': pair(result['reply_ms']),
-        'of one core': share(result['processor_share']),
+        'stamp to receipt, ms': format_percentiles(result['stamp_to_receipt_ms']),
+        'service reply, ms': format_percentiles(result['reply_ms']),
+        'of one core': format_share(result['processor_share']),
         'processor ms a frame': '-' if per_frame is None else f'{per_frame:.0f}',
         'resident memory, MiB': f'{result["memory_bytes"] / MIB:.0f}'}
 
 
 def memory_row(result: Result) -> dict[str, str]:
-    """Lay out how memory grew."""
+    """Format the growth of memory."""
     growth = result['memory_growth']
     return {
         f'MiB after {EARLY_FRAMES} frames': f'{growth["early_bytes"] / MIB:.1f}',
@@ -348,34 +350,34 @@ ROWS: dict[str, Callable[[Result], dict[str, str]]] = {
     'outside': outside_row, 'memory': memory_row}
 
 
-def pair(values: Mapping[str, float] | None) -> str:
-    """Show p50 and p95."""
+def format_percentiles(values: Mapping[str, float] | None) -> str:
+    """Format p50 and p95."""
     return '-' if values is None else f'{values["p50"]:.1f}, {values["p95"]:.1f}'
 
 
-def share(value: float | None) -> str:
-    """Show a part in percent."""
+def format_share(value: float | None) -> str:
+    """Format a share in percent."""
     return '-' if value is None else f'{value:.1%}'
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument('sections', nargs='*', metavar='SECTION', default=list(SECTIONS[:-1]),
                         help=f'some of {", ".join(SECTIONS)} (default: all but memory)')
-    parser.add_argument('--seconds', type=positive, default=15.0, help='observed of each run')
-    parser.add_argument('--only', default='', help='only runs whose name contains this')
+    parser.add_argument('--seconds', type=positive, default=15.0, help='measured time of each run')
+    parser.add_argument('--only', default='', help='run only cases whose name contains this')
     parser.add_argument('--command', help='start another lifecycle node instead of depth_node; '
-                        'it must listen to /camera/image_raw and /camera/camera_info')
+                        'it must subscribe to /camera/image_raw and /camera/camera_info')
     parser.add_argument('--node', default='/depth_node', help="that node's full name")
     parser.add_argument('--output', nargs='+', metavar='TOPIC:TYPE',
-                        help='where its results come out, the one that counts frames first')
+                        help='its outputs; messages of the first are counted as frames')
     parser.add_argument('--out', type=Path, default=Path('out/benchmarks'))
     return parser
 
 
 def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line; end with a message where it contradicts itself."""
+    """Parse the command line; exit with a message if options contradict each other."""
     parser = make_parser()
     options = parser.parse_args(arguments)
     if unknown := set(options.sections) - set(SECTIONS):
@@ -386,7 +388,7 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and report; 0 unless a run failed."""
+    """Measure and write the report; the exit code is 0, or 1 if a run failed."""
     options = parse_options(arguments)
     stop = StopFlag()
     os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
@@ -398,15 +400,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 continue
             node = (NodeUnderTest(options.node, tuple(shlex.split(options.command)),
                                   tuple(options.output)) if options.command
-                    else own_node(case.cameras, case.outputs, case.parameters))
+                    else depth_node_under_test(case.cameras, case.outputs, case.parameters))
             print(f'{case.section}: {case.name}', file=sys.stderr, flush=True)
             results.append(run(case, node, options.out / 'node_logs' / str(len(results)),
                                options.seconds, stop))
     except MarigoldError as err:
         print(f'node: {err}', file=sys.stderr)
         return 1
-    write_report(options.out, '_'.join(['node', *options.sections]), facts,
-                 {'results': results}, markdown(results))
+    write_benchmark_report(options.out, '_'.join(['node', *options.sections]), facts,
+                 {'results': results}, format_markdown(results))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""A node under observation: cameras, a bystander and a client around it, each a process."""
+"""Run a node with cameras and a listener as separate processes, and measure it from outside."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.task import Future
 
-from benchmarks.latency_cap_load import processor_seconds
+from benchmarks.latency_cap_load import cpu_times_s
 from marigold_ros.ros.tools.processes import (
     domain_environment,
     free_domain,
@@ -27,29 +27,29 @@ from marigold_ros.ros.tools.processes import (
 from marigold_ros.ros.tools.share_files import PROFILE_VARIABLES, use_large_image_profile
 from marigold_ros.stop_flag import StopFlag
 
-# A cold start loads torch, diffusers and the checkpoint from disk.
+# A cold start reads torch, diffusers and the checkpoint from disk.
 START_TIMEOUT_S = 180.0
 REPLY_TIMEOUT_S = 30.0
-ASK_PERIOD_S = 0.1
+REQUEST_PERIOD_S = 0.1
 TICK_PERIOD_S = 1.0
-METRES = ('scale.source:=fixed', 'scale.min_depth_m:=0.5', 'scale.max_depth_m:=10.0')
+SCALE_PARAMETERS = ('scale.source:=fixed', 'scale.min_depth_m:=0.5', 'scale.max_depth_m:=10.0')
 
-# What the bystander writes of one message.
+# Line that the listener writes for a message.
 Line = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class NodeUnderTest:
     """
-    How to start a lifecycle node and where its results come out.
+    Command and output topics of a lifecycle node.
 
     Attributes
     ----------
     name : str
-        Fully qualified, with the leading slash.
+        Fully qualified name, with the leading slash.
     command : tuple of str
     outputs : tuple of str
-        <topic>:<type>, the first of which counts its frames.
+        <topic>:<type>; messages of the first are counted as frames.
     """
 
     name: str
@@ -60,20 +60,20 @@ class NodeUnderTest:
 @dataclass(frozen=True)
 class Observation:
     """
-    What was seen from outside between two times of the wall clock.
+    Measurements of a node between two times of the wall clock.
 
     Attributes
     ----------
     start_ns, end_ns : int
         Wall clock.
     processor_s : float
-        Processor time of the node.
+        CPU time of the node.
     replies_s : list of float
-        Time of each answer of ~/get_state.
+        Reply time of each call of ~/get_state.
     ticks : list of dict
-        Every second: `time_ns`; `frames` that came out since the start of the node; the node's
-        resident memory, `memory_bytes`, and processor time, `processor_s`; `busy_s`, that of all
-        processes of the machine.
+        Every second: `time_ns`; `frames` published since the start of the node; the node's
+        resident memory, `memory_bytes`, and CPU time, `processor_s`; `busy_s`, the CPU time of
+        all processes of the machine.
     """
 
     start_ns: int
@@ -85,19 +85,19 @@ class Observation:
 
 class Rig:
     """
-    Start processes around a node in a ROS domain of their own, and end them.
+    Start a node, cameras and a listener in a separate ROS domain, and stop them.
 
     Parameters
     ----------
     node : NodeUnderTest
     folder : Path
-        For logs and what the bystander writes.
+        For the logs and the listener's file.
     stop : StopFlag
-        Ends every wait.
+        Interrupts every wait.
     large_images : bool
         Whether the processes use the Fast DDS profile for large images.
     reliability : {'reliable', 'best_effort'}
-        Of the bystander's subscriptions to images.
+        Of the listener's subscriptions to images.
     """
 
     def __init__(self, node: NodeUnderTest, folder: Path, stop: StopFlag, *,
@@ -115,9 +115,9 @@ class Rig:
         self._state = self._client_node.create_client(GetState, f'{node.name}/get_state')
         self._change = self._client_node.create_client(ChangeState, f'{node.name}/change_state')
         self.cameras: dict[str, LoggedProcess] = {}
-        self._lines = folder / 'bystander.jsonl'
+        self._lines = folder / 'listener.jsonl'
         self._counter = LineCounter(self._lines, node.outputs[0].rpartition(':')[0])
-        self.bystander = LoggedProcess('bystander', [
+        self.listener = LoggedProcess('listener', [
             sys.executable, '-m', 'benchmarks.topic_listener', str(self._lines),
             *node.outputs, '--reliability', reliability], folder, self._environment)
         self.node = LoggedProcess('node', node.command, folder, self._environment)
@@ -125,20 +125,20 @@ class Rig:
     # Processes
 
     def start_camera(self, name: str, *arguments: object) -> None:
-        """Start a fake_camera; see there for the arguments."""
+        """Start a camera; see `benchmarks.synthetic_camera` for the arguments."""
         self.cameras[name] = LoggedProcess(
-            f'fake_camera_{name}',
+            f'synthetic_camera_{name}',
             [sys.executable, '-m', 'benchmarks.synthetic_camera', name,
              *map(str, arguments)], self._folder, self._environment)
 
     def stop_camera(self, name: str) -> dict[str, int]:
         """
-        End a camera and return what it has sent.
+        Stop a camera and return its counts.
 
         Raises
         ------
         ProcessError
-            If it did not end well.
+            If its exit code is not 0.
         """
         process = self.cameras.pop(name)
         process.stop()
@@ -147,26 +147,26 @@ class Rig:
         return sent
 
     def kill_camera(self, name: str) -> None:
-        """Let a camera die without a word."""
+        """Kill a camera with SIGKILL."""
         self.cameras.pop(name).kill()
 
     def close(self) -> None:
-        """End everything; what has ended already stays as it is."""
-        for process in (*self.cameras.values(), self.node, self.bystander):
+        """Stop all processes that still run, and shut down."""
+        for process in (*self.cameras.values(), self.node, self.listener):
             process.stop()
         self._executor.shutdown()
         self._client_node.destroy_node()
         rclpy.shutdown(context=self._context)
 
     def lines(self) -> list[dict[str, Any]]:
-        """Read what the bystander has written."""
+        """Read the lines that the listener has written."""
         return [json.loads(line) for line in self._lines.read_text().splitlines()]
 
     # Services
 
     def wait_until_active(self) -> None:
         """
-        Wait for the node, and configure and activate it unless it does that itself.
+        Wait for the node; configure and activate it unless it does so itself.
 
         Raises
         ------
@@ -174,29 +174,29 @@ class Rig:
             If it does not become active in time.
         """
         self._await(self._state.service_is_ready, START_TIMEOUT_S)
-        if self.state() == 'unconfigured':
+        if self.get_state() == 'unconfigured':
             self.change_state(Transition.TRANSITION_CONFIGURE)
-        if self.state() == 'inactive':
+        if self.get_state() == 'inactive':
             self.change_state(Transition.TRANSITION_ACTIVATE)
-        state = self.state()
+        state = self.get_state()
         if state != 'active':
-            raise ProcessError(f'{self._node.name} is {state} and not active; '
+            raise ProcessError(f'{self._node.name} must be active; it is {state}; '
                                + self.node.log_tail())
 
-    def state(self) -> str:
-        """Ask for the lifecycle state, again where a reply is lost."""
+    def get_state(self) -> str:
+        """Request the lifecycle state; retry if there is no reply."""
         for _ in range(int(START_TIMEOUT_S / REPLY_TIMEOUT_S)):
             future = self._state.call_async(GetState.Request())
-            if self._replied(future, REPLY_TIMEOUT_S):
-                return str(result_of(future).current_state.label)
-        raise ProcessError(f'{self._node.name} does not answer; {self.node.log_tail()}')
+            if self._wait_for_reply(future, REPLY_TIMEOUT_S):
+                return str(get_result(future).current_state.label)
+        raise ProcessError(f'{self._node.name} does not reply; {self.node.log_tail()}')
 
     def change_state(self, transition: int) -> bool:
-        """Ask for a lifecycle transition and wait for its end."""
+        """Request a lifecycle transition, wait for it and return whether it succeeded."""
         request = ChangeState.Request()
         request.transition.id = transition
         future = self._change.call_async(request)
-        return self._replied(future, START_TIMEOUT_S) and bool(result_of(future).success)
+        return self._wait_for_reply(future, START_TIMEOUT_S) and bool(get_result(future).success)
 
     def call(self, service_type: type, name: str, request: Any) -> Any:
         """
@@ -205,22 +205,22 @@ class Rig:
         Raises
         ------
         ProcessError
-            If no reply comes.
+            If there is no reply.
         """
         client = self._client_node.create_client(service_type, f'{self._node.name}/{name}')
         try:
             self._await(client.service_is_ready, REPLY_TIMEOUT_S)
             future = client.call_async(request)
-            if not self._replied(future, REPLY_TIMEOUT_S):
+            if not self._wait_for_reply(future, REPLY_TIMEOUT_S):
                 raise ProcessError(f'{name} does not reply')
-            return result_of(future)
+            return get_result(future)
         finally:
             self._client_node.destroy_client(client)
 
     # Observation
 
     def warm_up(self, frames: int, seconds: float = 5.0) -> None:
-        """Wait until so many frames have come out, but not longer than this; one must."""
+        """Wait for the first frame, then for `frames` frames or `seconds`."""
         self._await(lambda: self._counter.count() > 0, START_TIMEOUT_S)
         end_s = time.monotonic() + seconds
         self._await(lambda: self._counter.count() >= frames or time.monotonic() > end_s,
@@ -228,13 +228,13 @@ class Rig:
 
     def observe(self, seconds: float, frames: int = 0) -> Observation:
         """
-        Watch the node and ask it for its state ten times a second.
+        Measure the node and request its state ten times a second.
 
         Parameters
         ----------
         seconds : float
         frames : int
-            Ends sooner when so many frames have come out since the start of the node; 0 never.
+            Stop when the node has published so many frames since its start; 0: only by time.
 
         Returns
         -------
@@ -243,9 +243,9 @@ class Rig:
         Raises
         ------
         ProcessError
-            If a process ends, the node does not answer or Ctrl-C comes.
+            If a process ends, the node does not reply, or Ctrl-C is pressed.
         """
-        start_ns, before_s = time.time_ns(), processor_s(self.node.pid)
+        start_ns, before_s = time.time_ns(), process_cpu_s(self.node.pid)
         replies_s: list[float] = []
         ticks: list[dict[str, float]] = []
         end_s, next_tick_s = time.monotonic() + seconds, 0.0
@@ -254,46 +254,46 @@ class Rig:
                 next_tick_s = now + TICK_PERIOD_S
                 ticks.append({'time_ns': time.time_ns(), 'frames': self._counter.count(),
                               'memory_bytes': memory_bytes(self.node.pid),
-                              'busy_s': processor_seconds()[0],
-                              'processor_s': processor_s(self.node.pid)})
+                              'busy_s': cpu_times_s()[0],
+                              'processor_s': process_cpu_s(self.node.pid)})
             if frames and ticks[-1]['frames'] >= frames:
                 break
             replies_s.append(self._reply_s())
-            self._stop.sleep_until(now + ASK_PERIOD_S)
+            self._stop.sleep_until(now + REQUEST_PERIOD_S)
             self._require_running()
-        return Observation(start_ns, time.time_ns(), processor_s(self.node.pid) - before_s,
+        return Observation(start_ns, time.time_ns(), process_cpu_s(self.node.pid) - before_s,
                            replies_s, ticks)
 
     def _reply_s(self) -> float:
-        """Ask for the state once and return how long the answer took."""
-        asked_s = time.monotonic()
+        """Request the state once and return the reply time, s."""
+        requested_s = time.monotonic()
         future = self._state.call_async(GetState.Request())
-        if not self._replied(future, REPLY_TIMEOUT_S):
-            raise ProcessError(f'{self._node.name} does not answer; {self.node.log_tail()}')
-        return time.monotonic() - asked_s
+        if not self._wait_for_reply(future, REPLY_TIMEOUT_S):
+            raise ProcessError(f'{self._node.name} does not reply; {self.node.log_tail()}')
+        return time.monotonic() - requested_s
 
     def _await(self, condition: Callable[[], object], timeout_s: float) -> None:
         end_s = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > end_s:
-                raise ProcessError(f'waited {timeout_s:.0f} s in vain; {self.node.log_tail()}')
+                raise ProcessError(f'timeout after {timeout_s:.0f} s; {self.node.log_tail()}')
             self._executor.spin_once(timeout_sec=0.05)
             self._require_running()
 
-    def _replied(self, future: Future, timeout_s: float) -> bool:
+    def _wait_for_reply(self, future: Future, timeout_s: float) -> bool:
         self._executor.spin_until_future_complete(future, timeout_sec=timeout_s)
         return bool(future.done())
 
     def _require_running(self) -> None:
         if self._stop.requested:
             raise ProcessError('interrupted')
-        for process in (self.node, self.bystander):
+        for process in (self.node, self.listener):
             process.require_running()
 
 
 class LineCounter:
     """
-    Count the lines of a growing file that tell of a topic, reading each once.
+    Count the lines of a topic in a growing file; each line is read once.
 
     Parameters
     ----------
@@ -302,28 +302,28 @@ class LineCounter:
     """
 
     def __init__(self, path: Path, topic: str) -> None:
-        self._path, self._needle = path, f'"topic": "{topic}"'
+        self._path, self._pattern = path, f'"topic": "{topic}"'
         self._position = self._count = 0
 
     def count(self) -> int:
-        """Count what has been written so far."""
+        """Return the number of lines written so far."""
         if self._path.exists():
             with self._path.open(encoding='utf-8') as lines:
                 lines.seek(self._position)
-                news = lines.read()
-                whole = news[:news.rfind('\n') + 1]
-                self._count += whole.count(self._needle)
-                self._position += len(whole.encode())
+                text = lines.read()
+                complete = text[:text.rfind('\n') + 1]
+                self._count += complete.count(self._pattern)
+                self._position += len(complete.encode())
         return self._count
 
 
-def result_of(future: Future) -> Any:
-    """Return the result of a future that is done."""
+def get_result(future: Future) -> Any:
+    """Return the result of a completed future."""
     return future.result()
 
 
 def child_environment(domain: int, large_images: bool) -> dict[str, str]:
-    """Make the environment of the processes of one ROS domain."""
+    """Return the environment variables for processes of a ROS domain."""
     environment = {name: value for name, value in os.environ.items()
                    if name not in PROFILE_VARIABLES}
     if large_images:
@@ -331,22 +331,22 @@ def child_environment(domain: int, large_images: bool) -> dict[str, str]:
     return {**environment, **domain_environment(domain)}
 
 
-def processor_s(pid: int) -> float:
-    """Processor time that a process has used since its start."""
+def process_cpu_s(pid: int) -> float:
+    """Return the CPU time of a process since its start, s."""
     fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
 
 
 def memory_bytes(pid: int) -> int:
-    """Resident memory of a process, shared memory segments of the middleware included."""
+    """Return the resident memory of a process, including the middleware's shared memory."""
     pages = int(Path(f'/proc/{pid}/statm').read_text().split()[1])
     return pages * os.sysconf('SC_PAGE_SIZE')
 
 
-def own_node(cameras: Sequence[str], outputs: Iterable[str],
+def depth_node_under_test(cameras: Sequence[str], outputs: Iterable[str],
              parameters: Iterable[str] = ()) -> NodeUnderTest:
     """
-    Describe depth_node with metres from a fixed scale.
+    Return depth_node with a fixed scale as the node under test.
 
     Parameters
     ----------
@@ -354,10 +354,10 @@ def own_node(cameras: Sequence[str], outputs: Iterable[str],
     outputs : iterable of str
         <topic>:<type> below each camera's name.
     parameters : iterable of str
-        <name>:=<value>, beside cameras and scale.
+        <name>:=<value>, in addition to cameras and scale.
     """
-    arguments = [word for each in (f'cameras:=[{",".join(cameras)}]', *METRES, *parameters)
-                 for word in ('-p', each)]
+    settings = (f'cameras:=[{",".join(cameras)}]', *SCALE_PARAMETERS, *parameters)
+    arguments = [word for each in settings for word in ('-p', each)]
     topics = [f'/{camera}/{each}' for camera in cameras for each in outputs]
     return NodeUnderTest(
         '/depth_node', (sys.executable, '-m', 'marigold_ros.ros.main', '--ros-args', *arguments),
@@ -365,13 +365,13 @@ def own_node(cameras: Sequence[str], outputs: Iterable[str],
 
 
 def processed_statuses(lines: Iterable[Line]) -> list[tuple[int, Mapping[str, str]]]:
-    """Return receipt (ns, wall clock) and values of every processed frame's ~/status."""
+    """Return time of receipt (ns, wall clock) and values of ~/status of every processed frame."""
     return [(line['received_ns'], status) for line in lines if line['topic'].endswith('/status')
             for status in line['statuses'] if status['outcome'] == 'processed']
 
 
 def last_counters(lines: Iterable[Line]) -> dict[str, dict[str, int]]:
-    """Return the counters of every camera in the last /diagnostics."""
+    """Return the counters of every camera in the last message of /diagnostics."""
     counters: dict[str, dict[str, int]] = {}
     for line in lines:
         if line['topic'] == '/diagnostics':

@@ -1,13 +1,13 @@
 """
-Score every scale source along the sample drive: metres, the scale over time, and obstacles.
+How good is each scale source on the sample drive: depth, scale over time, and obstacles?
 
     python -m benchmarks.scale_sources --bag sample/living_room --scene sample/scene.json
 
-Each source makes the same predictions metric, and beside them the true relative depth, through
-`evaluation.metrics.metric_depth` as `evaluate --scale-source` does.  `depth` is the truth as a
-small stereo camera in the same place would see it.  Recovery is the time after an outage of 2 s
-until the scale is within 2 % of what it is without ('not': not in the 3 s left).  'true metres'
-is what geometry, messages and configuration are worth.
+Each source converts the same predictions to metric depth, and also the true relative depth, with
+`evaluation.metrics.metric_depth` like `evaluate --scale-source`.  The reference of `depth` is
+simulated stereo depth.  Recovery is the time after an outage of 2 s until the scale is within 2 %
+of that without an outage ('not': not within the remaining 3 s).  'true metres' uses true metric
+depth: the best that geometry, messages and configuration allow.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ from marigold_ros.evaluation.references import BagReferences, FrameReference
 from marigold_ros.metric.anchors import Anchors, anchors_from_depth
 from marigold_ros.metric.config import ScaleConfig
 
-NAME = 'drive'
+NAME = 'scale_sources'
 REFERENCES = {'cloud': '/lidar/points', 'scan': '/scan'}
-# What config/demo.yaml assumes.
+# Assumed range of config/demo.yaml.
 ASSUMED_M = (0.5, 4.5)
-# A weak depth camera: a quarter of the resolution, noise as a stereo camera's, holes, short sight.
-WEAK_STRIDE, WEAK_NOISE_PER_M, WEAK_HOLES, WEAK_RANGE_M = 4, 0.01, 0.3, 4.0
+# A small stereo camera: a quarter of the resolution, noise growing with depth, holes, short range.
+STEREO_STRIDE, STEREO_NOISE_PER_M, STEREO_HOLES, STEREO_RANGE_M = 4, 0.01, 0.3, 4.0
 OUTAGE_S = (3.0, 5.0)
-# Relative depth that stands for the true metres: it spreads over this range.
+# Range that relative depth represents in the row of true metric depth.
 TRUE_RANGE_M = (0.01, 100.0)
 TRUTH = 'true metres'
 COLUMNS = ('metric frames', abs_rel_label('metric', COMPARED_RANGE), 'RMSE, m',
@@ -57,31 +57,31 @@ COLUMNS = ('metric frames', abs_rel_label('metric', COMPARED_RANGE), 'RMSE, m',
            'precision', 'floor free', 'distance error')
 
 
-class Contestant:
+class ScaleCandidate:
     """
-    One source along the drive, and the same with an outage in the middle.
+    Evaluate one source along the drive, without and with an outage in the middle.
 
     Parameters
     ----------
     config : ScaleConfig
     obstacles : ObstacleScorer
     knows_tilt : bool
-        Whether TF may say how the camera is mounted.
+        Whether the tilt of the camera is known from TF.
     """
 
     def __init__(self, config: ScaleConfig, obstacles: ObstacleScorer, *,
                  knows_tilt: bool = True) -> None:
         self._source, self._knows_tilt = config.source, knows_tilt
-        self._usual = MetricDepthEvaluator(config, obstacles)
+        self._uninterrupted = MetricDepthEvaluator(config, obstacles)
         self._interrupted = MetricDepthEvaluator(config)
 
     def add(self, frame: DepthFrame, relative: FloatImage, confidence: FloatImage | None,
             reference: FrameReference) -> None:
-        """Take the next frame."""
+        """Evaluate the next frame."""
         if not self._knows_tilt:
             reference = replace(reference, tilt=None)
-        self._usual.add(frame, relative, confidence, reference)
-        first_ns = self._usual.frames[0].stamp_ns
+        self._uninterrupted.add(frame, relative, confidence, reference)
+        first_ns = self._uninterrupted.frames[0].stamp_ns
         if OUTAGE_S[0] <= (reference.stamp_ns - first_ns) * 1e-9 < OUTAGE_S[1]:
             reference = replace(reference, anchors=None)
             if self._source == 'ground_plane':  # no floor in view
@@ -90,40 +90,42 @@ class Contestant:
 
     def row(self) -> list[str]:
         """Return the cells of `COLUMNS`."""
-        found = self._usual.summary()
+        found = self._uninterrupted.summary()
         found |= found['obstacles']
         return [f'{found["frames_with_metres"]} of {found["frames"]}',
-                *(_cell(found[name], '{:.3f}') for name in ('abs_rel', 'rmse', 'delta1')),
-                *(_cell(found[name], '{:.2%}') for name in ('jitter', 'largest_step')),
-                _cell(found['floor_error'], '{:.1%}'), self._recovery(),
-                *(_cell(found[name], '{:.0%}') for name in ('recall', 'precision', 'floor_free')),
-                _cell(found['distance_m'], '{:.2f} m')]
+                *(_format_cell(found[name], '{:.3f}') for name in ('abs_rel', 'rmse', 'delta1')),
+                *(_format_cell(found[name], '{:.2%}') for name in ('jitter', 'largest_step')),
+                _format_cell(found['floor_error'], '{:.1%}'), self._recovery(),
+                *(_format_cell(found[name], '{:.0%}')
+                  for name in ('recall', 'precision', 'floor_free')),
+                _format_cell(found['distance_m'], '{:.2f} m')]
 
     def _recovery(self) -> str:
-        """Say how long the scale needs after the outage."""
+        """Format the recovery time of the scale after the outage."""
         frames = self._interrupted.frames
-        back = next((number for number, each in enumerate(frames)
+        resumed = next((number for number, each in enumerate(frames)
                      if (each.stamp_ns - frames[0].stamp_ns) * 1e-9 >= OUTAGE_S[1]), len(frames))
-        if back == len(frames) or self._source == 'fixed':
+        if resumed == len(frames) or self._source == 'fixed':
             return '-'
-        found = recovery_time_s(frames, back, [each.mid_depth_m for each in self._usual.frames])
+        found = recovery_time_s(frames, resumed,
+                                [each.mid_depth_m for each in self._uninterrupted.frames])
         return 'not' if math.isnan(found) else f'{found:.1f} s'
 
 
-def _cell(value: float, form: str) -> str:
+def _format_cell(value: float, form: str) -> str:
     return '-' if math.isnan(value) else form.format(value).replace('%', ' %')
 
 
 def read_drive(path: Path, max_frames: int | None = None
                ) -> Iterator[tuple[DepthFrame, dict[str, FrameReference]]]:
     """
-    Read a drive with what each source knows at each frame.
+    Read a drive with the reference of each source at each frame.
 
     Yields
     ------
     frame : DepthFrame
     references : dict of str to FrameReference
-        By source; `ground_plane` has the mount alone.
+        By source; that of `ground_plane` has the camera's mount only.
     """
     rng = np.random.default_rng(0)
     with ExitStack() as stack:
@@ -137,29 +139,32 @@ def read_drive(path: Path, max_frames: int | None = None
             without = mount.lookup(frame)
             yield frame, {
                 'ground_plane': without,
-                'depth': replace(without, anchors=see_weakly(frame, without, rng)),
+                'depth': replace(without, anchors=simulate_stereo_depth(frame, without, rng)),
                 **{source: each.lookup(frame) for source, each in known.items()}}
 
 
-def see_weakly(frame: DepthFrame, reference: FrameReference, rng: np.random.Generator) -> Anchors:
-    """Degrade the truth to what a small stereo camera in the same place would see of it."""
-    seen = frame.known_depth_m[::WEAK_STRIDE, ::WEAK_STRIDE].copy()
-    seen += WEAK_NOISE_PER_M * seen ** 2 * rng.standard_normal(seen.shape).astype(np.float32)
-    seen[(seen > WEAK_RANGE_M) | (rng.random(seen.shape) < WEAK_HOLES)] = np.nan
-    small = reference.K / np.array([[WEAK_STRIDE], [WEAK_STRIDE], [1.0]])
-    return anchors_from_depth(seen, small, np.eye(4), reference.K, frame.depth_m.shape,
+def simulate_stereo_depth(frame: DepthFrame, reference: FrameReference,
+                          rng: np.random.Generator) -> Anchors:
+    """Degrade true depth to that of a small stereo camera at the same pose; return anchors."""
+    depth_m = frame.known_depth_m[::STEREO_STRIDE, ::STEREO_STRIDE].copy()
+    noise = rng.standard_normal(depth_m.shape).astype(np.float32)
+    depth_m += STEREO_NOISE_PER_M * depth_m ** 2 * noise
+    depth_m[(depth_m > STEREO_RANGE_M) | (rng.random(depth_m.shape) < STEREO_HOLES)] = np.nan
+    stereo_K = reference.K / np.array([[STEREO_STRIDE], [STEREO_STRIDE], [1.0]])
+    return anchors_from_depth(depth_m, stereo_K, np.eye(4), reference.K, frame.depth_m.shape,
                               reference.stamp_ns)
 
 
-def true_relative(frame: DepthFrame, range_m: tuple[float, float] | None = None) -> FloatImage:
+def true_relative_depth(frame: DepthFrame,
+                        range_m: tuple[float, float] | None = None) -> FloatImage:
     """
-    Make relative depth of the truth.
+    Convert true metric depth to relative depth.
 
     Parameters
     ----------
     frame : DepthFrame
     range_m : (float, float) or None
-        Depth of 0 and 1; None takes the frame's own 2 % and 98 % quantiles.
+        Depth that becomes 0 and 1, m; None uses the frame's 2 % and 98 % quantiles.
 
     Returns
     -------
@@ -170,9 +175,9 @@ def true_relative(frame: DepthFrame, range_m: tuple[float, float] | None = None)
     return np.clip((frame.known_depth_m - low) / (high - low), 0, 1).astype(np.float32)
 
 
-def make_contestants(camera_height_m: float, scene: Scene, layer: LayerConfig
-                     ) -> dict[str, Contestant]:
-    """Give every source its contestant, by depth and source."""
+def make_candidates(camera_height_m: float, scene: Scene, layer: LayerConfig
+                     ) -> dict[str, ScaleCandidate]:
+    """Return a candidate for every depth and source, by 'depth, source'."""
     floor = ScaleConfig('ground_plane', camera_height_m=camera_height_m)
     measured = {**{source: ScaleConfig(source) for source in ('depth', 'cloud', 'scan')},
                 'ground_plane, tilt known': floor, 'ground_plane, tilt searched': floor}
@@ -180,38 +185,38 @@ def make_contestants(camera_height_m: float, scene: Scene, layer: LayerConfig
                for name, config in measured.items()}
     configs['predicted, fixed'] = ScaleConfig('fixed', *ASSUMED_M)
     configs[TRUTH] = ScaleConfig('fixed', *TRUE_RANGE_M)
-    return {name: Contestant(config, ObstacleScorer(scene, layer),
+    return {name: ScaleCandidate(config, ObstacleScorer(scene, layer),
                              knows_tilt='searched' not in name)
             for name, config in configs.items()}
 
 
-def run_drive(path: Path, engine: DepthEngine, scene: Scene, layer: LayerConfig,
-              max_frames: int | None = None) -> dict[str, Contestant]:
+def evaluate_candidates(path: Path, engine: DepthEngine, scene: Scene, layer: LayerConfig,
+              max_frames: int | None = None) -> dict[str, ScaleCandidate]:
     """
-    Lead all contestants along a drive.
+    Evaluate all candidates along a drive.
 
     Raises
     ------
     BagError
         If the bag lacks what a source needs.
     """
-    contestants: dict[str, Contestant] = {}
+    candidates: dict[str, ScaleCandidate] = {}
     for frame, references in tqdm(read_drive(path, max_frames), unit='frame', desc=NAME):
         prediction = engine.infer(frame.rgb, num_inference_steps=1)
         mount = references['ground_plane'].base_from_camera
         if mount is None:
-            raise BagError(f'the transforms of {path} must say how the camera is mounted')
-        contestants = contestants or make_contestants(float(mount[2, 3]), scene, layer)
-        for name, contestant in contestants.items():
+            raise BagError(f'{path} must have the transform from the camera to the base frame')
+        candidates = candidates or make_candidates(float(mount[2, 3]), scene, layer)
+        for name, candidate in candidates.items():
             depth, _, rest = name.partition(', ')
             reference = references.get(rest.partition(',')[0], references['ground_plane'])
             if depth == 'predicted':
-                contestant.add(frame, prediction.affine_invariant_depth, prediction.confidence,
+                candidate.add(frame, prediction.affine_invariant_depth, prediction.confidence,
                                reference)
             else:
-                contestant.add(frame, true_relative(
+                candidate.add(frame, true_relative_depth(
                     frame, TRUE_RANGE_M if name == TRUTH else None), None, reference)
-    return contestants
+    return candidates
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -221,16 +226,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--scene', type=Path, default=Path('sample/scene.json'))
     parser.add_argument('--costmap', type=Path, default=Path('config/nav2_costmap.yaml'))
     parser.add_argument('--checkpoint', default='tiny', help='embedded name, folder or hub id')
-    parser.add_argument('--max-frames', type=int, metavar='N', help='only the first N')
+    parser.add_argument('--max-frames', type=int, metavar='N', help='use only the first N frames')
     options = parser.parse_args(arguments)
     try:
         scene, layer = read_scene(options.scene), read_layer_config(options.costmap)
-        contestants = run_drive(options.bag, DepthEngine.load(options.checkpoint), scene, layer,
-                                options.max_frames)
+        candidates = evaluate_candidates(options.bag, DepthEngine.load(options.checkpoint), scene,
+                                         layer, options.max_frames)
     except MarigoldError as err:
         print(f'{NAME}: {err}', file=sys.stderr)
         return 2
-    print(tabulate([[name, *contestant.row()] for name, contestant in contestants.items()],
+    print(tabulate([[name, *candidate.row()] for name, candidate in candidates.items()],
                    ('depth, source', *COLUMNS), 'github', disable_numparse=True))
     return 0
 

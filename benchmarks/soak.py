@@ -1,13 +1,14 @@
 """
-Does the node run for long beside everything that goes wrong on a robot?
+Does the node run for a long time without leaks while everything that can fail fails?
 
     python -m benchmarks.soak --minutes 20      # or: make soak
 
-Three cameras of different sizes and rates send good and bad images; every few seconds one is
-restarted, dies, changes its reliability or its size, a parameter is set or refused, the node is
-disabled, or taken through its lifecycle.  In the end every frame must be accounted for, every
-answer as expected, and memory and latency flat: the medians of twenty slices of time, without the
-first tenth, follow a line that rises by less than a bound.
+Three cameras of different sizes and rates send valid and invalid images.  Every few seconds a
+camera is restarted, is killed, or changes its reliability or size; a valid or invalid parameter is
+set; the node is disabled and enabled, or goes through its lifecycle.  In the end every frame must
+be processed or dropped with a reason, every reply must be as expected, and memory and latency must
+not grow: a line through the medians of twenty slices of time, without the first tenth, must rise
+by less than a bound.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool
 
-from benchmarks.node_rig import last_counters, own_node, processed_statuses, Rig
-from benchmarks.timing import markdown_table, write_report
+from benchmarks.node_rig import depth_node_under_test, last_counters, processed_statuses, Rig
+from benchmarks.timing import format_markdown_table, write_benchmark_report
 from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.evaluation.environment import environment
 from marigold_ros.ros.tools.command_line import positive
@@ -42,40 +43,40 @@ from marigold_ros.stop_flag import StopFlag
 CYCLE = (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP,
          Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE)
 BAD_IMAGES = ('short_data', 'bad_encoding', 'truncated_jpeg')
-# /diagnostics comes once a second: the last one counts all that arrived.
+# /diagnostics is published once a second; the last message has the final counts.
 LAST_COUNTS_S = 3.0
 SLICES = 20
-# The allocators, and the step policy's statistics, settle first.
-SETTLING_PART = 0.1
+# Ignored at the start, until allocators and the step policy's statistics have settled.
+SETTLING_SHARE = 0.1
 # Largest change over the observed time, relative to the median.
 MEMORY_BOUND, LATENCY_BOUND = 0.05, 0.25
-# Of so many bad images at least one is decoded, though most frames are superseded.
-SURELY_MET = 20
+# Of so many bad images at least one must be decoded, although most frames are superseded.
+MIN_BAD_IMAGES = 20
 OUTPUTS = ('depth/image_rect:Image', 'points:PointCloud2', 'confidence:Image')
-# How each camera sends, in the words of fake_camera.
+# Options of synthetic_camera, by camera.
 CAMERAS: dict[str, dict[str, str]] = {
     'front': {'--size': '640x480', '--rate': '15', '--reliability': 'reliable',
               '--fault-every': '20'},
     'left': {'--size': '320x240', '--rate': '10', '--reliability': 'best_effort'},
     'rear': {'--size': '1280x720', '--rate': '6', '--reliability': 'reliable',
              '--fault-every': '15', '--compressed': ''}}
-OTHER = {'reliable': 'best_effort', 'best_effort': 'reliable',
+ALTERNATIVES = {'reliable': 'best_effort', 'best_effort': 'reliable',
          '640x480': '320x240', '320x240': '640x480', '1280x720': '960x540', '960x540': '1280x720'}
 
 
 class Soak:
     """
-    The events of a soak, each of which leaves the node active and all cameras running.
+    Events of a soak; after each the node is active and all cameras run.
 
     Parameters
     ----------
     rig : Rig
-        With an active node.
+        Its node must be active.
     """
 
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
-        self._words = {name: dict(words) for name, words in CAMERAS.items()}
+        self._options = {name: dict(words) for name, words in CAMERAS.items()}
         self._turn = itertools.cycle(CAMERAS)
         self._values = itertools.cycle([1, 2, 4])
         self.sent: Counter[str] = Counter()
@@ -85,8 +86,8 @@ class Soak:
         self.events: dict[str, Callable[[], None]] = {
             'camera restarts': self._restart,
             'parameter is set': lambda: self._set('max_inference_steps', next(self._values), True),
-            'camera dies and comes back': self._kill,
-            'parameter is refused': lambda: self._set('point_stride', 0, False),
+            'camera is killed and restarted': self._kill,
+            'parameter is rejected': lambda: self._set('point_stride', 0, False),
             'reliability changes': lambda: self._restart('--reliability'),
             'lifecycle cycle': self._cycle,
             'size changes': lambda: self._restart('--size'),
@@ -104,7 +105,7 @@ class Soak:
             self._stop(name)
 
     def _start(self, name: str) -> None:
-        self._rig.start_camera(name, *(word for pair in self._words[name].items()
+        self._rig.start_camera(name, *(word for pair in self._options[name].items()
                                        for word in pair if word))
 
     def _stop(self, name: str) -> None:
@@ -116,7 +117,7 @@ class Soak:
         name = next(self._turn)
         self._stop(name)
         if changed:
-            self._words[name][changed] = OTHER[self._words[name][changed]]
+            self._options[name][changed] = ALTERNATIVES[self._options[name][changed]]
         self._start(name)
 
     def _kill(self) -> None:
@@ -144,19 +145,19 @@ class Soak:
 
 def run(seconds: float, event_every_s: float, folder: Path, stop: StopFlag) -> dict[str, Any]:
     """
-    Soak the node for so long, but at least until every event has come once.
+    Run the node for `seconds`, but at least until every event has occurred once.
 
     Returns
     -------
     dict
-        What `judge` wants, and the events.
+        The input of `check_soak`, and the events.
 
     Raises
     ------
     ProcessError
-        If the node or the listener ends before it should, or stops answering.
+        If the node or the listener ends early, or the node does not reply.
     """
-    rig = Rig(own_node(list(CAMERAS), OUTPUTS), folder, stop)
+    rig = Rig(depth_node_under_test(list(CAMERAS), OUTPUTS), folder, stop)
     ticks, events = [], []
     try:
         rig.wait_until_active()
@@ -183,7 +184,7 @@ def run(seconds: float, event_every_s: float, folder: Path, stop: StopFlag) -> d
         'seconds': lasted_s, 'events': events, 'sent': dict(soak.sent),
         'bad_images_sent': dict(soak.bad_images), 'answers': soak.answers,
         'cycles': soak.cycles, 'counters': last_counters(lines),
-        'exit_codes': {each.name: each.exit_code for each in (rig.node, rig.bystander)},
+        'exit_codes': {each.name: each.exit_code for each in (rig.node, rig.listener)},
         'ticks': [{**tick, 'time_s': (tick['time_ns'] - start_ns) / 1e9} for tick in ticks],
         'latencies': [((received_ns - start_ns) / 1e9, status['camera'],
                        float(status['latency_ms']))
@@ -193,15 +194,14 @@ def run(seconds: float, event_every_s: float, folder: Path, stop: StopFlag) -> d
 @dataclass(frozen=True)
 class Trend:
     """
-    A straight line through the medians of equal slices of time.
+    A line fitted to the medians of equal slices of time.
 
     Attributes
     ----------
     times_s, medians : float64 [slices]
-        Middle of each slice and the median of the values in it; slices without values are left
-        out.
+        Middle of each slice and median of its values; slices without values are omitted.
     change : float
-        Of the line from the first to the last slice, relative to the median of all values.
+        Change of the line from the first to the last slice, relative to the median value.
     """
 
     times_s: NDArray[np.float64]
@@ -209,14 +209,14 @@ class Trend:
     change: float
 
 
-def trend(times_s: ArrayLike, values: ArrayLike, end_s: float) -> Trend:
+def fit_trend(times_s: ArrayLike, values: ArrayLike, end_s: float) -> Trend:
     """
-    Fit a trend to values over time, without the first tenth of it.
+    Fit a trend to values over time, without the first tenth of the time.
 
     Parameters
     ----------
     times_s, values : array_like [n]
-        Times since the start.
+        Times since the start, s, and values.
     end_s : float
 
     Raises
@@ -224,7 +224,7 @@ def trend(times_s: ArrayLike, values: ArrayLike, end_s: float) -> Trend:
     ValueError
         If fewer than two slices have values.
     """
-    edges = np.linspace(SETTLING_PART * end_s, end_s, SLICES + 1)
+    edges = np.linspace(SETTLING_SHARE * end_s, end_s, SLICES + 1)
     number = np.digitize(np.asarray(times_s, np.float64), edges) - 1
     table = np.asarray(values, np.float64)
     filled = [i for i in range(SLICES) if (number == i).any()]
@@ -236,25 +236,25 @@ def trend(times_s: ArrayLike, values: ArrayLike, end_s: float) -> Trend:
     return Trend(middles, medians, float(slope * (middles[-1] - middles[0]) / np.median(medians)))
 
 
-def trend_of_rate(times_s: NDArray[np.float64], sums: NDArray[np.float64], end_s: float) -> Trend:
-    """Fit a trend to how fast a sum grows."""
-    return trend(times_s[1:], np.diff(sums) / np.diff(times_s), end_s)
+def fit_rate_trend(times_s: NDArray[np.float64], sums: NDArray[np.float64], end_s: float) -> Trend:
+    """Fit a trend to the rate at which a sum grows."""
+    return fit_trend(times_s[1:], np.diff(sums) / np.diff(times_s), end_s)
 
 
-def columns(ticks: Sequence[Mapping[str, float]], *keys: str) -> list[NDArray[np.float64]]:
+def tick_columns(ticks: Sequence[Mapping[str, float]], *keys: str) -> list[NDArray[np.float64]]:
     return [np.array([tick[key] for tick in ticks], np.float64) for key in keys]
 
 
-def unaccounted(counters: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
-    """Return, by camera, frames that came in but were neither processed nor dropped."""
+def count_unaccounted_frames(counters: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    """Return the number of frames neither processed nor dropped, by camera."""
     return {camera: counts.get('frames_in', 0) - counts.get('frames_processed', 0)
             - sum(n for name, n in counts.items() if name.startswith('dropped_'))
             for camera, counts in counters.items()}
 
 
-def judge(soak: Mapping[str, Any]) -> list[dict[str, Any]]:
+def check_soak(soak: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
-    Judge a soak.
+    Check the results of a soak.
 
     Parameters
     ----------
@@ -262,7 +262,7 @@ def judge(soak: Mapping[str, Any]) -> list[dict[str, Any]]:
         `seconds`; `counters` by camera, the last ones; `exit_codes` by process; `ticks` with
         `time_s`, `memory_bytes`, `busy_s` and `processor_s`; `latencies` of (seconds, camera,
         ms); `bad_images_sent` by camera; `answers` to set_parameters and lifecycle `cycles`,
-        each the number attempted and that of them which went as expected.
+        each the number attempted and the number as expected.
 
     Returns
     -------
@@ -277,36 +277,37 @@ def judge(soak: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     check('every process ended with exit code 0', soak['exit_codes'],
           not any(soak['exit_codes'].values()))
-    left = unaccounted(counters)
-    check('frames in = processed + dropped with a reason; the rest', left,
+    left = count_unaccounted_frames(counters)
+    check('frames in = processed + dropped with a reason; difference', left,
           bool(left) and not any(left.values()))
     for camera, sent in soak['bad_images_sent'].items():
         counted = counters[camera].get('dropped_bad_image', 0)
         check(f'{camera}: bad images counted, of {sent} sent', counted,
-              counted > 0 or sent < SURELY_MET)
-    for what, name in (('answers', 'parameters set or refused'), ('cycles', 'lifecycle cycles')):
+              counted > 0 or sent < MIN_BAD_IMAGES)
+    for what, name in (('answers', 'parameters accepted or rejected'),
+                       ('cycles', 'lifecycle cycles')):
         attempted, as_expected = soak[what]
         check(f'{name} as expected, of {attempted}', as_expected, attempted == as_expected)
     for camera in counters:
         late = sum(time_s > 0.8 * end_s for time_s, name, _ in soak['latencies']
                    if name == camera)
         check(f'{camera}: frames processed in the last fifth', late, late > 0)
-    times_s, memory = columns(soak['ticks'], 'time_s', 'memory_bytes')
+    times_s, memory = tick_columns(soak['ticks'], 'time_s', 'memory_bytes')
     taken_s, _, latency = zip(*soak['latencies'])
     for what, fit, bound in (
-            ('memory', trend(times_s, memory, end_s), MEMORY_BOUND),
-            ('latency', trend(taken_s, latency, end_s), LATENCY_BOUND)):
+            ('memory', fit_trend(times_s, memory, end_s), MEMORY_BOUND),
+            ('latency', fit_trend(taken_s, latency, end_s), LATENCY_BOUND)):
         check(f'{what} rises by less than {bound:.0%}', f'{fit.change:+.2%}', fit.change < bound)
     return checks
 
 
 def draw(soak: Mapping[str, Any], path: Path) -> None:
-    """Draw memory, latency and the load of the machine over time as a PNG."""
+    """Plot memory, latency and CPU load of the machine over time as a PNG."""
     figure = Figure(figsize=(13, 9), layout='constrained')
     above, below, load = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
     end_s = soak['seconds']
-    times_s, memory = columns(soak['ticks'], 'time_s', 'memory_bytes')
-    fit = trend(times_s, memory, end_s)
+    times_s, memory = tick_columns(soak['ticks'], 'time_s', 'memory_bytes')
+    fit = fit_trend(times_s, memory, end_s)
     above.plot(times_s / 60, memory / 2 ** 20, color='0.6', linewidth=0.8, label='every second')
     above.plot(fit.times_s / 60, fit.medians / 2 ** 20, 'o-', color='C0',
                label=f'medians, {fit.change:+.1%} over the run')
@@ -320,15 +321,15 @@ def draw(soak: Mapping[str, Any], path: Path) -> None:
         below.plot(all_times_s[mine] / 60, latency[mine], '.', markersize=2, alpha=0.4,
                    color=f'C{i + 1}')
         below.plot([], [], 'o', color=f'C{i + 1}', label=f'{camera}, each frame')
-    fit = trend(all_times_s, latency, end_s)
+    fit = fit_trend(all_times_s, latency, end_s)
     below.plot(fit.times_s / 60, fit.medians, 'o-', color='black',
                label=f'medians, {fit.change:+.1%} over the run')
     below.set(ylabel='receipt to publication, ms',
               ylim=(0, 1.2 * float(np.quantile(latency, 0.995))))
     for key, label in (('busy_s', 'all processes of the machine'), ('processor_s', 'the node')):
-        rate = trend_of_rate(times_s, columns(soak['ticks'], key)[0], end_s)
+        rate = fit_rate_trend(times_s, tick_columns(soak['ticks'], key)[0], end_s)
         load.plot(rate.times_s / 60, rate.medians, 'o-', label=label)
-    load.set(xlabel='min', ylabel='processor cores at work', ylim=(0, None))
+    load.set(xlabel='min', ylabel='busy CPU cores', ylim=(0, None))
     for time_s, event in soak['events']:
         if event == 'lifecycle cycle':
             for axes in (above, below, load):
@@ -341,7 +342,7 @@ def draw(soak: Mapping[str, Any], path: Path) -> None:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument('--minutes', type=positive, default=20.0)
     parser.add_argument('--event-every', type=positive, default=8.0, metavar='SECONDS')
@@ -350,7 +351,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Soak, draw and judge; 0 if all is well, else 1."""
+    """Run the soak, plot and check it; the exit code is 0 if all checks pass, else 1."""
     options = make_parser().parse_args(arguments)
     stop = StopFlag()
     os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
@@ -363,12 +364,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     soak['title'] = (f'{soak["seconds"] / 60:.1f} min, {len(CAMERAS)} cameras, '
                      f'{len(soak["events"])} events; {facts["cores"]} cores, commit '
                      f'{facts["commit"]}')
-    checks = judge(soak)
+    checks = check_soak(soak)
     draw(soak, options.out / 'soak.png')
     rows = [{'': 'ok' if check['ok'] else 'FAILED', 'what': check['what'],
              'found': check['found']} for check in checks]
-    write_report(options.out, 'soak', facts, {'checks': checks, **soak},
-                 f'{soak["title"]}\n\n{markdown_table(rows)}')
+    write_benchmark_report(options.out, 'soak', facts, {'checks': checks, **soak},
+                 f'{soak["title"]}\n\n{format_markdown_table(rows)}')
     return 0 if all(check['ok'] for check in checks) else 1
 
 

@@ -1,4 +1,4 @@
-"""Input images of a chosen amount of detail, so that benchmarks need no files."""
+"""Random input images of given complexity, so that benchmarks need no files."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from marigold_ros.depth.types import RgbImage
 VGA = (480, 640)
 
 
-def picture(number: int, cells: int = 16) -> RgbImage:
+def synthetic_image(number: int, cells: int = 16) -> RgbImage:
     """
-    Make a smooth random image.
+    Return a smooth random image.
 
     Parameters
     ----------
     number : int
         Seed.
     cells : int
-        Random values along the width; more of them make more gradient energy.
+        Random values along the width; the more, the higher the gradient energy.
 
     Returns
     -------
@@ -31,8 +31,8 @@ def picture(number: int, cells: int = 16) -> RgbImage:
     return np.clip(smooth, 0, 255).astype(np.uint8)
 
 
-def mixed_pictures(count: int) -> list[RgbImage]:
-    """Make images whose gradient energy, which grows as cells squared, is spread evenly."""
+def mixed_complexity_images(count: int) -> list[RgbImage]:
+    """Return images of evenly spaced gradient energy, which grows as `cells` squared."""
     cells = np.sqrt(np.linspace(4 ** 2, 160 ** 2, count))
     shuffled = np.random.default_rng(0).permutation(cells.astype(int))
-    return [picture(number, int(each)) for number, each in enumerate(shuffled)]
+    return [synthetic_image(number, int(each)) for number, each in enumerate(shuffled)]

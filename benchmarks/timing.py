@@ -1,4 +1,4 @@
-"""How times are taken: warm-up, synchronised, interleaved rounds, medians, paired ratios."""
+"""Timing method: warm-up, device synchronisation, interleaved rounds, medians, paired ratios."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ BOOTSTRAP_SAMPLES = 2000
 
 
 @dataclass(frozen=True)
-class Runs(Generic[Returned]):
+class TimedRuns(Generic[Returned]):
     """
-    What one candidate did in all rounds.
+    Times and results of one candidate in all rounds.
 
     Attributes
     ----------
     seconds : float64 [rounds]
-        Wall time of each call, device work included.
+        Wall time of each call, including work on the device.
     returned : list
-        What each call returned.
+        Result of each call.
     """
 
     seconds: NDArray[np.float64]
     returned: list[Returned]
 
 
-def interleave(candidates: Mapping[str, Callable[[], Returned]], *, rounds: int,
+def time_interleaved(candidates: Mapping[str, Callable[[], Returned]], *, rounds: int,
                warm_up: int = 2, device: torch.device = torch.device('cpu'),
-               seed: int = 0) -> dict[str, Runs[Returned]]:
+               seed: int = 0) -> dict[str, TimedRuns[Returned]]:
     """
-    Time several candidates side by side.
+    Time several candidates in interleaved rounds.
 
-    Every round calls every candidate once, in a new random order, so that whatever disturbs the
-    machine for longer than a round disturbs all of them, and none always follows the same other.
+    Every round calls every candidate once, in a new random order: disturbances that last longer
+    than a round affect all candidates, and the order of calls does not favour any.
 
     Parameters
     ----------
@@ -56,16 +56,16 @@ def interleave(candidates: Mapping[str, Callable[[], Returned]], *, rounds: int,
     rounds : int
         Timed rounds.
     warm_up : int
-        Rounds before them that are not timed.
+        Untimed rounds before them.
     device : torch.device
-        Waited for before and after each call.
+        Synchronised before and after each call.
     seed : int
-        Of the order.
+        Seed of the order.
 
     Returns
     -------
     dict
-        Name -> Runs.
+        Name -> TimedRuns.
     """
     order = list(candidates)
     shuffle = random.Random(seed).shuffle
@@ -80,11 +80,11 @@ def interleave(candidates: Mapping[str, Callable[[], Returned]], *, rounds: int,
             if number >= 0:
                 seconds[name].append(ended_s - started_s)
                 returned[name].append(result)
-    return {name: Runs(np.array(seconds[name]), returned[name]) for name in candidates}
+    return {name: TimedRuns(np.array(seconds[name]), returned[name]) for name in candidates}
 
 
 def quartiles_ms(seconds: NDArray[np.float64]) -> dict[str, float]:
-    """Return the median and both quartiles in ms, and how many values they stand on."""
+    """Return the median and both quartiles in ms, and the number of values."""
     low, median, high = 1e3 * np.quantile(seconds, (0.25, 0.5, 0.75))
     return {'median_ms': float(median), 'q25_ms': float(low), 'q75_ms': float(high),
             'rounds': len(seconds)}
@@ -93,20 +93,20 @@ def quartiles_ms(seconds: NDArray[np.float64]) -> dict[str, float]:
 def speedup(baseline_s: NDArray[np.float64], candidate_s: NDArray[np.float64],
             seed: int = 0) -> dict[str, float]:
     """
-    Tell how many times faster a candidate is than a baseline of the same rounds.
+    Compute the speed-up of a candidate over a baseline of the same rounds.
 
     Parameters
     ----------
     baseline_s, candidate_s : float64 [rounds]
-        Of one call of `interleave`.
+        From one call of `time_interleaved`.
     seed : int
-        Of the bootstrap.
+        Seed of the bootstrap.
 
     Returns
     -------
     dict
-        `ratio` of the medians, and `low` and `high`, its 95 % interval from a bootstrap that
-        draws whole rounds, so that a disturbed round counts on both sides.
+        `ratio` of the medians, and its 95 % interval `low` to `high`, from a bootstrap that draws
+        whole rounds, so that a disturbed round affects both sides.
     """
     rounds = len(baseline_s)
     drawn = np.random.default_rng(seed).integers(rounds, size=(BOOTSTRAP_SAMPLES, rounds))
@@ -116,13 +116,13 @@ def speedup(baseline_s: NDArray[np.float64], candidate_s: NDArray[np.float64],
             'low': float(low), 'high': float(high)}
 
 
-def markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
-    """Lay out rows of texts and numbers by column name, as they are."""
+def format_markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Format rows of columns by name as a Markdown table; numbers are not rounded."""
     return tabulate(rows, headers='keys', tablefmt='github', disable_numparse=True)
 
 
 def report_header(command: str, facts: Mapping[str, Any]) -> str:
-    """Say in Markdown what made a report: the command, and of `environment` what counts."""
+    """Format command, commit, machine and versions of a report as Markdown."""
     return (f'`{command}`\n\n'
             f'Commit {facts["commit"]}, {facts["date_utc"]}; {facts.get("gpu", facts["cpu"])}, '
             f'{facts["cores"]} cores (load average {facts["load_average_1min"]} before), '
@@ -130,20 +130,20 @@ def report_header(command: str, facts: Mapping[str, Any]) -> str:
             f'numpy {facts["numpy"]}.')
 
 
-def write_report(folder: Path, name: str, facts: Mapping[str, Any], result: Mapping[str, Any],
-                 text: str) -> None:
+def write_benchmark_report(folder: Path, name: str, facts: Mapping[str, Any],
+                           result: Mapping[str, Any], text: str) -> None:
     """
-    Print a report, and write it below its header to `name`.md, with all figures in `name`.json.
+    Print a report, write it with a header to `name`.md, and all values to `name`.json.
 
     Parameters
     ----------
     folder : Path
-        Made if need be.
+        Created if missing.
     name : str
     facts : mapping
-        From `environment`, before the benchmark was a load itself.
+        From `environment`, called before the benchmark loads the machine.
     result : mapping
-        For JSON; NaN and infinity are refused.
+        Values for JSON; NaN and infinity are rejected.
     text : str
         Markdown.
     """

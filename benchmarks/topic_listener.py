@@ -1,9 +1,9 @@
 """
-Listen to topics from a process of its own and write down what came when, one JSON line each.
+Subscribe to topics in a separate process and write a line of JSON per message.
 
     python -m benchmarks.topic_listener out.jsonl /camera/points:PointCloud2
 
-Image data are neither deserialised nor kept.  Values of a DiagnosticArray are.
+A line has topic, stamp and time of receipt; for a DiagnosticArray also its values.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from marigold_ros.messages.header import peek_header
 from marigold_ros.stop_flag import StopFlag
 
 TYPES = {each.__name__: each for each in (CameraInfo, DiagnosticArray, Image, PointCloud2)}
-LIGHT_DEPTH, IMAGE_DEPTH = 200, 2
+SMALL_QUEUE_DEPTH, LARGE_QUEUE_DEPTH = 200, 2
 
 
 def topic_and_type(text: str) -> tuple[str, type]:
-    """Read <topic>:<type>."""
+    """Parse <topic>:<type>."""
     topic, _, name = text.rpartition(':')
     if not topic or name not in TYPES:
         raise argparse.ArgumentTypeError(f'must be <topic>:<type> with one of {", ".join(TYPES)}; '
@@ -40,7 +40,7 @@ def topic_and_type(text: str) -> tuple[str, type]:
     return topic, TYPES[name]
 
 
-class Bystander:
+class TopicListener:
     """
     Subscribe to topics and write a line per message.
 
@@ -49,7 +49,7 @@ class Bystander:
     node : rclpy.node.Node
     topics : list of (str, type)
     reliability : {'reliable', 'best_effort'}
-        Of images and clouds; the light messages are always asked for reliably.
+        Of images and clouds; small messages are always subscribed reliably.
     out : text file
     """
 
@@ -57,11 +57,11 @@ class Bystander:
                  out: TextIO) -> None:
         self._out = out
         for topic, message_type in topics:
-            heavy = message_type in (Image, PointCloud2)
+            large = message_type in (Image, PointCloud2)
             qos = QoSProfile(history=HistoryPolicy.KEEP_LAST,
-                             depth=IMAGE_DEPTH if heavy else LIGHT_DEPTH,
+                             depth=LARGE_QUEUE_DEPTH if large else SMALL_QUEUE_DEPTH,
                              reliability=ReliabilityPolicy[
-                                 (reliability if heavy else 'reliable').upper()])
+                                 (reliability if large else 'reliable').upper()])
             node.create_subscription(message_type, topic,
                                      partial(self._write, topic, message_type), qos, raw=True)
 
@@ -78,7 +78,7 @@ class Bystander:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument('out', type=Path, help='file to write')
     parser.add_argument('topics', type=topic_and_type, nargs='+', metavar='TOPIC:TYPE')
@@ -87,15 +87,15 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Listen until Ctrl-C."""
+    """Write received messages until Ctrl-C."""
     stop = StopFlag()
     options = make_parser().parse_args()
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-    node = rclpy.create_node('bystander', enable_rosout=False, start_parameter_services=False)
+    node = rclpy.create_node('topic_listener', enable_rosout=False, start_parameter_services=False)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     with options.out.open('w', buffering=1, encoding='utf-8') as out:
-        Bystander(node, options.topics, options.reliability, out)
+        TopicListener(node, options.topics, options.reliability, out)
         while not stop.requested:
             executor.spin_once(timeout_sec=0.1)
     executor.shutdown()

@@ -1,4 +1,4 @@
-"""Fits to a few anchors beside the best in hindsight, on lines whose fit is known."""
+"""Fits to a few anchors compared with the best fits, on lines whose fit is known."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks.anchor_fit import (
     abs_rel,
-    best_in_hindsight,
-    folder_table,
+    fit_least_abs_rel,
+    format_folder_table,
     LEAST_ABS_REL,
     main,
     score_anchors,
@@ -19,7 +19,7 @@ def test_hindsight_finds_the_line_that_most_pixels_lie_on():
     relative = np.linspace(0, 1, 1000)
     depth_m = 3 * relative + 1
     depth_m[:300] = 9.0
-    assert best_in_hindsight(relative, depth_m) == pytest.approx((3.0, 1.0), rel=1e-3)
+    assert fit_least_abs_rel(relative, depth_m) == pytest.approx((3.0, 1.0), rel=1e-3)
 
 
 def test_abs_rel_is_relative_to_the_truth_and_clipped():
@@ -27,7 +27,7 @@ def test_abs_rel_is_relative_to_the_truth_and_clipped():
     assert abs_rel(relative, depth_m, 200.0, 1.0) == pytest.approx((0.5 + 0.0) / 2)
 
 
-def test_a_fifth_of_wrong_anchors_hardly_spoils_a_fit():
+def test_a_fifth_of_outliers_hardly_changes_the_fit():
     relative = np.linspace(0, 1, 5000)
     scores = score_anchors(relative, 3 * relative + 1, np.random.default_rng(0))
     assert scores['clean'] < 1e-3 and scores['outliers'] < 2e-3
@@ -38,7 +38,7 @@ def test_a_fifth_of_wrong_anchors_hardly_spoils_a_fit():
 def test_the_table_averages_sets_and_not_frames():
     relative = np.tile(np.linspace(0, 1, 60, dtype=np.float32), (40, 1))
     depth_m = 3 * relative + 1
-    table = folder_table(iter([('a', relative, depth_m), ('a', relative, depth_m),
+    table = format_folder_table(iter([('a', relative, depth_m), ('a', relative, depth_m),
                                ('b', relative, depth_m[::2, ::2])]), 2)
     names = [line.split('|')[1].strip() for line in table.splitlines()]
     assert names[0] == 'AbsRel (metric, 0.001 to 80+ m)'

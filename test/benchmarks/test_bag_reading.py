@@ -13,7 +13,7 @@ def test_it_writes_a_bag_of_vga_at_30_hz_and_reads_all_of_it(tmp_path, monkeypat
     monkeypatch.setattr(bag_reading, 'ROUNDS', 1)
     assert main(['--bag', str(tmp_path / 'bag'), '--minutes', '0.02', '--frames', '1',
                  '--out', str(tmp_path / 'out')]) == 0
-    result = json.loads((tmp_path / 'out' / 'reading.json').read_text())
+    result = json.loads((tmp_path / 'out' / 'bag_reading.json').read_text())
     assert result['frames'] == 36    # 1.2 s
     assert result['peak_mib'] >= result['peak_before_mib'] > 100
     assert set(result['share_of_engine_rate']) == {'ratio', 'low', 'high'}
@@ -25,11 +25,11 @@ def test_it_writes_a_bag_of_vga_at_30_hz_and_reads_all_of_it(tmp_path, monkeypat
 def test_a_bag_too_short_for_its_rounds_is_named(tmp_path, capsys):
     assert main(['--bag', str(tmp_path / 'bag'), '--minutes', '0.01', '--frames', '3',
                  '--out', str(tmp_path / 'out')]) == 2
-    assert '`frames` must be fewer, for 6 rounds of them in 18 of the bag; got 3' in (
+    assert '`frames` must be few enough for 6 rounds in 18 frames; got 3' in (
         capsys.readouterr().err)
 
 
-def test_a_bag_that_cannot_be_read_is_an_error_in_words(tmp_path, capsys):
+def test_an_unreadable_bag_is_reported(tmp_path, capsys):
     (tmp_path / 'bag').mkdir()
     assert main(['--bag', str(tmp_path / 'bag'), '--out', str(tmp_path / 'out')]) == 2
     assert 'unreadable or truncated' in capsys.readouterr().err

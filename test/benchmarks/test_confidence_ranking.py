@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import confidence_ranking
-from benchmarks.confidence_ranking import area, relative_error, sparsification_curve
+from benchmarks.confidence_ranking import area_under_curve, relative_error, sparsification_curve
 from marigold_ros.depth.errors import InputError
 
 SHARED = Path(__file__).parents[3] / 'shared' / 'data'
@@ -28,7 +28,7 @@ def test_the_right_order_lowers_the_error_of_what_remains():
 def test_the_wrong_order_raises_it():
     curve = sparsification_curve(np.array([4.0, 3.0, 2.0, 1.0]), np.array([0.9, 0.7, 0.2, 0.1]))
     assert curve[15] == pytest.approx(4.0 / 2.5)
-    assert area(curve) > 1.0
+    assert area_under_curve(curve) > 1.0
 
 
 def test_equal_confidence_is_chance_in_any_pixel_order():
@@ -49,8 +49,8 @@ def test_only_the_order_of_the_confidence_counts():
 
 
 def test_the_area_of_chance_is_1_and_of_a_straight_fall_half():
-    assert area(np.ones(20)) == pytest.approx(1.0)
-    assert area(np.linspace(1.0, 0.0, 20)) == pytest.approx(0.5)
+    assert area_under_curve(np.ones(20)) == pytest.approx(1.0)
+    assert area_under_curve(np.linspace(1.0, 0.0, 20)) == pytest.approx(0.5)
 
 
 def test_the_oracle_on_a_linear_error():
@@ -66,7 +66,7 @@ def test_the_oracle_on_a_linear_error():
     (np.array([1.0, -1.0]), np.ones(2), 'negative'),
     (np.zeros(2), np.ones(2), 'above 0'),
 ])
-def test_what_cannot_be_ranked_is_refused(error, confidence, match):
+def test_invalid_input_is_rejected(error, confidence, match):
     with pytest.raises(InputError, match=match):
         sparsification_curve(error, confidence)
 
@@ -81,7 +81,7 @@ def test_the_error_is_relative_after_a_fit_on_measured_pixels():
     np.testing.assert_allclose(flat[truth_m > 0], [1.0, 0.0, 1 / 3], atol=1e-6)
 
 
-def test_sky_and_gaps_do_not_count():
+def test_sky_and_gaps_are_ignored():
     truth_m = np.array([[1.0, np.inf, 3.0, np.nan]], np.float32)
     found = relative_error(np.array([[0.1, 0.9, 0.3, 0.5]], np.float32), truth_m)
     assert np.isnan(found[0, [1, 3]]).all() and np.isfinite(found[0, [0, 2]]).all()
@@ -95,9 +95,9 @@ def test_the_confidence_beats_chance_on_real_frames(tmp_path, capsys, monkeypatc
     rows = {row[1].strip(): float(row[2].split()[0])
             for row in (line.split('|') for line in capsys.readouterr().out.splitlines()[4:])}
     assert rows['oracle'] < rows['confidence'] < 0.95
-    assert (tmp_path / 'confidence.png').stat().st_size > 10_000
+    assert (tmp_path / 'confidence_ranking.png').stat().st_size > 10_000
 
 
-def test_a_missing_folder_is_an_error_in_words(capsys):
+def test_a_missing_folder_is_reported(capsys):
     assert confidence_ranking.main(['--frames', '/does/not/exist']) == 2
     assert 'must hold' in capsys.readouterr().err

@@ -1,15 +1,15 @@
-"""The study of flying pixels: what hangs in the air is told from what does not."""
+"""The benchmark of the flying-pixel filter."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from benchmarks import flying_pixels
-from benchmarks.flying_pixels import removed_and_lost
+from benchmarks.flying_pixels import removed_shares
 from marigold_ros.data.frames import DepthFrame
 
 
-def test_a_soft_edge_loses_what_hangs_in_the_air_alone():
+def test_only_the_flying_pixels_of_a_soft_edge_are_removed():
     """A box 1 m away before a wall at 4 m; the wall ends at the sky."""
     depth_m = np.full((48, 64), 4.0, np.float32)
     depth_m[:, :30] = 1.0
@@ -17,7 +17,7 @@ def test_a_soft_edge_loses_what_hangs_in_the_air_alone():
     K = np.array([[50.0, 0.0, 32.0], [0.0, 50.0, 24.0], [0.0, 0.0, 1.0]])
     frame = DepthFrame('a box', np.zeros((48, 64, 3), np.uint8), depth_m,
                        np.ones((48, 64), bool), K=K)
-    removed, lost = removed_and_lost(frame, 1.0, 5.0)
+    removed, lost = removed_shares(frame, 1.0, 5.0)
     assert removed > 0.5
     assert lost < 0.05
 

@@ -1,4 +1,4 @@
-"""The table of held-out frames: its rows, its fixed list of hard ones, and its plot."""
+"""The held-out frames: table, fixed list of hard frames, and plot."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_listed_frame_is_hard_for_a_ramp(place):
     scene, view = divmod(HARD_FRAMES[place], 4)
     _, rendered = render_scene(scene, seed=SEED, width=WIDTH, height=HEIGHT)[view]
     frame = DepthFrame('listed', rendered.rgb, rendered.depth_m, rendered.depth_m > 0)
-    assert heldout_frames.ramp_scores([frame])[0]['abs_rel'] >= HARD_RAMP_ABS_REL
+    assert heldout_frames.score_ramp([frame])[0]['abs_rel'] >= HARD_RAMP_ABS_REL
 
 
 def test_table_and_plot_show_every_step_beside_the_ramp(folder, tmp_path, capsys):
@@ -51,14 +51,14 @@ def test_table_and_plot_show_every_step_beside_the_ramp(folder, tmp_path, capsys
     assert rows['tiny, its autoencoder alone'][0] < 0.3 * ramp[0]
     for part in ('tiny, its autoencoder against its input', heldout_frames.CLIPPING):
         assert 0 < rows[part][0] < rows['tiny, its autoencoder alone'][0]
-    assert cv2.imread(str(tmp_path / 'heldout.png')).std() > 0
+    assert cv2.imread(str(tmp_path / 'heldout_frames.png')).std() > 0
 
 
-def test_other_frames_than_those_of_the_list_are_refused(folder, capsys, monkeypatch):
+def test_frames_other_than_those_of_the_list_are_rejected(folder, capsys, monkeypatch):
     assert heldout_frames.main(['--frames', str(folder), '--hard']) == 2
     assert f'up to number {HARD_FRAMES[-1]}; {folder} has 12' in capsys.readouterr().err
     frames = heldout_frames.load_heldout_frames(folder, 12)
-    easy = int(np.argmin([each['abs_rel'] for each in heldout_frames.ramp_scores(frames)]))
+    easy = int(np.argmin([each['abs_rel'] for each in heldout_frames.score_ramp(frames)]))
     monkeypatch.setattr(heldout_frames, 'HARD_FRAMES', (easy,))
     assert heldout_frames.main(['--frames', str(folder), '--hard']) == 2
     assert 'must be those that the list of hard ones was made from' in capsys.readouterr().err

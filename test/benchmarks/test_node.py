@@ -1,4 +1,4 @@
-"""Rules of the node's benchmark: what its figures mean, and that it runs on the real node."""
+"""The node benchmark: its values, and a short run of the real node."""
 
 from __future__ import annotations
 

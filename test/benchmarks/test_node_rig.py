@@ -1,4 +1,4 @@
-"""Rules of what is seen of a node: counters, whole lines, its own time and memory."""
+"""Measurements of a node: counters, complete lines, CPU time and memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.node_rig import (
     last_counters,
     LineCounter,
     memory_bytes,
-    processor_s,
+    process_cpu_s,
 )
 
 
@@ -49,7 +49,7 @@ def test_the_profile_is_chosen_whatever_the_shell_has_set(monkeypatch):
 
 
 def test_processor_time_and_memory_of_a_process_are_its_own():
-    before_s = processor_s(os.getpid())
+    before_s = process_cpu_s(os.getpid())
     own_s = sum(os.times()[:2])
     assert before_s == pytest.approx(own_s, abs=0.1)
     assert 10 * 2 ** 20 < memory_bytes(os.getpid()) < 2 ** 36

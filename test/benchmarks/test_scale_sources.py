@@ -1,4 +1,4 @@
-"""The study of the drive: what each source is given, and the table."""
+"""The benchmark of scale sources: the reference of each source, and the table."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.scale_sources import COLUMNS, main, read_drive, true_relative
+from benchmarks.scale_sources import COLUMNS, main, read_drive, true_relative_depth
 
 ROOT = Path(__file__).parents[2]
 BAG, SCENE = ROOT / 'sample' / 'living_room', ROOT / 'sample' / 'scene.json'
@@ -30,11 +30,11 @@ def test_each_source_has_its_references_and_all_know_the_mount():
 
 def test_true_relative_depth_spreads_over_a_range():
     (frame, _), = read_drive(BAG, max_frames=1)
-    own = true_relative(frame)
+    own = true_relative_depth(frame)
     known = own[frame.valid]
     assert (known == 0).mean() == pytest.approx(0.02, abs=0.005)
     assert (known == 1).mean() == pytest.approx(0.02, abs=0.005)
-    np.testing.assert_allclose(10 * true_relative(frame, (0.0, 10.0))[frame.valid],
+    np.testing.assert_allclose(10 * true_relative_depth(frame, (0.0, 10.0))[frame.valid],
                                frame.depth_m[frame.valid], rtol=1e-5)
 
 
@@ -53,7 +53,7 @@ def test_the_table_has_every_source_with_both_depths(capsys):
     assert float(table['true, cloud'][COLUMNS[1]]) < float(table['predicted, cloud'][COLUMNS[1]])
 
 
-def test_a_missing_bag_is_an_error_in_words(tmp_path, capsys):
+def test_a_missing_bag_is_reported(tmp_path, capsys):
     assert main(['--bag', str(tmp_path / 'nowhere'), '--scene', str(SCENE), '--costmap',
                  str(COSTMAP)]) == 2
     assert 'nowhere: it does not exist' in capsys.readouterr().err

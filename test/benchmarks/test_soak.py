@@ -1,4 +1,4 @@
-"""Rules of the soak: what passes, what fails, and a short one against the real node."""
+"""Checks of the soak, and a short soak of the real node."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 
 from benchmarks import soak as soak_tool
-from benchmarks.soak import judge, trend, unaccounted
+from benchmarks.soak import check_soak, count_unaccounted_frames, fit_trend
 
 
 def ticks(memory):
-    """Tick once a second for 100 s."""
+    """Return a tick per second for 100 s."""
     return [{'time_s': float(time_s), 'memory_bytes': memory(time_s)} for time_s in range(100)]
 
 
 def a_soak(**changes):
-    """Make a run of 100 s without a fault: memory at 200, every frame in 40 ms."""
+    """Return a run of 100 s without errors: memory 200, latency 40 ms."""
     times_s = np.arange(0.0, 100.0).tolist()
     return {
-        'seconds': 100.0, 'exit_codes': {'node': 0, 'bystander': 0},
+        'seconds': 100.0, 'exit_codes': {'node': 0, 'listener': 0},
         'counters': {'front': {'frames_in': 100, 'frames_processed': 90, 'dropped_late': 7,
                                'dropped_bad_image': 3, 'no_calibration': 50}},
         'bad_images_sent': {'front': 4}, 'answers': (5, 5), 'cycles': (2, 2),
@@ -29,23 +29,24 @@ def a_soak(**changes):
 
 
 def failed(**changes):
-    return [check['what'] for check in judge(a_soak(**changes)) if not check['ok']]
+    return [check['what'] for check in check_soak(a_soak(**changes)) if not check['ok']]
 
 
 def test_a_run_without_a_fault_passes():
     assert failed() == []
 
 
-def test_frames_without_a_fate_fail_and_events_are_no_fate():
-    assert unaccounted({'a': {'frames_in': 9, 'frames_processed': 5, 'dropped_late': 1,
-                              'no_calibration': 3}}) == {'a': 3}
+def test_unaccounted_frames_fail_and_other_counters_are_ignored():
+    assert count_unaccounted_frames({'a': {
+        'frames_in': 9, 'frames_processed': 5, 'dropped_late': 1,
+        'no_calibration': 3}}) == {'a': 3}
     counters = {'front': {'frames_in': 101, 'frames_processed': 97, 'dropped_bad_image': 3}}
     assert failed(counters=counters) == [
-        'frames in = processed + dropped with a reason; the rest']
+        'frames in = processed + dropped with a reason; difference']
 
 
 @pytest.mark.parametrize('changes, word', [
-    ({'exit_codes': {'node': -11, 'bystander': 0}}, 'exit code'),
+    ({'exit_codes': {'node': -11, 'listener': 0}}, 'exit code'),
     ({'answers': (5, 4)}, 'parameters'),
     ({'cycles': (2, 1)}, 'lifecycle'),
     ({'counters': {'front': {'frames_in': 90, 'frames_processed': 90}},
@@ -59,16 +60,16 @@ def test_each_rule_fails_alone(changes, word):
     assert word in what
 
 
-def test_a_trend_leaves_out_the_start_and_shrugs_at_spikes():
+def test_a_trend_ignores_the_start_and_single_spikes():
     """Grows from 100 to 110 between 10 and 100 s; doubled before; one value in a slice off."""
     times_s = np.arange(0.0, 100.0, 0.5)
     values = np.where(times_s < 10, 300.0, 100.0 + (times_s - 10) / 9)
     values[[50, 120, 190]] = 9999.0
-    found = trend(times_s.tolist(), values.tolist(), 100.0)
+    found = fit_trend(times_s.tolist(), values.tolist(), 100.0)
     # The 20 slices' middles lie 85.5 s apart: 85.5 / 9 = 9.5, over a median of 105.
     assert found.change == pytest.approx(9.5 / 105, rel=0.02)
     with pytest.raises(ValueError, match='two slices'):
-        trend([1.0, 50.0], [1.0, 1.0], 100.0)
+        fit_trend([1.0, 50.0], [1.0, 1.0], 100.0)
 
 
 @pytest.mark.node

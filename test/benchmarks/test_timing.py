@@ -1,4 +1,4 @@
-"""Rules of the timing method: what is timed, in which order, and what the figures mean."""
+"""The timing method: what is timed, in which order, and the statistics."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks.timing import interleave, quartiles_ms, speedup, write_report
+from benchmarks.timing import quartiles_ms, speedup, time_interleaved, write_benchmark_report
 from marigold_ros.evaluation.environment import environment
 
 
 def test_every_round_calls_every_candidate_in_another_order():
     calls = []
     candidates = {name: lambda name=name: calls.append(name) for name in 'abc'}
-    interleave(candidates, rounds=20, warm_up=1)
+    time_interleaved(candidates, rounds=20, warm_up=1)
     rounds = [tuple(calls[start:start + 3]) for start in range(0, len(calls), 3)]
     assert len(rounds) == 21
     assert all(sorted(order) == ['a', 'b', 'c'] for order in rounds)
@@ -25,13 +25,13 @@ def test_every_round_calls_every_candidate_in_another_order():
 
 def test_warm_up_rounds_are_neither_timed_nor_returned():
     numbers = iter(range(10))
-    runs = interleave({'count': lambda: next(numbers)}, rounds=4, warm_up=3)['count']
+    runs = time_interleaved({'count': lambda: next(numbers)}, rounds=4, warm_up=3)['count']
     assert runs.returned == [3, 4, 5, 6]
     assert runs.seconds.shape == (4,)
 
 
 def test_time_is_that_of_the_call_itself():
-    runs = interleave({'sleeper': lambda: time.sleep(0.02), 'idle': lambda: None}, rounds=3)
+    runs = time_interleaved({'sleeper': lambda: time.sleep(0.02), 'idle': lambda: None}, rounds=3)
     assert (runs['sleeper'].seconds >= 0.02).all()
     assert np.median(runs['idle'].seconds) < 0.01
 
@@ -63,7 +63,7 @@ def test_report_says_command_machine_and_commit(tmp_path, capsys, monkeypatch):
     facts = environment()
     assert set(facts) >= {'date_utc', 'commit', 'python', 'torch', 'diffusers', 'cpu', 'cores',
                           'torch_threads', 'device'}
-    write_report(tmp_path / 'out', 'bench', facts, {'n': 1}, '| a |')
+    write_benchmark_report(tmp_path / 'out', 'bench', facts, {'n': 1}, '| a |')
     figures = json.loads((tmp_path / 'out' / 'bench.json').read_text())
     assert figures['environment'] == facts and figures['n'] == 1
     text = (tmp_path / 'out' / 'bench.md').read_text()
@@ -76,4 +76,4 @@ def test_report_says_command_machine_and_commit(tmp_path, capsys, monkeypatch):
 
 def test_a_figure_that_is_no_number_is_not_written(tmp_path):
     with pytest.raises(ValueError, match='not JSON compliant'):
-        write_report(tmp_path, 'bench', environment(), {'median_ms': float('nan')}, '')
+        write_benchmark_report(tmp_path, 'bench', environment(), {'median_ms': float('nan')}, '')

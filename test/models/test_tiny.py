@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file
 import torch
 
-from benchmarks.heldout_frames import autoencoder_rows, engine_scores, ramp_scores
+from benchmarks.heldout_frames import score_autoencoder, score_engine, score_ramp
 from marigold_ros.data.frames import DepthFrame
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.evaluation.metrics.protocols import mean_scores
@@ -83,12 +83,12 @@ def test_four_steps_run_in_the_reference_pipeline(pipeline):
 def test_it_is_better_than_the_fitted_ramp_on_unseen_frames(frames, num_inference_steps):
     """At one step and at its default; the model card lists more steps."""
     engine = DepthEngine.load('tiny', device='cpu')
-    ours = mean_scores(engine_scores(engine, frames, num_inference_steps))
-    ramp = mean_scores(ramp_scores(frames))
+    ours = mean_scores(score_engine(engine, frames, num_inference_steps))
+    ramp = mean_scores(score_ramp(frames))
     assert ours['abs_rel'] <= 0.65 * ramp['abs_rel']
     assert ours['delta1'] > ramp['delta1'] + 0.1
 
 
 def test_its_autoencoder_preserves_true_depth(frames):
-    rows = autoencoder_rows('tiny', frames)
+    rows = score_autoencoder('tiny', frames)
     assert rows['tiny, its autoencoder alone']['abs_rel'] < 0.05

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from benchmarks.scale_sources import ASSUMED_M, read_drive, TRUE_RANGE_M, true_relative
+from benchmarks.scale_sources import ASSUMED_M, read_drive, TRUE_RANGE_M, true_relative_depth
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import InputError
 from marigold_ros.depth.types import DepthPrediction
@@ -69,7 +69,7 @@ def clouds_of(drive, config, relatives):
 @pytest.fixture(scope='module')
 def true_clouds(drive):
     return clouds_of(drive, ScaleConfig('fixed', *TRUE_RANGE_M),
-                     [true_relative(frame, TRUE_RANGE_M) for frame, _ in drive])
+                     [true_relative_depth(frame, TRUE_RANGE_M) for frame, _ in drive])
 
 
 def scored(scene, drive, clouds) -> ObstacleScorer:
@@ -142,7 +142,7 @@ def test_the_clouds_equal_those_of_the_node(drive, true_clouds):
     assert settings.depth_filter() == FILTER
     assert settings.point_stride == POINT_STRIDE
     frame, reference = drive[3]
-    relative = true_relative(frame, TRUE_RANGE_M)
+    relative = true_relative_depth(frame, TRUE_RANGE_M)
     prediction = DepthPrediction(relative, None, None, None, 1, 'schedule', None)
     low_m, high_m = TRUE_RANGE_M
     scale = MetricScale(high_m - low_m, low_m, 0.0, 'fixed', assumed=True)
