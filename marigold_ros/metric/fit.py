@@ -194,19 +194,10 @@ def _search_consensus(a: Vector, d: Vector, w: Vector, proportions: Vector,
 def _most_probable(error: NDArray[np.float64], w: Vector, proportions: Vector,
                    effective_anchors: float) -> int:
     """
-    Return the index of the proportion with the highest posterior probability.
+    Return the index of the proportion [P] with the highest posterior probability.
 
-    The likelihood is Laplace's with unknown width; the prior is log-normal.  Where the anchors
-    do not determine the proportion, the prior decides.
-
-    Parameters
-    ----------
-    error : float64 [P, n]
-        Absolute log residuals of each proportion.
-    w : float64 [n]
-    proportions : float64 [P]
-    effective_anchors : float
-        See `fit_scale`.
+    `error` [P, n] are absolute log residuals.  The likelihood is Laplace's with unknown width;
+    the prior is log-normal and decides where the anchors do not determine the proportion.
     """
     mean = np.maximum(error @ w / np.sum(w), L1_SMOOTHING)
     deviation = np.log(proportions / TYPICAL_PROPORTION) / PROPORTION_LOG_STD

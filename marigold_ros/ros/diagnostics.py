@@ -191,18 +191,7 @@ class Reporter:
 
 def _camera_status(recent: Counter[str], details: Mapping[str, str], scale: ScaleReport | None
                    ) -> tuple[bytes, str]:
-    """
-    Compute level and message of a camera in /diagnostics.
-
-    Parameters
-    ----------
-    recent : Counter
-        Counters since the last /diagnostics.
-    details : mapping
-        last_<event> -> the event's last detail.
-    scale : ScaleReport or None
-        Scale of the newest frame.
-    """
+    """Compute level and message of a camera from its counters since the last /diagnostics."""
     drops = {name.removeprefix('dropped_'): n for name, n in recent.items()
              if name.startswith('dropped_')}
     faults = {reason: n for reason, n in drops.items() if reason not in NORMAL_EVENTS}
@@ -312,18 +301,9 @@ def processed_frame_values(prediction: AdaptivePrediction, scale: ScaleReport, *
     """
     Format a processed frame for ~/status.
 
-    Parameters
-    ----------
-    prediction : AdaptivePrediction
-    scale : ScaleReport
-    age_s : float
-        Time from receipt to the start of processing on the steady clock, s.
-    stamp_age_s : float
-        Time from the image's stamp to the start of processing on the node's clock, s.
-    latency_s : float
-        Time from receipt to publication on the steady clock, s.
-    seconds : mapping
-        Stage of the node -> duration, s; `prediction` has those of the engine.
+    Processing starts `age_s` after the receipt on the steady clock, and `stamp_age_s` after the
+    image's stamp on the node's clock; publication ends `latency_s` after the receipt.  `seconds`
+    are the durations of the node's stages; `prediction` has those of the engine's.
     """
     choice, timing = prediction.choice, prediction.timing
     stages = {

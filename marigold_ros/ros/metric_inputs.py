@@ -229,14 +229,12 @@ class CameraReference:
         if config.source == 'depth':
             depth_m = depth_from_message(reference.message, compressed=reference.compressed,
                                          max_pixels=max_input_pixels)
-            reference_calibration = self.calibrations.find(reference.stamp_ns, *depth_m.shape)
-            if reference_calibration.problem:
-                raise InputError('the reference depth has no valid calibration: '
-                                 f'{reference_calibration.problem}')
-            if reference_calibration.rectifier is not None:
-                depth_m = reference_calibration.rectifier.rectify_depth(depth_m)
-            return anchors_from_depth(depth_m, reference_calibration.camera.K, pose, K, size,
-                                      reference.stamp_ns)
+            found = self.calibrations.find(reference.stamp_ns, *depth_m.shape)
+            if found.problem:
+                raise InputError(f'the reference depth has no valid calibration: {found.problem}')
+            if found.rectifier is not None:
+                depth_m = found.rectifier.rectify_depth(depth_m)
+            return anchors_from_depth(depth_m, found.camera.K, pose, K, size, reference.stamp_ns)
         points = (points_from_cloud(reference.message) if config.source == 'cloud'
                   else points_from_scan_message(reference.message))
         return anchors_from_points(points, pose, K, size, reference.stamp_ns)
@@ -244,29 +242,14 @@ class CameraReference:
 
 @dataclass(frozen=True)
 class Reference:
-    """
-    A serialized message of a reference topic.
-
-    Attributes
-    ----------
-    message : bytes
-    compressed : bool
-        Whether it is a CompressedImage.
-    stamp_ns : int
-        Stamp of the header, ns.
-    frame_id : str
-    content_offset : int
-        Index of the first byte after the header.
-    received_s : float
-        time.monotonic() at receipt.
-    """
+    """A serialized message of a reference topic."""
 
     message: bytes
-    compressed: bool
+    compressed: bool  # whether it is a CompressedImage
     stamp_ns: int
     frame_id: str
-    content_offset: int
-    received_s: float
+    content_offset: int  # index of the first byte after the header
+    received_s: float  # time.monotonic() at receipt
 
 
 class ReferenceBuffer:

@@ -55,33 +55,16 @@ class CameraResources:
 
 @dataclass(frozen=True)
 class _PreparedFrame:
-    """
-    A frame that is ready for inference.
-
-    Attributes
-    ----------
-    frame : ReceivedFrame
-    rgb : uint8 [H, W, 3]
-        The rectified image.
-    padded_size : (int, int)
-        Height and width at which the engine processes it, px.
-    calibration : Calibration
-    outputs : set of str
-        Outputs that have a subscriber.
-    age_s, stamp_age_s : float
-        Time since the receipt and since the stamp when the processing started, s.
-    seconds : dict
-        Stage -> duration so far, s.
-    """
+    """A frame that is ready for inference."""
 
     frame: ReceivedFrame
-    rgb: RgbImage
-    padded_size: tuple[int, int]
+    rgb: RgbImage  # rectified
+    padded_size: tuple[int, int]  # height and width at which the engine processes it, px
     calibration: Calibration
-    outputs: frozenset[str]
-    age_s: float
-    stamp_age_s: float
-    seconds: dict[str, float]
+    outputs: frozenset[str]  # with a subscriber
+    age_s: float  # since the receipt, when the processing started
+    stamp_age_s: float  # since the stamp, when the processing started
+    seconds: dict[str, float]  # stage -> duration so far
 
 
 class DepthWorker:

@@ -277,7 +277,7 @@ def test_an_invalid_reference_is_reported_while_the_scale_is_held(stage, make, d
     stage.tick(1.2)  # the good reference is too old by now
     message = make(stage)
     stage.rejection(detail, lambda: stage.robot.publish(DEPTH, message))
-    np.testing.assert_allclose(stage.depth_m(), true_depth(stage), rtol=0.03)  # what is still true
+    np.testing.assert_allclose(stage.depth_m(), true_depth(stage), rtol=0.03)  # the held scale
     camera = stage.diagnosis(detail, lambda: stage.robot.publish(DEPTH, message))
     values = {each.key: each.value for each in camera.values}
     assert camera.level == DiagnosticStatus.WARN

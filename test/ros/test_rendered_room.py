@@ -33,7 +33,7 @@ def room() -> Scene:
 
 
 def messages_of(room: Scene, camera: RenderCamera, stride: int):
-    """Give the messages of a frame whose relative depth and scale are true, and the room's."""
+    """Return cloud and depth image of a frame whose relative depth and scale are exact."""
     depth_m = render.depth_along_z(room, camera)
     low, high = np.float32(depth_m.min()), np.float32(depth_m.max())
     prediction = DepthPrediction((depth_m - low) / (high - low), np.ones_like(depth_m), None, None,
@@ -48,7 +48,7 @@ def messages_of(room: Scene, camera: RenderCamera, stride: int):
 
 
 def map_points(cloud, camera: RenderCamera) -> np.ndarray:
-    """Read x, y, z as any consumer does, and put them into the map, [n, 3]."""
+    """Read x, y, z as any consumer does, and transform them to the map, [n, 3]."""
     assert [(f.name, f.offset, f.datatype) for f in cloud.fields][:3] == [
         ('x', 0, 7), ('y', 4, 7), ('z', 8, 7)]
     table = np.frombuffer(cloud.data, np.float32).reshape(cloud.height * cloud.width, 4)
@@ -75,7 +75,7 @@ def test_floor_and_wall_are_flat_level_and_at_their_distance(room, stride, heigh
     floor = points[on_floor]
     a, b, c = np.linalg.lstsq(np.c_[floor[:, :2], np.ones(len(floor))], floor[:, 2], rcond=None)[0]
     assert max(abs(a), abs(b), abs(c)) < 1e-5
-    # The depth image says the same along z.
+    # The depth image has the same depth along z.
     depth_m = np.frombuffer(depth.data, np.float32).reshape(HEIGHT, WIDTH)
     np.testing.assert_array_equal(
         depth_m[::stride, ::stride].ravel(),
