@@ -104,7 +104,7 @@ def score_anchors(relative: Vector, depth_m: Vector, rng: np.random.Generator
     corrupted = anchors.copy()
     low, high = np.log(OUTLIER_FACTORS)
     corrupted[wrong] *= np.exp(rng.uniform(low, high, len(wrong))
-                            * rng.choice([-1.0, 1.0], len(wrong)))
+                               * rng.choice([-1.0, 1.0], len(wrong)))
 
     def fitted(values: Vector) -> float:
         fit = fit_scale(relative[chosen].astype(np.float32), values.astype(np.float32))

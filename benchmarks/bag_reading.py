@@ -105,7 +105,7 @@ def compare_rates(engine: DepthEngine, data_set: DataSet,
         next(frames)
         first_s = time.perf_counter() - started_s
         runs = time_interleaved({'held': run_held, 'read': lambda: run(islice(frames, count))},
-                          rounds=ROUNDS, warm_up=WARM_UP, device=engine.device)
+                                rounds=ROUNDS, warm_up=WARM_UP, device=engine.device)
     seconds = {name: each.seconds for name, each in runs.items()}
     return ({name: count / float(np.median(each)) for name, each in seconds.items()},
             speedup(seconds['held'], seconds['read']), first_s)

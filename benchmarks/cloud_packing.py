@@ -113,7 +113,7 @@ def list_calls(height: int, width: int) -> dict[str, Callable[[], Any]]:
 
 
 def time_after_inference(engine: DepthEngine, rgb: RgbImage, call: Callable[[], Any]
-                    ) -> Callable[[], float]:
+                         ) -> Callable[[], float]:
     """Return a function that runs an inference, then the call, and returns the call's time, s."""
     def timed() -> float:
         engine.infer(rgb, num_inference_steps=1)
@@ -158,8 +158,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     width, height = options.size
     engine, rgb = DepthEngine.load('tiny'), synthetic_image(0)
     runs = time_interleaved({name: time_after_inference(engine, rgb, call)
-                       for name, call in list_calls(height, width).items()},
-                      rounds=options.rounds, warm_up=5)
+                             for name, call in list_calls(height, width).items()},
+                            rounds=options.rounds, warm_up=5)
     seconds = {name: np.array(run.returned) for name, run in runs.items()}
     write_benchmark_report(options.out, 'cloud_packing', facts, {
         'size': [width, height],

@@ -107,7 +107,7 @@ def relative_error(affine_invariant_depth: FloatImage, depth_m: FloatImage) -> F
 
 
 def compute_frame_curves(affine_invariant_depth: FloatImage, confidence: FloatImage | None,
-                 depth_m: FloatImage) -> dict[str, Curve]:
+                         depth_m: FloatImage) -> dict[str, Curve]:
     """
     Compute the curves of the oracle, the confidence and the trivial rankings on one frame.
 
@@ -145,13 +145,14 @@ def _resized(image: FloatImage, depth_m: FloatImage) -> FloatImage:
 
 
 def compute_curves(engine: DepthEngine, data_set: DataSet,
-         num_inference_steps: int) -> dict[str, list[Curve]]:
+                   num_inference_steps: int) -> dict[str, list[Curve]]:
     """Compute the curves of every ranking on each frame of a data set."""
     curves: dict[str, list[Curve]] = {}
     for frame in tqdm(data_set.frames(), f'{num_inference_steps} step(s)', data_set.count):
         prediction = engine.infer(frame.rgb, num_inference_steps=num_inference_steps)
-        for name, curve in compute_frame_curves(prediction.affine_invariant_depth,
-                                        prediction.confidence, frame.known_depth_m).items():
+        frame_curves = compute_frame_curves(prediction.affine_invariant_depth,
+                                            prediction.confidence, frame.known_depth_m)
+        for name, curve in frame_curves.items():
             curves.setdefault(name, []).append(curve)
     return curves
 
@@ -207,9 +208,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     areas = {n: {name: list(map(area_under_curve, each)) for name, each in curves.items()}
              for n, curves in results.items()}
-    write_benchmark_report(options.out, 'confidence_ranking', facts,
-                 {'data': data_set.name, 'checkpoint': options.checkpoint, 'areas': areas},
-                 f'{data_set.name}, {options.checkpoint}\n\n{format_markdown(results)}')
+    result = {'data': data_set.name, 'checkpoint': options.checkpoint, 'areas': areas}
+    write_benchmark_report(options.out, 'confidence_ranking', facts, result,
+                           f'{data_set.name}, {options.checkpoint}\n\n{format_markdown(results)}')
     draw(results, options.out / 'confidence_ranking.png')
     return 0
 

@@ -214,7 +214,7 @@ Runners = Mapping[str, EngineRunner | PipelineRunner]
 
 
 def list_candidates(checkpoint: str, device: str, resolution: int,
-                     with_compiled: bool) -> list[EngineCandidate]:
+                    with_compiled: bool) -> list[EngineCandidate]:
     """
     Return the candidates on a device; the first is the baseline.
 
@@ -241,7 +241,7 @@ def make_workload(components: Components, resolution: int, batch_size: int,
     height, width = padded_size(processing_size(*VGA, resolution), factor)
     shape = (batch_size, components.vae.config.latent_channels, height // factor, width // factor)
     return Workload([synthetic_image(number) for number in range(batch_size)],
-                torch.randn(shape, generator=torch.Generator().manual_seed(0)), steps)
+                    torch.randn(shape, generator=torch.Generator().manual_seed(0)), steps)
 
 
 def measure(checkpoint: str, resolution: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -288,12 +288,12 @@ def measure_setting(runners: Runners, work: Workload, rounds: int,
 
     # 2. Time whole calls in interleaved rounds.
     runs = time_interleaved({name: _stage_call(runner, work, by_stage=False)
-                       for name, runner in runners.items()}, rounds=rounds, device=device)
+                             for name, runner in runners.items()}, rounds=rounds, device=device)
 
     # 3. Time the stages.
     staged = time_interleaved({name: _stage_call(runner, work, by_stage=True)
-                         for name, runner in runners.items()},
-                        rounds=max(3, rounds // 4), warm_up=1, device=device)
+                               for name, runner in runners.items()},
+                              rounds=max(3, rounds // 4), warm_up=1, device=device)
 
     baseline = runs[next(iter(runners))].seconds
     return [{
@@ -314,7 +314,7 @@ def compute_exact_depths(runners: Runners, work: Workload) -> dict[str, FloatIma
 
 
 def _stage_call(runner: EngineRunner | PipelineRunner, work: Workload,
-               by_stage: bool) -> Callable[[], dict[str, float]]:
+                by_stage: bool) -> Callable[[], dict[str, float]]:
     """Return a call that returns the seconds per stage and frees the depth."""
     call = runner.prepare(work, by_stage=by_stage)
     return lambda: call()[1]
@@ -540,7 +540,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                        or [load_components(checkpoint).info.processing_resolution])
         results = [measure(checkpoint, each, options) for each in resolutions]
     write_benchmark_report(options.out, f'engine_speed_{name}', facts, {'results': results},
-                 '\n\n'.join(map(format_markdown, results)))
+                           '\n\n'.join(map(format_markdown, results)))
 
 
 if __name__ == '__main__':

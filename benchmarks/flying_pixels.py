@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                for edge_px, (removed, _) in zip(EDGES_PX, shares)},
             'lost, at most': f'{shares[:, 1].max():.2%}'})
     write_benchmark_report(options.out, 'flying_pixels', environment(), {'rows': rows},
-                 format_markdown_table(rows))
+                           format_markdown_table(rows))
 
 
 if __name__ == '__main__':

@@ -211,11 +211,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     report = 'heldout_frames_hard' if options.hard else 'heldout_frames'
     write_benchmark_report(options.out, report, facts,
-                 {'frames': len(frames),
-                  'rows': {name: {metric: scores[metric] for metric in SHOWN}
-                           for name, scores in rows.items()}},
-                 f'{len(frames)} frames of {options.frames}, {rows[RAMP].label}\n\n'
-                 f'{format_markdown(rows)}')
+                           {'frames': len(frames),
+                            'rows': {name: {metric: scores[metric] for metric in SHOWN}
+                                     for name, scores in rows.items()}},
+                           f'{len(frames)} frames of {options.frames}, {rows[RAMP].label}\n\n'
+                           f'{format_markdown(rows)}')
     draw(by_steps, rows[RAMP], options.out / f'{report}.png')
     return 0
 

@@ -136,11 +136,11 @@ class PolicyRun:
             resolution=self.adaptive.engine.padded_size(*frame.rgb.shape[:2]))[0]
         if isinstance(result, SkippedFrame):
             return FrameResult(frame.number, frame.received_s, 'late', reason=choice.reason,
-                           steps_wanted=wanted.num_inference_steps)
+                               steps_wanted=wanted.num_inference_steps)
         return FrameResult(frame.number, frame.received_s, 'published',
-                       published_s - frame.received_s, wanted.num_inference_steps,
-                       choice.granted, result.num_inference_steps, result.stopped_by,
-                       choice.reason)
+                           published_s - frame.received_s, wanted.num_inference_steps,
+                           choice.granted, result.num_inference_steps, result.stopped_by,
+                           choice.reason)
 
 
 def pack_messages(prediction: DepthPrediction, rgb: RgbImage) -> list[bytes]:
@@ -152,7 +152,7 @@ def pack_messages(prediction: DepthPrediction, rgb: RgbImage) -> list[bytes]:
 
 
 def deliver_by_clock(run: PolicyRun, frames: Sequence[RgbImage], period_s: float,
-         start_s: float) -> list[FrameResult]:
+                     start_s: float) -> list[FrameResult]:
     """
     Deliver frames at a fixed rate; the policy processes the newest whenever it is free.
 
@@ -295,7 +295,7 @@ def summarize(frame_results: Sequence[FrameResult], cap_s: float, load_period_s:
 
 
 def count_by_interval(frame_results: Sequence[FrameResult], cap_s: float, period_s: float,
-                     loaded: bool) -> list[dict[str, Any]]:
+                      loaded: bool) -> list[dict[str, Any]]:
     """
     Count frames over the cap and skipped per interval of constant load.
 

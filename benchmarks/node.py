@@ -54,7 +54,7 @@ EVERYTHING = (*ROBOT, *sorted(
     | {f'{topic}:CameraInfo' for topic in INFO_TOPICS.values() if topic != 'depth/camera_info'}))
 FAST_MODEL = ('step_policy:=fixed', 'max_inference_steps:=1')
 SLOW_MODEL = ('step_policy:=fixed', 'max_inference_steps:=10', 'processing_resolution:=320',
-        'latency_cap_ms:=0.0')
+              'latency_cap_ms:=0.0')
 SECTIONS = ('added', 'age', 'rates', 'processor', 'outside', 'memory')
 # Stages in ~/status: those of the engine, and those of the node in their order.
 ENGINE_STAGES = ('preprocess_ms', 'encode_ms', 'denoise_ms', 'decode_depth_ms', 'postprocess_ms')
@@ -408,7 +408,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f'node: {err}', file=sys.stderr)
         return 1
     write_benchmark_report(options.out, '_'.join(['node', *options.sections]), facts,
-                 {'results': results}, format_markdown(results))
+                           {'results': results}, format_markdown(results))
     return 0
 
 

@@ -344,7 +344,7 @@ def memory_bytes(pid: int) -> int:
 
 
 def depth_node_under_test(cameras: Sequence[str], outputs: Iterable[str],
-             parameters: Iterable[str] = ()) -> NodeUnderTest:
+                          parameters: Iterable[str] = ()) -> NodeUnderTest:
     """
     Return depth_node with a fixed scale as the node under test.
 

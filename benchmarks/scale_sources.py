@@ -104,7 +104,8 @@ class ScaleCandidate:
         """Format the recovery time of the scale after the outage."""
         frames = self._interrupted.frames
         resumed = next((number for number, each in enumerate(frames)
-                     if (each.stamp_ns - frames[0].stamp_ns) * 1e-9 >= OUTAGE_S[1]), len(frames))
+                        if (each.stamp_ns - frames[0].stamp_ns) * 1e-9 >= OUTAGE_S[1]),
+                       len(frames))
         if resumed == len(frames) or self._source == 'fixed':
             return '-'
         found = recovery_time_s(frames, resumed,
@@ -176,7 +177,7 @@ def true_relative_depth(frame: DepthFrame,
 
 
 def make_candidates(camera_height_m: float, scene: Scene, layer: LayerConfig
-                     ) -> dict[str, ScaleCandidate]:
+                    ) -> dict[str, ScaleCandidate]:
     """Return a candidate for every depth and source, by 'depth, source'."""
     floor = ScaleConfig('ground_plane', camera_height_m=camera_height_m)
     measured = {**{source: ScaleConfig(source) for source in ('depth', 'cloud', 'scan')},
@@ -186,12 +187,12 @@ def make_candidates(camera_height_m: float, scene: Scene, layer: LayerConfig
     configs['predicted, fixed'] = ScaleConfig('fixed', *ASSUMED_M)
     configs[TRUTH] = ScaleConfig('fixed', *TRUE_RANGE_M)
     return {name: ScaleCandidate(config, ObstacleScorer(scene, layer),
-                             knows_tilt='searched' not in name)
+                                 knows_tilt='searched' not in name)
             for name, config in configs.items()}
 
 
 def evaluate_candidates(path: Path, engine: DepthEngine, scene: Scene, layer: LayerConfig,
-              max_frames: int | None = None) -> dict[str, ScaleCandidate]:
+                        max_frames: int | None = None) -> dict[str, ScaleCandidate]:
     """
     Evaluate all candidates along a drive.
 
@@ -212,7 +213,7 @@ def evaluate_candidates(path: Path, engine: DepthEngine, scene: Scene, layer: La
             reference = references.get(rest.partition(',')[0], references['ground_plane'])
             if depth == 'predicted':
                 candidate.add(frame, prediction.affine_invariant_depth, prediction.confidence,
-                               reference)
+                              reference)
             else:
                 candidate.add(frame, true_relative_depth(
                     frame, TRUE_RANGE_M if name == TRUTH else None), None, reference)

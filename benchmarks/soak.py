@@ -61,7 +61,8 @@ CAMERAS: dict[str, dict[str, str]] = {
     'rear': {'--size': '1280x720', '--rate': '6', '--reliability': 'reliable',
              '--fault-every': '15', '--compressed': ''}}
 ALTERNATIVES = {'reliable': 'best_effort', 'best_effort': 'reliable',
-         '640x480': '320x240', '320x240': '640x480', '1280x720': '960x540', '960x540': '1280x720'}
+                '640x480': '320x240', '320x240': '640x480',
+                '1280x720': '960x540', '960x540': '1280x720'}
 
 
 class Soak:
@@ -369,7 +370,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = [{'': 'ok' if check['ok'] else 'FAILED', 'what': check['what'],
              'found': check['found']} for check in checks]
     write_benchmark_report(options.out, 'soak', facts, {'checks': checks, **soak},
-                 f'{soak["title"]}\n\n{format_markdown_table(rows)}')
+                           f'{soak["title"]}\n\n{format_markdown_table(rows)}')
     return 0 if all(check['ok'] for check in checks) else 1
 
 

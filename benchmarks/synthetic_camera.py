@@ -173,7 +173,7 @@ def main() -> int:
     node = rclpy.create_node(f'synthetic_camera_{options.camera}', enable_rosout=False,
                              start_parameter_services=False)
     camera = SyntheticCamera(node, options.camera, options.size, options.reliability,
-                        options.compressed)
+                             options.compressed)
     run(camera, options, stop)
     time.sleep(FLUSH_S)
     print(json.dumps(camera.sent), flush=True)

@@ -41,8 +41,8 @@ class TimedRuns(Generic[Returned]):
 
 
 def time_interleaved(candidates: Mapping[str, Callable[[], Returned]], *, rounds: int,
-               warm_up: int = 2, device: torch.device = torch.device('cpu'),
-               seed: int = 0) -> dict[str, TimedRuns[Returned]]:
+                     warm_up: int = 2, device: torch.device = torch.device('cpu'),
+                     seed: int = 0) -> dict[str, TimedRuns[Returned]]:
     """
     Time several candidates in interleaved rounds.
 

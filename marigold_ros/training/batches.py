@@ -130,12 +130,12 @@ class MixedBatchSampler(Sampler[list[ViewKey]]):
 
 
 def make_batch_sampler(frame_sets: Sequence[FrameSet], config: TrainingConfig, *,
-                  first: int = 0, stride: int = 1) -> MixedBatchSampler:
+                       first: int = 0, stride: int = 1) -> MixedBatchSampler:
     """Return the sampler of a training; see `MixedBatchSampler`."""
     return MixedBatchSampler([len(frames) for frames in frame_sets],
-                        [frames.weight for frames in config.train],
-                        config.schedule.device_batch_size, config.seed,
-                        first=first, stride=stride)
+                             [frames.weight for frames in config.train],
+                             config.schedule.device_batch_size, config.seed,
+                             first=first, stride=stride)
 
 
 class RandomViewDataset(Dataset[ViewBatch]):

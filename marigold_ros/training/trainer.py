@@ -92,7 +92,7 @@ class Trainer(ABC, Generic[Config]):
         if self._accelerator.is_main_process:
             logger.info('%s', self._summary())
         self._forward_model = (torch.compile(self._wrapped_model, dynamic=False)
-                              if config.hardware.compile else self._wrapped_model)
+                               if config.hardware.compile else self._wrapped_model)
 
     @abstractmethod
     def prepare(self, device: torch.device, train: list[FrameSet]) -> None:
@@ -242,7 +242,7 @@ class Trainer(ABC, Generic[Config]):
                 self.save(folder)
             if validate:
                 self._log_validation(self.validate(self._run.checkpoint, self._validation,
-                                           self._accelerator.device))
+                                                   self._accelerator.device))
         self._accelerator.wait_for_everyone()
 
     @contextmanager
@@ -262,7 +262,7 @@ class Trainer(ABC, Generic[Config]):
     def _log_validation(self, validation: ValidationResult) -> None:
         iteration = self._progress.iteration
         self._run.log_scalars({f'validation/{name}': value
-                          for name, value in validation.scalars.items()}, iteration)
+                               for name, value in validation.scalars.items()}, iteration)
         for name, grid in validation.grids.items():
             self._run.log_image_grid(name, grid, iteration)
 

@@ -228,7 +228,7 @@ def _draw_blurs(
     if len(blurred):
         longest = max(MIN_MOTION_PX, config.max_motion_px)
         yield blurred, [motion_blur_kernel(random.uniform(MIN_MOTION_PX, longest),
-                                      random.uniform(0.0, np.pi)) for _ in blurred]
+                                           random.uniform(0.0, np.pi)) for _ in blurred]
 
 
 def filter_per_image(image: torch.Tensor, kernels: list[NDArray[np.float32]]) -> torch.Tensor:

@@ -39,7 +39,7 @@ def test_the_table_averages_sets_and_not_frames():
     relative = np.tile(np.linspace(0, 1, 60, dtype=np.float32), (40, 1))
     depth_m = 3 * relative + 1
     table = format_folder_table(iter([('a', relative, depth_m), ('a', relative, depth_m),
-                               ('b', relative, depth_m[::2, ::2])]), 2)
+                                      ('b', relative, depth_m[::2, ::2])]), 2)
     names = [line.split('|')[1].strip() for line in table.splitlines()]
     assert names[0] == 'AbsRel (metric, 0.001 to 80+ m)'
     assert names[2:] == ['a', 'b', 'mean of sets']

@@ -92,7 +92,7 @@ def a_result(received_s, outcome, latency_s=None, steps=(0, 0, 0), stopped_by='s
     """One core is busy with others before 5 s and two after; this process takes half a core."""
     busy_s = received_s + 0.5 * received_s + max(0.0, received_s - 5.0)
     return FrameResult(0, received_s, outcome, latency_s, *steps, stopped_by,
-                   work_s=(busy_s, 0.5 * received_s))
+                       work_s=(busy_s, 0.5 * received_s))
 
 
 def test_sums_are_those_of_the_frames():
@@ -143,7 +143,7 @@ def test_whole_run_writes_table_timeline_and_plot(tmp_path, monkeypatch):
     monkeypatch.setattr(latency_cap, 'CALIBRATION_FRAMES', 5)
     monkeypatch.setattr(latency_cap, 'START_DELAY_S', 0.05)
     latency_cap.main(['--frames', '8', '--load-period', '0.1', '--max-inference-steps', '2',
-                    '--device', 'cpu', '--threads', '1', '--out', str(tmp_path)])
+                      '--device', 'cpu', '--threads', '1', '--out', str(tmp_path)])
     report = json.loads((tmp_path / 'latency_cap.json').read_text())
     assert report['cap_s'] > 0.0
     assert report['environment']['torch_threads'] == 1

@@ -98,8 +98,8 @@ def small_parts(monkeypatch):
 def test_batches_on_the_device_are_those_of_the_loader(small_parts):
     frames = [numbered_frames(8), numbered_frames(5)]
     two = tiny_config(train=(shards('a'),
-                        shards('b', (32, 48))),
-                 hardware=HardwareConfig(device='cpu', workers=0))
+                             shards('b', (32, 48))),
+                      hardware=HardwareConfig(device='cpu', workers=0))
     ours = batching.resident_batches(frames, two, torch.device('cpu'), first=1, stride=2)
     theirs = view_loader(frames, two, first=1, stride=2)
     sizes = set()
