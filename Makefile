@@ -5,7 +5,7 @@ REQUIREMENTS := $(wildcard requirements*.txt) constraints.txt
 INSTALLED := $(VENV)/.requirements-installed
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-numpy1 soak results link clean
+.PHONY: demo test test-numpy1 soak results docs link clean
 
 demo: link
 	$(VENV)/bin/demo
@@ -28,10 +28,14 @@ MINUTES ?= 20
 soak: link
 	$(VENV)/bin/python -m benchmarks.soak --minutes $(MINUTES)
 
-# Remake the published tables into out/results, or those of ONLY="latency_cap node".  RGBD=<folder
-# of real RGB-D frames> adds those that need it, BASELINE=<TFLite network> FastDepth's rows.
+# Remake the published tables into docs/results, or those of ONLY="latency_cap node".
+# RGBD=<folder of real RGB-D frames> adds those that need it, BASELINE=<TFLite network> its rows.
 results: link
 	$(VENV)/bin/python -m benchmarks.results $(ONLY)
+
+# The documentation, into out/docs/index.html; every warning is an error.
+docs: link
+	$(VENV)/bin/sphinx-build --quiet --fail-on-warning --keep-going docs out/docs
 
 $(INSTALLED): $(REQUIREMENTS)
 	$(PYTHON) -m venv $(VENV)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
 from importlib import import_module
 from pathlib import Path
 import re
@@ -17,32 +16,17 @@ from benchmarks.results import (
     find_missing,
     FRAMES,
     select_tables,
-    stands_for,
     Table,
     TABLES,
 )
 
 ROOT = Path(__file__).parents[2]
-README, MODEL_CARD = ROOT / 'README.md', ROOT / 'marigold_ros' / 'models' / 'tiny' / 'README.md'
-# Where tables hold measurements; the others describe.
-MEASURED = ('Beside FastDepth and the ramp', 'Policies side by side', 'Measured', 'Limits',
-            'Figures')
-COMMENT = re.compile(r'<!-- make results ONLY=(\w+) -->')
+PAGE, PUBLISHED = ROOT / 'docs' / 'results.md', ROOT / 'docs' / 'results'
 VARIABLES = {'RGBD': 'real frames', 'BASELINE': 'fast depth.tflite'}
 
 
 class Parsed(Exception):
     """The command line has been accepted."""
-
-
-def sections():
-    """Return heading and text of each section; one below Measured is part of it."""
-    parts = re.split(r'^(##+) (.*)$', README.read_text() + '\n' + MODEL_CARD.read_text(),
-                     flags=re.MULTILINE)
-    above = ''
-    for marks, heading, text in zip(parts[1::3], parts[2::3], parts[3::3]):
-        above = heading if marks == '##' else above
-        yield heading, above, text
 
 
 @pytest.mark.parametrize('words', [
@@ -61,23 +45,24 @@ def test_every_command_is_accepted_by_its_parser(words, monkeypatch):
         import_module(words[0]).main()
 
 
-def test_every_table_of_measurements_names_its_command():
-    for heading, above, text in sections():
-        if heading in MEASURED or above in MEASURED:
-            lines = [line.strip() for line in text.splitlines()]
-            for line, before in zip(lines[1:], lines):
-                if line.startswith('|') and not before.startswith('|'):
-                    assert COMMENT.fullmatch(before), line
+def test_every_table_is_published_or_named_as_not_measured():
+    text, _, missing = PAGE.read_text().partition('## Not measured')
+    published = re.findall(r'```{include} results/(\w+).md', text)
+    assert sorted(published) == sorted(path.stem for path in PUBLISHED.glob('*.md'))
+    assert sorted([*published, *re.findall(r'^\| `(\w+)`', missing, re.MULTILINE)]) == sorted(
+        table.name for table in TABLES)
 
 
-def test_names_in_the_documents_are_those_of_the_list():
-    named = defaultdict(list)
-    for heading, _, text in sections():
-        named[heading] += COMMENT.findall(text)
-    for name in (name for names in named.values() for name in names):
-        assert select_tables([name])
-    for table in TABLES:
-        assert any(stands_for(name, table) for name in named[table.section]), table.name
+def test_no_number_of_the_page_is_typed_by_hand():
+    """Measurements stand in the included files; the last section lists names of tables."""
+    assert '|' not in PAGE.read_text().partition('## Not measured')[0]
+
+
+@pytest.mark.parametrize('path', sorted(PUBLISHED.glob('*.md')), ids=lambda path: path.stem)
+def test_a_published_table_names_its_command_and_its_commit(path):
+    head = path.read_text().partition('\n|')[0]
+    assert head.startswith(f'*`make results ONLY={path.stem}`*: `python -m ')
+    assert re.search(r'^Commit [0-9a-f]{7,40}, 20', head, re.MULTILINE), head
 
 
 def test_a_name_stands_for_all_that_begin_with_it():
@@ -103,7 +88,7 @@ def test_what_is_not_at_hand_is_named(monkeypatch):
 
 
 def test_variables_fill_the_command_in():
-    table = Table('x', '', 'module {RGBD} {baseline} --out {out}')
+    table = Table('x', 'module {RGBD} {baseline} --out {out}')
     assert command_words(table, VARIABLES) == [
         'module', 'real frames', '--baseline', 'fast depth.tflite', '--out', 'out/results/x']
     assert command_words(table, {'RGBD': 'a'}) == ['module', 'a', '--out', 'out/results/x']
@@ -113,19 +98,20 @@ def test_variables_fill_the_command_in():
 def a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv('RGBD', raising=False)
-    return tmp_path / 'out' / 'results'
+    return tmp_path / 'docs' / 'results'
 
 
 def test_the_rest_goes_on_after_a_failure(a_folder, monkeypatch, capsys):
     monkeypatch.setattr(results, 'TABLES', (
-        Table('bad', 'A', 'benchmarks.no_such_module'), Table('real', 'B', 'timeit {RGBD}'),
-        Table('good', 'C', 'timeit -n 1 -r 1 pass')))
+        Table('bad', 'benchmarks.no_such_module'), Table('real', 'timeit {RGBD}'),
+        Table('good', 'timeit -n 1 -r 1 pass')))
     assert results.main([]) == 1
     assert capsys.readouterr().out.splitlines() == [
         'FAILED    bad', 'left out  real: needs real RGB-D frames: set RGBD=<folder with '
-        'frames.json>', 'written   out/results/good.md']
+        'frames.json>', 'written   docs/results/good.md']
     text = (a_folder / 'good.md').read_text()
-    assert text.startswith('# C: good\n\n`python -m timeit -n 1 -r 1 pass`\n\nCommit ')
+    assert text.startswith('*`make results ONLY=good`*: `python -m timeit -n 1 -r 1 pass`\n\n'
+                           'Commit ')
     assert '1 loop, best of 1' in text
     assert not (a_folder / 'bad.md').exists()
 
@@ -133,15 +119,16 @@ def test_the_rest_goes_on_after_a_failure(a_folder, monkeypatch, capsys):
 def test_the_report_is_what_the_command_has_written_now(a_folder, monkeypatch):
     """Not what it prints, nor what an earlier run has left."""
     def write(words):
-        assert not (a_folder / 'report').exists()
-        (a_folder / 'report').mkdir()
-        (a_folder / 'report' / 'tables.md').write_text('| a |\n')
+        assert not report.exists()
+        report.parent.mkdir()
+        report.write_text('| a |\n')
         return True, 'progress'
 
-    monkeypatch.setattr(results, 'TABLES', (Table('report', 'A', 'x --out {out}', 'tables.md'),))
+    report = results.OUT / 'report' / 'tables.md'
+    monkeypatch.setattr(results, 'TABLES', (Table('report', 'x --out {out}', 'tables.md'),))
     monkeypatch.setattr(results, 'run_module', write)
-    (a_folder / 'report').mkdir(parents=True)
-    (a_folder / 'report' / 'tables.md').write_text('| of an earlier run |\n')
+    report.parent.mkdir(parents=True)
+    report.write_text('| of an earlier run |\n')
     assert results.main(['report']) == 0
     assert (a_folder / 'report.md').read_text().endswith('\n\n| a |\n')
 
