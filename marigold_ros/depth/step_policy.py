@@ -17,7 +17,7 @@ QUANTILE_WINDOW = 300
 # Batches kept per resolution and batch size: enough for a quantile, few enough to adapt.
 LATENCY_WINDOW = 20
 # The automatic line assigns Tmin up to the lower quantile of C and Tmax from the upper one.  More
-# steps improve the depth little (README, Limits), so only the most complex frames of a camera get
+# steps improve the depth little (docs/results.md), so only the most complex frames of a camera get
 # them: they use about a fifth of the extra time that Tmax would cost for every frame.
 LINE_QUANTILES = (0.7, 0.95)
 # The automatic line needs (q95 - q5) / q95 of C above this.  A smaller variation is sensor noise

@@ -1,4 +1,4 @@
-"""The parameter table: validation, defaults, and its copies in YAML and README."""
+"""The parameter table: validation, defaults, and its copies in YAML and documentation."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ def test_demo_yaml_sets_existing_parameters_to_allowed_values():
     assert settings_from_parameters(values).scale_source == 'fixed'
 
 
-def test_the_readme_holds_the_table():
-    readme = (ROOT / 'README.md').read_text()
-    between = readme.partition('<!-- parameters -->')[2].partition('<!-- /parameters -->')[0]
+def test_the_documentation_holds_the_table():
+    page = (ROOT / 'docs' / 'topics-and-parameters.md').read_text()
+    between = page.partition('<!-- parameters -->')[2].partition('<!-- /parameters -->')[0]
     assert between.strip() == markdown_table().strip()
 
 

@@ -51,7 +51,7 @@ def test_the_sample_bag_has_images_depth_and_poses_in_blocks_of_a_second():
     assert frames[0].world_from_camera.shape == (4, 4)
     assert data_set.notes == []
     abs_rel = np.mean([score(vertical_ramp(480, 640), frame)['abs_rel'] for frame in frames[::8]])
-    assert abs_rel == pytest.approx(0.293, abs=0.01)    # the README gives this for the whole bag
+    assert abs_rel == pytest.approx(0.293, abs=0.01)    # the ramp's on the whole bag
 
 
 def test_a_missing_bag_is_rejected(tmp_path):

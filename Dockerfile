@@ -1,0 +1,19 @@
+# The steps of docs/installation.md on the official image; never built by the project itself, whose
+# tests reach no image registry.  Left out, PIP_EXTRA_INDEX_URL gives PyTorch with CUDA.
+FROM ros:jazzy
+ARG PIP_EXTRA_INDEX_URL
+SHELL ["/bin/bash", "-c"]
+RUN apt-get update && apt-get install -y python3-venv && rm -rf /var/lib/apt/lists/*
+WORKDIR /root/ws
+COPY . src/marigold_ros
+RUN apt-get update && rosdep update \
+    && rosdep install --from-paths src --ignore-src -y \
+    && rm -rf /var/lib/apt/lists/*
+RUN python3 -m venv --system-site-packages venv && touch venv/COLCON_IGNORE \
+    && . venv/bin/activate \
+    && pip install --no-cache-dir -r src/marigold_ros/requirements-robot.txt
+RUN source /opt/ros/jazzy/setup.bash && . venv/bin/activate \
+    && python -m colcon build
+ENTRYPOINT ["/bin/bash", "-c", \
+    "source /root/ws/venv/bin/activate && source /root/ws/install/setup.bash && exec \"$@\"", "--"]
+CMD ["ros2", "launch", "marigold_ros", "depth.launch.py"]
