@@ -120,8 +120,8 @@ class MixedBatchSampler(Sampler[list[ViewKey]]):
         orders = [self._shuffled_frames(number) for number in range(len(self._lengths))]
         for batch in count():
             chosen = int(choice.choice(len(orders), p=self._shares))
-            yield [ViewKey(chosen, next(orders[chosen]), batch * self._batch_size + place)
-                   for place in range(self._batch_size)]
+            yield [ViewKey(chosen, next(orders[chosen]), batch * self._batch_size + position)
+                   for position in range(self._batch_size)]
 
     def _shuffled_frames(self, number: int) -> Iterator[int]:
         random = np.random.default_rng([self._seed, ORDER_STREAM, number])
@@ -158,8 +158,8 @@ def _ignore_sigint(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def view_loader(frame_sets: Sequence[FrameSet], config: TrainingConfig, *,
-                first: int = 0, stride: int = 1) -> DataLoader[ViewBatch]:
+def make_view_loader(frame_sets: Sequence[FrameSet], config: TrainingConfig, *,
+                     first: int = 0, stride: int = 1) -> DataLoader[ViewBatch]:
     """
     Load infinite batches in worker processes.
 
@@ -183,7 +183,7 @@ def view_loader(frame_sets: Sequence[FrameSet], config: TrainingConfig, *,
                       worker_init_fn=_ignore_sigint, pin_memory=to_gpu)
 
 
-def resident_batches(
+def load_resident_batches(
     frame_sets: Sequence[FrameSet], config: TrainingConfig, device: torch.device, *,
     first: int = 0, stride: int = 1,
 ) -> Iterator[ViewBatch]:
@@ -202,7 +202,7 @@ def resident_batches(
     Returns
     -------
     iterator of ViewBatch
-        Like those of `view_loader`, but groups of `CROP_GROUP` views have one crop size, at
+        Like those of `make_view_loader`, but groups of `CROP_GROUP` views have one crop size, at
         different positions.
 
     Raises
@@ -225,28 +225,28 @@ def resident_batches(
 
 def load_stack(frames: FrameSet, device: torch.device) -> FrameStack:
     """Load all frames of a set; raise MarigoldError if one is invalid or memory is too small."""
-    one = FrameStack.from_frame(frames[0])
-    whole = _allocate_stack(one, len(frames), device)
+    template = FrameStack.from_frame(frames[0])
+    stack = _allocate_stack(template, len(frames), device)
     for start in range(0, len(frames), COPY_CHUNK):
         chunk = [frames[index] for index in range(start, min(start + COPY_CHUNK, len(frames)))]
         for frame in chunk:
             check_frame(frame)
-            if frame.rgb.shape != one.rgb.shape[1:]:
+            if frame.rgb.shape != template.rgb.shape[1:]:
                 raise InputError(f'{frame.name}: with `frames_on_device` the frames of a set must '
                                  f'have one size; got {list(frame.rgb.shape[:2])} after '
-                                 f'{list(one.rgb.shape[1:3])}')
-        for field, name in zip(whole, FrameStack._fields):
+                                 f'{list(template.rgb.shape[1:3])}')
+        for field, name in zip(stack, FrameStack._fields):
             field[start:start + len(chunk)] = torch.from_numpy(
                 np.stack([getattr(frame, name) for frame in chunk]))
-    return whole
+    return stack
 
 
-def _allocate_stack(one: FrameStack, count: int, device: torch.device) -> FrameStack:
-    """Allocate memory for `count` frames of the size of `one`."""
+def _allocate_stack(template: FrameStack, count: int, device: torch.device) -> FrameStack:
+    """Allocate memory for `count` frames of the size of `template`."""
     try:
         return FrameStack(*(torch.empty((count, *field.shape[1:]), dtype=field.dtype,
-                                        device=device) for field in one))
+                                        device=device) for field in template))
     except RuntimeError as err:  # torch.OutOfMemoryError on a GPU only
-        gib = count * sum(field.nbytes for field in one) / 2**30
+        gib = count * sum(field.nbytes for field in template) / 2**30
         raise ConfigError(f'`frames_on_device` needs sets that fit into the memory of {device}; '
                           f'got one of {count} frames, {gib:.1f} GiB') from err

@@ -95,16 +95,16 @@ def _open_parts(checkpoint: str) -> dict[str, Any]:
     return dict(pipeline.components)
 
 
-def load_vae(source: str, subfolder: str | None = None) -> AutoencoderKL | AutoencoderTiny:
+def load_vae(name: str, subfolder: str | None = None) -> AutoencoderKL | AutoencoderTiny:
     """
     Load an autoencoder in float32.
 
     Parameters
     ----------
-    source : str
+    name : str
         Folder or hub id of an AutoencoderKL or AutoencoderTiny.
     subfolder : str or None
-        'vae' if `source` is a whole checkpoint, which may be an embedded one.
+        'vae' if `name` is a whole checkpoint, which may be an embedded one.
 
     Raises
     ------
@@ -112,15 +112,15 @@ def load_vae(source: str, subfolder: str | None = None) -> AutoencoderKL | Autoe
         If it cannot be loaded.
     """
     try:
-        config = UNet2DConditionModel.load_config(_resolve_name(source), subfolder=subfolder)
+        config = UNet2DConditionModel.load_config(_resolve_name(name), subfolder=subfolder)
         tiny = config['_class_name'] == 'AutoencoderTiny'
         kind = AutoencoderTiny if tiny else AutoencoderKL
-        reject_pickled_weights(Path(_resolve_name(source)))
-        return kind.from_pretrained(_resolve_name(source), subfolder=subfolder,
+        reject_pickled_weights(Path(_resolve_name(name)))
+        return kind.from_pretrained(_resolve_name(name), subfolder=subfolder,
                                     use_safetensors=True).float()
     except LOADING_ERRORS as err:
         raise CheckpointError(f'`vae` must be the folder or hub id of an autoencoder; cannot open '
-                              f'{source!r}: {err}') from err
+                              f'{name!r}: {err}') from err
 
 
 def _resolve_name(name: str) -> str:

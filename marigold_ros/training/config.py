@@ -257,12 +257,12 @@ class ObjectiveConfig(ConfigSection):
     pixel_weight, gradient_weight : float
         Weights of the affine-invariant L1 and of the L1 of spatial gradients.
     relative_pixels : bool
-        Weight the affine-invariant L1 so that it becomes a relative depth error.
-    autoencoder_anchor : float or None
-        None keeps the autoencoder frozen, as Marigold does.  A number trains an AutoencoderTiny
-        with the U-Net, to encode images and to decode predictions; it is the weight of the
-        penalty on changes of its latents of depth maps.  The relative error of decoding these
-        is added with weight 1.
+        Weight the affine-invariant L1 so that it becomes the relative error of the depth.
+    latent_drift_weight : float or None
+        None keeps the autoencoder frozen, as Marigold does.  A number makes an AutoencoderTiny
+        trainable with the U-Net; it then encodes images and decodes predictions.  The number is
+        the weight of the penalty on changes of the latents that it gives to depth maps.  The
+        relative error of the depth decoded from these latents is added with weight 1.
     """
 
     variant: Literal['diffusion', 'end_to_end'] = 'diffusion'
@@ -275,7 +275,7 @@ class ObjectiveConfig(ConfigSection):
     pixel_weight: float = 1.0
     gradient_weight: float = 0.0
     relative_pixels: bool = False
-    autoencoder_anchor: float | None = None
+    latent_drift_weight: float | None = None
 
     @model_validator(mode='after')
     def check_rollout(self) -> ObjectiveConfig:
@@ -318,7 +318,7 @@ class UNetArchitecture(ConfigSection):
     text_channels : int
         Width of the (empty) text embedding that the middle block attends to.
     norm_groups : int
-        Groups of each group normalisation; must divide every width.
+        Groups of each group normalization; must divide every width.
     attention_head_channels : int
         Width of an attention head in the middle block.
     """
@@ -378,13 +378,13 @@ class FinetuneConfig(TrainingConfig):
         Architecture of a new network.
     vae : str or None
         Folder or hub id of an autoencoder that replaces the checkpoint's; frozen, unless
-        `objective.autoencoder_anchor` is given.
+        `objective.latent_drift_weight` is given.
     prediction_type : {'v_prediction', 'epsilon', 'sample'} or None
         Output of the U-Net; None keeps the checkpoint's, and is 'v_prediction' from scratch.
     objective : ObjectiveConfig
     default_denoising_steps : int or None
         Default number of denoising steps of the checkpoint: 1 if and only if it is end-to-end,
-        because loaders recognise end-to-end checkpoints by it.  None is 1, or 4 for diffusion.
+        because loaders recognize end-to-end checkpoints by it.  None is 1, or 4 for diffusion.
     default_processing_resolution : int
         Default of the longest edge at which the checkpoint processes images, px.
     """
@@ -401,7 +401,7 @@ class FinetuneConfig(TrainingConfig):
     def check_start(self) -> FinetuneConfig:
         """Check that training starts either from a checkpoint or from an architecture."""
         require((self.initial_checkpoint is None) == (self.architecture is not None),
-                'initial_checkpoint` and `architecture', 'given one without the other',
+                'initial_checkpoint` or `architecture', 'given, but not both',
                 (self.initial_checkpoint, self.architecture))
         require(self.architecture is None or self.vae is not None, 'vae',
                 'given where training starts from scratch', self.vae)
@@ -440,7 +440,7 @@ class VaeConfig(TrainingConfig):
     gradient_weight : float
         Weight of the L1 of spatial gradients.
     depth_weight : float
-        Weight of the relative depth error of the depth maps.
+        Weight of the relative error of the depth maps.
     """
 
     architecture: VaeArchitecture

@@ -89,7 +89,7 @@ class Diffusion:
         timesteps : int64 [N]
         limit : float or None
             Largest weight of a squared error in x0.  Without a limit it is 1 + SNR (v_prediction),
-        SNR (epsilon) or 1 (sample).
+            SNR (epsilon) or 1 (sample).
 
         Returns
         -------

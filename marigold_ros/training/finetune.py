@@ -50,7 +50,7 @@ class UNetAndAutoencoder(nn.Module):
 
 class FinetuneTrainer(Trainer[FinetuneConfig]):
     """
-    Trainer of the U-Net.
+    Train the U-Net.
 
     Parameters
     ----------
@@ -70,9 +70,9 @@ class FinetuneTrainer(Trainer[FinetuneConfig]):
             unet.enable_gradient_checkpointing()
         model: nn.Module = unet.to(memory_format=torch.channels_last)
         self._frozen_vae, self._trainable_vae = vae, None
-        if config.objective.autoencoder_anchor is not None:
+        if config.objective.latent_drift_weight is not None:
             require(isinstance(vae, AutoencoderTiny), 'vae',
-                    'an AutoencoderTiny if `autoencoder_anchor` is given', type(vae).__name__)
+                    'an AutoencoderTiny if `latent_drift_weight` is given', type(vae).__name__)
             self._frozen_vae, self._trainable_vae = copy.deepcopy(vae), vae
             model = UNetAndAutoencoder(unet, vae.requires_grad_())
         super().__init__(config, model)

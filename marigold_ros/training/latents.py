@@ -67,7 +67,7 @@ def reconstruct_depth(vae: Any, depth_m: torch.Tensor, valid: torch.Tensor) -> t
     Returns
     -------
     float32 [N, H, W]
-        Normalised depth in [0, 1], 0 near.
+        Normalized depth in [0, 1], 0 near.
     """
     depth = normalize_depth(depth_m, *depth_range(depth_m, valid))         # [N,1,H,W]
     height, width = depth_m.shape[1:]

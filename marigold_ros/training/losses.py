@@ -96,12 +96,12 @@ def weighted_l1(
 
 def relative_l1(prediction: torch.Tensor, batch: ViewBatch) -> torch.Tensor:
     """
-    Convert the error in normalised depth to a relative depth error and average it.
+    Convert the error in normalized depth to the relative error of the depth, and average it.
 
     Parameters
     ----------
     prediction : float32 [N, 1, H, W]
-        In [-1, 1], normalised by each view's `depth_range`.
+        In [-1, 1], normalized by each view's `depth_range`.
     batch : ViewBatch
 
     Returns

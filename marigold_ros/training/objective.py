@@ -30,7 +30,7 @@ UNet = Callable[..., Any]
 
 # Every eighth view of a batch is enough to keep the latents of depth maps unchanged: encoding all
 # views twice more took half of an iteration.
-ANCHOR_DIVISOR = 8
+DRIFT_DIVISOR = 8
 
 
 class Objective:
@@ -55,7 +55,7 @@ class Objective:
         self._config = config
         self._vae = vae
         self._trains_vae, self._used_vae = trainable_vae is not None, trainable_vae or vae
-        self._anchor = config.autoencoder_anchor or 0.0
+        self._drift_weight = config.latent_drift_weight or 0.0
         self._diffusion = diffusion
         self._text = text
 
@@ -77,7 +77,7 @@ class Objective:
         -------
         dict of str to float32 []
             To be summed: 'latent' (diffusion only), and if configured 'pixel' and 'gradient',
-            'anchor' and 'round_trip'.
+            'latent_drift' and 'reconstruction'.
         """
         image = self._encode_image(batch)                                  # [N,C,h,w]
         if self._config.variant == 'end_to_end':
@@ -85,7 +85,7 @@ class Objective:
         else:
             losses = self._diffusion_losses(unet, image, batch, generator)
         if self._trains_vae:
-            losses |= self._autoencoder_losses(batch[:max(1, len(batch) // ANCHOR_DIVISOR)])
+            losses |= self._autoencoder_losses(batch[:max(1, len(batch) // DRIFT_DIVISOR)])
         return losses
 
     def _encode_image(self, batch: ViewBatch) -> torch.Tensor:
@@ -93,13 +93,13 @@ class Objective:
             return encode_images(self._used_vae, batch.image)
 
     def _autoencoder_losses(self, batch: ViewBatch) -> dict[str, torch.Tensor]:
-        """Penalise changes of the latents of depth maps, and errors in decoding them."""
+        """Penalize changes of the latents of depth maps, and errors in decoding them."""
         depth = depth_as_images(batch)                                          # [N,3,H,W]
         with torch.no_grad():
             frozen = encode_images(self._vae, depth)
         latents = encode_images(self._used_vae, depth)
-        return {'anchor': self._anchor * (latents - frozen).square().mean(),
-                'round_trip': relative_l1(decode_depth(self._used_vae, latents), batch)}
+        return {'latent_drift': self._drift_weight * (latents - frozen).square().mean(),
+                'reconstruction': relative_l1(decode_depth(self._used_vae, latents), batch)}
 
     def _end_to_end_losses(
         self, unet: UNet, image: torch.Tensor, batch: ViewBatch,

@@ -33,7 +33,7 @@ def depth_range(
     depth_m: torch.Tensor, valid: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Return the range of depth that normalisation maps to [-1, 1].
+    Return the range of depth that normalization maps to [-1, 1].
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def relative_error_weight(
     depth_m: torch.Tensor, valid: torch.Tensor, spread_m: torch.Tensor,
 ) -> torch.Tensor:
     """
-    Return the factor that converts an error in normalised depth to a relative depth error.
+    Return the factor from an error in normalized depth to the relative error of the depth.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def relative_error_weight(
 
     Examples
     --------
-    If the range is 4 m, an error of 1 in normalised depth is 2 m: 200 % at 1 m, 20 % at 10 m.
+    If the range is 4 m, an error of 1 in normalized depth is 2 m: 200 % at 1 m, 20 % at 10 m.
 
     >>> depth_m = torch.tensor([[[1.0, 10.0, torch.inf]]])
     >>> relative_error_weight(depth_m, depth_m > 0, torch.tensor([[[4.0]]])).squeeze()

@@ -49,7 +49,7 @@ class NoisyAutoencoder(nn.Module):
 
 class VaeTrainer(Trainer[VaeConfig]):
     """
-    Trainer of the small autoencoder.
+    Train the small autoencoder.
 
     Parameters
     ----------
@@ -117,13 +117,13 @@ class VaeTrainer(Trainer[VaeConfig]):
                                       torch.from_numpy(frame.valid)[None].to(device))
             return np.asarray(depth[0].cpu().numpy(), np.float32)
 
-        return compare_with_truth({'round_trip': reconstruct}, frame_sets,
+        return compare_with_truth({'reconstruction': reconstruct}, frame_sets,
                                   self.config.validation_frames)
 
 
 def stack_images_and_depths(batch: ViewBatch) -> torch.Tensor:
     """
-    Concatenate the images of views and their normalised depth maps as grey images.
+    Concatenate the images of views and their normalized depth maps as grey images.
 
     Returns
     -------

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from marigold_ros.data.frames import FrameSet
 from marigold_ros.depth.errors import ConfigError, MarigoldError
 from marigold_ros.stop_flag import StopFlag
-from marigold_ros.training.batches import open_frame_sets, resident_batches, view_loader
+from marigold_ros.training.batches import load_resident_batches, make_view_loader, open_frame_sets
 from marigold_ros.training.config import HardwareConfig, TrainingConfig
 from marigold_ros.training.run_folder import replace_atomically, RunFolder
 from marigold_ros.training.validation import ValidationResult
@@ -171,9 +171,9 @@ class Trainer(ABC, Generic[Config]):
         done = self._progress.iteration * self._accumulation_steps * processes
         first = done + self._accelerator.process_index
         if self.config.hardware.frames_on_device:
-            return resident_batches(self._train, self.config, self._accelerator.device,
-                                    first=first, stride=processes)
-        return iter(view_loader(self._train, self.config, first=first, stride=processes))
+            return load_resident_batches(self._train, self.config, self._accelerator.device,
+                                         first=first, stride=processes)
+        return iter(make_view_loader(self._train, self.config, first=first, stride=processes))
 
     def _train_iteration(self, batches: Iterator[ViewBatch]) -> dict[str, float]:
         """Accumulate gradients and take one optimizer step; return mean losses."""
@@ -186,7 +186,7 @@ class Trainer(ABC, Generic[Config]):
             batch = next(batches).to(self._accelerator.device)
             # Numbered over all processes: their number changes only rounding.
             number = part * self._accelerator.num_processes + self._accelerator.process_index
-            generator = seeded_generator(self.config.seed, iteration, number)
+            generator = make_seeded_generator(self.config.seed, iteration, number)
             with self._accelerator.accumulate(self._wrapped_model):
                 with self._accelerator.autocast():
                     losses = self.losses(self._forward_model, batch, generator)
@@ -226,7 +226,7 @@ class Trainer(ABC, Generic[Config]):
                                 f'iteration {self._progress.iteration}; {kept}')
 
     def _any_process_stops(self, stop: bool) -> bool:
-        """Return whether any process is to stop; a signal reaches them in different iterations."""
+        """Check whether any process is to stop; a signal reaches them in different iterations."""
         if self._accelerator.num_processes == 1:
             return stop
         if stop:
@@ -267,7 +267,7 @@ class Trainer(ABC, Generic[Config]):
             self._run.log_image_grid(name, grid, iteration)
 
 
-def seeded_generator(*numbers: int) -> torch.Generator:
+def make_seeded_generator(*numbers: int) -> torch.Generator:
     """
     Return a generator seeded by several numbers: seed, iteration and batch.
 

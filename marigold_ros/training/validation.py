@@ -78,7 +78,7 @@ def compare_with_truth(
 
 def grid_row(frame: DepthFrame, depths: Sequence[NDArray[np.float32]]) -> NDArray[np.uint8]:
     """
-    Concatenate image, predictions and normalised ground truth horizontally.
+    Concatenate image, predictions and normalized ground truth horizontally.
 
     Parameters
     ----------

@@ -69,7 +69,7 @@ class ViewBatch:
 
 def depth_as_images(batch: ViewBatch) -> torch.Tensor:
     """
-    Convert the normalised depth of views to grey images for the autoencoder.
+    Convert the normalized depth of views to grey images for the autoencoder.
 
     Returns
     -------

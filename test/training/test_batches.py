@@ -15,10 +15,10 @@ from marigold_ros.data.frames import DepthFrame
 from marigold_ros.depth.errors import ConfigError, InputError
 from marigold_ros.training import batches as batching
 from marigold_ros.training.batches import (
+    make_view_loader,
     MixedBatchSampler,
     open_frame_set,
     open_frame_sets,
-    view_loader,
 )
 from marigold_ros.training.config import (
     AugmentationConfig,
@@ -100,8 +100,8 @@ def test_batches_on_the_device_are_those_of_the_loader(small_parts):
     two = tiny_config(train=(shards('a'),
                              shards('b', (32, 48))),
                       hardware=HardwareConfig(device='cpu', workers=0))
-    ours = batching.resident_batches(frames, two, torch.device('cpu'), first=1, stride=2)
-    theirs = view_loader(frames, two, first=1, stride=2)
+    ours = batching.load_resident_batches(frames, two, torch.device('cpu'), first=1, stride=2)
+    theirs = make_view_loader(frames, two, first=1, stride=2)
     sizes = set()
     for own, loaded in islice(zip(ours, theirs), 8):
         sizes.add(own.image.shape[2:])
@@ -118,14 +118,14 @@ def test_views_on_the_device_have_different_positions(small_parts):
         min_crop=0.5, max_crop=0.5, jitter_probability=0.5, blur_probability=0.5,
         motion_blur_probability=0.5, noise=0.1))
     device = torch.device('cpu')
-    drawn = list(islice(batching.resident_batches(frames, wild, device), 3))
+    drawn = list(islice(batching.load_resident_batches(frames, wild, device), 3))
     corners = drawn[0].depth_m[:, 0, 0]
     assert len(set(corners.tolist())) > 2
     # Mirrored or not, 24 of 48 columns are seen, one beside the other.
     steps = drawn[0].depth_m.diff(dim=2)[:, 0]
     assert torch.allclose(steps.abs(), torch.full_like(steps, 8 / 47), atol=1e-5)
     assert {True, False} == set((steps[:, 0] > 0).tolist())
-    again = next(batching.resident_batches(frames, wild, device, first=2))
+    again = next(batching.load_resident_batches(frames, wild, device, first=2))
     assert torch.equal(again.image, drawn[2].image)
     assert -1 <= again.image.min() < again.image.max() <= 1
 
@@ -133,11 +133,11 @@ def test_views_on_the_device_have_different_positions(small_parts):
 def test_frames_that_do_not_fit_on_the_device_are_named(monkeypatch):
     frames = [[*numbered_frames(2), replace(frame(24, 24), name='the odd one')]]
     with pytest.raises(InputError, match=r'the odd one: with `frames_on_device` .* \[24, 24\] af'):
-        batching.resident_batches(frames, tiny_config(), torch.device('cpu'))
+        batching.load_resident_batches(frames, tiny_config(), torch.device('cpu'))
 
     def full(*_, **__):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory (simulated)")
 
     monkeypatch.setattr(torch, 'empty', full)
     with pytest.raises(ConfigError, match='memory of cpu; got one of 3 frames, 0.0 GiB'):
-        batching.resident_batches(frames, tiny_config(), torch.device('cpu'))
+        batching.load_resident_batches(frames, tiny_config(), torch.device('cpu'))

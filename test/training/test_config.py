@@ -62,7 +62,7 @@ def test_an_invalid_data_set_entry_is_named(fields, rule):
     (['default_denoising_steps=1'], 'and 2 or more for diffusion; got 1'),
     (['objective.rollout_fraction=0.5'], '`max_snr_weight` must be given with'),
     (['train=[]'], r'train: Tuple should have at least 1 item .*, got \[\]$'),
-    (['vae=a', 'initial_checkpoint=null'], '`initial_checkpoint` and `architecture` must be'),
+    (['vae=a', 'initial_checkpoint=null'], '`architecture` must be given, but not both'),
     (['seed'], "must be key=value; got 'seed'"),
     (['train.7.path=a'], 'must name a key of the configuration')])
 def test_an_invalid_value_is_named(overrides, message):

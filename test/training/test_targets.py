@@ -38,11 +38,11 @@ def test_an_image_without_valid_depth_gives_finite_numbers():
     assert torch.isfinite(normalized_depth(torch.full((1, 2, 2), torch.nan))).all()
 
 
-def test_relative_weight_makes_normalised_error_relative():
+def test_relative_weight_makes_normalized_error_relative():
     depth = torch.tensor([[[1.0, 2.0, 10.0, torch.inf, 1.0]]])
     valid = torch.tensor([[[True, True, True, True, False]]])
     weight = targets.relative_error_weight(depth, valid, torch.tensor([[[4.0]]]))
-    # One normalised unit is 2 m: 200 % at 1 m, 100 % at 2 m, 20 % at 10 m.
+    # One normalized unit is 2 m: 200 % at 1 m, 100 % at 2 m, 20 % at 10 m.
     assert weight[0, 0, 0].tolist() == pytest.approx([2.0, 1.0, 0.2, 0.0, 0.0])
     assert targets.relative_error_weight(depth, valid, torch.tensor([[[40.0]]])).max() == 16.0
 

@@ -20,7 +20,7 @@ from marigold_ros.training.views import random_view
 def test_latents_of_the_trained_autoencoder_have_unit_size(vae_config, folder):
     vae = AutoencoderTiny.from_pretrained(folder / 'vae/checkpoint/vae')
     scalars = json.loads((folder / 'vae/scalars.jsonl').read_text().splitlines()[-1])
-    assert scalars['validation/frames/abs_rel_round_trip'] > 0
+    assert scalars['validation/frames/abs_rel_reconstruction'] > 0
     frames, unchanged = ShardFrames(folder / 'frames'), AugmentationConfig(flip_probability=0.0)
     views = [random_view(frames[index], (HEIGHT, WIDTH), unchanged, np.random.default_rng(0))
              for index in range(len(frames))]

@@ -14,7 +14,7 @@ from training_fixtures import changed, weights, with_schedule, write_frames
 
 from marigold_ros.depth.errors import ConfigError, InputError, MarigoldError
 from marigold_ros.training.config import FrameSetConfig
-from marigold_ros.training.trainer import seeded_generator, Trainer
+from marigold_ros.training.trainer import make_seeded_generator, Trainer
 from marigold_ros.training.validation import ValidationResult
 
 
@@ -137,8 +137,8 @@ def test_a_batch_must_divide_evenly(tiny_config):
 
 
 def test_seeds_give_independent_streams():
-    draws = {tuple(torch.rand(3, generator=seeded_generator(*numbers)).tolist())
+    draws = {tuple(torch.rand(3, generator=make_seeded_generator(*numbers)).tolist())
              for numbers in [(1, 0, 0), (1, 1, 0), (1, 0, 1), (2, 0, 0)]}
     assert len(draws) == 4
-    again = torch.rand(3, generator=seeded_generator(1, 1, 0))
+    again = torch.rand(3, generator=make_seeded_generator(1, 1, 0))
     assert tuple(again.tolist()) in draws
