@@ -94,7 +94,7 @@ def write_bag(path: Path, topics: dict[str, str], messages: list[tuple[str, int,
 
 def compressed_depth(depth: np.ndarray, stamp_ns: int) -> bytes:
     """Serialize uint16 mm or float32 m as compressed_depth_image_transport does."""
-    quantisation = np.array([0], np.int32).tobytes()
+    quantization = np.array([0], np.int32).tobytes()
     a, b = 0.0, 0.0
     if depth.dtype == np.float32:
         a, b = 1000.0, 1.0
@@ -103,7 +103,7 @@ def compressed_depth(depth: np.ndarray, stamp_ns: int) -> bytes:
     else:
         samples, encoding = depth, '16UC1'
     stream = cv2.imencode('.png', samples)[1].tobytes()
-    data = quantisation + np.array([a, b], np.float32).tobytes() + stream
+    data = quantization + np.array([a, b], np.float32).tobytes() + stream
     return serialize('sensor_msgs/msg/CompressedImage', header=header(stamp_ns),
                      format=f'{encoding}; compressedDepth png', data=np.frombuffer(data, np.uint8))
 
