@@ -5,7 +5,7 @@ How close does the robust fit to few anchors come to the best fits to all pixels
 
 Anchors are drawn from each frame's ground truth; some are outliers.  AbsRel is computed on the
 frame's other pixels: metric, from 0.001 m to 80 m or the frame's farthest measurement.  The best
-fits ("in hindsight") know the ground truth of these pixels.
+fits ("to all pixels") use the ground truth of these pixels.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ OUTLIER_FACTORS = (2.0, 10.0)
 DRAWS = 10
 MIN_DEPTH_M, MAX_DEPTH_M = 1e-3, 80.0
 ABS_REL = abs_rel_label('metric', f'{MIN_DEPTH_M:g} to {MAX_DEPTH_M:g}+ m')
-# Upper limit of the pixels of the best fit in hindsight.
-HINDSIGHT_PIXELS = 20000
-LEAST_ABS_REL, LEAST_SQUARES = 'hindsight, least error', 'hindsight, least squares'
+# Upper limit of the pixels that the best fits use.
+BEST_FIT_PIXELS = 20000
+LEAST_ABS_REL, LEAST_SQUARES = 'all pixels, least AbsRel', 'all pixels, least squares'
 
 Vector = NDArray[np.float64]
 
@@ -56,7 +56,7 @@ def fit_least_abs_rel(relative: Vector, depth_m: Vector) -> tuple[float, float]:
     scale, shift : float
         Either sign; m.
     """
-    step = max(1, len(relative) // HINDSIGHT_PIXELS)
+    step = max(1, len(relative) // BEST_FIT_PIXELS)
     columns = np.stack([relative, np.ones_like(relative)], axis=1)[::step] / depth_m[::step, None]
     weight = np.ones(len(columns))
     best: NDArray[np.float64] = np.zeros(2)
@@ -94,7 +94,7 @@ def score_anchors(relative: Vector, depth_m: Vector, rng: np.random.Generator
     -------
     dict of str to float
         AbsRel of the robust and of the least-squares fit, each to clean anchors and to anchors
-        with outliers, and of the two best fits in hindsight.
+        with outliers, and of the two best fits to all pixels.
     """
     order = rng.permutation(len(depth_m))
     chosen, others = order[:ANCHORS], order[ANCHORS:]
@@ -142,10 +142,10 @@ def format_folder_table(frames: Iterator[tuple[str, FloatImage, FloatImage]], dr
     rows['mean of sets'] = _mean(list(rows.values()))
     columns = list(rows['mean of sets'])
     cells = [[name, *(f'{row[key]:.3f}' for key in columns),
-              *(' / '.join(f'{100 * (row[ours] / row[best] - 1):+.1f} %'
-                           for ours in ('clean', 'outliers'))
+              *(' / '.join(f'{100 * (row[robust] / row[best] - 1):+.1f} %'
+                           for robust in ('clean', 'outliers'))
                 for best in (LEAST_ABS_REL, LEAST_SQUARES))] for name, row in rows.items()]
-    return tabulate(cells, (ABS_REL, *columns, 'clean / outliers against least error',
+    return tabulate(cells, (ABS_REL, *columns, 'clean / outliers against least AbsRel',
                             'against least squares'), 'github', disable_numparse=True)
 
 

@@ -37,7 +37,7 @@ from marigold_ros.data.read_ahead import read_ahead
 from marigold_ros.depth.config import require
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import MarigoldError
-from marigold_ros.evaluation.environment import environment
+from marigold_ros.evaluation.environment import describe_environment
 from marigold_ros.messages.depth import pack_depth
 from marigold_ros.messages.image import pack_image
 
@@ -45,8 +45,7 @@ SAMPLE = Path(__file__).parents[1] / 'sample' / 'living_room'
 TOPICS = BagTopics('/camera/image_rect', '/camera/depth/image_rect')
 HZ = 30
 ROUNDS, WARM_UP = 5, 1
-# Frames held in memory.
-HELD = 10
+FRAMES_IN_MEMORY = 10
 
 
 def write_long_bag(path: Path, minutes: float) -> None:
@@ -89,14 +88,14 @@ def compare_rates(engine: DepthEngine, data_set: DataSet,
     ConfigError
         If the bag holds too few frames.
     """
-    held = list(islice(data_set.frames(), HELD))
+    in_memory = list(islice(data_set.frames(), FRAMES_IN_MEMORY))
 
     def run(frames: Iterable[DepthFrame]) -> None:
         for frame in frames:
             engine.infer(frame.rgb, num_inference_steps=1)
 
-    def run_held() -> None:
-        run(islice(cycle(held), count))
+    def run_from_memory() -> None:
+        run(islice(cycle(in_memory), count))
 
     require((data_set.count or 0) > (ROUNDS + WARM_UP) * count, 'frames',
             f'few enough for {ROUNDS + WARM_UP} rounds in {data_set.count} frames', count)
@@ -104,11 +103,12 @@ def compare_rates(engine: DepthEngine, data_set: DataSet,
         started_s = time.perf_counter()
         next(frames)
         first_s = time.perf_counter() - started_s
-        runs = time_interleaved({'held': run_held, 'read': lambda: run(islice(frames, count))},
+        runs = time_interleaved({'memory': run_from_memory,
+                                 'read': lambda: run(islice(frames, count))},
                                 rounds=ROUNDS, warm_up=WARM_UP, device=engine.device)
     seconds = {name: each.seconds for name, each in runs.items()}
     return ({name: count / float(np.median(each)) for name, each in seconds.items()},
-            speedup(seconds['held'], seconds['read']), first_s)
+            speedup(seconds['memory'], seconds['read']), first_s)
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -116,7 +116,7 @@ def measure(options: argparse.Namespace) -> None:
     if not options.bag.exists():
         write_long_bag(options.bag, options.minutes)
     engine = DepthEngine.load(options.checkpoint)
-    facts = environment(engine.device)
+    facts = describe_environment(engine.device)
     data_set = bag_data_set(options.bag, TOPICS)
     median_hz, share, first_s = compare_rates(engine, data_set, options.frames)
     before_mib = _peak_mib()
@@ -129,7 +129,7 @@ def measure(options: argparse.Namespace) -> None:
         f'- {count} frames, {bag_bytes / 2 ** 30:.1f} GiB, read in {seconds:.0f} s '
         f'({count / seconds:.0f} Hz); peak {_peak_mib():.0f} MiB, of which {before_mib:.0f} MiB '
         f'before\n'
-        f'- the engine alone {median_hz["held"]:.2f} Hz, reading ahead {median_hz["read"]:.2f} '
+        f'- the engine alone {median_hz["memory"]:.2f} Hz, reading ahead {median_hz["read"]:.2f} '
         f'Hz: {share["ratio"]:.0%} of its rate [{share["low"]:.0%}, {share["high"]:.0%}]; the '
         f'first frame came after {first_s:.2f} s')
 

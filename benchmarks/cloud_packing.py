@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 
-from benchmarks.synthetic_images import synthetic_image
+from benchmarks.synthetic_images import make_synthetic_image
 from benchmarks.timing import (
     format_markdown_table,
     quartiles_ms,
@@ -39,18 +39,18 @@ from benchmarks.timing import (
 )
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.types import FloatImage, RgbImage
-from marigold_ros.evaluation.environment import environment
+from marigold_ros.evaluation.environment import describe_environment
 from marigold_ros.geometry.filters import DepthFilter
 from marigold_ros.messages.cloud import CloudPacker
 
-PACKING, REFERENCE = 'our packing alone', "sensor_msgs_py's packing alone"
+PACKING, BASELINE = 'packing of marigold_ros alone', 'packing of sensor_msgs_py alone'
 WHOLE = 'filter, unproject, colour, message'
 FILTERS = DepthFilter(0.1, 20.0, max_relative_depth=0.98, confidence_min=0.1,
                       min_surface_angle_deg=2.0)
 BOXES = 40
 
 
-def synthetic_depth(height: int, width: int, seed: int = 0) -> tuple[FloatImage, FloatImage]:
+def make_synthetic_depth(height: int, width: int, seed: int = 0) -> tuple[FloatImage, FloatImage]:
     """
     Make relative depth and confidence of a floor with boxes and soft edges.
 
@@ -84,9 +84,9 @@ def list_calls(height: int, width: int) -> dict[str, Callable[[], Any]]:
     """
     messages: Any = importlib.import_module('marigold_ros.ros.conversions')
     header = messages.make_header(0, 'camera_optical_frame')
-    relative, confidence = synthetic_depth(height, width)
+    relative, confidence = make_synthetic_depth(height, width)
     depth_m = np.float32(0.3) + np.float32(8.0) * relative
-    rgb = synthetic_image(0, 40)
+    rgb = make_synthetic_image(0, 40)
     rgb = np.asarray(cv2.resize(rgb, (width, height)), np.uint8)
     K = np.array([[0.7 * width, 0, width / 2], [0, 0.7 * width, height / 2], [0, 0, 1]])
 
@@ -102,13 +102,13 @@ def list_calls(height: int, width: int) -> dict[str, Callable[[], Any]]:
         'filters alone': filtered,
         PACKING: lambda: messages.cloud_message(header, fields, memory)}
     try:
-        peer: Any = importlib.import_module('sensor_msgs_py.point_cloud2')
+        point_cloud2: Any = importlib.import_module('sensor_msgs_py.point_cloud2')
     except ImportError:
         pass
     else:
         described = messages.cloud_message(header, fields).fields
         table = fields.data.view(np.float32).reshape(-1, 4)
-        calls[REFERENCE] = lambda: peer.create_cloud(header, described, table, 16)
+        calls[BASELINE] = lambda: point_cloud2.create_cloud(header, described, table, 16)
     return calls
 
 
@@ -130,10 +130,10 @@ def format_markdown(seconds: Mapping[str, NDArray[np.float64]]) -> str:
         figures = quartiles_ms(measured)
         rows.append({'': name, 'median, ms': f'{figures["median_ms"]:.2f}',
                      'quartiles, ms': f'{figures["q25_ms"]:.2f} to {figures["q75_ms"]:.2f}'})
-    if REFERENCE not in seconds:
+    if BASELINE not in seconds:
         note = 'sensor_msgs_py is not installed: no comparison.'
     else:
-        ratio = speedup(seconds[REFERENCE], seconds[PACKING])
+        ratio = speedup(seconds[BASELINE], seconds[PACKING])
         note = (f'Packing alone: {ratio["ratio"]:.2f} times as fast as sensor_msgs_py '
                 f'({ratio["low"]:.2f} to {ratio["high"]:.2f}).')
     return f'{format_markdown_table(rows)}\n\n{note}'
@@ -152,11 +152,11 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and write the report."""
     options = make_parser().parse_args(arguments)
-    facts = environment()
+    facts = describe_environment()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     width, height = options.size
-    engine, rgb = DepthEngine.load('tiny'), synthetic_image(0)
+    engine, rgb = DepthEngine.load('tiny'), make_synthetic_image(0)
     runs = time_interleaved({name: time_after_inference(engine, rgb, call)
                              for name, call in list_calls(height, width).items()},
                             rounds=options.rounds, warm_up=5)

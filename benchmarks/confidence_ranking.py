@@ -1,7 +1,7 @@
 """
 Does the confidence rank pixels by their error?
 
-    python -m benchmarks.confidence_ranking --frames frames/policies
+    python -m benchmarks.confidence_ranking --frames out/frames/policies
 
 Sparsification curves: the least confident pixels are removed step by step, and the mean error of
 the remaining pixels is computed (Ilg et al. 2018, arXiv 1802.07095, section 5.1), relative to that
@@ -28,14 +28,15 @@ from marigold_ros.data.shards import shards_data_set
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import InputError, MarigoldError
 from marigold_ros.depth.types import FloatImage
-from marigold_ros.evaluation.environment import environment
+from marigold_ros.evaluation.environment import describe_environment
 from marigold_ros.evaluation.metrics.protocol_a import align
 
 STEPS = (1, 2, 4)
 REMOVED = np.arange(20) / 20
 ORACLE, CONFIDENCE = 'oracle', 'confidence'
 # Trivial rankings, which a confidence should beat.
-DEPTH, INVERSE_DEPTH, ROW = 'near is unsure', 'far is unsure', 'low in the image is unsure'
+DEPTH, INVERSE_DEPTH = 'low confidence near', 'low confidence far'
+ROW = 'low confidence at the bottom'
 
 Curve = NDArray[np.float64]
 
@@ -78,7 +79,7 @@ def sparsification_curve(error: NDArray[np.floating], confidence: NDArray[np.flo
 
 
 def area_under_curve(curve: Curve) -> float:
-    """Integrate a curve over the removed share, by trapezoids; 1 is chance, less is better."""
+    """Integrate a curve over the removed share; 1 is a random ranking, less is better."""
     return float(np.sum(curve[1:] + curve[:-1]) / 2 / (len(curve) - 1))
 
 
@@ -158,12 +159,13 @@ def compute_curves(engine: DepthEngine, data_set: DataSet,
 
 
 def format_markdown(results: Mapping[int, Mapping[str, Sequence[Curve]]]) -> str:
-    """Format mean areas and the share of frames better than chance as Markdown."""
+    """Format mean areas and the share of frames better than a random ranking as Markdown."""
     rows: dict[str, dict[str, str]] = {}
     for steps, curves in results.items():
         for name, each in curves.items():
             areas = np.array([area_under_curve(curve) for curve in each])
-            row = rows.setdefault(name, {'area (share of frames better than chance)': name})
+            row = rows.setdefault(
+                name, {'area (share of frames better than a random ranking)': name})
             row[f'{steps} step(s)'] = f'{areas.mean():.3f} ({np.mean(areas < 1.0):.0%})'
     return format_markdown_table(list(rows.values()))
 
@@ -175,7 +177,7 @@ def draw(results: Mapping[int, Mapping[str, Sequence[Curve]]], path: Path) -> No
     for axes, (steps, curves) in zip(panels, results.items()):
         for name, each in curves.items():
             axes.plot(100 * REMOVED, np.mean(each, axis=0), label=name)
-        axes.axhline(1.0, color='grey', linewidth=0.8, label='chance')
+        axes.axhline(1.0, color='grey', linewidth=0.8, label='random ranking')
         axes.set(title=f'{steps} step(s)', xlabel='least confident pixels removed, %')
     panels[0].set_ylabel('mean relative error / that of all')
     figure.legend(*panels[0].get_legend_handles_labels(), loc='outside right upper')
@@ -200,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         data_set = (shards_data_set(options.frames) if options.frames is not None
                     else folder_data_set(options.folder))
         engine = DepthEngine.load(options.checkpoint)
-        facts = environment(engine.device)
+        facts = describe_environment(engine.device)
         steps = [n for n in STEPS if n <= engine.checkpoint_info.max_useful_steps]
         results = {n: compute_curves(engine, data_set, n) for n in steps}
     except MarigoldError as err:

@@ -7,7 +7,7 @@ How fast is DepthEngine compared with diffusers' MarigoldDepthPipeline and with 
 
 Both sides get the same weights, 640x480 images, noise, steps and output size, and must return the
 same float32 depth.  The pipeline is used as in its documentation, not compiled.  Times are medians
-of interleaved rounds.  Stages are timed in separate rounds, because timing them synchronises the
+of interleaved rounds.  Stages are timed in separate rounds, because timing them synchronizes the
 pipeline with the GPU.  The hardware limit is the rate of the device on large square matrices,
 relative to the floating-point operations of a frame.
 """
@@ -41,7 +41,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from benchmarks.synthetic_images import synthetic_image, VGA
+from benchmarks.synthetic_images import make_synthetic_image, VGA
 from benchmarks.timing import (
     format_markdown_table,
     quartiles_ms,
@@ -54,7 +54,7 @@ from marigold_ros.depth.device import resolve_device, resolve_dtype, synchronize
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.preprocess import padded_size, processing_size
 from marigold_ros.depth.types import FloatImage, RgbImage
-from marigold_ros.evaluation.environment import environment
+from marigold_ros.evaluation.environment import describe_environment
 
 STAGES = ('encode', 'denoise', 'decode')
 # Large batches get fewer rounds, but at least this many.
@@ -240,7 +240,7 @@ def make_workload(components: Components, resolution: int, batch_size: int,
     factor = components.info.vae_scale_factor
     height, width = padded_size(processing_size(*VGA, resolution), factor)
     shape = (batch_size, components.vae.config.latent_channels, height // factor, width // factor)
-    return Workload([synthetic_image(number) for number in range(batch_size)],
+    return Workload([make_synthetic_image(number) for number in range(batch_size)],
                     torch.randn(shape, generator=torch.Generator().manual_seed(0)), steps)
 
 
@@ -530,7 +530,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and write the report."""
     options = make_parser().parse_args(arguments)
-    facts = environment(resolve_device(options.device))
+    facts = describe_environment(resolve_device(options.device))
     with TemporaryDirectory() as folder:
         checkpoint, name = options.checkpoint, Path(options.checkpoint).name
         if options.architecture is not None:

@@ -21,7 +21,7 @@ from benchmarks.timing import format_markdown_table, write_benchmark_report
 from marigold_ros.data.datasets.bag import bag_data_set, SAMPLE_TOPICS
 from marigold_ros.data.frames import DepthFrame
 from marigold_ros.depth.errors import InputError
-from marigold_ros.evaluation.environment import environment
+from marigold_ros.evaluation.environment import describe_environment
 from marigold_ros.geometry.filters import find_flying_pixels
 
 ANGLES_DEG = (2.0, 3.0, 5.0)
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             **{f'edges of {edge_px:g} px': f'{removed:.0%}'
                for edge_px, (removed, _) in zip(EDGES_PX, shares)},
             'lost, at most': f'{shares[:, 1].max():.2%}'})
-    write_benchmark_report(options.out, 'flying_pixels', environment(), {'rows': rows},
+    write_benchmark_report(options.out, 'flying_pixels', describe_environment(), {'rows': rows},
                            format_markdown_table(rows))
 
 

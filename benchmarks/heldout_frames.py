@@ -1,9 +1,9 @@
 """
 How accurate is a checkpoint on held-out rendered frames, by the number of steps?
 
-    python -m scenes.bulk --out frames/heldout --count 512 --seed 900
-    python -m benchmarks.heldout_frames --frames frames/heldout
-    python -m benchmarks.heldout_frames --frames frames/heldout --hard
+    python -m scenes.bulk --out out/frames/heldout --count 512 --seed 900
+    python -m benchmarks.heldout_frames --frames out/frames/heldout
+    python -m benchmarks.heldout_frames --frames out/frames/heldout --hard
 
 Protocol A, means over frames, compared with a fitted vertical ramp, the autoencoder alone on true
 depth, and true depth clipped as in training.  `--hard` uses a fixed list, by which a checkpoint
@@ -29,7 +29,7 @@ from marigold_ros.data.frames import DepthFrame, evenly_spaced_indices
 from marigold_ros.data.shards import ShardFrames
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import InputError, MarigoldError
-from marigold_ros.evaluation.environment import environment
+from marigold_ros.evaluation.environment import describe_environment
 from marigold_ros.evaluation.metrics.baselines import predict_ramp
 from marigold_ros.evaluation.metrics.protocols import mean_scores, score, Scores
 from marigold_ros.training.checkpoints import load_vae
@@ -101,7 +101,7 @@ def score_ramp(frames: Frames) -> list[Scores]:
 
 
 def clip_depth(frame: DepthFrame) -> DepthFrame:
-    """Clip true depth to the quantiles of the normalisation, as the training targets are."""
+    """Clip true depth to the quantiles of the normalization, as the training targets are."""
     depth_m, valid = torch.from_numpy(frame.depth_m)[None], torch.from_numpy(frame.valid)[None]
     low_m, spread_m = depth_range(depth_m, valid)
     kept = torch.where(torch.isfinite(depth_m), depth_m.clamp(low_m, low_m + spread_m), depth_m)
@@ -195,7 +195,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, plot and write the report; the exit code is 0 or 2."""
     options = make_parser().parse_args(arguments)
-    facts = environment()
+    facts = describe_environment()
     try:
         frames = (load_hard_frames(options.frames) if options.hard
                   else load_heldout_frames(options.frames, options.limit))

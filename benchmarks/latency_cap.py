@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from benchmarks.latency_cap_load import cpu_times_s, load_is_on, periodic_load
-from benchmarks.synthetic_images import mixed_complexity_images, VGA
+from benchmarks.synthetic_images import make_mixed_complexity_images, VGA
 from benchmarks.timing import format_markdown_table, write_benchmark_report
 from marigold_ros.depth.adaptive import (
     AdaptiveConfig,
@@ -39,7 +39,7 @@ from marigold_ros.depth.config import STEP_POLICIES, StepPolicyConfig
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.step_policy import StepPolicy
 from marigold_ros.depth.types import BatchTiming, DepthPrediction, RgbImage, StepRequest
-from marigold_ros.evaluation.environment import cores, environment
+from marigold_ros.evaluation.environment import count_cores, describe_environment
 from marigold_ros.evaluation.policies.live import DeliveredFrame, process_newest
 from marigold_ros.geometry.filters import DepthFilter
 from marigold_ros.messages.cloud import CloudPacker
@@ -53,7 +53,7 @@ CALIBRATION_FRAMES = 200
 # Between starting the load and the first frame.
 START_DELAY_S = 1.5
 PERCENTILES = (50, 95, 99, 100)
-COLORS = {'published': 'tab:blue', 'late': 'tab:red', 'superseded': 'tab:orange'}
+COLORS = {'processed': 'tab:blue', 'late': 'tab:red', 'superseded': 'tab:orange'}
 CAMERA = 'camera'
 # A fixed scale and a VGA camera of 62 degrees.
 SCALE = MetricScale(scale=4.0, shift=0.5, confidence=0.0, source='fixed', assumed=True)
@@ -70,11 +70,11 @@ class FrameResult:
     number : int
     received_s : float
         Time since the first delivery was due.
-    outcome : {'published', 'late', 'superseded'}
+    outcome : {'processed', 'late', 'superseded'}
         The policy skipped 'late' frames.
     latency_s : float or None
-        Receipt to publication; None if not published.
-    steps_wanted, steps_granted, steps_run : int
+        Receipt to publication; None if not processed.
+    steps_without_cap, steps_decided, steps_run : int
         T that the policy would choose without a cap, T as decided, T as run.
     stopped_by : str
         As `DepthPrediction.stopped_by`; '' if the frame was not processed.
@@ -88,18 +88,18 @@ class FrameResult:
     received_s: float
     outcome: str
     latency_s: float | None = None
-    steps_wanted: int = 0
-    steps_granted: int = 0
+    steps_without_cap: int = 0
+    steps_decided: int = 0
     steps_run: int = 0
     stopped_by: str = ''
     reason: str = ''
     work_s: tuple[float, float] = (0.0, 0.0)
 
     @property
-    def cut(self) -> bool:
-        """Whether the cap reduced the steps of a published frame, in advance or while running."""
-        return self.outcome == 'published' and (
-            self.steps_granted < self.steps_wanted or self.stopped_by == 'deadline')
+    def reduced(self) -> bool:
+        """Check whether the cap reduced the steps of this frame, in advance or while running."""
+        return self.outcome == 'processed' and (
+            self.steps_decided < self.steps_without_cap or self.stopped_by == 'deadline')
 
 
 class PolicyRun:
@@ -131,14 +131,14 @@ class PolicyRun:
         published_s = time.monotonic()
         self.adaptive.observe(published_s)
         choice = result.choice
-        wanted = self._without_cap.decide(
+        without_cap = self._without_cap.decide(
             [StepRequest(CAMERA, choice.complexity, choice.age_s)],
             resolution=self.adaptive.engine.padded_size(*frame.rgb.shape[:2]))[0]
         if isinstance(result, SkippedFrame):
             return FrameResult(frame.number, frame.received_s, 'late', reason=choice.reason,
-                               steps_wanted=wanted.num_inference_steps)
-        return FrameResult(frame.number, frame.received_s, 'published',
-                           published_s - frame.received_s, wanted.num_inference_steps,
+                               steps_without_cap=without_cap.num_inference_steps)
+        return FrameResult(frame.number, frame.received_s, 'processed',
+                           published_s - frame.received_s, without_cap.num_inference_steps,
                            choice.granted, result.num_inference_steps, result.stopped_by,
                            choice.reason)
 
@@ -216,7 +216,7 @@ def measure(engine: DepthEngine, config: StepPolicyConfig, frames: int,
     """
     # 1. Measure batch times as the node does at configure.
     timings = engine.warm_up([VGA], [1], config.max_inference_steps)
-    images = mixed_complexity_images(IMAGE_COUNT)
+    images = make_mixed_complexity_images(IMAGE_COUNT)
     chosen = np.random.default_rng(0).integers(IMAGE_COUNT, size=max(frames, CALIBRATION_FRAMES))
     mixed = [images[number] for number in chosen]
 
@@ -228,7 +228,7 @@ def measure(engine: DepthEngine, config: StepPolicyConfig, frames: int,
     print(f'{1.0 / cap_s:.1f} frames/s, cap {1e3 * cap_s:.1f} ms', file=sys.stderr, flush=True)
 
     # 3. Run the same frames at the same rate with and without the cap.
-    processes = max(1, cores() // 2)
+    processes = max(1, count_cores() // 2)
 
     def run(settings: StepPolicyConfig, frames: Sequence[RgbImage],
             loaded: bool) -> list[FrameResult]:
@@ -256,7 +256,7 @@ def measure(engine: DepthEngine, config: StepPolicyConfig, frames: int,
 def summarize(frame_results: Sequence[FrameResult], cap_s: float, load_period_s: float,
               *, loaded: bool) -> dict[str, Any]:
     """
-    Summarise a run.
+    Summarize a run.
 
     Parameters
     ----------
@@ -274,21 +274,21 @@ def summarize(frame_results: Sequence[FrameResult], cap_s: float, load_period_s:
         Latency percentiles in ms; shares of the frames delivered; mean T without and with load;
         frames over the cap and skipped, per interval of constant load.
     """
-    published = [each for each in frame_results if each.latency_s is not None]
-    latencies_s = np.array([each.latency_s for each in published], np.float64)
-    steps = {on: [each.steps_run for each in published
+    processed = [each for each in frame_results if each.latency_s is not None]
+    latencies_s = np.array([each.latency_s for each in processed], np.float64)
+    steps = {on: [each.steps_run for each in processed
                   if (loaded and load_is_on(each.received_s, load_period_s)) == on]
              for on in (False, True)}
     return {
         'frames': len(frame_results),
-        'published': len(published),
+        'processed': len(processed),
         'latency_ms': {f'p{q}': 1e3 * float(np.percentile(latencies_s, q)) for q in PERCENTILES},
         'over_cap': int((latencies_s > cap_s).sum()),
         'skipped': sum(each.outcome == 'late' for each in frame_results) / len(frame_results),
         'superseded': (sum(each.outcome == 'superseded' for each in frame_results)
                        / len(frame_results)),
-        'cut': sum(each.cut for each in published) / len(published),
-        'mean_steps_free': float(np.mean(steps[False])) if steps[False] else None,
+        'reduced': sum(each.reduced for each in processed) / len(processed),
+        'mean_steps_unloaded': float(np.mean(steps[False])) if steps[False] else None,
         'mean_steps_loaded': float(np.mean(steps[True])) if steps[True] else None,
         'intervals': count_by_interval(frame_results, cap_s, load_period_s, loaded),
     }
@@ -326,13 +326,13 @@ def format_markdown(result: Mapping[str, Any]) -> str:
     for name, summary in result['summaries'].items():
         latency_ms = [f'{ms:.1f}' for ms in summary['latency_ms'].values()]
         steps = ['-' if mean is None else f'{mean:.2f}' for mean in (
-            summary['mean_steps_free'], summary['mean_steps_loaded'])]
+            summary['mean_steps_unloaded'], summary['mean_steps_loaded'])]
         rows.append({
             'run': name, **dict(zip(('p50', 'p95', 'p99', 'max ms'), latency_ms)),
-            'over cap': f'{summary["over_cap"]} of {summary["published"]}',
+            'over cap': f'{summary["over_cap"]} of {summary["processed"]}',
             'skipped': f'{summary["skipped"]:.1%}', 'superseded': f'{summary["superseded"]:.1%}',
-            'cut by the cap': f'{summary["cut"]:.0%}',
-            **dict(zip(('mean T free', 'mean T loaded'), steps))})
+            'reduced by the cap': f'{summary["reduced"]:.0%}',
+            **dict(zip(('mean T unloaded', 'mean T loaded'), steps))})
     lines = [
         f'{result["checkpoint"]}{", compiled" if result["compile"] else ""}; policy '
         f'{result["policy"]["policy"]}; cap {1e3 * result["cap_s"]:.1f} ms, the unloaded p95 at '
@@ -402,7 +402,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, plot and write the report."""
     options = make_parser().parse_args(arguments)
     torch.set_num_threads(options.threads)
-    facts = environment()
+    facts = describe_environment()
     engine = DepthEngine.load(options.checkpoint, device=options.device, compile=options.compile)
     config = StepPolicyConfig(options.policy, max_inference_steps=options.max_inference_steps,
                               late_frames='skip')

@@ -16,7 +16,7 @@ import time
 
 
 def load_is_on(elapsed_s: float, period_s: float) -> bool:
-    """Return whether the load is on: off in the first period, on in the second, and so on."""
+    """Check whether the load is on: off in the first period, on in the second, and so on."""
     return elapsed_s >= 0.0 and int(elapsed_s // period_s) % 2 == 1
 
 

@@ -3,13 +3,13 @@ How much time does the node add to the engine's, and how much CPU and memory doe
 
     python -m benchmarks.node            # all sections but memory: about nine minutes
     python -m benchmarks.node memory     # about six
-    python -m benchmarks.node outside --command '<another node>' --node /its_name \
+    python -m benchmarks.node other_node --command '<another node>' --node /its_name \
         --output /its/depth:Image
 
 Camera, node and listener are separate processes.  Every case starts a node, warms it up and
 measures it: times by stage come from the node's ~/status, ages at the listener are relative to the
 camera's stamp, CPU time and memory come from the kernel, and frames are counted at camera, node
-and listener.  "added" is the time from receipt to publication minus the engine's.
+and listener.  "overhead" is the time from receipt to publication minus the engine's.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from benchmarks.node_rig import (
 )
 from benchmarks.timing import format_markdown_table, write_benchmark_report
 from marigold_ros.depth.errors import MarigoldError
-from marigold_ros.evaluation.environment import environment
+from marigold_ros.evaluation.environment import describe_environment
 from marigold_ros.ros.camera_output import INFO_TOPICS, TOPICS
 from marigold_ros.ros.tools.command_line import positive
 from marigold_ros.stop_flag import StopFlag
@@ -48,14 +48,14 @@ SIZES = {'VGA': (640, 480), 'FHD': (1920, 1080)}
 # So slow that no frame waits for the one before, in any case.
 UNLOADED_HZ = 5.0
 # Typical subscriptions of a robot: depth image and cloud.
-ROBOT = ('depth/image_rect:Image', 'depth/camera_info:CameraInfo', 'points:PointCloud2')
-EVERYTHING = (*ROBOT, *sorted(
+ROBOT_OUTPUTS = ('depth/image_rect:Image', 'depth/camera_info:CameraInfo', 'points:PointCloud2')
+ALL_OUTPUTS = (*ROBOT_OUTPUTS, *sorted(
     {f'{topic}:Image' for output, topic in TOPICS.items() if output not in ('depth', 'points')}
     | {f'{topic}:CameraInfo' for topic in INFO_TOPICS.values() if topic != 'depth/camera_info'}))
 FAST_MODEL = ('step_policy:=fixed', 'max_inference_steps:=1')
 SLOW_MODEL = ('step_policy:=fixed', 'max_inference_steps:=10', 'processing_resolution:=320',
               'latency_cap_ms:=0.0')
-SECTIONS = ('added', 'age', 'rates', 'processor', 'outside', 'memory')
+SECTIONS = ('overhead', 'age', 'rates', 'cpu', 'other_node', 'memory')
 # Stages in ~/status: those of the engine, and those of the node in their order.
 ENGINE_STAGES = ('preprocess_ms', 'encode_ms', 'denoise_ms', 'decode_depth_ms', 'postprocess_ms')
 NODE_STAGES = ('read_image_ms', 'rectify_ms', 'complexity_ms', 'engine_ms', 'fit_scale_ms',
@@ -97,7 +97,7 @@ class Case:
     name: str
     size: tuple[int, int]
     rate_hz: float
-    outputs: tuple[str, ...] = ROBOT
+    outputs: tuple[str, ...] = ROBOT_OUTPUTS
     parameters: tuple[str, ...] = ()
     cameras: tuple[str, ...] = ('camera',)
     reliability: str = 'reliable'
@@ -107,21 +107,22 @@ class Case:
 def list_cases(sections: Sequence[str]) -> list[Case]:
     """Return the runs of the given sections."""
     sizes = SIZES.items()
-    found = [Case('added', f'{name}, {what}', size, UNLOADED_HZ, outputs)
+    found = [Case('overhead', f'{name}, {what}', size, UNLOADED_HZ, outputs)
              for name, size in sizes
-             for what, outputs in (('depth and cloud', ROBOT), ('every output', EVERYTHING))]
-    found += [Case('age', f'{name} at 30 Hz, {what}', size, 30.0, ROBOT, parameters)
+             for what, outputs in (('depth and cloud', ROBOT_OUTPUTS),
+                                   ('every output', ALL_OUTPUTS))]
+    found += [Case('age', f'{name} at 30 Hz, {what}', size, 30.0, ROBOT_OUTPUTS, parameters)
               for name, size in sizes
               for what, parameters in (('fast model', FAST_MODEL), ('slow model', SLOW_MODEL))]
     found += [Case('rates', f'{name} at 30 Hz, {reliability.replace("_", " ")}, '
-                   f'{"with" if profile else "without"} profile', size, 30.0, ROBOT, FAST_MODEL,
-                   reliability=reliability, large_images=profile)
+                   f'{"with" if profile else "without"} profile', size, 30.0, ROBOT_OUTPUTS,
+                   FAST_MODEL, reliability=reliability, large_images=profile)
               for name, size in sizes for reliability in ('reliable', 'best_effort')
               for profile in (False, True)]
-    found += [Case('processor', f'{count} VGA camera(s) at {UNLOADED_HZ:g} Hz', SIZES['VGA'],
+    found += [Case('cpu', f'{count} VGA camera(s) at {UNLOADED_HZ:g} Hz', SIZES['VGA'],
                    UNLOADED_HZ, cameras=tuple(f'camera_{i}' for i in range(count)))
               for count in (1, 2, 3)]
-    found += [Case('outside', f'{name} at 30 Hz', size, 30.0, ROBOT[:2],
+    found += [Case('other_node', f'{name} at 30 Hz', size, 30.0, ROBOT_OUTPUTS[:2],
                    reliability='best_effort') for name, size in sizes]
     found += [Case('memory', 'VGA at 30 Hz, depth and cloud', SIZES['VGA'], 30.0)]
     return [case for case in found if case.section in sections]
@@ -157,7 +158,7 @@ def run(case: Case, node: NodeUnderTest, folder: Path, seconds: float, stop: Sto
 def summarize(topic: str, observation: Observation, lines: Sequence[Line],
               sent: Mapping[str, int]) -> Result:
     """
-    Summarise one case.
+    Summarize one case.
 
     Parameters
     ----------
@@ -188,8 +189,8 @@ def summarize(topic: str, observation: Observation, lines: Sequence[Line],
                      for key in sorted({key for frame in frames for key in frame})},
         'stamp_to_receipt_ms': quantiles(ages_ms.get(topic, [])),
         'reply_ms': quantiles([1e3 * reply_s for reply_s in observation.replies_s]),
-        'processor_share': observation.processor_s / wall_s,
-        'processor_ms_per_frame': 1e3 * observation.processor_s / count if count else None,
+        'cpu_share': observation.cpu_s / wall_s,
+        'cpu_ms_per_frame': 1e3 * observation.cpu_s / count if count else None,
         'memory_bytes': observation.ticks[-1]['memory_bytes'],
         'memory_growth': memory_growth(observation.ticks),
         'sent': sent,
@@ -216,14 +217,14 @@ def processed_frames(lines: Iterable[Line]) -> list[dict[str, float]]:
     -------
     list of dict
         All values whose names end in _ms, `num_inference_steps`, `engine_ms` (sum of the engine's
-        stages) and `added_ms` (latency minus engine time).
+        stages) and `overhead_ms` (latency minus engine time).
     """
     frames = []
     for _, status in processed_statuses(lines):
         frame = {key: float(value) for key, value in status.items()
                  if key.endswith('_ms') or key == 'num_inference_steps'}
         frame['engine_ms'] = sum(frame[stage] for stage in ENGINE_STAGES)
-        frame['added_ms'] = frame['latency_ms'] - frame['engine_ms']
+        frame['overhead_ms'] = frame['latency_ms'] - frame['engine_ms']
         frames.append(frame)
     return frames
 
@@ -300,7 +301,7 @@ def time_row(result: Result) -> dict[str, str]:
         'age at start': format_percentiles(times['stamp_age_ms'] or times['age_ms']),
         **{stage.removesuffix('_ms').replace('_', ' '): format_percentiles(times[stage])
            for stage in NODE_STAGES},
-        'added': format_percentiles(times['added_ms']),
+        'overhead': format_percentiles(times['overhead_ms']),
         'stamp to receipt of the first output': format_percentiles(result['stamp_to_receipt_ms']),
         'service reply': format_percentiles(result['reply_ms'])}
 
@@ -315,24 +316,24 @@ def rate_row(result: Result) -> dict[str, str]:
         'stamp to receipt there, ms': format_percentiles(result['stamp_to_receipt_ms'])}
 
 
-def processor_row(result: Result) -> dict[str, str]:
+def cpu_row(result: Result) -> dict[str, str]:
     """Format CPU time and memory of the node."""
     return {
-        'of one core': format_share(result['processor_share']),
-        'a camera': format_share(result['processor_share'] / len(result['cameras'])),
+        'of one core': format_share(result['cpu_share']),
+        'a camera': format_share(result['cpu_share'] / len(result['cameras'])),
         'frames/s of the first camera': f'{result["frames_out_per_s"]:.1f}',
         'resident memory, MiB': f'{result["memory_bytes"] / MIB:.0f}'}
 
 
-def outside_row(result: Result) -> dict[str, str]:
+def other_node_row(result: Result) -> dict[str, str]:
     """Format what can be measured of any node without its ~/status."""
-    per_frame = result['processor_ms_per_frame']
+    per_frame = result['cpu_ms_per_frame']
     return {
         'frames/s out': f'{result["frames_out_per_s"]:.2f}',
         'stamp to receipt, ms': format_percentiles(result['stamp_to_receipt_ms']),
         'service reply, ms': format_percentiles(result['reply_ms']),
-        'of one core': format_share(result['processor_share']),
-        'processor ms a frame': '-' if per_frame is None else f'{per_frame:.0f}',
+        'of one core': format_share(result['cpu_share']),
+        'CPU ms per frame': '-' if per_frame is None else f'{per_frame:.0f}',
         'resident memory, MiB': f'{result["memory_bytes"] / MIB:.0f}'}
 
 
@@ -346,8 +347,8 @@ def memory_row(result: Result) -> dict[str, str]:
 
 
 ROWS: dict[str, Callable[[Result], dict[str, str]]] = {
-    'added': time_row, 'age': time_row, 'rates': rate_row, 'processor': processor_row,
-    'outside': outside_row, 'memory': memory_row}
+    'overhead': time_row, 'age': time_row, 'rates': rate_row, 'cpu': cpu_row,
+    'other_node': other_node_row, 'memory': memory_row}
 
 
 def format_percentiles(values: Mapping[str, float] | None) -> str:
@@ -382,8 +383,8 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if unknown := set(options.sections) - set(SECTIONS):
         parser.error(f'unknown section {", ".join(unknown)}; there are {", ".join(SECTIONS)}')
-    if options.command and not (options.output and options.sections == ['outside']):
-        parser.error('--command needs --output and the section outside')
+    if options.command and not (options.output and options.sections == ['other_node']):
+        parser.error('--command needs --output and the section other_node')
     return options
 
 
@@ -392,7 +393,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_options(arguments)
     stop = StopFlag()
     os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
-    facts = {**environment(), 'rclpy': version('rclpy')}
+    facts = {**describe_environment(), 'rclpy': version('rclpy')}
     results: list[Result] = []
     try:
         for case in list_cases(options.sections):

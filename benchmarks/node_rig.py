@@ -66,19 +66,19 @@ class Observation:
     ----------
     start_ns, end_ns : int
         Wall clock.
-    processor_s : float
+    cpu_s : float
         CPU time of the node.
     replies_s : list of float
         Reply time of each call of ~/get_state.
     ticks : list of dict
         Every second: `time_ns`; `frames` published since the start of the node; the node's
-        resident memory, `memory_bytes`, and CPU time, `processor_s`; `busy_s`, the CPU time of
+        resident memory, `memory_bytes`, and CPU time, `cpu_s`; `busy_s`, the CPU time of
         all processes of the machine.
     """
 
     start_ns: int
     end_ns: int
-    processor_s: float
+    cpu_s: float
     replies_s: list[float]
     ticks: list[dict[str, float]]
 
@@ -255,7 +255,7 @@ class Rig:
                 ticks.append({'time_ns': time.time_ns(), 'frames': self._counter.count(),
                               'memory_bytes': memory_bytes(self.node.pid),
                               'busy_s': cpu_times_s()[0],
-                              'processor_s': process_cpu_s(self.node.pid)})
+                              'cpu_s': process_cpu_s(self.node.pid)})
             if frames and ticks[-1]['frames'] >= frames:
                 break
             replies_s.append(self._reply_s())

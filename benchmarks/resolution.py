@@ -27,7 +27,7 @@ from benchmarks.timing import (
 )
 from marigold_ros.data.datasets.bag import bag_data_set
 from marigold_ros.depth.engine import DepthEngine
-from marigold_ros.evaluation.environment import environment
+from marigold_ros.evaluation.environment import describe_environment
 from marigold_ros.evaluation.metrics.protocols import mean_scores, score
 
 SAMPLE = Path(__file__).parents[1] / 'sample' / 'living_room'
@@ -46,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and report."""
     options = make_parser().parse_args(arguments)
-    facts = environment()
+    facts = describe_environment()
     torch.set_num_threads(1)
     frames = list(bag_data_set(SAMPLE).frames())
     engines = {size_px: DepthEngine.load(device='cpu', processing_resolution=size_px)

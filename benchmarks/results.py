@@ -25,8 +25,8 @@ import sys
 
 import torch
 
-from benchmarks.timing import report_header
-from marigold_ros.evaluation.environment import commit, environment
+from benchmarks.timing import format_report_header
+from marigold_ros.evaluation.environment import describe_commit, describe_environment
 
 # Reports and figures of the commands, and the published tables.
 OUT, PUBLISHED = Path('out/results'), Path('docs/results')
@@ -38,7 +38,7 @@ DRIVE = ('bag sample/living_room --image /camera/image_raw '
 
 
 @dataclass(frozen=True)
-class Table:
+class PublishedTable:
     """
     A published table, or several tables of one command.
 
@@ -60,35 +60,41 @@ class Table:
 
 
 TABLES = (
-    Table('engine_speed',
-          'benchmarks.engine_speed --processing-resolution 192 --compile --out {out}'),
-    *(Table(f'engine_speed_sd2_{vae}',
-            f'benchmarks.engine_speed --architecture sd2 --vae {vae} --compile --steps 1 4 '
-            '--batch-sizes 1 8 --out {out}', needs_gpu=True) for vae in ('kl', 'tiny')),
-    Table('resolution', 'benchmarks.resolution --out {out}'),
-    Table('latency_cap', 'benchmarks.latency_cap --threads 1 --out {out}'),
-    Table('node', 'benchmarks.node --out {out}'),
-    Table('node_memory', 'benchmarks.node memory --out {out}'),
-    Table('soak', 'benchmarks.soak --minutes 20 --out {out}'),
-    Table('cloud_packing', 'benchmarks.cloud_packing --out {out}'),
-    Table('flying_pixels', 'benchmarks.flying_pixels --out {out}'),
-    Table('scale_sources', 'benchmarks.scale_sources'),
-    Table('anchor_fit', 'benchmarks.anchor_fit --folder {RGBD}'),
-    Table('confidence_ranking_rendered',
-          'benchmarks.confidence_ranking --frames out/frames/policies --out {out}'),
-    Table('confidence_ranking_real', 'benchmarks.confidence_ranking --folder {RGBD} --out {out}'),
-    Table('evaluate_real', f'{EVALUATE} folder {{RGBD}} {{baseline}} --out {{out}}', 'tables.md'),
-    Table('evaluate_drive', f'{EVALUATE} {DRIVE} {{baseline}} --out {{out}}', 'tables.md'),
-    Table('evaluate_rendered', f'{EVALUATE} shards out/frames/policies --out {{out}}',
-          'tables.md'),
-    Table('bag_reading', 'benchmarks.bag_reading --bag out/long_bag --minutes 2 --out {out}'),
-    Table('heldout_frames', 'benchmarks.heldout_frames --frames out/frames/heldout --out {out}'),
-    Table('heldout_frames_hard',
-          'benchmarks.heldout_frames --frames out/frames/heldout --hard --out {out}'),
+    PublishedTable('engine_speed',
+                   'benchmarks.engine_speed --processing-resolution 192 --compile --out {out}'),
+    *(PublishedTable(f'engine_speed_sd2_{vae}',
+                     f'benchmarks.engine_speed --architecture sd2 --vae {vae} --compile '
+                     '--steps 1 4 --batch-sizes 1 8 --out {out}', needs_gpu=True)
+      for vae in ('kl', 'tiny')),
+    PublishedTable('resolution', 'benchmarks.resolution --out {out}'),
+    PublishedTable('latency_cap', 'benchmarks.latency_cap --threads 1 --out {out}'),
+    PublishedTable('node', 'benchmarks.node --out {out}'),
+    PublishedTable('node_memory', 'benchmarks.node memory --out {out}'),
+    PublishedTable('soak', 'benchmarks.soak --minutes 20 --out {out}'),
+    PublishedTable('cloud_packing', 'benchmarks.cloud_packing --out {out}'),
+    PublishedTable('flying_pixels', 'benchmarks.flying_pixels --out {out}'),
+    PublishedTable('scale_sources', 'benchmarks.scale_sources'),
+    PublishedTable('anchor_fit', 'benchmarks.anchor_fit --folder {RGBD}'),
+    PublishedTable('confidence_ranking_rendered',
+                   'benchmarks.confidence_ranking --frames out/frames/policies --out {out}'),
+    PublishedTable('confidence_ranking_real',
+                   'benchmarks.confidence_ranking --folder {RGBD} --out {out}'),
+    PublishedTable('evaluate_real', f'{EVALUATE} folder {{RGBD}} {{baseline}} --out {{out}}',
+                   'tables.md'),
+    PublishedTable('evaluate_drive', f'{EVALUATE} {DRIVE} {{baseline}} --out {{out}}',
+                   'tables.md'),
+    PublishedTable('evaluate_rendered', f'{EVALUATE} shards out/frames/policies --out {{out}}',
+                   'tables.md'),
+    PublishedTable('bag_reading',
+                   'benchmarks.bag_reading --bag out/long_bag --minutes 2 --out {out}'),
+    PublishedTable('heldout_frames',
+                   'benchmarks.heldout_frames --frames out/frames/heldout --out {out}'),
+    PublishedTable('heldout_frames_hard',
+                   'benchmarks.heldout_frames --frames out/frames/heldout --hard --out {out}'),
 )
 
 
-def select_tables(names: Sequence[str]) -> list[Table]:
+def select_tables(names: Sequence[str]) -> list[PublishedTable]:
     """
     Return the tables that the names select; all tables if there are no names.
 
@@ -97,20 +103,20 @@ def select_tables(names: Sequence[str]) -> list[Table]:
     ValueError
         If a name selects no table.
     """
-    unknown = [name for name in names if not any(stands_for(name, table) for table in TABLES)]
+    unknown = [name for name in names if not any(is_selected_by(table, name) for table in TABLES)]
     if unknown:
         raise ValueError(f'no table is called {", ".join(unknown)}; there are '
                          + ', '.join(table.name for table in TABLES))
     return [table for table in TABLES
-            if not names or any(stands_for(name, table) for name in names)]
+            if not names or any(is_selected_by(table, name) for name in names)]
 
 
-def stands_for(name: str, table: Table) -> bool:
-    """Return whether a name, which may be the first words of several, selects this table."""
+def is_selected_by(table: PublishedTable, name: str) -> bool:
+    """Check whether a name, which may be the first words of several, selects this table."""
     return f'{table.name}_'.startswith(f'{name}_')
 
 
-def find_missing(table: Table, variables: Mapping[str, str]) -> str:
+def find_missing(table: PublishedTable, variables: Mapping[str, str]) -> str:
     """Return what a table needs and is not available; '' if it can be made."""
     if table.needs_gpu and not torch.cuda.is_available():
         return 'needs an NVIDIA GPU'
@@ -119,7 +125,7 @@ def find_missing(table: Table, variables: Mapping[str, str]) -> str:
     return ''
 
 
-def command_words(table: Table, variables: Mapping[str, str]) -> list[str]:
+def command_words(table: PublishedTable, variables: Mapping[str, str]) -> list[str]:
     """Return module and arguments of a table's command."""
     baseline = variables.get('BASELINE', '')
     return shlex.split(table.command.format(
@@ -127,16 +133,16 @@ def command_words(table: Table, variables: Mapping[str, str]) -> list[str]:
         baseline=f'--baseline {shlex.quote(baseline)}' if baseline else ''))
 
 
-def make_table(table: Table, variables: Mapping[str, str], code: str) -> bool:
+def make_table(table: PublishedTable, variables: Mapping[str, str], commit_id: str) -> bool:
     """
     Run a table's command and publish its Markdown.
 
     Parameters
     ----------
-    table : Table
+    table : PublishedTable
     variables : mapping
         With `RGBD` and `BASELINE`, where they are set.
-    code : str
+    commit_id : str
         Commit of the code, found before a published table has changed the working tree.
 
     Returns
@@ -149,7 +155,7 @@ def make_table(table: Table, variables: Mapping[str, str], code: str) -> bool:
             return False
     # Neither the report nor the latency table of an earlier run may be taken for this one's.
     shutil.rmtree(OUT / table.name, ignore_errors=True)
-    facts = environment(torch.device('cuda' if table.needs_gpu else 'cpu'))
+    facts = describe_environment(torch.device('cuda' if table.needs_gpu else 'cpu'))
     words = command_words(table, variables)
     succeeded, text = run_module(words)
     report = OUT / table.name / table.report
@@ -157,7 +163,8 @@ def make_table(table: Table, variables: Mapping[str, str], code: str) -> bool:
         text = report.read_text()
     if succeeded and text.strip():
         PUBLISHED.mkdir(parents=True, exist_ok=True)
-        header = report_header(shlex.join(['python', '-m', *words]), {**facts, 'commit': code})
+        header = format_report_header(shlex.join(['python', '-m', *words]),
+                                      {**facts, 'commit': commit_id})
         (PUBLISHED / f'{table.name}.md').write_text(
             f'*`make results ONLY={table.name}`*: {header}\n\n{text.strip()}\n',
             encoding='utf-8')
@@ -181,11 +188,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as err:
         parser.error(str(err))
     outcomes: list[str] = []
-    code = commit()
+    commit_id = describe_commit()
     for table in tables:
         if missing := find_missing(table, os.environ):
             outcomes.append(f'left out  {table.name}: {missing}')
-        elif make_table(table, os.environ, code):
+        elif make_table(table, os.environ, commit_id):
             outcomes.append(f'written   {PUBLISHED / table.name}.md')
         else:
             outcomes.append(f'FAILED    {table.name}')

@@ -6,8 +6,8 @@ How good is each scale source on the sample drive: depth, scale over time, and o
 Each source converts the same predictions to metric depth, and also the true relative depth, with
 `evaluation.metrics.metric_depth` like `evaluate --scale-source`.  The reference of `depth` is
 simulated stereo depth.  Recovery is the time after an outage of 2 s until the scale is within 2 %
-of that without an outage ('not': not within the remaining 3 s).  'true metres' uses true metric
-depth: the best that geometry, messages and configuration allow.
+of that without an outage ('not recovered': not within the remaining 3 s).  'true metric depth'
+replaces the prediction: the best that geometry, messages and configuration allow.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from marigold_ros.evaluation.metrics.metric_depth import (
     MetricDepthEvaluator,
     recovery_time_s,
 )
-from marigold_ros.evaluation.metrics.obstacles import ObstacleScorer, read_scene, Scene
+from marigold_ros.evaluation.metrics.obstacles import ObstacleBoxes, ObstacleScorer, read_scene
 from marigold_ros.evaluation.metrics.protocols import abs_rel_label
 from marigold_ros.evaluation.references import BagReferences, FrameReference
 from marigold_ros.metric.anchors import Anchors, anchors_from_depth
@@ -51,7 +51,7 @@ STEREO_STRIDE, STEREO_NOISE_PER_M, STEREO_HOLES, STEREO_RANGE_M = 4, 0.01, 0.3, 
 OUTAGE_S = (3.0, 5.0)
 # Range that relative depth represents in the row of true metric depth.
 TRUE_RANGE_M = (0.01, 100.0)
-TRUTH = 'true metres'
+TRUTH = 'true metric depth'
 COLUMNS = ('metric frames', abs_rel_label('metric', COMPARED_RANGE), 'RMSE, m',
            'delta1', 'scale jitter', 'largest step', 'floor height error', 'recovery', 'recall',
            'precision', 'floor free', 'distance error')
@@ -92,7 +92,7 @@ class ScaleCandidate:
         """Return the cells of `COLUMNS`."""
         found = self._uninterrupted.summary()
         found |= found['obstacles']
-        return [f'{found["frames_with_metres"]} of {found["frames"]}',
+        return [f'{found["frames_with_metric_depth"]} of {found["frames"]}',
                 *(_format_cell(found[name], '{:.3f}') for name in ('abs_rel', 'rmse', 'delta1')),
                 *(_format_cell(found[name], '{:.2%}') for name in ('jitter', 'largest_step')),
                 _format_cell(found['floor_error'], '{:.1%}'), self._recovery(),
@@ -110,7 +110,7 @@ class ScaleCandidate:
             return '-'
         found = recovery_time_s(frames, resumed,
                                 [each.mid_depth_m for each in self._uninterrupted.frames])
-        return 'not' if math.isnan(found) else f'{found:.1f} s'
+        return 'not recovered' if math.isnan(found) else f'{found:.1f} s'
 
 
 def _format_cell(value: float, form: str) -> str:
@@ -176,22 +176,22 @@ def true_relative_depth(frame: DepthFrame,
     return np.clip((frame.known_depth_m - low) / (high - low), 0, 1).astype(np.float32)
 
 
-def make_candidates(camera_height_m: float, scene: Scene, layer: LayerConfig
+def make_candidates(camera_height_m: float, scene: ObstacleBoxes, layer: LayerConfig
                     ) -> dict[str, ScaleCandidate]:
     """Return a candidate for every depth and source, by 'depth, source'."""
     floor = ScaleConfig('ground_plane', camera_height_m=camera_height_m)
     measured = {**{source: ScaleConfig(source) for source in ('depth', 'cloud', 'scan')},
-                'ground_plane, tilt known': floor, 'ground_plane, tilt searched': floor}
+                'ground_plane, tilt known': floor, 'ground_plane, tilt estimated': floor}
     configs = {f'{depth}, {name}': config for depth in ('predicted', 'true')
                for name, config in measured.items()}
     configs['predicted, fixed'] = ScaleConfig('fixed', *ASSUMED_M)
     configs[TRUTH] = ScaleConfig('fixed', *TRUE_RANGE_M)
     return {name: ScaleCandidate(config, ObstacleScorer(scene, layer),
-                                 knows_tilt='searched' not in name)
+                                 knows_tilt='estimated' not in name)
             for name, config in configs.items()}
 
 
-def evaluate_candidates(path: Path, engine: DepthEngine, scene: Scene, layer: LayerConfig,
+def evaluate_candidates(path: Path, engine: DepthEngine, scene: ObstacleBoxes, layer: LayerConfig,
                         max_frames: int | None = None) -> dict[str, ScaleCandidate]:
     """
     Evaluate all candidates along a drive.

@@ -36,7 +36,7 @@ from std_srvs.srv import SetBool
 from benchmarks.node_rig import depth_node_under_test, last_counters, processed_statuses, Rig
 from benchmarks.timing import format_markdown_table, write_benchmark_report
 from marigold_ros.depth.errors import MarigoldError
-from marigold_ros.evaluation.environment import environment
+from marigold_ros.evaluation.environment import describe_environment
 from marigold_ros.ros.tools.command_line import positive
 from marigold_ros.stop_flag import StopFlag
 
@@ -65,7 +65,7 @@ ALTERNATIVES = {'reliable': 'best_effort', 'best_effort': 'reliable',
                 '1280x720': '960x540', '960x540': '1280x720'}
 
 
-class Soak:
+class SoakEvents:
     """
     Events of a soak; after each the node is active and all cameras run.
 
@@ -82,7 +82,7 @@ class Soak:
         self._values = itertools.cycle([1, 2, 4])
         self.sent: Counter[str] = Counter()
         self.bad_images: Counter[str] = Counter()
-        self.answers = [0, 0]
+        self.replies = [0, 0]
         self.cycles = [0, 0]
         self.events: dict[str, Callable[[], None]] = {
             'camera restarts': self._restart,
@@ -131,8 +131,8 @@ class Soak:
             name=name, value=Parameter(name, value=value).get_parameter_value())
         reply = self._rig.call(SetParameters, 'set_parameters',
                                SetParameters.Request(parameters=[message]))
-        self.answers[0] += 1
-        self.answers[1] += reply.results[0].successful == expected
+        self.replies[0] += 1
+        self.replies[1] += reply.results[0].successful == expected
 
     def _cycle(self) -> None:
         self.cycles[0] += 1
@@ -162,7 +162,7 @@ def run(seconds: float, event_every_s: float, folder: Path, stop: StopFlag) -> d
     ticks, events = [], []
     try:
         rig.wait_until_active()
-        soak = Soak(rig)
+        soak = SoakEvents(rig)
         soak.start()
         start_s, start_ns = time.monotonic(), time.time_ns()
         for number, (event, act) in enumerate(itertools.cycle(soak.events.items())):
@@ -183,7 +183,7 @@ def run(seconds: float, event_every_s: float, folder: Path, stop: StopFlag) -> d
     lines = rig.lines()
     return {
         'seconds': lasted_s, 'events': events, 'sent': dict(soak.sent),
-        'bad_images_sent': dict(soak.bad_images), 'answers': soak.answers,
+        'bad_images_sent': dict(soak.bad_images), 'replies': soak.replies,
         'cycles': soak.cycles, 'counters': last_counters(lines),
         'exit_codes': {each.name: each.exit_code for each in (rig.node, rig.listener)},
         'ticks': [{**tick, 'time_s': (tick['time_ns'] - start_ns) / 1e9} for tick in ticks],
@@ -243,6 +243,7 @@ def fit_rate_trend(times_s: NDArray[np.float64], sums: NDArray[np.float64], end_
 
 
 def tick_columns(ticks: Sequence[Mapping[str, float]], *keys: str) -> list[NDArray[np.float64]]:
+    """Return the values of each key over all ticks."""
     return [np.array([tick[key] for tick in ticks], np.float64) for key in keys]
 
 
@@ -261,8 +262,8 @@ def check_soak(soak: Mapping[str, Any]) -> list[dict[str, Any]]:
     ----------
     soak : mapping
         `seconds`; `counters` by camera, the last ones; `exit_codes` by process; `ticks` with
-        `time_s`, `memory_bytes`, `busy_s` and `processor_s`; `latencies` of (seconds, camera,
-        ms); `bad_images_sent` by camera; `answers` to set_parameters and lifecycle `cycles`,
+        `time_s`, `memory_bytes`, `busy_s` and `cpu_s`; `latencies` of (seconds, camera,
+        ms); `bad_images_sent` by camera; `replies` to set_parameters and lifecycle `cycles`,
         each the number attempted and the number as expected.
 
     Returns
@@ -285,7 +286,7 @@ def check_soak(soak: Mapping[str, Any]) -> list[dict[str, Any]]:
         counted = counters[camera].get('dropped_bad_image', 0)
         check(f'{camera}: bad images counted, of {sent} sent', counted,
               counted > 0 or sent < MIN_BAD_IMAGES)
-    for what, name in (('answers', 'parameters accepted or rejected'),
+    for what, name in (('replies', 'parameters accepted or rejected'),
                        ('cycles', 'lifecycle cycles')):
         attempted, as_expected = soak[what]
         check(f'{name} as expected, of {attempted}', as_expected, attempted == as_expected)
@@ -327,7 +328,7 @@ def draw(soak: Mapping[str, Any], path: Path) -> None:
                label=f'medians, {fit.change:+.1%} over the run')
     below.set(ylabel='receipt to publication, ms',
               ylim=(0, 1.2 * float(np.quantile(latency, 0.995))))
-    for key, label in (('busy_s', 'all processes of the machine'), ('processor_s', 'the node')):
+    for key, label in (('busy_s', 'all processes of the machine'), ('cpu_s', 'the node')):
         rate = fit_rate_trend(times_s, tick_columns(soak['ticks'], key)[0], end_s)
         load.plot(rate.times_s / 60, rate.medians, 'o-', label=label)
     load.set(xlabel='min', ylabel='busy CPU cores', ylim=(0, None))
@@ -356,7 +357,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
     stop = StopFlag()
     os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
-    facts = environment()
+    facts = describe_environment()
     try:
         soak = run(60 * options.minutes, options.event_every, options.out, stop)
     except MarigoldError as err:

@@ -1,5 +1,5 @@
 """
-A synthetic camera: publishes images and camera_info at a fixed rate, in a separate process.
+Publish synthetic images and camera_info at a fixed rate, in a separate process.
 
     python -m benchmarks.synthetic_camera camera --size 640x480 --rate 30
 """
@@ -21,7 +21,7 @@ from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from benchmarks.synthetic_images import mixed_complexity_images
+from benchmarks.synthetic_images import make_mixed_complexity_images
 from marigold_ros.depth.types import RgbImage
 from marigold_ros.ros.conversions import make_header, to_byte_array
 from marigold_ros.ros.tools.command_line import positive
@@ -56,13 +56,13 @@ def make_camera_info(width: int, height: int) -> CameraInfo:
                       p=[*k[:3], 0.0, *k[3:6], 0.0, *k[6:], 0.0])
 
 
-def raw_message(rgb: RgbImage) -> Image:
+def make_raw_message(rgb: RgbImage) -> Image:
     """Return a bgr8 message, the format of most drivers."""
     return Image(height=rgb.shape[0], width=rgb.shape[1], encoding='bgr8', step=3 * rgb.shape[1],
                  data=to_byte_array(np.ascontiguousarray(rgb[..., ::-1])))
 
 
-def jpeg_message(rgb: RgbImage) -> CompressedImage:
+def make_jpeg_message(rgb: RgbImage) -> CompressedImage:
     """Return a JPEG message."""
     _, stream = cv2.imencode('.jpg', np.ascontiguousarray(rgb[..., ::-1]))
     return CompressedImage(format='rgb8; jpeg compressed bgr8', data=to_byte_array(stream))
@@ -95,9 +95,9 @@ class SyntheticCamera:
         self.sent = Counter(frames=0)
         self._node, self._frame_id = node, f'{name}_optical_frame'
         self._info = make_camera_info(*size)
-        make = jpeg_message if compressed else raw_message
+        make = make_jpeg_message if compressed else make_raw_message
         self._images = [make(np.asarray(cv2.resize(each, size), np.uint8))
-                        for each in mixed_complexity_images(IMAGE_COUNT)]
+                        for each in make_mixed_complexity_images(IMAGE_COUNT)]
         topic = f'{name}/image_raw/compressed' if compressed else f'{name}/image_raw'
         self.image_publisher = node.create_publisher(type(self._images[0]), topic, qos)
         self._info_publisher = node.create_publisher(CameraInfo, f'{name}/camera_info', qos)

@@ -10,7 +10,7 @@ from marigold_ros.depth.types import RgbImage
 VGA = (480, 640)
 
 
-def synthetic_image(number: int, cells: int = 16) -> RgbImage:
+def make_synthetic_image(number: int, cells: int = 16) -> RgbImage:
     """
     Return a smooth random image.
 
@@ -31,8 +31,8 @@ def synthetic_image(number: int, cells: int = 16) -> RgbImage:
     return np.clip(smooth, 0, 255).astype(np.uint8)
 
 
-def mixed_complexity_images(count: int) -> list[RgbImage]:
+def make_mixed_complexity_images(count: int) -> list[RgbImage]:
     """Return images of evenly spaced gradient energy, which grows as `cells` squared."""
     cells = np.sqrt(np.linspace(4 ** 2, 160 ** 2, count))
     shuffled = np.random.default_rng(0).permutation(cells.astype(int))
-    return [synthetic_image(number, int(each)) for number, each in enumerate(shuffled)]
+    return [make_synthetic_image(number, int(each)) for number, each in enumerate(shuffled)]

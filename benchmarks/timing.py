@@ -1,4 +1,4 @@
-"""Timing method: warm-up, device synchronisation, interleaved rounds, medians, paired ratios."""
+"""Timing method: warm-up, device synchronization, interleaved rounds, medians, paired ratios."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def time_interleaved(candidates: Mapping[str, Callable[[], Returned]], *, rounds
     warm_up : int
         Untimed rounds before them.
     device : torch.device
-        Synchronised before and after each call.
+        Synchronized before and after each call.
     seed : int
         Seed of the order.
 
@@ -121,7 +121,7 @@ def format_markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
     return tabulate(rows, headers='keys', tablefmt='github', disable_numparse=True)
 
 
-def report_header(command: str, facts: Mapping[str, Any]) -> str:
+def format_report_header(command: str, facts: Mapping[str, Any]) -> str:
     """Format command, commit, machine and versions of a report as Markdown."""
     return (f'`{command}`\n\n'
             f'Commit {facts["commit"]}, {facts["date_utc"]}; {facts.get("gpu", facts["cpu"])}, '
@@ -141,7 +141,7 @@ def write_benchmark_report(folder: Path, name: str, facts: Mapping[str, Any],
         Created if missing.
     name : str
     facts : mapping
-        From `environment`, called before the benchmark loads the machine.
+        From `describe_environment`, called before the benchmark loads the machine.
     result : mapping
         Values for JSON; NaN and infinity are rejected.
     text : str
@@ -153,6 +153,7 @@ def write_benchmark_report(folder: Path, name: str, facts: Mapping[str, Any],
     (folder / f'{name}.json').write_text(
         json.dumps(figures, indent=1, allow_nan=False) + '\n', encoding='utf-8')
     (folder / f'{name}.md').write_text(
-        f'# {name}\n\n{report_header(command, facts)}\n\n{text.strip()}\n', encoding='utf-8')
+        f'# {name}\n\n{format_report_header(command, facts)}\n\n{text.strip()}\n',
+        encoding='utf-8')
     print(text)
     print(f'written: {folder / name}.json and .md', file=sys.stderr)

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from marigold_ros.evaluation.config import EvaluationConfig, fixed_name, fixed_steps
 from marigold_ros.evaluation.policies.latency import LatencyTable
 from marigold_ros.evaluation.policies.replay import (
-    Choice,
     choose_steps,
     EvaluatedFrame,
     ReplayedFrame,
+    RunChoice,
     simulate_arrivals,
 )
 from marigold_ros.evaluation.statistics import (
@@ -53,17 +53,17 @@ class StreamResult:
 
     @property
     def processed(self) -> list[ReplayedFrame]:
-        """List the processed frames."""
+        """Return the processed frames."""
         return [each for each in self.frames if each.outcome == 'processed']
 
     @property
     def latency_s(self) -> list[float]:
-        """List the latencies of the processed frames, s."""
+        """Return the latencies of the processed frames, s."""
         return [each.latency_s for each in self.processed]
 
     @property
     def over_cap(self) -> int:
-        """Count the processed frames whose latency exceeds the cap."""
+        """Return the number of processed frames whose latency exceeds the cap."""
         return sum(each > self.cap_s for each in self.latency_s) if self.cap_s else 0
 
     def count(self, outcome: str) -> int:
@@ -78,7 +78,7 @@ class PolicyResult:
 
     Attributes
     ----------
-    choices : list of Choice
+    choices : list of RunChoice
         For each frame independently, without latency cap.
     frame_results : float64 [F, len(RESULT_COLUMNS)]
         Results of these choices; times from the latency table.
@@ -93,7 +93,7 @@ class PolicyResult:
         and metric.
     """
 
-    choices: list[Choice]
+    choices: list[RunChoice]
     frame_results: FrameResults
     simulated: StreamResult
     live: StreamResult | None
@@ -133,7 +133,7 @@ class Analysis:
 
     @property
     def primary(self) -> str:
-        """Name of the policy that the verdict is about."""
+        """Return the name of the policy that the verdict is about."""
         return next(iter(self.policies))
 
     def time_saved_interval(self, name: str) -> tuple[float, float]:
@@ -147,19 +147,19 @@ class Analysis:
         low, high = replace(self.blocks, mean_of_blocks=False).bootstrap_interval(saved_s)
         return low / float(slowest_s.mean()), high / float(slowest_s.mean())
 
-    def mean(self, run_of: Sequence[str], metric: str) -> float:
+    def mean(self, runs: Sequence[str], metric: str) -> float:
         """Average a metric over the frames, using the given run for each frame."""
-        return self.blocks.mean(self.column(run_of, metric))
+        return self.blocks.mean(self.column(runs, metric))
 
-    def column(self, run_of: Sequence[str], metric: str) -> NDArray[np.float64]:
+    def column(self, runs: Sequence[str], metric: str) -> NDArray[np.float64]:
         """Return a metric of the given run for each frame, [F]; NaN where unknown."""
         return np.array([frame.quality.get(run, {}).get(metric, math.nan)
-                         for frame, run in zip(self.frames, run_of)], np.float64)
+                         for frame, run in zip(self.frames, runs)], np.float64)
 
 
 class PolicyAnalyser:
     """
-    Replays all policies on the evaluated frames and compares them.
+    Replay all policies on the evaluated frames and compare them.
 
     Parameters
     ----------
@@ -177,8 +177,9 @@ class PolicyAnalyser:
         self._frames, self._config, self._table = frames, config, table
         self._t_max = max_inference_steps
         self._blocks = Blocks([frame.block for frame in frames], mean_of_blocks)
-        self._by_steps = {steps: self._results_of_choices([Choice(steps, name, '')] * len(frames))
-                          for name, steps in frames[0].steps.items() if fixed_steps(name)}
+        self._by_steps = {
+            steps: self._results_of_choices([RunChoice(steps, name, '')] * len(frames))
+            for name, steps in frames[0].steps.items() if fixed_steps(name)}
         self._stacked = np.stack(list(self._by_steps.values()))
 
     def analyse(self) -> Analysis:
@@ -213,7 +214,7 @@ class PolicyAnalyser:
         return [self._results_without_cap(name, choose_steps(name, self._frames, t_max), t_max)
                 for t_max in range(1, self._t_max + 1)]
 
-    def _results_without_cap(self, name: str, choices: Sequence[Choice],
+    def _results_without_cap(self, name: str, choices: Sequence[RunChoice],
                              t_max: int) -> FrameResults:
         """Return the results of choices without cap; for 'random' their expectation."""
         if name == 'random':
@@ -223,7 +224,7 @@ class PolicyAnalyser:
             return oracle_results(self._stacked[:t_max])
         return self._results_of_choices(choices)
 
-    def _results_of_choices(self, choices: Sequence[Choice]) -> FrameResults:
+    def _results_of_choices(self, choices: Sequence[RunChoice]) -> FrameResults:
         rows = np.full((len(choices), 3 + len(QUALITY)), np.nan)
         for row, frame, choice in zip(rows, self._frames, choices):
             cost = self._table.sample(frame.size, frame.number)

@@ -67,7 +67,7 @@ class EvaluationConfig:
 
     @property
     def needs_all_steps(self) -> bool:
-        """Whether a policy needs runs of each frame with every T."""
+        """Check whether a policy needs runs of each frame with every T."""
         return any(fixed_steps(name) is None for name in self.policies)
 
 

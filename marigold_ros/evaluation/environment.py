@@ -15,16 +15,16 @@ import torch
 PACKAGES = ('torch', 'diffusers', 'numpy')
 
 
-def environment(device: torch.device = torch.device('cpu')) -> dict[str, Any]:
+def describe_environment(device: torch.device = torch.device('cpu')) -> dict[str, Any]:
     """Return machine, package versions and commit, ready for JSON."""
     facts: dict[str, Any] = {
         'date_utc': datetime.now(timezone.utc).isoformat(timespec='seconds'),
-        'commit': commit(),
+        'commit': describe_commit(),
         'python': platform.python_version(),
         **{name: version(name) for name in PACKAGES},
         'system': platform.platform(),
         'cpu': _cpu_name(),
-        'cores': cores(),
+        'cores': count_cores(),
         'torch_threads': torch.get_num_threads(),
         'load_average_1min': round(os.getloadavg()[0], 2),
         'device': str(device),
@@ -36,12 +36,12 @@ def environment(device: torch.device = torch.device('cpu')) -> dict[str, Any]:
     return facts
 
 
-def cores() -> int:
+def count_cores() -> int:
     """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
-def commit() -> str:
+def describe_commit() -> str:
     """Return the commit of this code, with '-dirty' if modified; 'unknown' outside git."""
     try:
         return subprocess.run(

@@ -33,7 +33,7 @@ from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import ConfigError, MarigoldError
 from marigold_ros.evaluation.analysis import Analysis, PolicyAnalyser, StreamResult
 from marigold_ros.evaluation.config import EvaluationConfig
-from marigold_ros.evaluation.environment import environment
+from marigold_ros.evaluation.environment import describe_environment
 from marigold_ros.evaluation.metrics.baselines import predict_ramp, TfliteNetwork
 from marigold_ros.evaluation.metrics.metric_depth import MetricDepthEvaluator
 from marigold_ros.evaluation.metrics.protocols import align_frame, format_depth_range
@@ -43,7 +43,7 @@ from marigold_ros.evaluation.options import (
     read_config,
     read_data_set,
 )
-from marigold_ros.evaluation.out_bag import OutBag
+from marigold_ros.evaluation.out_bag import ResultBagWriter
 from marigold_ros.evaluation.policies.latency import LatencyTable
 from marigold_ros.evaluation.policies.live import check_live_policy, LiveRun
 from marigold_ros.evaluation.policies.replay import EvaluatedFrame, PolicyReplay
@@ -131,9 +131,9 @@ def evaluate(options: argparse.Namespace, command: str, stack: ExitStack) -> int
         on_frame: list[FrameCallback] = []
         if metric is not None:
             on_frame.append(partial(_evaluate_metric_depth, *metric))
-        with ExitStack() as written:
+        with ExitStack() as open_outputs:
             if options.out_bag is not None:
-                on_frame.append(written.enter_context(
+                on_frame.append(open_outputs.enter_context(
                     _open_out_bag(options.out_bag, data_set, config, session, table)).add)
             session.run(stop, *on_frame)
         table.save(options.out / LATENCY_TABLE)
@@ -145,14 +145,14 @@ def evaluate(options: argparse.Namespace, command: str, stack: ExitStack) -> int
             _run_live(engine, data_set, config, table, session, analysis, stop)
 
     # 4. Write the report.
-    about = _describe_evaluation(config, data_set, engine, session, analysis) | {
+    context = _describe_evaluation(config, data_set, engine, session, analysis) | {
         'command': command, 'latency_table': latency_table_summary(table, table_file),
-        'metric': {}}
+        'metric_depth': {}}
     if metric is not None:
         evaluator, references = metric
-        about['metric'] = _summarize_metric_depth(options, evaluator, analysis)
-        about['notes'] += references.notes
-    summary = summarize_evaluation(analysis, about, list(baselines), session.examples.select())
+        context['metric_depth'] = _summarize_metric_depth(options, evaluator, analysis)
+        context['notes'] += references.notes
+    summary = summarize_evaluation(analysis, context, list(baselines), session.examples.select())
     _write_report_files(options.out, summary, analysis, session.examples.select())
     if stop.requested:
         return INTERRUPTED
@@ -184,7 +184,7 @@ def _latency_table(options: argparse.Namespace, config: EvaluationConfig,
     if options.latency_table is not None:
         return LatencyTable.load(options.latency_table), str(options.latency_table)
     own = options.out / LATENCY_TABLE
-    facts = environment(engine.device)
+    facts = describe_environment(engine.device)
     machine = {key: str(facts.get(key, ''))
                for key in ('device', 'gpu', 'cpu', 'cores', 'torch', 'torch_threads')}
     machine |= {'dtype': str(engine.dtype), 'checkpoint': config.checkpoint,
@@ -200,10 +200,10 @@ def _latency_table(options: argparse.Namespace, config: EvaluationConfig,
 
 
 def _open_out_bag(path: Path, data_set: DataSet, config: EvaluationConfig,
-                  session: EvaluationSession, table: LatencyTable) -> OutBag:
+                  session: EvaluationSession, table: LatencyTable) -> ResultBagWriter:
     """Open the bag for the results of the primary policy in the simulation of frame arrivals."""
     replay = PolicyReplay(config.policies[0], session.max_inference_steps, config.latency_cap_s)
-    return OutBag(path, replay, table, lambda depth, frame: align_frame(
+    return ResultBagWriter(path, replay, table, lambda depth, frame: align_frame(
         depth, frame, data_set.rules, config.protocol))
 
 
@@ -239,7 +239,7 @@ def _describe_evaluation(config: EvaluationConfig, data_set: DataSet, engine: De
         'compared_range': format_depth_range(config.protocol, data_set.rules),
         'settings': {**settings, 'policies': list(config.policies),
                      'latency_cap_ms': None if cap_s is None else 1e3 * cap_s},
-        'environment': environment(engine.device),
+        'environment': describe_environment(engine.device),
         'data': {
             'name': data_set.name, 'frames': len(frames), 'frames_offered': data_set.count,
             'frames_without_truth': sum(not any(frame.quality.values()) for frame in frames),
@@ -273,7 +273,7 @@ def _write_report_files(out: Path, summary: dict[str, Any], analysis: Analysis,
         f'## {table.title}\n\n<!-- evaluate: {summary["command"]} -->\n{table.markdown()}\n'
         for table in all_tables(summary)), encoding='utf-8')
     write_report(out / 'report.html', summary, analysis, examples)
-    for sentence in (*summary['verdict']['sentences'], *summary['verdict']['choosing'],
+    for sentence in (*summary['verdict']['sentences'], *summary['verdict']['comparisons'],
                      *summary['notes']):
         print(sentence)
     print(f'{"written" if summary["complete"] else "PARTIAL report"}: {out / "report.html"}')

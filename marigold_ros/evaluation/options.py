@@ -32,23 +32,23 @@ COSTMAP = Path('config/nav2_costmap.yaml')
 def make_parser(name: str, description: str) -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog=name, description=description)
-    sources = parser.add_subparsers(dest='source', required=True, metavar='SOURCE')
-    bag = sources.add_parser('bag', help='ROS 2 or ROS 1 bag with images and their depth')
+    data_sets = parser.add_subparsers(dest='data_set', required=True, metavar='DATA_SET')
+    bag = data_sets.add_parser('bag', help='ROS 2 or ROS 1 bag with images and their depth')
     bag.add_argument('--image', required=True, metavar='TOPIC', help='raw or compressed images')
     bag.add_argument('--depth', required=True, metavar='TOPIC',
                      help='true depth, registered to the image')
     bag.add_argument('--camera-info', metavar='TOPIC',
                      help='default: camera_info in the namespace of the image')
     _add_metric_options(bag)
-    for source, text in (('folder', 'RGB-D folder with frames.json'),
-                         ('shards', 'folder of rendered shards')):
-        sources.add_parser(source, help=text)
-    for source, published_set in PUBLISHED_SETS.items():
-        published = sources.add_parser(
-            source, help=f"{published_set.title} in the layout of Marigold's evaluation")
+    for data_set, text in (('folder', 'RGB-D folder with frames.json'),
+                           ('shards', 'folder of rendered shards')):
+        data_sets.add_parser(data_set, help=text)
+    for data_set, published_set in PUBLISHED_SETS.items():
+        published = data_sets.add_parser(
+            data_set, help=f"{published_set.title} in the layout of Marigold's evaluation")
         published.add_argument('--file-list', type=Path, required=True, metavar='TXT',
                                help=f"Marigold's data_split/{published_set.file_list}")
-    for subparser in sources.choices.values():
+    for subparser in data_sets.choices.values():
         subparser.add_argument('path', type=Path, help='bag, folder or archive to evaluate')
         _add_common_options(subparser)
     return parser
@@ -116,13 +116,13 @@ def _add_metric_options(parser: argparse.ArgumentParser) -> None:
 
 def read_data_set(options: argparse.Namespace) -> DataSet:
     """Open the data set that the command line names."""
-    if options.source == 'bag':
+    if options.data_set == 'bag':
         return bag_data_set(options.path, _bag_topics(options))
-    if options.source in PUBLISHED_SETS:
-        return PUBLISHED_SETS[options.source].data_set(options.path, options.file_list)
+    if options.data_set in PUBLISHED_SETS:
+        return PUBLISHED_SETS[options.data_set].data_set(options.path, options.file_list)
     make: dict[str, Callable[[Path], DataSet]] = {
         'folder': folder_data_set, 'shards': shards_data_set}
-    return make[options.source](options.path)
+    return make[options.data_set](options.path)
 
 
 def read_config(options: argparse.Namespace, data_set: DataSet) -> EvaluationConfig:
@@ -161,7 +161,7 @@ def open_references(options: argparse.Namespace, stack: ExitStack
         If the scale source is unknown or its settings are incomplete, or a file or topic is
         missing.
     """
-    if options.source != 'bag':
+    if options.data_set != 'bag':
         return None
     if options.scale_source is None:
         for name in ('reference', 'reference_info', 'extrinsics', 'camera_height_m',

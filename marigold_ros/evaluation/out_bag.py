@@ -43,9 +43,9 @@ POINT_STRIDE = 4
 FOLDER_PERIOD_NS = 10 ** 9
 
 
-class OutBag:
+class ResultBagWriter:
     """
-    Writes the frames as one policy processes them in the simulation; use as a context manager.
+    Write the frames as one policy processes them in the simulation; use as a context manager.
 
     Image and truth are logged at the stamp of the image, the results at their simulated
     publication.  Depth is in m, aligned with the truth by the protocol.  A cloud is written if the
@@ -75,7 +75,7 @@ class OutBag:
         self._packer = CloudPacker()
         self._writer = BagWriter(path, overwrite=True)
 
-    def __enter__(self) -> OutBag:
+    def __enter__(self) -> ResultBagWriter:
         self._writer.__enter__()
         for name, msgtype in TOPICS.items():
             self._writer.add_topic(name, msgtype, typestore=STORE)
@@ -130,7 +130,7 @@ class OutBag:
     def _status(self, replayed: ReplayedFrame, stamp_ns: int) -> bytes:
         frame = replayed.frame
         values: dict[str, object] = {
-            'policy': self._name, 'fate': replayed.outcome, 'step_reason': replayed.reason,
+            'policy': self._name, 'outcome': replayed.outcome, 'step_reason': replayed.reason,
             **{f'complexity_{name}': f'{value:.6g}' for name, value in frame.complexity.items()}}
         if replayed.outcome == 'processed':
             values |= {

@@ -100,12 +100,12 @@ class RecordingSummary:
 
     @property
     def processed(self) -> tuple[FrameStatus, ...]:
-        """List the frames whose depth was published."""
+        """Return the frames whose depth was published."""
         return tuple(frame for frame in self.frames if frame.processed)
 
     @property
     def dropped(self) -> Counter[str]:
-        """Count the dropped frames by reason."""
+        """Return the number of dropped frames by reason."""
         return Counter(frame.reason for frame in self.frames if not frame.processed)
 
 
@@ -220,12 +220,12 @@ def save_contact_sheet(bag: Bag, summary: RecordingSummary, path: Path, *,
     frames = []
     for stamp, messages in (matched_by_stamp(bag, topics, stamps_ns=frozenset(chosen))
                             if recorded else ()):
-        depth, gt_depth_m = _relative_depth(messages[1]), None
+        depth, target_m = _relative_depth(messages[1]), None
         if abs_rel:
-            gt_depth_m = unpack_depth(image_fields(messages[2]))
-            depth = _align_to_truth(depth, gt_depth_m)
+            target_m = unpack_depth(image_fields(messages[2]))
+            depth = _align_to_truth(depth, target_m)
         frames.append(SheetFrame(
-            (stamp - chosen[0]) * 1e-9, decode_rgb(image_fields(messages[0])), depth, gt_depth_m,
+            (stamp - chosen[0]) * 1e-9, decode_rgb(image_fields(messages[0])), depth, target_m,
             statuses[stamp].complexity, statuses[stamp].num_inference_steps,
             f'{abs_rel_label("A", COMPARED_RANGE)}: {abs_rel[stamp]:.3f}' if abs_rel else ''))
     if not frames:
@@ -276,21 +276,21 @@ def _depth_errors(bag: Bag, camera: str, ground_truth: str,
         return ()
     errors = []
     for stamp, (prediction, truth) in matched_by_stamp(bag, topics):
-        gt_depth_m = unpack_depth(image_fields(truth))
+        target_m = unpack_depth(image_fields(truth))
         depth = _relative_depth(prediction)
-        valid = np.isfinite(gt_depth_m) & np.isfinite(depth)
+        valid = np.isfinite(target_m) & np.isfinite(depth)
         abs_rel, ramp_abs_rel = (
-            depth_metrics(candidate, gt_depth_m, valid, alignment='least_square',
+            depth_metrics(candidate, target_m, valid, alignment='least_square',
                           min_depth_m=MIN_DEPTH_M, max_depth_m=MAX_DEPTH_M)['abs_rel']
-            for candidate in (depth, vertical_ramp(*gt_depth_m.shape)))
+            for candidate in (depth, vertical_ramp(*target_m.shape)))
         errors.append(FrameError(stamp, abs_rel, ramp_abs_rel))
     return tuple(errors)
 
 
-def _align_to_truth(depth: FloatImage, gt_depth_m: FloatImage) -> FloatImage:
-    """Align relative depth with the truth as `_depth_errors` does; returns m."""
-    fitted = (gt_depth_m > MIN_DEPTH_M) & (gt_depth_m < MAX_DEPTH_M) & np.isfinite(depth)
-    depth_m, _, _ = align(depth, gt_depth_m, fitted, alignment='least_square',
+def _align_to_truth(depth: FloatImage, target_m: FloatImage) -> FloatImage:
+    """Align relative depth with the truth as `_depth_errors` does; return m."""
+    fitted = (target_m > MIN_DEPTH_M) & (target_m < MAX_DEPTH_M) & np.isfinite(depth)
+    depth_m, _, _ = align(depth, target_m, fitted, alignment='least_square',
                           min_depth_m=MIN_DEPTH_M, max_depth_m=MAX_DEPTH_M)
     return depth_m.astype(np.float32)
 
@@ -322,7 +322,7 @@ def _pick_evenly(values: Sequence[int], count: int) -> list[int]:
 
 
 def main() -> int:
-    """Print the summary of a recording and draw its contact sheet; returns the exit code."""
+    """Print the summary of a recording and draw its contact sheet; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('path', type=Path, help='bag recorded with the topics of depth_node')
     parser.add_argument('--camera', default=CAMERA,

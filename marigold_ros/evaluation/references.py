@@ -1,4 +1,4 @@
-"""References of a bag as the node's scale source would have them: anchors and camera mount."""
+"""Read the references of a bag as the node's scale source would: anchors and camera tilt."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class FrameReference:
 
 class BagReferences:
     """
-    Reads the references and transforms of a bag in step with its frames, in bounded memory.
+    Read the references and transforms of a bag in step with its frames, in bounded memory.
 
     Each frame gets the reference nearest in time, earlier or later, as in the node when all
     messages arrive in time.

@@ -54,7 +54,7 @@ FrameCallback = Callable[[DepthFrame, Mapping[str, InferenceRun], EvaluatedFrame
 
 class EvaluationSession:
     """
-    Runs the engine on the frames of a data set with every T of the policies, and scores them.
+    Run the engine on the frames of a data set with every T of the policies, and score them.
 
     Scores are computed in a second thread, at most `MAX_UNSCORED` frames behind the engine.
 
@@ -109,7 +109,7 @@ class EvaluationSession:
 
     @property
     def engine_s(self) -> float:
-        """Total time of all inferences, s."""
+        """Return the total time of all inferences, s."""
         return sum(frame.engine_s for frame in self.frames)
 
     def run(self, stop: StopFlag, *on_frame: FrameCallback) -> None:
@@ -152,7 +152,7 @@ class EvaluationSession:
 
     def _evaluate_frames(self, pool: ThreadPoolExecutor, stop: StopFlag,
                          total: int | None) -> Exception | None:
-        """Run and score frame by frame; returns the error that ended reading early, if any."""
+        """Run and score frame by frame; return the error that ended reading early, if any."""
         unscored: deque[Future[None]] = deque()
         problem: Exception | None = None
         with (closing(read_ahead(self._data_set.frames())) as read,
@@ -207,10 +207,10 @@ class EvaluationSession:
         choice = self._primary.choose(evaluated)
         evaluated = replace(evaluated, primary_run=choice.run)
         if frame.stamp_ns is not None:
-            run_of = {self._primary.name: choice.run, self._slowest: self._slowest}
+            run_by_policy = {self._primary.name: choice.run, self._slowest: self._slowest}
             evaluated = replace(evaluated, temporal={
                 name: self._score_temporal(name, frame, runs[run], aligned[run])
-                for name, run in run_of.items()})
+                for name, run in run_by_policy.items()})
         self.frames.append(evaluated)
         abs_rel = evaluated.quality[choice.run].get('abs_rel', math.nan)
         chosen = aligned[choice.run]

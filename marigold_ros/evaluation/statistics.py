@@ -19,7 +19,7 @@ STEPS, TOTAL_S, DENOISE_S, ABS_REL, _, BOUNDARY_F1 = range(6)
 QUALITY = RESULT_COLUMNS[ABS_REL:]
 LESS_IS_BETTER = ('abs_rel',)
 # Key of the random baseline at the same mean budget, also in summary.json.
-RANDOM_BASELINE = 'chance at the same budget'
+RANDOM_BASELINE = 'random at the same budget'
 # Metrics that decide whether a policy is better: more steps tend to worsen the first and to
 # improve the second.
 DECISIVE = ('abs_rel', 'boundary_f1')
@@ -194,12 +194,12 @@ def compare_at_equal_budget(
         budget = float(frame_results[:, column].mean())
         rows = found[name] = {RANDOM_BASELINE: compare_policies(
             frame_results, random_baseline_at_budget(by_steps, budget, column), blocks)}
-        for other, theirs in policies.items():
+        for other, other_results in policies.items():
             if other != name:
-                equal = max(budget, float(theirs[:, column].mean()))
+                common_budget = max(budget, float(other_results[:, column].mean()))
                 rows[other] = compare_policies(
-                    raise_to_budget(frame_results, by_steps[-1], equal, column),
-                    raise_to_budget(theirs, by_steps[-1], equal, column), blocks)
+                    raise_to_budget(frame_results, by_steps[-1], common_budget, column),
+                    raise_to_budget(other_results, by_steps[-1], common_budget, column), blocks)
     return found
 
 
@@ -226,19 +226,19 @@ def summarize_policies(policies: Mapping[str, FrameResults], blocks: Blocks, *, 
     Returns
     -------
     dict of str to dict
-        By policy: the means of `RESULT_COLUMNS`; `total_saved`, the share of the time of `slowest`
-        that the policy saves; `total_share`, its ratio to the share that `fastest` saves, NaN if
-        `fastest` saves nothing.
+        By policy: the means of `RESULT_COLUMNS`; `time_saved`, the share of the time of `slowest`
+        that the policy saves; `share_of_fastest_saving`, its ratio to the share that `fastest`
+        saves, NaN if `fastest` saves nothing.
     """
     rows = {}
     slowest_s = policies[slowest][:, TOTAL_S].sum()
-    saved_at_most = 1.0 - _ratio(policies[fastest][:, TOTAL_S].sum(), slowest_s)
+    fastest_saved = 1.0 - _ratio(policies[fastest][:, TOTAL_S].sum(), slowest_s)
     for name, frame_results in policies.items():
         row = dict(zip(RESULT_COLUMNS, frame_results.mean(axis=0).tolist()))
         row |= {metric: blocks.mean(column)
                 for metric, column in zip(QUALITY, frame_results.T[ABS_REL:])}
-        row['total_saved'] = 1.0 - _ratio(frame_results[:, TOTAL_S].sum(), slowest_s)
-        row['total_share'] = _ratio(row['total_saved'], saved_at_most)
+        row['time_saved'] = 1.0 - _ratio(frame_results[:, TOTAL_S].sum(), slowest_s)
+        row['share_of_fastest_saving'] = _ratio(row['time_saved'], fastest_saved)
         rows[name] = row
     return rows
 
@@ -260,10 +260,10 @@ def compare_policies(one: FrameResults, other: FrameResults,
     """
     differences = {}
     for column, metric in enumerate(QUALITY, ABS_REL):
-        reference = blocks.mean(other[:, column])
+        other_mean = blocks.mean(other[:, column])
         pairs = one[:, column] - other[:, column]
         low, high = blocks.bootstrap_interval(pairs)
-        relative = [_ratio(value, reference) for value in (blocks.mean(pairs), low, high)]
+        relative = [_ratio(value, other_mean) for value in (blocks.mean(pairs), low, high)]
         differences[metric] = Difference(relative[0], relative[1], relative[2],
                                          _classify_difference(metric, low, high))
     return differences
@@ -284,8 +284,8 @@ def _mix_to_budget(cheaper: FrameResults, costlier: FrameResults, budget: float,
     return mixed
 
 
-def _ratio(value: float, reference: float) -> float:
-    return float(value / reference) if reference else float('nan')
+def _ratio(value: float, denominator: float) -> float:
+    return float(value / denominator) if denominator else float('nan')
 
 
 def _classify_difference(metric: str, low: float, high: float) -> str:

@@ -15,7 +15,7 @@ from benchmarks.anchor_fit import (
 )
 
 
-def test_hindsight_finds_the_line_that_most_pixels_lie_on():
+def test_the_best_fit_finds_the_line_that_most_pixels_lie_on():
     relative = np.linspace(0, 1, 1000)
     depth_m = 3 * relative + 1
     depth_m[:300] = 9.0

@@ -31,7 +31,7 @@ def test_the_wrong_order_raises_it():
     assert area_under_curve(curve) > 1.0
 
 
-def test_equal_confidence_is_chance_in_any_pixel_order():
+def test_equal_confidence_is_a_random_ranking_in_any_pixel_order():
     for error in (TWENTY, TWENTY[::-1]):
         assert sparsification_curve(error, np.ones(20)) == pytest.approx(np.ones(20))
 
@@ -48,7 +48,7 @@ def test_only_the_order_of_the_confidence_counts():
     assert once == pytest.approx(twice)
 
 
-def test_the_area_of_chance_is_1_and_of_a_straight_fall_half():
+def test_the_area_of_a_random_ranking_is_1_and_of_a_straight_fall_half():
     assert area_under_curve(np.ones(20)) == pytest.approx(1.0)
     assert area_under_curve(np.linspace(1.0, 0.0, 20)) == pytest.approx(0.5)
 
@@ -88,7 +88,7 @@ def test_sky_and_gaps_are_ignored():
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason='the shared frames are not here')
-def test_the_confidence_beats_chance_on_real_frames(tmp_path, capsys, monkeypatch):
+def test_the_confidence_beats_a_random_ranking_on_real_frames(tmp_path, capsys, monkeypatch):
     """Published only because it does; the area there is near 0.87, the oracle's near 0.46."""
     monkeypatch.setattr(confidence_ranking, 'STEPS', (1,))
     assert confidence_ranking.main(['--folder', str(SHARED), '--out', str(tmp_path)]) == 0

@@ -16,7 +16,7 @@ from benchmarks.latency_cap import (
     PolicyRun,
     summarize,
 )
-from benchmarks.synthetic_images import synthetic_image
+from benchmarks.synthetic_images import make_synthetic_image
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.types import BatchTiming
@@ -31,25 +31,25 @@ def engine():
 
 
 def delivered(number=0, age_s=0.0):
-    return DeliveredFrame(number, synthetic_image(number), time.monotonic() - age_s)
+    return DeliveredFrame(number, make_synthetic_image(number), time.monotonic() - age_s)
 
 
 class SlowRun:
-    """Takes at least three and a half periods for a frame."""
+    """Take at least three and a half periods for a frame."""
 
     def process(self, frame):
         time.sleep(0.035)
-        return FrameResult(frame.number, frame.received_s, 'published', 0.035)
+        return FrameResult(frame.number, frame.received_s, 'processed', 0.035)
 
 
 def test_every_frame_delivered_has_one_outcome():
-    results = deliver_by_clock(SlowRun(), [synthetic_image(0)] * 20, 0.01,
+    results = deliver_by_clock(SlowRun(), [make_synthetic_image(0)] * 20, 0.01,
                                time.monotonic() + 0.01)
     assert [each.number for each in results] == list(range(20))
     outcomes = [each.outcome for each in results]
-    assert outcomes[-1] == 'published'
+    assert outcomes[-1] == 'processed'
     assert outcomes.count('superseded') >= 10
-    assert set(outcomes) == {'published', 'superseded'}
+    assert set(outcomes) == {'processed', 'superseded'}
     received = [each.received_s for each in results]
     assert received == sorted(received)
     assert received[0] >= 0.0
@@ -58,19 +58,19 @@ def test_every_frame_delivered_has_one_outcome():
 def test_without_a_cap_the_policy_decides_alone(engine):
     run = PolicyRun(engine, StepPolicyConfig('fixed', 1, 3, latency_cap_s=None), [])
     result = run.process(delivered(7))
-    assert (result.number, result.outcome) == (7, 'published')
-    assert (result.steps_wanted, result.steps_granted, result.steps_run) == (3, 3, 3)
+    assert (result.number, result.outcome) == (7, 'processed')
+    assert (result.steps_without_cap, result.steps_decided, result.steps_run) == (3, 3, 3)
     assert result.latency_s > 0.0
-    assert not result.cut
+    assert not result.reduced
 
 
-def test_the_cap_cuts_and_what_was_wanted_is_still_known(engine):
+def test_the_cap_reduces_the_steps_and_those_without_cap_are_known(engine):
     """A cost of 10 s a step under a cap of 35 s with 5 % margin: 3 of 4 steps."""
     seeds = [BatchTiming(SMALL, (4,), 0.0, 40.0, 0.0)]
     run = PolicyRun(engine, StepPolicyConfig('fixed', 1, 4, latency_cap_s=35.0), seeds)
     result = run.process(delivered())
-    assert (result.steps_wanted, result.steps_granted, result.steps_run) == (4, 3, 3)
-    assert result.cut
+    assert (result.steps_without_cap, result.steps_decided, result.steps_run) == (4, 3, 3)
+    assert result.reduced
 
 
 def test_a_frame_that_cannot_be_in_time_is_skipped(engine):
@@ -83,7 +83,7 @@ def test_a_frame_that_cannot_be_in_time_is_skipped(engine):
 
 def test_messages_are_those_of_the_node(engine):
     """32FC1 at VGA, and 19 200 points of 16 bytes."""
-    rgb = synthetic_image(0)
+    rgb = make_synthetic_image(0)
     sizes = [len(data) for data in pack_messages(engine.infer(rgb), rgb)]
     assert sizes == [480 * 640 * 4, 120 * 160 * 16]
 
@@ -98,25 +98,25 @@ def a_result(received_s, outcome, latency_s=None, steps=(0, 0, 0), stopped_by='s
 def test_sums_are_those_of_the_frames():
     """By hand: cap 100 ms, load on from 5 to 10 s."""
     results = [
-        a_result(1.0, 'published', 0.080, (4, 4, 4)),
-        a_result(2.0, 'published', 0.090, (4, 2, 2)),
+        a_result(1.0, 'processed', 0.080, (4, 4, 4)),
+        a_result(2.0, 'processed', 0.090, (4, 2, 2)),
         a_result(3.0, 'superseded'),
-        a_result(5.5, 'published', 0.110, (1, 1, 1)),
+        a_result(5.5, 'processed', 0.110, (1, 1, 1)),
         a_result(6.0, 'late', steps=(4, 0, 0)),
         a_result(7.0, 'late', steps=(1, 0, 0)),
-        a_result(8.0, 'published', 0.095, (4, 4, 2), 'deadline'),
-        a_result(10.0, 'published', 0.100, (3, 3, 3)),
+        a_result(8.0, 'processed', 0.095, (4, 4, 2), 'deadline'),
+        a_result(10.0, 'processed', 0.100, (3, 3, 3)),
     ]
     summary = summarize(results, 0.1, 5.0, loaded=True)
     assert summary['frames'] == 8
-    assert summary['published'] == 5
+    assert summary['processed'] == 5
     assert summary['latency_ms']['p50'] == pytest.approx(95.0)
     assert summary['latency_ms']['p100'] == pytest.approx(110.0)
     assert summary['over_cap'] == 1
     assert summary['skipped'] == pytest.approx(2 / 8)
     assert summary['superseded'] == pytest.approx(1 / 8)
-    assert summary['cut'] == pytest.approx(2 / 5)
-    assert summary['mean_steps_free'] == pytest.approx(3.0)
+    assert summary['reduced'] == pytest.approx(2 / 5)
+    assert summary['mean_steps_unloaded'] == pytest.approx(3.0)
     assert summary['mean_steps_loaded'] == pytest.approx(1.5)
     assert summary['intervals'] == [
         {'from_s': 0.0, 'load': False, 'frames': 3, 'over_cap': 0, 'skipped': 0,

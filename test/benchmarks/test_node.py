@@ -30,13 +30,13 @@ FRAME = {'latency_ms': 60.0, 'age_ms': 4.0, 'stamp_age_ms': 9.0, 'preprocess_ms'
          'pack_ms': 3.5, 'publish_ms': 6.0, 'num_inference_steps': 2}
 
 
-def test_what_the_node_adds_is_latency_without_the_engine():
+def test_the_overhead_is_the_latency_without_the_engine():
     """60 ms of which 1 + 2 + 30 + 8 + 3 = 44 are the engine's."""
     frames = processed_frames([status_line(**FRAME), status_line('dropped', age_ms=1.0),
                                {'topic': '/camera/points', 'stamp_ns': 0, 'received_ns': 1}])
     assert len(frames) == 1
     assert frames[0]['engine_ms'] == 44.0
-    assert frames[0]['added_ms'] == 16.0
+    assert frames[0]['overhead_ms'] == 16.0
     assert frames[0]['num_inference_steps'] == 2.0
 
 
@@ -48,7 +48,7 @@ def test_columns_name_the_stages_of_the_status():
     assert list(row.items())[2:11] == [
         ('age at start', '9.0, 9.0'), ('read image', '1.5, 1.5'), ('rectify', '2.5, 2.5'),
         ('complexity', '0.5, 0.5'), ('engine', '44.0, 44.0'), ('fit scale', '0.1, 0.1'),
-        ('pack', '3.5, 3.5'), ('publish', '6.0, 6.0'), ('added', '16.0, 16.0')]
+        ('pack', '3.5, 3.5'), ('publish', '6.0, 6.0'), ('overhead', '16.0, 16.0')]
 
 
 def test_quantiles_of_nothing_are_nothing():
@@ -84,7 +84,7 @@ def test_memory_is_compared_after_equal_work():
 
 @pytest.mark.parametrize('words, message', [
     (['nonsense'], 'unknown section nonsense'),
-    (['added', '--command', 'x'], '--command needs --output')])
+    (['overhead', '--command', 'x'], '--command needs --output')])
 def test_the_command_line_says_what_is_wrong(words, message, capsys):
     with pytest.raises(SystemExit):
         bench_node.main(words)
@@ -95,9 +95,9 @@ def test_the_command_line_says_what_is_wrong(words, message, capsys):
 @pytest.mark.slow
 def test_a_short_run_measures_the_real_node(tmp_path, capsys):
     """The smallest case, for two seconds; its figures are not judged."""
-    assert bench_node.main(['added', '--only', 'VGA, depth', '--seconds', '2',
+    assert bench_node.main(['overhead', '--only', 'VGA, depth', '--seconds', '2',
                             '--out', str(tmp_path)]) == 0
-    report = json.loads((tmp_path / 'node_added.json').read_text())
+    report = json.loads((tmp_path / 'node_overhead.json').read_text())
     assert report['environment']['rclpy']
     case, = report['results']
     assert case['frames_out_per_s'] > 1
@@ -105,6 +105,6 @@ def test_a_short_run_measures_the_real_node(tmp_path, capsys):
     assert {f'{stage}_ms' for stage in ('read_image', 'rectify', 'complexity', 'fit_scale', 'pack',
                                         'publish')} <= set(case['times_ms'])
     assert case['reply_ms']['count'] > 3
-    assert case['processor_share'] > 0
+    assert case['cpu_share'] > 0
     assert case['counters']['camera']['frames_in'] <= case['sent']['camera']
     assert 'VGA, depth and cloud' in capsys.readouterr().out

@@ -48,7 +48,7 @@ def test_the_profile_is_chosen_whatever_the_shell_has_set(monkeypatch):
     assert bare['ROS_DOMAIN_ID'] == '7'
 
 
-def test_processor_time_and_memory_of_a_process_are_its_own():
+def test_cpu_time_and_memory_of_a_process_are_its_own():
     before_s = process_cpu_s(os.getpid())
     own_s = sum(os.times()[:2])
     assert before_s == pytest.approx(own_s, abs=0.1)

@@ -1,4 +1,4 @@
-"""`make results`: every command starts, every published table has one, failures are told."""
+"""`make results`: every command starts, every published table has one, failures are reported."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from benchmarks.results import (
     command_words,
     find_missing,
     FRAMES,
+    PublishedTable,
     select_tables,
-    Table,
     TABLES,
 )
 
@@ -65,7 +65,7 @@ def test_a_published_table_names_its_command_and_its_commit(path):
     assert re.search(r'^Commit [0-9a-f]{7,40}, 20', head, re.MULTILINE), head
 
 
-def test_a_name_stands_for_all_that_begin_with_it():
+def test_a_name_selects_all_tables_that_begin_with_it():
     names = [table.name for table in select_tables(['node', 'latency_cap'])]
     assert names == ['latency_cap', 'node', 'node_memory']
     assert select_tables([]) == list(TABLES)
@@ -88,7 +88,7 @@ def test_what_is_not_at_hand_is_named(monkeypatch):
 
 
 def test_variables_fill_the_command_in():
-    table = Table('x', 'module {RGBD} {baseline} --out {out}')
+    table = PublishedTable('x', 'module {RGBD} {baseline} --out {out}')
     assert command_words(table, VARIABLES) == [
         'module', 'real frames', '--baseline', 'fast depth.tflite', '--out', 'out/results/x']
     assert command_words(table, {'RGBD': 'a'}) == ['module', 'a', '--out', 'out/results/x']
@@ -103,8 +103,9 @@ def a_folder(tmp_path, monkeypatch):
 
 def test_the_rest_goes_on_after_a_failure(a_folder, monkeypatch, capsys):
     monkeypatch.setattr(results, 'TABLES', (
-        Table('bad', 'benchmarks.no_such_module'), Table('real', 'timeit {RGBD}'),
-        Table('good', 'timeit -n 1 -r 1 pass')))
+        PublishedTable('bad', 'benchmarks.no_such_module'),
+        PublishedTable('real', 'timeit {RGBD}'),
+        PublishedTable('good', 'timeit -n 1 -r 1 pass')))
     assert results.main([]) == 1
     assert capsys.readouterr().out.splitlines() == [
         'FAILED    bad', 'left out  real: needs real RGB-D frames: set RGBD=<folder with '
@@ -125,7 +126,8 @@ def test_the_report_is_what_the_command_has_written_now(a_folder, monkeypatch):
         return True, 'progress'
 
     report = results.OUT / 'report' / 'tables.md'
-    monkeypatch.setattr(results, 'TABLES', (Table('report', 'x --out {out}', 'tables.md'),))
+    monkeypatch.setattr(results, 'TABLES', (
+        PublishedTable('report', 'x --out {out}', 'tables.md'),))
     monkeypatch.setattr(results, 'run_module', write)
     report.parent.mkdir(parents=True)
     report.write_text('| of an earlier run |\n')

@@ -23,7 +23,7 @@ def a_soak(**changes):
         'seconds': 100.0, 'exit_codes': {'node': 0, 'listener': 0},
         'counters': {'front': {'frames_in': 100, 'frames_processed': 90, 'dropped_late': 7,
                                'dropped_bad_image': 3, 'no_calibration': 50}},
-        'bad_images_sent': {'front': 4}, 'answers': (5, 5), 'cycles': (2, 2),
+        'bad_images_sent': {'front': 4}, 'replies': (5, 5), 'cycles': (2, 2),
         'ticks': ticks(lambda time_s: 200),
         'latencies': [(time_s, 'front', 40.0) for time_s in times_s], **changes}
 
@@ -47,7 +47,7 @@ def test_unaccounted_frames_fail_and_other_counters_are_ignored():
 
 @pytest.mark.parametrize('changes, word', [
     ({'exit_codes': {'node': -11, 'listener': 0}}, 'exit code'),
-    ({'answers': (5, 4)}, 'parameters'),
+    ({'replies': (5, 4)}, 'parameters'),
     ({'cycles': (2, 1)}, 'lifecycle'),
     ({'counters': {'front': {'frames_in': 90, 'frames_processed': 90}},
       'bad_images_sent': {'front': 20}}, 'bad images'),

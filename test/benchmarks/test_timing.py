@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.timing import quartiles_ms, speedup, time_interleaved, write_benchmark_report
-from marigold_ros.evaluation.environment import environment
+from marigold_ros.evaluation.environment import describe_environment
 
 
 def test_every_round_calls_every_candidate_in_another_order():
@@ -60,7 +60,7 @@ def test_interval_is_paired_so_shared_slowness_does_not_matter():
 
 def test_report_says_command_machine_and_commit(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys, 'orig_argv', ['/usr/bin/python3', '-m', 'benchmarks.bench', '-n 3'])
-    facts = environment()
+    facts = describe_environment()
     assert set(facts) >= {'date_utc', 'commit', 'python', 'torch', 'diffusers', 'cpu', 'cores',
                           'torch_threads', 'device'}
     write_benchmark_report(tmp_path / 'out', 'bench', facts, {'n': 1}, '| a |')
@@ -76,4 +76,5 @@ def test_report_says_command_machine_and_commit(tmp_path, capsys, monkeypatch):
 
 def test_a_figure_that_is_no_number_is_not_written(tmp_path):
     with pytest.raises(ValueError, match='not JSON compliant'):
-        write_benchmark_report(tmp_path, 'bench', environment(), {'median_ms': float('nan')}, '')
+        write_benchmark_report(tmp_path, 'bench', describe_environment(),
+                               {'median_ms': float('nan')}, '')

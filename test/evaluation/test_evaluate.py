@@ -69,14 +69,14 @@ def table(tmp_path_factory):
     """Write a latency table in which T = 1 takes 75 ms and T = 4 takes 165 ms."""
     path = tmp_path_factory.mktemp('evaluate') / 'table.json'
     cost = FrameCost(preprocess_s=0.005, encode_s=0.02, step_s=0.03, decode_s=0.015,
-                     postprocess_s=0.004, choose_s=0.001)
+                     postprocess_s=0.004, complexity_s=0.001)
     LatencyTable({'made': 'by hand'}, {(48, 64): [cost]}, '2020-01-01').save(path)
     return path
 
 
 @pytest.fixture(scope='module')
 def evaluated(checkpoint, bag, table, tmp_path_factory):
-    """Evaluate the bag with every policy, a live run and an output bag; returns the folder."""
+    """Evaluate the bag with every policy, a live run and an output bag; return the folder."""
     out = tmp_path_factory.mktemp('evaluate') / 'out'
     assert main(['bag', str(bag), *TOPICS, '--checkpoint', checkpoint, '--out', str(out),
                  '--latency-table', str(table), '--latency-cap-ms', '130',
@@ -86,7 +86,7 @@ def evaluated(checkpoint, bag, table, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def drive_evaluated(checkpoint, tmp_path_factory):
-    """Evaluate metric depth and obstacles on the sample drive; returns the folder."""
+    """Evaluate metric depth and obstacles on the sample drive; return the folder."""
     out = tmp_path_factory.mktemp('evaluate') / 'drive'
     assert main(['bag', str(SAMPLE / 'living_room'), '--image', '/camera/image_raw', '--depth',
                  '/camera/depth_gt/image_rect', '--checkpoint', checkpoint, '--out', str(out),
@@ -153,29 +153,29 @@ def test_the_summary_matches_its_schema(evaluated):
         if kind != 'any':
             wanted, _, null = kind.partition(' or ')
             assert (value is None and null == 'null') or isinstance(value, kinds[wanted]), path
-    elsewhere = {key for key in SCHEMA if key.startswith(('sets.', 'metric.'))}
+    elsewhere = {key for key in SCHEMA if key.startswith(('sets.', 'metric_depth.'))}
     assert seen == set(SCHEMA) - elsewhere - {'notes[]'}
 
 
 def test_metric_depth_is_evaluated(drive_evaluated):
     summary = read_summary(drive_evaluated)
-    metric = summary['metric']
-    assert {described(f'metric.{path}') for path, _ in leaves(metric)} == {
-        key for key in SCHEMA if key.startswith('metric.')}
-    assert (metric['frames'], metric['frames_with_metres']) == (6, 6)
+    metric = summary['metric_depth']
+    assert {described(f'metric_depth.{path}') for path, _ in leaves(metric)} == {
+        key for key in SCHEMA if key.startswith('metric_depth.')}
+    assert (metric['frames'], metric['frames_with_metric_depth']) == (6, 6)
     assert metric['states'] == {'tracking': 6}
     assert metric['published_share'] > 0.9
     assert (metric['obstacles']['frames'], metric['obstacles']['clouds']) == (6, 6)
     assert metric['floor_error'] is not None
     tables = (drive_evaluated / 'tables.md').read_text()
-    text = (drive_evaluated / 'report.html').read_text()
-    for shown in (tables, text):
+    report = (drive_evaluated / 'report.html').read_text()
+    for shown in (tables, report):
         assert 'AbsRel (metric, 0.1 to 20 m)' in shown
         assert 'visible obstacles marked' in shown
-    assert 'tracking 6' in text
-    said = ' '.join(summary['verdict']['sentences'])
-    assert 'Metric depth from cloud (/lidar/points): available in 6 of 6 frames' in said
-    assert "In Nav2's obstacle layer" in said
+    assert 'tracking 6' in report
+    text = ' '.join(summary['verdict']['sentences'])
+    assert 'Metric depth from cloud (/lidar/points): available in 6 of 6 frames' in text
+    assert "In Nav2's obstacle layer" in text
 
 
 def test_the_verdict_explains_missing_metric_depth(checkpoint, bag, tmp_path):
@@ -183,8 +183,8 @@ def test_the_verdict_explains_missing_metric_depth(checkpoint, bag, tmp_path):
     assert evaluate_few(checkpoint, bag, tmp_path / 'out', '--scale-source', 'ground_plane',
                         '--camera-height-m', '0.5') == 0
     summary = read_summary(tmp_path / 'out')
-    assert summary['metric']['frames_with_metres'] == 0
-    assert summary['metric']['abs_rel'] is None
+    assert summary['metric_depth']['frames_with_metric_depth'] == 0
+    assert summary['metric_depth']['abs_rel'] is None
     assert any(sentence.startswith('Metric depth from ground_plane: available in none of 4 frames')
                for sentence in summary['verdict']['sentences'])
 
@@ -192,7 +192,7 @@ def test_the_verdict_explains_missing_metric_depth(checkpoint, bag, tmp_path):
 def test_a_fixed_range_is_a_scale_source(checkpoint, bag, tmp_path):
     assert evaluate_few(checkpoint, bag, tmp_path / 'out', '--scale-source', 'fixed',
                         '--min-depth-m', '1', '--max-depth-m', '5') == 0
-    metric = read_summary(tmp_path / 'out')['metric']
+    metric = read_summary(tmp_path / 'out')['metric_depth']
     assert (metric['states'], metric['jitter']) == ({'assumed': 4}, 0.0)
     assert 'obstacles' not in metric
 
@@ -208,13 +208,13 @@ def test_the_simulation_drops_frames_by_the_latency_table(evaluated):
             each for each in arrived if not starts or each > starts[-1])
         starts.append(newest)
         free = max(free, newest) + 0.165
-    fates = policies['fixed-4']['clock']['fates']
-    assert fates == {'processed': len(starts), 'superseded': COUNT - len(starts), 'late': 0}
-    assert policies['fixed-4']['clock']['over_cap'] == len(starts)    # the cap is 130 ms
-    assert policies['fixed-1']['clock']['fates']['processed'] == COUNT
+    outcomes = policies['fixed-4']['simulated']['outcomes']
+    assert outcomes == {'processed': len(starts), 'superseded': COUNT - len(starts), 'late': 0}
+    assert policies['fixed-4']['simulated']['over_cap'] == len(starts)    # the cap is 130 ms
+    assert policies['fixed-1']['simulated']['outcomes']['processed'] == COUNT
     # 130 ms - 5 % - 45 ms of other stages leave 78 ms: two steps of 30 ms.
-    assert policies['oracle']['clock']['mean_steps'] <= 2
-    assert policies['complexity-gradient_energy']['clock']['over_cap'] == 0
+    assert policies['oracle']['simulated']['mean_steps'] <= 2
+    assert policies['complexity-gradient_energy']['simulated']['over_cap'] == 0
 
 
 def test_times_are_from_the_latency_table(evaluated):
@@ -229,7 +229,8 @@ def test_the_csv_has_a_row_per_frame_and_policy(evaluated):
         rows = list(csv.DictReader(file))
     assert len(rows) == COUNT * len({*DEFAULT_POLICIES, 'fixed-4'})
     for row in rows:
-        assert (row['latency_ms'] != '') == (row['abs_rel'] != '') == (row['fate'] == 'processed')
+        processed = row['outcome'] == 'processed'
+        assert (row['latency_ms'] != '') == (row['abs_rel'] != '') == processed
     first = next(row for row in rows if row['policy'] == 'fixed-4')
     assert (first['denoise_ms'], first['latency_ms'], first['age_ms']) == (
         '120.000', '165.000', '0.000')
@@ -259,24 +260,25 @@ def test_the_report_is_self_contained(evaluated):
 
 def test_the_live_run_reports_every_frame(evaluated):
     live = read_summary(evaluated)['policies']['complexity-gradient_energy']['live']
-    assert sum(live['fates'].values()) == COUNT
+    assert sum(live['outcomes'].values()) == COUNT
     assert live['latency_p50_ms'] > 0
 
 
 def test_the_out_bag_has_a_status_for_every_frame(evaluated):
-    fates = read_summary(evaluated)['policies']['complexity-gradient_energy']['clock']['fates']
+    policies = read_summary(evaluated)['policies']
+    outcomes = policies['complexity-gradient_energy']['simulated']['outcomes']
     with open_bag(evaluated / 'made') as made:
         counts = {topic.name: topic.message_count for topic in made.topics}
         statuses = [made.decode(message).status[0]
                     for message in made.messages(['/evaluate/status'])]
         error = made.decode(next(iter(made.messages(['/camera/depth_error']))))
-    every, processed = COUNT, fates['processed']
+    every, processed = COUNT, outcomes['processed']
     assert counts == {
         '/camera/rgb/image_rect': every, '/camera/depth_gt/image_rect': every,
         '/evaluate/status': every, '/camera/depth/image_rect': processed,
         '/camera/depth_error': processed, '/camera/points': processed}
     values = {item.key: item.value for item in statuses[0].values}
-    assert values['fate'] == 'processed'
+    assert values['outcome'] == 'processed'
     mean_error = np.frombuffer(error.data, np.float32).mean()
     assert float(values['abs_rel']) == pytest.approx(mean_error, rel=1e-4)
 
@@ -309,8 +311,8 @@ def test_a_folder_has_sets_and_protocol_b_is_named(checkpoint, tmp_path):
     assert [each['frames'] for each in summary['sets'].values()] == [2, 2]
     by_set = [each['abs_rel']['ramp'] for each in summary['sets'].values()]
     assert summary['baselines']['ramp']['abs_rel'] == pytest.approx(np.mean(by_set))
-    clock = summary['policies']['fixed-2']['clock']
-    assert clock['fates'] == {'processed': 4, 'superseded': 0, 'late': 0}
+    simulated = summary['policies']['fixed-2']['simulated']
+    assert simulated['outcomes'] == {'processed': 4, 'superseded': 0, 'late': 0}
     assert summary['protocol'] == 'B'
     assert 'it saves no time' in ' '.join(summary['verdict']['sentences'])
     assert {described(path) for path, _ in leaves(summary)} >= {'sets.<name>.frames'}
@@ -422,11 +424,11 @@ def test_invalid_input_is_reported_with_exit_code_2(arguments, message, checkpoi
                                                     capsys):
     assert main(['bag', str(bag), *TOPICS, '--checkpoint', checkpoint, '--out',
                  str(tmp_path / 'out'), *FEW, *arguments]) == 2
-    said = capsys.readouterr().err
-    assert re.search(message, said) and 'Traceback' not in said
+    stderr = capsys.readouterr().err
+    assert re.search(message, stderr) and 'Traceback' not in stderr
 
 
-def test_an_unknown_source_is_rejected_with_the_known_ones(capsys):
+def test_an_unknown_data_set_is_rejected_with_the_known_ones(capsys):
     with pytest.raises(SystemExit, match='2'):
         main(['sintel', 'folder', '--out', 'out'])
     assert re.search("invalid choice: 'sintel' .*nyu.*kitti.*eth3d.*scannet.*diode",
@@ -448,8 +450,8 @@ def test_an_unusable_bag_is_reported_with_exit_code_2(topics, factor, message, c
                          image(factor * depth_m, '32FC1', START_NS + number * PERIOD_NS)))]
     write_bag(tmp_path / 'bag', topics, messages)
     assert evaluate_few(checkpoint, tmp_path / 'bag', tmp_path / 'out') == 2
-    said = capsys.readouterr().err
-    assert re.search(message, said) and 'Traceback' not in said, said
+    stderr = capsys.readouterr().err
+    assert re.search(message, stderr) and 'Traceback' not in stderr, stderr
 
 
 @pytest.mark.parametrize('name', ['nyu', 'kitti', 'eth3d', 'scannet', 'diode'])
@@ -479,7 +481,7 @@ def test_an_invalid_latency_table_is_rejected(checkpoint, bag, tmp_path, capsys)
 def test_every_abs_rel_names_its_protocol_and_range(evaluated):
     """In sentences, tables, tiles, captions and plots."""
     texts = [(evaluated / 'tables.md').read_text(), *(
-        sentence for key in ('sentences', 'choosing')
+        sentence for key in ('sentences', 'comparisons')
         for sentence in read_summary(evaluated)['verdict'][key])]
     report = (evaluated / 'report.html').read_text()
     texts.append(re.sub(r'<svg.*?</svg>', '', report, flags=re.DOTALL))
@@ -506,5 +508,5 @@ def test_a_scene_elsewhere_is_rejected(checkpoint, tmp_path, capsys):
                  str(tmp_path / 'out'), '--policies', 'fixed-1', '--max-frames', '2',
                  '--scale-source', 'cloud', '--reference', '/lidar/points', '--scene',
                  str(tmp_path / 'scene.json')]) == 2
-    said = capsys.readouterr().err
-    assert '`scene` must surround the camera' in said and 'Traceback' not in said
+    stderr = capsys.readouterr().err
+    assert '`scene` must surround the camera' in stderr and 'Traceback' not in stderr

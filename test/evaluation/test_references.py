@@ -200,14 +200,14 @@ def test_references_end_where_the_bag_is_damaged(tmp_path, monkeypatch):
     assert references.notes == ['references end early: damaged 5.000 s after its start']
 
 
-@pytest.mark.parametrize(('source', 'options', 'error', 'complaint'), [
+@pytest.mark.parametrize(('source', 'options', 'error', 'message'), [
     ('cloud', {}, ConfigError, '`reference` must name a topic .* cloud; got None'),
     ('cloud', {'reference': '/nowhere'}, BagError,
      r'no topic /nowhere \(sensor_msgs/msg/PointCloud2\)'),
     ('scan', {'reference': CLOUD}, BagError, r'no topic /points \(sensor_msgs/msg/LaserScan\)'),
     ('depth', {'reference': DEPTH, 'camera_info': '/b'}, BagError, 'no topic /b'),
     ('none', {'reference': CLOUD}, ConfigError, '`reference` must not be set .* none')])
-def test_invalid_topics_are_rejected(source, options, error, complaint, tmp_path):
+def test_invalid_topics_are_rejected(source, options, error, message, tmp_path):
     path = record(tmp_path / 'bag', [(CLOUD, 0, cloud(0, 2.0))])
-    with pytest.raises(error, match=complaint):
+    with pytest.raises(error, match=message):
         lookup_references(path, ScaleConfig(source), [], **options)

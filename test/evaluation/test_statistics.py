@@ -126,8 +126,8 @@ def test_savings_are_related_to_those_of_the_fastest_policy():
     row = summarize_policies({'fast': BY_STEPS[0], 'slow': BY_STEPS[1], 'middle': middle}, APART,
                              fastest='fast', slowest='slow')['middle']
     assert row['num_inference_steps'] == 1.5
-    assert row['total_saved'] == pytest.approx(1 / 8)    # 3.5 s of 4 s
-    assert row['total_share'] == pytest.approx(0.5)
+    assert row['time_saved'] == pytest.approx(1 / 8)    # 3.5 s of 4 s
+    assert row['share_of_fastest_saving'] == pytest.approx(0.5)
     assert row['abs_rel'] == pytest.approx(0.225)
 
 

@@ -71,7 +71,7 @@ class MetricFrameResult:
 
 class MetricDepthEvaluator:
     """
-    Converts the predictions of a sequence to metric depth as depth_node does, and scores them.
+    Convert the predictions of a sequence to metric depth as depth_node does, and score them.
 
     Parameters
     ----------
@@ -142,8 +142,8 @@ class MetricDepthEvaluator:
         Returns
         -------
         dict
-            Counts, and floats that are NaN where unknown, with the keys `metric.<key>` of
-            `report.summary.SCHEMA` apart from `source`, `reference` and `abs_rel_interval`.
+            Counts, and floats that are NaN where unknown, with the keys `metric_depth.<key>` of
+            `report.summary.SCHEMA` except `source`, `reference` and `abs_rel_interval`.
         """
         middles = np.array([each.mid_depth_m for each in self.frames])
         with np.errstate(invalid='ignore'):
@@ -151,19 +151,21 @@ class MetricDepthEvaluator:
         steps = steps[np.isfinite(steps)]
         details = Counter(each.detail for each in self.frames if each.detail)
         outages = self.outages()
+        expected_m = [each.fit_mid_depth_m for each in self.frames]
         known = int(np.isfinite(middles).sum())
         result: dict[str, Any] = {
-            'range': COMPARED_RANGE, 'frames': len(self.frames), 'frames_with_metres': known,
-            'share_with_metres': known / len(self.frames) if self.frames else math.nan,
+            'range': COMPARED_RANGE, 'frames': len(self.frames),
+            'frames_with_metric_depth': known,
+            'share_with_metric_depth': known / len(self.frames) if self.frames else math.nan,
             **{name: self.mean(name) for name in (*METRICS, 'published_share', 'floor_error')},
             'jitter': float(steps.mean()) if steps.size else math.nan,
             'largest_step': float(steps.max()) if steps.size else math.nan,
             'outages': len(outages),
             'recovery_s': float(np.max(
-                [recovery_time_s(self.frames, back, [each.fit_mid_depth_m for each in self.frames])
-                 for back in outages])) if outages else math.nan,
+                [recovery_time_s(self.frames, first_after_outage, expected_m)
+                 for first_after_outage in outages])) if outages else math.nan,
             'states': dict(Counter(each.state for each in self.frames)),
-            'complaint': details.most_common(1)[0][0] if details else None}
+            'most_frequent_problem': details.most_common(1)[0][0] if details else None}
         if self._obstacles is not None:
             result['obstacles'] = {'frames': self._scored, 'clouds': self._clouds,
                                    **self._obstacles.scores()}
@@ -235,7 +237,7 @@ def floor_error(depth_m: FloatImage, target_m: FloatImage, reference: FrameRefer
     return float(abs(np.median((depth_m * fall)[floor]) / height_m - 1))
 
 
-def recovery_time_s(frames: Sequence[MetricFrameResult], back: int,
+def recovery_time_s(frames: Sequence[MetricFrameResult], first_after_outage: int,
                     expected_m: Sequence[float]) -> float:
     """
     Compute the time that the scale needs to recover after an outage of the reference.
@@ -243,7 +245,7 @@ def recovery_time_s(frames: Sequence[MetricFrameResult], back: int,
     Parameters
     ----------
     frames : sequence of MetricFrameResult
-    back : int
+    first_after_outage : int
         Number of the first frame after the outage.
     expected_m : sequence of float
         Expected mid depth of each frame, m: that of the frame's own fit, or of a run without the
@@ -255,9 +257,9 @@ def recovery_time_s(frames: Sequence[MetricFrameResult], back: int,
         Time from that frame until the mid depth is within `RECOVERY_TOLERANCE` of the expected
         one, s; NaN if it never is.
     """
-    for frame, expected in zip(frames[back:], expected_m[back:]):
+    for frame, expected in zip(frames[first_after_outage:], expected_m[first_after_outage:]):
         if abs(frame.mid_depth_m / expected - 1) < RECOVERY_TOLERANCE:
-            return (frame.stamp_ns - frames[back].stamp_ns) * 1e-9
+            return (frame.stamp_ns - frames[first_after_outage].stamp_ns) * 1e-9
     return math.nan
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Matrix = NDArray[np.float64]
 # Name of each obstacle, and its lower and upper corner, m, [2, 3].
-Scene = list[tuple[str, Matrix]]
+ObstacleBoxes = list[tuple[str, Matrix]]
 
 # Thickness of a wall's box: inwards for objects on the wall, outwards for doors and windows.
 WALL_INSIDE_M, WALL_OUTSIDE_M = 0.15, 0.25
@@ -38,13 +38,13 @@ MIN_VISIBLE_POINTS = 20
 MAP_MARGIN_M = 1.0
 
 
-def read_scene(path: Path) -> Scene:
+def read_scene(path: Path) -> ObstacleBoxes:
     """
     Read the obstacles and the walls of a room from a file such as sample/scene.json.
 
     Returns
     -------
-    Scene
+    ObstacleBoxes
         Boxes in a frame whose z axis points up and whose floor is at z = 0; the last four are the
         walls.
 
@@ -70,7 +70,7 @@ def _parse_box(box: dict[str, list[float]]) -> Matrix:
     return corners
 
 
-def _wall_boxes(room: Matrix) -> Scene:
+def _wall_boxes(room: Matrix) -> ObstacleBoxes:
     """Return a box for each of the four walls of a room."""
     walls = []
     for axis in (0, 1):
@@ -85,15 +85,15 @@ def _wall_boxes(room: Matrix) -> Scene:
 
 class ObstacleScorer:
     """
-    Updates a costmap with the clouds of a sequence and scores it after each frame.
+    Update a costmap with the clouds of a sequence and score it after each frame.
 
     Parameters
     ----------
-    scene : Scene
+    scene : ObstacleBoxes
     config : LayerConfig
     """
 
-    def __init__(self, scene: Scene, config: LayerConfig) -> None:
+    def __init__(self, scene: ObstacleBoxes, config: LayerConfig) -> None:
         """Start with a costmap whose cells are all unknown."""
         self._names = [name for name, _ in scene]
         self._boxes_m = np.array([corners for _, corners in scene])
@@ -192,18 +192,22 @@ class ObstacleScorer:
                 float(np.mean(errors)) if errors else np.nan)
 
     def _visible_pixels(self, true: Matrix, origin: Matrix) -> Iterator[NDArray[np.bool_]]:
-        """Yield the pixels that show each box within marking range; the first box wins."""
+        """
+        Yield the pixels that show each box within marking range.
+
+        A pixel in two boxes counts for the first.
+        """
         config = self.layer.config
         range_m = np.hypot(*(true - origin)[:, :2].T)
         with np.errstate(invalid='ignore'):
-            left = ((true[:, 2] >= config.min_obstacle_height)
-                    & (true[:, 2] <= config.max_obstacle_height)
-                    & (range_m >= config.obstacle_min_range)
-                    & (range_m <= config.obstacle_max_range))
+            remaining = ((true[:, 2] >= config.min_obstacle_height)
+                         & (true[:, 2] <= config.max_obstacle_height)
+                         & (range_m >= config.obstacle_min_range)
+                         & (range_m <= config.obstacle_max_range))
             for low, high in self._boxes_m:
                 inside = (true >= low - BOX_TOLERANCE_M) & (true <= high + BOX_TOLERANCE_M)
-                pixels = left & inside.all(axis=1)
-                left &= ~pixels
+                pixels = remaining & inside.all(axis=1)
+                remaining &= ~pixels
                 yield pixels
 
     def _visible_floor_cells(self, true: Matrix, origin: Matrix) -> NDArray[np.bool_]:

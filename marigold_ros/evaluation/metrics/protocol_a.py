@@ -156,57 +156,57 @@ def align(
         if not fitted.any():
             raise InputError('`prediction` must have a pixel to fit'
                              f'{", above 0" if in_disparity else ""}; got none')
-        target_px = target_m[fitted].astype(np.float64)
+        targets_m = target_m[fitted].astype(np.float64)
         scale, shift = fit_least_squares(values[fitted],
-                                         1.0 / target_px if in_disparity else target_px)
+                                         1.0 / targets_m if in_disparity else targets_m)
     depth_m: NDArray[np.float64] = scale * values + shift
     if in_disparity:
         depth_m = 1.0 / depth_m.clip(min=MIN_DISPARITY)
     return depth_m.clip(max(min_depth_m, MIN_PREDICTION_M), max_depth_m), scale, shift
 
 
-def fit_least_squares(values_px: NDArray[Any], target_px: NDArray[Any]) -> tuple[float, float]:
+def fit_least_squares(values: NDArray[Any], targets: NDArray[Any]) -> tuple[float, float]:
     """
-    Fit scale and shift by least squares: scale * values + shift = target.
+    Fit scale and shift by least squares: scale * values + shift = targets.
 
     Parameters
     ----------
-    values_px, target_px : float [n]
+    values, targets : float [n]
 
     Returns
     -------
     scale, shift : float
         For flat values, the solution of least norm.
     """
-    values_px, target_px = values_px.astype(np.float64), target_px.astype(np.float64)
-    mean, spread = values_px.mean(), values_px.std()
+    values, targets = values.astype(np.float64), targets.astype(np.float64)
+    mean, spread = values.mean(), values.std()
     if spread <= FLAT_SPREAD * abs(mean):
-        columns = np.stack([values_px, np.ones_like(values_px)], axis=1)
-        scale, shift = np.linalg.lstsq(columns, target_px, rcond=None)[0]
+        columns = np.stack([values, np.ones_like(values)], axis=1)
+        scale, shift = np.linalg.lstsq(columns, targets, rcond=None)[0]
         return float(scale), float(shift)
     # For centred values the normal equations are as exact as lstsq and five times as fast.
-    deviation = values_px - mean
-    scale = deviation @ target_px / (deviation @ deviation)
-    return float(scale), float(target_px.mean() - scale * mean)
+    deviation = values - mean
+    scale = deviation @ targets / (deviation @ deviation)
+    return float(scale), float(targets.mean() - scale * mean)
 
 
-def error_metrics(depth_px: NDArray[Any], target_px: NDArray[Any]) -> dict[str, float]:
+def error_metrics(depths_m: NDArray[Any], targets_m: NDArray[Any]) -> dict[str, float]:
     """
     Compute the metrics of `depth_metrics` from aligned pixels.
 
     Parameters
     ----------
-    depth_px, target_px : float [n]
+    depths_m, targets_m : float [n]
         Aligned and true depth, m, above 0; at least one pixel.
     """
-    depth_px, target_px = depth_px.astype(np.float64), target_px.astype(np.float64)
-    difference = depth_px - target_px
-    log_difference = np.log(depth_px) - np.log(target_px)
-    ratio = np.maximum(depth_px / target_px, target_px / depth_px)
+    depths_m, targets_m = depths_m.astype(np.float64), targets_m.astype(np.float64)
+    difference = depths_m - targets_m
+    log_difference = np.log(depths_m) - np.log(targets_m)
+    ratio = np.maximum(depths_m / targets_m, targets_m / depths_m)
     log_variance = np.mean(log_difference ** 2) - np.mean(log_difference) ** 2
     values = {
-        'abs_rel': np.mean(np.abs(difference) / target_px),
-        'sq_rel': np.mean(difference ** 2 / target_px),
+        'abs_rel': np.mean(np.abs(difference) / targets_m),
+        'sq_rel': np.mean(difference ** 2 / targets_m),
         'rmse': np.sqrt(np.mean(difference ** 2)),
         'rmse_log': np.sqrt(np.mean(log_difference ** 2)),
         'log10': np.mean(np.abs(log_difference)) / np.log(10),

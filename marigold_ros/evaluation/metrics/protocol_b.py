@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 LOG_EPS = 1e-6
 MIN_PREDICTION_M = 1e-3
-# Sum of both Sobel responses, m, not normalised: a step of 1 m between two columns gives 4.
+# Sum of both Sobel responses, m, not normalized: a step of 1 m between two columns gives 4.
 MAX_SOBEL_M = 0.3
 # The rest is scikit-learn's default: two pixels per trial; inliers within the median absolute
 # deviation of the target; most inliers win, then the best R^2; stop at 99 % probability.
@@ -96,26 +96,26 @@ def align_log_depth(depth: NDArray[np.float64], target_m: NDArray[np.float32],
     scale, shift : float
         In log depth.
     """
-    values_px = depth[compared].astype(np.float32)
-    target_px = target_m[compared]
-    log_px = np.log(target_px + np.float32(LOG_EPS))
-    scale, shift = fit or fit_ransac(values_px, log_px)
+    values = depth[compared].astype(np.float32)
+    targets_m = target_m[compared]
+    log_targets = np.log(targets_m + np.float32(LOG_EPS))
+    scale, shift = fit or fit_ransac(values, log_targets)
     if scale <= 0:
         # As in the published code: for a non-positive scale only the mean is matched.
-        mean = float(values_px.mean())
-        scale, shift = (float(log_px.mean()) / mean if abs(mean) > 1e-8 else 1.0), 0.0
+        mean = float(values.mean())
+        scale, shift = (float(log_targets.mean()) / mean if abs(mean) > 1e-8 else 1.0), 0.0
     with np.errstate(over='ignore'):
         depth_m = np.exp(scale * depth + shift) - LOG_EPS
-    return depth_m.clip(MIN_PREDICTION_M, float(target_px.max())), scale, shift
+    return depth_m.clip(MIN_PREDICTION_M, float(targets_m.max())), scale, shift
 
 
-def fit_ransac(values_px: NDArray[Any], target_px: NDArray[Any]) -> tuple[float, float]:
+def fit_ransac(values: NDArray[Any], targets: NDArray[Any]) -> tuple[float, float]:
     """
-    Fit scale and shift by RANSAC: scale * values + shift = target.
+    Fit scale and shift by RANSAC: scale * values + shift = targets.
 
     Parameters
     ----------
-    values_px, target_px : float [n]
+    values, targets : float [n]
 
     Returns
     -------
@@ -139,7 +139,7 @@ def fit_ransac(values_px: NDArray[Any], target_px: NDArray[Any]) -> tuple[float,
 
     ransac = RANSACRegressor(max_trials=MAX_TRIALS, random_state=SEED)
     try:
-        ransac.fit(values_px[:, None].astype(np.float32), target_px[:, None].astype(np.float32))
+        ransac.fit(values[:, None].astype(np.float32), targets[:, None].astype(np.float32))
     except ValueError:
         return 1.0, 0.0
     return float(ransac.estimator_.coef_.item()), float(ransac.estimator_.intercept_.item())

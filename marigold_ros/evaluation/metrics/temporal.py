@@ -37,14 +37,14 @@ STRIDE = 4
 Matrix = NDArray[np.float64]
 
 
-def temporal_alignment_error(map_m: NDArray[Any], previous_m: NDArray[Any], K: Matrix,
+def temporal_alignment_error(depth_m: NDArray[Any], previous_depth_m: NDArray[Any], K: Matrix,
                              previous_from_current: Matrix) -> float:
     """
     Compute the temporal alignment error (TAE) of two neighbouring frames.
 
     Parameters
     ----------
-    map_m, previous_m : float [H, W]
+    depth_m, previous_depth_m : float [H, W]
         Predictions for the current and the previous frame, above 0, m.
     K : float64 [3, 3]
         Intrinsics of both frames, px.
@@ -72,25 +72,25 @@ def temporal_alignment_error(map_m: NDArray[Any], previous_m: NDArray[Any], K: M
     0.2
     """
     current_from_previous = np.asarray(np.linalg.inv(previous_from_current), np.float64)
-    return (_reprojected_abs_rel(previous_m, map_m, K, current_from_previous)
-            + _reprojected_abs_rel(map_m, previous_m, K, previous_from_current)) / 2
+    return (_reprojected_abs_rel(previous_depth_m, depth_m, K, current_from_previous)
+            + _reprojected_abs_rel(depth_m, previous_depth_m, K, previous_from_current)) / 2
 
 
-def _reprojected_abs_rel(source_m: NDArray[Any], target_m: NDArray[Any], K: Matrix,
-                         target_from_source: Matrix) -> float:
+def _reprojected_abs_rel(source_m: NDArray[Any], destination_m: NDArray[Any], K: Matrix,
+                         destination_from_source: Matrix) -> float:
     """Compute AbsRel of a map reprojected into another frame; a later point overwrites."""
     points = unproject(np.asarray(source_m, np.float32), K).reshape(-1, 3).astype(np.float64)
-    moved = points @ target_from_source[:3, :3].T + target_from_source[:3, 3]
+    moved = points @ destination_from_source[:3, :3].T + destination_from_source[:3, 3]
     pixels = np.rint(project(moved, K))
-    height, width = target_m.shape
+    height, width = destination_m.shape
     inside = ((pixels >= 0) & (pixels < (width, height))).all(axis=-1)
-    projected_m = np.zeros(target_m.shape)
+    projected_m = np.zeros(destination_m.shape)
     columns, rows = pixels[inside].astype(int).T
     projected_m[rows, columns] = moved[inside, 2]
-    both = (projected_m > 0) & (target_m > 0)
+    both = (projected_m > 0) & (destination_m > 0)
     if not both.any():
         return float('nan')
-    return float(np.mean(np.abs(target_m[both] - projected_m[both]) / target_m[both]))
+    return float(np.mean(np.abs(destination_m[both] - projected_m[both]) / destination_m[both]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,27 +116,27 @@ class PixelCorrespondences:
     offset_m: float
 
 
-def find_covisible_pixels(depth_m: FloatImage, previous_depth_m: FloatImage, K: Matrix,
+def find_covisible_pixels(target_m: FloatImage, previous_target_m: FloatImage, K: Matrix,
                           previous_from_current: Matrix) -> PixelCorrespondences:
     """
     Find the pixels of a frame that are visible in the previous frame.
 
     Parameters
     ----------
-    depth_m, previous_depth_m : float32 [H, W]
+    target_m, previous_target_m : float32 [H, W]
         True depth of both frames, m; NaN is unknown.
     K : float64 [3, 3]
         Intrinsics of both frames, px.
     previous_from_current : float64 [4, 4]
         Pose of the current optical frame in the previous one.
     """
-    points = unproject(depth_m, K).astype(np.float64)
+    points = unproject(target_m, K).astype(np.float64)
     moved = points @ previous_from_current[:3, :3].T + previous_from_current[:3, 3]
     pixels = project(moved, K)
-    height, width = depth_m.shape
+    height, width = target_m.shape
     border = (width - 1 + BORDER_TOLERANCE_PX, height - 1 + BORDER_TOLERANCE_PX)
     inside = ((pixels >= -BORDER_TOLERANCE_PX) & (pixels <= border)).all(axis=-1)
-    there = _sample_bilinear(previous_depth_m, pixels[..., 0], pixels[..., 1])
+    there = _sample_bilinear(previous_target_m, pixels[..., 0], pixels[..., 1])
     with np.errstate(invalid='ignore'):
         seen = inside & (np.abs(there - moved[..., 2]) <= MAX_DEPTH_MISMATCH * moved[..., 2])
     current_from_previous = np.linalg.inv(previous_from_current)
@@ -146,37 +146,37 @@ def find_covisible_pixels(depth_m: FloatImage, previous_depth_m: FloatImage, K: 
     return PixelCorrespondences(seen, u, v, gain, float(current_from_previous[2, 3]))
 
 
-def find_static_pixels(depth_m: FloatImage, previous_depth_m: FloatImage, rgb: RgbImage,
+def find_static_pixels(target_m: FloatImage, previous_target_m: FloatImage, rgb: RgbImage,
                        previous_rgb: RgbImage) -> PixelCorrespondences:
     """
     Find the static pixels of a camera whose pose is unknown.
 
     Parameters
     ----------
-    depth_m, previous_depth_m : float32 [H, W]
+    target_m, previous_target_m : float32 [H, W]
         True depth of both frames, m; NaN is unknown.
     rgb, previous_rgb : uint8 [H, W, 3]
         Images of both frames.
     """
     grey, previous_grey = (image.astype(np.float32).mean(axis=-1) for image in (rgb, previous_rgb))
     with np.errstate(invalid='ignore'):
-        seen = ((np.abs(depth_m - previous_depth_m) <= STATIC_DEPTH * depth_m)
+        seen = ((np.abs(target_m - previous_target_m) <= STATIC_DEPTH * target_m)
                 & (np.abs(grey - previous_grey) <= STATIC_GREY))
-    v, u = np.meshgrid(*(np.arange(edge, dtype=np.float32) for edge in depth_m.shape),
+    v, u = np.meshgrid(*(np.arange(edge, dtype=np.float32) for edge in target_m.shape),
                        indexing='ij')
-    return PixelCorrespondences(seen, u, v, np.ones(depth_m.shape), 0.0)
+    return PixelCorrespondences(seen, u, v, np.ones(target_m.shape), 0.0)
 
 
-def compute_flicker(map_m: NDArray[Any], previous_m: NDArray[Any], depth_m: FloatImage,
-                    pixels: PixelCorrespondences) -> float:
+def compute_flicker(depth_m: NDArray[Any], previous_depth_m: NDArray[Any],
+                    target_m: FloatImage, pixels: PixelCorrespondences) -> float:
     """
     Compute the flicker between two predictions.
 
     Parameters
     ----------
-    map_m, previous_m : float [H, W]
+    depth_m, previous_depth_m : float [H, W]
         Predictions for the current and the previous frame, m.
-    depth_m : float32 [H, W]
+    target_m : float32 [H, W]
         True depth of the current frame, m.
     pixels : PixelCorrespondences
 
@@ -188,15 +188,15 @@ def compute_flicker(map_m: NDArray[Any], previous_m: NDArray[Any], depth_m: Floa
     """
     if not pixels.seen.any():
         return float('nan')
-    moved = pixels.gain * _sample_bilinear(previous_m, pixels.u, pixels.v) + pixels.offset_m
-    return float(np.mean((np.abs(map_m - moved) / depth_m)[pixels.seen]))
+    moved = pixels.gain * _sample_bilinear(previous_depth_m, pixels.u, pixels.v) + pixels.offset_m
+    return float(np.mean((np.abs(depth_m - moved) / target_m)[pixels.seen]))
 
 
 @dataclass(frozen=True, eq=False)
 class _SampledFrame:
     """The data of a frame that the next frame is compared with, on every fourth pixel."""
 
-    depth_m: FloatImage
+    target_m: FloatImage
     rgb: RgbImage
     pose: Matrix | None
     first_fit_m: NDArray[np.float64]
@@ -205,7 +205,7 @@ class _SampledFrame:
 
 class TemporalEvaluator:
     """
-    Scores the temporal consistency of predictions, frame by frame, for one or more sequences.
+    Score the temporal consistency of predictions, frame by frame, for one or more sequences.
 
     Parameters
     ----------
@@ -257,7 +257,7 @@ class TemporalEvaluator:
         previous = self._previous.get(frame.set_name)
         self._previous[frame.set_name] = current
         tae, flicker, flicker_aligned = (float('nan'),) * 3
-        if previous is not None and previous.depth_m.shape == current.depth_m.shape:
+        if previous is not None and previous.target_m.shape == current.target_m.shape:
             tae, flicker, flicker_aligned = _temporal_scores(
                 current, previous, _subsampled_K(frame, aligned.target_m.shape))
         return {'tae': tae, 'flicker': flicker, 'flicker_aligned': flicker_aligned,
@@ -267,10 +267,10 @@ class TemporalEvaluator:
 def _subsample_frame(frame: DepthFrame, first_fit: Aligned, aligned: Aligned) -> _SampledFrame:
     """Keep every fourth pixel of each axis."""
     target_m = aligned.target_m
-    depth_m = np.where(np.isfinite(target_m), target_m, np.float32(np.nan))
+    known_m = np.where(np.isfinite(target_m), target_m, np.float32(np.nan))
     rgb = cv2.resize(frame.rgb, target_m.shape[::-1], interpolation=cv2.INTER_AREA)
     thin = (slice(None, None, STRIDE),) * 2
-    return _SampledFrame(depth_m[thin].astype(np.float32), np.asarray(rgb, np.uint8)[thin],
+    return _SampledFrame(known_m[thin].astype(np.float32), np.asarray(rgb, np.uint8)[thin],
                          frame.world_from_camera, first_fit.depth_m[thin], aligned.depth_m[thin])
 
 
@@ -287,14 +287,14 @@ def _temporal_scores(current: _SampledFrame, previous: _SampledFrame,
     """Return TAE, flicker, and flicker with each frame aligned separately."""
     tae = float('nan')
     if K is None or current.pose is None or previous.pose is None:
-        pixels = find_static_pixels(current.depth_m, previous.depth_m, current.rgb, previous.rgb)
+        pixels = find_static_pixels(current.target_m, previous.target_m, current.rgb, previous.rgb)
     else:
         motion: Matrix = np.linalg.inv(previous.pose) @ current.pose
-        pixels = find_covisible_pixels(current.depth_m, previous.depth_m, K, motion)
+        pixels = find_covisible_pixels(current.target_m, previous.target_m, K, motion)
         tae = temporal_alignment_error(current.first_fit_m, previous.first_fit_m, K, motion)
-    return (tae, compute_flicker(current.first_fit_m, previous.first_fit_m, current.depth_m,
+    return (tae, compute_flicker(current.first_fit_m, previous.first_fit_m, current.target_m,
                                  pixels),
-            compute_flicker(current.aligned_m, previous.aligned_m, current.depth_m, pixels))
+            compute_flicker(current.aligned_m, previous.aligned_m, current.target_m, pixels))
 
 
 def _sample_bilinear(image: NDArray[Any], u: NDArray[Any], v: NDArray[Any]) -> NDArray[np.float32]:

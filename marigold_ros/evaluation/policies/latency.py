@@ -5,7 +5,8 @@ A table is JSON::
 
     {"machine": {"device": "cpu", "dtype": "torch.bfloat16", ...}, "measured_utc": "...",
      "sizes": {"96x128": [{"preprocess_s": 0.001, "encode_s": 0.004, "step_s": 0.009,
-                           "decode_s": 0.006, "postprocess_s": 0.001, "choose_s": 0.0004}, ...]}}
+                           "decode_s": 0.006, "postprocess_s": 0.001,
+                           "complexity_s": 0.0004}, ...]}}
 
 `sizes` maps the padded processing size (PPH x PPW) to samples of one frame each.
 """
@@ -47,7 +48,7 @@ class FrameCost:
     preprocess_s, encode_s, decode_s, postprocess_s : float
     step_s : float
         One denoising step.
-    choose_s : float
+    complexity_s : float
         Computing one complexity measure C, which depth_node does with every policy.
     """
 
@@ -56,7 +57,7 @@ class FrameCost:
     step_s: float
     decode_s: float
     postprocess_s: float
-    choose_s: float
+    complexity_s: float
 
     def total_s(self, num_inference_steps: int) -> float:
         """Return the time from the step decision to the depth, with T steps."""
@@ -64,12 +65,12 @@ class FrameCost:
 
     @property
     def before_s(self) -> float:
-        """Time before the first denoising step."""
-        return self.choose_s + self.preprocess_s + self.encode_s
+        """Return the time before the first denoising step."""
+        return self.complexity_s + self.preprocess_s + self.encode_s
 
     @property
     def after_s(self) -> float:
-        """Time after the last denoising step."""
+        """Return the time after the last denoising step."""
         return self.decode_s + self.postprocess_s
 
     def timing(self, size: Size, num_inference_steps: int) -> BatchTiming:
@@ -136,16 +137,16 @@ class LatencyTable:
         costs: list[FrameCost] = []
         started_s = time.perf_counter()
         for number in range(-WARM_UP, SAMPLES):
-            choosing_s = time.perf_counter()
+            measures_started_s = time.perf_counter()
             for measure in MEASURES.values():
                 measure(rgb)
-            choose_s = (time.perf_counter() - choosing_s) / len(MEASURES)
+            complexity_s = (time.perf_counter() - measures_started_s) / len(MEASURES)
             timing = engine.infer(rgb, num_inference_steps=num_inference_steps,
                                   ensemble_size=ensemble_size).timing
             if number >= 0:
                 costs.append(FrameCost(
                     timing.preprocess_s, timing.encode_s, timing.denoise_s / num_inference_steps,
-                    timing.decode_s, timing.postprocess_s, choose_s))
+                    timing.decode_s, timing.postprocess_s, complexity_s))
             if len(costs) >= MIN_SAMPLES and time.perf_counter() - started_s > BUDGET_S:
                 break
         self.samples[size] = costs

@@ -42,7 +42,7 @@ class DeliveredFrame:
     received_s: float
 
 
-class LatestFrameSlot:
+class NewestFrameBuffer:
     """A thread-safe buffer for one frame, in which a newer frame replaces a waiting one."""
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class LatestFrameSlot:
             self._changed.notify()
 
     def take(self) -> DeliveredFrame | None:
-        """Wait for a frame and remove it; returns None after the last one."""
+        """Wait for a frame and remove it; return None after the last one."""
         with self._changed:
             self._changed.wait_for(lambda: self._frame is not None or self._closed)
             frame, self._frame = self._frame, None
@@ -87,20 +87,20 @@ def process_newest(frames: Iterable[DeliveredFrame],
     list of Result or None
         One per frame, in order; None for a frame that was superseded by a newer one.
     """
-    slot, numbers = LatestFrameSlot(), []
+    buffer, numbers = NewestFrameBuffer(), []
 
     def deliver() -> None:
         try:
             for frame in frames:
                 numbers.append(frame.number)
-                slot.put(frame)
+                buffer.put(frame)
         finally:
-            slot.close()
+            buffer.close()
 
     thread = threading.Thread(target=deliver, daemon=True)
     thread.start()
     results = {}
-    while (taken := slot.take()) is not None:
+    while (taken := buffer.take()) is not None:
         results[taken.number] = process(taken)
     thread.join()
     return [results.get(number) for number in numbers]
@@ -108,7 +108,7 @@ def process_newest(frames: Iterable[DeliveredFrame],
 
 class LiveRun:
     """
-    Runs one policy in real time on frames that are already evaluated.
+    Run one policy in real time on frames that are already evaluated.
 
     Parameters
     ----------

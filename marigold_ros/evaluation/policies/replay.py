@@ -79,7 +79,7 @@ class EvaluatedFrame:
 
 
 @dataclass(frozen=True)
-class Choice:
+class RunChoice:
     """Denoising steps chosen for a frame (0 if skipped), the run with that T, and the reason."""
 
     num_inference_steps: int
@@ -122,7 +122,7 @@ class ReplayedFrame:
 
 class PolicyReplay:
     """
-    Replays one policy, with its state.
+    Replay one policy, with its state.
 
     Parameters
     ----------
@@ -139,17 +139,17 @@ class PolicyReplay:
         self.policy = StepPolicy(step_policy_config(name, max_inference_steps, latency_cap_s))
         self._max_inference_steps = max_inference_steps
 
-    def choose(self, frame: EvaluatedFrame, age_s: float = 0.0) -> Choice:
+    def choose(self, frame: EvaluatedFrame, age_s: float = 0.0) -> RunChoice:
         """Choose T for the next frame; call it once per frame, in order."""
         complexity = frame.complexity.get(COMPLEXITY_POLICIES.get(self.name, ''), 0.0)
         granted, = self.policy.decide([StepRequest(frame.camera, complexity, age_s)],
                                       resolution=frame.size)
         if not granted.num_inference_steps:
-            return Choice(0, '', granted.reason)
+            return RunChoice(0, '', granted.reason)
         if self.name in OFFLINE_POLICIES:
             granted = self._limit(self._offline_steps(frame), granted)
         steps = granted.num_inference_steps
-        return Choice(steps, fixed_name(steps), granted.reason)
+        return RunChoice(steps, fixed_name(steps), granted.reason)
 
     def _offline_steps(self, frame: EvaluatedFrame) -> int:
         """Return T of the policy random or oracle."""
@@ -167,7 +167,7 @@ class PolicyReplay:
 
 class ArrivalSimulation:
     """
-    Simulates frames that arrive at the times of their stamps at the engine of one policy.
+    Simulate frames that arrive at the times of their stamps at the engine of one policy.
 
     A frame without a stamp arrives when the engine is idle.
 
@@ -229,7 +229,7 @@ class ArrivalSimulation:
 
 
 def choose_steps(name: str, frames: Iterable[EvaluatedFrame],
-                 max_inference_steps: int) -> list[Choice]:
+                 max_inference_steps: int) -> list[RunChoice]:
     """Choose T for each frame by a policy, without latency cap and arrival times."""
     replay = PolicyReplay(name, max_inference_steps)
     return [replay.choose(frame) for frame in frames]
@@ -237,7 +237,7 @@ def choose_steps(name: str, frames: Iterable[EvaluatedFrame],
 
 def simulate_arrivals(name: str, frames: Iterable[EvaluatedFrame], max_inference_steps: int,
                       latency_cap_s: float | None, table: LatencyTable) -> list[ReplayedFrame]:
-    """Process frames that arrive at the times of their stamps; returns one result per frame."""
+    """Process frames that arrive at the times of their stamps; return one result per frame."""
     simulation = ArrivalSimulation(PolicyReplay(name, max_inference_steps, latency_cap_s), table)
     results = [result for frame in frames for result in simulation.add(frame)]
     return [*results, *simulation.finish()]

@@ -18,7 +18,7 @@ DPI = 110
 # Percentiles of the depth that the colour scale covers, so that outliers do not stretch it.
 COLOR_PERCENTILES = (1.0, 99.0)
 NEAR_IS_RED = 'turbo_r'
-UNKNOWN_GRAY = '0.6'
+UNKNOWN_GREY = '0.6'
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class SheetFrame:
     rgb : uint8 [H, W, 3]
     depth : float32 [H, W]
         Aligned depth, m, if there is a ground truth, else relative depth; NaN where unknown.
-    gt_depth_m : float32 [H, W] or None
+    target_m : float32 [H, W] or None
         True depth, m; NaN where unknown.
     complexity : float
         C.
@@ -46,7 +46,7 @@ class SheetFrame:
     time_s: float
     rgb: RgbImage
     depth: FloatImage
-    gt_depth_m: FloatImage | None
+    target_m: FloatImage | None
     complexity: float
     num_inference_steps: int
     error: str
@@ -64,7 +64,7 @@ def draw_contact_sheet(frames: Sequence[SheetFrame], path: Path) -> None:
         At least one; either all or none with a ground truth.
     path : Path
     """
-    truths = [frame.gt_depth_m for frame in frames if frame.gt_depth_m is not None]
+    truths = [frame.target_m for frame in frames if frame.target_m is not None]
     low, high = np.nanpercentile(np.stack(truths or [frame.depth for frame in frames]),
                                  COLOR_PERCENTILES)
     rows = 3 if truths else 2
@@ -90,7 +90,7 @@ def _label(axes: Any, frame: SheetFrame) -> None:
     for axis in axes:
         axis.set_xticks([])
         axis.set_yticks([])
-        axis.set_facecolor(UNKNOWN_GRAY)
+        axis.set_facecolor(UNKNOWN_GREY)
     axes[0].set_title(f'{frame.time_s:.1f} s   C = {frame.complexity:.3g}, '
                       f'T = {frame.num_inference_steps}', fontsize=9)
     axes[1].set_title(frame.error, fontsize=8, pad=2)

@@ -39,7 +39,7 @@ class FramePicture:
     rgb : uint8 [h, w, 3]
     depth_m : float32 [h, w]
         Aligned prediction, m.
-    truth_m : float32 [h, w]
+    target_m : float32 [h, w]
         True depth, m; NaN is unknown, +inf is sky.
     """
 
@@ -50,19 +50,23 @@ class FramePicture:
     num_inference_steps: int
     rgb: RgbImage
     depth_m: FloatImage
-    truth_m: FloatImage
+    target_m: FloatImage
 
     @property
     def error(self) -> FloatImage:
-        """Signed relative error, positive if too far; float32 [h, w], NaN where unknown or sky."""
+        """
+        Return the signed relative error, positive if too far.
+
+        float32 [h, w]; NaN where the truth is unknown or sky.
+        """
         with np.errstate(invalid='ignore'):
-            error = self.depth_m / self.truth_m - 1
-        return np.where(np.isfinite(self.truth_m), error, np.float32(np.nan))
+            error = self.depth_m / self.target_m - 1
+        return np.where(np.isfinite(self.target_m), error, np.float32(np.nan))
 
 
 class ExampleFrames:
     """
-    Collects the best, median and worst frames.
+    Collect the best, median and worst frames.
 
     It keeps at most `AROUND_MEDIAN` + 2 `SHOWN` downscaled frames.
     """
@@ -71,7 +75,7 @@ class ExampleFrames:
         self._abs_rel: list[float] = []
         self._best: list[FramePicture] = []
         self._worst: list[FramePicture] = []
-        self._middle: list[FramePicture] = []
+        self._near_median: list[FramePicture] = []
 
     def register(self, abs_rel: float) -> bool:
         """
@@ -82,26 +86,26 @@ class ExampleFrames:
         if math.isnan(abs_rel):
             return False
         insort(self._abs_rel, abs_rel)
-        if len(self._middle) < AROUND_MEDIAN:
+        if len(self._near_median) < AROUND_MEDIAN:
             return True
-        middle = self._median()
+        median = self._median()
         return (abs_rel < self._best[-1].abs_rel or abs_rel > self._worst[-1].abs_rel
-                or abs(abs_rel - middle) < abs(self._middle[-1].abs_rel - middle))
+                or abs(abs_rel - median) < abs(self._near_median[-1].abs_rel - median))
 
     def add(self, number: int, frame: DepthFrame, abs_rel: float, num_inference_steps: int,
-            depth_m: NDArray[Any], truth_m: FloatImage) -> None:
+            depth_m: NDArray[Any], target_m: FloatImage) -> None:
         """Keep the frame that was registered last, downscaled; arrays are [H, W], m."""
-        size = _thumbnail_size(*truth_m.shape)
+        size = _thumbnail_size(*target_m.shape)
         picture = FramePicture(
             number, frame.name, frame.block, abs_rel, num_inference_steps,
             np.asarray(cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA), np.uint8),
-            _resize_nearest(depth_m, size), _resize_nearest(truth_m, size))
+            _resize_nearest(depth_m, size), _resize_nearest(target_m, size))
         self._best = _one_per_block(sorted([*self._best, picture], key=_by_error))
         self._worst = _one_per_block(
             sorted([*self._worst, picture], key=_by_error, reverse=True))
-        middle = self._median()
-        self._middle = sorted([*self._middle, picture],
-                              key=lambda each: abs(each.abs_rel - middle))[:AROUND_MEDIAN]
+        median = self._median()
+        self._near_median = sorted([*self._near_median, picture],
+                                   key=lambda each: abs(each.abs_rel - median))[:AROUND_MEDIAN]
 
     def select(self) -> dict[str, list[FramePicture]]:
         """
@@ -112,15 +116,16 @@ class ExampleFrames:
         """
         if not self._abs_rel:
             return {}
-        middle = self._median()
+        median = self._median()
         taken: set[int] = set()
         chosen = {}
         for rank, pictures in (
                 ('best', self._best), ('worst', self._worst),
-                ('median', sorted(self._middle, key=lambda each: abs(each.abs_rel - middle)))):
-            fresh = _one_per_block([each for each in pictures if each.number not in taken])
-            taken |= {each.number for each in fresh}
-            chosen[rank] = fresh
+                ('median', sorted(self._near_median,
+                                  key=lambda each: abs(each.abs_rel - median)))):
+            selected = _one_per_block([each for each in pictures if each.number not in taken])
+            taken |= {each.number for each in selected}
+            chosen[rank] = selected
         return {rank: chosen[rank] for rank in ('best', 'median', 'worst') if chosen[rank]}
 
     def _median(self) -> float:

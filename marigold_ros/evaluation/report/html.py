@@ -23,7 +23,7 @@ from marigold_ros.evaluation.report.tables import all_tables, summary_abs_rel_la
 TEMPLATE = 'report.html.j2'
 # Perceptually uniform and safe for red-green colour blindness.
 DEPTH_COLORS, ERROR_COLORS = 'viridis_r', 'PuOr_r'
-UNKNOWN_GRAY = 0.85
+UNKNOWN_GREY = 0.85
 # Percentiles of the depth that the colour scale covers, so that outliers do not stretch it.
 COLOR_PERCENTILES = (1.0, 99.0)
 LARGEST_ERROR = 0.5
@@ -68,12 +68,12 @@ def write_report(path: Path, summary: Mapping[str, Any], analysis: Analysis,
 def _summary_tiles(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the three main numbers of the primary policy, each with its context."""
     primary = summary['policies'][summary['verdict']['policy']]
-    stream = primary.get('live') or primary['clock']
+    stream = primary.get('live') or primary['simulated']
     slowest = summary['engine']['slowest_policy']
     baselines = ', '.join(f'{name} {_format_number(values["abs_rel"])}'
                           for name, values in summary['baselines'].items())
     cap_ms = summary['settings']['latency_cap_ms']
-    counts = stream['fates']
+    counts = stream['outcomes']
     dropped = counts['superseded'] + counts['late']
     saved = _format_interval(primary['time_saved_interval'], 100, '.1f')
     return [
@@ -103,14 +103,14 @@ def _format_interval(bounds: Sequence[float | None], factor: float, form: str) -
 
 def _picture_panels(picture: FramePicture) -> dict[str, Any]:
     """Return the panels of one frame: image, prediction, truth, error."""
-    known = picture.truth_m[np.isfinite(picture.truth_m)]
+    known = picture.target_m[np.isfinite(picture.target_m)]
     low, high = (float(each) for each in np.percentile(known, COLOR_PERCENTILES))
     return {
         'picture': picture, 'low': low, 'high': high,
         'panels': [
             ('image', _data_uri('.jpg', picture.rgb)),
             ('prediction', _color_image(picture.depth_m, DEPTH_COLORS, low, high)),
-            ('truth', _color_image(picture.truth_m, DEPTH_COLORS, low, high)),
+            ('truth', _color_image(picture.target_m, DEPTH_COLORS, low, high)),
             ('error', _color_image(picture.error, ERROR_COLORS, -LARGEST_ERROR, LARGEST_ERROR))]}
 
 
@@ -118,7 +118,7 @@ def _color_image(values: NDArray[Any], colors: str, low: float, high: float) -> 
     """Encode values [h, w] as a colour-mapped PNG; NaN is grey, +inf (sky) the farthest colour."""
     unit = np.clip((values - low) / max(high - low, 1e-9), 0, 1)
     rgb = colormaps[colors](np.nan_to_num(unit))[..., :3]
-    rgb[np.isnan(values)] = UNKNOWN_GRAY
+    rgb[np.isnan(values)] = UNKNOWN_GREY
     return _data_uri('.png', np.asarray(np.round(255 * rgb), np.uint8))
 
 

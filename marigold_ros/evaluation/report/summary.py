@@ -33,14 +33,14 @@ from marigold_ros.evaluation.statistics import (
     TOTAL_S,
 )
 
-STAGES = ('choose', 'preprocess', 'encode', 'denoise', 'decode', 'postprocess')
+STAGES = ('complexity', 'preprocess', 'encode', 'denoise', 'decode', 'postprocess')
 # First columns of per_frame.csv; stages and metrics follow.
-FRAME_COLUMNS = ('frame', 'name', 'block', 'stamp_ns', 'policy', 'fate', 'complexity',
-                 'num_inference_steps', 'steps_alone', 'age_ms', 'latency_ms', 'reason')
+FRAME_COLUMNS = ('frame', 'name', 'block', 'stamp_ns', 'policy', 'outcome', 'complexity',
+                 'num_inference_steps', 'steps_without_cap', 'age_ms', 'latency_ms', 'reason')
 
-SCHEMA_VERSION = 2
-CLOCK_SCHEMA = {
-    'fates.<outcome>': 'int: frames processed, superseded by a newer frame, or skipped as late',
+SCHEMA_VERSION = 3
+STREAM_SCHEMA = {
+    'outcomes.<outcome>': 'int: frames processed, superseded by a newer frame, or skipped as late',
     'latency_p50_ms': 'number or null: from arrival to depth, of the processed frames',
     'latency_p95_ms': 'number or null',
     'latency_p99_ms': 'number or null',
@@ -62,13 +62,13 @@ DIFFERENCE_SCHEMA = {
                         'blocks',
 }
 # Only with a scale source.
-METRIC_SCHEMA = {
+METRIC_DEPTH_SCHEMA = {
     'source': 'string: scale source, as the parameter scale.source of depth_node',
     'reference': 'string or null: topic of the reference',
     'range': 'string: depths that are compared, those that depth_node publishes',
     'frames': 'int: frames evaluated, with the T that the primary policy chooses without cap',
-    'frames_with_metres': 'int: frames with metric depth',
-    'share_with_metres': 'number: share of frames with metric depth',
+    'frames_with_metric_depth': 'int: frames with metric depth',
+    'share_with_metric_depth': 'number: share of frames with metric depth',
     'abs_rel': 'number or null: mean over the frames with metric depth, without alignment, over '
                'the published pixels; depth is clipped to the range',
     'abs_rel_interval[]': 'number or null: lower and upper end, 95 %',
@@ -84,7 +84,7 @@ METRIC_SCHEMA = {
     'recovery_s': 'number or null: longest time from the first fit after an outage until the '
                   'scale is within 2 % of that fit; null without outages, or if it never is',
     'states.<state>': 'int: frames by the state of the scale, as in /diagnostics',
-    'complaint': 'string or null: most frequent problem of the scale',
+    'most_frequent_problem': 'string or null: most frequent problem of the scale',
     'obstacles.frames': 'int: frames with a pose; only with a scene',
     'obstacles.clouds': 'int: of these, frames with metric depth',
     'obstacles.recall': 'number or null: share of the visible obstacles that are marked',
@@ -126,15 +126,15 @@ SCHEMA = {
     'latency_table.sizes.<size>.<stage>_ms': 'number: median',
     'verdict.policy': 'string: the primary policy, the first of the policies',
     'verdict.sentences[]': 'string: accuracy, latency, time saved, metric depth',
-    'verdict.choosing[]': 'string: comparison of each policy with the random baseline',
+    'verdict.comparisons[]': 'string: comparison of each policy with the random baseline',
     'policies.<policy>.mean_steps': 'number: mean T without cap',
     'policies.<policy>.steps.<T>': 'int: frames with this T, without cap',
     'policies.<policy>.frame_ms': 'number: mean time per frame by the latency table, without cap',
     'policies.<policy>.denoise_ms': 'number: mean denoising time per frame',
     'policies.<policy>.time_saved': 'number: share of the time of the slowest fixed policy',
     'policies.<policy>.time_saved_interval[]': 'number or null: lower and upper end, 95 %',
-    'policies.<policy>.share_of_ceiling': 'number or null: time saved / time that the fastest '
-                                          'fixed policy saves',
+    'policies.<policy>.share_of_fastest_saving': 'number or null: time saved / time that the '
+                                                 'fastest fixed policy saves',
     'policies.<policy>.metrics.<metric>': 'number or null: mean without cap',
     'policies.<policy>.temporal.<metric>': 'number or null: see TemporalEvaluator.add; only for '
                                            'the primary and the slowest policy, in a bag',
@@ -146,20 +146,20 @@ SCHEMA = {
     'policies.<policy>.curve[].boundary_f1': 'number or null',
     **{f'policies.<policy>.{kind}.<other>.{key}': text for kind in ('against', 'equal_budget')
        for key, text in DIFFERENCE_SCHEMA.items()},
-    **{f'policies.<policy>.{kind}.{key}': text for kind in ('clock', 'live')
-       for key, text in CLOCK_SCHEMA.items()},
+    **{f'policies.<policy>.{kind}.{key}': text for kind in ('simulated', 'live')
+       for key, text in STREAM_SCHEMA.items()},
     'baselines.<name>.<metric>': 'number or null: mean',
-    **{f'metric.{key}': text for key, text in METRIC_SCHEMA.items()},
+    **{f'metric_depth.{key}': text for key, text in METRIC_DEPTH_SCHEMA.items()},
     'sets.<name>.frames': 'int: frames of one set of a folder',
     'sets.<name>.abs_rel.<policy>': 'number or null: mean, by policy or baseline',
     'sets.<name>.delta1.<policy>': 'number or null: mean, by policy or baseline',
-    'exemplars.<name>[].frame': 'int: number of a frame shown as best, median or worst',
-    'exemplars.<name>[].name': 'string',
-    'exemplars.<name>[].abs_rel': 'number',
+    'examples.<name>[].frame': 'int: number of a frame shown as best, median or worst',
+    'examples.<name>[].name': 'string',
+    'examples.<name>[].abs_rel': 'number',
 }
 
 
-def summarize_evaluation(analysis: Analysis, about: Mapping[str, Any], baselines: Sequence[str],
+def summarize_evaluation(analysis: Analysis, context: Mapping[str, Any], baselines: Sequence[str],
                          examples: Mapping[str, Sequence[FramePicture]]) -> dict[str, Any]:
     """
     Combine all results in one dictionary for JSON.
@@ -167,7 +167,7 @@ def summarize_evaluation(analysis: Analysis, about: Mapping[str, Any], baselines
     Parameters
     ----------
     analysis : Analysis
-    about : mapping
+    context : mapping
         The keys of the schema that do not depend on the analysis, ready for JSON.
     baselines : sequence of str
     examples : mapping of str to sequence of FramePicture
@@ -180,15 +180,15 @@ def summarize_evaluation(analysis: Analysis, about: Mapping[str, Any], baselines
     metrics = metric_names(analysis.frames)
     result: dict[str, Any] = without_nan({
         'schema_version': SCHEMA_VERSION,
-        **about,
-        'verdict': {'policy': analysis.primary, **make_verdict(analysis, about, baselines)},
+        **context,
+        'verdict': {'policy': analysis.primary, **make_verdict(analysis, context, baselines)},
         'policies': {name: _summarize_policy(analysis, name, result, metrics)
                      for name, result in analysis.policies.items()},
         'baselines': {name: {metric: analysis.mean([name] * len(analysis.frames), metric)
                              for metric in metrics} for name in baselines},
         'sets': _summarize_sets(analysis, baselines) if analysis.blocks.mean_of_blocks else {},
-        'exemplars': {rank: [{'frame': each.number, 'name': each.name, 'abs_rel': each.abs_rel}
-                             for each in pictures] for rank, pictures in examples.items()}})
+        'examples': {rank: [{'frame': each.number, 'name': each.name, 'abs_rel': each.abs_rel}
+                            for each in pictures] for rank, pictures in examples.items()}})
     return result
 
 
@@ -206,9 +206,9 @@ def _summarize_policy(analysis: Analysis, name: str, result: PolicyResult,
         'mean_steps': means['num_inference_steps'],
         'steps': _count_steps(result),
         'frame_ms': 1e3 * means['total_s'], 'denoise_ms': 1e3 * means['denoise_s'],
-        'time_saved': means['total_saved'],
+        'time_saved': means['time_saved'],
         'time_saved_interval': list(analysis.time_saved_interval(name)),
-        'share_of_ceiling': means['total_share'],
+        'share_of_fastest_saving': means['share_of_fastest_saving'],
         # For 'random', the expectation is known for these metrics only.
         'metrics': ({metric: means[metric] for metric in ('abs_rel', 'delta1', 'boundary_f1')}
                     if name == 'random' else
@@ -216,14 +216,14 @@ def _summarize_policy(analysis: Analysis, name: str, result: PolicyResult,
         'abs_rel_interval': list(blocks.bootstrap_interval(result.frame_results[:, ABS_REL])),
         'curve': [_curve_point(analysis, frame_results, t_max)
                   for t_max, frame_results in enumerate(result.curve, 1)],
-        'against': _differences(result.against_fixed),
-        'equal_budget': _differences(analysis.equal_budget.get(name, {})),
+        'against': _summarize_differences(result.against_fixed),
+        'equal_budget': _summarize_differences(analysis.equal_budget.get(name, {})),
         'temporal': _mean_temporal(analysis, name),
-        'clock': _stream(analysis, result.simulated, metrics)}
+        'simulated': _summarize_stream(analysis, result.simulated, metrics)}
     if len(result.curve) == 1:
         row['curve'][0]['max_inference_steps'] = int(result.frame_results[0, STEPS])
     if result.live is not None:
-        row['live'] = _stream(analysis, result.live, metrics)
+        row['live'] = _summarize_stream(analysis, result.live, metrics)
     return row
 
 
@@ -234,7 +234,7 @@ def _mean_temporal(analysis: Analysis, name: str) -> dict[str, float]:
             for metric in dict.fromkeys(metric for each in scores for metric in each)}
 
 
-def _differences(found: Mapping[str, Mapping[str, Difference]]) -> dict[str, Any]:
+def _summarize_differences(found: Mapping[str, Mapping[str, Difference]]) -> dict[str, Any]:
     return {other: {'beats': beats(differences), **{
         metric: asdict(difference) for metric, difference in differences.items()}}
         for other, differences in found.items()}
@@ -252,20 +252,21 @@ def _curve_point(analysis: Analysis, frame_results: FrameResults, t_max: int) ->
             'boundary_f1': analysis.blocks.mean(frame_results[:, BOUNDARY_F1])}
 
 
-def _stream(analysis: Analysis, stream: StreamResult, metrics: Sequence[str]) -> dict[str, Any]:
+def _summarize_stream(analysis: Analysis, stream: StreamResult,
+                      metrics: Sequence[str]) -> dict[str, Any]:
     latency_ms = 1e3 * np.array(stream.latency_s or [math.nan])
     ages_ms = 1e3 * np.array([each.age_s for each in stream.processed] or [math.nan])
     steps = [float(each.num_inference_steps) for each in stream.processed] or [math.nan]
-    runs = {each.frame.number: each.run for each in stream.processed}
-    run_of = [runs.get(frame.number, '') for frame in analysis.frames]
+    run_by_number = {each.frame.number: each.run for each in stream.processed}
+    runs = [run_by_number.get(frame.number, '') for frame in analysis.frames]
     return {
-        'fates': {outcome: stream.count(outcome) for outcome in OUTCOMES},
+        'outcomes': {outcome: stream.count(outcome) for outcome in OUTCOMES},
         **{f'latency_p{rank}_ms': float(value)
            for rank, value in zip(PERCENTILES, np.percentile(latency_ms, PERCENTILES))},
         'latency_max_ms': float(latency_ms.max()),
         'age_p95_ms': float(np.percentile(ages_ms, 95)),
         'over_cap': stream.over_cap, 'mean_steps': float(np.mean(steps)),
-        'metrics': {metric: analysis.mean(run_of, metric) for metric in metrics}}
+        'metrics': {metric: analysis.mean(runs, metric) for metric in metrics}}
 
 
 def _summarize_sets(analysis: Analysis, baselines: Sequence[str]) -> dict[str, Any]:
@@ -274,7 +275,7 @@ def _summarize_sets(analysis: Analysis, baselines: Sequence[str]) -> dict[str, A
     runs = {name: [name] * len(names) for name in baselines}
     runs |= {name: [choice.run for choice in result.choices]
              for name, result in analysis.policies.items() if name != 'random'}
-    columns = {metric: {name: analysis.column(run_of, metric) for name, run_of in runs.items()}
+    columns = {metric: {name: analysis.column(each, metric) for name, each in runs.items()}
                for metric in ('abs_rel', 'delta1')}
     return {str(block): {
         'frames': int((names == block).sum()),
@@ -310,7 +311,7 @@ def write_per_frame(path: Path, analysis: Analysis) -> None:
     Write one CSV row per frame and policy, from the simulation of frame arrivals.
 
     The columns are `FRAME_COLUMNS`, the time of each stage in ms, and the metrics of the published
-    depth.  `steps_alone` is T without latency cap.  Values that do not apply are empty.
+    depth.  `steps_without_cap` is T without latency cap.  Values that do not apply are empty.
     """
     metrics = metric_names(analysis.frames)
     columns = [*FRAME_COLUMNS, *(f'{stage}_ms' for stage in STAGES), *metrics]
@@ -322,17 +323,18 @@ def write_per_frame(path: Path, analysis: Analysis) -> None:
                 writer.writerow(_frame_row(name, replayed, choice.num_inference_steps, metrics))
 
 
-def _frame_row(policy: str, replayed: ReplayedFrame, steps_alone: int,
+def _frame_row(policy: str, replayed: ReplayedFrame, steps_without_cap: int,
                metrics: Sequence[str]) -> dict[str, Any]:
     frame = replayed.frame
     processed = replayed.outcome == 'processed'
     quality = frame.quality.get(replayed.run, {})
     row = {
         'frame': frame.number, 'name': frame.name, 'block': frame.block,
-        'stamp_ns': frame.stamp_ns, 'policy': policy, 'fate': replayed.outcome,
+        'stamp_ns': frame.stamp_ns, 'policy': policy, 'outcome': replayed.outcome,
         'complexity': _format_or_none(_complexity(policy, frame), '.6g'),
         'num_inference_steps': replayed.num_inference_steps if processed else None,
-        'steps_alone': steps_alone, 'age_ms': _format_or_none(1e3 * replayed.age_s, '.3f'),
+        'steps_without_cap': steps_without_cap,
+        'age_ms': _format_or_none(1e3 * replayed.age_s, '.3f'),
         'latency_ms': _format_or_none(1e3 * replayed.latency_s, '.3f'), 'reason': replayed.reason,
         **{metric: _format_or_none(quality.get(metric, math.nan), '.6g') for metric in metrics}}
     if replayed.cost is not None:

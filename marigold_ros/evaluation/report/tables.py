@@ -18,7 +18,7 @@ LABELS = {
     'log10': 'log10', 'silog': 'SILog', 'delta1': 'delta1', 'delta2': 'delta2',
     'delta3': 'delta3', 'boundary_f1': 'boundary F1',
     'edge_accuracy_px': 'edge accuracy, px', 'edge_completeness_px': 'edge completeness, px'}
-METRIC_LABELS = {
+METRIC_DEPTH_LABELS = {
     'rmse': 'RMSE, m', 'delta1': 'delta1', 'published_share': 'share of measured pixels published',
     'jitter': 'mean change of the scale per frame',
     'largest_step': 'largest change of the scale between frames',
@@ -34,7 +34,7 @@ TEMPORAL_LABELS = {
     'flicker_aligned': "flicker with each frame's own scale and shift",
     'first_fit_abs_rel': "{abs_rel} with the first frame's scale and shift",
     'first_fit_delta1': "delta1 with the first frame's scale and shift"}
-STAGE_LABELS = {'choose': 'complexity C', 'step': 'one denoising step'}
+STAGE_LABELS = {'complexity': 'complexity C', 'step': 'one denoising step'}
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ def all_tables(summary: Mapping[str, Any]) -> list[Table]:
         tables.insert(1, sets_table(summary))
     if any(row['temporal'] for row in summary['policies'].values()):
         tables.insert(1, temporal_table(summary))
-    if summary['metric']:
-        tables.insert(-3, metric_table(summary['metric']))
-    if 'obstacles' in summary['metric']:
-        tables.insert(-3, obstacle_table(summary['metric']))
+    if summary['metric_depth']:
+        tables.insert(-3, metric_depth_table(summary['metric_depth']))
+    if 'obstacles' in summary['metric_depth']:
+        tables.insert(-3, obstacle_table(summary['metric_depth']))
     return tables
 
 
@@ -126,14 +126,16 @@ def temporal_table(summary: Mapping[str, Any]) -> Table:
         for metric, label in TEMPORAL_LABELS.items()))
 
 
-def metric_table(metric: Mapping[str, Any]) -> Table:
+def metric_depth_table(metric: Mapping[str, Any]) -> Table:
     """Show the accuracy of metric depth."""
     rows = [
-        ('frames with metric depth', f'{metric["frames_with_metres"]} of {metric["frames"]}'),
+        ('frames with metric depth',
+         f'{metric["frames_with_metric_depth"]} of {metric["frames"]}'),
         (abs_rel_label('metric', metric['range']), _format_number(metric['abs_rel'])
          + _format_interval(metric['abs_rel_interval'], 1, '.3f')),
-        *((label, _format_share_or_number(metric, key)) for key, label in METRIC_LABELS.items())]
-    return Table('metric', 'Metric depth without latency cap and without alignment, '
+        *((label, _format_share_or_number(metric, key))
+          for key, label in METRIC_DEPTH_LABELS.items())]
+    return Table('metric_depth', 'Metric depth without latency cap and without alignment, '
                  f'{metric["range"]}', ('', f'scale source {metric["source"]}'), tuple(rows))
 
 
@@ -181,7 +183,7 @@ def arrivals_table(summary: Mapping[str, Any]) -> Table:
     """Show outcomes and latency of the frames under the latency cap."""
     rows = []
     for name, row in summary['policies'].items():
-        for kind in ('clock', 'live'):
+        for kind in ('simulated', 'live'):
             if kind in row:
                 title = name + (', live' if kind == 'live' else '')
                 rows.append((title, *_stream_cells(row[kind])))
@@ -207,7 +209,7 @@ def stage_table(summary: Mapping[str, Any]) -> Table:
 
 
 def _stream_cells(stream: Mapping[str, Any]) -> tuple[str, ...]:
-    counts = stream['fates']
+    counts = stream['outcomes']
     return (*(str(counts[outcome]) for outcome in ('processed', 'superseded', 'late')),
             *(_format_number(stream[f'latency_{rank}_ms'], '.1f')
               for rank in ('p50', 'p95', 'p99', 'max')),

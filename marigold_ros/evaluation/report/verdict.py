@@ -20,7 +20,7 @@ from marigold_ros.evaluation.statistics import (
 )
 
 
-def make_verdict(analysis: Analysis, about: Mapping[str, Any],
+def make_verdict(analysis: Analysis, context: Mapping[str, Any],
                  baselines: Sequence[str]) -> dict[str, list[str]]:
     """
     Return the sentences of the verdict.
@@ -28,17 +28,17 @@ def make_verdict(analysis: Analysis, about: Mapping[str, Any],
     Parameters
     ----------
     analysis : Analysis
-    about : mapping
-        Keys `protocol`, `compared_range` and `metric` of the summary.
+    context : mapping
+        Keys `protocol`, `compared_range` and `metric_depth` of the summary.
     baselines : sequence of str
 
     Returns
     -------
     dict of str to list of str
         `sentences`, on accuracy, latency, time saved and metric depth of the primary policy, and
-        `choosing`, on whether each policy that chooses T is better than the random baseline.
+        `comparisons`, on whether each policy that chooses T is better than the random baseline.
     """
-    protocol, compared_range = about['protocol'], about['compared_range']
+    protocol, compared_range = context['protocol'], context['compared_range']
     primary = analysis.policies[analysis.primary]
     abs_rel = abs_rel_label(protocol, compared_range)
     arrivals = analysis.frames[0].stamp_ns is not None
@@ -48,9 +48,9 @@ def make_verdict(analysis: Analysis, about: Mapping[str, Any],
     if primary.live is not None:
         sentences.append(describe_latency(primary.live, arrivals=True, live=True))
     sentences.append(describe_saving(analysis, abs_rel))
-    if about['metric']:
-        sentences += describe_metric_depth(about['metric'])
-    return {'sentences': sentences, 'choosing': describe_choices(analysis, abs_rel)}
+    if context['metric_depth']:
+        sentences += describe_metric_depth(context['metric_depth'])
+    return {'sentences': sentences, 'comparisons': describe_choices(analysis, abs_rel)}
 
 
 def describe_accuracy(analysis: Analysis, protocol: str, baselines: Sequence[str]) -> str:
@@ -101,11 +101,11 @@ def describe_saving(analysis: Analysis, abs_rel: str) -> str:
         return f'{primary} is the slowest policy, so it saves no time.'
     row = analysis.means[primary]
     low, high = analysis.time_saved_interval(primary)
-    share = row['total_share']
+    share = row['share_of_fastest_saving']
     ceiling = ('' if math.isnan(share) or primary == analysis.fastest else
                f' ({100 * share:.0f} % of the saving of {analysis.fastest})')
     difference = analysis.policies[primary].against_fixed[slowest]
-    saved = _format_percent(row['total_saved']) + _format_interval(low, high, '%')
+    saved = _format_percent(row['time_saved']) + _format_interval(low, high, '%')
     return (f'{primary} runs {row["num_inference_steps"]:.2f} steps per frame on average and '
             f'saves {saved} of the time of {slowest}{ceiling}. Difference from {slowest}: '
             f'{abs_rel} {_format_difference(difference["abs_rel"])}, boundary F1 '
@@ -114,9 +114,10 @@ def describe_saving(analysis: Analysis, abs_rel: str) -> str:
 
 def describe_metric_depth(metric: Mapping[str, Any]) -> list[str]:
     """Describe the accuracy of metric depth, and the obstacles in the costmap."""
-    available, frames = metric['frames_with_metres'], metric['frames']
+    available, frames = metric['frames_with_metric_depth'], metric['frames']
     source = metric['source'] + (f' ({metric["reference"]})' if metric['reference'] else '')
-    problem = f'; most frequent problem: {metric["complaint"]}' if metric['complaint'] else ''
+    problem = metric['most_frequent_problem']
+    problem = f'; most frequent problem: {problem}' if problem else ''
     if not available:
         return [f'Metric depth from {source}: available in none of {frames} frames{problem}.']
     low, high = metric['abs_rel_interval']

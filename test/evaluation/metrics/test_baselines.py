@@ -13,7 +13,7 @@ from marigold_ros.evaluation.metrics.baselines import predict_ramp, TfliteNetwor
 
 
 class FakeInterpreter:
-    """Mimics the LiteRT interpreter of a quantized network whose depth is the red channel."""
+    """Mimic the LiteRT interpreter of a quantized network whose depth is the red channel."""
 
     inputs = (
         {'index': 0, 'shape': [1, 2, 2, 3], 'dtype': np.uint8, 'quantization': (1 / 255, 0)},)

@@ -55,11 +55,12 @@ def evaluate(config, references, relative=RELATIVE):
 @pytest.mark.parametrize('config', [ScaleConfig('depth'), TILTED])
 def test_true_relative_depth_becomes_true_metric_depth(config):
     found = evaluate(config, [reference(number) for number in range(20)]).summary()
-    assert (found['frames'], found['frames_with_metres']) == (20, 20)
+    assert (found['frames'], found['frames_with_metric_depth']) == (20, 20)
     assert found['abs_rel'] < 0.02 and found['floor_error'] < 0.02 and found['delta1'] == 1.0
     assert found['jitter'] < 1e-3
     assert found['range'] == '0.1 to 20 m'
-    assert (found['outages'], found['complaint'], found['states']) == (0, None, {'tracking': 20})
+    assert (found['outages'], found['most_frequent_problem']) == (0, None)
+    assert found['states'] == {'tracking': 20}
     assert np.isnan(found['recovery_s'])
 
 
@@ -101,7 +102,7 @@ def test_truth_of_half_the_size_is_resized():
 
 def test_without_a_reference_there_is_no_metric_depth():
     found = evaluate(ScaleConfig('cloud'), [reference(0, anchors=None)] * 3).summary()
-    assert (found['frames_with_metres'], found['share_with_metres']) == (0, 0.0)
+    assert (found['frames_with_metric_depth'], found['share_with_metric_depth']) == (0, 0.0)
     assert np.isnan([found[name] for name in ('abs_rel', 'jitter', 'floor_error')]).all()
     assert found['states'] == {'waiting': 3}
 
@@ -111,7 +112,7 @@ def test_the_most_frequent_scale_problem_is_reported():
         reference(0, anchors=None, problem='no transform'),
         reference(1, anchors=None, problem='no transform'),
         reference(2, anchors=None, problem='frozen')]).summary()
-    assert (found['complaint'], found['states']) == ('no transform', {'refused': 3})
+    assert (found['most_frequent_problem'], found['states']) == ('no transform', {'refused': 3})
 
 
 def test_jitter_is_the_change_of_the_mid_depth():

@@ -35,7 +35,7 @@ COSTMAP = ROOT / 'config' / 'nav2_costmap.yaml'
 
 
 class Clouds:
-    """Records the clouds that `MetricDepthEvaluator` passes to its ObstacleScorer."""
+    """Record the clouds that `MetricDepthEvaluator` passes to its ObstacleScorer."""
 
     def __init__(self):
         self.points = []
@@ -218,15 +218,15 @@ def test_a_camera_outside_the_scene_is_rejected(scene, drive, true_clouds):
             frame.known_depth_m, reference.K, away, true_clouds[0], POINT_STRIDE)
 
 
-@pytest.mark.parametrize(('change', 'complaint'), [
+@pytest.mark.parametrize(('change', 'message'), [
     ({'walls': None}, 'TypeError'), ({'obstacles': [{'name': 'box'}]}, "KeyError: 'min_m'"),
     ({'obstacles': [{'name': 'box', 'min_m': [0, 0, 1], 'max_m': [1, 1, 0]}]},
      'min_m not above max_m'),
     ({'obstacles': [{'name': 'box', 'min_m': [0, 0], 'max_m': [1, 1]}]}, 'three numbers')])
-def test_an_invalid_scene_file_is_rejected(change, complaint, tmp_path):
+def test_an_invalid_scene_file_is_rejected(change, message, tmp_path):
     path = tmp_path / 'scene.json'
     path.write_text(json.dumps(json.loads(SCENE.read_text()) | change))
-    with pytest.raises(InputError, match=f'`scene` must be a file .*scene.json: .*{complaint}'):
+    with pytest.raises(InputError, match=f'`scene` must be a file .*scene.json: .*{message}'):
         read_scene(path)
 
 

@@ -6,20 +6,20 @@ import threading
 
 import pytest
 
-from marigold_ros.evaluation.policies.live import DeliveredFrame, LatestFrameSlot, process_newest
+from marigold_ros.evaluation.policies.live import DeliveredFrame, NewestFrameBuffer, process_newest
 
 
 def delivered(number):
     return DeliveredFrame(number, None, float(number))
 
 
-def test_the_slot_returns_the_newest_frame_and_then_none():
-    slot = LatestFrameSlot()
+def test_the_buffer_returns_the_newest_frame_and_then_none():
+    buffer = NewestFrameBuffer()
     for number in range(3):
-        slot.put(delivered(number))
-    slot.close()
-    assert slot.take().number == 2
-    assert slot.take() is None
+        buffer.put(delivered(number))
+    buffer.close()
+    assert buffer.take().number == 2
+    assert buffer.take() is None
 
 
 def test_a_waiting_frame_is_superseded_by_a_newer_one():

@@ -92,7 +92,7 @@ def test_a_frame_has_the_same_cost_with_every_policy():
     assert table.median((96, 128)).step_s == pytest.approx(0.03)
 
 
-def test_a_table_survives_saving_and_loading(tmp_path):
+def test_a_saved_table_is_loaded_unchanged(tmp_path):
     table = LatencyTable({'device': 'cpu'}, {(96, 128): [COST], (8, 8): [COST, COST]}, 'today')
     table.save(tmp_path / 'table.json')
     again = LatencyTable.load(tmp_path / 'table.json')

@@ -12,7 +12,7 @@ FLAT_M = np.full((6, 8), 2.0, np.float32)
 
 
 def offer(examples, abs_rel, blocks=None):
-    """Offer frames with these errors; returns how many were kept at least temporarily."""
+    """Offer frames with these errors; return how many were kept at least temporarily."""
     kept = 0
     for number, value in enumerate(abs_rel):
         frame = DepthFrame(f'frame {number}', np.zeros((6, 8, 3), np.uint8), FLAT_M,
@@ -52,15 +52,15 @@ def test_frames_without_error_are_ignored():
 def test_memory_is_bounded():
     examples = ExampleFrames()
     offer(examples, np.linspace(0.9, 0.1, 300).tolist())    # each is the best so far
-    held = [len(kept) for kept in (examples._best, examples._middle, examples._worst)]
+    held = [len(kept) for kept in (examples._best, examples._near_median, examples._worst)]
     assert held == [SHOWN, AROUND_MEDIAN, SHOWN]
 
 
 def test_the_error_is_signed_and_nan_where_the_truth_is_unknown():
     examples = ExampleFrames()
-    truth_m = np.array([[2.0, np.nan, np.inf, 4.0]], np.float32)
-    frame = DepthFrame('f', np.zeros((1, 4, 3), np.uint8), truth_m, ~np.isnan(truth_m))
+    target_m = np.array([[2.0, np.nan, np.inf, 4.0]], np.float32)
+    frame = DepthFrame('f', np.zeros((1, 4, 3), np.uint8), target_m, ~np.isnan(target_m))
     assert examples.register(0.5)
-    examples.add(0, frame, 0.5, 1, np.array([[3.0, 1.0, 1.0, 3.0]]), truth_m)
+    examples.add(0, frame, 0.5, 1, np.array([[3.0, 1.0, 1.0, 3.0]]), target_m)
     picture, = examples.select()['best']
     np.testing.assert_allclose(picture.error, [[0.5, np.nan, np.nan, -0.25]])
