@@ -46,11 +46,12 @@ TOPICS = {
     'rgb': 'rgb/image_rect',
 }
 METRIC_OUTPUTS = frozenset({'depth', 'points'})
-# `confidence` has none: the camera_info topic beside it is the camera's own.
+# The camera_info topic beside `confidence` is the camera's own, so that of `rgb` is published.
 INFO_TOPICS = {
     'depth': 'depth/camera_info',
     'depth_relative': 'depth_relative/camera_info',
     'color': 'depth/camera_info',
+    'confidence': 'rgb/camera_info',
     'rgb': 'rgb/camera_info',
 }
 

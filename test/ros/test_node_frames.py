@@ -228,6 +228,16 @@ def test_nothing_is_computed_without_subscribers(robot, rgb):
     assert robot.status_of(stamp_ns)['reason'] == 'unsubscribed'
 
 
+def test_confidence_is_published_with_the_camera_info_of_rgb(robot, rgb):
+    topics = {'/bare/confidence': Image, '/bare/rgb/camera_info': CameraInfo}
+    robot.listen_all(topics)
+    stamp_ns = now_ns()
+    robot.publish('/bare/image_raw', image(rgb, stamp_ns))
+    for topic in topics:
+        assert robot.find(topic, stamp_ns).width == WIDTH
+        robot.ignore(topic)
+
+
 def test_without_camera_info_there_is_relative_depth_only(node, robot, rgb):
     robot.listen_all({'/bare/depth/image_rect': Image, '/bare/depth_relative/image': Image,
                       '/bare/depth_relative/camera_info': CameraInfo})
