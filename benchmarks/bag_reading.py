@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from benchmarks.timing import speedup, time_interleaved, write_benchmark_report
 from marigold_ros.data.bags.bag_frames import BagTopics
-from marigold_ros.data.bags.messages import IMAGE, image_message, STORE
+from marigold_ros.data.bags.messages import IMAGE, serialize_image, STORE
 from marigold_ros.data.bags.writer import BagWriter
 from marigold_ros.data.datasets.bag import bag_data_set
 from marigold_ros.data.datasets.data_set import DataSet
@@ -60,7 +60,7 @@ def write_long_bag(path: Path, minutes: float) -> None:
         for number, pair in tqdm(zip(range(count), cycle(frames)), 'write', total=count):
             stamp_ns = number * 10 ** 9 // HZ
             for topic, fields in zip((TOPICS.image, TOPICS.depth), pair):
-                writer.write(topic, stamp_ns, image_message(stamp_ns, 'camera', fields))
+                writer.write(topic, stamp_ns, serialize_image(stamp_ns, 'camera', fields))
 
 
 def read_through(data_set: DataSet) -> tuple[int, float]:

@@ -96,17 +96,17 @@ def list_calls(height: int, width: int) -> dict[str, Callable[[], Any]]:
     packer, memory = CloudPacker(), array.array('B')
     fields = CloudPacker().pack(depth_m, K, rgb)
     calls: dict[str, Callable[[], Any]] = {
-        WHOLE: lambda: messages.cloud_message(header, packer.pack(filtered(), K, rgb), memory),
+        WHOLE: lambda: messages.make_cloud(header, packer.pack(filtered(), K, rgb), memory),
         'the same in fresh memory':
-            lambda: messages.cloud_message(header, CloudPacker().pack(filtered(), K, rgb)),
+            lambda: messages.make_cloud(header, CloudPacker().pack(filtered(), K, rgb)),
         'filters alone': filtered,
-        PACKING: lambda: messages.cloud_message(header, fields, memory)}
+        PACKING: lambda: messages.make_cloud(header, fields, memory)}
     try:
         point_cloud2: Any = importlib.import_module('sensor_msgs_py.point_cloud2')
     except ImportError:
         pass
     else:
-        described = messages.cloud_message(header, fields).fields
+        described = messages.make_cloud(header, fields).fields
         table = fields.data.view(np.float32).reshape(-1, 4)
         calls[BASELINE] = lambda: point_cloud2.create_cloud(header, described, table, 16)
     return calls

@@ -130,17 +130,17 @@ class PolicyRun:
             pack_messages(result, frame.rgb)
         published_s = time.monotonic()
         self.adaptive.observe(published_s)
-        choice = result.choice
+        decision = result.decision
         without_cap = self._without_cap.decide(
-            [StepRequest(CAMERA, choice.complexity, choice.age_s)],
-            resolution=self.adaptive.engine.padded_size(*frame.rgb.shape[:2]))[0]
+            [StepRequest(CAMERA, decision.complexity, decision.age_s)],
+            padded_size=self.adaptive.engine.padded_size(*frame.rgb.shape[:2]))[0]
         if isinstance(result, SkippedFrame):
-            return FrameResult(frame.number, frame.received_s, 'late', reason=choice.reason,
+            return FrameResult(frame.number, frame.received_s, 'late', reason=decision.reason,
                                steps_without_cap=without_cap.num_inference_steps)
         return FrameResult(frame.number, frame.received_s, 'processed',
                            published_s - frame.received_s, without_cap.num_inference_steps,
-                           choice.granted, result.num_inference_steps, result.stopped_by,
-                           choice.reason)
+                           decision.decided_steps, result.num_inference_steps, result.stopped_by,
+                           decision.reason)
 
 
 def pack_messages(prediction: DepthPrediction, rgb: RgbImage) -> list[bytes]:

@@ -41,7 +41,7 @@ from benchmarks.timing import format_markdown_table, write_benchmark_report
 from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.evaluation.environment import describe_environment
 from marigold_ros.ros.camera_output import INFO_TOPICS, TOPICS
-from marigold_ros.ros.tools.command_line import positive
+from marigold_ros.ros.tools.command_line import parse_positive
 from marigold_ros.stop_flag import StopFlag
 
 SIZES = {'VGA': (640, 480), 'FHD': (1920, 1080)}
@@ -366,7 +366,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument('sections', nargs='*', metavar='SECTION', default=list(SECTIONS[:-1]),
                         help=f'some of {", ".join(SECTIONS)} (default: all but memory)')
-    parser.add_argument('--seconds', type=positive, default=15.0, help='measured time of each run')
+    parser.add_argument('--seconds', type=parse_positive, default=15.0,
+                        help='measured time of each run')
     parser.add_argument('--only', default='', help='run only cases whose name contains this')
     parser.add_argument('--command', help='start another lifecycle node instead of depth_node; '
                         'it must subscribe to /camera/image_raw and /camera/camera_info')

@@ -19,9 +19,9 @@ from rclpy.task import Future
 
 from benchmarks.latency_cap_load import cpu_times_s
 from marigold_ros.ros.tools.processes import (
-    domain_environment,
-    free_domain,
+    find_free_domain,
     LoggedProcess,
+    make_domain_environment,
     ProcessError,
 )
 from marigold_ros.ros.tools.share_files import PROFILE_VARIABLES, use_large_image_profile
@@ -104,7 +104,7 @@ class Rig:
                  large_images: bool = True, reliability: str = 'reliable') -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._node, self._folder, self._stop = node, folder, stop
-        domain = free_domain()
+        domain = find_free_domain()
         self._environment = child_environment(domain, large_images)
         self._context = rclpy.Context()
         rclpy.init(args=[], context=self._context, domain_id=domain)
@@ -328,7 +328,7 @@ def child_environment(domain: int, large_images: bool) -> dict[str, str]:
                    if name not in PROFILE_VARIABLES}
     if large_images:
         use_large_image_profile(environment)
-    return {**environment, **domain_environment(domain)}
+    return {**environment, **make_domain_environment(domain)}
 
 
 def process_cpu_s(pid: int) -> float:

@@ -75,18 +75,18 @@ class ScaleCandidate:
         self._uninterrupted = MetricDepthEvaluator(config, obstacles)
         self._interrupted = MetricDepthEvaluator(config)
 
-    def add(self, frame: DepthFrame, relative: FloatImage, confidence: FloatImage | None,
-            reference: FrameReference) -> None:
+    def add(self, frame: DepthFrame, affine_invariant_depth: FloatImage,
+            confidence: FloatImage | None, reference: FrameReference) -> None:
         """Evaluate the next frame."""
         if not self._knows_tilt:
             reference = replace(reference, tilt=None)
-        self._uninterrupted.add(frame, relative, confidence, reference)
+        self._uninterrupted.add(frame, affine_invariant_depth, confidence, reference)
         first_ns = self._uninterrupted.frames[0].stamp_ns
         if OUTAGE_S[0] <= (reference.stamp_ns - first_ns) * 1e-9 < OUTAGE_S[1]:
             reference = replace(reference, anchors=None)
             if self._source == 'ground_plane':  # no floor in view
-                relative = np.full_like(relative, 0.5)
-        self._interrupted.add(frame, relative, confidence, reference)
+                affine_invariant_depth = np.full_like(affine_invariant_depth, 0.5)
+        self._interrupted.add(frame, affine_invariant_depth, confidence, reference)
 
     def row(self) -> list[str]:
         """Return the cells of `COLUMNS`."""

@@ -37,7 +37,7 @@ from benchmarks.node_rig import depth_node_under_test, last_counters, processed_
 from benchmarks.timing import format_markdown_table, write_benchmark_report
 from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.evaluation.environment import describe_environment
-from marigold_ros.ros.tools.command_line import positive
+from marigold_ros.ros.tools.command_line import parse_positive
 from marigold_ros.stop_flag import StopFlag
 
 CYCLE = (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP,
@@ -346,8 +346,8 @@ def draw(soak: Mapping[str, Any], path: Path) -> None:
 def make_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    parser.add_argument('--minutes', type=positive, default=20.0)
-    parser.add_argument('--event-every', type=positive, default=8.0, metavar='SECONDS')
+    parser.add_argument('--minutes', type=parse_positive, default=20.0)
+    parser.add_argument('--event-every', type=parse_positive, default=8.0, metavar='SECONDS')
     parser.add_argument('--out', type=Path, default=Path('out/soak'))
     return parser
 

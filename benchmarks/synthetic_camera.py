@@ -24,7 +24,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from benchmarks.synthetic_images import make_mixed_complexity_images
 from marigold_ros.depth.types import RgbImage
 from marigold_ros.ros.conversions import make_header, to_byte_array
-from marigold_ros.ros.tools.command_line import positive
+from marigold_ros.ros.tools.command_line import parse_positive
 from marigold_ros.stop_flag import StopFlag
 
 IMAGE_COUNT = 16
@@ -157,7 +157,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument('camera', help='name, before image_raw and camera_info')
     parser.add_argument('--size', type=parse_size, default=(640, 480), metavar='WIDTHxHEIGHT')
-    parser.add_argument('--rate', type=positive, default=30.0, help='frames/s')
+    parser.add_argument('--rate', type=parse_positive, default=30.0, help='frames/s')
     parser.add_argument('--reliability', choices=('reliable', 'best_effort'), default='reliable')
     parser.add_argument('--compressed', action='store_true', help='JPEG instead of bgr8')
     parser.add_argument('--fault-every', type=int, default=0,

@@ -16,7 +16,12 @@ from rosbags.interfaces import (
 )
 from scipy.spatial.transform import Rotation
 
-from marigold_ros.data.bags.messages import cloud_message, header, new_message, serialize
+from marigold_ros.data.bags.messages import (
+    make_header,
+    new_message,
+    serialize,
+    serialize_cloud,
+)
 from marigold_ros.geometry.camera import Camera
 from marigold_ros.geometry.filters import mark_out_of_range
 from marigold_ros.messages.camera_info import fields_from_camera
@@ -105,7 +110,7 @@ def odometry(stamp_ns: int, odom_from_base: Matrix, state: RobotState) -> bytes:
                         linear=_vector('Vector3', np.array([state.speed_mps, 0.0, 0.0])),
                         angular=_vector('Vector3', np.array([0.0, 0.0, state.yaw_rate])))
     return serialize(
-        'nav_msgs/msg/Odometry', header=header(stamp_ns, 'odom'), child_frame_id='base_link',
+        'nav_msgs/msg/Odometry', header=make_header(stamp_ns, 'odom'), child_frame_id='base_link',
         pose=new_message('geometry_msgs/msg/PoseWithCovariance', pose=pose, covariance=covariance),
         twist=new_message('geometry_msgs/msg/TwistWithCovariance', twist=twist,
                           covariance=covariance))
@@ -122,7 +127,7 @@ def laser_scan(stamp_ns: int, ranges_m: Floats) -> bytes:
     """
     step = 2 * np.pi / len(ranges_m)
     return serialize(
-        'sensor_msgs/msg/LaserScan', header=header(stamp_ns, 'laser_link'), angle_min=-np.pi,
+        'sensor_msgs/msg/LaserScan', header=make_header(stamp_ns, 'laser_link'), angle_min=-np.pi,
         angle_max=np.pi - step, angle_increment=step, time_increment=0.0, scan_time=0.1,
         range_min=robot_path.SCAN_RANGE_M[0], range_max=robot_path.SCAN_RANGE_M[1],
         ranges=ranges_m, intensities=np.zeros(0, np.float32))
@@ -137,7 +142,7 @@ def point_cloud(stamp_ns: int, points_m: Floats) -> bytes:
     bytes
         PointCloud2.
     """
-    return cloud_message(stamp_ns, 'lidar_link', pack_cloud(points_m, None))
+    return serialize_cloud(stamp_ns, 'lidar_link', pack_cloud(points_m, None))
 
 
 def camera_info(stamp_ns: int, width: int, height: int, K: Matrix) -> bytes:
@@ -155,7 +160,7 @@ def camera_info(stamp_ns: int, width: int, height: int, K: Matrix) -> bytes:
     full_image = new_message('sensor_msgs/msg/RegionOfInterest', x_offset=0, y_offset=0, height=0,
                              width=0, do_rectify=False)
     return serialize(
-        'sensor_msgs/msg/CameraInfo', header=header(stamp_ns, OPTICAL_FRAME),
+        'sensor_msgs/msg/CameraInfo', header=make_header(stamp_ns, OPTICAL_FRAME),
         height=fields.height, width=fields.width, distortion_model=fields.distortion_model,
         d=np.array(fields.d), k=np.array(fields.k), r=np.array(fields.r), p=np.array(fields.p),
         binning_x=0, binning_y=0, roi=full_image)
@@ -172,8 +177,9 @@ def colour_image(stamp_ns: int, rgb: NDArray[np.uint8]) -> bytes:
     """
     stream = cv2.imencode('.jpg', np.ascontiguousarray(rgb[..., ::-1]),
                           [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-    return serialize('sensor_msgs/msg/CompressedImage', header=header(stamp_ns, OPTICAL_FRAME),
-                     format='rgb8; jpeg compressed bgr8', data=stream.reshape(-1))
+    return serialize(
+        'sensor_msgs/msg/CompressedImage', header=make_header(stamp_ns, OPTICAL_FRAME),
+        format='rgb8; jpeg compressed bgr8', data=stream.reshape(-1))
 
 
 def depth_image(stamp_ns: int, depth_m: Floats) -> bytes:
@@ -188,8 +194,9 @@ def depth_image(stamp_ns: int, depth_m: Floats) -> bytes:
     fields = pack_depth(mark_out_of_range(depth_m, 0.001, MAX_DEPTH_M), '16UC1')
     depth_mm = fields.data.view(np.uint16).reshape(fields.height, fields.width)
     stream = cv2.imencode('.png', depth_mm, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1]
-    return serialize('sensor_msgs/msg/CompressedImage', header=header(stamp_ns, OPTICAL_FRAME),
-                     format='16UC1; png compressed', data=stream.reshape(-1))
+    return serialize(
+        'sensor_msgs/msg/CompressedImage', header=make_header(stamp_ns, OPTICAL_FRAME),
+        format='16UC1; png compressed', data=stream.reshape(-1))
 
 
 def _vector(name: str, xyz: Matrix) -> Any:
@@ -202,12 +209,12 @@ def _quaternion(rotation: Matrix) -> Any:
     return new_message('geometry_msgs/msg/Quaternion', x=x, y=y, z=z, w=w)
 
 
-def _transforms(stamp_ns: int, links: list[tuple[str, str, Matrix]]) -> bytes:
+def _transforms(stamp_ns: int, poses: list[tuple[str, str, Matrix]]) -> bytes:
     transforms = [
-        new_message('geometry_msgs/msg/TransformStamped', header=header(stamp_ns, parent),
+        new_message('geometry_msgs/msg/TransformStamped', header=make_header(stamp_ns, parent),
                     child_frame_id=child,
                     transform=new_message('geometry_msgs/msg/Transform',
                                           translation=_vector('Vector3', matrix[:3, 3]),
                                           rotation=_quaternion(matrix[:3, :3])))
-        for parent, child, matrix in links]
+        for parent, child, matrix in poses]
     return serialize('tf2_msgs/msg/TFMessage', transforms=transforms)

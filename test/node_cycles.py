@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 import threading
 
-from node_harness import free_domain
+from node_harness import find_free_domain
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
@@ -39,7 +39,8 @@ def idle_node(checkpoint):
     """Create a node and an executor with it in this thread."""
     context = rclpy.Context()
     rclpy.init(args=['--ros-args', '-p', f'checkpoint:={checkpoint}',
-                     '-p', 'max_inference_steps:=1'], context=context, domain_id=free_domain())
+                     '-p', 'max_inference_steps:=1'], context=context,
+               domain_id=find_free_domain())
     node = DepthNode(context=context)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)

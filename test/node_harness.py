@@ -30,7 +30,11 @@ from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
 from marigold_ros.ros.depth_node import DepthNode
-from marigold_ros.ros.tools.processes import domain_environment, domain_in_use, LoggedProcess
+from marigold_ros.ros.tools.processes import (
+    is_domain_in_use,
+    LoggedProcess,
+    make_domain_environment,
+)
 from marigold_ros.ros.tools.share_files import use_large_image_profile
 
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
@@ -42,24 +46,24 @@ _worker = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:])
 _domains = itertools.count(crc32(os.environ.get('PYTEST_XDIST_TESTRUNUID', '').encode()))
 
 
-def free_domain() -> int:
+def find_free_domain() -> int:
     """Return a domain id that no other test uses."""
     # Odd ids for one worker and even ones for the other, because joining a domain takes time.
     domains = (1 + (2 * number + _worker) % 100 for number in _domains)
-    return next(domain for domain in domains if not domain_in_use(domain))
+    return next(domain for domain in domains if not is_domain_in_use(domain))
 
 
 def start_node(folder: Path, domain: int, *arguments: str) -> LoggedProcess:
     """Start depth_node with ROS arguments, and write its log to a folder."""
     return LoggedProcess(
         'depth_node', [sys.executable, '-m', 'marigold_ros.ros.main', '--ros-args', *arguments],
-        folder, {**os.environ, **domain_environment(domain)})
+        folder, {**os.environ, **make_domain_environment(domain)})
 
 
 @contextmanager
 def node_in_process(*arguments: str) -> Iterator[tuple[DepthNode, Robot]]:
     """Run an active node in a thread of this process, so that faults can be injected."""
-    domain = free_domain()
+    domain = find_free_domain()
     context = rclpy.Context()
     rclpy.init(args=['--ros-args', *arguments], context=context, domain_id=domain)
     node = DepthNode(context=context)

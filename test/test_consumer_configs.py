@@ -197,7 +197,7 @@ def test_the_cloud_has_5000_to_20000_points_at_vga():
     assert 5_000 <= -(-640 // stride) * -(-480 // stride) <= 20_000
 
 
-def test_the_collision_monitor_outwaits_a_frame():
+def test_the_collision_monitors_timeout_exceeds_the_period_of_frames():
     settings, _ = FILES['collision_monitor']
     source = settings['depth_cloud']
     assert settings['observation_sources'] == ['depth_cloud']

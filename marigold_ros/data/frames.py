@@ -56,13 +56,13 @@ class DepthFrame:
 
     @property
     def measured(self) -> NDArray[np.bool_]:
-        """Pixels whose depth is valid and not sky, bool [H', W']."""
+        """Return the pixels whose depth is valid and not sky, bool [H', W']."""
         measured: NDArray[np.bool_] = self.valid & np.isfinite(self.depth_m)
         return measured
 
     @property
     def known_depth_m(self) -> NDArray[np.float32]:
-        """Depth, m, NaN where invalid; float32 [H', W']."""
+        """Return the depth, m, NaN where invalid; float32 [H', W']."""
         return np.where(self.valid, self.depth_m, np.float32(np.nan))
 
 
@@ -76,14 +76,14 @@ class FrameSet(Protocol):
         """Read one frame; raise an InputError that names an unreadable file."""
 
 
-def check_frame(frame: DepthFrame, *, one_size: bool = True) -> None:
+def check_frame(frame: DepthFrame, *, same_size: bool = True) -> None:
     """
     Check one frame of a data set.
 
     Parameters
     ----------
     frame : DepthFrame
-    one_size : bool
+    same_size : bool
         Require depth at the resolution of the image, as training does.
 
     Raises
@@ -96,7 +96,7 @@ def check_frame(frame: DepthFrame, *, one_size: bool = True) -> None:
         raise InputError(f'{frame.name}: the image must be uint8 [H, W, 3]; '
                          f'got {frame.rgb.dtype} {list(frame.rgb.shape)}')
     shapes = [list(array.shape) for array in (frame.rgb[..., 0], frame.depth_m, frame.valid)]
-    if shapes[1] != shapes[2] or (one_size and shapes[0] != shapes[1]):
+    if shapes[1] != shapes[2] or (same_size and shapes[0] != shapes[1]):
         raise InputError(f'{frame.name}: image, depth and mask must have the same height and '
                          f'width; got {shapes[0]}, {shapes[1]} and {shapes[2]}')
     if (frame.valid & ~(frame.depth_m > 0)).any():

@@ -47,12 +47,12 @@ class Shard:
     first: int
 
 
-def shard_is_complete(directory: Path, index: int) -> bool:
+def shard_is_complete(folder: Path, index: int) -> bool:
     """Check whether a shard is completely written: its rgb file is the last."""
-    return (directory / f'rgb_{index:05d}.npy').exists()
+    return (folder / f'rgb_{index:05d}.npy').exists()
 
 
-def write_shard(directory: Path, index: int, rgb: NDArray[np.uint8],
+def write_shard(folder: Path, index: int, rgb: NDArray[np.uint8],
                 depth_m: NDArray[np.float32], K: NDArray[np.float64], place: Sequence[str],
                 first: int) -> None:
     """
@@ -60,7 +60,7 @@ def write_shard(directory: Path, index: int, rgb: NDArray[np.uint8],
 
     Parameters
     ----------
-    directory : Path
+    folder : Path
     index : int
         Index of the shard.
     rgb : uint8 [n, H, W, 3]
@@ -84,23 +84,23 @@ def write_shard(directory: Path, index: int, rgb: NDArray[np.uint8],
     (2, (4, 6, 3), 1.5)
     """
     text = json.dumps({'first': first, 'K': np.asarray(K).tolist(), 'place': list(place)})
-    _replace(directory / f'frames_{index:05d}.json', text)
-    _replace(directory / f'depth_m_{index:05d}.npy', depth_m)
-    _replace(directory / f'rgb_{index:05d}.npy', rgb)
+    _write_atomically(folder / f'frames_{index:05d}.json', text)
+    _write_atomically(folder / f'depth_m_{index:05d}.npy', depth_m)
+    _write_atomically(folder / f'rgb_{index:05d}.npy', rgb)
 
 
-def write_description(directory: Path, description: dict[str, Any]) -> None:
+def write_description(folder: Path, description: dict[str, Any]) -> None:
     """Write `shards.json`: how the shards of a folder were made (seed, size, versions)."""
-    _replace(directory / DESCRIPTION, json.dumps(description, indent=1) + '\n')
+    _write_atomically(folder / DESCRIPTION, json.dumps(description, indent=1) + '\n')
 
 
-def read_shards(directory: str | Path) -> list[Shard]:
+def read_shards(folder: str | Path) -> list[Shard]:
     """
     Memory-map every complete shard of a folder.
 
     Parameters
     ----------
-    directory : str or Path
+    folder : str or Path
 
     Returns
     -------
@@ -112,7 +112,7 @@ def read_shards(directory: str | Path) -> list[Shard]:
     MarigoldError
         If the folder holds no complete shard.
     """
-    folder = Path(directory)
+    folder = Path(folder)
     shards = []
     for path in sorted(folder.glob('rgb_*.npy')):
         number = path.stem.split('_')[1]
@@ -122,7 +122,7 @@ def read_shards(directory: str | Path) -> list[Shard]:
                             np.asarray(metadata['K'], np.float64), tuple(metadata['place']),
                             int(metadata['first'])))
     if not shards:
-        raise MarigoldError(f'`directory` must hold rgb_*.npy shards; got {str(folder)!r}')
+        raise MarigoldError(f'`folder` must hold rgb_*.npy shards; got {str(folder)!r}')
     return shards
 
 
@@ -177,7 +177,7 @@ def _views_per_scene(folder: Path) -> int:
     return int(json.loads(description.read_text(encoding='utf-8')).get('views_per_scene', 1))
 
 
-def _replace(path: Path, content: str | NDArray[Any]) -> None:
+def _write_atomically(path: Path, content: str | NDArray[Any]) -> None:
     """Write to a temporary file beside `path`, then rename it to `path`."""
     part = path.with_name(path.name + '.part')
     with part.open('wb') as file:

@@ -16,7 +16,6 @@ from marigold_ros.depth.types import (
     DepthPrediction,
     RgbImage,
     StageTiming,
-    StepDecision,
     StepRequest,
 )
 
@@ -71,7 +70,7 @@ class AdaptiveConfig:
 
 
 @dataclass(frozen=True)
-class StepChoice:
+class FrameDecision:
     """
     The decision on a frame's number of steps, with its inputs.
 
@@ -81,7 +80,7 @@ class StepChoice:
         C of the frame.
     age_s : float
         Time from receipt to the decision.
-    granted : int
+    decided_steps : int
         Number of steps T of the decision; the deadline may have ended denoising earlier.
     reason : str
         Reason of the decision and, if denoising ended early, of that.
@@ -91,7 +90,7 @@ class StepChoice:
 
     complexity: float
     age_s: float
-    granted: int
+    decided_steps: int
     reason: str
     complexity_s: float
 
@@ -100,21 +99,21 @@ class StepChoice:
 class AdaptivePrediction(DepthPrediction):
     """A `DepthPrediction` with the decision on its number of steps."""
 
-    choice: StepChoice
+    decision: FrameDecision
 
 
 @dataclass(frozen=True)
 class SkippedFrame:
     """A frame skipped by the step policy because Tmin steps exceed the latency cap."""
 
-    choice: StepChoice
+    decision: FrameDecision
 
 
 @dataclass(frozen=True)
 class _UnobservedBatch:
     """A finished batch not yet passed to the policy; `decided_s` on `time.monotonic`."""
 
-    resolution: tuple[int, int]
+    padded_size: tuple[int, int]
     num_inference_steps: tuple[int, ...]
     timing: StageTiming
     decided_s: float
@@ -216,11 +215,11 @@ class AdaptiveDepth:
         """
         for batch in self._unobserved:
             self.policy.observe(BatchTiming.from_stages(
-                batch.resolution, batch.num_inference_steps, batch.timing,
+                batch.padded_size, batch.num_inference_steps, batch.timing,
                 elapsed_s=None if published_s is None else published_s - batch.decided_s))
         self._unobserved = []
 
-    def _process_one_size(self, resolution: tuple[int, int],
+    def _process_one_size(self, padded_size: tuple[int, int],
                           frames: Sequence[Frame]) -> list[AdaptivePrediction | SkippedFrame]:
         # 1. Measure the complexity of each frame.
         complexities, seconds = zip(*(self._measure_complexity(frame.rgb) for frame in frames))
@@ -229,23 +228,24 @@ class AdaptiveDepth:
         decided_s = time.monotonic()
         requests = [StepRequest(frame.camera, complexity, decided_s - frame.received_s)
                     for frame, complexity in zip(frames, complexities)]
-        decisions = self.policy.decide(requests, resolution=resolution)
-        choices = [StepChoice(request.complexity, request.age_s, decision.num_inference_steps,
-                              decision.reason, complexity_s)
-                   for request, decision, complexity_s in zip(requests, decisions, seconds)]
+        step_decisions = self.policy.decide(requests, padded_size=padded_size)
+        decisions = [FrameDecision(request.complexity, request.age_s, steps.num_inference_steps,
+                                   steps.reason, complexity_s)
+                     for request, steps, complexity_s in zip(requests, step_decisions, seconds)]
 
         # 3. Infer the frames that are not skipped as one ragged batch.
-        granted = [i for i, decision in enumerate(decisions) if decision.num_inference_steps]
+        inferred = [i for i, decision in enumerate(decisions) if decision.decided_steps]
         predictions = self._infer_batch(
-            [frames[i] for i in granted], [decisions[i] for i in granted],
-            self.policy.deadline_s(requests, resolution=resolution))
-        if granted:
+            [frames[i] for i in inferred], [decisions[i].decided_steps for i in inferred],
+            self.policy.deadline_s(requests, padded_size=padded_size))
+        if inferred:
             self._unobserved.append(_UnobservedBatch(
-                resolution, tuple(each.num_inference_steps for each in predictions),
+                padded_size, tuple(each.num_inference_steps for each in predictions),
                 predictions[0].timing, decided_s))
-        results: list[AdaptivePrediction | SkippedFrame] = [SkippedFrame(c) for c in choices]
-        for i, prediction in zip(granted, predictions):
-            results[i] = _add_choice(prediction, choices[i])
+        results: list[AdaptivePrediction | SkippedFrame] = [
+            SkippedFrame(decision) for decision in decisions]
+        for i, prediction in zip(inferred, predictions):
+            results[i] = _add_decision(prediction, decisions[i])
         return results
 
     def _measure_complexity(self, rgb: RgbImage) -> tuple[float, float]:
@@ -254,19 +254,18 @@ class AdaptiveDepth:
         complexity = MEASURES[self._config.complexity_measure](rgb)
         return complexity, time.perf_counter() - started_s
 
-    def _infer_batch(self, frames: Sequence[Frame], decisions: Sequence[StepDecision],
+    def _infer_batch(self, frames: Sequence[Frame], num_inference_steps: Sequence[int],
                      deadline_s: float | None) -> list[DepthPrediction]:
         """Infer a batch with the seed of each camera."""
         return self.engine.infer_batch(
-            [frame.rgb for frame in frames],
-            [decision.num_inference_steps for decision in decisions],
+            [frame.rgb for frame in frames], num_inference_steps,
             seed=[self._seeds.get(frame.camera, 0) for frame in frames],
             ensemble_size=self._config.ensemble_size, deadline_s=deadline_s)
 
 
-def _add_choice(prediction: DepthPrediction, choice: StepChoice) -> AdaptivePrediction:
-    """Combine a prediction and its choice; add the deadline to the reason if it was reached."""
+def _add_decision(prediction: DepthPrediction, decision: FrameDecision) -> AdaptivePrediction:
+    """Combine a prediction and its decision; add the deadline to the reason if it was reached."""
     if prediction.stopped_by == 'deadline':
-        choice = replace(choice, reason=f'{choice.reason}; stopped after '
-                                        f'{prediction.num_inference_steps} by the deadline')
-    return AdaptivePrediction(**vars(prediction), choice=choice)
+        decision = replace(decision, reason=f'{decision.reason}; stopped after '
+                                            f'{prediction.num_inference_steps} by the deadline')
+    return AdaptivePrediction(**vars(prediction), decision=decision)

@@ -17,7 +17,7 @@ ERROR_SCALE = 0.03
 
 def estimate_confidence(depth: torch.Tensor) -> torch.Tensor:
     """
-    Estimate a confidence that ranks pixels by their expected relative depth error.
+    Estimate a confidence that ranks pixels by the expected relative error of their depth.
 
     The error estimate is the roughness of the depth: its distance from a smooth surface through
     the cell means, which is large at object borders and in clutter.  It is averaged over cells
@@ -35,7 +35,7 @@ def estimate_confidence(depth: torch.Tensor) -> torch.Tensor:
 
     Notes
     -----
-    Much of the ranking comes from the depth itself: near pixels and those between near and far
+    Much of the ranking comes from the depth itself: near pixels and pixels at depth edges
     have a lower confidence.  `benchmarks.confidence_ranking` compares it with the depth alone.
     The spread of the decoder's three channels is not used: a decoder trained on their mean does
     not constrain it.

@@ -222,18 +222,18 @@ class DepthEngine:
                         members: int, deadline: float | None) -> list[DepthPrediction]:
         """Run one ragged batch of N frames with E members each."""
         stopwatch = Stopwatch(self.device)
-        multiple = self.checkpoint_info.vae_scale_factor
+        vae_scale_factor = self.checkpoint_info.vae_scale_factor
 
         # 1. Resize and normalize the images, which may still differ in size.
         sizes = [processing_size(rgb.shape[0], rgb.shape[1], self.processing_resolution)
                  for rgb in frames]
-        images = torch.cat([preprocess(rgb, size, multiple, self.device)
+        images = torch.cat([preprocess(rgb, size, vae_scale_factor, self.device)
                             for rgb, size in zip(frames, sizes)])  # [N,3,PPH,PPW]
         stopwatch.lap('preprocess')
 
         # 2. Initialize with the given latents, or with noise that depends only on the seed.
         shape = (members, self._networks.latent_channels,
-                 images.shape[2] // multiple, images.shape[3] // multiple)
+                 images.shape[2] // vae_scale_factor, images.shape[3] // vae_scale_factor)
         latent = torch.cat(
             [self._initial_latent(shape, seed) for seed in seeds] if latents is None
             else [self._validated_latent(given, shape) for given in latents])  # [N*E,C,h,w]

@@ -36,12 +36,12 @@ def processing_size(height: int, width: int, processing_resolution: int) -> tupl
     return size
 
 
-def padded_size(size: tuple[int, int], multiple: int) -> tuple[int, int]:
+def padded_size(size: tuple[int, int], vae_scale_factor: int) -> tuple[int, int]:
     """Return (PPH, PPW): (PH, PW) rounded up to multiples of the VAE's factor."""
-    return size[0] + -size[0] % multiple, size[1] + -size[1] % multiple
+    return size[0] + -size[0] % vae_scale_factor, size[1] + -size[1] % vae_scale_factor
 
 
-def preprocess(rgb: RgbImage, size: tuple[int, int], multiple: int,
+def preprocess(rgb: RgbImage, size: tuple[int, int], vae_scale_factor: int,
                device: torch.device) -> torch.Tensor:
     """
     Convert an image to the VAE's input.
@@ -53,7 +53,7 @@ def preprocess(rgb: RgbImage, size: tuple[int, int], multiple: int,
     rgb : uint8 [H, W, 3]
     size : (int, int)
         Processing size (PH, PW).
-    multiple : int
+    vae_scale_factor : int
         The VAE's factor.
     device : torch.device
         The image is copied to it as uint8, a quarter of its float32 size.
@@ -69,7 +69,7 @@ def preprocess(rgb: RgbImage, size: tuple[int, int], multiple: int,
     image = image.permute(0, 3, 1, 2).to(torch.float32) / 255.0 * 2.0 - 1.0  # [1,3,H,W]
     if image.shape[2:] != size:
         image = functional.interpolate(image, size, mode='bilinear', antialias=True)  # [1,3,PH,PW]
-    padded = padded_size(size, multiple)
+    padded = padded_size(size, vae_scale_factor)
     pad = (0, padded[1] - size[1], 0, padded[0] - size[0])
     return functional.pad(image, pad, mode='replicate')  # [1,3,PPH,PPW]
 

@@ -14,13 +14,13 @@ from marigold_ros.depth.types import BatchTiming, StepDecision, StepRequest
 
 # About 30 s of a 10 Hz camera: long enough to describe the scene, short enough to follow it.
 QUANTILE_WINDOW = 300
-# Batches kept per resolution and batch size: enough for a quantile, few enough to adapt.
+# Batches kept per padded size and batch size: enough for a quantile, few enough to adapt.
 LATENCY_WINDOW = 20
-# The automatic line assigns Tmin up to the lower quantile of C and Tmax from the upper one.  More
-# steps improve the depth little (docs/results.md), so only the most complex frames of a camera get
-# them: they use about a fifth of the extra time that Tmax would cost for every frame.
+# With automatic Cmin and alpha, T(C) is Tmin up to the lower quantile of C and Tmax from the upper
+# one.  More steps improve the depth little (docs/results.md), so only the most complex frames of a
+# camera get them: they use about a fifth of the extra time that Tmax would cost for every frame.
 LINE_QUANTILES = (0.7, 0.95)
-# The automatic line needs (q95 - q5) / q95 of C above this.  A smaller variation is sensor noise
+# An automatic alpha needs (q95 - q5) / q95 of C above this.  A smaller variation is sensor noise
 # in a static scene.
 MIN_COMPLEXITY_SPREAD = 0.05
 # Part of the cap reserved for delays that the model cannot predict, e.g. another process.
@@ -28,7 +28,7 @@ MARGIN_FRACTION = 0.05
 # A skipped frame yields no timing, so after this many skips in a row one frame is run.
 SKIPS_BEFORE_PROBE = 4
 
-Resolution = tuple[int, int]
+PaddedSize = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ class LatencyModel:
     """
     Estimate the duration of a batch: a fixed part and a part per denoising step.
 
-    The model keeps the last `LATENCY_WINDOW` batches of each padded resolution and batch size.
+    The model keeps the last `LATENCY_WINDOW` batches of each padded size and batch size.
     """
 
     def __init__(self) -> None:
         """Start without measurements."""
-        self._batches: defaultdict[tuple[Resolution, int], deque[tuple[float, float, float]]] = (
+        self._batches: defaultdict[tuple[PaddedSize, int], deque[tuple[float, float, float]]] = (
             defaultdict(lambda: deque(maxlen=LATENCY_WINDOW)))
 
     def observe(self, timing: BatchTiming) -> None:
@@ -62,33 +62,33 @@ class LatencyModel:
         steps = timing.num_inference_steps
         if sum(steps):
             step_s = timing.denoise_s * len(steps) / sum(steps)
-            self._batches[timing.resolution, len(steps)].append(
+            self._batches[timing.padded_size, len(steps)].append(
                 (timing.before_s, step_s, timing.after_s))
 
-    def estimate(self, resolution: Resolution, batch_size: int, *,
+    def estimate(self, padded_size: PaddedSize, batch_size: int, *,
                  at_least_latest: bool = True) -> BatchCost | None:
         """
         Estimate the cost of a batch as the 95 % quantile of the stored ones.
 
         With `at_least_latest` the estimate is at least the cost of the latest batch, so that it
-        follows a slowdown at once.  For a batch size without measurements at this resolution,
-        the cost of the nearest measured size is used, scaled up (never down) by the ratio of the
-        sizes.  Return None if the resolution has no measurements.
+        follows a slowdown at once.  For a batch size without measurements at this padded size,
+        the cost of the nearest measured batch size is used, scaled up (never down) by the ratio of
+        the two.  Return None if the padded size has no measurements.
         """
-        sizes = [size for seen, size in self._batches if seen == resolution]
+        sizes = [size for seen, size in self._batches if seen == padded_size]
         if not sizes:
             return None
         nearest = min(sizes, key=lambda size: abs(size - batch_size))
-        costs = np.array(self._batches[resolution, nearest])
+        costs = np.array(self._batches[padded_size, nearest])
         upper = np.quantile(costs, 0.95, axis=0)
         if at_least_latest:
             upper = np.maximum(upper, costs[-1])
         before_s, step_s, after_s = upper * max(1.0, batch_size / nearest)
         return BatchCost(float(before_s), float(step_s), float(after_s))
 
-    def discard(self, resolution: Resolution) -> None:
-        """Discard the measurements of a resolution."""
-        for key in [key for key in self._batches if key[0] == resolution]:
+    def discard(self, padded_size: PaddedSize) -> None:
+        """Discard the measurements of a padded size."""
+        for key in [key for key in self._batches if key[0] == padded_size]:
             del self._batches[key]
 
 
@@ -105,21 +105,21 @@ class StepPolicy:
     >>> config = StepPolicyConfig(complexity_min=0.1, alpha=10.0, latency_cap_s=0.2)
     >>> policy = StepPolicy(config)
     >>> request = StepRequest('front', complexity=0.4, age_s=0.02)
-    >>> policy.decide([request], resolution=(96, 128))[0].num_inference_steps
+    >>> policy.decide([request], padded_size=(96, 128))[0].num_inference_steps
     4
 
     Once the policy has observed that a step takes 80 ms, only two steps fit under the cap:
 
     >>> policy.observe(BatchTiming((96, 128), (4,), before_s=0.01, denoise_s=0.32, after_s=0.0))
-    >>> policy.decide([request], resolution=(96, 128))
-    [StepDecision(num_inference_steps=2, reason='...cut to 2 by the cap: 200 ms - age 20 ...')]
+    >>> policy.decide([request], padded_size=(96, 128))
+    [StepDecision(num_inference_steps=2, reason='...reduced to 2 by the cap: 200 ms ...')]
     """
 
     def __init__(self, config: StepPolicyConfig) -> None:
         """Start with empty statistics."""
         self.config = config
         self.latency = LatencyModel()
-        self._consecutive_skips: Counter[Resolution] = Counter()
+        self._consecutive_skips: Counter[PaddedSize] = Counter()
         self._complexities: dict[str, deque[float]] = {}
         self.reset()
 
@@ -132,7 +132,7 @@ class StepPolicy:
         self.latency.observe(timing)
 
     def decide(self, requests: Sequence[StepRequest], *,
-               resolution: Resolution) -> list[StepDecision]:
+               padded_size: PaddedSize) -> list[StepDecision]:
         """
         Decide the number of steps of every frame of one batch.
 
@@ -140,7 +140,7 @@ class StepPolicy:
         ----------
         requests : sequence of StepRequest
             One per frame; ages are measured from receipt, on the steady clock.
-        resolution : (int, int)
+        padded_size : (int, int)
             Padded processing size (PPH, PPW) of the batch.
 
         Returns
@@ -149,28 +149,28 @@ class StepPolicy:
             In the order of `requests`; 0 steps means skip.
         """
         config = self.config
-        max_steps, budget = self._max_steps_under_cap(requests, resolution)
+        max_steps, budget = self._max_steps_under_cap(requests, padded_size)
         if max_steps >= config.min_inference_steps:
-            self._consecutive_skips[resolution] = 0
+            self._consecutive_skips[padded_size] = 0
             return [_limit_steps(self._uncapped_decision(request), max_steps, f'the cap: {budget}')
                     for request in requests]
         # A single slow batch reduces the steps to Tmin but does not skip frames.
-        typical_max_steps, _ = self._max_steps_under_cap(requests, resolution,
+        typical_max_steps, _ = self._max_steps_under_cap(requests, padded_size,
                                                          at_least_latest=False)
         if config.late_frames == 'run' or typical_max_steps >= config.min_inference_steps:
             return [StepDecision(config.min_inference_steps, f'late, run at Tmin: {budget}')
                     for _ in requests]
-        self._consecutive_skips[resolution] += 1
-        if self._consecutive_skips[resolution] <= SKIPS_BEFORE_PROBE:
+        self._consecutive_skips[padded_size] += 1
+        if self._consecutive_skips[padded_size] <= SKIPS_BEFORE_PROBE:
             return [StepDecision(0, f'late, skipped: {budget}') for _ in requests]
-        self._consecutive_skips[resolution] = 0
-        self.latency.discard(resolution)
+        self._consecutive_skips[padded_size] = 0
+        self.latency.discard(padded_size)
         return [StepDecision(config.min_inference_steps,
                              f'late, run at Tmin to measure after {SKIPS_BEFORE_PROBE} skips: '
                              f'{budget}') for _ in requests]
 
     def deadline_s(self, requests: Sequence[StepRequest], *,
-                   resolution: Resolution) -> float | None:
+                   padded_size: PaddedSize) -> float | None:
         """
         Return the time left for denoising, s from now; None without a cap.
 
@@ -179,7 +179,7 @@ class StepPolicy:
         cap_s = self.config.latency_cap_s
         if cap_s is None:
             return None
-        cost = self.latency.estimate(resolution, len(requests))
+        cost = self.latency.estimate(padded_size, len(requests))
         after_s = 0.0 if cost is None else cost.after_s
         return cap_s * (1.0 - MARGIN_FRACTION) - _oldest_age_s(requests) - after_s
 
@@ -207,11 +207,11 @@ class StepPolicy:
         steps = config.max_inference_steps - config.min_inference_steps
         return low, steps / (float(upper) - low)
 
-    def _max_steps_under_cap(self, requests: Sequence[StepRequest], resolution: Resolution, *,
+    def _max_steps_under_cap(self, requests: Sequence[StepRequest], padded_size: PaddedSize, *,
                              at_least_latest: bool = True) -> tuple[float, str]:
         """Return T_cap = floor((cap - age - before - after - margin) / step) and its formula."""
         cap_s = self.config.latency_cap_s
-        cost = self.latency.estimate(resolution, len(requests), at_least_latest=at_least_latest)
+        cost = self.latency.estimate(padded_size, len(requests), at_least_latest=at_least_latest)
         if cap_s is None or cost is None or not requests:
             return math.inf, 'no cap' if cap_s is None else 'cost not known yet'
         age_s, other_s = _oldest_age_s(requests), cost.before_s + cost.after_s
@@ -229,4 +229,4 @@ def _oldest_age_s(requests: Sequence[StepRequest]) -> float:
 def _limit_steps(decision: StepDecision, limit: float, reason: str) -> StepDecision:
     if decision.num_inference_steps <= limit:
         return decision
-    return StepDecision(int(limit), f'{decision.reason}; cut to {int(limit)} by {reason}')
+    return StepDecision(int(limit), f'{decision.reason}; reduced to {int(limit)} by {reason}')

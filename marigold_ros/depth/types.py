@@ -128,7 +128,7 @@ class BatchTiming:
 
     Attributes
     ----------
-    resolution : (int, int)
+    padded_size : (int, int)
         Padded processing size (PPH, PPW).
     num_inference_steps : tuple of int
         Steps run, one per frame of the batch.
@@ -137,21 +137,21 @@ class BatchTiming:
         last publication.
     """
 
-    resolution: tuple[int, int]
+    padded_size: tuple[int, int]
     num_inference_steps: tuple[int, ...]
     before_s: float
     denoise_s: float
     after_s: float
 
     @classmethod
-    def from_stages(cls, resolution: tuple[int, int], num_inference_steps: Sequence[int],
+    def from_stages(cls, padded_size: tuple[int, int], num_inference_steps: Sequence[int],
                     timing: StageTiming, *, elapsed_s: float | None = None) -> BatchTiming:
         """
         Combine the stages of an engine's batch.
 
         Parameters
         ----------
-        resolution, num_inference_steps
+        padded_size, num_inference_steps
             See the attributes.
         timing : StageTiming
             Of the batch.
@@ -160,6 +160,6 @@ class BatchTiming:
             `after_s`.
         """
         rest_s = 0.0 if elapsed_s is None else elapsed_s - timing.total_s
-        return cls(resolution, tuple(num_inference_steps),
+        return cls(padded_size, tuple(num_inference_steps),
                    before_s=timing.preprocess_s + timing.encode_s, denoise_s=timing.denoise_s,
                    after_s=timing.decode_s + timing.postprocess_s + rest_s)

@@ -243,7 +243,7 @@ def _describe_evaluation(config: EvaluationConfig, data_set: DataSet, engine: De
         'data': {
             'name': data_set.name, 'frames': len(frames), 'frames_offered': data_set.count,
             'frames_without_truth': sum(not any(frame.quality.values()) for frame in frames),
-            'blocks': len(set(analysis.blocks.names)), 'block': data_set.block,
+            'blocks': len(set(analysis.blocks.names)), 'block': data_set.block_kind,
             'mean_of_blocks': data_set.mean_of_blocks,
             'simulated_arrivals': frames[0].stamp_ns is not None},
         'engine': {

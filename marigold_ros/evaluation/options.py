@@ -23,9 +23,9 @@ from marigold_ros.evaluation.metrics.costmap import read_layer_config
 from marigold_ros.evaluation.metrics.metric_depth import MetricDepthEvaluator
 from marigold_ros.evaluation.metrics.obstacles import ObstacleScorer, read_scene
 from marigold_ros.evaluation.references import BagReferences
-from marigold_ros.metric.config import ScaleConfig, SOURCES
+from marigold_ros.metric.config import SCALE_SOURCES, ScaleConfig
 
-SCALE_SOURCES = tuple(source for source in SOURCES if source != 'none')
+EVALUATED_SOURCES = tuple(source for source in SCALE_SOURCES if source != 'none')
 COSTMAP = Path('config/nav2_costmap.yaml')
 
 
@@ -91,7 +91,7 @@ def _add_metric_options(parser: argparse.ArgumentParser) -> None:
     metric = parser.add_argument_group(
         'metric depth', "the node's parameters `scale.*`")
     metric.add_argument('--scale-source', metavar='SOURCE',
-                        help=f'one of {", ".join(SCALE_SOURCES)}')
+                        help=f'one of {", ".join(EVALUATED_SOURCES)}')
     metric.add_argument('--reference', metavar='TOPIC',
                         help='depth, point cloud or laser scan of the scale source')
     metric.add_argument('--reference-info', metavar='TOPIC',
@@ -169,7 +169,7 @@ def open_references(options: argparse.Namespace, stack: ExitStack
             require(getattr(options, name) is None, name, 'unset without `scale_source`',
                     getattr(options, name))
         return None
-    require(options.scale_source in SCALE_SOURCES, 'scale_source', one_of(SCALE_SOURCES),
+    require(options.scale_source in EVALUATED_SOURCES, 'scale_source', one_of(EVALUATED_SOURCES),
             options.scale_source)
     require(options.camera_height_m is None or options.camera_height_m > 0, 'camera_height_m',
             'above 0', options.camera_height_m)

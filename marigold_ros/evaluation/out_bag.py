@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from marigold_ros.data.bags.messages import (
-    cloud_message,
-    image_message,
-    status_message,
+    serialize_cloud,
+    serialize_image,
+    serialize_status,
     STORE,
 )
 from marigold_ros.data.bags.writer import BagWriter
@@ -100,8 +100,8 @@ class ResultBagWriter:
         stamp_ns = (frame.stamp_ns if frame.stamp_ns is not None
                     else replayed.frame.number * FOLDER_PERIOD_NS)
         truth = pack_image(frame.known_depth_m, '32FC1')
-        messages = {IMAGE: image_message(stamp_ns, FRAME_ID, pack_image(frame.rgb, 'rgb8')),
-                    TRUTH: image_message(stamp_ns, FRAME_ID, truth)}
+        messages = {IMAGE: serialize_image(stamp_ns, FRAME_ID, pack_image(frame.rgb, 'rgb8')),
+                    TRUTH: serialize_image(stamp_ns, FRAME_ID, truth)}
         for topic, data in messages.items():
             self._writer.write(topic, stamp_ns, data)
         done_ns = stamp_ns
@@ -120,11 +120,11 @@ class ResultBagWriter:
         with np.errstate(invalid='ignore'):
             error = np.where(np.isfinite(aligned.target_m),
                              np.abs(depth_m / aligned.target_m - 1), np.float32(np.nan))
-        messages = {DEPTH: image_message(stamp_ns, FRAME_ID, pack_image(depth_m, '32FC1')),
-                    ERROR: image_message(stamp_ns, FRAME_ID, pack_image(error, '32FC1'))}
+        messages = {DEPTH: serialize_image(stamp_ns, FRAME_ID, pack_image(depth_m, '32FC1')),
+                    ERROR: serialize_image(stamp_ns, FRAME_ID, pack_image(error, '32FC1'))}
         if frame.K is not None and depth_m.shape == frame.rgb.shape[:2]:
             cloud = self._packer.pack(depth_m, frame.K, frame.rgb, stride=POINT_STRIDE)
-            messages[POINTS] = cloud_message(stamp_ns, FRAME_ID, cloud)
+            messages[POINTS] = serialize_cloud(stamp_ns, FRAME_ID, cloud)
         return messages
 
     def _status(self, replayed: ReplayedFrame, stamp_ns: int) -> bytes:
@@ -139,5 +139,5 @@ class ResultBagWriter:
                 'latency_ms': f'{1e3 * replayed.latency_s:.2f}',
                 **{metric: f'{value:.6g}' for metric, value in
                    frame.quality[replayed.run].items()}}
-        return status_message(stamp_ns, FRAME_ID, 'evaluate', replayed.outcome, values,
-                              ok=replayed.outcome == 'processed')
+        return serialize_status(stamp_ns, FRAME_ID, 'evaluate', replayed.outcome, values,
+                                ok=replayed.outcome == 'processed')

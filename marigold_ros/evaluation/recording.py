@@ -12,9 +12,9 @@ from typing import Any, TYPE_CHECKING
 
 import numpy as np
 
-from marigold_ros.data.bags.messages import image_fields, stamp_ns
+from marigold_ros.data.bags.messages import image_fields, read_stamp_ns
 from marigold_ros.data.bags.reader import Bag, open_bag
-from marigold_ros.data.bags.stamp_matching import matched_by_stamp
+from marigold_ros.data.bags.stamp_matching import match_by_stamp
 from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.evaluation.metrics.protocol_a import align, depth_metrics, vertical_ramp
 from marigold_ros.evaluation.metrics.protocols import abs_rel_label, describe_protocol
@@ -218,7 +218,7 @@ def save_contact_sheet(bag: Bag, summary: RecordingSummary, path: Path, *,
         topics.append(f'{camera}/{ground_truth}')
     recorded = all(summary.message_counts.get(topic) for topic in topics)
     frames = []
-    for stamp, messages in (matched_by_stamp(bag, topics, stamps_ns=frozenset(chosen))
+    for stamp, messages in (match_by_stamp(bag, topics, stamps_ns=frozenset(chosen))
                             if recorded else ()):
         depth, target_m = _relative_depth(messages[1]), None
         if abs_rel:
@@ -243,7 +243,7 @@ def _read_statuses(bag: Bag, camera: str, counts: Mapping[str, int]) -> tuple[Fr
             values = {item.key: item.value for item in status.values}
             if values.get('camera') == camera:
                 frames.append(FrameStatus(
-                    stamp_ns=stamp_ns(array), processed=values['outcome'] == 'processed',
+                    stamp_ns=read_stamp_ns(array), processed=values['outcome'] == 'processed',
                     reason=values['reason'],
                     complexity=float(values.get('complexity', 'nan')),
                     latency_ms=float(values.get('latency_ms', 'nan')),
@@ -275,7 +275,7 @@ def _depth_errors(bag: Bag, camera: str, ground_truth: str,
     if not all(counts.get(topic) for topic in topics):
         return ()
     errors = []
-    for stamp, (prediction, truth) in matched_by_stamp(bag, topics):
+    for stamp, (prediction, truth) in match_by_stamp(bag, topics):
         target_m = unpack_depth(image_fields(truth))
         depth = _relative_depth(prediction)
         valid = np.isfinite(target_m) & np.isfinite(depth)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.data.bags.bag_frames import BagTopics, find_image_topic
-from marigold_ros.data.bags.messages import cloud_fields, image_fields, stamp_ns
+from marigold_ros.data.bags.messages import cloud_fields, image_fields, read_stamp_ns
 from marigold_ros.data.bags.pair_decoder import base_topic, CAMERA_INFO, read_camera
 from marigold_ros.data.bags.pose_buffer import pose_topics, PoseBuffer, STATIC_TOPIC
 from marigold_ros.depth.errors import BagError, ConfigError, InputError
@@ -167,13 +167,13 @@ class BagReferences:
                 self._messages = iter(())
                 return
             if message.topic == self._topic:
-                self._read_until_ns = stamp_ns(decoded)
+                self._read_until_ns = read_stamp_ns(decoded)
                 self._near.append((self._read_until_ns, decoded))
                 continue
             self._poses.add(message.topic, decoded)
             if message.topic != STATIC_TOPIC:
                 self._read_until_ns = max(
-                    map(stamp_ns, getattr(decoded, 'transforms', [decoded])), default=0)
+                    map(read_stamp_ns, getattr(decoded, 'transforms', [decoded])), default=0)
 
     def _anchors(self, stamp: int, message: Any, frame: DepthFrame, K: Matrix) -> Anchors:
         """Compute anchors from a reference as depth_node does."""

@@ -170,7 +170,7 @@ def find_flying_pixels(depth_m: FloatImage, K: NDArray[np.float64],
     flying = np.zeros(depth_m.shape, np.bool_)
     for z, found, f_px in ((depth_m, flying, K[0, 0]), (depth_m.T, flying.T, K[1, 1])):
         limit = z * np.float32(1 + 1 / (f_px * slope))
-        away = z[:, 1:] > limit[:, :-1]
+        farther = z[:, 1:] > limit[:, :-1]
         nearer = z[:, :-1] > limit[:, 1:]
-        found[:, 1:-1] |= (away[:, :-1] & away[:, 1:]) | (nearer[:, :-1] & nearer[:, 1:])
+        found[:, 1:-1] |= (farther[:, :-1] & farther[:, 1:]) | (nearer[:, :-1] & nearer[:, 1:])
     return flying

@@ -135,7 +135,7 @@ class FrozenContentCheck:
             If the content has not changed for `FROZEN_CONTENT_S` by its stamps, while the image
             has.
         """
-        thumbnail = _gray_thumbnail(rgb)
+        thumbnail = _grey_thumbnail(rgb)
         content_hash = zlib.crc32(content)
         if content_hash != self._content_hash or self._thumbnail is None:
             self._content_hash, self._since_ns = content_hash, stamp_ns
@@ -148,7 +148,7 @@ class FrozenContentCheck:
                              f'{frozen_s:.1f} s, while the image has')
 
 
-def _gray_thumbnail(rgb: RgbImage) -> NDArray[np.float32]:
+def _grey_thumbnail(rgb: RgbImage) -> NDArray[np.float32]:
     small: NDArray[Any] = np.asarray(cv2.resize(rgb, THUMBNAIL_SIZE,
                                                 interpolation=cv2.INTER_AREA))
     return np.asarray(small.mean(axis=-1), np.float32)

@@ -12,7 +12,7 @@ from marigold_ros.metric.filter import FilterConfig
 
 # Sources that need the messages of another sensor.
 REFERENCE_SOURCES = ('depth', 'cloud', 'scan')
-SOURCES = ('none', 'fixed', *REFERENCE_SOURCES, 'ground_plane')
+SCALE_SOURCES = ('none', 'fixed', *REFERENCE_SOURCES, 'ground_plane')
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class ScaleConfig:
     Attributes
     ----------
     source : str
-        One of `SOURCES`.
+        One of `SCALE_SOURCES`.
     min_depth_m, max_depth_m : float or None
         Metric depth that `fixed` assumes for relative depth 0 and 1, m.
     extrinsics : str or None
@@ -56,7 +56,7 @@ class ScaleConfig:
 
     def __post_init__(self) -> None:
         """Validate the values."""
-        require(self.source in SOURCES, 'scale.source', one_of(SOURCES), self.source)
+        require(self.source in SCALE_SOURCES, 'scale.source', one_of(SCALE_SOURCES), self.source)
         if self.source == 'fixed':
             self._check_range(self.min_depth_m, self.max_depth_m)
         if self.source == 'ground_plane' and self.camera_height_m is None:
@@ -72,12 +72,12 @@ class ScaleConfig:
 
     @property
     def is_measured(self) -> bool:
-        """Return whether the source measures the scale; `none` and `fixed` do not."""
+        """Check whether the source measures the scale; `none` and `fixed` do not."""
         return self.source not in ('none', 'fixed')
 
     @property
     def needs_transforms(self) -> bool:
-        """Return whether TF must supply a pose that no parameter sets."""
+        """Check whether TF must supply a pose that no parameter sets."""
         if self.source == 'ground_plane':
             return self.camera_pitch_deg is None or self.camera_roll_deg is None
         return self.reference_source is not None and self.extrinsics is None

@@ -117,7 +117,7 @@ class ScaleFilter:
         return max(0.0, (stamp_ns - self._measured_ns) * 1e-9)
 
     def is_held(self, stamp_ns: int) -> bool:
-        """Return whether the last measurement is older than `hold_s`."""
+        """Check whether the last measurement is older than `hold_s`."""
         return self.age_s(stamp_ns) > self._config.hold_s
 
     @property

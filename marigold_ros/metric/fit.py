@@ -51,9 +51,9 @@ class ScaleFit:
         Metres, both above 0, so that no pixel lies behind the camera.
     residual : float
         Weighted mean of ``|fit - anchor| / anchor`` over the inliers.
-    inliers : float
+    inlier_fraction : float
         Weighted fraction of inliers among the anchors.
-    count : int
+    anchor_count : int
         Number of valid anchors.
     scale_only : bool
         Whether only the scale was fitted at a fixed shift / scale, because the relative depths of
@@ -63,18 +63,19 @@ class ScaleFit:
     scale: float
     shift: float
     residual: float
-    inliers: float
-    count: int
+    inlier_fraction: float
+    anchor_count: int
     scale_only: bool
 
     @property
     def confidence(self) -> float:
         """Return a score in [0, 1], 1 for many anchors with small errors; not a probability."""
         closeness = max(0.0, 1.0 - self.residual / MAX_RESIDUAL)
-        return self.inliers * closeness * self.count / (self.count + HALF_CONFIDENCE_COUNT)
+        anchors = self.anchor_count / (self.anchor_count + HALF_CONFIDENCE_COUNT)
+        return self.inlier_fraction * closeness * anchors
 
 
-def fit_scale(relative: NDArray[np.float32], depth_m: NDArray[np.float32],
+def fit_scale(affine_invariant_depth: NDArray[np.float32], depth_m: NDArray[np.float32],
               weight: NDArray[np.float32] | None = None, *,
               proportion: float | None = None,
               effective_anchors: float = EFFECTIVE_ANCHORS) -> ScaleFit:
@@ -83,13 +84,13 @@ def fit_scale(relative: NDArray[np.float32], depth_m: NDArray[np.float32],
 
     The model is depth_m = k (a + p) with the relative depth a and the proportion p = shift /
     scale.  In log depth k is an offset, so that the best k for a given p is a weighted median; p
-    is found by grid search.  Iteratively reweighted least squares then minimises the weighted
+    is found by grid search.  Iteratively reweighted least squares then minimizes the weighted
     mean of ``|k (a + p) - depth_m| / depth_m`` over the inliers.  `TYPICAL_PROPORTION` is the
     median of a prior on p, which exact anchors outweigh.
 
     Parameters
     ----------
-    relative : float32 [n]
+    affine_invariant_depth : float32 [n]
         Relative depth at the anchors, in [0, 1].
     depth_m : float32 [n]
         Metric depth of the anchors along Z, m, above 0.
@@ -120,10 +121,10 @@ def fit_scale(relative: NDArray[np.float32], depth_m: NDArray[np.float32],
     >>> depth_m = 3 * relative + 1
     >>> depth_m[::4] = 12.0
     >>> fit = fit_scale(relative, depth_m)
-    >>> print(f'{fit.scale:.2f} {fit.shift:.2f} {fit.inliers:.2f}')
+    >>> print(f'{fit.scale:.2f} {fit.shift:.2f} {fit.inlier_fraction:.2f}')
     3.00 1.00 0.75
     """
-    a, d, w = _valid_anchors(relative, depth_m, weight)
+    a, d, w = _valid_anchors(affine_invariant_depth, depth_m, weight)
     if len(a) < MIN_ANCHORS:
         raise InputError(f'the fit needs at least {MIN_ANCHORS} anchors with relative and metric '
                          f'depth; got {len(a)}')
@@ -146,13 +147,14 @@ def fit_scale(relative: NDArray[np.float32], depth_m: NDArray[np.float32],
     return ScaleFit(scale, shift, residual, inlier_weight / float(np.sum(w)), len(a), scale_only)
 
 
-def _valid_anchors(relative: NDArray[np.float32], depth_m: NDArray[np.float32],
+def _valid_anchors(affine_invariant_depth: NDArray[np.float32], depth_m: NDArray[np.float32],
                    weight: NDArray[np.float32] | None) -> tuple[Vector, Vector, Vector]:
-    a, d = (np.asarray(values, np.float64).ravel() for values in (relative, depth_m))
+    a, d = (np.asarray(values, np.float64).ravel()
+            for values in (affine_invariant_depth, depth_m))
     w = np.ones_like(d) if weight is None else np.asarray(weight, np.float64).ravel()
     if not a.shape == d.shape == w.shape:
-        raise InputError('`relative`, `depth_m` and `weight` must have the same length; '
-                         f'got {a.size}, {d.size} and {w.size}')
+        raise InputError('`affine_invariant_depth`, `depth_m` and `weight` must have the same '
+                         f'length; got {a.size}, {d.size} and {w.size}')
     valid = np.isfinite(a) & (d > 0) & (d < np.inf) & (w > 0) & (w < np.inf)
     return a[valid], d[valid], w[valid]
 
@@ -170,7 +172,7 @@ def _search_consensus(a: Vector, d: Vector, w: Vector, proportions: Vector,
     """
     Find k, p and the robust standard deviation of log(d / (k (a + p))).
 
-    The first pass minimises the mean absolute log residual.  The second pass truncates the
+    The first pass minimizes the mean absolute log residual.  The second pass truncates the
     residuals at the inlier tolerance of the first, so that one-sided outliers do not bias it.
     """
     if len(a) > MAX_SEARCH_ANCHORS:
@@ -207,7 +209,7 @@ def _most_probable(error: NDArray[np.float64], w: Vector, proportions: Vector,
 def _refine(a: Vector, d: Vector, w: Vector, k: float, p: float, tolerance: float,
             effective_anchors: float) -> tuple[float, float]:
     """
-    Minimise the weighted mean relative error of the inliers, starting from k and p.
+    Minimize the weighted mean relative error of the inliers, starting from k and p.
 
     `effective_anchors` is as in `fit_scale`; 0 fixes the proportion and refines the scale only.
     """
@@ -227,7 +229,7 @@ def _refine(a: Vector, d: Vector, w: Vector, k: float, p: float, tolerance: floa
             shift = scale * p
             continue
         sum_aa, sum_ad = v @ (a * a), v @ (a * d)
-        # The prior, linearised at the last proportion, is one more observation.
+        # The prior, linearized at the last proportion, is one more observation.
         error = max(float((w * np.abs(ratio - 1.0))[inlier].sum()),
                     L1_SMOOTHING * float(w[inlier].sum()))
         last = min(max(shift / scale, low), high)

@@ -49,6 +49,6 @@ def metric_depth(affine_invariant_depth: FloatImage, confidence: FloatImage | No
     >>> metric_depth(relative, None, K, scale, depth_filter)
     array([[ 1.,  3., inf, nan]], dtype=float32)
     """
-    return depth_filter.apply(scale.to_metres(affine_invariant_depth), K,
+    return depth_filter.apply(scale.to_metric_depth(affine_invariant_depth), K,
                               affine_invariant_depth=affine_invariant_depth,
                               confidence=confidence)

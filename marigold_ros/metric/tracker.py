@@ -51,7 +51,7 @@ class ScaleTracker:
         Returns
         -------
         ScaleReport
-            An invalid reference does not raise; its `detail` tells what is invalid.
+            An invalid reference does not raise; its `detail` contains the reason.
 
         Examples
         --------
@@ -64,7 +64,8 @@ class ScaleTracker:
         >>> anchors = Anchors(rows, columns, 3 * relative.ravel() + 1)
         >>> frame = ScaleFrame('camera', 0, relative, None, np.eye(3), anchors)
         >>> report = ScaleTracker(ScaleConfig('depth')).update(frame)
-        >>> print(f'{report.state}: {report.metric.scale:.2f} m, {report.metric.shift:.2f} m')
+        >>> scale = report.metric_scale
+        >>> print(f'{report.state}: {scale.scale:.2f} m, {scale.shift:.2f} m')
         tracking: 3.00 m, 1.00 m
         """
         if not self._config.is_measured:
@@ -95,13 +96,13 @@ class ScaleTracker:
     def _report(self, frame: ScaleFrame, filter_: ScaleFilter, rejection: str) -> ScaleReport:
         if filter_.scale_shift is None:
             state = ('expired' if frame.camera in self._expired
-                     else 'refused' if rejection else 'waiting')
+                     else 'rejected' if rejection else 'waiting')
             return ScaleReport(state, None, detail=rejection)
-        metric = MetricScale(*filter_.scale_shift, filter_.confidence(frame.stamp_ns),
-                             self._config.source, assumed=False)
-        state = ('refused' if rejection
+        scale = MetricScale(*filter_.scale_shift, filter_.confidence(frame.stamp_ns),
+                            self._config.source, assumed=False)
+        state = ('rejected' if rejection
                  else 'holding' if filter_.is_held(frame.stamp_ns) else 'tracking')
-        return ScaleReport(state, metric, filter_.fit, filter_.age_s(frame.stamp_ns), rejection)
+        return ScaleReport(state, scale, filter_.fit, filter_.age_s(frame.stamp_ns), rejection)
 
 
 def _unmeasured_report(config: ScaleConfig) -> ScaleReport:

@@ -38,7 +38,7 @@ class MetricScale:
     source: str
     assumed: bool
 
-    def to_metres(self, affine_invariant_depth: FloatImage) -> FloatImage:
+    def to_metric_depth(self, affine_invariant_depth: FloatImage) -> FloatImage:
         """
         Convert relative depth to metric depth along Z.
 
@@ -69,7 +69,7 @@ class ScaleFrame:
         Name of the camera.
     stamp_ns : int
         Stamp of the image, ns.
-    relative : float32 [H, W]
+    affine_invariant_depth : float32 [H, W]
         Relative depth in [0, 1], 0 near; NaN unknown.
     confidence : float32 [H, W] or None
         Confidence of the prediction, in [0, 1].
@@ -85,7 +85,7 @@ class ScaleFrame:
 
     camera: str
     stamp_ns: int
-    relative: FloatImage
+    affine_invariant_depth: FloatImage
     confidence: FloatImage | None
     K: NDArray[np.float64]
     anchors: Anchors | None = None
@@ -103,8 +103,8 @@ class ScaleReport:
     state : str
         'none' and 'assumed' for the sources none and fixed; else 'waiting' (nothing measured
         yet), 'tracking', 'holding' (the last measurement is old), 'expired' (the last measurement
-        is too old to be used) or 'refused' (the newest measurement was rejected).
-    metric : MetricScale or None
+        is too old to be used) or 'rejected' (the newest measurement was rejected).
+    metric_scale : MetricScale or None
         None while the scale is unknown; no metric depth may be published then.
     fit : ScaleFit or None
         The last accepted fit.
@@ -115,7 +115,7 @@ class ScaleReport:
     """
 
     state: str
-    metric: MetricScale | None
+    metric_scale: MetricScale | None
     fit: ScaleFit | None = None
     age_s: float | None = None
     detail: str = ''

@@ -110,7 +110,7 @@ class CalibrationCache:
         Returns
         -------
         Calibration
-            An invalid camera_info does not raise; `problem` tells what is invalid.
+            An invalid camera_info does not raise; `problem` contains the reason.
         """
         with self._lock:
             by_stamp = stamp_ns in self._infos

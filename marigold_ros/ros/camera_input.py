@@ -82,7 +82,7 @@ class CameraInput:
         try:
             stamp_ns, frame_id, _ = peek_header(message)
         except MessageError as err:
-            self._reporter.report_event(self._camera, 'headless_image', str(err))
+            self._reporter.report_event(self._camera, 'image_without_header', str(err))
             return
         self._on_frame(ReceivedFrame(self._camera, message, compressed, stamp_ns, frame_id,
                                      received_s))

@@ -26,7 +26,7 @@ from marigold_ros.messages.depth import colorize, pack_depth
 from marigold_ros.messages.image import ImageFields, pack_image
 from marigold_ros.metric.outputs import metric_depth, POINT_STRIDE
 from marigold_ros.metric.types import MetricScale
-from marigold_ros.ros.conversions import camera_info_message, cloud_message, serialize_image
+from marigold_ros.ros.conversions import make_camera_info, make_cloud, serialize_image
 from marigold_ros.ros.diagnostics import Reporter
 
 if TYPE_CHECKING:
@@ -171,12 +171,12 @@ class CameraOutputs:
         """
         for topic in {INFO_TOPICS[output] for output in fields if output in INFO_TOPICS}:
             if self._infos[topic].get_subscription_count() > 0:
-                self._infos[topic].publish(camera_info_message(header, camera))
+                self._infos[topic].publish(make_camera_info(header, camera))
         for output in TOPICS:  # metric depth first, because a robot navigates by it
             content = fields.get(output)
             if content is not None:
                 self._publishers[output].publish(
-                    cloud_message(header, content, self._cloud_memory)
+                    make_cloud(header, content, self._cloud_memory)
                     if isinstance(content, CloudFields) else serialize_image(header, content))
 
     def close(self) -> None:

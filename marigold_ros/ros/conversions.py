@@ -153,8 +153,8 @@ def camera_from_message(message: bytes) -> Camera:
         roi=(info.roi.x_offset, info.roi.y_offset, info.roi.height, info.roi.width)))
 
 
-def camera_info_message(header: Header, camera: Camera) -> CameraInfo:
-    """Build the camera_info of an image with this header."""
+def make_camera_info(header: Header, camera: Camera) -> CameraInfo:
+    """Create the camera_info of an image with this header."""
     fields = fields_from_camera(camera)
     return CameraInfo(header=header, height=fields.height, width=fields.width,
                       distortion_model=fields.distortion_model, d=fields.d, k=fields.k,
@@ -175,9 +175,9 @@ def serialize_image(header: Header, fields: ImageFields) -> bytes:
     return b''.join((empty[:-LENGTH_BYTES], length, fields.data.data))
 
 
-def cloud_message(header: Header, fields: CloudFields,
-                  memory: array.array[int] | None = None) -> PointCloud2:
-    """Build a cloud message, whose data use `memory` if it is given."""
+def make_cloud(header: Header, fields: CloudFields,
+               memory: array.array[int] | None = None) -> PointCloud2:
+    """Create a cloud message, whose data use `memory` if it is given."""
     message = PointCloud2(
         check_fields=True, header=header, height=fields.height, width=fields.width,
         fields=[PointField(name=name, offset=offset, datatype=datatype, count=count)

@@ -20,7 +20,7 @@ from marigold_ros.ros import parameters
 from marigold_ros.ros.calibration import CalibrationCache
 from marigold_ros.ros.camera_input import CameraInput
 from marigold_ros.ros.camera_output import CameraOutputs
-from marigold_ros.ros.diagnostics import describe_scale_source, node_status, Reporter
+from marigold_ros.ros.diagnostics import compute_node_status, describe_scale_source, Reporter
 from marigold_ros.ros.frame_buffer import ReceivedFrame
 from marigold_ros.ros.memory import return_freed_memory
 from marigold_ros.ros.metric_inputs import MetricInputs
@@ -146,7 +146,7 @@ class DepthNode(LifecycleNode):
         return self._worker
 
     def _settings(self) -> parameters.Settings:
-        return parameters.settings_from_parameters(parameters.current_values(self))
+        return parameters.settings_from_parameters(parameters.read_current_values(self))
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the cameras and to the references of the scale source."""
@@ -254,8 +254,8 @@ class DepthNode(LifecycleNode):
     # Parameters
 
     def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:
-        reason = parameters.rejection_reason(
-            parameters.current_values(self), [(each.name, each.value) for each in changes],
+        reason = parameters.find_rejection_reason(
+            parameters.read_current_values(self), [(each.name, each.value) for each in changes],
             configured=self._worker is not None)
         return SetParametersResult(successful=not reason, reason=reason)
 
@@ -309,4 +309,4 @@ class DepthNode(LifecycleNode):
         if self._worker is not None:
             configured = self._settings(), self._worker.adaptive.engine
         self._reporter.publish_diagnostics(
-            *node_status(self._problem, self._enabled, configured))
+            *compute_node_status(self._problem, self._enabled, configured))

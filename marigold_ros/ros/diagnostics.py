@@ -120,13 +120,13 @@ class Reporter:
             before = self._scales.get(camera)
             self._scales[camera] = report
         if (before is None or before.state != report.state) and report.state != 'none':
-            metric = report.metric
+            scale = report.metric_scale
             self.report_event(
-                camera, f'scale_{report.state}', 'the scale is unknown' if metric is None else
-                f'metric depth = {metric.scale:.3g} m * relative depth + {metric.shift:.3g} m',
+                camera, f'scale_{report.state}', 'the scale is unknown' if scale is None else
+                f'metric depth = {scale.scale:.3g} m * relative depth + {scale.shift:.3g} m',
                 warn=report.state not in INFO_SCALE_STATES)
         if report.detail:
-            self.report_event(camera, 'scale_refusals', report.detail)
+            self.report_event(camera, 'scale_rejections', report.detail)
 
     def log_error(self, text: str) -> None:
         """Log an error of the node itself and store it for /diagnostics."""
@@ -162,7 +162,7 @@ class Reporter:
             camera_level, camera_message = _camera_status(recent, details, scales.get(camera))
             array.status.append(_status(camera_level, f'{name}: {camera}', camera_message,
                                         {'camera': camera, **counter, **details,
-                                         **scale_values(scales.get(camera))}))
+                                         **format_scale(scales.get(camera))}))
         self._published_counters = counters
         self._diagnostics.publish(array)
 
@@ -203,7 +203,7 @@ def _camera_status(recent: Counter[str], details: Mapping[str, str], scale: Scal
         return DiagnosticStatus.WARN, f'frames dropped: {most_frequent}'
     if scale is not None and scale.state not in OK_SCALE_STATES:
         return DiagnosticStatus.WARN, (
-            missing_scale_reason(scale) if scale.metric is None else
+            explain_missing_scale(scale) if scale.metric_scale is None else
             f'scale is {scale.state}{": " if scale.detail else ""}{scale.detail}')
     if warnings:
         return (DiagnosticStatus.WARN,
@@ -230,35 +230,36 @@ def describe_scale_source(settings: Settings) -> str:
             f'{settings.scale_min_depth_m:g} to {settings.scale_max_depth_m:g} m')
 
 
-def missing_scale_reason(report: ScaleReport) -> str:
-    """Return why the scale of a frame is unknown."""
+def explain_missing_scale(report: ScaleReport) -> str:
+    """Explain why the scale of a frame is unknown."""
     if report.state == 'none':
         return NO_SCALE
     return (f'no metric depth: the scale is {report.state}{": " if report.detail else ""}'
             f'{report.detail}')
 
 
-def scale_values(report: ScaleReport | None) -> dict[str, str]:
+def format_scale(report: ScaleReport | None) -> dict[str, str]:
     """Format a scale for ~/status and /diagnostics; unknown values are empty."""
-    metric = None if report is None else report.metric
+    scale = None if report is None else report.metric_scale
     fit = None if report is None else report.fit
     age_s = None if report is None else report.age_s
-    assumed = ' (assumed)' if metric is not None and metric.assumed else ''
+    assumed = ' (assumed)' if scale is not None and scale.assumed else ''
     return {
         'scale_state': 'none' if report is None else report.state,
-        'scale_source': 'none' if metric is None else metric.source + assumed,
-        'scale': '' if metric is None else f'{metric.scale:.6g}',
-        'shift': '' if metric is None else f'{metric.shift:.6g}',
-        'scale_confidence': '' if metric is None else f'{metric.confidence:.3f}',
+        'scale_source': 'none' if scale is None else scale.source + assumed,
+        'scale': '' if scale is None else f'{scale.scale:.6g}',
+        'shift': '' if scale is None else f'{scale.shift:.6g}',
+        'scale_confidence': '' if scale is None else f'{scale.confidence:.3f}',
         'scale_residual': '' if fit is None else f'{fit.residual:.4f}',
-        'scale_inliers': '' if fit is None else f'{fit.inliers:.3f}',
-        'scale_anchors': '' if fit is None else str(fit.count),
+        'scale_inliers': '' if fit is None else f'{fit.inlier_fraction:.3f}',
+        'scale_anchors': '' if fit is None else str(fit.anchor_count),
         'scale_age_s': '' if age_s is None else f'{age_s:.3f}',
         'scale_detail': '' if report is None else report.detail}
 
 
-def node_status(problem: str, enabled: bool, configured: tuple[Settings, DepthEngine] | None
-                ) -> tuple[bytes, str, dict[str, object]]:
+def compute_node_status(problem: str, enabled: bool,
+                        configured: tuple[Settings, DepthEngine] | None
+                        ) -> tuple[bytes, str, dict[str, object]]:
     """
     Compute the status of the node for /diagnostics.
 
@@ -295,7 +296,7 @@ def node_status(problem: str, enabled: bool, configured: tuple[Settings, DepthEn
     return DiagnosticStatus.OK, 'active', values
 
 
-def processed_frame_values(prediction: AdaptivePrediction, scale: ScaleReport, *, age_s: float,
+def format_processed_frame(prediction: AdaptivePrediction, scale: ScaleReport, *, age_s: float,
                            stamp_age_s: float, latency_s: float,
                            seconds: Mapping[str, float]) -> dict[str, str]:
     """
@@ -305,15 +306,15 @@ def processed_frame_values(prediction: AdaptivePrediction, scale: ScaleReport, *
     image's stamp on the node's clock; publication ends `latency_s` after the receipt.  `seconds`
     are the durations of the node's stages; `prediction` has those of the engine's.
     """
-    choice, timing = prediction.choice, prediction.timing
+    decision, timing = prediction.decision, prediction.timing
     stages = {
         'age': age_s, 'stamp_age': stamp_age_s, 'latency': latency_s, **seconds,
-        'complexity': choice.complexity_s, 'preprocess': timing.preprocess_s,
+        'complexity': decision.complexity_s, 'preprocess': timing.preprocess_s,
         'encode': timing.encode_s, 'denoise': timing.denoise_s, 'decode_depth': timing.decode_s,
         'postprocess': timing.postprocess_s}
     return {
-        'complexity': f'{choice.complexity:.6g}',
+        'complexity': f'{decision.complexity:.6g}',
         'num_inference_steps': str(prediction.num_inference_steps),
-        'step_reason': choice.reason,
+        'step_reason': decision.reason,
         **{f'{stage}_ms': f'{1e3 * value:.2f}' for stage, value in stages.items()},
-        **scale_values(scale)}
+        **format_scale(scale)}

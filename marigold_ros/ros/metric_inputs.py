@@ -69,7 +69,7 @@ class MetricInputs:
         self._node, self._config, self._reporter = node, config, reporter
         self._tracker = ScaleTracker(config)
         self._max_input_pixels = max_input_pixels
-        self._references = {camera: CameraReference(
+        self._references = {camera: CameraReferences(
             rectified or _reference_topics(node, camera).looks_rectified) for camera in cameras}
         self._inputs: list[ReferenceInput] = []
         self._transforms: Transforms | None = None
@@ -121,8 +121,8 @@ class MetricInputs:
         for reference in self._references.values():
             reference.reset()
 
-    def find_scale(self, frame: ReceivedFrame, rgb: RgbImage, calibration: Calibration,
-                   prediction: DepthPrediction) -> ScaleReport:
+    def update_scale(self, frame: ReceivedFrame, rgb: RgbImage, calibration: Calibration,
+                     prediction: DepthPrediction) -> ScaleReport:
         """
         Update the scale with one frame, and report it.
 
@@ -143,7 +143,7 @@ class MetricInputs:
         if calibration.problem:  # already reported
             report = ScaleReport('none', None)
         else:
-            anchors, problem = self._find_anchors(frame, rgb, calibration)
+            anchors, problem = self._compute_anchors(frame, rgb, calibration)
             report = self._tracker.update(ScaleFrame(
                 frame.camera, frame.stamp_ns, prediction.affine_invariant_depth,
                 prediction.confidence, calibration.camera.K, anchors, problem,
@@ -151,20 +151,20 @@ class MetricInputs:
         self._reporter.report_scale(frame.camera, report)
         return report
 
-    def _find_anchors(self, frame: ReceivedFrame, rgb: RgbImage,
-                      calibration: Calibration) -> tuple[Anchors | None, str]:
-        """Return the anchors of the source's reference, if any, and why it is invalid, or ''."""
+    def _compute_anchors(self, frame: ReceivedFrame, rgb: RgbImage,
+                         calibration: Calibration) -> tuple[Anchors | None, str]:
+        """Compute the anchors of the reference, if any; also return why it is invalid, or ''."""
         if self._config.reference_source is None:
             return None, ''
         try:
-            return self._references[frame.camera].find_anchors(
+            return self._references[frame.camera].compute_anchors(
                 frame, rgb, calibration, self._config, self._transforms,
                 self._max_input_pixels), ''
         except InputError as err:
             return None, str(err)
 
 
-class CameraReference:
+class CameraReferences:
     """
     The references of one camera, and the anchors that they yield for an image.
 
@@ -185,16 +185,16 @@ class CameraReference:
         self.buffer.clear()
         self._frozen_content = FrozenContentCheck()
 
-    def find_anchors(self, frame: ReceivedFrame, rgb: RgbImage, calibration: Calibration,
-                     config: ScaleConfig, transforms: Transforms | None,
-                     max_input_pixels: int) -> Anchors | None:
+    def compute_anchors(self, frame: ReceivedFrame, rgb: RgbImage, calibration: Calibration,
+                        config: ScaleConfig, transforms: Transforms | None,
+                        max_input_pixels: int) -> Anchors | None:
         """
         Compute anchors from the reference nearest in time to an image.
 
         Parameters
         ----------
         frame, rgb, calibration
-            See `MetricInputs.find_scale`.
+            See `MetricInputs.update_scale`.
         config : ScaleConfig
         transforms : Transforms or None
         max_input_pixels : int
@@ -316,12 +316,12 @@ class ReferenceInput:
     camera : str
     source : str
         One of `metric.config.REFERENCE_SOURCES`.
-    reference : CameraReference
+    reference : CameraReferences
         Stores the messages.
     reporter : Reporter
     """
 
-    def __init__(self, node: Node, camera: str, source: str, reference: CameraReference,
+    def __init__(self, node: Node, camera: str, source: str, reference: CameraReferences,
                  reporter: Reporter) -> None:
         """Subscribe to the topic that has a publisher, or to the first if none has."""
         self._camera, self._reference, self._reporter = camera, reference, reporter

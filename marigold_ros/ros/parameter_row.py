@@ -12,7 +12,7 @@ from marigold_ros.depth.errors import ConfigError
 TYPE_NAMES = {bool: 'bool', int: 'int', float: 'double', str: 'string', tuple: 'string[]'}
 
 
-def yaml_value(value: Any) -> str:
+def format_yaml_value(value: Any) -> str:
     """Format a parameter value as YAML."""
     if isinstance(value, bool):
         return str(value).lower()
@@ -22,7 +22,7 @@ def yaml_value(value: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Row:
+class ParameterRow:
     """
     One row of the parameter table.
 
@@ -69,7 +69,7 @@ class Row:
     def rule(self) -> str:
         """Return the limits or choices in words; empty if there are none."""
         if self.choices:
-            return ', '.join(yaml_value(choice) for choice in self.choices)
+            return ', '.join(format_yaml_value(choice) for choice in self.choices)
         return '' if self.limits is None else f'{self.limits[0]:g} to {self.limits[1]:g}'
 
     def parse(self, value: Any) -> Any:

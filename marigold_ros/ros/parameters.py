@@ -21,10 +21,10 @@ from marigold_ros.depth.config import (
 )
 from marigold_ros.depth.errors import ConfigError
 from marigold_ros.geometry.filters import DepthFilter
-from marigold_ros.metric.config import ScaleConfig, SOURCES
+from marigold_ros.metric.config import SCALE_SOURCES, ScaleConfig
 from marigold_ros.metric.filter import FilterConfig
 from marigold_ros.metric.outputs import POINT_STRIDE
-from marigold_ros.ros.parameter_row import Row, yaml_value
+from marigold_ros.ros.parameter_row import format_yaml_value, ParameterRow
 
 MAX_STEPS_REASON = "Marigold's authors report no gain in accuracy above 10 steps"
 
@@ -100,7 +100,7 @@ class Settings:
     scale_source: str = _row(
         str, ScaleConfig.source, 'Source of the metric scale; none: no metric depth; fixed: an '
         'assumed range; depth, cloud, scan: a reference on <camera>/scale/<source>; ground_plane: '
-        'the floor', name='scale.source', choices=SOURCES, run_time=True)
+        'the floor', name='scale.source', choices=SCALE_SOURCES, run_time=True)
     scale_min_depth_m: float | None = _row(
         float, 'unset', 'Depth that scale.source fixed assumes for the nearest point',
         name='scale.min_depth_m', unit='m', limits=(0.001, 1000.0), keyword='unset',
@@ -217,13 +217,13 @@ class Settings:
                                 self.scale_expire_s))
 
 
-def _row_of(settings_field: Any) -> Row:
+def _row_of(settings_field: Any) -> ParameterRow:
     row = dict(settings_field.metadata['row'])
-    return Row(**{**row, 'name': row['name'] or settings_field.name})
+    return ParameterRow(**{**row, 'name': row['name'] or settings_field.name})
 
 
-ROWS: dict[str, Row] = {f.name: _row_of(f) for f in fields(Settings)}  # by field
-TABLE: tuple[Row, ...] = tuple(ROWS.values())
+ROWS: dict[str, ParameterRow] = {f.name: _row_of(f) for f in fields(Settings)}  # by field
+TABLE: tuple[ParameterRow, ...] = tuple(ROWS.values())
 
 
 def settings_from_parameters(values: Mapping[str, Any]) -> Settings:
@@ -251,15 +251,15 @@ def declare_parameters(node: Node) -> None:
         node.declare_parameter(row.name, default, row.descriptor())
 
 
-def current_values(node: Node) -> dict[str, Any]:
-    """Return ROS name -> value of every parameter of the table."""
+def read_current_values(node: Node) -> dict[str, Any]:
+    """Read the value of every parameter of the table by its ROS name."""
     return {row.name: node.get_parameter(row.name).value for row in TABLE}
 
 
-def rejection_reason(current: Mapping[str, Any], changes: Iterable[tuple[str, Any]], *,
-                     configured: bool) -> str:
+def find_rejection_reason(current: Mapping[str, Any], changes: Iterable[tuple[str, Any]], *,
+                          configured: bool) -> str:
     """
-    Return why a change of parameters is invalid.
+    Find the reason why a change of parameters is invalid.
 
     Parameters
     ----------
@@ -289,8 +289,8 @@ def rejection_reason(current: Mapping[str, Any], changes: Iterable[tuple[str, An
     return ''
 
 
-def yaml_text() -> str:
-    """Return the text of config/depth.yaml, with every parameter at its default."""
+def format_yaml() -> str:
+    """Format config/depth.yaml, with every parameter at its default."""
     lines = ['# Every parameter of depth_node at its default, described in '
              'docs/topics-and-parameters.md.',
              '# Written by: python -m marigold_ros.ros.parameters yaml', '/**:',
@@ -302,25 +302,25 @@ def yaml_text() -> str:
             lines.append(f'    {prefix}:')
         group = prefix
         indent = '      ' if prefix else '    '
-        lines.append(f'{indent}{name}: {yaml_value(row.default)}')
+        lines.append(f'{indent}{name}: {format_yaml_value(row.default)}')
     return '\n'.join(lines) + '\n'
 
 
-def markdown_table() -> str:
-    """Return the documentation's table of all parameters."""
+def format_parameter_table() -> str:
+    """Format the table of all parameters for the documentation."""
     lines = ['| parameter | default | type, range | at run time | meaning |',
              '|---|---|---|---|---|']
     for row in TABLE:
         kind = row.type_name + (f': {row.rule}' if row.rule else '') + (
             f' {row.unit}' if row.unit else '')
-        lines.append(f'| `{row.name}` | {yaml_value(row.default)} | {kind} | '
+        lines.append(f'| `{row.name}` | {format_yaml_value(row.default)} | {kind} | '
                      f'{"yes" if row.run_time else "no"} | {row.description} |')
     return '\n'.join(lines) + '\n'
 
 
 def main() -> None:
     """Print the documentation's table, or config/depth.yaml when called with `yaml`."""
-    sys.stdout.write(yaml_text() if sys.argv[1:] == ['yaml'] else markdown_table())
+    sys.stdout.write(format_yaml() if sys.argv[1:] == ['yaml'] else format_parameter_table())
 
 
 if __name__ == '__main__':

@@ -30,6 +30,6 @@ def reject_invalid_transitions(node: LifecycleNode) -> None:
 
 
 def discard_destroyed_entities(node: LifecycleNode) -> None:
-    """Discard the dead references that rclpy keeps to destroyed publishers and subscriptions."""
+    """Discard the references that rclpy keeps to destroyed publishers and subscriptions."""
     group = node.default_callback_group
     group.entities = {each for each in group.entities if each() is not None}

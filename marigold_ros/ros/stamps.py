@@ -39,7 +39,7 @@ class StampMonitor:
         self._last_ns.clear()
 
     def jumped_back(self, frame: ReceivedFrame) -> bool:
-        """Return whether a frame is much older than its camera's previous one, and report it."""
+        """Check whether a frame is much older than its camera's previous one, and report it."""
         if not frame.stamp_ns:
             return False
         last_ns = self._last_ns.get(frame.camera, frame.stamp_ns)

@@ -57,7 +57,7 @@ class InputTopics:
 
     @property
     def looks_rectified(self) -> bool:
-        """Return whether the image topic has the name that ROS uses for rectified images."""
+        """Check whether the image topic has the name that ROS uses for rectified images."""
         return self.image.rpartition('/')[2].startswith('image_rect')
 
 
@@ -104,7 +104,7 @@ class QosMatchingSubscription:
                            self._override('durability', DurabilityPolicy))
 
     def has_publishers(self) -> bool:
-        """Return whether the topic has a publisher of the right message type."""
+        """Check whether the topic has a publisher of the right message type."""
         return bool(self._publishers())
 
     def match_publishers(self) -> None:

@@ -27,9 +27,9 @@ from marigold_ros.ros.calibration import Calibration, CalibrationCache
 from marigold_ros.ros.camera_output import CameraOutputs, FramePacker, METRIC_OUTPUTS
 from marigold_ros.ros.conversions import make_header, rgb_from_message
 from marigold_ros.ros.diagnostics import (
-    missing_scale_reason,
+    explain_missing_scale,
+    format_processed_frame,
     NO_SCALE,
-    processed_frame_values,
     Reporter,
 )
 from marigold_ros.ros.frame_buffer import NewestFrames, ReceivedFrame
@@ -297,7 +297,7 @@ class DepthWorker:
         # 2. Publish each frame with the header of its image.
         for each, result in zip(batch, results):
             if isinstance(result, SkippedFrame):
-                self._reporter.report_dropped(each.frame, 'late', result.choice.reason)
+                self._reporter.report_dropped(each.frame, 'late', result.decision.reason)
             else:
                 self._publish(each, result)
             del pending[each.frame.camera]
@@ -314,16 +314,17 @@ class DepthWorker:
         with _timed(seconds, 'rectify'):
             prediction = calibration.mask_uncovered(prediction)
 
-        # 2. Find the metric scale.
+        # 2. Update the metric scale.
         with _timed(seconds, 'fit_scale'):
-            report = self.metric_inputs.find_scale(frame, rgb, calibration, prediction)
-        if report.metric is None and not calibration.problem and prepared.outputs & METRIC_OUTPUTS:
-            self._reporter.report_event(frame.camera, 'no_scale', missing_scale_reason(report))
+            report = self.metric_inputs.update_scale(frame, rgb, calibration, prediction)
+        if (report.metric_scale is None and not calibration.problem
+                and prepared.outputs & METRIC_OUTPUTS):
+            self._reporter.report_event(frame.camera, 'no_scale', explain_missing_scale(report))
 
         # 3. Pack the outputs that have a subscriber.
         with _timed(seconds, 'pack'):
             fields = camera.packer.pack(
-                prepared.outputs, rgb, calibration.camera.K, prediction, report.metric,
+                prepared.outputs, rgb, calibration.camera.K, prediction, report.metric_scale,
                 settings.depth_filter(), depth_encoding=settings.depth_encoding,
                 point_stride=settings.point_stride)
 
@@ -331,7 +332,7 @@ class DepthWorker:
         with _timed(seconds, 'publish'):
             camera.outputs.publish(
                 make_header(frame.stamp_ns, frame.frame_id), calibration.camera, fields)
-        self._reporter.report_processed(frame, processed_frame_values(
+        self._reporter.report_processed(frame, format_processed_frame(
             prediction, report, age_s=prepared.age_s, stamp_age_s=prepared.stamp_age_s,
             latency_s=time.monotonic() - frame.received_s, seconds=seconds))
 

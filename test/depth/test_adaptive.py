@@ -68,18 +68,18 @@ def test_a_prediction_contains_the_decision_on_its_steps(engine, measure, formul
     image = frame(age_s=2.0)
     found, = AdaptiveDepth(engine, config).process([image])
     assert isinstance(found, AdaptivePrediction)
-    assert found.choice.complexity == formula(image.rgb)
-    assert 2.0 <= found.choice.age_s < 3.0
-    assert found.choice.granted == found.num_inference_steps == 4
-    assert found.choice.reason.startswith('complexity: T(')
+    assert found.decision.complexity == formula(image.rgb)
+    assert 2.0 <= found.decision.age_s < 3.0
+    assert found.decision.decided_steps == found.num_inference_steps == 4
+    assert found.decision.reason.startswith('complexity: T(')
 
 
 def test_the_reason_mentions_a_reached_deadline(engine):
-    """Without latency measurements a late frame is granted Tmax."""
+    """Without latency measurements the policy decides Tmax for a late frame."""
     config = AdaptiveConfig(StepPolicyConfig(policy='fixed', latency_cap_s=0.1))
     found, = AdaptiveDepth(engine, config).process([frame(age_s=1.0)])
-    assert (found.choice.granted, found.num_inference_steps) == (4, 1)
-    assert found.choice.reason == 'fixed: Tmax = 4; stopped after 1 by the deadline'
+    assert (found.decision.decided_steps, found.num_inference_steps) == (4, 1)
+    assert found.decision.reason == 'fixed: Tmax = 4; stopped after 1 by the deadline'
 
 
 def test_a_late_frame_is_skipped_if_configured(engine):
@@ -89,7 +89,7 @@ def test_a_late_frame_is_skipped_if_configured(engine):
     adaptive.policy.observe(BatchTiming(size, (1,), 0.0, 1.0, 0.0))
     found, = adaptive.process([frame()])
     assert isinstance(found, SkippedFrame)
-    assert found.choice.granted == 0 and found.choice.reason.startswith('late, skipped')
+    assert found.decision.decided_steps == 0 and found.decision.reason.startswith('late, skipped')
     known = adaptive.policy.latency.estimate(size, 1)
     adaptive.observe(time.monotonic() + 60.0)
     assert adaptive.policy.latency.estimate(size, 1) == known  # a skipped frame is not measured
@@ -114,7 +114,7 @@ def test_configure_keeps_the_statistics_that_stay_valid(engine):
     adaptive.warm_up([(48, 64)], [1])
     size = engine.padded_size(48, 64)
     adaptive.configure(AdaptiveConfig(StepPolicyConfig(latency_cap_s=None)))
-    assert adaptive.process([frame()])[0].choice.reason.startswith('complexity: ')
+    assert adaptive.process([frame()])[0].decision.reason.startswith('complexity: ')
     assert adaptive.policy.latency.estimate(size, 1) is not None
     adaptive.configure(AdaptiveConfig(StepPolicyConfig(latency_cap_s=None), ensemble_size=3))
     assert adaptive.policy.latency.estimate(size, 1) is None  # members cost more

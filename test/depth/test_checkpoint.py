@@ -17,7 +17,7 @@ import torch
 from marigold_ros.depth import checkpoint
 from marigold_ros.depth.checkpoint import load_components
 from marigold_ros.depth.errors import CheckpointError
-from marigold_ros.training.checkpoints import initial_pipeline
+from marigold_ros.training.checkpoints import load_initial_pipeline
 
 
 @pytest.fixture(scope='module')
@@ -176,8 +176,8 @@ def test_a_shard_index_with_a_pickle_is_rejected(no_pickle, copy, weights):
                                               r"got \['shard.bin'\]"):
         load_components(str(copy))
     with pytest.raises(CheckpointError, match='must list .safetensors files only'):
-        initial_pipeline(SimpleNamespace(initial_checkpoint=str(copy), architecture=None,
-                                         vae=None))
+        load_initial_pipeline(SimpleNamespace(initial_checkpoint=str(copy), architecture=None,
+                                              vae=None))
 
 
 @pytest.mark.parametrize('part', ['unet', 'vae', 'text_encoder', 'tokenizer', 'scheduler', '.'])
@@ -196,7 +196,7 @@ def test_code_in_a_checkpoint_is_never_run(copy, part, capfd):
 
 
 def test_only_data_files_are_downloaded_from_the_hub(monkeypatch, intact):
-    """Checks the patterns with huggingface_hub's filter."""
+    """Check the patterns with huggingface_hub's filter."""
     fetched = {}
 
     def snapshot_download(name, *, allow_patterns):

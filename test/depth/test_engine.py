@@ -255,10 +255,10 @@ def test_out_of_memory_with_a_single_image_is_an_error(folder, monkeypatch):
 
 
 def test_warm_up_measures_every_size_and_batch_size(folder):
-    """Returns padded sizes, batch sizes and positive times."""
+    """Return padded sizes, batch sizes and positive times."""
     engine, _ = load_both(folder, 'v_trailing')
     timings = engine.warm_up([(48, 64), (97, 61)], [1, 2], 2)
-    assert [(timing.resolution, timing.num_inference_steps) for timing in timings] == [
+    assert [(timing.padded_size, timing.num_inference_steps) for timing in timings] == [
         ((48, 64), (2,)), ((48, 64), (2, 2)), ((64, 40), (2,)), ((64, 40), (2, 2))]
     assert min(min(t.before_s, t.denoise_s, t.after_s) for t in timings) > 0.0
 

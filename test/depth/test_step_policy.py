@@ -23,7 +23,7 @@ def grey(levels):
 
 def decide(policy, complexity, age_s=0.0):
     """Decide one frame."""
-    return policy.decide([StepRequest('camera', complexity, age_s)], resolution=SIZE)[0]
+    return policy.decide([StepRequest('camera', complexity, age_s)], padded_size=SIZE)[0]
 
 
 def timing(step_s, other_s, steps=(4,)):
@@ -107,13 +107,13 @@ def test_statistics_are_per_camera_and_discarded_on_reset():
     policy = StepPolicy(StepPolicyConfig(latency_cap_s=None))
     for complexity in np.linspace(0.0, 1.0, 100):
         decide(policy, float(complexity))
-    other = policy.decide([StepRequest('other', 0.9, 0.0)], resolution=SIZE)[0]
+    other = policy.decide([StepRequest('other', 0.9, 0.0)], padded_size=SIZE)[0]
     assert other.num_inference_steps == 1
     policy.reset()
     assert decide(policy, 0.9).num_inference_steps == 1
 
 
-def test_fixed_returns_tmax():
+def test_the_fixed_policy_returns_tmax():
     policy = StepPolicy(StepPolicyConfig(policy='fixed', latency_cap_s=None))
     assert decide(policy, 0.0).num_inference_steps == 4
 
@@ -126,7 +126,7 @@ def test_the_cap_limits_the_steps():
     decision = decide(policy, 0.0, age_s=0.02)
     assert decision.num_inference_steps == 3
     assert decision.reason.endswith(
-        'cut to 3 by the cap: 200 ms - age 20 - other 50 - margin 10 at 40 ms a step')
+        'reduced to 3 by the cap: 200 ms - age 20 - other 50 - margin 10 at 40 ms a step')
 
 
 def test_without_measurements_the_cap_does_not_limit_the_steps():
@@ -158,11 +158,11 @@ def test_deadline_leaves_time_to_decode_and_publish():
     """200 ms - 10 margin - 50 age of the oldest - 30 afterwards = 110 ms to denoise."""
     policy = StepPolicy(StepPolicyConfig(latency_cap_s=0.2))
     requests = [StepRequest('a', 0.0, 0.05), StepRequest('b', 0.0, 0.0)]
-    assert policy.deadline_s(requests, resolution=SIZE) == pytest.approx(0.14)
+    assert policy.deadline_s(requests, padded_size=SIZE) == pytest.approx(0.14)
     policy.observe(timing(step_s=0.01, other_s=0.04, steps=(1, 1)))
-    assert policy.deadline_s(requests, resolution=SIZE) == pytest.approx(0.11)
+    assert policy.deadline_s(requests, padded_size=SIZE) == pytest.approx(0.11)
     policy.config = StepPolicyConfig(latency_cap_s=None)
-    assert policy.deadline_s(requests, resolution=SIZE) is None
+    assert policy.deadline_s(requests, padded_size=SIZE) is None
 
 
 def test_a_spike_affects_one_frame_and_a_slowdown_more():
@@ -193,7 +193,7 @@ def test_the_oldest_frame_determines_the_steps_of_a_batch():
     policy = StepPolicy(StepPolicyConfig(policy='fixed', latency_cap_s=0.2))
     policy.observe(timing(step_s=0.02, other_s=0.02, steps=(4, 4)))
     young, old = policy.decide([StepRequest('a', 0.0, 0.0), StepRequest('b', 0.0, 0.12)],
-                               resolution=SIZE)
+                               padded_size=SIZE)
     assert young.num_inference_steps == old.num_inference_steps == 2
 
 

@@ -45,11 +45,11 @@ def simulate(policy, slowdown, *, seed=0):
             continue  # superseded before the device is free
         start_s = max(free_s, received_s)
         request = [StepRequest('camera', rng.uniform(), start_s - received_s)]
-        decision = policy.decide(request, resolution=SIZE)[0]
+        decision = policy.decide(request, padded_size=SIZE)[0]
         if decision.num_inference_steps == 0:
             outcomes.append(Outcome(received_s, 0.0, 0))
             continue
-        deadline_s = policy.deadline_s(request, resolution=SIZE)
+        deadline_s = policy.deadline_s(request, padded_size=SIZE)
         encoded_s = now_s = work(start_s, BEFORE_S)
         steps = 0
         while steps < decision.num_inference_steps:

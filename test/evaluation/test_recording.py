@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from marigold_ros.data.bags.reader import open_bag
-from marigold_ros.data.bags.stamp_matching import matched_by_stamp
+from marigold_ros.data.bags.stamp_matching import match_by_stamp
 from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.evaluation.recording import (
     empty_topics,
@@ -177,8 +177,8 @@ def test_messages_are_matched_by_stamp_in_bounded_memory(tmp_path):
                  for number in (0, 50, 99)]
     path = write_bag(tmp_path / 'bag', {'/a': IMAGE, '/b': IMAGE}, messages)
     with open_bag(path) as bag:
-        matched = [stamp - START_NS for stamp, _ in matched_by_stamp(bag, ['/a', '/b'])]
-        chosen = [stamp - START_NS for stamp, _ in matched_by_stamp(
+        matched = [stamp - START_NS for stamp, _ in match_by_stamp(bag, ['/a', '/b'])]
+        chosen = [stamp - START_NS for stamp, _ in match_by_stamp(
             bag, ['/a', '/b'], stamps_ns={START_NS, START_NS + 50})]
     # The match of stamp 0 is discarded after 64 later stamps, unless only few stamps are read.
     assert matched == [50, 99]

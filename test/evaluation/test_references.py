@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from marigold_ros.data.bags.bag_frames import BagTopics
-from marigold_ros.data.bags.messages import cloud_message
+from marigold_ros.data.bags.messages import serialize_cloud
 from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.data.frames import DepthFrame
 from marigold_ros.depth.errors import BagError, ConfigError, InputError
@@ -43,7 +43,7 @@ def cloud(at_ms, x_m, frame_id='lidar'):
     """Serialize points on a plane in front of a lidar, in its frame (x forward)."""
     y, z = np.meshgrid(np.linspace(-1, 1, 9), np.linspace(-0.5, 0.5, 5))
     points = np.stack([np.full_like(y, x_m), y, z], axis=-1).astype(np.float32)
-    return cloud_message(START_NS + at_ms * MS, frame_id, pack_cloud(points, None))
+    return serialize_cloud(START_NS + at_ms * MS, frame_id, pack_cloud(points, None))
 
 
 def scan(at_ms, range_m):

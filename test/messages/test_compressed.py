@@ -60,17 +60,17 @@ def test_arrays_and_bytes_are_decoded_equally():
 
 
 def test_grey_streams_become_three_equal_channels():
-    gray = make_rgb()[..., 0]
+    grey = make_rgb()[..., 0]
     for suffix in ('.jpg', '.png'):
-        decoded = decode_compressed_rgb(encode(gray, suffix), max_pixels=LIMIT)
+        decoded = decode_compressed_rgb(encode(grey, suffix), max_pixels=LIMIT)
         assert decoded.shape == (20, 30, 3)
         assert (decoded == decoded[..., :1]).all()
-        assert np.abs(decoded[..., 0].astype(int) - gray).max() < 12
+        assert np.abs(decoded[..., 0].astype(int) - grey).max() < 12
 
 
 def test_16_bit_png_is_scaled_as_mono16():
-    gray = np.array([[1285, 65535, 128, 129]], np.uint16)
-    decoded = decode_compressed_rgb(encode(gray, '.png'), max_pixels=LIMIT)
+    grey = np.array([[1285, 65535, 128, 129]], np.uint16)
+    decoded = decode_compressed_rgb(encode(grey, '.png'), max_pixels=LIMIT)
     np.testing.assert_array_equal(decoded[0, :, 0], [5, 255, 0, 1])
 
 

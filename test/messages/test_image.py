@@ -60,15 +60,15 @@ def test_a_uniform_bayer_mosaic_keeps_its_colour(pattern):
     assert (rgb[1:-1, 1:-1] == BROWN).all()
 
 
-# Studio-range BT.601: red is Y 81, U 90, V 240; mid gray Y 126, U and V 128.
-@pytest.mark.parametrize('encoding, red, gray', [
+# Studio-range BT.601: red is Y 81, U 90, V 240; mid grey Y 126, U and V 128.
+@pytest.mark.parametrize('encoding, red, grey', [
     ('yuv422', [90, 81, 240, 81], [128, 126, 128, 126]),
     ('uyvy', [90, 81, 240, 81], [128, 126, 128, 126]),
     ('yuv422_yuy2', [81, 90, 81, 240], [126, 128, 126, 128]),
     ('yuyv', [81, 90, 81, 240], [126, 128, 126, 128]),
 ])
-def test_yuv422_has_one_chroma_sample_per_two_pixels(encoding, red, gray):
-    rgb = decode_rgb(make_fields([red + gray], encoding, width=4)).astype(int)
+def test_yuv422_has_one_chroma_sample_per_two_pixels(encoding, red, grey):
+    rgb = decode_rgb(make_fields([red + grey], encoding, width=4)).astype(int)
     expected = np.array([[(255, 0, 0)] * 2 + [(128, 128, 128)] * 2])
     assert np.abs(rgb - expected).max() <= 2
 

@@ -13,7 +13,8 @@ SECOND = 10 ** 9
 
 
 def fit(scale: float = 3.0, shift: float = 1.0) -> ScaleFit:
-    return ScaleFit(scale, shift, residual=0.0, inliers=1.0, count=10 ** 6, scale_only=False)
+    return ScaleFit(scale, shift, residual=0.0, inlier_fraction=1.0, anchor_count=10 ** 6,
+                    scale_only=False)
 
 
 def test_the_first_fit_is_used_unfiltered():

@@ -20,7 +20,7 @@ def test_a_known_scale_and_shift_are_recovered(scale, shift):
     fit = fit_scale(*anchors(scale=scale, shift=shift))
     assert fit.scale == pytest.approx(scale, rel=1e-3)
     assert fit.shift == pytest.approx(shift, rel=1e-3)
-    assert (fit.inliers, fit.count, fit.scale_only) == (1.0, 200, False)
+    assert (fit.inlier_fraction, fit.anchor_count, fit.scale_only) == (1.0, 200, False)
     assert fit.residual < 1e-3 and fit.confidence > 0.9
 
 
@@ -34,7 +34,7 @@ def test_30_percent_outliers_do_not_change_the_fit(wrong_m):
     fit = fit_scale(relative, depth_m)
     assert fit.scale == pytest.approx(3.0, rel=0.01)
     assert fit.shift == pytest.approx(1.0, rel=0.01)
-    assert 0.69 < fit.inliers < 0.73
+    assert 0.69 < fit.inlier_fraction < 0.73
 
 
 def test_noise_and_outliers_together_change_the_fit_little():
@@ -81,7 +81,7 @@ def test_anchors_of_weight_0_are_ignored():
     weight = np.array([1.0] * 50 + [0.0] * 50, np.float32)
     fit = fit_scale(relative, depth_m, weight)
     assert (fit.scale, fit.shift) == (pytest.approx(3.0, rel=1e-3), pytest.approx(1.0, rel=1e-3))
-    assert fit.count == 50
+    assert fit.anchor_count == 50
 
 
 def test_values_that_are_not_finite_or_not_above_0_are_ignored():
@@ -89,7 +89,7 @@ def test_values_that_are_not_finite_or_not_above_0_are_ignored():
     depth_m[:40:4], depth_m[1:40:4] = np.nan, np.inf
     depth_m[2:40:4], relative[3:40:4] = 0.0, np.nan
     fit = fit_scale(relative, depth_m)
-    assert fit.count == 60 and fit.scale == pytest.approx(3.0, rel=1e-3)
+    assert fit.anchor_count == 60 and fit.scale == pytest.approx(3.0, rel=1e-3)
 
 
 def test_confidence_grows_with_agreement_and_count():

@@ -41,36 +41,37 @@ def test_the_states_while_a_reference_starts_and_stops(tracker):
     gone = update(tracker, 12.0)
     states += [gone.state, update(tracker, 13.0, TRUE_M).state]
     assert states == ['waiting', 'tracking', 'tracking', 'holding', 'expired', 'tracking']
-    assert gone.metric is None and gone.detail == ''
+    assert gone.metric_scale is None and gone.detail == ''
 
 
 def test_a_held_scale_is_the_last_one_with_decreasing_confidence(tracker):
     tracked = update(tracker, 0.0, TRUE_M)
     held = update(tracker, 5.0)
-    assert (held.metric.scale, held.metric.shift) == (tracked.metric.scale, tracked.metric.shift)
-    assert held.metric.confidence < tracked.metric.confidence
+    assert (held.metric_scale.scale, held.metric_scale.shift) == (
+        tracked.metric_scale.scale, tracked.metric_scale.shift)
+    assert held.metric_scale.confidence < tracked.metric_scale.confidence
     assert held.age_s == 5.0
-    assert (held.metric.source, held.metric.assumed) == ('depth', False)
+    assert (held.metric_scale.source, held.metric_scale.assumed) == ('depth', False)
 
 
 def test_millimetres_published_as_metres_are_rejected_at_once(tracker):
     report = update(tracker, 0.0, 1000 * TRUE_M)
-    assert (report.state, report.metric) == ('refused', None)
+    assert (report.state, report.metric_scale) == ('rejected', None)
     assert 'between 0.05 and 200 m; got 2500 m: check whether' in report.detail
 
 
 def test_metres_published_as_millimetres_are_rejected(tracker):
     report = update(tracker, 0.0, 0.001 * TRUE_M)
-    assert report.state == 'refused' and 'got 0.0025' in report.detail
+    assert report.state == 'rejected' and 'got 0.0025' in report.detail
 
 
 def test_a_change_of_unit_is_rejected_and_the_scale_is_kept(tracker):
     near_m = 0.05 * TRUE_M
     update(tracker, 0.0, near_m)
     report = update(tracker, 0.1, 1000 * near_m)  # a median of 125, which would be plausible
-    assert report.state == 'refused'
+    assert report.state == 'rejected'
     assert 'jumped to 1e+03 times the previous depth' in report.detail
-    assert report.metric.scale == pytest.approx(0.15, rel=1e-3)
+    assert report.metric_scale.scale == pytest.approx(0.15, rel=1e-3)
     assert update(tracker, 0.2, near_m).state == 'tracking'
 
 
@@ -81,8 +82,8 @@ def test_a_reference_without_depth_is_rejected(tracker):
 def test_the_problem_of_a_reference_is_reported(tracker):
     update(tracker, 0.0, TRUE_M)
     report = update(tracker, 0.5, problem='the clocks disagree')
-    assert (report.state, report.detail) == ('refused', 'the clocks disagree')
-    assert report.metric is not None
+    assert (report.state, report.detail) == ('rejected', 'the clocks disagree')
+    assert report.metric_scale is not None
     assert update(tracker, 11.0, problem='the clocks disagree').state == 'expired'
 
 
@@ -92,14 +93,14 @@ def test_an_older_reference_has_less_weight_and_then_none(tracker):
     for lag_s in (0.0, 0.9):
         tracker.reset()
         update(tracker, 0.0, TRUE_M)
-        moved.append(update(tracker, 0.1, 1.005 * TRUE_M, lag_s=lag_s).metric.scale - 3.0)
+        moved.append(update(tracker, 0.1, 1.005 * TRUE_M, lag_s=lag_s).metric_scale.scale - 3.0)
     assert 0 < moved[1] < 0.6 * moved[0]
 
 
 def test_a_depth_that_does_not_fit_its_reference_is_rejected(tracker):
     noise = np.random.default_rng(0).choice([0.3, 30.0], RELATIVE.shape)
     report = update(tracker, 0.0, noise)
-    assert report.state == 'refused' and 'does not fit the reference' in report.detail
+    assert report.state == 'rejected' and 'does not fit the reference' in report.detail
 
 
 def test_a_reset_discards_the_scale_and_cameras_do_not_share_one(tracker):
@@ -115,7 +116,8 @@ def test_the_confidence_of_a_pixel_is_the_weight_of_its_anchor(tracker):
     confidence = np.where(np.arange(40) < 20, 0.0, 1.0).astype(np.float32) * np.ones((30, 1))
     report = tracker.update(ScaleFrame('front', 0, RELATIVE, confidence.astype(np.float32),
                                        np.eye(3), Anchors(ROWS, COLUMNS, depth_m.ravel(), 0)))
-    assert report.metric.scale * 0.75 + report.metric.shift == pytest.approx(3.25, rel=0.03)
+    scale = report.metric_scale
+    assert scale.scale * 0.75 + scale.shift == pytest.approx(3.25, rel=0.03)
 
 
 # Constant sources
@@ -129,13 +131,13 @@ def fixed(low: float, high: float) -> ScaleTracker:
 
 
 def test_fixed_maps_0_to_1_onto_the_range():
-    scale = fixed(0.5, 8.0).update(frame()).metric
+    scale = fixed(0.5, 8.0).update(frame()).metric_scale
     np.testing.assert_array_equal(
-        scale.to_metres(np.array([[0.0, 1.0]], np.float32)), [[0.5, 8.0]])
+        scale.to_metric_depth(np.array([[0.0, 1.0]], np.float32)), [[0.5, 8.0]])
 
 
 def test_fixed_is_assumed_and_has_confidence_0():
-    scale = fixed(0.5, 8.0).update(frame()).metric
+    scale = fixed(0.5, 8.0).update(frame()).metric_scale
     assert scale.assumed and scale.confidence == 0.0 and scale.source == 'fixed'
 
 
@@ -149,4 +151,4 @@ def test_fixed_is_unchanged_by_a_reset():
 def test_none_has_no_scale_even_with_a_range():
     tracker = ScaleTracker(ScaleConfig('none', 0.5, 8.0))
     tracker.reset()
-    assert tracker.update(frame()).metric is None
+    assert tracker.update(frame()).metric_scale is None

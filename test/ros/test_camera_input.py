@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from node_harness import camera_info, free_domain
+from node_harness import camera_info, find_free_domain
 import pytest
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
@@ -26,7 +26,7 @@ def make_node():
 
     def make(*arguments: str):
         context = rclpy.Context()
-        rclpy.init(args=['--ros-args', *arguments], context=context, domain_id=free_domain())
+        rclpy.init(args=['--ros-args', *arguments], context=context, domain_id=find_free_domain())
         made.append((rclpy.create_node('depth_node', context=context), context))
         return made[-1][0]
 

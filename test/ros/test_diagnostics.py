@@ -36,7 +36,7 @@ def node() -> LoggedNode:
 
 @pytest.mark.parametrize('state, metric, level', [
     ('tracking', METRIC, 'INFO'), ('assumed', METRIC, 'INFO'), ('waiting', None, 'INFO'),
-    ('holding', METRIC, 'WARN'), ('expired', None, 'WARN'), ('refused', METRIC, 'WARN')])
+    ('holding', METRIC, 'WARN'), ('expired', None, 'WARN'), ('rejected', METRIC, 'WARN')])
 def test_a_scale_state_that_needs_action_is_a_warning(node, state, metric, level):
     Reporter(node).report_scale('front', ScaleReport(state, metric))
     text = 'metric depth = 3 m * relative depth + 1 m' if metric else 'the scale is unknown'
@@ -44,8 +44,8 @@ def test_a_scale_state_that_needs_action_is_a_warning(node, state, metric, level
 
 
 def test_a_rejected_reference_is_a_warning(node):
-    Reporter(node).report_scale('front', ScaleReport('refused', None, detail='the clock stopped'))
-    assert ('WARN', 'front: scale_refusals: the clock stopped') in node.lines
+    Reporter(node).report_scale('front', ScaleReport('rejected', None, detail='the clock stopped'))
+    assert ('WARN', 'front: scale_rejections: the clock stopped') in node.lines
 
 
 def test_a_state_is_logged_when_it_changes_and_events_are_throttled(node):

@@ -17,14 +17,14 @@ from marigold_ros.metric.filter import FilterConfig
 from marigold_ros.metric.sources.ground_plane import down_vector
 from marigold_ros.ros.calibration import Calibration
 from marigold_ros.ros.frame_buffer import ReceivedFrame
-from marigold_ros.ros.metric_inputs import CameraReference, lookup_tilt
+from marigold_ros.ros.metric_inputs import CameraReferences, lookup_tilt
 
 K = np.array([[100.0, 0, 80], [0, 100, 60], [0, 0, 1]])
 RGB = np.zeros((120, 160, 3), np.uint8)
 
 
 class FakeTransforms:
-    """Returns one pose for all frames, and stores the arguments."""
+    """Return one pose for all frames, and store the arguments."""
 
     def __init__(self, pose: np.ndarray) -> None:
         self.pose = pose
@@ -41,19 +41,19 @@ CALIBRATION = Calibration(
 FRAME = ReceivedFrame('camera', b'', False, 10 ** 9, 'camera_optical_frame', 0.0)
 
 
-def find_anchors(reference: CameraReference, config: ScaleConfig, transforms):
-    return reference.find_anchors(FRAME, RGB, CALIBRATION, config, transforms, 10 ** 6)
+def compute_anchors(reference: CameraReferences, config: ScaleConfig, transforms):
+    return reference.compute_anchors(FRAME, RGB, CALIBRATION, config, transforms, 10 ** 6)
 
 
 def test_a_scan_is_projected_with_tf_at_its_own_frame_and_stamp():
-    reference = CameraReference(False)
+    reference = CameraReferences(False)
     scan = LaserScan(header=header(9 * 10 ** 8, 'laser'), angle_min=0.0, angle_increment=0.1,
                      range_min=0.1, range_max=9.0, ranges=[2.0])
     reference.buffer.put(serialize_message(scan))
     # Body axes turned to optical ones, the laser 0.5 m below the camera.
     pose = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0.5], [1, 0, 0, 0], [0, 0, 0, 1]])
     transforms = FakeTransforms(pose)
-    anchors = find_anchors(reference, ScaleConfig('scan'), transforms)
+    anchors = compute_anchors(reference, ScaleConfig('scan'), transforms)
     assert transforms.arguments == ('camera_optical_frame', 'laser', 9 * 10 ** 8)
     # 2 m ahead and 0.5 m down: v = 100 * 0.5 / 2 + 60
     assert (anchors.rows.tolist(), anchors.columns.tolist()) == ([85], [80])
@@ -61,15 +61,15 @@ def test_a_scan_is_projected_with_tf_at_its_own_frame_and_stamp():
 
 
 def test_an_unknown_pose_names_the_frames():
-    reference = CameraReference(False)
+    reference = CameraReferences(False)
     reference.buffer.put(serialize_message(LaserScan(header=header(10 ** 9, 'laser'))))
     with pytest.raises(InputError, match="'laser'.*'camera_optical_frame'.* is unknown: .* not "
                                          'subscribe to TF; .* set scale.extrinsics'):
-        find_anchors(reference, ScaleConfig('scan'), None)
+        compute_anchors(reference, ScaleConfig('scan'), None)
 
 
 def test_a_reference_whose_stamp_does_not_change_is_frozen(monkeypatch):
-    reference = CameraReference(False)
+    reference = CameraReferences(False)
     clock_s = iter((1.0, 1.5, 2.5))
     monkeypatch.setattr('marigold_ros.ros.metric_inputs.time',
                         SimpleNamespace(monotonic=lambda: next(clock_s)))
@@ -78,7 +78,7 @@ def test_a_reference_whose_stamp_does_not_change_is_frozen(monkeypatch):
     config = ScaleConfig('scan', filter=FilterConfig(hold_s=0.5))
     with pytest.raises(InputError, match='is frozen: its messages have had the same stamp for '
                                          '1.5 s'):
-        find_anchors(reference, config, None)
+        compute_anchors(reference, config, None)
 
 
 def test_the_tilt_comes_from_the_cameras_pose_in_the_base_frame():

@@ -159,7 +159,7 @@ CAMERAS = [*FAULTS, 'burst', 'deaf']
 
 
 def is_packed(camera: str) -> bool:
-    """Return whether a camera sends compressed images."""
+    """Check whether a camera sends compressed images."""
     return camera in FAULTS and FAULTS[camera].send(10 ** 18)[-1][0].endswith('compressed')
 
 

@@ -10,8 +10,8 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from node_harness import (
     camera_info,
     compressed,
+    find_free_domain,
     floats,
-    free_domain,
     image,
     points,
     Robot,
@@ -43,7 +43,7 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(scope='module')
 def node(checkpoint, tmp_path_factory):
     """Run one node for the whole module, with three cameras and an assumed range of 1 to 5 m."""
-    domain = free_domain()
+    domain = find_free_domain()
     process = start_node(
         tmp_path_factory.mktemp('node'), domain, '-p', f'checkpoint:={checkpoint}',
         '-p', 'cameras:=[camera, packed, bare]', '-p', 'scale.source:=fixed',
@@ -154,7 +154,7 @@ def test_the_processed_image_is_republished_in_any_encoding(
         np.frombuffer(seen.data, np.uint8).reshape(HEIGHT, WIDTH, 3), expected)
 
 
-# Mid gray, which every encoding and its interpolation preserves, as the bytes of each row.
+# Mid grey, which every encoding and its interpolation preserves, as the bytes of each row.
 @pytest.mark.parametrize(('encoding', 'rows', 'is_bigendian'), [
     *[(f'bayer_{pattern}8', np.full((HEIGHT, WIDTH), 128, np.uint8), 0)
       for pattern in ('rggb', 'bggr', 'gbrg', 'grbg')],
@@ -165,7 +165,7 @@ def test_the_processed_image_is_republished_in_any_encoding(
     ('nv12', np.repeat(np.array([126, 128], np.uint8), (HEIGHT, HEIGHT // 2))[:, None]
      .repeat(WIDTH, axis=1), 0),
 ])
-def test_gray_in_any_encoding_is_decoded_as_gray(robot, encoding, rows, is_bigendian):
+def test_grey_in_any_encoding_is_decoded_as_grey(robot, encoding, rows, is_bigendian):
     stamp_ns = now_ns()
     message = image(rows.view(np.uint8), stamp_ns, encoding, padding=3)
     message.height, message.width, message.is_bigendian = HEIGHT, WIDTH, is_bigendian

@@ -22,7 +22,7 @@ from node_harness import (
     clock,
     CONFIGURE,
     DEACTIVATE,
-    free_domain,
+    find_free_domain,
     image,
     node_in_process,
     Robot,
@@ -56,7 +56,7 @@ def start(tmp_path):
     closing = []
 
     def start_both(*arguments: str) -> tuple[LoggedProcess, Robot]:
-        process = start_node(tmp_path, domain := free_domain(), *arguments)
+        process = start_node(tmp_path, domain := find_free_domain(), *arguments)
         robot = Robot(domain)
         closing.extend([robot.close, process.stop])
         return process, robot
@@ -114,7 +114,7 @@ def test_ctrl_c_twice_in_the_middle_of_a_frame_exits_with_0(start, checkpoint):
     robot.offer(IMAGE, Image)
 
     def begun() -> bool:
-        """Return whether the processing of a frame has begun, which the log shows."""
+        """Check whether the processing of a frame has begun, which the log shows."""
         robot.publish(IMAGE, image(RGB, time.time_ns()))
         robot.spin(0.05)
         return 'no_calibration' in process.log.read_text()
@@ -132,7 +132,7 @@ def stop_twice(process: LoggedProcess, pause_s: float) -> int:
 
 
 def catches_sigterm(process: LoggedProcess) -> int:
-    """Return whether the node has installed its handler of SIGTERM."""
+    """Check whether the node has installed its handler of SIGTERM."""
     status = Path(f'/proc/{process.pid}/status').read_text()
     return int(status.split('SigCgt:')[1].split()[0], 16) >> signal.SIGTERM - 1 & 1
 

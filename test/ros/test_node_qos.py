@@ -6,7 +6,7 @@ import time
 
 from checkpoints import make_checkpoint
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from node_harness import camera_info, free_domain, image, Robot, start_node
+from node_harness import camera_info, find_free_domain, image, Robot, start_node
 import numpy as np
 import pytest
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -27,7 +27,7 @@ SETTINGS = {
 def running(tmp_path_factory):
     """Start a node after some of its cameras."""
     checkpoint = make_checkpoint(tmp_path_factory.mktemp('models') / 'random')
-    domain = free_domain()
+    domain = find_free_domain()
     robot = Robot(domain)
     robot.offer('/early/image_raw', Image, reliable=False)
     robot.offer('/latched/camera_info', CameraInfo, latched=True)

@@ -12,8 +12,8 @@ from node_harness import (
     CLEANUP,
     CONFIGURE,
     DEACTIVATE,
+    find_free_domain,
     floats,
-    free_domain,
     header,
     image,
     Robot,
@@ -74,7 +74,7 @@ class Stage:
 
     def measure(self, topic: str, message) -> dict[str, str]:
         """Publish a reference, and images until it was used or rejected for one."""
-        return self.until(lambda status: status['scale_state'] in ('tracking', 'refused'),
+        return self.until(lambda status: status['scale_state'] in ('tracking', 'rejected'),
                           lambda: self.robot.publish(topic, message))
 
     def until(self, holds, again=lambda: None) -> dict[str, str]:
@@ -91,7 +91,7 @@ class Stage:
 
     def rejection(self, detail: str, publish) -> dict[str, str]:
         """Publish a reference, and images until it is rejected with this detail."""
-        return self.until(lambda status: status['scale_state'] == 'refused'
+        return self.until(lambda status: status['scale_state'] == 'rejected'
                           and detail in status['scale_detail'], publish)
 
     def diagnosis(self, text: str, again=lambda: None) -> DiagnosticStatus:
@@ -120,7 +120,7 @@ class Stage:
 
 @pytest.fixture(scope='module')
 def stage(tmp_path_factory, rgb):
-    domain = free_domain()
+    domain = find_free_domain()
     process = start_node(
         tmp_path_factory.mktemp('node'), domain, '-p', 'scale.source:=depth',
         '-p', 'max_inference_steps:=1', '-p', 'max_age_s:=3600', '-p', 'latency_cap_ms:=0',
@@ -273,7 +273,7 @@ def wrong_clock(stage):
 def test_an_invalid_reference_is_reported_while_the_scale_is_held(stage, make, detail):
     stage.use('depth')
     stage.measure(DEPTH, small_depth(stage))
-    before = stage.robot.counters('camera').get('scale_refusals', 0)
+    before = stage.robot.counters('camera').get('scale_rejections', 0)
     stage.tick(1.2)  # the good reference is too old by now
     message = make(stage)
     stage.rejection(detail, lambda: stage.robot.publish(DEPTH, message))
@@ -281,14 +281,14 @@ def test_an_invalid_reference_is_reported_while_the_scale_is_held(stage, make, d
     camera = stage.diagnosis(detail, lambda: stage.robot.publish(DEPTH, message))
     values = {each.key: each.value for each in camera.values}
     assert camera.level == DiagnosticStatus.WARN
-    assert detail in values['last_scale_refusals'] and int(values['scale_refusals']) > before
+    assert detail in values['last_scale_rejections'] and int(values['scale_rejections']) > before
 
 
 def test_millimetres_from_the_start_are_never_used(stage):
     stage.use('depth')
     status = stage.measure(DEPTH, small_depth(stage, factor=1000.0))
-    assert (status['scale_state'], status['scale']) == ('refused', '')
-    stage.process.wait_for_log('scale_refusals')
+    assert (status['scale_state'], status['scale']) == ('rejected', '')
+    stage.process.wait_for_log('scale_rejections')
 
 
 def test_a_frozen_reference_is_detected_by_its_content(stage, rgb):

@@ -98,14 +98,14 @@ def median_confidence(before: Frame) -> float:
     return float(np.median(before.confidence))
 
 
-def unsure_is_unknown(before: Frame, after: Frame) -> bool:
+def low_confidence_is_nan(before: Frame, after: Frame) -> bool:
     """Check that exactly the pixels of confidence below the median are unknown."""
-    unsure = before.confidence < np.median(before.confidence)
+    low_confidence = before.confidence < np.median(before.confidence)
     cloud = points(after.points)
     return bool(
-        0.1 < unsure.mean() < 0.9 and not np.isnan(before.depth_m).any()
-        and np.array_equal(np.isnan(after.depth_m), unsure)
-        and np.array_equal(np.isnan(cloud).all(axis=-1), unsure[::4, ::4])
+        0.1 < low_confidence.mean() < 0.9 and not np.isnan(before.depth_m).any()
+        and np.array_equal(np.isnan(after.depth_m), low_confidence)
+        and np.array_equal(np.isnan(cloud).all(axis=-1), low_confidence[::4, ::4])
         and not np.isinf(cloud).any())
 
 
@@ -150,7 +150,7 @@ CHANGES = {
     'point_stride': Change(8, lambda a, b: (
         (a.points.height, a.points.width) == (30, 40)
         and (b.points.height, b.points.width) == (15, 20))),
-    'confidence_min': Change(median_confidence, unsure_is_unknown),
+    'confidence_min': Change(median_confidence, low_confidence_is_nan),
     'depth_encoding': Change('16UC1', lambda a, b: (
         b.depth.encoding == '16UC1' and np.allclose(
             np.frombuffer(b.depth.data, np.uint16).reshape(120, 160),

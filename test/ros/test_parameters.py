@@ -13,11 +13,11 @@ from marigold_ros.metric.config import ScaleConfig
 from marigold_ros.metric.outputs import POINT_STRIDE
 from marigold_ros.ros.parameters import (
     declare_parameters,
-    markdown_table,
-    rejection_reason,
+    find_rejection_reason,
+    format_parameter_table,
+    format_yaml,
     settings_from_parameters,
     TABLE,
-    yaml_text,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -59,9 +59,9 @@ def test_defaults_without_ros_are_those_of_the_node():
     assert settings.point_stride == POINT_STRIDE
 
 
-def test_depth_yaml_is_the_table():
+def test_depth_yaml_contains_the_defaults_of_the_table():
     text = (ROOT / 'config' / 'depth.yaml').read_text()
-    assert text == yaml_text()
+    assert text == format_yaml()
     assert flatten(yaml.safe_load(text)['/**']['ros__parameters']) == DEFAULTS
 
 
@@ -76,7 +76,7 @@ def test_demo_yaml_sets_existing_parameters_to_allowed_values():
 def test_the_documentation_holds_the_table():
     page = (ROOT / 'docs' / 'topics-and-parameters.md').read_text()
     between = page.partition('<!-- parameters -->')[2].partition('<!-- /parameters -->')[0]
-    assert between.strip() == markdown_table().strip()
+    assert between.strip() == format_parameter_table().strip()
 
 
 def test_every_parameter_is_described_in_one_line():
@@ -135,15 +135,16 @@ def test_configure_time_parameters_cannot_change_while_configured():
         other = {str: 'cpu', bool: not row.default, int: 8, tuple: ['front']}.get(row.kind, 1.0)
         if row.run_time or row.choices:
             continue
-        reason = rejection_reason(DEFAULTS, [(row.name, other)], configured=True)
+        reason = find_rejection_reason(DEFAULTS, [(row.name, other)], configured=True)
         assert reason.startswith(f'`{row.name}` can only change while')
-        assert rejection_reason(DEFAULTS, [(row.name, other)], configured=False) == ''
-        assert rejection_reason(DEFAULTS, [(row.name, DEFAULTS[row.name])], configured=True) == ''
+        assert find_rejection_reason(DEFAULTS, [(row.name, other)], configured=False) == ''
+        unchanged = [(row.name, DEFAULTS[row.name])]
+        assert find_rejection_reason(DEFAULTS, unchanged, configured=True) == ''
 
 
 def test_parameters_outside_the_table_are_ignored():
-    assert rejection_reason(DEFAULTS, [('use_sim_time', True), ('qos_overrides./x', 'y')],
-                            configured=True) == ''
+    assert find_rejection_reason(DEFAULTS, [('use_sim_time', True), ('qos_overrides./x', 'y')],
+                                 configured=True) == ''
 
 
 class FakeNode:

@@ -11,7 +11,7 @@ from marigold_ros.depth.types import DepthPrediction
 from marigold_ros.geometry.filters import DepthFilter
 from marigold_ros.metric.types import MetricScale
 from marigold_ros.ros.camera_output import FramePacker
-from marigold_ros.ros.conversions import cloud_message, make_header, serialize_image
+from marigold_ros.ros.conversions import make_cloud, make_header, serialize_image
 from scenes import cameras, meshes, render
 from scenes.scene_builder import SceneBuilder
 from scenes.scene_types import RenderCamera, Scene, View
@@ -43,7 +43,7 @@ def messages_of(room: Scene, camera: RenderCamera, stride: int):
         prediction, MetricScale(float(high - low), float(low), 1.0, 'depth', False),
         DepthFilter(), point_stride=stride)
     header = make_header(0, 'camera_optical_frame')
-    return (cloud_message(header, fields['points']),
+    return (make_cloud(header, fields['points']),
             deserialize_message(serialize_image(header, fields['depth']), Image))
 
 

@@ -30,7 +30,7 @@ class ExtrapolationException(TransformException):
 
 
 class Buffer:
-    """Holds one transform, from 5 s on."""
+    """Hold one transform, from 5 s on."""
 
     def __init__(self, cache_time: Duration | None = None, node: object = None) -> None:
         self.node = node
@@ -48,7 +48,7 @@ class Buffer:
 
 
 class TransformListener:
-    """Counts the registered listeners."""
+    """Count the registered listeners."""
 
     listening = 0
 

@@ -12,7 +12,7 @@ import pytest
 from rosbags.interfaces import QosDurability
 from scipy.spatial.transform import Rotation
 
-from marigold_ros.data.bags.messages import stamp_ns
+from marigold_ros.data.bags.messages import read_stamp_ns
 from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.depth.complexity import gradient_energy
 from scenes import render
@@ -108,7 +108,7 @@ def test_each_message_is_logged_at_its_stamp(
         messages: dict[str, list[Any]]) -> None:
     for topic, entries in messages.items():
         headers = [e[1].transforms[0] if topic.startswith('/tf') else e[1] for e in entries]
-        assert [e[0] for e in entries] == [stamp_ns(h) for h in headers], topic
+        assert [e[0] for e in entries] == [read_stamp_ns(h) for h in headers], topic
     for topic in (DEPTH, *INFOS, '/scan', '/lidar/points'):
         assert [e[0] for e in messages[topic]] == [e[0] for e in messages[IMAGE]]
     assert set(np.diff([e[0] for e in messages[IMAGE]])) == {100_000_000}

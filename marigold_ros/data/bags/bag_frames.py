@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marigold_ros.data.bags.messages import COMPRESSED_IMAGE, IMAGE, stamp_ns
+from marigold_ros.data.bags.messages import COMPRESSED_IMAGE, IMAGE, read_stamp_ns
 from marigold_ros.data.bags.pair_decoder import base_topic, CAMERA_INFO, PairDecoder, read_camera
 from marigold_ros.data.bags.pose_buffer import pose_topics, PoseBuffer
 from marigold_ros.data.bags.read_issues import ReadIssues
@@ -24,7 +24,7 @@ from marigold_ros.depth.errors import BagError, InputError
 TOLERANCE_NS = 15_000_000
 # A pair waits for its pose until this many newer pairs have been read.
 POSE_WINDOW_PAIRS = 8
-SUFFIXES = ('', '/compressed', '/compressedDepth')
+TRANSPORT_SUFFIXES = ('', '/compressed', '/compressedDepth')
 
 # Stamp of the image (ns), image, depth, pose of the camera.
 PosedPair = tuple[int, Any, Any, NDArray[np.float64] | None]
@@ -54,14 +54,14 @@ class BagTopics:
     tolerance_ns: int = TOLERANCE_NS
 
     @property
-    def calibration(self) -> str:
-        """Name of the camera_info topic."""
+    def camera_info_topic(self) -> str:
+        """Return the name of the camera_info topic."""
         if self.camera_info is not None:
             return self.camera_info
         return base_topic(self.image).rpartition('/')[0] + '/camera_info'
 
 
-def frame_count(path: Path, topics: BagTopics) -> int:
+def count_frames(path: Path, topics: BagTopics) -> int:
     """
     Check that a bag holds the topics, and count its frames.
 
@@ -128,14 +128,14 @@ def read_bag_frames(path: Path, topics: BagTopics,
                 if not frame.valid.any():
                     issues.count('frames have no depth at all')
                     continue
-                check_frame(frame, one_size=False)
+                check_frame(frame, same_size=False)
             except InputError as err:
                 issues.skip(
                     err if str(err).startswith(name) else InputError(f'{name}: {err}'))
                 continue
             issues.frames += 1
             yield frame
-    issues.report(matcher.unmatched, bag.data_loss)
+    issues.finish(matcher.unmatched, bag.data_loss)
     if matcher.pairs == 0:
         raise BagError(_describe_mismatch(path, topics, matcher))
     if issues.frames == 0:
@@ -169,7 +169,7 @@ def _posed_pairs(bag: Bag, names: tuple[str, str], matcher: StampMatcher,
             if message.topic in pose_names:
                 poses.add(message.topic, decoded)
             else:
-                waiting.extend(matcher.add(names.index(message.topic), stamp_ns(decoded),
+                waiting.extend(matcher.add(names.index(message.topic), read_stamp_ns(decoded),
                                            decoded))
             yield from ready(ended=False)
     except BagError as err:
@@ -188,8 +188,8 @@ def find_image_topic(bag: Bag, name: str) -> str:
         If the bag holds neither.
     """
     names = {topic.name for topic in bag.topics}
-    return bag.topic(next((name + suffix for suffix in SUFFIXES if name + suffix in names),
-                          name), IMAGE, COMPRESSED_IMAGE).name
+    found = next((name + suffix for suffix in TRANSPORT_SUFFIXES if name + suffix in names), name)
+    return bag.topic(found, IMAGE, COMPRESSED_IMAGE).name
 
 
 def _find_topics(bag: Bag, topics: BagTopics) -> tuple[str, str, str | None]:
@@ -198,7 +198,7 @@ def _find_topics(bag: Bag, topics: BagTopics) -> tuple[str, str, str | None]:
     if not names:
         raise BagError(f'{bag.path} is empty: no topics')
     image, depth = (find_image_topic(bag, name) for name in (topics.image, topics.depth))
-    info = topics.calibration
+    info = topics.camera_info_topic
     if topics.camera_info is None and info not in names:
         return image, depth, None
     return image, depth, bag.topic(info, CAMERA_INFO).name

@@ -18,9 +18,9 @@ COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
 MAX_PIXELS = 2 ** 26
 
 
-def stamp_ns(message: Any) -> int:
+def read_stamp_ns(message: Any) -> int:
     """
-    Return the stamp in the header of a decoded message.
+    Read the stamp in the header of a decoded message.
 
     Returns
     -------
@@ -85,8 +85,8 @@ def decompress_message(bag: Bag, message: BagMessage) -> bytes:
         If the bytes are not a message of that type.
     """
     compressed = bag.decode(message)
-    return image_message(stamp_ns(compressed), compressed.header.frame_id,
-                         image_fields(compressed))
+    return serialize_image(read_stamp_ns(compressed), compressed.header.frame_id,
+                           image_fields(compressed))
 
 
 def new_message(msgtype: str, **fields: Any) -> Any:
@@ -99,40 +99,40 @@ def serialize(msgtype: str, **fields: Any) -> bytes:
     return bytes(STORE.serialize_cdr(new_message(msgtype, **fields), msgtype))
 
 
-def header(stamp_ns: int, frame_id: str) -> Any:
+def make_header(stamp_ns: int, frame_id: str) -> Any:
     """Create a std_msgs Header."""
     sec, nanosec = divmod(stamp_ns, 10 ** 9)
     stamp = new_message('builtin_interfaces/msg/Time', sec=sec, nanosec=nanosec)
     return new_message('std_msgs/msg/Header', stamp=stamp, frame_id=frame_id)
 
 
-def image_message(stamp_ns: int, frame_id: str, fields: ImageFields) -> bytes:
+def serialize_image(stamp_ns: int, frame_id: str, fields: ImageFields) -> bytes:
     """Serialize a sensor_msgs Image."""
     return serialize(
-        IMAGE, header=header(stamp_ns, frame_id), height=fields.height,
+        IMAGE, header=make_header(stamp_ns, frame_id), height=fields.height,
         width=fields.width, encoding=fields.encoding, is_bigendian=int(fields.is_bigendian),
         step=fields.step, data=fields.data)
 
 
-def cloud_message(stamp_ns: int, frame_id: str, fields: CloudFields) -> bytes:
+def serialize_cloud(stamp_ns: int, frame_id: str, fields: CloudFields) -> bytes:
     """Serialize a sensor_msgs PointCloud2."""
     descriptions = [
         new_message('sensor_msgs/msg/PointField', name=name, offset=offset, datatype=datatype,
                     count=count)
         for name, offset, datatype, count in fields.fields]
     return serialize(
-        'sensor_msgs/msg/PointCloud2', header=header(stamp_ns, frame_id), height=fields.height,
-        width=fields.width, fields=descriptions, is_bigendian=fields.is_bigendian,
-        point_step=fields.point_step, row_step=fields.row_step, data=fields.data,
-        is_dense=fields.is_dense)
+        'sensor_msgs/msg/PointCloud2', header=make_header(stamp_ns, frame_id),
+        height=fields.height, width=fields.width, fields=descriptions,
+        is_bigendian=fields.is_bigendian, point_step=fields.point_step, row_step=fields.row_step,
+        data=fields.data, is_dense=fields.is_dense)
 
 
-def status_message(stamp_ns: int, frame_id: str, name: str, text: str,
-                   values: Mapping[str, object], *, ok: bool) -> bytes:
+def serialize_status(stamp_ns: int, frame_id: str, name: str, text: str,
+                     values: Mapping[str, object], *, ok: bool) -> bytes:
     """Serialize a diagnostic_msgs DiagnosticArray with one status: OK or WARN."""
     status = new_message(
         'diagnostic_msgs/msg/DiagnosticStatus', level=0 if ok else 1, name=name, message=text,
         hardware_id='', values=[new_message('diagnostic_msgs/msg/KeyValue', key=key,
                                             value=str(value)) for key, value in values.items()])
-    return serialize('diagnostic_msgs/msg/DiagnosticArray', header=header(stamp_ns, frame_id),
+    return serialize('diagnostic_msgs/msg/DiagnosticArray', header=make_header(stamp_ns, frame_id),
                      status=[status])

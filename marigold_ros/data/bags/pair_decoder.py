@@ -22,7 +22,7 @@ BLOCK_NS = 10 ** 9
 
 class PairDecoder:
     """
-    Decodes pairs of image and depth; rectifies those of topics other than 'image_rect...'.
+    Decode pairs of image and depth; rectify those of topics other than 'image_rect...'.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation, Slerp
 
-from marigold_ros.data.bags.messages import stamp_ns
+from marigold_ros.data.bags.messages import read_stamp_ns
 from marigold_ros.data.bags.reader import BagTopic
 
 # Poses are not interpolated across a longer gap between two transforms.
@@ -20,7 +20,7 @@ MAX_GAP_NS = 10 ** 9
 HISTORY_NS = 60 * 10 ** 9
 ODOMETRY, TRANSFORMS = 'nav_msgs/msg/Odometry', 'tf2_msgs/msg/TFMessage'
 STATIC_TOPIC = '/tf_static'
-TOPICS = {'/odom': ODOMETRY, '/tf': TRANSFORMS, STATIC_TOPIC: TRANSFORMS}
+POSE_TOPICS = {'/odom': ODOMETRY, '/tf': TRANSFORMS, STATIC_TOPIC: TRANSFORMS}
 
 Matrix = NDArray[np.float64]
 
@@ -29,7 +29,7 @@ class PoseBuffer:
     """
     Tree of coordinate frames with static and moving transforms.
 
-    Keeps the newest minute of transforms, so that memory stays bounded.
+    Only the newest minute of transforms is kept, so that memory stays bounded.
 
     Examples
     --------
@@ -62,7 +62,7 @@ class PoseBuffer:
         """
         if message.__msgtype__ == ODOMETRY:
             pose = message.pose.pose
-            self._add_pose(message.child_frame_id, message.header.frame_id, stamp_ns(message),
+            self._add_pose(message.child_frame_id, message.header.frame_id, read_stamp_ns(message),
                            (pose.position, pose.orientation))
             return
         for transform in message.transforms:
@@ -72,7 +72,7 @@ class PoseBuffer:
                 self._static[_without_slash(child)] = (_without_slash(parent),
                                                        _pose_matrix(*pose))
             else:
-                self._add_pose(child, parent, stamp_ns(transform), pose)
+                self._add_pose(child, parent, read_stamp_ns(transform), pose)
 
     def world_from_frame(self, frame_id: str, time_ns: int) -> Matrix | None:
         """
@@ -124,21 +124,22 @@ class PoseBuffer:
     def _chain_to_root(self, frame_id: str) -> list[str]:
         """List a frame and its ancestors; empty if they form a cycle."""
         chain = [_without_slash(frame_id)]
-        while (link := self._moving.get(chain[-1]) or self._static.get(chain[-1])) is not None:
-            if link[0] in chain:
+        while (transform := self._moving.get(chain[-1])
+               or self._static.get(chain[-1])) is not None:
+            if transform[0] in chain:
                 return []
-            chain.append(link[0])
+            chain.append(transform[0])
         return chain
 
     def _compose(self, chain: list[str], time_ns: int) -> Matrix | None:
-        """Return the pose of the first frame of a chain in the last; None if a link is unknown."""
+        """Return the pose of the first frame of a chain in the last; None if it is unknown."""
         pose: Matrix = np.eye(4)
         for frame_id in chain[:-1]:
-            link = (_interpolate(self._moving[frame_id][1], time_ns)
-                    if frame_id in self._moving else self._static[frame_id][1])
-            if link is None:
+            transform = (_interpolate(self._moving[frame_id][1], time_ns)
+                         if frame_id in self._moving else self._static[frame_id][1])
+            if transform is None:
                 return None
-            pose = link @ pose
+            pose = transform @ pose
         return pose
 
     def _add_pose(self, child: str, parent: str, time_ns: int,
@@ -155,7 +156,7 @@ class PoseBuffer:
 
 def pose_topics(topics: Iterable[BagTopic]) -> list[str]:
     """Return the names of the topics that hold poses."""
-    return [topic.name for topic in topics if TOPICS.get(topic.name) == topic.msgtype]
+    return [topic.name for topic in topics if POSE_TOPICS.get(topic.name) == topic.msgtype]
 
 
 def _without_slash(frame_id: str) -> str:
@@ -171,11 +172,11 @@ def _interpolate(track: list[tuple[int, Any]], time_ns: int) -> Matrix | None:
     if index in (0, len(track)) or track[index][0] - track[index - 1][0] > MAX_GAP_NS:
         return None
     (start_ns, first), (end_ns, second) = track[index - 1], track[index]
-    part = (time_ns - start_ns) / (end_ns - start_ns)
+    fraction = (time_ns - start_ns) / (end_ns - start_ns)
     start, end = _pose_matrix(*first), _pose_matrix(*second)
-    matrix = (1 - part) * start + part * end
-    turns = Slerp([0.0, 1.0], Rotation.from_matrix(np.stack([start[:3, :3], end[:3, :3]])))
-    matrix[:3, :3] = turns(part).as_matrix()
+    matrix = (1 - fraction) * start + fraction * end
+    rotations = Slerp([0.0, 1.0], Rotation.from_matrix(np.stack([start[:3, :3], end[:3, :3]])))
+    matrix[:3, :3] = rotations(fraction).as_matrix()
     return matrix
 
 

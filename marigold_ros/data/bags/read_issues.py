@@ -19,7 +19,7 @@ class DamageNote(str):
 
 class ReadIssues:
     """
-    Collects what is skipped while a bag is read, and reports it at the end.
+    Collect what is skipped while a bag is read, and report it at the end.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class ReadIssues:
         self._counts[what] += 1
 
     def skip(self, err: MarigoldError) -> None:
-        """Skip an unusable item; raise if `notes` is None or none of the first was usable."""
+        """Skip an unusable item; raise if `notes` is None or the first ten are all unusable."""
         self.count('messages or frames cannot be used')
         if not self._errors:
             self._errors.append(err)
@@ -68,9 +68,9 @@ class ReadIssues:
                                   f'{image_frame_id!r}: is the depth registered to the image?')
             self._notes.append(self._registration)
 
-    def report(self, unmatched: tuple[int, int], data_loss: str | None) -> None:
+    def finish(self, unmatched: tuple[int, int], data_loss: str | None) -> None:
         """
-        Complete the notes.
+        Add the counts to the notes; log them if `notes` is None.
 
         Parameters
         ----------

@@ -100,7 +100,7 @@ class Bag:
 
     @property
     def duration_s(self) -> float:
-        """Seconds from the first message to the last."""
+        """Return the time from the first message to the last, s."""
         return (self.end_ns - self.start_ns) * 1e-9
 
     def topic(self, name: str, *msgtypes: str) -> BagTopic:

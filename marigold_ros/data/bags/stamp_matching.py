@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marigold_ros.data.bags.messages import stamp_ns
+from marigold_ros.data.bags.messages import read_stamp_ns
 from marigold_ros.data.bags.reader import Bag
 
-# At 30 Hz two seconds: depth follows its image faster than that.
+# Two seconds at 30 Hz; the depth of an image is recorded sooner than that.
 MATCH_WINDOW = 64
 
 Stamped = tuple[int, Any]
 
 
-def matched_by_stamp(bag: Bag, topics: Sequence[str], *,
-                     stamps_ns: Collection[int] | None = None) -> Iterator[tuple[int, list[Any]]]:
+def match_by_stamp(bag: Bag, topics: Sequence[str], *,
+                   stamps_ns: Collection[int] | None = None) -> Iterator[tuple[int, list[Any]]]:
     """
     Group the messages of several topics that have exactly the same stamp.
 
@@ -44,14 +44,14 @@ def matched_by_stamp(bag: Bag, topics: Sequence[str], *,
     >>> from marigold_ros.data.bags.reader import open_bag
     >>> topics = ['/camera/camera_info', '/lidar/points']
     >>> with open_bag('sample/living_room') as bag:
-    ...     stamp, (info, cloud) = next(matched_by_stamp(bag, topics))
+    ...     stamp, (info, cloud) = next(match_by_stamp(bag, topics))
     >>> stamp, info.header.frame_id, cloud.header.frame_id
     (1750000000000000000, 'camera_optical_frame', 'lidar_link')
     """
     waiting: dict[int, dict[str, Any]] = {}
     for message in bag.messages(topics):
         decoded = bag.decode(message)
-        stamp = stamp_ns(decoded)
+        stamp = read_stamp_ns(decoded)
         if stamps_ns is not None and stamp not in stamps_ns:
             continue
         partners = waiting.setdefault(stamp, {})
@@ -115,7 +115,7 @@ class StampMatcher:
 
     @property
     def unmatched(self) -> tuple[int, int]:
-        """Numbers of images and of depth maps that are in no pair so far."""
+        """Return the numbers of images and of depth maps that are in no pair so far."""
         images, depths = map(len, self._stamps_ns)
         return images - self.pairs, depths - self.pairs
 

@@ -33,7 +33,7 @@ FILE_END = (RECORD_HEAD.pack(Opcode.DATA_END, 4) + bytes(4)
 
 class TruncatedMcapReader:
     """
-    Reads the complete messages of a truncated file, which has no index.
+    Read the complete messages of a truncated file, which has no index.
 
     Offers the part of rosbags' AnyReader that `Bag` uses; scans the file once when it is opened.
 

@@ -21,7 +21,7 @@ RESERVED_DISK_BYTES = 32 * 2 ** 20
 
 class BagWriter:
     """
-    Writes an MCAP bag in the layout of rosbag2, with the type definitions that Foxglove needs.
+    Write an MCAP bag in the layout of rosbag2, with the type definitions that Foxglove needs.
 
     Use it as a context manager: the file gets its index, and is valid, even after an error.
 

@@ -11,7 +11,7 @@ import shutil
 import numpy as np
 from tqdm import tqdm
 
-from marigold_ros.data.bags.bag_frames import BagTopics, frame_count, read_bag_frames
+from marigold_ros.data.bags.bag_frames import BagTopics, count_frames, read_bag_frames
 from marigold_ros.data.datasets.data_set import DataSet
 from marigold_ros.data.frames import check_frame, DepthFrame
 from marigold_ros.data.shards import DESCRIPTION, ShardFrames, write_description, write_shard
@@ -48,7 +48,7 @@ def bag_data_set(path: Path, topics: BagTopics = SAMPLE_TOPICS) -> DataSet:
     notes: list[str] = []
     return DataSet(f'bag {path.name}', 'second of the bag', False,
                    lambda: read_bag_frames(path, topics, notes),
-                   count=frame_count(path, topics), notes=notes)
+                   count=count_frames(path, topics), notes=notes)
 
 
 def open_bag_as_shards(bag: Path, topics: BagTopics, folder: Path) -> ShardFrames:

@@ -63,12 +63,13 @@ class DataSet:
     Attributes
     ----------
     name : str
-    block : str
+    block_kind : str
         Description of one block, for instance 'scene'.
     mean_of_blocks : bool
         Whether a mean weights blocks equally, instead of frames.
     frames : callable
-        Returns a new iterator of the checked frames, in order of time if they have stamps.
+        Function that returns a new iterator of the checked frames, in order of time if they have
+        stamps.
     count : int or None
         Upper limit of the number of frames, for a progress bar; None if unknown.
     rules : Rules
@@ -77,7 +78,7 @@ class DataSet:
     """
 
     name: str
-    block: str
+    block_kind: str
     mean_of_blocks: bool
     frames: Callable[[], Iterator[DepthFrame]]
     count: int | None = None
@@ -85,8 +86,8 @@ class DataSet:
     notes: list[str] = field(default_factory=list, compare=False)
 
     @classmethod
-    def from_frame_set(cls, name: str, block: str, frames: FrameSet, *,
+    def from_frame_set(cls, name: str, block_kind: str, frames: FrameSet, *,
                        mean_of_blocks: bool = False) -> DataSet:
         """Create a data set from frames with random access."""
-        return cls(name, block, mean_of_blocks, lambda: (frames[i] for i in range(len(frames))),
-                   count=len(frames))
+        return cls(name, block_kind, mean_of_blocks,
+                   lambda: (frames[i] for i in range(len(frames))), count=len(frames))

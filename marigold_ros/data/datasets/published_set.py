@@ -175,7 +175,7 @@ def read_image(archive: Archive, name: str) -> NDArray[Any]:
         raise InputError(f'{name} of {archive.path} must be an image; {err}') from err
 
 
-def png_depth(steps_per_m: float, low_m: float, high_m: float) -> DepthReader:
+def png_depth(units_per_m: float, low_m: float, high_m: float) -> DepthReader:
     """Return a reader of 16-bit PNG files in which depth between two limits (m) is valid."""
     def read(archive: Archive, words: list[str],
              size: tuple[int, int]) -> tuple[NDArray[np.float32], Mask]:
@@ -183,6 +183,6 @@ def png_depth(steps_per_m: float, low_m: float, high_m: float) -> DepthReader:
         if stored.ndim != 2 or stored.dtype.kind not in 'ui' or stored.dtype.itemsize < 2:
             raise InputError(f'{words[1]} must be a 16-bit image of one channel; '
                              f'got {stored.dtype} {list(stored.shape)}')
-        depth_m = (stored / steps_per_m).astype(np.float32)
+        depth_m = (stored / units_per_m).astype(np.float32)
         return depth_m, (depth_m > np.float32(low_m)) & (depth_m < np.float32(high_m))
     return read

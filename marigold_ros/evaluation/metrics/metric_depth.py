@@ -91,8 +91,8 @@ class MetricDepthEvaluator:
         self._obstacles, self._scored, self._clouds = obstacles, 0, 0
         self._packer = CloudPacker()
 
-    def add(self, frame: DepthFrame, relative: FloatImage, confidence: FloatImage | None,
-            reference: FrameReference) -> None:
+    def add(self, frame: DepthFrame, affine_invariant_depth: FloatImage,
+            confidence: FloatImage | None, reference: FrameReference) -> None:
         """
         Score the next frame.
 
@@ -100,7 +100,7 @@ class MetricDepthEvaluator:
         ----------
         frame : DepthFrame
             In the order of time.
-        relative : float32 [H, W]
+        affine_invariant_depth : float32 [H, W]
             Relative depth predicted for its image.
         confidence : float32 [H, W] or None
         reference : FrameReference
@@ -113,15 +113,15 @@ class MetricDepthEvaluator:
         """
         # 1. Update the scale as the node does.
         report = self._tracker.update(ScaleFrame(
-            frame.set_name, reference.stamp_ns, relative, confidence, reference.K,
+            frame.set_name, reference.stamp_ns, affine_invariant_depth, confidence, reference.K,
             reference.anchors, reference.problem, reference.tilt))
-        fit = report.fit
-        mid_depth_m = math.nan if report.metric is None else _mid_depth_m(report.metric)
+        fit, scale = report.fit, report.metric_scale
+        mid_depth_m = math.nan if scale is None else _mid_depth_m(scale)
         # 2. Compare the published depth with the truth.
-        target_m = _resize_truth(relative, frame.known_depth_m)
+        target_m = _resize_truth(affine_invariant_depth, frame.known_depth_m)
         values, points = {}, None
-        if report.metric is not None:
-            depth_m = metric_depth(relative, confidence, reference.K, report.metric, FILTER)
+        if scale is not None:
+            depth_m = metric_depth(affine_invariant_depth, confidence, reference.K, scale, FILTER)
             values = self._compare_published(depth_m, target_m, reference)
             points = unpack_cloud(self._packer.pack(depth_m, reference.K, frame.rgb,
                                                     stride=POINT_STRIDE))[0]

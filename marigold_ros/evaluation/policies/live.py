@@ -187,16 +187,16 @@ class LiveRun:
         result, = self._adaptive.process([
             Frame(frame.camera, taken.rgb, frame.stamp_ns or 0, taken.received_s)])
         done_s = time.monotonic()
-        choice = result.choice
+        decision = result.decision
         if isinstance(result, SkippedFrame):
-            return ReplayedFrame(frame, 'late', reason=choice.reason)
+            return ReplayedFrame(frame, 'late', reason=decision.reason)
         self._adaptive.observe(done_s)
         steps, timing = result.num_inference_steps, result.timing
         return ReplayedFrame(
             frame, 'processed', fixed_name(steps) if result.stopped_by == 'schedule' else '',
-            steps, choice.reason, choice.age_s, done_s - taken.received_s,
+            steps, decision.reason, decision.age_s, done_s - taken.received_s,
             FrameCost(timing.preprocess_s, timing.encode_s, timing.denoise_s / steps,
-                      timing.decode_s, timing.postprocess_s, choice.complexity_s))
+                      timing.decode_s, timing.postprocess_s, decision.complexity_s))
 
 
 def check_live_policy(policy: str) -> None:

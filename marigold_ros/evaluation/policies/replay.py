@@ -143,7 +143,7 @@ class PolicyReplay:
         """Choose T for the next frame; call it once per frame, in order."""
         complexity = frame.complexity.get(COMPLEXITY_POLICIES.get(self.name, ''), 0.0)
         granted, = self.policy.decide([StepRequest(frame.camera, complexity, age_s)],
-                                      resolution=frame.size)
+                                      padded_size=frame.size)
         if not granted.num_inference_steps:
             return RunChoice(0, '', granted.reason)
         if self.name in OFFLINE_POLICIES:

@@ -33,7 +33,8 @@ MIN_PIXELS = 50
 # Smallest descent n . r of a ray per metre forward: near the horizon a small error of the tilt is
 # a large error of the depth.
 MIN_DESCENT = 0.06
-# Relative depth error above which a pixel is not floor, for the coarse and the fine refinement.
+# Relative error of the depth above which a pixel is not floor, for the coarse and the fine
+# refinement.
 COARSE_TOLERANCE, TOLERANCE = 0.15, 0.08
 HYPOTHESES = 96
 ITERATIONS = 8
@@ -56,7 +57,7 @@ class FloorFit:
     Attributes
     ----------
     fit : ScaleFit
-        Its `inliers` are the fraction of floor among the pixels below the horizon.
+        Its `inlier_fraction` is the fraction of floor among the pixels below the horizon.
     pitch, roll : float
         Tilt of the camera, rad; nose down and right side down are positive, as REP-103 rotates a
         body about y and x.
@@ -99,14 +100,14 @@ def tilt_from_down_vector(down: Vector) -> tuple[float, float]:
     return float(np.arcsin(z)), float(np.arctan2(x, y))
 
 
-def fit_floor(relative: FloatImage, K: NDArray[np.float64], height_m: float, *,
+def fit_floor(affine_invariant_depth: FloatImage, K: NDArray[np.float64], height_m: float, *,
               pitch: float | None = None, roll: float | None = None) -> FloorFit:
     """
     Fit scale and shift, and the tilt where it is unknown, to the floor in one frame.
 
     Parameters
     ----------
-    relative : float32 [H, W]
+    affine_invariant_depth : float32 [H, W]
         Relative depth in [0, 1], 0 near; NaN unknown.
     K : float64 [3, 3]
         Intrinsics of the image, px.
@@ -138,7 +139,7 @@ def fit_floor(relative: FloatImage, K: NDArray[np.float64], height_m: float, *,
     >>> bool(np.allclose([fit.scale, fit.shift], [far_m - near_m, near_m], rtol=1e-3))
     True
     """
-    a, rays = _sample_grid(relative, K)
+    a, rays = _sample_grid(affine_invariant_depth, K)
     if len(a) < MIN_PIXELS:
         raise InputError(f'the floor fit needs at least {MIN_PIXELS} pixels with relative depth; '
                          f'got {len(a)}')
@@ -162,12 +163,13 @@ def fit_floor(relative: FloatImage, K: NDArray[np.float64], height_m: float, *,
     return FloorFit(fit, fitted_pitch, fitted_roll)
 
 
-def _sample_grid(relative: FloatImage, K: NDArray[np.float64]) -> tuple[Vector, Vector]:
+def _sample_grid(affine_invariant_depth: FloatImage, K: NDArray[np.float64]
+                 ) -> tuple[Vector, Vector]:
     """Sample pixels on a grid: relative depth [n] and rays [n, 3] with z = 1."""
-    stride = max(1, int(np.sqrt(relative.size / GRID_PIXELS)))
-    rows, columns = np.mgrid[stride // 2:relative.shape[0]:stride,
-                             stride // 2:relative.shape[1]:stride]
-    a = relative[rows, columns].astype(np.float64).ravel()
+    stride = max(1, int(np.sqrt(affine_invariant_depth.size / GRID_PIXELS)))
+    height, width = affine_invariant_depth.shape
+    rows, columns = np.mgrid[stride // 2:height:stride, stride // 2:width:stride]
+    a = affine_invariant_depth[rows, columns].astype(np.float64).ravel()
     rays = np.stack([(columns.ravel() - K[0, 2]) / K[0, 0],
                      (rows.ravel() - K[1, 2]) / K[1, 1], np.ones(rows.size)], axis=-1)
     known = np.isfinite(a)
@@ -216,7 +218,7 @@ def _best_hypothesis(a: Vector, rays: Vector, height_m: float, pitches: Vector, 
 def _refine(a: Vector, rays: Vector, height_m: float, x: Vector, free: NDArray[np.bool_],
             tolerance: float) -> Vector:
     """
-    Minimise the mean absolute relative error of the floor pixels by reweighted Gauss-Newton.
+    Minimize the mean absolute relative error of the floor pixels by reweighted Gauss-Newton.
 
     x is [scale, shift, pitch, roll]; only its `free` elements change.
     """
@@ -285,7 +287,8 @@ class GroundPlane:
             if tilt is None:
                 return None
             pitch, roll = tilt
-        return fit_floor(frame.relative, frame.K, height_m, pitch=pitch, roll=roll).fit
+        return fit_floor(frame.affine_invariant_depth, frame.K, height_m, pitch=pitch,
+                         roll=roll).fit
 
     def _known_tilt(self, frame: ScaleFrame) -> tuple[float | None, float | None]:
         """Return pitch and roll from the parameters, else from TF, else None."""
@@ -309,7 +312,8 @@ class GroundPlane:
         self._frame_counts[frame.camera] = number + 1
         if len(tilts) < TILT_ESTIMATES or number % TILT_PERIOD == 0:
             try:
-                floor = fit_floor(frame.relative, frame.K, height_m, pitch=pitch, roll=roll)
+                floor = fit_floor(frame.affine_invariant_depth, frame.K, height_m, pitch=pitch,
+                                  roll=roll)
                 tilts.append((floor.pitch, floor.roll))
             except InputError:
                 if not tilts:

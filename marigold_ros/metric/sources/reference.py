@@ -86,6 +86,6 @@ def _fit_anchors(frame: ScaleFrame, anchors: Anchors, previous: tuple[float, flo
         weight = np.maximum(frame.confidence[anchors.rows, anchors.columns],
                             np.float32(MIN_WEIGHT))
     return fit_scale(
-        frame.relative[anchors.rows, anchors.columns], anchors.depth_m, weight,
+        frame.affine_invariant_depth[anchors.rows, anchors.columns], anchors.depth_m, weight,
         proportion=None if previous is None else previous[1] / previous[0],
-        effective_anchors=EFFECTIVE_ANCHORS * anchors.coverage(frame.relative.shape))
+        effective_anchors=EFFECTIVE_ANCHORS * anchors.coverage(frame.affine_invariant_depth.shape))

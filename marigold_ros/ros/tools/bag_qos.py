@@ -21,7 +21,7 @@ MAX_PLAYBACK_DEPTH = 1000
 RECORDING_DEPTH = 100
 
 
-def playback_qos(recorded: Sequence[Qos], reliability: str | None = None) -> QoSProfile:
+def choose_playback_qos(recorded: Sequence[Qos], reliability: str | None = None) -> QoSProfile:
     """
     Choose the QoS to offer when a recorded topic is played.
 
@@ -47,7 +47,7 @@ def playback_qos(recorded: Sequence[Qos], reliability: str | None = None) -> QoS
     return _profile(best_effort, latched, min(depth, MAX_PLAYBACK_DEPTH))
 
 
-def recording_qos(offered: Sequence[QoSProfile]) -> QoSProfile:
+def choose_recording_qos(offered: Sequence[QoSProfile]) -> QoSProfile:
     """
     Choose the QoS to request so that it matches every current publisher of a topic.
 

@@ -35,17 +35,24 @@ def split_ros_arguments(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return own, ros
 
 
-def positive(text: str) -> float:
+def parse_positive(text: str) -> float:
     """Parse a number above 0."""
-    value = float(text)
+    value = _parse_number(text)
     if not 0 < value < float('inf'):
         raise argparse.ArgumentTypeError(f'must be above 0; got {text}')
     return value
 
 
-def not_negative(text: str) -> float:
+def parse_non_negative(text: str) -> float:
     """Parse a number that is 0 or more."""
-    value = float(text)
+    value = _parse_number(text)
     if not 0 <= value < float('inf'):
         raise argparse.ArgumentTypeError(f'must be 0 or more; got {text}')
     return value
+
+
+def _parse_number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'must be a number; got {text}') from None

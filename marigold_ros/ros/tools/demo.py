@@ -29,10 +29,10 @@ from marigold_ros.evaluation.recording import (
 )
 from marigold_ros.ros.camera_output import INFO_TOPICS, TOPICS
 from marigold_ros.ros.tools.processes import (
-    domain_environment,
-    free_domain,
+    find_free_domain,
+    find_package_command,
     LoggedProcess,
-    package_command,
+    make_domain_environment,
     ProcessError,
 )
 from marigold_ros.ros.tools.share_files import require_share_file, use_large_image_profile
@@ -49,9 +49,9 @@ COUNT_DELAY_S = 0.5
 LAST_FRAME_TIMEOUT_S = 60.0
 
 
-class Monitor:
+class NodeMonitor:
     """
-    Watches the state and progress of depth_node from a node of its own.
+    Watch the state and progress of depth_node from a node of its own.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class Monitor:
         while not condition():
             if time.monotonic() > end_s:
                 tails = '\n'.join(process.log_tail() for process in self.required_processes)
-                raise ProcessError(f'{what} did not happen in {timeout_s:.0f} s; {tails}')
+                raise ProcessError(f'timeout after {timeout_s:.0f} s: {what}; {tails}')
             self.check()
 
     def check(self) -> None:
@@ -178,12 +178,12 @@ def run(arguments: argparse.Namespace, stop: StopFlag) -> Path:
         duration_s = bag.duration_s
         image_count = sum(topic.message_count for topic in bag.topics
                           if topic.name.removesuffix('/compressed') == f'/{CAMERA}/image_raw')
-    monitor = Monitor(stop)
+    monitor = NodeMonitor(stop)
     processes: list[LoggedProcess] = []
 
     def start(name: str, module: str, *parameters: object) -> LoggedProcess:
         process = LoggedProcess(
-            name, [*package_command(name, module), *map(str, parameters)], out, os.environ)
+            name, [*find_package_command(name, module), *map(str, parameters)], out, os.environ)
         print(f'$ {process.command_line}', flush=True)
         processes.append(process)
         return process
@@ -217,7 +217,7 @@ def _count_pending_frames(camera: DiagnosticStatus) -> int:
     return int(counters.get('frames_in', 0)) - finished
 
 
-def _show_progress(monitor: Monitor, player: LoggedProcess, image_count: int,
+def _show_progress(monitor: NodeMonitor, player: LoggedProcess, image_count: int,
                    duration_s: float) -> None:
     """Show progress until the player has ended and the node has processed its last frame."""
     with tqdm(total=image_count, unit=' frames', desc='drive', mininterval=0.5) as progress:
@@ -269,7 +269,7 @@ def main() -> int:
     arguments = make_parser().parse_args()
     begin_s = time.monotonic()
     try:
-        os.environ.update(domain_environment(free_domain()))
+        os.environ.update(make_domain_environment(find_free_domain()))
         use_large_image_profile()
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         arguments.bag = arguments.bag or require_share_file('sample/living_room')

@@ -37,12 +37,12 @@ def find_message_class(msgtype: str) -> type | None:
         return None
 
 
-def installed_typestore(msgtype: str) -> Typestore:
+def read_installed_typestore(msgtype: str) -> Typestore:
     """
     Read the installed definitions of a message type and its nested types.
 
-    Reads the .msg files of the installed packages, so a definition that differs from Jazzy's is
-    recorded as it is.
+    The .msg files of the installed packages are read, so a definition that differs from Jazzy's
+    is recorded as it is.
 
     Raises
     ------

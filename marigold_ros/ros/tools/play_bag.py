@@ -27,9 +27,13 @@ from marigold_ros.data.bags.messages import COMPRESSED_IMAGE, decompress_message
 from marigold_ros.data.bags.reader import Bag, BagMessage, BagTopic, open_bag
 from marigold_ros.data.read_ahead import read_ahead
 from marigold_ros.depth.errors import BagError, MarigoldError, MessageError
-from marigold_ros.ros.tools.bag_qos import playback_qos
-from marigold_ros.ros.tools.command_line import not_negative, positive, split_ros_arguments
-from marigold_ros.ros.tools.message_types import find_message_class, installed_typestore
+from marigold_ros.ros.tools.bag_qos import choose_playback_qos
+from marigold_ros.ros.tools.command_line import (
+    parse_non_negative,
+    parse_positive,
+    split_ros_arguments,
+)
+from marigold_ros.ros.tools.message_types import find_message_class, read_installed_typestore
 from marigold_ros.ros.tools.share_files import use_large_image_profile
 from marigold_ros.stop_flag import StopFlag
 
@@ -51,25 +55,25 @@ class Route:
 
     Attributes
     ----------
-    source : BagTopic
+    recorded : BagTopic
         Recorded topic.
     topic, msgtype : str
-        Live topic; the type of a decompressed image differs from that of its source.
+        Live topic; the type of a decompressed image differs from the recorded one.
     """
 
-    source: BagTopic
+    recorded: BagTopic
     topic: str
     msgtype: str
 
     @property
     def decompresses(self) -> bool:
-        """Whether compressed images are published raw."""
-        return self.msgtype != self.source.msgtype
+        """Check whether compressed images are published raw."""
+        return self.msgtype != self.recorded.msgtype
 
     @property
     def latched(self) -> bool:
-        """Whether late subscribers also receive the last messages (transient local)."""
-        return any(qos.durability == QosDurability.TRANSIENT_LOCAL for qos in self.source.qos)
+        """Check whether late subscribers also receive the last messages (transient local)."""
+        return any(qos.durability == QosDurability.TRANSIENT_LOCAL for qos in self.recorded.qos)
 
 
 def plan_routes(topics: Collection[BagTopic], *, chosen: Collection[str] = (),
@@ -97,18 +101,18 @@ def plan_routes(topics: Collection[BagTopic], *, chosen: Collection[str] = (),
         If a name in `chosen` or `remap` is not in the bag; the text lists its topics.
     """
     remap = remap or {}
-    recorded = {topic.name for topic in topics}
+    recorded_names = {topic.name for topic in topics}
     routes: list[Route] = []
     known: set[str] = set()
-    for source in topics:
-        raw_name = source.name.removesuffix(COMPRESSED_SUFFIX)
-        to_raw = (decompress and source.msgtype == COMPRESSED_IMAGE
-                  and raw_name not in recorded)
-        name, msgtype = (raw_name, IMAGE) if to_raw else (source.name, source.msgtype)
-        known |= {source.name, name}
-        if not chosen or {source.name, name} & set(chosen):
-            topic = remap.get(name, remap.get(source.name, name))
-            routes.append(Route(source, topic, msgtype))
+    for recorded in topics:
+        raw_name = recorded.name.removesuffix(COMPRESSED_SUFFIX)
+        to_raw = (decompress and recorded.msgtype == COMPRESSED_IMAGE
+                  and raw_name not in recorded_names)
+        name, msgtype = (raw_name, IMAGE) if to_raw else (recorded.name, recorded.msgtype)
+        known |= {recorded.name, name}
+        if not chosen or {recorded.name, name} & set(chosen):
+            topic = remap.get(name, remap.get(recorded.name, name))
+            routes.append(Route(recorded, topic, msgtype))
     if unknown := sorted({*chosen, *remap} - known):
         raise BagError(f'no topic {", ".join(unknown)} in the bag; it has '
                        + ', '.join(f'{topic.name} ({topic.msgtype})' for topic in topics))
@@ -132,9 +136,9 @@ def split_playable_routes(bag: Bag, routes: Sequence[Route]) -> tuple[list[Route
         if reason is None:
             playable.append(route)
         else:
-            source = route.source
-            skipped.append(f'{source.name} ({source.msgtype}, {source.message_count} messages: '
-                           f'{reason})')
+            recorded = route.recorded
+            skipped.append(f'{recorded.name} ({recorded.msgtype}, {recorded.message_count} '
+                           f'messages: {reason})')
     return playable, skipped
 
 
@@ -146,7 +150,7 @@ def _reason_to_skip(bag: Bag, route: Route) -> str | None:
     if find_message_class(route.msgtype) is None:
         return 'message type not installed'
     try:
-        installed = installed_typestore(route.msgtype).hash_rihs01(route.msgtype)
+        installed = read_installed_typestore(route.msgtype).hash_rihs01(route.msgtype)
     except BagError as err:
         return str(err)
     if route.msgtype in bag.typestore.fielddefs and (
@@ -162,16 +166,16 @@ def schedule_messages(bag: Bag, routes: Collection[Route],
 
     Latched messages from before `start_ns`, such as static transforms, are due at `start_ns`.
     """
-    by_source = {(route.source.name, route.source.msgtype): route for route in routes}
+    by_recorded = {(route.recorded.name, route.recorded.msgtype): route for route in routes}
 
     def read(names: Collection[str], start: int | None,
              stop: int | None) -> Iterator[tuple[int, Route, BagMessage]]:
         for message in bag.messages(names, start_ns=start, stop_ns=stop) if names else ():
-            if route := by_source.get((message.topic, message.msgtype)):
+            if route := by_recorded.get((message.topic, message.msgtype)):
                 yield max(message.log_time_ns, start_ns), route, message
 
-    yield from read({route.source.name for route in routes if route.latched}, None, start_ns)
-    yield from read({route.source.name for route in routes}, start_ns, None)
+    yield from read({route.recorded.name for route in routes if route.latched}, None, start_ns)
+    yield from read({route.recorded.name for route in routes}, start_ns, None)
 
 
 def ticks_until(next_tick_ns: int, period_ns: int, time_ns: int) -> range:
@@ -188,7 +192,7 @@ def ticks_until(next_tick_ns: int, period_ns: int, time_ns: int) -> range:
 
 class Player:
     """
-    Publishes the messages of a bag when they are due.
+    Publish the messages of a bag when they are due.
 
     Parameters
     ----------
@@ -210,7 +214,7 @@ class Player:
         self.publishers: dict[str, Publisher] = {
             route.topic: node.create_publisher(
                 find_message_class(route.msgtype), route.topic,
-                playback_qos(route.source.qos, reliability))
+                choose_playback_qos(route.recorded.qos, reliability))
             for route in routes}
         self.clock_hz = clock_hz
         self.clock_publisher = node.create_publisher(Clock, '/clock', 10) if clock_hz else None
@@ -328,16 +332,16 @@ def make_parser() -> argparse.ArgumentParser:
                         metavar='OLD:=NEW', help='publish under other names')
     parser.add_argument('--decompress', action=argparse.BooleanOptionalAction, default=True,
                         help='publish <name>/compressed raw on <name> (default: yes)')
-    parser.add_argument('--rate', type=positive, default=1.0, metavar='FACTOR',
+    parser.add_argument('--rate', type=parse_positive, default=1.0, metavar='FACTOR',
                         help='playback speed (default: 1)')
     parser.add_argument('--loop', action='store_true', help='restart at the end')
-    parser.add_argument('--start-offset', type=not_negative, default=0.0, metavar='SECONDS',
+    parser.add_argument('--start-offset', type=parse_non_negative, default=0.0, metavar='SECONDS',
                         help='start this far into the bag (default: 0)')
-    parser.add_argument('--clock', type=positive, nargs='?', const=CLOCK_HZ, metavar='HZ',
+    parser.add_argument('--clock', type=parse_positive, nargs='?', const=CLOCK_HZ, metavar='HZ',
                         help=f'publish /clock (default rate: {CLOCK_HZ:g} Hz)')
     parser.add_argument('--reliability', choices=['reliable', 'best_effort'],
                         help='override the recorded reliability, except of latched topics')
-    parser.add_argument('--wait-for-subscribers', type=not_negative, metavar='SECONDS',
+    parser.add_argument('--wait-for-subscribers', type=parse_non_negative, metavar='SECONDS',
                         help='wait at most this long for subscribers, until no new ones appear')
     return parser
 

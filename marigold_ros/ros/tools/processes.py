@@ -1,4 +1,4 @@
-"""Run child processes in a separate ROS domain, log to files and stop them cleanly."""
+"""Run child processes in a ROS domain of their own, log to files and stop them cleanly."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ProcessError(MarigoldError):
     """A child process failed, ended early or did not end in time."""
 
 
-def domain_in_use(domain: int) -> bool:
+def is_domain_in_use(domain: int) -> bool:
     """Check whether one of the first ten participants of a domain is on this machine."""
     for offset in DISCOVERY_PORT_OFFSETS:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -39,7 +39,7 @@ def domain_in_use(domain: int) -> bool:
     return False
 
 
-def free_domain() -> int:
+def find_free_domain() -> int:
     """
     Return a random ROS domain that is not in use on this machine.
 
@@ -49,18 +49,18 @@ def free_domain() -> int:
         If all are in use.
     """
     for domain in random.sample(DOMAINS, len(DOMAINS)):
-        if not domain_in_use(domain):
+        if not is_domain_in_use(domain):
             return domain
     raise ConfigError(f'the ROS domains {DOMAINS[0]} to {DOMAINS[-1]} are all in use')
 
 
-def domain_environment(domain: int) -> dict[str, str]:
+def make_domain_environment(domain: int) -> dict[str, str]:
     """Return variables that restrict a process to a local domain and unbuffer its output."""
     return {'ROS_DOMAIN_ID': str(domain), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
             'PYTHONUNBUFFERED': '1'}
 
 
-def package_command(name: str, module: str) -> list[str]:
+def find_package_command(name: str, module: str) -> list[str]:
     """Return the command line of a console script, or of its module if not installed."""
     command = Path(sys.executable).with_name(name)
     return [str(command)] if command.exists() else [sys.executable, '-m', module]
@@ -68,7 +68,7 @@ def package_command(name: str, module: str) -> list[str]:
 
 class LoggedProcess:
     """
-    A running command whose output goes to a log file.
+    Run a command whose output goes to a log file.
 
     Parameters
     ----------
@@ -92,17 +92,17 @@ class LoggedProcess:
 
     @property
     def pid(self) -> int:
-        """Process id."""
+        """Return the process id."""
         return self._process.pid
 
     @property
     def exit_code(self) -> int | None:
-        """Exit code; None while the process runs."""
+        """Return the exit code; None while the process runs."""
         return self._process.poll()
 
     @property
     def running(self) -> bool:
-        """Whether the process has not ended."""
+        """Check whether the process has not ended."""
         return self.exit_code is None
 
     def require_running(self) -> None:

@@ -19,9 +19,9 @@ from rclpy.topic_or_service_is_hidden import topic_or_service_is_hidden
 
 from marigold_ros.data.bags.writer import BagWriter
 from marigold_ros.depth.errors import BagError, MarigoldError
-from marigold_ros.ros.tools.bag_qos import recording_qos, to_rosbags_qos
-from marigold_ros.ros.tools.command_line import positive, split_ros_arguments
-from marigold_ros.ros.tools.message_types import find_message_class, installed_typestore
+from marigold_ros.ros.tools.bag_qos import choose_recording_qos, to_rosbags_qos
+from marigold_ros.ros.tools.command_line import parse_positive, split_ros_arguments
+from marigold_ros.ros.tools.message_types import find_message_class, read_installed_typestore
 from marigold_ros.stop_flag import POLL_PERIOD_S, StopFlag
 
 # Time between checks for new topics and publishers.
@@ -32,7 +32,7 @@ DRAIN_TIMEOUT_S = 1.0
 
 class Recorder:
     """
-    Subscribes to topics as they appear and writes their serialized messages.
+    Subscribe to topics as they appear and write their serialized messages.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class Recorder:
                 self._subscribe(name, msgtypes[0], offered)
 
     def _subscribe(self, name: str, msgtype: str, offered: list[QoSProfile]) -> None:
-        qos = recording_qos(offered)
+        qos = choose_recording_qos(offered)
         if name in self._subscriptions:
             subscription, current = self._subscriptions[name]
             if qos == current:
@@ -79,7 +79,7 @@ class Recorder:
         try:
             if find_message_class(msgtype) is None:
                 raise BagError(f'message type {msgtype} is not installed')
-            typestore = installed_typestore(msgtype)
+            typestore = read_installed_typestore(msgtype)
         except BagError as err:
             self.unrecordable[name] = str(err)
             print(f'Cannot record {name}: {err}', file=sys.stderr, flush=True)
@@ -95,7 +95,7 @@ class Recorder:
 
     @property
     def message_count(self) -> int:
-        """Messages written so far."""
+        """Return the number of messages written so far."""
         return sum(self.writer.message_counts.values())
 
 
@@ -131,7 +131,7 @@ def make_parser() -> argparse.ArgumentParser:
     chosen.add_argument('--topics', nargs='+', metavar='TOPIC',
                         help='full names; topics may appear later')
     chosen.add_argument('--all', action='store_true', help='every topic that is not hidden')
-    parser.add_argument('--duration', type=positive, metavar='SECONDS',
+    parser.add_argument('--duration', type=parse_positive, metavar='SECONDS',
                         help='stop after this time (default: on Ctrl-C)')
     parser.add_argument('--overwrite', action='store_true', help='replace an existing bag')
     return parser

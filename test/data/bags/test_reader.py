@@ -25,7 +25,7 @@ from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import get_typestore, Stores
 
-from marigold_ros.data.bags.messages import decompress_message, image_fields, stamp_ns
+from marigold_ros.data.bags.messages import decompress_message, image_fields, read_stamp_ns
 from marigold_ros.data.bags.reader import BagMessage, open_bag
 from marigold_ros.data.bags.writer import BagWriter
 from marigold_ros.depth.errors import BagError, MessageError
@@ -123,7 +123,7 @@ def test_ros1_messages_are_converted_to_ros2(tmp_path):
         'sensor_msgs/msg/CameraInfo', header=info.header, height=480, width=640,
         distortion_model='plumb_bob', d=np.array([0.5]), k=np.arange(9.0), r=np.arange(9.0),
         p=np.arange(12.0), binning_x=1, binning_y=2, roi=info.roi)
-    assert stamp_ns(info) == 3_000_000_004
+    assert read_stamp_ns(info) == 3_000_000_004
     assert info.header.frame_id == 'cam'
     assert topic.qos[0].durability.name == 'TRANSIENT_LOCAL'
 
@@ -255,7 +255,7 @@ def test_a_jpeg_is_converted_to_a_raw_image_with_the_same_header(tmp_path):
         raw = bag.decode(BagMessage('/image', 'sensor_msgs/msg/Image', 0,
                                     decompress_message(bag, message)))
     assert (raw.height, raw.width, raw.encoding, raw.step) == (16, 24, 'rgb8', 72)
-    assert (raw.header.frame_id, stamp_ns(raw)) == ('camera_optical_frame', START_NS + 5)
+    assert (raw.header.frame_id, read_stamp_ns(raw)) == ('camera_optical_frame', START_NS + 5)
     # OpenCV's (30, 120, 200) is blue, green, red; JPEG is off by a little.
     np.testing.assert_allclose(decode_rgb(image_fields(raw)),
                                np.broadcast_to((200, 120, 30), (16, 24, 3)), atol=3)

@@ -40,8 +40,9 @@ def test_all_complete_messages_are_read_and_the_loss_is_reported(truncated):
 
 
 # A message takes 45 bytes: 9 of opcode and length, 22 of header, 14 of CDR.
-@pytest.mark.parametrize(('cut_bytes', 'complete'), [(0, 3), (1, 2), (45, 2), (46, 1)])
-def test_messages_outside_of_chunks_are_read_up_to_the_cut(tmp_path, cut_bytes, complete):
+@pytest.mark.parametrize(('missing_bytes', 'complete'), [(0, 3), (1, 2), (45, 2), (46, 1)])
+def test_messages_outside_of_chunks_are_read_up_to_the_truncation(
+        tmp_path, missing_bytes, complete):
     path = tmp_path / 'plain.mcap'
     with path.open('wb') as file:
         writer = Writer(file, use_chunking=False)
@@ -51,7 +52,7 @@ def test_messages_outside_of_chunks_are_read_up_to_the_cut(tmp_path, cut_bytes, 
         for number in range(3):
             writer.add_message(channel, START_NS + number, text('hello'), START_NS + number)
         size = file.tell()
-    path.write_bytes(path.read_bytes()[:size - cut_bytes])
+    path.write_bytes(path.read_bytes()[:size - missing_bytes])
     with open_bag(path, recover=True) as bag:
         assert len(list(bag.messages())) == complete
 

@@ -71,7 +71,7 @@ def test_images_are_matched_with_the_depth_of_the_nearest_stamp(tmp_path):
 def test_the_frames_of_a_bag_are_written_to_shards_once(tmp_path):
     bag = record(tmp_path, [(millimetres(1000), 0)], image_topic=f'{IMAGE}/compressed')
     topics = BagTopics(f'{IMAGE}/compressed', DEPTH)
-    assert topics.calibration == INFO
+    assert topics.camera_info_topic == INFO
     open_bag_as_shards(bag, topics, tmp_path / 'cache')
     written = (tmp_path / 'cache/rgb_00000.npy').stat().st_mtime_ns
     assert len(open_bag_as_shards(bag, topics, tmp_path / 'cache')) == 1

@@ -41,7 +41,7 @@ def write_index(folder, content):
 
 def test_frames_hold_rgb_and_metric_depth_and_zero_is_invalid(folder):
     frame, = RgbdFolder(folder)
-    check_frame(frame, one_size=False)
+    check_frame(frame, same_size=False)
     assert (frame.rgb.dtype, frame.rgb.shape) == (np.uint8, (2, 4, 3))
     assert (frame.rgb == [200, 0, 0]).all()
     assert frame.depth_m.dtype == np.float32

@@ -112,7 +112,7 @@ def test_the_most_frequent_scale_problem_is_reported():
         reference(0, anchors=None, problem='no transform'),
         reference(1, anchors=None, problem='no transform'),
         reference(2, anchors=None, problem='frozen')]).summary()
-    assert (found['most_frequent_problem'], found['states']) == ('no transform', {'refused': 3})
+    assert (found['most_frequent_problem'], found['states']) == ('no transform', {'rejected': 3})
 
 
 def test_jitter_is_the_change_of_the_mid_depth():

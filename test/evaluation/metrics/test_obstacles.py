@@ -9,7 +9,7 @@ import time
 
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray
-from node_harness import camera_info, free_domain, image, Robot, stamp_of, start_node
+from node_harness import camera_info, find_free_domain, image, Robot, stamp_of, start_node
 import numpy as np
 import pytest
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
@@ -184,7 +184,7 @@ def test_clouds_of_the_running_node_mark_the_same_cells(scene, drive, tmp_path):
     few = drive[::4]
     low_m, high_m = ASSUMED_M
     process = start_node(
-        tmp_path, domain := free_domain(), '-p', 'scale.source:=fixed',
+        tmp_path, domain := find_free_domain(), '-p', 'scale.source:=fixed',
         '-p', f'scale.min_depth_m:={low_m}', '-p', f'scale.max_depth_m:={high_m}',
         '-p', 'max_inference_steps:=1', '-p', 'dtype:=float32', '-p', 'latency_cap_ms:=0',
         '-p', 'max_age_s:=60')

@@ -95,9 +95,9 @@ def test_the_tilt_comes_from_parameters_tf_or_the_image():
             report = source.update(ScaleFrame('front', step * 10 ** 8, relative, None, K,
                                               tilt=tilt))
         assert report.state == 'tracking', (changes, tilt)
-        assert report.metric.scale == pytest.approx(scale, rel=0.02)
-        assert report.metric.shift == pytest.approx(shift, rel=0.02)
-        assert report.metric.source == 'ground_plane'
+        assert report.metric_scale.scale == pytest.approx(scale, rel=0.02)
+        assert report.metric_scale.shift == pytest.approx(shift, rel=0.02)
+        assert report.metric_scale.source == 'ground_plane'
 
 
 def test_an_estimated_tilt_is_the_median_of_several_frames():
@@ -109,6 +109,6 @@ def test_an_estimated_tilt_is_the_median_of_several_frames():
 
     assert [update(step, relative).state for step in range(5)] == ['waiting'] * 4 + ['tracking']
     blind = update(5, np.full_like(relative, 0.5))
-    assert blind.state == 'refused' and 'no floor' in blind.detail
-    assert blind.metric.scale == pytest.approx(scale, rel=0.02)
+    assert blind.state == 'rejected' and 'no floor' in blind.detail
+    assert blind.metric_scale.scale == pytest.approx(scale, rel=0.02)
     assert update(6, relative).state == 'tracking'

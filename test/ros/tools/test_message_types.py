@@ -6,7 +6,7 @@ import pytest
 from std_msgs.msg import String
 
 from marigold_ros.depth.errors import BagError, ConfigError
-from marigold_ros.ros.tools.message_types import find_message_class, installed_typestore
+from marigold_ros.ros.tools.message_types import find_message_class, read_installed_typestore
 from marigold_ros.ros.tools.share_files import (
     find_share_file,
     PROFILE_VARIABLES,
@@ -29,18 +29,18 @@ def test_a_type_that_is_not_an_installed_message_has_no_class(msgtype):
 
 
 def test_definitions_match_the_type_hash_of_the_middleware():
-    assert installed_typestore('std_msgs/msg/String').hash_rihs01(
+    assert read_installed_typestore('std_msgs/msg/String').hash_rihs01(
         'std_msgs/msg/String') == STRING_HASH
 
 
 def test_definitions_include_nested_types():
-    store = installed_typestore('sensor_msgs/msg/PointCloud2')
+    store = read_installed_typestore('sensor_msgs/msg/PointCloud2')
     assert {'sensor_msgs/msg/PointField', 'std_msgs/msg/Header'} <= set(store.fielddefs)
 
 
 def test_a_missing_definition_is_an_error():
     with pytest.raises(BagError, match='tf2_msgs .* has no definition TFMessage.msg'):
-        installed_typestore('tf2_msgs/msg/TFMessage')
+        read_installed_typestore('tf2_msgs/msg/TFMessage')
 
 
 def test_share_files_are_found_without_a_sourced_workspace():

@@ -10,14 +10,14 @@ import sys
 import time
 
 from bag_fixtures import compressed_image, image, offered_qos, serialize, START_NS, text, write_bag
-from node_harness import free_domain
+from node_harness import find_free_domain
 import numpy as np
 import pytest
 from rosbags.interfaces import QosDurability, QosReliability
 
 from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.ros.tools.command_line import split_ros_arguments
-from marigold_ros.ros.tools.processes import domain_environment, LoggedProcess
+from marigold_ros.ros.tools.processes import LoggedProcess, make_domain_environment
 
 pytestmark = pytest.mark.node
 STRING = 'std_msgs/msg/String'
@@ -29,7 +29,7 @@ PERIOD_NS = 10 ** 9 // RATE_HZ
 @pytest.fixture
 def start(tmp_path):
     """Start tools in the ROS domain of this test; kill those still running at its end."""
-    environment = {**os.environ, **domain_environment(free_domain())}
+    environment = {**os.environ, **make_domain_environment(find_free_domain())}
     processes = []
 
     def start_tool(tool: str, *arguments: object, prefix: Sequence[str] = ()) -> LoggedProcess:

@@ -81,7 +81,7 @@ def test_the_clock_ticks_up_to_and_including_the_message():
 def test_a_type_with_another_definition_is_skipped(bag, monkeypatch):
     other = get_typestore(Stores.EMPTY)
     other.register(get_types_from_msg('int32 data', 'std_msgs/msg/String'))
-    monkeypatch.setattr(play_bag, 'installed_typestore', lambda msgtype: other)
+    monkeypatch.setattr(play_bag, 'read_installed_typestore', lambda msgtype: other)
     assert split_playable_routes(bag, plan_routes(bag.topics)) == (
         [], ['/note (std_msgs/msg/String, 1 messages: installed definition differs)'])
 

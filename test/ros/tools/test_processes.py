@@ -6,17 +6,17 @@ import os
 import signal
 import sys
 
-from node_harness import free_domain
+from node_harness import find_free_domain
 import pytest
 import rclpy
 
 from marigold_ros.depth.errors import ConfigError
 from marigold_ros.ros.tools import processes
-from marigold_ros.ros.tools.processes import LoggedProcess, package_command, ProcessError
+from marigold_ros.ros.tools.processes import find_package_command, LoggedProcess, ProcessError
 
 
 def test_the_error_of_an_ended_process_has_the_end_of_its_log(tmp_path):
-    command = package_command('record_bag', 'marigold_ros.ros.tools.record_bag')
+    command = find_package_command('record_bag', 'marigold_ros.ros.tools.record_bag')
     process = LoggedProcess('record_bag', [*command, str(tmp_path), '--all'], tmp_path,
                             os.environ)
     assert process.wait(60) == 1
@@ -49,15 +49,15 @@ def test_the_error_of_a_missing_log_line_has_the_log(tmp_path):
 @pytest.mark.parametrize('discovery', ['LOCALHOST', 'SUBNET'])
 def test_a_domain_in_use_is_not_chosen(monkeypatch, discovery):
     monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', discovery)
-    taken = free_domain()
+    taken = find_free_domain()
     context = rclpy.Context()
     rclpy.init(args=[], context=context, domain_id=taken)
     monkeypatch.setattr(processes, 'DOMAINS', [taken])
     node = rclpy.create_node('participant', context=context)
     try:
-        assert processes.domain_in_use(taken)
+        assert processes.is_domain_in_use(taken)
         with pytest.raises(ConfigError, match=f'the ROS domains {taken} to {taken} are all in'):
-            processes.free_domain()
+            processes.find_free_domain()
     finally:
         node.destroy_node()
         rclpy.shutdown(context=context)
