@@ -58,7 +58,7 @@ class Mesh:
     @property
     def bounds(self) -> Floats:
         """
-        Corners of the axis-aligned box.
+        Return the corners of the axis-aligned box.
 
         Returns
         -------

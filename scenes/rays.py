@@ -42,32 +42,32 @@ class Hits:
 
     @cached_property
     def material(self) -> NDArray[np.int32]:
-        """Row of each hit in the material table, [k]."""
+        """Return the row of each hit in the material table, [k]."""
         return self.scene.mesh.material[self.triangle]
 
     @cached_property
     def face_normal(self) -> Floats:
-        """Geometric normal that faces the viewer, [k,3]."""
+        """Return the geometric normal that faces the viewer, [k,3]."""
         return self.scene.face_normals[self.triangle] * self._side
 
     @cached_property
     def normal(self) -> Floats:
-        """Shading normal on the side that faces the viewer, [k,3]."""
+        """Return the shading normal on the side that faces the viewer, [k,3]."""
         return normalize(self._interpolate(self.scene.mesh.normals)) * self._side
 
     @cached_property
     def uv(self) -> Floats:
-        """Texture coordinates, [k,2]."""
+        """Return the texture coordinates, [k,2]."""
         return self._interpolate(self.scene.mesh.uv)
 
     @cached_property
     def cosine(self) -> Floats:
-        """Cosine between the normal and the direction to the viewer, at least 0.001, [k]."""
+        """Return the cosine between normal and direction to the viewer, at least 0.001, [k]."""
         return np.asarray(np.clip(np.einsum('ij,ij->i', self.normal, self.to_viewer), 1e-3, 1))
 
     @cached_property
     def offset_point(self) -> Floats:
-        """Points 1 mm above the surface, where secondary rays start, [k,3]."""
+        """Return the points 1 mm above the surface, where secondary rays start, [k,3]."""
         return np.asarray(self.point + np.float32(1e-3) * self.face_normal)
 
     @cached_property

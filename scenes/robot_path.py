@@ -50,7 +50,7 @@ class RobotState:
 
     @property
     def map_from_base(self) -> Matrix:
-        """Pose of base_link in the map frame, [4,4]."""
+        """Return the pose of base_link in the map frame, [4,4]."""
         return pose((self.x_m, self.y_m, 0.0), rotation_z(self.yaw).astype(np.float64))
 
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from marigold_ros.data.bags.messages import STORE
 from marigold_ros.data.bags.writer import BagWriter
-from scenes import cameras, render, robot_messages, robot_path, sample_room, sensor
+from scenes import cameras, drive_room, render, robot_messages, robot_path, sensor
 from scenes.robot_path import Matrix, RobotState
 from scenes.scene_types import BULK, FINE, Quality, RenderCamera, RenderedFrame, Scene, Sensor
 
@@ -100,11 +100,11 @@ def describe_scene(scene: Scene, states: Sequence[RobotState], seed: int) -> dic
         Metres and radians; positions in the map frame.
     """
     mounting = robot_path.base_from_camera_link() @ robot_path.camera_link_from_optical()
-    size = (sample_room.WIDTH_M, sample_room.DEPTH_M)
+    size = (drive_room.WIDTH_M, drive_room.DEPTH_M)
     return {
         'place': scene.place, 'seed': seed, 'frame_id': 'map', 'bag': 'living_room',
         'floor': {'height_m': 0.0, 'min_m': [0.0, 0.0], 'max_m': list(size)},
-        'walls': {'min_m': [0.0, 0.0, 0.0], 'max_m': [*size, sample_room.HEIGHT_M]},
+        'walls': {'min_m': [0.0, 0.0, 0.0], 'max_m': [*size, drive_room.HEIGHT_M]},
         'obstacles': [{'name': o.name, 'min_m': _rounded(o.min_m), 'max_m': _rounded(o.max_m)}
                       for o in scene.obstacles],
         'camera': {
@@ -160,7 +160,7 @@ def _write_sensors(bag: BagWriter, scene: Scene, state: RobotState, frame: Rende
 
 @lru_cache(maxsize=1)
 def _scene(seed: int, texture_size: int) -> Scene:
-    return sample_room.make_sample_room(seed, texture_size)
+    return drive_room.make_drive_room(seed, texture_size)
 
 
 def _render(job: tuple[RobotState, float, int], *, seed: int, quality: Quality) -> RenderedFrame:

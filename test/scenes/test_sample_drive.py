@@ -16,9 +16,9 @@ from marigold_ros.data.bags.messages import read_stamp_ns
 from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.depth.complexity import gradient_energy
 from scenes import render
+from scenes.drive_room import make_drive_room
 from scenes.robot_path import integrate_path
 from scenes.sample_drive import CONTROLS, robot_camera, START, write_sample
-from scenes.sample_room import make_sample_room
 from scenes.scene_types import Quality
 
 SAMPLE = Path(__file__).parents[2] / 'sample'
@@ -257,7 +257,7 @@ def test_complexity_varies_by_a_factor_of_two(messages: dict[str, list[Any]]) ->
 def test_the_same_seed_gives_the_same_drive(tmp_path: Path) -> None:
     coarse = Quality(passes=1, edge_samples=0, texture_size=16)
     write_sample(tmp_path, quality=coarse, seed=3, duration_s=0.05, workers=1)
-    again = make_sample_room(3, 16)
+    again = make_drive_room(3, 16)
     state = integrate_path(START, CONTROLS, 20, 0.05)[0]
     expected_m = render.depth_along_z(again, robot_camera(state, 640, 480))
     with open_bag(tmp_path / 'living_room') as bag:

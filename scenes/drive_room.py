@@ -12,7 +12,7 @@ from scenes.walls import Opening
 WIDTH_M, DEPTH_M, HEIGHT_M = 7.6, 4.8, 2.6
 
 
-def make_sample_room(seed: int, texture_size: int) -> Scene:
+def make_drive_room(seed: int, texture_size: int) -> Scene:
     """
     Make the room: dining table and bookshelf in the west, sofa, television and window in the east.
 
