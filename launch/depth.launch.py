@@ -47,10 +47,14 @@ PARAMETERS = {
 
 def read_cameras(params_file):
     """Read the names of the cameras from a parameter file, from the section of any node."""
-    for section in (yaml.safe_load(Path(params_file).read_text()) or {}).values():
-        cameras = (section or {}).get('ros__parameters', {}).get('cameras')
-        if cameras:
-            return cameras
+    sections = [yaml.safe_load(Path(params_file).read_text())]
+    while sections:  # a namespace and the name of a node may be one key or nested ones
+        section = sections.pop(0)
+        if isinstance(section, dict):
+            cameras = (section.get('ros__parameters') or {}).get('cameras')
+            if cameras:
+                return [cameras] if isinstance(cameras, str) else cameras
+            sections += section.values()
     return ['camera']
 
 

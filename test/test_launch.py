@@ -57,8 +57,8 @@ def test_argument_strings_are_parsed_to_parameter_types():
     assert (convert['use_sim_time']('True'), convert['use_sim_time']('false')) == (True, False)
 
 
-def test_topics_are_remapped_for_a_single_camera_only(tmp_path):
-    names = definitions(DEPTH, 'remappings', 'read_cameras')
+def test_topics_are_remapped_for_a_single_camera_only():
+    names = definitions(DEPTH, 'remappings')
     given = {'image_topic': '/usb_cam/image_raw', 'camera_info_topic': '/usb_cam/info'}
     assert names['remappings'](given, ['camera']) == [
         ('camera/image_raw', '/usb_cam/image_raw'), ('camera/camera_info', '/usb_cam/info')]
@@ -66,11 +66,20 @@ def test_topics_are_remapped_for_a_single_camera_only(tmp_path):
     with pytest.raises(ValueError, match='are for a single camera'):
         names['remappings'](given, ['front', 'rear'])
 
+
+
+@pytest.mark.parametrize(('text', 'cameras'), [
+    ('/**:\n  ros__parameters:\n    cameras: [front, rear]\n', ['front', 'rear']),
+    ('/robot1/depth_node:\n  ros__parameters:\n    cameras: [front]\n', ['front']),
+    ('robot1:\n  depth_node:\n    ros__parameters:\n      cameras: [front]\n', ['front']),
+    ('/**:\n  ros__parameters:\n    cameras: front\n', ['front']),
+    ('depth_node:\n  ros__parameters:\n    device: cpu\n', ['camera']),
+    ('/**:\n  ros__parameters:\n', ['camera']),
+    ('', ['camera'])])
+def test_the_cameras_of_a_parameter_file_are_found_in_any_namespace(tmp_path, text, cameras):
     file = tmp_path / 'parameters.yaml'
-    file.write_text('/**:\n  ros__parameters:\n    cameras: [front]\n')
-    assert names['read_cameras'](file) == ['front']
-    file.write_text('depth_node:\n  ros__parameters:\n    device: cpu\n')
-    assert names['read_cameras'](file) == ['camera']
+    file.write_text(text)
+    assert definitions(DEPTH, 'read_cameras')['read_cameras'](file) == cameras
 
 
 @pytest.mark.parametrize('path', [DEPTH, REPLAY])
