@@ -132,7 +132,8 @@ def read_drive(path: Path, max_frames: int | None = None
     with ExitStack() as stack:
         bag = stack.enter_context(open_bag(path))
         mount = BagReferences(bag, SAMPLE_TOPICS, ScaleConfig('none'))
-        known = {source: BagReferences(bag, SAMPLE_TOPICS, ScaleConfig(source), reference=topic)
+        known = {source: BagReferences(bag, replace(SAMPLE_TOPICS, reference=topic),
+                                       ScaleConfig(source))
                  for source, topic in REFERENCES.items()}
         for number, frame in enumerate(bag_data_set(path).frames()):
             if number == max_frames:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from marigold_ros.data.bags.bag_frames import BagTopics
+from marigold_ros.data.bags.bag_frames import BagTopics, TOLERANCE_MS
 from marigold_ros.data.bags.pose_buffer import pose_topics, STATIC_TOPIC
 from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.data.datasets.bag import bag_data_set
@@ -39,6 +39,9 @@ def make_parser(name: str, description: str) -> argparse.ArgumentParser:
                      help='true depth, registered to the image')
     bag.add_argument('--camera-info', metavar='TOPIC',
                      help='default: camera_info in the namespace of the image')
+    bag.add_argument('--tolerance-ms', type=float, metavar='MS', default=TOLERANCE_MS,
+                     help='largest difference between the times of an image and its depth '
+                          '(default: %(default)g)')
     _add_metric_options(bag)
     for data_set, text in (('folder', 'RGB-D folder with frames.json'),
                            ('shards', 'folder of rendered shards')):
@@ -184,11 +187,11 @@ def open_references(options: argparse.Namespace, stack: ExitStack
         if set(pose_topics(bag.topics)) <= {STATIC_TOPIC}:
             raise ConfigError('`scene` needs the poses of the camera, on /tf or /odom; '
                               f'{options.path} has none')
-    references = BagReferences(
-        bag, _bag_topics(options), config, reference=options.reference,
-        camera_info=options.reference_info)
+    references = BagReferences(bag, _bag_topics(options), config,
+                               camera_info=options.reference_info)
     return MetricDepthEvaluator(config, obstacles), references
 
 
 def _bag_topics(options: argparse.Namespace) -> BagTopics:
-    return BagTopics(options.image, options.depth, options.camera_info)
+    return BagTopics(options.image, options.depth, options.camera_info,
+                     options.tolerance_ms, options.reference)

@@ -10,7 +10,7 @@ from typing import Any, TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from marigold_ros.data.bags.bag_frames import BagTopics, find_image_topic
+from marigold_ros.data.bags.bag_frames import BagTopics, find_image_topic, message_times
 from marigold_ros.data.bags.messages import cloud_fields, image_fields, read_stamp_ns
 from marigold_ros.data.bags.pair_decoder import base_topic, CAMERA_INFO, read_camera
 from marigold_ros.data.bags.pose_buffer import pose_topics, PoseBuffer, STATIC_TOPIC
@@ -76,10 +76,8 @@ class BagReferences:
     bag : Bag
         Must stay open.
     image : BagTopics
-        Topics of the frames.
+        Topics of the frames and of the reference.
     config : ScaleConfig
-    reference : str or None
-        Topic of the depth, cloud or scan of the scale source.
     camera_info : str or None
         camera_info topic of a reference depth; None uses the one in the same namespace.
 
@@ -92,10 +90,10 @@ class BagReferences:
     """
 
     def __init__(self, bag: Bag, image: BagTopics, config: ScaleConfig, *,
-                 reference: str | None = None, camera_info: str | None = None) -> None:
+                 camera_info: str | None = None) -> None:
         """Find the topics and start reading."""
         self._bag, self._config = bag, config
-        self._topic = None if reference is None else self._find_topic(reference)
+        self._topic = None if image.reference is None else self._find_topic(image.reference)
         if self._topic is None and config.reference_source is not None:
             raise ConfigError(f'`reference` must name a topic of the bag for `scale_source` '
                               f'{config.source}; got None')
@@ -106,12 +104,27 @@ class BagReferences:
             info = camera_info or base_topic(self._topic).rpartition('/')[0] + '/camera_info'
             self._camera = read_camera(bag, bag.topic(info, CAMERA_INFO).name)
         self._poses = PoseBuffer()
+        self._times = message_times(bag, image)
         topics = [*pose_topics(bag.topics), *([] if self._topic is None else [self._topic])]
         self._messages: Iterator[BagMessage] = iter(bag.messages(topics) if topics else ())
         self._read_until_ns = 0
         self._near: deque[tuple[int, Any]] = deque()
+        self._newest_ns = -1
+        self._repeated, self._any_near = 0, False
         self._freeze = FrozenContentCheck()
-        self.notes: list[str] = []
+        self._notes: list[str] = []
+
+    @property
+    def notes(self) -> list[str]:
+        """Return one text for each kind of reference that is missing or left out."""
+        notes = list(self._notes)
+        if self._repeated:
+            notes.append(f'{self._repeated} messages on {self._topic} with the time of an earlier '
+                         'one are left out')
+        if self._topic is not None and not self._any_near:
+            notes.append(f'no message on {self._topic} is within {self._config.filter.hold_s:g} s '
+                         'of a frame: do the clocks of camera and reference agree?')
+        return notes
 
     def lookup(self, frame: DepthFrame) -> FrameReference:
         """
@@ -125,12 +138,13 @@ class BagReferences:
         if frame.stamp_ns is None or frame.K is None:
             raise InputError(f'{frame.name}: metric depth needs a stamp and a calibrated camera')
         at_ns, hold_ns = frame.stamp_ns, int(1e9 * self._config.filter.hold_s)
-        self._read_until(at_ns + hold_ns)
         self._near = deque(each for each in self._near if each[0] >= at_ns - hold_ns)
+        self._read_until(at_ns - hold_ns, at_ns + hold_ns)
         mount = self._poses.lookup_transform(self._config.base_frame, self._camera_frame, at_ns)
         near = [each for each in self._near if each[0] <= at_ns + hold_ns]
         anchors, problem = None, ''
         if near:
+            self._any_near = True
             try:
                 anchors = self._anchors(*min(near, key=lambda each: abs(each[0] - at_ns)), frame,
                                         frame.K)
@@ -154,8 +168,8 @@ class BagReferences:
             return str(self._bag.decode(message).header.frame_id)
         raise BagError(f'{self._bag.path} has no message on {topic}')
 
-    def _read_until(self, until_ns: int) -> None:
-        """Read messages until one has a later stamp."""
+    def _read_until(self, from_ns: int, until_ns: int) -> None:
+        """Read messages until one is later; keep the references from `from_ns` on."""
         while self._read_until_ns <= until_ns:
             try:
                 message = next(self._messages, None)
@@ -163,16 +177,21 @@ class BagReferences:
                     return
                 decoded = self._bag.decode(message)
             except BagError as err:
-                self.notes.append(f'references end early: {err}')
+                self._notes.append(f'references end early: {err}')
                 self._messages = iter(())
                 return
             if message.topic == self._topic:
-                self._read_until_ns = read_stamp_ns(decoded)
-                self._near.append((self._read_until_ns, decoded))
+                time_ns = self._times.time_ns(message, decoded)
+                if time_ns == self._newest_ns:  # a clock that stands still
+                    self._repeated += 1
+                elif time_ns >= from_ns:
+                    self._near.append((time_ns, decoded))
+                self._newest_ns = self._read_until_ns = time_ns
                 continue
-            self._poses.add(message.topic, decoded)
+            log_time_ns = self._times.log_time_ns(message)
+            self._poses.add(message.topic, decoded, log_time_ns)
             if message.topic != STATIC_TOPIC:
-                self._read_until_ns = max(
+                self._read_until_ns = log_time_ns or max(
                     map(read_stamp_ns, getattr(decoded, 'transforms', [decoded])), default=0)
 
     def _anchors(self, stamp: int, message: Any, frame: DepthFrame, K: Matrix) -> Anchors:

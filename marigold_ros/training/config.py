@@ -15,6 +15,7 @@ from pydantic import (
     PositiveInt,
 )
 
+from marigold_ros.data.bags.bag_frames import TOLERANCE_MS
 from marigold_ros.depth.config import require
 
 # Pixels per latent cell along one axis, by halving the resolution three times.
@@ -53,6 +54,8 @@ class FrameSetConfig(ConfigSection):
         For 'hypersim' and 'virtual_kitti': one of Marigold's `data_split` lists.
     image_topic, depth_topic, camera_info_topic : str or None
         For 'bag'; the default of `camera_info_topic` is camera_info beside `image_topic`.
+    tolerance_ms : float
+        For 'bag': largest difference between the times of an image and its depth.
     """
 
     reader: Literal['hypersim', 'virtual_kitti', 'rgbd_folder', 'bag', 'shards']
@@ -63,6 +66,7 @@ class FrameSetConfig(ConfigSection):
     image_topic: str | None = None
     depth_topic: str | None = None
     camera_info_topic: str | None = None
+    tolerance_ms: PositiveFloat = TOLERANCE_MS
 
     @model_validator(mode='after')
     def check_reader(self) -> FrameSetConfig:

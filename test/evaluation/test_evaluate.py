@@ -189,6 +189,30 @@ def test_the_verdict_explains_missing_metric_depth(checkpoint, bag, tmp_path):
                for sentence in summary['verdict']['sentences'])
 
 
+def test_log_times_replace_stamps_that_carry_no_time(checkpoint, tmp_path, capsys):
+    """The stamps of the images are 0; depth comes 20 ms later, and the third is lost."""
+    messages = []
+    for i, (rgb, depth_m) in enumerate(pictures(5)):
+        at = i * PERIOD_NS
+        messages.append((TOPICS[1], at, image(rgb, 'rgb8', 0)))
+        if i != 2:
+            at += 20_000_000
+            messages.append((TOPICS[3], at, image(depth_m, '32FC1', START_NS + at)))
+    bag = write_bag(tmp_path / 'bag', {TOPICS[1]: IMAGE, TOPICS[3]: IMAGE}, messages)
+    assert evaluate_few(checkpoint, bag, tmp_path / 'none') == 2
+    error = capsys.readouterr().err
+    assert all(text in error for text in ('within 15 ms', 'log times', '`tolerance_ms`'))
+    assert evaluate_few(checkpoint, bag, tmp_path / 'out', '--tolerance-ms', '25') == 0
+    assert 'log times are used instead' in capsys.readouterr().out
+    summary = read_summary(tmp_path / 'out')
+    assert summary['notes'] == [
+        'the stamps on /camera/image_rect carry no time (0, or repeated); log times are used '
+        'instead', '1 images have no depth within 25 ms (`tolerance_ms`)']
+    with (tmp_path / 'out' / 'per_frame.csv').open() as file:
+        stamps = {int(row['stamp_ns']) for row in csv.DictReader(file)}
+    assert stamps == {START_NS + i * PERIOD_NS for i in (0, 1, 3, 4)}
+
+
 def test_a_fixed_range_is_a_scale_source(checkpoint, bag, tmp_path):
     assert evaluate_few(checkpoint, bag, tmp_path / 'out', '--scale-source', 'fixed',
                         '--min-depth-m', '1', '--max-depth-m', '5') == 0

@@ -171,6 +171,15 @@ def test_without_ground_truth_depth_stays_relative(tmp_path):
     assert cv2.imread(str(tmp_path / 'sheet.png')) is not None
 
 
+@pytest.mark.parametrize('stamp', [0, START_NS])
+def test_nothing_is_matched_by_stamps_that_carry_no_time(tmp_path, stamp):
+    messages = [(topic, number, image(RGB, 'rgb8', stamp)) for number in range(3)
+                for topic in ('/a', '/b')]
+    path = write_bag(tmp_path / 'bag', {'/a': IMAGE, '/b': IMAGE}, messages)
+    with open_bag(path) as bag:
+        assert list(match_by_stamp(bag, ['/a', '/b'])) == []
+
+
 def test_messages_are_matched_by_stamp_in_bounded_memory(tmp_path):
     messages = [('/a', number, image(RGB, 'rgb8', START_NS + number)) for number in range(100)]
     messages += [('/b', 100 + number, image(RGB, 'rgb8', START_NS + number))

@@ -6,7 +6,7 @@ from bag_fixtures import header, image, serialize, START_NS, TYPES, write_bag
 import numpy as np
 import pytest
 
-from marigold_ros.data.bags.bag_frames import BagTopics
+from marigold_ros.data.bags.bag_frames import BagTopics, message_times
 from marigold_ros.data.bags.messages import serialize_cloud
 from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.data.frames import DepthFrame
@@ -75,10 +75,11 @@ def frame(at_ms=0, brightness=0):
                       'camera', stamp_ns=START_NS + at_ms * MS, K=K)
 
 
-def lookup_references(path, config, frames, **options):
+def lookup_references(path, config, frames, *, reference=None, **options):
     """Return the reference for each frame."""
     with open_bag(path) as bag:
-        references = BagReferences(bag, BagTopics(IMAGE, IMAGE), config, **options)
+        references = BagReferences(bag, BagTopics(IMAGE, IMAGE, reference=reference), config,
+                                   **options)
         return [references.lookup(each) for each in frames]
 
 
@@ -129,11 +130,60 @@ def test_a_reference_farther_than_hold_s_is_not_used(tmp_path):
     assert all(each.problem == '' for each in found)
 
 
+@pytest.mark.parametrize('unstamped', ['image', 'cloud'])
+def test_log_times_replace_stamps_that_carry_no_time(tmp_path, unstamped):
+    """Frames have log times then, too: `read_bag_frames` looks at the same topics."""
+    pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    stamp_ms = {'image': 0, 'cloud': 0} | {unstamped: -START_NS // MS}
+    messages = [(IMAGE, at, image(pixels, 'rgb8', START_NS + (stamp_ms['image'] or at) * MS))
+                for at in range(100, 1100, 100)]
+    messages += [(CLOUD, at, cloud(stamp_ms['cloud'] or at, 1.0 + at / 1000))
+                 for at in range(0, 1000, 200)]
+    nod = [('/tf', at, transform('base_link', 'head', (at / 1000, 0.0, 0.4), at_ms=at + 7_200_000))
+           for at in (0, 1000)]
+    path = record(tmp_path / 'bag', [*messages, *nod])
+    topics = BagTopics(IMAGE, IMAGE, reference=CLOUD)
+    with open_bag(path) as bag:
+        assert message_times(bag, topics).unstamped == (
+            {'image': IMAGE, 'cloud': CLOUD}[unstamped],)
+        references = BagReferences(bag, topics, ScaleConfig('cloud'))
+        found = [references.lookup(frame(at)) for at in (210, 590)]
+        assert references._poses.lookup_transform('base_link', 'head', START_NS + 500 * MS)[
+            0, 3] == pytest.approx(0.5)
+    assert [each.anchors.depth_m[0] for each in found] == pytest.approx([1.3, 1.7])
+
+
+def test_references_of_a_stopped_clock_are_left_out(tmp_path):
+    path = record(tmp_path / 'bag', [(CLOUD, at, cloud(min(at, 1000), 1.0 + at / 1000))
+                                     for at in range(0, 5000, 100)])
+    with open_bag(path) as bag:
+        references = BagReferences(bag, BagTopics(IMAGE, IMAGE, reference=CLOUD),
+                                   ScaleConfig('cloud'))
+        found = [references.lookup(frame(at)) for at in (1000, 1500, 2500)]
+        assert len(references._near) <= 22
+    assert [each.anchors and each.anchors.depth_m[0] for each in found] == [
+        pytest.approx(2.1), pytest.approx(2.1), None]
+    assert references.notes == ['39 messages on /points with the time of an earlier one are left '
+                                'out']
+
+
+def test_disagreeing_clocks_are_noted_and_memory_stays_bounded(tmp_path):
+    path = record(tmp_path / 'bag', [(CLOUD, at, cloud(at - START_NS // MS, 2.0))
+                                     for at in range(1000, 9000, 100)])
+    with open_bag(path) as bag:
+        references = BagReferences(bag, BagTopics(IMAGE, IMAGE, reference=CLOUD),
+                                   ScaleConfig('cloud'))
+        assert references.lookup(frame(2000)).anchors is None
+        assert len(references._near) == 0
+    assert references.notes == ['no message on /points is within 1 s of a frame: do the clocks of '
+                                'camera and reference agree?']
+
+
 def test_memory_is_bounded(tmp_path):
     path = record(tmp_path / 'bag', [(CLOUD, at, cloud(at, 2.0)) for at in range(0, 20000, 100)])
     with open_bag(path) as bag:
-        references = BagReferences(bag, BagTopics(IMAGE, IMAGE), ScaleConfig('cloud'),
-                                   reference=CLOUD)
+        references = BagReferences(bag, BagTopics(IMAGE, IMAGE, reference=CLOUD),
+                                   ScaleConfig('cloud'))
         for at in range(0, 20000, 500):
             assert references.lookup(frame(at)).anchors is not None
             assert len(references._near) <= 22    # a second before and after, at 10 Hz
@@ -193,8 +243,8 @@ def test_references_end_where_the_bag_is_damaged(tmp_path, monkeypatch):
                 yield message
 
         monkeypatch.setattr(bag, 'messages', damaged)
-        references = BagReferences(bag, BagTopics(IMAGE, IMAGE), ScaleConfig('cloud'),
-                                   reference=CLOUD)
+        references = BagReferences(bag, BagTopics(IMAGE, IMAGE, reference=CLOUD),
+                                   ScaleConfig('cloud'))
         found = [references.lookup(frame(at)) for at in (0, 5000)]
     assert [each.anchors is not None for each in found] == [True, False]
     assert references.notes == ['references end early: damaged 5.000 s after its start']

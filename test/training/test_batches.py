@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import islice
 
-from bag_fixtures import image, write_bag
+from bag_fixtures import image, START_NS, write_bag
 import numpy as np
 import pytest
 import torch
 from training_fixtures import frame
 
 from marigold_ros.data.frames import DepthFrame
-from marigold_ros.depth.errors import ConfigError, InputError
+from marigold_ros.depth.errors import BagError, ConfigError, InputError
 from marigold_ros.training import batches as batching
 from marigold_ros.training.batches import (
     make_view_loader,
@@ -45,6 +45,36 @@ def test_data_sets_are_bags_and_folders_of_shards(tmp_path):
     assert len(open_frame_sets([config], tmp_path)) == 1
     # The frames of the bag have been converted to a folder of shards.
     assert len(open_frame_set(shards(str(tmp_path / '0')), tmp_path)) == 1
+
+
+def test_the_tolerance_between_image_and_depth_of_a_bag_can_be_set(tmp_path):
+    given, late_ns = frame(), 20_000_000
+    raw = 'sensor_msgs/msg/Image'
+    bag = write_bag(tmp_path / 'bag', {'/rgb': raw, '/depth': raw}, [
+        ('/rgb', 0, image(given.rgb, 'rgb8', START_NS)),
+        ('/depth', late_ns, image(given.depth_m, '32FC1', START_NS + late_ns))])
+    keys = {'reader': 'bag', 'path': str(bag), 'size': (16, 24), 'image_topic': '/rgb',
+            'depth_topic': '/depth'}
+    with pytest.raises(BagError, match=r'within 15 ms: .* closest \+20.000 ms, .*; if it shows '
+                       'the same moment, set `tolerance_ms` above that'):
+        open_frame_set(FrameSetConfig(**keys), tmp_path / 'cache')
+    assert len(open_frame_set(FrameSetConfig(**keys, tolerance_ms=20), tmp_path / 'cache')) == 1
+
+
+def test_stamps_that_carry_no_time_are_logged_by_the_conversion_of_a_bag(tmp_path, caplog):
+    given = [frame(depth=1.0 + number) for number in range(3)]
+    raw = 'sensor_msgs/msg/Image'
+    messages = [message for number, each in enumerate(given) for message in (
+        ('/rgb', number * 10 ** 8, image(each.rgb, 'rgb8', 0)),
+        ('/depth', number * 10 ** 8 + 1, image(each.depth_m, '32FC1', 0)))]
+    bag = write_bag(tmp_path / 'bag', {'/rgb': raw, '/depth': raw},
+                    [message for number, message in enumerate(messages) if number != 3])
+    config = FrameSetConfig(reader='bag', path=str(bag), size=(16, 24), image_topic='/rgb',
+                            depth_topic='/depth')
+    frames = open_frame_set(config, tmp_path / 'cache')
+    assert [frames[index].depth_m.max() for index in range(len(frames))] == [1.0, 3.0]
+    assert ('the stamps on /rgb and /depth carry no time (0, or repeated); log times are used '
+            'instead') in caplog.messages
 
 
 def batches(count, first=0, stride=1, seed=3):

@@ -34,6 +34,7 @@ def test_cosine_decay_is_half_done_in_the_middle():
     ({'size': (30, 32)}, r'size\.0: Input should be a multiple of 8, got 30'),
     ({'size': (32, 0)}, r'size\.1: Input should be greater than 0, got 0'),
     ({'weight': 0.0}, 'weight: Input should be greater than 0, got 0.0'),
+    ({'tolerance_ms': 0}, 'tolerance_ms: Input should be greater than 0, got 0'),
     ({'reader': 'hypersim'}, '`file_list` must be given for the reader hypersim; got None'),
     ({'reader': 'bag', 'image_topic': '/a'}, '`depth_topic` must be given for the reader bag')])
 def test_an_invalid_data_set_entry_is_named(fields, rule):

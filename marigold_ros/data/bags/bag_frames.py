@@ -5,23 +5,26 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from marigold_ros.data.bags.messages import COMPRESSED_IMAGE, IMAGE, read_stamp_ns
+from marigold_ros.data.bags.message_times import MessageTimes
+from marigold_ros.data.bags.messages import COMPRESSED_IMAGE, IMAGE
 from marigold_ros.data.bags.pair_decoder import base_topic, CAMERA_INFO, PairDecoder, read_camera
 from marigold_ros.data.bags.pose_buffer import pose_topics, PoseBuffer
 from marigold_ros.data.bags.read_issues import ReadIssues
 from marigold_ros.data.bags.reader import Bag, open_bag
 from marigold_ros.data.bags.stamp_matching import StampMatcher
 from marigold_ros.data.frames import check_frame, DepthFrame
+from marigold_ros.depth.config import require
 from marigold_ros.depth.errors import BagError, InputError
 
 # Less than half a period at 30 Hz: depth further away in time belongs to another image.
-TOLERANCE_NS = 15_000_000
+TOLERANCE_MS = 15.0
 # A pair waits for its pose until this many newer pairs have been read.
 POSE_WINDOW_PAIRS = 8
 TRANSPORT_SUFFIXES = ('', '/compressed', '/compressedDepth')
@@ -44,14 +47,27 @@ class BagTopics:
         As `image`, with encoding 16UC1 (mm) or 32FC1 (m), registered to the image.
     camera_info : str or None
         None selects 'camera_info' in the namespace of the image, as image_transport does.
-    tolerance_ns : int
-        Largest difference between the stamps of an image and its depth, ns.
+    tolerance_ms : float
+        Largest difference between the times of an image and its depth.
+    reference : str or None
+        Depth, cloud or scan of a scale source, whose times are compared with those of the frames.
+
+    Raises
+    ------
+    ConfigError
+        If the tolerance is not positive and finite.
     """
 
     image: str
     depth: str
     camera_info: str | None = None
-    tolerance_ns: int = TOLERANCE_NS
+    tolerance_ms: float = TOLERANCE_MS
+    reference: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the tolerance."""
+        require(0 < self.tolerance_ms < math.inf, 'tolerance_ms', 'positive and finite',
+                self.tolerance_ms)
 
     @property
     def camera_info_topic(self) -> str:
@@ -101,14 +117,15 @@ def read_bag_frames(path: Path, topics: BagTopics,
     Yields
     ------
     DepthFrame
-        In order of time.  A block is one second, counted from the first frame.  `K` and
-        `world_from_camera` are None where the bag holds no calibration or pose.
+        In order of time.  A block is one second, counted from the first frame.  `stamp_ns` is
+        the log time if the stamps of a topic carry no time.  `K` and `world_from_camera` are None
+        where the bag holds no calibration or pose.
 
     Raises
     ------
     BagError
-        If the bag cannot be read, is empty, lacks one of the topics, or no image has depth
-        within the tolerance.
+        If the bag cannot be read, is empty, lacks one of the topics, no image has depth within
+        the tolerance, or neither stamps nor log times carry a time.
     InputError
         If `check_frame` rejects a frame; with `notes`, if it rejects each of the first ten.
     """
@@ -116,10 +133,12 @@ def read_bag_frames(path: Path, topics: BagTopics,
     with open_bag(path, recover=notes is not None) as bag:
         image_topic, depth_topic, info_topic = _find_topics(bag, topics)
         decoder = PairDecoder(read_camera(bag, info_topic), image_topic, depth_topic)
-        matcher = StampMatcher(topics.tolerance_ns)
+        matcher = StampMatcher(round(1e6 * topics.tolerance_ms))
+        times = message_times(bag, topics)
+        issues.note(times.notes)
         first_ns = None
-        for stamp, image, depth, pose in _posed_pairs(bag, (image_topic, depth_topic), matcher,
-                                                      issues):
+        for stamp, image, depth, pose in _posed_pairs(bag, (image_topic, depth_topic), times,
+                                                      matcher, issues):
             first_ns = stamp if first_ns is None else first_ns
             name = f'{path}, {topics.image} at {stamp} ns'
             issues.check_registration(image.header.frame_id, depth.header.frame_id)
@@ -135,15 +154,15 @@ def read_bag_frames(path: Path, topics: BagTopics,
                 continue
             issues.frames += 1
             yield frame
-    issues.finish(matcher.unmatched, bag.data_loss)
+    issues.finish(matcher, bag.data_loss)
     if matcher.pairs == 0:
-        raise BagError(_describe_mismatch(path, topics, matcher))
+        raise BagError(_describe_mismatch(path, topics, times, matcher))
     if issues.frames == 0:
         raise BagError(f'{path}: none of the {matcher.pairs} matched depth maps of '
                        f'{topics.depth} holds a measurement')
 
 
-def _posed_pairs(bag: Bag, names: tuple[str, str], matcher: StampMatcher,
+def _posed_pairs(bag: Bag, names: tuple[str, str], times: MessageTimes, matcher: StampMatcher,
                  issues: ReadIssues) -> Iterator[PosedPair]:
     """Match images with depth; a pair waits until a later transform gives its pose."""
     poses = PoseBuffer()
@@ -167,15 +186,21 @@ def _posed_pairs(bag: Bag, names: tuple[str, str], matcher: StampMatcher,
                 issues.skip(err)
                 continue
             if message.topic in pose_names:
-                poses.add(message.topic, decoded)
+                poses.add(message.topic, decoded, times.log_time_ns(message))
             else:
-                waiting.extend(matcher.add(names.index(message.topic), read_stamp_ns(decoded),
-                                           decoded))
+                waiting.extend(matcher.add(names.index(message.topic),
+                                           times.time_ns(message, decoded), decoded))
             yield from ready(ended=False)
     except BagError as err:
         issues.stop_at_damage(err)
     waiting.extend(matcher.flush())
     yield from ready(ended=True)
+
+
+def message_times(bag: Bag, topics: BagTopics) -> MessageTimes:
+    """Return the times of frames and references, which are all stamps or all log times."""
+    names = (topics.image, topics.depth, topics.reference)
+    return MessageTimes(bag, [_recorded_name(bag, name) for name in names if name is not None])
 
 
 def find_image_topic(bag: Bag, name: str) -> str:
@@ -187,9 +212,12 @@ def find_image_topic(bag: Bag, name: str) -> str:
     BagError
         If the bag holds neither.
     """
+    return bag.topic(_recorded_name(bag, name), IMAGE, COMPRESSED_IMAGE).name
+
+
+def _recorded_name(bag: Bag, name: str) -> str:
     names = {topic.name for topic in bag.topics}
-    found = next((name + suffix for suffix in TRANSPORT_SUFFIXES if name + suffix in names), name)
-    return bag.topic(found, IMAGE, COMPRESSED_IMAGE).name
+    return next((name + suffix for suffix in TRANSPORT_SUFFIXES if name + suffix in names), name)
 
 
 def _find_topics(bag: Bag, topics: BagTopics) -> tuple[str, str, str | None]:
@@ -204,14 +232,16 @@ def _find_topics(bag: Bag, topics: BagTopics) -> tuple[str, str, str | None]:
     return image, depth, bag.topic(info, CAMERA_INFO).name
 
 
-def _describe_mismatch(path: Path, topics: BagTopics, matcher: StampMatcher) -> str:
+def _describe_mismatch(path: Path, topics: BagTopics, times: MessageTimes,
+                       matcher: StampMatcher) -> str:
     """Format the time offsets between images and their nearest depth."""
     text = (f'{path}: no image on {topics.image} has depth on {topics.depth} within '
-            f'{topics.tolerance_ns / 1e6:g} ms')
+            f'{topics.tolerance_ms:g} ms' + ''.join(f' ({note})' for note in times.notes))
     offsets_ms = matcher.offsets_ns() / 1e6
     if offsets_ms.size == 0:
         return text
     nearest = offsets_ms[np.argmin(np.abs(offsets_ms))]
     return (f'{text}: offset of the nearest depth over {offsets_ms.size} images: closest '
             f'{nearest:+.3f} ms, median {np.median(offsets_ms):+.3f} ms, range '
-            f'{offsets_ms.min():+.3f} to {offsets_ms.max():+.3f} ms')
+            f'{offsets_ms.min():+.3f} to {offsets_ms.max():+.3f} ms; if it shows the same moment, '
+            'set `tolerance_ms` above that')

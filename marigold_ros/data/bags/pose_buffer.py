@@ -49,7 +49,7 @@ class PoseBuffer:
         self._static: dict[str, tuple[str, Matrix]] = {}
         self._moving: dict[str, tuple[str, list[tuple[int, Any]]]] = {}
 
-    def add(self, topic: str, message: Any) -> None:
+    def add(self, topic: str, message: Any, time_ns: int | None = None) -> None:
         """
         Add the transforms of a message.
 
@@ -59,11 +59,13 @@ class PoseBuffer:
             '/tf', '/tf_static' or '/odom'.
         message : object
             Decoded tf2_msgs/TFMessage or nav_msgs/Odometry.
+        time_ns : int or None
+            Time of the poses, ns; None takes their stamps.
         """
         if message.__msgtype__ == ODOMETRY:
             pose = message.pose.pose
-            self._add_pose(message.child_frame_id, message.header.frame_id, read_stamp_ns(message),
-                           (pose.position, pose.orientation))
+            self._add_pose(message.child_frame_id, message.header.frame_id,
+                           time_ns or read_stamp_ns(message), (pose.position, pose.orientation))
             return
         for transform in message.transforms:
             child, parent = transform.child_frame_id, transform.header.frame_id
@@ -72,7 +74,7 @@ class PoseBuffer:
                 self._static[_without_slash(child)] = (_without_slash(parent),
                                                        _pose_matrix(*pose))
             else:
-                self._add_pose(child, parent, read_stamp_ns(transform), pose)
+                self._add_pose(child, parent, time_ns or read_stamp_ns(transform), pose)
 
     def world_from_frame(self, frame_id: str, time_ns: int) -> Matrix | None:
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 import logging
 
+from marigold_ros.data.bags.stamp_matching import StampMatcher
 from marigold_ros.depth.errors import BagError, MarigoldError
 
 # If each of the first frames is rejected, every frame of the bag is assumed to be.
@@ -61,6 +62,10 @@ class ReadIssues:
             raise err
         self._notes.append(DamageNote(f'{err}; later data is lost'))
 
+    def note(self, texts: list[str]) -> None:
+        """Add notes on data that is left out, but is no image or depth."""
+        self._notes += texts
+
     def check_registration(self, image_frame_id: str, depth_frame_id: str) -> None:
         """Note once if the coordinate frames of image and depth differ."""
         if image_frame_id != depth_frame_id and self._registration is None:
@@ -68,14 +73,14 @@ class ReadIssues:
                                   f'{image_frame_id!r}: is the depth registered to the image?')
             self._notes.append(self._registration)
 
-    def finish(self, unmatched: tuple[int, int], data_loss: str | None) -> None:
+    def finish(self, matcher: StampMatcher, data_loss: str | None) -> None:
         """
         Add the counts to the notes; log them if `notes` is None.
 
         Parameters
         ----------
-        unmatched : (int, int)
-            Numbers of images without depth and of depth maps without an image.
+        matcher : StampMatcher
+            Has matched all images with their depth.
         data_loss : str or None
             See `Bag.data_loss`.
 
@@ -88,8 +93,11 @@ class ReadIssues:
             raise self._errors[0]
         if data_loss is not None:
             self._notes.append(DamageNote(data_loss))
-        for number, kind in zip(unmatched, ('images have no depth', 'depth maps have no image')):
-            self._counts[f'{kind} within the tolerance'] = number
+        for number, kind in zip(matcher.unmatched,
+                                ('images have no depth', 'depth maps have no image')):
+            self._counts[f'{kind} within {matcher.tolerance_ms:g} ms (`tolerance_ms`)'] = number
+        for number, kind in zip(matcher.repeated, ('images', 'depth maps')):
+            self._counts[f'{kind} with the time of an earlier one are left out'] = number
         self._notes += [f'{number} {what}' for what, number in self._counts.items() if number]
         if not self._lenient:
             for note in self._notes:

@@ -1,4 +1,4 @@
-"""Match messages of several topics by their stamps while they are being read."""
+"""Match messages of several topics by their times while they are being read."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from marigold_ros.data.bags.message_times import MessageTimes
 from marigold_ros.data.bags.messages import read_stamp_ns
 from marigold_ros.data.bags.reader import Bag
 
 # Two seconds at 30 Hz; the depth of an image is recorded sooner than that.
 MATCH_WINDOW = 64
 
-Stamped = tuple[int, Any]
+Timed = tuple[int, Any]
 
 
 def match_by_stamp(bag: Bag, topics: Sequence[str], *,
@@ -37,7 +38,8 @@ def match_by_stamp(bag: Bag, topics: Sequence[str], *,
     stamp_ns : int
     messages : list
         Decoded, one per topic in the order of `topics`.  An incomplete group is dropped when
-        MATCH_WINDOW other groups are waiting, so memory stays bounded.
+        MATCH_WINDOW other groups are waiting, so memory stays bounded.  Nothing is returned if
+        the stamps of a topic carry no time.
 
     Examples
     --------
@@ -48,6 +50,8 @@ def match_by_stamp(bag: Bag, topics: Sequence[str], *,
     >>> stamp, info.header.frame_id, cloud.header.frame_id
     (1750000000000000000, 'camera_optical_frame', 'lidar_link')
     """
+    if MessageTimes(bag, topics).unstamped:
+        return
     waiting: dict[int, dict[str, Any]] = {}
     for message in bag.messages(topics):
         decoded = bag.decode(message)
@@ -68,23 +72,26 @@ class StampMatcher:
     Match images with depth one to one; if two images compete for one depth, the nearer wins.
 
     A pair is returned as soon as no later message can be nearer.  Per topic, at most
-    `MATCH_WINDOW` messages wait; older ones are dropped, so that memory stays bounded.
+    `MATCH_WINDOW` messages wait; older ones are dropped, so that memory stays bounded.  A message
+    with the time of an earlier one, as from a clock that stands still, is dropped: its partner
+    cannot be told.
 
     Parameters
     ----------
     tolerance_ns : int
-        Largest difference between the stamps of a pair, ns.
+        Largest difference between the times of a pair, ns.
     """
 
     IMAGE, DEPTH = 0, 1
 
     def __init__(self, tolerance_ns: int) -> None:
         self._tolerance_ns = tolerance_ns
-        self._waiting: tuple[list[Stamped], list[Stamped]] = ([], [])
-        self._stamps_ns: tuple[list[int], list[int]] = ([], [])
+        self._waiting: tuple[list[Timed], list[Timed]] = ([], [])
+        self._times_ns: tuple[set[int], set[int]] = (set(), set())
+        self._repeated = [0, 0]
         self.pairs = 0
 
-    def add(self, side: int, stamp_ns: int, item: Any) -> Iterator[tuple[int, Any, Any]]:
+    def add(self, side: int, time_ns: int, item: Any) -> Iterator[tuple[int, Any, Any]]:
         """
         Add one message and return the pairs that it completes.
 
@@ -92,19 +99,22 @@ class StampMatcher:
         ----------
         side : int
             `IMAGE` or `DEPTH`.
-        stamp_ns : int
-            Stamp of the message, ns.
+        time_ns : int
+            Time of the message, ns.
         item : object
             The message.
 
         Yields
         ------
-        stamp_ns : int
-            Stamp of the image, ns.
+        time_ns : int
+            Time of the image, ns.
         image, depth : object
         """
-        self._stamps_ns[side].append(stamp_ns)
-        insort(self._waiting[side], (stamp_ns, item), key=itemgetter(0))
+        if time_ns in self._times_ns[side]:
+            self._repeated[side] += 1
+            return
+        self._times_ns[side].add(time_ns)
+        insort(self._waiting[side], (time_ns, item), key=itemgetter(0))
         yield from self._match_oldest(ended=False)
         if len(self._waiting[side]) > MATCH_WINDOW:
             del self._waiting[side][0]
@@ -114,10 +124,21 @@ class StampMatcher:
         yield from self._match_oldest(ended=True)
 
     @property
+    def tolerance_ms(self) -> float:
+        """Return the largest difference between the times of a pair, ms."""
+        return self._tolerance_ns / 1e6
+
+    @property
     def unmatched(self) -> tuple[int, int]:
         """Return the numbers of images and of depth maps that are in no pair so far."""
-        images, depths = map(len, self._stamps_ns)
+        images, depths = map(len, self._times_ns)
         return images - self.pairs, depths - self.pairs
+
+    @property
+    def repeated(self) -> tuple[int, int]:
+        """Return the numbers of images and of depth maps with the time of an earlier one."""
+        images, depths = self._repeated
+        return images, depths
 
     def offsets_ns(self) -> NDArray[np.int64]:
         """
@@ -126,9 +147,9 @@ class StampMatcher:
         Returns
         -------
         int64 [images]
-            Stamp of the depth minus stamp of the image, ns; empty if there is no depth.
+            Time of the depth minus time of the image, ns; empty if there is no depth.
         """
-        images, depths = (np.sort(np.array(each, np.int64)) for each in self._stamps_ns)
+        images, depths = (np.array(sorted(each), np.int64) for each in self._times_ns)
         if depths.size == 0:
             return depths
         after = np.searchsorted(depths, images).clip(max=depths.size - 1)
@@ -152,5 +173,5 @@ class StampMatcher:
                 del older[0]
             else:
                 self.pairs += 1
-                (stamp_ns, image), (_, depth) = images.pop(0), depths.pop(0)
-                yield stamp_ns, image, depth
+                (time_ns, image), (_, depth) = images.pop(0), depths.pop(0)
+                yield time_ns, image, depth

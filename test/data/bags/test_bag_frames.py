@@ -24,7 +24,7 @@ from rosbags.typesys import get_typestore, Stores
 
 from marigold_ros.data.bags.bag_frames import BagTopics
 from marigold_ros.data.datasets.bag import bag_data_set
-from marigold_ros.depth.errors import BagError, InputError
+from marigold_ros.depth.errors import BagError, ConfigError, InputError
 
 IMAGE, DEPTH, INFO = '/cam/image_raw', '/cam/depth/image_raw', '/cam/camera_info'
 MS = 1_000_000
@@ -131,12 +131,97 @@ def test_image_and_depth_are_matched_within_the_tolerance(tmp_path):
     path = record(tmp_path, depths=[DEPTH_MM] * 3 + [None], delay_ms=14)
     frames, notes = read(path)
     assert [frame.stamp_ns - START_NS for frame in frames] == [0, 100 * MS, 200 * MS]
-    assert notes == ['1 images have no depth within the tolerance']
+    assert notes == ['1 images have no depth within 15 ms (`tolerance_ms`)']
     with pytest.raises(BagError, match=r'no image on /cam/image_raw has depth on '
                        r'/cam/depth/image_raw within 13 ms: offset of the nearest depth over 4 '
                        r'images: closest \+14.000 ms, median \+14.000 ms, range -86.000 to '
-                       r'\+14.000 ms'):
-        read(path, BagTopics(IMAGE, DEPTH, tolerance_ns=13 * MS))
+                       r'\+14.000 ms; if it shows the same moment, set `tolerance_ms` above that'):
+        read(path, BagTopics(IMAGE, DEPTH, tolerance_ms=13))
+
+
+@pytest.mark.parametrize('tolerance_ms', [0, -1, float('nan'), float('inf')])
+def test_a_tolerance_that_is_no_duration_is_rejected(tolerance_ms):
+    with pytest.raises(ConfigError, match='`tolerance_ms` must be positive and finite; got'):
+        BagTopics(IMAGE, DEPTH, tolerance_ms=tolerance_ms)
+
+
+# --- stamps that carry no time -------------------------------------------------------------
+
+STAMPS = {
+    'right': lambda log_ns: log_ns,
+    'zero': lambda log_ns: 0,
+    'constant': lambda log_ns: START_NS + 5,
+    'whole seconds': lambda log_ns: log_ns // 10 ** 9 * 10 ** 9}
+
+
+def record_stamped(path, image_stamp, depth_stamp, count=15, lost=(3,), extra=(), types=None):
+    """
+    Write images and depth logged 2 ms later; brightness and depth in m are 1, 2, 3...
+
+    The depth maps of the frames in `lost` are missing, so that the order of messages misleads.
+    """
+    messages = []
+    for number in range(count):
+        at = 100 * MS * number
+        picture = np.full((16, 24, 3), number + 1, np.uint8)
+        depth = np.full((16, 24), 1000 * (number + 1), np.uint16)
+        messages.append((IMAGE, at, image(picture, 'rgb8', image_stamp(START_NS + at))))
+        if number not in lost:
+            at += 2 * MS
+            messages.append((DEPTH, at, image(depth, '16UC1', depth_stamp(START_NS + at))))
+    return write_bag(path, {IMAGE: RAW, DEPTH: RAW, **(types or {})},
+                     sorted([*messages, *extra], key=lambda message: message[1]))
+
+
+def pairs(frames):
+    """Return brightness and depth in m of each frame."""
+    return [(int(frame.rgb[0, 0, 0]), round(float(frame.depth_m[0, 0]))) for frame in frames]
+
+
+@pytest.mark.parametrize(('image_stamp', 'depth_stamp'), [
+    ('zero', 'zero'), ('constant', 'constant'), ('whole seconds', 'whole seconds'),
+    ('right', 'zero'), ('constant', 'right')])
+def test_log_times_replace_stamps_that_carry_no_time(tmp_path, image_stamp, depth_stamp):
+    frames, notes = read(record_stamped(tmp_path / 'bag', STAMPS[image_stamp],
+                                        STAMPS[depth_stamp]))
+    assert pairs(frames) == [(number, number) for number in range(1, 16) if number != 4]
+    assert [frame.stamp_ns for frame in frames[:2]] == [START_NS, START_NS + 100 * MS]
+    wrong = ' and '.join(topic for topic, kind in ((IMAGE, image_stamp), (DEPTH, depth_stamp))
+                         if kind != 'right')
+    assert notes == [f'the stamps on {wrong} carry no time (0, or repeated); log times are used '
+                     'instead', '1 images have no depth within 15 ms (`tolerance_ms`)']
+
+
+def test_nothing_is_matched_after_the_clock_has_stopped(tmp_path):
+    def stops(log_ns):
+        return min(log_ns, START_NS + 1200 * MS)
+
+    frames, notes = read(record_stamped(tmp_path / 'bag', stops, stops, count=20, lost=(14,)))
+    assert pairs(frames) == [(number, number) for number in range(1, 14)]
+    assert notes == ['7 images with the time of an earlier one are left out',
+                     '6 depth maps with the time of an earlier one are left out']
+
+
+def test_poses_follow_log_times_together_with_frames(tmp_path):
+    # The clock of the robot's transforms is an hour ahead of the log.
+    ahead_ns = 3600 * 10 ** 9
+    poses = [('/tf', at * MS, transform('odom', 'camera_optical_frame', (at / 1000, 0.0, 0.0),
+                                        stamp_ns=START_NS + at * MS + ahead_ns))
+             for at in range(0, 500, 80)]
+    path = record_stamped(tmp_path / 'bag', STAMPS['zero'], STAMPS['zero'], count=4, lost=(),
+                          extra=poses, types={'/tf': 'tf2_msgs/msg/TFMessage'})
+    assert [frame.world_from_camera[0, 3] for frame in read(path)[0]] == pytest.approx(
+        [0.0, 0.1, 0.2, 0.3])
+
+
+def test_a_bag_without_any_time_is_rejected(tmp_path):
+    messages = [(topic, 0, image(pixels, encoding, 0)) for _ in range(3)
+                for topic, pixels, encoding in ((IMAGE, PIXELS, 'rgb8'),
+                                                (DEPTH, DEPTH_MM, '16UC1'))]
+    path = write_bag(tmp_path / 'bag', {IMAGE: RAW, DEPTH: RAW}, messages)
+    with pytest.raises(BagError, match='the stamps on /cam/image_raw and the log times on '
+                       r'/cam/image_raw carry no time \(0, or repeated\)'):
+        read(path)
 
 
 def test_blocks_are_seconds_after_the_first_frame(tmp_path):

@@ -38,6 +38,13 @@ def test_the_tolerance_is_inclusive():
     assert match(('i', 0), ('d', 16), tolerance_ms=16)[0] == [(0, 16)]
 
 
+def test_a_repeated_time_is_left_out_and_counted():
+    pairs, matcher = match(('i', 0), ('d', 1), ('i', 40), ('d', 40), ('i', 40), ('d', 40),
+                           ('i', 0), ('d', 1), ('d', 1))
+    assert pairs == [(0, 1), (40, 40)]
+    assert (matcher.repeated, matcher.unmatched) == ((2, 3), (0, 0))
+
+
 def test_the_order_of_arrival_does_not_matter():
     images, depths = [('i', at) for at in (0, 33, 66)], [('d', at) for at in (1, 34, 65)]
     expected = [(0, 1), (33, 34), (66, 65)]

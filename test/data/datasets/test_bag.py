@@ -23,7 +23,7 @@ def record(folder, depths, d=(0.0,) * 5, image_topic=IMAGE, depth_topic=DEPTH):
     image_type = 'CompressedImage' if image_topic.endswith('compressed') else 'Image'
     messages = [(INFO, 0, camera_info(d, stamp_ns=0))]
     for number, (depth, delay_ms) in enumerate(depths):
-        stamp = number * 33_000_000
+        stamp = (number + 1) * 33_000_000
         pixels = np.full((16, 24, 3), 10 * number, np.uint8)
         messages.append((image_topic, stamp, compressed_image(pixels, '.png', 'png', stamp)
                          if image_type == 'CompressedImage' else image(pixels, 'bgr8', stamp)))
@@ -106,8 +106,8 @@ def test_a_bag_that_is_unusable_for_training_is_rejected(tmp_path):
     with pytest.raises(BagError, match='no image on /cam/image_raw has depth'):
         open_bag_as_shards(late, BagTopics(IMAGE, DEPTH), tmp_path / 'c')
     small = record(tmp_path / 'small', [(np.full((8, 12), 1000, np.uint16), 0)])
-    with pytest.raises(InputError, match='/cam/image_raw at 0 ns: image, depth and mask must'):
+    with pytest.raises(InputError, match='/cam/image_raw at 33000000 ns: image, depth and'):
         open_bag_as_shards(small, BagTopics(IMAGE, DEPTH), tmp_path / 'd')
     cm = record(tmp_path / 'cm', [(np.full((16, 24), 300.0, np.float32), 0)])
-    with pytest.raises(InputError, match='/cam/image_raw at 0 ns: the median depth must'):
+    with pytest.raises(InputError, match='/cam/image_raw at 33000000 ns: the median depth must'):
         open_bag_as_shards(cm, BagTopics(IMAGE, DEPTH), tmp_path / 'e')

@@ -1,0 +1,78 @@
+"""Tell the times of messages: their stamps, or log times where stamps carry no time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from typing import Any
+
+from marigold_ros.data.bags.messages import read_stamp_ns
+from marigold_ros.data.bags.reader import Bag, BagMessage
+from marigold_ros.depth.errors import BagError, MarigoldError
+from marigold_ros.messages.header import peek_header
+
+# Enough to tell stamps in whole seconds, at 5 Hz or more, from those that carry time.
+EXAMINED_MESSAGES = 10
+
+
+class MessageTimes:
+    """
+    Times of the messages of topics that are compared with each other in time.
+
+    If the stamps of one of the topics carry no time, log times are used for all of them: times
+    of one clock.  Stamps carry no time if they are 0 or half of them repeat others, as where a
+    driver does not set them, sets them once, or to whole seconds.
+
+    Parameters
+    ----------
+    bag : Bag
+    topics : sequence of str
+        Topics of messages with a header; their first ten messages are examined.
+
+    Attributes
+    ----------
+    unstamped : tuple of str
+        Those of the topics whose stamps carry no time.
+
+    Raises
+    ------
+    BagError
+        If the log times, which are needed, carry no time either.
+    """
+
+    def __init__(self, bag: Bag, topics: Sequence[str]) -> None:
+        first = {topic: list(_first_times(bag, topic)) for topic in topics}
+        self.unstamped = tuple(
+            topic for topic, times in first.items()
+            if times and (not any(stamp for stamp, _ in times)
+                          or _half_repeat([stamp for stamp, _ in times])))
+        for topic, times in first.items() if self.unstamped else ():
+            if _half_repeat([log_time for _, log_time in times]):
+                raise BagError(f'{bag.path}: the stamps on {self.unstamped[0]} and the log times '
+                               f'on {topic} carry no time (0, or repeated)')
+
+    @property
+    def notes(self) -> list[str]:
+        """Return a text for the user if log times are used."""
+        return [f'the stamps on {" and ".join(self.unstamped)} carry no time (0, or repeated); '
+                'log times are used instead'] if self.unstamped else []
+
+    def time_ns(self, message: BagMessage, decoded: Any) -> int:
+        """Return the time of a message, decoded with a header, ns."""
+        return message.log_time_ns if self.unstamped else read_stamp_ns(decoded)
+
+    def log_time_ns(self, message: BagMessage) -> int | None:
+        """Return the log time of a message, ns; None if stamps are used."""
+        return message.log_time_ns if self.unstamped else None
+
+
+def _first_times(bag: Bag, topic: str) -> Iterator[tuple[int, int]]:
+    """Read stamp and log time of the first messages, ns."""
+    with suppress(MarigoldError):  # damage; who reads the whole topic reports it
+        for message in islice(bag.messages([topic]), EXAMINED_MESSAGES):
+            yield peek_header(message.data)[0], message.log_time_ns
+
+
+def _half_repeat(times_ns: Sequence[int]) -> bool:
+    return len(times_ns) > 1 and 2 * len(set(times_ns)) <= len(times_ns)
