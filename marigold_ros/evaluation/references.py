@@ -22,7 +22,7 @@ from marigold_ros.messages.laser_scan import points_from_scan
 from marigold_ros.metric.anchors import Anchors, anchors_from_depth, anchors_from_points
 from marigold_ros.metric.checks import FrozenContentCheck
 from marigold_ros.metric.sources.ground_plane import tilt_from_down_vector
-from marigold_ros.metric.sources.reference import pose_without_tf
+from marigold_ros.metric.sources.reference import describe_axes, pose_without_tf
 
 if TYPE_CHECKING:
     from marigold_ros.data.bags.reader import Bag, BagMessage
@@ -142,12 +142,13 @@ class BagReferences:
         self._read_until(at_ns - hold_ns, at_ns + hold_ns)
         mount = self._poses.lookup_transform(self._config.base_frame, self._camera_frame, at_ns)
         near = [each for each in self._near if each[0] <= at_ns + hold_ns]
+        nearest = min(near, key=lambda each: abs(each[0] - at_ns), default=None)
+        self._note_axes(None if nearest is None else nearest[1].header.frame_id)
         anchors, problem = None, ''
-        if near:
+        if nearest is not None:
             self._any_near = True
             try:
-                anchors = self._anchors(*min(near, key=lambda each: abs(each[0] - at_ns)), frame,
-                                        frame.K)
+                anchors = self._anchors(*nearest, frame, frame.K)
             except InputError as err:
                 problem = str(err)
         tilt = None if mount is None else tilt_from_down_vector(-mount[2, :3])
@@ -208,6 +209,12 @@ class BagReferences:
                                         message.angle_increment, message.range_min,
                                         message.range_max))
         return anchors_from_points(points, pose, K, size, stamp)
+
+    def _note_axes(self, reference_frame: str | None) -> None:
+        """Note once what is assumed about the axes of a coordinate frame."""
+        text = describe_axes(self._config, self._camera_frame, reference_frame)
+        if text and text not in self._notes:
+            self._notes.append(text)
 
     def _camera_from_reference(self, frame_id: str, stamp: int) -> Matrix:
         """Look up the pose of the reference's frame in the camera frame, [4, 4]."""

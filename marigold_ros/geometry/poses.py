@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+import re
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,17 @@ Matrix = NDArray[np.float64]
 # REP-103: a body frame has x forward, y left, z up; an optical one z forward, x right, y down.
 OPTICAL_FROM_BODY: Matrix = np.array(
     [[0.0, -1.0, 0.0, 0.0], [0.0, 0.0, -1.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
-OPTICAL_SUFFIX = 'optical_frame'
+OPTICAL_NAME = re.compile('(^|[_/])optical$|optical_frame$')
+
+
+def is_optical_frame(frame_id: str) -> bool:
+    """Return whether a coordinate frame is an optical one by its name, as REP-103 names them."""
+    return OPTICAL_NAME.search(frame_id) is not None
+
+
+def without_slash(frame_id: str) -> str:
+    """Remove the leading slash that tf (version 1) put before names, as tf2 does."""
+    return frame_id.removeprefix('/')
 
 
 def pose_matrix(translation_m: Sequence[float], quaternion_xyzw: Sequence[float]) -> Matrix:

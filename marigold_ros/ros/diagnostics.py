@@ -31,6 +31,7 @@ INFO_SCALE_STATES = OK_SCALE_STATES | {'waiting'}
 # Drop reasons and events that are no fault of the camera, the model or the scale.
 NORMAL_EVENTS = frozenset({
     'superseded', 'unsubscribed', 'disabled', 'inactive', 'late', 'no_scale', 'scale_waiting',
+    'ignored_transforms', 'assumed_axes',
     *(f'scale_{state}' for state in OK_SCALE_STATES)})
 
 
@@ -52,7 +53,11 @@ class ThrottledLog:
         self._last_s[key] = now
         omitted = (f' ({self._omitted.pop(key)} more since the last message)'
                    if key in self._omitted else '')
-        line = f'{camera}: {name}: {text}{omitted}'
+        self.log_always(camera, name, text + omitted, warn=warn)
+
+    def log_always(self, camera: str, name: str, text: str, *, warn: bool = True) -> None:
+        """Log an event as a warning or information."""
+        line = f'{camera}: {name}: {text}'
         if warn:
             self._logger.warning(line)
         else:
@@ -77,6 +82,7 @@ class Reporter:
         self._counters: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._published_counters: dict[str, Counter[str]] = {}
         self._last_details: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        self._reported_once: set[tuple[str, str, str]] = set()  # camera, event, subject
         self._scales: dict[str, ScaleReport] = {}
         self._last_error = ''
         self._status = node.create_publisher(DiagnosticArray, '~/status', 10)
@@ -113,6 +119,16 @@ class Reporter:
         self._count(camera, name, count)
         if detail:
             self._log_detail(camera, name, detail, warn=warn)
+
+    def report_once(self, camera: str, name: str, subject: str, detail: str, *,
+                    warn: bool = True) -> None:
+        """Count an event; log it the first time that it concerns this subject."""
+        self._count(camera, name)
+        with self._lock:
+            if (camera, name, subject) not in self._reported_once:
+                self._reported_once.add((camera, name, subject))
+                self._last_details[camera][f'last_{name}'] = detail
+                self._log.log_always(camera, name, detail, warn=warn)
 
     def report_scale(self, camera: str, report: ScaleReport) -> None:
         """Store the scale of a camera's newest frame; count and log new states and rejections."""

@@ -20,7 +20,7 @@ from marigold_ros.metric.anchors import Anchors, anchors_from_depth, anchors_fro
 from marigold_ros.metric.checks import check_clock, FrozenContentCheck
 from marigold_ros.metric.config import ScaleConfig
 from marigold_ros.metric.sources.ground_plane import tilt_from_down_vector
-from marigold_ros.metric.sources.reference import pose_without_tf
+from marigold_ros.metric.sources.reference import describe_axes, pose_without_tf
 from marigold_ros.metric.tracker import ScaleTracker
 from marigold_ros.metric.types import ScaleFrame, ScaleReport
 from marigold_ros.ros.calibration import Calibration, CalibrationCache
@@ -144,6 +144,7 @@ class MetricInputs:
             report = ScaleReport('none', None)
         else:
             anchors, problem = self._compute_anchors(frame, rgb, calibration)
+            self._report_axes(frame)
             report = self._tracker.update(ScaleFrame(
                 frame.camera, frame.stamp_ns, prediction.affine_invariant_depth,
                 prediction.confidence, calibration.camera.K, anchors, problem,
@@ -162,6 +163,14 @@ class MetricInputs:
                 self._max_input_pixels), ''
         except InputError as err:
             return None, str(err)
+
+    def _report_axes(self, frame: ReceivedFrame) -> None:
+        """Say once what is assumed about the axes of a coordinate frame."""
+        newest = self._references[frame.camera].buffer.newest()
+        text = describe_axes(self._config, frame.frame_id,
+                             None if newest is None else newest.frame_id)
+        if text:
+            self._reporter.report_once(frame.camera, 'assumed_axes', text, text, warn=False)
 
 
 class CameraReferences:

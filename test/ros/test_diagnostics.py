@@ -48,6 +48,15 @@ def test_a_rejected_reference_is_a_warning(node):
     assert ('WARN', 'front: scale_rejections: the clock stopped') in node.lines
 
 
+def test_an_event_that_is_reported_once_is_logged_once_for_each_subject(node):
+    reporter = Reporter(node)
+    for subject in ('base', 'arm', 'base', 'arm'):
+        reporter.report_once('front', 'ignored_transforms', subject, f'{subject} is ignored')
+    assert node.lines == [('WARN', 'front: ignored_transforms: base is ignored'),
+                          ('WARN', 'front: ignored_transforms: arm is ignored')]
+    assert reporter._counters['front']['ignored_transforms'] == 4
+
+
 def test_a_state_is_logged_when_it_changes_and_events_are_throttled(node):
     reporter = Reporter(node)
     for _ in range(3):

@@ -8,10 +8,11 @@ import numpy as np
 
 from marigold_ros.depth.errors import InputError
 from marigold_ros.geometry.poses import (
+    is_optical_frame,
     Matrix,
     optical_from_sensor,
-    OPTICAL_SUFFIX,
     parse_extrinsics,
+    without_slash,
 )
 from marigold_ros.metric.anchors import Anchors
 from marigold_ros.metric.checks import check_unit, check_unit_jump
@@ -35,9 +36,38 @@ def pose_without_tf(config: ScaleConfig, camera_frame: str, reference_frame: str
         None if TF is needed.
     """
     if config.extrinsics is not None:
-        optical = config.source == 'depth' or reference_frame.endswith(OPTICAL_SUFFIX)
-        return optical_from_sensor(parse_extrinsics(config.extrinsics), optical)
-    return np.eye(4) if reference_frame == camera_frame else None
+        return optical_from_sensor(parse_extrinsics(config.extrinsics),
+                                   _is_optical(config, reference_frame))
+    return np.eye(4) if without_slash(reference_frame) == without_slash(camera_frame) else None
+
+
+def describe_axes(config: ScaleConfig, camera_frame: str, reference_frame: str | None) -> str:
+    """
+    Say which axes a coordinate frame is assumed to have, where no message says it.
+
+    Parameters
+    ----------
+    config : ScaleConfig
+    camera_frame : str
+        Frame of the images.
+    reference_frame : str or None
+        Frame of the reference; None if there is none yet, or the source has none.
+
+    Returns
+    -------
+    str
+        Empty if nothing is assumed: TF supplies the pose of an optical frame.
+    """
+    if config.extrinsics is not None and reference_frame is not None:
+        axes = ('z forward, x right, y down (optical)' if _is_optical(config, reference_frame)
+                else 'x forward, y left, z up')
+        reason = ('as of every depth image' if config.source == 'depth'
+                  else 'by its name: optical frames end in _optical_frame or _optical')
+        return f'the frame {reference_frame!r} of the reference is taken as {axes}, {reason}'
+    if config.needs_transforms and not is_optical_frame(camera_frame):
+        return (f'the frame {camera_frame!r} of the images is taken as optical (z forward, x '
+                'right, y down), though its name does not end in _optical_frame or _optical')
+    return ''
 
 
 def fit_reference(frame: ScaleFrame, previous: tuple[float, float] | None, hold_s: float
@@ -76,6 +106,11 @@ def fit_reference(frame: ScaleFrame, previous: tuple[float, float] | None, hold_
     if previous is not None:
         check_unit_jump(fit, *previous)
     return fit, math.exp(-apart_s / hold_s)
+
+
+def _is_optical(config: ScaleConfig, reference_frame: str) -> bool:
+    """Return whether the data of a reference are in optical axes."""
+    return config.source == 'depth' or is_optical_frame(reference_frame)
 
 
 def _fit_anchors(frame: ScaleFrame, anchors: Anchors, previous: tuple[float, float] | None
