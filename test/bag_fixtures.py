@@ -119,20 +119,21 @@ def camera_info(d: tuple[float, ...] = (0.0,) * 5, stamp_ns: int = START_NS) -> 
 
 
 def pose_messages(x_m: float, stamp_ns: int, *, frame_id: str = 'odom',
-                  child_frame_id: str = 'base_link') -> dict[str, bytes]:
-    """Serialize /odom and /tf of a robot at x = `x_m`, not rotated."""
+                  child_frame_id: str = 'base_link', xyzw: tuple[float, ...] = (
+                      0.0, 0.0, 0.0, 1.0)) -> dict[str, bytes]:
+    """Serialize /odom and /tf of a robot at x = `x_m`."""
     point = TYPES['geometry_msgs/msg/Point'](x=x_m, y=0.0, z=0.0)
     twist = TYPES['geometry_msgs/msg/Twist'](linear=vector(0.0, 0.0, 0.0),
                                              angular=vector(0.0, 0.0, 0.0))
     odometry = serialize(
         'nav_msgs/msg/Odometry', header=header(stamp_ns, frame_id), child_frame_id=child_frame_id,
         pose=TYPES['geometry_msgs/msg/PoseWithCovariance'](
-            pose=TYPES['geometry_msgs/msg/Pose'](position=point, orientation=quaternion()),
+            pose=TYPES['geometry_msgs/msg/Pose'](position=point, orientation=quaternion(*xyzw)),
             covariance=np.zeros(36)),
         twist=TYPES['geometry_msgs/msg/TwistWithCovariance'](twist=twist,
                                                              covariance=np.zeros(36)))
     return {'/odom': odometry,
-            '/tf': transform(frame_id, child_frame_id, (x_m, 0.0, 0.0), stamp_ns=stamp_ns)}
+            '/tf': transform(frame_id, child_frame_id, (x_m, 0.0, 0.0), xyzw, stamp_ns)}
 
 
 def transform(parent: str, child: str, xyz: tuple[float, ...], xyzw: tuple[float, ...] = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+import math
 import re
 
 import numpy as np
@@ -17,6 +18,11 @@ Matrix = NDArray[np.float64]
 OPTICAL_FROM_BODY: Matrix = np.array(
     [[0.0, -1.0, 0.0, 0.0], [0.0, 0.0, -1.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
 OPTICAL_NAME = re.compile('(^|[_/])optical$|optical_frame$')
+# tf2 accepts quaternions whose squared length differs from 1 by less than this.
+SQUARED_LENGTH_TOLERANCE = 0.01
+
+Vector3 = tuple[float, float, float]
+Quaternion = tuple[float, float, float, float]
 
 
 def is_optical_frame(frame_id: str) -> bool:
@@ -27,6 +33,34 @@ def is_optical_frame(frame_id: str) -> bool:
 def without_slash(frame_id: str) -> str:
     """Remove the leading slash that tf (version 1) put before names, as tf2 does."""
     return frame_id.removeprefix('/')
+
+
+def check_transform(parent: str, child: str, translation_m: Vector3,
+                    quaternion_xyzw: Quaternion) -> None:
+    """
+    Check a transform by the rules of tf2, which ignores all others.
+
+    Parameters
+    ----------
+    parent, child : str
+        Names of the coordinate frames without a leading slash.
+    translation_m, quaternion_xyzw : tuple of float
+        Pose of the child in the parent.
+
+    Raises
+    ------
+    InputError
+        If a name is empty, both are the same, a number is not finite, or the quaternion is not
+        of length 1: setTransformImpl in tf2's buffer_core.cpp, except that tf2 stores an infinite
+        translation.
+    """
+    if not parent or not child or parent == child:
+        raise InputError('the names of the two frames must differ and not be empty')
+    if not all(map(math.isfinite, translation_m)):
+        raise InputError(f'the translation must be finite; got {translation_m}')
+    # NaN fails the comparison.
+    if not abs(sum(q * q for q in quaternion_xyzw) - 1) < SQUARED_LENGTH_TOLERANCE:
+        raise InputError(f'the rotation must be a unit quaternion; got {quaternion_xyzw}')
 
 
 def pose_matrix(translation_m: Sequence[float], quaternion_xyzw: Sequence[float]) -> Matrix:

@@ -85,7 +85,7 @@ class MetricInputs:
         self.close()
         self._subscribed = needed
         if config.needs_transforms:
-            self._transforms = Transforms(self._node)
+            self._transforms = Transforms(self._node, self._report_ignored_transform)
         if config.reference_source is not None:
             self._inputs = [
                 ReferenceInput(self._node, camera, config.reference_source, reference,
@@ -105,6 +105,10 @@ class MetricInputs:
         if self._transforms is not None:
             self._transforms.close()
             self._transforms = None
+
+    def _report_ignored_transform(self, frames: str, detail: str) -> None:
+        for camera in self._references:
+            self._reporter.report_once(camera, 'ignored_transforms', frames, detail)
 
     # Called in the worker's thread
 

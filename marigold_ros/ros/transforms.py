@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from rclpy.clock_type import ClockType
@@ -9,7 +10,7 @@ from rclpy.node import Node
 from rclpy.time import Time
 
 from marigold_ros.depth.errors import InputError
-from marigold_ros.geometry.poses import Matrix, pose_matrix
+from marigold_ros.geometry.poses import check_transform, Matrix, pose_matrix, without_slash
 
 
 class Transforms:
@@ -19,9 +20,12 @@ class Transforms:
     Parameters
     ----------
     node : Node
+    report : callable
+        Called in the executor's thread for each ignored transform, with its frames and the
+        reason.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, report: Callable[[str, str], None]) -> None:
         """Subscribe to /tf and /tf_static; imports tf2_ros here, because PyPI's ROS has none."""
         self._tf2: Any = None
         try:
@@ -31,7 +35,7 @@ class Transforms:
             return
         self._tf2 = tf2_ros
         self._buffer = tf2_ros.Buffer(node=node)
-        self._listener = tf2_ros.TransformListener(self._buffer, node)
+        self._listener = tf2_ros.TransformListener(_ValidTransforms(self._buffer, report), node)
 
     def close(self) -> None:
         """Unsubscribe; further calls do nothing."""
@@ -66,9 +70,43 @@ class Transforms:
             raise InputError(self._missing)
         try:
             found = self._buffer.lookup_transform(
-                target, source, Time(nanoseconds=stamp_ns, clock_type=ClockType.ROS_TIME))
+                without_slash(target), without_slash(source),
+                Time(nanoseconds=stamp_ns, clock_type=ClockType.ROS_TIME))
         except tf2.TransformException as err:
             raise InputError(f'TF has no transform from {source} to {target} at that time: '
                              f'{err}') from err
         t, q = found.transform.translation, found.transform.rotation
         return pose_matrix((t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
+
+
+class _ValidTransforms:
+    """
+    Pass the valid geometry_msgs/TransformStamped of a listener on to a tf2_ros buffer.
+
+    tf2 ignores the others, too, but does not tell its user, and logs each of them.
+    """
+
+    def __init__(self, buffer: Any, report: Callable[[str, str], None]) -> None:
+        self._buffer, self._report = buffer, report
+
+    def set_transform(self, transform: Any, authority: str) -> None:
+        """Add a moving transform."""
+        if self._is_valid(transform):
+            self._buffer.set_transform(transform, authority)
+
+    def set_transform_static(self, transform: Any, authority: str) -> None:
+        """Add a static transform."""
+        if self._is_valid(transform):
+            self._buffer.set_transform_static(transform, authority)
+
+    def _is_valid(self, transform: Any) -> bool:
+        parent, child = (without_slash(frame_id) for frame_id in (
+            transform.header.frame_id, transform.child_frame_id))
+        t, q = transform.transform.translation, transform.transform.rotation
+        try:
+            check_transform(parent, child, (t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
+        except InputError as err:
+            frames = f'from {child!r} to {parent!r}'
+            self._report(frames, f'the transform {frames} is ignored: {err}')
+            return False
+        return True

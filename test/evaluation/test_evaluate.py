@@ -9,7 +9,7 @@ from pathlib import Path
 import re
 import signal
 
-from bag_fixtures import image, START_NS, write_bag
+from bag_fixtures import image, START_NS, transform, write_bag
 from checkpoints import make_checkpoint
 import cv2
 import numpy as np
@@ -211,6 +211,23 @@ def test_log_times_replace_stamps_that_carry_no_time(checkpoint, tmp_path, capsy
     with (tmp_path / 'out' / 'per_frame.csv').open() as file:
         stamps = {int(row['stamp_ns']) for row in csv.DictReader(file)}
     assert stamps == {START_NS + i * PERIOD_NS for i in (0, 1, 3, 4)}
+
+
+def test_an_invalid_transform_is_ignored_and_noted(checkpoint, tmp_path):
+    """Valid depth and a pose for its camera, which is bolted to a robot that stands still."""
+    rgb = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    depth_m = np.tile(np.linspace(1, 4, WIDTH, dtype=np.float32), (HEIGHT, 1))
+    zero = (0.0, 0.0, 0.0, 0.0)
+    bag = write_bag(tmp_path / 'bag', {
+        TOPICS[1]: IMAGE, TOPICS[3]: IMAGE, '/tf': 'tf2_msgs/msg/TFMessage'}, [
+            ('/tf', 0, transform('odom', 'camera_optical_frame', (0.0, 0.0, 0.0))),
+            ('/tf', 0, transform('odom', 'camera_optical_frame', (0.0, 0.0, 0.0), zero)),
+            (TOPICS[1], 0, image(rgb, 'rgb8', START_NS)),
+            (TOPICS[3], 0, image(depth_m, '32FC1', START_NS))])
+    assert evaluate_few(checkpoint, bag, tmp_path / 'out') == 0
+    assert [note for note in read_summary(tmp_path / 'out')['notes'] if 'ignored' in note] == [
+        "transforms ignored on /tf: 1; the first, 'odom' to 'camera_optical_frame' at "
+        f'{START_NS} ns: the rotation must be a unit quaternion; got (0.0, 0.0, 0.0, 0.0)']
 
 
 def test_a_fixed_range_is_a_scale_source(checkpoint, bag, tmp_path):

@@ -7,6 +7,8 @@ import pytest
 
 from marigold_ros.depth.errors import ConfigError, InputError
 from marigold_ros.geometry.poses import (
+    check_transform,
+    is_optical_frame,
     OPTICAL_FROM_BODY,
     optical_from_sensor,
     parse_extrinsics,
@@ -33,3 +35,34 @@ def test_extrinsics_must_be_six_numbers(text):
 def test_a_zero_quaternion_is_rejected():
     with pytest.raises(InputError, match='must be finite and its quaternion not zero'):
         pose_matrix((0, 0, 0), (0, 0, 0, 0))
+
+
+@pytest.mark.parametrize(('names', 'translation', 'quaternion', 'message'), [
+    (('odom', 'base'), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0), 'must be a unit quaternion; got'),
+    (('odom', 'base'), (0.0, 0.0, 0.0), (0.0, 0.0, np.nan, 1.0), 'must be a unit quaternion'),
+    (('odom', 'base'), (0.0, 0.0, 0.0), (0.0, 0.0, np.inf, 0.0), 'must be a unit quaternion'),
+    # The squares add up to 1.0101 and to 0.9899; tf2 tolerates less than 0.01.
+    (('odom', 'base'), (0.0, 0.0, 0.0), (0.1, 0.1, 0.1, np.sqrt(0.9801)), 'unit quaternion'),
+    (('odom', 'base'), (0.0, 0.0, 0.0), (0.1, 0.1, 0.1, np.sqrt(0.9599)), 'unit quaternion'),
+    (('odom', 'base'), (0.0, np.nan, 0.0), (0.0, 0.0, 0.0, 1.0), 'translation must be finite'),
+    (('odom', 'base'), (np.inf, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0), 'translation must be finite'),
+    (('odom', ''), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0), 'names of the two frames'),
+    (('', 'base'), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0), 'names of the two frames'),
+    (('base', 'base'), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0), 'names of the two frames')])
+def test_a_transform_that_tf2_ignores_is_rejected(names, translation, quaternion, message):
+    with pytest.raises(InputError, match=message):
+        check_transform(*names, translation, quaternion)
+
+
+def test_a_rotation_that_is_not_quite_normal_is_accepted_as_by_tf2():
+    check_transform('odom', 'base', (1e9, 0.0, 0.0), (0.0, 0.0, 0.0, np.sqrt(1.009)))
+    check_transform('odom', 'base', (0.0, 0.0, 0.0), (0.0, 0.0, 0.0, -np.sqrt(0.991)))
+
+
+@pytest.mark.parametrize(('name', 'optical'), [
+    ('camera_optical_frame', True), ('camera_optical', True), ('/robot/left_optical', True),
+    ('robot/optical', True), ('optical', True), ('optical_frame', True), ('lidar', False),
+    ('camera_link', False), ('optical_link', False), ('fiberoptical', False),
+    ('camera_optical_frame_mount', False), ('', False)])
+def test_optical_frames_are_known_by_both_suffixes(name, optical):
+    assert is_optical_frame(name) is optical

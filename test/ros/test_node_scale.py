@@ -6,6 +6,7 @@ import time
 
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import TransformStamped
 from node_harness import (
     ACTIVATE,
     camera_info,
@@ -16,6 +17,7 @@ from node_harness import (
     floats,
     header,
     image,
+    node_in_process,
     Robot,
     stamp_of,
     start_node,
@@ -358,3 +360,41 @@ def test_compressed_depth_is_used_if_no_raw_depth_is_published(stage):
     message = CompressedImage(header=header(stage.now_ns), data=bytes(12) + png,
                               format='16UC1; compressedDepth png')
     check_depth(stage, stage.measure(f'{DEPTH}/compressedDepth', message))
+
+
+class Tf2Buffer:
+    """Take transforms; a fake, because PyPI's ROS has no tf2_ros (see test_transforms)."""
+
+    def __init__(self, cache_time=None, node=None) -> None:
+        self.added: list[TransformStamped] = []
+
+    def set_transform(self, transform: TransformStamped, authority: str) -> None:
+        self.added.append(transform)
+
+
+class Tf2Listener:
+    """Give its buffer to the test, which sends the transforms."""
+
+    def __init__(self, buffer: object, node: object) -> None:
+        Tf2Listener.buffer = buffer
+
+    def unregister(self) -> None:
+        """Do nothing."""
+
+
+def test_invalid_transforms_are_ignored_and_counted(monkeypatch):
+    tf2_ros = ModuleType('tf2_ros')
+    tf2_ros.Buffer, tf2_ros.TransformListener = Tf2Buffer, Tf2Listener
+    tf2_ros.TransformException = LookupError
+    monkeypatch.setitem(sys.modules, 'tf2_ros', tf2_ros)
+    with node_in_process('-p', 'scale.source:=cloud') as (_, robot):
+        robot.until(lambda: hasattr(Tf2Listener, 'buffer'), what='a subscription to TF')
+        wrong = TransformStamped(header=header(0, 'odom'), child_frame_id='base_link')
+        wrong.transform.rotation.w = 0.0
+        for _ in range(3):
+            Tf2Listener.buffer.set_transform(wrong, 'robot')
+        values = {each.key: each.value for each in robot.diagnostics(': camera').values}
+    assert values['ignored_transforms'] == '3'
+    assert values['last_ignored_transforms'] == (
+        "the transform from 'base_link' to 'odom' is ignored: the rotation must be a unit "
+        'quaternion; got (0.0, 0.0, 0.0, 0.0)')

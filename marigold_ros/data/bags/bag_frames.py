@@ -195,6 +195,7 @@ def _posed_pairs(bag: Bag, names: tuple[str, str], times: MessageTimes, matcher:
         issues.stop_at_damage(err)
     waiting.extend(matcher.flush())
     yield from ready(ended=True)
+    issues.note(poses.notes)
 
 
 def message_times(bag: Bag, topics: BagTopics) -> MessageTimes:

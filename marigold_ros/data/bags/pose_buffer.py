@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation, Slerp
 
 from marigold_ros.data.bags.messages import read_stamp_ns
 from marigold_ros.data.bags.reader import BagTopic
+from marigold_ros.depth.errors import InputError
+from marigold_ros.geometry.poses import (
+    check_transform,
+    Matrix,
+    pose_matrix,
+    Quaternion,
+    Vector3,
+    without_slash,
+)
 
 # Poses are not interpolated across a longer gap between two transforms.
 MAX_GAP_NS = 10 ** 9
@@ -22,7 +31,7 @@ ODOMETRY, TRANSFORMS = 'nav_msgs/msg/Odometry', 'tf2_msgs/msg/TFMessage'
 STATIC_TOPIC = '/tf_static'
 POSE_TOPICS = {'/odom': ODOMETRY, '/tf': TRANSFORMS, STATIC_TOPIC: TRANSFORMS}
 
-Matrix = NDArray[np.float64]
+Pose = tuple[Vector3, Quaternion]
 
 
 class PoseBuffer:
@@ -47,11 +56,19 @@ class PoseBuffer:
 
     def __init__(self) -> None:
         self._static: dict[str, tuple[str, Matrix]] = {}
-        self._moving: dict[str, tuple[str, list[tuple[int, Any]]]] = {}
+        self._moving: dict[str, tuple[str, list[tuple[int, Pose]]]] = {}
+        self._ignored: Counter[str] = Counter()
+        self._first_ignored: dict[str, str] = {}
+
+    @property
+    def notes(self) -> list[str]:
+        """Return one text for each topic of which transforms were ignored."""
+        return [f'transforms ignored on {topic}: {count}; the first, {self._first_ignored[topic]}'
+                for topic, count in self._ignored.items()]
 
     def add(self, topic: str, message: Any, time_ns: int | None = None) -> None:
         """
-        Add the transforms of a message.
+        Add the transforms of a message; invalid ones are ignored, as by tf2, and counted.
 
         Parameters
         ----------
@@ -62,19 +79,17 @@ class PoseBuffer:
         time_ns : int or None
             Time of the poses, ns; None takes their stamps.
         """
-        if message.__msgtype__ == ODOMETRY:
-            pose = message.pose.pose
-            self._add_pose(message.child_frame_id, message.header.frame_id,
-                           time_ns or read_stamp_ns(message), (pose.position, pose.orientation))
-            return
-        for transform in message.transforms:
-            child, parent = transform.child_frame_id, transform.header.frame_id
-            pose = (transform.transform.translation, transform.transform.rotation)
-            if topic == STATIC_TOPIC:
-                self._static[_without_slash(child)] = (_without_slash(parent),
-                                                       _pose_matrix(*pose))
-            else:
-                self._add_pose(child, parent, time_ns or read_stamp_ns(transform), pose)
+        for parent, child, stamp_ns, pose in _transforms(message):
+            try:
+                check_transform(parent, child, *pose)
+                if topic == STATIC_TOPIC:
+                    self._static[child] = parent, pose_matrix(*pose)
+                else:
+                    self._add_moving(parent, child, time_ns or stamp_ns, pose)
+            except InputError as err:
+                self._ignored[topic] += 1
+                self._first_ignored.setdefault(
+                    topic, f'{parent!r} to {child!r} at {time_ns or stamp_ns} ns: {err}')
 
     def world_from_frame(self, frame_id: str, time_ns: int) -> Matrix | None:
         """
@@ -125,7 +140,7 @@ class PoseBuffer:
 
     def _chain_to_root(self, frame_id: str) -> list[str]:
         """List a frame and its ancestors; empty if they form a cycle."""
-        chain = [_without_slash(frame_id)]
+        chain = [without_slash(frame_id)]
         while (transform := self._moving.get(chain[-1])
                or self._static.get(chain[-1])) is not None:
             if transform[0] in chain:
@@ -144,12 +159,10 @@ class PoseBuffer:
             pose = transform @ pose
         return pose
 
-    def _add_pose(self, child: str, parent: str, time_ns: int,
-                  pose: tuple[Any, Any]) -> None:
-        parent, child = _without_slash(parent), _without_slash(child)
+    def _add_moving(self, parent: str, child: str, time_ns: int, pose: Pose) -> None:
         known, track = self._moving.setdefault(child, (parent, []))
         if known != parent:
-            return
+            raise InputError(f'the parent of a moving frame must stay the same; it was {known!r}')
         index = bisect_left(track, time_ns, key=itemgetter(0))
         if index == len(track) or track[index][0] != time_ns:
             track.insert(index, (time_ns, pose))
@@ -161,30 +174,30 @@ def pose_topics(topics: Iterable[BagTopic]) -> list[str]:
     return [topic.name for topic in topics if POSE_TOPICS.get(topic.name) == topic.msgtype]
 
 
-def _without_slash(frame_id: str) -> str:
-    """Remove the leading slash that tf (version 1) put before names."""
-    return frame_id.removeprefix('/')
+def _transforms(message: Any) -> Iterator[tuple[str, str, int, Pose]]:
+    """Yield parent, child, stamp in ns, and pose of each transform of a message."""
+    if message.__msgtype__ == ODOMETRY:
+        pose = message.pose.pose
+        stamped = [(message, pose.position, pose.orientation)]
+    else:
+        stamped = [(each, each.transform.translation, each.transform.rotation)
+                   for each in message.transforms]
+    for each, t, q in stamped:
+        yield (without_slash(each.header.frame_id), without_slash(each.child_frame_id),
+               read_stamp_ns(each), ((t.x, t.y, t.z), (q.x, q.y, q.z, q.w)))
 
 
-def _interpolate(track: list[tuple[int, Any]], time_ns: int) -> Matrix | None:
+def _interpolate(track: list[tuple[int, Pose]], time_ns: int) -> Matrix | None:
     """Interpolate the translation linearly and the rotation by slerp."""
     index = bisect_left(track, time_ns, key=itemgetter(0))
     if index < len(track) and track[index][0] == time_ns:
-        return _pose_matrix(*track[index][1])
+        return pose_matrix(*track[index][1])
     if index in (0, len(track)) or track[index][0] - track[index - 1][0] > MAX_GAP_NS:
         return None
     (start_ns, first), (end_ns, second) = track[index - 1], track[index]
     fraction = (time_ns - start_ns) / (end_ns - start_ns)
-    start, end = _pose_matrix(*first), _pose_matrix(*second)
+    start, end = pose_matrix(*first), pose_matrix(*second)
     matrix = (1 - fraction) * start + fraction * end
     rotations = Slerp([0.0, 1.0], Rotation.from_matrix(np.stack([start[:3, :3], end[:3, :3]])))
     matrix[:3, :3] = rotations(fraction).as_matrix()
-    return matrix
-
-
-def _pose_matrix(translation: Any, rotation: Any) -> Matrix:
-    matrix = np.eye(4)
-    matrix[:3, :3] = Rotation.from_quat(
-        [rotation.x, rotation.y, rotation.z, rotation.w]).as_matrix()
-    matrix[:3, 3] = translation.x, translation.y, translation.z
     return matrix

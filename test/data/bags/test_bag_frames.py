@@ -23,7 +23,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import get_typestore, Stores
 
 from marigold_ros.data.bags.bag_frames import BagTopics
-from marigold_ros.data.datasets.bag import bag_data_set
+from marigold_ros.data.datasets.bag import bag_data_set, open_bag_as_shards
 from marigold_ros.depth.errors import BagError, ConfigError, InputError
 
 IMAGE, DEPTH, INFO = '/cam/image_raw', '/cam/depth/image_raw', '/cam/camera_info'
@@ -260,6 +260,29 @@ def test_poses_are_interpolated_between_odometry_or_transforms(tmp_path, topic):
     np.testing.assert_allclose(first @ (0, 0, 1, 1), (1.2, 0, 0.5, 1), atol=1e-12)
     np.testing.assert_allclose(second @ (1, 0, 0, 1), (0.3, -1, 0.5, 1), atol=1e-12)
     assert third is None    # 200 ms, after the last
+
+
+@pytest.mark.parametrize('topic', ['/odom', '/tf'])
+@pytest.mark.parametrize('wrong', [
+    {'xyzw': (0.0, 0.0, 0.0, 0.0)}, {'xyzw': (np.nan, 0.0, 0.0, 1.0)}, {'x_m': np.nan},
+    {'x_m': -np.inf}], ids=['zero', 'NaN', 'NaN m', 'Inf m'])
+def test_invalid_poses_are_ignored_and_counted_anywhere(tmp_path, topic, wrong):
+    """Before, at and after the images; the valid ones beside them are used."""
+    poses = [(topic, at * MS, pose_messages(at / 1000, START_NS + at * MS)[topic])
+             for at in (0, 80, 160)]
+    poses += [(topic, at * MS, pose_messages(stamp_ns=START_NS + at * MS, **{'x_m': 7.0, **wrong})
+               [topic]) for at in (0, 40, 100, 120, 250)]
+    mounts = [('/tf_static', 0, transform('base_link', 'camera_optical_frame', *pose))
+              for pose in (((0.2, 0.0, 0.5), OPTICAL), ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0)))]
+    path = record(tmp_path, depths=[DEPTH_MM] * 2, extra=[*mounts, *poses], types={
+        '/tf_static': 'tf2_msgs/msg/TFMessage',
+        topic: 'nav_msgs/msg/Odometry' if topic == '/odom' else 'tf2_msgs/msg/TFMessage'})
+    (first, second), notes = read(path)
+    np.testing.assert_allclose(first.world_from_camera @ (0, 0, 1, 1), (1.2, 0, 0.5, 1))
+    np.testing.assert_allclose(second.world_from_camera @ (1, 0, 0, 1), (0.3, -1, 0.5, 1))
+    assert [note.partition(';')[0] for note in notes] == [
+        'transforms ignored on /tf_static: 1', f'transforms ignored on {topic}: 5']
+    assert len(open_bag_as_shards(path, BagTopics(IMAGE, DEPTH), tmp_path / 'shards')) == 2
 
 
 def test_static_transforms_alone_give_no_pose(tmp_path):

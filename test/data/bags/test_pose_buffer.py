@@ -70,3 +70,36 @@ def test_a_cycle_of_frames_has_no_transforms():
     poses.add('/tf', transforms(('a', 'b', 1.0, QUARTER_LEFT), ('b', 'a', 1.0, QUARTER_LEFT)))
     assert poses.world_from_frame('a', 0) is None
     assert poses.lookup_transform('a', 'b', 0) is None
+
+
+ZERO, NAN = (0.0, 0.0, 0.0, 0.0), (0.0, np.nan, 0.0, 1.0)
+
+
+def test_invalid_transforms_are_ignored_and_counted(robot):
+    before = robot.lookup_transform('odom', 'camera', 5 * 10 ** 8)
+    robot.add('/tf_static', transforms(('base', 'camera', 9.0, ZERO),
+                                       ('base', 'camera', np.inf, QUARTER_LEFT)))
+    for at_s, quaternion in ((0, NAN), (1, ZERO), (2, NAN)):
+        robot.add('/tf', transforms(('odom', 'base', 9.0, quaternion), at_s=at_s))
+    np.testing.assert_array_equal(robot.lookup_transform('odom', 'camera', 5 * 10 ** 8), before)
+    assert robot.lookup_transform('odom', 'camera', 2 * 10 ** 9) is None
+    assert robot.notes == [
+        "transforms ignored on /tf_static: 2; the first, 'base' to 'camera' at 0 ns: the rotation "
+        'must be a unit quaternion; got (0.0, 0.0, 0.0, 0.0)',
+        "transforms ignored on /tf: 3; the first, 'odom' to 'base' at 0 ns: the rotation must be "
+        'a unit quaternion; got (0.0, nan, 0.0, 1.0)']
+
+
+def test_a_frame_whose_first_transform_is_invalid_is_placed_by_the_next():
+    poses = PoseBuffer()
+    poses.add('/tf', transforms(('wrong', 'base', np.nan, QUARTER_LEFT),
+                                ('base', 'base', 1.0, QUARTER_LEFT)))
+    poses.add('/tf', transforms(('odom', 'base', 2.0, QUARTER_LEFT)))
+    assert poses.lookup_transform('odom', 'base', 0)[0, 3] == 2.0
+
+
+def test_a_moving_frame_that_changes_its_parent_is_counted(robot):
+    robot.add('/tf', transforms(('map', 'base', 1.0, QUARTER_LEFT), at_s=1))
+    assert robot.notes == [
+        "transforms ignored on /tf: 1; the first, 'map' to 'base' at 1000000000 ns: the parent of "
+        "a moving frame must stay the same; it was 'odom'"]
