@@ -16,7 +16,7 @@ from marigold_ros.data.bags.pair_decoder import base_topic, CAMERA_INFO, read_ca
 from marigold_ros.data.bags.pose_buffer import pose_topics, PoseBuffer, STATIC_TOPIC
 from marigold_ros.depth.errors import BagError, ConfigError, InputError
 from marigold_ros.geometry.camera import Camera, Rectifier
-from marigold_ros.messages.cloud import unpack_cloud
+from marigold_ros.messages.cloud import measured_points
 from marigold_ros.messages.depth import unpack_depth
 from marigold_ros.messages.laser_scan import points_from_scan
 from marigold_ros.metric.anchors import Anchors, anchors_from_depth, anchors_from_points
@@ -204,7 +204,7 @@ class BagReferences:
         if self._camera is not None:
             depth_m, depth_K = self._rectified_depth(message, self._camera)
             return anchors_from_depth(depth_m, depth_K, pose, K, size, stamp)
-        points = (unpack_cloud(cloud_fields(message))[0] if self._config.source == 'cloud'
+        points = (measured_points(cloud_fields(message)) if self._config.source == 'cloud'
                   else points_from_scan(message.ranges, message.angle_min,
                                         message.angle_increment, message.range_min,
                                         message.range_max))

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 FLOAT32 = 7
 COLOR_NAMES = ('rgb', 'rgba')
 KNOWN_NAMES = ('x', 'y', 'z', *COLOR_NAMES)
+# Some drivers send a point for every beam.  One without a return is NaN, Inf, at the sensor (which
+# measures nothing nearer than this), or at the sensor's smallest or largest range: the noise of
+# real ranges is larger than the tolerance, so that no such share of them is the same.
+MIN_RANGE_M = 0.05
+MARK_SHARE, MARK_POINTS, MARK_TOLERANCE = 0.1, 10, 1e-5
 # sensor_msgs/PointField: INT8 = 1 to FLOAT64 = 8.
 FIELD_DTYPES = {1: 'i1', 2: 'u1', 3: 'i2', 4: 'u2', 5: 'i4', 6: 'u4', 7: 'f4', 8: 'f8'}
 
@@ -185,6 +190,43 @@ def unpack_cloud(fields: CloudFields) -> tuple[FloatImage, RgbImage | None]:
     bits = table[color].astype(np.uint32)
     return points, np.stack([bits >> 16 & 255, bits >> 8 & 255, bits & 255], axis=-1,
                             dtype=np.uint8, casting='unsafe')
+
+
+def measured_points(fields: CloudFields) -> FloatImage:
+    """
+    Read the points of a sensor's cloud, without those that mean "no return".
+
+    Parameters
+    ----------
+    fields : CloudFields
+        In the frame of the sensor.
+
+    Returns
+    -------
+    float32 [n, 3]
+        x, y, z, m, finite.
+
+    Raises
+    ------
+    MessageError
+        See `unpack_cloud`.
+
+    Examples
+    --------
+    >>> points = np.array([[[4.0, 1.0, 0.0], [0.0, 0.0, 0.0], [np.nan] * 3]], np.float32)
+    >>> measured_points(pack_cloud(points, None)).tolist()
+    [[4.0, 1.0, 0.0]]
+    """
+    points: FloatImage = unpack_cloud(fields)[0].reshape(-1, 3)
+    with np.errstate(over='ignore', invalid='ignore'):
+        range_m = np.linalg.norm(points, axis=1)
+    measured = np.isfinite(range_m) & (range_m > MIN_RANGE_M)
+    count = np.count_nonzero(measured)
+    for mark_m in (range_m[measured].min(initial=np.inf), range_m[measured].max(initial=0.0)):
+        marked = measured & np.isclose(range_m, mark_m, rtol=MARK_TOLERANCE, atol=0.0)
+        if np.count_nonzero(marked) >= max(MARK_POINTS, MARK_SHARE * count):
+            measured &= ~marked
+    return np.asarray(points[measured])
 
 
 def _pack_colors(packed: FloatImage, rgb: RgbImage) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.depth.errors import InputError
+from marigold_ros.messages.cloud import MIN_RANGE_M
 
 if TYPE_CHECKING:
     from marigold_ros.depth.types import FloatImage
@@ -21,7 +22,8 @@ def points_from_scan(ranges: NDArray[np.float32], angle_min: float, angle_increm
     Parameters
     ----------
     ranges : float32 [n]
-        m; a range outside range_min .. range_max is not a measurement.
+        m.  A range is a measurement between range_min and range_max and above `MIN_RANGE_M`; the
+        limits themselves are not, since drivers put beams without a return there.
     angle_min, angle_increment : float
         Angle of the first beam, and between successive beams, rad about z.
     range_min, range_max : float
@@ -49,6 +51,6 @@ def points_from_scan(ranges: NDArray[np.float32], angle_min: float, angle_increm
             f'{angle_min}, angle_increment {angle_increment}, range_min {range_min}, range_max '
             f'{range_max}')
     angle = angle_min + angle_increment * np.arange(len(ranges))
-    measured = (ranges >= range_min) & (ranges <= range_max)
+    measured = (ranges > max(range_min, MIN_RANGE_M)) & (ranges < range_max)
     r = np.where(measured, ranges, np.nan)
     return np.stack([r * np.cos(angle), r * np.sin(angle), 0 * r], axis=-1).astype(np.float32)

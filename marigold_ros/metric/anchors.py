@@ -62,7 +62,8 @@ def anchors_from_points(points: FloatImage, camera_from_sensor: Matrix, K: Matri
     Parameters
     ----------
     points : float32 [..., 3]
-        Points in the sensor's coordinate frame, m; points that are not finite are ignored.
+        Points in the sensor's coordinate frame, m; points that are not finite are ignored, and
+        of several on one pixel only the nearest counts.
     camera_from_sensor : float64 [4, 4]
         Pose of the sensor in the camera's optical frame.
     K : float64 [3, 3]
@@ -97,7 +98,7 @@ def anchors_from_points(points: FloatImage, camera_from_sensor: Matrix, K: Matri
     xyz = np.asarray(points, np.float64).reshape(-1, 3)
     xyz = xyz[np.isfinite(xyz).all(axis=1)]
     if not len(xyz):
-        raise InputError('the reference has no finite point')
+        raise InputError('the reference has no measured point: each is NaN, Inf or "no return"')
     xyz = xyz @ camera_from_sensor[:3, :3].T + camera_from_sensor[:3, 3]
     z = xyz[:, 2]
     columns, rows = np.rint(project(xyz, K)).T  # NaN behind the camera
@@ -106,6 +107,8 @@ def anchors_from_points(points: FloatImage, camera_from_sensor: Matrix, K: Matri
         raise InputError("no point of the reference projects into the camera's image: check the "
                          "sensor's extrinsics and the camera's intrinsics")
     rows, columns, z = rows[seen].astype(np.int64), columns[seen].astype(np.int64), z[seen]
+    nearest = _nearest_per_pixel(rows * size[1] + columns, z)
+    rows, columns, z = rows[nearest], columns[nearest], z[nearest]
     if np.linalg.norm(camera_from_sensor[:3, 3]) > MIN_BASELINE_M:
         visible = _unoccluded(rows, columns, z, size)
         rows, columns, z = rows[visible], columns[visible], z[visible]
@@ -161,6 +164,18 @@ def anchors_from_depth(depth_m: FloatImage, reference_K: Matrix, camera_from_ref
     points = np.stack([(columns - reference_K[0, 2]) / reference_K[0, 0] * z,
                        (rows - reference_K[1, 2]) / reference_K[1, 1] * z, z], axis=-1)
     return anchors_from_points(points.astype(np.float32), camera_from_reference, K, size, stamp_ns)
+
+
+def _nearest_per_pixel(pixel: NDArray[np.int64], z: Matrix) -> NDArray[np.bool_]:
+    """Mark for every pixel with points [n] one that is the nearest."""
+    nearest = np.full(int(pixel.max()) + 1, np.inf)
+    np.minimum.at(nearest, pixel, z)
+    candidates = np.flatnonzero(z == nearest[pixel])
+    chosen = np.full(len(nearest), -1)
+    chosen[pixel[candidates]] = candidates  # of equally near ones the last
+    marked = np.zeros(len(z), np.bool_)
+    marked[chosen[chosen >= 0]] = True
+    return marked
 
 
 def _unoccluded(rows: NDArray[np.int64], columns: NDArray[np.int64], z: Matrix,

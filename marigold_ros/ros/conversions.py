@@ -17,7 +17,7 @@ from marigold_ros.messages.camera_info import (
     CameraInfoFields,
     fields_from_camera,
 )
-from marigold_ros.messages.cloud import CloudFields, unpack_cloud
+from marigold_ros.messages.cloud import CloudFields, measured_points
 from marigold_ros.messages.compressed import decompress_image
 from marigold_ros.messages.depth import unpack_depth
 from marigold_ros.messages.header import NS_PER_S
@@ -96,12 +96,12 @@ def depth_from_message(message: bytes, *, compressed: bool, max_pixels: int) -> 
 
 def points_from_cloud(message: bytes) -> FloatImage:
     """
-    Read the points of a serialized cloud.
+    Read the measured points of a serialized cloud.
 
     Returns
     -------
-    float32 [H, W, 3]
-        Points in the frame of the cloud, m.
+    float32 [n, 3]
+        Points in the frame of the cloud, m; without those that mean "no return".
 
     Raises
     ------
@@ -109,12 +109,12 @@ def points_from_cloud(message: bytes) -> FloatImage:
         If it has no points or no x, y and z, or its fields are inconsistent.
     """
     cloud = _deserialize(message, PointCloud2)
-    return unpack_cloud(CloudFields(
+    return measured_points(CloudFields(
         height=cloud.height, width=cloud.width,
         fields=tuple((each.name, each.offset, each.datatype, each.count)
                      for each in cloud.fields),
         is_bigendian=cloud.is_bigendian, point_step=cloud.point_step, row_step=cloud.row_step,
-        data=np.frombuffer(cloud.data, np.uint8), is_dense=cloud.is_dense))[0]
+        data=np.frombuffer(cloud.data, np.uint8), is_dense=cloud.is_dense))
 
 
 def points_from_scan_message(message: bytes) -> FloatImage:

@@ -46,6 +46,13 @@ def cloud(at_ms, x_m, frame_id='lidar'):
     return serialize_cloud(START_NS + at_ms * MS, frame_id, pack_cloud(points, None))
 
 
+def lidar_in_view(marks, frame_id='lidar'):
+    """Serialize a wall 3.35 m ahead of a lidar, among points that mean no return."""
+    wall = np.random.default_rng(0).uniform((3.35, -1.5, -1.0), (3.35, 1.5, 1.0), (390, 3))
+    points = np.concatenate([wall[:200], marks, wall[200:]]).astype(np.float32)
+    return serialize_cloud(START_NS, frame_id, pack_cloud(points[None], None))
+
+
 def scan(at_ms, range_m):
     """Serialize a scan of 11 beams ahead."""
     return serialize('sensor_msgs/msg/LaserScan', header=header(START_NS + at_ms * MS, 'lidar'),
@@ -100,6 +107,46 @@ def test_a_scan_becomes_anchors(tmp_path):
     found, = lookup_references(path, ScaleConfig('scan'), [frame()], reference=SCAN)
     expected = 0.1 + 2.0 * np.cos(np.arange(-5, 6) * 0.1)
     np.testing.assert_allclose(np.sort(found.anchors.depth_m), np.sort(expected), rtol=1e-5)
+
+
+@pytest.mark.parametrize('marks', [
+    np.zeros((610, 3)), np.full((610, 3), np.nan), np.tile([0.0, 0.1, 0.0], (610, 1))],
+    ids=['origin', 'NaN', 'smallest range'])
+def test_points_that_mean_no_return_are_no_anchors(tmp_path, marks):
+    """61 % of the points; the lidar stands in view, 0.65 m ahead of the camera."""
+    path = record(tmp_path / 'bag', [
+        ('/tf_static', 0, transform('base_link', 'ahead', (0.65, 0.0, 0.4))),
+        (CLOUD, 0, lidar_in_view(marks, 'ahead'))])
+    found, = lookup_references(path, ScaleConfig('cloud'), [frame()], reference=CLOUD)
+    np.testing.assert_allclose(found.anchors.depth_m, 4.0, rtol=1e-6)
+    assert len(found.anchors.depth_m) > 200
+
+
+def test_no_return_at_the_place_of_a_sensor_in_another_frame_counts_once(tmp_path):
+    """The driver has turned the cloud into the frame of the robot, zeros as well."""
+    marks = np.tile([0.65, 0.0, 0.4], (610, 1))
+    path = record(tmp_path / 'bag', [(CLOUD, 0, lidar_in_view(marks, 'base_link'))])
+    found, = lookup_references(path, ScaleConfig('cloud'), [frame()], reference=CLOUD)
+    assert np.count_nonzero(found.anchors.depth_m < 3) <= 1 < 200 < len(found.anchors.depth_m)
+
+
+def test_a_cloud_without_any_return_is_rejected(tmp_path):
+    zeros = np.zeros((1, 50, 3), np.float32)
+    nothing = serialize_cloud(START_NS, 'lidar', pack_cloud(zeros, None))
+    path = record(tmp_path / 'bag', [(CLOUD, 0, nothing)])
+    found, = lookup_references(path, ScaleConfig('cloud'), [frame()], reference=CLOUD)
+    assert found.problem == ('the reference has no measured point: each is NaN, Inf or "no '
+                             'return"')
+
+
+@pytest.mark.parametrize('wrong', [
+    ((0.1, 0.0, 0.4), (0.0, 0.0, 0.0, 0.0)), ((0.1, np.nan, 0.4),)], ids=['rotation', 'metres'])
+@pytest.mark.parametrize('topic', ['/tf_static', '/tf'])
+def test_invalid_transforms_are_ignored(tmp_path, topic, wrong):
+    path = record(tmp_path / 'bag', [(topic, 0, transform('base_link', 'lidar', *wrong)),
+                                     (CLOUD, 0, cloud(0, 2.0))])
+    found, = lookup_references(path, ScaleConfig('cloud'), [frame()], reference=CLOUD)
+    np.testing.assert_allclose(found.anchors.depth_m, 2.1, rtol=1e-6)
 
 
 def test_a_depth_image_is_registered_by_its_own_calibration(tmp_path):
@@ -203,6 +250,30 @@ def test_extrinsics_replace_transforms(tmp_path):
                                reference=CLOUD)
     np.testing.assert_allclose(found.anchors.depth_m, 2.3, rtol=1e-6)
     assert found.tilt is found.base_from_camera is None
+
+
+@pytest.mark.parametrize(('frame_id', 'turned', 'said'), [
+    ('tof_optical', False, 'z forward, x right, y down (optical)'),
+    ('tof_optical_frame', False, 'z forward, x right, y down (optical)'),
+    ('tof_link', True, 'x forward, y left, z up')])
+def test_the_axes_of_a_cloud_are_known_by_the_name_of_its_frame_and_said(
+        tmp_path, frame_id, turned, said):
+    body = np.array([[2.0, y, 0.1 * y] for y in np.linspace(-0.5, 0.5, 20)], np.float32)
+    points = body if turned else np.stack([-body[:, 1], -body[:, 2], body[:, 0]], axis=-1)
+    path = record(tmp_path / 'bag', [
+        (CLOUD, at, serialize_cloud(START_NS + at * MS, frame_id,
+                                    pack_cloud(points[None], None)))
+        for at in (0, 100)], mount=False)
+    with open_bag(path) as bag:
+        references = BagReferences(
+            bag, BagTopics(IMAGE, IMAGE, reference=CLOUD),
+            ScaleConfig('cloud', extrinsics='0.3 0 0 0 0 0'))
+        for at in (0, 100):
+            found = references.lookup(frame(at))
+            np.testing.assert_allclose(found.anchors.depth_m, 2.3, rtol=1e-6)
+    assert references.notes == [
+        f'the frame {frame_id!r} of the reference is taken as {said}, by its name: optical frames '
+        'end in _optical_frame or _optical']
 
 
 def test_a_missing_transform_is_reported(tmp_path):

@@ -13,7 +13,13 @@ from rosbags.typesys import get_typestore, Stores
 
 from marigold_ros.depth.errors import InputError, MessageError
 from marigold_ros.geometry.unproject import unproject
-from marigold_ros.messages.cloud import CloudFields, CloudPacker, pack_cloud, unpack_cloud
+from marigold_ros.messages.cloud import (
+    CloudFields,
+    CloudPacker,
+    measured_points,
+    pack_cloud,
+    unpack_cloud,
+)
 from marigold_ros.messages.image import ImageFields
 
 POINTS = np.array([[[1, 2, 3], [4, 5, 6]], [[7, 8, 9], [np.nan] * 3]], np.float32)
@@ -67,6 +73,40 @@ def test_a_round_trip_keeps_points_and_colours():
     np.testing.assert_array_equal(points, POINTS)
     np.testing.assert_array_equal(rgb, RGB)
     assert unpack_cloud(pack_cloud(POINTS, None))[1] is None
+
+
+def beams(count, range_m, seed=0):
+    """Return points in random directions at one range, [count, 3]."""
+    direction = np.random.default_rng(seed).normal(size=(count, 3))
+    return range_m * direction / np.linalg.norm(direction, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize('marks', [
+    np.zeros((900, 3)), np.full((900, 3), np.nan), np.full((900, 3), -np.inf),
+    np.full((900, 3), 1e30), np.tile([np.nan, 1.0, 1.0], (900, 1)), beams(900, 0.001),
+    beams(900, 0.12), beams(900, 120.0), np.tile([0.3, 0.0, 0.0], (900, 1))],
+    ids=['origin', 'NaN', 'Inf', 'overflow', 'partly NaN', 'error code', 'smallest range',
+         'largest range', 'one point'])
+def test_points_that_mean_no_return_are_no_measurements(marks):
+    wall = np.random.default_rng(1).uniform((2.0, -2.0, -1.0), (2.1, 2.0, 1.0), (100, 3))
+    points = np.concatenate([wall[:50], marks, wall[50:]]).astype(np.float32)
+    np.testing.assert_array_equal(measured_points(pack_cloud(points[None], None)),
+                                  wall.astype(np.float32))
+    assert measured_points(pack_cloud(points[None, 50:950], None)).shape == (0, 3)
+
+
+def test_measurements_at_the_ends_of_the_range_are_kept():
+    """A sensor with steps of 1 cm, 1 m before a wall, with a view of 120 x 30 degrees."""
+    azimuth, elevation = np.radians(np.meshgrid(np.linspace(-60, 60, 241),
+                                                np.linspace(-15, 15, 31)))
+    direction = np.stack([np.cos(azimuth) * np.cos(elevation),
+                          np.sin(azimuth) * np.cos(elevation), np.sin(elevation)], axis=-1)
+    range_m = np.round(1.0 / direction[..., 0], 2)
+    points = (range_m[..., None] * direction).astype(np.float32)
+    assert (range_m == 1.0).sum() > 200
+    assert len(measured_points(pack_cloud(points, None))) == 241 * 31
+    few = beams(9, 2.0).astype(np.float32)
+    assert len(measured_points(pack_cloud(few[None], None))) == 9
 
 
 def test_a_packer_reuses_its_buffer():

@@ -66,7 +66,7 @@ def test_a_large_depth_image_is_subsampled_evenly():
 
 def test_points_that_are_occluded_for_the_camera_are_removed():
     near = np.array([[x, 0.0, 1.0] for x in np.linspace(-0.01, 0.01, 5)], np.float32)
-    far = np.array([[0.05, 0.0, 5.0]], np.float32)  # u = 81, in the same cell
+    far = np.array([[0.1, 0.0, 5.0]], np.float32)  # u = 82, in the same cell
     apart = np.eye(4)
     apart[1, 3] = 0.02
     anchors = anchors_from_points(np.concatenate([near, far]), apart, K, SIZE)
@@ -75,9 +75,26 @@ def test_points_that_are_occluded_for_the_camera_are_removed():
     assert together.depth_m.max() == 5.0  # without a baseline nothing is occluded
 
 
+@pytest.mark.parametrize('baseline_m', [0.0, 0.5])
+def test_points_on_one_pixel_count_once_as_the_nearest(baseline_m):
+    # 300 copies of one point, 300 behind it, and a wall 4 m ahead on every 20th row and column.
+    rows, columns = (each.ravel() for each in np.mgrid[:120:20, :160:20])
+    wall = np.stack([(columns - 80) / 25, (rows - 60) / 25, np.full(48, 4.0)], axis=-1)
+    copies = np.repeat([[0.05, 0.05, 0.65], [0.1, 0.1, 1.3]], 300, axis=0)
+    apart = np.eye(4)
+    apart[0, 3] = baseline_m
+    points = np.concatenate([copies, wall]).astype(np.float32) - apart[:3, 3].astype(np.float32)
+    anchors = anchors_from_points(points, apart, K, SIZE)
+    # u = 100 * 0.05 / 0.65 + 80
+    assert (anchors.columns[0], anchors.rows[0]) == (88, 68)
+    assert np.unique(anchors.rows * 160 + anchors.columns).size == len(anchors.depth_m)
+    np.testing.assert_allclose(anchors.depth_m[0], 0.65, rtol=1e-6)
+    assert anchors.depth_m.tolist()[1:] == [4.0] * 48
+
+
 @pytest.mark.parametrize(('points', 'message'), [
-    (np.zeros((0, 3), np.float32), 'no finite point'),
-    (np.full((4, 3), np.nan, np.float32), 'no finite point'),
+    (np.zeros((0, 3), np.float32), 'no measured point'),
+    (np.full((4, 3), np.nan, np.float32), 'no measured point'),
     (np.array([[0.0, 0.0, -2.0]], np.float32), "projects into the camera's image"),
     (np.zeros((4, 2), np.float32), r'shape \[..., 3\]; got \(4, 2\)'),
 ])

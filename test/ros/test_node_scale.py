@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from types import ModuleType
 
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -312,13 +314,32 @@ def test_a_cloud_is_transformed_by_the_extrinsics(stage):
     stage.robot.advertise(CLOUD, PointCloud2, reliable=False)
     points = body_points(stage) + (0.2, 0.0, -0.1)
     check_depth(stage, stage.measure(CLOUD, cloud(points, stage.now_ns, 'lidar')))
+    stage.process.wait_for_log("assumed_axes: the frame 'lidar' of the reference is taken as x fo")
     for message, detail in (
             (cloud(np.empty((0, 3)), stage.now_ns, 'lidar'), 'must be at least 1'),
+            (cloud(0 * points, stage.now_ns, 'lidar'), 'no measured point'),
             (cloud(points, stage.now_ns, 'lidar', names='xy'), 'must hold x, y and z'),
             (cloud(-points, stage.now_ns, 'lidar'), "projects into the camera's image")):
         stage.tick(0.5)
         message.header = header(stage.now_ns, 'lidar')
         stage.rejection(detail, lambda: stage.robot.publish(CLOUD, message))
+
+
+def test_no_return_is_no_anchor_where_the_lidar_is_in_view(stage):
+    # The lidar stands 0.65 m ahead of the camera; two thirds of its points are zero.
+    stage.use('cloud', extrinsics='0.65 0 0 0 0 0')
+    points = (body_points(stage) - (0.65, 0.0, 0.0)).reshape(-1, 3)
+    points = np.concatenate([points, np.zeros((2 * len(points), 3))])
+    check_depth(stage, stage.measure(CLOUD, cloud(points, stage.now_ns, 'lidar')))
+
+
+def test_a_cloud_in_a_frame_named_optical_is_not_turned(stage):
+    stage.use('cloud', extrinsics='0 0 0 0 0 0')
+    x, y, z = np.moveaxis(body_points(stage), -1, 0)
+    optical = np.stack([-y, -z, x], axis=-1)
+    check_depth(stage, stage.measure(CLOUD, cloud(optical, stage.now_ns, 'tof_optical')))
+    log = stage.process.wait_for_log("the frame 'tof_optical' of the reference is taken as z fo")
+    assert log.count("the frame 'tof_optical'") == 1
 
 
 def test_a_scan_gives_the_scale(stage):
