@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 import json
-from pathlib import Path
+import os
+from pathlib import Path, PurePosixPath
 import re
 from typing import Any
 
@@ -19,7 +20,7 @@ from diffusers import (
 )
 from diffusers.utils import logging
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import DryRunError, HfHubHTTPError, LocalEntryNotFoundError
 from safetensors.torch import load_file
 import torch
 
@@ -28,13 +29,21 @@ from marigold_ros.depth.types import CheckpointInfo
 
 MODELS = Path(__file__).parents[1] / 'models'
 EMPTY_TEXT = 'empty_text_embedding'
+INDEX = 'model_index.json'
+# The second is the name of the authors' own pipeline, before diffusers had one.
+DEPTH_PIPELINES = ('MarigoldDepthPipeline', 'MarigoldPipeline')
 VAES: dict[str, Any] = {'AutoencoderKL': AutoencoderKL, 'AutoencoderTiny': AutoencoderTiny}
 SCHEDULERS: dict[str, Any] = {'DDIMScheduler': DDIMScheduler, 'LCMScheduler': LCMScheduler}
 # The Marigold authors advise against more steps: no gain in accuracy.
 MAX_DDIM_STEPS = 10
 # Resolution of the released checkpoints, whose older index files do not contain it.
 DEFAULT_RESOLUTION_PX = 768
-HUB_FILES = ['*.json', '*.txt', '*.safetensors']
+# Without the single files in which Stable Diffusion's repositories hold the same weights again.
+HUB_FILES = ['*.json', '*.txt', '*diffusion_pytorch_model*.safetensors',
+             'text_encoder/*.safetensors', f'{EMPTY_TEXT}.safetensors']
+# diffusers' name of weights that are stored in half precision beside others.
+HALF = 'fp16'
+RGB = (3, 3)
 
 
 @dataclass(frozen=True)
@@ -76,16 +85,19 @@ def load_components(checkpoint: str, *, vae: str | None = None,
     Raises
     ------
     CheckpointError
-        If it is missing, truncated or not Marigold's; the message contains path and remedy.
+        If it is missing, truncated, not Marigold's or of another task than depth; the message
+        contains path and remedy.
     """
-    folder = find_checkpoint(checkpoint)
+    folder = find_checkpoint(checkpoint, dtype)
     try:
-        index = json.loads((folder / 'model_index.json').read_text())
+        index = json.loads((folder / INDEX).read_text())
+        check_task(folder, index)
         unet = _load_model(UNet2DConditionModel, folder / 'unet', dtype)
-        autoencoder = _load_vae(folder / 'vae' if vae is None else find_checkpoint(vae), dtype)
+        autoencoder = _load_vae(folder / 'vae' if vae is None else find_checkpoint(vae, dtype),
+                                dtype)
         scheduler = _supported_class(index['scheduler'][1], SCHEDULERS).from_pretrained(
             folder / 'scheduler')
-        text = _load_text_embedding(folder)
+        text = _load_text_embedding(folder, dtype)
     except CheckpointError:
         raise
     except Exception as err:  # tokenizers raises a plain Exception for a damaged file
@@ -99,9 +111,16 @@ def load_components(checkpoint: str, *, vae: str | None = None,
                       _checkpoint_info(checkpoint, index, scheduler, autoencoder))
 
 
-def find_checkpoint(checkpoint: str) -> Path:
+def find_checkpoint(checkpoint: str, dtype: torch.dtype = torch.float32) -> Path:
     """
     Return the folder of a checkpoint; download it if it is a hub id.
+
+    Parameters
+    ----------
+    checkpoint : str
+        Embedded name, folder or hub id.
+    dtype : torch.dtype
+        Of the networks; decides which of several variants of the weights is downloaded.
 
     Raises
     ------
@@ -116,12 +135,83 @@ def find_checkpoint(checkpoint: str) -> Path:
         raise CheckpointError(f'`checkpoint` must be a local folder, an embedded checkpoint '
                               f'({embedded}) or a hub id (owner/name); got {checkpoint!r}')
     try:
-        return Path(snapshot_download(checkpoint, allow_patterns=HUB_FILES))
+        return _download(checkpoint, dtype)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as err:
         raise CheckpointError(
             f'checkpoint {checkpoint!r} is not a local folder and cannot be downloaded from the '
-            f'hub: {err}. Check the name and the network, or set `checkpoint` to the folder of a '
-            'local copy') from err
+            f'hub: {err.__cause__ or err}. Check the name and the network, or set `checkpoint` to '
+            'the folder of a local copy') from err
+
+
+def check_task(folder: Path, index: dict[str, Any],
+               pipelines: Collection[str] = DEPTH_PIPELINES) -> None:
+    """
+    Check that a checkpoint predicts depth.
+
+    Parameters
+    ----------
+    folder : Path
+    index : dict
+        Content of its model_index.json.
+    pipelines : collection of str
+        Accepted pipelines.
+
+    Raises
+    ------
+    CheckpointError
+        If it is for another task, such as surface normals, appearance or disparity.
+    """
+    for key, accepted in (('_class_name', pipelines), ('prediction_type', ('depth', None))):
+        if index.get(key) not in accepted:
+            raise CheckpointError(
+                f'{folder} is a checkpoint of another task: `{key}` in its {INDEX} must be '
+                f'{" or ".join(filter(None, accepted))}; got {index.get(key)!r}. If it does '
+                'predict depth, correct that entry')
+
+
+def weights_variant(files: Collection[str], dtype: torch.dtype) -> str | None:
+    """
+    Choose among the weights of one network that are stored in several precisions.
+
+    Parameters
+    ----------
+    files : collection of str
+        Names of the files beside each other.
+    dtype : torch.dtype
+        Of the network.
+
+    Returns
+    -------
+    str or None
+        'fp16' if there is no other, or if the network is in half precision anyway: half the
+        bytes.  None is the variant without a name.
+    """
+    half = [f'.{HALF}' in name for name in files if name.endswith('.safetensors')]
+    return HALF if any(half) and (dtype.itemsize == 2 or all(half)) else None
+
+
+def _download(checkpoint: str, dtype: torch.dtype) -> Path:
+    """Download what is needed; without a connection, return what an earlier call downloaded."""
+    try:
+        planned = snapshot_download(checkpoint, allow_patterns=HUB_FILES, dry_run=True)
+    except DryRunError as err:
+        try:
+            return Path(snapshot_download(checkpoint, allow_patterns=[INDEX],
+                                          local_files_only=True))
+        except LocalEntryNotFoundError:
+            raise err from err.__cause__
+    needed = _needed_files([file.filename for file in planned], dtype)
+    return Path(snapshot_download(checkpoint, allow_patterns=needed))
+
+
+def _needed_files(names: Collection[str], dtype: torch.dtype) -> list[str]:
+    """Leave out the weights of the variant that is not used."""
+    beside: dict[PurePosixPath, list[str]] = {}
+    for name in names:
+        beside.setdefault(PurePosixPath(name).parent, []).append(name)
+    half = {folder: weights_variant(files, dtype) is not None for folder, files in beside.items()}
+    return [name for name in names if not name.endswith('.safetensors')
+            or half[PurePosixPath(name).parent] == (f'.{HALF}' in name)]
 
 
 def _supported_class(name: str, supported: dict[str, Any]) -> Any:
@@ -138,7 +228,8 @@ def _load_model(model_class: Any, folder: Path, dtype: torch.dtype) -> Any:
     with _quiet_diffusers():
         model, report = model_class.from_pretrained(
             folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False,
-            torch_dtype=dtype, output_loading_info=True)
+            torch_dtype=dtype, variant=weights_variant(os.listdir(folder), dtype),
+            output_loading_info=True)
     _check_loading_report(folder, report)
     return model.eval().requires_grad_(False)
 
@@ -154,7 +245,7 @@ def reject_pickled_weights(folder: Path) -> None:
     ValueError
         If an index lists another file.
     """
-    for index in folder.rglob('*.index.json'):
+    for index in folder.rglob('*.index*.json'):
         names = set(json.loads(index.read_text())['weight_map'].values())
         wrong = sorted(name for name in names if not name.endswith('.safetensors'))
         if wrong:
@@ -184,7 +275,7 @@ def _load_vae(folder: Path, dtype: torch.dtype) -> Any:
     return _load_model(_supported_class(name, VAES), folder, dtype)
 
 
-def _load_text_embedding(folder: Path) -> torch.Tensor:
+def _load_text_embedding(folder: Path, dtype: torch.dtype) -> torch.Tensor:
     """Read the stored embedding, or compute it with the checkpoint's text encoder."""
     stored = folder / f'{EMPTY_TEXT}.safetensors'
     if stored.is_file():
@@ -195,6 +286,7 @@ def _load_text_embedding(folder: Path) -> torch.Tensor:
     reject_pickled_weights(folder / 'text_encoder')
     encoder, report = CLIPTextModel.from_pretrained(
         folder / 'text_encoder', local_files_only=True, use_safetensors=True,
+        variant=weights_variant(os.listdir(folder / 'text_encoder'), dtype),
         # Otherwise config.json could refer to attention code on the hub, which would be run.
         attn_implementation='eager', output_loading_info=True)
     _check_loading_report(folder / 'text_encoder', {
@@ -213,6 +305,10 @@ def _check_shapes(folder: Path, unet: Any, vae: Any, text: torch.Tensor) -> None
             f'{folder} is not a Marigold checkpoint: its U-Net maps {unet.config.in_channels} to '
             f'{unet.config.out_channels} channels; Marigold needs {2 * channels} (image and depth '
             f'latent) to {channels}. A Stable Diffusion model must be fine-tuned first')
+    decoded = vae.config.in_channels, vae.config.out_channels
+    if decoded != RGB:
+        raise CheckpointError(f'{folder}: the VAE maps {decoded[0]} to {decoded[1]} channels; '
+                              'Marigold needs 3 (image) to 3 (depth)')
     if text.ndim != 3 or text.shape[2] != unet.config.cross_attention_dim:
         raise CheckpointError(f'{folder}: the empty-text embedding has shape {list(text.shape)}; '
                               f'the U-Net expects [1, 2, {unet.config.cross_attention_dim}]')

@@ -10,7 +10,7 @@ class ConfigError(MarigoldError, ValueError):
 
 
 class CheckpointError(MarigoldError):
-    """A checkpoint is missing, truncated or not in Marigold's layout."""
+    """A checkpoint is missing, truncated, not in Marigold's layout or of another task."""
 
 
 class InputError(MarigoldError, ValueError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,20 @@ from diffusers import (
     AutoencoderTiny,
     DDIMScheduler,
     MarigoldDepthPipeline,
-    UNet2DConditionModel,
 )
 from safetensors.torch import save_file
 import torch
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from marigold_ros.depth.checkpoint import EMPTY_TEXT, MODELS, reject_pickled_weights
+from marigold_ros.depth.checkpoint import (
+    check_task,
+    DEPTH_PIPELINES,
+    EMPTY_TEXT,
+    find_checkpoint,
+    INDEX,
+    reject_pickled_weights,
+    weights_variant,
+)
 from marigold_ros.depth.errors import CheckpointError, ConfigError
 from marigold_ros.training.architectures import build_text_encoder, build_unet, double_conv_in
 from marigold_ros.training.config import FinetuneConfig, UNetArchitecture
@@ -29,7 +37,8 @@ SD2_SCHEDULE = {
     'num_train_timesteps': NUM_TRAIN_TIMESTEPS, 'beta_start': 0.00085, 'beta_end': 0.012,
     'beta_schedule': 'scaled_linear', 'set_alpha_to_one': False, 'steps_offset': 1,
     'prediction_type': 'v_prediction'}
-LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError)
+LOADING_ERRORS = (CheckpointError, OSError, ValueError, KeyError, TypeError, RuntimeError,
+                  AttributeError)
 
 
 def load_initial_pipeline(config: FinetuneConfig) -> MarigoldDepthPipeline:
@@ -48,7 +57,8 @@ def load_initial_pipeline(config: FinetuneConfig) -> MarigoldDepthPipeline:
     Raises
     ------
     CheckpointError
-        If it cannot be loaded, or its U-Net is neither Stable Diffusion's nor Marigold's.
+        If it cannot be loaded, is of another task than depth, or its U-Net is neither Stable
+        Diffusion's nor Marigold's.
     ConfigError
         If the objective does not support the prediction type.
     """
@@ -83,9 +93,15 @@ def _build_parts(architecture: UNetArchitecture, latent_channels: int) -> dict[s
 def _open_parts(checkpoint: str) -> dict[str, Any]:
     """Load the parts of a Marigold pipeline, without Stable Diffusion's safety checker."""
     try:
-        reject_pickled_weights(Path(_resolve_name(checkpoint)))
+        folder = find_checkpoint(checkpoint)
+        check_task(folder, json.loads((folder / INDEX).read_text()),
+                   (*DEPTH_PIPELINES, 'StableDiffusionPipeline'))
+        reject_pickled_weights(folder)
+        variants = {weights_variant(os.listdir(folder / part), torch.float32)
+                    for part in ('unet', 'vae', 'text_encoder')}
         pipeline = MarigoldDepthPipeline.from_pretrained(
-            _resolve_name(checkpoint), prediction_type='depth', use_safetensors=True)
+            folder, prediction_type='depth', use_safetensors=True,
+            variant=max(variants, key=bool))
     except LOADING_ERRORS as err:
         raise CheckpointError(
             f'`initial_checkpoint` must be an embedded name, a folder in the layout of Stable '
@@ -95,7 +111,7 @@ def _open_parts(checkpoint: str) -> dict[str, Any]:
     return dict(pipeline.components)
 
 
-def load_vae(name: str, subfolder: str | None = None) -> AutoencoderKL | AutoencoderTiny:
+def load_vae(name: str) -> AutoencoderKL | AutoencoderTiny:
     """
     Load an autoencoder in float32.
 
@@ -103,8 +119,6 @@ def load_vae(name: str, subfolder: str | None = None) -> AutoencoderKL | Autoenc
     ----------
     name : str
         Folder or hub id of an AutoencoderKL or AutoencoderTiny.
-    subfolder : str or None
-        'vae' if `name` is a whole checkpoint, which may be an embedded one.
 
     Raises
     ------
@@ -112,21 +126,16 @@ def load_vae(name: str, subfolder: str | None = None) -> AutoencoderKL | Autoenc
         If it cannot be loaded.
     """
     try:
-        config = UNet2DConditionModel.load_config(_resolve_name(name), subfolder=subfolder)
-        tiny = config['_class_name'] == 'AutoencoderTiny'
-        kind = AutoencoderTiny if tiny else AutoencoderKL
-        reject_pickled_weights(Path(_resolve_name(name)))
-        return kind.from_pretrained(_resolve_name(name), subfolder=subfolder,
-                                    use_safetensors=True).float()
+        folder = find_checkpoint(name)
+        config = json.loads((folder / 'config.json').read_text())
+        kind = AutoencoderTiny if config['_class_name'] == 'AutoencoderTiny' else AutoencoderKL
+        reject_pickled_weights(folder)
+        return kind.from_pretrained(
+            folder, use_safetensors=True,
+            variant=weights_variant(os.listdir(folder), torch.float32)).float()
     except LOADING_ERRORS as err:
         raise CheckpointError(f'`vae` must be the folder or hub id of an autoencoder; cannot open '
                               f'{name!r}: {err}') from err
-
-
-def _resolve_name(name: str) -> str:
-    """Return the folder of an embedded checkpoint; other names are folders or hub ids."""
-    folder = MODELS / name
-    return str(folder if folder.is_dir() else Path(name).expanduser())
 
 
 def _make_scheduler(base: Any, config: FinetuneConfig) -> DDIMScheduler:

@@ -9,15 +9,20 @@ import shutil
 from types import SimpleNamespace
 
 from checkpoints import make_checkpoint
+from diffusers import AutoencoderTiny
+from huggingface_hub.errors import DryRunError, LocalEntryNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 import pytest
 from safetensors.torch import load_file, save_file
 import torch
 
 from marigold_ros.depth import checkpoint
-from marigold_ros.depth.checkpoint import load_components
+from marigold_ros.depth.checkpoint import find_checkpoint, load_components
 from marigold_ros.depth.errors import CheckpointError
 from marigold_ros.training.checkpoints import load_initial_pipeline
+from marigold_ros.training.config import FinetuneConfig, FrameSetConfig
+
+SETS = (FrameSetConfig(reader='shards', path='', size=(8, 8)),)
 
 
 @pytest.fixture(scope='module')
@@ -165,14 +170,15 @@ def test_nothing_is_unpickled_while_a_checkpoint_loads(no_pickle, intact, kind):
 @pytest.mark.parametrize('weights', ['unet/diffusion_pytorch_model.safetensors',
                                      'vae/diffusion_pytorch_model.safetensors',
                                      'text_encoder/model.safetensors'])
-def test_a_shard_index_with_a_pickle_is_rejected(no_pickle, copy, weights):
+@pytest.mark.parametrize('index', ['.index.json', '.index.fp16.json', '.fp16.index.json'])
+def test_a_shard_index_with_a_pickle_is_rejected(no_pickle, copy, weights, index):
     """Transformers and diffusers would unpickle it in spite of use_safetensors."""
     path = copy / weights
     torch.save({}, path.with_name('shard.bin'))
     path.unlink()
-    path.with_name(f'{path.name}.index.json').write_text(json.dumps(
+    path.with_name(f'{path.name}{index}').write_text(json.dumps(
         {'metadata': {'total_size': 1}, 'weight_map': {'conv_in.weight': 'shard.bin'}}))
-    with pytest.raises(CheckpointError, match=r'index.json must list .safetensors files only; '
+    with pytest.raises(CheckpointError, match=r'index.*json must list .safetensors files only; '
                                               r"got \['shard.bin'\]"):
         load_components(str(copy))
     with pytest.raises(CheckpointError, match='must list .safetensors files only'):
@@ -195,17 +201,146 @@ def test_code_in_a_checkpoint_is_never_run(copy, part, capfd):
     assert 'executed' not in capfd.readouterr().out
 
 
-def test_only_data_files_are_downloaded_from_the_hub(monkeypatch, intact):
-    """Check the patterns with huggingface_hub's filter."""
-    fetched = {}
+# --- checkpoints of another task -----------------------------------------------------------
 
-    def snapshot_download(name, *, allow_patterns):
-        fetched.update(name=name, patterns=allow_patterns)
+def edit_index(folder, **changes):
+    """Change entries of model_index.json; None removes one."""
+    index = folder / 'model_index.json'
+    fields = json.loads(index.read_text()) | changes
+    index.write_text(json.dumps({key: value for key, value in fields.items()
+                                 if value is not None}))
+
+
+@pytest.mark.parametrize(('changes', 'got'), [
+    ({'_class_name': 'MarigoldNormalsPipeline', 'prediction_type': 'normals'},
+     "`_class_name` .* must be MarigoldDepthPipeline or MarigoldPipeline; got 'MarigoldNormalsPip"),
+    ({'_class_name': 'MarigoldIntrinsicsPipeline', 'prediction_type': 'intrinsics'},
+     "`_class_name` .*; got 'MarigoldIntrinsicsPipeline'"),
+    ({'_class_name': 'StableDiffusionInstructPix2PixPipeline'},
+     "`_class_name` .*; got 'StableDiffusionInstructPix2PixPipeline'"),
+    ({'_class_name': None}, '`_class_name` .*; got None'),
+    ({'prediction_type': 'disparity'},
+     "`prediction_type` in its model_index.json must be depth; got 'disparity'")])
+def test_a_checkpoint_of_another_task_is_rejected(copy, changes, got):
+    edit_index(copy, **changes)
+    with pytest.raises(CheckpointError, match=f'copy is a checkpoint of another task: {got}'):
+        load_components(str(copy))
+    with pytest.raises(CheckpointError, match='`initial_checkpoint` .*: .* of another task'):
+        load_initial_pipeline(SimpleNamespace(initial_checkpoint=str(copy), architecture=None,
+                                              vae=None))
+
+
+def test_the_name_of_the_authors_first_pipeline_is_accepted(copy):
+    edit_index(copy, _class_name='MarigoldPipeline', prediction_type=None)
+    assert load_components(str(copy)).info.scheduler == 'DDIMScheduler'
+
+
+def test_a_vae_of_other_than_three_channels_is_rejected(intact, tmp_path):
+    vae = AutoencoderTiny(
+        in_channels=4, out_channels=4, encoder_block_out_channels=(8, 8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8, 8), num_encoder_blocks=(1, 1, 1, 1),
+        num_decoder_blocks=(1, 1, 1, 1), latent_channels=4)
+    vae.save_pretrained(tmp_path / 'rgba')
+    with pytest.raises(CheckpointError, match='the VAE maps 4 to 4 channels; Marigold needs 3'):
+        load_components(str(intact), vae=str(tmp_path / 'rgba'))
+
+
+# --- variants of the weights ---------------------------------------------------------------
+
+PARTS = ('unet/diffusion_pytorch_model', 'vae/diffusion_pytorch_model', 'text_encoder/model')
+
+
+def store_half(folder, *, keep, add=0.0):
+    """Store the weights plus `add` also in half precision, or only so unless `keep`."""
+    for part in PARTS:
+        whole = folder / f'{part}.safetensors'
+        save_file({name: (weight + add).half() for name, weight in load_file(whole).items()},
+                  folder / f'{part}.fp16.safetensors', {'format': 'pt'})
+        if not keep:
+            whole.unlink()
+
+
+def first_weight(folder, dtype):
+    """Return a weight of the U-Net that `load_components` loads."""
+    return load_components(str(folder), dtype=dtype).unet.conv_in.bias[0].item()
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_weights_that_exist_in_half_precision_only_are_read(copy, dtype):
+    expected = first_weight(copy, torch.float32)
+    store_half(copy, keep=False)
+    assert first_weight(copy, dtype) == pytest.approx(expected, rel=1e-2)
+    pipeline = load_initial_pipeline(FinetuneConfig(
+        run_folder='', seed=0, initial_checkpoint=str(copy), vae=str(copy / 'vae'), train=SETS,
+        validation=SETS))
+    assert pipeline.unet.conv_in.bias.dtype == pipeline.vae.dtype == torch.float32
+    assert pipeline.unet.conv_in.bias[0].item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_half_weights_are_read_where_the_networks_are_half_anyway(copy):
+    expected = first_weight(copy, torch.float32)
+    store_half(copy, keep=True, add=1.0)
+    assert first_weight(copy, torch.float32) == expected
+    assert first_weight(copy, torch.float16) == pytest.approx(expected + 1, abs=1e-3)
+    assert first_weight(copy, torch.bfloat16) == pytest.approx(expected + 1, abs=1e-2)
+
+
+# --- the hub -------------------------------------------------------------------------------
+
+HUB_FILES = [
+    'model_index.json', 'tokenizer/merges.txt', 'empty_text_embedding.safetensors',
+    *(f'{part}{variant}.safetensors' for part in PARTS for variant in ('', '.fp16')),
+    'v2-1_768-ema-pruned.safetensors', 'safety_checker/model.safetensors', 'unet/model.bin',
+    'x.ckpt', 'x.pt', 'x.pth', 'x.pkl', 'pipeline.py', 'x.so', 'x.npy']
+
+
+@pytest.fixture
+def hub(monkeypatch, intact):
+    """Replace the hub by a list of files; return it, and the files that were downloaded."""
+    files, downloaded = list(HUB_FILES), []
+
+    def snapshot_download(name, *, allow_patterns, dry_run=False):
+        assert name == 'owner/name'
+        chosen = list(filter_repo_objects(files, allow_patterns=allow_patterns))
+        if dry_run:
+            return [SimpleNamespace(filename=each) for each in chosen]
+        downloaded.extend(chosen)
         return str(intact)
 
     monkeypatch.setattr(checkpoint, 'snapshot_download', snapshot_download)
-    load_components('owner/name')
-    assert fetched['name'] == 'owner/name'
-    files = ['model_index.json', 'unet/model.safetensors', 'tokenizer/merges.txt',
-             'unet/model.bin', 'x.ckpt', 'x.pt', 'x.pth', 'x.pkl', 'pipeline.py', 'x.so', 'x.npy']
-    assert list(filter_repo_objects(files, allow_patterns=fetched['patterns'])) == files[:3]
+    return SimpleNamespace(files=files, downloaded=downloaded)
+
+
+@pytest.mark.parametrize(('dtype', 'variant'), [
+    (torch.float32, ''), (torch.bfloat16, '.fp16'), (torch.float16, '.fp16')])
+def test_data_files_and_one_variant_of_the_weights_are_downloaded(hub, dtype, variant):
+    load_components('owner/name', dtype=dtype)
+    assert hub.downloaded == HUB_FILES[:3] + [f'{part}{variant}.safetensors' for part in PARTS]
+
+
+def test_the_only_variant_of_a_part_is_downloaded(hub):
+    """The U-Net exists in half precision only, the text encoder in full precision only."""
+    hub.files.remove('unet/diffusion_pytorch_model.safetensors')
+    hub.files.remove('text_encoder/model.fp16.safetensors')
+    find_checkpoint('owner/name')
+    find_checkpoint('owner/name', torch.float16)
+    assert [name for name in hub.downloaded if name.split('.')[0] in PARTS] == [
+        'unet/diffusion_pytorch_model.fp16.safetensors',
+        'vae/diffusion_pytorch_model.safetensors', 'text_encoder/model.safetensors',
+        'unet/diffusion_pytorch_model.fp16.safetensors',
+        'vae/diffusion_pytorch_model.fp16.safetensors', 'text_encoder/model.safetensors']
+
+
+def test_without_a_connection_an_earlier_download_is_used(monkeypatch, intact):
+    def snapshot_download(name, *, allow_patterns, dry_run=False, local_files_only=False):
+        if not local_files_only:
+            raise DryRunError('cannot be accessed') from ConnectionError('no route to the hub')
+        if name != 'owner/name':
+            raise LocalEntryNotFoundError('not cached')
+        return str(intact)
+
+    monkeypatch.setattr(checkpoint, 'snapshot_download', snapshot_download)
+    assert find_checkpoint('owner/name') == intact
+    with pytest.raises(CheckpointError, match="'owner/other' is not a local folder and cannot be "
+                       'downloaded from the hub: no route to the hub'):
+        find_checkpoint('owner/other')
