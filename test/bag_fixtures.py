@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+from mcap.writer import Writer as McapWriter
 import numpy as np
 from rosbags.interfaces import (
     Qos,
@@ -15,13 +16,22 @@ from rosbags.interfaces import (
     QosReliability,
     QosTime,
 )
+from rosbags.typesys import get_typestore, Stores
 
-from marigold_ros.data.bags.reader import jazzy_typestore
+from marigold_ros.data.bags.message_format import jazzy_typestore
 from marigold_ros.data.bags.writer import BagWriter
 
 START_NS = 1_700_000_000 * 10 ** 9
 STORE = jazzy_typestore()
 TYPES = STORE.types
+ROS1 = get_typestore(Stores.ROS1_NOETIC)
+# Schemas that no ROS can decode: name, encoding of the schema, schema, encoding of the messages.
+FOREIGN_SCHEMAS = {
+    '/protobuf': ('foxglove.SceneUpdate', 'protobuf', b'\x0a\x04\xff\xfe', 'protobuf'),
+    '/json': ('foxglove.Log', 'jsonschema', b'{"type": "object"}', 'json'),
+    '/service_event': ('my_srvs/srv/Add_Event', 'ros2msg', b'int64 a\n---\nint64 sum\n', 'cdr'),
+    '/nameless_field': ('my_msgs/msg/Odd', 'ros2msg', b'other_msgs/Missing', 'cdr'),
+    '/incomplete': ('my_msgs/msg/Pair', 'ros2msg', b'my_msgs/Half half', 'cdr')}
 # Intrinsics of the camera of `camera_info`, px.
 K = (20.0, 0.0, 12.0, 0.0, 20.0, 8.0, 0.0, 0.0, 1.0)
 
@@ -90,6 +100,62 @@ def write_bag(path: Path, topics: dict[str, str], messages: list[tuple[str, int,
         for name, offset_ns, data in messages:
             writer.write(name, START_NS + offset_ns, data)
     return path
+
+
+def write_mcap(path: Path, messages: list[tuple[str, str, int, bytes]], *, ros1: bool = False,
+               foreign: bool = False, profile: str = 'ros2', **options: Any) -> Path:
+    """
+    Write a lone MCAP file with the writer of the mcap library.
+
+    Parameters
+    ----------
+    path : Path
+    messages : list of (str, str, int, bytes)
+        Topic, type, ns after START_NS, CDR.
+    ros1 : bool
+        Write messages of ROS 1, as `mcap convert` makes them from a bag of ROS 1.
+    foreign : bool
+        Add a message on each topic of `FOREIGN_SCHEMAS`.
+    profile : str
+        Name of the MCAP profile.
+    **options
+        Options of the writer.
+    """
+    with path.open('wb') as file:
+        writer = McapWriter(file, **options)
+        writer.start(profile=profile)
+        channels: dict[str, int] = {}
+        for topic in FOREIGN_SCHEMAS if foreign else ():
+            name, language, schema, encoding = FOREIGN_SCHEMAS[topic]
+            channels[topic] = writer.register_channel(
+                topic, encoding, writer.register_schema(name, language, schema))
+            writer.add_message(channels[topic], START_NS, bytes(8), START_NS)
+        for topic, msgtype, offset_ns, data in messages:
+            if topic not in channels:
+                definition = (ROS1 if ros1 else STORE).generate_msgdef(msgtype)[0].encode()
+                name, language = ((msgtype.replace('/msg/', '/'), 'ros1msg') if ros1
+                                  else (msgtype, 'ros2msg'))
+                channels[topic] = writer.register_channel(
+                    topic, 'ros1' if ros1 else 'cdr',
+                    writer.register_schema(name, language, definition))
+            writer.add_message(channels[topic], START_NS + offset_ns,
+                               to_ros1(msgtype, data) if ros1 else data, START_NS + offset_ns)
+        writer.finish()
+    return path
+
+
+def to_ros1(msgtype: str, data: bytes) -> bytes:
+    """Serialize a message in CDR as ROS 1 does: with a `seq`, and capital K in CameraInfo."""
+    def convert(value: Any) -> Any:
+        if not hasattr(value, '__msgtype__'):
+            return [convert(each) for each in value] if isinstance(value, list) else value
+        made = ROS1.types[value.__msgtype__]
+        fields = {name: 0 if name == 'seq' else convert(
+                      getattr(value, name, getattr(value, name.lower(), None)))
+                  for name in made.__dataclass_fields__ if name != '__msgtype__'}
+        return made(**fields)
+
+    return bytes(ROS1.serialize_ros1(convert(STORE.deserialize_cdr(data, msgtype)), msgtype))
 
 
 def compressed_depth(depth: np.ndarray, stamp_ns: int) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 import re
 import signal
 
-from bag_fixtures import image, START_NS, transform, write_bag
+from bag_fixtures import image, START_NS, transform, write_bag, write_mcap
 from checkpoints import make_checkpoint
 import cv2
 import numpy as np
@@ -404,6 +404,21 @@ def test_a_bag_without_matching_depth_is_rejected(checkpoint, tmp_path, capsys):
         (TOPICS[3], 0, image(depth_m, '32FC1', START_NS + PERIOD_NS))])
     assert evaluate_few(checkpoint, tmp_path / 'bag', tmp_path / 'out') == 2
     assert 'closest +100.000 ms' in capsys.readouterr().err
+
+
+def test_a_whole_bag_of_ros1_beside_topics_of_another_world_is_evaluated_whole(
+        checkpoint, tmp_path, capsys):
+    """In MCAP without a profile, in a folder without metadata, under a name of its own."""
+    (tmp_path / 'bag').mkdir()
+    write_mcap(tmp_path / 'bag' / 'drive.mcap', [
+        (topic, IMAGE, at, image(pixels, encoding, START_NS + at))
+        for at, pair in zip(range(0, 3 * PERIOD_NS, PERIOD_NS), pictures(3))
+        for topic, pixels, encoding in zip(TOPICS[1::2], pair, ('rgb8', '32FC1'))],
+        ros1=True, foreign=True, profile='')
+    assert evaluate_few(checkpoint, tmp_path / 'bag', tmp_path / 'out') == 0
+    assert read_summary(tmp_path / 'out')['complete']
+    assert '5 topics cannot be read: /incomplete (my_msgs/msg/Pair, 1 messages: ' in (
+        capsys.readouterr().out)
 
 
 def test_a_truncated_bag_is_evaluated_partially(checkpoint, tmp_path):

@@ -132,6 +132,8 @@ def read_bag_frames(path: Path, topics: BagTopics,
     issues = ReadIssues(notes)
     with open_bag(path, recover=notes is not None) as bag:
         image_topic, depth_topic, info_topic = _find_topics(bag, topics)
+        if unreadable := [topic.describe() for topic in bag.unreadable_topics]:
+            issues.note([f'{len(unreadable)} topics cannot be read: {", ".join(unreadable)}'])
         decoder = PairDecoder(read_camera(bag, info_topic), image_topic, depth_topic)
         matcher = StampMatcher(round(1e6 * topics.tolerance_ms))
         times = message_times(bag, topics)
@@ -178,12 +180,18 @@ def _posed_pairs(bag: Bag, names: tuple[str, str], times: MessageTimes, matcher:
             waiting.popleft()
             yield stamp, image, depth, pose
 
+    def skip(err: BagError, topic: str) -> None:
+        if topic in pose_names:
+            issues.skip_dispensable(err, topic)
+        else:
+            issues.skip(err)
+
     try:
-        for message in bag.messages([*names, *pose_names]):
+        for message in bag.messages([*names, *pose_names], on_error=skip):
             try:
                 decoded = bag.decode(message)
             except BagError as err:
-                issues.skip(err)
+                skip(err, message.topic)
                 continue
             if message.topic in pose_names:
                 poses.add(message.topic, decoded, times.log_time_ns(message))

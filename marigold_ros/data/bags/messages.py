@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from marigold_ros.data.bags.reader import Bag, BagMessage, jazzy_typestore
+from marigold_ros.data.bags.message_format import JAZZY
+from marigold_ros.data.bags.reader import Bag, BagMessage
 from marigold_ros.messages.cloud import CloudFields
 from marigold_ros.messages.compressed import decompress_image
 from marigold_ros.messages.image import ImageFields
 
-STORE = jazzy_typestore()
+STORE = JAZZY
 
 IMAGE = 'sensor_msgs/msg/Image'
 COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'

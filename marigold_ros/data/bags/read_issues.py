@@ -39,6 +39,7 @@ class ReadIssues:
         self._notes: list[str] = [] if notes is None else notes
         self._notes.clear()
         self._counts: Counter[str] = Counter()
+        self._dispensable: Counter[str] = Counter()
         self._errors: list[MarigoldError] = []
         self._registration: str | None = None
         self.frames = 0
@@ -55,6 +56,12 @@ class ReadIssues:
             self._notes.append(f'first unusable message or frame: {err}')
         if not self._lenient or (self.frames == 0 and self._counts.total() >= MAX_SKIPPED_FIRST):
             raise self._errors[0]
+
+    def skip_dispensable(self, err: MarigoldError, topic: str) -> None:
+        """Skip a message that frames do without, such as a pose."""
+        if topic not in self._dispensable:
+            self.note([f'first unusable message on {topic}: {err}'])
+        self._dispensable[topic] += 1
 
     def stop_at_damage(self, err: BagError) -> None:
         """Note that later data is lost; raise if `notes` is None or no frame was usable."""
@@ -99,6 +106,8 @@ class ReadIssues:
         for number, kind in zip(matcher.repeated, ('images', 'depth maps')):
             self._counts[f'{kind} with the time of an earlier one are left out'] = number
         self._notes += [f'{number} {what}' for what, number in self._counts.items() if number]
+        self._notes += [f'{number} messages on {topic} cannot be used'
+                        for topic, number in self._dispensable.items()]
         if not self._lenient:
             for note in self._notes:
                 logger.warning('%s', note)

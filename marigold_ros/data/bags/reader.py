@@ -1,37 +1,26 @@
-"""Read any bag that rosbags supports; ROS is not needed."""
+"""Read any bag of ROS 2 or ROS 1; ROS is not needed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, ExitStack
 from dataclasses import dataclass
-from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from mcap.writer import MCAP0_MAGIC
-from rosbags.convert.converter import is_same_wireformat, LATCH, migrate_bytes
-from rosbags.highlevel import AnyReader
-from rosbags.interfaces import Connection, ConnectionExtRosbag2, Qos
-from rosbags.typesys import get_typestore, Stores
+from rosbags.convert.converter import LATCH
+from rosbags.interfaces import Qos
 from rosbags.typesys.store import Typestore
 
-from marigold_ros.data.bags.truncated_mcap import mcap_files, TruncatedMcapReader
+from marigold_ros.data.bags.bag_file import BagFile, Channel, merge_by_time
+from marigold_ros.data.bags.bag_folder import open_files
+from marigold_ros.data.bags.message_format import JAZZY, message_format, MessageFormat
 from marigold_ros.depth.errors import BagError
 
-Reader = AnyReader | TruncatedMcapReader
-
-
-def jazzy_typestore() -> Typestore:
-    """
-    Return a store of the message types of ROS 2 Jazzy, tf2_msgs included.
-
-    Returns
-    -------
-    Typestore
-        A new one, so that types registered in it do not affect other readers or writers.
-    """
-    return get_typestore(Stores.ROS2_JAZZY)
+# By the convention of tf2, whatever the bag says.
+LATCHED_TOPIC = '/tf_static'
 
 
 @dataclass(frozen=True)
@@ -47,12 +36,20 @@ class BagTopic:
         Number of messages in the bag.
     qos : tuple of Qos
         QoS that the recorded publishers offered; empty if the bag does not hold it.
+    unreadable : str or None
+        Why its messages cannot be read; None if they can.
     """
 
     name: str
     msgtype: str
     message_count: int
     qos: tuple[Qos, ...]
+    unreadable: str | None = None
+
+    def describe(self, reason: str | None = None) -> str:
+        """Describe the topic, and why its messages are skipped."""
+        reason = self.unreadable if reason is None else reason
+        return f'{self.name} ({self.msgtype}, {self.message_count} messages: {reason})'
 
 
 @dataclass(frozen=True)
@@ -63,6 +60,22 @@ class BagMessage:
     msgtype: str
     log_time_ns: int
     data: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class _Stream:
+    """A channel of one file, and how its messages become those of Jazzy."""
+
+    file: BagFile
+    channel: Channel
+    format: MessageFormat | None
+    unreadable: str | None
+
+    def to_cdr(self, data: bytes) -> bytes:
+        """Convert one message."""
+        if self.format is None:
+            raise BagError(str(self.unreadable))
+        return self.format.to_cdr(data)
 
 
 class Bag:
@@ -76,32 +89,36 @@ class Bag:
     ----------
     path : Path
     topics : tuple of BagTopic
-        In alphabetical order, one per name and type.
+        In alphabetical order, one per name and type.  One that cannot be read says why.
     start_ns, end_ns : int
         Log time of the first message, and 1 ns after the last; both 0 in an empty bag.
     data_loss : str or None
         Description of what a truncated bag lacks.
     """
 
-    def __init__(self, path: Path, reader: Reader, data_loss: str | None = None) -> None:
+    def __init__(self, path: Path, files: Sequence[BagFile],
+                 data_loss: str | None = None) -> None:
         self.path = path
         self.data_loss = data_loss
-        self.topics = _merge_topics(reader)
-        empty = reader.message_count == 0
-        self.start_ns = 0 if empty else reader.start_time
-        self.end_ns = 0 if empty else reader.end_time
-        self.typestore = jazzy_typestore()
-        self.typestore.register({name: definition
-                                 for name, definition in reader.typestore.fielddefs.items()
-                                 if name not in self.typestore.fielddefs})
-        self._reader = reader
-        self._to_cdr: dict[str, Callable[[bytes], bytes | memoryview]] = {}
-        self._migration_cache: dict[str, object] = {}
+        filled = [file for file in files
+                  if any(channel.message_count for channel in file.channels)]
+        self.start_ns = min((file.start_ns for file in filled), default=0)
+        self.end_ns = max((file.end_ns for file in filled), default=0)
+        self._streams = [_make_stream(file, channel)
+                         for file in files for channel in file.channels]
+        self._formats = {(each.channel.topic, each.channel.msgtype): each.format
+                         for each in self._streams if each.format is not None}
+        self.topics = _merge_topics(self._streams)
 
     @property
     def duration_s(self) -> float:
-        """Return the time from the first message to the last, s."""
+        """Seconds from the first message to the last."""
         return (self.end_ns - self.start_ns) * 1e-9
+
+    @property
+    def unreadable_topics(self) -> list[BagTopic]:
+        """Topics whose messages cannot be read."""
+        return [topic for topic in self.topics if topic.unreadable is not None]
 
     def topic(self, name: str, *msgtypes: str) -> BagTopic:
         """
@@ -117,11 +134,16 @@ class Bag:
         Raises
         ------
         BagError
-            If there is none; the text lists the existing topics and their types.
+            If there is none, or it cannot be read; the text lists the existing topics and their
+            types, or says why.
         """
-        for topic in self.topics:
-            if topic.name == name and (not msgtypes or topic.msgtype in msgtypes):
+        found = [topic for topic in self.topics
+                 if topic.name == name and (not msgtypes or topic.msgtype in msgtypes)]
+        for topic in found:
+            if topic.unreadable is None:
                 return topic
+        if found:
+            raise BagError(f'cannot read {found[0].describe()} in {self.path}')
         wanted = f'{name} ({" or ".join(msgtypes)})' if msgtypes else name
         existing = ', '.join(f'{topic.name} ({topic.msgtype})' for topic in self.topics)
         raise BagError(f'no topic {wanted} in {self.path}; it has {existing or "no topics"}')
@@ -132,36 +154,53 @@ class Bag:
         *,
         start_ns: int | None = None,
         stop_ns: int | None = None,
+        on_error: Callable[[BagError, str], None] | None = None,
     ) -> Iterator[BagMessage]:
         """
         Read messages one at a time, in the order of their log times.
 
+        Without an index, an MCAP file is read in the order in which it was written.
+
         Parameters
         ----------
         topics : collection of str
-            Topics to read; all if empty.
+            Topics to read; all that can be read if empty.
         start_ns, stop_ns : int or None
             Range of log times, ns: from `start_ns` up to but without `stop_ns`.
+        on_error : callable or None
+            Called with the error and the topic of each message that cannot be converted, which is
+            skipped; None raises the error.
 
         Raises
         ------
         BagError
-            If a topic does not exist or the file is damaged.
+            If a topic does not exist or cannot be read, the file is damaged, a message cannot be
+            converted, or the file holds fewer messages than it counts.
         """
         names = {self.topic(name).name for name in topics}
-        connections = [c for c in self._reader.connections if not names or c.topic in names]
-        if not connections:
-            return
-        log_time_ns = self.start_ns
-        try:
-            for connection, log_time_ns, data in self._reader.messages(
-                    connections, start_ns, stop_ns):
-                yield BagMessage(connection.topic, connection.msgtype, log_time_ns,
-                                 self._as_ros2_cdr(connection.msgtype, data))
-        except Exception as err:  # damaged bytes make the parsers fail in many ways
-            after_s = (log_time_ns - self.start_ns) * 1e-9
-            raise BagError(f'{self.path} is damaged {after_s:.3f} s after its start: '
-                           f'{_reason(err)}') from err
+        streams = [each for each in self._streams if each.format is not None
+                   and (not names or each.channel.topic in names)]
+        unread = Counter({each.channel.topic: 0 for each in streams})
+        for each in streams:
+            unread[each.channel.topic] += each.channel.message_count
+        for log_time_ns, stream, data in self._recorded(streams, start_ns, stop_ns):
+            channel = stream.channel
+            unread[channel.topic] -= 1
+            try:
+                cdr = stream.to_cdr(data)
+            except Exception as err:  # bytes of another type make the parsers fail in many ways
+                error = BagError(f'cannot convert a message on {channel.topic} in {self.path} '
+                                 f'from {channel.msgtype}: {_reason(err)}')
+                if on_error is None:
+                    raise error from err
+                on_error(error, channel.topic)
+                continue
+            yield BagMessage(channel.topic, channel.msgtype, log_time_ns, cdr)
+        whole = (start_ns or 0) <= self.start_ns and (stop_ns is None or stop_ns >= self.end_ns)
+        missing = +unread
+        if whole and missing:
+            raise BagError(f'{self.path} counts more messages than it holds: ' + ', '.join(
+                f'{count} of {topic} are missing' for topic, count in missing.items()))
 
     def decode(self, message: BagMessage) -> Any:
         """
@@ -178,26 +217,35 @@ class Bag:
             If the bytes are not a message of that type.
         """
         try:
-            return self.typestore.deserialize_cdr(message.data, message.msgtype)
+            return self.typestore(message.topic, message.msgtype).deserialize_cdr(
+                message.data, message.msgtype)
         except Exception as err:  # damaged bytes make the parser fail in many ways
             raise BagError(f'cannot decode a message on {message.topic} in {self.path} as '
                            f'{message.msgtype}: {_reason(err)}') from err
 
-    def _as_ros2_cdr(self, msgtype: str, data: bytes) -> bytes:
-        if msgtype not in self._to_cdr:
-            self._to_cdr[msgtype] = self._converter(msgtype)
-        return bytes(self._to_cdr[msgtype](data))
+    def typestore(self, topic: str, msgtype: str) -> Typestore:
+        """Return the definitions of the messages that are read from a topic."""
+        known = self._formats.get((topic, msgtype))
+        return JAZZY if known is None else known.typestore
 
-    def _converter(self, msgtype: str) -> Callable[[bytes], bytes | memoryview]:
-        source = self._reader.typestore
-        unchanged = (msgtype not in source.fielddefs
-                     or is_same_wireformat(source, self.typestore, msgtype, msgtype))
-        if self._reader.is2 and unchanged:
-            return bytes
-        if unchanged:
-            return partial(self.typestore.ros1_to_cdr, typename=msgtype)
-        return partial(migrate_bytes, source, self.typestore, msgtype, msgtype,
-                       self._migration_cache, src_is2=self._reader.is2, dst_is2=True)
+    def _recorded(self, streams: Sequence[_Stream], start_ns: int | None,
+                  stop_ns: int | None) -> Iterator[tuple[int, _Stream, bytes]]:
+        """Read the messages of several files as recorded, merged by their log times."""
+        if start_ns is not None and stop_ns is not None and start_ns >= stop_ns:
+            return
+        by_file: dict[int, list[_Stream]] = {}
+        for stream in streams:
+            by_file.setdefault(id(stream.file), []).append(stream)
+        log_time_ns = self.start_ns
+        try:
+            for log_time_ns, stream, data in merge_by_time(
+                    (group[0].file.start_ns, _read_file(group, start_ns, stop_ns))
+                    for group in by_file.values()):
+                yield log_time_ns, stream, data
+        except Exception as err:  # damaged bytes make the parsers fail in many ways
+            after_s = (log_time_ns - self.start_ns) * 1e-9
+            raise BagError(f'{self.path} is damaged {after_s:.3f} s after its start: '
+                           f'{_reason(err)}') from err
 
 
 @contextmanager
@@ -205,10 +253,12 @@ def open_bag(path: str | Path, *, recover: bool = False) -> Iterator[Bag]:
     """
     Open a bag for reading.
 
+    The files say what a bag holds; of metadata.yaml only the names of its files are used.
+
     Parameters
     ----------
     path : str or Path
-        A ROS 2 bag folder (MCAP or sqlite3), a single .mcap or .db3 file, or a ROS 1 .bag file.
+        A ROS 2 bag folder (MCAP or sqlite3), a single MCAP or sqlite3 file, or a ROS 1 bag file.
     recover : bool
         Also open a truncated MCAP file and read its complete messages; `Bag.data_loss` then
         describes what is missing.
@@ -232,45 +282,42 @@ def open_bag(path: str | Path, *, recover: bool = False) -> Iterator[Bag]:
     if not path.exists():
         raise BagError(f'cannot open bag {path}: it does not exist; expected a ROS 2 bag folder, '
                        'a .mcap or .db3 file or a ROS 1 .bag file')
+    with ExitStack() as stack:
+        files, data_loss = open_files(path, stack, recover=recover)
+        yield Bag(path, files, data_loss)
+
+
+def _make_stream(file: BagFile, channel: Channel) -> _Stream:
     try:
-        reader = AnyReader([path], default_typestore=jazzy_typestore())
-        reader.open()
-    except Exception as err:  # damaged bytes make the parsers fail in many ways
-        if not (recover and _is_mcap(path)):
-            raise BagError(f'cannot open bag {path}: unreadable or truncated '
-                           f'({_reason(err)})') from err
-        truncated = TruncatedMcapReader(path)
-        yield Bag(path, truncated, truncated.data_loss)
-        return
-    try:
-        yield Bag(path, reader)
-    finally:
-        reader.close()
+        known = message_format(channel.msgtype, channel.encoding, channel.definition)
+    except BagError as err:
+        return _Stream(file, channel, None, str(err))
+    return _Stream(file, channel, known, None)
 
 
-def _is_mcap(path: Path) -> bool:
-    """Check whether a file, or the first file of a bag folder, begins with the MCAP magic."""
-    for first in mcap_files(path)[:1]:
-        with first.open('rb') as file:
-            return file.read(len(MCAP0_MAGIC)) == MCAP0_MAGIC
-    return False
+def _merge_topics(streams: Sequence[_Stream]) -> tuple[BagTopic, ...]:
+    """Merge the channels of the same topic and type, as of several publishers or files."""
+    groups: dict[tuple[str, str, str], list[_Stream]] = {}
+    for stream in streams:
+        key = (stream.channel.topic, stream.channel.msgtype, stream.unreadable or '')
+        groups.setdefault(key, []).append(stream)
+    topics = []
+    for (name, msgtype, reason), group in sorted(groups.items(), key=itemgetter(0)):
+        qos = tuple(each for stream in group for each in stream.channel.qos)
+        if not qos and name == LATCHED_TOPIC:
+            qos = tuple(LATCH)
+        topics.append(BagTopic(name, msgtype, sum(each.channel.message_count for each in group),
+                               qos, reason or None))
+    return tuple(topics)
 
 
-def _merge_topics(reader: Reader) -> tuple[BagTopic, ...]:
-    merged: dict[tuple[str, str], BagTopic] = {}
-    for connection in reader.connections:
-        key = (connection.topic, connection.msgtype)
-        before = merged.get(key)
-        merged[key] = BagTopic(
-            *key, connection.msgcount + (before.message_count if before else 0),
-            (before.qos if before else ()) + _offered_qos(connection))
-    return tuple(merged[key] for key in sorted(merged))
-
-
-def _offered_qos(connection: Connection) -> tuple[Qos, ...]:
-    if isinstance(connection.ext, ConnectionExtRosbag2):
-        return tuple(connection.ext.offered_qos_profiles)
-    return tuple(LATCH) if connection.ext.latching else ()
+def _read_file(streams: Sequence[_Stream], start_ns: int | None, stop_ns: int | None
+               ) -> Iterator[tuple[int, tuple[int, _Stream, bytes]]]:
+    """Read the streams of one file; each message comes with its log time."""
+    by_number = {stream.channel.number: stream for stream in streams}
+    for channel, log_time_ns, data in streams[0].file.messages(
+            [stream.channel for stream in streams], start_ns, stop_ns):
+        yield log_time_ns, (log_time_ns, by_number[channel.number], data)
 
 
 def _reason(err: Exception) -> str:

@@ -136,13 +136,13 @@ def split_playable_routes(bag: Bag, routes: Sequence[Route]) -> tuple[list[Route
         if reason is None:
             playable.append(route)
         else:
-            recorded = route.recorded
-            skipped.append(f'{recorded.name} ({recorded.msgtype}, {recorded.message_count} '
-                           f'messages: {reason})')
+            skipped.append(route.recorded.describe(reason))
     return playable, skipped
 
 
 def _reason_to_skip(bag: Bag, route: Route) -> str | None:
+    if route.recorded.unreadable is not None:
+        return route.recorded.unreadable
     try:
         validate_topic_name(route.topic)
     except InvalidTopicNameException:
@@ -153,8 +153,8 @@ def _reason_to_skip(bag: Bag, route: Route) -> str | None:
         installed = read_installed_typestore(route.msgtype).hash_rihs01(route.msgtype)
     except BagError as err:
         return str(err)
-    if route.msgtype in bag.typestore.fielddefs and (
-            bag.typestore.hash_rihs01(route.msgtype) != installed):
+    types = bag.typestore(route.recorded.name, route.msgtype)
+    if route.msgtype in types.fielddefs and types.hash_rihs01(route.msgtype) != installed:
         return 'installed definition differs'
     return None
 

@@ -10,17 +10,19 @@ from bag_fixtures import (
     image,
     K,
     pose_messages,
+    ROS1,
     serialize,
     START_NS,
     STORE,
+    to_ros1,
     transform,
     write_bag,
+    write_mcap,
 )
 import numpy as np
 import pytest
 from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import get_typestore, Stores
 
 from marigold_ros.data.bags.bag_frames import BagTopics
 from marigold_ros.data.datasets.bag import bag_data_set, open_bag_as_shards
@@ -59,20 +61,17 @@ def read(path, topics=BagTopics(IMAGE, DEPTH)):
 
 def write_ros1(path, messages):
     """Write raw CDR messages as a ROS 1 bag."""
-    ros1 = get_typestore(Stores.ROS1_NOETIC)
     with Ros1Writer(path) as writer:
         for topic, msgtype, data in messages:
-            connection = writer.add_connection(topic, msgtype, typestore=ros1)
-            message = STORE.deserialize_cdr(data, msgtype)
-            types = ros1.types
-            stamp = types['builtin_interfaces/msg/Time'](
-                sec=message.header.stamp.sec, nanosec=message.header.stamp.nanosec)
-            fields = {name: getattr(message, name) for name in message.__dataclass_fields__
-                      if not name.startswith('__')}
-            fields['header'] = types['std_msgs/msg/Header'](seq=0, stamp=stamp, frame_id='cam')
-            writer.write(connection, START_NS, ros1.serialize_ros1(types[msgtype](**fields),
-                                                                   msgtype))
+            connection = writer.add_connection(topic, msgtype, typestore=ROS1)
+            writer.write(connection, START_NS, to_ros1(msgtype, data))
     return path
+
+
+def write_ros1_mcap(path, messages):
+    """Write raw CDR messages as an MCAP file of ROS 1, beside topics that nobody can read."""
+    return write_mcap(path, [(topic, msgtype, 0, data) for topic, msgtype, data in messages],
+                      ros1=True, foreign=True, profile='ros1')
 
 
 def write_rosbag2(path, messages, plugin):
@@ -87,7 +86,8 @@ def write_rosbag2(path, messages, plugin):
 WRITERS = {
     'mcap': lambda path, messages: write_rosbag2(path, messages, StoragePlugin.MCAP),
     'sqlite3': lambda path, messages: write_rosbag2(path, messages, StoragePlugin.SQLITE3),
-    'ros1': lambda path, messages: write_ros1(path.with_suffix('.bag'), messages)}
+    'ros1': lambda path, messages: write_ros1(path.with_suffix('.bag'), messages),
+    'ros1 mcap': write_ros1_mcap}
 DEPTH_M = np.where(DEPTH_MM == 0, np.nan, DEPTH_MM / 1000).astype(np.float32)
 DEPTHS = {
     '16UC1': (DEPTH, RAW, image(DEPTH_MM, '16UC1', START_NS)),
@@ -359,6 +359,31 @@ def test_depth_of_another_camera_is_noted(tmp_path):
     _, notes = read(WRITERS['mcap'](tmp_path / 'bag', [IMAGES['raw'], (DEPTH, RAW, other)]))
     assert notes == ["depth has frame_id 'infra_frame' and the image has "
                      "'camera_optical_frame': is the depth registered to the image?"]
+
+
+def test_topics_that_cannot_be_read_are_named_and_hurt_nothing(tmp_path):
+    path = write_mcap(tmp_path / 'a.mcap', [(*message[:2], 0, message[2]) for message in
+                                            (IMAGES['raw'], DEPTHS['16UC1'])], foreign=True)
+    frames, notes = read(path)
+    assert len(frames) == 1
+    unparsable = 'its definition in ros2msg cannot be parsed'
+    reasons = [
+        ('/incomplete', 'my_msgs/msg/Pair', "its definition lacks the type 'my_msgs/msg/Half'"),
+        ('/json', 'foxglove.Log', "messages in 'json', not in an encoding of ROS"),
+        ('/nameless_field', 'my_msgs/msg/Odd', unparsable),
+        ('/protobuf', 'foxglove.SceneUpdate', "messages in 'protobuf', not in an encoding of ROS"),
+        ('/service_event', 'my_srvs/srv/Add_Event', unparsable)]
+    assert notes == ['5 topics cannot be read: ' + ', '.join(
+        f'{name} ({msgtype}, 1 messages: {reason})' for name, msgtype, reason in reasons)]
+
+
+def test_poses_that_cannot_be_read_are_counted_and_hurt_no_frame(tmp_path):
+    broken = [('/tf', at * MS, b'\0\1\0\0\xff\xff\xff\xff') for at in range(20)]
+    frames, notes = read(record(tmp_path, extra=broken,
+                                types={'/tf': 'tf2_msgs/msg/TFMessage'}))
+    assert len(frames) == 1
+    assert notes[0].startswith('first unusable message on /tf: cannot decode a message on /tf in')
+    assert notes[1:] == ['20 messages on /tf cannot be used']
 
 
 def write_noise(path, count, first=0):

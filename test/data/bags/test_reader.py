@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 import shutil
+import sqlite3
 from types import SimpleNamespace
 
 from bag_fixtures import (
     compressed_image,
+    FOREIGN_SCHEMAS,
     image,
     offered_qos,
     serialize,
     START_NS,
     STORE,
     text,
+    transform,
     TYPES,
     write_bag,
+    write_mcap,
 )
 from mcap.reader import make_reader
+from mcap.writer import Writer as McapWriter
 from mcap_ros2.decoder import DecoderFactory
 import numpy as np
 import pytest
@@ -25,8 +31,9 @@ from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import get_typestore, Stores
 
+from marigold_ros.data.bags.bag_file import Channel, Definition
 from marigold_ros.data.bags.messages import decompress_message, image_fields, read_stamp_ns
-from marigold_ros.data.bags.reader import BagMessage, open_bag
+from marigold_ros.data.bags.reader import Bag, BagMessage, open_bag
 from marigold_ros.data.bags.writer import BagWriter
 from marigold_ros.depth.errors import BagError, MessageError
 from marigold_ros.messages.depth import unpack_depth
@@ -183,6 +190,90 @@ def test_the_error_of_an_unknown_topic_lists_the_existing_ones(bag_path):
             list(bag.messages(['/depth']))
         with pytest.raises(BagError, match=r'no topic /note \(sensor_msgs/msg/Image\)'):
             bag.topic('/note', 'sensor_msgs/msg/Image')
+
+
+def test_a_topic_that_cannot_be_read_says_why_when_it_is_asked_for(tmp_path):
+    path = write_mcap(tmp_path / 'a.mcap', [('/note', STRING, 0, text('a'))], foreign=True)
+    with open_bag(path) as bag:
+        assert [message.topic for message in bag.messages()] == ['/note']
+        assert [topic.name for topic in bag.unreadable_topics] == sorted(FOREIGN_SCHEMAS)
+        with pytest.raises(BagError, match=r'cannot read /json \(foxglove.Log, 1 messages: .* '
+                                           r'not in an encoding of ROS\) in .*a.mcap'):
+            bag.topic('/json')
+
+
+def test_a_message_that_cannot_be_converted_is_passed_to_on_error(tmp_path):
+    """As in bags whose definitions are wrong: this one promises a text, and holds a number."""
+    path = tmp_path / 'a.mcap'
+    with path.open('wb') as file:
+        writer = McapWriter(file)
+        writer.start(profile='ros1')
+        schema = writer.register_schema('std_msgs/String', 'ros1msg', b'string data')
+        for topic, data in (('/bad', b'\xff\xff\xff\xff'), ('/good', b'\1\0\0\0a')):
+            writer.add_message(writer.register_channel(topic, 'ros1', schema), START_NS, data,
+                               START_NS)
+        writer.finish()
+    errors = []
+    with open_bag(path) as bag:
+        read = list(bag.messages(on_error=lambda err, topic: errors.append((str(err), topic))))
+        with pytest.raises(BagError, match='cannot convert a message on /bad'):
+            list(bag.messages())
+    assert [message.data for message in read] == [text('a')]
+    (error, topic), = errors
+    assert topic == '/bad'
+    assert error.startswith(f'cannot convert a message on /bad in {path} from std_msgs/msg/String')
+
+
+def test_fewer_messages_than_the_file_counts_are_an_error(tmp_path):
+    class Short:
+        """Counts two messages and gives one."""
+
+        channels = (Channel(1, '/note', STRING, 'cdr', Definition(), 2),)
+        start_ns, end_ns, data_loss = START_NS, START_NS + 10, None
+
+        def messages(self, channels, start_ns, stop_ns):
+            yield self.channels[0], START_NS, text('a')
+
+    bag = Bag(tmp_path, [Short()])
+    for times in ({}, {'start_ns': START_NS}, {'stop_ns': START_NS + 10}):
+        messages = bag.messages(['/note'], **times)
+        assert next(messages).data == text('a')
+        with pytest.raises(BagError, match='counts more messages than it holds: 1 of /note are '
+                                           'missing'):
+            next(messages)
+    assert len(list(bag.messages(start_ns=START_NS - 1, stop_ns=START_NS + 9))) == 1
+
+
+def test_static_transforms_are_latched_even_if_the_bag_does_not_say_so(tmp_path):
+    path = write_mcap(tmp_path / 'a.mcap', [
+        ('/tf_static', 'tf2_msgs/msg/TFMessage', 0, transform('a', 'b', (0.0, 0.0, 0.0)))])
+    with open_bag(path) as bag:
+        assert bag.topic('/tf_static').qos[0].durability.name == 'TRANSIENT_LOCAL'
+
+
+@pytest.mark.parametrize('statement', [
+    'DROP TABLE message_definitions', 'DROP TABLE schema',
+    "UPDATE message_definitions SET encoding = 'unknown', encoded_message_definition = ''",
+    'ALTER TABLE topics DROP COLUMN offered_qos_profiles',
+    "UPDATE topics SET offered_qos_profiles = '{'"])
+def test_sqlite3_bags_of_every_distribution_are_read(tmp_path, statement):
+    path = write_sqlite3(tmp_path / 'old', [text('a'), text('b')]) / 'old.db3'
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(statement)
+    with open_bag(path) as bag:
+        assert [message.data for message in bag.messages()] == [text('a'), text('b')]
+
+
+def test_messages_in_the_log_of_a_killed_recorder_are_read(tmp_path):
+    path = write_sqlite3(tmp_path / 'old', [text('a')]) / 'old.db3'
+    with closing(sqlite3.connect(path)) as database:
+        database.execute('PRAGMA journal_mode = WAL')
+        with database:
+            database.execute('INSERT INTO messages (topic_id, timestamp, data) VALUES (1, ?, ?)',
+                             (START_NS + 1, text('b')))
+        shutil.copytree(path.parent, tmp_path / 'killed')
+    with open_bag(tmp_path / 'killed' / 'old.db3') as bag:
+        assert [message.data for message in bag.messages()] == [text('a'), text('b')]
 
 
 def test_bytes_of_another_type_are_rejected(bag_path):

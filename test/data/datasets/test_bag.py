@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bag_fixtures import camera_info, compressed_image, image, write_bag
+from bag_fixtures import (
+    camera_info,
+    compressed_image,
+    image,
+    START_NS,
+    write_bag,
+    write_mcap,
+)
 import numpy as np
 import pytest
 
@@ -66,6 +73,16 @@ def test_images_are_matched_with_the_depth_of_the_nearest_stamp(tmp_path):
     # The second image has no depth within 15 ms, the third has depth without a measurement.
     assert [int(frames[index].rgb[0, 0, 0]) for index in range(len(frames))] == [0, 30]
     assert [float(frames[index].depth_m[0, 0]) for index in range(2)] == pytest.approx([1, 3])
+
+
+def test_training_reads_ros1_in_mcap_beside_topics_of_another_world(tmp_path, caplog):
+    messages = [(IMAGE, 'sensor_msgs/msg/Image', 0,
+                 image(np.full((16, 24, 3), 10, np.uint8), 'bgr8', START_NS)),
+                (DEPTH, 'sensor_msgs/msg/Image', 0, image(millimetres(1000), '16UC1', START_NS))]
+    bag = write_mcap(tmp_path / 'drive', messages, ros1=True, foreign=True, profile='')
+    frame, = open_bag_as_shards(bag, BagTopics(IMAGE, DEPTH), tmp_path / 'cache')
+    assert float(frame.depth_m[0, 0]) == pytest.approx(1.0)
+    assert '5 topics cannot be read: /incomplete (my_msgs/msg/Pair, 1 messages: ' in caplog.text
 
 
 def test_the_frames_of_a_bag_are_written_to_shards_once(tmp_path):
