@@ -27,6 +27,7 @@ from tqdm import tqdm
 from benchmarks.timing import format_markdown_table, write_benchmark_report
 from marigold_ros.data.frames import DepthFrame, evenly_spaced_indices
 from marigold_ros.data.shards import ShardFrames
+from marigold_ros.depth.checkpoint import find_checkpoint
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import InputError, MarigoldError
 from marigold_ros.evaluation.environment import describe_environment
@@ -115,7 +116,7 @@ def score_clipped_depth(frames: Frames) -> list[Scores]:
 
 def reconstruct_depths(checkpoint: str, frames: Frames) -> list[NDArray[np.float32]]:
     """Encode and decode the true depth of each frame with a checkpoint's autoencoder."""
-    vae = load_vae(checkpoint, subfolder='vae')
+    vae = load_vae(str(find_checkpoint(checkpoint) / 'vae'))
     return [reconstruct_depth(vae, torch.from_numpy(frame.depth_m)[None],
                               torch.from_numpy(frame.valid)[None])[0].numpy() for frame in frames]
 

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 import json
-import os
 from pathlib import Path, PurePosixPath
 import re
 from typing import Any
@@ -169,14 +168,13 @@ def check_task(folder: Path, index: dict[str, Any],
                 'predict depth, correct that entry')
 
 
-def weights_variant(files: Collection[str], dtype: torch.dtype) -> str | None:
+def weights_variant(folder: Path, dtype: torch.dtype) -> str | None:
     """
-    Choose among the weights of one network that are stored in several precisions.
+    Choose among the weights of one network that a folder holds in several precisions.
 
     Parameters
     ----------
-    files : collection of str
-        Names of the files beside each other.
+    folder : Path
     dtype : torch.dtype
         Of the network.
 
@@ -186,8 +184,7 @@ def weights_variant(files: Collection[str], dtype: torch.dtype) -> str | None:
         'fp16' if there is no other, or if the network is in half precision anyway: half the
         bytes.  None is the variant without a name.
     """
-    half = [f'.{HALF}' in name for name in files if name.endswith('.safetensors')]
-    return HALF if any(half) and (dtype.itemsize == 2 or all(half)) else None
+    return HALF if _use_half([path.name for path in folder.iterdir()], dtype) else None
 
 
 def _download(checkpoint: str, dtype: torch.dtype) -> Path:
@@ -209,9 +206,15 @@ def _needed_files(names: Collection[str], dtype: torch.dtype) -> list[str]:
     beside: dict[PurePosixPath, list[str]] = {}
     for name in names:
         beside.setdefault(PurePosixPath(name).parent, []).append(name)
-    half = {folder: weights_variant(files, dtype) is not None for folder, files in beside.items()}
+    half = {folder: _use_half(files, dtype) for folder, files in beside.items()}
     return [name for name in names if not name.endswith('.safetensors')
             or half[PurePosixPath(name).parent] == (f'.{HALF}' in name)]
+
+
+def _use_half(files: Collection[str], dtype: torch.dtype) -> bool:
+    """Decide between the weights in full and in half precision that lie beside each other."""
+    half = [f'.{HALF}' in name for name in files if name.endswith('.safetensors')]
+    return any(half) and (dtype.itemsize == 2 or all(half))
 
 
 def _supported_class(name: str, supported: dict[str, Any]) -> Any:
@@ -228,7 +231,7 @@ def _load_model(model_class: Any, folder: Path, dtype: torch.dtype) -> Any:
     with _quiet_diffusers():
         model, report = model_class.from_pretrained(
             folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False,
-            torch_dtype=dtype, variant=weights_variant(os.listdir(folder), dtype),
+            torch_dtype=dtype, variant=weights_variant(folder, dtype),
             output_loading_info=True)
     _check_loading_report(folder, report)
     return model.eval().requires_grad_(False)
@@ -286,7 +289,7 @@ def _load_text_embedding(folder: Path, dtype: torch.dtype) -> torch.Tensor:
     reject_pickled_weights(folder / 'text_encoder')
     encoder, report = CLIPTextModel.from_pretrained(
         folder / 'text_encoder', local_files_only=True, use_safetensors=True,
-        variant=weights_variant(os.listdir(folder / 'text_encoder'), dtype),
+        variant=weights_variant(folder / 'text_encoder', dtype),
         # Otherwise config.json could refer to attention code on the hub, which would be run.
         attn_implementation='eager', output_loading_info=True)
     _check_loading_report(folder / 'text_encoder', {

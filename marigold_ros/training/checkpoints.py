@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +96,11 @@ def _open_parts(checkpoint: str) -> dict[str, Any]:
         check_task(folder, json.loads((folder / INDEX).read_text()),
                    (*DEPTH_PIPELINES, 'StableDiffusionPipeline'))
         reject_pickled_weights(folder)
-        variants = {weights_variant(os.listdir(folder / part), torch.float32)
-                    for part in ('unet', 'vae', 'text_encoder')}
+        variants = [weights_variant(folder / part, torch.float32)
+                    for part in ('unet', 'vae', 'text_encoder')]
         pipeline = MarigoldDepthPipeline.from_pretrained(
             folder, prediction_type='depth', use_safetensors=True,
-            variant=max(variants, key=bool))
+            variant=next(filter(None, variants), None))
     except LOADING_ERRORS as err:
         raise CheckpointError(
             f'`initial_checkpoint` must be an embedded name, a folder in the layout of Stable '
@@ -130,9 +129,8 @@ def load_vae(name: str) -> AutoencoderKL | AutoencoderTiny:
         config = json.loads((folder / 'config.json').read_text())
         kind = AutoencoderTiny if config['_class_name'] == 'AutoencoderTiny' else AutoencoderKL
         reject_pickled_weights(folder)
-        return kind.from_pretrained(
-            folder, use_safetensors=True,
-            variant=weights_variant(os.listdir(folder), torch.float32)).float()
+        variant = weights_variant(folder, torch.float32)
+        return kind.from_pretrained(folder, use_safetensors=True, variant=variant).float()
     except LOADING_ERRORS as err:
         raise CheckpointError(f'`vae` must be the folder or hub id of an autoencoder; cannot open '
                               f'{name!r}: {err}') from err

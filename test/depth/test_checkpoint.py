@@ -213,7 +213,7 @@ def edit_index(folder, **changes):
 
 @pytest.mark.parametrize(('changes', 'got'), [
     ({'_class_name': 'MarigoldNormalsPipeline', 'prediction_type': 'normals'},
-     "`_class_name` .* must be MarigoldDepthPipeline or MarigoldPipeline; got 'MarigoldNormalsPip"),
+     "`_class_name` .* must be MarigoldDepthPipeline or MarigoldPipeline; got 'MarigoldNormals"),
     ({'_class_name': 'MarigoldIntrinsicsPipeline', 'prediction_type': 'intrinsics'},
      "`_class_name` .*; got 'MarigoldIntrinsicsPipeline'"),
     ({'_class_name': 'StableDiffusionInstructPix2PixPipeline'},
