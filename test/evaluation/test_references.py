@@ -149,6 +149,13 @@ def test_invalid_transforms_are_ignored(tmp_path, topic, wrong):
     np.testing.assert_allclose(found.anchors.depth_m, 2.1, rtol=1e-6)
 
 
+@pytest.mark.parametrize('limit_m', [0.1, 10.0, 0.0, np.nan])
+def test_a_scan_without_any_return_is_rejected(tmp_path, limit_m):
+    path = record(tmp_path / 'bag', [(SCAN, 0, scan(0, limit_m))])
+    found, = lookup_references(path, ScaleConfig('scan'), [frame()], reference=SCAN)
+    assert found.problem.startswith('the reference has no measured point')
+
+
 def test_a_depth_image_is_registered_by_its_own_calibration(tmp_path):
     small_K = np.diag([0.5, 0.5, 1.0]) @ K
     depth_m = np.full((24, 32), 3.0, np.float32)

@@ -60,6 +60,18 @@ def test_a_scan_is_projected_with_tf_at_its_own_frame_and_stamp():
     assert anchors.depth_m.tolist() == [2.0]
 
 
+def test_beams_without_a_return_are_no_anchors_where_the_laser_is_in_view():
+    reference = CameraReferences(False)
+    scan = LaserScan(header=header(10 ** 9, 'laser'), angle_min=-0.2, angle_increment=0.1,
+                     range_min=0.1, range_max=9.0,
+                     ranges=[0.1, 0.0, 2.0, float('inf'), 9.0, float('nan')])
+    reference.buffer.put(serialize_message(scan))
+    # Body axes turned to optical ones, the laser 1 m ahead of the camera.
+    pose = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 1.0], [0, 0, 0, 1]])
+    anchors = find_anchors(reference, ScaleConfig('scan'), FakeTransforms(pose))
+    assert anchors.depth_m.tolist() == [3.0]
+
+
 def test_an_unknown_pose_names_the_frames():
     reference = CameraReferences(False)
     reference.buffer.put(serialize_message(LaserScan(header=header(10 ** 9, 'laser'))))
