@@ -68,7 +68,7 @@ def test_beams_without_a_return_are_no_anchors_where_the_laser_is_in_view():
     reference.buffer.put(serialize_message(scan))
     # Body axes turned to optical ones, the laser 1 m ahead of the camera.
     pose = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 1.0], [0, 0, 0, 1]])
-    anchors = find_anchors(reference, ScaleConfig('scan'), FakeTransforms(pose))
+    anchors = compute_anchors(reference, ScaleConfig('scan'), FakeTransforms(pose))
     assert anchors.depth_m.tolist() == [3.0]
 
 
