@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+import struct
 from typing import Any
 
 import cv2
@@ -158,8 +159,33 @@ def to_ros1(msgtype: str, data: bytes) -> bytes:
     return bytes(ROS1.serialize_ros1(convert(STORE.deserialize_cdr(data, msgtype)), msgtype))
 
 
-def compressed_depth(depth: np.ndarray, stamp_ns: int) -> bytes:
-    """Serialize uint16 mm or float32 m as compressed_depth_image_transport does."""
+def octal_nibbles(number: int) -> list[int]:
+    """Write octal digits, the least significant first; each but the last is marked by 8."""
+    octal = [int(digit) for digit in reversed(f'{number:o}')]
+    return [digit + 8 for digit in octal[:-1]] + octal[-1:]
+
+
+def encode_rvl(samples: np.ndarray) -> bytes:
+    """Encode as A. D. Wilson describes: runs of zeros, then runs of differences."""
+    flat, nibbles, previous = samples.reshape(-1).tolist(), [], 0
+    while flat:
+        zeros = next((at for at, sample in enumerate(flat) if sample), len(flat))
+        run = flat[zeros:next((at for at in range(zeros, len(flat)) if not flat[at]), len(flat))]
+        nibbles += octal_nibbles(zeros) + octal_nibbles(len(run))
+        for sample in run:
+            difference, previous = sample - previous, sample
+            nibbles += octal_nibbles(2 * difference if difference >= 0 else -2 * difference - 1)
+        flat = flat[zeros + len(run):]
+    text = ''.join(f'{nibble:x}' for nibble in nibbles)
+    text += '0' * (-len(text) % 8)
+    words = [int(text[at:at + 8], 16) for at in range(0, len(text), 8)]
+    height, width = samples.shape
+    return struct.pack(f'<{2 + len(words)}I', width, height, *words)
+
+
+def compressed_depth(depth: np.ndarray, stamp_ns: int, codec: str = 'png',
+                     encoding: str = '16UC1') -> bytes:
+    """Serialize uint16 mm, or float32 m, as compressed_depth_image_transport does."""
     quantization = np.array([0], np.int32).tobytes()
     a, b = 0.0, 0.0
     if depth.dtype == np.float32:
@@ -167,11 +193,13 @@ def compressed_depth(depth: np.ndarray, stamp_ns: int) -> bytes:
         samples = np.where(np.isfinite(depth), np.round(a / depth + b), 0).astype(np.uint16)
         encoding = '32FC1'
     else:
-        samples, encoding = depth, '16UC1'
-    stream = cv2.imencode('.png', samples)[1].tobytes()
+        samples = depth
+    stream = (encode_rvl(samples) if codec == 'rvl'
+              else cv2.imencode('.png', samples)[1].tobytes())
     data = quantization + np.array([a, b], np.float32).tobytes() + stream
     return serialize('sensor_msgs/msg/CompressedImage', header=header(stamp_ns),
-                     format=f'{encoding}; compressedDepth png', data=np.frombuffer(data, np.uint8))
+                     format=f'{encoding}; compressedDepth {codec}',
+                     data=np.frombuffer(data, np.uint8))
 
 
 def camera_info(d: tuple[float, ...] = (0.0,) * 5, stamp_ns: int = START_NS) -> bytes:
