@@ -299,9 +299,9 @@ def image(pixels: np.ndarray, stamp_ns: int, encoding: str = 'rgb8', padding: in
                  encoding=encoding, step=rows.shape[1], data=rows.tobytes())
 
 
-def compressed(stream: bytes, stamp_ns: int) -> CompressedImage:
+def compressed(stream: bytes, stamp_ns: int, image_format: str = 'png') -> CompressedImage:
     """Build a compressed image message."""
-    return CompressedImage(header=header(stamp_ns), format='png', data=stream)
+    return CompressedImage(header=header(stamp_ns), format=image_format, data=stream)
 
 
 def camera_info(stamp_ns: int, width: int = 160, height: int = 120, f: float = 100.0,

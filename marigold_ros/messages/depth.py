@@ -64,18 +64,18 @@ def unpack_depth(fields: ImageFields) -> FloatImage:
     Parameters
     ----------
     fields : ImageFields
-        32FC1 in metres or 16UC1 in millimetres.
+        32FC1 in metres; 16UC1 or mono16 in millimetres.
 
     Returns
     -------
     float32 [H, W]
-        Depth along Z, m; NaN for any value that is not finite and positive.  16UC1 and many
+        Depth along Z, m; NaN for any value that is not finite and positive.  16-bit and many
         32FC1 drivers write 0 for a missing measurement.
 
     Raises
     ------
     MessageError
-        If the fields are inconsistent or the encoding is not one of the two.
+        If the fields are inconsistent or the encoding is not one of these.
     """
     pixels = read_pixels(fields, DEPTH_FORMATS)
     depth_m = pixels.astype(np.float32)

@@ -87,6 +87,7 @@ COLOR_FORMATS = {
     'rgba8': PixelFormat('u1', 4, cv2.COLOR_RGBA2RGB),
     'bgra8': PixelFormat('u1', 4, cv2.COLOR_BGRA2RGB),
     'mono8': PixelFormat('u1', 1, cv2.COLOR_GRAY2RGB),
+    '8UC1': PixelFormat('u1', 1, cv2.COLOR_GRAY2RGB),
     'bayer_rggb8': PixelFormat('u1', 1, cv2.COLOR_BayerBG2RGB, min_px=3),
     'bayer_bggr8': PixelFormat('u1', 1, cv2.COLOR_BayerRG2RGB, min_px=3),
     'bayer_gbrg8': PixelFormat('u1', 1, cv2.COLOR_BayerGR2RGB, min_px=3),
@@ -100,9 +101,11 @@ COLOR_FORMATS = {
 # mono16, rgb16, bayer_rggb16, ...: the same layouts with 16-bit samples.
 COLOR_FORMATS |= {name[:-1] + '16': pixel._replace(dtype='u2')
                   for name, pixel in COLOR_FORMATS.items() if name.endswith('8')}
-DEPTH_FORMATS = {'32FC1': PixelFormat('f4', 1), '16UC1': PixelFormat('u2', 1)}
+# mono16 is grey in an image and 16UC1 in depth.
+DEPTH_FORMATS = {'32FC1': PixelFormat('f4', 1), '16UC1': PixelFormat('u2', 1),
+                 'mono16': PixelFormat('u2', 1)}
 PACKED_FORMATS = {name: pixel for name, pixel in (COLOR_FORMATS | DEPTH_FORMATS).items()
-                  if name in ('rgb8', 'mono8', '32FC1', '16UC1')}
+                  if name.startswith(('rgb8', 'rgb16', 'mono', 'bayer_', '32FC1', '16UC1'))}
 
 
 def read_pixels(fields: ImageFields, formats: dict[str, PixelFormat]) -> NDArray[Any]:
@@ -180,9 +183,9 @@ def pack_image(array: NDArray[Any], encoding: str) -> ImageFields:
     ----------
     array : [H, W] or [H, W, 3]
         uint8 [H, W, 3] for rgb8, uint8 [H, W] for mono8, float32 [H, W] for 32FC1,
-        uint16 [H, W] for 16UC1.
-    encoding : {'rgb8', 'mono8', '32FC1', '16UC1'}
-        Encoding of the message.
+        uint16 [H, W] for 16UC1; likewise for the others.
+    encoding : str
+        One of PACKED_FORMATS.
 
     Returns
     -------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TYPE_CHECKING
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,12 +10,8 @@ from numpy.typing import NDArray
 import simplejpeg
 
 from marigold_ros.depth.errors import MessageError
-from marigold_ros.messages.image import to_8_bit
+from marigold_ros.messages.jpeg import decode_jpeg, drop_stray_bytes_in_header, JPEG_START
 
-if TYPE_CHECKING:
-    from marigold_ros.depth.types import RgbImage
-
-JPEG_START = b'\xff\xd8'
 PNG_START = b'\x89PNG\r\n\x1a\n'
 
 
@@ -55,85 +51,46 @@ def read_image_size(stream: bytes) -> tuple[int, int]:
     return height, width
 
 
-def decode_compressed_rgb(data: NDArray[np.uint8] | bytes, *, max_pixels: int) -> RgbImage:
+def decode_stream(stream: bytes, *, max_pixels: int) -> NDArray[Any]:
     """
-    Decode the JPEG or PNG stream of a sensor_msgs/CompressedImage.
-
-    libjpeg fills unreadable parts with grey or the preceding pixels and only warns; these
-    warnings are treated as errors.  JPEG has no checksum, so damage that leaves a valid stream is
-    not detected.  PNG has a checksum for every chunk.
+    Decode a JPEG or PNG stream without converting its samples.
 
     Parameters
     ----------
-    data : uint8 [N] or bytes
-        Grey or colour, 8 or 16 bits per sample.  An EXIF orientation is ignored, since
-        camera_info describes the sensor's rows and columns.
-    max_pixels : int
-        Largest permitted image; checked against the header before decoding.
-
-    Returns
-    -------
-    uint8 [H, W, 3]
-        RGB, contiguous.
-
-    Raises
-    ------
-    MessageError
-        If the stream is neither JPEG nor PNG, is truncated or damaged, or is too large.
-    """
-    stream = bytes(data)
-    _check_size(stream, max_pixels)
-    if stream.startswith(JPEG_START):
-        try:
-            return np.asarray(simplejpeg.decode_jpeg(stream, 'RGB', strict=True), np.uint8)
-        except ValueError as err:
-            raise MessageError(f'`data` must be a valid JPEG; {err}') from err
-    bgr = _decode_png(stream, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-    if bgr.dtype == np.uint16:
-        bgr = to_8_bit(bgr)
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
-
-
-def decode_png_samples(data: bytes, *, max_pixels: int) -> NDArray[Any]:
-    """
-    Decode a PNG stream without converting its samples.
-
-    Parameters
-    ----------
-    data : bytes
+    stream : bytes
+        Grey or colour, 8 or 16 bits per sample; an alpha channel is dropped.  An EXIF orientation
+        is ignored, since camera_info describes the sensor's rows and columns.
     max_pixels : int
         Largest permitted image; checked against the header before decoding.
 
     Returns
     -------
     uint8 or uint16 [H, W] or [H, W, 3]
-        In OpenCV's channel order.
+        Grey or RGB, contiguous.
 
     Raises
     ------
     MessageError
-        If the stream is not PNG, is truncated or damaged, or is too large.
+        If the stream is neither JPEG nor PNG, is truncated or damaged, or is too large.
     """
-    _check_size(data, max_pixels)
-    return _decode_png(data, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
-
-
-def _check_size(stream: bytes, max_pixels: int) -> None:
+    is_jpeg = stream.startswith(JPEG_START)
+    if is_jpeg:
+        stream = drop_stray_bytes_in_header(stream)
     height, width = read_image_size(stream)
     if height * width > max_pixels:
         raise MessageError(f'`data` must contain at most {max_pixels} pixels; '
                            f'its header declares {width} x {height}')
+    return decode_jpeg(stream) if is_jpeg else _decode_png(stream)
 
 
-def _decode_png(stream: bytes, flags: int) -> NDArray[Any]:
-    """Decode with OpenCV, which verifies all checksums."""
-    if not stream.startswith(PNG_START):
-        raise MessageError(f'`data` must be a PNG stream; it starts with {stream[:8]!r}')
+def _decode_png(stream: bytes) -> NDArray[Any]:
+    """Decode with OpenCV, which verifies the checksum of every chunk."""
     try:
         pixels: NDArray[Any] | None = cv2.imdecode(
-            np.frombuffer(stream, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+            np.frombuffer(stream, np.uint8),
+            cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as err:
         raise MessageError(f'`data` must be a valid PNG; got {err}') from err
     if pixels is None:
         raise MessageError('`data` must be a valid PNG; its content is damaged')
-    return pixels
+    return pixels if pixels.ndim == 2 else np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))

@@ -22,7 +22,6 @@ from marigold_ros.messages.compressed import decompress_image
 from marigold_ros.messages.depth import unpack_depth
 from marigold_ros.messages.header import NS_PER_S
 from marigold_ros.messages.image import decode_rgb, ImageFields
-from marigold_ros.messages.image_stream import decode_compressed_rgb
 from marigold_ros.messages.laser_scan import points_from_scan
 
 if TYPE_CHECKING:
@@ -62,20 +61,17 @@ def rgb_from_message(message: bytes, *, compressed: bool, max_pixels: int) -> Rg
     MessageError
         If the message is invalid or the image is too large.
     """
-    if compressed:
-        data = _deserialize(message, CompressedImage).data
-        return decode_compressed_rgb(np.frombuffer(data, np.uint8), max_pixels=max_pixels)
-    return decode_rgb(_image_fields(message, max_pixels))
+    return decode_rgb(_image_fields(message, compressed, max_pixels))
 
 
 def depth_from_message(message: bytes, *, compressed: bool, max_pixels: int) -> FloatImage:
     """
-    Decode a serialized depth image, 16UC1 in mm or 32FC1 in m.
+    Decode a serialized depth image, 16UC1 or mono16 in mm or 32FC1 in m.
 
     Parameters
     ----------
     message, compressed, max_pixels
-        See `rgb_from_message`; compressed depth is PNG or compressedDepth.
+        See `rgb_from_message`; compressed depth is PNG or compressedDepth (PNG or RVL).
 
     Returns
     -------
@@ -87,11 +83,7 @@ def depth_from_message(message: bytes, *, compressed: bool, max_pixels: int) -> 
     MessageError
         If the message is invalid, is not a depth image, or the image is too large.
     """
-    if not compressed:
-        return unpack_depth(_image_fields(message, max_pixels))
-    packed = _deserialize(message, CompressedImage)
-    return unpack_depth(decompress_image(np.frombuffer(packed.data, np.uint8), packed.format,
-                                         max_pixels=max_pixels))
+    return unpack_depth(_image_fields(message, compressed, max_pixels))
 
 
 def points_from_cloud(message: bytes) -> FloatImage:
@@ -205,7 +197,11 @@ def to_byte_array(data: NDArray[np.uint8],
     return memory
 
 
-def _image_fields(message: bytes, max_pixels: int) -> ImageFields:
+def _image_fields(message: bytes, compressed: bool, max_pixels: int) -> ImageFields:
+    if compressed:
+        packed = _deserialize(message, CompressedImage)
+        return decompress_image(np.frombuffer(packed.data, np.uint8), packed.format,
+                                max_pixels=max_pixels)
     image = _deserialize(message, Image)
     if image.height * image.width > max_pixels:
         raise MessageError(f'the image must have at most {max_pixels} pixels (max_input_pixels); '

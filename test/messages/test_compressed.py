@@ -13,7 +13,9 @@ import simplejpeg
 
 from marigold_ros.depth.errors import MessageError
 from marigold_ros.messages.compressed import decompress_image
-from marigold_ros.messages.image_stream import decode_compressed_rgb, read_image_size
+from marigold_ros.messages.depth import unpack_depth
+from marigold_ros.messages.image import decode_rgb, ImageFields
+from marigold_ros.messages.image_stream import read_image_size
 
 LIMIT = 1_000_000
 
@@ -31,6 +33,11 @@ def encode(image, suffix='.jpg', **flags):
     return cv2.imencode(suffix, np.ascontiguousarray(bgr), parameters)[1].tobytes()
 
 
+def decode(stream, *, max_pixels):
+    """Decode a stream to RGB."""
+    return decode_rgb(decompress_image(stream, 'jpeg', max_pixels=max_pixels))
+
+
 def with_segment(jpeg, payload):
     """Insert an APP1 segment after SOI."""
     return jpeg[:2] + b'\xff\xe1' + (len(payload) + 2).to_bytes(2, 'big') + payload + jpeg[2:]
@@ -38,7 +45,7 @@ def with_segment(jpeg, payload):
 
 def test_png_is_decoded_exactly():
     rgb = make_rgb()
-    decoded = decode_compressed_rgb(encode(rgb, '.png'), max_pixels=600)
+    decoded = decode(encode(rgb, '.png'), max_pixels=600)
     assert decoded.dtype == np.uint8 and decoded.flags.c_contiguous
     np.testing.assert_array_equal(decoded, rgb)
 
@@ -47,7 +54,7 @@ def test_png_is_decoded_exactly():
                                    {'IMWRITE_JPEG_RST_INTERVAL': 2}])
 def test_jpeg_is_decoded_approximately(flags):
     rgb = make_rgb()
-    decoded = decode_compressed_rgb(encode(rgb, IMWRITE_JPEG_QUALITY=98, **flags), max_pixels=600)
+    decoded = decode(encode(rgb, IMWRITE_JPEG_QUALITY=98, **flags), max_pixels=600)
     assert np.abs(decoded.astype(int) - rgb).max() < 20
     assert np.abs(decoded.astype(int) - rgb).mean() < 3
 
@@ -55,14 +62,14 @@ def test_jpeg_is_decoded_approximately(flags):
 def test_arrays_and_bytes_are_decoded_equally():
     stream = encode(make_rgb())
     np.testing.assert_array_equal(
-        decode_compressed_rgb(np.frombuffer(stream, np.uint8), max_pixels=LIMIT),
-        decode_compressed_rgb(stream, max_pixels=LIMIT))
+        decode(np.frombuffer(stream, np.uint8), max_pixels=LIMIT),
+        decode(stream, max_pixels=LIMIT))
 
 
 def test_grey_streams_become_three_equal_channels():
     grey = make_rgb()[..., 0]
     for suffix in ('.jpg', '.png'):
-        decoded = decode_compressed_rgb(encode(grey, suffix), max_pixels=LIMIT)
+        decoded = decode(encode(grey, suffix), max_pixels=LIMIT)
         assert decoded.shape == (20, 30, 3)
         assert (decoded == decoded[..., :1]).all()
         assert np.abs(decoded[..., 0].astype(int) - grey).max() < 12
@@ -70,14 +77,14 @@ def test_grey_streams_become_three_equal_channels():
 
 def test_16_bit_png_is_scaled_as_mono16():
     grey = np.array([[1285, 65535, 128, 129]], np.uint16)
-    decoded = decode_compressed_rgb(encode(grey, '.png'), max_pixels=LIMIT)
+    decoded = decode(encode(grey, '.png'), max_pixels=LIMIT)
     np.testing.assert_array_equal(decoded[0, :, 0], [5, 255, 0, 1])
 
 
 def test_alpha_is_dropped():
     bgra = np.dstack([make_rgb()[..., ::-1], np.full((20, 30), 9, np.uint8)])
     stream = cv2.imencode('.png', bgra)[1].tobytes()
-    np.testing.assert_array_equal(decode_compressed_rgb(stream, max_pixels=LIMIT), make_rgb())
+    np.testing.assert_array_equal(decode(stream, max_pixels=LIMIT), make_rgb())
 
 
 def test_an_exif_orientation_is_ignored():
@@ -86,8 +93,8 @@ def test_an_exif_orientation_is_ignored():
     stream = encode(make_rgb())
     turned = with_segment(stream, exif)
     assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape == (30, 20, 3)
-    np.testing.assert_array_equal(decode_compressed_rgb(turned, max_pixels=LIMIT),
-                                  decode_compressed_rgb(stream, max_pixels=LIMIT))
+    np.testing.assert_array_equal(decode(turned, max_pixels=LIMIT),
+                                  decode(stream, max_pixels=LIMIT))
 
 
 @pytest.mark.parametrize('suffix', ['.jpg', '.png'])
@@ -101,24 +108,24 @@ def test_a_decompression_bomb_is_rejected_before_decoding(suffix, monkeypatch):
     monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('decoded'))
     monkeypatch.setattr(simplejpeg, 'decode_jpeg', lambda *_, **__: pytest.fail('decoded'))
     with pytest.raises(MessageError, match='at most 16000000 pixels; its header declares 50000 x'):
-        decode_compressed_rgb(bytes(stream), max_pixels=16_000_000)
+        decode(bytes(stream), max_pixels=16_000_000)
 
 
 def test_the_limit_is_inclusive():
     stream = encode(make_rgb())
-    assert decode_compressed_rgb(stream, max_pixels=600).shape == (20, 30, 3)
+    assert decode(stream, max_pixels=600).shape == (20, 30, 3)
     with pytest.raises(MessageError, match='at most 599 pixels; its header declares 30 x 20'):
-        decode_compressed_rgb(stream, max_pixels=599)
+        decode(stream, max_pixels=599)
 
 
 @pytest.mark.parametrize('suffix', ['.jpg', '.png'])
 def test_a_truncated_stream_is_rejected(suffix):
     stream = encode(make_rgb(), suffix)
-    for length in range(0, len(stream), 7):
+    for length in range(0, len(stream) - 3, 7):
         with pytest.raises(MessageError):
-            decode_compressed_rgb(stream[:length], max_pixels=LIMIT)
+            decode(stream[:length], max_pixels=LIMIT)
     with pytest.raises(MessageError, match='must be a valid (JPEG; Premature end|PNG)'):
-        decode_compressed_rgb(stream[:-1], max_pixels=LIMIT)
+        decode(stream[:-4], max_pixels=LIMIT)
 
 
 def remove_bytes(stream, at):
@@ -147,7 +154,7 @@ def test_damaged_streams_are_rejected(
     rejected = 0
     for each in damaged:
         try:
-            decode_compressed_rgb(each, max_pixels=LIMIT)
+            decode(each, max_pixels=LIMIT)
         except MessageError:
             rejected += 1
     assert rejected >= min_rejected
@@ -159,20 +166,20 @@ def test_valid_jpeg_is_decoded_as_by_opencv():
     for flags in ({}, {'IMWRITE_JPEG_PROGRESSIVE': 1}, {'IMWRITE_JPEG_QUALITY': 30}):
         stream = encode(rgb, **flags)
         bgr = cv2.imdecode(np.frombuffer(stream, np.uint8), cv2.IMREAD_COLOR)
-        np.testing.assert_array_equal(decode_compressed_rgb(stream, max_pixels=LIMIT),
+        np.testing.assert_array_equal(decode(stream, max_pixels=LIMIT),
                                       bgr[..., ::-1])
 
 
 def test_a_thumbnails_end_marker_does_not_complete_a_truncated_jpeg():
     stream = with_segment(encode(make_rgb()), b'Exif\0\0' + encode(make_rgb()))
-    assert decode_compressed_rgb(stream, max_pixels=LIMIT).shape == (20, 30, 3)
+    assert decode(stream, max_pixels=LIMIT).shape == (20, 30, 3)
     with pytest.raises(MessageError, match='must be a valid JPEG; '):
-        decode_compressed_rgb(stream[:-20], max_pixels=LIMIT)
+        decode(stream[:-20], max_pixels=LIMIT)
 
 
 def test_bytes_after_the_end_marker_are_ignored():
     stream = encode(make_rgb()) + bytes(64)
-    assert decode_compressed_rgb(stream, max_pixels=LIMIT).shape == (20, 30, 3)
+    assert decode(stream, max_pixels=LIMIT).shape == (20, 30, 3)
 
 
 @pytest.mark.parametrize('stream, match', [
@@ -183,7 +190,7 @@ def test_bytes_after_the_end_marker_are_ignored():
 ])
 def test_other_formats_are_rejected(stream, match):
     with pytest.raises(MessageError, match=match):
-        decode_compressed_rgb(stream, max_pixels=LIMIT)
+        decode(stream, max_pixels=LIMIT)
 
 
 @pytest.mark.parametrize('suffix, mark, offset, match', [
@@ -201,7 +208,7 @@ def test_a_png_with_a_wrong_checksum_is_rejected():
     stream = bytearray(encode(make_rgb(), '.png'))
     stream[60] ^= 0x55
     with pytest.raises(MessageError, match='its content is damaged'):
-        decode_compressed_rgb(bytes(stream), max_pixels=LIMIT)
+        decode(bytes(stream), max_pixels=LIMIT)
 
 
 def test_an_opencv_error_becomes_a_message_error(monkeypatch):
@@ -210,7 +217,7 @@ def test_an_opencv_error_becomes_a_message_error(monkeypatch):
 
     monkeypatch.setattr(cv2, 'imdecode', fail)
     with pytest.raises(MessageError, match='must be a valid PNG; got boom'):
-        decode_compressed_rgb(encode(make_rgb(), '.png'), max_pixels=LIMIT)
+        decode(encode(make_rgb(), '.png'), max_pixels=LIMIT)
 
 
 @pytest.mark.parametrize('image_format', ['16UC1; png compressed', '16UC1; png compressed '])
@@ -241,20 +248,104 @@ def test_compressed_depth_in_32fc1_is_dequantized():
     assert depth_m[1:].tolist() == pytest.approx([2.0, 1.0])
 
 
+def test_compressed_depth_may_be_mono16_and_its_format_only_an_encoding():
+    stream = with_depth_header([[0, 1500]])
+    for image_format, encoding in (('mono16; compressedDepth png', 'mono16'), ('16UC1', '16UC1')):
+        fields = decompress_image(stream, image_format, max_pixels=2)
+        assert (fields.encoding, unpack_depth(fields)[0, 1]) == (encoding, 1.5)
+
+
+def test_rvl_is_decompressed_as_png_is():
+    # RVL of [[0, 4041, 9091]]: 1 zero, 2 others, 2 * 4041 and 2 * 5050 in octal digits, the least
+    # significant first: 2 2 6 7 1 and 4 6 5 3 2; no further runs.
+    words = struct.pack('<4I', 3, 1, 0x12aaef1c, 0xedb20000)
+    for encoding, a, b, expected_m in (('16UC1', 0.0, 0.0, [4.041, 9.091]),
+                                       ('mono16', 0.0, 0.0, [4.041, 9.091]),
+                                       ('32FC1', 10100.0, -1009.0, [2.0, 1.0])):
+        for separator in ('; ', ';'):
+            fields = decompress_image(struct.pack('<iff', 0, a, b) + words,
+                                      f'{encoding}{separator}compressedDepth rvl', max_pixels=3)
+            depth_m = unpack_depth(fields)
+            assert fields.encoding == encoding and np.isnan(depth_m[0, 0])
+            assert depth_m[0, 1:].tolist() == pytest.approx(expected_m)
+
+
 def test_invalid_compressed_depth_is_rejected():
     stream = with_depth_header([[1]])
-    for wrong in ('32FC1; compressedDepth rvl', 'mono8; compressedDepth png'):
-        with pytest.raises(MessageError, match=f'16UC1 or 32FC1 in PNG .* got {wrong!r}'):
+    for wrong in ('32FC1; compressedDepth jxl', 'mono8; compressedDepth png'):
+        with pytest.raises(MessageError, match='must be 32FC1 or 16UC1 or mono16 in png or rvl '
+                                               f'.* got {wrong!r}'):
             decompress_image(stream, wrong, max_pixels=1)
     with pytest.raises(MessageError, match='begin with a header of 12 bytes .* got 5'):
         decompress_image(stream[:5], '16UC1; compressedDepth', max_pixels=1)
+    with pytest.raises(MessageError, match='8 bytes of size and words of 4 bytes in RVL; got 3'):
+        decompress_image(stream[:15], '16UC1; compressedDepth rvl', max_pixels=1)
 
 
-@pytest.mark.parametrize('image_format', ['rgb8; png compressed bgr8', 'png', ''])
-def test_any_other_format_decompresses_to_rgb8(image_format):
+@pytest.mark.parametrize('image_format', [
+    'rgb8; png compressed bgr8', 'bgr8; png compressed', 'rgb8; png compressed rgb8', 'png', ''])
+def test_colours_have_the_order_of_the_stream_whatever_the_format_says(image_format):
     fields = decompress_image(encode(make_rgb(), '.png'), image_format, max_pixels=600)
     assert (fields.encoding, fields.step) == ('rgb8', 90)
     np.testing.assert_array_equal(fields.data, make_rgb().reshape(-1))
+
+
+@pytest.mark.parametrize('dtype, bits', [(np.uint8, 8), (np.uint16, 16)])
+@pytest.mark.parametrize('image_format, layout, shape', [
+    ('bgr{bits}; png compressed bgr{bits}', 'rgb', (20, 30, 3)), ('png', 'rgb', (20, 30, 3)),
+    ('mono{bits}; png compressed ', 'mono', (20, 30)), ('png', 'mono', (20, 30)),
+    ('bayer_rggb{bits}; png compressed mono{bits}', 'mono', (20, 30)),
+    ('8UC1; png compressed ', 'mono', (20, 30))])
+def test_bits_and_channels_of_the_stream_are_kept(image_format, layout, shape, dtype, bits):
+    samples = np.random.default_rng(0).integers(0, 2 ** bits, shape).astype(dtype)
+    fields = decompress_image(encode(samples, '.png'), image_format.format(bits=bits),
+                              max_pixels=600)
+    assert fields.encoding == f'{layout}{bits}'
+    np.testing.assert_array_equal(fields.data.view(dtype), samples.reshape(-1))
+
+
+@pytest.mark.parametrize('dtype, bits', [(np.uint8, 8), (np.uint16, 16)])
+@pytest.mark.parametrize('pattern', ['rggb', 'bggr', 'gbrg', 'grbg'])
+def test_a_compressed_mosaic_is_demosaiced_like_a_raw_one(pattern, dtype, bits):
+    rgb = np.array([200, 90, 30]) * 2 ** (bits - 8)
+    mosaic = np.empty((20, 30), dtype)
+    for site, color in enumerate(pattern):
+        mosaic[site // 2::2, site % 2::2] = rgb['rgb'.index(color)]
+    name = f'bayer_{pattern}{bits}'
+    raw = decode_rgb(ImageFields(20, 30, name, False, 30 * bits // 8,
+                                 mosaic.reshape(-1).view(np.uint8)))
+    np.testing.assert_allclose(raw, np.broadcast_to([200, 90, 30], raw.shape), atol=1)
+    for image_format in (f'{name}; png compressed ', f'{name}; png compressed {name}', name):
+        fields = decompress_image(encode(mosaic, '.png'), image_format, max_pixels=600)
+        assert fields.encoding == name
+        np.testing.assert_array_equal(decode_rgb(fields), raw)
+
+
+def test_a_mosaic_in_jpeg_is_demosaiced_and_colours_in_its_place_are_kept():
+    rgb = decode(encode(np.full((20, 30, 3), (200, 90, 30), np.uint8), '.png'), max_pixels=600)
+    mosaic = np.where(np.indices((20, 30)).sum(axis=0) % 2, rgb[..., 1], rgb[..., 0])
+    mosaic[1::2, 1::2] = 30
+    for bits in (8, 16):  # JPEG has 8 bits in any case
+        image_format = f'bayer_rggb{bits}; jpeg compressed '
+        fields = decompress_image(encode(mosaic, IMWRITE_JPEG_QUALITY=98), image_format,
+                                  max_pixels=600)
+        np.testing.assert_allclose(decode_rgb(fields), rgb, atol=6)
+        colors = decompress_image(encode(rgb), image_format + 'bgr8', max_pixels=600)
+        np.testing.assert_allclose(decode_rgb(colors), rgb, atol=3)
+
+
+def test_an_unknown_bayer_pattern_is_rejected():
+    with pytest.raises(MessageError, match="must name a Bayer pattern .* got 'bayer_rgbw8; png"):
+        decompress_image(encode(make_rgb()[..., 0], '.png'), 'bayer_rgbw8; png compressed ',
+                         max_pixels=600)
+
+
+@pytest.mark.parametrize('image_format', ['mono16; png compressed ', 'png'])
+def test_a_16_bit_png_is_grey_in_an_image_and_millimetres_in_depth(image_format):
+    stream = encode(np.array([[0, 2570, 65535]], np.uint16), '.png')
+    fields = decompress_image(stream, image_format, max_pixels=3)
+    assert decode_rgb(fields)[0, :, 0].tolist() == [0, 10, 255]
+    np.testing.assert_allclose(unpack_depth(fields)[0], [np.nan, 2.57, 65.535], rtol=1e-6)
 
 
 def test_decompression_checks_the_format_and_the_limit():
@@ -281,7 +372,7 @@ def test_any_damaged_stream_yields_an_image_of_its_size_or_an_error(
             damaged[position] = value
     stream = bytes(damaged) + tail
     try:
-        rgb = decode_compressed_rgb(stream, max_pixels=LIMIT)
+        rgb = decode(stream, max_pixels=LIMIT)
     except MessageError:
         return
     assert rgb.shape == (*read_image_size(stream), 3) and rgb.dtype == np.uint8
@@ -293,7 +384,8 @@ def test_any_damaged_stream_yields_an_image_of_its_size_or_an_error(
 @given(data=st.binary(max_size=64), start=st.sampled_from(
     [b'', b'\xff\xd8', b'\xff\xd8\xff\xc0\0\x11\x08', b'\x89PNG\r\n\x1a\n',
      b'\x89PNG\r\n\x1a\n\0\0\0\rIHDR']), image_format=st.sampled_from(
-    ['jpeg', '16UC1; png compressed', '16UC1; compressedDepth png', '32FC1; compressedDepth']))
+    ['jpeg', 'bayer_rggb8', '16UC1; png compressed', '16UC1; compressedDepth png',
+     '32FC1; compressedDepth']))
 def test_random_bytes_are_rejected_in_any_format(data, start, image_format):
     for stream in (start + data, b'\0' * 12 + start + data):
         with pytest.raises(MessageError):

@@ -35,6 +35,8 @@ def channels_of(encoding: str) -> int:
     """Return the number of samples per pixel."""
     if encoding in YUV_ORDER:
         return 2
+    if encoding == '8UC1':
+        return 1
     return {'rgb': 3, 'bgr': 3, '8UC': 3, 'rgba': 4, 'bgra': 4}.get(
         encoding.rstrip('0123456789'), 1)
 
@@ -83,7 +85,7 @@ def reference_rgb(samples: np.ndarray, encoding: str) -> np.ndarray:
                              pairs[..., order.index('v')].repeat(2, axis=1))
     if kind.startswith('bayer'):
         return reference_mosaic(samples, kind.removeprefix('bayer_'))
-    if kind == 'mono':
+    if kind in ('mono', '8UC') and samples.ndim == 2:
         return np.repeat(samples[..., None], 3, axis=-1)
     return samples[..., [2, 1, 0] if kind in ('bgr', 'bgra', '8UC') else [0, 1, 2]]
 

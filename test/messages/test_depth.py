@@ -50,14 +50,15 @@ def test_unpacking_yields_metres_and_nan(encoding, expected):
 
 
 @pytest.mark.parametrize('encoding, dtype, values', [
-    ('16UC1', 'u2', [[1500, 0], [65535, 1]]), ('32FC1', 'f4', [[1.5, 0.0], [np.inf, 0.001]])])
+    ('16UC1', 'u2', [[1500, 0], [65535, 1]]), ('mono16', 'u2', [[1500, 0], [65535, 1]]),
+    ('32FC1', 'f4', [[1.5, 0.0], [np.inf, 0.001]])])
 @pytest.mark.parametrize('order', ['<', '>'])
 def test_unpacking_supports_padding_byte_order_and_zero(encoding, dtype, values, order):
     samples = np.array(values, order + dtype)
     rows = np.hstack([samples.view(np.uint8), np.full((2, 3), 255, np.uint8)])
     depth_m = unpack_depth(ImageFields(2, 2, encoding, order == '>', rows.shape[1],
                                        rows.reshape(-1)))
-    last = 65.535 if encoding == '16UC1' else np.nan
+    last = np.nan if encoding == '32FC1' else 65.535
     np.testing.assert_allclose(depth_m, [[1.5, np.nan], [last, 0.001]], rtol=1e-6)
 
 
@@ -68,7 +69,7 @@ def test_unpacking_does_not_change_the_message():
 
 
 def test_a_colour_encoding_is_rejected():
-    with pytest.raises(MessageError, match="`encoding` must be one of 32FC1, 16UC1; got 'rgb8'"):
+    with pytest.raises(MessageError, match='`encoding` must be one of 32FC1, 16UC1, mono16; got'):
         unpack_depth(ImageFields(1, 1, 'rgb8', False, 3, np.zeros(3, np.uint8)))
 
 
@@ -95,7 +96,7 @@ def test_a_round_trip_keeps_depth_within_the_range(values, encoding):
 
 
 @settings(derandomize=True, deadline=None, max_examples=300)
-@given(encoding=st.sampled_from(['32FC1', '16UC1', '32FC1', '16UC1', 'mono16']),
+@given(encoding=st.sampled_from(['32FC1', '16UC1', '32FC1', 'mono16', 'mono8']),
        height=st.integers(0, 4), width=st.integers(0, 4), padding=st.integers(-1, 5),
        is_bigendian=st.booleans(), surplus=st.sampled_from([0, 0, 0, 0, 1, -1]),
        words=st.lists(st.sampled_from([0, 1, 0x3fc00000, 0x7f800000, 0xff800000, 0x7fc00000,
@@ -110,7 +111,7 @@ def test_any_fields_yield_the_depth_of_their_data_or_an_error(
     data = (pattern * (size // len(pattern) + 1))[:size]
     fields = ImageFields(height, width, encoding, is_bigendian, step,
                          np.frombuffer(data, np.uint8))
-    is_valid = encoding != 'mono16' and min(height, width) > 0 and padding >= 0 and surplus == 0
+    is_valid = encoding != 'mono8' and min(height, width) > 0 and padding >= 0 and surplus == 0
     if not is_valid:
         with pytest.raises(MessageError):
             unpack_depth(fields)

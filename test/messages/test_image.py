@@ -167,7 +167,7 @@ def test_a_round_trip_keeps_the_image(shape):
 
 
 @pytest.mark.parametrize('array, encoding, match', [
-    (np.zeros((2, 2), np.float32), 'rgba8', "one of rgb8, mono8, 32FC1, 16UC1; got 'rgba8'"),
+    (np.zeros((2, 2), np.float32), 'rgba8', "must be one of rgb8, .*; got 'rgba8'"),
     (np.zeros((2, 2), np.float64), '32FC1', 'must be float32 with 1 channels .* got float64'),
     (np.zeros((2, 2, 1), np.uint8), 'mono8', r'got uint8 \[2, 2, 1\]'),
     (np.zeros((2, 2, 4), np.uint8), 'rgb8', r'with 3 channels for rgb8; got uint8 \[2, 2, 4\]'),

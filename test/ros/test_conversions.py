@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+from bag_fixtures import encode_rvl, STORE
+import cv2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from node_harness import camera_info, compressed, image, stamp_of
@@ -10,15 +14,23 @@ import pytest
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Image
 
+from marigold_ros.data.bags.messages import COMPRESSED_IMAGE, image_fields
 from marigold_ros.depth.errors import MessageError
+from marigold_ros.messages.depth import unpack_depth
 from marigold_ros.messages.header import peek_header
-from marigold_ros.messages.image import pack_image
+from marigold_ros.messages.image import decode_rgb, pack_image
 from marigold_ros.ros.conversions import (
     camera_from_message,
+    depth_from_message,
     make_header,
     rgb_from_message,
     serialize_image,
 )
+
+
+def encode(suffix, pixels):
+    """Encode with OpenCV."""
+    return cv2.imencode(suffix, pixels)[1].tobytes()
 
 
 @pytest.mark.parametrize('frame_id', ['', 'a', 'abc', 'camera_optical_frame'])
@@ -55,6 +67,32 @@ def test_a_truncated_message_is_a_message_error(keep):
             peek_header(message)
         else:
             rgb_from_message(message, compressed=False, max_pixels=100)
+
+
+GREY = np.full((6, 8), 7, np.uint8)
+DEPTH_MM = np.arange(48, dtype=np.uint16).reshape(6, 8) * 500
+
+
+@pytest.mark.parametrize('image_format, stream', [
+    ('jpeg', encode('.jpg', np.dstack([GREY, GREY + 90, GREY + 9]))),
+    ('bayer_rggb8; png compressed ', encode('.png', GREY)),
+    ('bayer_grbg16; png compressed ', encode('.png', DEPTH_MM)),
+    ('mono16; png compressed ', encode('.png', DEPTH_MM)),
+    ('16UC1; compressedDepth png', bytes(12) + encode('.png', DEPTH_MM)),
+    ('16UC1; compressedDepth rvl', bytes(12) + encode_rvl(DEPTH_MM)),
+    ('mono16; compressedDepth rvl', bytes(12) + encode_rvl(DEPTH_MM))])
+def test_the_node_decodes_every_compressed_image_as_bags_do(image_format, stream):
+    message = compressed(stream, 5, image_format)
+    data = bytes(serialize_message(message))
+    fields = image_fields(STORE.deserialize_cdr(data, COMPRESSED_IMAGE))
+    for live, recorded in ((rgb_from_message, decode_rgb), (depth_from_message, unpack_depth)):
+        try:
+            expected = recorded(fields)
+        except MessageError as err:
+            with pytest.raises(MessageError, match=re.escape(str(err))):
+                live(data, compressed=True, max_pixels=48)
+        else:
+            np.testing.assert_array_equal(live(data, compressed=True, max_pixels=48), expected)
 
 
 VALID = {'raw': bytes(serialize_message(image(np.full((6, 8, 3), 7, np.uint8), 5))),

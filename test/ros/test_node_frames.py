@@ -221,6 +221,16 @@ def test_compressed_images_are_used_if_no_raw_images_are_published(robot, rgb):
         assert difference.max() == 0 if suffix == '.png' else difference.mean() < 4
 
 
+def test_a_compressed_mosaic_is_published_in_colour(robot):
+    robot.listen('/packed/rgb/image_rect', Image)
+    mosaic = np.tile(np.array([[30, 120], [120, 200]], np.uint8), (HEIGHT // 2, WIDTH // 2))
+    stamp_ns = now_ns()
+    robot.publish('/packed/image_raw/compressed', compressed(
+        cv2.imencode('.png', mosaic)[1].tobytes(), stamp_ns, 'bayer_rggb8; png compressed '))
+    seen = np.frombuffer(robot.find('/packed/rgb/image_rect', stamp_ns).data, np.uint8)
+    np.testing.assert_allclose(seen.reshape(-1, 3), [[30, 120, 200]] * (HEIGHT * WIDTH), atol=1)
+
+
 def test_nothing_is_computed_without_subscribers(robot, rgb):
     robot.publish('/bare/image_raw', image(rgb, now_ns()))
     stamp_ns = now_ns()
