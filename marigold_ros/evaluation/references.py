@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from marigold_ros.data.bags.bag_frames import BagTopics, find_image_topic, message_times
 from marigold_ros.data.bags.messages import cloud_fields, image_fields, read_stamp_ns
-from marigold_ros.data.bags.pair_decoder import base_topic, CAMERA_INFO, read_camera
+from marigold_ros.data.bags.pair_decoder import CAMERA_INFO, read_camera
 from marigold_ros.data.bags.pose_buffer import pose_topics, PoseBuffer, STATIC_TOPIC
 from marigold_ros.depth.errors import BagError, ConfigError, InputError
 from marigold_ros.geometry.camera import Camera, Rectifier
 from marigold_ros.messages.cloud import measured_points
 from marigold_ros.messages.depth import unpack_depth
+from marigold_ros.messages.image_transport import base_topic
 from marigold_ros.messages.laser_scan import points_from_scan
 from marigold_ros.metric.anchors import Anchors, anchors_from_depth, anchors_from_points
 from marigold_ros.metric.checks import FrozenContentCheck

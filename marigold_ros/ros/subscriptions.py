@@ -22,6 +22,7 @@ from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from marigold_ros.depth.errors import ConfigError
+from marigold_ros.messages.image_transport import base_topic
 from marigold_ros.ros.diagnostics import Reporter
 
 Policies = tuple[ReliabilityPolicy, DurabilityPolicy]
@@ -49,7 +50,7 @@ class InputTopics:
         """Resolve the names."""
         own_image, own_info = f'{camera}/{image}', f'{camera}/{camera_info}'
         image = node.resolve_topic_name(own_image)
-        self.image = image.removesuffix('/compressed')
+        self.image = base_topic(image)
         self.only_compressed = self.image != image
         self.compressed = _remapped(node, f'{own_image}/compressed', f'{self.image}/compressed')
         self.camera_info = _remapped(node, own_info,

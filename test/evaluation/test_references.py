@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from bag_fixtures import header, image, serialize, START_NS, TYPES, write_bag
+from bag_fixtures import (
+    compressed_depth,
+    header,
+    image,
+    serialize,
+    START_NS,
+    TYPES,
+    write_bag,
+)
 import numpy as np
 import pytest
 
@@ -22,7 +30,9 @@ MS = 10 ** 6
 IMAGE, CLOUD, SCAN, DEPTH = '/camera/image_rect', '/points', '/scan', '/tof/image_rect'
 TOPICS = {IMAGE: 'sensor_msgs/msg/Image', '/camera/camera_info': 'sensor_msgs/msg/CameraInfo',
           CLOUD: 'sensor_msgs/msg/PointCloud2', SCAN: 'sensor_msgs/msg/LaserScan',
-          DEPTH: 'sensor_msgs/msg/Image', '/tof/camera_info': 'sensor_msgs/msg/CameraInfo',
+          DEPTH: 'sensor_msgs/msg/Image',
+          f'{DEPTH}/compressedDepth': 'sensor_msgs/msg/CompressedImage',
+          '/tof/camera_info': 'sensor_msgs/msg/CameraInfo',
           '/tf_static': 'tf2_msgs/msg/TFMessage', '/tf': 'tf2_msgs/msg/TFMessage'}
 # x ahead, y left, z up of a body to x right, y down, z ahead of its optical frame.
 OPTICAL = (-0.5, 0.5, -0.5, 0.5)
@@ -156,10 +166,17 @@ def test_a_scan_without_any_return_is_rejected(tmp_path, limit_m):
     assert found.problem.startswith('the reference has no measured point')
 
 
-def test_a_depth_image_is_registered_by_its_own_calibration(tmp_path):
+DEPTH_MM = np.full((24, 32), 3000, np.uint16)
+
+
+@pytest.mark.parametrize('topic, message', [
+    (DEPTH, image(DEPTH_MM.astype(np.float32) / 1000, '32FC1', START_NS)),
+    (DEPTH, image(DEPTH_MM, 'mono16', START_NS)),
+    (f'{DEPTH}/compressedDepth', compressed_depth(DEPTH_MM, START_NS, 'rvl')),
+    (f'{DEPTH}/compressedDepth', compressed_depth(DEPTH_MM, START_NS, encoding='mono16'))])
+def test_a_depth_image_is_registered_by_its_own_calibration(tmp_path, topic, message):
     small_K = np.diag([0.5, 0.5, 1.0]) @ K
-    depth_m = np.full((24, 32), 3.0, np.float32)
-    messages = [(DEPTH, 0, image(depth_m, '32FC1', START_NS)),
+    messages = [(topic, 0, message),
                 ('/tof/camera_info', 0, camera_info(START_NS, 32, 24, small_K))]
     found, = lookup_references(record(tmp_path / 'bag', messages), ScaleConfig('depth'), [frame()],
                                reference=DEPTH)

@@ -42,6 +42,8 @@ def make_node():
      '/usb/image_rect', '/usb/image_rect/compressed', '/usb/camera_info', True),
     (('-r', 'camera/image_raw:=/usb/color/compressed'),
      '/usb/color', '/usb/color/compressed', '/usb/camera_info', False),
+    (('-r', 'camera/image_raw:=/tof/depth/compressedDepth'),
+     '/tof/depth', '/tof/depth/compressed', '/tof/camera_info', False),
     (('-r', 'camera/image_raw:=/usb/color', '-r', 'camera/camera_info:=/calibration'),
      '/usb/color', '/usb/color/compressed', '/calibration', False),
     (('-r', '__ns:=/robot'),

@@ -6,6 +6,7 @@ import sys
 import time
 from types import ModuleType
 
+from bag_fixtures import encode_rvl
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import TransformStamped
@@ -156,7 +157,7 @@ def small_depth(stage: Stage, factor: float = 1.0, encoding: str = '32FC1',
     info.k[2], info.k[5] = CX / 4, CY / 4  # its pixels are the image's 0, 4, 8, ...
     stage.robot.publish('/camera/scale/camera_info', info)
     depth = factor * true_depth(stage)[::4, ::4]
-    if encoding == '16UC1':
+    if encoding != '32FC1':
         depth = np.round(1000 * depth).astype(np.uint16)
     message = image(np.ascontiguousarray(depth).view(np.uint8), stage.now_ns, encoding)
     message.width, message.header.frame_id = 160, frame_id
@@ -190,7 +191,7 @@ def check_depth(stage: Stage, status: dict[str, str], tolerance: float = 0.03) -
     assert float(status['scale_confidence']) > 0.5 and float(status['scale_age_s']) == 0.0
 
 
-@pytest.mark.parametrize('encoding', ['32FC1', '16UC1'])
+@pytest.mark.parametrize('encoding', ['32FC1', '16UC1', 'mono16'])
 def test_a_reference_depth_of_another_size_gives_the_scale(stage, encoding):
     stage.use('depth')
     assert stage.publish_image()['scale_state'] == 'waiting'
@@ -377,10 +378,12 @@ def test_compressed_depth_is_used_if_no_raw_depth_is_published(stage):
     stage.robot.advertise(f'{DEPTH}/compressedDepth', CompressedImage)
     small_depth(stage)  # for its camera_info
     depth_mm = np.round(1000 * true_depth(stage)[::4, ::4]).astype(np.uint16)
-    png = cv2.imencode('.png', depth_mm)[1].tobytes()
-    message = CompressedImage(header=header(stage.now_ns), data=bytes(12) + png,
-                              format='16UC1; compressedDepth png')
-    check_depth(stage, stage.measure(f'{DEPTH}/compressedDepth', message))
+    for codec, stream in (('png', cv2.imencode('.png', depth_mm)[1].tobytes()),
+                          ('rvl', encode_rvl(depth_mm))):
+        assert stage.robot.reset_scale().success
+        message = CompressedImage(header=header(stage.now_ns), data=bytes(12) + stream,
+                                  format=f'16UC1; compressedDepth {codec}')
+        check_depth(stage, stage.measure(f'{DEPTH}/compressedDepth', message))
 
 
 class Tf2Buffer:

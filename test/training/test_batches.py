@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import islice
 
-from bag_fixtures import image, START_NS, write_bag
+from bag_fixtures import compressed_depth, compressed_image, image, START_NS, write_bag
 import numpy as np
 import pytest
 import torch
@@ -75,6 +75,22 @@ def test_stamps_that_carry_no_time_are_logged_by_the_conversion_of_a_bag(tmp_pat
     assert [frames[index].depth_m.max() for index in range(len(frames))] == [1.0, 3.0]
     assert ('the stamps on /rgb and /depth carry no time (0, or repeated); log times are used '
             'instead') in caplog.messages
+
+
+def test_a_bag_of_compressed_mosaics_and_depth_gives_the_frames_of_a_raw_one(tmp_path):
+    packed = 'sensor_msgs/msg/CompressedImage'
+    depth_mm = np.full((16, 24), 1500, np.uint16)
+    mosaic = np.tile(np.array([[30, 120], [120, 200]], np.uint8), (8, 12))  # RG over GB
+    bag = write_bag(tmp_path / 'bag', {'/rgb/compressed': packed,
+                                       '/depth/compressedDepth': packed}, [
+        ('/rgb/compressed', 0,
+         compressed_image(mosaic, '.png', 'bayer_rggb8; png compressed ', START_NS)),
+        ('/depth/compressedDepth', 0, compressed_depth(depth_mm, START_NS, 'rvl', 'mono16'))])
+    config = FrameSetConfig(reader='bag', path=str(bag), size=(16, 24), image_topic='/rgb',
+                            depth_topic='/depth')
+    read = open_frame_sets([config], tmp_path)[0][0]
+    np.testing.assert_allclose(read.rgb, np.broadcast_to([30, 120, 200], read.rgb.shape), atol=1)
+    np.testing.assert_allclose(read.depth_m, 1.5, rtol=1e-3)
 
 
 def batches(count, first=0, stride=1, seed=3):

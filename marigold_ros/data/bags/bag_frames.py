@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.data.bags.message_times import MessageTimes
-from marigold_ros.data.bags.messages import COMPRESSED_IMAGE, IMAGE
-from marigold_ros.data.bags.pair_decoder import base_topic, CAMERA_INFO, PairDecoder, read_camera
+from marigold_ros.data.bags.messages import COMPRESSED_IMAGE, find_transport, IMAGE
+from marigold_ros.data.bags.pair_decoder import CAMERA_INFO, PairDecoder, read_camera
 from marigold_ros.data.bags.pose_buffer import pose_topics, PoseBuffer
 from marigold_ros.data.bags.read_issues import ReadIssues
 from marigold_ros.data.bags.reader import Bag, open_bag
@@ -22,12 +22,12 @@ from marigold_ros.data.bags.stamp_matching import StampMatcher
 from marigold_ros.data.frames import check_frame, DepthFrame
 from marigold_ros.depth.config import require
 from marigold_ros.depth.errors import BagError, InputError
+from marigold_ros.messages.image_transport import base_topic
 
 # Less than half a period at 30 Hz: depth further away in time belongs to another image.
 TOLERANCE_MS = 15.0
 # A pair waits for its pose until this many newer pairs have been read.
 POSE_WINDOW_PAIRS = 8
-TRANSPORT_SUFFIXES = ('', '/compressed', '/compressedDepth')
 
 # Stamp of the image (ns), image, depth, pose of the camera.
 PosedPair = tuple[int, Any, Any, NDArray[np.float64] | None]
@@ -42,9 +42,9 @@ class BagTopics:
     ----------
     image : str
         sensor_msgs Image or CompressedImage, any colour encoding.  If the bag holds only
-        '<image>/compressed' or '<image>/compressedDepth', that topic is read.
+        '<image>/compressedDepth' or '<image>/compressed', that topic is read.
     depth : str
-        As `image`, with encoding 16UC1 (mm) or 32FC1 (m), registered to the image.
+        As `image`, with encoding 16UC1 or mono16 (mm) or 32FC1 (m), registered to the image.
     camera_info : str or None
         None selects 'camera_info' in the namespace of the image, as image_transport does.
     tolerance_ms : float
@@ -209,7 +209,8 @@ def _posed_pairs(bag: Bag, names: tuple[str, str], times: MessageTimes, matcher:
 def message_times(bag: Bag, topics: BagTopics) -> MessageTimes:
     """Return the times of frames and references, which are all stamps or all log times."""
     names = (topics.image, topics.depth, topics.reference)
-    return MessageTimes(bag, [_recorded_name(bag, name) for name in names if name is not None])
+    return MessageTimes(bag, [find_transport(bag.topics, name)
+                              for name in names if name is not None])
 
 
 def find_image_topic(bag: Bag, name: str) -> str:
@@ -221,12 +222,7 @@ def find_image_topic(bag: Bag, name: str) -> str:
     BagError
         If the bag holds neither.
     """
-    return bag.topic(_recorded_name(bag, name), IMAGE, COMPRESSED_IMAGE).name
-
-
-def _recorded_name(bag: Bag, name: str) -> str:
-    names = {topic.name for topic in bag.topics}
-    return next((name + suffix for suffix in TRANSPORT_SUFFIXES if name + suffix in names), name)
+    return bag.topic(find_transport(bag.topics, name), IMAGE, COMPRESSED_IMAGE).name
 
 
 def _find_topics(bag: Bag, topics: BagTopics) -> tuple[str, str, str | None]:

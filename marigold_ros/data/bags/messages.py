@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from marigold_ros.data.bags.message_format import JAZZY
-from marigold_ros.data.bags.reader import Bag, BagMessage
+from marigold_ros.data.bags.reader import Bag, BagMessage, BagTopic
 from marigold_ros.messages.cloud import CloudFields
 from marigold_ros.messages.compressed import decompress_image
 from marigold_ros.messages.image import ImageFields
+from marigold_ros.messages.image_transport import TRANSPORT_SUFFIXES
 
 STORE = JAZZY
 
@@ -30,6 +31,29 @@ def read_stamp_ns(message: Any) -> int:
     """
     stamp = message.header.stamp
     return int(stamp.sec) * 10 ** 9 + int(stamp.nanosec)
+
+
+def find_transport(topics: Collection[BagTopic], name: str) -> str:
+    """
+    Find the recorded transport of an image: raw, compressedDepth or compressed.
+
+    Parameters
+    ----------
+    topics : collection of BagTopic
+        Topics of the bag.
+    name : str
+        Name without the suffix of a transport.
+
+    Returns
+    -------
+    str
+        The first transport that has messages, else the first that was recorded, else `name`.
+    """
+    names = [name + suffix for suffix in TRANSPORT_SUFFIXES]
+    recorded = sorted((topic.message_count == 0, names.index(topic.name), topic.name)
+                      for topic in topics
+                      if topic.name in names and topic.msgtype in (IMAGE, COMPRESSED_IMAGE))
+    return recorded[0][2] if recorded else name
 
 
 def image_fields(message: Any) -> ImageFields:

@@ -15,6 +15,7 @@ from marigold_ros.geometry.camera import Camera, Rectifier
 from marigold_ros.messages.camera_info import camera_from_fields, CameraInfoFields
 from marigold_ros.messages.depth import unpack_depth
 from marigold_ros.messages.image import decode_rgb
+from marigold_ros.messages.image_transport import base_topic
 
 CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
 BLOCK_NS = 10 ** 9
@@ -99,8 +100,3 @@ def read_camera(bag: Bag, topic: str | None) -> Camera | None:
             info.binning_x, info.binning_y,
             (info.roi.x_offset, info.roi.y_offset, info.roi.height, info.roi.width)))
     raise BagError(f'{bag.path} has no message on {topic}')
-
-
-def base_topic(topic: str) -> str:
-    """Remove the suffix that image_transport appends."""
-    return topic.removesuffix('/compressed').removesuffix('/compressedDepth')

@@ -23,10 +23,16 @@ from rosbags.interfaces import QosDurability
 from rosgraph_msgs.msg import Clock
 from tqdm import tqdm
 
-from marigold_ros.data.bags.messages import COMPRESSED_IMAGE, decompress_message, IMAGE
+from marigold_ros.data.bags.messages import (
+    COMPRESSED_IMAGE,
+    decompress_message,
+    find_transport,
+    IMAGE,
+)
 from marigold_ros.data.bags.reader import Bag, BagMessage, BagTopic, open_bag
 from marigold_ros.data.read_ahead import read_ahead
 from marigold_ros.depth.errors import BagError, MarigoldError, MessageError
+from marigold_ros.messages.image_transport import base_topic
 from marigold_ros.ros.tools.bag_qos import choose_playback_qos
 from marigold_ros.ros.tools.command_line import (
     parse_non_negative,
@@ -37,7 +43,6 @@ from marigold_ros.ros.tools.message_types import find_message_class, read_instal
 from marigold_ros.ros.tools.share_files import use_large_image_profile
 from marigold_ros.stop_flag import StopFlag
 
-COMPRESSED_SUFFIX = '/compressed'
 CLOCK_HZ = 100.0
 # Messages prepared before they are due: enough to hide slow decompression, in bounded memory.
 AHEAD_MESSAGES = 64
@@ -81,8 +86,8 @@ def plan_routes(topics: Collection[BagTopic], *, chosen: Collection[str] = (),
     """
     Plan which topics are published under which names.
 
-    A compressed image '<name>/compressed' is published raw on '<name>', unless the bag holds
-    '<name>' itself.  `chosen` and `remap` may use either name.
+    A compressed image '<name>/compressed' or '<name>/compressedDepth' is published raw on
+    '<name>', unless the bag holds '<name>' itself.  `chosen` and `remap` may use either name.
 
     Parameters
     ----------
@@ -105,9 +110,10 @@ def plan_routes(topics: Collection[BagTopic], *, chosen: Collection[str] = (),
     routes: list[Route] = []
     known: set[str] = set()
     for recorded in topics:
-        raw_name = recorded.name.removesuffix(COMPRESSED_SUFFIX)
+        raw_name = base_topic(recorded.name)
         to_raw = (decompress and recorded.msgtype == COMPRESSED_IMAGE
-                  and raw_name not in recorded_names)
+                  and raw_name not in recorded_names
+                  and find_transport(topics, raw_name) == recorded.name)
         name, msgtype = (raw_name, IMAGE) if to_raw else (recorded.name, recorded.msgtype)
         known |= {recorded.name, name}
         if not chosen or {recorded.name, name} & set(chosen):
@@ -331,7 +337,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--remap', nargs='+', default=[], type=_parse_remapping,
                         metavar='OLD:=NEW', help='publish under other names')
     parser.add_argument('--decompress', action=argparse.BooleanOptionalAction, default=True,
-                        help='publish <name>/compressed raw on <name> (default: yes)')
+                        help='publish compressed images raw on <name> (default: yes)')
     parser.add_argument('--rate', type=parse_positive, default=1.0, metavar='FACTOR',
                         help='playback speed (default: 1)')
     parser.add_argument('--loop', action='store_true', help='restart at the end')

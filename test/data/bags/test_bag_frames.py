@@ -32,6 +32,7 @@ IMAGE, DEPTH, INFO = '/cam/image_raw', '/cam/depth/image_raw', '/cam/camera_info
 MS = 1_000_000
 RAW, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 PIXELS = np.full((16, 24, 3), (30, 120, 200), np.uint8)
+MOSAIC = np.tile(np.array([[120, 200], [30, 120]], np.uint8), (8, 12))  # GB over RG
 DEPTH_MM = np.full((16, 24), 2000, np.uint16)
 DEPTH_MM[:, :4] = 0
 
@@ -97,12 +98,25 @@ DEPTHS = {
     '16UC1 compressedDepth': (f'{DEPTH}/compressedDepth', COMPRESSED,
                               compressed_depth(DEPTH_MM, START_NS)),
     '32FC1 compressedDepth': (f'{DEPTH}/compressedDepth', COMPRESSED,
-                              compressed_depth(DEPTH_M, START_NS))}
+                              compressed_depth(DEPTH_M, START_NS)),
+    'mono16': (DEPTH, RAW, image(DEPTH_MM, 'mono16', START_NS)),
+    'mono16 PNG': (f'{DEPTH}/compressed', COMPRESSED,
+                   compressed_image(DEPTH_MM, '.png', 'mono16; png compressed ', START_NS)),
+    'PNG': (f'{DEPTH}/compressed', COMPRESSED,
+            compressed_image(DEPTH_MM, '.png', 'png', START_NS)),
+    'mono16 compressedDepth': (f'{DEPTH}/compressedDepth', COMPRESSED,
+                               compressed_depth(DEPTH_MM, START_NS, encoding='mono16')),
+    '16UC1 RVL': (f'{DEPTH}/compressedDepth', COMPRESSED,
+                  compressed_depth(DEPTH_MM, START_NS, 'rvl')),
+    '32FC1 RVL': (f'{DEPTH}/compressedDepth', COMPRESSED,
+                  compressed_depth(DEPTH_M, START_NS, 'rvl'))}
 IMAGES = {
     'raw': (IMAGE, RAW, image(PIXELS, 'rgb8', START_NS)),
     'JPEG': (f'{IMAGE}/compressed', COMPRESSED,
              compressed_image(PIXELS[..., ::-1].copy(), '.jpg', 'rgb8; jpeg compressed bgr8',
-                              START_NS))}
+                              START_NS)),
+    'Bayer PNG': (f'{IMAGE}/compressed', COMPRESSED,
+                  compressed_image(MOSAIC, '.png', 'bayer_gbrg8; png compressed ', START_NS))}
 
 
 @pytest.mark.parametrize('kind', WRITERS)
@@ -115,6 +129,21 @@ def test_every_bag_and_depth_format_gives_the_same_frame(tmp_path, kind, depth):
         assert frame.valid.sum() == 16 * 20
         assert (frame.stamp_ns, frame.block) == (START_NS, 'second 0')
         assert frame.K is frame.world_from_camera is None
+
+
+def test_lossless_depth_is_preferred_to_jpeg_and_topics_without_messages_are_not(tmp_path):
+    lossy = compressed_image((DEPTH_MM // 256).astype(np.uint8), '.jpg',
+                             '16UC1; jpeg compressed mono8', START_NS)
+    types = {IMAGE: RAW, f'{IMAGE}/compressedDepth': COMPRESSED, f'{IMAGE}/compressed': COMPRESSED,
+             f'{DEPTH}/compressed': COMPRESSED, f'{DEPTH}/compressedDepth': COMPRESSED}
+    path = write_bag(tmp_path / 'bag', types, [
+        (f'{IMAGE}/compressed', 0, IMAGES['JPEG'][2]), (f'{DEPTH}/compressed', 0, lossy),
+        (f'{DEPTH}/compressedDepth', 0, compressed_depth(DEPTH_MM, START_NS))])
+    frame, = read(path)[0]
+    np.testing.assert_allclose(frame.rgb, PIXELS, atol=3)
+    np.testing.assert_allclose(frame.depth_m, DEPTH_M)
+    with pytest.raises(InputError, match=r"single 16-bit channel for the format '16UC1; jpeg co"):
+        read(path, BagTopics(IMAGE, f'{DEPTH}/compressed'))
 
 
 def test_topics_may_have_any_name(tmp_path):
@@ -318,7 +347,7 @@ def test_a_topic_of_another_type_is_rejected(tmp_path):
 def test_an_unknown_encoding_is_rejected(tmp_path):
     path = WRITERS['mcap'](tmp_path / 'bag', [IMAGES['raw'], (DEPTH, RAW, image(
         PIXELS, 'rgb8', START_NS))])
-    with pytest.raises(InputError, match="`encoding` must be one of 32FC1, 16UC1; got 'rgb8'"):
+    with pytest.raises(InputError, match='`encoding` must be one of 32FC1, 16UC1, mono16; got'):
         read(path)
 
 

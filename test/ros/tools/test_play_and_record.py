@@ -9,12 +9,22 @@ import signal
 import sys
 import time
 
-from bag_fixtures import compressed_image, image, offered_qos, serialize, START_NS, text, write_bag
+from bag_fixtures import (
+    compressed_depth,
+    compressed_image,
+    image,
+    offered_qos,
+    serialize,
+    START_NS,
+    text,
+    write_bag,
+)
 from node_harness import find_free_domain
 import numpy as np
 import pytest
 from rosbags.interfaces import QosDurability, QosReliability
 
+from marigold_ros.data.bags.messages import image_fields
 from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.ros.tools.command_line import split_ros_arguments
 from marigold_ros.ros.tools.processes import LoggedProcess, make_domain_environment
@@ -74,11 +84,14 @@ def drive(tmp_path):
             ('/front/compressed', offset_ns,
              compressed_image(np.full((32, 32, 3), number * 10, np.uint8), '.png', 'png',
                               stamp_ns)),
+            ('/depth/compressedDepth', offset_ns, compressed_depth(
+                np.full((4, 6), 1000 + number, np.uint16), stamp_ns, 'rvl')),
             ('/tf', offset_ns, serialize('tf2_msgs/msg/TFMessage', transforms=[]))]
     return write_bag(
         tmp_path / 'drive',
         {'/plan': STRING, '/note': STRING, '/image': 'sensor_msgs/msg/Image',
          '/front/compressed': 'sensor_msgs/msg/CompressedImage',
+         '/depth/compressedDepth': 'sensor_msgs/msg/CompressedImage',
          '/tf': 'tf2_msgs/msg/TFMessage'},
         messages,
         {'/plan': offered_qos(latched=True), '/image': offered_qos(reliable=False)})
@@ -91,7 +104,7 @@ def test_played_messages_are_recorded_unchanged_and_on_time(drive, tmp_path, sta
     assert code == 0, printed
     assert ('Skipped /tf (tf2_msgs/msg/TFMessage, 20 messages: message type not installed)'
             in printed)
-    assert 'Played 61 messages on 4 topics' in printed
+    assert 'Played 81 messages on 5 topics' in printed
     max_lateness_ns = 1e6 * float(re.search(r'at most ([\d.]+) ms late', printed).group(1))
     code, printed = finish(recorder, signal.SIGINT)
     assert code == 0, printed
@@ -101,10 +114,13 @@ def test_played_messages_are_recorded_unchanged_and_on_time(drive, tmp_path, sta
             padded(data) for _, data in read(drive, topic)], topic
     with open_bag(tmp_path / 'copy') as bag:
         fronts = [bag.decode(message) for message in bag.messages(['/front'])]
+        depths = [image_fields(bag.decode(message)) for message in bag.messages(['/depth'])]
         clock = [bag.decode(message).clock for message in bag.messages(['/clock'])]
         qos = {topic.name: topic.qos for topic in bag.topics}
     assert [front.data.tolist() for front in fronts] == [
         [number * 10] * 32 * 32 * 3 for number in range(MESSAGES)]
+    assert [(depth.encoding, depth.data.view('<u2').tolist()) for depth in depths] == [
+        ('16UC1', [1000 + number] * 24) for number in range(MESSAGES)]
     assert qos['/plan'][0].durability == QosDurability.TRANSIENT_LOCAL
     assert qos['/image'][0].reliability == QosReliability.BEST_EFFORT
     # 50 ticks a second over the 0.95 s of the bag, both ends counted.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bag_fixtures import offered_qos, START_NS, text, write_bag
 import pytest
 from rosbags.typesys import get_types_from_msg, get_typestore, Stores
@@ -38,6 +40,18 @@ def test_compressed_images_are_published_raw():
     route, = plan_routes([COMPRESSED])
     assert published([route]) == [('/camera/image_raw', 'sensor_msgs/msg/Image')]
     assert route.decompresses
+
+
+def test_depth_is_published_raw_from_its_lossless_transport_that_has_messages():
+    depth = '/camera/depth/image_raw'
+    packed = [BagTopic(f'{depth}/{suffix}', 'sensor_msgs/msg/CompressedImage', count, ())
+              for suffix, count in (('compressed', 3), ('compressedDepth', 3))]
+    assert published(plan_routes(packed)) == [
+        (f'{depth}/compressed', 'sensor_msgs/msg/CompressedImage'),
+        (depth, 'sensor_msgs/msg/Image')]
+    without_messages = replace(packed[1], message_count=0)
+    assert (depth, 'sensor_msgs/msg/Image') == published(
+        plan_routes([packed[0], without_messages]))[0]
 
 
 def test_compressed_images_stay_compressed_on_request():
