@@ -67,7 +67,6 @@ def test_topics_are_remapped_for_a_single_camera_only():
         names['remappings'](given, ['front', 'rear'])
 
 
-
 @pytest.mark.parametrize(('text', 'cameras'), [
     ('/**:\n  ros__parameters:\n    cameras: [front, rear]\n', ['front', 'rear']),
     ('/robot1/depth_node:\n  ros__parameters:\n    cameras: [front]\n', ['front']),
