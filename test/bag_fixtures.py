@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+import re
 import struct
 from typing import Any
 
@@ -157,6 +158,13 @@ def to_ros1(msgtype: str, data: bytes) -> bytes:
         return made(**fields)
 
     return bytes(ROS1.serialize_ros1(convert(STORE.deserialize_cdr(data, msgtype)), msgtype))
+
+
+def webcam_jpeg(rgb: np.ndarray) -> tuple[bytes, bytes]:
+    """Encode with restart markers, and once more with a stray byte before each, as webcams do."""
+    good = cv2.imencode('.jpg', rgb[..., ::-1], [
+        cv2.IMWRITE_JPEG_QUALITY, 98, cv2.IMWRITE_JPEG_RST_INTERVAL, 1])[1].tobytes()
+    return good, re.sub(rb'\xff[\xd0-\xd7]', rb'\0\0\0\0\0\0\0\0\g<0>', good)
 
 
 def octal_nibbles(number: int) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from bag_fixtures import encode_rvl, STORE
+from bag_fixtures import encode_rvl, STORE, webcam_jpeg
 import cv2
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -75,6 +75,7 @@ DEPTH_MM = np.arange(48, dtype=np.uint16).reshape(6, 8) * 500
 
 @pytest.mark.parametrize('image_format, stream', [
     ('jpeg', encode('.jpg', np.dstack([GREY, GREY + 90, GREY + 9]))),
+    ('rgb8; jpeg compressed bgr8', webcam_jpeg(np.full((32, 32, 3), (7, 97, 16), np.uint8))[1]),
     ('bayer_rggb8; png compressed ', encode('.png', GREY)),
     ('bayer_grbg16; png compressed ', encode('.png', DEPTH_MM)),
     ('mono16; png compressed ', encode('.png', DEPTH_MM)),
@@ -90,9 +91,9 @@ def test_the_node_decodes_every_compressed_image_as_bags_do(image_format, stream
             expected = recorded(fields)
         except MessageError as err:
             with pytest.raises(MessageError, match=re.escape(str(err))):
-                live(data, compressed=True, max_pixels=48)
+                live(data, compressed=True, max_pixels=1024)
         else:
-            np.testing.assert_array_equal(live(data, compressed=True, max_pixels=48), expected)
+            np.testing.assert_array_equal(live(data, compressed=True, max_pixels=1024), expected)
 
 
 VALID = {'raw': bytes(serialize_message(image(np.full((6, 8, 3), 7, np.uint8), 5))),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from bag_fixtures import webcam_jpeg
 from checkpoints import make_checkpoint
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -219,6 +220,16 @@ def test_compressed_images_are_used_if_no_raw_images_are_published(robot, rgb):
         seen = np.frombuffer(robot.find('/packed/rgb/image_rect', stamp_ns).data, np.uint8)
         difference = np.abs(seen.reshape(rgb.shape).astype(int) - rgb)
         assert difference.max() == 0 if suffix == '.png' else difference.mean() < 4
+
+
+def test_stray_bytes_of_a_webcam_change_nothing(robot, rgb):
+    robot.listen('/packed/rgb/image_rect', Image)
+    seen = []
+    for stream in webcam_jpeg(rgb):
+        stamp_ns = now_ns()
+        robot.publish('/packed/image_raw/compressed', compressed(stream, stamp_ns, 'jpeg'))
+        seen.append(bytes(robot.find('/packed/rgb/image_rect', stamp_ns).data))
+    assert seen[0] == seen[1]
 
 
 def test_a_compressed_mosaic_is_published_in_colour(robot):

@@ -16,6 +16,7 @@ from bag_fixtures import (
     STORE,
     to_ros1,
     transform,
+    webcam_jpeg,
     write_bag,
     write_mcap,
 )
@@ -115,6 +116,9 @@ IMAGES = {
     'JPEG': (f'{IMAGE}/compressed', COMPRESSED,
              compressed_image(PIXELS[..., ::-1].copy(), '.jpg', 'rgb8; jpeg compressed bgr8',
                               START_NS)),
+    'JPEG of a webcam': (f'{IMAGE}/compressed', COMPRESSED, serialize(
+        COMPRESSED, header=header(START_NS), format='jpeg',
+        data=np.frombuffer(webcam_jpeg(PIXELS)[1], np.uint8))),
     'Bayer PNG': (f'{IMAGE}/compressed', COMPRESSED,
                   compressed_image(MOSAIC, '.png', 'bayer_gbrg8; png compressed ', START_NS))}
 

@@ -11,12 +11,13 @@ import time
 
 from bag_fixtures import (
     compressed_depth,
-    compressed_image,
+    header,
     image,
     offered_qos,
     serialize,
     START_NS,
     text,
+    webcam_jpeg,
     write_bag,
 )
 from node_harness import find_free_domain
@@ -81,9 +82,10 @@ def drive(tmp_path):
         messages += [
             ('/note', offset_ns, text(f'note {number}')),
             ('/image', offset_ns, image(np.roll(pixels, number), 'rgb8', stamp_ns)),
-            ('/front/compressed', offset_ns,
-             compressed_image(np.full((32, 32, 3), number * 10, np.uint8), '.png', 'png',
-                              stamp_ns)),
+            ('/front/compressed', offset_ns, serialize(
+                'sensor_msgs/msg/CompressedImage', header=header(stamp_ns), format='jpeg',
+                data=np.frombuffer(webcam_jpeg(
+                    np.full((32, 32, 3), number * 10, np.uint8))[1], np.uint8))),
             ('/depth/compressedDepth', offset_ns, compressed_depth(
                 np.full((4, 6), 1000 + number, np.uint16), stamp_ns, 'rvl')),
             ('/tf', offset_ns, serialize('tf2_msgs/msg/TFMessage', transforms=[]))]
