@@ -305,11 +305,11 @@ def compressed(stream: bytes, stamp_ns: int, image_format: str = 'png') -> Compr
 
 
 def camera_info(stamp_ns: int, width: int = 160, height: int = 120, f: float = 100.0,
-                d: tuple[float, ...] = (0.0,) * 5) -> CameraInfo:
+                d: tuple[float, ...] = (0.0,) * 5, model: str = 'plumb_bob') -> CameraInfo:
     """Build the camera_info of a camera whose principal point is the image centre."""
     k = [f, 0.0, width / 2, 0.0, f, height / 2, 0.0, 0.0, 1.0]
     return CameraInfo(header=header(stamp_ns), width=width, height=height,
-                      distortion_model='plumb_bob', d=list(d), k=k,
+                      distortion_model=model, d=list(d), k=k,
                       r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
                       p=[*k[0:3], 0.0, *k[3:6], 0.0, *k[6:9], 0.0])
 

@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 
 Matrix = NDArray[np.float64]
 
-# Numbers of coefficients that OpenCV accepts for its pinhole model; image_geometry has no check.
-PINHOLE_COUNTS = (4, 5, 8, 12, 14)
+# OpenCV has two models: pinhole, and fisheye (Kannala and Brandt's), where D = 0 is r = f theta.
+# Drivers and calibration tools use several names for each; sensor_msgs defines the first two of
+# the pinhole model and the first of the fisheye.
+PINHOLE_MODELS = ('plumb_bob', 'rational_polynomial', 'brown_conrady', 'radtan',
+                  'radial_tangential', 'pinhole', 'opencv')
+FISHEYE_MODELS = ('equidistant', 'fisheye', 'opencv_fisheye', 'kannala_brandt', 'kannala_brandt4')
+# Numbers of coefficients of each model; image_geometry has no check.
 DISTORTION_COUNTS = {
-    'plumb_bob': PINHOLE_COUNTS,
-    'rational_polynomial': PINHOLE_COUNTS,
-    'equidistant': (4,),
-}
+    **dict.fromkeys(('', 'none'), (0,)), **dict.fromkeys(PINHOLE_MODELS, (4, 5, 8, 12, 14)),
+    'thin_prism': (12, 14), **dict.fromkeys(FISHEYE_MODELS, (4,))}
 
 # Calibration files are often rounded to four digits.
 ROTATION_TOLERANCE = 0.01
@@ -45,7 +48,7 @@ class Camera:
     D : tuple of float
         Distortion coefficients, in OpenCV's order.
     distortion_model : str
-        'plumb_bob', 'rational_polynomial' or 'equidistant'.
+        A key of DISTORTION_COUNTS; case and punctuation are ignored.
     R : float64 [3, 3]
         Rotation from the raw to the rectified camera frame.
     P : float64 [3, 4]
@@ -117,9 +120,43 @@ class Camera:
         return bool(self.K[0, 0] != 0)
 
     @property
+    def is_fisheye(self) -> bool:
+        """Check whether the model is OpenCV's fisheye model, by any of its names."""
+        return _known_model(self.distortion_model) in FISHEYE_MODELS
+
+    @property
     def needs_rectification(self) -> bool:
         """Check whether raw images of this camera are distorted."""
-        return any(value != 0 for value in self.D)
+        return self.is_fisheye or any(self.D)
+
+    def distortion(self) -> tuple[float, ...]:
+        """
+        Return the distortion coefficients of OpenCV's model that the camera's model means.
+
+        Returns
+        -------
+        tuple of float
+            D without meaningless zeros at its end; zeros if D is empty or all zero.
+
+        Raises
+        ------
+        InputError
+            If the model is unknown, or D has another number of coefficients.
+        """
+        model = _known_model(self.distortion_model)
+        if model is None:
+            raise InputError('`distortion_model` must be one of '
+                             f'{", ".join(filter(None, DISTORTION_COUNTS))}; '
+                             f'got {self.distortion_model!r}')
+        counts = DISTORTION_COUNTS[model]
+        if not any(self.D):
+            return (0.0,) * counts[0]
+        fitting = [count for count in counts
+                   if count <= len(self.D) and not any(self.D[count:])]
+        if not fitting:
+            raise InputError(f'`D` of the model {self.distortion_model!r} must have '
+                             f'{" or ".join(map(str, counts))} coefficients; got {len(self.D)}')
+        return self.D[:max(fitting)]
 
     def resized(self, width: int, height: int) -> Camera:
         """
@@ -151,6 +188,11 @@ class Camera:
         """
         return replace(self, K=self.P[:, :3], D=(0.0,) * 5, distortion_model='plumb_bob',
                        R=np.eye(3))
+
+    def undistorted(self) -> Camera:
+        """Return the calibration of a raw image without distortion, which K describes."""
+        return replace(self, D=(0.0,) * 5, distortion_model='plumb_bob', R=np.eye(3),
+                       P=np.hstack([self.K, np.zeros((3, 1))]))
 
 
 class Rectifier:
@@ -251,6 +293,53 @@ class Rectifier:
         return np.asarray(result, np.uint8)
 
 
+class Rectification:
+    """
+    Find camera and rectifier of processed images; keep the rectifier of the last calibration.
+
+    Parameters
+    ----------
+    rectified : bool
+        Whether the images are already rectified, so that P describes them.
+    """
+
+    def __init__(self, *, rectified: bool = False) -> None:
+        self._rectified = rectified
+        self._rectifier: Rectifier | None = None
+
+    def find(self, camera: Camera) -> tuple[Camera, Rectifier | None]:
+        """
+        Return the camera of the processed image, and the rectifier that the image needs.
+
+        Parameters
+        ----------
+        camera : Camera
+            As the camera_info of the image describes it.
+
+        Returns
+        -------
+        (Camera, Rectifier or None)
+            The camera has no distortion; None if the image stays as it is.
+
+        Raises
+        ------
+        InputError
+            If the image is raw, and `Rectifier` or `Camera.distortion` rejects the camera.
+        """
+        if self._rectified:
+            return camera.rectified(), None
+        if not camera.needs_rectification:
+            camera.distortion()  # the zeros of an unknown model may mean anything
+            return camera.undistorted(), None
+        return camera.rectified(), self.rectifier(camera)
+
+    def rectifier(self, camera: Camera) -> Rectifier:
+        """Return the rectifier of a camera; raises as `Rectifier` does."""
+        if self._rectifier is None or self._rectifier.camera != camera:
+            self._rectifier = Rectifier(camera)
+        return self._rectifier
+
+
 def _constant_matrix(name: str, values: object, shape: tuple[int, int]) -> Matrix:
     """Return a read-only float64 copy of a matrix; raise InputError if it is invalid."""
     matrix: Matrix = np.array(values, np.float64)
@@ -266,15 +355,18 @@ def _rectification_maps(camera: Camera) -> tuple[NDArray[np.int16], NDArray[np.u
     """Compute fixed-point maps for cv2.remap, as image_geometry's rectifyImage does."""
     if not camera.is_calibrated:
         raise InputError('`camera` must be calibrated to be rectified; got K[0, 0] = 0')
-    counts = DISTORTION_COUNTS.get(camera.distortion_model)
-    if counts is None:
-        raise InputError(f'`distortion_model` must be one of {", ".join(DISTORTION_COUNTS)}; '
-                         f'got {camera.distortion_model!r}')
-    if len(camera.D) not in counts:
-        raise InputError(f'`D` of {camera.distortion_model} must have one of {counts} '
-                         f'coefficients; got {len(camera.D)}')
-    model = cv2.fisheye if camera.distortion_model == 'equidistant' else cv2
+    model = cv2.fisheye if camera.is_fisheye else cv2
     maps = model.initUndistortRectifyMap(
-        camera.K, np.array(camera.D), camera.R, camera.P[:, :3],
+        camera.K, np.array(camera.distortion()), camera.R, camera.P[:, :3],
         (camera.width, camera.height), cv2.CV_16SC2)
     return np.asarray(maps[0], np.int16), np.asarray(maps[1], np.uint16)
+
+
+def _known_model(name: str) -> str | None:
+    """Return the key of DISTORTION_COUNTS that a name means; None if it is unknown."""
+    plain = _without_punctuation(name)
+    return next((each for each in DISTORTION_COUNTS if _without_punctuation(each) == plain), None)
+
+
+def _without_punctuation(name: str) -> str:
+    return ''.join(filter(str.isalnum, name.lower()))

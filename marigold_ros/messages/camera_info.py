@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ class CameraInfoFields:
     height, width : int
         Size of the calibrated image, px.
     distortion_model : str
-        'plumb_bob', 'rational_polynomial' or 'equidistant'.
+        See `Camera`.
     d, k, r, p : sequence of float
         Any number of coefficients; 9, 9 and 12 numbers, row-major.
     binning_x, binning_y : int
@@ -62,7 +63,8 @@ def camera_from_fields(fields: CameraInfoFields) -> Camera:
     Raises
     ------
     MessageError
-        For a size of zero, a matrix of another length, NaN or Inf, or an invalid focal length.
+        If K[0] is 0, which means uncalibrated; for a size of zero, a matrix of another length, NaN
+        or Inf, or an invalid focal length.
 
     Examples
     --------
@@ -77,6 +79,8 @@ def camera_from_fields(fields: CameraInfoFields) -> Camera:
     K = _matrix('k', fields.k, (3, 3))
     R = _matrix('r', fields.r, (3, 3))
     P = _matrix('p', fields.p, (3, 4))
+    if K[0, 0] == 0:
+        raise MessageError('camera_info is uncalibrated: K[0] is 0')
     if not R.any():
         R = np.eye(3)
     if P[0, 0] == 0:
@@ -95,11 +99,67 @@ def camera_from_fields(fields: CameraInfoFields) -> Camera:
         raise MessageError(f'camera_info is invalid: {err}') from err
 
 
+def camera_from_info(info: Any) -> Camera:
+    """
+    Convert a deserialized sensor_msgs/CameraInfo, of rclpy or rosbags, to a calibration.
+
+    Raises
+    ------
+    MessageError
+        See `camera_from_fields`.
+    """
+    return camera_from_fields(CameraInfoFields(
+        info.height, info.width, info.distortion_model, info.d, info.k, info.r, info.p,
+        info.binning_x, info.binning_y,
+        (info.roi.x_offset, info.roi.y_offset, info.roi.height, info.roi.width)))
+
+
 def _matrix(name: str, values: Sequence[float], shape: tuple[int, int]) -> NDArray[np.float64]:
     """Return the numbers of a message as a new matrix."""
     if len(values) != shape[0] * shape[1]:
         raise MessageError(f'`{name}` must have {shape[0] * shape[1]} numbers; got {len(values)}')
     return np.array(values, np.float64).reshape(shape)
+
+
+def check_image_size(camera: Camera, height: int, width: int) -> None:
+    """
+    Check that a calibration is for an image.
+
+    Raises
+    ------
+    MessageError
+        If the size differs: it is unknown whether the image was scaled or cropped.
+    """
+    if (camera.height, camera.width) != (height, width):
+        raise MessageError(f'camera_info is for {camera.width} x {camera.height} px, but the '
+                           f'image is {width} x {height} px')
+
+
+def rectified_by_name(topic: str) -> bool | None:
+    """
+    Tell from the name of a topic whether its images are rectified.
+
+    Parameters
+    ----------
+    topic : str
+        Without the suffix that image_transport appends.
+
+    Returns
+    -------
+    bool or None
+        None if the name tells neither: drivers call an image image_rect_raw that only its
+        camera_info describes (that of a RealSense D405 is distorted), and depth has many names.
+
+    Examples
+    --------
+    >>> [rectified_by_name(f'/camera/{name}') for name in (
+    ...     'image_rect_color', 'image_raw', 'image_rect_raw', 'depth_registered')]
+    [True, False, None, None]
+    """
+    name = topic.rpartition('/')[2]
+    if name.startswith('image_rect'):
+        return None if name.startswith('image_rect_raw') else True
+    return False if 'raw' in name else None
 
 
 def fields_from_camera(camera: Camera) -> CameraInfoFields:

@@ -9,9 +9,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from marigold_ros.depth.errors import InputError, MessageError
+from marigold_ros.depth.errors import InputError
 from marigold_ros.depth.types import DepthPrediction
-from marigold_ros.geometry.camera import Camera, Rectifier
+from marigold_ros.geometry.camera import Camera, Rectification, Rectifier
+from marigold_ros.messages.camera_info import check_image_size
 from marigold_ros.messages.header import peek_header
 from marigold_ros.ros.conversions import camera_from_message
 
@@ -69,10 +70,9 @@ class CalibrationCache:
 
     def __init__(self, rectified: bool) -> None:
         """Start without any camera_info."""
-        self._rectified = rectified
+        self._rectification = Rectification(rectified=rectified)
         self._lock = threading.Lock()
         self._infos: OrderedDict[int, tuple[str, bytes]] = OrderedDict()  # oldest first
-        self._rectifier: Rectifier | None = None
 
     def put(self, message: bytes) -> None:
         """
@@ -119,38 +119,13 @@ class CalibrationCache:
                                    'no camera_info received', False, '')
             frame_id, message = self._infos[stamp_ns if by_stamp else next(reversed(self._infos))]
         try:
-            camera, rectifier = self._rectified_camera(_parse_camera(message, height, width))
+            camera = camera_from_message(message)
+            check_image_size(camera, height, width)
+            camera, rectifier = self._rectification.find(camera)
         except InputError as err:
             return Calibration(_uncalibrated_camera(height, width), None, str(err), by_stamp,
                                frame_id)
         return Calibration(camera, rectifier, '', by_stamp, frame_id)
-
-    def _rectified_camera(self, camera: Camera) -> tuple[Camera, Rectifier | None]:
-        """Return the camera of the processed image, and the rectifier if the image needs one."""
-        if self._rectified:
-            return camera.rectified(), None
-        if not camera.needs_rectification:
-            return _without_distortion(camera), None
-        if self._rectifier is None or self._rectifier.camera != camera:
-            self._rectifier = Rectifier(camera)
-        return camera.rectified(), self._rectifier
-
-
-def _parse_camera(message: bytes, height: int, width: int) -> Camera:
-    """Parse a camera_info and check that it is calibrated and for the size of the image."""
-    camera = camera_from_message(message)
-    if (camera.height, camera.width) != (height, width):
-        raise MessageError(f'camera_info is for {camera.width} x {camera.height} px, but the '
-                           f'image is {width} x {height} px')
-    if not camera.is_calibrated:
-        raise MessageError('camera_info is uncalibrated: K[0] is 0')
-    return camera
-
-
-def _without_distortion(camera: Camera) -> Camera:
-    """Return the camera of a raw image without distortion, which K describes, not R and P."""
-    return replace(camera, D=(0.0,) * 5, distortion_model='plumb_bob', R=np.eye(3),
-                   P=np.hstack([camera.K, np.zeros((3, 1))]))
 
 
 def _uncalibrated_camera(height: int, width: int) -> Camera:

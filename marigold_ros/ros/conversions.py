@@ -12,11 +12,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan, Point
 from std_msgs.msg import Header
 
 from marigold_ros.depth.errors import MessageError
-from marigold_ros.messages.camera_info import (
-    camera_from_fields,
-    CameraInfoFields,
-    fields_from_camera,
-)
+from marigold_ros.messages.camera_info import camera_from_info, fields_from_camera
 from marigold_ros.messages.cloud import CloudFields, measured_points
 from marigold_ros.messages.compressed import decompress_image
 from marigold_ros.messages.depth import unpack_depth
@@ -137,12 +133,7 @@ def camera_from_message(message: bytes) -> Camera:
     MessageError
         If its values are invalid.
     """
-    info = _deserialize(message, CameraInfo)
-    return camera_from_fields(CameraInfoFields(
-        height=info.height, width=info.width, distortion_model=info.distortion_model,
-        d=info.d, k=info.k, r=info.r, p=info.p, binning_x=info.binning_x,
-        binning_y=info.binning_y,
-        roi=(info.roi.x_offset, info.roi.y_offset, info.roi.height, info.roi.width)))
+    return camera_from_info(_deserialize(message, CameraInfo))
 
 
 def make_camera_info(header: Header, camera: Camera) -> CameraInfo:

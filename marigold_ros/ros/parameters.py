@@ -48,7 +48,8 @@ class Settings:
         'publisher, else compressed', choices=('auto', 'raw', 'compressed'))
     input_rectified: bool | None = _row(
         bool, 'auto', 'Whether the input images are already rectified; auto: true if the last '
-        'part of the image topic begins with image_rect', keyword='auto')
+        'part of the image topic begins with image_rect, but not with image_rect_raw',
+        keyword='auto')
     checkpoint: str = _row(
         str, 'tiny', "Name of an embedded checkpoint, folder in diffusers' Marigold layout, or "
         'Hugging Face id')

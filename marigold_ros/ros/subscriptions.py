@@ -22,6 +22,7 @@ from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from marigold_ros.depth.errors import ConfigError
+from marigold_ros.messages.camera_info import rectified_by_name
 from marigold_ros.messages.image_transport import base_topic
 from marigold_ros.ros.diagnostics import Reporter
 
@@ -59,7 +60,7 @@ class InputTopics:
     @property
     def looks_rectified(self) -> bool:
         """Check whether the image topic has the name that ROS uses for rectified images."""
-        return self.image.rpartition('/')[2].startswith('image_rect')
+        return bool(rectified_by_name(self.image))
 
 
 def _remapped(node: Node, topic: str, default: str) -> str:

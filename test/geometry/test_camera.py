@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 from marigold_ros.depth.errors import InputError
-from marigold_ros.geometry.camera import Camera, Rectifier
+from marigold_ros.geometry.camera import Camera, Rectification, Rectifier
 
 K = [[500.0, 0.0, 320.0], [0.0, 400.0, 240.0], [0.0, 0.0, 1.0]]
 P = [[450.0, 0.0, 310.0, -50.0], [0.0, 360.0, 230.0, 0.0], [0.0, 0.0, 1.0, 0.0]]
 BARREL = (-0.3, 0.1, 0.001, -0.002, 0.0)
+RATIONAL = (-0.3, 0.1, 0.001, -0.002, 0.05, 0.2, -0.15, 0.03)
+FISHEYES = ['equidistant', 'EQUIDISTANT', 'fisheye', 'opencv_fisheye', 'kannala_brandt',
+            'Kannala Brandt4', 'KannalaBrandt']
 
 
 def make_camera(**changes):
@@ -50,6 +53,18 @@ def test_a_rectified_camera_has_the_same_k_and_p():
                                          ((0, 0, 0, 0, 1e-9), True)])
 def test_only_nonzero_distortion_needs_rectification(D, expected):
     assert make_camera(D=D).needs_rectification is expected
+
+
+@pytest.mark.parametrize('model', FISHEYES)
+def test_a_fisheye_without_coefficients_needs_rectification(model):
+    assert make_camera(distortion_model=model, D=(0.0,) * 4).needs_rectification
+    # Its rays have r = f theta: one of 45 degrees is at f pi / 4, not at f.
+    straight = np.diag([100.0, 100.0, 1.0]) + [[0, 0, 160], [0, 0, 120], [0, 0, 0]]
+    camera = make_camera(width=321, height=241, distortion_model=model, D=(0.0,) * 4, K=straight,
+                         P=np.hstack([straight, np.zeros((3, 1))]))
+    ramp = np.tile(np.arange(321) - 160, (241, 1)).clip(0).astype(np.uint8)
+    seen = Rectifier(camera).rectify(np.dstack([ramp] * 3))
+    assert seen[120, 160 + 100, 0] == round(100 * np.pi / 4)
 
 
 def test_zero_focal_length_means_uncalibrated():
@@ -122,6 +137,14 @@ def pinhole(x, y, D):
             y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y)
 
 
+def thin_prism(x, y, D):
+    """Distort with OpenCV's thin prism model: s1 to s4 follow k6."""
+    s1, s2, s3, s4 = D[8:]
+    r2 = x * x + y * y
+    u, v = pinhole(x, y, D[:8])
+    return u + s1 * r2 + s2 * r2 ** 2, v + s3 * r2 + s4 * r2 ** 2
+
+
 def equidistant(x, y, D):
     """Distort with Kannala and Brandt's model, eq. 6: r = theta (1 + k1 theta^2 + ...)."""
     r = np.maximum(np.hypot(x, y), 1e-12)
@@ -138,8 +161,10 @@ TILT = np.array([[np.cos(ANGLE), 0, np.sin(ANGLE)], [0, 1, 0], [-np.sin(ANGLE), 
 @pytest.mark.parametrize('model, distort, D', [
     ('plumb_bob', pinhole, BARREL),
     ('plumb_bob', pinhole, BARREL[:4]),
-    ('rational_polynomial', pinhole, (-0.3, 0.1, 0.001, -0.002, 0.05, 0.2, -0.15, 0.03)),
+    ('rational_polynomial', pinhole, RATIONAL),
+    ('thin_prism', thin_prism, (*RATIONAL, 0.01, -0.02, 0.03, 0.005)),
     ('equidistant', equidistant, (0.02, -0.01, 0.005, -0.001)),
+    ('equidistant', equidistant, (0.0,) * 4),
 ])
 def test_rectification_agrees_with_the_distortion_model(model, distort, D, R):
     """Unproject with P, rotate by the inverse of R, distort, project with K."""
@@ -170,10 +195,43 @@ def test_pixels_outside_the_raw_image_are_black_and_invalid():
     assert (rectified[0, 0] == 0).all()
 
 
+@pytest.mark.parametrize('names', [
+    FISHEYES, ['plumb_bob', 'Plumb Bob', 'plumb-bob', 'radtan', 'brown_conrady', 'pinhole',
+               'rational_polynomial']])
+def test_names_of_one_model_give_the_same_image(names):
+    rgb = textured_image()
+    images = [Rectifier(make_camera(distortion_model=name, D=BARREL[:4])).rectify(rgb)
+              for name in names]
+    assert np.abs(images[0].astype(int) - rgb).max() > 100
+    for name, seen in zip(names, images):
+        np.testing.assert_array_equal(seen, images[0], err_msg=name)
+
+
+@pytest.mark.parametrize('model, D, meant', [
+    ('kannala_brandt', (0.1, 0.2, 0.3, 0.4, 0.0), (0.1, 0.2, 0.3, 0.4)),
+    ('equidistant', (), (0.0,) * 4), ('plumb_bob', (), (0.0,) * 4),
+    ('plumb_bob', (0.1, 0.2, 0.3, 0.4, 0.0, 0.0), (0.1, 0.2, 0.3, 0.4, 0.0)),
+    ('none', (0.0,) * 5, ()), ('', (), ()), ('thin_prism', RATIONAL + (0.0,) * 4,
+                                             RATIONAL + (0.0,) * 4)])
+def test_zeros_beyond_the_coefficients_of_a_model_are_ignored(model, D, meant):
+    assert make_camera(distortion_model=model, D=D).distortion() == meant
+
+
+@pytest.mark.parametrize('model', ['double_sphere', 'inverse_brown_conrady', 'fov'])
+def test_an_unknown_model_is_rejected_by_name_unless_the_image_is_rectified(model):
+    for D in ((), (0.0,) * 5, BARREL):
+        camera = make_camera(distortion_model=model, D=D)
+        with pytest.raises(InputError, match=f"one of none, plumb_bob, .*; got '{model}'"):
+            Rectification(rectified=False).find(camera)
+        assert Rectification(rectified=True).find(camera) == (camera.rectified(), None)
+
+
 @pytest.mark.parametrize('changes, match', [
-    ({'distortion_model': 'thin_prism'}, "one of plumb_bob, .*; got 'thin_prism'"),
-    ({'distortion_model': 'equidistant'}, r'`D` of equidistant must .*; got 5'),
-    ({'D': (0.1, 0.2, 0.3)}, '`D` of plumb_bob must .*; got 3'),
+    ({'distortion_model': 'mei'}, "one of none, plumb_bob, .*; got 'mei'"),
+    ({'distortion_model': 'equidistant', 'D': (0.1,) * 5},
+     "`D` of the model 'equidistant' must have 4 coefficients; got 5"),
+    ({'distortion_model': ''}, "`D` of the model '' must have 0 coefficients; got 5"),
+    ({'D': (0.1, 0.2, 0.3)}, "`D` of the model 'plumb_bob' must .* 4 or 5 or 8 .*; got 3"),
     ({'K': np.zeros((3, 3))}, 'must be calibrated'),
 ])
 def test_unsupported_cameras_are_rejected(changes, match):

@@ -9,7 +9,7 @@ import pytest
 from rosbags.typesys import get_typestore, Stores
 
 from marigold_ros.depth.errors import InputError, MessageError
-from marigold_ros.geometry.camera import Rectifier
+from marigold_ros.geometry.camera import DISTORTION_COUNTS, Rectifier
 from marigold_ros.messages.camera_info import (
     camera_from_fields,
     CameraInfoFields,
@@ -53,11 +53,6 @@ def test_zero_r_and_p_become_identity_and_k():
     np.testing.assert_array_equal(camera.P, [[500, 0, 320, 0], [0, 400, 240, 0], [0, 0, 1, 0]])
 
 
-def test_all_zeros_is_an_uncalibrated_camera():
-    camera = camera_from_fields(make_fields(d=(), k=(0.0,) * 9, r=(0.0,) * 9, p=(0.0,) * 12))
-    assert not camera.is_calibrated
-
-
 def test_roi_and_binning_change_the_intrinsics():
     camera = camera_from_fields(make_fields(roi=(100, 40, 200, 400), binning_x=2, binning_y=4))
     assert (camera.width, camera.height) == (200, 50)
@@ -69,6 +64,8 @@ def test_roi_and_binning_change_the_intrinsics():
 @pytest.mark.parametrize('changes, match', [
     ({'k': K[:8]}, '`k` must have 9 numbers; got 8'),
     ({'p': P + (0.0,)}, '`p` must have 12 numbers; got 13'),
+    ({'k': (0.0,) * 9, 'r': (0.0,) * 9, 'p': (0.0,) * 12, 'd': ()},
+     r'camera_info is uncalibrated: K\[0\] is 0'),
     ({'k': (float('nan'), *K[1:])}, 'camera_info is invalid: `K` must be finite'),
     ({'d': (float('inf'),)}, 'camera_info is invalid: `D` must be finite'),
     ({'r': (1.0,) * 9}, 'camera_info is invalid: `R` must be a rotation'),
@@ -87,7 +84,7 @@ CHANGES = {'k': st.integers(0, 8), 'r': st.integers(0, 8), 'p': st.integers(0, 1
 @settings(derandomize=True, deadline=None, max_examples=300)
 @given(changed_numbers=st.lists(st.sampled_from(sorted(CHANGES)).flatmap(
            lambda name: st.tuples(st.just(name), CHANGES[name], NUMBER)), max_size=3),
-       model=st.sampled_from(['plumb_bob', 'rational_polynomial', 'equidistant', '']),
+       model=st.sampled_from([*DISTORTION_COUNTS, 'double_sphere']),
        count=st.integers(0, 15), width=st.integers(0, 70), height=st.integers(0, 70),
        binning=st.integers(0, 5), roi=st.tuples(*[st.integers(0, 80)] * 4))
 @pytest.mark.filterwarnings('error')

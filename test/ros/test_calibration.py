@@ -44,6 +44,25 @@ def test_only_a_raw_image_is_rectified():
     assert raw.find(7 * 10 ** 9, 120, 160).rectifier is first
 
 
+def test_a_fisheye_is_rectified_although_its_coefficients_are_zero():
+    """The model is r = f theta; the ray of a raw pixel is not that of K."""
+    cache = CalibrationCache(rectified=False)
+    cache.put(info(1, model='equidistant', d=(0.0,) * 4))
+    found = cache.find(1, 120, 160)
+    assert found.problem == '' and found.rectifier is not None
+    plain = CalibrationCache(rectified=False)
+    plain.put(info(1, model='none', d=()))
+    assert plain.find(1, 120, 160).rectifier is None
+
+
+def test_an_unknown_model_matters_only_for_raw_images():
+    for rectified in (False, True):
+        cache = CalibrationCache(rectified=rectified)
+        cache.put(info(1, model='double_sphere', d=(0.0,) * 2))
+        problem = cache.find(1, 120, 160).problem
+        assert problem.endswith("got 'double_sphere'") is not rectified, problem
+
+
 def test_binning_and_roi_are_applied_to_a_camera_info():
     """A 160 x 120 image of a 400 x 300 camera: ROI of 320 x 240 at (40, 30), binned by 2."""
     message = camera_info(1, width=400, height=300)

@@ -40,6 +40,9 @@ def make_node():
     ((), RAW, COMPRESSED, '/camera/camera_info', False),
     (('-r', 'camera/image_raw:=/usb/image_rect'),
      '/usb/image_rect', '/usb/image_rect/compressed', '/usb/camera_info', True),
+    (('-r', 'camera/image_raw:=/d405/color/image_rect_raw'),  # distorted as its camera_info says
+     '/d405/color/image_rect_raw', '/d405/color/image_rect_raw/compressed',
+     '/d405/color/camera_info', False),
     (('-r', 'camera/image_raw:=/usb/color/compressed'),
      '/usb/color', '/usb/color/compressed', '/usb/camera_info', False),
     (('-r', 'camera/image_raw:=/tof/depth/compressedDepth'),

@@ -137,7 +137,10 @@ FAULTS = {
     'info_of_other_size': bad_info(calibrated(width=320), 'camera_info is for 320 x 120 px, but '
                                    'the image is 160 x 120 px; only relative depth is published'),
     'nan_in_k': bad_info(calibrated(f=float('nan')), 'must be finite'),
-    'short_d': bad_info(calibrated(d=(0.1, 0.2, 0.3)), '`D` of plumb_bob must have'),
+    'short_d': bad_info(calibrated(d=(0.1, 0.2, 0.3)), "`D` of the model 'plumb_bob' must have"),
+    'unknown_model': bad_info(calibrated(model='double_sphere'),
+                              "`distortion_model` must be one of .*; got 'double_sphere'"),
+    'size_0_in_info': bad_info(calibrated(width=0, height=0), 'must be positive; got 0 x 0'),
     'uncalibrated': bad_info(calibrated(f=0.0), r'camera_info is uncalibrated: K\[0\] is 0'),
     'info_of_other_frame': bad_info(
         of_another_frame, "is 'rear_optical_frame', that of the image is 'camera_optical_frame'",
