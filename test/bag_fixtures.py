@@ -210,14 +210,16 @@ def compressed_depth(depth: np.ndarray, stamp_ns: int, codec: str = 'png',
                      data=np.frombuffer(data, np.uint8))
 
 
-def camera_info(d: tuple[float, ...] = (0.0,) * 5, stamp_ns: int = START_NS) -> bytes:
-    """Serialize the calibration of a camera of 24 x 16 px."""
+def camera_info(d: tuple[float, ...] = (0.0,) * 5, stamp_ns: int = START_NS,
+                **changes: Any) -> bytes:
+    """Serialize the calibration of a camera of 24 x 16 px; `changes` are fields."""
     whole = {'x_offset': 0, 'y_offset': 0, 'height': 0, 'width': 0, 'do_rectify': False}
-    return serialize(
-        'sensor_msgs/msg/CameraInfo', header=header(stamp_ns), height=16, width=24,
-        distortion_model='plumb_bob', d=np.array(d), k=np.array(K), r=np.eye(3).ravel(),
-        p=np.hstack([np.reshape(K, (3, 3)), np.zeros((3, 1))]).ravel(), binning_x=0, binning_y=0,
-        roi=TYPES['sensor_msgs/msg/RegionOfInterest'](**whole))
+    fields = {
+        'height': 16, 'width': 24, 'distortion_model': 'plumb_bob', 'd': np.array(d, float),
+        'k': np.array(K), 'r': np.eye(3).ravel(),
+        'p': np.hstack([np.reshape(K, (3, 3)), np.zeros((3, 1))]).ravel(), 'binning_x': 0,
+        'binning_y': 0, 'roi': TYPES['sensor_msgs/msg/RegionOfInterest'](**whole)}
+    return serialize('sensor_msgs/msg/CameraInfo', header=header(stamp_ns), **(fields | changes))
 
 
 def pose_messages(x_m: float, stamp_ns: int, *, frame_id: str = 'odom',

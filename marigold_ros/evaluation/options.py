@@ -42,6 +42,8 @@ def make_parser(name: str, description: str) -> argparse.ArgumentParser:
     bag.add_argument('--tolerance-ms', type=float, metavar='MS', default=TOLERANCE_MS,
                      help='largest difference between the times of an image and its depth '
                           '(default: %(default)g)')
+    bag.add_argument('--input-rectified', choices=('true', 'false'),
+                     help='whether the images are already rectified (default: by topic names)')
     _add_metric_options(bag)
     for data_set, text in (('folder', 'RGB-D folder with frames.json'),
                            ('shards', 'folder of rendered shards')):
@@ -193,5 +195,6 @@ def open_references(options: argparse.Namespace, stack: ExitStack
 
 
 def _bag_topics(options: argparse.Namespace) -> BagTopics:
+    rectified = {None: None, 'true': True, 'false': False}[options.input_rectified]
     return BagTopics(options.image, options.depth, options.camera_info,
-                     options.tolerance_ms, options.reference)
+                     options.tolerance_ms, options.reference, rectified)

@@ -10,12 +10,18 @@ from typing import Any, TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from marigold_ros.data.bags.bag_frames import BagTopics, find_image_topic, message_times
+from marigold_ros.data.bags.bag_frames import (
+    BagTopics,
+    find_calibration_topic,
+    find_image_topic,
+    message_times,
+)
 from marigold_ros.data.bags.messages import cloud_fields, image_fields, read_stamp_ns
 from marigold_ros.data.bags.pair_decoder import CAMERA_INFO, read_camera
 from marigold_ros.data.bags.pose_buffer import pose_topics, PoseBuffer, STATIC_TOPIC
 from marigold_ros.depth.errors import BagError, ConfigError, InputError
-from marigold_ros.geometry.camera import Camera, Rectifier
+from marigold_ros.geometry.camera import Camera, Rectification
+from marigold_ros.messages.camera_info import check_image_size, rectified_by_name
 from marigold_ros.messages.cloud import measured_points
 from marigold_ros.messages.depth import unpack_depth
 from marigold_ros.messages.image_transport import base_topic
@@ -85,7 +91,8 @@ class BagReferences:
     Raises
     ------
     BagError
-        If a topic is missing or does not have the message type of the scale source.
+        If a topic is missing or does not have the message type of the scale source, or the images
+        or a reference depth have no valid calibration.
     ConfigError
         If the scale source needs a topic and none is given.
     """
@@ -99,11 +106,15 @@ class BagReferences:
             raise ConfigError(f'`reference` must name a topic of the bag for `scale_source` '
                               f'{config.source}; got None')
         self._camera_frame = self._first_frame_id(find_image_topic(bag, image.image))
+        _check_calibration(bag, image)
         self._camera: Camera | None = None
-        self._rectifier: Rectifier | None = None
         if config.source == 'depth' and self._topic is not None:
-            info = camera_info or base_topic(self._topic).rpartition('/')[0] + '/camera_info'
-            self._camera = read_camera(bag, bag.topic(info, CAMERA_INFO).name)
+            name = base_topic(self._topic)
+            rectified = bool(image.input_rectified or rectified_by_name(name))
+            info = camera_info or name.rpartition('/')[0] + '/camera_info'
+            self._camera = read_camera(bag, bag.topic(info, CAMERA_INFO).name,
+                                       rectified=rectified)
+            self._rectification = Rectification(rectified=rectified)
         self._poses = PoseBuffer()
         self._times = message_times(bag, image)
         topics = [*pose_topics(bag.topics), *([] if self._topic is None else [self._topic])]
@@ -137,7 +148,8 @@ class BagReferences:
             If the frame has no stamp or no intrinsics.
         """
         if frame.stamp_ns is None or frame.K is None:
-            raise InputError(f'{frame.name}: metric depth needs a stamp and a calibrated camera')
+            raise InputError(f'{frame.name}: metric depth needs a stamp, and a camera_info for '
+                             'images of this size')
         at_ns, hold_ns = frame.stamp_ns, int(1e9 * self._config.filter.hold_s)
         self._near = deque(each for each in self._near if each[0] >= at_ns - hold_ns)
         self._read_until(at_ns - hold_ns, at_ns + hold_ns)
@@ -230,10 +242,20 @@ class BagReferences:
     def _rectified_depth(self, message: Any, camera: Camera) -> tuple[FloatImage, Matrix]:
         """Return a reference depth and its intrinsics without lens distortion."""
         depth_m = unpack_depth(image_fields(message))
-        camera = camera.resized(depth_m.shape[1], depth_m.shape[0])
-        name = base_topic(str(self._topic)).rpartition('/')[2]
-        if camera.needs_rectification and not name.startswith('image_rect'):
-            if self._rectifier is None or self._rectifier.camera != camera:
-                self._rectifier = Rectifier(camera)
-            depth_m = self._rectifier.rectify_depth(depth_m)
-        return depth_m, camera.rectified().K
+        check_image_size(camera, *depth_m.shape)
+        camera, rectifier = self._rectification.find(camera)
+        if rectifier is not None:
+            depth_m = rectifier.rectify_depth(depth_m)
+        return depth_m, camera.K
+
+
+def _check_calibration(bag: Bag, image: BagTopics) -> None:
+    """Check that the images have a calibration, which metric depth needs."""
+    topic = find_calibration_topic(bag, image)
+    if topic is None:
+        raise BagError(f'metric depth needs the calibration of {image.image}; {bag.path} has no '
+                       f'{image.camera_info_topic}')
+    try:
+        read_camera(bag, topic, rectified=image.image_is_rectified)
+    except BagError as err:
+        raise BagError(f'metric depth needs the calibration of {image.image}; {err}') from err

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from marigold_ros.depth.errors import InputError, MessageError
 from marigold_ros.geometry.camera import Camera
+from marigold_ros.messages.image_transport import base_topic
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def rectified_by_name(topic: str) -> bool | None:
     Parameters
     ----------
     topic : str
-        Without the suffix that image_transport appends.
+        With or without the suffix that image_transport appends.
 
     Returns
     -------
@@ -156,7 +157,7 @@ def rectified_by_name(topic: str) -> bool | None:
     ...     'image_rect_color', 'image_raw', 'image_rect_raw', 'depth_registered')]
     [True, False, None, None]
     """
-    name = topic.rpartition('/')[2]
+    name = base_topic(topic).rpartition('/')[2]
     if name.startswith('image_rect'):
         return None if name.startswith('image_rect_raw') else True
     return False if 'raw' in name else None

@@ -56,7 +56,8 @@ def open_frame_set(config: FrameSetConfig, cache: Path) -> FrameSet:
         return open_virtual_kitti(path, Path(str(config.file_list)))
     if config.reader == 'bag':
         topics = BagTopics(str(config.image_topic), str(config.depth_topic),
-                           config.camera_info_topic, config.tolerance_ms)
+                           config.camera_info_topic, config.tolerance_ms,
+                           input_rectified=config.input_rectified)
         return open_bag_as_shards(path, topics, cache)
     return RgbdFolder(path) if config.reader == 'rgbd_folder' else ShardFrames(path)
 

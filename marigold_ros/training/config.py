@@ -56,6 +56,8 @@ class FrameSetConfig(ConfigSection):
         For 'bag'; the default of `camera_info_topic` is camera_info beside `image_topic`.
     tolerance_ms : float
         For 'bag': largest difference between the times of an image and its depth.
+    input_rectified : bool or None
+        For 'bag': whether the images are already rectified; None decides by the topic names.
     """
 
     reader: Literal['hypersim', 'virtual_kitti', 'rgbd_folder', 'bag', 'shards']
@@ -67,6 +69,7 @@ class FrameSetConfig(ConfigSection):
     depth_topic: str | None = None
     camera_info_topic: str | None = None
     tolerance_ms: PositiveFloat = TOLERANCE_MS
+    input_rectified: bool | None = None
 
     @model_validator(mode='after')
     def check_reader(self) -> FrameSetConfig:

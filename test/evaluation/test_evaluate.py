@@ -9,6 +9,7 @@ from pathlib import Path
 import re
 import signal
 
+from bag_fixtures import camera_info as small_camera_info
 from bag_fixtures import image, START_NS, transform, write_bag, write_mcap
 from checkpoints import make_checkpoint
 import cv2
@@ -17,8 +18,10 @@ from published_fixtures import write_layout
 import pytest
 
 from marigold_ros.data.bags.reader import open_bag
+from marigold_ros.depth.errors import BagError
 from marigold_ros.evaluation.config import DEFAULT_POLICIES
 from marigold_ros.evaluation.evaluate import main
+from marigold_ros.evaluation.options import make_parser, read_data_set
 from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
 from marigold_ros.evaluation.report.summary import SCHEMA
 from marigold_ros.evaluation.runner import EvaluationSession
@@ -508,6 +511,49 @@ def test_an_unusable_bag_is_reported_with_exit_code_2(topics, factor, message, c
     assert evaluate_few(checkpoint, tmp_path / 'bag', tmp_path / 'out') == 2
     stderr = capsys.readouterr().err
     assert re.search(message, stderr) and 'Traceback' not in stderr, stderr
+
+
+def test_a_calibration_that_says_nothing_costs_only_metric_depth(checkpoint, tmp_path, capsys):
+    messages = [('/camera/camera_info', 0, camera_info(START_NS, WIDTH, HEIGHT, np.zeros((3, 3))))]
+    for number, (rgb, depth_m) in enumerate(pictures(4)):
+        at = number * PERIOD_NS
+        messages += [(TOPICS[1], at, image(rgb, 'rgb8', START_NS + at)),
+                     (TOPICS[3], at, image(depth_m, '32FC1', START_NS + at))]
+    write_bag(tmp_path / 'bag', {'/camera/camera_info': 'sensor_msgs/msg/CameraInfo',
+                                 TOPICS[1]: IMAGE, TOPICS[3]: IMAGE}, messages)
+    assert evaluate_few(checkpoint, tmp_path / 'bag', tmp_path / 'out', '--out-bag',
+                        str(tmp_path / 'results')) == 0
+    assert capsys.readouterr().out.count('/camera/camera_info has no valid calibration: '
+                                         'camera_info is uncalibrated: K[0] is 0') == 1
+    assert read_summary(tmp_path / 'out')['data']['frames'] == 4
+    with open_bag(tmp_path / 'results') as results:
+        counts = {topic.name: topic.message_count for topic in results.topics}
+    assert counts['/camera/depth/image_rect'] > 0 and not counts.get('/camera/points')
+
+    assert evaluate_few(checkpoint, tmp_path / 'bag', tmp_path / 'out', '--scale-source', 'fixed',
+                        '--min-depth-m', '1', '--max-depth-m', '5') == 2
+    assert 'metric depth needs the calibration of /camera/image_rect' in capsys.readouterr().err
+
+
+def test_an_option_says_whether_images_are_rectified(tmp_path):
+    image_topic, depth_topic = '/camera/image_rect', '/camera/depth/image_raw'
+    write_bag(tmp_path / 'bag', {'/camera/camera_info': 'sensor_msgs/msg/CameraInfo',
+                                 image_topic: IMAGE, depth_topic: IMAGE}, [
+        ('/camera/camera_info', 0, small_camera_info((0.5, 0.0, 0.0, 0.0, 0.0))),
+        (image_topic, 0, image(np.full((16, 24, 3), 90, np.uint8), 'rgb8', START_NS)),
+        (depth_topic, 0, image(np.full((16, 24), 2.0, np.float32), '32FC1', START_NS))])
+
+    def valid_pixels(*option):
+        data_set = read_data_set(make_parser('evaluate', '').parse_args(
+            ['bag', str(tmp_path / 'bag'), '--image', image_topic, '--depth', depth_topic,
+             '--out', 'out', *option]))
+        frame, = data_set.frames()
+        return frame.valid.mean()
+
+    assert valid_pixels('--input-rectified', 'true') == 1
+    assert valid_pixels('--input-rectified', 'false') < 1
+    with pytest.raises(BagError, match='or set `input_rectified` if both are raw'):
+        valid_pixels()
 
 
 @pytest.mark.parametrize('name', ['nyu', 'kitti', 'eth3d', 'scannet', 'diode'])

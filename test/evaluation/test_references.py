@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bag_fixtures import camera_info as fixture_info
 from bag_fixtures import (
     compressed_depth,
     header,
@@ -71,11 +72,11 @@ def scan(at_ms, range_m):
                      ranges=np.full(11, range_m, np.float32), intensities=np.empty(0, np.float32))
 
 
-def record(path, messages, *, mount=True):
+def record(path, messages, *, mount=True, info=camera_info(START_NS, WIDTH, HEIGHT, K)):
     """Write a bag with an image, its calibration and the static transforms of the sensors."""
     pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     always = [(IMAGE, 0, image(pixels, 'rgb8', START_NS)),
-              ('/camera/camera_info', 0, camera_info(START_NS, WIDTH, HEIGHT, K))]
+              ('/camera/camera_info', 0, info)]
     if mount:
         always += [
             ('/tf_static', 0, transform('base_link', 'camera_optical_frame', (0.0, 0.0, 0.4),
@@ -322,8 +323,47 @@ def test_a_frame_without_calibration_is_rejected(tmp_path):
     path = record(tmp_path / 'bag', [(CLOUD, 0, cloud(0, 2.0))])
     bare = DepthFrame('bare', frame().rgb, np.ones((1, 1), np.float32), np.ones((1, 1), bool),
                       stamp_ns=START_NS)
-    with pytest.raises(InputError, match='bare: metric depth needs a stamp and a calibrat'):
+    with pytest.raises(InputError, match='bare: metric depth needs a stamp, and a camera_info'):
         lookup_references(path, ScaleConfig('cloud'), [bare], reference=CLOUD)
+
+
+def test_images_without_calibration_have_no_metric_depth(tmp_path):
+    none = write_bag(tmp_path / 'none', {IMAGE: TOPICS[IMAGE]}, [
+        (IMAGE, 0, image(frame().rgb, 'rgb8', START_NS))])
+    with pytest.raises(BagError, match='needs the calibration of /camera/image_rect; .* has no '
+                       '/camera/camera_info'):
+        lookup_references(none, ScaleConfig('fixed', 1.0, 2.0), [])
+    zero = record(tmp_path / 'zero', [], info=camera_info(START_NS, WIDTH, HEIGHT, 0 * K))
+    with pytest.raises(BagError, match=r'/camera/camera_info has no valid .*: K\[0\] is 0'):
+        lookup_references(zero, ScaleConfig('fixed', 1.0, 2.0), [])
+
+
+@pytest.mark.parametrize(('topic', 'input_rectified', 'rectified'), [
+    ('/tof/image_rect', None, True), ('/tof/image_raw', None, False),
+    ('/tof/image_rect_raw', None, False), ('/tof/image_raw', True, True)])
+def test_a_distorted_reference_depth_is_rectified_unless_it_already_is(
+        tmp_path, topic, input_rectified, rectified):
+    depth_m = np.full((HEIGHT, WIDTH), 3.0, np.float32)
+    path = write_bag(tmp_path / 'bag', {**TOPICS, topic: TOPICS[DEPTH]}, [
+        (IMAGE, 0, image(frame().rgb, 'rgb8', START_NS)),
+        ('/camera/camera_info', 0, camera_info(START_NS, WIDTH, HEIGHT, K)),
+        ('/tof/camera_info', 0, fixture_info((0.5, 0.0, 0.0, 0.0, 0.0), width=WIDTH,
+                                             height=HEIGHT, k=K.ravel(), p=np.zeros(12))),
+        (topic, 0, image(depth_m, '32FC1', START_NS))])
+    with open_bag(path) as bag:
+        topics = BagTopics(IMAGE, IMAGE, reference=topic, input_rectified=input_rectified)
+        found = BagReferences(bag, topics, ScaleConfig('depth')).lookup(frame())
+    # The corners of the rectified image lie outside the raw one.
+    has_corner = (found.anchors.rows[0], found.anchors.columns[0]) == (0, 0)
+    assert has_corner is rectified
+
+
+def test_a_reference_depth_of_another_size_than_its_camera_info_is_rejected(tmp_path):
+    messages = [(DEPTH, 0, image(np.full((24, 32), 3.0, np.float32), '32FC1', START_NS)),
+                ('/tof/camera_info', 0, camera_info(START_NS, WIDTH, HEIGHT, K))]
+    found, = lookup_references(record(tmp_path / 'bag', messages), ScaleConfig('depth'), [frame()],
+                               reference=DEPTH)
+    assert found.problem == 'camera_info is for 64 x 48 px, but the image is 32 x 24 px'
 
 
 def test_references_end_where_the_bag_is_damaged(tmp_path, monkeypatch):

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import islice
 
-from bag_fixtures import compressed_depth, compressed_image, image, START_NS, write_bag
+from bag_fixtures import (
+    camera_info,
+    compressed_depth,
+    compressed_image,
+    image,
+    START_NS,
+    write_bag,
+)
 import numpy as np
 import pytest
 import torch
@@ -91,6 +98,34 @@ def test_a_bag_of_compressed_mosaics_and_depth_gives_the_frames_of_a_raw_one(tmp
     read = open_frame_sets([config], tmp_path)[0][0]
     np.testing.assert_allclose(read.rgb, np.broadcast_to([30, 120, 200], read.rgb.shape), atol=1)
     np.testing.assert_allclose(read.depth_m, 1.5, rtol=1e-3)
+
+
+def test_a_bag_is_trained_on_without_calibration_and_with_the_pixels_that_the_config_names(
+        tmp_path, caplog):
+    distorted = camera_info((0.5, 0.0, 0.0, 0.0, 0.0))
+    topics = {'/rgb/image_rect': 'sensor_msgs/msg/Image', '/depth/image_raw': (
+        'sensor_msgs/msg/Image'), '/rgb/camera_info': 'sensor_msgs/msg/CameraInfo'}
+    rgb, depth_m = np.full((16, 24, 3), 90, np.uint8), np.full((16, 24), 2.0, np.float32)
+
+    def valid_pixels(name, info, **keys):
+        bag = write_bag(tmp_path / name, topics, [
+            ('/rgb/camera_info', 0, info), ('/rgb/image_rect', 0, image(rgb, 'rgb8', START_NS)),
+            ('/depth/image_raw', 0, image(depth_m, '32FC1', START_NS))])
+        config = FrameSetConfig(reader='bag', path=str(bag), size=(16, 24),
+                                image_topic='/rgb/image_rect', depth_topic='/depth/image_raw',
+                                **keys)
+        frames, = open_frame_sets([config], tmp_path / f'{name}_cache')
+        return frames[0].valid.mean()
+
+    assert valid_pixels('raw', distorted, input_rectified=False) < 1
+    assert valid_pixels('rectified', distorted, input_rectified=True) == 1
+    with pytest.raises(BagError, match='or set `input_rectified` if both are raw'):
+        valid_pixels('unsaid', distorted)
+    assert not caplog.messages
+    assert valid_pixels('zero', camera_info(width=0, height=0, k=np.zeros(9))) == 1
+    assert caplog.messages == [
+        '/rgb/camera_info has no valid calibration: camera_info is uncalibrated: K[0] is 0; '
+        'images are used as they are, and there are no metric depth and clouds']
 
 
 def batches(count, first=0, stride=1, seed=3):

@@ -43,6 +43,15 @@ def test_an_invalid_data_set_entry_is_named(fields, rule):
     assert re.search(rule, describe_validation_errors(caught.value))
 
 
+def test_a_bag_may_say_whether_its_images_are_rectified():
+    bag = {'reader': 'bag', 'path': 'x', 'size': (32, 32), 'image_topic': '/a',
+           'depth_topic': '/b'}
+    assert FrameSetConfig(**bag).input_rectified is None
+    assert FrameSetConfig(**bag, input_rectified=False).input_rectified is False
+    with pytest.raises(ValidationError, match='input_rectified'):
+        FrameSetConfig(**bag, input_rectified='raw')
+
+
 @pytest.mark.parametrize(('overrides', 'message'), [
     (['schedule.lr=1'], r'finetune\.yaml`: schedule\.lr: Extra inputs are not permitted, got 1$'),
     (['schedule.batch_size=many'], r'schedule\.batch_size: .* valid integer.*, got .many.$'),

@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 
 from marigold_ros.data.bags.message_times import MessageTimes
 from marigold_ros.data.bags.messages import COMPRESSED_IMAGE, find_transport, IMAGE
-from marigold_ros.data.bags.pair_decoder import CAMERA_INFO, PairDecoder, read_camera
+from marigold_ros.data.bags.pair_decoder import (
+    CAMERA_INFO,
+    NO_CALIBRATION,
+    PairDecoder,
+    read_camera,
+)
 from marigold_ros.data.bags.pose_buffer import pose_topics, PoseBuffer
 from marigold_ros.data.bags.read_issues import ReadIssues
 from marigold_ros.data.bags.reader import Bag, open_bag
@@ -22,6 +27,8 @@ from marigold_ros.data.bags.stamp_matching import StampMatcher
 from marigold_ros.data.frames import check_frame, DepthFrame
 from marigold_ros.depth.config import require
 from marigold_ros.depth.errors import BagError, InputError
+from marigold_ros.geometry.camera import Camera
+from marigold_ros.messages.camera_info import rectified_by_name
 from marigold_ros.messages.image_transport import base_topic
 
 # Less than half a period at 30 Hz: depth further away in time belongs to another image.
@@ -51,6 +58,8 @@ class BagTopics:
         Largest difference between the times of an image and its depth.
     reference : str or None
         Depth, cloud or scan of a scale source, whose times are compared with those of the frames.
+    input_rectified : bool or None
+        Whether the images are already rectified; None decides by the name of their topic.
 
     Raises
     ------
@@ -63,6 +72,7 @@ class BagTopics:
     camera_info: str | None = None
     tolerance_ms: float = TOLERANCE_MS
     reference: str | None = None
+    input_rectified: bool | None = None
 
     def __post_init__(self) -> None:
         """Check the tolerance."""
@@ -75,6 +85,32 @@ class BagTopics:
         if self.camera_info is not None:
             return self.camera_info
         return base_topic(self.image).rpartition('/')[0] + '/camera_info'
+
+    @property
+    def image_is_rectified(self) -> bool:
+        """Check whether P describes the images, and not K and D."""
+        if self.input_rectified is not None:
+            return self.input_rectified
+        return bool(rectified_by_name(self.image))
+
+    def depth_is_rectified(self, camera: Camera | None) -> bool:
+        """
+        Tell whether the depth is registered to the rectified image; else it is to the raw one.
+
+        Raises
+        ------
+        BagError
+            If the name of the topic contradicts that of the rectified images of `camera`.
+        """
+        by_name = rectified_by_name(self.depth)
+        if by_name is None or self.input_rectified:
+            return self.image_is_rectified
+        if (self.image_is_rectified and not by_name and camera is not None
+                and camera.needs_rectification):
+            raise BagError(f'{self.depth} is raw but {self.image} is rectified, so their pixels '
+                           'do not match; choose two raw or two rectified topics, or set '
+                           '`input_rectified` if both are raw (false) or rectified (true)')
+        return by_name
 
 
 def count_frames(path: Path, topics: BagTopics) -> int:
@@ -134,7 +170,9 @@ def read_bag_frames(path: Path, topics: BagTopics,
         image_topic, depth_topic, info_topic = _find_topics(bag, topics)
         if unreadable := [topic.describe() for topic in bag.unreadable_topics]:
             issues.note([f'{len(unreadable)} topics cannot be read: {", ".join(unreadable)}'])
-        decoder = PairDecoder(read_camera(bag, info_topic), image_topic, depth_topic)
+        camera = _read_calibration(bag, info_topic, topics, issues)
+        decoder = PairDecoder(camera, image_is_rectified=topics.image_is_rectified,
+                              depth_is_rectified=topics.depth_is_rectified(camera), issues=issues)
         matcher = StampMatcher(round(1e6 * topics.tolerance_ms))
         times = message_times(bag, topics)
         issues.note(times.notes)
@@ -225,16 +263,39 @@ def find_image_topic(bag: Bag, name: str) -> str:
     return bag.topic(find_transport(bag.topics, name), IMAGE, COMPRESSED_IMAGE).name
 
 
+def find_calibration_topic(bag: Bag, topics: BagTopics) -> str | None:
+    """
+    Return the name of the camera_info topic; None if the bag has none and none is named.
+
+    Raises
+    ------
+    BagError
+        If the bag does not hold the named topic.
+    """
+    names = {topic.name for topic in bag.topics if topic.msgtype == CAMERA_INFO}
+    if topics.camera_info is None and topics.camera_info_topic not in names:
+        return None
+    return bag.topic(topics.camera_info_topic, CAMERA_INFO).name
+
+
 def _find_topics(bag: Bag, topics: BagTopics) -> tuple[str, str, str | None]:
     """Return the topics of image, depth and camera_info; the last is optional unless named."""
-    names = {topic.name for topic in bag.topics}
-    if not names:
+    if not bag.topics:
         raise BagError(f'{bag.path} is empty: no topics')
     image, depth = (find_image_topic(bag, name) for name in (topics.image, topics.depth))
-    info = topics.camera_info_topic
-    if topics.camera_info is None and info not in names:
-        return image, depth, None
-    return image, depth, bag.topic(info, CAMERA_INFO).name
+    return image, depth, find_calibration_topic(bag, topics)
+
+
+def _read_calibration(bag: Bag, topic: str | None, topics: BagTopics,
+                      issues: ReadIssues) -> Camera | None:
+    """Read the calibration of the images; without a valid one return None, and note why."""
+    if topic is None:
+        return None
+    try:
+        return read_camera(bag, topic, rectified=topics.image_is_rectified)
+    except BagError as err:
+        issues.note([NO_CALIBRATION.format(err)])
+        return None
 
 
 def _describe_mismatch(path: Path, topics: BagTopics, times: MessageTimes,

@@ -41,7 +41,6 @@ class ReadIssues:
         self._counts: Counter[str] = Counter()
         self._dispensable: Counter[str] = Counter()
         self._errors: list[MarigoldError] = []
-        self._registration: str | None = None
         self.frames = 0
 
     def count(self, what: str) -> None:
@@ -70,15 +69,14 @@ class ReadIssues:
         self._notes.append(DamageNote(f'{err}; later data is lost'))
 
     def note(self, texts: list[str]) -> None:
-        """Add notes on data that is left out, but is no image or depth."""
-        self._notes += texts
+        """Add notes, each once, on what is left out or assumed, but is no image or depth."""
+        self._notes += [text for text in texts if text not in self._notes]
 
     def check_registration(self, image_frame_id: str, depth_frame_id: str) -> None:
         """Note once if the coordinate frames of image and depth differ."""
-        if image_frame_id != depth_frame_id and self._registration is None:
-            self._registration = (f'depth has frame_id {depth_frame_id!r} and the image has '
-                                  f'{image_frame_id!r}: is the depth registered to the image?')
-            self._notes.append(self._registration)
+        if image_frame_id != depth_frame_id:
+            self.note([f'depth has frame_id {depth_frame_id!r} and the image has '
+                       f'{image_frame_id!r}: is the depth registered to the image?'])
 
     def finish(self, matcher: StampMatcher, data_loss: str | None) -> None:
         """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from bag_fixtures import (
     camera_info,
     compressed_depth,
@@ -271,6 +273,129 @@ def test_depth_keeps_its_own_size_and_is_rectified_like_the_image(tmp_path):
         (0.5, 0.0, 0.0, 0.0, 0.0))))[0]
     assert not bent.valid[0, 0] and bent.valid[4, 6]
     np.testing.assert_array_equal(bent.K, np.reshape(K, (3, 3)))
+
+
+# --- calibration ---------------------------------------------------------------------------
+
+BENT = (0.5, 0.0, 0.0, 0.0, 0.0)
+SILENT = {
+    'zero': (camera_info(k=np.zeros(9), p=np.zeros(12), r=np.zeros(9)), r'uncalibrated: K\[0\]'),
+    'zero size': (camera_info(width=0, height=0), 'must be positive; got 0 x 0'),
+    'nothing': (camera_info((), width=0, height=0, distortion_model='', k=np.zeros(9)), 'uncalib'),
+    'nan': (camera_info(k=np.full(9, np.nan)), '`K` must be finite'),
+    'nan in D': (camera_info((np.nan,) * 5), '`D` must be finite'),
+    'unknown model': (camera_info((0.1, 0.2), distortion_model='double_sphere'),
+                      "`distortion_model` must be one of .*; got 'double_sphere'"),
+    'unknown model of zeros': (camera_info((), distortion_model='mei'), "got 'mei'"),
+    'no model': (camera_info(BENT, distortion_model=''), "the model '' must have 0 coeff.*got 5"),
+    'short D': (camera_info((0.1, 0.2, 0.3)), '`D` of the model .*; got 3'),
+    'other size': (camera_info(BENT, width=48), 'is for 48 x 16 px, but the image is 24 x 16 px'),
+    'truncated': (camera_info()[:60], 'cannot decode a message on /cam/camera_info')}
+
+
+@pytest.mark.parametrize('kind', SILENT)
+def test_a_calibration_that_says_nothing_is_as_none_and_said_once(tmp_path, kind):
+    info, reason = SILENT[kind]
+    plain, notes = read(record(tmp_path / 'plain', depths=[DEPTH_MM] * 3, info=None))
+    assert len(plain) == 3 and notes == []
+    frames, notes = read(record(tmp_path / 'silent', depths=[DEPTH_MM] * 3, info=info))
+    assert len(frames) == 3
+    for frame, expected in zip(frames, plain):
+        np.testing.assert_array_equal(frame.rgb, expected.rgb)
+        np.testing.assert_array_equal(frame.valid, expected.valid)
+        assert frame.K is None
+    note, = notes
+    assert re.search(reason, note), note
+    assert note.endswith('images are used as they are, and there are no metric depth and clouds')
+
+
+def test_an_empty_camera_info_topic_is_as_none(tmp_path):
+    types = {INFO: 'sensor_msgs/msg/CameraInfo'}
+    frames, notes = read(record(tmp_path, info=None, types=types))
+    assert frames[0].K is None
+    assert [note.partition(';')[0] for note in notes] == [
+        '/cam/camera_info has no valid calibration: no message']
+
+
+def test_a_topic_of_another_type_beside_the_image_is_no_camera_info(tmp_path):
+    frames, notes = read(record(tmp_path, info=None, types={INFO: 'std_msgs/msg/String'}))
+    assert len(frames) == 1 and notes == []
+
+
+def test_the_first_valid_calibration_is_used(tmp_path):
+    frames, notes = read(record(tmp_path, info=camera_info(k=np.zeros(9)), extra=[
+        (INFO, 10 * MS, camera_info())]))
+    np.testing.assert_array_equal(frames[0].K, np.reshape(K, (3, 3)))
+    assert notes == []
+
+
+def test_intrinsics_are_k_of_a_raw_image_without_distortion_and_p_of_a_rectified_one(tmp_path):
+    P = np.array([9.0, 0, 12, 0, 0, 9, 8, 0, 0, 0, 1, 0])
+    for number, (name, focal_px) in enumerate([('image_raw', K[0]), ('image_rect', 9.0),
+                                               ('image_rect_raw', K[0])]):
+        frame, = read(record_pair(tmp_path / str(number), f'/cam/{name}', DEPTH,
+                                  camera_info(p=P)), BagTopics(f'/cam/{name}', DEPTH))[0]
+        assert frame.K[0, 0] == focal_px, name
+
+
+# --- what is rectified ---------------------------------------------------------------------
+
+def record_pair(folder, image_topic, depth_topic, info):
+    """Write an image with a bright middle, depth of the same shape, and a camera_info."""
+    pixels, depth_mm = np.full((16, 24, 3), 50, np.uint8), np.full((16, 24), 4000, np.uint16)
+    pixels[3:13, 4:20], depth_mm[3:13, 4:20] = 200, 1000
+    info_topic = image_topic.rpartition('/')[0] + '/camera_info'
+    return write_bag(folder, {
+        image_topic: RAW, depth_topic: RAW, info_topic: 'sensor_msgs/msg/CameraInfo'}, [
+            (info_topic, 0, info), (image_topic, 0, image(pixels, 'rgb8', START_NS)),
+            (depth_topic, 0, image(depth_mm, '16UC1', START_NS))])
+
+
+RAW_PAIR, RECTIFIED_PAIR, DEPTH_STAYS = 'raw', 'rectified', 'depth stays'
+
+
+@pytest.mark.parametrize(('image_name', 'depth_name', 'option', 'expected'), [
+    ('image_raw', 'image_raw', None, RAW_PAIR),
+    ('image_raw', 'image_rect', None, DEPTH_STAYS),
+    ('image_rect_raw', 'image_raw', None, RAW_PAIR),    # RealSense D405
+    ('image_rect_raw', 'image_rect_raw', None, RAW_PAIR),
+    ('image_rect_color', 'image_rect', None, RECTIFIED_PAIR),
+    ('image_rect', 'depth_registered', None, RECTIFIED_PAIR),
+    ('image_color', 'depth_registered', None, RAW_PAIR),
+    ('image_raw', 'image_raw', True, RECTIFIED_PAIR),
+    ('image_rect', 'image_raw', True, RECTIFIED_PAIR),
+    ('image_rect', 'image_raw', False, RAW_PAIR),
+    ('image_rect', 'depth_registered', False, RAW_PAIR),
+    ('image_rect_raw', 'image_raw', True, RECTIFIED_PAIR)])
+def test_what_is_rectified_is_decided_by_the_option_else_by_both_names(
+        tmp_path, image_name, depth_name, option, expected):
+    topics = BagTopics(f'/cam/{image_name}', f'/aligned/{depth_name}', input_rectified=option)
+    frame, = read(record_pair(tmp_path / 'bag', topics.image, topics.depth, camera_info(BENT)),
+                  topics)[0]
+    # Positive k1 moves the corners of the rectified image outside the raw one; the box shrinks.
+    assert frame.valid.all() == (expected == RECTIFIED_PAIR)
+    bright, near = frame.rgb[..., 0] > 125, frame.depth_m < 2.5
+    assert (bright.sum() == 160) == (expected == RECTIFIED_PAIR)
+    assert (near.sum() == 160) == (expected != RAW_PAIR)
+
+
+def test_names_that_contradict_each_other_matter_only_with_distortion(tmp_path):
+    topics = BagTopics('/cam/image_rect', '/aligned/image_raw')
+    straight = record_pair(tmp_path / 'straight', topics.image, topics.depth, camera_info())
+    assert read(straight, topics)[0][0].valid.all()
+    bent = record_pair(tmp_path / 'bent', topics.image, topics.depth, camera_info(BENT))
+    with pytest.raises(BagError, match='/aligned/image_raw is raw but /cam/image_rect is rectified'
+                       ', .* or set `input_rectified` if both are raw .false. or rectified .true'):
+        read(bent, topics)
+
+
+def test_a_fisheye_without_coefficients_is_rectified_in_a_bag(tmp_path):
+    info = camera_info((0.0,) * 4, distortion_model='fisheye')
+    frame, = read(record_pair(tmp_path / 'bag', IMAGE, DEPTH, info))[0]
+    # The edge of the image, 12 px from its centre, is at 12 / f rad and not at atan(12 / f).
+    half_px = min(12.0, K[0] * np.tan(8 / K[0]))
+    bright = frame.rgb[8, :, 0] > 125
+    assert bright.sum() == pytest.approx(2 * half_px, abs=2) and bright.sum() > 16
 
 
 # --- poses ---------------------------------------------------------------------------------
