@@ -1,5 +1,5 @@
-# The steps of docs/installation.md on the official image; never built by the project itself, whose
-# tests reach no image registry.  Left out, PIP_EXTRA_INDEX_URL gives PyTorch with CUDA.
+# The steps of docs/installation.md on the official image.  We have not built it: our test environment
+# has no access to an image registry.  Without PIP_EXTRA_INDEX_URL, pip installs PyTorch with CUDA.
 FROM ros:jazzy
 ARG PIP_EXTRA_INDEX_URL
 SHELL ["/bin/bash", "-c"]

@@ -22,7 +22,7 @@ def test_the_pages_build_without_a_warning(tmp_path):
         [sys.executable, '-m', 'sphinx', '--quiet', '--fail-on-warning', '--keep-going',
          str(ROOT / 'docs'), str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert (tmp_path / 'generated' / 'marigold_ros.depth.engine.html').is_file()
+    assert (tmp_path / 'generated' / 'marigold_ros.depth.html').is_file()
 
 
 def test_the_readme_is_one_page():
