@@ -118,11 +118,13 @@ class BagReferences:
         self._poses = PoseBuffer()
         self._times = message_times(bag, image)
         topics = [*pose_topics(bag.topics), *([] if self._topic is None else [self._topic])]
-        self._messages: Iterator[BagMessage] = iter(bag.messages(topics) if topics else ())
+        self._messages: Iterator[tuple[BagMessage, Any]] = iter(
+            bag.decoded_messages(topics, on_error=self._skip) if topics else ())
         self._read_until_ns = 0
         self._near: deque[tuple[int, Any]] = deque()
         self._newest_ns = -1
         self._repeated, self._any_near = 0, False
+        self._skipped = 0
         self._freeze = FrozenContentCheck()
         self._notes: list[str] = []
 
@@ -130,6 +132,8 @@ class BagReferences:
     def notes(self) -> list[str]:
         """Return one text for each kind of reference that is missing or left out."""
         notes = list(self._notes)
+        if self._skipped:
+            notes.append(f'{self._skipped} messages on {self._topic} cannot be used')
         if self._repeated:
             notes.append(f'{self._repeated} messages on {self._topic} with the time of an earlier '
                          'one are left out')
@@ -186,14 +190,14 @@ class BagReferences:
         """Read messages until one is later; keep the references from `from_ns` on."""
         while self._read_until_ns <= until_ns:
             try:
-                message = next(self._messages, None)
-                if message is None:
-                    return
-                decoded = self._bag.decode(message)
+                following = next(self._messages, None)
             except BagError as err:
                 self._notes.append(f'references end early: {err}')
                 self._messages = iter(())
                 return
+            if following is None:
+                return
+            message, decoded = following
             if message.topic == self._topic:
                 time_ns = self._times.time_ns(message, decoded)
                 if time_ns == self._newest_ns:  # a clock that stands still
@@ -207,6 +211,13 @@ class BagReferences:
             if message.topic != STATIC_TOPIC:
                 self._read_until_ns = log_time_ns or max(
                     map(read_stamp_ns, getattr(decoded, 'transforms', [decoded])), default=0)
+
+    def _skip(self, err: BagError, topic: str) -> None:
+        if topic != self._topic:
+            return  # poses are counted where the frames are read
+        if not self._skipped:
+            self._notes.append(f'first unusable message on {topic}: {err}')
+        self._skipped += 1
 
     def _anchors(self, stamp: int, message: Any, frame: DepthFrame, K: Matrix) -> Anchors:
         """Compute anchors from a reference as depth_node does."""

@@ -366,13 +366,28 @@ def test_a_reference_depth_of_another_size_than_its_camera_info_is_rejected(tmp_
     assert found.problem == 'camera_info is for 64 x 48 px, but the image is 32 x 24 px'
 
 
+def test_messages_that_cannot_be_read_are_skipped(tmp_path):
+    """A broken transform and a broken cloud end neither the poses nor the references."""
+    broken = b'\0\1\0\0\xff\xff\xff\xff'
+    path = record(tmp_path / 'bag', [
+        ('/tf_static', 0, broken), (CLOUD, 0, broken), (CLOUD, 0, cloud(0, 2.0))])
+    with open_bag(path) as bag:
+        references = BagReferences(bag, BagTopics(IMAGE, IMAGE, reference=CLOUD),
+                                   ScaleConfig('cloud'))
+        found = references.lookup(frame())
+    np.testing.assert_allclose(found.anchors.depth_m, 2.1, rtol=1e-6)
+    first, count = references.notes
+    assert first.startswith(f'first unusable message on {CLOUD}: cannot decode a message on')
+    assert count == f'1 messages on {CLOUD} cannot be used'
+
+
 def test_references_end_where_the_bag_is_damaged(tmp_path, monkeypatch):
     path = record(tmp_path / 'bag', [(CLOUD, at, cloud(at, 2.0)) for at in (0, 5000)])
     with open_bag(path) as bag:
         messages = bag.messages
 
-        def damaged(topics):
-            for message in messages(topics):
+        def damaged(topics, **options):
+            for message in messages(topics, **options):
                 if message.log_time_ns > START_NS:
                     raise BagError('damaged 5.000 s after its start')
                 yield message

@@ -225,12 +225,7 @@ def _posed_pairs(bag: Bag, names: tuple[str, str], times: MessageTimes, matcher:
             issues.skip(err)
 
     try:
-        for message in bag.messages([*names, *pose_names], on_error=skip):
-            try:
-                decoded = bag.decode(message)
-            except BagError as err:
-                skip(err, message.topic)
-                continue
+        for message, decoded in bag.decoded_messages([*names, *pose_names], on_error=skip):
             if message.topic in pose_names:
                 poses.add(message.topic, decoded, times.log_time_ns(message))
             else:

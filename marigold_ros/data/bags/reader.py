@@ -168,7 +168,7 @@ class Bag:
         start_ns, stop_ns : int or None
             Range of log times, ns: from `start_ns` up to but without `stop_ns`.
         on_error : callable or None
-            Called with the error and the topic of each message that cannot be converted, which is
+            Called with the error and the topic of each message that cannot be read, which is
             skipped; None raises the error.
 
         Raises
@@ -222,6 +222,31 @@ class Bag:
         except Exception as err:  # damaged bytes make the parser fail in many ways
             raise BagError(f'cannot decode a message on {message.topic} in {self.path} as '
                            f'{message.msgtype}: {_reason(err)}') from err
+
+    def decoded_messages(
+        self,
+        topics: Collection[str] = (),
+        *,
+        on_error: Callable[[BagError, str], None] | None = None,
+    ) -> Iterator[tuple[BagMessage, Any]]:
+        """
+        Read and deserialize messages one at a time; for the parameters see `messages`.
+
+        Yields
+        ------
+        message : BagMessage
+        decoded : object
+            See `decode`.
+        """
+        for message in self.messages(topics, on_error=on_error):
+            try:
+                decoded = self.decode(message)
+            except BagError as err:
+                if on_error is None:
+                    raise
+                on_error(err, message.topic)
+                continue
+            yield message, decoded
 
     def typestore(self, topic: str, msgtype: str) -> Typestore:
         """Return the definitions of the messages that are read from a topic."""
