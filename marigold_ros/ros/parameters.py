@@ -93,8 +93,9 @@ class Settings:
         str, 'run', 'Whether a frame that exceeds latency_cap_ms even with min_inference_steps is '
         'run or skipped', choices=LATE_FRAMES, run_time=True)
     max_age_s: float = _row(
-        float, 1.0, 'Frames with an older stamp are dropped; not applied to stamps of recordings '
-        'played without use_sim_time', unit='s', limits=(0.01, 3600.0), run_time=True)
+        float, 1.0, 'Frames with an older stamp are dropped; not applied above 60 s, as of '
+        'recordings and simulations on another clock', unit='s', limits=(0.01, 3600.0),
+        run_time=True)
     max_input_pixels: int = _row(
         int, 16_000_000, 'Larger images are rejected before they are decoded', unit='px',
         limits=(1, 1_000_000_000), run_time=True)

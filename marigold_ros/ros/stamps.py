@@ -65,11 +65,11 @@ class StampMonitor:
             self._report_once(frame.camera, 'unstamped',
                               'image stamps are 0, so their age cannot be checked')
             return ''
-        if age_s > HISTORICAL_AGE_S and not self._clock.ros_time_is_active:
+        if age_s > HISTORICAL_AGE_S:
             self._report_once(
                 frame.camera, 'historical_stamps', f'image stamps are {age_s:.0f} s old, as in a '
-                'recording, so max_age_s is not applied; play recordings with --clock and set '
-                'use_sim_time')
+                'recording or simulation, so max_age_s is not applied; set use_sim_time, with a '
+                '/clock of the stamps, as play_bag --clock publishes it')
             return ''
         return (f'the image stamp is {age_s:.2f} s old; max_age_s is {max_age_s:g} s. If images '
                 'arrive without delay, synchronize the clocks of camera and node')

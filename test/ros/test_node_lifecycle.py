@@ -205,6 +205,7 @@ def test_simulated_time_is_used_and_a_jump_resets_the_state(start, checkpoint):
     assert at(1005, 1001) == 'too_old'
     assert at(1006, 1006) == 'processed'
     assert at(1006, 0) == 'processed'  # has no stamp
+    assert at(1100, 1007) == 'processed'  # of another time base than the clock
     for number, start_s in ((1, 500), (2, 400)):  # the recording begins again, and again
         assert at(start_s, start_s + 1) == 'processed'
         process.wait_for_log('ROS time jumped back')

@@ -1,9 +1,10 @@
-"""Play any bag that rosbags reads on live ROS 2 topics, with its recorded timing."""
+"""Play any bag of ROS 2 or ROS 1 on live ROS 2 topics, with its recorded timing."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +32,9 @@ from marigold_ros.data.bags.messages import (
 )
 from marigold_ros.data.bags.reader import Bag, BagMessage, BagTopic, open_bag
 from marigold_ros.data.read_ahead import read_ahead
-from marigold_ros.depth.errors import BagError, MarigoldError, MessageError
+from marigold_ros.depth.errors import BagError, MarigoldError
 from marigold_ros.messages.image_transport import base_topic
+from marigold_ros.ros.tools.bag_clock import BagClock, ClockSource, find_clock_source
 from marigold_ros.ros.tools.bag_qos import choose_playback_qos
 from marigold_ros.ros.tools.command_line import (
     parse_non_negative,
@@ -43,6 +45,7 @@ from marigold_ros.ros.tools.message_types import find_message_class, read_instal
 from marigold_ros.ros.tools.share_files import use_large_image_profile
 from marigold_ros.stop_flag import StopFlag
 
+CLOCK, CLOCK_TYPE = '/clock', 'rosgraph_msgs/msg/Clock'
 CLOCK_HZ = 100.0
 # Messages prepared before they are due: enough to hide slow decompression, in bounded memory.
 AHEAD_MESSAGES = 64
@@ -165,18 +168,21 @@ def _reason_to_skip(bag: Bag, route: Route) -> str | None:
     return None
 
 
-def schedule_messages(bag: Bag, routes: Collection[Route],
-                      start_ns: int) -> Iterator[tuple[int, Route, BagMessage]]:
+def schedule_messages(bag: Bag, routes: Collection[Route], start_ns: int,
+                      on_error: Callable[[BagError, str], None] | None = None
+                      ) -> Iterator[tuple[int, Route, BagMessage]]:
     """
     Read the messages of the routes, each with the bag time at which it is due.
 
     Latched messages from before `start_ns`, such as static transforms, are due at `start_ns`.
+    For `on_error` see `Bag.messages`.
     """
     by_recorded = {(route.recorded.name, route.recorded.msgtype): route for route in routes}
 
     def read(names: Collection[str], start: int | None,
              stop: int | None) -> Iterator[tuple[int, Route, BagMessage]]:
-        for message in bag.messages(names, start_ns=start, stop_ns=stop) if names else ():
+        for message in bag.messages(names, start_ns=start, stop_ns=stop,
+                                    on_error=on_error) if names else ():
             if route := by_recorded.get((message.topic, message.msgtype)):
                 yield max(message.log_time_ns, start_ns), route, message
 
@@ -210,11 +216,21 @@ class Player:
     reliability : {'reliable', 'best_effort'} or None
         Overrides what the recorded publishers offered.
     clock_hz : float or None
-        Rate of /clock, Hz of the monotonic clock; None disables it.
+        Rate of /clock, Hz of the monotonic clock; None publishes none but a recorded one.
+    clock_source : ClockSource or None
+        What /clock follows; None shows log times.
+
+    Attributes
+    ----------
+    published : int
+    skipped : Counter of str
+        Numbers of messages that could not be read, by topic.
+    max_lateness_s : float
     """
 
     def __init__(self, node: Node, bag: Bag, routes: Sequence[Route], *,
-                 reliability: str | None = None, clock_hz: float | None = None) -> None:
+                 reliability: str | None = None, clock_hz: float | None = None,
+                 clock_source: ClockSource | None = None) -> None:
         self.bag = bag
         self.routes = routes
         self.publishers: dict[str, Publisher] = {
@@ -223,9 +239,10 @@ class Player:
                 choose_playback_qos(route.recorded.qos, reliability))
             for route in routes}
         self.clock_hz = clock_hz
-        self.clock_publisher = node.create_publisher(Clock, '/clock', 10) if clock_hz else None
+        self.clock_source = clock_source
+        self.clock_publisher = node.create_publisher(Clock, CLOCK, 10) if clock_hz else None
         self.published = 0
-        self.damaged_images = 0
+        self.skipped: Counter[str] = Counter()
         self.max_lateness_s = 0.0
 
     def wait_for_subscribers(self, timeout_s: float, stop: StopFlag) -> list[str]:
@@ -265,8 +282,7 @@ class Player:
                         desc=self.bag.path.name, disable=None, bar_format='{desc}: {bar} '
                         '{n:.1f}/{total:.1f} s of the bag [{elapsed}<{remaining}]')
         begin_s = None
-        events = self._with_clock(self._messages(start_ns), start_ns, rate)
-        with closing(events), progress:
+        with closing(self._events(start_ns, rate)) as events, progress:
             for time_ns, publisher, message in events:
                 begin_s = begin_s or time.monotonic()
                 offset_s = (time_ns - start_ns) * 1e-9
@@ -285,13 +301,13 @@ class Player:
             remaining_s = max(0.0, end_s - time.monotonic())
             publisher.wait_for_all_acked(Duration(seconds=remaining_s))
 
-    def _messages(self, start_ns: int) -> Iterator[tuple[int, Publisher, bytes]]:
+    def _messages(self, start_ns: int) -> Iterator[tuple[int, str, bytes]]:
         # Reading ahead keeps the time of decompression out of the time of publication.
-        scheduled = schedule_messages(self.bag, self.routes, start_ns)
+        scheduled = schedule_messages(self.bag, self.routes, start_ns, self._skip)
         with closing(read_ahead(map(self._prepare, scheduled), AHEAD_MESSAGES)) as ready:
             for time_ns, topic, data in ready:
                 if data is not None:
-                    yield time_ns, self.publishers[topic], data
+                    yield time_ns, topic, data
 
     def _prepare(self, item: tuple[int, Route, BagMessage]) -> tuple[int, str, bytes | None]:
         time_ns, route, message = item
@@ -299,25 +315,41 @@ class Player:
             return time_ns, route.topic, message.data
         try:
             return time_ns, route.topic, decompress_message(self.bag, message)
-        except MessageError as err:
-            if not self.damaged_images:
-                print(f'Skipped a damaged image on {message.topic}: {err}', file=sys.stderr)
-            self.damaged_images += 1
+        except MarigoldError as err:
+            self._skip(err, message.topic)
             return time_ns, route.topic, None
 
-    def _with_clock(self, messages: Iterator[tuple[int, Publisher, bytes]], start_ns: int,
-                    rate: float) -> Generator[tuple[int, Publisher, bytes | Clock], None, None]:
+    def _skip(self, err: MarigoldError, topic: str) -> None:
+        if topic not in self.skipped:
+            print(f'Skipped a message on {topic}: {err}', file=sys.stderr)
+        self.skipped[topic] += 1
+
+    def _events(self, start_ns: int, rate: float
+                ) -> Generator[tuple[int, Publisher, bytes | Clock], None, None]:
         """Insert /clock ticks between the messages, up to the bag time of each."""
-        next_tick_ns = start_ns
-        for event in messages:
-            if self.clock_hz and self.clock_publisher:
-                period_ns = max(1, round(1e9 * rate / self.clock_hz))
-                for tick_ns in ticks_until(next_tick_ns, period_ns, event[0]):
-                    next_tick_ns = tick_ns + period_ns
-                    sec, nanosec = divmod(tick_ns, 10 ** 9)
-                    yield tick_ns, self.clock_publisher, Clock(
-                        clock=Time(sec=sec, nanosec=nanosec))
-            yield event
+        messages = self._messages(start_ns)
+        if not self.clock_hz or not self.clock_publisher:
+            for time_ns, topic, data in messages:
+                yield time_ns, self.publishers[topic], data
+            return
+        clock = BagClock(self.clock_source)
+        followed = {route.topic for route in self.routes
+                    if self.clock_source and route.recorded == self.clock_source.topic}
+        next_tick_ns, period_ns = start_ns, max(1, round(1e9 * rate / self.clock_hz))
+        for time_ns, topic, data in messages:
+            ticks = ticks_until(next_tick_ns, period_ns, time_ns)
+            next_tick_ns += len(ticks) * period_ns
+            for tick_ns in ticks:
+                yield tick_ns, self.clock_publisher, _clock_message(clock.time_ns(tick_ns))
+            if topic in followed:
+                clock.follow(time_ns, data)
+                yield time_ns, self.clock_publisher, _clock_message(clock.time_ns(time_ns))
+            yield time_ns, self.publishers[topic], data
+
+
+def _clock_message(time_ns: int) -> Clock:
+    sec, nanosec = divmod(time_ns, 10 ** 9)
+    return Clock(clock=Time(sec=sec, nanosec=nanosec))
 
 
 def _parse_remapping(text: str) -> tuple[str, str]:
@@ -344,12 +376,43 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--start-offset', type=parse_non_negative, default=0.0, metavar='SECONDS',
                         help='start this far into the bag (default: 0)')
     parser.add_argument('--clock', type=parse_positive, nargs='?', const=CLOCK_HZ, metavar='HZ',
-                        help=f'publish /clock (default rate: {CLOCK_HZ:g} Hz)')
+                        help='publish /clock: the recorded one, or else one of the stamps '
+                        f'(default rate: {CLOCK_HZ:g} Hz)')
     parser.add_argument('--reliability', choices=['reliable', 'best_effort'],
                         help='override the recorded reliability, except of latched topics')
     parser.add_argument('--wait-for-subscribers', type=parse_non_negative, metavar='SECONDS',
                         help='wait at most this long for subscribers, until no new ones appear')
     return parser
+
+
+def _plan_playback(bag: Bag, arguments: argparse.Namespace) -> list[Route]:
+    chosen = arguments.topics
+    if chosen and arguments.clock and any(topic.name == CLOCK for topic in bag.topics):
+        chosen = [*chosen, CLOCK]
+    routes, skipped = split_playable_routes(bag, plan_routes(
+        bag.topics, chosen=chosen, remap=dict(arguments.remap), decompress=arguments.decompress))
+    if skipped:
+        print('Skipped ' + ', '.join(skipped))
+    if not routes:
+        raise BagError(f'nothing to play: no topic of {bag.path} can be published here')
+    return routes
+
+
+def _choose_clock(bag: Bag, routes: Sequence[Route], clock_hz: float | None,
+                  start_ns: int) -> tuple[float | None, ClockSource | None]:
+    """Return the rate of an own /clock, which a recorded one replaces, and what it follows."""
+    if clock_hz is None:
+        return None, None
+    if any((route.topic, route.msgtype) == (CLOCK, CLOCK_TYPE) and route.recorded.message_count
+           for route in routes):
+        print(f'{CLOCK} is the recorded one', flush=True)
+        return None, None
+    source = find_clock_source(bag, [route.recorded for route in routes], start_ns)
+    if source is not None:
+        offset_s = (source.stamp_ns - source.log_time_ns) * 1e-9
+        print(f'{CLOCK} follows the stamps on {source.topic.name}, {offset_s:+.0f} s from their '
+              'log times', flush=True)
+    return clock_hz, source
 
 
 def play(arguments: argparse.Namespace, stop: StopFlag) -> None:
@@ -366,16 +429,11 @@ def play(arguments: argparse.Namespace, stop: StopFlag) -> None:
         if start_ns >= bag.end_ns:
             raise BagError(f'nothing to play: {bag.path} lasts {bag.duration_s:.1f} s and '
                            f'`start_offset` is {arguments.start_offset:g} s')
-        routes, skipped = split_playable_routes(bag, plan_routes(
-            bag.topics, chosen=arguments.topics, remap=dict(arguments.remap),
-            decompress=arguments.decompress))
-        if skipped:
-            print('Skipped ' + ', '.join(skipped))
-        if not routes:
-            raise BagError(f'nothing to play: no type of the topics of {bag.path} is installed')
+        routes = _plan_playback(bag, arguments)
+        clock_hz, source = _choose_clock(bag, routes, arguments.clock, start_ns)
         node = rclpy.create_node('bag_player', enable_rosout=False, start_parameter_services=False)
         player = Player(node, bag, routes, reliability=arguments.reliability,
-                        clock_hz=arguments.clock)
+                        clock_hz=clock_hz, clock_source=source)
         if arguments.wait_for_subscribers is not None:
             unsubscribed = player.wait_for_subscribers(arguments.wait_for_subscribers, stop)
             if unsubscribed and not stop.requested:
@@ -393,10 +451,10 @@ def _play_loops(player: Player, start_ns: int, arguments: argparse.Namespace,
             break
     if not stop.requested:
         player.finish()
-    damaged = f', {player.damaged_images} damaged images skipped' * bool(player.damaged_images)
+    skipped = ''.join(f', {count} on {topic} skipped' for topic, count in player.skipped.items())
     print(f'Played {player.published} messages on {len(player.publishers)} topics in '
           f'{time.monotonic() - begin_s:.1f} s, at most {player.max_lateness_s * 1e3:.1f} ms late'
-          + damaged, flush=True)
+          + skipped, flush=True)
 
 
 def main() -> int:

@@ -19,6 +19,7 @@ from bag_fixtures import (
     text,
     webcam_jpeg,
     write_bag,
+    write_mcap,
 )
 from node_harness import find_free_domain
 import numpy as np
@@ -35,6 +36,7 @@ STRING = 'std_msgs/msg/String'
 RATE_HZ = 20
 MESSAGES = 20
 PERIOD_NS = 10 ** 9 // RATE_HZ
+SIM_NS = 12 * 10 ** 9
 
 
 @pytest.fixture
@@ -69,6 +71,12 @@ def read(path, topic: str) -> list[tuple[int, bytes]]:
     """Return log times and bytes of a topic."""
     with open_bag(path) as bag:
         return [(message.log_time_ns, message.data) for message in bag.messages([topic])]
+
+
+def recorded_clock_ns(path) -> list[int]:
+    with open_bag(path) as bag:
+        ticks = [bag.decode(message).clock for message in bag.messages(['/clock'])]
+    return [tick.sec * 10 ** 9 + tick.nanosec for tick in ticks]
 
 
 @pytest.fixture
@@ -163,6 +171,59 @@ def test_rate_offset_remap_topics_and_loop(drive, tmp_path, start):
     assert set(np.diff(nanoseconds)) == {40_000_000, 500_000_000 - nanoseconds.max()}
 
 
+def test_the_clock_of_a_simulation_is_the_recorded_one(tmp_path, start):
+    times_ns = [SIM_NS + number * 10 ** 7 for number in range(50)]
+    simulation = write_bag(
+        tmp_path / 'simulation', {'/clock': 'rosgraph_msgs/msg/Clock', '/note': STRING},
+        [message for number, time_ns in enumerate(times_ns) for message in (
+            ('/clock', number * 20_000_000, serialize(
+                'rosgraph_msgs/msg/Clock', clock=header(time_ns).stamp)),
+            ('/note', number * 20_000_000, text(f'note {number}')))])
+    recorder = start('record_bag', tmp_path / 'copy', '--all')
+    code, printed = finish(start('play_bag', simulation, '--topics', '/note', '--clock', 200,
+                                 '--wait-for-subscribers', 20))
+    assert code == 0, printed
+    assert '/clock is the recorded one' in printed
+    assert finish(recorder, signal.SIGINT)[0] == 0
+    assert recorded_clock_ns(tmp_path / 'copy') == times_ns
+    assert len(read(tmp_path / 'copy', '/note')) == 50
+
+
+def test_a_clock_for_stamps_of_a_simulation_follows_them(tmp_path, start):
+    pixels = np.zeros((4, 4), np.uint8)
+    stamps_ns = [SIM_NS + number * PERIOD_NS for number in range(MESSAGES)]
+    simulation = write_bag(tmp_path / 'simulation', {'/image': 'sensor_msgs/msg/Image'}, [
+        ('/image', number * PERIOD_NS, image(pixels, 'mono8', stamp_ns))
+        for number, stamp_ns in enumerate(stamps_ns)])
+    recorder = start('record_bag', tmp_path / 'copy', '--all')
+    code, printed = finish(start('play_bag', simulation, '--clock', 50,
+                                 '--wait-for-subscribers', 20))
+    assert code == 0, printed
+    assert '/clock follows the stamps on /image, -1699999988 s from their log times' in printed
+    assert finish(recorder, signal.SIGINT)[0] == 0
+    clock_ns = recorded_clock_ns(tmp_path / 'copy')
+    assert clock_ns == sorted(clock_ns)
+    assert set(stamps_ns) <= set(clock_ns)
+    assert max(np.diff(clock_ns)) <= 20_000_000
+
+
+def test_messages_that_cannot_be_read_are_skipped_and_counted(tmp_path, start):
+    """One topic of ROS 1 whose definition is wrong, an image, and topics of another world."""
+    drive = write_mcap(tmp_path / 'drive.mcap', [
+        ('/note', STRING, number, text(f'note {number}')) for number in range(3)],
+        ros1=True, foreign=True, profile='')
+    bad = write_mcap(tmp_path / 'bad.mcap', [
+        ('/front/compressed', 'sensor_msgs/msg/CompressedImage', number, text('no image'))
+        for number in range(3)] + [('/note', STRING, 3, text('a note'))])
+    for path, played, skipped in (
+            (drive, 'Played 3 messages on 1 topics', 'Skipped /incomplete (my_msgs/msg/Pair, '),
+            (bad, 'Played 1 messages on 2 topics', ', 3 on /front/compressed skipped')):
+        code, printed = finish(start('play_bag', path))
+        assert code == 0, printed
+        assert played in printed and skipped in printed
+    assert printed.count('Skipped a message on /front/compressed: ') == 1
+
+
 def test_latched_messages_reach_a_late_recorder(drive, tmp_path, start):
     player = start('play_bag', drive, '--topics', '/plan', '/note', '--rate', 0.05,
                    '--reliability', 'best_effort')
@@ -193,7 +254,7 @@ def test_an_invalid_command_prints_its_error_without_a_traceback(drive, tmp_path
         (('play_bag', tmp_path / 'nowhere'), 1, 'nowhere: it does not exist'),
         (('play_bag', drive, '--topics', '/imu'), 1, 'no topic /imu in the bag; it has'),
         (('play_bag', drive, '--start-offset', 100), 1, 'lasts 1.0 s'),
-        (('play_bag', drive, '--topics', '/tf'), 1, 'no type of the topics of .* is installed'),
+        (('play_bag', drive, '--topics', '/tf'), 1, 'no topic of .* can be published here'),
         (('play_bag', drive, '--rate', 0), 2, 'must be above 0'),
         (('play_bag', drive, '--remap', '/note'), 2, 'must be /old:=/new'),
         (('record_bag', drive, '--all'), 1, 'already exists'),
