@@ -166,16 +166,11 @@ def anchors_from_depth(depth_m: FloatImage, reference_K: Matrix, camera_from_ref
     return anchors_from_points(points.astype(np.float32), camera_from_reference, K, size, stamp_ns)
 
 
-def _nearest_per_pixel(pixel: NDArray[np.int64], z: Matrix) -> NDArray[np.bool_]:
-    """Mark for every pixel with points [n] one that is the nearest."""
-    nearest = np.full(int(pixel.max()) + 1, np.inf)
-    np.minimum.at(nearest, pixel, z)
-    candidates = np.flatnonzero(z == nearest[pixel])
-    chosen = np.full(len(nearest), -1)
-    chosen[pixel[candidates]] = candidates  # of equally near ones the last
-    marked = np.zeros(len(z), np.bool_)
-    marked[chosen[chosen >= 0]] = True
-    return marked
+def _nearest_per_pixel(pixel: NDArray[np.int64], z: Matrix) -> NDArray[np.int64]:
+    """Return the indices, in order, of the nearest point of every pixel that has points [n]."""
+    by_depth = np.argsort(z, kind='stable')
+    _, first = np.unique(pixel[by_depth], return_index=True)
+    return np.sort(by_depth[first])
 
 
 def _unoccluded(rows: NDArray[np.int64], columns: NDArray[np.int64], z: Matrix,
