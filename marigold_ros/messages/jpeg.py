@@ -65,7 +65,8 @@ def decode_jpeg(stream: bytes) -> NDArray[np.uint8]:
 def drop_stray_bytes_in_header(stream: bytes) -> bytes:
     """Remove bytes between the header's segments, which libjpeg skips; else return the stream."""
     segments, rest = _split_header(stream)
-    return _join(segments, rest) if segments else stream
+    length = len(JPEG_START) + sum(2 + len(payload) for _, payload in segments) + len(rest)
+    return _join(segments, rest) if segments and length < len(stream) else stream
 
 
 def _is_complete(stream: bytes) -> bool:
