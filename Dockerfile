@@ -4,7 +4,7 @@ FROM ros:jazzy
 ARG PIP_EXTRA_INDEX_URL
 SHELL ["/bin/bash", "-c"]
 RUN apt-get update && apt-get install -y python3-venv && rm -rf /var/lib/apt/lists/*
-WORKDIR /root/ws
+WORKDIR /ws
 COPY . src/marigold_ros
 RUN apt-get update && rosdep update \
     && rosdep install --from-paths src --ignore-src -y \
@@ -15,5 +15,5 @@ RUN python3 -m venv --system-site-packages venv && touch venv/COLCON_IGNORE \
 RUN source /opt/ros/jazzy/setup.bash && . venv/bin/activate \
     && python -m colcon build
 ENTRYPOINT ["/bin/bash", "-c", \
-    "source /root/ws/venv/bin/activate && source /root/ws/install/setup.bash && exec \"$@\"", "--"]
+    "source /ws/venv/bin/activate && source /ws/install/setup.bash && exec \"$@\"", "--"]
 CMD ["ros2", "launch", "marigold_ros", "depth.launch.py"]
