@@ -1,11 +1,21 @@
-# Everything runs in one virtual environment that `make` builds on first use.
-VENV ?= .venv
-PYTHON ?= python3
-REQUIREMENTS := $(wildcard requirements*.txt) constraints.txt
+# Everything runs in one virtual environment that `make` builds on first use, with ROS 2 Jazzy as
+# wheels, or Kilted: make test ROS_DISTRO=kilted.
+ifneq ($(origin ROS_DISTRO),command line)
+ROS_DISTRO := jazzy
+endif
+# A sourced ROS sets the same variable; its packages would come before those of the wheels.
+ifdef AMENT_PREFIX_PATH
+$(info This runs on the wheels of ROS 2 $(ROS_DISTRO), without the sourced ROS.)
+unexport AMENT_PREFIX_PATH LD_LIBRARY_PATH PYTHONPATH RMW_IMPLEMENTATION
+endif
+
+VENV ?= .venv$(filter-out -jazzy,-$(ROS_DISTRO))
+PYTHON ?= $(or $(wildcard $(VENV)/bin/python),python3)
+REQUIREMENTS := requirements-dev.txt requirements-$(ROS_DISTRO).txt
 INSTALLED := $(VENV)/.requirements-installed
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-numpy1 soak results docs link clean
+.PHONY: demo test test-numpy1 soak results docs check link clean
 
 demo: link
 	$(VENV)/bin/demo
@@ -37,11 +47,18 @@ results: link
 docs: link
 	$(VENV)/bin/sphinx-build --quiet --fail-on-warning --keep-going docs out/docs
 
-$(INSTALLED): $(REQUIREMENTS)
+# Says in one line why the environment cannot be built here, or that it holds something else.
+check:
+	@$(PYTHON) check_environment.py '$(VENV)' '$(ROS_DISTRO)'
+
+$(INSTALLED): $(wildcard requirements*.txt) constraints.txt | check
 	$(PYTHON) -m venv $(VENV)
 	touch $(VENV)/COLCON_IGNORE
+	@$(PIP) download -q --no-deps --retries 1 --dest $(VENV) ros-$(ROS_DISTRO)-rclpy \
+		2> $(VENV)/pip.log || { echo 'pip finds no ros-$(ROS_DISTRO)-rclpy: is the package' \
+		'index reachable?  See $(VENV)/pip.log' >&2; exit 1; }
 	$(PIP) install -q --constraint constraints.txt torch setuptools
-	$(PIP) install -q --constraint constraints.txt --requirement requirements-dev.txt
+	$(PIP) install -q --constraint constraints.txt $(REQUIREMENTS:%=--requirement %)
 	touch $@
 
 # Editable, so that the commands run the code of this clone; two seconds, so every time.

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = parse_package(str(ROOT / 'package.xml'))
 CODE = ('marigold_ros', 'benchmarks', 'scenes')
-FORMATTED = (*CODE, 'test', 'launch', 'setup.py')
+FORMATTED = (*CODE, 'test', 'launch', 'setup.py', 'check_environment.py')
 MODULES = {'.'.join(path.relative_to(ROOT).with_suffix('').parts): path
            for path in sorted((ROOT / 'marigold_ros').rglob('*.py'))}
 ROS_PACKAGES = [each.name for each in [*PACKAGE.exec_depends, *PACKAGE.test_depends]
@@ -135,12 +135,16 @@ def test_package_xml_declares_an_ament_python_package():
 
 
 def test_every_requirement_is_pinned():
-    """constraints.txt pins all direct requirements, for every supported Python."""
+    """constraints.txt pins what the other files name; those of ROS pin what they name."""
     pinned = {re.split('[=;]', line)[0].strip().lower().replace('_', '-')
               for line in (ROOT / 'constraints.txt').read_text().splitlines()
               if line and not line.startswith('#')}
     for name in ('requirements-robot.txt', 'requirements.txt', 'requirements-dev.txt'):
         assert requirements(name) <= pinned
+    jazzy, kilted = (requirements(f'requirements-{name}.txt') for name in ('jazzy', 'kilted'))
+    assert all('==' in line for line in jazzy | kilted)
+    assert ({re.split('-jazzy-|=', line)[1] for line in jazzy if '-jazzy-' in line}
+            == {re.split('-kilted-|=', line)[1] for line in kilted if '-kilted-' in line})
 
 
 def test_every_imported_package_is_declared_exactly_once():
