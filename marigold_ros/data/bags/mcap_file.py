@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Set
 from io import BytesIO
-from os import SEEK_END
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,10 +12,9 @@ from mcap.data_stream import ReadDataStream
 from mcap.opcode import Opcode
 from mcap.reader import SeekingReader
 from mcap.records import Channel as McapChannel
-from mcap.records import Chunk, ChunkIndex, McapRecord, Message, Schema
+from mcap.records import Chunk, ChunkIndex, DataEnd, McapRecord, Message, Schema
 from mcap.stream_reader import get_chunk_data_stream, StreamReader
 from mcap.summary import Summary
-from mcap.writer import MCAP0_MAGIC
 from rosbags.convert.converter import LATCH
 from rosbags.interfaces import Qos
 
@@ -61,13 +59,9 @@ class McapFile:
         self._path = path
         self.data_loss: str | None = None
         with path.open('rb') as file:
-            whole = _ends_with_magic(file)
-            if not whole and not recover:
-                raise BagError(f'cannot open bag {path}: unreadable or truncated (the end of the '
-                               'file is missing)')
-            self._index = _read_index(file) if whole else None
+            self._index = _read_index(file)
         if self._index is None or self._index.statistics is None:
-            self._scan(whole, recover)
+            self._scan(recover)
             return
         statistics = self._index.statistics
         self._set_channels(self._index.channels, self._index.schemas,
@@ -93,14 +87,14 @@ class McapFile:
                 if self.data_loss is None:
                     raise
 
-    def _scan(self, whole: bool, recover: bool) -> None:
+    def _scan(self, recover: bool) -> None:
         """Find the channels, their counts and the times of a file without an index."""
         channels: dict[int, McapChannel] = {}
         schemas: dict[int, Schema] = {}
         counts: Counter[int] = Counter()
-        start_ns, last_ns, error = MAX_TIME_NS, 0, None
-        try:
-            with self._path.open('rb') as file:
+        start_ns, last_ns, error, state = MAX_TIME_NS, 0, None, ''
+        with self._path.open('rb') as file:
+            try:
                 for record in _scan_records(file):
                     if isinstance(record, Schema):
                         schemas[record.id] = record
@@ -110,13 +104,12 @@ class McapFile:
                         counts[record.channel_id] += 1
                         start_ns = min(start_ns, record.log_time)
                         last_ns = max(last_ns, record.log_time)
-        except Exception as err:  # damaged bytes make the parsers fail in many ways
-            error = err
+            except Exception as err:  # damaged bytes make the parsers fail in many ways
+                error, state = err, 'damaged' if file.read(1) else 'truncated'
         self._set_channels(channels, schemas, counts)
         self.start_ns, self.end_ns = start_ns, last_ns + 1
-        if whole and error is None:
+        if error is None:
             return
-        state = 'damaged' if whole else 'truncated'
         if not counts:
             raise BagError(f'cannot open bag {self._path}: {state} before the end of its first '
                            'message') from error
@@ -133,16 +126,8 @@ class McapFile:
             for number, channel in channels.items())
 
 
-def _ends_with_magic(file: BinaryIO) -> bool:
-    """Check whether the end of the file was written."""
-    size = file.seek(0, SEEK_END)
-    file.seek(max(0, size - len(MCAP0_MAGIC)))
-    return size > 2 * len(MCAP0_MAGIC) and file.read() == MCAP0_MAGIC
-
-
 def _read_index(file: BinaryIO) -> Summary | None:
     """Read the index; None if there is none, or if it does not cover every message."""
-    file.seek(0)
     try:
         summary = SeekingReader(file).get_summary()
     except Exception:  # a scan then tells whether messages are damaged, too
@@ -180,8 +165,10 @@ def _sorted_messages(file: BinaryIO, index: ChunkIndex,
 
 
 def _scan_records(file: BinaryIO) -> Iterator[McapRecord]:
-    """Read the records of a file from its beginning, without its index."""
+    """Read the records of a file up to the end of its data; an index may follow, or be damaged."""
     for record in StreamReader(file, emit_chunks=True, validate_crcs=True).records:
+        if isinstance(record, DataEnd):
+            return
         if isinstance(record, Chunk):
             yield from _chunk_records(record)
         else:

@@ -47,6 +47,19 @@ def test_messages_come_in_order_of_log_time_from_overlapping_chunks(tmp_path):
         assert [message.data for message in bag.messages()] == TEXTS
 
 
+@pytest.mark.parametrize('change', [
+    lambda content, index: content[:index], lambda content, index: content[:index] + b'\xff' * 99,
+    lambda content, index: content + bytes(4096)], ids=['missing', 'damaged', 'trailing bytes'])
+def test_a_file_with_all_its_data_is_whole_whatever_became_of_its_index(tmp_path, change):
+    path = write_mcap(tmp_path / 'a.mcap', MESSAGES, chunk_size=300)
+    content = path.read_bytes()
+    path.write_bytes(change(content, content.rindex(b'std_msgs')))
+    for recover in (False, True):
+        with open_bag(path, recover=recover) as bag:
+            assert bag.data_loss is None
+            assert [message.data for message in bag.messages()] == TEXTS
+
+
 def test_a_damaged_whole_file_without_index_is_not_called_truncated(tmp_path):
     path = write_mcap(tmp_path / 'a.mcap', MESSAGES, chunk_size=300,
                       compression=CompressionType.NONE, index_types=IndexType.NONE)
