@@ -105,7 +105,8 @@ def write_bag(path: Path, topics: dict[str, str], messages: list[tuple[str, int,
 
 
 def write_mcap(path: Path, messages: list[tuple[str, str, int, bytes]], *, ros1: bool = False,
-               foreign: bool = False, profile: str = 'ros2', **options: Any) -> Path:
+               foreign: bool = False, json: tuple[str, ...] = (), profile: str = 'ros2',
+               **options: Any) -> Path:
     """
     Write a lone MCAP file with the writer of the mcap library.
 
@@ -118,6 +119,8 @@ def write_mcap(path: Path, messages: list[tuple[str, str, int, bytes]], *, ros1:
         Write messages of ROS 1, as `mcap convert` makes them from a bag of ROS 1.
     foreign : bool
         Add a message on each topic of `FOREIGN_SCHEMAS`.
+    json : tuple of str
+        Topics whose messages are said to be JSON, so that they cannot be read.
     profile : str
         Name of the MCAP profile.
     **options
@@ -126,21 +129,21 @@ def write_mcap(path: Path, messages: list[tuple[str, str, int, bytes]], *, ros1:
     with path.open('wb') as file:
         writer = McapWriter(file, **options)
         writer.start(profile=profile)
-        channels: dict[str, int] = {}
+        channels: dict[tuple[str, str], int] = {}
         for topic in FOREIGN_SCHEMAS if foreign else ():
             name, language, schema, encoding = FOREIGN_SCHEMAS[topic]
-            channels[topic] = writer.register_channel(
-                topic, encoding, writer.register_schema(name, language, schema))
-            writer.add_message(channels[topic], START_NS, bytes(8), START_NS)
+            channel = writer.register_channel(topic, encoding,
+                                              writer.register_schema(name, language, schema))
+            writer.add_message(channel, START_NS, bytes(8), START_NS)
         for topic, msgtype, offset_ns, data in messages:
-            if topic not in channels:
+            if (topic, msgtype) not in channels:
                 definition = (ROS1 if ros1 else STORE).generate_msgdef(msgtype)[0].encode()
                 name, language = ((msgtype.replace('/msg/', '/'), 'ros1msg') if ros1
                                   else (msgtype, 'ros2msg'))
-                channels[topic] = writer.register_channel(
-                    topic, 'ros1' if ros1 else 'cdr',
-                    writer.register_schema(name, language, definition))
-            writer.add_message(channels[topic], START_NS + offset_ns,
+                encoding = 'json' if topic in json else 'ros1' if ros1 else 'cdr'
+                channels[topic, msgtype] = writer.register_channel(
+                    topic, encoding, writer.register_schema(name, language, definition))
+            writer.add_message(channels[topic, msgtype], START_NS + offset_ns,
                                to_ros1(msgtype, data) if ros1 else data, START_NS + offset_ns)
         writer.finish()
     return path

@@ -260,14 +260,15 @@ def find_image_topic(bag: Bag, name: str) -> str:
 
 def find_calibration_topic(bag: Bag, topics: BagTopics) -> str | None:
     """
-    Return the name of the camera_info topic; None if the bag has none and none is named.
+    Return the name of the camera_info topic; None if none is named and none can be read.
 
     Raises
     ------
     BagError
-        If the bag does not hold the named topic.
+        If the bag does not hold the named topic, or it cannot be read.
     """
-    names = {topic.name for topic in bag.topics if topic.msgtype == CAMERA_INFO}
+    names = {topic.name for topic in bag.topics
+             if topic.msgtype == CAMERA_INFO and topic.unreadable is None}
     if topics.camera_info is None and topics.camera_info_topic not in names:
         return None
     return bag.topic(topics.camera_info_topic, CAMERA_INFO).name

@@ -47,13 +47,14 @@ def find_transport(topics: Collection[BagTopic], name: str) -> str:
     Returns
     -------
     str
-        The first transport that has messages, else the first that was recorded, else `name`.
+        The first transport that can be read and has messages, else the first that was recorded,
+        else `name`.
     """
     names = [name + suffix for suffix in TRANSPORT_SUFFIXES]
-    recorded = sorted((topic.message_count == 0, names.index(topic.name), topic.name)
-                      for topic in topics
+    recorded = sorted((topic.unreadable is not None, topic.message_count == 0,
+                       names.index(topic.name), topic.name) for topic in topics
                       if topic.name in names and topic.msgtype in (IMAGE, COMPRESSED_IMAGE))
-    return recorded[0][2] if recorded else name
+    return recorded[0][-1] if recorded else name
 
 
 def image_fields(message: Any) -> ImageFields:

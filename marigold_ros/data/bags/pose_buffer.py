@@ -170,8 +170,9 @@ class PoseBuffer:
 
 
 def pose_topics(topics: Iterable[BagTopic]) -> list[str]:
-    """Return the names of the topics that hold poses."""
-    return [topic.name for topic in topics if POSE_TOPICS.get(topic.name) == topic.msgtype]
+    """Return the names of the topics that hold poses which can be read."""
+    return [topic.name for topic in topics
+            if POSE_TOPICS.get(topic.name) == topic.msgtype and topic.unreadable is None]
 
 
 def _transforms(message: Any) -> Iterator[tuple[str, str, int, Pose]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,8 @@ class Bag:
     ----------
     path : Path
     topics : tuple of BagTopic
-        In alphabetical order, one per name and type.  One that cannot be read says why.
+        In alphabetical order, one per name and type.  One that cannot be read says why, and of
+        several types on one topic only that with most messages can.
     start_ns, end_ns : int
         Log time of the first message, and 1 ns after the last; both 0 in an empty bag.
     data_loss : str or None
@@ -104,8 +105,8 @@ class Bag:
                   if any(channel.message_count for channel in file.channels)]
         self.start_ns = min((file.start_ns for file in filled), default=0)
         self.end_ns = max((file.end_ns for file in filled), default=0)
-        self._streams = [_make_stream(file, channel)
-                         for file in files for channel in file.channels]
+        self._streams = _keep_one_type([_make_stream(file, channel)
+                                        for file in files for channel in file.channels])
         self._formats = {(each.channel.topic, each.channel.msgtype): each.format
                          for each in self._streams if each.format is not None}
         self.topics = _merge_topics(self._streams)
@@ -318,6 +319,20 @@ def _make_stream(file: BagFile, channel: Channel) -> _Stream:
     except BagError as err:
         return _Stream(file, channel, None, str(err))
     return _Stream(file, channel, known, None)
+
+
+def _keep_one_type(streams: Sequence[_Stream]) -> list[_Stream]:
+    """Mark streams unreadable whose topic has more messages of another type: ROS 2 permits one."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for each in streams:
+        if each.format is not None:
+            counts[each.channel.topic, each.channel.msgtype] += each.channel.message_count
+    # The type with most messages comes last, and stays.
+    types = {topic: msgtype for (topic, msgtype), _ in reversed(counts.most_common())}
+    return [each if types.get(each.channel.topic, each.channel.msgtype) == each.channel.msgtype
+            else replace(each, format=None, unreadable=each.unreadable or
+                         f'most messages of the topic are {types[each.channel.topic]}')
+            for each in streams]
 
 
 def _merge_topics(streams: Sequence[_Stream]) -> tuple[BagTopic, ...]:

@@ -16,6 +16,7 @@ from bag_fixtures import (
     serialize,
     START_NS,
     STORE,
+    text,
     to_ros1,
     transform,
     webcam_jpeg,
@@ -533,6 +534,48 @@ def test_topics_that_cannot_be_read_are_named_and_hurt_nothing(tmp_path):
         ('/service_event', 'my_srvs/srv/Add_Event', unparsable)]
     assert notes == ['5 topics cannot be read: ' + ', '.join(
         f'{name} ({msgtype}, 1 messages: {reason})' for name, msgtype, reason in reasons)]
+
+
+def drive_messages():
+    """Return two frames with calibration, poses, and the images once more compressed."""
+    messages = []
+    for at in (0, 100 * MS):
+        stamp_ns = START_NS + at
+        messages += [
+            (INFO, 'sensor_msgs/msg/CameraInfo', at, camera_info(stamp_ns=stamp_ns)),
+            (IMAGE, RAW, at, image(PIXELS, 'rgb8', stamp_ns)),
+            (f'{IMAGE}/compressed', COMPRESSED, at, compressed_image(
+                PIXELS[..., ::-1].copy(), '.png', 'png', stamp_ns)),
+            (DEPTH, RAW, at, image(DEPTH_MM, '16UC1', stamp_ns)),
+            ('/tf', 'tf2_msgs/msg/TFMessage', at, pose_messages(
+                0.1, stamp_ns, child_frame_id='camera_optical_frame')['/tf'])]
+    return messages
+
+
+@pytest.mark.parametrize('topic', [INFO, IMAGE, DEPTH, '/tf'])
+def test_a_second_type_on_a_topic_is_named_and_hurts_nothing(tmp_path, topic):
+    frames, notes = read(write_mcap(tmp_path / 'a.mcap', [
+        (topic, 'std_msgs/msg/String', 0, text('other')), *drive_messages()]))
+    assert [(frame.K is None, frame.world_from_camera is None) for frame in frames] == [
+        (False, False)] * 2
+    msgtype = next(each[1] for each in drive_messages() if each[0] == topic)
+    assert notes == [f'1 topics cannot be read: {topic} (std_msgs/msg/String, 1 messages: most '
+                     f'messages of the topic are {msgtype})']
+
+
+@pytest.mark.parametrize('topic', [INFO, IMAGE, '/tf'])
+def test_topics_that_are_not_needed_hurt_nothing_if_they_cannot_be_read(tmp_path, topic):
+    frames, notes = read(write_mcap(tmp_path / 'a.mcap', drive_messages(), json=(topic,)))
+    assert [(frame.K is None, frame.world_from_camera is None) for frame in frames] == [
+        (topic == INFO, topic == '/tf')] * 2
+    note, = notes
+    assert note.startswith(f'1 topics cannot be read: {topic} (')
+
+
+def test_a_named_camera_info_that_cannot_be_read_is_an_error(tmp_path):
+    path = write_mcap(tmp_path / 'a.mcap', drive_messages(), json=(INFO,))
+    with pytest.raises(BagError, match=f'cannot read {INFO} '):
+        read(path, BagTopics(IMAGE, DEPTH, INFO))
 
 
 def test_poses_that_cannot_be_read_are_counted_and_hurt_no_frame(tmp_path):
