@@ -8,6 +8,7 @@ from heapq import merge
 from operator import itemgetter
 from typing import Protocol, TypeVar
 
+from rosbags.convert.converter import STATIC_MSGTYPE_RENAMES
 from rosbags.interfaces import Qos
 from rosbags.rosbag2.metadata import parse_qos
 
@@ -125,15 +126,18 @@ def merge_by_time(parts: Iterable[tuple[int, Iterable[tuple[int, Item]]]]) -> It
 
 def full_type_name(name: str) -> str:
     """
-    Return the ROS 2 name of a message type.
+    Return the ROS 2 name of a message type; some types of ROS 1 have only the name changed.
 
     Examples
     --------
     >>> full_type_name('sensor_msgs/Image'), full_type_name('sensor_msgs::msg::Image')
     ('sensor_msgs/msg/Image', 'sensor_msgs/msg/Image')
+    >>> full_type_name('tf/tfMessage')
+    'tf2_msgs/msg/TFMessage'
     """
     parts = name.replace('::', '/').split('/')
-    return '/'.join([parts[0], 'msg', parts[1]] if len(parts) == 2 else parts)
+    full = '/'.join([parts[0], 'msg', parts[1]] if len(parts) == 2 else parts)
+    return STATIC_MSGTYPE_RENAMES.get(full, full)
 
 
 def parse_offered_qos(text: str) -> tuple[Qos, ...]:

@@ -140,7 +140,5 @@ def _with_types(base: Typestore, source: Typestore, msgtype: str) -> Typestore:
 
 
 def _decompress(data: bytes) -> bytes:
-    """Undo the compression of single messages by rosbag2."""
-    if data[:4] != ZSTD_MAGIC:
-        return data
-    return zstandard.ZstdDecompressor().decompressobj().decompress(data)
+    """Undo the compression of single messages by rosbag2; truncated ones are an error."""
+    return zstandard.decompress(data) if data[:4] == ZSTD_MAGIC else data

@@ -8,7 +8,7 @@ from pathlib import Path
 from rosbags.convert.converter import LATCH
 from rosbags.rosbag1 import Reader
 
-from marigold_ros.data.bags.bag_file import Channel, Definition
+from marigold_ros.data.bags.bag_file import Channel, Definition, full_type_name
 
 
 class Ros1File:
@@ -38,7 +38,7 @@ class Ros1File:
         self.start_ns, self.end_ns = self._reader.start_time, self._reader.end_time
         self._connections = {each.id: each for each in self._reader.connections}
         self.channels = tuple(
-            Channel(each.id, each.topic, each.msgtype, 'ros1',
+            Channel(each.id, each.topic, full_type_name(each.msgtype), 'ros1',
                     Definition('ros1msg', each.msgdef.data.encode()), each.msgcount,
                     tuple(LATCH) if getattr(each.ext, 'latching', None) else ())
             for each in self._connections.values())

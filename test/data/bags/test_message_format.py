@@ -7,6 +7,7 @@ from bag_fixtures import (
     FOREIGN_SCHEMAS,
     header,
     image,
+    ROS1,
     serialize,
     START_NS,
     text,
@@ -16,9 +17,13 @@ from bag_fixtures import (
 from mcap.writer import Writer
 import numpy as np
 import pytest
+from rosbags.rosbag1 import Writer as Ros1Writer
+from rosbags.typesys import get_types_from_msg, get_typestore, Stores
+import zstandard
 
 from marigold_ros.data.bags.bag_file import Definition
 from marigold_ros.data.bags.message_format import MessageFormat
+from marigold_ros.data.bags.pose_buffer import pose_topics
 from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.depth.errors import BagError
 
@@ -103,6 +108,40 @@ def test_two_topics_may_define_a_type_differently(tmp_path):
     with open_bag(path) as bag:
         values = {message.topic: bag.decode(message).a for message in bag.messages()}
     assert values == {'/int': 7, '/text': 'hi'}
+
+
+@pytest.mark.parametrize('kind', ['bag', 'mcap'])
+def test_transforms_of_the_first_tf_are_those_of_tf2(tmp_path, kind):
+    """As in the RGB-D bags of TUM."""
+    definition = b'geometry_msgs/TransformStamped[] transforms'
+    path = tmp_path / f'a.{kind}'
+    if kind == 'bag':
+        store = get_typestore(Stores.ROS1_NOETIC)
+        store.register(get_types_from_msg(definition.decode(), 'tf/msg/tfMessage'))
+        with Ros1Writer(path) as bag_writer:
+            bag_writer.write(bag_writer.add_connection('/tf', 'tf/msg/tfMessage', typestore=store),
+                             START_NS, bytes(4))
+    else:
+        nested, _ = ROS1.generate_msgdef('geometry_msgs/msg/TransformStamped', ros_version=1)
+        definition += (f'\n{"=" * 80}\nMSG: geometry_msgs/TransformStamped\n{nested}').encode()
+        with path.open('wb') as file:
+            writer = Writer(file)
+            writer.start(profile='ros1')
+            writer.add_message(writer.register_channel('/tf', 'ros1', writer.register_schema(
+                'tf/tfMessage', 'ros1msg', definition)), START_NS, bytes(4), START_NS)
+            writer.finish()
+    with open_bag(path) as bag:
+        assert pose_topics(bag.topics) == ['/tf']
+        message, = bag.messages()
+    assert message.data == serialize('tf2_msgs/msg/TFMessage', transforms=[])
+
+
+def test_a_truncated_compressed_message_is_an_error():
+    known = MessageFormat(STRING, 'cdr', Definition())
+    data = zstandard.compress(text('hello'))
+    assert known.to_cdr(data) == text('hello')
+    with pytest.raises(zstandard.ZstdError):
+        known.to_cdr(data[:-1])
 
 
 def test_an_older_definition_is_converted():
