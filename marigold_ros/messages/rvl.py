@@ -95,18 +95,23 @@ def _read_numbers(words: NDArray[np.uint32]) -> NDArray[np.int32]:
     return numbers
 
 
-def _find_runs(numbers: NDArray[np.int32], pixels: int) -> tuple[NDArray[np.intp], int]:
-    """Return the index of each number of zeros, and the end of the last run."""
-    values = numbers.data  # its single elements are read faster than the array's
-    starts = []
-    at, missing = 0, pixels
-    while missing > 0 and at + 1 < len(values):
-        starts.append(at)
-        missing -= values[at] + values[at + 1]
-        at += 2 + values[at + 1]
-    if missing or not 0 <= len(values) - at < WORD_NIBBLES:  # the last word is padded
+def _find_runs(numbers: NDArray[np.int32], pixels: int) -> tuple[NDArray[np.int64], int]:
+    """Return the index of each number of zeros [runs], and the end of the last run."""
+    # From each number of zeros to the next; single elements are read faster than the array's.
+    following = (np.arange(2, numbers.size + 1) + numbers[1:]).data
+    found, at = [], 0
+    while at < len(following):
+        found.append(at)
+        at = following[at]
+    starts = np.array(found, np.int64)
+    decoded = np.cumsum(numbers[starts] + numbers[starts + 1], dtype=np.int64)
+    last = int(np.searchsorted(decoded, pixels))
+    if last == starts.size or decoded[last] != pixels:
         raise _damaged()
-    return np.array(starts), at
+    end = int(following[found[last]])
+    if not 0 <= numbers.size - end < WORD_NIBBLES:  # the last word is padded
+        raise _damaged()
+    return starts[:last + 1], end
 
 
 def _damaged() -> MessageError:
