@@ -47,6 +47,9 @@ from marigold_ros.stop_flag import StopFlag
 
 CLOCK, CLOCK_TYPE = '/clock', 'rosgraph_msgs/msg/Clock'
 CLOCK_HZ = 100.0
+# Nodes receive /clock and messages in any order.  They must know the new time before the first
+# message, which in a loop would seem as old as the bag is long.
+CLOCK_LEAD_S = 0.1
 # Messages prepared before they are due: enough to hide slow decompression, in bounded memory.
 AHEAD_MESSAGES = 64
 # Discovery counts as complete after this time without a new subscriber, if all or some topics
@@ -90,7 +93,7 @@ def plan_routes(topics: Collection[BagTopic], *, chosen: Collection[str] = (),
     Plan which topics are published under which names.
 
     A compressed image '<name>/compressed' or '<name>/compressedDepth' is published raw on
-    '<name>', unless the bag holds '<name>' itself.  `chosen` and `remap` may use either name.
+    '<name>', unless '<name>' itself has messages.  `chosen` and `remap` may use either name.
 
     Parameters
     ----------
@@ -109,17 +112,19 @@ def plan_routes(topics: Collection[BagTopic], *, chosen: Collection[str] = (),
         If a name in `chosen` or `remap` is not in the bag; the text lists its topics.
     """
     remap = remap or {}
-    recorded_names = {topic.name for topic in topics}
+    filled = {topic.name for topic in topics if topic.message_count and topic.unreadable is None}
     routes: list[Route] = []
     known: set[str] = set()
     for recorded in topics:
         raw_name = base_topic(recorded.name)
         to_raw = (decompress and recorded.msgtype == COMPRESSED_IMAGE
-                  and raw_name not in recorded_names
+                  and raw_name not in filled
                   and find_transport(topics, raw_name) == recorded.name)
         name, msgtype = (raw_name, IMAGE) if to_raw else (recorded.name, recorded.msgtype)
         known |= {recorded.name, name}
-        if not chosen or {recorded.name, name} & set(chosen):
+        replaced = (decompress and not recorded.message_count
+                    and find_transport(topics, recorded.name) != recorded.name)
+        if not replaced and (not chosen or {recorded.name, name} & set(chosen)):
             topic = remap.get(name, remap.get(recorded.name, name))
             routes.append(Route(recorded, topic, msgtype))
     if unknown := sorted({*chosen, *remap} - known):
@@ -284,7 +289,12 @@ class Player:
         begin_s = None
         with closing(self._events(start_ns, rate)) as events, progress:
             for time_ns, publisher, message in events:
-                begin_s = begin_s or time.monotonic()
+                if begin_s is None:
+                    begin_s = time.monotonic()
+                    if publisher is self.clock_publisher:
+                        publisher.publish(message)
+                        begin_s += CLOCK_LEAD_S
+                        continue
                 offset_s = (time_ns - start_ns) * 1e-9
                 due_s = begin_s + offset_s / rate
                 if not stop.sleep_until(due_s):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+import time
+from types import SimpleNamespace
 
 from bag_fixtures import offered_qos, START_NS, text, write_bag
 import pytest
@@ -13,10 +15,12 @@ from marigold_ros.depth.errors import BagError
 from marigold_ros.ros.tools import play_bag
 from marigold_ros.ros.tools.play_bag import (
     plan_routes,
+    Player,
     schedule_messages,
     split_playable_routes,
     ticks_until,
 )
+from marigold_ros.stop_flag import StopFlag
 
 STRING = 'std_msgs/msg/String'
 COMPRESSED = BagTopic('/camera/image_raw/compressed', 'sensor_msgs/msg/CompressedImage', 3, ())
@@ -61,6 +65,17 @@ def test_compressed_images_stay_compressed_on_request():
     assert as_recorded[0] in published(plan_routes([COMPRESSED, raw]))
 
 
+def test_a_compressed_image_replaces_a_raw_one_without_messages_or_that_cannot_be_read():
+    raw = BagTopic('/camera/image_raw', 'sensor_msgs/msg/Image', 0, ())
+    route, = plan_routes([raw, COMPRESSED])
+    assert (route.recorded, route.topic, route.decompresses) == (COMPRESSED, raw.name, True)
+    assert published(plan_routes([raw, COMPRESSED], decompress=False)) == [
+        (topic.name, topic.msgtype) for topic in (raw, COMPRESSED)]
+    unreadable = replace(raw, message_count=3, unreadable='messages in JSON')
+    first, second = plan_routes([unreadable, COMPRESSED])    # the first will be named and skipped
+    assert (first.recorded, second.recorded, second.topic) == (unreadable, COMPRESSED, raw.name)
+
+
 @pytest.mark.parametrize('name', ['/camera/image_raw', '/camera/image_raw/compressed'])
 def test_a_topic_is_chosen_by_its_recorded_or_raw_name(name):
     assert published(plan_routes([INFO, COMPRESSED], chosen=[name], remap={name: '/front'})) == [
@@ -90,6 +105,23 @@ def test_earlier_latched_messages_are_due_at_the_start(tmp_path):
 def test_the_clock_ticks_up_to_and_including_the_message():
     assert list(ticks_until(100, 10, 120)) == [100, 110, 120]
     assert list(ticks_until(130, 10, 129)) == []
+
+
+def test_nodes_know_the_time_before_the_first_message(bag):
+    """Else the first message of a loop seems as old as the bag is long."""
+    published = []
+
+    class Node:
+        def create_publisher(self, _, topic, __):
+            return SimpleNamespace(
+                publish=lambda message: published.append((topic, time.monotonic())))
+
+    with StopFlag() as stop:
+        player = Player(Node(), bag, plan_routes(bag.topics), clock_hz=100.0)
+        player.play(bag.start_ns, 1.0, stop)
+    (clock, clock_s), (note, note_s) = published
+    assert (clock, note) == ('/clock', '/note')
+    assert note_s - clock_s >= 0.1
 
 
 def test_a_type_with_another_definition_is_skipped(bag, monkeypatch):
