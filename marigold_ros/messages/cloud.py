@@ -20,9 +20,12 @@ COLOR_NAMES = ('rgb', 'rgba')
 KNOWN_NAMES = ('x', 'y', 'z', *COLOR_NAMES)
 # Some drivers send a point for every beam.  One without a return is NaN, Inf, at the sensor (which
 # measures nothing nearer than this), or at the sensor's smallest or largest range: the noise of
-# real ranges is larger than the tolerance, so that no such share of them is the same.
+# real ranges is larger than the tolerance, so that no such share of them is the same.  A sensor
+# with coarse steps may give the nearest patch of a surface one range; but then the surface goes on
+# behind it, and points within 5 % are more.
 MIN_RANGE_M = 0.05
 MARK_SHARE, MARK_POINTS, MARK_TOLERANCE = 0.1, 10, 1e-5
+SURFACE_TOLERANCE, MARK_SHARE_OF_SURFACE = 0.05, 0.5
 # sensor_msgs/PointField: INT8 = 1 to FLOAT64 = 8.
 FIELD_DTYPES = {1: 'i1', 2: 'u1', 3: 'i2', 4: 'u2', 5: 'i4', 6: 'u4', 7: 'f4', 8: 'f8'}
 
@@ -223,8 +226,10 @@ def measured_points(fields: CloudFields) -> FloatImage:
     measured = np.isfinite(range_m) & (range_m > MIN_RANGE_M)
     count = np.count_nonzero(measured)
     for mark_m in (range_m[measured].min(initial=np.inf), range_m[measured].max(initial=0.0)):
-        marked = measured & np.isclose(range_m, mark_m, rtol=MARK_TOLERANCE, atol=0.0)
-        if np.count_nonzero(marked) >= max(MARK_POINTS, MARK_SHARE * count):
+        marked, surface = (measured & np.isclose(range_m, mark_m, rtol=tolerance, atol=0.0)
+                           for tolerance in (MARK_TOLERANCE, SURFACE_TOLERANCE))
+        if np.count_nonzero(marked) >= max(MARK_POINTS, MARK_SHARE * count,
+                                           MARK_SHARE_OF_SURFACE * np.count_nonzero(surface)):
             measured &= ~marked
     return np.asarray(points[measured])
 

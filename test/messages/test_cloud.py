@@ -95,16 +95,21 @@ def test_points_that_mean_no_return_are_no_measurements(marks):
     assert measured_points(pack_cloud(points[None, 50:950], None)).shape == (0, 3)
 
 
-def test_measurements_at_the_ends_of_the_range_are_kept():
-    """A sensor with steps of 1 cm, 1 m before a wall, with a view of 120 x 30 degrees."""
-    azimuth, elevation = np.radians(np.meshgrid(np.linspace(-60, 60, 241),
-                                                np.linspace(-15, 15, 31)))
+@pytest.mark.parametrize(('wall_m', 'view_deg', 'share'), [
+    (1.0, (120, 30), 0.02), (0.3, (45, 45), 0.14)])
+def test_measurements_at_the_ends_of_the_range_are_kept(wall_m, view_deg, share):
+    """A sensor with steps of 1 cm before a wall, of which it gives a part one range."""
+    azimuth, elevation = np.radians(np.meshgrid(*(
+        np.linspace(-each / 2, each / 2, each + 1) for each in view_deg)))
     direction = np.stack([np.cos(azimuth) * np.cos(elevation),
                           np.sin(azimuth) * np.cos(elevation), np.sin(elevation)], axis=-1)
-    range_m = np.round(1.0 / direction[..., 0], 2)
+    range_m = np.round(wall_m / direction[..., 0], 2)
     points = (range_m[..., None] * direction).astype(np.float32)
-    assert (range_m == 1.0).sum() > 200
-    assert len(measured_points(pack_cloud(points, None))) == 241 * 31
+    assert (range_m == wall_m).mean() > share
+    assert len(measured_points(pack_cloud(points, None))) == range_m.size
+
+
+def test_few_measurements_of_one_range_are_kept():
     few = beams(9, 2.0).astype(np.float32)
     assert len(measured_points(pack_cloud(few[None], None))) == 9
 
