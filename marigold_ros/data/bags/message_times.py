@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any
@@ -42,13 +42,13 @@ class MessageTimes:
     """
 
     def __init__(self, bag: Bag, topics: Sequence[str]) -> None:
-        first = {topic: list(_first_times(bag, topic)) for topic in topics}
+        first = {topic: first_times(bag, topic) for topic in topics}
         self.unstamped = tuple(
             topic for topic, times in first.items()
-            if times and (not any(stamp for stamp, _ in times)
-                          or _half_repeat([stamp for stamp, _ in times])))
+            if times and (not any(stamp for _, stamp in times)
+                          or _half_repeat([stamp for _, stamp in times])))
         for topic, times in first.items() if self.unstamped else ():
-            if _half_repeat([log_time for _, log_time in times]):
+            if _half_repeat([log_time for log_time, _ in times]):
                 raise BagError(f'{bag.path}: the stamps on {self.unstamped[0]} and the log times '
                                f'on {topic} carry no time (0, or repeated)')
 
@@ -67,11 +67,30 @@ class MessageTimes:
         return message.log_time_ns if self.unstamped else None
 
 
-def _first_times(bag: Bag, topic: str) -> Iterator[tuple[int, int]]:
-    """Read stamp and log time of the first messages, ns."""
+def first_times(bag: Bag, topic: str, start_ns: int | None = None) -> list[tuple[int, int]]:
+    """
+    Read the times of the first messages of a topic, without those that cannot be read.
+
+    Parameters
+    ----------
+    bag : Bag
+    topic : str
+        Topic of messages with a header.
+    start_ns : int or None
+        Log time of the first message, ns.
+
+    Returns
+    -------
+    list of (int, int)
+        Log time and stamp of at most ten messages, ns.
+    """
+    times: list[tuple[int, int]] = []
     with suppress(MarigoldError):  # damage; who reads the whole topic reports it
-        for message in islice(bag.messages([topic]), EXAMINED_MESSAGES):
-            yield peek_header(message.data)[0], message.log_time_ns
+        for message in islice(bag.messages([topic], start_ns=start_ns, on_error=lambda *_: None),
+                              EXAMINED_MESSAGES):
+            with suppress(MarigoldError):
+                times.append((message.log_time_ns, peek_header(message.data)[0]))
+    return times
 
 
 def _half_repeat(times_ns: Sequence[int]) -> bool:

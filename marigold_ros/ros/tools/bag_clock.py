@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from statistics import median
 
 from rosbags.interfaces import Nodetype
 
+from marigold_ros.data.bags.message_times import first_times
 from marigold_ros.data.bags.messages import COMPRESSED_IMAGE, IMAGE
 from marigold_ros.data.bags.reader import Bag, BagTopic
 from marigold_ros.depth.errors import MessageError
@@ -17,7 +16,6 @@ from marigold_ros.messages.header import peek_header
 
 # No transport delays a message this long: other stamps are of another time base than log times.
 MAX_DELAY_NS = 10 ** 9
-EXAMINED_MESSAGES = 10
 HEADER = (Nodetype.NAME, 'std_msgs/msg/Header')
 
 
@@ -107,12 +105,7 @@ def find_clock_source(bag: Bag, topics: Collection[BagTopic],
     stamped = [topic for topic in topics if _has_header(bag, topic)]
     stamped.sort(key=lambda topic: topic.msgtype not in (IMAGE, COMPRESSED_IMAGE))
     for topic in stamped:
-        times: list[tuple[int, int]] = []
-        # The player itself reports the messages that cannot be read.
-        for message in islice(bag.messages([topic.name], start_ns=start_ns,
-                                           on_error=lambda *_: None), EXAMINED_MESSAGES):
-            with suppress(MessageError):
-                times.append((message.log_time_ns, peek_header(message.data)[0]))
+        times = first_times(bag, topic.name, start_ns)
         if any(stamp for _, stamp in times):
             delay_ns = median(log_time - stamp for log_time, stamp in times)
             return ClockSource(topic, *times[0]) if abs(delay_ns) > MAX_DELAY_NS else None

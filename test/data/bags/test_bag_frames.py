@@ -206,7 +206,7 @@ def record_stamped(path, image_stamp, depth_stamp, count=15, lost=(3,), extra=()
             at += 2 * MS
             messages.append((DEPTH, at, image(depth, '16UC1', depth_stamp(START_NS + at))))
     return write_bag(path, {IMAGE: RAW, DEPTH: RAW, **(types or {})},
-                     sorted([*messages, *extra], key=lambda message: message[1]))
+                     sorted([*extra, *messages], key=lambda message: message[1]))
 
 
 def pairs(frames):
@@ -226,6 +226,13 @@ def test_log_times_replace_stamps_that_carry_no_time(tmp_path, image_stamp, dept
                          if kind != 'right')
     assert notes == [f'the stamps on {wrong} carry no time (0, or repeated); log times are used '
                      'instead', '1 images have no depth within 15 ms (`tolerance_ms`)']
+
+
+def test_stamps_are_judged_by_the_messages_that_can_be_read(tmp_path):
+    zero = STAMPS['zero']
+    path = record_stamped(tmp_path / 'bag', zero, zero, count=4, lost=(), extra=[
+        (topic, 0, b'\0\1\0\0\xff') for topic in (IMAGE, DEPTH)])
+    assert pairs(read(path)[0]) == [(number, number) for number in range(1, 5)]
 
 
 def test_nothing_is_matched_after_the_clock_has_stopped(tmp_path):
