@@ -168,8 +168,7 @@ def read_bag_frames(path: Path, topics: BagTopics,
     issues = ReadIssues(notes)
     with open_bag(path, recover=notes is not None) as bag:
         image_topic, depth_topic, info_topic = _find_topics(bag, topics)
-        if unreadable := [topic.describe() for topic in bag.unreadable_topics]:
-            issues.note([f'{len(unreadable)} topics cannot be read: {", ".join(unreadable)}'])
+        issues.note(bag.notes)
         camera = _read_calibration(bag, info_topic, topics, issues)
         decoder = PairDecoder(camera, image_is_rectified=topics.image_is_rectified,
                               depth_is_rectified=topics.depth_is_rectified(camera), issues=issues)
@@ -195,11 +194,8 @@ def read_bag_frames(path: Path, topics: BagTopics,
             issues.frames += 1
             yield frame
     issues.finish(matcher, bag.data_loss)
-    if matcher.pairs == 0:
-        raise BagError(_describe_mismatch(path, topics, times, matcher))
     if issues.frames == 0:
-        raise BagError(f'{path}: none of the {matcher.pairs} matched depth maps of '
-                       f'{topics.depth} holds a measurement')
+        raise BagError(_describe_lack(path, topics, times, matcher))
 
 
 def _posed_pairs(bag: Bag, names: tuple[str, str], times: MessageTimes, matcher: StampMatcher,
@@ -294,9 +290,12 @@ def _read_calibration(bag: Bag, topic: str | None, topics: BagTopics,
         return None
 
 
-def _describe_mismatch(path: Path, topics: BagTopics, times: MessageTimes,
-                       matcher: StampMatcher) -> str:
-    """Format the time offsets between images and their nearest depth."""
+def _describe_lack(path: Path, topics: BagTopics, times: MessageTimes,
+                   matcher: StampMatcher) -> str:
+    """Say why there is no frame; if no time fits, with the offsets between image and depth."""
+    if matcher.pairs:
+        return (f'{path}: none of the {matcher.pairs} matched depth maps of {topics.depth} holds '
+                'a measurement')
     text = (f'{path}: no image on {topics.image} has depth on {topics.depth} within '
             f'{topics.tolerance_ms:g} ms' + ''.join(f' ({note})' for note in times.notes))
     offsets_ms = matcher.offsets_ns() / 1e6

@@ -117,9 +117,11 @@ class Bag:
         return (self.end_ns - self.start_ns) * 1e-9
 
     @property
-    def unreadable_topics(self) -> list[BagTopic]:
-        """Topics whose messages cannot be read."""
-        return [topic for topic in self.topics if topic.unreadable is not None]
+    def notes(self) -> list[str]:
+        """Return a text for the user if there are topics that cannot be read."""
+        unreadable = [topic.describe() for topic in self.topics if topic.unreadable is not None]
+        return ([f'{len(unreadable)} topics cannot be read: {", ".join(unreadable)}']
+                if unreadable else [])
 
     def topic(self, name: str, *msgtypes: str) -> BagTopic:
         """

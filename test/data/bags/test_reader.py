@@ -196,7 +196,7 @@ def test_a_topic_that_cannot_be_read_says_why_when_it_is_asked_for(tmp_path):
     path = write_mcap(tmp_path / 'a.mcap', [('/note', STRING, 0, text('a'))], foreign=True)
     with open_bag(path) as bag:
         assert [message.topic for message in bag.messages()] == ['/note']
-        assert [topic.name for topic in bag.unreadable_topics] == sorted(FOREIGN_SCHEMAS)
+        assert [topic.name for topic in bag.topics if topic.unreadable] == sorted(FOREIGN_SCHEMAS)
         with pytest.raises(BagError, match=r'cannot read /json \(foxglove.Log, 1 messages: .* '
                                            r'not in an encoding of ROS\) in .*a.mcap'):
             bag.topic('/json')
