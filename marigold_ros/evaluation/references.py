@@ -24,7 +24,7 @@ from marigold_ros.geometry.camera import Camera, Rectification
 from marigold_ros.messages.camera_info import check_image_size, rectified_by_name
 from marigold_ros.messages.cloud import measured_points
 from marigold_ros.messages.depth import unpack_depth
-from marigold_ros.messages.image_transport import base_topic
+from marigold_ros.messages.image_transport import camera_info_beside
 from marigold_ros.messages.laser_scan import points_from_scan
 from marigold_ros.metric.anchors import Anchors, anchors_from_depth, anchors_from_points
 from marigold_ros.metric.checks import FrozenContentCheck
@@ -109,9 +109,8 @@ class BagReferences:
         _check_calibration(bag, image)
         self._camera: Camera | None = None
         if config.source == 'depth' and self._topic is not None:
-            name = base_topic(self._topic)
-            rectified = bool(image.input_rectified or rectified_by_name(name))
-            info = camera_info or name.rpartition('/')[0] + '/camera_info'
+            rectified = bool(image.input_rectified or rectified_by_name(self._topic))
+            info = camera_info or camera_info_beside(self._topic)
             self._camera = read_camera(bag, bag.topic(info, CAMERA_INFO).name,
                                        rectified=rectified)
             self._rectification = Rectification(rectified=rectified)
@@ -181,13 +180,18 @@ class BagReferences:
         return self._bag.topic(name, MESSAGE_TYPES[self._config.source]).name
 
     def _first_frame_id(self, topic: str) -> str:
-        """Read the coordinate frame from the first message of a topic."""
-        for message in self._bag.messages([topic]):
-            return str(self._bag.decode(message).header.frame_id)
-        raise BagError(f'{self._bag.path} has no message on {topic}')
+        """Read the coordinate frame from the first message of a topic that can be read."""
+        # Who reads the frames reports the others.
+        for _, image in self._bag.decoded_messages([topic], on_error=lambda *_: None):
+            return str(image.header.frame_id)
+        raise BagError(f'{self._bag.path} has no message on {topic} that can be read')
 
     def _read_until(self, from_ns: int, until_ns: int) -> None:
-        """Read messages until one is later; keep the references from `from_ns` on."""
+        """
+        Read until a reference is later; keep the references from `from_ns` on.
+
+        Poses may have another clock, and tell the time only where there are no references.
+        """
         while self._read_until_ns <= until_ns:
             try:
                 following = next(self._messages, None)
@@ -208,7 +212,7 @@ class BagReferences:
                 continue
             log_time_ns = self._times.log_time_ns(message)
             self._poses.add(message.topic, decoded, log_time_ns)
-            if message.topic != STATIC_TOPIC:
+            if self._topic is None and message.topic != STATIC_TOPIC:
                 self._read_until_ns = log_time_ns or max(
                     map(read_stamp_ns, getattr(decoded, 'transforms', [decoded])), default=0)
 

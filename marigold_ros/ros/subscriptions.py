@@ -23,7 +23,7 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from marigold_ros.depth.errors import ConfigError
 from marigold_ros.messages.camera_info import rectified_by_name
-from marigold_ros.messages.image_transport import base_topic
+from marigold_ros.messages.image_transport import base_topic, camera_info_beside
 from marigold_ros.ros.diagnostics import Reporter
 
 Policies = tuple[ReliabilityPolicy, DurabilityPolicy]
@@ -54,8 +54,7 @@ class InputTopics:
         self.image = base_topic(image)
         self.only_compressed = self.image != image
         self.compressed = _remapped(node, f'{own_image}/compressed', f'{self.image}/compressed')
-        self.camera_info = _remapped(node, own_info,
-                                     self.image.rpartition('/')[0] + '/camera_info')
+        self.camera_info = _remapped(node, own_info, camera_info_beside(self.image))
 
     @property
     def looks_rectified(self) -> bool:

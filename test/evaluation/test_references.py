@@ -251,6 +251,16 @@ def test_disagreeing_clocks_are_noted_and_memory_stays_bounded(tmp_path):
                                 'camera and reference agree?']
 
 
+def test_transforms_of_another_clock_hide_no_references(tmp_path):
+    messages = [(CLOUD, at, cloud(at, 2.0)) for at in range(0, 3000, 100)]
+    messages += [('/tf', at, transform('odom', 'base_link', (0.0, 0.0, 0.0), at_ms=at + 3_600_000))
+                 for at in range(0, 3000, 100)]
+    path = record(tmp_path / 'bag', messages)
+    found = lookup_references(path, ScaleConfig('cloud'), [frame(0), frame(2500)],
+                              reference=CLOUD)
+    assert [each.anchors.stamp_ns - START_NS for each in found] == [0, 2500 * MS]
+
+
 def test_memory_is_bounded(tmp_path):
     path = record(tmp_path / 'bag', [(CLOUD, at, cloud(at, 2.0)) for at in range(0, 20000, 100)])
     with open_bag(path) as bag:

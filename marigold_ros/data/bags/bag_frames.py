@@ -29,7 +29,7 @@ from marigold_ros.depth.config import require
 from marigold_ros.depth.errors import BagError, InputError
 from marigold_ros.geometry.camera import Camera
 from marigold_ros.messages.camera_info import rectified_by_name
-from marigold_ros.messages.image_transport import base_topic
+from marigold_ros.messages.image_transport import camera_info_beside
 
 # Less than half a period at 30 Hz: depth further away in time belongs to another image.
 TOLERANCE_MS = 15.0
@@ -84,7 +84,7 @@ class BagTopics:
         """Return the name of the camera_info topic."""
         if self.camera_info is not None:
             return self.camera_info
-        return base_topic(self.image).rpartition('/')[0] + '/camera_info'
+        return camera_info_beside(self.image)
 
     @property
     def image_is_rectified(self) -> bool:

@@ -7,6 +7,7 @@ import logging
 
 from marigold_ros.data.bags.stamp_matching import StampMatcher
 from marigold_ros.depth.errors import BagError, MarigoldError
+from marigold_ros.geometry.poses import without_slash
 
 # If each of the first frames is rejected, every frame of the bag is assumed to be.
 MAX_SKIPPED_FIRST = 10
@@ -74,7 +75,7 @@ class ReadIssues:
 
     def check_registration(self, image_frame_id: str, depth_frame_id: str) -> None:
         """Note once if the coordinate frames of image and depth differ."""
-        if image_frame_id != depth_frame_id:
+        if without_slash(image_frame_id) != without_slash(depth_frame_id):
             self.note([f'depth has frame_id {depth_frame_id!r} and the image has '
                        f'{image_frame_id!r}: is the depth registered to the image?'])
 
