@@ -137,6 +137,8 @@ def split_playable_routes(bag: Bag, routes: Sequence[Route]) -> tuple[list[Route
     """
     Split routes into those that can be published here and those that cannot.
 
+    A live topic has one type: that of the first route to it.
+
     Returns
     -------
     routes : list of Route
@@ -145,8 +147,11 @@ def split_playable_routes(bag: Bag, routes: Sequence[Route]) -> tuple[list[Route
         Other topics, each with type, message count and reason.
     """
     playable, skipped = [], []
+    types = {CLOCK: CLOCK_TYPE}
     for route in routes:
         reason = _reason_to_skip(bag, route)
+        if reason is None and types.setdefault(route.topic, route.msgtype) != route.msgtype:
+            reason = f'{types[route.topic]} is published on {route.topic}'
         if reason is None:
             playable.append(route)
         else:

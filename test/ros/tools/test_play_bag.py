@@ -132,6 +132,18 @@ def test_a_type_with_another_definition_is_skipped(bag, monkeypatch):
         [], ['/note (std_msgs/msg/String, 1 messages: installed definition differs)'])
 
 
+def test_a_second_type_on_a_live_topic_is_skipped(tmp_path):
+    """Also one that the player publishes itself."""
+    path = write_bag(tmp_path / 'bag', {
+        '/a': STRING, '/b': 'std_msgs/msg/Header', '/clock': STRING}, [('/a', 0, text('a'))])
+    with open_bag(path) as bag:
+        routes, skipped = split_playable_routes(bag, plan_routes(bag.topics, remap={'/b': '/a'}))
+    assert published(routes) == [('/a', STRING)]
+    assert skipped == [
+        '/b (std_msgs/msg/Header, 0 messages: std_msgs/msg/String is published on /a)',
+        '/clock (std_msgs/msg/String, 0 messages: rosgraph_msgs/msg/Clock is published on /clock)']
+
+
 def test_an_invalid_topic_name_is_skipped(bag):
     routes, skipped = split_playable_routes(bag, plan_routes(bag.topics, remap={'/note': '/1 a'}))
     assert (routes, skipped) == (
