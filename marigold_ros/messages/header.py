@@ -1,12 +1,31 @@
-"""Read the header of a serialized message."""
+"""Read the header of a serialized message, and tell whether stamps carry time."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import struct
 
 from marigold_ros.depth.errors import MessageError
 
 NS_PER_S = 1_000_000_000
+# Successive stamps that are examined: enough to tell those in whole seconds, at 5 Hz or more,
+# from those that carry time.
+EXAMINED_STAMPS = 10
+
+
+def carry_time(stamps_ns: Sequence[int]) -> bool:
+    """
+    Tell whether the stamps of successive messages carry time.
+
+    They do not if all are 0 or half of them repeat others, as where a driver does not set them,
+    sets them once, or to whole seconds.
+
+    Examples
+    --------
+    >>> [carry_time(stamps) for stamps in ([7], [0, 0, 3], [7, 7], [7, 8, 9, 9], [])]
+    [True, True, False, True, False]
+    """
+    return any(stamps_ns) and (len(stamps_ns) == 1 or 2 * len(set(stamps_ns)) > len(stamps_ns))
 
 
 def peek_header(message: bytes) -> tuple[int, str, int]:

@@ -39,6 +39,11 @@ class ScaleTracker:
         if self._floor is not None:
             self._floor.reset()
 
+    def discard(self, camera: str) -> None:
+        """Discard the scale of one camera."""
+        self._filters.pop(camera, None)
+        self._expired.discard(camera)
+
     def update(self, frame: ScaleFrame) -> ScaleReport:
         """
         Update the scale with one frame and return its report.

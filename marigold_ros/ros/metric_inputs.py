@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 import threading
 import time
@@ -71,6 +71,7 @@ class MetricInputs:
         self._max_input_pixels = max_input_pixels
         self._references = {camera: CameraReferences(
             rectified or _reference_topics(node, camera).looks_rectified) for camera in cameras}
+        self._timed: dict[str, bool] = {}  # whether the camera's last frame had a time
         self._inputs: list[ReferenceInput] = []
         self._transforms: Transforms | None = None
         self._subscribed: tuple[str | None, bool] = (None, False)  # reference source, TF
@@ -133,6 +134,8 @@ class MetricInputs:
         Parameters
         ----------
         frame : ReceivedFrame
+            With stamp 0 if its stamp carries no time.  Then, or if the references have stamp 0,
+            times of receipt are used for both, as log times are in a bag.
         rgb : uint8 [H, W, 3]
             The processed image, rectified.
         calibration : Calibration
@@ -147,14 +150,29 @@ class MetricInputs:
         if calibration.problem:  # already reported
             report = ScaleReport('none', None)
         else:
+            frame = self._with_common_time(frame)
             anchors, problem = self._compute_anchors(frame, rgb, calibration)
             self._report_axes(frame)
             report = self._tracker.update(ScaleFrame(
-                frame.camera, frame.stamp_ns, prediction.affine_invariant_depth,
-                prediction.confidence, calibration.camera.K, anchors, problem,
-                lookup_tilt(frame, self._config, self._transforms)))
+                frame.camera, _time_ns(frame, bool(frame.stamp_ns)),
+                prediction.affine_invariant_depth, prediction.confidence, calibration.camera.K,
+                anchors, problem, lookup_tilt(frame, self._config, self._transforms)))
         self._reporter.report_scale(frame.camera, report)
         return report
+
+    def _with_common_time(self, frame: ReceivedFrame) -> ReceivedFrame:
+        """Set the stamp to 0 if the references have no time; reset the scale at a change."""
+        newest = self._references[frame.camera].buffer.newest()
+        if newest is not None and not newest.stamp_ns and frame.stamp_ns:
+            self._reporter.report_once(
+                frame.camera, 'unstamped_reference', '',
+                'reference stamps are 0; times of receipt are used instead, for images as well')
+            frame = replace(frame, stamp_ns=0)
+        timed = bool(frame.stamp_ns)
+        if self._timed.setdefault(frame.camera, timed) != timed:
+            self._timed[frame.camera] = timed
+            self._tracker.discard(frame.camera)
+        return frame
 
     def _compute_anchors(self, frame: ReceivedFrame, rgb: RgbImage,
                          calibration: Calibration) -> tuple[Anchors | None, str]:
@@ -223,19 +241,22 @@ class CameraReferences:
             If the reference is invalid.
         """
         # 1. Find the reference nearest in time, and check its clock and its content.
-        reference, newest = self.buffer.nearest(frame.stamp_ns), self.buffer.newest()
+        reference, newest = self.buffer.nearest(frame), self.buffer.newest()
         if reference is None or newest is None:
             return None
-        hold_s = config.filter.hold_s
-        if abs(frame.stamp_ns - reference.stamp_ns) * 1e-9 > hold_s:
-            check_clock(frame.stamp_ns, newest.stamp_ns, frame.received_s - newest.received_s,
-                        self.buffer.unchanged_stamp_s, hold_s)
+        hold_s, timed = config.filter.hold_s, bool(frame.stamp_ns)
+        time_ns = _time_ns(reference, timed)
+        if abs(_time_ns(frame, timed) - time_ns) * 1e-9 > hold_s:
+            if timed:
+                check_clock(frame.stamp_ns, newest.stamp_ns, frame.received_s - newest.received_s,
+                            self.buffer.unchanged_stamp_s, hold_s)
             return None
         self._frozen_content.check(memoryview(reference.message)[reference.content_offset:],
-                                   reference.stamp_ns, rgb)
+                                   time_ns, rgb)
 
-        # 2. Find the pose of the reference sensor.
-        pose = _camera_from_reference(reference, frame, config, transforms)
+        # 2. Find the pose of the reference sensor; without a time, the newest.
+        pose = _camera_from_reference(reference, frame, config, transforms,
+                                      reference.stamp_ns if timed else 0)
         K, size = calibration.camera.K, rgb.shape[:2]
 
         # 3. Decode the depth image or the points, and project them into the image.
@@ -247,10 +268,10 @@ class CameraReferences:
                 raise InputError(f'the reference depth has no valid calibration: {found.problem}')
             if found.rectifier is not None:
                 depth_m = found.rectifier.rectify_depth(depth_m)
-            return anchors_from_depth(depth_m, found.camera.K, pose, K, size, reference.stamp_ns)
+            return anchors_from_depth(depth_m, found.camera.K, pose, K, size, time_ns)
         points = (points_from_cloud(reference.message) if config.source == 'cloud'
                   else points_from_scan_message(reference.message))
-        return anchors_from_points(points, pose, K, size, reference.stamp_ns)
+        return anchors_from_points(points, pose, K, size, time_ns)
 
 
 @dataclass(frozen=True)
@@ -296,11 +317,12 @@ class ReferenceBuffer:
         with self._lock:
             self._references.clear()
 
-    def nearest(self, stamp_ns: int) -> Reference | None:
+    def nearest(self, frame: ReceivedFrame) -> Reference | None:
         """Return the reference nearest in time to an image, of equally near ones the last."""
+        timed = bool(frame.stamp_ns)
         with self._lock:
             return min(reversed(self._references), default=None,
-                       key=lambda each: abs(each.stamp_ns - stamp_ns))
+                       key=lambda each: abs(_time_ns(each, timed) - _time_ns(frame, timed)))
 
     def newest(self) -> Reference | None:
         """Return the reference that was received last."""
@@ -382,8 +404,13 @@ class ReferenceInput:
             self._reporter.report_event(self._camera, 'bad_camera_info', str(err))
 
 
+def _time_ns(message: Reference | ReceivedFrame, timed: bool) -> int:
+    """Return the stamp of a message, or the time of its receipt if stamps carry no time, ns."""
+    return message.stamp_ns if timed else round(1e9 * message.received_s)
+
+
 def _camera_from_reference(reference: Reference, frame: ReceivedFrame, config: ScaleConfig,
-                           transforms: Transforms | None) -> Matrix:
+                           transforms: Transforms | None, stamp_ns: int) -> Matrix:
     """Return the pose of the reference's frame in the camera's optical frame, [4, 4]."""
     pose = pose_without_tf(config, frame.frame_id, reference.frame_id)
     if pose is not None:
@@ -391,7 +418,7 @@ def _camera_from_reference(reference: Reference, frame: ReceivedFrame, config: S
     try:
         if transforms is None:
             raise InputError('the node does not subscribe to TF')
-        return transforms.lookup(frame.frame_id, reference.frame_id, reference.stamp_ns)
+        return transforms.lookup(frame.frame_id, reference.frame_id, stamp_ns)
     except InputError as err:
         raise InputError(
             f'the pose of the reference (frame {reference.frame_id!r}) in the camera (frame '

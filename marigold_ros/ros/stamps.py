@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from typing import cast
 
 from rclpy.clock import ROSClock
 from rclpy.node import Node
 
+from marigold_ros.messages.header import carry_time, EXAMINED_STAMPS
 from marigold_ros.ros.diagnostics import Reporter
 from marigold_ros.ros.frame_buffer import ReceivedFrame
 
@@ -32,11 +34,25 @@ class StampMonitor:
         self._clock = cast(ROSClock, node.get_clock())  # rclpy annotates the base class Clock
         self._reporter = reporter
         self._last_ns: dict[str, int] = {}
+        self._recent_ns: defaultdict[str, deque[int]] = defaultdict(
+            lambda: deque(maxlen=EXAMINED_STAMPS))
         self._reported: set[tuple[str, str]] = set()
 
     def reset(self) -> None:
         """Discard the last stamps, for example after a jump of the clock."""
         self._last_ns.clear()
+        self._recent_ns.clear()
+
+    def has_time(self, frame: ReceivedFrame) -> bool:
+        """Tell whether stamps up to that of a frame carry time; if not, report it once."""
+        recent_ns = self._recent_ns[frame.camera]
+        recent_ns.append(frame.stamp_ns)
+        if frame.stamp_ns and carry_time(recent_ns):
+            return True
+        self._report_once(
+            frame.camera, 'unstamped', 'image stamps carry no time (0, or repeated); times of '
+            'receipt are used instead, so max_age_s is not applied')
+        return False
 
     def jumped_back(self, frame: ReceivedFrame) -> bool:
         """Check whether a frame is much older than its camera's previous one, and report it."""
@@ -57,13 +73,9 @@ class StampMonitor:
         return (self._clock.now().nanoseconds - frame.stamp_ns) / 1e9
 
     def too_old_reason(self, frame: ReceivedFrame, max_age_s: float) -> str:
-        """Return why a frame is too old; '' if it is not, or if its age cannot be checked."""
+        """Return why a frame is too old; '' if it is not, or is a recording by its stamp."""
         age_s = self.age_s(frame)
         if age_s <= max_age_s:
-            return ''
-        if not frame.stamp_ns:
-            self._report_once(frame.camera, 'unstamped',
-                              'image stamps are 0, so their age cannot be checked')
             return ''
         if age_s > HISTORICAL_AGE_S:
             self._report_once(

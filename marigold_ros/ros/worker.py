@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 import time
 import traceback
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from marigold_ros.depth.adaptive import (
 )
 from marigold_ros.depth.errors import InputError, MarigoldError
 from marigold_ros.depth.types import RgbImage
+from marigold_ros.geometry.poses import without_slash
 from marigold_ros.ros.calibration import Calibration, CalibrationCache
 from marigold_ros.ros.camera_output import CameraOutputs, FramePacker, METRIC_OUTPUTS
 from marigold_ros.ros.conversions import make_header, rgb_from_message
@@ -58,6 +59,7 @@ class _PreparedFrame:
     """A frame that is ready for inference."""
 
     frame: ReceivedFrame
+    timed: bool  # whether its stamp carries time
     rgb: RgbImage  # rectified
     padded_size: tuple[int, int]  # height and width at which the engine processes it, px
     calibration: Calibration
@@ -234,7 +236,8 @@ class DepthWorker:
         if self._stamps.jumped_back(frame):
             self._reset()
         stamp_age_s = self._stamps.age_s(frame)
-        too_old = self._stamps.too_old_reason(frame, settings.max_age_s)
+        timed = self._stamps.has_time(frame)
+        too_old = self._stamps.too_old_reason(frame, settings.max_age_s) if timed else ''
         if too_old:
             return 'too_old', too_old
         outputs = self._cameras[frame.camera].outputs.subscribed()
@@ -259,8 +262,8 @@ class DepthWorker:
         with _timed(seconds, 'rectify'):
             if calibration.rectifier is not None:
                 rgb = calibration.rectifier.rectify(rgb)
-        return _PreparedFrame(frame, rgb, padded_size, calibration, outputs, age_s, stamp_age_s,
-                              seconds)
+        return _PreparedFrame(frame, timed, rgb, padded_size, calibration, outputs, age_s,
+                              stamp_age_s, seconds)
 
     def _find_calibration(self, frame: ReceivedFrame, rgb: RgbImage) -> Calibration:
         """Return the calibration of an image, and report what is invalid about it."""
@@ -272,7 +275,7 @@ class DepthWorker:
                 f'{calibration.problem}; only relative depth is published')
         elif not calibration.by_stamp:
             self._reporter.report_event(frame.camera, 'camera_info_not_by_stamp')
-        if calibration.frame_id not in ('', frame.frame_id):
+        if without_slash(calibration.frame_id) not in ('', without_slash(frame.frame_id)):
             self._reporter.report_event(
                 frame.camera, 'camera_info_of_other_frame', 'the frame_id of the camera_info is '
                 f'{calibration.frame_id!r}, that of the image is {frame.frame_id!r}; the '
@@ -316,7 +319,9 @@ class DepthWorker:
 
         # 2. Update the metric scale.
         with _timed(seconds, 'fit_scale'):
-            report = self.metric_inputs.update_scale(frame, rgb, calibration, prediction)
+            report = self.metric_inputs.update_scale(
+                frame if prepared.timed else replace(frame, stamp_ns=0), rgb, calibration,
+                prediction)
         if (report.metric_scale is None and not calibration.problem
                 and prepared.outputs & METRIC_OUTPUTS):
             self._reporter.report_event(frame.camera, 'no_scale', explain_missing_scale(report))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 from node_harness import header
@@ -17,7 +18,7 @@ from marigold_ros.metric.filter import FilterConfig
 from marigold_ros.metric.sources.ground_plane import down_vector
 from marigold_ros.ros.calibration import Calibration
 from marigold_ros.ros.frame_buffer import ReceivedFrame
-from marigold_ros.ros.metric_inputs import CameraReferences, lookup_tilt
+from marigold_ros.ros.metric_inputs import CameraReferences, lookup_tilt, MetricInputs
 
 K = np.array([[100.0, 0, 80], [0, 100, 60], [0, 0, 1]])
 RGB = np.zeros((120, 160, 3), np.uint8)
@@ -91,6 +92,38 @@ def test_a_reference_whose_stamp_does_not_change_is_frozen(monkeypatch):
     with pytest.raises(InputError, match='is frozen: its messages have had the same stamp for '
                                          '1.5 s'):
         compute_anchors(reference, config, None)
+
+
+@pytest.mark.parametrize(('image_stamp', 'scan_stamp'), [(0, 0), (0, 10 ** 9), (10 ** 9, 0)])
+def test_without_stamps_the_scale_follows_times_of_receipt(monkeypatch, image_stamp, scan_stamp):
+    """The scene moves away, from 2 m to 4 m, between the scans of 20 s."""
+    clock_s, events = [100.0], []
+    monkeypatch.setattr('marigold_ros.ros.metric_inputs.time',
+                        SimpleNamespace(monotonic=lambda: clock_s[0]))
+    inputs = MetricInputs(
+        SimpleNamespace(resolve_topic_name=lambda name, only_expand=False: f'/{name}'),
+        ScaleConfig('scan', extrinsics='0 0 0 0 0 0'), ['camera'], rectified=False,
+        max_input_pixels=10 ** 6, reporter=SimpleNamespace(
+            report_once=lambda camera, name, *rest, **options: events.append(name),
+            report_scale=lambda camera, report: None))
+    relative = np.tile(np.linspace(0, 1, 160, dtype=np.float32), (120, 1))
+    prediction = SimpleNamespace(affine_invariant_depth=relative, confidence=None)
+    angles = np.arange(-0.6, 0.6, 0.01)
+    columns = np.rint(80 - 100 * np.tan(angles)).astype(int)
+    for number in range(200):
+        clock_s[0] += 0.1
+        depth_m = (1 + number / 199) * (1 + 2 * relative[60, columns])
+        inputs._references['camera'].buffer.put(serialize_message(LaserScan(
+            header=header(scan_stamp, 'laser'), angle_min=float(angles[0]), angle_increment=0.01,
+            range_min=0.1, range_max=20.0,
+            ranges=(depth_m / np.cos(angles)).astype(np.float32).tolist())))
+        clock_s[0] += 0.02
+        frame = replace(FRAME, stamp_ns=image_stamp and image_stamp + number * 10 ** 8,
+                        received_s=clock_s[0])
+        report = inputs.update_scale(frame, RGB, CALIBRATION, prediction)
+    assert (report.state, report.detail) == ('tracking', '')
+    assert report.metric_scale.scale / 2 + report.metric_scale.shift == pytest.approx(4, rel=0.1)
+    assert ('unstamped_reference' in events) == (image_stamp != 0)
 
 
 def test_the_tilt_comes_from_the_cameras_pose_in_the_base_frame():

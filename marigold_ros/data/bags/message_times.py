@@ -10,10 +10,7 @@ from typing import Any
 from marigold_ros.data.bags.messages import read_stamp_ns
 from marigold_ros.data.bags.reader import Bag, BagMessage
 from marigold_ros.depth.errors import BagError, MarigoldError
-from marigold_ros.messages.header import peek_header
-
-# Enough to tell stamps in whole seconds, at 5 Hz or more, from those that carry time.
-EXAMINED_MESSAGES = 10
+from marigold_ros.messages.header import carry_time, EXAMINED_STAMPS, peek_header
 
 
 class MessageTimes:
@@ -21,8 +18,7 @@ class MessageTimes:
     Times of the messages of topics that are compared with each other in time.
 
     If the stamps of one of the topics carry no time, log times are used for all of them: times
-    of one clock.  Stamps carry no time if they are 0 or half of them repeat others, as where a
-    driver does not set them, sets them once, or to whole seconds.
+    of one clock; see `carry_time`.
 
     Parameters
     ----------
@@ -45,10 +41,9 @@ class MessageTimes:
         first = {topic: first_times(bag, topic) for topic in topics}
         self.unstamped = tuple(
             topic for topic, times in first.items()
-            if times and (not any(stamp for _, stamp in times)
-                          or _half_repeat([stamp for _, stamp in times])))
+            if times and not carry_time([stamp for _, stamp in times]))
         for topic, times in first.items() if self.unstamped else ():
-            if _half_repeat([log_time for log_time, _ in times]):
+            if times and not carry_time([log_time for log_time, _ in times]):
                 raise BagError(f'{bag.path}: the stamps on {self.unstamped[0]} and the log times '
                                f'on {topic} carry no time (0, or repeated)')
 
@@ -87,11 +82,7 @@ def first_times(bag: Bag, topic: str, start_ns: int | None = None) -> list[tuple
     times: list[tuple[int, int]] = []
     with suppress(MarigoldError):  # damage; who reads the whole topic reports it
         for message in islice(bag.messages([topic], start_ns=start_ns, on_error=lambda *_: None),
-                              EXAMINED_MESSAGES):
+                              EXAMINED_STAMPS):
             with suppress(MarigoldError):
                 times.append((message.log_time_ns, peek_header(message.data)[0]))
     return times
-
-
-def _half_repeat(times_ns: Sequence[int]) -> bool:
-    return len(times_ns) > 1 and 2 * len(set(times_ns)) <= len(times_ns)

@@ -12,7 +12,7 @@ from marigold_ros.data.bags.message_times import first_times
 from marigold_ros.data.bags.messages import COMPRESSED_IMAGE, IMAGE
 from marigold_ros.data.bags.reader import Bag, BagTopic
 from marigold_ros.depth.errors import MessageError
-from marigold_ros.messages.header import peek_header
+from marigold_ros.messages.header import carry_time, peek_header
 
 # No transport delays a message this long: other stamps are of another time base than log times.
 MAX_DELAY_NS = 10 ** 9
@@ -100,13 +100,14 @@ def find_clock_source(bag: Bag, topics: Collection[BagTopic],
     Returns
     -------
     ClockSource or None
-        None if its stamps have the time base of the log times, or no topic has stamps.
+        None if its stamps have the time base of the log times, or no topic has stamps that carry
+        time.
     """
     stamped = [topic for topic in topics if _has_header(bag, topic)]
     stamped.sort(key=lambda topic: topic.msgtype not in (IMAGE, COMPRESSED_IMAGE))
     for topic in stamped:
         times = first_times(bag, topic.name, start_ns)
-        if any(stamp for _, stamp in times):
+        if carry_time([stamp for _, stamp in times]):
             delay_ns = median(log_time - stamp for log_time, stamp in times)
             return ClockSource(topic, *times[0]) if abs(delay_ns) > MAX_DELAY_NS else None
     return None

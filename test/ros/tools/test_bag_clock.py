@@ -42,7 +42,7 @@ def test_stamps_of_another_time_base_are_followed(tmp_path, first_ns):
         '/image', START_NS + 300 * MS, first_ns + 300 * MS)
 
 
-@pytest.mark.parametrize('stamps', [[], [0] * 12])
+@pytest.mark.parametrize('stamps', [[], [0] * 12, [SIM_NS] * 12])
 def test_without_stamps_the_clock_shows_log_times(tmp_path, stamps):
     assert source_of(tmp_path / 'bag', stamps) is None
 
