@@ -11,6 +11,12 @@ from types import TracebackType
 POLL_PERIOD_S = 0.05
 
 
+def ignore_signals() -> None:
+    """Ignore SIGINT and SIGTERM while the process ends; Python would restore their defaults."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 class StopFlag:
     """
     Set `requested` on SIGINT or SIGTERM.

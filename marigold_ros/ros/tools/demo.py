@@ -28,6 +28,7 @@ from marigold_ros.evaluation.recording import (
     summarize_recording,
 )
 from marigold_ros.ros.camera_output import INFO_TOPICS, TOPICS
+from marigold_ros.ros.startup import init_rclpy
 from marigold_ros.ros.tools.processes import (
     find_free_domain,
     find_package_command,
@@ -36,7 +37,7 @@ from marigold_ros.ros.tools.processes import (
     ProcessError,
 )
 from marigold_ros.ros.tools.share_files import require_share_file, use_large_image_profile
-from marigold_ros.stop_flag import StopFlag
+from marigold_ros.stop_flag import ignore_signals, StopFlag
 
 TOOLS = 'marigold_ros.ros.tools'
 OUTPUTS = [f'/{CAMERA}/{topic}' for topic in sorted({*TOPICS.values(), *INFO_TOPICS.values()})] + [
@@ -271,7 +272,7 @@ def main() -> int:
     try:
         os.environ.update(make_domain_environment(find_free_domain()))
         use_large_image_profile()
-        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+        init_rclpy([], signal_handler_options=SignalHandlerOptions.NO)
         arguments.bag = arguments.bag or require_share_file('sample/living_room')
         arguments.params_file = arguments.params_file or require_share_file('config/demo.yaml')
         arguments.out.mkdir(parents=True, exist_ok=True)
@@ -282,6 +283,7 @@ def main() -> int:
         print(f'demo: {err}', file=sys.stderr)
         return 1
     finally:
+        ignore_signals()
         rclpy.try_shutdown()
     print(f'{time.monotonic() - begin_s:.0f} s in all; logs in {arguments.out}')
     return 0 if complete else 1

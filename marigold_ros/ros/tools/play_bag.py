@@ -34,6 +34,7 @@ from marigold_ros.data.bags.reader import Bag, BagMessage, BagTopic, open_bag
 from marigold_ros.data.read_ahead import read_ahead
 from marigold_ros.depth.errors import BagError, MarigoldError
 from marigold_ros.messages.image_transport import base_topic
+from marigold_ros.ros.startup import init_rclpy
 from marigold_ros.ros.tools.bag_clock import BagClock, ClockSource, find_clock_source
 from marigold_ros.ros.tools.bag_qos import choose_playback_qos
 from marigold_ros.ros.tools.command_line import (
@@ -43,7 +44,7 @@ from marigold_ros.ros.tools.command_line import (
 )
 from marigold_ros.ros.tools.message_types import find_message_class, read_installed_typestore
 from marigold_ros.ros.tools.share_files import use_large_image_profile
-from marigold_ros.stop_flag import StopFlag
+from marigold_ros.stop_flag import ignore_signals, StopFlag
 
 CLOCK, CLOCK_TYPE = '/clock', 'rosgraph_msgs/msg/Clock'
 CLOCK_HZ = 100.0
@@ -479,12 +480,13 @@ def main() -> int:
     arguments = make_parser().parse_args(own)
     try:
         use_large_image_profile()
-        rclpy.init(args=ros, signal_handler_options=SignalHandlerOptions.NO)
+        init_rclpy(ros, signal_handler_options=SignalHandlerOptions.NO)
         play(arguments, stop)
     except MarigoldError as err:
         print(f'play_bag: {err}', file=sys.stderr)
         return 1
     finally:
+        ignore_signals()
         rclpy.try_shutdown()
     return 0
 

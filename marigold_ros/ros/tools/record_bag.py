@@ -19,10 +19,11 @@ from rclpy.topic_or_service_is_hidden import topic_or_service_is_hidden
 
 from marigold_ros.data.bags.writer import BagWriter
 from marigold_ros.depth.errors import BagError, MarigoldError
+from marigold_ros.ros.startup import init_rclpy
 from marigold_ros.ros.tools.bag_qos import choose_recording_qos, to_rosbags_qos
 from marigold_ros.ros.tools.command_line import parse_positive, split_ros_arguments
 from marigold_ros.ros.tools.message_types import find_message_class, read_installed_typestore
-from marigold_ros.stop_flag import POLL_PERIOD_S, StopFlag
+from marigold_ros.stop_flag import ignore_signals, POLL_PERIOD_S, StopFlag
 
 # Time between checks for new topics and publishers.
 DISCOVERY_PERIOD_S = 0.2
@@ -150,23 +151,24 @@ def main() -> int:
     own, ros = split_ros_arguments(sys.argv[1:])
     arguments = make_parser().parse_args(own)
     wanted = ['/' + name.lstrip('/') for name in arguments.topics or ()]
-    rclpy.init(args=ros, signal_handler_options=SignalHandlerOptions.NO)
-    executor = SingleThreadedExecutor()
     try:
+        init_rclpy(ros, signal_handler_options=SignalHandlerOptions.NO)
         with BagWriter(arguments.output, overwrite=arguments.overwrite) as writer:
+            executor = SingleThreadedExecutor()
             node = rclpy.create_node('bag_recorder', enable_rosout=False,
                                      start_parameter_services=False)
             executor.add_node(node)
             try:
                 record(Recorder(node, writer, wanted), executor, stop, arguments.duration)
             finally:
+                executor.shutdown()
                 _print_counts(writer, wanted)
     except MarigoldError as err:
         print(f'record_bag: {err}', file=sys.stderr)
         return 1
     finally:
-        executor.shutdown()
-        rclpy.shutdown()
+        ignore_signals()
+        rclpy.try_shutdown()
     return 0
 
 
