@@ -26,6 +26,7 @@ from marigold_ros.ros.memory import return_freed_memory
 from marigold_ros.ros.metric_inputs import MetricInputs
 from marigold_ros.ros.rclpy_workarounds import (
     discard_destroyed_entities,
+    find_given_parameters,
     reject_invalid_transitions,
 )
 from marigold_ros.ros.subscriptions import InputTopics
@@ -51,6 +52,7 @@ class DepthNode(LifecycleNode):
         """Declare the parameters, and create services and timers; arguments as rclpy's Node."""
         super().__init__('depth_node', **kwargs)
         parameters.declare_parameters(self)
+        self._warn_of_unknown_parameters()
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
         self._reporter = Reporter(self)
@@ -252,6 +254,13 @@ class DepthNode(LifecycleNode):
             self._worker.reset()
 
     # Parameters
+
+    def _warn_of_unknown_parameters(self) -> None:
+        unknown = parameters.describe_unknown_parameters(
+            find_given_parameters(self), self.get_parameters_by_prefix(''))
+        if unknown:
+            self.get_logger().warning(f'ignored, because {self.get_name()} has no such parameter: '
+                                      + unknown)
 
     def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         reason = parameters.find_rejection_reason(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -19,7 +20,8 @@ def main(args: list[str] | None = None) -> int:
     -------
     int
         0 after a signal, also if it is repeated, or comes while the process starts, the model
-        loads or a frame is processed; 2 if the initial value of a parameter is invalid.
+        loads or a frame is processed; 2 if ROS cannot start, or a parameter's initial value is
+        invalid.
     """
     importing = True
 
@@ -36,21 +38,29 @@ def main(args: list[str] | None = None) -> int:
     import rclpy
     from rclpy.exceptions import ParameterException
 
+    from marigold_ros.depth.errors import MarigoldError
     from marigold_ros.ros.depth_node import DepthNode
     from marigold_ros.ros.memory import keep_freed_memory
+    from marigold_ros.ros.parameter_files import warn_of_unused_files
+    from marigold_ros.ros.startup import init_rclpy
+    from marigold_ros.stop_flag import ignore_signals
 
     keep_freed_memory()
-    rclpy.init(args=args)
-    importing = False
     ended = True
     try:
+        init_rclpy(args)
+        importing = False
         node = DepthNode()
         try:
+            warn_of_unused_files(node, sys.argv if args is None else args)
             node.run()
         finally:
+            # Searching torch's objects for cycles takes seconds on a busy machine, here and at
+            # the end of Python; launch kills after 5 s.
+            gc.freeze()
             ended = node.release(SHUTDOWN_TIMEOUT_S)
             node.destroy_node()
-    except ParameterException as err:
+    except (MarigoldError, ParameterException) as err:
         rclpy.logging.get_logger('depth_node').fatal(str(err))
         rclpy.try_shutdown()
         return 2
@@ -58,9 +68,8 @@ def main(args: list[str] | None = None) -> int:
         if rclpy.ok():
             raise
     rclpy.try_shutdown()
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    if not ended:  # Python would wait for the worker's thread, and launch kills after 5 s
+    ignore_signals()
+    if not ended:  # Python would wait for the worker's thread
         os._exit(0)
     return 0
 

@@ -46,7 +46,7 @@ class ParameterRow:
     run_time : bool
         Whether a change takes effect at the next frame instead of the next configure.
     reason : str
-        Reason for the limits or choices, added to the message of a validation error.
+        Reason for the rule, or the rest of it, added to the message of a validation error.
     """
 
     name: str
@@ -83,19 +83,25 @@ class ParameterRow:
         """
         if self.keyword and value == self.keyword:
             return None
+        parsed = value
         if self.kind is float and type(value) is int:
-            value = float(value)
+            parsed = float(value)
         if self.kind is tuple and isinstance(value, (list, tuple)):
-            value = tuple(value)
-        in_limits = self.limits is None or (
-            isinstance(value, (int, float)) and self.limits[0] <= value <= self.limits[1])
-        if type(value) is not self.kind or not in_limits or (
-                self.choices and value not in self.choices):
+            parsed = tuple(value)
+        if not self._allows(parsed):
             rule = ', '.join(part for part in (
                 self.type_name, f'one of {self.rule}' if self.choices else self.rule) if part)
             reason = f' ({self.reason})' if self.reason else ''
             raise ConfigError(f'`{self.name}` must be {rule}{reason}; got {value!r}')
-        return value
+        return parsed
+
+    def _allows(self, value: Any) -> bool:
+        if type(value) is not self.kind or (self.choices and value not in self.choices):
+            return False
+        if isinstance(value, tuple):
+            return bool(value) and all(isinstance(each, str) for each in value)
+        return self.limits is None or (
+            isinstance(value, (int, float)) and self.limits[0] <= value <= self.limits[1])
 
     def descriptor(self) -> ParameterDescriptor:
         """

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 import re
 import sys
 from typing import Any
 
 from rclpy.node import Node
+from rclpy.qos import QoSPolicyKind
 
 from marigold_ros.depth.adaptive import AdaptiveConfig
 from marigold_ros.depth.complexity import MEASURES
@@ -25,7 +26,14 @@ from marigold_ros.metric.config import SCALE_SOURCES, ScaleConfig
 from marigold_ros.metric.filter import FilterConfig
 from marigold_ros.metric.outputs import POINT_STRIDE
 from marigold_ros.ros.parameter_row import format_yaml_value, ParameterRow
+from marigold_ros.ros.rclpy_workarounds import find_given_parameters
+from marigold_ros.ros.spelling import describe_unknown
 
+QOS_ENTITIES = ('publisher', 'subscription')
+QOS_POLICIES = tuple(name.lower() for name in QoSPolicyKind.__members__)
+# qos_overrides.<topic>.<entity>[_<id>].<policy>
+QOS_OVERRIDE = re.compile(
+    rf'qos_overrides\..+\.({"|".join(QOS_ENTITIES)})(_\w+)?\.({"|".join(QOS_POLICIES)})')
 MAX_STEPS_REASON = "Marigold's authors report no gain in accuracy above 10 steps"
 
 
@@ -42,7 +50,8 @@ class Settings:
     """Values of all parameters at one time; the fields define the parameter table."""
 
     cameras: tuple[str, ...] = _row(
-        tuple, ('camera',), 'Names of the cameras; the topics of a camera begin with its name')
+        tuple, ('camera',), 'Names of the cameras; the topics of a camera begin with its name',
+        reason='at least one name')
     input_transport: str = _row(
         str, 'auto', 'Transport of the input images; auto uses raw if a raw image topic has a '
         'publisher, else compressed', choices=('auto', 'raw', 'compressed'))
@@ -170,11 +179,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Validate the cameras' names and the rules between parameters."""
-        for name in self.cameras or ('',):
+        for name in self.cameras:
             if not re.fullmatch(r'[A-Za-z]\w*(/[A-Za-z]\w*)*', name):
-                raise ConfigError('`cameras` must hold at least one name; each name must consist '
-                                  'of letters, digits, _ and /, and begin with a letter; got '
-                                  f'{list(self.cameras)}')
+                raise ConfigError('each name in `cameras` must consist of letters, digits, _ and '
+                                  f'/, and begin with a letter; got {list(self.cameras)}')
         if len(set(self.cameras)) < len(self.cameras):
             raise ConfigError('the names in `cameras` must differ from each other; got '
                               f'{list(self.cameras)}')
@@ -247,10 +255,47 @@ def settings_from_parameters(values: Mapping[str, Any]) -> Settings:
 
 
 def declare_parameters(node: Node) -> None:
-    """Declare every parameter of the table."""
+    """
+    Declare every parameter of the table.
+
+    Raises
+    ------
+    ConfigError
+        If an initial value is invalid by itself.
+    """
+    given = find_given_parameters(node)
     for row in TABLE:
+        if row.name in given:
+            row.parse(given[row.name])
         default = list(row.default) if row.kind is tuple else row.default
         node.declare_parameter(row.name, default, row.descriptor())
+
+
+def describe_unknown_parameters(given: Iterable[str], declared: Collection[str]) -> str:
+    """
+    Describe parameters that were given but do not exist, each with the most similar one.
+
+    Parameters
+    ----------
+    given : iterable of str
+        ROS names.  A QoS override may be of a topic that does not exist yet, or of another node.
+    declared : collection of str
+        ROS names of the parameters that exist.
+
+    Returns
+    -------
+    str
+        Empty if there are none.
+    """
+    parts = []
+    for name in sorted(set(given) - set(declared)):
+        if QOS_OVERRIDE.fullmatch(name):
+            continue
+        qos_overrides = [f'{name.rsplit(".", 2)[0]}.{entity}.{policy}'
+                         for entity in QOS_ENTITIES for policy in QOS_POLICIES]
+        parts.append(describe_unknown(
+            name, qos_overrides if name.startswith('qos_overrides.') else declared))
+    return ', '.join(parts)
 
 
 def read_current_values(node: Node) -> dict[str, Any]:

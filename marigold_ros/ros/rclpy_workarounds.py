@@ -1,10 +1,14 @@
-"""Workarounds for rclpy: invalid lifecycle transitions and references to destroyed entities."""
+"""Workarounds for rclpy: what its public interface lacks, and what it leaves behind."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from lifecycle_msgs.srv import ChangeState
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode
+from rclpy.node import Node
+from rclpy.parameter import Parameter
 
 RCLError = rclpy_implementation.RCLError
 
@@ -33,3 +37,10 @@ def discard_destroyed_entities(node: LifecycleNode) -> None:
     """Discard the references that rclpy keeps to destroyed publishers and subscriptions."""
     group = node.default_callback_group
     group.entities = {each for each in group.entities if each() is not None}
+
+
+def find_given_parameters(node: Node) -> dict[str, Any]:
+    """Return the initial values that the user gave, of declared parameters and of others."""
+    # To rcl an empty list has no type.
+    return {name: [] if each.type_ == Parameter.Type.NOT_SET else each.value
+            for name, each in node._parameter_overrides.items()}

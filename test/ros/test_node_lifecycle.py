@@ -176,11 +176,25 @@ def test_a_signal_ends_a_load_that_hangs_with_exit_code_0(start, tmp_path, numbe
     assert log_has_no_error(process)
 
 
-def test_a_wrong_initial_parameter_is_named_at_the_end(start):
-    process, _ = start('-p', 'point_stride:=0')
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['-p', 'point_stride:=0'], '`point_stride` must be int, 1 to 64; got 0'),
+    (['--params-file', 'nowhere.yaml'], 'there is no parameter file nowhere.yaml')])
+def test_a_wrong_initial_parameter_is_named_at_the_end(start, arguments, message):
+    process, _ = start(*arguments)
     assert process.wait(120) == 2
     log = process.log.read_text()
-    assert 'point_stride' in log and 'Traceback' not in log
+    assert message in log.splitlines()[-1] and 'Traceback' not in log
+
+
+def test_a_parameter_that_does_not_exist_is_named_at_the_start(start, tmp_path):
+    file = tmp_path / 'parameters.yaml'
+    file.write_text('/**:\n  ros__parameters:\n    scale: {sourc: fixed}\n    autostart: false\n'
+                    '    qos_overrides: {/x: {subscription: {depth: 1}}}\n')
+    process, _ = start('--params-file', str(file), '-p', 'latency_cap:=100')
+    log = process.wait_for_log('ignored')
+    assert ('no such parameter: `latency_cap` (did you mean `latency_cap_ms`?), '
+            '`scale.sourc` (did you mean `scale.source`?)\n') in log
+    assert process.stop() == 0
 
 
 def test_simulated_time_is_used_and_a_jump_resets_the_state(start, checkpoint):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from rclpy.parameter import Parameter
 import yaml
 
 from marigold_ros.depth.errors import ConfigError
@@ -13,6 +14,7 @@ from marigold_ros.metric.config import ScaleConfig
 from marigold_ros.metric.outputs import POINT_STRIDE
 from marigold_ros.ros.parameters import (
     declare_parameters,
+    describe_unknown_parameters,
     find_rejection_reason,
     format_parameter_table,
     format_yaml,
@@ -113,7 +115,9 @@ def test_the_steps_are_limited_to_those_useful_for_the_checkpoint():
     ({'checkpoint': 7}, '`checkpoint` must be string; got 7'),
     ({'depth_encoding': '64FC1'}, "must be string, one of 32FC1, 16UC1; got '64FC1'"),
     ({'processing_resolution': 100}, 'multiple of 8'),
-    ({'cameras': []}, 'at least one name'),
+    ({'cameras': []}, r'`cameras` must be string\[\] \(at least one name\); got \[\]'),
+    ({'cameras': 'front'}, "`cameras` must be string.*; got 'front'"),
+    ({'cameras': [1, 2]}, r'`cameras` must be string.*; got \[1, 2\]'),
     ({'cameras': ['front', 'front']}, 'must differ from each other'),
     ({'cameras': ['2nd']}, 'begin with a letter'),
     ({'min_depth_m': 20.0}, r'`min_depth_m` must be .* below max_depth_m \(20\); got 20'),
@@ -147,14 +151,36 @@ def test_parameters_outside_the_table_are_ignored():
                                  configured=True) == ''
 
 
+@pytest.mark.parametrize(('name', 'text'), [
+    ('latency_cap', '`latency_cap` (did you mean `latency_cap_ms`?)'),
+    ('scale.sourc', '`scale.sourc` (did you mean `scale.source`?)'),
+    ('scale_source', '`scale_source` (did you mean `scale.source`?)'),
+    ('wheel_radius', '`wheel_radius`'),
+    ('qos_overrides./a/b.subscription.relability',
+     '`qos_overrides./a/b.subscription.relability` '
+     '(did you mean `qos_overrides./a/b.subscription.reliability`?)'),
+    ('qos_overrides./a/b.subscription.depth', ''),
+    ('qos_overrides./a/b.publisher_id.deadline', ''),
+    ('device', ''), ('use_sim_time', '')])
+def test_an_unknown_parameter_is_described_with_the_most_similar_one(name, text):
+    assert describe_unknown_parameters(['cameras', name], [*DEFAULTS, 'use_sim_time']) == text
+
+
 class FakeNode:
     """What a node is asked to declare_parameters."""
 
-    def __init__(self):
+    def __init__(self, **given):
         self.rows = {}
+        self._parameter_overrides = {name: Parameter(name, value=value)
+                                     for name, value in given.items()}
 
     def declare_parameter(self, name, value, descriptor):
         self.rows[name] = (value, descriptor)
+
+
+def test_an_invalid_initial_value_is_named_with_its_rule():
+    with pytest.raises(ConfigError, match='`step_policy` must be string, one of complexity'):
+        declare_parameters(FakeNode(step_policy='guess'))
 
 
 def test_descriptors_hold_ranges_types_and_time_of_effect():
