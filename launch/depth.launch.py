@@ -13,13 +13,24 @@ from pathlib import Path
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+import launch.logging
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
-import yaml
+from launch_ros.substitutions import ExecutableInPackage
+from launch_ros.utilities import make_namespace_absolute, prefix_namespace
+
+from marigold_ros.depth.errors import ConfigError
+from marigold_ros.ros.parameter_files import read_parameters
+from marigold_ros.ros.tools.command_line import parse_non_negative
+from marigold_ros.ros.tools.launch_arguments import (
+    describe_ignored_arguments,
+    parse_arguments,
+    parse_boolean,
+    parse_names,
+)
+from marigold_ros.ros.tools.share_files import PROFILE_VARIABLES
 
 CONFIG = Path(get_package_share_directory('marigold_ros')) / 'config'
-# Fast DDS reads the first up to Jazzy and the second from Kilted on.
-PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 ARGUMENTS = {
     'params_file': (str(CONFIG / 'depth.yaml'), 'Parameter file'),
     'checkpoint': ('', 'Name of an embedded checkpoint, folder in Marigold layout, or Hugging '
@@ -29,65 +40,80 @@ ARGUMENTS = {
                     'default: <camera>/image_raw'),
     'camera_info_topic': ('', 'camera_info topic of a single camera; '
                           'default: camera_info in the namespace of the image topic'),
+    'scale_source': ('', 'Source of the metric scale: none, fixed, depth, cloud, scan or '
+                     'ground_plane'),
+    'reference_topic': ('', 'Reference topic of a single camera for the scale sources depth, '
+                        'cloud and scan; default: <camera>/scale/<source>'),
+    'reference_camera_info_topic': ('', 'camera_info topic of a reference depth image; '
+                                    'default: camera_info in the namespace of the reference'),
     'latency_cap_ms': ('', 'Largest time from receipt to publication, ms; 0: no cap'),
     'device': ('', 'auto, cpu, cuda or cuda:<index>'),
     'use_sim_time': ('', 'true: use the time of /clock'),
     'namespace': ('', 'Namespace of the node and of its relative topics'),
     'rviz': ('false', 'true: start rviz2, too'),
 }
-# Launch argument -> function that converts its text to the parameter of the same name.
-PARAMETERS = {
-    'checkpoint': str,
-    'cameras': lambda text: [name.strip() for name in text.strip('[] ').split(',')],
-    'latency_cap_ms': float,
-    'device': str,
-    'use_sim_time': lambda text: text.lower() == 'true',
-}
+PARSERS = {'cameras': parse_names, 'latency_cap_ms': parse_non_negative,
+           'use_sim_time': parse_boolean, 'rviz': parse_boolean}
+# Launch argument -> the parameter that it sets.
+PARAMETERS = {'checkpoint': 'checkpoint', 'cameras': 'cameras', 'scale_source': 'scale.source',
+              'latency_cap_ms': 'latency_cap_ms', 'device': 'device',
+              'use_sim_time': 'use_sim_time'}
 
 
-def read_cameras(params_file):
-    """Read the names of the cameras from a parameter file, from the section of any node."""
-    sections = [yaml.safe_load(Path(params_file).read_text())]
-    while sections:  # a namespace and the name of a node may be one key or nested ones
-        section = sections.pop(0)
-        if isinstance(section, dict):
-            cameras = (section.get('ros__parameters') or {}).get('cameras')
-            if cameras:
-                return [cameras] if isinstance(cameras, str) else cameras
-            sections += section.values()
-    return ['camera']
+def find_remappings(given, parameters):
+    """Return the remappings of a single camera's topics to those of its drivers."""
+    cameras = parameters.get('cameras', ['camera'])
+    source = parameters.get('scale.source', 'none')
+    names = {'image_topic': 'image_raw', 'camera_info_topic': 'camera_info',
+             'reference_topic': f'scale/{source}',
+             'reference_camera_info_topic': 'scale/camera_info'}
+    for argument, sources in {'reference_topic': ('depth', 'cloud', 'scan'),
+                              'reference_camera_info_topic': ('depth',)}.items():
+        if argument in given and source not in sources:
+            raise ConfigError(f'launch argument `{argument}` is for the scale source '
+                              f'{" or ".join(sources)}; scale.source is {source}')
+    used = [argument for argument in names if argument in given]
+    if used and (not isinstance(cameras, list) or len(cameras) != 1):
+        raise ConfigError(f'launch argument `{used[0]}` is for a single camera; `cameras` is '
+                          f'{cameras}: let the drivers publish on <camera>/{names[used[0]]}')
+    return [(f'{cameras[0]}/{names[argument]}', given[argument]) for argument in used]
 
 
-def remappings(given, cameras):
-    """Return the remappings of a single camera's topics to those of its driver."""
-    names = {'image_topic': 'image_raw', 'camera_info_topic': 'camera_info'}
-    if len(cameras) != 1 and any(argument in given for argument in names):
-        raise ValueError('the arguments image_topic and camera_info_topic are for a single '
-                         f'camera; the cameras are {", ".join(cameras)}: let their drivers '
-                         'publish on <camera>/image_raw')
-    return [(f'{cameras[0]}/{name}', given[argument]) for argument, name in names.items()
-            if argument in given]
+def read_context(context, namespace):
+    """Return the node's namespace, and the ROS arguments that launch gives to every node."""
+    outer = context.launch_configurations
+    arguments = []
+    for each in outer.get('global_params', []):
+        arguments += (['-p', f'{each[0]}:={each[1]}'] if isinstance(each, tuple)
+                      else ['--params-file', each])
+    return (make_namespace_absolute(prefix_namespace(outer.get('ros_namespace'), namespace)),
+            arguments)
 
 
 def create_actions(context):
-    """Create the launch actions from the arguments that are not empty."""
-    given = {name: text for name in ARGUMENTS
-             if (text := LaunchConfiguration(name).perform(context))}
-    parameters = {name: convert(given[name]) for name, convert in PARAMETERS.items()
-                  if name in given}
-    cameras = parameters.get('cameras') or read_cameras(given['params_file'])
-    profile = str(CONFIG / 'fastdds_large_images.xml')
-    actions = [SetEnvironmentVariable(variable, profile) for variable in PROFILE_VARIABLES
-               if variable not in os.environ]
+    """Check everything before anything is started; then start the node."""
+    if ignored := describe_ignored_arguments(__file__, context.argv, ARGUMENTS):
+        launch.logging.get_logger('depth.launch.py').warning(ignored)
+    given = parse_arguments(
+        {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}, PARSERS)
+    params_file = given.get('params_file', ARGUMENTS['params_file'][0])
+    parameters = {parameter: given[argument] for argument, parameter in PARAMETERS.items()
+                  if argument in given}
+    namespace, arguments = read_context(context, given.get('namespace', ''))
+    initial = {**read_parameters('depth_node', namespace,
+                                 [*arguments, '--params-file', params_file]), **parameters}
+    actions = [SetEnvironmentVariable(variable, str(CONFIG / 'fastdds_large_images.xml'))
+               for variable in PROFILE_VARIABLES if variable not in os.environ]
     actions.append(LifecycleNode(
         package='marigold_ros', executable='depth_node', name='depth_node',
         namespace=given.get('namespace', ''), output='screen', emulate_tty=True,
-        parameters=[given['params_file'], parameters] if parameters else [given['params_file']],
-        remappings=remappings(given, cameras)))
-    if given['rviz'].lower() == 'true':
-        actions.append(Node(package='rviz2', executable='rviz2',
-                            arguments=['-d', str(CONFIG / 'depth.rviz')],
-                            parameters=[{'use_sim_time': parameters.get('use_sim_time', False)}]))
+        parameters=[params_file, parameters] if parameters else [params_file],
+        remappings=find_remappings(given, initial)))
+    if given.get('rviz'):
+        # Performed here, because if this fails after the node was started, the node stays alone.
+        rviz2 = ExecutableInPackage('rviz2', package='rviz2').perform(context)
+        actions.append(Node(executable=rviz2, arguments=['-d', str(CONFIG / 'depth.rviz')],
+                            parameters=[{'use_sim_time': initial.get('use_sim_time', False)}]))
     return actions
 
 
