@@ -64,6 +64,8 @@ def find_remappings(given, parameters):
     """Return the remappings of a single camera's topics to those of its drivers."""
     cameras = parameters.get('cameras', ['camera'])
     source = parameters.get('scale.source', 'none')
+    if not isinstance(cameras, list):
+        raise ConfigError(f'`cameras` must be a list, such as [front, rear]; got {cameras!r}')
     names = {'image_topic': 'image_raw', 'camera_info_topic': 'camera_info',
              'reference_topic': f'scale/{source}',
              'reference_camera_info_topic': 'scale/camera_info'}
@@ -73,7 +75,7 @@ def find_remappings(given, parameters):
             raise ConfigError(f'launch argument `{argument}` is for the scale source '
                               f'{" or ".join(sources)}; scale.source is {source}')
     used = [argument for argument in names if argument in given]
-    if used and (not isinstance(cameras, list) or len(cameras) != 1):
+    if used and len(cameras) != 1:
         raise ConfigError(f'launch argument `{used[0]}` is for a single camera; `cameras` is '
                           f'{cameras}: let the drivers publish on <camera>/{names[used[0]]}')
     return [(f'{cameras[0]}/{names[argument]}', given[argument]) for argument in used]

@@ -159,6 +159,13 @@ def test_an_argument_that_cannot_work_is_named_before_anything_is_started(
     assert launch.started == []
 
 
+def test_cameras_in_a_parameter_file_must_be_a_list(launch, tmp_path):
+    file = write_parameters(tmp_path, '/**:\n  ros__parameters:\n    cameras: front\n')
+    with pytest.raises(ValueError, match="`cameras` must be a list, .*; got 'front'"):
+        launch.visit(launch.include('depth.launch.py', params_file=file))
+    assert launch.started == []
+
+
 def test_rviz_uses_the_time_of_the_node(launch, tmp_path):
     for file in ('share/ament_index/resource_index/packages/rviz2', 'lib/rviz2/rviz2'):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
