@@ -18,13 +18,16 @@ from rosbags.interfaces import (
     QosReliability,
     QosTime,
 )
-from rosbags.typesys import get_typestore, Stores
+from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 
 from marigold_ros.data.bags.message_format import jazzy_typestore
 from marigold_ros.data.bags.writer import BagWriter
 
 START_NS = 1_700_000_000 * 10 ** 9
+# Installed nowhere, not even on a robot.
+UNINSTALLED = 'absent_msgs/msg/Note'
 STORE = jazzy_typestore()
+STORE.register(get_types_from_msg('string text', UNINSTALLED))
 TYPES = STORE.types
 ROS1 = get_typestore(Stores.ROS1_NOETIC)
 # Schemas that no ROS can decode: name, encoding of the schema, schema, encoding of the messages.

@@ -23,7 +23,7 @@ def test_installed_classes_are_found():
 
 
 @pytest.mark.parametrize('msgtype', [
-    'tf2_msgs/msg/TFMessage', 'std_msgs/msg/Nothing', 'std_srvs/srv/Trigger'])
+    'absent_msgs/msg/Note', 'std_msgs/msg/Nothing', 'std_srvs/srv/Trigger'])
 def test_a_type_that_is_not_an_installed_message_has_no_class(msgtype):
     assert find_message_class(msgtype) is None
 
@@ -39,8 +39,8 @@ def test_definitions_include_nested_types():
 
 
 def test_a_missing_definition_is_an_error():
-    with pytest.raises(BagError, match='tf2_msgs .* has no definition TFMessage.msg'):
-        read_installed_typestore('tf2_msgs/msg/TFMessage')
+    with pytest.raises(BagError, match='absent_msgs .* has no definition Note.msg'):
+        read_installed_typestore('absent_msgs/msg/Note')
 
 
 def test_share_files_are_found_without_a_sourced_workspace():

@@ -17,6 +17,7 @@ from bag_fixtures import (
     serialize,
     START_NS,
     text,
+    UNINSTALLED,
     webcam_jpeg,
     write_bag,
     write_mcap,
@@ -96,13 +97,13 @@ def drive(tmp_path):
                     np.full((32, 32, 3), number * 10, np.uint8))[1], np.uint8))),
             ('/depth/compressedDepth', offset_ns, compressed_depth(
                 np.full((4, 6), 1000 + number, np.uint16), stamp_ns, 'rvl')),
-            ('/tf', offset_ns, serialize('tf2_msgs/msg/TFMessage', transforms=[]))]
+            ('/absent', offset_ns, serialize(UNINSTALLED, text='a note'))]
     return write_bag(
         tmp_path / 'drive',
         {'/plan': STRING, '/note': STRING, '/image': 'sensor_msgs/msg/Image',
          '/front/compressed': 'sensor_msgs/msg/CompressedImage',
          '/depth/compressedDepth': 'sensor_msgs/msg/CompressedImage',
-         '/tf': 'tf2_msgs/msg/TFMessage'},
+         '/absent': UNINSTALLED},
         messages,
         {'/plan': offered_qos(latched=True), '/image': offered_qos(reliable=False)})
 
@@ -112,7 +113,7 @@ def test_played_messages_are_recorded_unchanged_and_on_time(drive, tmp_path, sta
     player = start('play_bag', drive, '--wait-for-subscribers', 20, '--clock', 50)
     code, printed = finish(player)
     assert code == 0, printed
-    assert ('Skipped /tf (tf2_msgs/msg/TFMessage, 20 messages: message type not installed)'
+    assert (f'Skipped /absent ({UNINSTALLED}, 20 messages: message type not installed)'
             in printed)
     assert 'Played 81 messages on 5 topics' in printed
     max_lateness_ns = 1e6 * float(re.search(r'at most ([\d.]+) ms late', printed).group(1))
@@ -254,7 +255,7 @@ def test_an_invalid_command_prints_its_error_without_a_traceback(drive, tmp_path
         (('play_bag', tmp_path / 'nowhere'), 1, 'nowhere: it does not exist'),
         (('play_bag', drive, '--topics', '/imu'), 1, 'no topic /imu in the bag; it has'),
         (('play_bag', drive, '--start-offset', 100), 1, 'lasts 1.0 s'),
-        (('play_bag', drive, '--topics', '/tf'), 1, 'no topic of .* can be published here'),
+        (('play_bag', drive, '--topics', '/absent'), 1, 'no topic of .* can be published here'),
         (('play_bag', drive, '--rate', 0), 2, 'must be above 0'),
         (('play_bag', drive, '--remap', '/note'), 2, 'must be /old:=/new'),
         (('record_bag', drive, '--all'), 1, 'already exists'),
