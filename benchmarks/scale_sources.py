@@ -40,7 +40,7 @@ from marigold_ros.evaluation.metrics.obstacles import ObstacleBoxes, ObstacleSco
 from marigold_ros.evaluation.metrics.protocols import abs_rel_label
 from marigold_ros.evaluation.references import BagReferences, FrameReference
 from marigold_ros.metric.anchors import Anchors, anchors_from_depth
-from marigold_ros.metric.config import ScaleConfig
+from marigold_ros.metric.config import ScaleConfig, SEARCH
 
 NAME = 'scale_sources'
 REFERENCES = {'cloud': '/lidar/points', 'scan': '/scan'}
@@ -65,21 +65,16 @@ class ScaleCandidate:
     ----------
     config : ScaleConfig
     obstacles : ObstacleScorer
-    knows_tilt : bool
-        Whether the tilt of the camera is known from TF.
     """
 
-    def __init__(self, config: ScaleConfig, obstacles: ObstacleScorer, *,
-                 knows_tilt: bool = True) -> None:
-        self._source, self._knows_tilt = config.source, knows_tilt
+    def __init__(self, config: ScaleConfig, obstacles: ObstacleScorer) -> None:
+        self._source = config.source
         self._uninterrupted = MetricDepthEvaluator(config, obstacles)
         self._interrupted = MetricDepthEvaluator(config)
 
     def add(self, frame: DepthFrame, affine_invariant_depth: FloatImage,
             confidence: FloatImage | None, reference: FrameReference) -> None:
         """Evaluate the next frame."""
-        if not self._knows_tilt:
-            reference = replace(reference, tilt=None)
         self._uninterrupted.add(frame, affine_invariant_depth, confidence, reference)
         first_ns = self._uninterrupted.frames[0].stamp_ns
         if OUTAGE_S[0] <= (reference.stamp_ns - first_ns) * 1e-9 < OUTAGE_S[1]:
@@ -126,12 +121,13 @@ def read_drive(path: Path, max_frames: int | None = None
     ------
     frame : DepthFrame
     references : dict of str to FrameReference
-        By source; that of `ground_plane` has the camera's mount only.
+        By source; that of `ground_plane` has the camera's tilt only.
     """
     rng = np.random.default_rng(0)
     with ExitStack() as stack:
         bag = stack.enter_context(open_bag(path))
-        mount = BagReferences(bag, SAMPLE_TOPICS, ScaleConfig('none'))
+        # References do not depend on the height.
+        mount = BagReferences(bag, SAMPLE_TOPICS, ScaleConfig('ground_plane', camera_height_m=1.0))
         known = {source: BagReferences(bag, replace(SAMPLE_TOPICS, reference=topic),
                                        ScaleConfig(source))
                  for source, topic in REFERENCES.items()}
@@ -182,13 +178,14 @@ def make_candidates(camera_height_m: float, scene: ObstacleBoxes, layer: LayerCo
     """Return a candidate for every depth and source, by 'depth, source'."""
     floor = ScaleConfig('ground_plane', camera_height_m=camera_height_m)
     measured = {**{source: ScaleConfig(source) for source in ('depth', 'cloud', 'scan')},
-                'ground_plane, tilt known': floor, 'ground_plane, tilt estimated': floor}
+                'ground_plane, tilt known': floor,
+                'ground_plane, tilt estimated': replace(floor, camera_pitch_deg=SEARCH,
+                                                        camera_roll_deg=SEARCH)}
     configs = {f'{depth}, {name}': config for depth in ('predicted', 'true')
                for name, config in measured.items()}
     configs['predicted, fixed'] = ScaleConfig('fixed', *ASSUMED_M)
     configs[TRUTH] = ScaleConfig('fixed', *TRUE_RANGE_M)
-    return {name: ScaleCandidate(config, ObstacleScorer(scene, layer),
-                                 knows_tilt='estimated' not in name)
+    return {name: ScaleCandidate(config, ObstacleScorer(scene, layer))
             for name, config in configs.items()}
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
 import itertools
 import math
 import os
@@ -26,7 +28,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.task import Future
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
-from std_msgs.msg import Header
+from std_msgs.msg import Header, String
 from std_srvs.srv import SetBool, Trigger
 
 from marigold_ros.ros.depth_node import DepthNode
@@ -42,6 +44,9 @@ os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 # the lost part is sent again only at the writer's next heartbeat, up to 3 s later.
 use_large_image_profile()
 CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE = 1, 2, 3, 4
+# Where tf2_msgs is not installed, stand_ins/tf2_msgs stands in for it.
+TF2_MSGS_PATH = [] if find_spec('tf2_msgs') else [str(Path(__file__).with_name('stand_ins'))]
+TFMessage = String if TF2_MSGS_PATH else import_module('tf2_msgs.msg').TFMessage
 _worker = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:])
 _domains = itertools.count(crc32(os.environ.get('PYTEST_XDIST_TESTRUNUID', '').encode()))
 
@@ -55,9 +60,11 @@ def find_free_domain() -> int:
 
 def start_node(folder: Path, domain: int, *arguments: str) -> LoggedProcess:
     """Start depth_node with ROS arguments, and write its log to a folder."""
+    python_path = [*TF2_MSGS_PATH, *filter(None, [os.environ.get('PYTHONPATH')])]
     return LoggedProcess(
         'depth_node', [sys.executable, '-m', 'marigold_ros.ros.main', '--ros-args', *arguments],
-        folder, {**os.environ, **make_domain_environment(domain)})
+        folder, {**os.environ, **make_domain_environment(domain),
+                 'PYTHONPATH': os.pathsep.join(python_path)})
 
 
 @contextmanager

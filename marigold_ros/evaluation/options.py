@@ -105,12 +105,14 @@ def _add_metric_options(parser: argparse.ArgumentParser) -> None:
                         help='pose of the reference sensor (default: from the TF of the bag)')
     metric.add_argument('--base-frame', metavar='FRAME', default='base_link',
                         help='level frame of the robot (default: %(default)s)')
-    for name, text in (('camera-height-m', 'source ground_plane: height of the camera'),
-                       ('camera-pitch-deg', 'default: from TF, else estimated'),
-                       ('camera-roll-deg', 'default: from TF, else estimated'),
-                       ('min-depth-m', 'source fixed: depth of relative depth 0'),
-                       ('max-depth-m', 'source fixed: depth of relative depth 1')):
-        metric.add_argument(f'--{name}', type=float, help=text)
+    angle = ('degrees; auto: from the TF of the bag; search: estimated from the images (default: '
+             'auto)')
+    for name, kind, text in (
+            ('camera-height-m', float, 'source ground_plane: height of the camera'),
+            ('camera-pitch-deg', _mount_angle, angle), ('camera-roll-deg', _mount_angle, angle),
+            ('min-depth-m', float, 'source fixed: depth of relative depth 0'),
+            ('max-depth-m', float, 'source fixed: depth of relative depth 1')):
+        metric.add_argument(f'--{name}', type=kind, help=text)
     metric.add_argument('--scene', type=Path, metavar='JSON',
                         help='also score obstacles: description of the room such as '
                              "sample/scene.json, in the frame of the bag's poses")
@@ -192,6 +194,14 @@ def open_references(options: argparse.Namespace, stack: ExitStack
     references = BagReferences(bag, _bag_topics(options), config,
                                camera_info=options.reference_info)
     return MetricDepthEvaluator(config, obstacles), references
+
+
+def _mount_angle(text: str) -> float | str | None:
+    """Parse an angle in degrees, or a word that `ScaleConfig` checks."""
+    try:
+        return None if text == 'auto' else float(text)
+    except ValueError:
+        return text
 
 
 def _bag_topics(options: argparse.Namespace) -> BagTopics:

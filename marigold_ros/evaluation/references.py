@@ -28,14 +28,15 @@ from marigold_ros.messages.image_transport import camera_info_beside
 from marigold_ros.messages.laser_scan import points_from_scan
 from marigold_ros.metric.anchors import Anchors, anchors_from_depth, anchors_from_points
 from marigold_ros.metric.checks import FrozenContentCheck
-from marigold_ros.metric.sources.ground_plane import tilt_from_down_vector
-from marigold_ros.metric.sources.reference import describe_axes, pose_without_tf
+from marigold_ros.metric.sources.ground_plane import lookup_tilt
+from marigold_ros.metric.sources.reference import describe_axes, place_nearest, pose_without_tf
 
 if TYPE_CHECKING:
     from marigold_ros.data.bags.reader import Bag, BagMessage
     from marigold_ros.data.frames import DepthFrame
     from marigold_ros.depth.types import FloatImage
     from marigold_ros.metric.config import ScaleConfig
+    from marigold_ros.metric.types import TransformTilt
 
 MESSAGE_TYPES = {'cloud': 'sensor_msgs/msg/PointCloud2', 'scan': 'sensor_msgs/msg/LaserScan'}
 
@@ -56,9 +57,9 @@ class FrameReference:
     anchors : Anchors or None
         From the reference nearest in time; None if none is within `scale.hold_s`.
     problem : str
-        Why the reference is rejected; empty if it is valid.
-    tilt : (float, float) or None
-        Pitch and roll of the camera from TF, rad.
+        Why the reference is rejected, or why TF does not tell the tilt; empty if nothing is wrong.
+    tilt : TransformTilt or None
+        From TF, where the scale source needs it.
     base_from_camera : float64 [4, 4] or None
         Pose of the optical frame in the level base frame of the robot, from TF.
     """
@@ -67,7 +68,7 @@ class FrameReference:
     K: Matrix
     anchors: Anchors | None
     problem: str
-    tilt: tuple[float, float] | None
+    tilt: TransformTilt | None
     base_from_camera: Matrix | None
 
 
@@ -75,8 +76,8 @@ class BagReferences:
     """
     Read the references and transforms of a bag in step with its frames, in bounded memory.
 
-    Each frame gets the reference nearest in time, earlier or later, as in the node when all
-    messages arrive in time.
+    Each frame gets the reference nearest in time whose pose is known, earlier or later, as in the
+    node when all messages arrive in time.
 
     Parameters
     ----------
@@ -156,19 +157,21 @@ class BagReferences:
         at_ns, hold_ns = frame.stamp_ns, int(1e9 * self._config.filter.hold_s)
         self._near = deque(each for each in self._near if each[0] >= at_ns - hold_ns)
         self._read_until(at_ns - hold_ns, at_ns + hold_ns)
-        mount = self._poses.lookup_transform(self._config.base_frame, self._camera_frame, at_ns)
-        near = [each for each in self._near if each[0] <= at_ns + hold_ns]
-        nearest = min(near, key=lambda each: abs(each[0] - at_ns), default=None)
-        self._note_axes(None if nearest is None else nearest[1].header.frame_id)
-        anchors, problem = None, ''
-        if nearest is not None:
+        tilt, problem = lookup_tilt(self._config, self._poses.transforms.lookup_newest,
+                                    self._camera_frame, at_ns)
+        near = sorted((each for each in self._near if each[0] <= at_ns + hold_ns),
+                      key=lambda each: abs(each[0] - at_ns))
+        self._note_axes(near[0][1].header.frame_id if near else None)
+        anchors = None
+        if near:
             self._any_near = True
             try:
-                anchors = self._anchors(*nearest, frame, frame.K)
+                nearest, pose = place_nearest(near, self._camera_from_reference,
+                                              self._config.filter.hold_s)
+                anchors = self._anchors(nearest, pose, frame, frame.K)
             except InputError as err:
                 problem = str(err)
-        tilt = None if mount is None else tilt_from_down_vector(-mount[2, :3])
-        return FrameReference(at_ns, frame.K, anchors, problem, tilt, mount)
+        return FrameReference(at_ns, frame.K, anchors, problem, tilt, self._find_mount(at_ns))
 
     def _find_topic(self, name: str) -> str:
         """Find the topic of the references; it must have the type of the scale source."""
@@ -223,11 +226,20 @@ class BagReferences:
             self._notes.append(f'first unusable message on {topic}: {err}')
         self._skipped += 1
 
-    def _anchors(self, stamp: int, message: Any, frame: DepthFrame, K: Matrix) -> Anchors:
+    def _find_mount(self, at_ns: int) -> Matrix | None:
+        """Look up the pose of the optical frame in the base frame of the robot, [4, 4]."""
+        try:
+            return self._poses.transforms.lookup(self._config.base_frame, self._camera_frame,
+                                                 at_ns)
+        except InputError:
+            return None
+
+    def _anchors(self, reference: tuple[int, Any], pose: Matrix, frame: DepthFrame, K: Matrix
+                 ) -> Anchors:
         """Compute anchors from a reference as depth_node does."""
+        stamp, message = reference
         content = message.ranges if self._config.source == 'scan' else message.data
         self._freeze.check(np.ascontiguousarray(content).tobytes(), stamp, frame.rgb)
-        pose = self._camera_from_reference(message.header.frame_id, stamp)
         size = frame.rgb.shape[:2]
         if self._camera is not None:
             depth_m, depth_K = self._rectified_depth(message, self._camera)
@@ -244,15 +256,17 @@ class BagReferences:
         if text and text not in self._notes:
             self._notes.append(text)
 
-    def _camera_from_reference(self, frame_id: str, stamp: int) -> Matrix:
-        """Look up the pose of the reference's frame in the camera frame, [4, 4]."""
+    def _camera_from_reference(self, reference: tuple[int, Any]) -> Matrix:
+        """Return the pose of a reference in the camera frame, [4, 4]."""
+        stamp, frame_id = reference[0], reference[1].header.frame_id
         found = pose_without_tf(self._config, self._camera_frame, frame_id)
-        if found is None:
-            found = self._poses.lookup_transform(self._camera_frame, frame_id, stamp)
-        if found is None:
+        if found is not None:
+            return found
+        try:
+            return self._poses.transforms.lookup(self._camera_frame, frame_id, stamp)
+        except InputError as err:
             raise InputError(f'the bag has no transform from {frame_id} to {self._camera_frame} '
-                             f'at {stamp} ns; record it or set `extrinsics`')
-        return found
+                             f'at {stamp} ns: {err}; record it or set `extrinsics`') from err
 
     def _rectified_depth(self, message: Any, camera: Camera) -> tuple[FloatImage, Matrix]:
         """Return a reference depth and its intrinsics without lens distortion."""

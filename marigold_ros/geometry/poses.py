@@ -23,6 +23,7 @@ SQUARED_LENGTH_TOLERANCE = 0.01
 
 Vector3 = tuple[float, float, float]
 Quaternion = tuple[float, float, float, float]
+Pose = tuple[Vector3, Quaternion]  # translation, m, and rotation as x, y, z, w
 
 
 def is_optical_frame(frame_id: str) -> bool:
@@ -58,8 +59,9 @@ def check_transform(parent: str, child: str, translation_m: Vector3,
         raise InputError('the names of the two frames must differ and not be empty')
     if not all(map(math.isfinite, translation_m)):
         raise InputError(f'the translation must be finite; got {translation_m}')
+    x, y, z, w = quaternion_xyzw
     # NaN fails the comparison.
-    if not abs(sum(q * q for q in quaternion_xyzw) - 1) < SQUARED_LENGTH_TOLERANCE:
+    if not abs(x * x + y * y + z * z + w * w - 1) < SQUARED_LENGTH_TOLERANCE:
         raise InputError(f'the rotation must be a unit quaternion; got {quaternion_xyzw}')
 
 

@@ -13,6 +13,8 @@ from marigold_ros.metric.filter import FilterConfig
 # Sources that need the messages of another sensor.
 REFERENCE_SOURCES = ('depth', 'cloud', 'scan')
 SCALE_SOURCES = ('none', 'fixed', *REFERENCE_SOURCES, 'ground_plane')
+# Instead of an angle of the camera's mount: it is estimated from the images.
+SEARCH = 'search'
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,9 @@ class ScaleConfig:
         Pose of the reference sensor, see `geometry.poses.parse_extrinsics`; None uses TF.
     camera_height_m : float or None
         Height of the camera above the floor, for `ground_plane`, m.
-    camera_pitch_deg, camera_roll_deg : float or None
-        Tilt of the camera, degrees; nose down and right side down are positive.  None uses TF,
-        or estimates the angle from the image where TF has no transform.
+    camera_pitch_deg, camera_roll_deg : float, 'search' or None
+        Tilt of the camera, degrees; nose down and right side down are positive.  'search'
+        estimates the angle from the images, None takes it from TF.
     base_frame : str
         Level coordinate frame of the robot, relative to which TF gives pitch and roll.
     filter : FilterConfig
@@ -49,8 +51,8 @@ class ScaleConfig:
     max_depth_m: float | None = None
     extrinsics: str | None = None
     camera_height_m: float | None = None
-    camera_pitch_deg: float | None = None
-    camera_roll_deg: float | None = None
+    camera_pitch_deg: float | str | None = None
+    camera_roll_deg: float | str | None = None
     base_frame: str = 'base_link'
     filter: FilterConfig = field(default_factory=FilterConfig)
 
@@ -62,6 +64,11 @@ class ScaleConfig:
         if self.source == 'ground_plane' and self.camera_height_m is None:
             raise ConfigError('`scale.camera_height_m` must be set in metres for scale.source '
                               'ground_plane; got None')
+        for name in ('camera_pitch_deg', 'camera_roll_deg'):
+            angle = getattr(self, name)
+            require(angle in (None, SEARCH) or (isinstance(angle, (int, float))
+                                                and math.isfinite(angle)),
+                    f'scale.{name}', f'an angle in degrees, auto or {SEARCH}', angle)
         if self.extrinsics is not None:
             parse_extrinsics(self.extrinsics)
 

@@ -72,10 +72,11 @@ class ScaleFilter:
     def reset(self) -> None:
         """Discard the scale."""
         self._ends: tuple[float, float] | None = None
-        self._measured_ns = 0
+        self._measured_ns = self._valid_ns = 0
         self.fit: ScaleFit | None = None
 
-    def add(self, fit: ScaleFit, stamp_ns: int, weight: float = 1.0) -> None:
+    def add(self, fit: ScaleFit, stamp_ns: int, weight: float = 1.0, *,
+            valid_ns: int | None = None) -> None:
         """
         Update the scale with a fit.
 
@@ -86,6 +87,9 @@ class ScaleFilter:
             Stamp of the image that was fitted, ns.
         weight : float
             In (0, 1]; multiplies the fit's confidence, for example by the age of its anchors.
+        valid_ns : int or None
+            Stamp of the oldest thing that the fit relies on, from which its age counts, ns; None:
+            the image.
         """
         self.expire(stamp_ns)
         target = (fit.shift, fit.scale + fit.shift)
@@ -103,6 +107,7 @@ class ScaleFilter:
             near, far = (end + step * (goal - end) for end, goal in zip(self._ends, target))
             self._ends = (near, far)
         self._measured_ns = stamp_ns
+        self._valid_ns = stamp_ns if valid_ns is None else valid_ns
         self.fit = fit
 
     def expire(self, stamp_ns: int) -> bool:
@@ -114,7 +119,7 @@ class ScaleFilter:
 
     def age_s(self, stamp_ns: int) -> float:
         """Return the time since the last measurement, s; 0 for an earlier image."""
-        return max(0.0, (stamp_ns - self._measured_ns) * 1e-9)
+        return max(0.0, (stamp_ns - self._valid_ns) * 1e-9)
 
     def is_held(self, stamp_ns: int) -> bool:
         """Check whether the last measurement is older than `hold_s`."""

@@ -11,7 +11,7 @@ from marigold_ros.metric.filter import ScaleFilter
 from marigold_ros.metric.fit import ScaleFit
 from marigold_ros.metric.sources.ground_plane import GroundPlane
 from marigold_ros.metric.sources.reference import fit_reference
-from marigold_ros.metric.types import MetricScale, ScaleFrame, ScaleReport
+from marigold_ros.metric.types import CameraTilt, MetricScale, ScaleFrame, ScaleReport
 
 
 class ScaleTracker:
@@ -43,6 +43,8 @@ class ScaleTracker:
         """Discard the scale of one camera."""
         self._filters.pop(camera, None)
         self._expired.discard(camera)
+        if self._floor is not None:
+            self._floor.discard(camera)
 
     def update(self, frame: ScaleFrame) -> ScaleReport:
         """
@@ -78,36 +80,41 @@ class ScaleTracker:
         filter_ = self._filters[frame.camera]
         if filter_.expire(frame.stamp_ns):
             self._expired.add(frame.camera)
-        rejection = ''
+        tilt, rejection = None, ''
         try:
-            measurement = self._measure(frame, filter_.scale_shift)
+            if self._floor is not None:
+                tilt = self._floor.find_tilt(frame)
+            measurement = self._measure(frame, tilt, filter_.scale_shift)
             if measurement is not None:
                 fit, weight = measurement
                 check_residual(fit)
-                filter_.add(fit, frame.stamp_ns, weight)
+                tilt_age_s = 0.0 if tilt is None else tilt.age_s or 0.0
+                filter_.add(fit, frame.stamp_ns, weight,
+                            valid_ns=frame.stamp_ns - round(1e9 * tilt_age_s))
                 self._expired.discard(frame.camera)
         except InputError as err:
             rejection = str(err)
-        return self._report(frame, filter_, rejection)
+        return self._report(frame, filter_, rejection, tilt)
 
-    def _measure(self, frame: ScaleFrame, previous: tuple[float, float] | None
-                 ) -> tuple[ScaleFit, float] | None:
+    def _measure(self, frame: ScaleFrame, tilt: CameraTilt | None,
+                 previous: tuple[float, float] | None) -> tuple[ScaleFit, float] | None:
         """Return the fit of a frame and its weight in (0, 1]; None if it has no measurement."""
         if self._floor is None:
             return fit_reference(frame, previous, self._config.filter.hold_s)
-        fit = self._floor.fit(frame)
-        return None if fit is None else (fit, 1.0)
+        return None if tilt is None else (self._floor.fit(frame, tilt), 1.0)
 
-    def _report(self, frame: ScaleFrame, filter_: ScaleFilter, rejection: str) -> ScaleReport:
+    def _report(self, frame: ScaleFrame, filter_: ScaleFilter, rejection: str,
+                tilt: CameraTilt | None) -> ScaleReport:
         if filter_.scale_shift is None:
             state = ('expired' if frame.camera in self._expired
                      else 'rejected' if rejection else 'waiting')
-            return ScaleReport(state, None, detail=rejection)
+            return ScaleReport(state, None, detail=rejection, tilt=tilt)
         scale = MetricScale(*filter_.scale_shift, filter_.confidence(frame.stamp_ns),
                             self._config.source, assumed=False)
         state = ('rejected' if rejection
                  else 'holding' if filter_.is_held(frame.stamp_ns) else 'tracking')
-        return ScaleReport(state, scale, filter_.fit, filter_.age_s(frame.stamp_ns), rejection)
+        return ScaleReport(state, scale, filter_.fit, filter_.age_s(frame.stamp_ns), rejection,
+                           tilt)
 
 
 def _unmeasured_report(config: ScaleConfig) -> ScaleReport:

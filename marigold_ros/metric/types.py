@@ -58,6 +58,45 @@ class MetricScale:
         return depth_m
 
 
+@dataclass(frozen=True)
+class TransformTilt:
+    """
+    Tilt of a camera from TF, as `FloorFit` defines it.
+
+    Attributes
+    ----------
+    pitch, roll : float
+        Radians.
+    stamp_ns : int
+        Time for which TF gave it, ns.
+    """
+
+    pitch: float
+    roll: float
+    stamp_ns: int
+
+
+@dataclass(frozen=True)
+class CameraTilt:
+    """
+    The tilt of a camera that the source `ground_plane` uses, and where it comes from.
+
+    Attributes
+    ----------
+    pitch, roll : float
+        As `FloorFit` defines them, rad.
+    origin : str
+        'parameter', 'TF', 'TF (held)' or 'searched'; both of them if pitch and roll differ.
+    age_s : float or None
+        Time from the answer of TF to the image, s; None if TF is not asked.
+    """
+
+    pitch: float
+    roll: float
+    origin: str
+    age_s: float | None
+
+
 @dataclass(frozen=True, eq=False)
 class ScaleFrame:
     """
@@ -78,9 +117,10 @@ class ScaleFrame:
     anchors : Anchors or None
         Anchors from the reference nearest in time, if there is one.
     problem : str
-        Why the reference must be rejected; empty if it is valid.
-    tilt : (float, float) or None
-        Pitch and roll of the camera from TF, rad; nose down and right side down are positive.
+        Why the reference must be rejected, or why TF does not tell the tilt; empty if nothing is
+        wrong.
+    tilt : TransformTilt or None
+        The newest tilt that TF tells, up to the image.
     """
 
     camera: str
@@ -90,7 +130,7 @@ class ScaleFrame:
     K: NDArray[np.float64]
     anchors: Anchors | None = None
     problem: str = ''
-    tilt: tuple[float, float] | None = None
+    tilt: TransformTilt | None = None
 
 
 @dataclass(frozen=True)
@@ -109,9 +149,11 @@ class ScaleReport:
     fit : ScaleFit or None
         The last accepted fit.
     age_s : float or None
-        Time since the image of that fit, s.
+        Time since the image of that fit, or since the tilt from TF that it used, s.
     detail : str
         Why the measurement was rejected; empty if it was not.
+    tilt : CameraTilt or None
+        The tilt used for the frame; None if it is unknown or not needed.
     """
 
     state: str
@@ -119,3 +161,4 @@ class ScaleReport:
     fit: ScaleFit | None = None
     age_s: float | None = None
     detail: str = ''
+    tilt: CameraTilt | None = None

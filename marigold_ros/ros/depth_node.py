@@ -283,6 +283,7 @@ class DepthNode(LifecycleNode):
         """Subscribe to what a scale source needs that was changed while active."""
         try:
             self._configured_worker().metric_inputs.open(settings.scale_config())
+            discard_destroyed_entities(self)
         except MarigoldError as err:
             self._reporter.log_error(
                 f'cannot subscribe for scale.source {settings.scale_source}: {err}')

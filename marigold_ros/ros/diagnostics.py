@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+import math
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -259,6 +260,8 @@ def format_scale(report: ScaleReport | None) -> dict[str, str]:
     scale = None if report is None else report.metric_scale
     fit = None if report is None else report.fit
     age_s = None if report is None else report.age_s
+    tilt = None if report is None else report.tilt
+    tilt_age_s = None if tilt is None else tilt.age_s
     assumed = ' (assumed)' if scale is not None and scale.assumed else ''
     return {
         'scale_state': 'none' if report is None else report.state,
@@ -270,7 +273,15 @@ def format_scale(report: ScaleReport | None) -> dict[str, str]:
         'scale_inliers': '' if fit is None else f'{fit.inlier_fraction:.3f}',
         'scale_anchors': '' if fit is None else str(fit.anchor_count),
         'scale_age_s': '' if age_s is None else f'{age_s:.3f}',
+        'scale_tilt_origin': '' if tilt is None else tilt.origin,
+        'scale_tilt_age_s': '' if tilt_age_s is None else f'{tilt_age_s:.3f}',
+        'scale_pitch_deg': '' if tilt is None else _degrees(tilt.pitch),
+        'scale_roll_deg': '' if tilt is None else _degrees(tilt.roll),
         'scale_detail': '' if report is None else report.detail}
+
+
+def _degrees(angle: float) -> str:
+    return f'{round(math.degrees(angle), 2) + 0.0:.2f}'  # -0.0 + 0.0 is 0.0
 
 
 def compute_node_status(problem: str, enabled: bool,

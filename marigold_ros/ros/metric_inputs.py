@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,8 +18,8 @@ from marigold_ros.messages.header import peek_header
 from marigold_ros.metric.anchors import Anchors, anchors_from_depth, anchors_from_points
 from marigold_ros.metric.checks import check_clock, FrozenContentCheck
 from marigold_ros.metric.config import ScaleConfig
-from marigold_ros.metric.sources.ground_plane import tilt_from_down_vector
-from marigold_ros.metric.sources.reference import describe_axes, pose_without_tf
+from marigold_ros.metric.sources.ground_plane import lookup_tilt
+from marigold_ros.metric.sources.reference import describe_axes, place_nearest, pose_without_tf
 from marigold_ros.metric.tracker import ScaleTracker
 from marigold_ros.metric.types import ScaleFrame, ScaleReport
 from marigold_ros.ros.calibration import Calibration, CalibrationCache
@@ -41,9 +40,11 @@ from marigold_ros.ros.transforms import Transforms
 if TYPE_CHECKING:
     from marigold_ros.depth.types import DepthPrediction, RgbImage
 
-# More than one, so that the reference nearest in time to an image is still there when the image is
-# processed.
-BUFFER_SIZE = 8
+# The newest references, so that the one nearest in time to an image is still there when the image
+# is processed, and as many that are spread over the time before, for those whose transforms are
+# late.
+NEWEST_SIZE, BUFFER_SIZE = 8, 16
+NO_TF = 'the node does not subscribe to TF'
 
 
 class MetricInputs:
@@ -70,7 +71,8 @@ class MetricInputs:
         self._tracker = ScaleTracker(config)
         self._max_input_pixels = max_input_pixels
         self._references = {camera: CameraReferences(
-            rectified or _reference_topics(node, camera).looks_rectified) for camera in cameras}
+            rectified or _reference_topics(node, camera).looks_rectified, config.filter.hold_s)
+            for camera in cameras}
         self._timed: dict[str, bool] = {}  # whether the camera's last frame had a time
         self._inputs: list[ReferenceInput] = []
         self._transforms: Transforms | None = None
@@ -118,9 +120,18 @@ class MetricInputs:
         self._max_input_pixels = max_input_pixels
         if config != self._config:
             self._config, self._tracker = config, ScaleTracker(config)
-            self.reset()
+            for reference in self._references.values():
+                reference.buffer.span_s = config.filter.hold_s
+            self.reset_scale()
 
     def reset(self) -> None:
+        """Discard everything with a stamp: the scale, the references and moving transforms."""
+        self.reset_scale()
+        transforms = self._transforms
+        if transforms is not None:
+            transforms.clear_moving()
+
+    def reset_scale(self) -> None:
         """Discard the scale of every camera and the stored references."""
         self._tracker.reset()
         for reference in self._references.values():
@@ -151,12 +162,16 @@ class MetricInputs:
             report = ScaleReport('none', None)
         else:
             frame = self._with_common_time(frame)
-            anchors, problem = self._compute_anchors(frame, rgb, calibration)
+            time_ns = _time_ns(frame, bool(frame.stamp_ns))
+            anchors, reference_problem = self._compute_anchors(frame, rgb, calibration)
+            tilt, tilt_problem = lookup_tilt(self._config, self._lookup_newest, frame.frame_id,
+                                             frame.stamp_ns)
+            if tilt is not None and not frame.stamp_ns:
+                tilt = replace(tilt, stamp_ns=time_ns)  # it is the newest
             self._report_axes(frame)
             report = self._tracker.update(ScaleFrame(
-                frame.camera, _time_ns(frame, bool(frame.stamp_ns)),
-                prediction.affine_invariant_depth, prediction.confidence, calibration.camera.K,
-                anchors, problem, lookup_tilt(frame, self._config, self._transforms)))
+                frame.camera, time_ns, prediction.affine_invariant_depth, prediction.confidence,
+                calibration.camera.K, anchors, reference_problem or tilt_problem, tilt))
         self._reporter.report_scale(frame.camera, report)
         return report
 
@@ -186,6 +201,13 @@ class MetricInputs:
         except InputError as err:
             return None, str(err)
 
+    def _lookup_newest(self, target: str, source: str, stamp_ns: int) -> tuple[Matrix, int]:
+        """Look up a pose in TF, see `TransformBuffer.lookup_newest`."""
+        transforms = self._transforms  # the executor's thread may close it
+        if transforms is None:
+            raise InputError(NO_TF)
+        return transforms.lookup_newest(target, source, stamp_ns)
+
     def _report_axes(self, frame: ReceivedFrame) -> None:
         """Say once what is assumed about the axes of a coordinate frame."""
         newest = self._references[frame.camera].buffer.newest()
@@ -203,11 +225,13 @@ class CameraReferences:
     ----------
     rectified : bool
         Whether the depth images of the reference are already rectified.
+    hold_s : float
+        Largest time between an image and its reference, s.
     """
 
-    def __init__(self, rectified: bool) -> None:
+    def __init__(self, rectified: bool, hold_s: float) -> None:
         """Start without references."""
-        self.buffer = ReferenceBuffer()
+        self.buffer = ReferenceBuffer(hold_s)
         self.calibrations = CalibrationCache(rectified)
         self._frozen_content = FrozenContentCheck()
 
@@ -220,7 +244,7 @@ class CameraReferences:
                         config: ScaleConfig, transforms: Transforms | None,
                         max_input_pixels: int) -> Anchors | None:
         """
-        Compute anchors from the reference nearest in time to an image.
+        Compute anchors from the reference nearest in time to an image whose pose is known.
 
         Parameters
         ----------
@@ -240,23 +264,23 @@ class CameraReferences:
         InputError
             If the reference is invalid.
         """
-        # 1. Find the reference nearest in time, and check its clock and its content.
-        reference, newest = self.buffer.nearest(frame), self.buffer.newest()
-        if reference is None or newest is None:
+        # 1. Find the references near in time; if there are none, check the clocks.
+        hold_s, timed, newest = config.filter.hold_s, bool(frame.stamp_ns), self.buffer.newest()
+        near = self.buffer.near(frame, hold_s)
+        if newest is None:
             return None
-        hold_s, timed = config.filter.hold_s, bool(frame.stamp_ns)
-        time_ns = _time_ns(reference, timed)
-        if abs(_time_ns(frame, timed) - time_ns) * 1e-9 > hold_s:
+        if not near:
             if timed:
                 check_clock(frame.stamp_ns, newest.stamp_ns, frame.received_s - newest.received_s,
                             self.buffer.unchanged_stamp_s, hold_s)
             return None
+
+        # 2. Find the nearest one whose pose is known, and check its content.
+        reference, pose = place_nearest(
+            near, lambda each: _camera_from_reference(each, frame, config, transforms), hold_s)
+        time_ns = _time_ns(reference, timed)
         self._frozen_content.check(memoryview(reference.message)[reference.content_offset:],
                                    time_ns, rgb)
-
-        # 2. Find the pose of the reference sensor; without a time, the newest.
-        pose = _camera_from_reference(reference, frame, config, transforms,
-                                      reference.stamp_ns if timed else 0)
         K, size = calibration.camera.K, rgb.shape[:2]
 
         # 3. Decode the depth image or the points, and project them into the image.
@@ -287,17 +311,25 @@ class Reference:
 
 
 class ReferenceBuffer:
-    """Buffer of one camera's newest references; one thread puts and another reads."""
+    """
+    Buffer of one camera's newest references; one thread puts and another reads.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    span_s : float
+        Time over which the references are spread that are not among the newest, s.
+    """
+
+    def __init__(self, span_s: float) -> None:
         """Start empty."""
+        self.span_s = span_s
         self._lock = threading.Lock()
-        self._references: deque[Reference] = deque(maxlen=BUFFER_SIZE)
+        self._references: list[Reference] = []
         self._stamp_since_s = 0.0
 
     def put(self, message: bytes, compressed: bool = False) -> None:
         """
-        Store a serialized message, and discard the oldest if the buffer is full.
+        Store a serialized message, and discard another if the buffer is full.
 
         Raises
         ------
@@ -311,18 +343,33 @@ class ReferenceBuffer:
                 self._stamp_since_s = now_s
             self._references.append(
                 Reference(message, compressed, stamp_ns, frame_id, end, now_s))
+            if len(self._references) > BUFFER_SIZE:
+                del self._references[self._index_to_discard()]
+
+    def _index_to_discard(self) -> int:
+        """Return the oldest reference if it is too old, else the one with the nearest others."""
+        timed = bool(self._references[-1].stamp_ns)
+        times = [_time_ns(each, timed) for each in self._references]
+        if times[-1] - times[0] > 1e9 * self.span_s:
+            return 0
+        return min(range(1, BUFFER_SIZE - NEWEST_SIZE + 1),
+                   key=lambda index: times[index + 1] - times[index - 1])
 
     def clear(self) -> None:
         """Discard all references."""
         with self._lock:
             self._references.clear()
 
-    def nearest(self, frame: ReceivedFrame) -> Reference | None:
-        """Return the reference nearest in time to an image, of equally near ones the last."""
+    def near(self, frame: ReceivedFrame, hold_s: float) -> list[Reference]:
+        """Return the references near in time to an image, the nearest and newest first."""
         timed = bool(frame.stamp_ns)
+
+        def apart_s(each: Reference) -> float:
+            return abs(_time_ns(each, timed) - _time_ns(frame, timed)) * 1e-9
+
         with self._lock:
-            return min(reversed(self._references), default=None,
-                       key=lambda each: abs(_time_ns(each, timed) - _time_ns(frame, timed)))
+            near = [each for each in reversed(self._references) if apart_s(each) <= hold_s]
+        return sorted(near, key=apart_s)
 
     def newest(self) -> Reference | None:
         """Return the reference that was received last."""
@@ -410,32 +457,25 @@ def _time_ns(message: Reference | ReceivedFrame, timed: bool) -> int:
 
 
 def _camera_from_reference(reference: Reference, frame: ReceivedFrame, config: ScaleConfig,
-                           transforms: Transforms | None, stamp_ns: int) -> Matrix:
-    """Return the pose of the reference's frame in the camera's optical frame, [4, 4]."""
+                           transforms: Transforms | None) -> Matrix:
+    """
+    Return the pose of the reference's frame in the camera's optical frame, [4, 4].
+
+    Where the image has no time, it is the newest.
+    """
     pose = pose_without_tf(config, frame.frame_id, reference.frame_id)
     if pose is not None:
         return pose
     try:
         if transforms is None:
-            raise InputError('the node does not subscribe to TF')
-        return transforms.lookup(frame.frame_id, reference.frame_id, stamp_ns)
+            raise InputError(NO_TF)
+        return transforms.lookup(frame.frame_id, reference.frame_id,
+                                 reference.stamp_ns if frame.stamp_ns else 0)
     except InputError as err:
         raise InputError(
             f'the pose of the reference (frame {reference.frame_id!r}) in the camera (frame '
             f'{frame.frame_id!r}) is unknown: {err}; publish the transform or set '
             'scale.extrinsics') from err
-
-
-def lookup_tilt(frame: ReceivedFrame, config: ScaleConfig,
-                transforms: Transforms | None) -> tuple[float, float] | None:
-    """Return pitch and roll of the camera from TF, rad; None if they are not needed or unknown."""
-    if config.source != 'ground_plane' or transforms is None:
-        return None
-    try:
-        base_from_camera = transforms.lookup(config.base_frame, frame.frame_id, frame.stamp_ns)
-    except InputError:
-        return None
-    return tilt_from_down_vector(-base_from_camera[2, :3])
 
 
 def _reference_topics(node: Node, camera: str) -> InputTopics:

@@ -43,6 +43,8 @@ class ParameterRow:
         The valid values; empty if there is no such restriction.
     keyword : str
         A word that is valid instead of a value and is parsed as None; '' if there is none.
+    words : tuple of str
+        Further words that are valid instead of a value.
     run_time : bool
         Whether a change takes effect at the next frame instead of the next configure.
     reason : str
@@ -57,13 +59,15 @@ class ParameterRow:
     limits: tuple[float, float] | None = None
     choices: tuple[Any, ...] = ()
     keyword: str = ''
+    words: tuple[str, ...] = ()
     run_time: bool = False
     reason: str = ''
 
     @property
     def type_name(self) -> str:
-        """Return the ROS type in words, with the keyword."""
-        return TYPE_NAMES[self.kind] + (f' or {self.keyword}' if self.keyword else '')
+        """Return the ROS type in words, with the keywords."""
+        *first, last = (TYPE_NAMES[self.kind], *filter(None, (self.keyword, *self.words)))
+        return f'{", ".join(first)} or {last}' if first else last
 
     @property
     def rule(self) -> str:
@@ -83,6 +87,8 @@ class ParameterRow:
         """
         if self.keyword and value == self.keyword:
             return None
+        if value in self.words:
+            return value
         parsed = value
         if self.kind is float and type(value) is int:
             parsed = float(value)

@@ -22,7 +22,7 @@ from marigold_ros.depth.config import (
 )
 from marigold_ros.depth.errors import ConfigError
 from marigold_ros.geometry.filters import DepthFilter
-from marigold_ros.metric.config import SCALE_SOURCES, ScaleConfig
+from marigold_ros.metric.config import SCALE_SOURCES, ScaleConfig, SEARCH
 from marigold_ros.metric.filter import FilterConfig
 from marigold_ros.metric.outputs import POINT_STRIDE
 from marigold_ros.ros.parameter_row import format_yaml_value, ParameterRow
@@ -128,15 +128,15 @@ class Settings:
         float, 'unset', 'Height of the camera above the floor, for scale.source ground_plane',
         name='scale.camera_height_m', unit='m', limits=(0.02, 100.0), keyword='unset',
         run_time=True)
-    scale_camera_pitch_deg: float | None = _row(
+    scale_camera_pitch_deg: float | str | None = _row(
         float, 'auto', 'Pitch of the camera, nose down positive, for scale.source ground_plane; '
-        'auto: from TF, else estimated from the image', name='scale.camera_pitch_deg', unit='deg',
-        limits=(-15.0, 60.0), keyword='auto', run_time=True)
-    scale_camera_roll_deg: float | None = _row(
+        'auto: from TF; search: estimated from the images', name='scale.camera_pitch_deg',
+        unit='deg', limits=(-15.0, 60.0), keyword='auto', words=(SEARCH,), run_time=True)
+    scale_camera_roll_deg: float | str | None = _row(
         float, 'auto', 'Roll of the camera, right side down positive, for scale.source '
-        'ground_plane; auto: from TF, else estimated from the image',
+        'ground_plane; auto: from TF; search: estimated from the images',
         name='scale.camera_roll_deg', unit='deg', limits=(-15.0, 15.0), keyword='auto',
-        run_time=True)
+        words=(SEARCH,), run_time=True)
     scale_base_frame: str = _row(
         str, ScaleConfig.base_frame, 'Level coordinate frame of the robot, relative to which TF '
         'gives pitch and roll of the camera', name='scale.base_frame', run_time=True)

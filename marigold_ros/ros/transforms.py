@@ -1,59 +1,90 @@
-"""Poses of coordinate frames from TF, if tf2_ros is installed."""
+"""Poses of coordinate frames from TF, if its message type is installed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+import threading
 
+from rclpy.callback_groups import CallbackGroup
+from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.time import Time
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
 
-from marigold_ros.depth.errors import InputError
-from marigold_ros.geometry.poses import check_transform, Matrix, pose_matrix, without_slash
+from marigold_ros.depth.errors import InputError, MessageError
+from marigold_ros.geometry.poses import Matrix, Pose, without_slash
+from marigold_ros.geometry.transform_buffer import TransformBuffer
+from marigold_ros.messages.transforms import read_transforms
+
+# Messages that wait in the middleware: a second of 1000 Hz, the fastest that robots send.
+QUEUE_LENGTH = 1000
+STATIC_TOPIC = '/tf_static'
+# Transforms are read at each lookup, and with this period, so that none is lost between images.
+READ_PERIOD_S = 0.1
 
 
 class Transforms:
     """
-    A tf2_ros buffer and listener, or the reason why there is none.
+    The transforms on /tf and /tf_static, or the reason why there are none.
+
+    rclpy's executor spends a third of a core on 1000 messages per second, and the listener of
+    tf2_ros creates seven objects for each transform in them, which takes the GIL from the worker.
+    So the executor does not see the subscriptions, and serialized messages are read in bulk.
 
     Parameters
     ----------
     node : Node
     report : callable
-        Called in the executor's thread for each ignored transform, with its frames and the
-        reason.
+        Called for each ignored transform, with its frames and the reason.
     """
 
     def __init__(self, node: Node, report: Callable[[str, str], None]) -> None:
-        """Subscribe to /tf and /tf_static; imports tf2_ros here, because PyPI's ROS has none."""
-        self._tf2: Any = None
+        """Subscribe; imports tf2_msgs here, because PyPI's ROS has none."""
+        self._node, self._report = node, report
+        self._buffer, self._lock = TransformBuffer(), threading.Lock()
+        self._subscriptions: list[Subscription] = []
         try:
-            import tf2_ros
+            from tf2_msgs.msg import TFMessage
         except ImportError as err:
-            self._missing = f'tf2_ros cannot be imported ({err})'
+            self._missing = f'tf2_msgs cannot be imported ({err})'
             return
-        self._tf2 = tf2_ros
-        self._buffer = tf2_ros.Buffer(node=node)
-        self._listener = tf2_ros.TransformListener(_ValidTransforms(self._buffer, report), node)
+        self._missing = ''
+        group = _NotExecuted()
+        self._subscriptions = [
+            node.create_subscription(
+                TFMessage, topic, self._not_called, QoSProfile(
+                    depth=QUEUE_LENGTH, durability=durability,
+                    reliability=ReliabilityPolicy.RELIABLE),
+                callback_group=group, raw=True,
+                # A wait for the events of a subscription would end with each of its messages.
+                event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False))
+            for topic, durability in (('/tf', DurabilityPolicy.VOLATILE),
+                                      (STATIC_TOPIC, DurabilityPolicy.TRANSIENT_LOCAL))]
+        self._timer = node.create_timer(READ_PERIOD_S, self._read_in_time,
+                                        clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def close(self) -> None:
         """Unsubscribe; further calls do nothing."""
-        if self._tf2 is not None:
-            self._listener.unregister()
-            self._missing = 'the node has unsubscribed from TF'
-            self._tf2 = None
+        with self._lock:
+            if self._subscriptions:
+                self._missing = 'the node has unsubscribed from TF'
+                self._node.destroy_timer(self._timer)
+            for each in self._subscriptions:
+                self._node.destroy_subscription(each)
+            self._subscriptions = []
+
+    def clear_moving(self) -> None:
+        """Discard the moving transforms, as tf2 does when the time jumps back."""
+        with self._lock:
+            self._read()
+            self._buffer.clear_moving()
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> Matrix:
         """
-        Return the pose of a source frame in a target frame.
-
-        Parameters
-        ----------
-        target, source : str
-            Names of the coordinate frames.
-        stamp_ns : int
-            Time of the transform, ns.
+        Return the pose of a source frame in a target frame at a time, ns.
 
         Returns
         -------
@@ -65,48 +96,62 @@ class Transforms:
         InputError
             If TF has no such transform at that time.
         """
-        tf2 = self._tf2  # another thread may call close
-        if tf2 is None:
-            raise InputError(self._missing)
+        with self._updated_buffer() as buffer:
+            return buffer.lookup(target, source, stamp_ns)
+
+    def lookup_newest(self, target: str, source: str, stamp_ns: int) -> tuple[Matrix, int]:
+        """Return a pose and its time, see `TransformBuffer.lookup_newest`."""
+        with self._updated_buffer() as buffer:
+            return buffer.lookup_newest(target, source, stamp_ns)
+
+    @contextmanager
+    def _updated_buffer(self) -> Iterator[TransformBuffer]:
+        """Lock the buffer, which holds everything that has arrived."""
+        with self._lock:
+            if self._missing:
+                raise InputError(self._missing)
+            self._read()
+            yield self._buffer
+
+    def _read_in_time(self) -> None:
+        """Read in the executor's thread, before the queues are full."""
+        with self._lock:
+            self._read()
+
+    def _read(self) -> None:
+        """Add all waiting messages to the buffer; report what tf2 would ignore."""
+        for subscription in self._subscriptions:
+            static = subscription.topic == STATIC_TOPIC
+            # As rclpy.wait_for_message takes messages without an executor.
+            while (taken := subscription.handle.take_message(subscription.msg_type, True)):
+                try:
+                    for parent, child, stamp_ns, pose in read_transforms(taken[0]):
+                        self._add(parent, child, stamp_ns, pose, static)
+                except MessageError as err:
+                    self._report(subscription.topic, f'{subscription.topic}: {err}')
+
+    def _add(self, parent: str, child: str, stamp_ns: int, pose: Pose, static: bool) -> None:
         try:
-            found = self._buffer.lookup_transform(
-                without_slash(target), without_slash(source),
-                Time(nanoseconds=stamp_ns, clock_type=ClockType.ROS_TIME))
-        except tf2.TransformException as err:
-            raise InputError(f'TF has no transform from {source} to {target} at that time: '
-                             f'{err}') from err
-        t, q = found.transform.translation, found.transform.rotation
-        return pose_matrix((t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
-
-
-class _ValidTransforms:
-    """
-    Pass the valid geometry_msgs/TransformStamped of a listener on to a tf2_ros buffer.
-
-    tf2 ignores the others, too, but does not tell its user, and logs each of them.
-    """
-
-    def __init__(self, buffer: Any, report: Callable[[str, str], None]) -> None:
-        self._buffer, self._report = buffer, report
-
-    def set_transform(self, transform: Any, authority: str) -> None:
-        """Add a moving transform."""
-        if self._is_valid(transform):
-            self._buffer.set_transform(transform, authority)
-
-    def set_transform_static(self, transform: Any, authority: str) -> None:
-        """Add a static transform."""
-        if self._is_valid(transform):
-            self._buffer.set_transform_static(transform, authority)
-
-    def _is_valid(self, transform: Any) -> bool:
-        parent, child = (without_slash(frame_id) for frame_id in (
-            transform.header.frame_id, transform.child_frame_id))
-        t, q = transform.transform.translation, transform.transform.rotation
-        try:
-            check_transform(parent, child, (t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
+            if static:
+                self._buffer.set_static(parent, child, pose)
+            else:
+                self._buffer.set_moving(parent, child, stamp_ns, pose)
         except InputError as err:
-            frames = f'from {child!r} to {parent!r}'
+            frames = f'from {without_slash(child)!r} to {without_slash(parent)!r}'
             self._report(frames, f'the transform {frames} is ignored: {err}')
-            return False
-        return True
+
+    def _not_called(self, message: bytes) -> None:
+        """Stand for the callback, which rclpy wants."""
+
+
+class _NotExecuted(CallbackGroup):
+    """Entities for which no executor waits."""
+
+    def can_execute(self, entity: object) -> bool:
+        return False
+
+    def beginning_execution(self, entity: object) -> bool:
+        return False
+
+    def ending_execution(self, entity: object) -> None:
+        """Do nothing: no execution begins."""

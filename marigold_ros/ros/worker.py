@@ -147,7 +147,7 @@ class DepthWorker:
 
     def reset_scale(self) -> None:
         """Discard the scale of every camera before the next frame."""
-        self._pool.submit(self.metric_inputs.reset)
+        self._pool.submit(self.metric_inputs.reset_scale)
 
     def drain(self) -> None:
         """Drop the waiting frames, and return when the current batch is published."""

@@ -14,7 +14,7 @@ BAG, SCENE = ROOT / 'sample' / 'living_room', ROOT / 'sample' / 'scene.json'
 COSTMAP = ROOT / 'config' / 'nav2_costmap.yaml'
 
 
-def test_each_source_has_its_references_and_all_know_the_mount():
+def test_each_source_has_its_references_and_its_mount():
     (frame, found), = read_drive(BAG, max_frames=1)
     assert set(found) == {'depth', 'cloud', 'scan', 'ground_plane'}
     assert found['ground_plane'].anchors is None
@@ -25,7 +25,8 @@ def test_each_source_has_its_references_and_all_know_the_mount():
         assert np.nanmedian(np.abs(anchors.depth_m / true_m - 1)) < 0.02, source
     for each in found.values():
         assert each.base_from_camera[2, 3] == pytest.approx(0.35)
-        assert np.degrees(each.tilt) == pytest.approx((6.0, 0.0), abs=1e-3)
+    tilt = found['ground_plane'].tilt
+    assert np.degrees([tilt.pitch, tilt.roll]) == pytest.approx([6.0, 0.0], abs=1e-3)
 
 
 def test_true_relative_depth_spreads_over_a_range():

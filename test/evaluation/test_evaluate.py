@@ -468,6 +468,8 @@ def test_a_truncated_bag_is_evaluated_partially(checkpoint, tmp_path):
     (['--scale-source', 'ground_plane'], '`scale.camera_height_m` must be set'),
     (['--scale-source', 'ground_plane', '--camera-height-m', '-1'],
      '`camera_height_m` must be above 0; got -1.0'),
+    (['--scale-source', 'ground_plane', '--camera-height-m', '1', '--camera-pitch-deg', 'level'],
+     "`scale.camera_pitch_deg` must be an angle in degrees, auto or search; got 'level'"),
     (['--scale-source', 'cloud', '--reference', '/points', '--extrinsics', '1 2'],
      "`scale.extrinsics` must be .* six numbers .*; got '1 2'"),
     (['--scale-source', 'fixed', '--min-depth-m', '1', '--max-depth-m', '2', '--scene',

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bag_fixtures import camera_info as fixture_info
 from bag_fixtures import (
     compressed_depth,
@@ -110,7 +112,7 @@ def test_a_cloud_becomes_anchors_through_the_bags_tf(tmp_path):
     middle = found.anchors.rows == 24    # 2.1 m ahead, 1 m to the left is 40 / 2.1 px to the left
     assert found.anchors.columns[middle].min() == round(31.5 - 40 / 2.1)
     assert found.base_from_camera[2, 3] == pytest.approx(0.4)
-    assert found.tilt == pytest.approx((0.0, 0.0), abs=1e-9)
+    assert found.tilt is None  # of no use for a cloud
 
 
 def test_a_scan_becomes_anchors(tmp_path):
@@ -220,7 +222,7 @@ def test_log_times_replace_stamps_that_carry_no_time(tmp_path, unstamped):
             {'image': IMAGE, 'cloud': CLOUD}[unstamped],)
         references = BagReferences(bag, topics, ScaleConfig('cloud'))
         found = [references.lookup(frame(at)) for at in (210, 590)]
-        assert references._poses.lookup_transform('base_link', 'head', START_NS + 500 * MS)[
+        assert references._poses.transforms.lookup('base_link', 'head', START_NS + 500 * MS)[
             0, 3] == pytest.approx(0.5)
     assert [each.anchors.depth_m[0] for each in found] == pytest.approx([1.3, 1.7])
 
@@ -279,6 +281,35 @@ def test_a_moving_sensor_uses_the_pose_at_the_stamp(tmp_path):
     np.testing.assert_allclose(found.anchors.depth_m, 2.5, rtol=1e-6)
 
 
+def test_a_reference_that_cannot_be_placed_gives_way_to_the_next(tmp_path):
+    nods = [('/tf', at, transform('base_link', 'head', (at / 1000, 0.0, 0.4), at_ms=at))
+            for at in (0, 400)]
+    path = record(tmp_path / 'bag', [*nods, (CLOUD, 300, cloud(300, 2.0, 'head')),
+                                     (CLOUD, 500, cloud(500, 2.0, 'head'))])
+    found, alone = lookup_references(path, ScaleConfig('cloud'), [frame(500), frame(1450)],
+                                     reference=CLOUD)
+    assert (found.anchors.stamp_ns, found.problem) == (START_NS + 300 * MS, '')
+    assert 'no transform from head to camera_optical_frame at' in alone.problem
+    assert 'extrapolation into the future, 0.100 s from the newest' in alone.problem
+
+
+def test_the_tilt_comes_from_the_newest_transforms_as_in_the_node(tmp_path):
+    config = ScaleConfig('ground_plane', camera_height_m=0.4, base_frame='odom')
+    rides = [('/tf', at, transform('odom', 'base_link', (at / 1000, 0.0, 0.0), at_ms=at))
+             for at in range(0, 1001, 100)]
+    path = record(tmp_path / 'bag', rides)
+    for at_ms, told_ms in ((450, 450), (3000, 1000)):
+        found, = lookup_references(path, config, [frame(at_ms)])
+        assert (found.tilt.pitch, found.tilt.roll) == pytest.approx((0.0, 0.0), abs=1e-9)
+        assert (found.tilt.stamp_ns, found.problem) == (START_NS + told_ms * MS, '')
+    found, = lookup_references(path, replace(config, base_frame='nowhere'), [frame()])
+    assert found.tilt is None
+    assert "scale.base_frame 'nowhere': 'nowhere' is not a coordinate frame of TF" in found.problem
+    found, = lookup_references(path, replace(config, camera_pitch_deg='search',
+                                             camera_roll_deg='search'), [frame()])
+    assert (found.tilt, found.problem) == (None, '')
+
+
 def test_extrinsics_replace_transforms(tmp_path):
     path = record(tmp_path / 'bag', [(CLOUD, 0, cloud(0, 2.0))], mount=False)
     found, = lookup_references(path, ScaleConfig('cloud', extrinsics='0.3 0 0 0 0 0'), [frame()],
@@ -316,7 +347,8 @@ def test_a_missing_transform_is_reported(tmp_path):
     found, = lookup_references(path, ScaleConfig('cloud'), [frame()], reference=CLOUD)
     assert found.anchors is None
     assert found.problem == ('the bag has no transform from lidar to camera_optical_frame at '
-                             f'{START_NS} ns; record it or set `extrinsics`')
+                             f'{START_NS} ns: there are no transforms on /tf and /tf_static; '
+                             'record it or set `extrinsics`')
 
 
 def test_a_frozen_reference_is_rejected(tmp_path):

@@ -1,4 +1,4 @@
-"""References in the node: pose of the sensor, rejected references, tilt from TF."""
+"""References in the node: pose of the sensor, late transforms, rejected references."""
 
 from __future__ import annotations
 
@@ -15,10 +15,15 @@ from marigold_ros.depth.errors import InputError
 from marigold_ros.geometry.camera import Camera
 from marigold_ros.metric.config import ScaleConfig
 from marigold_ros.metric.filter import FilterConfig
-from marigold_ros.metric.sources.ground_plane import down_vector
 from marigold_ros.ros.calibration import Calibration
 from marigold_ros.ros.frame_buffer import ReceivedFrame
-from marigold_ros.ros.metric_inputs import CameraReferences, lookup_tilt, MetricInputs
+from marigold_ros.ros.metric_inputs import (
+    BUFFER_SIZE,
+    CameraReferences,
+    MetricInputs,
+    NEWEST_SIZE,
+    ReferenceBuffer,
+)
 
 K = np.array([[100.0, 0, 80], [0, 100, 60], [0, 0, 1]])
 RGB = np.zeros((120, 160, 3), np.uint8)
@@ -47,7 +52,7 @@ def compute_anchors(reference: CameraReferences, config: ScaleConfig, transforms
 
 
 def test_a_scan_is_projected_with_tf_at_its_own_frame_and_stamp():
-    reference = CameraReferences(False)
+    reference = CameraReferences(False, hold_s=1.0)
     scan = LaserScan(header=header(9 * 10 ** 8, 'laser'), angle_min=0.0, angle_increment=0.1,
                      range_min=0.1, range_max=9.0, ranges=[2.0])
     reference.buffer.put(serialize_message(scan))
@@ -62,7 +67,7 @@ def test_a_scan_is_projected_with_tf_at_its_own_frame_and_stamp():
 
 
 def test_beams_without_a_return_are_no_anchors_where_the_laser_is_in_view():
-    reference = CameraReferences(False)
+    reference = CameraReferences(False, hold_s=1.0)
     scan = LaserScan(header=header(10 ** 9, 'laser'), angle_min=-0.2, angle_increment=0.1,
                      range_min=0.1, range_max=9.0,
                      ranges=[0.1, 0.0, 2.0, float('inf'), 9.0, float('nan')])
@@ -74,7 +79,7 @@ def test_beams_without_a_return_are_no_anchors_where_the_laser_is_in_view():
 
 
 def test_an_unknown_pose_names_the_frames():
-    reference = CameraReferences(False)
+    reference = CameraReferences(False, hold_s=1.0)
     reference.buffer.put(serialize_message(LaserScan(header=header(10 ** 9, 'laser'))))
     with pytest.raises(InputError, match="'laser'.*'camera_optical_frame'.* is unknown: .* not "
                                          'subscribe to TF; .* set scale.extrinsics'):
@@ -82,7 +87,7 @@ def test_an_unknown_pose_names_the_frames():
 
 
 def test_a_reference_whose_stamp_does_not_change_is_frozen(monkeypatch):
-    reference = CameraReferences(False)
+    reference = CameraReferences(False, hold_s=1.0)
     clock_s = iter((1.0, 1.5, 2.5))
     monkeypatch.setattr('marigold_ros.ros.metric_inputs.time',
                         SimpleNamespace(monotonic=lambda: next(clock_s)))
@@ -126,15 +131,66 @@ def test_without_stamps_the_scale_follows_times_of_receipt(monkeypatch, image_st
     assert ('unstamped_reference' in events) == (image_stamp != 0)
 
 
-def test_the_tilt_comes_from_the_cameras_pose_in_the_base_frame():
-    # Looks 0.1 rad down: the z axis of the optical frame, in the base frame, sinks.
-    c, s = np.cos(0.1), np.sin(0.1)
-    base_from_camera = np.eye(4)
-    base_from_camera[:3, :3] = np.array([[0, -s, c], [-1, 0, 0], [0, -c, -s]])
-    transforms = FakeTransforms(base_from_camera)
-    config = ScaleConfig('ground_plane', camera_height_m=0.35, base_frame='base')
-    tilt = lookup_tilt(FRAME, config, transforms)
-    assert transforms.arguments[:2] == ('base', 'camera_optical_frame')
-    assert tilt == pytest.approx((0.1, 0.0))
-    np.testing.assert_allclose(down_vector(*tilt), base_from_camera[:3, :3].T @ [0, 0, -1])
-    assert lookup_tilt(FRAME, config, None) is None  # estimated from the image then
+class LateTransforms:
+    """Know the pose of the sensor up to a time only."""
+
+    def __init__(self, newest_ns: int) -> None:
+        self.newest_ns = newest_ns
+        self.asked: list[int] = []
+
+    def lookup(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
+        self.asked.append(stamp_ns)
+        if stamp_ns > self.newest_ns:
+            raise InputError(f'{stamp_ns} ns is in the future')
+        return np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
+
+
+def scan(stamp_ns: int) -> bytes:
+    """Serialize a scan whose range is its stamp in s."""
+    return serialize_message(LaserScan(
+        header=header(stamp_ns, 'laser'), angle_increment=0.1, range_min=0.1, range_max=9.0,
+        ranges=[stamp_ns / 1e9]))
+
+
+def at(stamp_s: float) -> ReceivedFrame:
+    """Return the image of a time."""
+    return replace(FRAME, stamp_ns=round(stamp_s * 1e9))
+
+
+@pytest.mark.parametrize(('rate_hz', 'late_s', 'used_s'), [
+    (10, 0.0, 5.0), (10, 0.1, 4.9), (10, 0.3, 4.7), (10, 0.95, 4.1), (40, 0.1, 4.9),
+    (40, 0.3, 4.7), (100, 0.3, 4.7), (100, 0.95, 4.05)])
+def test_late_transforms_make_the_reference_older_and_never_starve_it(rate_hz, late_s, used_s):
+    reference = CameraReferences(False, hold_s=1.0)
+    for number in range(1, 5 * rate_hz + 1):
+        reference.buffer.put(scan(number * 10 ** 9 // rate_hz))
+    transforms = LateTransforms(round((5.0 - late_s) * 1e9))
+    anchors = reference.compute_anchors(at(5.0), RGB, CALIBRATION, ScaleConfig('scan'), transforms,
+                                        10 ** 6)
+    # Of the references that are not among the newest, one each 0.2 s is kept.
+    assert used_s - 0.2 <= anchors.depth_m[0] <= used_s + 1e-6
+    assert len(transforms.asked) <= BUFFER_SIZE
+
+
+def test_a_full_buffer_keeps_the_newest_and_spreads_the_rest_over_hold_s():
+    buffer = ReferenceBuffer(span_s=1.0)
+    for number in range(1, 201):
+        buffer.put(scan(number * 10 ** 9 // 40))
+    stamps_s = np.array([each.stamp_ns for each in buffer.near(at(5.0), 99.0)]) / 1e9
+    assert len(stamps_s) == BUFFER_SIZE
+    np.testing.assert_allclose(stamps_s[:NEWEST_SIZE], 5.0 - np.arange(NEWEST_SIZE) / 40)
+    gaps_s = -np.diff(stamps_s)
+    assert gaps_s.max() <= 0.2 and 0.8 <= stamps_s[0] - stamps_s[-1] <= 1.2
+    assert buffer.near(at(6.0), 0.5) == []
+
+
+def test_where_no_reference_can_be_placed_the_rule_is_named():
+    reference = CameraReferences(False, hold_s=1.0)
+    for tenth in range(30, 51):
+        reference.buffer.put(scan(tenth * 10 ** 8))
+    with pytest.raises(InputError, match='^the pose of the reference .* is unknown: 5000000000 ns '
+                                         'is in the future; publish the transform or set '
+                                         'scale.extrinsics; nor is that of 10 others within '
+                                         r'scale.hold_s \(1 s\) of the image$'):
+        reference.compute_anchors(at(5.0), RGB, CALIBRATION,
+                                  ScaleConfig('scan'), LateTransforms(0), 10 ** 6)

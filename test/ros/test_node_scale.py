@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from types import ModuleType
 
-from bag_fixtures import encode_rvl
+from bag_fixtures import encode_rvl, transform
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from geometry_msgs.msg import TransformStamped
 from node_harness import (
     ACTIVATE,
     camera_info,
@@ -20,10 +17,10 @@ from node_harness import (
     floats,
     header,
     image,
-    node_in_process,
     Robot,
     stamp_of,
     start_node,
+    TFMessage,
 )
 import numpy as np
 import pytest
@@ -138,6 +135,13 @@ def stage(tmp_path_factory, rgb):
     robot.advertise('/camera/image_raw', Image)
     robot.advertise(DEPTH, Image)
     robot.advertise('/camera/scale/camera_info', CameraInfo)
+    robot.advertise('/tf', TFMessage)
+    robot.offer('/tf_static', TFMessage, latched=True)
+    half = np.radians(3.0)
+    for parent, child, z, xyzw in (
+            ('base_link', 'camera_link', 0.35, (0.0, np.sin(half), 0.0, np.cos(half))),
+            ('camera_link', 'camera_optical_frame', 0.0, (-0.5, 0.5, -0.5, 0.5))):
+        robot.publish('/tf_static', transform(parent, child, (0.0, 0.0, z), xyzw))
     stage = Stage(process, robot, rgb)
     stage.until(lambda status: 'scale_state' in status)
     stage.relative = floats(robot.find('/camera/depth_relative/image', stage.now_ns))
@@ -200,7 +204,7 @@ def test_a_reference_depth_of_another_size_gives_the_scale(stage, encoding):
     assert status['scale_source'] == 'depth'
     shown = {each.key: each.value for each in stage.robot.diagnostics(': camera').values}
     measured = [key for key in status if key == 'shift' or key.startswith('scale')]
-    assert len(measured) == 10
+    assert len(measured) == 14
     assert {key: shown[key] for key in measured} == {key: status[key] for key in measured}
 
 
@@ -273,17 +277,16 @@ def wrong_clock(stage):
     (wrong_nan, 'no finite pixel'),
     (wrong_clock, 'the reference arrived with the image, but its stamp is 100'),
     (lambda stage: small_depth(stage, frame_id='elsewhere'),
-     "(frame 'camera_optical_frame') is unknown: tf2_ros cannot be imported"),
+     "(frame 'camera_optical_frame') is unknown: 'elsewhere' is not a coordinate frame of TF"),
 ], ids=['millimetres', 'all NaN', 'clocks', 'no TF'])
 def test_an_invalid_reference_is_reported_while_the_scale_is_held(stage, make, detail):
     stage.use('depth')
     stage.measure(DEPTH, small_depth(stage))
     before = stage.robot.counters('camera').get('scale_rejections', 0)
     stage.tick(1.2)  # the good reference is too old by now
-    message = make(stage)
-    stage.rejection(detail, lambda: stage.robot.publish(DEPTH, message))
+    stage.rejection(detail, lambda: stage.robot.publish(DEPTH, make(stage)))
     np.testing.assert_allclose(stage.depth_m(), true_depth(stage), rtol=0.03)  # the held scale
-    camera = stage.diagnosis(detail, lambda: stage.robot.publish(DEPTH, message))
+    camera = stage.diagnosis(detail, lambda: stage.robot.publish(DEPTH, make(stage)))
     values = {each.key: each.value for each in camera.values}
     assert camera.level == DiagnosticStatus.WARN
     assert detail in values['last_scale_rejections'] and int(values['scale_rejections']) > before
@@ -386,39 +389,71 @@ def test_compressed_depth_is_used_if_no_raw_depth_is_published(stage):
         check_depth(stage, stage.measure(f'{DEPTH}/compressedDepth', message))
 
 
-class Tf2Buffer:
-    """Take transforms; a fake, because PyPI's ROS has no tf2_ros (see test_transforms)."""
-
-    def __init__(self, cache_time=None, node=None) -> None:
-        self.added: list[TransformStamped] = []
-
-    def set_transform(self, transform: TransformStamped, authority: str) -> None:
-        self.added.append(transform)
+def move(stage: Stage, parent: str, child: str, xyz: tuple[float, ...], stamp_ns: int,
+         xyzw: tuple[float, ...] = (0.0, 0.0, 0.0, 1.0)) -> None:
+    """Publish a moving transform."""
+    stage.robot.publish('/tf', transform(parent, child, xyz, xyzw, stamp_ns))
 
 
-class Tf2Listener:
-    """Give its buffer to the test, which sends the transforms."""
+def test_a_cloud_whose_transforms_are_late_gives_the_scale(stage):
+    stage.use('cloud', extrinsics='auto')
+    stage.robot.advertise(CLOUD, PointCloud2, reliable=False)
+    points = body_points(stage) + (0.2, 0.0, -0.1)
 
-    def __init__(self, buffer: object, node: object) -> None:
-        Tf2Listener.buffer = buffer
+    def publish_late(late_s: float) -> None:
+        """Publish clouds of the last 0.8 s, and the transforms that have arrived by now."""
+        for age_s in np.arange(0.8, -0.01, -0.1):
+            stamp_ns = stage.now_ns - round(age_s * SECOND)
+            stage.robot.publish(CLOUD, cloud(points + 1e-4 * age_s, stamp_ns, 'lidar'))
+            if age_s >= late_s - 0.01:
+                move(stage, 'camera_link', 'lidar', (-0.2, 0.0, 0.1), stamp_ns)
+            stage.robot.spin(0.05)  # the node's queue holds one cloud
 
-    def unregister(self) -> None:
-        """Do nothing."""
+    for late_s in (0.1, 0.3):
+        stage.tick(30.0)
+        assert stage.robot.reset_scale().success
+        check_depth(stage, stage.until(lambda status: status['scale_state'] == 'tracking',
+                                       lambda: publish_late(late_s)))
+    stage.tick(2.0)
+    status = stage.rejection('would need extrapolation into the future',
+                             lambda: publish_late(9.0))
+    assert ' others within scale.hold_s (1 s) of the image' in status['scale_detail']
 
 
-def test_invalid_transforms_are_ignored_and_counted(monkeypatch):
-    tf2_ros = ModuleType('tf2_ros')
-    tf2_ros.Buffer, tf2_ros.TransformListener = Tf2Buffer, Tf2Listener
-    tf2_ros.TransformException = LookupError
-    monkeypatch.setitem(sys.modules, 'tf2_ros', tf2_ros)
-    with node_in_process('-p', 'scale.source:=cloud') as (_, robot):
-        robot.until(lambda: hasattr(Tf2Listener, 'buffer'), what='a subscription to TF')
-        wrong = TransformStamped(header=header(0, 'odom'), child_frame_id='base_link')
-        wrong.transform.rotation.w = 0.0
-        for _ in range(3):
-            Tf2Listener.buffer.set_transform(wrong, 'robot')
-        values = {each.key: each.value for each in robot.diagnostics(': camera').values}
-    assert values['ignored_transforms'] == '3'
+def test_the_tilt_comes_from_tf_is_held_and_expires(stage):
+    stage.use('ground_plane', camera_height_m=0.35, camera_pitch_deg='auto',
+              camera_roll_deg='auto', base_frame='odom')
+    unknown = stage.until(lambda status: status['scale_state'] == 'rejected')
+    assert "TF does not tell the tilt of the camera (frame 'camera_optical_frame') in " in (
+        unknown['scale_detail'])
+    assert (unknown['scale'], unknown['scale_tilt_origin']) == ('', '')
+    stage.diagnosis('no metric depth: the scale is rejected: TF does not tell the tilt')
+    found = stage.until(lambda status: status['scale_tilt_origin'] == 'TF', lambda: move(
+        stage, 'odom', 'base_link', (9.0, 9.0, 0.0), stage.now_ns + round(0.01 * SECOND)))
+    assert (found['scale_state'], found['scale_pitch_deg'], found['scale_roll_deg']) == (
+        'tracking', '6.00', '0.00')
+    stage.tick(1.5)
+    held = stage.publish_image()
+    assert (held['scale_state'], held['scale_tilt_origin']) == ('holding', 'TF (held)')
+    assert held['scale_age_s'] == held['scale_tilt_age_s'] != '0.000' and held['scale']
+    stage.tick(2.0)
+    expired = stage.publish_image()
+    assert (expired['scale_state'], expired['scale']) == ('expired', '')
+    assert 'at most scale.expire_s (3 s) older than the image' in expired['scale_detail']
+    stage.use('ground_plane', base_frame='base_link')  # a static transform never expires
+    for _ in range(2):
+        status = stage.until(lambda status: status['scale_state'] == 'tracking')
+        assert (status['scale_tilt_origin'], status['scale_tilt_age_s']) == ('TF', '0.000')
+        stage.tick(100.0)
+
+
+def test_invalid_transforms_are_ignored_and_counted(stage):
+    before = stage.robot.counters('camera').get('ignored_transforms', 0)
+    for _ in range(3):
+        move(stage, 'odom', 'base_link', (0.0, 0.0, 0.0), stage.now_ns, (0.0, 0.0, 0.0, 0.0))
+    stage.robot.until(
+        lambda: stage.robot.counters('camera').get('ignored_transforms', 0) == before + 3)
+    values = {each.key: each.value for each in stage.robot.diagnostics(': camera').values}
     assert values['last_ignored_transforms'] == (
         "the transform from 'base_link' to 'odom' is ignored: the rotation must be a unit "
         'quaternion; got (0.0, 0.0, 0.0, 0.0)')

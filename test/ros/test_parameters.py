@@ -127,11 +127,21 @@ def test_the_steps_are_limited_to_those_useful_for_the_checkpoint():
     ({'scale.source': 'ground_plane'}, '`scale.camera_height_m` must be set in metres'),
     ({'scale.extrinsics': '0.1 0 0'}, 'six numbers x y z roll pitch yaw .* got .0.1 0 0'),
     ({'scale.hold_s': 20}, r'`scale.hold_s` must be .* below scale.expire_s \(10 s\); got 20'),
+    ({'scale.camera_pitch_deg': 'level'},
+     '`scale.camera_pitch_deg` must be double, auto or search, '
+     "-15 to 60; got 'level'"),
+    ({'scale.camera_roll_deg': 20.0}, 'double, auto or search, -15 to 15; got 20.0'),
     ({'device': 'tpu'}, '`device`'),
 ])
 def test_a_validation_error_names_rule_and_value(values, message):
     with pytest.raises(ConfigError, match=message):
         settings_from_parameters(values)
+
+
+def test_an_angle_of_the_mount_is_a_number_from_tf_or_searched():
+    for value, expected in ((6, 6.0), ('auto', None), ('search', 'search')):
+        config = settings_from_parameters({'scale.camera_pitch_deg': value}).scale_config()
+        assert config.camera_pitch_deg == expected
 
 
 def test_configure_time_parameters_cannot_change_while_configured():

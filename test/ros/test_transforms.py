@@ -1,129 +1,199 @@
-"""
-The adapter to tf2_ros, tested with a fake, because PyPI's ROS has no tf2_ros.
-
-The fake has the signatures of ros2/geometry2's tf2_ros_py: Buffer(cache_time, node),
-Buffer.lookup_transform(target_frame, source_frame, time, timeout), TransformListener(buffer, node)
-with unregister(), and TransformException as the base of every error.
-"""
+"""TF in a node: what is received, what is left behind, and what a lookup costs."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 import sys
-from types import ModuleType
+import time
 
-from geometry_msgs.msg import TransformStamped
+from bag_fixtures import transform
+from node_harness import find_free_domain, TF2_MSGS_PATH, TFMessage
 import numpy as np
 import pytest
-from rclpy.duration import Duration
-from rclpy.time import Time
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from marigold_ros.depth.errors import InputError
-from marigold_ros.ros.transforms import Transforms
+from marigold_ros.ros.transforms import QUEUE_LENGTH, READ_PERIOD_S, Transforms
+
+pytestmark = pytest.mark.node
+SECOND = 10 ** 9
+QUARTER_LEFT = (0.0, 0.0, np.sqrt(0.5), np.sqrt(0.5))
 
 
-class TransformException(Exception):
-    """Base, as in tf2_py."""
+class Broadcaster:
+    """Publishes TF to a node that no executor runs."""
 
+    def __init__(self) -> None:
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context, domain_id=find_free_domain())
+        self.node = rclpy.create_node('listener', context=self.context)
+        self._robot = rclpy.create_node('robot', context=self.context)
+        self.reports: list[tuple[str, str]] = []
+        self._publishers = {
+            topic: self._robot.create_publisher(TFMessage, topic, QoSProfile(
+                depth=QUEUE_LENGTH, durability=durability))
+            for topic, durability in (('/tf', DurabilityPolicy.VOLATILE),
+                                      ('/tf_static', DurabilityPolicy.TRANSIENT_LOCAL))}
 
-class ExtrapolationException(TransformException):
-    """A transform is missing at the requested time."""
+    def listen(self) -> Transforms:
+        """Subscribe to TF, and wait for the match."""
+        transforms = Transforms(self.node, lambda *report: self.reports.append(report))
+        for publisher in self._publishers.values():
+            self.until(publisher.get_subscription_count)
+        return transforms
 
+    def move(self, *arguments, stamp_s: float = 0.0, **options) -> None:
+        self._publishers['/tf'].publish(
+            transform(*arguments, stamp_ns=round(stamp_s * SECOND), **options))
 
-class Buffer:
-    """Hold one transform, from 5 s on, and the frames of those that are added."""
+    def mount(self, *arguments) -> None:
+        self._publishers['/tf_static'].publish(transform(*arguments))
 
-    def __init__(self, cache_time: Duration | None = None, node: object = None) -> None:
-        self.node = node
-        self.added: list[tuple[str, str, str]] = []
+    def send(self, message: bytes) -> None:
+        self._publishers['/tf'].publish(message)
 
-    def set_transform(self, transform: TransformStamped, authority: str) -> None:
-        self.added.append(('moving', transform.header.frame_id, transform.child_frame_id))
+    @staticmethod
+    def until(condition):
+        """Wait until a condition is truthy; a lookup that fails is not."""
+        end_s = time.monotonic() + 20.0
+        while time.monotonic() < end_s:
+            try:
+                if result := condition():
+                    return result
+            except InputError:
+                pass
+            time.sleep(0.01)
+        return condition()
 
-    def set_transform_static(self, transform: TransformStamped, authority: str) -> None:
-        self.added.append(('static', transform.header.frame_id, transform.child_frame_id))
-
-    def lookup_transform(self, target_frame: str, source_frame: str, time: Time,
-                         timeout: Duration = Duration()) -> TransformStamped:
-        if (target_frame, source_frame) != ('camera', 'lidar'):
-            raise TransformException(f'"{source_frame}" does not exist')
-        if time.nanoseconds < 5 * 10 ** 9:
-            raise ExtrapolationException('Lookup would require extrapolation into the past')
-        found = TransformStamped()
-        found.transform.translation.x = 2.0
-        found.transform.rotation.z = found.transform.rotation.w = np.sqrt(0.5)
-        return found
-
-
-class TransformListener:
-    """Count the registered listeners, and keep the buffer of the newest."""
-
-    listening = 0
-
-    def __init__(self, buffer: object, node: object) -> None:
-        TransformListener.buffer = buffer
-        TransformListener.listening += 1
-
-    def unregister(self) -> None:
-        TransformListener.listening -= 1
+    def close(self) -> None:
+        self.node.destroy_node()
+        self._robot.destroy_node()
+        rclpy.shutdown(context=self.context)
 
 
 @pytest.fixture
-def tf2_ros(monkeypatch):
-    module = ModuleType('tf2_ros')
-    for each in (Buffer, TransformListener, TransformException, ExtrapolationException):
-        setattr(module, each.__name__, each)
-    monkeypatch.setitem(sys.modules, 'tf2_ros', module)
+def robot(monkeypatch) -> Iterator[Broadcaster]:
+    for path in TF2_MSGS_PATH:
+        monkeypatch.syspath_prepend(path)
+    robot = Broadcaster()
+    yield robot
+    robot.close()
+    if TF2_MSGS_PATH:
+        del sys.modules['tf2_msgs.msg'], sys.modules['tf2_msgs']
 
 
-def test_a_transform_maps_points_from_source_to_target(tf2_ros):
-    transforms = Transforms('node', pytest.fail)
-    moved = transforms.lookup('camera', '/lidar', 6 * 10 ** 9) @ [1, 0, 0, 1]
-    np.testing.assert_allclose(moved, [2, 1, 0, 1], atol=1e-12)  # a quarter turn left, 2 m ahead
-    assert TransformListener.listening == 1
+def test_a_transform_maps_points_from_source_to_target(robot):
+    robot.mount('/base', 'lidar', (2.0, 0.0, 0.0), QUARTER_LEFT)  # before the node subscribes
+    transforms = robot.listen()
+    for stamp_s in (5.0, 6.0):
+        robot.move('odom', 'base', (stamp_s, 0.0, 0.0), stamp_s=stamp_s)
+    robot.until(lambda: transforms.lookup('odom', 'lidar', 6 * SECOND).any())
+    moved = transforms.lookup('odom', '/lidar', 5_500_000_000) @ [1, 0, 0, 1]
+    np.testing.assert_allclose(moved, [7.5, 1, 0, 1], atol=1e-12)
+    pose, found_ns = transforms.lookup_newest('odom', 'lidar', 9 * SECOND)
+    assert (pose[0, 3], found_ns) == (8.0, 6 * SECOND)
     transforms.close()
     transforms.close()
-    assert TransformListener.listening == 0
     with pytest.raises(InputError, match='has unsubscribed from TF'):
-        transforms.lookup('camera', 'lidar', 6 * 10 ** 9)
+        transforms.lookup('odom', 'lidar', 6 * SECOND)
 
 
-def test_missing_transforms_are_named(tf2_ros):
+def entities(node) -> dict[str, int]:
+    """Count everything that a node holds, and the topics and services that others see of it."""
+    name, namespace = node.get_name(), node.get_namespace()
+    return {kind: len(list(getattr(node, kind))) for kind in (
+        'subscriptions', 'publishers', 'timers', 'services', 'clients', 'guards', 'waitables')} | {
+        'seen services': len(node.get_service_names_and_types_by_node(name, namespace)),
+        'seen topics': len(node.get_subscriber_names_and_types_by_node(name, namespace))}
+
+
+def test_nothing_is_left_behind(robot, monkeypatch):
+    handles: list[object] = []
+    create = robot.node.get_clock().create_jump_callback
+    monkeypatch.setattr(robot.node.get_clock(), 'create_jump_callback',
+                        lambda *args, **kwargs: handles.append(create(*args, **kwargs)))
+    before = entities(robot.node)
+    for _ in range(5):
+        robot.listen().close()
+    robot.until(lambda: entities(robot.node) == before)
+    assert entities(robot.node) == before and handles == []
+
+
+def test_every_failure_names_the_frames_or_the_time(robot):
+    transforms = robot.listen()
+    with pytest.raises(InputError, match='there are no transforms on /tf and /tf_static'):
+        transforms.lookup('odom', 'base', SECOND)
+    for stamp_s in (5.0, 6.0):
+        robot.move('odom', 'base', (0.0, 0.0, 0.0), stamp_s=stamp_s)
+    robot.until(lambda: transforms.lookup('odom', 'base', 6 * SECOND).any())
+    for source, stamp_ns, text in (
+            ('radar', 6 * SECOND, "'radar' is not a coordinate frame of TF"),
+            ('base', -SECOND, "of 'base' is unknown: the time -1000000000 ns would need "
+                              'extrapolation into the past'),
+            ('base', 4 * SECOND, 'into the past, 1.000 s from the oldest at 5000000000 ns'),
+            ('base', 2 ** 62, 'into the future')):
+        with pytest.raises(InputError, match=text):
+            transforms.lookup('odom', source, stamp_ns)
+    transforms.close()
+
+
+def test_a_jump_back_in_time_discards_moving_transforms(robot):
+    robot.mount('base', 'lidar', (2.0, 0.0, 0.0))
+    transforms = robot.listen()
+    robot.move('odom', 'base', (1.0, 0.0, 0.0), stamp_s=100.0)
+    robot.until(lambda: transforms.lookup('odom', 'lidar', 100 * SECOND).any())
+    transforms.clear_moving()
+    assert transforms.lookup('base', 'lidar', 100 * SECOND)[0, 3] == 2.0
+    robot.move('odom', 'base', (1.0, 0.0, 0.0), stamp_s=5.0)
+    robot.until(lambda: transforms.lookup('odom', 'lidar', 5 * SECOND).any())
+    transforms.close()
+
+
+def test_transforms_that_tf2_ignores_are_reported_with_their_frames(robot):
+    transforms = robot.listen()
+    for child, x, w in (('base', 0.0, 0.0), ('base', np.nan, 1.0), ('/arm', np.inf, 1.0),
+                        ('odom', 0.0, 1.0), ('', 0.0, 1.0)):
+        robot.move('odom', child, (x, 0.0, 0.0), (0.0, 0.0, 0.0, w), stamp_s=1.0)
+    robot.send(b'\0\1\0\0\1\0\0\0')
+    robot.move('odom', 'base', (3.0, 0.0, 0.0), stamp_s=20.0)
+    robot.move('odom', 'base', (3.0, 0.0, 0.0), stamp_s=1.0)
+    robot.until(lambda: transforms.lookup('odom', 'base', 20 * SECOND).any()
+                and len(robot.reports) == 7)
+    assert [frames for frames, _ in robot.reports] == [
+        *(f"from '{child}' to 'odom'" for child in ('base', 'base', 'arm', 'odom', '')), '/tf',
+        "from 'base' to 'odom'"]
+    assert robot.reports[2][1] == ("the transform from 'arm' to 'odom' is ignored: the "
+                                   'translation must be finite; got (inf, 0.0, 0.0)')
+    assert robot.reports[5][1] == ('/tf: message must hold as many transforms as it says; got 8 '
+                                   'bytes')
+    assert 'its stamp 1000000000 ns is 19.0 s older' in robot.reports[6][1]
+    transforms.close()
+
+
+def test_the_executor_does_not_wake_for_transforms_and_yet_reads_them(robot):
+    executor = SingleThreadedExecutor(context=robot.context)
+    executor.add_node(robot.node)
+    transforms = robot.listen()
+    busy_s, started_s = 0.0, time.monotonic()
+    for stamp in range(1, 6):
+        robot.move('odom', 'base', (1.0, 0.0, 0.0), stamp_s=stamp)
+        before_s = time.thread_time()
+        executor.spin_once(timeout_sec=1.0)  # until the timer reads
+        busy_s += time.thread_time() - before_s
+    assert time.monotonic() - started_s > 4 * READ_PERIOD_S
+    assert busy_s < 0.5 * READ_PERIOD_S
+    assert transforms._buffer.lookup('odom', 'base', 3 * SECOND)[0, 3] == 1.0  # reads nothing
+    transforms.close()
+    executor.shutdown()
+
+
+def test_without_tf2_msgs_the_reason_is_named(monkeypatch):
+    for name in ('tf2_msgs', 'tf2_msgs.msg'):
+        monkeypatch.setitem(sys.modules, name, None)
     transforms = Transforms('node', pytest.fail)
-    with pytest.raises(InputError, match='from radar to camera at that time: "radar" does not'):
-        transforms.lookup('camera', 'radar', 6 * 10 ** 9)
-    with pytest.raises(InputError, match='from lidar to camera .* extrapolation into the past'):
-        transforms.lookup('camera', 'lidar', 4 * 10 ** 9)
+    with pytest.raises(InputError, match='tf2_msgs cannot be imported'):
+        transforms.lookup('camera', 'lidar', 0)
+    transforms.clear_moving()
     transforms.close()
-
-
-def stamped(parent: str, child: str, x: float = 0.0, w: float = 1.0) -> TransformStamped:
-    """Build a transform, whose rotation is valid if w is 1."""
-    transform = TransformStamped(child_frame_id=child)
-    transform.header.frame_id = parent
-    transform.transform.translation.x, transform.transform.rotation.w = x, w
-    return transform
-
-
-def test_transforms_that_tf2_ignores_are_reported_with_their_frames(tf2_ros):
-    reports: list[tuple[str, str]] = []
-    transforms = Transforms('node', lambda *report: reports.append(report))
-    received = TransformListener.buffer
-    for child, x, w in (('base', 0.0, 1.0), ('base', 0.0, 0.0), ('base', np.nan, 1.0),
-                        ('/arm', np.inf, 1.0), ('base', 1.0, np.nan), ('odom', 0.0, 1.0)):
-        received.set_transform(stamped('odom', child, x, w), 'robot')
-    received.set_transform_static(stamped('base', 'camera'), 'robot')
-    received.set_transform_static(stamped('base', ''), 'robot')
-    assert transforms._buffer.added == [('moving', 'odom', 'base'), ('static', 'base', 'camera')]
-    assert [frames for frames, _ in reports] == [
-        f"from '{child}' to '{parent}'" for child, parent in (
-            ('base', 'odom'), ('base', 'odom'), ('arm', 'odom'), ('base', 'odom'),
-            ('odom', 'odom'), ('', 'base'))]
-    assert reports[2][1] == ("the transform from 'arm' to 'odom' is ignored: the translation must "
-                             'be finite; got (inf, 0.0, 0.0)')
-    transforms.close()
-
-
-def test_without_tf2_ros_the_reason_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, 'tf2_ros', None)
-    with pytest.raises(InputError, match='tf2_ros cannot be imported'):
-        Transforms('node', pytest.fail).lookup('camera', 'lidar', 0)

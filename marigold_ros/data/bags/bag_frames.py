@@ -20,7 +20,7 @@ from marigold_ros.data.bags.pair_decoder import (
     PairDecoder,
     read_camera,
 )
-from marigold_ros.data.bags.pose_buffer import pose_topics, PoseBuffer
+from marigold_ros.data.bags.pose_buffer import MAX_GAP_NS, pose_topics, PoseBuffer
 from marigold_ros.data.bags.read_issues import ReadIssues
 from marigold_ros.data.bags.reader import Bag, open_bag
 from marigold_ros.data.bags.stamp_matching import StampMatcher
@@ -201,7 +201,7 @@ def read_bag_frames(path: Path, topics: BagTopics,
 def _posed_pairs(bag: Bag, names: tuple[str, str], times: MessageTimes, matcher: StampMatcher,
                  issues: ReadIssues) -> Iterator[PosedPair]:
     """Match images with depth; a pair waits until a later transform gives its pose."""
-    poses = PoseBuffer()
+    poses = PoseBuffer(MAX_GAP_NS)
     pose_names = pose_topics(bag.topics)
     waiting: deque[tuple[int, Any, Any]] = deque()
 

@@ -10,6 +10,7 @@ and shift for a given n.
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 import math
 from typing import TYPE_CHECKING
@@ -18,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.depth.errors import InputError
-from marigold_ros.metric.config import ScaleConfig
+from marigold_ros.geometry.poses import Matrix
+from marigold_ros.metric.config import ScaleConfig, SEARCH
 from marigold_ros.metric.fit import PROPORTION_LIMITS, ScaleFit
-from marigold_ros.metric.types import ScaleFrame
+from marigold_ros.metric.types import CameraTilt, ScaleFrame, TransformTilt
 
 if TYPE_CHECKING:
     from marigold_ros.depth.types import FloatImage
@@ -246,9 +248,43 @@ def _refine(a: Vector, rays: Vector, height_m: float, x: Vector, free: NDArray[n
     return x
 
 
+def lookup_tilt(config: ScaleConfig, lookup_newest: Callable[[str, str, int], tuple[Matrix, int]],
+                camera_frame: str, stamp_ns: int) -> tuple[TransformTilt | None, str]:
+    """
+    Look up the tilt of a camera in TF, where the source needs it.
+
+    Parameters
+    ----------
+    config : ScaleConfig
+    lookup_newest : callable
+        `TransformBuffer.lookup_newest` of the transforms of the node or of a bag.
+    camera_frame : str
+        Optical frame of the images.
+    stamp_ns : int
+        Stamp of the image, ns.
+
+    Returns
+    -------
+    tilt : TransformTilt or None
+        None if it is not needed or unknown.
+    problem : str
+        Why it is unknown; empty if it is not.
+    """
+    if config.source != 'ground_plane' or not config.needs_transforms:
+        return None, ''
+    try:
+        base_from_camera, found_ns = lookup_newest(config.base_frame, camera_frame, stamp_ns)
+    except InputError as err:
+        return None, (f'TF does not tell the tilt of the camera (frame {camera_frame!r}) in '
+                      f'scale.base_frame {config.base_frame!r}: {err}; publish the transform, or '
+                      'set scale.camera_pitch_deg and scale.camera_roll_deg to degrees or to '
+                      f'{SEARCH}')
+    return TransformTilt(*tilt_from_down_vector(-base_from_camera[2, :3]), found_ns), ''
+
+
 class GroundPlane:
     """
-    Source `ground_plane`: fit the floor and estimate the tilt of every camera where unknown.
+    Source `ground_plane`: find the tilt of every camera, and fit the floor.
 
     Parameters
     ----------
@@ -256,64 +292,95 @@ class GroundPlane:
     """
 
     def __init__(self, config: ScaleConfig) -> None:
-        """Start without tilt estimates."""
+        """Start without tilts."""
         self._config = config
+        self._height_m = float(config.camera_height_m or 0.0)
         self.reset()
 
     def reset(self) -> None:
-        """Discard the tilt estimates of every camera."""
-        self._tilts: defaultdict[str, deque[tuple[float, float]]] = defaultdict(
+        """Discard the tilts of every camera."""
+        self._from_tf: dict[str, TransformTilt] = {}
+        self._searched: defaultdict[str, deque[tuple[float, float]]] = defaultdict(
             lambda: deque(maxlen=TILT_ESTIMATES))
         self._frame_counts: defaultdict[str, int] = defaultdict(int)
 
-    def fit(self, frame: ScaleFrame) -> ScaleFit | None:
+    def discard(self, camera: str) -> None:
+        """Discard what has a stamp of one camera."""
+        self._from_tf.pop(camera, None)
+
+    def fit(self, frame: ScaleFrame, tilt: CameraTilt) -> ScaleFit:
         """
         Fit the floor of one frame.
-
-        Returns
-        -------
-        ScaleFit or None
-            None while there are too few tilt estimates.
 
         Raises
         ------
         InputError
             If no floor is found.
         """
-        pitch, roll = self._known_tilt(frame)
-        height_m = float(self._config.camera_height_m or 0.0)
-        if pitch is None or roll is None:
-            tilt = self._estimate_tilt(frame, height_m, pitch, roll)
-            if tilt is None:
-                return None
-            pitch, roll = tilt
-        return fit_floor(frame.affine_invariant_depth, frame.K, height_m, pitch=pitch,
-                         roll=roll).fit
+        return fit_floor(frame.affine_invariant_depth, frame.K, self._height_m, pitch=tilt.pitch,
+                         roll=tilt.roll).fit
 
-    def _known_tilt(self, frame: ScaleFrame) -> tuple[float | None, float | None]:
-        """Return pitch and roll from the parameters, else from TF, else None."""
-        config = self._config
-        pitch, roll = (None, None) if frame.tilt is None else frame.tilt
-        if config.camera_pitch_deg is not None:
-            pitch = math.radians(config.camera_pitch_deg)
-        if config.camera_roll_deg is not None:
-            roll = math.radians(config.camera_roll_deg)
-        return pitch, roll
-
-    def _estimate_tilt(self, frame: ScaleFrame, height_m: float, pitch: float | None,
-                       roll: float | None) -> tuple[float, float] | None:
+    def find_tilt(self, frame: ScaleFrame) -> CameraTilt | None:
         """
-        Return the median of the tilt estimates; the camera is fixed to its robot.
+        Find pitch and roll for one frame: from the parameters, from TF, or by a search.
+
+        An answer of TF is held until it is older than `expire_s`.
+
+        Returns
+        -------
+        CameraTilt or None
+            None while too few frames have been searched.
+
+        Raises
+        ------
+        InputError
+            If TF has not answered, its last answer is too old, or a search finds no floor.
+        """
+        config = self._config
+        from_tf = self._tilt_from_tf(frame) if config.needs_transforms else None
+        pitch, pitch_origin = _known_angle(
+            config.camera_pitch_deg, None if from_tf is None else (from_tf.pitch, from_tf.origin))
+        roll, roll_origin = _known_angle(
+            config.camera_roll_deg, None if from_tf is None else (from_tf.roll, from_tf.origin))
+        if pitch is None or roll is None:
+            searched = self._search_tilt(frame, pitch, roll)
+            if searched is None:
+                return None
+            pitch = searched[0] if pitch is None else pitch
+            roll = searched[1] if roll is None else roll
+        origin = (pitch_origin if pitch_origin == roll_origin
+                  else f'pitch {pitch_origin}, roll {roll_origin}')
+        return CameraTilt(pitch, roll, origin, None if from_tf is None else from_tf.age_s)
+
+    def _tilt_from_tf(self, frame: ScaleFrame) -> CameraTilt:
+        """Return the last answer of TF."""
+        if frame.tilt is not None:
+            self._from_tf[frame.camera] = frame.tilt
+        tilt, limits = self._from_tf.get(frame.camera), self._config.filter
+        if tilt is None:
+            raise InputError(frame.problem or 'TF does not tell the tilt of the camera')
+        age_s = max(0.0, (frame.stamp_ns - tilt.stamp_ns) * 1e-9)
+        if age_s > limits.expire_s:
+            raise InputError('the newest tilt of the camera from TF must be at most '
+                             f'scale.expire_s ({limits.expire_s:g} s) older than the image; got '
+                             f'{age_s:.1f} s' + (f': {frame.problem}' if frame.problem else ''))
+        return CameraTilt(tilt.pitch, tilt.roll,
+                          'TF (held)' if age_s > limits.hold_s else 'TF', age_s)
+
+    def _search_tilt(self, frame: ScaleFrame, pitch: float | None, roll: float | None
+                     ) -> tuple[float, float] | None:
+        """
+        Return the median of the searched tilts; the camera is fixed to its robot.
 
         None before there are `MIN_TILT_ESTIMATES`.
         """
-        tilts = self._tilts[frame.camera]
+        tilts = self._searched[frame.camera]
         number = self._frame_counts[frame.camera]
         self._frame_counts[frame.camera] = number + 1
         if len(tilts) < TILT_ESTIMATES or number % TILT_PERIOD == 0:
             try:
-                floor = fit_floor(frame.affine_invariant_depth, frame.K, height_m, pitch=pitch,
-                                  roll=roll)
+                floor = fit_floor(frame.affine_invariant_depth, frame.K, self._height_m,
+                                  pitch=pitch, roll=roll)
                 tilts.append((floor.pitch, floor.roll))
             except InputError:
                 if not tilts:
@@ -322,3 +389,11 @@ class GroundPlane:
             return None
         median = np.median(np.array(tilts), axis=0)
         return float(median[0]), float(median[1])
+
+
+def _known_angle(parameter_deg: float | str | None, from_tf: tuple[float, str] | None
+                 ) -> tuple[float | None, str]:
+    """Return an angle, rad, and its origin; None if it must be searched."""
+    if isinstance(parameter_deg, (int, float)):
+        return math.radians(parameter_deg), 'parameter'
+    return from_tf if parameter_deg is None and from_tf is not None else (None, 'searched')

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 import math
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,6 +21,8 @@ from marigold_ros.metric.checks import check_unit, check_unit_jump
 from marigold_ros.metric.config import ScaleConfig
 from marigold_ros.metric.fit import EFFECTIVE_ANCHORS, fit_scale, ScaleFit
 from marigold_ros.metric.types import ScaleFrame
+
+Placed = TypeVar('Placed')
 
 # Smallest weight of an anchor, at a pixel of confidence 0.
 MIN_WEIGHT = 0.05
@@ -39,6 +43,43 @@ def pose_without_tf(config: ScaleConfig, camera_frame: str, reference_frame: str
         return optical_from_sensor(parse_extrinsics(config.extrinsics),
                                    _is_optical(config, reference_frame))
     return np.eye(4) if without_slash(reference_frame) == without_slash(camera_frame) else None
+
+
+def place_nearest(references: Sequence[Placed], locate: Callable[[Placed], Matrix], hold_s: float
+                  ) -> tuple[Placed, Matrix]:
+    """
+    Find the reference that is nearest in time to an image, of those whose pose is known.
+
+    The transforms of a moving sensor arrive later than its data, so that the pose of the nearest
+    reference may not be known yet.
+
+    Parameters
+    ----------
+    references : sequence
+        Those within `scale.hold_s` of the image, the nearest first; not empty.
+    locate : callable
+        Returns the pose of a reference, or raises an InputError.
+    hold_s : float
+
+    Returns
+    -------
+    reference
+    pose : float64 [4, 4]
+
+    Raises
+    ------
+    InputError
+        If no pose is known; says why that of the nearest is not.
+    """
+    nearest_problem = ''
+    for each in references:
+        try:
+            return each, locate(each)
+        except InputError as err:
+            nearest_problem = nearest_problem or str(err)
+    others = (f'; nor is that of {len(references) - 1} others within scale.hold_s ({hold_s:g} s) '
+              'of the image' if len(references) > 1 else '')
+    raise InputError(nearest_problem + others)
 
 
 def describe_axes(config: ScaleConfig, camera_frame: str, reference_frame: str | None) -> str:

@@ -16,6 +16,7 @@ from marigold_ros.evaluation.metrics.metric_depth import (
 from marigold_ros.evaluation.references import FrameReference
 from marigold_ros.metric.anchors import Anchors
 from marigold_ros.metric.config import ScaleConfig
+from marigold_ros.metric.types import TransformTilt
 
 K = np.array([[40.0, 0, 39.5], [0, 40, 29.5], [0, 0, 1]])
 SHAPE = (60, 80)
@@ -41,7 +42,8 @@ def reference(number=0, factor=1.0, **changes):
     """Return a reference that measures every pixel, wrong by a factor."""
     stamp_ns = number * 10 ** 8
     anchors = Anchors(ROWS.ravel(), COLUMNS.ravel(), factor * DEPTH_M.ravel(), stamp_ns)
-    return replace(FrameReference(stamp_ns, K, anchors, '', (0.0, 0.0), MOUNT), **changes)
+    return replace(FrameReference(stamp_ns, K, anchors, '',
+                                  TransformTilt(0.0, 0.0, stamp_ns), MOUNT), **changes)
 
 
 def evaluate(config, references, relative=RELATIVE):

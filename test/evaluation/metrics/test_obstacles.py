@@ -99,7 +99,7 @@ def test_a_scale_error_of_10_percent_worsens_every_score(scene, drive, true_clou
 
 def test_a_wrong_camera_pitch_marks_the_floor(scene, drive, true_clouds):
     # A pitch error of 6 degrees raises the floor by a tenth of its distance.
-    pitch = drive[0][1].tilt[0]
+    pitch = drive[0][1].tilt.pitch
     c, s = np.cos(pitch), np.sin(pitch)
     up = np.array([[1, 0, 0], [0, c, -s], [0, s, c]], np.float32)
     assert scored(scene, drive, [points @ up.T for points in true_clouds]).scores()[

@@ -5,11 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from marigold_ros.depth.errors import InputError
+from marigold_ros.depth.errors import ConfigError, InputError
 from marigold_ros.metric.config import ScaleConfig
-from marigold_ros.metric.sources.ground_plane import down_vector, fit_floor, tilt_from_down_vector
+from marigold_ros.metric.sources.ground_plane import (
+    down_vector,
+    fit_floor,
+    lookup_tilt,
+    tilt_from_down_vector,
+)
 from marigold_ros.metric.tracker import ScaleTracker
-from marigold_ros.metric.types import ScaleFrame
+from marigold_ros.metric.types import ScaleFrame, TransformTilt
 
 HEIGHT, WIDTH = 120, 160
 K = np.array([[115.0, 0, 79.5], [0, 115, 59.5], [0, 0, 1]])
@@ -86,23 +91,114 @@ def test_a_view_without_floor_is_rejected():
         fit_floor(np.full((HEIGHT, WIDTH), np.nan, np.float32), K, 0.35)
 
 
-def test_the_tilt_comes_from_parameters_tf_or_the_image():
-    relative, scale, shift = relative_from(room_depth(0.35, np.radians(6), 0.0))
-    for changes, tilt in (({'camera_pitch_deg': 6.0, 'camera_roll_deg': 0.0}, (0.5, 0.5)),
-                          ({}, (np.radians(6), 0.0)), ({}, None)):
-        source = ScaleTracker(ScaleConfig('ground_plane', camera_height_m=0.35, **changes))
-        for step in range(6):
-            report = source.update(ScaleFrame('front', step * 10 ** 8, relative, None, K,
-                                              tilt=tilt))
-        assert report.state == 'tracking', (changes, tilt)
+SECOND = 10 ** 9
+PITCH = np.radians(6)
+
+
+def floor_tracker(**changes) -> ScaleTracker:
+    """Track the scale of a camera 0.35 m above the floor; hold_s is 1 s, expire_s 10 s."""
+    return ScaleTracker(ScaleConfig('ground_plane', camera_height_m=0.35, **changes))
+
+
+def at(stamp_ns: int, relative, tilt: TransformTilt | None = None, problem: str = ''):
+    return ScaleFrame('front', stamp_ns, relative, None, K, problem=problem, tilt=tilt)
+
+
+@pytest.mark.parametrize(('changes', 'tf', 'origin', 'tilt_deg'), [
+    ({'camera_pitch_deg': 6.0, 'camera_roll_deg': 0.0}, (0.5, 0.5), 'parameter', (6, 0)),
+    ({}, (PITCH, 0.0), 'TF', (6, 0)),
+    ({'camera_roll_deg': 0.0}, (PITCH, 0.5), 'pitch TF, roll parameter', (6, 0)),
+    ({'camera_pitch_deg': 'search', 'camera_roll_deg': 'search'}, (0.5, 0.5), 'searched', (6, 0)),
+    ({'camera_pitch_deg': 'search'}, (0.5, 0.0), 'pitch searched, roll TF', (6, 0))])
+def test_the_tilt_comes_from_parameters_tf_or_the_image(changes, tf, origin, tilt_deg):
+    relative, scale, shift = relative_from(room_depth(0.35, PITCH, 0.0))
+    tracker = floor_tracker(**changes)
+    for step in range(6):
+        stamp_ns = step * SECOND // 10
+        report = tracker.update(at(stamp_ns, relative, TransformTilt(*tf, stamp_ns)))
+    assert (report.state, report.tilt.origin) == ('tracking', origin)
+    assert np.degrees([report.tilt.pitch, report.tilt.roll]) == pytest.approx(tilt_deg, abs=0.5)
+    assert report.metric_scale.scale == pytest.approx(scale, rel=0.02)
+    assert report.metric_scale.shift == pytest.approx(shift, rel=0.02)
+    assert report.metric_scale.source == 'ground_plane'
+
+
+def test_without_an_answer_of_tf_there_is_no_scale_and_no_search():
+    relative, _, _ = relative_from(room_depth(0.35, PITCH, 0.0))
+    tracker = floor_tracker()
+    for step in range(20):
+        report = tracker.update(at(step * SECOND, relative, problem='no frame base_link'))
+        assert (report.state, report.detail) == ('rejected', 'no frame base_link')
+        assert report.metric_scale is report.tilt is None
+
+
+def test_the_last_answer_of_tf_is_held_and_expires_like_a_measurement():
+    relative, scale, _ = relative_from(room_depth(0.35, PITCH, 0.0))
+    tracker = floor_tracker()
+    told = TransformTilt(PITCH, 0.0, 3 * SECOND)
+    for age_s, state, origin in ((0.0, 'tracking', 'TF'), (0.9, 'tracking', 'TF'),
+                                 (1.5, 'holding', 'TF (held)'), (9.9, 'holding', 'TF (held)')):
+        # Late, or gone altogether.
+        report = tracker.update(at(3 * SECOND + round(age_s * SECOND), relative,
+                                   told if age_s < 2 else None, 'TF stopped'))
+        assert (report.state, report.tilt.origin, report.detail) == (state, origin, '')
+        assert report.tilt.age_s == report.age_s == pytest.approx(age_s)
         assert report.metric_scale.scale == pytest.approx(scale, rel=0.02)
-        assert report.metric_scale.shift == pytest.approx(shift, rel=0.02)
-        assert report.metric_scale.source == 'ground_plane'
+    assert report.metric_scale.confidence < 0.02
+    expired = tracker.update(at(3 * SECOND + 10_100_000_000, relative, problem='TF stopped'))
+    assert (expired.state, expired.metric_scale) == ('expired', None)
+    assert 'at most scale.expire_s (10 s) older than the image; got 10.1 s: TF stopped' in (
+        expired.detail)
+    again = tracker.update(at(20 * SECOND, relative, TransformTilt(PITCH, 0.0, 20 * SECOND)))
+    assert (again.state, again.tilt.origin, again.age_s) == ('tracking', 'TF', 0.0)
+
+
+def test_a_reset_discards_the_answer_of_tf():
+    relative, _, _ = relative_from(room_depth(0.35, PITCH, 0.0))
+    tracker = floor_tracker()
+    tracker.update(at(0, relative, TransformTilt(PITCH, 0.0, 0)))
+    tracker.reset()
+    assert tracker.update(at(SECOND, relative, problem='gone')).state == 'rejected'
+
+
+def test_tf_is_asked_only_for_angles_that_need_it():
+    def lookup(*arguments):
+        asked.append(arguments)
+        raise InputError("'nowhere' is not a coordinate frame of TF")
+    for changes, count in (({}, 1), ({'camera_pitch_deg': 'search'}, 1),
+                           ({'camera_pitch_deg': 'search', 'camera_roll_deg': 1.0}, 0)):
+        asked: list[tuple] = []
+        config = ScaleConfig('ground_plane', camera_height_m=0.35, base_frame='nowhere', **changes)
+        tilt, problem = lookup_tilt(config, lookup, 'camera', 5)
+        assert tilt is None and asked == [('nowhere', 'camera', 5)] * count
+        assert ("base_frame 'nowhere': 'nowhere' is not a coordinate frame of TF; publish"
+                in problem) == bool(count)
+    assert lookup_tilt(ScaleConfig('cloud'), lookup, 'camera', 5) == (None, '')
+
+
+def test_the_tilt_follows_from_the_pose_of_the_camera_in_the_base_frame():
+    # Looks 0.1 rad down: the z axis of the optical frame, in the base frame, sinks.
+    c, s = np.cos(0.1), np.sin(0.1)
+    base_from_camera = np.eye(4)
+    base_from_camera[:3, :3] = np.array([[0, -s, c], [-1, 0, 0], [0, -c, -s]])
+    tilt, problem = lookup_tilt(ScaleConfig('ground_plane', camera_height_m=0.35),
+                                lambda *_: (base_from_camera, 4), 'camera', 5)
+    assert (problem, tilt.stamp_ns) == ('', 4)
+    assert (tilt.pitch, tilt.roll) == pytest.approx((0.1, 0.0))
+    np.testing.assert_allclose(down_vector(tilt.pitch, tilt.roll),
+                               base_from_camera[:3, :3].T @ [0, 0, -1])
+
+
+def test_an_angle_is_a_number_or_a_search():
+    for angle in ('level', np.nan):
+        with pytest.raises(ConfigError, match='`scale.camera_roll_deg` must be an angle in '
+                                              f'degrees, auto or search; got {angle!r}'):
+            ScaleConfig('ground_plane', camera_height_m=0.35, camera_roll_deg=angle)
 
 
 def test_an_estimated_tilt_is_the_median_of_several_frames():
     relative, scale, _ = relative_from(room_depth(0.35, np.radians(6), 0.0))
-    source = ScaleTracker(ScaleConfig('ground_plane', camera_height_m=0.35))
+    source = floor_tracker(camera_pitch_deg='search', camera_roll_deg='search')
 
     def update(step: int, shown):
         return source.update(ScaleFrame('front', step * 10 ** 8, shown, None, K))

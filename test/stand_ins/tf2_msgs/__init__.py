@@ -1,0 +1,1 @@
+"""Stands in for tf2_msgs, which PyPI's ROS lacks."""
