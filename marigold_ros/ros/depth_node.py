@@ -51,6 +51,15 @@ class DepthNode(LifecycleNode):
     def __init__(self, **kwargs: Any) -> None:
         """Declare the parameters, and create services and timers; arguments as rclpy's Node."""
         super().__init__('depth_node', **kwargs)
+        # What destroy_node needs comes first: where the rest fails, Kilted's context calls it.
+        # From configure to cleanup.
+        self._cameras: dict[str, CameraResources] = {}
+        self._worker: DepthWorker | None = None
+        # From activate to deactivate.
+        self._inputs: list[CameraInput] = []
+        self._jump_handle = self.get_clock().create_jump_callback(
+            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1)),
+            post_callback=self._on_time_jump)
         parameters.declare_parameters(self)
         self._warn_of_unknown_parameters()
         self.add_on_set_parameters_callback(self._check_parameters)
@@ -58,11 +67,6 @@ class DepthNode(LifecycleNode):
         self._reporter = Reporter(self)
         self._enabled = True
         self._problem = 'not configured'  # why the node is not active; empty while it is
-        # From configure to cleanup.
-        self._cameras: dict[str, CameraResources] = {}
-        self._worker: DepthWorker | None = None
-        # From activate to deactivate.
-        self._inputs: list[CameraInput] = []
         self.create_service(SetBool, '~/enable', self._handle_enable)
         self.create_service(Trigger, '~/reset_scale', self._handle_reset_scale)
         # Timers use the steady clock, because simulated time may be paused.
@@ -70,9 +74,6 @@ class DepthNode(LifecycleNode):
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=steady)
         self.create_timer(QOS_MATCH_PERIOD_S, self._match_publishers, clock=steady)
         reject_invalid_transitions(self)
-        self._jump_handle = self.get_clock().create_jump_callback(
-            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1)),
-            post_callback=self._on_time_jump)
 
     # Lifecycle
 
