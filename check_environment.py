@@ -12,7 +12,7 @@ import sys
 import sysconfig
 
 DISTRIBUTIONS = ('jazzy', 'kilted')
-OLDEST, NEWEST = (3, 10), (3, 13)
+OLDEST, NEWEST = (3, 10), (3, 14)
 GLIBC = (2, 28)
 
 

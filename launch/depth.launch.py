@@ -28,7 +28,7 @@ from marigold_ros.ros.tools.launch_arguments import (
     parse_boolean,
     parse_names,
 )
-from marigold_ros.ros.tools.share_files import PROFILE_VARIABLES
+from marigold_ros.ros.tools.share_files import select_large_image_profile
 
 CONFIG = Path(get_package_share_directory('marigold_ros')) / 'config'
 ARGUMENTS = {
@@ -104,8 +104,8 @@ def create_actions(context):
     namespace, arguments = read_context(context, given.get('namespace', ''))
     initial = {**read_parameters('depth_node', namespace,
                                  [*arguments, '--params-file', params_file]), **parameters}
-    actions = [SetEnvironmentVariable(variable, str(CONFIG / 'fastdds_large_images.xml'))
-               for variable in PROFILE_VARIABLES if variable not in os.environ]
+    actions = [SetEnvironmentVariable(*variable)
+               for variable in select_large_image_profile(os.environ).items()]
     actions.append(LifecycleNode(
         package='marigold_ros', executable='depth_node', name='depth_node',
         namespace=given.get('namespace', ''), output='screen', emulate_tty=True,

@@ -37,12 +37,12 @@ from marigold_ros.ros.tools.processes import (
     LoggedProcess,
     make_domain_environment,
 )
-from marigold_ros.ros.tools.share_files import use_large_image_profile
+from marigold_ros.ros.tools.share_files import select_large_image_profile
 
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 # As in the launch file: without it every fifth image of 640x480 overflows the shared memory, and
 # the lost part is sent again only at the writer's next heartbeat, up to 3 s later.
-use_large_image_profile()
+os.environ.update(select_large_image_profile(os.environ))
 CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE = 1, 2, 3, 4
 # Where tf2_msgs is not installed, stand_ins/tf2_msgs stands in for it.
 TF2_MSGS_PATH = [] if find_spec('tf2_msgs') else [str(Path(__file__).with_name('stand_ins'))]

@@ -29,20 +29,20 @@ def set_python(monkeypatch, version, *, implementation='CPython', maxsize=2**63 
 
 @pytest.mark.parametrize('version, implementation, said', [
     ((2, 7, 18), 'CPython', 'CPython 2.7.18'), ((3, 9, 18), 'CPython', 'CPython 3.9.18'),
-    ((3, 14, 0), 'CPython', 'CPython 3.14.0'), ((3, 11, 9), 'PyPy', 'PyPy 3.11.9')])
+    ((3, 15, 0), 'CPython', 'CPython 3.15.0'), ((3, 11, 9), 'PyPy', 'PyPy 3.11.9')])
 def test_a_python_without_wheels_is_named_with_those_that_have_them(
         monkeypatch, version, implementation, said):
     set_python(monkeypatch, version, implementation=implementation)
     assert check.python_problem() == (
-        f'/opt/python is {said}, but the wheels are for CPython 3.10 to 3.13: choose one of '
+        f'/opt/python is {said}, but the wheels are for CPython 3.10 to 3.14: choose one of '
         'these, for example PYTHON=python3.12')
 
 
 def test_a_free_threaded_python_has_no_wheels(monkeypatch):
-    set_python(monkeypatch, (3, 13, 1))
+    set_python(monkeypatch, (3, 14, 1))
     assert check.python_problem() is None
     monkeypatch.setattr(check.sysconfig, 'get_config_var', {'Py_GIL_DISABLED': 1}.get)
-    assert 'is free-threaded CPython 3.13.1' in check.python_problem()
+    assert 'is free-threaded CPython 3.14.1' in check.python_problem()
 
 
 @pytest.mark.parametrize('system, libc, maxsize, said', [

@@ -18,6 +18,7 @@ import yaml
 
 from marigold_ros.ros.camera_output import INFO_TOPICS, TOPICS
 from marigold_ros.ros.parameters import TABLE
+from marigold_ros.ros.tools import share_files
 from marigold_ros.ros.tools.share_files import PROFILE_VARIABLES
 
 ROOT = Path(__file__).parents[1]
@@ -262,15 +263,23 @@ def test_the_dds_profile_sends_large_images_by_shared_memory():
     assert sorted(transports[name].findtext(f'{DDS}type') for name in used) == ['SHM', 'UDPv4']
 
 
-@pytest.mark.parametrize('chosen', [None, 'mine.xml'])
-def test_the_dds_profile_is_set_for_old_and_new_fast_dds_unless_the_user_did(
-        launch, share, monkeypatch, chosen):
-    own = str(share / 'config' / 'fastdds_large_images.xml')
-    if chosen is not None:
-        monkeypatch.setenv('FASTDDS_DEFAULT_PROFILES_FILE', chosen)
+OLD, NEW = PROFILE_VARIABLES
+
+
+@pytest.mark.parametrize('rclpy_version, chosen, selected', [
+    ('7.1.6', (), OLD), ('7.1.6', (OLD,), None), ('7.1.6', (NEW,), OLD),
+    ('9.1.2', (), NEW), ('9.1.2', (OLD,), None), ('9.1.2', (NEW,), None)])
+def test_the_dds_profile_is_selected_for_the_fast_dds_that_runs_unless_the_user_did(
+        launch, monkeypatch, rclpy_version, chosen, selected):
+    """Jazzy's reads the old variable alone; Kilted's reads both, and warns of the old one."""
+    monkeypatch.setattr(share_files, 'version', {'rclpy': rclpy_version}.get)
+    for variable in chosen:
+        monkeypatch.setenv(variable, 'mine.xml')
     launch.visit(launch.include('depth.launch.py'))
-    assert os.environ['FASTRTPS_DEFAULT_PROFILES_FILE'] == own
-    assert os.environ['FASTDDS_DEFAULT_PROFILES_FILE'] == (own if chosen is None else chosen)
+    files = {variable: os.environ.get(variable) for variable in PROFILE_VARIABLES}
+    own = str(ROOT / 'config' / 'fastdds_large_images.xml')
+    assert files == {OLD: None, NEW: None, **dict.fromkeys(chosen, 'mine.xml'),
+                     **({selected: own} if selected else {})}
 
 
 def camera_topics(tree) -> set[str]:

@@ -36,7 +36,7 @@ from marigold_ros.ros.tools.processes import (
     make_domain_environment,
     ProcessError,
 )
-from marigold_ros.ros.tools.share_files import require_share_file, use_large_image_profile
+from marigold_ros.ros.tools.share_files import require_share_file, select_large_image_profile
 from marigold_ros.stop_flag import ignore_signals, StopFlag
 
 TOOLS = 'marigold_ros.ros.tools'
@@ -271,7 +271,7 @@ def main() -> int:
     begin_s = time.monotonic()
     try:
         os.environ.update(make_domain_environment(find_free_domain()))
-        use_large_image_profile()
+        os.environ.update(select_large_image_profile(os.environ))
         init_rclpy([], signal_handler_options=SignalHandlerOptions.NO)
         arguments.bag = arguments.bag or require_share_file('sample/living_room')
         arguments.params_file = arguments.params_file or require_share_file('config/demo.yaml')

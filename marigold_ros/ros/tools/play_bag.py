@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+import os
 from pathlib import Path
 import re
 import sys
@@ -43,7 +44,7 @@ from marigold_ros.ros.tools.command_line import (
     split_ros_arguments,
 )
 from marigold_ros.ros.tools.message_types import find_message_class, read_installed_typestore
-from marigold_ros.ros.tools.share_files import use_large_image_profile
+from marigold_ros.ros.tools.share_files import select_large_image_profile
 from marigold_ros.stop_flag import ignore_signals, StopFlag
 
 CLOCK, CLOCK_TYPE = '/clock', 'rosgraph_msgs/msg/Clock'
@@ -479,7 +480,7 @@ def main() -> int:
     own, ros = split_ros_arguments(sys.argv[1:])
     arguments = make_parser().parse_args(own)
     try:
-        use_large_image_profile()
+        os.environ.update(select_large_image_profile(os.environ))
         init_rclpy(ros, signal_handler_options=SignalHandlerOptions.NO)
         play(arguments, stop)
     except MarigoldError as err:

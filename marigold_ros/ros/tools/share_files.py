@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping
 from importlib import import_module
-import os
+from importlib.metadata import version
 from pathlib import Path
 
 from marigold_ros.depth.errors import ConfigError
 
 LARGE_IMAGES_PROFILE = 'config/fastdds_large_images.xml'
-# Jazzy's Fast DDS reads the first, Kilted's the second.
+# Kilted, with rclpy 9, reads both, and warns of the first; Jazzy, with rclpy 7, only the first.
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 
 
@@ -58,13 +58,14 @@ def require_share_file(relative: str) -> Path:
     return path
 
 
-def use_large_image_profile(environment: MutableMapping[str, str] = os.environ) -> None:
+def select_large_image_profile(environment: Mapping[str, str]) -> dict[str, str]:
     """
-    Select the Fast DDS profile for large images, unless the user has set a profile.
+    Return the variable that selects the Fast DDS profile for large images, with its value.
 
-    The profile of the publisher matters: a process that publishes images calls this before
-    rclpy.init.
+    The profile of the publisher matters: a process that publishes images is started with it, or
+    sets it before rclpy.init.  Empty if the user has selected a profile.
     """
-    for variable in PROFILE_VARIABLES:
-        if variable not in environment:
-            environment[variable] = str(require_share_file(LARGE_IMAGES_PROFILE))
+    read = PROFILE_VARIABLES[:1 if int(version('rclpy').split('.')[0]) < 8 else 2]
+    if any(variable in environment for variable in read):
+        return {}
+    return {read[-1]: str(require_share_file(LARGE_IMAGES_PROFILE))}

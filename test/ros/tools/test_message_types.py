@@ -7,12 +7,7 @@ from std_msgs.msg import String
 
 from marigold_ros.depth.errors import BagError, ConfigError
 from marigold_ros.ros.tools.message_types import find_message_class, read_installed_typestore
-from marigold_ros.ros.tools.share_files import (
-    find_share_file,
-    PROFILE_VARIABLES,
-    require_share_file,
-    use_large_image_profile,
-)
+from marigold_ros.ros.tools.share_files import find_share_file, require_share_file
 
 # Type hash of std_msgs/msg/String in ROS 2 Jazzy.
 STRING_HASH = 'RIHS01_df668c740482bbd48fb39d76a70dfd4bd59db1288021743503259e948f6b1a18'
@@ -50,10 +45,3 @@ def test_share_files_are_found_without_a_sourced_workspace():
     assert require_share_file('config/demo.yaml').is_file()
     with pytest.raises(ConfigError, match='config/nothing.yaml is missing'):
         require_share_file('config/nothing.yaml')
-
-
-def test_the_users_own_profile_is_kept():
-    environment = {PROFILE_VARIABLES[0]: 'mine.xml'}
-    use_large_image_profile(environment)
-    assert environment[PROFILE_VARIABLES[0]] == 'mine.xml'
-    assert environment[PROFILE_VARIABLES[1]].endswith('config/fastdds_large_images.xml')
