@@ -18,8 +18,6 @@ Matrix = NDArray[np.float64]
 OPTICAL_FROM_BODY: Matrix = np.array(
     [[0.0, -1.0, 0.0, 0.0], [0.0, 0.0, -1.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
 OPTICAL_NAME = re.compile('(^|[_/])optical$|optical_frame$')
-# tf2 accepts quaternions whose squared length differs from 1 by less than this.
-SQUARED_LENGTH_TOLERANCE = 0.01
 
 Vector3 = tuple[float, float, float]
 Quaternion = tuple[float, float, float, float]
@@ -51,9 +49,9 @@ def check_transform(parent: str, child: str, translation_m: Vector3,
     Raises
     ------
     InputError
-        If a name is empty, both are the same, a number is not finite, or the quaternion is not
-        of length 1: setTransformImpl in tf2's buffer_core.cpp, except that tf2 stores an infinite
-        translation.
+        If a name is empty, both are the same, a number is not finite, or the quaternion is zero.
+        tf2 stores an infinite translation all the same; it normalizes a quaternion of another
+        length than 1 before it checks the length.
     """
     if not parent or not child or parent == child:
         raise InputError('the names of the two frames must differ and not be empty')
@@ -61,8 +59,9 @@ def check_transform(parent: str, child: str, translation_m: Vector3,
         raise InputError(f'the translation must be finite; got {translation_m}')
     x, y, z, w = quaternion_xyzw
     # NaN fails the comparison.
-    if not abs(x * x + y * y + z * z + w * w - 1) < SQUARED_LENGTH_TOLERANCE:
-        raise InputError(f'the rotation must be a unit quaternion; got {quaternion_xyzw}')
+    if not 0 < x * x + y * y + z * z + w * w < math.inf:
+        raise InputError('the rotation must be a finite quaternion other than 0; '
+                         f'got {quaternion_xyzw}')
 
 
 def pose_matrix(translation_m: Sequence[float], quaternion_xyzw: Sequence[float]) -> Matrix:

@@ -230,7 +230,8 @@ def test_an_invalid_transform_is_ignored_and_noted(checkpoint, tmp_path):
     assert evaluate_few(checkpoint, bag, tmp_path / 'out') == 0
     assert [note for note in read_summary(tmp_path / 'out')['notes'] if 'ignored' in note] == [
         "transforms ignored on /tf: 1; the first, 'odom' to 'camera_optical_frame' at "
-        f'{START_NS} ns: the rotation must be a unit quaternion; got (0.0, 0.0, 0.0, 0.0)']
+        f'{START_NS} ns: the rotation must be a finite quaternion other than 0; '
+        'got (0.0, 0.0, 0.0, 0.0)']
 
 
 def test_a_fixed_range_is_a_scale_source(checkpoint, bag, tmp_path):

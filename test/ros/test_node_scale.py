@@ -455,5 +455,5 @@ def test_invalid_transforms_are_ignored_and_counted(stage):
         lambda: stage.robot.counters('camera').get('ignored_transforms', 0) == before + 3)
     values = {each.key: each.value for each in stage.robot.diagnostics(': camera').values}
     assert values['last_ignored_transforms'] == (
-        "the transform from 'base_link' to 'odom' is ignored: the rotation must be a unit "
-        'quaternion; got (0.0, 0.0, 0.0, 0.0)')
+        "the transform from 'base_link' to 'odom' is ignored: the rotation must be a finite "
+        'quaternion other than 0; got (0.0, 0.0, 0.0, 0.0)')

@@ -69,9 +69,9 @@ def test_invalid_transforms_are_ignored_and_counted(robot):
     assert robot.world_from_frame('camera', 3 * 10 ** 9) is None
     assert robot.notes == [
         "transforms ignored on /tf_static: 2; the first, 'base' to 'camera' at 0 ns: the rotation "
-        'must be a unit quaternion; got (0.0, 0.0, 0.0, 0.0)',
+        'must be a finite quaternion other than 0; got (0.0, 0.0, 0.0, 0.0)',
         "transforms ignored on /tf: 3; the first, 'odom' to 'base' at 1000000000 ns: the rotation "
-        'must be a unit quaternion; got (0.0, nan, 0.0, 1.0)']
+        'must be a finite quaternion other than 0; got (0.0, nan, 0.0, 1.0)']
 
 
 def test_a_frame_whose_first_transform_is_invalid_is_placed_by_the_next():
