@@ -24,7 +24,7 @@ from marigold_ros.ros.tools.processes import (
     make_domain_environment,
     ProcessError,
 )
-from marigold_ros.ros.tools.share_files import PROFILE_VARIABLES, use_large_image_profile
+from marigold_ros.ros.tools.share_files import PROFILE_VARIABLES, select_large_image_profile
 from marigold_ros.stop_flag import StopFlag
 
 # A cold start reads torch, diffusers and the checkpoint from disk.
@@ -327,7 +327,7 @@ def child_environment(domain: int, large_images: bool) -> dict[str, str]:
     environment = {name: value for name, value in os.environ.items()
                    if name not in PROFILE_VARIABLES}
     if large_images:
-        use_large_image_profile(environment)
+        environment.update(select_large_image_profile(environment))
     return {**environment, **make_domain_environment(domain)}
 
 
