@@ -26,11 +26,12 @@ PYTEST := -m pytest -n 2 --dist loadfile
 test: link
 	$(VENV)/bin/python $(PYTEST)
 
-# With what Ubuntu 24.04 has from apt, NumPy 1.26 and OpenCV 4.6, in front of the newer ones.
+# With what Ubuntu 24.04 has from apt, NumPy 1.26 and OpenCV 4.6, in front of the newer ones; up to
+# its Python 3.12.
 NUMPY1 := $(abspath $(VENV))/numpy1
 test-numpy1: link
-	$(PIP) install -q --no-deps --upgrade --target $(NUMPY1) numpy==1.26.4 \
-		opencv-python-headless==4.6.0.66
+	$(PIP) install -q --no-deps --only-binary :all: --upgrade --target $(NUMPY1) \
+		numpy==1.26.4 opencv-python-headless==4.6.0.66
 	PYTHONPATH=$(NUMPY1) $(VENV)/bin/python $(PYTEST)
 
 # The node for MINUTES beside everything that goes wrong on a robot; out/soak/soak.png shows it.

@@ -72,14 +72,16 @@ def distribution_problem(distribution):
 
 def mix_problem(folder, distribution):
     """Return what the folder holds of another Python or ROS distribution, or None."""
-    asked = ['Python {}.{}'.format(*sys.version_info[:2]), 'ROS 2 ' + distribution]
+    version = '{}.{}'.format(*sys.version_info[:2])
+    asked = ['Python ' + version, 'ROS 2 ' + distribution]
     for packages in glob(os.path.join(folder, 'lib', 'python*', 'site-packages')):
         held = [os.path.basename(os.path.dirname(packages)).replace('python', 'Python ')]
         held += sorted('ROS 2 ' + os.path.basename(path).split('_')[1] for path in
                        glob(os.path.join(packages, 'ros_*_rclpy-*.dist-info')))
         if held != asked[:len(held)]:
             return ('{} holds {}: for {} choose another folder, for example VENV={}-{}'.format(
-                folder, ', '.join(held), ', '.join(asked), folder.rstrip('/'), distribution))
+                folder, ', '.join(held), ', '.join(asked), folder.rstrip('/'),
+                distribution if held[0] == asked[0] else version))
     return None
 
 

@@ -102,7 +102,8 @@ def test_make_ends_with_one_line_rather_than_mix_two_pythons(kilted_environment)
         kilted_environment / 'lib' / 'python3.9')
     result = run_make('test', f'PYTHON={sys.executable}', f'VENV={kilted_environment}')
     assert result.stderr.startswith(
-        f'{kilted_environment} holds Python 3.9, ROS 2 kilted: for {HERE}, ROS 2 jazzy ')
+        f'{kilted_environment} holds Python 3.9, ROS 2 kilted: for {HERE}, ROS 2 jazzy choose '
+        f'another folder, for example VENV={kilted_environment}-{HERE.split()[1]}\n')
 
 
 def test_make_knows_two_distributions_and_gives_each_its_environment(tmp_path):
