@@ -345,7 +345,7 @@ def test_evaluate_and_the_node_compute_the_same_anchors_from_a_cloud(tmp_path, c
 
     played = play(path)
     calibration = NodeReader(played, topics).calibration
-    reference, shown = CameraReferences(False), []
+    reference, shown = CameraReferences(False, config.filter.hold_s), []
     for topic, data in played:
         if topic == CLOUD:
             reference.buffer.put(data)
