@@ -13,6 +13,7 @@ import sys
 
 from catkin_pkg.package import parse_package
 import pytest
+from rclpy.publisher import Publisher
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = parse_package(str(ROOT / 'package.xml'))
@@ -90,6 +91,8 @@ def requirements(name: str) -> set[str]:
 @pytest.mark.parametrize('check', [
     ('ruff', 'check', '.'), pytest.param(('mypy', *CODE), marks=pytest.mark.slow)])
 def test_static_checks_pass(check):
+    if check[0] == 'mypy' and hasattr(Publisher, '__class_getitem__'):
+        pytest.skip('types are checked with the rclpy of Jazzy, whose classes are not generic')
     result = run_module(*check)
     assert result.returncode == 0, result.stdout + result.stderr
 

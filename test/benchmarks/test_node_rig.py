@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from benchmarks.node_rig import (
     memory_bytes,
     process_cpu_s,
 )
+from marigold_ros.ros.tools.share_files import PROFILE_VARIABLES
 
 
 def diagnostics_line(**counters):
@@ -40,11 +42,12 @@ def test_whole_lines_of_a_growing_file_are_counted_once(tmp_path):
 
 
 def test_the_profile_is_chosen_whatever_the_shell_has_set(monkeypatch):
-    monkeypatch.setenv('FASTRTPS_DEFAULT_PROFILES_FILE', '/somewhere.xml')
-    assert child_environment(7, True)['FASTRTPS_DEFAULT_PROFILES_FILE'].endswith(
-        'fastdds_large_images.xml')
-    bare = child_environment(7, False)
-    assert 'FASTRTPS_DEFAULT_PROFILES_FILE' not in bare
+    for name in PROFILE_VARIABLES:
+        monkeypatch.setenv(name, '/somewhere.xml')
+    large, bare = child_environment(7, True), child_environment(7, False)
+    assert [Path(large[name]).name for name in PROFILE_VARIABLES if name in large] == [
+        'fastdds_large_images.xml']
+    assert not bare.keys() & set(PROFILE_VARIABLES)
     assert bare['ROS_DOMAIN_ID'] == '7'
 
 
