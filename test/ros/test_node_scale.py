@@ -143,7 +143,7 @@ def stage(tmp_path_factory, rgb):
             ('camera_link', 'camera_optical_frame', 0.0, (-0.5, 0.5, -0.5, 0.5))):
         robot.publish('/tf_static', transform(parent, child, (0.0, 0.0, z), xyzw))
     stage = Stage(process, robot, rgb)
-    stage.until(lambda status: 'scale_state' in status)
+    stage.until(lambda status: status['scale_state'] == 'waiting')  # camera_info has matched
     stage.relative = floats(robot.find('/camera/depth_relative/image', stage.now_ns))
     yield stage
     robot.close()
