@@ -42,3 +42,9 @@ html_title = 'marigold_ros'
 html_static_path = ['_static']
 html_css_files = ['pages.css']
 html_show_sourcelink = False
+
+
+def setup(app):
+    """Keep numpydoc from adding a signature where Sphinx found none, of deque in Python 3.13."""
+    app.connect('autodoc-process-signature',
+                lambda *given: () if given[5] is None else None, priority=0)
