@@ -286,7 +286,7 @@ from sensor_msgs.msg import Image
 context = rclpy.Context()
 rclpy.init(context=context, domain_id=int(sys.argv[1]))
 node = rclpy.create_node('hangs', context=context)
-node.create_subscription(Image, '/deaf/depth_relative/image', print, 10)
+node.create_subscription(Image, '/deaf/depth_relative/image', lambda _: None, 10)
 time.sleep(600)
 """
 
@@ -295,7 +295,7 @@ def test_a_hanging_subscriber_does_not_block_the_node(running):
     node, robot = running
     topic = '/deaf/depth_relative/image'
     never_reads = rclpy.create_node('never_reads', context=robot.context)
-    never_reads.create_subscription(Image, topic, print, QoSProfile(depth=1))
+    never_reads.create_subscription(Image, topic, lambda _: None, QoSProfile(depth=1))
     hangs = subprocess.Popen([sys.executable, '-c', HANGS, str(node.context.get_domain_id())])
     try:
         robot.until(lambda: node.count_subscribers(topic) == 3, what='two more subscribers')
