@@ -83,19 +83,7 @@ class Transforms:
             self._buffer.clear_moving()
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> Matrix:
-        """
-        Return the pose of a source frame in a target frame at a time, ns.
-
-        Returns
-        -------
-        float64 [4, 4]
-            Transforms points from the source to the target frame.
-
-        Raises
-        ------
-        InputError
-            If TF has no such transform at that time.
-        """
+        """Return a pose at a time, see `TransformBuffer.lookup`."""
         with self._updated_buffer() as buffer:
             return buffer.lookup(target, source, stamp_ns)
 
