@@ -72,14 +72,13 @@ class StampMonitor:
         """Return the time since a frame's stamp by the node's clock, s."""
         return (self._clock.now().nanoseconds - frame.stamp_ns) / 1e9
 
-    def too_old_reason(self, frame: ReceivedFrame, max_age_s: float) -> str:
-        """Return why a frame is too old; '' if it is not, or is a recording by its stamp."""
-        age_s = self.age_s(frame)
+    def too_old_reason(self, camera: str, age_s: float, max_age_s: float) -> str:
+        """Return why a frame of this age is too old; '' if it is not, or is of a recording."""
         if age_s <= max_age_s:
             return ''
         if age_s > HISTORICAL_AGE_S:
             self._report_once(
-                frame.camera, 'historical_stamps', f'image stamps are {age_s:.0f} s old, as in a '
+                camera, 'historical_stamps', f'image stamps are {age_s:.0f} s old, as in a '
                 'recording or simulation, so max_age_s is not applied; set use_sim_time, with a '
                 '/clock of the stamps, as play_bag --clock publishes it')
             return ''

@@ -237,7 +237,8 @@ class DepthWorker:
             self._reset()
         stamp_age_s = self._stamps.age_s(frame)
         timed = self._stamps.has_time(frame)
-        too_old = self._stamps.too_old_reason(frame, settings.max_age_s) if timed else ''
+        too_old = timed and self._stamps.too_old_reason(frame.camera, stamp_age_s,
+                                                        settings.max_age_s)
         if too_old:
             return 'too_old', too_old
         outputs = self._cameras[frame.camera].outputs.subscribed()
