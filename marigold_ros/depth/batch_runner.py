@@ -11,7 +11,8 @@ import torch
 from marigold_ros.depth.denoise import denoise, Denoised, make_schedule, Schedule
 from marigold_ros.depth.device import Stopwatch
 from marigold_ros.depth.errors import OutOfMemoryError
-from marigold_ros.depth.networks import Networks
+from marigold_ros.depth.executors.base import Executor
+from marigold_ros.depth.folding import TimeTable
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +23,11 @@ class BatchRunner:
 
     Parameters
     ----------
-    networks : Networks
+    executor : Executor
+        Runs the stages.
     scheduler : diffusers.DDIMScheduler or diffusers.LCMScheduler
+    time_table : TimeTable
+        Of the U-Net.
 
     Attributes
     ----------
@@ -31,10 +35,10 @@ class BatchRunner:
         Padded size -> largest number of rows at once, for sizes that once exceeded the memory.
     """
 
-    def __init__(self, networks: Networks, scheduler: Any) -> None:
+    def __init__(self, executor: Executor, scheduler: Any, time_table: TimeTable) -> None:
         """Start without batch limits."""
         self.batch_limits: dict[tuple[int, int], int] = {}
-        self._networks, self._scheduler = networks, scheduler
+        self._executor, self._scheduler, self._time_table = executor, scheduler, time_table
         self._schedules: dict[int, Schedule] = {}
 
     def run(self, images: torch.Tensor, latent: torch.Tensor, num_inference_steps: Sequence[int],
@@ -56,7 +60,7 @@ class BatchRunner:
         Returns
         -------
         denoised : list of N*E Denoised
-        decoded : float32 tensor [N*E, 3, PPH, PPW]
+        decoded : float32 tensor [N*E, 1, PPH, PPW]
 
         Raises
         ------
@@ -64,7 +68,7 @@ class BatchRunner:
             If a single row does not fit.
         """
         size = (images.shape[2], images.shape[3])
-        device = self._networks.device
+        device = self._executor.device
         while True:
             limit = min(len(latent), self.batch_limits.get(size, len(latent)))
             try:
@@ -88,29 +92,32 @@ class BatchRunner:
                      stopwatch: Stopwatch, limit: int) -> tuple[list[Denoised], torch.Tensor]:
         """Run all rows, at most `limit` at once."""
         # Each image is encoded once for all its members.
-        encoded = torch.cat([self._networks.encode(part) for part in torch.split(images, limit)])
+        encoded = torch.cat([self._executor.encode(part) for part in torch.split(images, limit)])
         stopwatch.lap('encode')
 
         members = len(latent) // len(images)
-        frame_of_row = [i for i in range(len(images)) for _ in range(members)]
+        image_latent = encoded.repeat_interleave(members, dim=0)  # [N*E,C,h,w]
+        schedules = [self._schedule(steps) for steps in num_inference_steps
+                     for _ in range(members)]
         denoised: list[Denoised] = []
         decoded: list[torch.Tensor] = []
         for start in range(0, len(latent), limit):
-            rows = frame_of_row[start:start + limit]
-            inputs = self._networks.input_buffer((len(rows), *latent.shape[1:]))
-            inputs[:, :latent.shape[1]] = encoded[rows]
-            part = denoise(self._networks.predict, inputs, latent[start:start + limit],
-                           [self._schedule(num_inference_steps[i]) for i in rows],
+            rows = slice(start, start + limit)
+            part = denoise(self._executor.step, image_latent[rows], latent[rows], schedules[rows],
                            deadline=deadline)
             stopwatch.lap('denoise')
             denoised += part
-            decoded.append(self._networks.decode(
-                torch.stack([result.latent for result in part])))  # [rows,3,PPH,PPW]
+            decoded.append(self._executor.decode(
+                torch.stack([result.latent for result in part])))  # [rows,1,PPH,PPW]
             stopwatch.lap('decode')
         return denoised, torch.cat(decoded)
 
     def _schedule(self, num_inference_steps: int) -> Schedule:
+        """Return the steps of a frame, which are the same for every frame with this number."""
         if num_inference_steps not in self._schedules:
-            self._schedules[num_inference_steps] = make_schedule(
-                self._scheduler, num_inference_steps)
+            steps = make_schedule(self._scheduler, num_inference_steps)
+            device = self._executor.device
+            self._schedules[num_inference_steps] = Schedule(
+                torch.tensor([[step.r, step.q, step.u, step.w] for step in steps], device=device),
+                self._time_table.biases([step.timestep for step in steps]).to(device))
         return self._schedules[num_inference_steps]

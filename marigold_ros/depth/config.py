@@ -64,8 +64,9 @@ class EngineConfig:
         """Check every value."""
         require(bool(self.checkpoint), 'checkpoint', 'a name, a folder or a hub id',
                 self.checkpoint)
-        require(re.fullmatch(r'auto|cpu|cuda(:\d+)?', self.device) is not None, 'device',
-                'one of auto, cpu, cuda, cuda:<index>', self.device)
+        require(re.fullmatch(r'auto|cpu|cuda(:\d+)?|openvino:[A-Z]+(\.\d+)?', self.device) is not None,
+                'device', 'one of auto, cpu, cuda, cuda:<index>, openvino:CPU, openvino:GPU, '
+                'openvino:NPU', self.device)
         require(self.dtype in DTYPES, 'dtype', one_of(DTYPES), self.dtype)
         resolution = self.processing_resolution
         require(resolution is None or (resolution >= 0 and resolution % 8 == 0),

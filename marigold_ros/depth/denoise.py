@@ -26,15 +26,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 import math
+import time
 from typing import Any, Literal
 
 import torch
 
-from marigold_ros.depth.device import synchronized_time_s
+from marigold_ros.depth.device import Stopwatch
 from marigold_ros.depth.errors import CheckpointError, InputError
 
-# (image and depth latents [n,2C,h,w], timesteps [n]) -> network output, float32 [n,C,h,w]
-Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+# (image latents, latents [n,C,h,w], coefficients [n,4], time biases [n,S]) -> latents, x0 [n,C,h,w]
+Step = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
+                tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,28 @@ class StepCoefficients:
     w: float
 
 
-Schedule = Sequence[StepCoefficients]
 StopReason = Literal['schedule', 'deadline']
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """
+    The T steps of a frame, on the device.
+
+    Attributes
+    ----------
+    coefficients : float32 tensor [T, 4]
+        r, q, u, w of `StepCoefficients`.
+    time_bias : tensor [T, S]
+        Biases of the U-Net at the timesteps, see `folding.TimeTable`.
+    """
+
+    coefficients: torch.Tensor
+    time_bias: torch.Tensor
+
+    def __len__(self) -> int:
+        """Return T."""
+        return len(self.coefficients)
 
 
 @dataclass(frozen=True)
@@ -130,21 +152,19 @@ def _step_coefficients(scheduler: Any, timestep: int, previous: int,
                             keep * x0[1] + add * eps[1])
 
 
-def denoise(network: Network, inputs: torch.Tensor, latent: torch.Tensor,
+def denoise(step: Step, image_latent: torch.Tensor, latent: torch.Tensor,
             schedules: Sequence[Schedule], *, deadline: float | None = None) -> list[Denoised]:
     """
-    Denoise a ragged batch with max(T) network calls, each on the unfinished frames.
+    Denoise a ragged batch with max(T) steps, each of the unfinished frames.
+
+    Nothing is read back from the device, so that it never waits for the host.
 
     Parameters
     ----------
-    network : callable
-        The U-Net: ([n, 2C, h, w], timesteps [n]) -> [n, C, h, w].
-    inputs : tensor [N, 2C, h, w]
-        The network's input in its dtype and memory format.  The first C channels contain the
-        image latents.  Overwritten: the loop writes the depth latents to the other channels and
-        reorders the frames.
-    latent : float32 tensor [N, C, h, w]
-        The initial depth latents.
+    step : callable
+        See `stages.StepStage`.
+    image_latent, latent : float32 tensor [N, C, h, w]
+        Latents of the images, and the initial depth latents.
     schedules : sequence of N Schedules
         One per frame, each with at least one step.
     deadline : float, optional
@@ -157,99 +177,49 @@ def denoise(network: Network, inputs: torch.Tensor, latent: torch.Tensor,
     list of Denoised
         In the order of the batch.
     """
+    # Longest schedule first: the unfinished frames are then the first n, which views select.
+    order = sorted(range(len(schedules)), key=lambda i: -len(schedules[i]))
+    schedules = [schedules[i] for i in order]
+    image_latent, latent = (_reorder(each, order) for each in (image_latent, latent))
     deadline_check = None if deadline is None else _DeadlineCheck(deadline, latent.device)
-    timesteps, coefficients = _tabulate(schedules, latent.device)
-    rows = _UnfinishedFrames(list(range(len(schedules))), inputs, latent, timesteps, coefficients)
-    # Longest schedule first: the unfinished frames are then a prefix, which views can select.
-    rows.select(sorted(rows.frames, key=lambda i: -len(schedules[i])))
     results: dict[int, Denoised] = {}
-    for k in range(len(timesteps)):
-        # 1. Call the network on all unfinished frames; compute x0 and the next latents.
-        rows.inputs[:, latent.shape[1]:] = rows.latent
-        output = network(rows.inputs, rows.timesteps[k])  # [n,C,h,w]
-        r, q, u, w = rows.coefficients[k]
-        x0 = r * rows.latent + q * output  # [n,C,h,w]
-        rows.latent = u * rows.latent + w * output  # [n,C,h,w]
+    for k in range(len(schedules[0])):
+        # 1. Compute x0 and the next latents of all unfinished frames.
+        unfinished = [schedule for schedule in schedules if len(schedule) > k]
+        n = len(unfinished)
+        latent, x0 = step(image_latent[:n], latent[:n],
+                          torch.stack([schedule.coefficients[k] for schedule in unfinished]),
+                          torch.stack([schedule.time_bias[k] for schedule in unfinished]))
 
         # 2. Finish frames at the end of their schedule, and all frames at the deadline.
-        late = deadline_check is not None and deadline_check.next_step_is_too_late()
-        unfinished = []
-        for j, i in enumerate(rows.frames):
-            if k + 1 == len(schedules[i]):
-                results[i] = Denoised(rows.latent[j], k + 1, 'schedule')
+        late = (deadline_check is not None and len(schedules[0]) > k + 1
+                and deadline_check.next_step_is_too_late())
+        for j, schedule in enumerate(unfinished):
+            if k + 1 == len(schedule):
+                results[order[j]] = Denoised(latent[j], k + 1, 'schedule')
             elif late:
-                results[i] = Denoised(x0[j], k + 1, 'deadline')
-            else:
-                unfinished.append(j)
-        if not unfinished:
+                results[order[j]] = Denoised(x0[j], k + 1, 'deadline')
+        if late:
             break
-        rows.select(unfinished)
     return [results[i] for i in range(len(results))]
 
 
-@dataclass
-class _UnfinishedFrames:
-    """
-    The n frames of a batch that are still being denoised.
-
-    Attributes
-    ----------
-    frames : list of n int
-        Their indices in the batch.
-    inputs, latent : tensor [n, 2C, h, w], float32 tensor [n, C, h, w]
-    timesteps, coefficients : tensor [T, n], [T, 4, n, 1, 1, 1]
-        See `_tabulate`.
-    """
-
-    frames: list[int]
-    inputs: torch.Tensor
-    latent: torch.Tensor
-    timesteps: torch.Tensor
-    coefficients: torch.Tensor
-
-    def select(self, positions: list[int]) -> None:
-        """Keep these rows in this order; use views if they are a prefix."""
-        n = len(positions)
-        self.frames = [self.frames[j] for j in positions]
-        index = slice(n) if positions == list(range(n)) else positions
-        if isinstance(index, list):
-            self.inputs[:n] = self.inputs[index]
-        self.inputs, self.latent = self.inputs[:n], self.latent[index]
-        self.timesteps = self.timesteps[:, index]
-        self.coefficients = self.coefficients[:, :, index]
+def _reorder(rows: torch.Tensor, order: list[int]) -> torch.Tensor:
+    """Reorder rows without an index tensor, which would be copied to the device."""
+    if order == sorted(order):
+        return rows
+    return torch.stack([rows[i] for i in order])
 
 
 class _DeadlineCheck:
-    """Predict whether the next step would end too late; synchronizes with the device."""
+    """Predict whether the next step would end too late; waits for the device once per step."""
 
     def __init__(self, deadline: float, device: torch.device) -> None:
         """Start timing the first step."""
-        self._deadline, self._device = deadline, device
-        self._step_started = synchronized_time_s(device)
+        self._deadline, self._stopwatch = deadline, Stopwatch(device)
 
     def next_step_is_too_late(self) -> bool:
         """Wait for the queued step and predict the end of the next from its duration."""
-        now = synchronized_time_s(self._device)
-        step_s, self._step_started = now - self._step_started, now
-        return now + step_s > self._deadline
-
-
-def _tabulate(schedules: Sequence[Schedule],
-              device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    Convert schedules to tensors; entries after the end of a schedule are padding.
-
-    Returns
-    -------
-    timesteps : int64 tensor [T, N]
-    coefficients : float32 tensor [T, 4, N, 1, 1, 1]
-        r, q, u, w.
-    """
-    longest = max(len(steps) for steps in schedules)
-    rows = [[steps[min(k, len(steps) - 1)] for steps in schedules] for k in range(longest)]
-    timesteps = torch.tensor([[step.timestep for step in row] for row in rows], device=device)
-    coefficients = torch.tensor(
-        [[[step.r for step in row], [step.q for step in row],
-          [step.u for step in row], [step.w for step in row]] for row in rows],
-        dtype=torch.float32, device=device)
-    return timesteps, coefficients[..., None, None, None]
+        self._stopwatch.lap('step')
+        step_s = self._stopwatch.last_lap_s()
+        return time.perf_counter() + step_s > self._deadline

@@ -44,20 +44,25 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     if device.type == 'cuda':
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if native else torch.float16
-    has_bf16_units = torch.cpu.get_capabilities().get('amx_bf16', False)
+    capabilities = torch.cpu.get_capabilities()
+    has_bf16_units = any(capabilities.get(each, False) for each in ('amx_bf16', 'avx512_bf16'))
     return torch.bfloat16 if has_bf16_units else torch.float32
 
 
-def reserve_one_core() -> None:
+def cpu_thread_count() -> int:
     """
-    Set torch's CPU threads to the number of cores minus one, unless OMP_NUM_THREADS is set.
+    Return the number of CPU threads for the networks: OMP_NUM_THREADS, or the cores minus one.
 
     Threads busy-wait for each other at the end of every operator.  With one thread per core, a
     single core in use by another process makes a frame 20 times slower (`benchmarks.latency_cap`).
-    Call this function in the thread that runs the networks.
     """
-    if 'OMP_NUM_THREADS' not in os.environ:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
+    given = os.environ.get('OMP_NUM_THREADS', '').split(',')[0]
+    return int(given) if given.isdecimal() else max(1, len(os.sched_getaffinity(0)) - 1)
+
+
+def reserve_one_core() -> None:
+    """Set torch's threads to `cpu_thread_count`, in the thread that runs the networks."""
+    torch.set_num_threads(max(1, cpu_thread_count()))
 
 
 def synchronized_time_s(device: torch.device) -> float:
@@ -84,6 +89,11 @@ class Stopwatch:
     def lap(self, stage: str) -> None:
         """End a stage; durations of a stage that ends repeatedly are summed."""
         self._marks.append((stage, self._timestamp()))
+
+    def last_lap_s(self) -> float:
+        """Wait for the device and return the duration of the last stage, s."""
+        synchronized_time_s(self._device)
+        return self._seconds_between(self._marks[-2][1], self._marks[-1][1])
 
     def seconds(self) -> defaultdict[str, float]:
         """Wait for the device and return the duration of every stage, s; 0 by default."""

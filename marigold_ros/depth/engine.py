@@ -15,11 +15,13 @@ from marigold_ros.depth.checkpoint import load_components
 from marigold_ros.depth.complexity import check_rgb
 from marigold_ros.depth.config import EngineConfig
 from marigold_ros.depth.denoise import Denoised
-from marigold_ros.depth.device import resolve_device, resolve_dtype, Stopwatch
+from marigold_ros.depth.device import Stopwatch
 from marigold_ros.depth.errors import InputError
-from marigold_ros.depth.networks import Networks
+from marigold_ros.depth.executors import executor_for
+from marigold_ros.depth.folding import fold
 from marigold_ros.depth.postprocess import postprocess
 from marigold_ros.depth.preprocess import padded_size, preprocess, processing_size
+from marigold_ros.depth.stages import make_stages
 from marigold_ros.depth.types import (
     BatchTiming,
     CheckpointInfo,
@@ -58,15 +60,18 @@ class DepthEngine:
 
     def __init__(self, config: EngineConfig, vae: str | None = None) -> None:
         """Load the networks; use `DepthEngine.load` instead."""
-        self.device = resolve_device(config.device)
-        self.dtype = resolve_dtype(config.dtype, self.device)
-        components = load_components(config.checkpoint, vae=vae, dtype=self.dtype)
+        self._executor = executor_for(config.device, config.dtype, compile=config.compile)
+        self.device, self.dtype = self._executor.device, self._executor.dtype
+        components = load_components(config.checkpoint, vae=vae,
+                                     dtype=self._executor.weights_dtype)
         self.checkpoint_info: CheckpointInfo = components.info
         resolution = config.processing_resolution
         self.processing_resolution = (components.info.processing_resolution if resolution is None
                                       else resolution)
-        self._networks = Networks(components, self.device, self.dtype, config.compile)
-        self._runner = BatchRunner(self._networks, components.scheduler)
+        self._latent_channels = components.vae.config.latent_channels
+        networks = fold(components)
+        self._executor.load(make_stages(networks, self.device, self._executor.weights_dtype))
+        self._runner = BatchRunner(self._executor, components.scheduler, networks.time_table)
         self.batch_limits = self._runner.batch_limits
 
     @classmethod
@@ -232,7 +237,7 @@ class DepthEngine:
         stopwatch.lap('preprocess')
 
         # 2. Initialize with the given latents, or with noise that depends only on the seed.
-        shape = (members, self._networks.latent_channels,
+        shape = (members, self._latent_channels,
                  images.shape[2] // vae_scale_factor, images.shape[3] // vae_scale_factor)
         latent = torch.cat(
             [self._initial_latent(shape, seed) for seed in seeds] if latents is None
@@ -240,7 +245,7 @@ class DepthEngine:
 
         # 3. Encode, denoise T_i steps for frame i, decode.
         denoised, decoded = self._runner.run(
-            images, latent, num_inference_steps, deadline, stopwatch)  # N*E, [N*E,3,PPH,PPW]
+            images, latent, num_inference_steps, deadline, stopwatch)  # N*E, [N*E,1,PPH,PPW]
 
         # 4. Per frame: remove the padding, merge the members, resize to the input's size.
         frame_rows = [slice(i * members, (i + 1) * members) for i in range(len(frames))]

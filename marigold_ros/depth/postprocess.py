@@ -15,11 +15,9 @@ def postprocess(decoded: torch.Tensor, size: tuple[int, int]
     """
     Merge the members of one frame and resize the result to the input's size.
 
-    The decoder was trained on depth repeated to three channels, so their mean is the depth.
-
     Parameters
     ----------
-    decoded : float32 tensor [E, 3, PH, PW]
+    decoded : float32 tensor [E, 1, PH, PW]
         Approximately in [-1, 1].
     size : (int, int)
         Input size (H, W).
@@ -30,7 +28,7 @@ def postprocess(decoded: torch.Tensor, size: tuple[int, int]
     uncertainty : float32 [H, W] or None
         None for a single member.
     """
-    members = (decoded.mean(dim=1, keepdim=True).clip(-1.0, 1.0) + 1.0) / 2.0  # [E,1,PH,PW]
+    members = (decoded.clip(-1.0, 1.0) + 1.0) / 2.0
     depth, uncertainty = (members, None) if len(members) == 1 else merge_ensemble(members)
     return (_to_image(depth, size), _to_image(estimate_confidence(members), size),
             None if uncertainty is None else _to_image(uncertainty, size))

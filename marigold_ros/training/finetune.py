@@ -21,7 +21,7 @@ from torch import nn
 from marigold_ros.data.frames import DepthFrame, FrameSet
 from marigold_ros.depth.config import require
 from marigold_ros.depth.engine import DepthEngine
-from marigold_ros.depth.networks import vae_memory_format
+from marigold_ros.depth.stages import vae_memory_format
 from marigold_ros.training.checkpoints import (
     empty_text_embedding,
     load_initial_pipeline,

@@ -8,7 +8,8 @@ from diffusers import DDIMScheduler
 import pytest
 import torch
 
-from marigold_ros.depth.denoise import denoise, make_schedule
+from marigold_ros.depth import denoise as denoise_module
+from marigold_ros.depth.denoise import denoise, make_schedule, Schedule
 from marigold_ros.depth.errors import CheckpointError, InputError
 
 
@@ -71,31 +72,58 @@ def test_invalid_step_counts_are_rejected(steps):
         make_schedule(make_scheduler(), steps)
 
 
+def make_schedules(*numbers, device='cpu'):
+    """Return schedules of `sample` prediction, whose time bias is the number of the step."""
+    scheduler = make_scheduler(prediction_type='sample')
+    return [Schedule(torch.tensor([[each.r, each.q, each.u, each.w] for each in
+                                   make_schedule(scheduler, steps)], device=device),
+                     torch.arange(1.0, steps + 1.0, device=device)[:, None])
+            for steps in numbers]
+
+
 def test_each_frame_of_a_ragged_batch_follows_its_own_schedule():
     """x0 is the network's output, so each frame ends with the output of its last step."""
     rows_seen = []
 
-    def network(latents, timesteps):
-        rows_seen.append(timesteps.tolist())
-        return (len(rows_seen) + 10.0 * torch.arange(len(latents)))[:, None, None, None].expand(
-            -1, 1, 2, 2)
+    def step(image_latent, latent, coefficients, time_bias):
+        rows_seen.append(len(latent))
+        output = time_bias[:, :, None, None] + image_latent
+        r, q, u, w = coefficients[:, :, None, None, None].unbind(1)
+        return u * latent + w * output, r * latent + q * output
 
-    scheduler = make_scheduler(prediction_type='sample')
-    schedules = [make_schedule(scheduler, steps) for steps in (1, 3, 2)]
-    found = denoise(network, torch.zeros(3, 2, 2, 2), torch.zeros(3, 1, 2, 2), schedules)
+    image_latent = torch.tensor([10.0, 20.0, 30.0])[:, None, None, None].expand(3, 1, 2, 2)
+    found = denoise(step, image_latent, torch.zeros(3, 1, 2, 2), make_schedules(1, 3, 2))
     assert [each.num_inference_steps for each in found] == [1, 3, 2]
     assert [each.stopped_by for each in found] == ['schedule'] * 3
-    # Longest first: rows 0, 1, 2 are the frames of 3, 2, 1 steps.
-    assert [float(each.latent.mean()) for each in found] == pytest.approx([21.0, 3.0, 12.0])
-    assert [len(rows) for rows in rows_seen] == [3, 2, 1]
+    assert [float(each.latent.mean()) for each in found] == pytest.approx([11.0, 23.0, 32.0])
+    assert rows_seen == [3, 2, 1]  # longest first
 
 
 def test_a_past_deadline_ends_all_frames_with_their_first_x0():
-    scheduler = make_scheduler(prediction_type='sample')
-    schedules = [make_schedule(scheduler, steps) for steps in (4, 1)]
-    long, short = denoise(lambda latents, _: torch.ones(len(latents), 1, 2, 2),
-                          torch.zeros(2, 2, 2, 2), torch.full((2, 1, 2, 2), 5.0), schedules,
-                          deadline=0.0)
+    long, short = denoise(lambda image_latent, latent, *_: (latent, torch.ones_like(latent)),
+                          torch.zeros(2, 1, 2, 2), torch.full((2, 1, 2, 2), 5.0),
+                          make_schedules(4, 1), deadline=0.0)
     assert (long.num_inference_steps, long.stopped_by) == (1, 'deadline')
     assert (short.num_inference_steps, short.stopped_by) == (1, 'schedule')
     assert torch.equal(long.latent, torch.ones(1, 2, 2))
+    assert torch.equal(short.latent, torch.full((1, 2, 2), 5.0))
+
+
+def test_the_loop_reads_nothing_back_from_the_device():
+    """Meta tensors have no values: whatever reads one raises."""
+    image_latent, latent = torch.zeros(2, 3, 4, 2, 2, device='meta')
+    found = denoise(lambda image_latent, latent, *_: (latent + image_latent, latent),
+                    image_latent, latent, make_schedules(1, 3, 2, device='meta'), deadline=1e12)
+    assert [each.num_inference_steps for each in found] == [1, 3, 2]
+    assert all(each.latent.shape == (4, 2, 2) for each in found)
+
+
+@pytest.mark.parametrize(('numbers', 'waits'), [((1, 1), 0), ((4, 1), 3)])
+def test_a_deadline_costs_one_wait_per_step_that_follows(monkeypatch, numbers, waits):
+    made = []
+    check = denoise_module._DeadlineCheck.next_step_is_too_late
+    monkeypatch.setattr(denoise_module._DeadlineCheck, 'next_step_is_too_late',
+                        lambda self: (made.append(1), check(self))[1])
+    denoise(lambda image_latent, latent, *_: (latent, latent), torch.zeros(2, 1, 2, 2),
+            torch.zeros(2, 1, 2, 2), make_schedules(*numbers), deadline=1e12)
+    assert len(made) == waits

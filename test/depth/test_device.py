@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from marigold_ros.depth.device import reserve_one_core
-from marigold_ros.depth.networks import vae_memory_format
+from marigold_ros.depth.stages import vae_memory_format
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_one_core_is_reserved(threads, monkeypatch, cores, expected):
 def test_omp_num_threads_takes_precedence(threads, monkeypatch):
     monkeypatch.setenv('OMP_NUM_THREADS', '2')
     reserve_one_core()
-    assert torch.get_num_threads() == 7
+    assert torch.get_num_threads() == 2
 
 
 @pytest.mark.parametrize(('vae', 'device', 'expected'), [

@@ -144,12 +144,12 @@ def test_ensemble_equals_reference(folder, name, steps, monkeypatch):
     engine, reference = load_both(folder, name, **RECIPES[name])
     rgb, latents = make_image(48, 64), noise(4, 4, 6, 8)
     decoded = []
-    decode = engine._networks.decode
-    monkeypatch.setattr(engine._networks, 'decode', lambda latent: (
+    decode = engine._executor.decode
+    monkeypatch.setattr(engine._executor, 'decode', lambda latent: (
         decoded.append(decode(latent)), decoded[-1])[1])
     got = engine.infer(rgb, num_inference_steps=steps, latents=latents, ensemble_size=4)
 
-    members = (decoded[0].mean(dim=1, keepdim=True).clip(-1.0, 1.0) + 1.0) / 2.0
+    members = (decoded[0].clip(-1.0, 1.0) + 1.0) / 2.0
     for i in range(4):
         alone = reference_depth(reference, rgb, steps, latents[i:i + 1]).prediction[0, ..., 0]
         assert np.abs(members[i, 0].numpy() - alone).max() < ATOL
@@ -205,9 +205,9 @@ def test_ragged_batch_equals_frames_one_by_one(folder, monkeypatch):
     frames = [make_image(48, 64, 1), make_image(96, 128, 2), make_image(45, 61, 3)]
     steps = [4, 1, 2]
     calls = []
-    predict = engine._networks.predict
-    monkeypatch.setattr(engine._networks, 'predict', lambda inputs, timesteps: (
-        calls.append(len(inputs)), predict(inputs, timesteps))[1])
+    step = engine._executor.step
+    monkeypatch.setattr(engine._executor, 'step', lambda image_latent, *rest: (
+        calls.append(len(image_latent)), step(image_latent, *rest))[1])
     batch = engine.infer_batch(frames, steps, seed=[7, 8, 9])
     assert calls == [3, 2, 1, 1]
     for i in range(3):
@@ -223,15 +223,15 @@ def test_out_of_memory_splits_the_batch(folder, monkeypatch, caplog, ensemble_si
     engine = DepthEngine.load(str(folder / 'v_trailing'), device='cpu', dtype='float32')
     frames, steps = [make_image(48, 64, seed) for seed in range(5)], [2, 1, 3, 1, 2]
     expected = engine.infer_batch(frames, steps, ensemble_size=ensemble_size)
-    predict, calls = engine._networks.predict, []
+    step, calls = engine._executor.step, []
 
-    def predict_at_most_two(inputs, timesteps):
-        calls.append(len(inputs))
-        if len(inputs) > 2:
+    def step_of_at_most_two(image_latent, *rest):
+        calls.append(len(image_latent))
+        if len(image_latent) > 2:
             raise torch.OutOfMemoryError('CUDA out of memory')
-        return predict(inputs, timesteps)
+        return step(image_latent, *rest)
 
-    monkeypatch.setattr(engine._networks, 'predict', predict_at_most_two)
+    monkeypatch.setattr(engine._executor, 'step', step_of_at_most_two)
     for _ in range(2):
         got = engine.infer_batch(frames, steps, ensemble_size=ensemble_size)
         assert [prediction.num_inference_steps for prediction in got] == steps
@@ -246,10 +246,10 @@ def test_out_of_memory_with_a_single_image_is_an_error(folder, monkeypatch):
     """The message contains the size and the remedy."""
     engine = DepthEngine.load(str(folder / 'v_trailing'), device='cpu', dtype='float32')
 
-    def predict(inputs, timesteps):
+    def step(*_):
         raise torch.OutOfMemoryError('CUDA out of memory')
 
-    monkeypatch.setattr(engine._networks, 'predict', predict)
+    monkeypatch.setattr(engine._executor, 'step', step)
     with pytest.raises(OutOfMemoryError, match='64x48 px .* lower `processing_resolution`'):
         engine.infer_batch([make_image(48, 64)] * 2, [1, 1])
 

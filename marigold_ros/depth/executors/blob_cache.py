@@ -1,0 +1,94 @@
+"""Compiled models in the user's cache folder, checked when they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import hashlib
+import logging
+import os
+from pathlib import Path
+import tempfile
+
+logger = logging.getLogger(__name__)
+
+# Above it, those that were not used for the longest time are deleted.
+MAX_CACHE_BYTES = 4_000_000_000
+DIGEST_BYTES = 32
+
+
+class BlobCache:
+    """
+    Files of a digest and the blob, in $XDG_CACHE_HOME/marigold_ros or ~/.cache/marigold_ros.
+
+    OpenVINO computes NaN from a damaged blob, without an error; hence the digest.  A cache that
+    cannot be read or written is reported once; models are then compiled at every start.
+    """
+
+    def __init__(self) -> None:
+        """Find the folder; it is made by the first `write`."""
+        self._reported = False
+        self._folder: Path | None = None
+        try:
+            root = os.environ.get('XDG_CACHE_HOME')
+            self._folder = (Path(root) if root else Path.home() / '.cache') / 'marigold_ros'
+        except RuntimeError as err:  # neither HOME nor an entry for the user
+            self._report(err)
+
+    def read(self, key: str) -> bytes | None:
+        """Return a blob; None if there is none or if it is damaged."""
+        if self._folder is None:
+            return None
+        path = self._folder / key
+        try:
+            content = path.read_bytes()
+            os.utime(path)  # used now
+        except FileNotFoundError:
+            return None
+        except OSError as err:
+            self._report(err)
+            return None
+        blob = content[DIGEST_BYTES:]
+        if _digest(blob) != content[:DIGEST_BYTES]:
+            self.reject(key, 'its digest is wrong')
+            return None
+        return blob
+
+    def write(self, key: str, blob: bytes) -> None:
+        """Store a blob; another process never sees half of it."""
+        if self._folder is None:
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
+                file.write(_digest(blob) + blob)
+            os.replace(file.name, self._folder / key)
+            for path in self._superfluous():
+                path.unlink(missing_ok=True)
+        except OSError as err:
+            self._report(err)
+
+    def reject(self, key: str, reason: object) -> None:
+        """Say that a blob is unusable; the next `write` replaces it."""
+        logger.warning('%s is damaged and is made again: %s', self._folder and self._folder / key,
+                       reason)
+
+    def _superfluous(self) -> Iterator[Path]:
+        """List the files that were used least recently, until the rest is small enough."""
+        assert self._folder is not None
+        files = [(path, path.stat()) for path in self._folder.iterdir()]
+        total = 0
+        for path, stat in sorted(files, key=lambda each: -each[1].st_mtime):
+            total += stat.st_size
+            if total > MAX_CACHE_BYTES:
+                yield path
+
+    def _report(self, err: Exception) -> None:
+        if not self._reported:
+            logger.warning('compiled models cannot be kept in %s, so every start compiles them: '
+                           '%s; set XDG_CACHE_HOME to a writable folder',
+                           self._folder or 'the cache folder', err)
+        self._reported = True
+
+
+def _digest(blob: bytes) -> bytes:
+    return hashlib.blake2b(blob, digest_size=DIGEST_BYTES).digest()

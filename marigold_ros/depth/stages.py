@@ -1,0 +1,130 @@
+"""
+The three stages of inference: pure functions of tensors, each for inputs of a fixed shape.
+
+An executor (`depth.executors`) decides how a stage is run.  Between stages the tensors are float32
+whatever the dtype of the networks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from marigold_ros.depth.folding import FoldedNetworks
+
+
+class Stages(NamedTuple):
+    """
+    The stages of a checkpoint, on their device.
+
+    Attributes
+    ----------
+    encode, step, decode : torch.nn.Module
+        `EncodeStage`, `StepStage`, `DecodeStage`.
+    """
+
+    encode: nn.Module
+    step: nn.Module
+    decode: nn.Module
+
+
+def make_stages(networks: FoldedNetworks, device: torch.device, dtype: torch.dtype) -> Stages:
+    """Move the networks of a checkpoint to a device, in the memory format that suits them."""
+    layout = TensorLayout(dtype, vae_memory_format(networks.decoder, device))
+    step = StepStage(networks.unet.to(device, memory_format=torch.channels_last),
+                     TensorLayout(dtype, torch.channels_last))
+    return Stages(
+        EncodeStage(networks.encoder.to(device, memory_format=layout.memory_format), layout),
+        step,
+        DecodeStage(networks.decoder.to(device, memory_format=layout.memory_format), layout))
+
+
+class TensorLayout(NamedTuple):
+    """Dtype and memory format of a network's input."""
+
+    dtype: torch.dtype
+    memory_format: torch.memory_format
+
+    def cast(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Convert a tensor."""
+        return tensor.to(self.dtype).contiguous(memory_format=self.memory_format)
+
+
+class EncodeStage(nn.Module):
+    """Encode images, float32 [N,3,PPH,PPW] in [-1, 1] -> scaled mean latents float32 [N,C,h,w]."""
+
+    def __init__(self, encoder: nn.Module, layout: TensorLayout) -> None:
+        """Keep the encoder."""
+        super().__init__()
+        self._encoder, self._layout = encoder, layout
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Encode."""
+        latents: torch.Tensor = self._encoder(self._layout.cast(images))
+        return latents.to(torch.float32)
+
+
+class StepStage(nn.Module):
+    """
+    One denoising step: network output o, x0 = r z + q o and next z = u z + w o.
+
+    See `depth.denoise`, which makes the coefficients.
+    """
+
+    def __init__(self, unet: nn.Module, layout: TensorLayout) -> None:
+        """Keep the U-Net."""
+        super().__init__()
+        self._unet, self._layout = unet, layout
+
+    def forward(self, image_latent: torch.Tensor, latent: torch.Tensor,
+                coefficients: torch.Tensor, time_bias: torch.Tensor
+                ) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Denoise by one step.
+
+        Parameters
+        ----------
+        image_latent, latent : float32 tensor [n, C, h, w]
+            Latents of the image and of the depth, z.
+        coefficients : float32 tensor [n, 4]
+            r, q, u, w of every row.
+        time_bias : tensor [n, S]
+            See `folding.TimeTable`.
+
+        Returns
+        -------
+        latent, x0 : float32 tensor [n, C, h, w]
+        """
+        inputs = self._layout.cast(torch.cat([image_latent, latent], dim=1))  # [n,2C,h,w]
+        output = self._unet(inputs, time_bias.to(self._layout.dtype)).to(torch.float32)
+        r, q, u, w = coefficients[:, :, None, None, None].unbind(dim=1)  # [n,1,1,1] each
+        return u * latent + w * output, r * latent + q * output
+
+
+class DecodeStage(nn.Module):
+    """Decode depth latents, float32 [n,C,h,w] -> float32 [n,1,PPH,PPW], about in [-1, 1]."""
+
+    def __init__(self, decoder: nn.Module, layout: TensorLayout) -> None:
+        """Keep the decoder."""
+        super().__init__()
+        self._decoder, self._layout = decoder, layout
+
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        """Decode."""
+        depth: torch.Tensor = self._decoder(self._layout.cast(latent))
+        return depth.to(torch.float32)
+
+
+def vae_memory_format(vae: nn.Module, device: torch.device) -> torch.memory_format:
+    """
+    Return a VAE's memory format: channels last, or contiguous with GroupNorm on a GPU.
+
+    On a GPU, PyTorch's GroupNorm copies its input to contiguous memory
+    (aten/src/ATen/native/group_norm.cpp), which is slow for the VAE's image-sized maps.
+    """
+    has_group_norm = any(isinstance(each, nn.GroupNorm) for each in vae.modules())
+    return (torch.contiguous_format if device.type == 'cuda' and has_group_norm
+            else torch.channels_last)
