@@ -65,6 +65,25 @@ def reserve_one_core() -> None:
     torch.set_num_threads(max(1, cpu_thread_count()))
 
 
+def copy_to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy a tensor to a device; to a GPU through pinned memory, without waiting for it."""
+    if device.type != 'cuda':
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def copy_to_host(tensor: torch.Tensor) -> torch.Tensor:
+    """
+    Copy a tensor to the CPU; from a GPU into pinned memory.
+
+    The values are valid once the device has been waited for (`Stopwatch.seconds`).
+    """
+    if tensor.device.type != 'cuda':
+        return tensor
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return host.copy_(tensor, non_blocking=True)
+
+
 def synchronized_time_s(device: torch.device) -> float:
     """Wait for all work queued on the device and return `time.perf_counter`, s."""
     if device.type == 'cuda':

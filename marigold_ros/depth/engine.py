@@ -232,7 +232,7 @@ class DepthEngine:
         # 1. Resize and normalize the images, which may still differ in size.
         sizes = [processing_size(rgb.shape[0], rgb.shape[1], self.processing_resolution)
                  for rgb in frames]
-        images = torch.cat([preprocess(rgb, size, vae_scale_factor, self.device)
+        images = torch.cat([preprocess(rgb, size, vae_scale_factor, self.device, self.dtype)
                             for rgb, size in zip(frames, sizes)])  # [N,3,PPH,PPW]
         stopwatch.lap('preprocess')
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import torch
+from torch.nn import functional
 
 from marigold_ros.depth.confidence import estimate_confidence
+from marigold_ros.depth.device import copy_to_host
 from marigold_ros.depth.ensemble import merge_ensemble
-from marigold_ros.depth.preprocess import resize_to_input
 from marigold_ros.depth.types import FloatImage
 
 
@@ -25,6 +28,7 @@ def postprocess(decoded: torch.Tensor, size: tuple[int, int]
     Returns
     -------
     depth, confidence : float32 [H, W]
+        On a GPU valid once it has been waited for, see `copy_to_host`.
     uncertainty : float32 [H, W] or None
         None for a single member.
     """
@@ -35,6 +39,10 @@ def postprocess(decoded: torch.Tensor, size: tuple[int, int]
 
 
 def _to_image(maps: torch.Tensor, size: tuple[int, int]) -> FloatImage:
-    """Resize a [1, 1, PH, PW] tensor to the input's size as a contiguous float32 [H, W]."""
-    image: FloatImage = resize_to_input(maps, size)[0, 0].contiguous().cpu().numpy()
+    """Resize a [1, 1, PH, PW] tensor bilinearly to a contiguous float32 [H, W] of the input."""
+    if maps.device.type == 'cpu':  # OpenCV is three times as fast
+        small: FloatImage = maps[0, 0].numpy()
+        return np.ascontiguousarray(cv2.resize(small, size[::-1]))
+    large = functional.interpolate(maps, size, mode='bilinear')
+    image: FloatImage = copy_to_host(large[0, 0].contiguous()).numpy()
     return image

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from marigold_ros.depth.device import copy_to_device
 from marigold_ros.depth.errors import InputError
 from marigold_ros.depth.types import RgbImage
 
@@ -42,7 +43,7 @@ def padded_size(size: tuple[int, int], vae_scale_factor: int) -> tuple[int, int]
 
 
 def preprocess(rgb: RgbImage, size: tuple[int, int], vae_scale_factor: int,
-               device: torch.device) -> torch.Tensor:
+               device: torch.device, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """
     Convert an image to the VAE's input.
 
@@ -57,6 +58,9 @@ def preprocess(rgb: RgbImage, size: tuple[int, int], vae_scale_factor: int,
         The VAE's factor.
     device : torch.device
         The image is copied to it as uint8, a quarter of its float32 size.
+    dtype : torch.dtype
+        Of the networks.  For half precision, which has fewer bits than a pixel, the CPU resizes in
+        uint8, which is much faster.
 
     Returns
     -------
@@ -64,18 +68,14 @@ def preprocess(rgb: RgbImage, size: tuple[int, int], vae_scale_factor: int,
         In [-1, 1].
     """
     # torch warns about read-only arrays, such as a message's data, so these are copied.
-    pixels = np.require(rgb, requirements=['C', 'W'])
-    image = torch.from_numpy(pixels).to(device)[None]  # [1,H,W,3]
-    image = image.permute(0, 3, 1, 2).to(torch.float32) / 255.0 * 2.0 - 1.0  # [1,3,H,W]
+    pixels = torch.from_numpy(np.require(rgb, requirements=['C', 'W']))
+    # The channels stay last in memory, for which torch's resizing is fastest.
+    image = copy_to_device(pixels, device).permute(2, 0, 1)[None]  # [1,3,H,W]
     if image.shape[2:] != size:
+        if device.type != 'cpu' or dtype.itemsize > 2:
+            image = image.to(torch.float32)
         image = functional.interpolate(image, size, mode='bilinear', antialias=True)  # [1,3,PH,PW]
+    image = image.to(torch.float32) / 127.5 - 1.0
     padded = padded_size(size, vae_scale_factor)
     pad = (0, padded[1] - size[1], 0, padded[0] - size[0])
     return functional.pad(image, pad, mode='replicate')  # [1,3,PPH,PPW]
-
-
-def resize_to_input(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Resize [N, 1, PH, PW] maps bilinearly to the input's size (H, W)."""
-    if maps.shape[2:] == size:
-        return maps
-    return functional.interpolate(maps, size, mode='bilinear')

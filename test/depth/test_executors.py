@@ -1,0 +1,281 @@
+"""How stages run: OpenVINO, CUDA graphs on a fake device, compilation in the background, errors."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+import logging
+import os
+import threading
+from types import SimpleNamespace
+
+from checkpoints import make_checkpoint
+import numpy as np
+import pytest
+import torch
+
+from marigold_ros.depth import executors
+from marigold_ros.depth.engine import DepthEngine
+from marigold_ros.depth.errors import ConfigError
+from marigold_ros.depth.executors import base, cuda_graph, executor_for
+from marigold_ros.depth.executors.blob_cache import BlobCache
+from marigold_ros.depth.executors.base import PreparingExecutor
+from marigold_ros.depth.executors.cuda_graph import CapturedStage
+from marigold_ros.depth.executors.torch import TorchExecutor
+
+CPU = torch.device('cpu')
+RGB = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+    return str(make_checkpoint(tmp_path_factory.mktemp('checkpoint') / 'model'))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache folder."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    return tmp_path / 'marigold_ros'
+
+
+def test_devices_have_their_executors(monkeypatch):
+    """`auto` takes OpenVINO on a CPU where it can be imported, and torch elsewhere."""
+    pytest.importorskip('openvino')
+    assert executor_for('cpu').name == 'torch'
+    assert executor_for('auto').name == executor_for('openvino:CPU').name == 'openvino:CPU'
+    monkeypatch.setitem(__import__('sys').modules, 'openvino', None)
+    assert executor_for('auto').name == 'torch'
+    with pytest.raises(ConfigError, match="`device` 'openvino:CPU' needs OpenVINO: pip install"):
+        executor_for('openvino:CPU')
+
+
+def test_bfloat16_is_chosen_where_the_processor_has_it(monkeypatch):
+    for capability, expected in (('amx_bf16', torch.bfloat16), ('avx512_bf16', torch.bfloat16),
+                                 ('avx2', torch.float32)):
+        monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda name=capability: {name: True})
+        assert executor_for('cpu').dtype == expected
+
+
+def test_invalid_devices_are_rejected_by_name():
+    pytest.importorskip('openvino')
+    with pytest.raises(ConfigError, match="`device` 'openvino:GPU' does not exist: OpenVINO has"):
+        executor_for('openvino:GPU')
+    with pytest.raises(ConfigError, match='`compile` is for torch'):
+        executor_for('openvino:CPU', compile=True)
+    with pytest.raises(ConfigError, match='`dtype` must be one that openvino:CPU has in hardware'):
+        executor_for('openvino:CPU', 'float16')
+
+
+@pytest.mark.parametrize('vae', ['tiny', 'kl'])
+def test_openvino_equals_torch_in_float32(tmp_path, cache, vae):
+    """One frame, a ragged batch and an ensemble."""
+    pytest.importorskip('openvino')
+    folder = str(make_checkpoint(tmp_path / 'model', vae=vae))
+    torch_engine, engine = (DepthEngine.load(folder, device=device, dtype='float32')
+                            for device in ('cpu', 'openvino:CPU'))
+    other = RGB[::-1].copy()
+    for options in ({}, {'ensemble_size': 2}):
+        expected, found = (each.infer_batch([RGB, other], [1, 3], seed=[4, 5], **options)
+                           for each in (torch_engine, engine))
+        for one, two in zip(found, expected):
+            assert one.num_inference_steps == two.num_inference_steps
+            assert (one.latent - two.latent).abs().max() < 1e-4
+            if not options:  # the alignment of random members amplifies rounding
+                difference = one.affine_invariant_depth - two.affine_invariant_depth
+                assert np.abs(difference).max() < 1e-4
+
+
+def test_a_second_start_reads_what_the_first_compiled(checkpoint, cache, monkeypatch):
+    pytest.importorskip('openvino')
+    engine = DepthEngine.load(checkpoint, device='openvino:CPU')
+    first = engine.infer(RGB).affine_invariant_depth
+    assert len(list(cache.iterdir())) == 3  # encode, step, decode
+    again = DepthEngine.load(checkpoint, device='openvino:CPU')
+    monkeypatch.setattr(again._executor, '_convert', None)  # would raise
+    assert np.array_equal(again.infer(RGB).affine_invariant_depth, first)
+    with pytest.raises(TypeError):  # another size is not in the cache
+        again.infer(RGB[:24])
+
+
+@pytest.mark.parametrize('size', [100, 30_000, None])
+def test_a_damaged_cache_is_made_again(checkpoint, cache, caplog, size):
+    """Cut off, or with other bytes in the middle."""
+    pytest.importorskip('openvino')
+    expected = DepthEngine.load(checkpoint, device='openvino:CPU').infer(RGB)
+    for path in cache.iterdir():
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        path.write_bytes(content[:size])
+    found = DepthEngine.load(checkpoint, device='openvino:CPU').infer(RGB)
+    assert np.array_equal(found.affine_invariant_depth, expected.affine_invariant_depth)
+    assert caplog.text.count('is damaged and is made again: its digest is wrong') == 3
+    caplog.clear()
+    DepthEngine.load(checkpoint, device='openvino:CPU').infer(RGB)
+    assert not caplog.text
+
+
+def test_a_cache_that_cannot_be_written_is_reported_once(tmp_path, monkeypatch, caplog):
+    file = tmp_path / 'file'
+    file.write_text('not a folder')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(file))
+    cache = BlobCache()
+    for _ in range(2):
+        cache.write('key', b'blob')
+        assert cache.read('key') is None
+    assert caplog.text.count('compiled models cannot be kept in') == 1
+    assert str(file) in caplog.text and 'set XDG_CACHE_HOME' in caplog.text
+
+
+def test_the_blobs_unused_for_longest_are_deleted(cache, monkeypatch):
+    monkeypatch.setattr('marigold_ros.depth.executors.blob_cache.MAX_CACHE_BYTES', 300)
+    store = BlobCache()
+    for age_s, key in enumerate(['new', 'old', 'oldest']):
+        store.write(key, bytes(80))
+        os.utime(cache / key, (1e9 - age_s, 1e9 - age_s))
+    store.write('added', bytes(80))
+    assert {path.name for path in cache.iterdir()} == {'added', 'new'}
+
+
+class SlowExecutor(PreparingExecutor):
+    """An executor whose preparation waits for an event, and whose stages count their runs."""
+
+    name = 'slow'
+
+    def __init__(self):
+        super().__init__(CPU, torch.float32)
+        self.may_end, self.prepared_runs = threading.Event(), 0
+        self.error: Exception | None = None
+        self.load(SimpleNamespace(encode=lambda images: images + 1.0))
+
+    def _prepare(self, name, inputs):
+        self.may_end.wait(10.0)
+        if self.error is not None:
+            raise self.error
+
+        def run(images):
+            self.prepared_runs += 1
+            return [images + 1.0]
+        return run
+
+
+def test_a_new_size_runs_eagerly_until_it_is_prepared():
+    executor, images = SlowExecutor(), torch.zeros(1, 3, 8, 8)
+    executor.wait = False
+    assert (executor.encode(images) == 1.0).all() and executor.prepared_runs == 0
+    executor.may_end.set()
+    executor._preparer.submit(lambda: None).result()
+    assert (executor.encode(images) == 1.0).all() and executor.prepared_runs == 1
+
+
+def test_waiting_prepares_before_the_first_result():
+    executor = SlowExecutor()
+    executor.may_end.set()
+    executor.encode(torch.zeros(2, 3, 8, 8))
+    assert executor.prepared_runs == 1
+    executor.error = RuntimeError('simulated')
+    with pytest.raises(RuntimeError, match='simulated'):
+        executor.encode(torch.zeros(2, 3, 4, 4))
+
+
+def test_what_cannot_be_prepared_in_the_background_runs_eagerly_and_is_reported(caplog):
+    executor, images = SlowExecutor(), torch.zeros(1, 3, 8, 8)
+    executor.wait, executor.error = False, RuntimeError('simulated')
+    executor.may_end.set()
+    for _ in range(3):
+        assert (executor.encode(images) == 1.0).all()
+        executor._preparer.submit(lambda: None).result()
+    assert caplog.text.count('slow cannot prepare the stage encode for inputs of [1, 3, 8, 8]') == 1
+
+
+def test_the_number_of_prepared_stages_is_bounded(monkeypatch):
+    monkeypatch.setattr(base, 'MAX_PREPARED_STAGES', 2)
+    executor = SlowExecutor()
+    executor.may_end.set()
+    for edge in (1, 2, 1, 3, 1):  # 2 is the one unused for longest when 3 comes
+        executor.encode(torch.zeros(1, 3, edge, edge))
+    assert [key[2][-1] for key in executor._prepared] == [3, 1]
+
+
+class FakeCuda:
+    """torch.cuda's graphs on the CPU: a replay repeats what was captured, on the same memory."""
+
+    def __init__(self):
+        self.captures = self.replays = 0
+        self.recorded: list = []
+
+    def install(self, monkeypatch):
+        fake = self
+
+        class Graph:
+            def replay(self):
+                fake.replays += 1
+                for target, compute in self.work:
+                    target.copy_(compute())
+
+        class Stream:
+            def wait_stream(self, other):
+                pass
+
+        @contextmanager
+        def graph(captured, pool, capture_error_mode):
+            assert (pool, capture_error_mode) == ('pool', 'thread_local')
+            fake.captures += 1
+            fake.recorded = []
+            yield
+            captured.work = fake.recorded
+
+        @contextmanager
+        def stream(_):
+            yield
+
+        for name, value in (('CUDAGraph', Graph), ('graph', graph), ('Stream', Stream),
+                            ('stream', stream), ('current_stream', Stream),
+                            ('graph_pool_handle', lambda: 'pool')):
+            monkeypatch.setattr(torch.cuda, name, value)
+
+
+def test_a_captured_stage_is_replayed_on_its_own_memory(monkeypatch):
+    """Fewer rows than captured are padded; results survive the next replay."""
+    fake = FakeCuda()
+    fake.install(monkeypatch)
+    runs = []
+
+    def stage(latent, bias):
+        runs.append(len(latent))
+        output = latent + bias
+        fake.recorded.append((output, lambda: latent + bias))
+        return output
+
+    captured = CapturedStage(stage, [torch.zeros(4, 2), torch.zeros(4, 2)], 'pool')
+    first = captured(torch.ones(3, 2), torch.full((3, 2), 2.0))[0]
+    second = captured(torch.ones(4, 2), torch.full((4, 2), 4.0))[0]
+    assert (first == 3.0).all() and len(first) == 3
+    assert (second == 5.0).all() and len(second) == 4
+    assert runs == [4] * (cuda_graph.WARM_UP_RUNS + 1)
+    assert (fake.captures, fake.replays) == (1, 2)
+
+
+def test_row_counts_share_graphs_of_powers_of_two(monkeypatch):
+    FakeCuda().install(monkeypatch)
+    executor = cuda_graph.CudaGraphExecutor(CPU, torch.float32, compile=False)
+    assert [executor._rows_per_call(n) for n in (1, 2, 3, 4, 5, 8, 9)] == [1, 2, 4, 4, 8, 8, 16]
+
+
+def test_a_cuda_device_gets_graphs(monkeypatch):
+    FakeCuda().install(monkeypatch)
+    monkeypatch.setattr(executors, 'resolve_device', lambda device: torch.device('cuda'))
+    monkeypatch.setattr(executors, 'resolve_dtype', lambda dtype, device: torch.bfloat16)
+    assert executor_for('cuda').name == 'cuda_graph'
+    assert executor_for('auto', compile=True).name == 'cuda_graph, inductor'
+
+
+def test_an_out_of_date_openvino_falls_back_only_with_auto(monkeypatch, caplog):
+    def break_down(*_):
+        raise ConfigError('simulated')
+
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(executors, 'OpenVinoExecutor', break_down)
+    assert isinstance(executor_for('auto'), TorchExecutor)
+    assert 'the networks run with torch: simulated' in caplog.text
+    with pytest.raises(ConfigError, match='simulated'):
+        executor_for('openvino:CPU')
