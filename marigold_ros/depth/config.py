@@ -43,15 +43,16 @@ class EngineConfig:
     checkpoint : str
         Embedded name ('tiny'), folder in diffusers' Marigold layout, or hub id.
     device : str
-        'auto' (the first CUDA device, else the CPU), 'cpu', 'cuda' or 'cuda:<index>'.
+        'auto' (the first CUDA device, else the CPU with OpenVINO if it is installed), 'cpu' (with
+        torch), 'cuda', 'cuda:<index>' or 'openvino:<DEVICE>' (CPU, or Intel's GPU or NPU).
     dtype : {'auto', 'float32', 'bfloat16', 'float16'}
-        'auto' is bfloat16 if the device supports it natively, else float16 on a GPU and float32
-        on the CPU.
+        'auto' is bfloat16 if the device has it in hardware, else float16 on a GPU and float32 on
+        the CPU.
     processing_resolution : int or None
         Longest edge in px, a multiple of 8; 0 keeps the input's size, None uses the
         checkpoint's default.
     compile : bool
-        Compile the networks with torch.compile: steps are faster, start-up takes minutes.
+        Compile the networks with torch's Inductor: faster, start-up takes minutes.
     """
 
     checkpoint: str = 'tiny'
@@ -64,9 +65,9 @@ class EngineConfig:
         """Check every value."""
         require(bool(self.checkpoint), 'checkpoint', 'a name, a folder or a hub id',
                 self.checkpoint)
-        require(re.fullmatch(r'auto|cpu|cuda(:\d+)?|openvino:[A-Z]+(\.\d+)?', self.device) is not None,
-                'device', 'one of auto, cpu, cuda, cuda:<index>, openvino:CPU, openvino:GPU, '
-                'openvino:NPU', self.device)
+        device = re.fullmatch(r'auto|cpu|cuda(:\d+)?|openvino:[A-Z]+(\.\d+)?', self.device)
+        require(device is not None, 'device', 'one of auto, cpu, cuda, cuda:<index>, '
+                'openvino:CPU, openvino:GPU, openvino:NPU', self.device)
         require(self.dtype in DTYPES, 'dtype', one_of(DTYPES), self.dtype)
         resolution = self.processing_resolution
         require(resolution is None or (resolution >= 0 and resolution % 8 == 0),

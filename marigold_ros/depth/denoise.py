@@ -34,7 +34,7 @@ import torch
 from marigold_ros.depth.device import Stopwatch
 from marigold_ros.depth.errors import CheckpointError, InputError
 
-# (image latents, latents [n,C,h,w], coefficients [n,4], time biases [n,S]) -> latents, x0 [n,C,h,w]
+# See `stages.StepStage`.
 Step = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
                 tuple[torch.Tensor, torch.Tensor]]
 

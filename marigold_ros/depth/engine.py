@@ -41,7 +41,9 @@ class DepthEngine:
     checkpoint_info : CheckpointInfo
     device : torch.device
     dtype : torch.dtype
-        Of the networks; latents and depths are always float32.
+        In which the networks compute; latents and depths are always float32.
+    executor_name : str
+        How the networks are run: torch, inductor, cuda_graph or openvino:<DEVICE>.
     processing_resolution : int
         Longest edge, px; 0 keeps the input's size.
     batch_limits : dict of (int, int) to int
@@ -62,6 +64,7 @@ class DepthEngine:
         """Load the networks; use `DepthEngine.load` instead."""
         self._executor = executor_for(config.device, config.dtype, compile=config.compile)
         self.device, self.dtype = self._executor.device, self._executor.dtype
+        self.executor_name = self._executor.name
         components = load_components(config.checkpoint, vae=vae,
                                      dtype=self._executor.weights_dtype)
         self.checkpoint_info: CheckpointInfo = components.info
@@ -136,6 +139,15 @@ class DepthEngine:
                     self.padded_size(height, width), (num_inference_steps,) * batch_size,
                     prediction.timing))
         return timings
+
+    def prepare_in_background(self) -> None:
+        """
+        Never wait until the networks are compiled for another image size.
+
+        Frames of that size run with torch, more slowly, until they are; their depth is the same
+        but for rounding.
+        """
+        self._executor.wait = False
 
     def infer(self, rgb: RgbImage, *, num_inference_steps: int | None = None,
               latents: torch.Tensor | None = None, seed: int = 0, ensemble_size: int = 1,

@@ -4,8 +4,8 @@ Exact simplifications of a loaded checkpoint, the same on every device.
 Marigold calls Stable Diffusion's networks with one prompt, the empty one, and uses the mean of the
 decoded channels.  What is constant or linear under these conditions is computed once, in float64:
 
-- Cross-attention to the two tokens of the empty prompt: a softmax over two logits is the sigmoid of
-  their difference, so that a layer is sigmoid(x A + a) B + c.
+- Cross-attention to the two tokens of the empty prompt: a softmax over two logits is the sigmoid
+  of their difference, so that a layer is sigmoid(x A + a) B + c.
 - The time embedding, of which every residual block adds its own projection: a table of biases.
 - `quant_conv`, of which only the mean of the latent distribution is used, and the scaling factor:
   part of the encoder's last convolution.
@@ -61,7 +61,7 @@ def fold(components: Components) -> FoldedNetworks:
     time_table = TimeTable(components.unet)
     return FoldedNetworks(
         _fold_encoder(components.vae),
-        _fold_unet(components.unet, components.empty_text_embedding), 
+        _fold_unet(components.unet, components.empty_text_embedding),
         _fold_decoder(components.vae), time_table)
 
 
@@ -89,15 +89,13 @@ class ConstantTokenAttention(nn.Module):
         token = tokens[0].to(Wk)  # [2,D]
         keys, values = token @ Wk.T + bk, token @ Wv.T + bv  # [2,heads*d]
         contrast = attention.scale * (keys[1] - keys[0])  # [heads*d]
-        difference = values[1] - values[0]  # [heads*d]
-
-        def sum_over_d(terms: torch.Tensor, dim: int) -> torch.Tensor:
-            return terms.unflatten(dim, (heads, -1)).sum(dim + 1)
-
-        self.to_logits = _make_linear(
-            sum_over_d(contrast[:, None] * Wq, 0), sum_over_d(contrast * bq, 0), dtype)
-        self.to_output = _make_linear(
-            sum_over_d(Wo * difference, 1), Wo @ values[0] + bo, dtype)
+        A, a = contrast[:, None] * Wq, contrast * bq  # [heads*d,C], [heads*d]
+        B = Wo * (values[1] - values[0])  # [C,heads*d]
+        # Only sums over the d numbers of a head are needed.
+        self.to_logits = _make_linear(A.reshape(heads, -1, A.shape[1]).sum(1),
+                                      a.reshape(heads, -1).sum(1), dtype)
+        self.to_output = _make_linear(B.reshape(len(B), heads, -1).sum(2),
+                                      Wo @ values[0] + bo, dtype)
 
     def forward(self, hidden_states: torch.Tensor, **_: Any) -> torch.Tensor:
         """Attend, [n, pixels, C] -> [n, pixels, C]; the caller's tokens are not read."""
@@ -161,7 +159,8 @@ class _UNetWithBiases(nn.Module):
         self._unet = unet
         unet.get_time_embed = lambda sample, timestep: timestep
         unet.time_embedding, unet.time_embed_act = _First(), None
-        self.register_buffer('_tokens', tokens.to(unet.dtype), persistent=False)
+        self._tokens: torch.Tensor
+        self.register_buffer('_tokens', tokens.to(unet.dtype))
 
     def forward(self, inputs: torch.Tensor, time_bias: torch.Tensor) -> torch.Tensor:
         """Predict, [n,2C,h,w] and [n,S] -> [n,C,h,w]."""
@@ -191,36 +190,40 @@ class _Slice(nn.Module):
 
 def _fold_encoder(vae: Any) -> nn.Module:
     """Return an encoder to scaled mean latents."""
-    encoder, scale = vae.encoder, vae.config.scaling_factor
-    if hasattr(encoder, 'conv_out'):
-        last = encoder.conv_out
-        weight, bias = _weight_and_bias(last)
+    encoder: nn.Module = vae.encoder
+    last = _last_convolution(encoder)
+    weight, bias = _weight_and_bias(last)
+    if hasattr(encoder, 'conv_out'):  # of AutoencoderKL, to mean and log variance
         channels = vae.config.latent_channels
-        if vae.quant_conv is None:
-            weight, bias = weight[:channels], bias[:channels]
-        else:
-            Wq, bq = (each[:channels] for each in _weight_and_bias(vae.quant_conv))
-            Wq = Wq[:, :, 0, 0]
-            weight, bias = torch.einsum('oc,cikl->oikl', Wq, weight), Wq @ bias + bq
-        encoder.conv_out = _make_conv(last, scale * weight, scale * bias)
-    else:
-        encoder.layers[-1] = _make_conv(encoder.layers[-1], *(
-            scale * each for each in _weight_and_bias(encoder.layers[-1])))
+        Wq, bq = torch.eye(len(weight), dtype=weight.dtype), torch.zeros_like(bias)
+        if vae.quant_conv is not None:
+            Wq, bq = _weight_and_bias(vae.quant_conv)
+        Wq = Wq.reshape(len(Wq), -1)[:channels]
+        weight, bias = torch.einsum('oc,cikl->oikl', Wq, weight), Wq @ bias + bq[:channels]
+    _set_weights(last, vae.config.scaling_factor * weight, vae.config.scaling_factor * bias)
     return encoder
 
 
 def _fold_decoder(vae: Any) -> nn.Module:
-    """Return a decoder of scaled latents to one channel."""
-    decoder, scale = vae.decoder, 1.0 / vae.config.scaling_factor
-    if hasattr(decoder, 'conv_out'):
-        decoder.conv_out = _mean_over_channels(decoder.conv_out)
+    """Return a decoder of scaled latents to the mean over its channels."""
+    last = _last_convolution(vae.decoder)
+    _set_weights(last, *(each.mean(dim=0, keepdim=True) for each in _weight_and_bias(last)))
+    if hasattr(vae.decoder, 'conv_out'):
+        vae.decoder.conv_out = _InFloat32(last)
     else:
-        decoder.layers[-1] = _mean_over_channels(decoder.layers[-1])
-    first: nn.Module = _Scale(scale)
-    if getattr(vae, 'post_quant_conv', None) is not None:
-        weight, bias = _weight_and_bias(vae.post_quant_conv)
-        first = _make_conv(vae.post_quant_conv, scale * weight, bias)
-    return nn.Sequential(first, decoder)
+        vae.decoder.layers[-1] = _InFloat32(last)
+    scale = 1.0 / vae.config.scaling_factor
+    first = getattr(vae, 'post_quant_conv', None)
+    if first is None:
+        return nn.Sequential(_Scale(scale), vae.decoder)
+    weight, bias = _weight_and_bias(first)
+    _set_weights(first, scale * weight, bias)
+    return nn.Sequential(first, vae.decoder)
+
+
+def _last_convolution(network: Any) -> Any:
+    """Return the last convolution of an encoder or decoder, of AutoencoderKL or -Tiny."""
+    return network.conv_out if hasattr(network, 'conv_out') else network.layers[-1]
 
 
 class _Scale(nn.Module):
@@ -233,46 +236,44 @@ class _Scale(nn.Module):
     def forward(self, tensor: torch.Tensor) -> torch.Tensor:
         return self._factor * tensor
 
-
-class _Float32Conv(nn.Conv2d):
-    """A convolution in float32 of inputs in any dtype: depth needs more digits than bfloat16's."""
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return super().forward(inputs.to(torch.float32))
+    def extra_repr(self) -> str:
+        return repr(self._factor)
 
 
-def _mean_over_channels(conv: nn.Conv2d) -> nn.Conv2d:
-    """Return a convolution to the mean of a convolution's output channels."""
-    weight, bias = (each.mean(dim=0, keepdim=True) for each in _weight_and_bias(conv))
-    return _copy_weights(_Float32Conv(conv.in_channels, 1, conv.kernel_size, conv.stride,
-                                      conv.padding), weight, bias, torch.float32)
+class _InFloat32(nn.Module):
+    """A layer in float32 for inputs in any dtype: depth needs more digits than bfloat16 has."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self._layer = layer.to(torch.float32)
+
+    def forward(self, tensor: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self._layer(tensor.to(torch.float32))
+        return output
 
 
 def _residual_blocks(unet: Any) -> list[Any]:
     return [module for module in unet.modules() if isinstance(module, ResnetBlock2D)]
 
 
-def _weight_and_bias(layer: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+def _weight_and_bias(layer: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the weight and the bias (0 if there is none) of a layer in float64."""
-    weight: torch.Tensor = layer.weight.to(torch.float64)
-    bias = layer.bias
-    return weight, (weight.new_zeros(len(weight)) if bias is None else bias.to(torch.float64))
+    weight: torch.Tensor = layer.weight.detach().to(torch.float64)
+    if layer.bias is None:
+        return weight, weight.new_zeros(len(weight))
+    return weight, layer.bias.detach().to(torch.float64)
 
 
 def _make_linear(weight: torch.Tensor, bias: torch.Tensor, dtype: torch.dtype) -> nn.Linear:
-    return _copy_weights(nn.Linear(weight.shape[1], weight.shape[0]), weight, bias, dtype)
+    linear = nn.Linear(weight.shape[1], weight.shape[0], dtype=dtype)
+    _set_weights(linear, weight, bias)
+    return linear
 
 
-def _make_conv(like: nn.Conv2d, weight: torch.Tensor, bias: torch.Tensor) -> nn.Conv2d:
-    """Return a convolution with the geometry of another and these weights."""
-    conv = nn.Conv2d(weight.shape[1], weight.shape[0], like.kernel_size, like.stride,
-                     like.padding)
-    return _copy_weights(conv, weight, bias, like.weight.dtype)
-
-
-def _copy_weights(layer: Any, weight: torch.Tensor, bias: torch.Tensor,
-                  dtype: torch.dtype) -> Any:
-    layer = layer.to(dtype).eval().requires_grad_(False)
-    layer.weight.copy_(weight)
-    layer.bias.copy_(bias)
-    return layer
+def _set_weights(layer: Any, weight: torch.Tensor, bias: torch.Tensor) -> None:
+    """Replace the weights of a layer, which may get another number of output channels."""
+    dtype = layer.weight.dtype
+    layer.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
+    layer.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
+    if isinstance(layer, nn.Conv2d):
+        layer.out_channels = len(weight)

@@ -7,8 +7,7 @@ whatever the dtype of the networks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -33,13 +32,11 @@ class Stages(NamedTuple):
 
 def make_stages(networks: FoldedNetworks, device: torch.device, dtype: torch.dtype) -> Stages:
     """Move the networks of a checkpoint to a device, in the memory format that suits them."""
-    layout = TensorLayout(dtype, vae_memory_format(networks.decoder, device))
-    step = StepStage(networks.unet.to(device, memory_format=torch.channels_last),
-                     TensorLayout(dtype, torch.channels_last))
-    return Stages(
-        EncodeStage(networks.encoder.to(device, memory_format=layout.memory_format), layout),
-        step,
-        DecodeStage(networks.decoder.to(device, memory_format=layout.memory_format), layout))
+    unet_layout = TensorLayout(dtype, torch.channels_last)
+    vae_layout = TensorLayout(dtype, vae_memory_format(networks.decoder, device))
+    return Stages(EncodeStage(vae_layout.move(networks.encoder, device), vae_layout),
+                  StepStage(unet_layout.move(networks.unet, device), unet_layout),
+                  DecodeStage(vae_layout.move(networks.decoder, device), vae_layout))
 
 
 class TensorLayout(NamedTuple):
@@ -47,6 +44,11 @@ class TensorLayout(NamedTuple):
 
     dtype: torch.dtype
     memory_format: torch.memory_format
+
+    def move(self, network: Any, device: torch.device) -> nn.Module:
+        """Move a network to a device, in this memory format."""
+        moved: nn.Module = network.to(device, memory_format=self.memory_format)
+        return moved
 
     def cast(self, tensor: torch.Tensor) -> torch.Tensor:
         """Convert a tensor."""

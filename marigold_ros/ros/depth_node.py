@@ -22,6 +22,7 @@ from marigold_ros.ros.camera_input import CameraInput
 from marigold_ros.ros.camera_output import CameraOutputs
 from marigold_ros.ros.diagnostics import compute_node_status, describe_scale_source, Reporter
 from marigold_ros.ros.frame_buffer import ReceivedFrame
+from marigold_ros.ros.image_sizes import AnnouncedImageSizes
 from marigold_ros.ros.memory import return_freed_memory
 from marigold_ros.ros.metric_inputs import MetricInputs
 from marigold_ros.ros.rclpy_workarounds import (
@@ -134,12 +135,17 @@ class DepthNode(LifecycleNode):
             rectified=bool(settings.input_rectified), max_input_pixels=settings.max_input_pixels,
             reporter=self._reporter)
         self._worker = DepthWorker(self, settings, self._cameras, metric_inputs, self._reporter)
-        self._worker.load()
+        image_sizes = AnnouncedImageSizes(self, settings.cameras)
+        try:
+            self._worker.load(image_sizes.read)
+        finally:
+            image_sizes.close()
         engine = self._worker.adaptive.engine
         info = engine.checkpoint_info
         self.get_logger().info(
-            f'loaded checkpoint {info.name} on {engine.device}: {info.scheduler}, '
-            f'{info.prediction_type}, at most {info.max_useful_steps} useful denoising steps')
+            f'loaded checkpoint {info.name} on {engine.device} ({engine.executor_name}): '
+            f'{info.scheduler}, {info.prediction_type}, at most {info.max_useful_steps} useful '
+            'denoising steps')
         self._log_scale_source(settings)
 
     def _configured_worker(self) -> DepthWorker:

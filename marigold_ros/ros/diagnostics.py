@@ -309,7 +309,8 @@ def compute_node_status(problem: str, enabled: bool,
     if configured is not None:
         settings, engine = configured
         values.update({
-            'checkpoint': settings.checkpoint, 'device': engine.device, 'dtype': engine.dtype,
+            'checkpoint': settings.checkpoint, 'device': engine.device,
+            'executor': engine.executor_name, 'dtype': engine.dtype,
             'step_policy': settings.step_policy,
             'steps': f'{settings.min_inference_steps} to {settings.max_inference_steps}',
             'max_useful_steps': engine.checkpoint_info.max_useful_steps,

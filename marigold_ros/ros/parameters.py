@@ -63,15 +63,17 @@ class Settings:
         str, 'tiny', "Name of an embedded checkpoint, folder in diffusers' Marigold layout, or "
         'Hugging Face id')
     device: str = _row(
-        str, 'auto', 'auto, cpu, cuda or cuda:<index>; auto uses a GPU if there is one')
+        str, 'auto', 'auto, cpu, cuda, cuda:<index>, openvino:CPU, openvino:GPU or openvino:NPU; '
+        'auto uses a CUDA GPU if there is one, else the CPU with OpenVINO if that is installed; '
+        'cpu uses torch')
     dtype: str = _row(str, 'auto', 'Number format of the networks', choices=DTYPES)
     processing_resolution: int | None = _row(
         int, 'auto', 'Longest edge of the image that the model processes, a multiple of 8; 0: '
         "that of the input image; auto: the checkpoint's", unit='px', limits=(0, 4096),
         keyword='auto')
     compile: bool = _row(
-        bool, False, 'Compile the networks at configure: starts up to minutes later, then '
-        'processes frames faster; needs a C++ compiler')
+        bool, False, 'Compile the networks with torch at configure: starts up to minutes later, '
+        'then processes frames faster; needs a C++ compiler, and Triton on a GPU')
     ensemble_size: int = _row(
         int, 1, 'Number of predictions from different noise that are merged into one; useful from '
         '3', limits=(1, 20), run_time=True)

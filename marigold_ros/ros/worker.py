@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -41,7 +41,7 @@ from marigold_ros.ros.stamps import StampMonitor
 if TYPE_CHECKING:
     from marigold_ros.depth.engine import DepthEngine
 
-# Image size (H, W) for the warm-up, when the cameras' real sizes are not known yet.
+# Image size (H, W) for the warm-up, if no camera_info has told the cameras' real sizes.
 WARM_UP_SIZE = (480, 640)
 
 
@@ -113,9 +113,15 @@ class DepthWorker:
             raise RuntimeError('no engine is loaded')
         return self._adaptive
 
-    def load(self) -> None:
+    def load(self, read_image_sizes: Callable[[], list[tuple[int, int]]]) -> None:
         """
         Load the engine and warm it up, in the worker's thread.
+
+        Parameters
+        ----------
+        read_image_sizes : callable
+            Returns the cameras' image sizes (H, W) that are known when the engine is loaded; the
+            networks are prepared for them.
 
         Raises
         ------
@@ -124,7 +130,7 @@ class DepthWorker:
         ExternalShutdownException
             If the context is shut down while the engine is loaded.
         """
-        loading = self._pool.submit(self._load)
+        loading = self._pool.submit(self._load, read_image_sizes)
         while not wait([loading], timeout=0.1).done:
             if not self._context.ok():
                 raise ExternalShutdownException
@@ -178,7 +184,7 @@ class DepthWorker:
 
     # Called in the worker's thread
 
-    def _load(self) -> None:
+    def _load(self, read_image_sizes: Callable[[], list[tuple[int, int]]]) -> None:
         # Imported here, because torch takes seconds and the node must be discoverable before.
         from marigold_ros.depth.device import reserve_one_core
         from marigold_ros.depth.engine import DepthEngine
@@ -189,7 +195,10 @@ class DepthWorker:
             config.checkpoint, device=config.device, dtype=config.dtype,
             processing_resolution=config.processing_resolution, compile=config.compile)
         self._adaptive = AdaptiveDepth(engine, self._adaptive_config(engine), list(self._cameras))
-        self._adaptive.warm_up([WARM_UP_SIZE], range(1, len(self._cameras) + 1))
+        self._adaptive.warm_up(read_image_sizes() or [WARM_UP_SIZE],
+                               range(1, len(self._cameras) + 1))
+        # From now on a frame of another size must not wait until it is compiled.
+        engine.prepare_in_background()
 
     def _adaptive_config(self, engine: DepthEngine) -> AdaptiveConfig:
         return self._settings.adaptive_config(engine.checkpoint_info.max_useful_steps)

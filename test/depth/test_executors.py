@@ -1,10 +1,11 @@
-"""How stages run: OpenVINO, CUDA graphs on a fake device, compilation in the background, errors."""
+"""How stages run: OpenVINO, CUDA graphs on a fake device, compilation in the background."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 import logging
 import os
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -17,8 +18,8 @@ from marigold_ros.depth import executors
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import ConfigError
 from marigold_ros.depth.executors import base, cuda_graph, executor_for
-from marigold_ros.depth.executors.blob_cache import BlobCache
 from marigold_ros.depth.executors.base import PreparingExecutor
+from marigold_ros.depth.executors.blob_cache import BlobCache
 from marigold_ros.depth.executors.cuda_graph import CapturedStage
 from marigold_ros.depth.executors.torch import TorchExecutor
 
@@ -33,7 +34,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """An empty cache folder."""
+    """Return the path of an empty cache."""
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     return tmp_path / 'marigold_ros'
 
@@ -43,7 +44,7 @@ def test_devices_have_their_executors(monkeypatch):
     pytest.importorskip('openvino')
     assert executor_for('cpu').name == 'torch'
     assert executor_for('auto').name == executor_for('openvino:CPU').name == 'openvino:CPU'
-    monkeypatch.setitem(__import__('sys').modules, 'openvino', None)
+    monkeypatch.setitem(sys.modules, 'openvino', None)
     assert executor_for('auto').name == 'torch'
     with pytest.raises(ConfigError, match="`device` 'openvino:CPU' needs OpenVINO: pip install"):
         executor_for('openvino:CPU')
@@ -184,7 +185,8 @@ def test_what_cannot_be_prepared_in_the_background_runs_eagerly_and_is_reported(
     for _ in range(3):
         assert (executor.encode(images) == 1.0).all()
         executor._preparer.submit(lambda: None).result()
-    assert caplog.text.count('slow cannot prepare the stage encode for inputs of [1, 3, 8, 8]') == 1
+    expected = 'slow cannot prepare the stage encode for inputs of [1, 3, 8, 8]'
+    assert caplog.text.count(expected) == 1
 
 
 def test_the_number_of_prepared_stages_is_bounded(monkeypatch):

@@ -28,7 +28,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 import torch
 
 from marigold_ros.depth.engine import DepthEngine
-from marigold_ros.depth.networks import Networks
+from marigold_ros.depth.executors.base import Executor
 
 pytestmark = pytest.mark.node
 H, W = 120, 160
@@ -68,17 +68,17 @@ def broken_infer(engine: DepthEngine, *_: Any, **__: Any) -> None:
     raise RuntimeError('simulated')
 
 
-def no_memory(networks: Networks, *_: Any) -> None:
+def no_memory(executor: Executor, *_: Any) -> None:
     raise torch.OutOfMemoryError('CUDA out of memory (simulated)')
 
 
-def no_memory_for_two(networks: Networks, latents: torch.Tensor) -> torch.Tensor:
+def no_memory_for_two(executor: Executor, latents: torch.Tensor) -> torch.Tensor:
     if len(latents) > 1:
-        no_memory(networks)
-    return decode(networks, latents)
+        no_memory(executor)
+    return decode(executor, latents)
 
 
-decode = Networks.decode
+decode = Executor.decode
 
 
 @dataclass(frozen=True)
@@ -153,10 +153,10 @@ FAULTS = {
     'no_memory': Fault(
         good, 'dropped_engine_error', 'OutOfMemoryError: one image of .* does not fit into the '
         'memory of cpu.*lower `processing_resolution`', 'engine_error',
-        patch=(Networks, 'encode', no_memory)),
+        patch=(Executor, 'encode', no_memory)),
     'memory_for_one': Fault(
         good, 'out_of_memory', 'ran out of memory; the batch size is now .*: 1', 'processed',
-        count=1, patch=(Networks, 'decode', no_memory_for_two), ensemble_size=2),
+        count=1, patch=(Executor, 'decode', no_memory_for_two), ensemble_size=2),
 }
 CAMERAS = [*FAULTS, 'burst', 'deaf']
 

@@ -35,7 +35,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 
 from marigold_ros.depth.engine import DepthEngine
-from marigold_ros.depth.networks import Networks
+from marigold_ros.depth.executors.base import Executor
 from marigold_ros.ros.diagnostics import Reporter
 from marigold_ros.ros.rclpy_workarounds import RCLError
 from marigold_ros.ros.tools.processes import LoggedProcess
@@ -239,14 +239,14 @@ def node(checkpoint):
 def test_the_model_is_freed_at_cleanup_and_failed_configure(node, monkeypatch):
     _, robot = node
     alive: list[weakref.ref] = []
-    init = Networks.__init__
+    load = Executor.load
 
-    def remember(self, components, *args):
-        parts = [components.unet, components.vae]
-        alive.extend(weakref.ref(each) for part in parts for each in (part, *part.parameters()))
-        init(self, components, *args)
+    def remember(self, stages):
+        alive.extend(weakref.ref(each) for stage in stages
+                     for each in (*stage.modules(), *stage.parameters()))
+        load(self, stages)
 
-    monkeypatch.setattr(Networks, '__init__', remember)
+    monkeypatch.setattr(Executor, 'load', remember)
     for transition in (DEACTIVATE, CLEANUP, CONFIGURE, ACTIVATE):
         assert robot.change_state(transition)
     assert sum(each() is not None for each in alive) > 50

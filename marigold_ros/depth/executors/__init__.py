@@ -32,7 +32,7 @@ def executor_for(device: str, dtype: str = 'auto', *,
     """
     if device.startswith('openvino:'):
         if compile:
-            raise ConfigError(f'`compile` is for torch\'s devices; OpenVINO always compiles, got '
+            raise ConfigError("`compile` is for torch's devices; OpenVINO always compiles, got "
                               f'`device` {device!r}')
         return OpenVinoExecutor(device.removeprefix('openvino:'), dtype)
     found = resolve_device(device)

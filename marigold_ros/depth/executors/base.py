@@ -99,7 +99,7 @@ class PreparingExecutor(Executor):
     def _run(self, name: str, *inputs: torch.Tensor) -> Sequence[torch.Tensor]:
         rows = self._rows_per_call(len(inputs[0]))
         parts = [self._find_prepared(name, rows, part)(*part)
-                 for part in zip(*(each.split(rows) for each in inputs))]
+                 for part in zip(*(torch.split(each, rows) for each in inputs))]
         return parts[0] if len(parts) == 1 else [torch.cat(each) for each in zip(*parts)]
 
     def _find_prepared(self, name: str, rows: int,

@@ -61,7 +61,7 @@ class BlobCache:
             self._folder.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
                 file.write(_digest(blob) + blob)
-            os.replace(file.name, self._folder / key)
+            Path(file.name).replace(self._folder / key)
             for path in self._superfluous():
                 path.unlink(missing_ok=True)
         except OSError as err:

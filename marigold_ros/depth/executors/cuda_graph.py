@@ -77,7 +77,7 @@ class CapturedStage:
 
     def _capture(self) -> None:
         """Warm up on a stream of its own, as captures require, and capture."""
-        stream = torch.cuda.Stream()
+        stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(WARM_UP_RUNS):

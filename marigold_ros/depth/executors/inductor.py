@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from marigold_ros.depth.errors import ConfigError
-from marigold_ros.depth.executors.base import MAX_PREPARED_STAGES, PreparedStage, PreparingExecutor
+from marigold_ros.depth.executors.base import PreparedStage, PreparingExecutor
 
 
 class InductorExecutor(PreparingExecutor):
@@ -40,16 +40,17 @@ def compile_stage(stage: torch.nn.Module, inputs: Sequence[torch.Tensor],
     """
     Compile a stage as one graph for inputs of these shapes.
 
-    On the CPU the weights are frozen, so that they are packed once.  `loop_reindexing_after_fusion`
-    is off because it makes upsample, convolution and GroupNorm six times slower (pytorch issue
-    189488).
+    On the CPU the weights are frozen, so that they are packed once.  The option
+    `loop_reindexing_after_fusion` is off because it makes upsample, convolution and GroupNorm six
+    times slower (pytorch issue 189488).
     """
     options: dict[str, Any] = {'loop_reindexing_after_fusion': False}
     if device.type == 'cpu':
         options['freezing'] = True
     known = torch._inductor.list_options()
-    compiled = torch.compile(stage, fullgraph=True, dynamic=False,
-                             options={key: value for key, value in options.items() if key in known})
+    compiled: Callable[..., Any] = torch.compile(
+        stage, fullgraph=True, dynamic=False,
+        options={name: value for name, value in options.items() if name in known})
     with torch.inference_mode():
         compiled(*inputs)
     return compiled

@@ -11,6 +11,7 @@ from typing import Any
 import warnings
 
 import torch
+from torch.jit._trace import TracerWarning
 
 from marigold_ros.depth import folding, stages
 from marigold_ros.depth.device import cpu_thread_count
@@ -72,8 +73,8 @@ class OpenVinoExecutor(PreparingExecutor):
         if chosen not in native:
             raise ConfigError(
                 f'`dtype` must be one that {self.name} has in hardware, '
-                f'{", ".join(str(each).removeprefix("torch.") for each in native)}; got {dtype!r}. '
-                'torch emulates others: set `device` to cpu')
+                f'{", ".join(str(each).removeprefix("torch.") for each in native)}; '
+                f'got {dtype!r}. torch emulates others: set `device` to cpu')
         return chosen
 
     def _rows_per_call(self, n: int) -> int:
@@ -107,7 +108,7 @@ class OpenVinoExecutor(PreparingExecutor):
         """Trace a stage into a model of fixed shape."""
         with torch.inference_mode(), warnings.catch_warnings():
             # Sizes become constants, as they should.
-            warnings.simplefilter('ignore', torch.jit.TracerWarning)
+            warnings.simplefilter('ignore', TracerWarning)
             model = self._ov.convert_model(stage, example_input=tuple(inputs))
         model.reshape({port: list(each.shape) for port, each in zip(model.inputs, inputs)})
         return model
@@ -141,7 +142,7 @@ def _import_openvino(device: str) -> Any:
     """Import OpenVINO without its telemetry: a robot reports to nobody."""
     sys.modules.setdefault('openvino_telemetry', None)  # type: ignore[arg-type]
     try:
-        import openvino
+        import openvino  # type: ignore[import-untyped,import-not-found,unused-ignore]
     except ImportError as err:
         raise ConfigError(f'`device` {device!r} needs OpenVINO: pip install openvino ({err})'
                           ) from err
