@@ -187,8 +187,8 @@ def _latency_table(options: argparse.Namespace, config: EvaluationConfig,
     facts = describe_environment(engine.device)
     machine = {key: str(facts.get(key, ''))
                for key in ('device', 'gpu', 'cpu', 'cores', 'torch', 'torch_threads')}
-    machine |= {'dtype': str(engine.dtype), 'checkpoint': config.checkpoint,
-                'ensemble_size': str(config.ensemble_size),
+    machine |= {'dtype': str(engine.dtype), 'executor': engine.executor_name,
+                'checkpoint': config.checkpoint, 'ensemble_size': str(config.ensemble_size),
                 'processing_resolution': str(engine.processing_resolution)}
     if own.is_file():
         table = LatencyTable.load(own)
@@ -250,7 +250,8 @@ def _describe_evaluation(config: EvaluationConfig, data_set: DataSet, engine: De
             'checkpoint': config.checkpoint, 'slowest_policy': analysis.slowest,
             'max_inference_steps': session.max_inference_steps,
             'processing_resolution': engine.processing_resolution,
-            'dtype': str(engine.dtype).removeprefix('torch.'), 'device': str(engine.device)},
+            'dtype': str(engine.dtype).removeprefix('torch.'), 'device': str(engine.device),
+            'executor': engine.executor_name},
         'timing': {'wall_s': session.wall_s, 'engine_s': session.engine_s,
                    'engine_share': session.engine_s / max(session.wall_s, 1e-9)}}
 

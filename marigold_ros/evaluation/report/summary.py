@@ -117,6 +117,7 @@ SCHEMA = {
     'engine.processing_resolution': 'int: px',
     'engine.dtype': 'string',
     'engine.device': 'string',
+    'engine.executor': 'string: how the networks are run',
     'timing.wall_s': 'number: of the evaluation without measuring the latency table',
     'timing.engine_s': 'number: time inside the engine',
     'timing.engine_share': 'number: engine_s / wall_s',
