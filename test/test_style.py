@@ -83,9 +83,9 @@ def may_import(module: str, name: str) -> bool:
 
 
 def requirements(name: str) -> set[str]:
-    """Return the names in a requirements file, without those of included files."""
+    """Return the names in a requirements file, without markers and included files."""
     lines = (ROOT / name).read_text().splitlines()
-    return {line.lower() for line in lines if line and line[0] not in '#-'}
+    return {line.split(';')[0].strip().lower() for line in lines if line and line[0] not in '#-'}
 
 
 @pytest.mark.parametrize('check', [
