@@ -17,6 +17,7 @@ from tabulate import tabulate
 import torch
 
 from marigold_ros.depth.device import synchronized_time_s
+from marigold_ros.evaluation.environment import OPTIONAL_PACKAGES, PACKAGES
 
 Returned = TypeVar('Returned')
 
@@ -123,11 +124,12 @@ def format_markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
 
 def format_report_header(command: str, facts: Mapping[str, Any]) -> str:
     """Format command, commit, machine and versions of a report as Markdown."""
+    versions = ', '.join(f'{name} {facts[name]}' for name in (*PACKAGES, *OPTIONAL_PACKAGES)
+                         if name in facts)
     return (f'`{command}`\n\n'
             f'Commit {facts["commit"]}, {facts["date_utc"]}; {facts.get("gpu", facts["cpu"])}, '
             f'{facts["cores"]} cores (load average {facts["load_average_1min"]} before), '
-            f'Python {facts["python"]}, torch {facts["torch"]}, diffusers {facts["diffusers"]}, '
-            f'numpy {facts["numpy"]}.')
+            f'Python {facts["python"]}, {versions}.')
 
 
 def write_benchmark_report(folder: Path, name: str, facts: Mapping[str, Any],

@@ -18,6 +18,7 @@ from marigold_ros.depth.denoise import Denoised
 from marigold_ros.depth.device import Stopwatch
 from marigold_ros.depth.errors import InputError
 from marigold_ros.depth.executors import executor_for
+from marigold_ros.depth.executors.base import Executor
 from marigold_ros.depth.folding import fold
 from marigold_ros.depth.postprocess import postprocess
 from marigold_ros.depth.preprocess import padded_size, preprocess, processing_size
@@ -60,9 +61,16 @@ class DepthEngine:
     ((48, 64), dtype('float32'))
     """
 
-    def __init__(self, config: EngineConfig, vae: str | None = None) -> None:
-        """Load the networks; use `DepthEngine.load` instead."""
-        self._executor = executor_for(config.device, config.dtype, compile=config.compile)
+    def __init__(self, config: EngineConfig, vae: str | None = None,
+                 executor: Executor | None = None) -> None:
+        """
+        Load the networks; use `DepthEngine.load` instead.
+
+        An `executor` runs the networks in place of the one for the device, dtype and `compile` of
+        `config`, for comparisons.
+        """
+        self._executor = executor or executor_for(config.device, config.dtype,
+                                                  compile=config.compile)
         self.device, self.dtype = self._executor.device, self._executor.dtype
         self.executor_name = self._executor.name
         components = load_components(config.checkpoint, vae=vae,

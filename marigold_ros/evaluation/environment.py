@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 from importlib.metadata import version
+from importlib.util import find_spec
 import os
 from pathlib import Path
 import platform
@@ -13,6 +14,8 @@ from typing import Any
 import torch
 
 PACKAGES = ('torch', 'diffusers', 'numpy')
+# Named where they are installed.
+OPTIONAL_PACKAGES = ('openvino', 'triton')
 
 
 def describe_environment(device: torch.device = torch.device('cpu')) -> dict[str, Any]:
@@ -22,6 +25,7 @@ def describe_environment(device: torch.device = torch.device('cpu')) -> dict[str
         'commit': describe_commit(),
         'python': platform.python_version(),
         **{name: version(name) for name in PACKAGES},
+        **{name: version(name) for name in OPTIONAL_PACKAGES if find_spec(name)},
         'system': platform.platform(),
         'cpu': _cpu_name(),
         'cores': count_cores(),
