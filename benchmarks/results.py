@@ -61,11 +61,16 @@ class PublishedTable:
 
 TABLES = (
     PublishedTable('engine_speed',
-                   'benchmarks.engine_speed --processing-resolution 192 --compile --out {out}'),
-    *(PublishedTable(f'engine_speed_sd2_{vae}',
-                     f'benchmarks.engine_speed --architecture sd2 --vae {vae} --compile '
-                     '--steps 1 4 --batch-sizes 1 8 --out {out}', needs_gpu=True)
-      for vae in ('kl', 'tiny')),
+                   'benchmarks.engine_speed --device cpu --compile --out {out}'),
+    PublishedTable('engine_startup', 'benchmarks.engine_startup --device cpu --out {out}'),
+    PublishedTable('engine_layers', 'benchmarks.engine_layers --device cpu --out {out}'),
+    PublishedTable('engine_ladder',
+                   'benchmarks.engine_ladder --device cpu --compile --out {out}'),
+    *(PublishedTable(f'engine_{name}_sd2_{vae}',
+                     f'benchmarks.engine_{name} --architecture sd2 --vae {vae} --compile {more}'
+                     '--out {out}', needs_gpu=True)
+      for vae in ('kl', 'tiny') for name, more in (
+          ('speed', ''), ('startup', '--rounds 1 '), ('layers', ''), ('ladder', ''))),
     PublishedTable('resolution', 'benchmarks.resolution --out {out}'),
     PublishedTable('latency_cap', 'benchmarks.latency_cap --threads 1 --out {out}'),
     PublishedTable('node', 'benchmarks.node --out {out}'),
