@@ -47,7 +47,7 @@ ARGUMENTS = {
     'reference_camera_info_topic': ('', 'camera_info topic of a reference depth image; '
                                     'default: camera_info in the namespace of the reference'),
     'latency_cap_ms': ('', 'Largest time from receipt to publication, ms; 0: no cap'),
-    'device': ('', 'auto, cpu, cuda or cuda:<index>'),
+    'device': ('', 'auto, cpu, cuda, cuda:<index> or openvino:<DEVICE>'),
     'use_sim_time': ('', 'true: use the time of /clock'),
     'namespace': ('', 'Namespace of the node and of its relative topics'),
     'rviz': ('false', 'true: start rviz2, too'),
