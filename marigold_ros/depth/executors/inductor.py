@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from marigold_ros.depth.errors import ConfigError
-from marigold_ros.depth.executors.base import PreparedStage, PreparingExecutor
+from marigold_ros.depth.executors.base import MAX_PREPARED_STAGES, PreparedStage, PreparingExecutor
 
 
 class InductorExecutor(PreparingExecutor):
@@ -49,7 +49,7 @@ def compile_stage(stage: torch.nn.Module, inputs: Sequence[torch.Tensor],
         options['freezing'] = True
     known = torch._inductor.list_options()
     compiled: Callable[..., Any] = torch.compile(
-        stage, fullgraph=True, dynamic=False,
+        stage, fullgraph=True, dynamic=False, recompile_limit=MAX_PREPARED_STAGES,
         options={name: value for name, value in options.items() if name in known})
     with torch.inference_mode():
         compiled(*inputs)
