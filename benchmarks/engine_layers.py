@@ -63,6 +63,7 @@ from marigold_ros.depth.stages import (
     Stages,
     StepStage,
     TensorLayout,
+    vae_memory_format,
 )
 from marigold_ros.evaluation.environment import describe_environment
 
@@ -115,16 +116,15 @@ class Check:
             file=sys.stderr, flush=True)
         return rows
 
-    def layer_call(self, layer: nn.Module, shape: Sequence[int]) -> Callable[[], Any]:
-        """Return the call of a layer on random input, channels_last as in the engine."""
+    def layer_call(self, stage: str, layer: nn.Module, shape: Sequence[int]
+                   ) -> Callable[[], Any]:
+        """Return the call of a layer on random input, in the memory format of its stage."""
         executor = make_executor(self.executor, self.device, self.dtype)
-        layer = deepcopy(layer).to(self.device)
-        tensor = torch.randn(*shape, device=self.device, dtype=self.weights_dtype)
-        if tensor.ndim == 4:
-            layer = TensorLayout(self.weights_dtype, torch.channels_last).move(layer, self.device)
-            tensor = tensor.contiguous(memory_format=torch.channels_last)
+        layout = TensorLayout(self.weights_dtype, torch.channels_last if stage == 'step' else
+                              vae_memory_format(self.networks.decoder, self.device))
+        layer = layout.move(deepcopy(layer), self.device)
         executor.load(Stages(layer, layer, layer))
-        return partial(executor.encode, tensor)
+        return partial(executor.encode, layout.cast(torch.randn(*shape, device=self.device)))
 
     def stage_call(self, stages: Stages, stage: str) -> Callable[[], Any]:
         """Return the call of a stage."""
@@ -161,8 +161,9 @@ def check_upsampling_layers(check: Check) -> list[dict[str, Any]]:
             rows += check.compare(
                 f'{stage}: {channels} to {layer.out_channels} channels, {width}x{height} px', {
                     'upsampling, convolution': check.layer_call(
-                        nn.Sequential(nn.Upsample(scale_factor=2.0), layer), shape),
-                    'transposed convolution': check.layer_call(fold_upsampling(layer), shape)})
+                        stage, nn.Sequential(nn.Upsample(scale_factor=2.0), layer), shape),
+                    'transposed convolution': check.layer_call(
+                        stage, fold_upsampling(layer), shape)})
     return rows
 
 
@@ -201,7 +202,8 @@ def check_last_convolution(check: Check) -> list[dict[str, Any]]:
         stages[form] = check.stage_call(Stages(decode, decode, decode), 'decode')
     return [
         *check.compare(f'last convolution: {shape[1]} channels, {shape[3]}x{shape[2]} px',
-                       {form: check.layer_call(layer, shape) for form, layer in layers.items()}),
+                       {form: check.layer_call('decode', layer, shape)
+                        for form, layer in layers.items()}),
         *check.compare('stage decode', stages)]
 
 
