@@ -43,8 +43,8 @@ class EngineConfig:
     checkpoint : str
         Embedded name ('tiny'), folder in diffusers' Marigold layout, or hub id.
     device : str
-        'auto' (the first CUDA device, else the CPU), 'cpu', 'cuda', 'cuda:<index>', which run with
-        torch, or 'openvino:<DEVICE>' (CPU, or Intel's GPU or NPU).
+        'auto' (the first CUDA device, else the CPU with OpenVINO if it is installed), 'cpu' (with
+        torch), 'cuda', 'cuda:<index>' or 'openvino:<DEVICE>' (CPU, or Intel's GPU or NPU).
     dtype : {'auto', 'float32', 'bfloat16', 'float16'}
         'auto' is bfloat16 if the device has it in hardware, else float16 on a GPU and float32 on
         the CPU.

@@ -64,7 +64,8 @@ class Settings:
         'Hugging Face id')
     device: str = _row(
         str, 'auto', 'auto, cpu, cuda, cuda:<index>, openvino:CPU, openvino:GPU or openvino:NPU; '
-        'auto uses a CUDA GPU if there is one; OpenVINO is much faster on a CPU than torch (cpu)')
+        'auto uses a CUDA GPU if there is one, else the CPU with OpenVINO if that is installed; '
+        'cpu uses torch')
     dtype: str = _row(str, 'auto', 'Number format of the networks', choices=DTYPES)
     processing_resolution: int | None = _row(
         int, 'auto', 'Longest edge of the image that the model processes, a multiple of 8; 0: '

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+import logging
 import os
 import sys
 import threading
@@ -20,6 +21,7 @@ from marigold_ros.depth.executors import base, cuda_graph, executor_for
 from marigold_ros.depth.executors.base import PreparingExecutor
 from marigold_ros.depth.executors.blob_cache import BlobCache
 from marigold_ros.depth.executors.cuda_graph import CapturedStage
+from marigold_ros.depth.executors.torch import TorchExecutor
 
 CPU = torch.device('cpu')
 RGB = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
@@ -38,11 +40,12 @@ def cache(tmp_path, monkeypatch):
 
 
 def test_devices_have_their_executors(monkeypatch):
-    """On a CPU, OpenVINO runs where it is asked for and can be imported."""
+    """`auto` takes OpenVINO on a CPU where it can be imported, and torch elsewhere."""
     pytest.importorskip('openvino')
     assert executor_for('cpu').name == 'torch'
-    assert executor_for('openvino:CPU').name == 'openvino:CPU'
+    assert executor_for('auto').name == executor_for('openvino:CPU').name == 'openvino:CPU'
     monkeypatch.setitem(sys.modules, 'openvino', None)
+    assert executor_for('auto').name == 'torch'
     with pytest.raises(ConfigError, match="`device` 'openvino:CPU' needs OpenVINO: pip install"):
         executor_for('openvino:CPU')
 
@@ -266,3 +269,15 @@ def test_a_cuda_device_gets_graphs(monkeypatch):
     monkeypatch.setattr(executors, 'resolve_dtype', lambda dtype, device: torch.bfloat16)
     assert executor_for('cuda').name == 'cuda_graph'
     assert executor_for('auto', compile=True).name == 'cuda_graph, inductor'
+
+
+def test_an_out_of_date_openvino_falls_back_only_with_auto(monkeypatch, caplog):
+    def break_down(*_):
+        raise ConfigError('simulated')
+
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(executors, 'OpenVinoExecutor', break_down)
+    assert isinstance(executor_for('auto'), TorchExecutor)
+    assert 'the networks run with torch: simulated' in caplog.text
+    with pytest.raises(ConfigError, match='simulated'):
+        executor_for('openvino:CPU')

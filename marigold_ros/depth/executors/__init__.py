@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from marigold_ros.depth.device import resolve_device, resolve_dtype
 from marigold_ros.depth.errors import ConfigError
 from marigold_ros.depth.executors.base import Executor
@@ -9,6 +11,8 @@ from marigold_ros.depth.executors.cuda_graph import CudaGraphExecutor
 from marigold_ros.depth.executors.inductor import InductorExecutor
 from marigold_ros.depth.executors.openvino import OpenVinoExecutor
 from marigold_ros.depth.executors.torch import TorchExecutor
+
+logger = logging.getLogger(__name__)
 
 
 def executor_for(device: str, dtype: str = 'auto', *,
@@ -32,6 +36,11 @@ def executor_for(device: str, dtype: str = 'auto', *,
                               f'`device` {device!r}')
         return OpenVinoExecutor(device.removeprefix('openvino:'), dtype)
     found = resolve_device(device)
+    if device == 'auto' and found.type == 'cpu' and not compile:
+        try:
+            return OpenVinoExecutor('CPU', dtype)
+        except ConfigError as err:
+            logger.info('the networks run with torch: %s', err)
     resolved = resolve_dtype(dtype, found)
     if found.type == 'cuda':
         return CudaGraphExecutor(found, resolved, compile=compile)
