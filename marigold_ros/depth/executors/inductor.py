@@ -49,8 +49,8 @@ def compile_stage(stage: torch.nn.Module, inputs: Sequence[torch.Tensor],
         options['freezing'] = True
     known = torch._inductor.list_options()
     compiled: Callable[..., Any] = torch.compile(
-        stage, fullgraph=True, dynamic=False, recompile_limit=MAX_PREPARED_STAGES,
+        stage, fullgraph=True, dynamic=False,
         options={name: value for name, value in options.items() if name in known})
-    with torch.inference_mode():
+    with torch.inference_mode(), torch._dynamo.config.patch(recompile_limit=MAX_PREPARED_STAGES):
         compiled(*inputs)
     return compiled

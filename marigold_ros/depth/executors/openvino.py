@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 import hashlib
+from importlib.metadata import version
 import inspect
 import io
-import sys
 from typing import Any
 import warnings
 
@@ -47,8 +48,11 @@ class OpenVinoExecutor(PreparingExecutor):
     def __init__(self, openvino_device: str, dtype: str) -> None:
         """Find the device."""
         self.name = f'openvino:{openvino_device}'
-        self._ov = _import_openvino(self.name)
-        self._core = self._ov.Core()
+        try:
+            self._core = _make_core()
+        except ImportError as err:
+            raise ConfigError(f'`device` {self.name!r} needs OpenVINO: pip install openvino '
+                              f'({err})') from err
         self._device = openvino_device
         super().__init__(torch.device('cpu'), self._resolve_dtype(dtype))
         self._cache = BlobCache()
@@ -105,11 +109,23 @@ class OpenVinoExecutor(PreparingExecutor):
         return run
 
     def _convert(self, stage: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> Any:
-        """Trace a stage into a model of fixed shape."""
+        """
+        Trace a stage into a model of fixed shape.
+
+        `openvino.convert_model` does the same, but takes three times as long, for transformations
+        that `compile_model` makes again, and reports to Intel that it was called.
+        """
+        from openvino.frontend import FrontEndManager
+        from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
         with torch.inference_mode(), warnings.catch_warnings():
-            # Sizes become constants, as they should.
-            warnings.simplefilter('ignore', TracerWarning)
-            model = self._ov.convert_model(stage, example_input=tuple(inputs))
+            warnings.simplefilter('ignore', DeprecationWarning)  # OpenVINO needs TorchScript
+            warnings.simplefilter('ignore', TracerWarning)  # sizes become constants, as intended
+            traced: Any = torch.jit.trace(  # type: ignore[no-untyped-call]
+                stage, tuple(inputs), check_trace=False)
+            decoder = TorchScriptPythonDecoder(traced, example_input=tuple(inputs))
+        frontend = FrontEndManager().load_by_framework('pytorch')
+        model = frontend.convert(frontend.load(decoder))
         model.reshape({port: list(each.shape) for port, each in zip(model.inputs, inputs)})
         return model
 
@@ -128,7 +144,7 @@ class OpenVinoExecutor(PreparingExecutor):
                      settings: dict[str, Any]) -> str:
         """Hash everything on which a compiled stage depends."""
         facts = (name, [list(each.shape) for each in inputs], settings, repr(stage),
-                 self._ov.__version__, torch.__version__,
+                 version('openvino'), torch.__version__,
                  self._core.get_property(self._device, 'FULL_DEVICE_NAME'),
                  inspect.getsource(folding), inspect.getsource(stages))
         digest = hashlib.blake2b(repr(facts).encode(), digest_size=16)
@@ -138,12 +154,14 @@ class OpenVinoExecutor(PreparingExecutor):
         return digest.hexdigest()
 
 
-def _import_openvino(device: str) -> Any:
-    """Import OpenVINO without its telemetry: a robot reports to nobody."""
-    sys.modules.setdefault('openvino_telemetry', None)  # type: ignore[arg-type]
-    try:
-        import openvino  # type: ignore[import-untyped,import-not-found,unused-ignore]
-    except ImportError as err:
-        raise ConfigError(f'`device` {device!r} needs OpenVINO: pip install openvino ({err})'
-                          ) from err
-    return openvino
+@lru_cache(maxsize=1)
+def _make_core() -> Any:
+    """
+    Return the only Core of the process, which is never deleted.
+
+    Each Core sets the signal stack of the calling thread, and when several are deleted they leave
+    one that is freed: the next Ctrl-C would end the process with a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
