@@ -5,7 +5,7 @@ Which form of a layer is the fastest, at the sizes of a checkpoint's networks?
     python -m benchmarks.engine_layers --architecture sd2 --vae kl --compile
 
 - Nearest upsampling and a 3x3 convolution, or one transposed convolution, for each layer of the
-  U-Net and of the decoder; the stages with the folds of `benchmarks.engine_folds`.
+  U-Net and of the decoder; the stages with the folds of `depth.convolution_folding`.
 - The decoder's last convolution: to three channels, or to their mean, also in float32.
 - The attention in the middle of the KL decoder, with each of torch's implementations.
 - Contiguous or channels_last networks; cuDNN's search for the fastest kernels (GPU).
@@ -38,12 +38,6 @@ from benchmarks.engine_candidates import (
     make_executor,
     open_checkpoint,
 )
-from benchmarks.engine_folds import (
-    find_upsampling,
-    fold_all_upsampling,
-    fold_pairs,
-    fold_upsampling,
-)
 from benchmarks.synthetic_images import VGA
 from benchmarks.timing import (
     format_markdown_table,
@@ -53,6 +47,13 @@ from benchmarks.timing import (
     write_benchmark_report,
 )
 from marigold_ros.depth.checkpoint import load_components
+from marigold_ros.depth.convolution_folding import (
+    find_upsampling,
+    fold_head,
+    fold_tail,
+    fold_upsampling,
+    transpose_convolution,
+)
 from marigold_ros.depth.device import reserve_one_core, resolve_device
 from marigold_ros.depth.folding import fold
 from marigold_ros.depth.preprocess import padded_size, processing_size
@@ -70,6 +71,12 @@ from marigold_ros.evaluation.environment import describe_environment
 ATTENTION_BACKENDS = {'cpu': (SDPBackend.MATH, SDPBackend.FLASH_ATTENTION),
                       'cuda': (SDPBackend.MATH, SDPBackend.EFFICIENT_ATTENTION,
                                SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION)}
+
+# Stage -> name of a form -> its folds.
+CONVOLUTION_FOLDS: dict[str, dict[str, list[Callable[[nn.Module], None]]]] = {
+    'encode': {'pair folded': [fold_head]},
+    'decode': {'upsampling folded': [fold_upsampling], 'pair folded': [fold_tail],
+               'both folded': [fold_tail, fold_upsampling]}}
 
 Calls = dict[str, Callable[[], Any]]
 
@@ -163,26 +170,25 @@ def check_upsampling_layers(check: Check) -> list[dict[str, Any]]:
                     'upsampling, convolution': check.layer_call(
                         stage, nn.Sequential(nn.Upsample(scale_factor=2.0), layer), shape),
                     'transposed convolution': check.layer_call(
-                        stage, fold_upsampling(layer), shape)})
+                        stage, transpose_convolution(layer), shape)})
     return rows
 
 
 def check_stages(check: Check) -> list[dict[str, Any]]:
-    """Compare the stages with and without the folds."""
+    """Compare the stages with and without the folds of their convolutions."""
     rows = []
-    for stage, module in zip(Stages._fields, check.stages):
-        upsampling, pairs = fold_all_upsampling(module), fold_pairs(module)
-        forms = {'as it is': module}
-        if upsampling is not module:
-            forms['upsampling folded'] = upsampling
-        if pairs is not module:
-            forms['pairs folded'] = pairs
-        if len(forms) == 3:
-            forms['both folded'] = fold_all_upsampling(pairs)
+    for stage, folds in CONVOLUTION_FOLDS.items():
+        original = getattr(check.stages, stage)
+        forms = {'as it is': check.stage_call(check.stages, stage)}
+        for form, functions in folds.items():
+            folded = deepcopy(original).to('cpu')
+            for function in functions:
+                function(folded)
+            if str(folded) != str(original):
+                folded = folded.to(check.device)
+                forms[form] = check.stage_call(Stages(folded, folded, folded), stage)
         if len(forms) > 1:
-            rows += check.compare(f'stage {stage}', {
-                form: check.stage_call(Stages(each, each, each), stage)
-                for form, each in forms.items()})
+            rows += check.compare(f'stage {stage}', forms)
     return rows
 
 

@@ -10,6 +10,8 @@ decoded channels.  What is constant or linear under these conditions is computed
 - `quant_conv`, of which only the mean of the latent distribution is used, and the scaling factor:
   part of the encoder's last convolution.
 - The mean over the decoded channels: part of the decoder's last convolution.
+
+`convolution_folding` goes on with the convolutions.
 """
 
 from __future__ import annotations
@@ -84,7 +86,7 @@ class ConstantTokenAttention(nn.Module):
         super().__init__()
         heads, dtype = attention.heads, attention.to_q.weight.dtype
         (Wq, bq), (Wk, bk), (Wv, bv), (Wo, bo) = (
-            _weight_and_bias(layer) for layer in
+            weight_and_bias(layer) for layer in
             (attention.to_q, attention.to_k, attention.to_v, attention.to_out[0]))
         token = tokens[0].to(Wk)  # [2,D]
         keys, values = token @ Wk.T + bk, token @ Wv.T + bv  # [2,heads*d]
@@ -192,32 +194,32 @@ def _fold_encoder(vae: Any) -> nn.Module:
     """Return an encoder to scaled mean latents."""
     encoder: nn.Module = vae.encoder
     last = _last_convolution(encoder)
-    weight, bias = _weight_and_bias(last)
+    weight, bias = weight_and_bias(last)
     if hasattr(encoder, 'conv_out'):  # of AutoencoderKL, to mean and log variance
         channels = vae.config.latent_channels
         Wq, bq = torch.eye(len(weight), dtype=weight.dtype), torch.zeros_like(bias)
         if vae.quant_conv is not None:
-            Wq, bq = _weight_and_bias(vae.quant_conv)
+            Wq, bq = weight_and_bias(vae.quant_conv)
         Wq = Wq.reshape(len(Wq), -1)[:channels]
         weight, bias = torch.einsum('oc,cikl->oikl', Wq, weight), Wq @ bias + bq[:channels]
-    _set_weights(last, vae.config.scaling_factor * weight, vae.config.scaling_factor * bias)
+    set_weights(last, vae.config.scaling_factor * weight, vae.config.scaling_factor * bias)
     return encoder
 
 
 def _fold_decoder(vae: Any) -> nn.Module:
     """Return a decoder of scaled latents to the mean over its channels."""
     last = _last_convolution(vae.decoder)
-    _set_weights(last, *(each.mean(dim=0, keepdim=True) for each in _weight_and_bias(last)))
+    set_weights(last, *(each.mean(dim=0, keepdim=True) for each in weight_and_bias(last)))
     if hasattr(vae.decoder, 'conv_out'):
-        vae.decoder.conv_out = _InFloat32(last)
+        vae.decoder.conv_out = InFloat32(last)
     else:
-        vae.decoder.layers[-1] = _InFloat32(last)
+        vae.decoder.layers[-1] = InFloat32(last)
     scale = 1.0 / vae.config.scaling_factor
     first = getattr(vae, 'post_quant_conv', None)
     if first is None:
         return nn.Sequential(_Scale(scale), vae.decoder)
-    weight, bias = _weight_and_bias(first)
-    _set_weights(first, scale * weight, bias)
+    weight, bias = weight_and_bias(first)
+    set_weights(first, scale * weight, bias)
     return nn.Sequential(first, vae.decoder)
 
 
@@ -240,15 +242,17 @@ class _Scale(nn.Module):
         return repr(self._factor)
 
 
-class _InFloat32(nn.Module):
-    """A layer in float32 for inputs in any dtype: depth needs more digits than bfloat16 has."""
+class InFloat32(nn.Module):
+    """A convolution in float32 or more: depth needs more digits than bfloat16 has."""
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: nn.Conv2d) -> None:
+        """Convert the layer."""
         super().__init__()
-        self._layer = layer.to(torch.float32)
+        self.layer = layer.to(torch.promote_types(layer.weight.dtype, torch.float32))
 
     def forward(self, tensor: torch.Tensor) -> torch.Tensor:
-        output: torch.Tensor = self._layer(tensor.to(torch.float32))
+        """Convolve an input of any dtype."""
+        output: torch.Tensor = self.layer(tensor.to(self.layer.weight.dtype))
         return output
 
 
@@ -256,7 +260,7 @@ def _residual_blocks(unet: Any) -> list[Any]:
     return [module for module in unet.modules() if isinstance(module, ResnetBlock2D)]
 
 
-def _weight_and_bias(layer: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def weight_and_bias(layer: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the weight and the bias (0 if there is none) of a layer in float64."""
     weight: torch.Tensor = layer.weight.detach().to(torch.float64)
     if layer.bias is None:
@@ -266,11 +270,11 @@ def _weight_and_bias(layer: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _make_linear(weight: torch.Tensor, bias: torch.Tensor, dtype: torch.dtype) -> nn.Linear:
     linear = nn.Linear(weight.shape[1], weight.shape[0], dtype=dtype)
-    _set_weights(linear, weight, bias)
+    set_weights(linear, weight, bias)
     return linear
 
 
-def _set_weights(layer: Any, weight: torch.Tensor, bias: torch.Tensor) -> None:
+def set_weights(layer: Any, weight: torch.Tensor, bias: torch.Tensor) -> None:
     """Replace the weights of a layer, which may get another number of output channels."""
     dtype = layer.weight.dtype
     layer.weight = nn.Parameter(weight.to(dtype), requires_grad=False)

@@ -97,7 +97,6 @@ def test_a_decoder_returns_the_mean_over_channels(kind):
     components = make_components(vae=kind)
     vae, latents = components.vae, torch.randn(2, 4, 8, 6).double()
     expected = vae.decode(latents / vae.config.scaling_factor).sample.mean(1, keepdim=True)
-    # Its last convolution is in float32, which bounds the precision.
     assert difference(fold(deepcopy(components)).decoder(latents), expected) < EXACT
 
 

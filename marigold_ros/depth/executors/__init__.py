@@ -34,14 +34,15 @@ def executor_for(device: str, dtype: str = 'auto', *,
         if compile:
             raise ConfigError("`compile` is for torch's devices; OpenVINO always compiles, got "
                               f'`device` {device!r}')
-        return OpenVinoExecutor(device.removeprefix('openvino:'), dtype)
+        return OpenVinoExecutor(device.removeprefix('openvino:'), dtype, fall_back=False)
     found = resolve_device(device)
-    if device == 'auto' and found.type == 'cpu' and not compile:
+    any_device = device == 'auto'
+    if any_device and found.type == 'cpu' and not compile:
         try:
-            return OpenVinoExecutor('CPU', dtype)
+            return OpenVinoExecutor('CPU', dtype, fall_back=True)
         except ConfigError as err:
             logger.info('the networks run with torch: %s', err)
     resolved = resolve_dtype(dtype, found)
     if found.type == 'cuda':
-        return CudaGraphExecutor(found, resolved, compile=compile)
+        return CudaGraphExecutor(found, resolved, compile=compile, fall_back=any_device)
     return InductorExecutor(found, resolved) if compile else TorchExecutor(found, resolved)

@@ -11,6 +11,7 @@ import logging
 
 import torch
 
+from marigold_ros.depth.errors import ConfigError
 from marigold_ros.depth.stages import Stages
 
 logger = logging.getLogger(__name__)
@@ -80,11 +81,21 @@ class Executor(ABC):
 
 
 class PreparingExecutor(Executor):
-    """Run stages that are prepared (compiled, captured) once for each shape."""
+    """
+    Run stages that are prepared (compiled, captured) once for each shape.
 
-    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+    Parameters
+    ----------
+    device, dtype
+        See `Executor`.
+    fall_back : bool
+        Whether a stage that cannot be prepared runs eagerly; else it is an error.
+    """
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, *, fall_back: bool) -> None:
         """Start without prepared stages."""
         super().__init__(device, dtype)
+        self._fall_back = fall_back
         self._prepared: OrderedDict[tuple[object, ...], Future[PreparedStage]] = OrderedDict()
         self._preparer = ThreadPoolExecutor(1, thread_name_prefix='prepare_stage')
 
@@ -109,8 +120,8 @@ class PreparingExecutor(Executor):
         future = self._prepared.get(key)
         if future is None:
             examples = [each.new_zeros((rows, *each.shape[1:])) for each in inputs]
-            prepare = self._prepare if self.wait else self._prepare_or_run_eagerly
-            future = self._prepared[key] = self._preparer.submit(prepare, name, examples)
+            future = self._prepared[key] = self._preparer.submit(
+                self._prepare_or_run_eagerly, name, examples)
             if len(self._prepared) > MAX_PREPARED_STAGES:
                 self._prepared.popitem(last=False)
         self._prepared.move_to_end(key)
@@ -122,8 +133,13 @@ class PreparingExecutor(Executor):
                                 inputs: Sequence[torch.Tensor]) -> PreparedStage:
         try:
             return self._prepare(name, inputs)
-        except Exception as err:  # whatever a compiler raises, the frames go on
-            logger.warning('%s cannot prepare the stage %s for inputs of %s, which therefore runs '
-                           'eagerly, at less speed: %s', self.name, name,
-                           ', '.join(str(list(each.shape)) for each in inputs), err)
+        except torch.OutOfMemoryError:
+            raise  # the batch is split
+        except Exception as err:  # whatever a compiler raises
+            shapes = ', '.join(str(list(each.shape)) for each in inputs)
+            failure = f'{self.name} cannot prepare the stage {name} for inputs of {shapes}'
+            if self.wait and not self._fall_back:
+                raise ConfigError(f'{failure}: {err}. It runs without if `device` is auto or cpu '
+                                  'and `compile` is false') from err
+            logger.warning('%s, which therefore runs eagerly, at less speed: %s', failure, err)
             return partial(self._run_eagerly, name)

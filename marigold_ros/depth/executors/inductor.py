@@ -20,7 +20,7 @@ class InductorExecutor(PreparingExecutor):
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         """Check that there is a compiler."""
-        super().__init__(device, dtype)
+        super().__init__(device, dtype, fall_back=False)  # the user asked for it
         compiler = os.environ.get('CXX', 'g++')
         if shutil.which(compiler) is None:
             raise ConfigError(f'`compile` needs a C++ compiler on the CPU; {compiler!r} not found')

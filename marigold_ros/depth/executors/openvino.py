@@ -14,7 +14,7 @@ import warnings
 import torch
 from torch.jit._trace import TracerWarning
 
-from marigold_ros.depth import folding, stages
+from marigold_ros.depth import convolution_folding, folding, stages
 from marigold_ros.depth.device import cpu_thread_count
 from marigold_ros.depth.errors import ConfigError
 from marigold_ros.depth.executors.base import PreparedStage, PreparingExecutor
@@ -38,6 +38,8 @@ class OpenVinoExecutor(PreparingExecutor):
     dtype : str
         See `EngineConfig`; 'auto' is bfloat16, on a GPU or NPU float16, if the device has it in
         hardware.
+    fall_back
+        See `PreparingExecutor`.
 
     Raises
     ------
@@ -45,7 +47,7 @@ class OpenVinoExecutor(PreparingExecutor):
         If OpenVINO or its device is missing, or the device has not the dtype.
     """
 
-    def __init__(self, openvino_device: str, dtype: str) -> None:
+    def __init__(self, openvino_device: str, dtype: str, *, fall_back: bool) -> None:
         """Find the device."""
         self.name = f'openvino:{openvino_device}'
         try:
@@ -54,7 +56,7 @@ class OpenVinoExecutor(PreparingExecutor):
             raise ConfigError(f'`device` {self.name!r} needs OpenVINO: pip install openvino '
                               f'({err})') from err
         self._device = openvino_device
-        super().__init__(torch.device('cpu'), self._resolve_dtype(dtype))
+        super().__init__(torch.device('cpu'), self._resolve_dtype(dtype), fall_back=fall_back)
         self._cache = BlobCache()
 
     @property
@@ -146,7 +148,7 @@ class OpenVinoExecutor(PreparingExecutor):
         facts = (name, [list(each.shape) for each in inputs], settings, repr(stage),
                  version('openvino'), torch.__version__,
                  self._core.get_property(self._device, 'FULL_DEVICE_NAME'),
-                 inspect.getsource(folding), inspect.getsource(stages))
+                 *map(inspect.getsource, (folding, convolution_folding, stages)))
         digest = hashlib.blake2b(repr(facts).encode(), digest_size=16)
         for tensor in stage.state_dict().values():
             digest.update(tensor.contiguous(memory_format=torch.contiguous_format)
