@@ -95,8 +95,10 @@ def test_ctrl_c_after_engines_were_deleted_is_no_crash():
 import gc, signal
 from marigold_ros.depth.executors import executor_for
 
-engines = [executor_for('openvino:CPU') for _ in range(2)]
-del engines
+first, second = executor_for('openvino:CPU'), executor_for('openvino:CPU')
+del first
+gc.collect()
+del second
 gc.collect()
 try:
     signal.raise_signal(signal.SIGINT)

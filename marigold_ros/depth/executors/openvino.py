@@ -161,8 +161,9 @@ def _make_core() -> Any:
     """
     Return the only Core of the process, which is never deleted.
 
-    Each Core sets the signal stack of the calling thread, and when several are deleted they leave
-    one that is freed: the next Ctrl-C would end the process with a segmentation fault.
+    Each Core sets the signal stack of a thread, and at its end the one that was set before.  Of
+    two that end in the order of their creation, the second sets that of the first, which is
+    freed: the next Ctrl-C would end the process with a segmentation fault.
     """
     import openvino
 
