@@ -36,6 +36,7 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.executors.base import Executor
+from marigold_ros.depth.executors.openvino import OpenVinoExecutor
 from marigold_ros.ros.diagnostics import Reporter
 from marigold_ros.ros.rclpy_workarounds import RCLError
 from marigold_ros.ros.tools.processes import LoggedProcess
@@ -267,6 +268,35 @@ def test_the_model_is_freed_at_cleanup_and_failed_configure(node, monkeypatch):
     assert made[0]() is None
     assert robot.change_state(CONFIGURE) and robot.change_state(ACTIVATE)
     assert robot.state() == 'active'
+
+
+def test_a_size_that_was_not_announced_is_processed_while_it_is_compiled(node, monkeypatch):
+    pytest.importorskip('openvino')
+    _, robot = node
+    may_compile, compiled = threading.Event(), []
+    prepare = OpenVinoExecutor._prepare
+
+    def prepare_later(self, name, inputs):
+        assert may_compile.wait(60.0)
+        stage = prepare(self, name, inputs)
+        compiled.append(name)
+        return stage
+
+    monkeypatch.setattr(OpenVinoExecutor, '_prepare', prepare_later)
+    robot.listen('/depth_node/status', DiagnosticArray)
+    robot.listen(DEPTH, Image)
+    robot.advertise(IMAGE, Image)
+
+    def process(stamp_s):
+        robot.publish(IMAGE, image(RGB[:60], stamp_s * 10 ** 9))
+        assert robot.status_of(stamp_s * 10 ** 9)['message'] == 'processed'
+
+    for stamp_s in range(1000, 1003):
+        process(stamp_s)
+    assert not compiled
+    may_compile.set()
+    robot.until(lambda: sorted(compiled) == ['decode', 'encode', 'step'])
+    process(1004)
 
 
 def test_a_shutdown_during_configure_is_not_reported_as_an_error(checkpoint, monkeypatch):
