@@ -1,12 +1,15 @@
 """
 Does the step policy keep the latency cap while other processes load the CPU intermittently?
 
-    python -m benchmarks.latency_cap --threads 1
+    python -m benchmarks.latency_cap
+    OMP_NUM_THREADS=2 python -m benchmarks.latency_cap
 
 Frames of mixed complexity arrive at a fixed rate in a queue that keeps only the newest.  They are
 processed by AdaptiveDepth and packed as depth image and cloud, as in depth_node.  The cap is the
 p95 of the time per frame at Tmax without load; it is also the period of the frames.  The policy
 runs with and without the cap, unloaded and with half of the cores busy in every other period.
+On a CPU the networks use the threads of the node: OMP_NUM_THREADS, or one less than there are
+cores.
 """
 
 from __future__ import annotations
@@ -23,7 +26,6 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
-import torch
 
 from benchmarks.latency_cap_load import cpu_times_s, load_is_on, periodic_load
 from benchmarks.synthetic_images import make_mixed_complexity_images, VGA
@@ -36,6 +38,7 @@ from marigold_ros.depth.adaptive import (
     SkippedFrame,
 )
 from marigold_ros.depth.config import STEP_POLICIES, StepPolicyConfig
+from marigold_ros.depth.device import cpu_thread_count, reserve_one_core
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.step_policy import StepPolicy
 from marigold_ros.depth.types import BatchTiming, DepthPrediction, RgbImage, StepRequest
@@ -334,7 +337,7 @@ def format_markdown(result: Mapping[str, Any]) -> str:
             'reduced by the cap': f'{summary["reduced"]:.0%}',
             **dict(zip(('mean T unloaded', 'mean T loaded'), steps))})
     lines = [
-        f'{result["checkpoint"]}{", compiled" if result["compile"] else ""}; policy '
+        f'{result["checkpoint"]} ({result["executor"]}, {result["threads"]} thread(s)); policy '
         f'{result["policy"]["policy"]}; cap {1e3 * result["cap_s"]:.1f} ms, the unloaded p95 at '
         f'T = {result["policy"]["max_inference_steps"]}; {1.0 / result["cap_s"]:.1f} frames/s; '
         f'load: {result["load_processes"]} busy process(es), off and on every '
@@ -387,8 +390,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--checkpoint', default='tiny', help='embedded name, folder or hub id')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:<index>')
     parser.add_argument('--compile', action='store_true', help='compile the networks')
-    parser.add_argument('--threads', type=int, default=torch.get_num_threads(),
-                        help='of torch on the CPU; fewer than cores leave room for the load')
     parser.add_argument('--frames', type=int, default=600, help='frames per run')
     parser.add_argument('--policy', choices=STEP_POLICIES, default='complexity')
     parser.add_argument('--max-inference-steps', type=int, default=4)
@@ -401,13 +402,13 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, plot and write the report."""
     options = make_parser().parse_args(arguments)
-    torch.set_num_threads(options.threads)
+    reserve_one_core()
     facts = describe_environment()
     engine = DepthEngine.load(options.checkpoint, device=options.device, compile=options.compile)
     config = StepPolicyConfig(options.policy, max_inference_steps=options.max_inference_steps,
                               late_frames='skip')
-    result = {'checkpoint': options.checkpoint, 'compile': options.compile,
-              **measure(engine, config, options.frames, options.load_period)}
+    result = {'checkpoint': options.checkpoint, 'executor': engine.executor_name,
+              'threads': cpu_thread_count(), **measure(engine, config, options.frames, options.load_period)}
     write_benchmark_report(options.out, 'latency_cap', facts, result, format_markdown(result))
     draw(result, options.out / 'latency_cap.png')
 

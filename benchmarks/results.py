@@ -72,7 +72,7 @@ TABLES = (
       for vae in ('kl', 'tiny') for name, more in (
           ('speed', ''), ('startup', '--rounds 1 '), ('layers', ''), ('ladder', ''))),
     PublishedTable('resolution', 'benchmarks.resolution --out {out}'),
-    PublishedTable('latency_cap', 'benchmarks.latency_cap --threads 1 --out {out}'),
+    PublishedTable('latency_cap', 'benchmarks.latency_cap --out {out}'),
     PublishedTable('node', 'benchmarks.node --out {out}'),
     PublishedTable('node_memory', 'benchmarks.node memory --out {out}'),
     PublishedTable('soak', 'benchmarks.soak --minutes 20 --out {out}'),

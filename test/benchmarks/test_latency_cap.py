@@ -18,6 +18,7 @@ from benchmarks.latency_cap import (
 )
 from benchmarks.synthetic_images import make_synthetic_image
 from marigold_ros.depth.config import StepPolicyConfig
+from marigold_ros.depth.device import cpu_thread_count
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.types import BatchTiming
 from marigold_ros.evaluation.policies.live import DeliveredFrame
@@ -143,10 +144,11 @@ def test_whole_run_writes_table_timeline_and_plot(tmp_path, monkeypatch):
     monkeypatch.setattr(latency_cap, 'CALIBRATION_FRAMES', 5)
     monkeypatch.setattr(latency_cap, 'START_DELAY_S', 0.05)
     latency_cap.main(['--frames', '8', '--load-period', '0.1', '--max-inference-steps', '2',
-                      '--device', 'cpu', '--threads', '1', '--out', str(tmp_path)])
+                      '--device', 'cpu', '--out', str(tmp_path)])
     report = json.loads((tmp_path / 'latency_cap.json').read_text())
     assert report['cap_s'] > 0.0
-    assert report['environment']['torch_threads'] == 1
+    assert report['executor'] == 'torch'
+    assert report['environment']['torch_threads'] == report['threads'] == cpu_thread_count()
     frames = {name: len(timeline) for name, timeline in report['timelines'].items()}
     assert frames == {'fixed, no cap, no load': 5, 'cap, no load': 8, 'cap, load': 8,
                       'fixed, no cap, load': 8}
