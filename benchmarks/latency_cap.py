@@ -408,7 +408,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = StepPolicyConfig(options.policy, max_inference_steps=options.max_inference_steps,
                               late_frames='skip')
     result = {'checkpoint': options.checkpoint, 'executor': engine.executor_name,
-              'threads': cpu_thread_count(), **measure(engine, config, options.frames, options.load_period)}
+              'threads': cpu_thread_count(),
+              **measure(engine, config, options.frames, options.load_period)}
     write_benchmark_report(options.out, 'latency_cap', facts, result, format_markdown(result))
     draw(result, options.out / 'latency_cap.png')
 
