@@ -55,11 +55,12 @@ from marigold_ros.depth.convolution_folding import (
     transpose_convolution,
 )
 from marigold_ros.depth.device import reserve_one_core, resolve_device
-from marigold_ros.depth.folding import fold
+from marigold_ros.depth.folding import fold, FoldedNetworks
 from marigold_ros.depth.preprocess import padded_size, processing_size
 from marigold_ros.depth.stages import (
     DecodeStage,
     EncodeStage,
+    FeatureStage,
     make_stages,
     Stages,
     StepStage,
@@ -73,7 +74,7 @@ ATTENTION_BACKENDS = {'cpu': (SDPBackend.MATH, SDPBackend.FLASH_ATTENTION),
                                SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION)}
 
 # Stage -> name of a form -> its folds.
-CONVOLUTION_FOLDS: dict[str, dict[str, list[Callable[[nn.Module], None]]]] = {
+CONVOLUTION_FOLDS: dict[str, dict[str, list[Callable[[FoldedNetworks], FoldedNetworks]]]] = {
     'encode': {'pair folded': [fold_head]},
     'decode': {'upsampling folded': [fold_upsampling], 'pair folded': [fold_tail],
                'both folded': [fold_tail, fold_upsampling]}}
@@ -98,6 +99,7 @@ class Check:
 
     def __init__(self, checkpoint: str, size: tuple[int, int], device: torch.device,
                  executor: str, dtype: str, rounds: int) -> None:
+        self.checkpoint = checkpoint
         self.device, self.executor, self.dtype = device, executor, dtype
         self._rounds = rounds
         self.weights_dtype = make_executor(executor, device, dtype).weights_dtype
@@ -128,7 +130,8 @@ class Check:
         """Return the call of a layer on random input, in the memory format of its stage."""
         executor = make_executor(self.executor, self.device, self.dtype)
         layout = TensorLayout(self.weights_dtype, torch.channels_last if stage == 'step' else
-                              vae_memory_format(self.networks.decoder, self.device))
+                              vae_memory_format(self.networks.decoder, self.device,
+                                                compiled=False))
         layer = layout.move(deepcopy(layer), self.device)
         executor.load(Stages(layer, layer, layer))
         return partial(executor.encode, layout.cast(torch.randn(*shape, device=self.device)))
@@ -178,15 +181,15 @@ def check_stages(check: Check) -> list[dict[str, Any]]:
     """Compare the stages with and without the folds of their convolutions."""
     rows = []
     for stage, folds in CONVOLUTION_FOLDS.items():
-        original = getattr(check.stages, stage)
         forms = {'as it is': check.stage_call(check.stages, stage)}
         for form, functions in folds.items():
-            folded = deepcopy(original).to('cpu')
+            folded = fold(load_components(check.checkpoint, dtype=check.weights_dtype))
+            before = str(folded)
             for function in functions:
-                function(folded)
-            if str(folded) != str(original):
-                folded = folded.to(check.device)
-                forms[form] = check.stage_call(Stages(folded, folded, folded), stage)
+                folded = function(folded)
+            if str(folded) != before:
+                forms[form] = check.stage_call(
+                    make_stages(folded, check.device, check.weights_dtype), stage)
         if len(forms) > 1:
             rows += check.compare(f'stage {stage}', forms)
     return rows
@@ -194,23 +197,32 @@ def check_stages(check: Check) -> list[dict[str, Any]]:
 
 def check_last_convolution(check: Check) -> list[dict[str, Any]]:
     """Compare the decoder's last convolution to three channels with that to their mean."""
-    shapes = check.input_shapes('decode', nn.Conv2d)
-    name, (_, shape) = list(shapes.items())[-1]
-    in_float32 = name.rpartition('.')[0]  # casts, and holds the convolution
+    features: Any = check.stages.decode.features
+    shape = list(features(*check.inputs['decode']).shape)
     one, three = (nn.Conv2d(shape[1], count, 3, padding=1, dtype=check.weights_dtype,
                             device=check.device) for count in (1, 3))
-    layers = {'3 channels, mean': nn.Sequential(three, _Mean()), '1 channel': one,
-              '1 channel in float32': check.stages.decode.get_submodule(in_float32)}
+    layers = {form: _InOwnDtype(layer) for form, layer in (
+        ('3 channels, mean', nn.Sequential(three, _Mean())), ('1 channel', one),
+        ('1 channel in float32', deepcopy(one).to(torch.float32)))}
+    rows = check.compare(f'last convolution: {shape[1]} channels, {shape[3]}x{shape[2]} px', {
+        form: check.layer_call('decode', layer, shape) for form, layer in layers.items()})
     stages = {}
     for form, layer in layers.items():
-        decode = deepcopy(check.stages.decode)
-        decode.set_submodule(in_float32, layer)
+        decode = DecodeStage(features, layer)
         stages[form] = check.stage_call(Stages(decode, decode, decode), 'decode')
-    return [
-        *check.compare(f'last convolution: {shape[1]} channels, {shape[3]}x{shape[2]} px',
-                       {form: check.layer_call('decode', layer, shape)
-                        for form, layer in layers.items()}),
-        *check.compare('stage decode', stages)]
+    return rows + check.compare('stage decode', stages)
+
+
+class _InOwnDtype(nn.Module):
+    """A layer whose input is cast to the dtype of its weights."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self._layer, self._dtype = layer, next(layer.parameters()).dtype
+
+    def forward(self, tensor: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self._layer(tensor.to(self._dtype))
+        return output.to(torch.float32)
 
 
 class _Mean(nn.Module):
@@ -243,7 +255,7 @@ def check_attention(check: Check) -> list[dict[str, Any]]:
 def check_memory_format(check: Check) -> list[dict[str, Any]]:
     """Compare contiguous with channels_last networks, stage by stage."""
     names = {torch.contiguous_format: 'contiguous', torch.channels_last: 'channels_last'}
-    kinds = {'encode': EncodeStage, 'step': StepStage, 'decode': DecodeStage}
+    kinds = {'encode': EncodeStage, 'step': StepStage, 'decode': FeatureStage}
     networks = dict(zip(Stages._fields, (check.networks.encoder, check.networks.unet,
                                          check.networks.decoder)))
     rows = []

@@ -13,14 +13,16 @@ Exact simplifications of the convolutions of a VAE.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any, cast
 
 from diffusers.models.upsampling import Upsample2D
 import torch
 from torch import nn
 from torch.nn import functional
 
-from marigold_ros.depth.folding import FoldedNetworks, InFloat32, set_weights, weight_and_bias
+from marigold_ros.depth.folding import FoldedNetworks, set_weights, weight_and_bias
 
 # Taps of a 3-tap kernel after nearest upsampling by two -> taps of the transposed kernel: an even
 # output sees the cell to its left once and its own twice, an odd one its own twice.
@@ -29,19 +31,63 @@ TRANSPOSED_TAPS = torch.tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], dty
 
 def fold_convolutions(networks: FoldedNetworks) -> FoldedNetworks:
     """
-    Simplify the convolutions of the encoder and the decoder, which are changed.
+    Simplify the convolutions of the encoder and the decoder.
 
     Those of the U-Net are kept: it upsamples small maps, sometimes to odd sizes.
 
     Parameters
     ----------
     networks : FoldedNetworks
-        On the CPU.
+        On the CPU; its modules are changed.
     """
-    fold_head(networks.encoder)
-    fold_tail(networks.decoder)
-    fold_upsampling(networks.decoder)
+    return fold_upsampling(fold_tail(fold_head(networks)))
+
+
+def fold_head(networks: FoldedNetworks) -> FoldedNetworks:
+    """Fold the first two convolutions of the encoder if there is nothing between them."""
+    layers: Any = getattr(networks.encoder, 'layers', [])
+    if len(layers) > 2 and _is_plain(layers[0]) and _is_plain(layers[1], stride=2):
+        layers[0], layers[1] = FoldedHead(layers[0], layers[1]), nn.Identity()
     return networks
+
+
+def fold_tail(networks: FoldedNetworks) -> FoldedNetworks:
+    """Fold the decoder's last convolution and the head if there is nothing between them."""
+    layers: Any = list(networks.decoder.children())[-1]
+    if not (isinstance(layers, nn.Sequential) and len(layers) > 1 and _is_nearest(layers[-2])
+            and _is_plain(layers[-1]) and _is_plain(networks.head)):
+        return networks
+    head = FoldedTail(cast(nn.Conv2d, layers[-1]), cast(nn.Conv2d, networks.head))
+    layers[-2], layers[-1] = nn.Identity(), nn.Identity()
+    return replace(networks, head=head)
+
+
+def fold_upsampling(networks: FoldedNetworks) -> FoldedNetworks:
+    """Fold every nearest upsampling by two in the decoder with the convolution after it."""
+    decoder = networks.decoder
+    for name, convolution in find_upsampling(decoder).items():
+        folded = transpose_convolution(convolution)
+        parent_name, _, child = name.rpartition('.')
+        parent = decoder.get_submodule(parent_name)
+        if isinstance(parent, nn.Sequential):
+            parent[int(child) - 1], parent[int(child)] = nn.Identity(), folded
+        else:
+            decoder.set_submodule(parent_name, folded)
+    return networks
+
+
+def find_upsampling(network: nn.Module) -> dict[str, nn.Conv2d]:
+    """Return the 3x3 convolutions after a nearest upsampling by two, by name."""
+    found = {}
+    for name, module in network.named_modules():
+        if isinstance(module, Upsample2D):
+            if module.interpolate and module.norm is None and _is_plain(module.conv):
+                found[f'{name}.conv'] = module.conv
+        elif isinstance(module, nn.Sequential):
+            for i, (first, second) in enumerate(pairwise(module), start=1):
+                if _is_nearest(first) and _is_plain(second):
+                    found[f'{name}.{i}' if name else str(i)] = second
+    return found
 
 
 def transpose_convolution(convolution: nn.Conv2d) -> nn.ConvTranspose2d:
@@ -95,34 +141,32 @@ class FoldedHead(nn.Module):
 
 class FoldedTail(nn.Module):
     """
-    Nearest upsampling by two, a 3x3 convolution, and another to one channel in float32.
+    Nearest upsampling by two, a 3x3 convolution, and another to one channel.
 
     Inside, each output pixel depends on 3x3 input pixels, so that this is a convolution to the
     four pixels of a cell.
 
     Parameters
     ----------
-    first : torch.nn.Conv2d
-        With a 3x3 kernel and zero padding of 1.
-    last : InFloat32
-        The same, with one output channel.
+    first, last : torch.nn.Conv2d
+        3x3 kernels with zero padding of 1; `last` has one output channel, and its dtype is used.
     """
 
-    def __init__(self, first: nn.Conv2d, last: InFloat32) -> None:
+    def __init__(self, first: nn.Conv2d, last: nn.Conv2d) -> None:
         """Compute the kernel."""
         super().__init__()
-        self._first, self._last = first, last
-        weight, _ = weight_and_bias(last.layer)
+        dtype = last.weight.dtype
+        self._first, self._last = first.to(dtype), last
         kernel = functional.conv_transpose2d(  # [C,1,6,6], of a transposed one
-            _transposed_kernel(first), weight.flip(2, 3).transpose(0, 1)).flip(2, 3)
+            _transposed_kernel(first),
+            weight_and_bias(last)[0].flip(2, 3).transpose(0, 1)).flip(2, 3)
         # Along an axis, pixel p of a cell takes every second tap.
         phases = torch.stack([kernel[:, 0, 1 - p::2, 1 - q::2] for p in (0, 1) for q in (0, 1)])
-        inside = nn.Conv2d(first.in_channels, 4, 3, padding=1, dtype=first.weight.dtype)
-        set_weights(inside, phases, _composed_bias(first, last.layer).repeat(4))
-        self._inside = InFloat32(inside)
+        self._inside = nn.Conv2d(first.in_channels, 4, 3, padding=1, dtype=dtype)
+        set_weights(self._inside, phases, _composed_bias(first, last).repeat(4))
 
     def forward(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Convolve, [n,C,H,W] -> float32 [n,1,2H,2W]."""
+        """Convolve, [n,C,H,W] -> [n,1,2H,2W]."""
         n = len(tensor)
         inside = functional.pixel_shuffle(self._inside(tensor), 2)
         rows = self._exact(torch.cat([tensor[:, :, :2], tensor[:, :, -2:]]))
@@ -136,53 +180,18 @@ class FoldedTail(nn.Module):
         return output
 
 
-def fold_head(encoder: nn.Module) -> None:
-    """Fold the first two convolutions of an encoder if there is nothing between them."""
-    for layers in _sequences(encoder):
-        first, second, *_ = layers
-        if (isinstance(first, nn.Conv2d) and isinstance(second, nn.Conv2d)
-                and second.stride == (2, 2)):
-            layers[0], layers[1] = FoldedHead(first, second), nn.Identity()
+def _is_plain(module: Any, stride: int = 1) -> bool:
+    """Return whether a module is a 3x3 convolution with zero padding of 1."""
+    return (isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3)
+            and module.padding in ((1, 1), 'same') and module.padding_mode == 'zeros'
+            and module.stride == (stride, stride) and module.dilation == (1, 1)
+            and module.groups == 1)
 
 
-def fold_tail(decoder: nn.Module) -> None:
-    """Fold the last two convolutions of a decoder if there is nothing between them."""
-    for layers in _sequences(decoder):
-        *_, upsampling, first, last = layers
-        if (isinstance(upsampling, nn.Upsample) and isinstance(first, nn.Conv2d)
-                and isinstance(last, InFloat32)):
-            layers[-3] = FoldedTail(first, last)
-            layers[-2], layers[-1] = nn.Identity(), nn.Identity()
-
-
-def fold_upsampling(decoder: nn.Module) -> None:
-    """Fold every nearest upsampling by two with the convolution after it."""
-    for name, convolution in find_upsampling(decoder).items():
-        folded = transpose_convolution(convolution)
-        parent_name, _, child = name.rpartition('.')
-        parent = decoder.get_submodule(parent_name)
-        if isinstance(parent, nn.Sequential):
-            parent[int(child) - 1], parent[int(child)] = nn.Identity(), folded
-        else:
-            decoder.set_submodule(parent_name, folded)
-
-
-def find_upsampling(network: nn.Module) -> dict[str, nn.Conv2d]:
-    """Return the 3x3 convolutions after a nearest upsampling by two, by name."""
-    found = {}
-    for name, module in network.named_modules():
-        if isinstance(module, Upsample2D) and isinstance(module.conv, nn.Conv2d):
-            found[f'{name}.conv'] = module.conv
-        elif isinstance(module, nn.Sequential):
-            for i, (first, second) in enumerate(pairwise(module), start=1):
-                if isinstance(first, nn.Upsample) and isinstance(second, nn.Conv2d):
-                    found[f'{name}.{i}'] = second
-    return found
-
-
-def _sequences(network: nn.Module) -> list[nn.Sequential]:
-    return [each for each in network.modules() if isinstance(each, nn.Sequential)
-            and len(each) >= 3]
+def _is_nearest(module: Any) -> bool:
+    """Return whether a module is nearest upsampling by two."""
+    return (isinstance(module, nn.Upsample) and module.mode == 'nearest'
+            and module.size is None and module.scale_factor in (2, (2.0, 2.0)))
 
 
 def _transposed_kernel(convolution: nn.Conv2d) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import AbstractContextManager, nullcontext
 import os
 import time
 from typing import Any
@@ -53,16 +54,22 @@ def cpu_thread_count() -> int:
     """
     Return the number of CPU threads for the networks: OMP_NUM_THREADS, or the cores minus one.
 
-    Threads busy-wait for each other at the end of every operator.  With one thread per core, a
-    single core in use by another process makes a frame 20 times slower (`benchmarks.latency_cap`).
+    Threads wait for each other at the end of every operator.  With one thread per core, a single
+    core in use by another process makes a frame 20 times slower with torch, and half as slow again
+    with OpenVINO (`benchmarks.latency_cap`).
     """
     given = os.environ.get('OMP_NUM_THREADS', '').split(',')[0]
-    return int(given) if given.isdecimal() else max(1, len(os.sched_getaffinity(0)) - 1)
+    return max(1, int(given) if given.isdecimal() else len(os.sched_getaffinity(0)) - 1)
 
 
 def reserve_one_core() -> None:
     """Set torch's threads to `cpu_thread_count`, in the thread that runs the networks."""
-    torch.set_num_threads(max(1, cpu_thread_count()))
+    torch.set_num_threads(cpu_thread_count())
+
+
+def device_context(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context in which events, streams and graphs of CUDA belong to this device."""
+    return torch.cuda.device(device) if device.type == 'cuda' else nullcontext()
 
 
 def copy_to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -16,7 +16,7 @@ from marigold_ros.depth.complexity import check_rgb
 from marigold_ros.depth.config import EngineConfig
 from marigold_ros.depth.convolution_folding import fold_convolutions
 from marigold_ros.depth.denoise import Denoised
-from marigold_ros.depth.device import Stopwatch
+from marigold_ros.depth.device import device_context, Stopwatch
 from marigold_ros.depth.errors import InputError
 from marigold_ros.depth.executors import executor_for
 from marigold_ros.depth.executors.base import Executor
@@ -44,8 +44,6 @@ class DepthEngine:
     device : torch.device
     dtype : torch.dtype
         In which the networks compute; latents and depths are always float32.
-    executor_name : str
-        How the networks are run: torch, inductor, cuda_graph or openvino:<DEVICE>.
     processing_resolution : int
         Longest edge, px; 0 keeps the input's size.
     batch_limits : dict of (int, int) to int
@@ -73,7 +71,6 @@ class DepthEngine:
         self._executor = executor or executor_for(config.device, config.dtype,
                                                   compile=config.compile)
         self.device, self.dtype = self._executor.device, self._executor.dtype
-        self.executor_name = self._executor.name
         components = load_components(config.checkpoint, vae=vae,
                                      dtype=self._executor.weights_dtype)
         self.checkpoint_info: CheckpointInfo = components.info
@@ -82,9 +79,10 @@ class DepthEngine:
                                       else resolution)
         self._latent_channels = components.vae.config.latent_channels
         networks = fold(components)
-        if self.device.type == 'cpu':  # not yet measured elsewhere, see benchmarks.engine_layers
+        if self.device.type == 'cpu':  # not measured with CUDA, see benchmarks.engine_layers
             networks = fold_convolutions(networks)
-        self._executor.load(make_stages(networks, self.device, self._executor.weights_dtype))
+        self._executor.load(make_stages(networks, self.device, self._executor.weights_dtype,
+                                        compiled=config.compile))
         self._runner = BatchRunner(self._executor, components.scheduler, networks.time_table)
         self.batch_limits = self._runner.batch_limits
 
@@ -112,6 +110,15 @@ class DepthEngine:
             If a setting is invalid or the device does not exist.
         """
         return cls(EngineConfig(checkpoint, device, dtype, processing_resolution, compile), vae)
+
+    @property
+    def executor_name(self) -> str:
+        """How the networks are run: torch, inductor, cuda_graph or openvino:<DEVICE>."""
+        return self._executor.name
+
+    def close(self) -> None:
+        """Wait for what is compiled in the background, and compile nothing more."""
+        self._executor.close()
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the padded size (PPH, PPW) at which an image of (H, W) is processed."""
@@ -238,11 +245,12 @@ class DepthEngine:
         for i, rgb in enumerate(frames):
             batches[self.padded_size(*rgb.shape[:2])].append(i)
         predictions: dict[int, DepthPrediction] = {}
-        for indices in batches.values():
-            predictions.update(zip(indices, self._infer_one_size(
-                [frames[i] for i in indices], [num_inference_steps[i] for i in indices],
-                None if latents is None else [latents[i] for i in indices],
-                [seeds[i] for i in indices], ensemble_size, deadline)))
+        with device_context(self.device):
+            for indices in batches.values():
+                predictions.update(zip(indices, self._infer_one_size(
+                    [frames[i] for i in indices], [num_inference_steps[i] for i in indices],
+                    None if latents is None else [latents[i] for i in indices],
+                    [seeds[i] for i in indices], ensemble_size, deadline)))
         return [predictions[i] for i in range(len(frames))]
 
     def _infer_one_size(self, frames: Sequence[RgbImage], num_inference_steps: Sequence[int],

@@ -114,7 +114,8 @@ def _median_extremes(flat: torch.Tensor, parameters: NDArray[np.float64]
     """
     Compute the smallest and the largest value of the median of the aligned members.
 
-    One copy from the device.
+    One copy from the device: the optimizer runs on the host, and this is all that it needs from
+    the members.
 
     Returns
     -------

@@ -2,14 +2,16 @@
 Exact simplifications of a loaded checkpoint, the same on every device.
 
 Marigold calls Stable Diffusion's networks with one prompt, the empty one, and uses the mean of the
-decoded channels.  What is constant or linear under these conditions is computed once, in float64:
+decoded channels.  What is constant or linear under these conditions is computed once, and weights
+are combined in float64:
 
 - Cross-attention to the two tokens of the empty prompt: a softmax over two logits is the sigmoid
   of their difference, so that a layer is sigmoid(x A + a) B + c.
 - The time embedding, of which every residual block adds its own projection: a table of biases.
 - `quant_conv`, of which only the mean of the latent distribution is used, and the scaling factor:
   part of the encoder's last convolution.
-- The mean over the decoded channels: part of the decoder's last convolution.
+- The mean over the decoded channels: part of the decoder's last convolution, which is kept apart
+  as the head, because depth needs more digits than half precision has.
 
 `convolution_folding` goes on with the convolutions.
 """
@@ -40,7 +42,9 @@ class FoldedNetworks:
     unet : torch.nn.Module
         Image and depth latents [n, 2C, h, w], biases [n, S] -> network output [n, C, h, w].
     decoder : torch.nn.Module
-        Scaled depth latents [n, C, h, w] -> float32 depth [n, 1, PPH, PPW], about in [-1, 1].
+        Scaled depth latents [n, C, h, w] -> the features before the last convolution.
+    head : torch.nn.Module
+        Features in float32 -> depth [n, 1, PPH, PPW], about in [-1, 1].
     time_table : TimeTable
         The biases at a timestep.
     """
@@ -48,6 +52,7 @@ class FoldedNetworks:
     encoder: nn.Module
     unet: nn.Module
     decoder: nn.Module
+    head: nn.Module
     time_table: TimeTable
 
 
@@ -64,7 +69,7 @@ def fold(components: Components) -> FoldedNetworks:
     return FoldedNetworks(
         _fold_encoder(components.vae),
         _fold_unet(components.unet, components.empty_text_embedding),
-        _fold_decoder(components.vae), time_table)
+        *_fold_decoder(components.vae), time_table)
 
 
 class ConstantTokenAttention(nn.Module):
@@ -206,21 +211,24 @@ def _fold_encoder(vae: Any) -> nn.Module:
     return encoder
 
 
-def _fold_decoder(vae: Any) -> nn.Module:
-    """Return a decoder of scaled latents to the mean over its channels."""
-    last = _last_convolution(vae.decoder)
-    set_weights(last, *(each.mean(dim=0, keepdim=True) for each in weight_and_bias(last)))
-    if hasattr(vae.decoder, 'conv_out'):
-        vae.decoder.conv_out = InFloat32(last)
-    else:
-        vae.decoder.layers[-1] = InFloat32(last)
+def _fold_decoder(vae: Any) -> tuple[nn.Module, nn.Module]:
+    """Return a decoder of scaled latents to features, and the head to the mean over channels."""
+    head = _last_convolution(vae.decoder)
+    weight, bias = (each.mean(dim=0, keepdim=True) for each in weight_and_bias(head))
     scale = 1.0 / vae.config.scaling_factor
+    if hasattr(vae.decoder, 'conv_out'):  # of AutoencoderKL
+        vae.decoder.conv_out, decoder = nn.Identity(), vae.decoder
+    else:  # whose images are in [0, 1]
+        weight, bias = 2.0 * weight, 2.0 * bias - 1.0
+        decoder = nn.Sequential(_SoftClamp(), *vae.decoder.layers[:-1])
     first = getattr(vae, 'post_quant_conv', None)
     if first is None:
-        return nn.Sequential(_Scale(scale), vae.decoder)
-    weight, bias = weight_and_bias(first)
-    set_weights(first, scale * weight, bias)
-    return nn.Sequential(first, vae.decoder)
+        first = _Scale(scale)
+    else:
+        set_weights(first, scale * weight_and_bias(first)[0], weight_and_bias(first)[1])
+    head = head.to(torch.promote_types(head.weight.dtype, torch.float32))
+    set_weights(head, weight, bias)
+    return nn.Sequential(first, decoder), head
 
 
 def _last_convolution(network: Any) -> Any:
@@ -242,18 +250,11 @@ class _Scale(nn.Module):
         return repr(self._factor)
 
 
-class InFloat32(nn.Module):
-    """A convolution in float32 or more: depth needs more digits than bfloat16 has."""
+class _SoftClamp(nn.Module):
+    """What `AutoencoderTiny` does first with the latents that it decodes."""
 
-    def __init__(self, layer: nn.Conv2d) -> None:
-        """Convert the layer."""
-        super().__init__()
-        self.layer = layer.to(torch.promote_types(layer.weight.dtype, torch.float32))
-
-    def forward(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Convolve an input of any dtype."""
-        output: torch.Tensor = self.layer(tensor.to(self.layer.weight.dtype))
-        return output
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        return 3.0 * torch.tanh(latent / 3.0)
 
 
 def _residual_blocks(unet: Any) -> list[Any]:

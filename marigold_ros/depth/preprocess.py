@@ -1,4 +1,4 @@
-"""Resize and pad images to network inputs, and outputs to the image size, as Marigold does."""
+"""Resize and pad images to network inputs, as Marigold does."""
 
 from __future__ import annotations
 

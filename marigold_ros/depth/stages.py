@@ -30,13 +30,16 @@ class Stages(NamedTuple):
     decode: nn.Module
 
 
-def make_stages(networks: FoldedNetworks, device: torch.device, dtype: torch.dtype) -> Stages:
+def make_stages(networks: FoldedNetworks, device: torch.device, dtype: torch.dtype, *,
+                compiled: bool = False) -> Stages:
     """Move the networks of a checkpoint to a device, in the memory format that suits them."""
     unet_layout = TensorLayout(dtype, torch.channels_last)
-    vae_layout = TensorLayout(dtype, vae_memory_format(networks.decoder, device))
+    vae_layout = TensorLayout(
+        dtype, vae_memory_format(networks.decoder, device, compiled=compiled))
     return Stages(EncodeStage(vae_layout.move(networks.encoder, device), vae_layout),
                   StepStage(unet_layout.move(networks.unet, device), unet_layout),
-                  DecodeStage(vae_layout.move(networks.decoder, device), vae_layout))
+                  DecodeStage(FeatureStage(vae_layout.move(networks.decoder, device), vae_layout),
+                              HeadStage(networks.head.to(device))))
 
 
 class TensorLayout(NamedTuple):
@@ -107,7 +110,25 @@ class StepStage(nn.Module):
 
 
 class DecodeStage(nn.Module):
-    """Decode depth latents, float32 [n,C,h,w] -> float32 [n,1,PPH,PPW], about in [-1, 1]."""
+    """
+    Decode depth latents, float32 [n,C,h,w] -> float32 [n,1,PPH,PPW], about in [-1, 1].
+
+    Of two parts, so that an executor that sets the precision of a whole module can spare the head.
+    """
+
+    def __init__(self, features: nn.Module, head: nn.Module) -> None:
+        """Keep a `FeatureStage` and a `HeadStage`."""
+        super().__init__()
+        self.features, self.head = features, head
+
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        """Decode."""
+        depth: torch.Tensor = self.head(self.features(latent))
+        return depth
+
+
+class FeatureStage(nn.Module):
+    """Decode depth latents up to the features before the head, both float32."""
 
     def __init__(self, decoder: nn.Module, layout: TensorLayout) -> None:
         """Keep the decoder."""
@@ -116,17 +137,33 @@ class DecodeStage(nn.Module):
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
         """Decode."""
-        depth: torch.Tensor = self._decoder(self._layout.cast(latent))
-        return depth.to(torch.float32)
+        features: torch.Tensor = self._decoder(self._layout.cast(latent))
+        return features.to(torch.float32)
 
 
-def vae_memory_format(vae: nn.Module, device: torch.device) -> torch.memory_format:
+class HeadStage(nn.Module):
+    """Compute depth of features, in float32: it needs more digits than half precision has."""
+
+    def __init__(self, head: nn.Module) -> None:
+        """Keep the head."""
+        super().__init__()
+        self._head = head
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Convolve."""
+        depth: torch.Tensor = self._head(features)
+        return depth
+
+
+def vae_memory_format(vae: nn.Module, device: torch.device, *,
+                      compiled: bool) -> torch.memory_format:
     """
-    Return a VAE's memory format: channels last, or contiguous with GroupNorm on a GPU.
+    Return a VAE's memory format: channels last, or contiguous with eager GroupNorm on a GPU.
 
     On a GPU, PyTorch's GroupNorm copies its input to contiguous memory
-    (aten/src/ATen/native/group_norm.cpp), which is slow for the VAE's image-sized maps.
+    (aten/src/ATen/native/group_norm.cpp), which is slow for the VAE's image-sized maps; Inductor's
+    does not.
     """
     has_group_norm = any(isinstance(each, nn.GroupNorm) for each in vae.modules())
-    return (torch.contiguous_format if device.type == 'cuda' and has_group_norm
+    return (torch.contiguous_format if device.type == 'cuda' and has_group_norm and not compiled
             else torch.channels_last)

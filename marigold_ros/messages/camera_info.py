@@ -44,6 +44,12 @@ class CameraInfoFields:
     binning_y: int = 0
     roi: tuple[int, int, int, int] = (0, 0, 0, 0)
 
+    @property
+    def published_size(self) -> tuple[int, int]:
+        """Size (H, W) of the published image: cropped, then binned, as in image_geometry."""
+        return ((self.roi[2] or self.height) // max(self.binning_y, 1),
+                (self.roi[3] or self.width) // max(self.binning_x, 1))
+
 
 def camera_from_fields(fields: CameraInfoFields) -> Camera:
     """
@@ -86,16 +92,16 @@ def camera_from_fields(fields: CameraInfoFields) -> Camera:
         R = np.eye(3)
     if P[0, 0] == 0:
         P = np.hstack([K, np.zeros((3, 1))])
-    x_offset, y_offset, height, width = fields.roi
+    x_offset, y_offset, *_ = fields.roi
     bins = np.array([[max(fields.binning_x, 1)], [max(fields.binning_y, 1)], [1]])
+    height, width = fields.published_size
     for matrix in (K, P):
         matrix[:2, 2] -= x_offset, y_offset
         matrix /= bins
     try:
         return Camera(
-            width=(width or fields.width) // int(bins[0, 0]),
-            height=(height or fields.height) // int(bins[1, 0]),
-            K=K, D=tuple(fields.d), distortion_model=fields.distortion_model, R=R, P=P)
+            width=width, height=height, K=K, D=tuple(fields.d),
+            distortion_model=fields.distortion_model, R=R, P=P)
     except InputError as err:
         raise MessageError(f'camera_info is invalid: {err}') from err
 
@@ -109,10 +115,15 @@ def camera_from_info(info: Any) -> Camera:
     MessageError
         See `camera_from_fields`.
     """
-    return camera_from_fields(CameraInfoFields(
+    return camera_from_fields(fields_from_info(info))
+
+
+def fields_from_info(info: Any) -> CameraInfoFields:
+    """Return the fields of a deserialized sensor_msgs/CameraInfo, of rclpy or rosbags."""
+    return CameraInfoFields(
         info.height, info.width, info.distortion_model, info.d, info.k, info.r, info.p,
         info.binning_x, info.binning_y,
-        (info.roi.x_offset, info.roi.y_offset, info.roi.height, info.roi.width)))
+        (info.roi.x_offset, info.roi.y_offset, info.roi.height, info.roi.width))
 
 
 def _matrix(name: str, values: Sequence[float], shape: tuple[int, int]) -> NDArray[np.float64]:

@@ -188,15 +188,27 @@ def to_byte_array(data: NDArray[np.uint8],
     return memory
 
 
+def check_pixel_count(height: int, width: int, max_pixels: int) -> None:
+    """
+    Check that an image is not too large.
+
+    Raises
+    ------
+    MessageError
+        If it is.
+    """
+    if height * width > max_pixels:
+        raise MessageError(f'the image must have at most {max_pixels} pixels (max_input_pixels); '
+                           f'got {width} x {height}')
+
+
 def _image_fields(message: bytes, compressed: bool, max_pixels: int) -> ImageFields:
     if compressed:
         packed = _deserialize(message, CompressedImage)
         return decompress_image(np.frombuffer(packed.data, np.uint8), packed.format,
                                 max_pixels=max_pixels)
     image = _deserialize(message, Image)
-    if image.height * image.width > max_pixels:
-        raise MessageError(f'the image must have at most {max_pixels} pixels (max_input_pixels); '
-                           f'got {image.width} x {image.height}')
+    check_pixel_count(image.height, image.width, max_pixels)
     return ImageFields(
         height=image.height, width=image.width, encoding=image.encoding,
         is_bigendian=bool(image.is_bigendian), step=image.step,

@@ -10,6 +10,7 @@ from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo
 
+from marigold_ros.messages.camera_info import fields_from_info
 from marigold_ros.ros.subscriptions import InputTopics
 
 # One for latched camera_infos, which a driver may have sent long ago, and one for all others.
@@ -40,12 +41,13 @@ class AnnouncedImageSizes:
             for camera in cameras for qos in QOS]
 
     def read(self) -> list[tuple[int, int]]:
-        """Return the image sizes (H, W) that are known by now, without duplicates."""
+        """Return the image sizes (H, W) that are known by now, of uncalibrated cameras, too."""
         sizes = set()
         for subscription in self._subscriptions:
             taken = subscription.handle.take_message(CameraInfo, True)
             if taken is not None:
-                sizes.add(_image_size(deserialize_message(taken[0], CameraInfo)))
+                info = deserialize_message(taken[0], CameraInfo)
+                sizes.add(fields_from_info(info).published_size)
         return sorted(size for size in sizes if min(size) > 0)
 
     def close(self) -> None:
@@ -53,9 +55,3 @@ class AnnouncedImageSizes:
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
-
-
-def _image_size(info: CameraInfo) -> tuple[int, int]:
-    """Return the size (H, W) of the images, of which the camera_info may be uncalibrated."""
-    height, width = info.roi.height or info.height, info.roi.width or info.width
-    return height // max(info.binning_y, 1), width // max(info.binning_x, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -27,7 +27,7 @@ from marigold_ros.depth.types import RgbImage
 from marigold_ros.geometry.poses import without_slash
 from marigold_ros.ros.calibration import Calibration, CalibrationCache
 from marigold_ros.ros.camera_output import CameraOutputs, FramePacker, METRIC_OUTPUTS
-from marigold_ros.ros.conversions import make_header, rgb_from_message
+from marigold_ros.ros.conversions import check_pixel_count, make_header, rgb_from_message
 from marigold_ros.ros.diagnostics import (
     explain_missing_scale,
     format_processed_frame,
@@ -90,7 +90,8 @@ class DepthWorker:
     def __init__(self, node: Node, settings: Settings, cameras: dict[str, CameraResources],
                  metric_inputs: MetricInputs, reporter: Reporter) -> None:
         """Start the thread; `load` loads the engine."""
-        self._context, self._cameras, self._reporter = node.context, cameras, reporter
+        self._context, self._logger = node.context, node.get_logger()
+        self._cameras, self._reporter = cameras, reporter
         self.metric_inputs = metric_inputs
         self._stamps = StampMonitor(node, reporter)
         self._newest = NewestFrames()
@@ -198,7 +199,7 @@ class DepthWorker:
             config.checkpoint, device=config.device, dtype=config.dtype,
             processing_resolution=config.processing_resolution, compile=config.compile)
         self._adaptive = AdaptiveDepth(engine, self._adaptive_config(engine), list(self._cameras))
-        self._adaptive.warm_up(read_image_sizes() or [WARM_UP_SIZE],
+        self._adaptive.warm_up(self._sizes_to_prepare(engine, read_image_sizes()),
                                range(1, len(self._cameras) + 1))
         # From now on a frame of another size must not wait until it is compiled.
         engine.prepare_in_background()
@@ -207,7 +208,22 @@ class DepthWorker:
     def _adaptive_config(self, engine: DepthEngine) -> AdaptiveConfig:
         return self._settings.adaptive_config(engine.checkpoint_info.max_useful_steps)
 
+    def _sizes_to_prepare(self, engine: DepthEngine, announced: Sequence[tuple[int, int]]
+                          ) -> list[tuple[int, int]]:
+        """Return one announced size for each at which the engine processes images."""
+        found: dict[tuple[int, int], tuple[int, int]] = {}
+        for height, width in announced:
+            try:
+                check_pixel_count(height, width, self._settings.max_input_pixels)
+                found.setdefault(engine.padded_size(height, width), (height, width))
+            except InputError as err:
+                self._logger.warning(f'a camera_info announces images that cannot be processed: '
+                                     f'{err}')
+        return list(found.values()) or [WARM_UP_SIZE]
+
     def _unload_engine(self) -> None:
+        if self._adaptive is not None:
+            self._adaptive.engine.close()
         self._adaptive = None
 
     def _apply_settings(self, settings: Settings) -> None:
@@ -373,11 +389,13 @@ class DepthWorker:
 @contextmanager
 def _without_garbage_collection() -> Iterator[None]:
     """Do not search the objects of imports for garbage, which takes a quarter of their time."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        if was_enabled:
+            gc.enable()
 
 
 @contextmanager

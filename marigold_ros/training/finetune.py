@@ -19,8 +19,9 @@ import torch
 from torch import nn
 
 from marigold_ros.data.frames import DepthFrame, FrameSet
-from marigold_ros.depth.config import require
+from marigold_ros.depth.config import EngineConfig, require
 from marigold_ros.depth.engine import DepthEngine
+from marigold_ros.depth.executors.torch import TorchExecutor
 from marigold_ros.depth.stages import vae_memory_format
 from marigold_ros.training.checkpoints import (
     empty_text_embedding,
@@ -81,7 +82,8 @@ class FinetuneTrainer(Trainer[FinetuneConfig]):
         """Move the autoencoder and the embedding of the empty prompt to the device."""
         scheduler = self._pipeline.scheduler
         for vae in (self._pipeline.vae, self._frozen_vae):
-            vae.to(device, memory_format=vae_memory_format(vae, device))
+            vae.to(device, memory_format=vae_memory_format(
+                vae, device, compiled=self.config.hardware.compile))
             if self.config.hardware.compile:
                 vae.encoder.compile(dynamic=False)
                 vae.decoder.compile(dynamic=False)
@@ -103,9 +105,9 @@ class FinetuneTrainer(Trainer[FinetuneConfig]):
     def validate(self, folder: Path, frame_sets: dict[str, FrameSet],
                  device: torch.device) -> ValidationResult:
         """Measure the checkpoint in DepthEngine, with 1 and with its default number of steps."""
-        # accelerate numbers CPU devices too (cpu:0), which DepthEngine does not accept.
-        name = 'cpu' if device.type == 'cpu' else str(device)
-        engine = DepthEngine.load(str(folder), device=name)
+        # Eagerly and in float32, so that validations of all machines compare.
+        engine = DepthEngine(EngineConfig(str(folder)),
+                             executor=TorchExecutor(device, torch.float32))
         steps = sorted({1, self.config.denoising_steps})
         predictors = {str(count): _predictor(engine, count) for count in steps}
         return compare_with_truth(predictors, frame_sets, self.config.validation_frames)

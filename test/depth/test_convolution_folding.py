@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderTiny
 from diffusers.models.upsampling import Upsample2D
 import pytest
 import torch
@@ -13,12 +14,11 @@ from torch import nn
 from marigold_ros.depth.checkpoint import load_components
 from marigold_ros.depth.convolution_folding import (
     fold_convolutions,
-    fold_upsampling,
     FoldedHead,
     FoldedTail,
     transpose_convolution,
 )
-from marigold_ros.depth.folding import fold, InFloat32
+from marigold_ros.depth.folding import fold, FoldedNetworks
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +57,7 @@ def test_a_transposed_convolution_equals_upsampling_and_convolution(size, bias):
 @pytest.mark.parametrize('bias', [True, False])
 @pytest.mark.parametrize('size', [(2, 2), (5, 6)])
 def test_the_last_two_convolutions_equal_one(size, bias):
-    first, last = conv(4, 6, bias=bias), InFloat32(conv(6, 1))
+    first, last = conv(4, 6, bias=bias), conv(6, 1)
     original = nn.Sequential(upsampling(), first, last)
     assert largest_difference(
         FoldedTail(first, last), original, torch.randn(2, 4, *size)) < 1e-14
@@ -72,35 +72,64 @@ def test_the_first_two_convolutions_equal_one(size, bias):
         FoldedHead(first, second), original, torch.randn(2, 3, *size)) < 1e-14
 
 
-def test_the_embedded_networks_are_folded_and_equal():
-    networks = fold(load_components('tiny', dtype=torch.float64))
+@pytest.mark.parametrize('vae', ['embedded', 'kl', 'one block'])
+def test_a_folded_vae_is_equal(vae):
+    """The embedded one has both pairs; of the others only the upsampling is folded."""
+    networks = NETWORKS[vae]()
     folded = fold_convolutions(deepcopy(networks))
+    kinds = [type(each) for network in (folded.encoder, folded.decoder, folded.head)
+             for each in network.modules()]
+    pairs = 1 if vae == 'embedded' else 0
+    assert (kinds.count(FoldedHead), kinds.count(FoldedTail)) == (pairs, pairs)
+    assert nn.ConvTranspose2d in kinds
+    assert not {nn.Upsample, Upsample2D}.intersection(kinds)
     images = torch.rand(2, 3, 48, 64)
-    assert [type(each) for each in folded.encoder.layers[:2]] == [FoldedHead, nn.Identity]
     assert largest_difference(folded.encoder, networks.encoder, images) < 1e-12
-    kinds = [type(each) for each in folded.decoder[1].layers]
-    assert (kinds.count(nn.ConvTranspose2d), kinds.count(FoldedTail)) == (2, 1)
-    assert nn.Upsample not in kinds
     latents = networks.encoder(images)
-    assert largest_difference(folded.decoder, networks.decoder, latents) < 1e-12
+    assert largest_difference(nn.Sequential(folded.decoder, folded.head),
+                              nn.Sequential(networks.decoder, networks.head), latents) < 1e-12
 
 
-def test_a_kl_decoder_is_folded_and_equal():
-    vae = AutoencoderKL(
+def fold_embedded():
+    return fold(load_components('tiny', dtype=torch.float64))
+
+
+def fold_vae(vae):
+    components = load_components('tiny', dtype=torch.float64)
+    return fold(replace(components, vae=vae.eval()))
+
+
+def tiny_vae(**settings):
+    return AutoencoderTiny(
+        encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), latent_channels=4,
+        num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1), **settings)
+
+
+NETWORKS = {
+    'embedded': fold_embedded,
+    'one block': lambda: fold_vae(tiny_vae()),
+    'kl': lambda: fold_vae(AutoencoderKL(
         block_out_channels=(8, 8), down_block_types=('DownEncoderBlock2D',) * 2,
-        up_block_types=('UpDecoderBlock2D',) * 2, norm_num_groups=4).eval()
-    folded = deepcopy(vae.decoder)
-    fold_upsampling(folded)
-    kinds = [type(each) for each in folded.modules()]
-    assert nn.ConvTranspose2d in kinds and Upsample2D not in kinds
-    assert largest_difference(folded, vae.decoder, torch.randn(2, 4, 5, 6)) < 1e-12
+        up_block_types=('UpDecoderBlock2D',) * 2, norm_num_groups=4))}
 
 
-def test_a_nonlinearity_between_convolutions_prevents_the_fold():
-    head = nn.Sequential(conv(3, 3), nn.ReLU(), conv(3, 3, stride=2))
-    tail = nn.Sequential(conv(3, 3), nn.ReLU(), InFloat32(conv(3, 1)))
-    decoder = nn.Sequential(upsampling(), nn.ReLU(), conv(3, 3))
-    before = str((head, tail, decoder))
-    for network in (head, tail, decoder):
-        fold_upsampling(network)
-    assert str((head, tail, decoder)) == before
+@pytest.mark.parametrize('layer', [
+    nn.Upsample(scale_factor=2.0, mode='bilinear'), nn.Upsample(scale_factor=3.0), nn.ReLU()])
+def test_only_nearest_upsampling_by_two_is_folded(layer):
+    decoder = nn.Sequential(conv(4, 4), nn.Sequential(layer, conv(4, 4)))
+    networks = FoldedNetworks(nn.Identity(), nn.Identity(), decoder, conv(4, 1), None)
+    before = str(networks)
+    assert str(fold_convolutions(networks)) == before
+
+
+@pytest.mark.parametrize('changes', [{'stride': 2}, {'kernel_size': 1, 'padding': 0},
+                                     {'dilation': 2}, {'groups': 2}, {'padding': 0},
+                                     {'padding_mode': 'reflect'}])
+def test_other_convolutions_are_not_folded(changes):
+    other = nn.Conv2d(4, 4, **{'kernel_size': 3, 'padding': 1, **changes})
+    encoder = nn.Module()
+    encoder.layers = nn.Sequential(other, conv(4, 4, stride=2), nn.ReLU())
+    decoder = nn.Sequential(conv(4, 4), upsampling(), other)
+    networks = FoldedNetworks(encoder, nn.Identity(), decoder, conv(4, 1), None)
+    before = str(networks)
+    assert str(fold_convolutions(networks)) == before

@@ -35,10 +35,11 @@ def test_omp_num_threads_takes_precedence(threads, monkeypatch):
     assert torch.get_num_threads() == 2
 
 
-@pytest.mark.parametrize(('vae', 'device', 'expected'), [
-    (AutoencoderTiny, 'cpu', torch.channels_last),
-    (AutoencoderTiny, 'cuda', torch.channels_last),
-    (AutoencoderKL, 'cpu', torch.channels_last),
-    (AutoencoderKL, 'cuda', torch.contiguous_format)])
-def test_a_vae_with_group_norm_is_contiguous_on_a_gpu(vae, device, expected):
-    assert vae_memory_format(vae(), torch.device(device)) == expected
+@pytest.mark.parametrize(('vae', 'device', 'compiled', 'expected'), [
+    (AutoencoderTiny, 'cpu', False, torch.channels_last),
+    (AutoencoderTiny, 'cuda', False, torch.channels_last),
+    (AutoencoderKL, 'cpu', False, torch.channels_last),
+    (AutoencoderKL, 'cuda', False, torch.contiguous_format),
+    (AutoencoderKL, 'cuda', True, torch.channels_last)])
+def test_a_vae_with_eager_group_norm_is_contiguous_on_a_gpu(vae, device, compiled, expected):
+    assert vae_memory_format(vae(), torch.device(device), compiled=compiled) == expected

@@ -11,6 +11,7 @@ import torch
 
 from marigold_ros.depth.checkpoint import Components, load_components
 from marigold_ros.depth.folding import ConstantTokenAttention, fold
+from marigold_ros.depth.stages import make_stages
 
 EXACT = 1e-6  # of the largest value, in float64
 
@@ -51,7 +52,7 @@ def difference(found, expected):
 
 
 def test_attention_to_two_constant_tokens_is_a_sigmoid():
-    """Against diffusers' own layer, with and without a bias of the queries, and rescaled."""
+    """Against diffusers' own layer, with and without a bias of the queries."""
     torch.manual_seed(3)
     tokens, pixels = torch.randn(1, 2, 16).double(), torch.randn(3, 50, 24).double()
     for bias in (False, True):
@@ -97,14 +98,16 @@ def test_a_decoder_returns_the_mean_over_channels(kind):
     components = make_components(vae=kind)
     vae, latents = components.vae, torch.randn(2, 4, 8, 6).double()
     expected = vae.decode(latents / vae.config.scaling_factor).sample.mean(1, keepdim=True)
-    assert difference(fold(deepcopy(components)).decoder(latents), expected) < EXACT
+    folded = fold(deepcopy(components))
+    assert difference(folded.head(folded.decoder(latents)), expected) < EXACT
 
 
 @torch.inference_mode()
 def test_a_half_precision_decoder_returns_more_digits_than_its_dtype():
     """Bfloat16 has 8 bits: neighbouring depths near 1 would be 1/256 apart."""
     folded = fold(make_components(vae='tiny', dtype=torch.bfloat16))
-    depth = folded.decoder(torch.randn(1, 4, 16, 16).bfloat16())
+    decode = make_stages(folded, torch.device('cpu'), torch.bfloat16).decode
+    depth = decode(torch.randn(1, 4, 16, 16))
     assert depth.dtype == torch.float32
     assert (depth.bfloat16().float() != depth).any()
 
@@ -121,6 +124,6 @@ def test_the_embedded_checkpoint_is_unchanged_by_folding():
                 vae.decode(latents[0] / vae.config.scaling_factor).sample.mean(1, keepdim=True))
     folded = fold(components)
     found = (folded.encoder(images), folded.unet(inputs, folded.time_table.biases([999])),
-             folded.decoder(latents[0]))
+             folded.head(folded.decoder(latents[0])))
     for one, other in zip(found, expected):
         assert difference(one, other) < 1e-5

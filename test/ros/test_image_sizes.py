@@ -13,6 +13,7 @@ from sensor_msgs.msg import CameraInfo
 
 from marigold_ros.ros.image_sizes import AnnouncedImageSizes
 
+pytestmark = pytest.mark.node
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -21,7 +22,9 @@ def node(monkeypatch):
     monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     context = rclpy.Context()
     rclpy.init(context=context, domain_id=find_free_domain())
-    yield rclpy.create_node(f'sizes_{os.getpid()}', context=context)
+    node = rclpy.create_node(f'sizes_{os.getpid()}', context=context)
+    yield node
+    node.destroy_node()
     rclpy.shutdown(context=context)
 
 

@@ -31,13 +31,16 @@ from node_harness import (
 import numpy as np
 import pytest
 import rclpy
+from rclpy.lifecycle import TransitionCallbackReturn
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 
+from marigold_ros.depth.adaptive import AdaptiveDepth
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.executors.base import Executor
 from marigold_ros.depth.executors.openvino import OpenVinoExecutor
 from marigold_ros.ros.diagnostics import Reporter
+from marigold_ros.ros.image_sizes import AnnouncedImageSizes
 from marigold_ros.ros.rclpy_workarounds import RCLError
 from marigold_ros.ros.tools.processes import LoggedProcess
 
@@ -297,6 +300,17 @@ def test_a_size_that_was_not_announced_is_processed_while_it_is_compiled(node, m
     may_compile.set()
     robot.until(lambda: sorted(compiled) == ['decode', 'encode', 'step'])
     process(1004)
+
+
+def test_only_announced_sizes_that_can_be_processed_are_prepared(checkpoint, monkeypatch):
+    """And each at which the engine processes images once."""
+    announced = [(1, 1000), (240, 320), (480, 640), (2 ** 31, 2 ** 31)]
+    prepared = []
+    monkeypatch.setattr(AnnouncedImageSizes, 'read', lambda self: announced)
+    monkeypatch.setattr(AdaptiveDepth, 'warm_up', lambda self, sizes, _: prepared.extend(sizes))
+    with idle_node(checkpoint) as (node, _):
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert prepared == [(240, 320)]
 
 
 def test_a_shutdown_during_configure_is_not_reported_as_an_error(checkpoint, monkeypatch):

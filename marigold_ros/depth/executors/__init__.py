@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 import logging
 
 from marigold_ros.depth.device import resolve_device, resolve_dtype
 from marigold_ros.depth.errors import ConfigError
 from marigold_ros.depth.executors.base import Executor
 from marigold_ros.depth.executors.cuda_graph import CudaGraphExecutor
-from marigold_ros.depth.executors.inductor import InductorExecutor
+from marigold_ros.depth.executors.inductor import check_cache_folder, InductorExecutor
 from marigold_ros.depth.executors.openvino import OpenVinoExecutor
 from marigold_ros.depth.executors.torch import TorchExecutor
 
@@ -36,13 +37,16 @@ def executor_for(device: str, dtype: str = 'auto', *,
                               f'`device` {device!r}')
         return OpenVinoExecutor(device.removeprefix('openvino:'), dtype, fall_back=False)
     found = resolve_device(device)
-    any_device = device == 'auto'
-    if any_device and found.type == 'cpu' and not compile:
+    is_auto = device == 'auto'
+    if is_auto and found.type == 'cpu' and not compile:
         try:
             return OpenVinoExecutor('CPU', dtype, fall_back=True)
         except ConfigError as err:
-            logger.info('the networks run with torch: %s', err)
+            level = logging.WARNING if find_spec('openvino') else logging.INFO
+            logger.log(level, 'the networks run with torch, more slowly: %s', err)
     resolved = resolve_dtype(dtype, found)
     if found.type == 'cuda':
-        return CudaGraphExecutor(found, resolved, compile=compile, fall_back=any_device)
+        if compile:
+            check_cache_folder()
+        return CudaGraphExecutor(found, resolved, compile=compile, fall_back=is_auto)
     return InductorExecutor(found, resolved) if compile else TorchExecutor(found, resolved)

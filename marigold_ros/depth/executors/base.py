@@ -8,9 +8,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 import logging
+import os
+import sys
+import threading
 
 import torch
 
+from marigold_ros.depth.device import device_context
 from marigold_ros.depth.errors import ConfigError
 from marigold_ros.depth.stages import Stages
 
@@ -20,6 +24,11 @@ logger = logging.getLogger(__name__)
 PreparedStage = Callable[..., Sequence[torch.Tensor]]
 # Prepared stages that an executor keeps: all cameras' sizes, stages and row counts.
 MAX_PREPARED_STAGES = 64
+# Stages that wait to be prepared in the background: those of two sizes.
+MAX_UNFINISHED = 6
+BACKGROUND_NICENESS = 15
+# Ends the name of an executor that could not prepare some stage.
+PARTLY_EAGER = ', in part eager'
 
 
 class Executor(ABC):
@@ -56,6 +65,9 @@ class Executor(ABC):
     def load(self, stages: Stages) -> None:
         """Use these stages."""
         self._stages = stages
+
+    def close(self) -> None:  # noqa: B027, most run nothing in the background
+        """End what runs in the background."""
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Encode images, see `EncodeStage`."""
@@ -99,6 +111,15 @@ class PreparingExecutor(Executor):
         self._prepared: OrderedDict[tuple[object, ...], Future[PreparedStage]] = OrderedDict()
         self._preparer = ThreadPoolExecutor(1, thread_name_prefix='prepare_stage')
 
+    def load(self, stages: Stages) -> None:
+        """Use these stages."""
+        super().load(stages)
+        self._prepared.clear()
+
+    def close(self) -> None:
+        """Wait for the stage that is being prepared, and prepare no other."""
+        self._preparer.shutdown(cancel_futures=True)
+
     @abstractmethod
     def _prepare(self, name: str, inputs: Sequence[torch.Tensor]) -> PreparedStage:
         """Prepare a stage for inputs of these shapes; called in a thread of its own."""
@@ -116,30 +137,49 @@ class PreparingExecutor(Executor):
     def _find_prepared(self, name: str, rows: int,
                        inputs: Sequence[torch.Tensor]) -> PreparedStage:
         """Return a stage for `rows` rows or less, prepared or, without waiting, eager."""
+        eager = partial(self._run_eagerly, name)
         key = name, rows, *(each.shape[1:] for each in inputs)
         future = self._prepared.get(key)
         if future is None:
-            examples = [each.new_zeros((rows, *each.shape[1:])) for each in inputs]
+            unfinished = sum(not each.done() for each in self._prepared.values())
+            if not self.wait and unfinished >= MAX_UNFINISHED:
+                return eager
             future = self._prepared[key] = self._preparer.submit(
-                self._prepare_or_run_eagerly, name, examples)
+                self._prepare_or_run_eagerly, name,
+                [each.new_zeros((rows, *each.shape[1:])) for each in inputs])
             if len(self._prepared) > MAX_PREPARED_STAGES:
-                self._prepared.popitem(last=False)
+                self._prepared.popitem(last=False)[1].cancel()
         self._prepared.move_to_end(key)
-        if self.wait or future.done():
+        if not self.wait and not future.done():
+            return eager
+        try:
             return future.result()
-        return partial(self._run_eagerly, name)
+        except Exception:
+            del self._prepared[key]  # with the tensors that its traceback keeps alive
+            raise
 
     def _prepare_or_run_eagerly(self, name: str,
                                 inputs: Sequence[torch.Tensor]) -> PreparedStage:
+        if not self.wait:
+            _lower_priority()
         try:
-            return self._prepare(name, inputs)
-        except torch.OutOfMemoryError:
-            raise  # the batch is split
+            with device_context(self.device):
+                return self._prepare(name, inputs)
         except Exception as err:  # whatever a compiler raises
             shapes = ', '.join(str(list(each.shape)) for each in inputs)
             failure = f'{self.name} cannot prepare the stage {name} for inputs of {shapes}'
             if self.wait and not self._fall_back:
-                raise ConfigError(f'{failure}: {err}. It runs without if `device` is auto or cpu '
-                                  'and `compile` is false') from err
+                if isinstance(err, torch.OutOfMemoryError):
+                    raise  # the batch is split
+                raise ConfigError(f'{failure}: {err}. `device` auto runs such a stage eagerly'
+                                  ) from err
             logger.warning('%s, which therefore runs eagerly, at less speed: %s', failure, err)
-            return partial(self._run_eagerly, name)
+        if PARTLY_EAGER not in self.name:
+            self.name += PARTLY_EAGER
+        return partial(self._run_eagerly, name)
+
+
+def _lower_priority() -> None:
+    """Let frames go before the calling thread, which prepares stages from now on beside them."""
+    if sys.platform == 'linux':  # where threads have priorities of their own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BACKGROUND_NICENESS)

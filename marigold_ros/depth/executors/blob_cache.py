@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from contextlib import suppress
 import hashlib
 import logging
 import os
 from pathlib import Path
+import shutil
 import tempfile
 
 logger = logging.getLogger(__name__)
 
-# Above it, those that were not used for the longest time are deleted.
-MAX_CACHE_BYTES = 4_000_000_000
+# Of what is free on the disk without them.
+MAX_SHARE = 0.25
 DIGEST_BYTES = 32
 
 
@@ -41,7 +42,6 @@ class BlobCache:
         path = self._folder / key
         try:
             content = path.read_bytes()
-            os.utime(path)  # used now
         except FileNotFoundError:
             return None
         except OSError as err:
@@ -51,6 +51,8 @@ class BlobCache:
         if _digest(blob) != content[:DIGEST_BYTES]:
             self.reject(key, 'its digest is wrong')
             return None
+        with suppress(OSError):  # a folder that was filled for all users may be read-only
+            os.utime(path)  # used now
         return blob
 
     def write(self, key: str, blob: bytes) -> None:
@@ -59,11 +61,14 @@ class BlobCache:
             return
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
+            _make_room(self._folder, len(blob))
             with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
-                file.write(_digest(blob) + blob)
+                try:
+                    file.write(_digest(blob) + blob)
+                except OSError:
+                    Path(file.name).unlink()
+                    raise
             Path(file.name).replace(self._folder / key)
-            for path in self._superfluous():
-                path.unlink(missing_ok=True)
         except OSError as err:
             self._report(err)
 
@@ -72,22 +77,26 @@ class BlobCache:
         logger.warning('%s is damaged and is made again: %s', self._folder and self._folder / key,
                        reason)
 
-    def _superfluous(self) -> Iterator[Path]:
-        """List the files that were used least recently, until the rest is small enough."""
-        assert self._folder is not None
-        files = [(path, path.stat()) for path in self._folder.iterdir()]
-        total = 0
-        for path, stat in sorted(files, key=lambda each: -each[1].st_mtime):
-            total += stat.st_size
-            if total > MAX_CACHE_BYTES:
-                yield path
-
     def _report(self, err: Exception) -> None:
         if not self._reported:
             logger.warning('compiled models cannot be kept in %s, so every start compiles them: '
                            '%s; set XDG_CACHE_HOME to a writable folder',
                            self._folder or 'the cache folder', err)
         self._reported = True
+
+
+def _make_room(folder: Path, size: int) -> None:
+    """Delete the files that were not used for the longest time, to keep part of the disk free."""
+    files = []
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):  # another process deleted it
+            stat = path.stat()
+            files.append((stat.st_mtime, stat.st_size, path))
+    room = MAX_SHARE * (shutil.disk_usage(folder).free + sum(each[1] for each in files))
+    for _, used, path in sorted(files, reverse=True):
+        size += used
+        if size > room:
+            path.unlink(missing_ok=True)
 
 
 def _digest(blob: bytes) -> bytes:

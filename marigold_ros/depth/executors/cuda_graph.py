@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 import logging
 from typing import Any
 
@@ -47,13 +48,29 @@ class CudaGraphExecutor(PreparingExecutor):
     def _prepare(self, name: str, inputs: Sequence[torch.Tensor]) -> PreparedStage:
         stage = getattr(self._stages, name)
         if self._compile:
-            stage = compile_stage(stage, inputs, self.device)
-        return CapturedStage(stage, inputs, self._pool, fall_back=self._fall_back)
+            stage = self._compile_or_keep(stage, inputs)
+        try:
+            return CapturedStage(stage, inputs, self._pool)
+        except Exception:
+            self._pool = torch.cuda.graph_pool_handle()  # the old one may be left in a capture
+            raise
+
+    def _compile_or_keep(self, stage: torch.nn.Module,
+                         inputs: Sequence[torch.Tensor]) -> Callable[..., Any]:
+        """Compile a stage; where the user left the choice, capture it as it is if that fails."""
+        try:
+            return compile_stage(stage, inputs, self.device)
+        except Exception as err:  # whatever a compiler raises
+            if not self._fall_back:
+                raise
+            logger.warning('the networks run as CUDA graphs without `compile`: %s', err)
+        self.name, self._compile = 'cuda_graph', False
+        return stage
 
 
 class CapturedStage:
     """
-    A stage that is captured at its first call, in the thread that runs the networks.
+    A stage that is captured once and replayed on its own memory.
 
     Parameters
     ----------
@@ -62,66 +79,50 @@ class CapturedStage:
         Become the static inputs; their row count is the largest of any call.
     pool
         Memory pool of the graphs.
-    fall_back : bool
-        Whether the stage runs without a graph when there is no memory for one.
 
     Raises
     ------
     torch.OutOfMemoryError
-        At the first call, if there is no memory for the graph.
+        If there is no memory for the graph.
     """
 
-    def __init__(self, stage: Callable[..., Any], inputs: Sequence[torch.Tensor], pool: Any, *,
-                 fall_back: bool) -> None:
-        """Capture nothing yet."""
-        self._stage, self._inputs, self._pool = stage, inputs, pool
-        self._fall_back = fall_back
-        self._replay: Callable[[], None] | None = None
+    def __init__(self, stage: Callable[..., Any], inputs: Sequence[torch.Tensor],
+                 pool: Any) -> None:
+        """Warm up and capture on a stream of its own, as captures require."""
+        self._stage, self._inputs = stage, inputs
         self._outputs: Sequence[torch.Tensor] = ()
+        self._graph: Any = torch.cuda.CUDAGraph()
+        stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream), torch.inference_mode():
+            for _ in range(WARM_UP_RUNS):
+                self._run()
+            stream.synchronize()
+            self._capture(pool)
+        torch.cuda.current_stream().wait_stream(stream)
 
     def __call__(self, *inputs: torch.Tensor) -> Sequence[torch.Tensor]:
         """Copy the inputs into the static ones, replay, and copy the outputs."""
-        if self._replay is None:
-            self._replay = self._capture_or_run_eagerly()
         for static, given in zip(self._inputs, inputs):
             static[:len(given)].copy_(given, non_blocking=True)
-        self._replay()
+        self._graph.replay()
         return [static[:len(inputs[0])].clone() for static in self._outputs]
 
-    def _capture_or_run_eagerly(self) -> Callable[[], None]:
+    def _capture(self, pool: Any) -> None:
+        """Capture on the current stream; other threads may use the device meanwhile."""
+        self._graph.capture_begin(pool=pool, capture_error_mode='thread_local')
         try:
-            return self._capture()
-        except torch.OutOfMemoryError as err:
-            if not self._fall_back:
-                raise torch.OutOfMemoryError(f'{err}; this was for a CUDA graph, without which '
-                                             '`device` auto runs in this case') from err
-            logger.warning('there is no memory for a CUDA graph of %d rows, which therefore run '
-                           'eagerly, at less speed: %s', len(self._inputs[0]), err)
-        # Outside the except block, which keeps the tensors of the capture alive.
-        torch.cuda.empty_cache()
-        return self._run
+            self._run()
+        except Exception as err:
+            with suppress(RuntimeError):  # ending a capture that failed fails, too
+                self._graph.capture_end()
+            if not isinstance(err, torch.OutOfMemoryError):
+                raise
+            raise torch.OutOfMemoryError(f'{err}; this was for a CUDA graph, without which '
+                                         '`device` auto runs in this case') from err
+        self._graph.capture_end()
 
     def _run(self) -> None:
         """Run on the static inputs."""
         outputs = self._stage(*self._inputs)
         self._outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-
-    def _capture(self) -> Callable[[], None]:
-        """Warm up on a stream of its own, as captures require, and capture."""
-        stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UP_RUNS):
-                self._run()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode='thread_local'):
-                self._run()
-        except RuntimeError as err:
-            # To end a capture that ran out of memory fails too, and hides why.
-            if isinstance(err.__context__, torch.OutOfMemoryError):
-                raise err.__context__ from None
-            raise
-        replay: Callable[[], None] = graph.replay
-        return replay

@@ -8,9 +8,12 @@ import hashlib
 from importlib.metadata import version
 import inspect
 import io
+import logging
+import sys
 from typing import Any
 import warnings
 
+import diffusers
 import torch
 from torch.jit._trace import TracerWarning
 
@@ -19,6 +22,8 @@ from marigold_ros.depth.device import cpu_thread_count
 from marigold_ros.depth.errors import ConfigError
 from marigold_ros.depth.executors.base import PreparedStage, PreparingExecutor
 from marigold_ros.depth.executors.blob_cache import BlobCache
+
+logger = logging.getLogger(__name__)
 
 PRECISIONS = {torch.float32: 'f32', torch.bfloat16: 'bf16', torch.float16: 'f16'}
 CAPABILITIES = {torch.float32: 'FP32', torch.bfloat16: 'BF16', torch.float16: 'FP16'}
@@ -52,10 +57,11 @@ class OpenVinoExecutor(PreparingExecutor):
         self.name = f'openvino:{openvino_device}'
         try:
             self._core = _make_core()
-        except ImportError as err:
+        except (ImportError, OSError, RuntimeError) as err:
             raise ConfigError(f'`device` {self.name!r} needs OpenVINO: pip install openvino '
                               f'({err})') from err
-        self._device = openvino_device
+        self._openvino_device = openvino_device
+        self._native = self._native_dtypes()
         super().__init__(torch.device('cpu'), self._resolve_dtype(dtype), fall_back=fall_back)
         self._cache = BlobCache()
 
@@ -64,22 +70,27 @@ class OpenVinoExecutor(PreparingExecutor):
         """Return float32, from which OpenVINO converts."""
         return torch.float32
 
-    def _resolve_dtype(self, dtype: str) -> torch.dtype:
+    def _native_dtypes(self) -> list[torch.dtype]:
+        """Return the dtypes that the device has in hardware."""
         try:
-            capabilities = self._core.get_property(self._device, 'OPTIMIZATION_CAPABILITIES')
+            capabilities = self._core.get_property(self._openvino_device,
+                                                   'OPTIMIZATION_CAPABILITIES')
         except RuntimeError as err:
             raise ConfigError(
                 f'`device` {self.name!r} does not exist: OpenVINO has '
                 f'{", ".join(self._core.available_devices) or "no device"}; {err}') from err
-        native = [each for each, name in CAPABILITIES.items() if name in capabilities]
+        return [each for each, name in CAPABILITIES.items() if name in capabilities]
+
+    def _resolve_dtype(self, dtype: str) -> torch.dtype:
         if dtype == 'auto':
-            preferred = torch.bfloat16 if self._device.startswith('CPU') else torch.float16
-            return preferred if preferred in native else torch.float32
+            preferred = (torch.bfloat16 if self._openvino_device.startswith('CPU')
+                         else torch.float16)
+            return preferred if preferred in self._native else torch.float32
         chosen: torch.dtype = getattr(torch, dtype)
-        if chosen not in native:
+        if chosen not in self._native:
             raise ConfigError(
                 f'`dtype` must be one that {self.name} has in hardware, '
-                f'{", ".join(str(each).removeprefix("torch.") for each in native)}; '
+                f'{", ".join(str(each).removeprefix("torch.") for each in self._native)}; '
                 f'got {dtype!r}. torch emulates others: set `device` to cpu')
         return chosen
 
@@ -88,19 +99,28 @@ class OpenVinoExecutor(PreparingExecutor):
 
     def _prepare(self, name: str, inputs: Sequence[torch.Tensor]) -> PreparedStage:
         stage = getattr(self._stages, name)
-        settings = {'INFERENCE_PRECISION_HINT': PRECISIONS[self.dtype],
+        if not isinstance(stage, stages.DecodeStage):
+            return self._prepare_part(stage, inputs, self.dtype)
+        compute_features = self._prepare_part(stage.features, inputs, self.dtype)
+        compute_depth = self._prepare_part(  # an NPU has no float32
+            stage.head, compute_features(*inputs),
+            torch.float32 if torch.float32 in self._native else self.dtype)
+        return lambda *given: compute_depth(*compute_features(*given))
+
+    def _prepare_part(self, stage: torch.nn.Module, inputs: Sequence[torch.Tensor],
+                      dtype: torch.dtype) -> PreparedStage:
+        """Compile a module that computes in one dtype, or load it from the cache."""
+        settings = {'INFERENCE_PRECISION_HINT': PRECISIONS[dtype],
                     'PERFORMANCE_HINT': 'LATENCY', 'NUM_STREAMS': 1}
-        if self._device.startswith('CPU'):
+        if self._openvino_device.startswith('CPU'):
             # A thread that is bound to a core waits for whatever else runs there.
             settings |= {'INFERENCE_NUM_THREADS': cpu_thread_count(), 'ENABLE_CPU_PINNING': False}
-        key = self._fingerprint(name, stage, inputs, settings)
+        key = self._fingerprint(stage, inputs, settings)
         compiled = self._import(key, settings)
         if compiled is None:
-            compiled = self._core.compile_model(self._convert(stage, inputs), self._device,
-                                                settings)
-            blob = io.BytesIO()
-            compiled.export_model(blob)
-            self._cache.write(key, blob.getvalue())
+            compiled = self._core.compile_model(self._convert(stage, inputs),
+                                                self._openvino_device, settings)
+            self._export(key, compiled)
         request, count = compiled.create_infer_request(), len(compiled.outputs)
 
         def run(*given: torch.Tensor) -> Sequence[torch.Tensor]:
@@ -122,7 +142,8 @@ class OpenVinoExecutor(PreparingExecutor):
 
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter('ignore', DeprecationWarning)  # OpenVINO needs TorchScript
-            warnings.simplefilter('ignore', TracerWarning)  # sizes become constants, as intended
+            # Sizes become constants, as they should.
+            warnings.simplefilter('ignore', TracerWarning)
             traced: Any = torch.jit.trace(  # type: ignore[no-untyped-call]
                 stage, tuple(inputs), check_trace=False)
             decoder = TorchScriptPythonDecoder(traced, example_input=tuple(inputs))
@@ -137,18 +158,30 @@ class OpenVinoExecutor(PreparingExecutor):
         if blob is None:
             return None
         try:
-            return self._core.import_model(io.BytesIO(blob), self._device, settings)
+            return self._core.import_model(io.BytesIO(blob), self._openvino_device, settings)
         except RuntimeError as err:
             self._cache.reject(key, err)
             return None
 
-    def _fingerprint(self, name: str, stage: torch.nn.Module, inputs: Sequence[torch.Tensor],
+    def _export(self, key: str, compiled: Any) -> None:
+        """Keep what was compiled for the next start, if the device can."""
+        blob = io.BytesIO()
+        try:
+            compiled.export_model(blob)
+        except RuntimeError as err:
+            logger.warning('%s cannot keep what it compiled, so every start compiles it: %s',
+                           self.name, err)
+            return
+        self._cache.write(key, blob.getvalue())
+
+    def _fingerprint(self, stage: torch.nn.Module, inputs: Sequence[torch.Tensor],
                      settings: dict[str, Any]) -> str:
         """Hash everything on which a compiled stage depends."""
-        facts = (name, [list(each.shape) for each in inputs], settings, repr(stage),
-                 version('openvino'), torch.__version__,
-                 self._core.get_property(self._device, 'FULL_DEVICE_NAME'),
-                 *map(inspect.getsource, (folding, convolution_folding, stages)))
+        facts = ([list(each.shape) for each in inputs], settings, repr(stage),
+                 version('openvino'), torch.__version__, diffusers.__version__,
+                 self._core.get_property(self._openvino_device, 'FULL_DEVICE_NAME'),
+                 *map(inspect.getsource, (folding, convolution_folding, stages,
+                                          sys.modules[__name__])))
         digest = hashlib.blake2b(repr(facts).encode(), digest_size=16)
         for tensor in stage.state_dict().values():
             digest.update(tensor.contiguous(memory_format=torch.contiguous_format)
