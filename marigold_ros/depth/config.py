@@ -47,7 +47,7 @@ class EngineConfig:
         torch), 'cuda', 'cuda:<index>' or 'openvino:<DEVICE>' (CPU, or Intel's GPU or NPU).
     dtype : {'auto', 'float32', 'bfloat16', 'float16'}
         'auto' is bfloat16 if the device has it in hardware, else float16 on a GPU and float32 on
-        the CPU.
+        the CPU; on Intel's GPUs and NPUs float16.
     processing_resolution : int or None
         Longest edge in px, a multiple of 8; 0 keeps the input's size, None uses the
         checkpoint's default.

@@ -197,6 +197,8 @@ class DepthEngine:
             If an argument is invalid.
         OutOfMemoryError
             If a single image does not fit into the device's memory.
+        ConfigError
+            If the device cannot compile the networks for this size.
         """
         steps = (self.checkpoint_info.default_steps if num_inference_steps is None
                  else num_inference_steps)
@@ -235,7 +237,7 @@ class DepthEngine:
 
         Raises
         ------
-        InputError, OutOfMemoryError
+        InputError, OutOfMemoryError, ConfigError
             See `infer`.
         """
         deadline = None if deadline_s is None else time.perf_counter() + deadline_s
