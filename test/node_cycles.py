@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import os
 from pathlib import Path
+import re
 import threading
 
 from node_harness import find_free_domain
@@ -27,11 +27,11 @@ def resources(node: DepthNode) -> dict[str, int]:
         'references': len(node.default_callback_group.entities)}
 
 
-def resident_mib() -> float:
-    """Return the resident memory after the allocator has released its free memory."""
+def allocated_mib() -> float:
+    """Return the resident memory without that of files, once free memory is released."""
     ctypes.CDLL(None).malloc_trim(0)
-    pages = int(Path('/proc/self/statm').read_text().split()[1])
-    return pages * os.sysconf('SC_PAGE_SIZE') / 2 ** 20
+    kib = re.search(r'RssAnon:\s+(\d+) kB', Path('/proc/self/status').read_text())
+    return int(kib[1]) / 1024
 
 
 @contextlib.contextmanager
@@ -69,5 +69,5 @@ def after_20_and_200_cycles(checkpoint) -> list[tuple[dict[str, int], int, float
                     executor.spin_once(timeout_sec=0)
                 gc.collect()
                 node.release()  # again, to drop references to entities destroyed since
-                found.append((resources(node), len(gc.get_objects()), resident_mib()))
+                found.append((resources(node), len(gc.get_objects()), allocated_mib()))
     return found

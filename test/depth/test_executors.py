@@ -92,12 +92,13 @@ def test_openvino_equals_torch_in_float32(tmp_path, cache, vae):
 
 
 def test_ctrl_c_after_engines_were_deleted_is_no_crash():
-    """OpenVINO would leave a signal stack that is freed."""
+    """Else OpenVINO would leave a signal stack that is freed."""
     pytest.importorskip('openvino')
     done = subprocess.run([sys.executable, '-c', """
 import gc, signal
 from marigold_ros.depth.executors import executor_for
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may ignore it
 first, second = executor_for('openvino:CPU'), executor_for('openvino:CPU')
 del first
 gc.collect()
@@ -141,7 +142,7 @@ def test_a_damaged_cache_is_made_again(checkpoint, cache, caplog, size):
 
 
 def test_a_bfloat16_head_returns_more_digits_than_its_dtype(checkpoint, cache):
-    """OpenVINO sets the precision of a whole model; the head is a model of its own."""
+    """The head is a model of its own, because OpenVINO sets the precision of a whole one."""
     pytest.importorskip('openvino')
     executor = DepthEngine.load(checkpoint, device='openvino:CPU')._executor
     if executor.dtype != torch.bfloat16:
@@ -384,8 +385,7 @@ def test_what_cannot_be_captured_is_an_error_or_runs_eagerly(monkeypatch, caplog
 
 
 @pytest.mark.parametrize('fall_back', [False, True])
-def test_without_a_compiler_graphs_are_of_eager_stages_only_with_auto(monkeypatch, caplog,
-                                                                     fall_back):
+def test_without_a_compiler_graphs_are_of_eager_stages_if_auto(monkeypatch, caplog, fall_back):
     FakeCuda(monkeypatch)
 
     def no_triton(*_):
