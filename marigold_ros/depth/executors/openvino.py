@@ -100,16 +100,21 @@ class OpenVinoExecutor(PreparingExecutor):
     def _prepare(self, name: str, inputs: Sequence[torch.Tensor]) -> PreparedStage:
         stage = getattr(self._stages, name)
         if not isinstance(stage, stages.DecodeStage):
-            return self._prepare_part(stage, inputs, self.dtype)
+            compute = self._prepare_part(stage, inputs, self.dtype)
+            return lambda *given: [each.clone() for each in compute(*given)]
         compute_features = self._prepare_part(stage.features, inputs, self.dtype)
         compute_depth = self._prepare_part(  # an NPU has no float32
             stage.head, compute_features(*inputs),
             torch.float32 if torch.float32 in self._native else self.dtype)
-        return lambda *given: compute_depth(*compute_features(*given))
+        return lambda *given: [each.clone() for each in compute_depth(*compute_features(*given))]
 
     def _prepare_part(self, stage: torch.nn.Module, inputs: Sequence[torch.Tensor],
                       dtype: torch.dtype) -> PreparedStage:
-        """Compile a module that computes in one dtype, or load it from the cache."""
+        """
+        Compile a module that computes in one dtype, or load it from the cache.
+
+        Its outputs lie in OpenVINO's memory, which the next run overwrites.
+        """
         settings = {'INFERENCE_PRECISION_HINT': PRECISIONS[dtype],
                     'PERFORMANCE_HINT': 'LATENCY', 'NUM_STREAMS': 1}
         if self._openvino_device.startswith('CPU'):
@@ -124,10 +129,9 @@ class OpenVinoExecutor(PreparingExecutor):
         request, count = compiled.create_infer_request(), len(compiled.outputs)
 
         def run(*given: torch.Tensor) -> Sequence[torch.Tensor]:
-            # OpenVINO reads the tensors' memory, and overwrites its own in the next run.
             outputs = request.infer([each.contiguous().numpy() for each in given],
                                     share_inputs=True, share_outputs=True)
-            return [torch.from_numpy(outputs[i]).clone() for i in range(count)]
+            return [torch.from_numpy(outputs[i]) for i in range(count)]
         return run
 
     def _convert(self, stage: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> Any:
