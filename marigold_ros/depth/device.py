@@ -12,6 +12,9 @@ import torch
 
 from marigold_ros.depth.errors import ConfigError
 
+# Of CPUs that compute in bfloat16: two of x86, one of ARM.
+BF16_CAPABILITIES = ('amx_bf16', 'avx512_bf16', 'bf16')
+
 
 def resolve_device(device: str) -> torch.device:
     """
@@ -46,8 +49,8 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if native else torch.float16
     capabilities = torch.cpu.get_capabilities()
-    has_bf16_units = any(capabilities.get(each, False) for each in ('amx_bf16', 'avx512_bf16'))
-    return torch.bfloat16 if has_bf16_units else torch.float32
+    has_bf16 = any(capabilities.get(each, False) for each in BF16_CAPABILITIES)
+    return torch.bfloat16 if has_bf16 else torch.float32
 
 
 def cpu_thread_count() -> int:

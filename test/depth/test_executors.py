@@ -57,6 +57,7 @@ def test_devices_have_their_executors(monkeypatch):
 
 def test_bfloat16_is_chosen_where_the_processor_has_it(monkeypatch):
     for capability, expected in (('amx_bf16', torch.bfloat16), ('avx512_bf16', torch.bfloat16),
+                                 ('bf16', torch.bfloat16),
                                  ('avx2', torch.float32)):
         monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda name=capability: {name: True})
         assert executor_for('cpu').dtype == expected
