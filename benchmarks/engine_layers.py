@@ -59,9 +59,8 @@ from marigold_ros.depth.folding import fold, FoldedNetworks
 from marigold_ros.depth.preprocess import padded_size, processing_size
 from marigold_ros.depth.stages import (
     DecodeStage,
-    EncodeStage,
-    FeatureStage,
     make_stages,
+    NetworkStage,
     Stages,
     StepStage,
     TensorLayout,
@@ -255,7 +254,7 @@ def check_attention(check: Check) -> list[dict[str, Any]]:
 def check_memory_format(check: Check) -> list[dict[str, Any]]:
     """Compare contiguous with channels_last networks, stage by stage."""
     names = {torch.contiguous_format: 'contiguous', torch.channels_last: 'channels_last'}
-    kinds = {'encode': EncodeStage, 'step': StepStage, 'decode': FeatureStage}
+    kinds = {'encode': NetworkStage, 'step': StepStage, 'decode': NetworkStage}
     networks = dict(zip(Stages._fields, (check.networks.encoder, check.networks.unet,
                                          check.networks.decoder)))
     rows = []

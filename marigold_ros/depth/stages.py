@@ -22,7 +22,7 @@ class Stages(NamedTuple):
     Attributes
     ----------
     encode, step, decode : torch.nn.Module
-        `EncodeStage`, `StepStage`, `DecodeStage`.
+        A `NetworkStage`, a `StepStage` and a `DecodeStage`.
     """
 
     encode: nn.Module
@@ -36,10 +36,10 @@ def make_stages(networks: FoldedNetworks, device: torch.device, dtype: torch.dty
     unet_layout = TensorLayout(dtype, torch.channels_last)
     vae_layout = TensorLayout(
         dtype, vae_memory_format(networks.decoder, device, compiled=compiled))
-    return Stages(EncodeStage(vae_layout.move(networks.encoder, device), vae_layout),
+    return Stages(NetworkStage(vae_layout.move(networks.encoder, device), vae_layout),
                   StepStage(unet_layout.move(networks.unet, device), unet_layout),
-                  DecodeStage(FeatureStage(vae_layout.move(networks.decoder, device), vae_layout),
-                              HeadStage(networks.head.to(device))))
+                  DecodeStage(NetworkStage(vae_layout.move(networks.decoder, device), vae_layout),
+                              networks.head.to(device)))
 
 
 class TensorLayout(NamedTuple):
@@ -58,18 +58,23 @@ class TensorLayout(NamedTuple):
         return tensor.to(self.dtype).contiguous(memory_format=self.memory_format)
 
 
-class EncodeStage(nn.Module):
-    """Encode images, float32 [N,3,PPH,PPW] in [-1, 1] -> scaled mean latents float32 [N,C,h,w]."""
+class NetworkStage(nn.Module):
+    """
+    Call a network, float32 -> float32: the encoder, or the decoder up to its head.
 
-    def __init__(self, encoder: nn.Module, layout: TensorLayout) -> None:
-        """Keep the encoder."""
+    Images [N,3,PPH,PPW] in [-1, 1] become scaled mean latents [N,C,h,w]; depth latents [n,C,h,w]
+    become features.
+    """
+
+    def __init__(self, network: nn.Module, layout: TensorLayout) -> None:
+        """Keep the network."""
         super().__init__()
-        self._encoder, self._layout = encoder, layout
+        self._network, self._layout = network, layout
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Encode."""
-        latents: torch.Tensor = self._encoder(self._layout.cast(images))
-        return latents.to(torch.float32)
+    def forward(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Cast and call."""
+        output: torch.Tensor = self._network(self._layout.cast(tensor))
+        return output.to(torch.float32)
 
 
 class StepStage(nn.Module):
@@ -117,41 +122,13 @@ class DecodeStage(nn.Module):
     """
 
     def __init__(self, features: nn.Module, head: nn.Module) -> None:
-        """Keep a `FeatureStage` and a `HeadStage`."""
+        """Keep the decoder up to its head, and the head, which is in float32."""
         super().__init__()
         self.features, self.head = features, head
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
         """Decode."""
         depth: torch.Tensor = self.head(self.features(latent))
-        return depth
-
-
-class FeatureStage(nn.Module):
-    """Decode depth latents up to the features before the head, both float32."""
-
-    def __init__(self, decoder: nn.Module, layout: TensorLayout) -> None:
-        """Keep the decoder."""
-        super().__init__()
-        self._decoder, self._layout = decoder, layout
-
-    def forward(self, latent: torch.Tensor) -> torch.Tensor:
-        """Decode."""
-        features: torch.Tensor = self._decoder(self._layout.cast(latent))
-        return features.to(torch.float32)
-
-
-class HeadStage(nn.Module):
-    """Compute depth of features, in float32: it needs more digits than half precision has."""
-
-    def __init__(self, head: nn.Module) -> None:
-        """Keep the head."""
-        super().__init__()
-        self._head = head
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Convolve."""
-        depth: torch.Tensor = self._head(features)
         return depth
 
 

@@ -418,6 +418,14 @@ def test_a_cuda_device_gets_graphs(monkeypatch):
     assert executor_for('auto', compile=True).name == 'cuda_graph, inductor'
 
 
+def test_a_compile_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    file = tmp_path / 'file'
+    file.write_text('not a folder')
+    monkeypatch.setenv('TORCHINDUCTOR_CACHE_DIR', str(file))
+    with pytest.raises(ConfigError, match=f"`compile` .* TORCHINDUCTOR_CACHE_DIR is '{file}'"):
+        executor_for('cpu', compile=True)
+
+
 def test_a_broken_openvino_falls_back_only_with_auto(monkeypatch, caplog):
     def break_down(*_, **__):
         raise ConfigError('simulated')

@@ -45,8 +45,8 @@ def executor_for(device: str, dtype: str = 'auto', *,
             level = logging.WARNING if find_spec('openvino') else logging.INFO
             logger.log(level, 'the networks run with torch, more slowly: %s', err)
     resolved = resolve_dtype(dtype, found)
+    if compile:
+        check_cache_folder()
     if found.type == 'cuda':
-        if compile:
-            check_cache_folder()
         return CudaGraphExecutor(found, resolved, compile=compile, fall_back=is_auto)
     return InductorExecutor(found, resolved) if compile else TorchExecutor(found, resolved)

@@ -70,7 +70,7 @@ class Executor(ABC):
         """End what runs in the background."""
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
-        """Encode images, see `EncodeStage`."""
+        """Encode images, see `NetworkStage`."""
         return self._run('encode', images)[0]
 
     def step(self, image_latent: torch.Tensor, latent: torch.Tensor, coefficients: torch.Tensor,

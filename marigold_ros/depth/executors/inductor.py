@@ -27,7 +27,6 @@ class InductorExecutor(PreparingExecutor):
         compiler = os.environ.get('CXX', 'g++')
         if shutil.which(compiler) is None:
             raise ConfigError(f'`compile` needs a C++ compiler on the CPU; {compiler!r} not found')
-        check_cache_folder()
 
     def _prepare(self, name: str, inputs: Sequence[torch.Tensor]) -> PreparedStage:
         stage = compile_stage(getattr(self._stages, name), inputs, self.device)
