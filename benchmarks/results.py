@@ -63,6 +63,7 @@ TABLES = (
     PublishedTable('engine_speed',
                    'benchmarks.engine_speed --device cpu --compile --out {out}'),
     PublishedTable('engine_startup', 'benchmarks.engine_startup --device cpu --out {out}'),
+    PublishedTable('engine_new_size', 'benchmarks.engine_new_size --out {out}'),
     PublishedTable('engine_layers', 'benchmarks.engine_layers --device cpu --out {out}'),
     PublishedTable('engine_ladder',
                    'benchmarks.engine_ladder --device cpu --compile --out {out}'),

@@ -32,7 +32,7 @@ def test_a_start_compiles_into_the_given_folder_and_is_timed_as_a_whole(tmp_path
     candidate = EngineCandidate('tiny', 64, torch.device('cpu'), 'float32', 'OpenVINO')
     seconds = engine_startup._start(candidate.settings, tmp_path)
     compiled = list((tmp_path / 'XDG_CACHE_HOME' / 'marigold_ros').iterdir())
-    assert len(compiled) == 4  # encode, step, decode, its head
+    assert len(compiled) == 4 + 4  # encode, step, decode, its head: converted and compiled
     assert all(seconds[phase] > 0.0 for phase in engine_startup.PHASES)
     assert abs(seconds['total'] - sum(seconds[phase] for phase in engine_startup.PHASES)) < 1e-6
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 import errno
 from importlib import import_module
+import itertools
 import logging
 import os
 import shutil
@@ -75,14 +76,15 @@ def test_invalid_devices_are_rejected_by_name():
 
 @pytest.mark.parametrize('vae', ['tiny', 'kl'])
 def test_openvino_equals_torch_in_float32(tmp_path, cache, vae):
-    """One frame, a ragged batch and an ensemble."""
+    """A ragged batch and an ensemble, at sizes of which only the first was converted."""
     pytest.importorskip('openvino')
     folder = str(make_checkpoint(tmp_path / 'model', vae=vae))
     torch_engine, engine = (DepthEngine.load(folder, device=device, dtype='float32')
                             for device in ('cpu', 'openvino:CPU'))
-    other = RGB[::-1].copy()
-    for options in ({}, {'ensemble_size': 2}):
-        expected, found = (each.infer_batch([RGB, other], [1, 3], seed=[4, 5], **options)
+    for (height, width), options in itertools.product(
+            ((48, 64), (48, 40), (24, 64), (40, 56)), ({}, {'ensemble_size': 2})):
+        frames = RGB[:height, :width], RGB[::-1][:height, :width].copy()
+        expected, found = (each.infer_batch(frames, [1, 3], seed=[4, 5], **options)
                            for each in (torch_engine, engine))
         for one, two in zip(found, expected):
             assert one.num_inference_steps == two.num_inference_steps
@@ -117,12 +119,31 @@ def test_a_second_start_reads_what_the_first_compiled(checkpoint, cache, monkeyp
     pytest.importorskip('openvino')
     engine = DepthEngine.load(checkpoint, device='openvino:CPU')
     first = engine.infer(RGB).affine_invariant_depth
-    assert len(list(cache.iterdir())) == 4  # encode, step, decode, its head
+    # Encode, step, decode, its head: as converted for all sizes and as compiled for one.
+    assert len(list(cache.iterdir())) == 4 + 4
     again = DepthEngine.load(checkpoint, device='openvino:CPU')
-    monkeypatch.setattr(again._executor, '_convert', None)  # would raise
+    monkeypatch.setattr(executors.openvino, '_convert', None)  # would raise
     assert np.array_equal(again.infer(RGB).affine_invariant_depth, first)
-    with pytest.raises(ConfigError, match='not callable'):  # another size is not in the cache
-        again.infer(RGB[:24])
+    again.infer(RGB[:24])
+    assert len(list(cache.iterdir())) == 4 + 4 + 4
+    shutil.rmtree(cache)
+    with pytest.raises(ConfigError, match='not callable'):
+        DepthEngine.load(checkpoint, device='openvino:CPU').infer(RGB)
+
+
+def test_a_size_that_comes_while_the_node_runs_delays_no_frame(checkpoint, cache, monkeypatch):
+    """Neither converting nor exporting, which keep Python's lock, happens beside frames."""
+    pytest.importorskip('openvino')
+    engine = DepthEngine.load(checkpoint, device='openvino:CPU', dtype='float32')
+    engine.infer(RGB)
+    engine.prepare_in_background()
+    for name in ('_convert', '_serialize', 'OpenVinoExecutor._export'):
+        monkeypatch.setattr(f'marigold_ros.depth.executors.openvino.{name}', None)  # would raise
+    eager = engine.infer(RGB[:24])
+    engine._executor._preparer.submit(lambda: None).result()
+    compiled = engine.infer(RGB[:24])
+    assert engine.executor_name == 'openvino:CPU'  # nothing failed
+    assert np.abs(compiled.affine_invariant_depth - eager.affine_invariant_depth).max() < 1e-4
 
 
 @pytest.mark.parametrize('size', [100, 30_000, None])
@@ -136,7 +157,7 @@ def test_a_damaged_cache_is_made_again(checkpoint, cache, caplog, size):
         path.write_bytes(content[:size])
     found = DepthEngine.load(checkpoint, device='openvino:CPU').infer(RGB)
     assert np.array_equal(found.affine_invariant_depth, expected.affine_invariant_depth)
-    assert caplog.text.count('is damaged and is made again: its digest is wrong') == 4
+    assert caplog.text.count('is damaged and is made again: its digest is wrong') == 8
     caplog.clear()
     DepthEngine.load(checkpoint, device='openvino:CPU').infer(RGB)
     assert not caplog.text

@@ -35,8 +35,12 @@ class BlobCache:
         except RuntimeError as err:  # neither HOME nor an entry for the user
             self._report(err)
 
-    def read(self, key: str) -> bytes | None:
-        """Return a blob; None if there is none or if it is damaged."""
+    def read(self, key: str) -> memoryview | None:
+        """
+        Return a blob; None if there is none or if it is damaged.
+
+        A view, because a copy of a large blob would delay the frames of other threads.
+        """
         if self._folder is None:
             return None
         path = self._folder / key
@@ -47,7 +51,7 @@ class BlobCache:
         except OSError as err:
             self._report(err)
             return None
-        blob = content[DIGEST_BYTES:]
+        blob = memoryview(content)[DIGEST_BYTES:]
         if _digest(blob) != content[:DIGEST_BYTES]:
             self.reject(key, 'its digest is wrong')
             return None
@@ -55,7 +59,7 @@ class BlobCache:
             os.utime(path)  # used now
         return blob
 
-    def write(self, key: str, blob: bytes) -> None:
+    def write(self, key: str, blob: bytes | memoryview) -> None:
         """Store a blob; another process never sees half of it."""
         if self._folder is None:
             return
@@ -64,7 +68,8 @@ class BlobCache:
             _make_room(self._folder, len(blob))
             with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
                 try:
-                    file.write(_digest(blob) + blob)
+                    file.write(_digest(blob))
+                    file.write(blob)
                 except OSError:
                     Path(file.name).unlink()
                     raise
@@ -99,5 +104,5 @@ def _make_room(folder: Path, size: int) -> None:
             path.unlink(missing_ok=True)
 
 
-def _digest(blob: bytes) -> bytes:
+def _digest(blob: bytes | memoryview) -> bytes:
     return hashlib.blake2b(blob, digest_size=DIGEST_BYTES).digest()

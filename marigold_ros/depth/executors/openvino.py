@@ -9,11 +9,16 @@ from importlib.metadata import version
 import inspect
 import io
 import logging
+from pathlib import Path
+import struct
 import sys
+from tempfile import TemporaryDirectory
 from typing import Any
 import warnings
+from weakref import WeakKeyDictionary
 
 import diffusers
+import numpy as np
 import torch
 from torch.jit._trace import TracerWarning
 
@@ -26,6 +31,8 @@ from marigold_ros.depth.executors.blob_cache import BlobCache
 logger = logging.getLogger(__name__)
 
 PRECISIONS = {torch.float32: 'f32', torch.bfloat16: 'bf16', torch.float16: 'f16'}
+# Where the weights begin in a model's bytes.
+PREFIX = struct.Struct('<Q')
 CAPABILITIES = {torch.float32: 'FP32', torch.bfloat16: 'BF16', torch.float16: 'FP16'}
 
 
@@ -64,6 +71,7 @@ class OpenVinoExecutor(PreparingExecutor):
         self._native = self._native_dtypes()
         super().__init__(torch.device('cpu'), self._resolve_dtype(dtype), fall_back=fall_back)
         self._cache = BlobCache()
+        self._fingerprints: WeakKeyDictionary[torch.nn.Module, str] = WeakKeyDictionary()
 
     @property
     def weights_dtype(self) -> torch.dtype:
@@ -120,12 +128,16 @@ class OpenVinoExecutor(PreparingExecutor):
         if self._openvino_device.startswith('CPU'):
             # A thread that is bound to a core waits for whatever else runs there.
             settings |= {'INFERENCE_NUM_THREADS': cpu_thread_count(), 'ENABLE_CPU_PINNING': False}
-        key = self._fingerprint(stage, inputs, settings)
+        shapes = [list(each.shape) for each in inputs]
+        device_name = self._core.get_property(self._openvino_device, 'FULL_DEVICE_NAME')
+        key = _hash(self._fingerprint(stage), shapes, settings, device_name)
         compiled = self._import(key, settings)
         if compiled is None:
-            compiled = self._core.compile_model(self._convert(stage, inputs),
-                                                self._openvino_device, settings)
-            self._export(key, compiled)
+            model = self._find_model(stage, inputs)
+            model.reshape(dict(zip(model.inputs, shapes)))
+            compiled = self._core.compile_model(model, self._openvino_device, settings)
+            if self.wait:  # else it would keep Python's lock while frames need it
+                self._export(key, compiled)
         request, count = compiled.create_infer_request(), len(compiled.outputs)
 
         def run(*given: torch.Tensor) -> Sequence[torch.Tensor]:
@@ -134,26 +146,26 @@ class OpenVinoExecutor(PreparingExecutor):
             return [torch.from_numpy(outputs[i]) for i in range(count)]
         return run
 
-    def _convert(self, stage: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> Any:
+    def _find_model(self, stage: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> Any:
         """
-        Trace a stage into a model of fixed shape.
+        Return a stage as OpenVINO's model of any size, read from the cache or converted.
 
-        `openvino.convert_model` does the same, but takes three times as long, for transformations
-        that `compile_model` makes again, and reports to Intel that it was called.
+        Converting keeps Python's lock, and thereby all frames, for .3 s; it is therefore done
+        for the first size only, before frames arrive.
         """
-        from openvino.frontend import FrontEndManager
-        from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-
-        with torch.inference_mode(), warnings.catch_warnings():
-            warnings.simplefilter('ignore', DeprecationWarning)  # OpenVINO needs TorchScript
-            # Sizes become constants, as they should.
-            warnings.simplefilter('ignore', TracerWarning)
-            traced: Any = torch.jit.trace(  # type: ignore[no-untyped-call]
-                stage, tuple(inputs), check_trace=False)
-            decoder = TorchScriptPythonDecoder(traced, example_input=tuple(inputs))
-        frontend = FrontEndManager().load_by_framework('pytorch')
-        model = frontend.convert(frontend.load(decoder))
-        model.reshape({port: list(each.shape) for port, each in zip(model.inputs, inputs)})
+        key = _hash(self._fingerprint(stage), 'model')
+        found = self._cache.read(key)
+        if found is not None:
+            try:
+                return _deserialize(self._core, found)
+            except RuntimeError as err:
+                self._cache.reject(key, err)
+        model = _convert(stage, [_make_odd(each) for each in inputs])
+        try:
+            self._cache.write(key, _serialize(model))
+        except (OSError, RuntimeError) as err:
+            logger.warning('%s cannot keep a converted stage, so another image size converts it '
+                           'again and delays a frame: %s', self.name, err)
         return model
 
     def _import(self, key: str, settings: dict[str, Any]) -> Any:
@@ -162,7 +174,7 @@ class OpenVinoExecutor(PreparingExecutor):
         if blob is None:
             return None
         try:
-            return self._core.import_model(io.BytesIO(blob), self._openvino_device, settings)
+            return self._core.import_model(_as_tensor(blob), self._openvino_device, settings)
         except RuntimeError as err:
             self._cache.reject(key, err)
             return None
@@ -176,21 +188,83 @@ class OpenVinoExecutor(PreparingExecutor):
             logger.warning('%s cannot keep what it compiled, so every start compiles it: %s',
                            self.name, err)
             return
-        self._cache.write(key, blob.getvalue())
+        self._cache.write(key, blob.getbuffer())
 
-    def _fingerprint(self, stage: torch.nn.Module, inputs: Sequence[torch.Tensor],
-                     settings: dict[str, Any]) -> str:
-        """Hash everything on which a compiled stage depends."""
-        facts = ([list(each.shape) for each in inputs], settings, repr(stage),
-                 version('openvino'), torch.__version__, diffusers.__version__,
-                 self._core.get_property(self._openvino_device, 'FULL_DEVICE_NAME'),
-                 *map(inspect.getsource, (folding, convolution_folding, stages,
-                                          sys.modules[__name__])))
-        digest = hashlib.blake2b(repr(facts).encode(), digest_size=16)
-        for tensor in stage.state_dict().values():
-            digest.update(tensor.contiguous(memory_format=torch.contiguous_format)
-                          .flatten().view(torch.uint8).numpy())
-        return digest.hexdigest()
+    def _fingerprint(self, stage: torch.nn.Module) -> str:
+        """Hash everything on which a converted stage depends, once."""
+        if stage not in self._fingerprints:
+            weights = hashlib.blake2b()
+            for tensor in stage.state_dict().values():
+                weights.update(tensor.contiguous(memory_format=torch.contiguous_format)
+                               .flatten().view(torch.uint8).numpy())
+            self._fingerprints[stage] = _hash(
+                weights.hexdigest(), repr(stage), version('openvino'), torch.__version__,
+                diffusers.__version__, *map(inspect.getsource, (
+                    folding, convolution_folding, stages, sys.modules[__name__])))
+        return self._fingerprints[stage]
+
+
+def _convert(stage: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> Any:
+    """
+    Trace a stage into a model.
+
+    `openvino.convert_model` does the same, but takes three times as long, for transformations
+    that `compile_model` makes again, and reports to Intel that it was called.
+    """
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter('ignore', DeprecationWarning)  # OpenVINO needs TorchScript
+        warnings.simplefilter('ignore', TracerWarning)
+        traced: Any = torch.jit.trace(  # type: ignore[no-untyped-call]
+            stage, tuple(inputs), check_trace=False)
+        decoder = TorchScriptPythonDecoder(traced, example_input=tuple(inputs))
+    frontend = FrontEndManager().load_by_framework('pytorch')
+    return frontend.convert(frontend.load(decoder))
+
+
+def _make_odd(example: torch.Tensor) -> torch.Tensor:
+    """
+    Cut images and latents to an odd height and width.
+
+    At such sizes, and only there, diffusers' U-Net upsamples to the size of the other input
+    instead of by two; what is traced thereby holds at every size.
+    """
+    if example.ndim != 4:
+        return example
+    height, width = (size - 1 + size % 2 for size in example.shape[2:])
+    return example[:, :, :height, :width].contiguous()
+
+
+def _serialize(model: Any) -> bytes:
+    """Return the length of the description with its prefix, the description and the weights."""
+    import openvino
+
+    with TemporaryDirectory() as folder:
+        paths = Path(folder) / 'model.xml', Path(folder) / 'model.bin'
+        openvino.serialize(model, *paths)
+        description, weights = (path.read_bytes() for path in paths)
+    return PREFIX.pack(PREFIX.size + len(description)) + description + weights
+
+
+def _deserialize(core: Any, serialized: memoryview) -> Any:
+    """Read what `_serialize` returned; RuntimeError if it is damaged."""
+    split = PREFIX.unpack_from(serialized)[0]
+    return core.read_model(bytes(serialized[PREFIX.size:split]), _as_tensor(serialized[split:]))
+
+
+def _as_tensor(blob: memoryview) -> Any:
+    """Copy bytes to OpenVINO; unlike its own copy, NumPy's lets other threads run meanwhile."""
+    import openvino
+
+    tensor = openvino.Tensor(openvino.Type.u8, [len(blob)])
+    np.copyto(tensor.data, np.frombuffer(blob, np.uint8))
+    return tensor
+
+
+def _hash(*facts: object) -> str:
+    return hashlib.blake2b(repr(facts).encode(), digest_size=16).hexdigest()
 
 
 @lru_cache(maxsize=1)
