@@ -52,7 +52,7 @@ class EngineConfig:
         Longest edge in px, a multiple of 8; 0 keeps the input's size, None uses the
         checkpoint's default.
     compile : bool
-        Compile the networks with torch's Inductor: faster, start-up takes minutes.
+        Compile the networks with torch's Inductor: faster, the first start takes minutes.
     """
 
     checkpoint: str = 'tiny'

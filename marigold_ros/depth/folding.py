@@ -158,13 +158,18 @@ def _fold_unet(unet: Any, tokens: torch.Tensor) -> nn.Module:
     return _UNetWithBiases(unet, tokens)
 
 
+def _get_time_biases(sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+    """Return the biases, which a U-Net is called with instead of a time."""
+    return timestep
+
+
 class _UNetWithBiases(nn.Module):
     """Call a U-Net whose residual blocks select their part of given biases."""
 
     def __init__(self, unet: Any, tokens: torch.Tensor) -> None:
         super().__init__()
         self._unet = unet
-        unet.get_time_embed = lambda sample, timestep: timestep
+        unet.get_time_embed = _get_time_biases
         unet.time_embedding, unet.time_embed_act = _First(), None
         self._tokens: torch.Tensor
         self.register_buffer('_tokens', tokens.to(unet.dtype))

@@ -72,8 +72,8 @@ class Settings:
         "that of the input image; auto: the checkpoint's", unit='px', limits=(0, 4096),
         keyword='auto')
     compile: bool = _row(
-        bool, False, 'Compile the networks with torch at configure: starts up to minutes later, '
-        'then processes frames faster; needs a C++ compiler, and Triton on a GPU')
+        bool, False, 'Compile the networks with torch at configure: the first start takes up to '
+        'minutes longer, then processes frames faster; needs a C++ compiler, and Triton on a GPU')
     ensemble_size: int = _row(
         int, 1, 'Number of predictions from different noise that are merged into one; useful from '
         '3', limits=(1, 20), run_time=True)

@@ -9,9 +9,11 @@ import itertools
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
+import time
 from types import SimpleNamespace
 from unittest.mock import patch
 
@@ -23,11 +25,13 @@ import torch
 from marigold_ros.depth import executors
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import ConfigError
-from marigold_ros.depth.executors import base, cuda_graph, executor_for
+from marigold_ros.depth.executors import base, cuda_graph, executor_for, inductor
 from marigold_ros.depth.executors.base import PreparingExecutor
 from marigold_ros.depth.executors.blob_cache import BlobCache
 from marigold_ros.depth.executors.cuda_graph import CapturedStage, CudaGraphExecutor
+from marigold_ros.depth.executors.inductor import InductorExecutor
 from marigold_ros.depth.executors.torch import TorchExecutor
+from marigold_ros.depth.stages import NetworkStage, TensorLayout
 
 CPU = torch.device('cpu')
 RGB = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
@@ -445,6 +449,50 @@ def test_a_compile_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv('TORCHINDUCTOR_CACHE_DIR', str(file))
     with pytest.raises(ConfigError, match=f"`compile` .* TORCHINDUCTOR_CACHE_DIR is '{file}'"):
         executor_for('cpu', compile=True)
+
+
+def inductor_executor():
+    executor = InductorExecutor(CPU, torch.float32)
+    executor.load(SimpleNamespace(encode=NetworkStage(
+        torch.nn.ReLU(), TensorLayout(torch.float32, torch.channels_last))))
+    return executor
+
+
+def test_inductor_compiles_in_a_process_of_its_own_and_only_once(cache, monkeypatch):
+    """Tracing in this process would trace the stages that run meanwhile in other threads."""
+    images = torch.arange(-3.0, 3.0).reshape(1, 1, 2, 3)
+    with patch.object(torch.export, 'export', None):  # would raise
+        assert (inductor_executor().encode(images) == images.relu()).all()
+    assert len(list(cache.iterdir())) == 1
+    monkeypatch.setattr(inductor, 'COMPILE', "raise SystemExit('simulated')")
+    again = inductor_executor()
+    assert (again.encode(images) == images.relu()).all()
+    with pytest.raises(ConfigError, match='inductor cannot prepare .*ended with 1: simulated'):
+        again.encode(images[..., :2])
+
+
+def test_closing_ends_the_compiler(cache):
+    executor = inductor_executor()
+    executor.wait = False
+    assert (executor.encode(torch.zeros(1, 1, 2, 3)) == 0.0).all()
+    while executor._compiler is None:
+        time.sleep(0.01)
+    executor.close()
+    assert executor._compiler.returncode == -signal.SIGKILL
+    assert not cache.exists()
+
+
+def test_graphs_for_a_size_that_comes_while_the_node_runs_are_of_eager_stages(monkeypatch):
+    """Compiling traces, see above."""
+    FakeCuda(monkeypatch)
+    monkeypatch.setattr(cuda_graph, 'compile_stage', lambda stage, inputs: lambda images: images)
+    executor = CudaGraphExecutor(CPU, torch.float32, compile=True, fall_back=False)
+    executor.load(SimpleNamespace(encode=lambda images: images + 1.0))
+    assert (executor.encode(torch.zeros(1, 2)) == 0.0).all()
+    executor.wait = False
+    for _ in range(2):
+        assert (executor.encode(torch.zeros(1, 3)) == 1.0).all()
+        executor._preparer.submit(lambda: None).result()
 
 
 def test_a_broken_openvino_falls_back_only_with_auto(monkeypatch, caplog):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+import inspect
 import logging
 from typing import Any
 
 import torch
 
-from marigold_ros.depth.executors.base import PreparedStage, PreparingExecutor
-from marigold_ros.depth.executors.inductor import compile_stage
+from marigold_ros.depth.executors.base import MAX_PREPARED_STAGES, PreparedStage, PreparingExecutor
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,8 @@ class CudaGraphExecutor(PreparingExecutor):
     device, dtype
         See `Executor`.
     compile : bool
-        Whether the stages are compiled before they are captured.
+        Whether the stages are compiled before they are captured, but for those that are prepared
+        in the background.
     fall_back
         See `PreparingExecutor`.
     """
@@ -47,7 +48,8 @@ class CudaGraphExecutor(PreparingExecutor):
 
     def _prepare(self, name: str, inputs: Sequence[torch.Tensor]) -> PreparedStage:
         stage = getattr(self._stages, name)
-        if self._compile:
+        # Torch traces modules for all threads, so nothing may be compiled beside frames.
+        if self._compile and self.wait:
             stage = self._compile_or_keep(stage, inputs)
         try:
             return CapturedStage(stage, inputs, self._pool)
@@ -59,7 +61,7 @@ class CudaGraphExecutor(PreparingExecutor):
                          inputs: Sequence[torch.Tensor]) -> Callable[..., Any]:
         """Compile a stage; where the user left the choice, capture it as it is if that fails."""
         try:
-            return compile_stage(stage, inputs, self.device)
+            return compile_stage(stage, inputs)
         except Exception as err:  # whatever a compiler raises
             if not self._fall_back:
                 raise
@@ -126,3 +128,21 @@ class CapturedStage:
         """Run on the static inputs."""
         outputs = self._stage(*self._inputs)
         self._outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def compile_stage(stage: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> Callable[..., Any]:
+    """
+    Compile a stage as one graph for inputs of these shapes.
+
+    The option `loop_reindexing_after_fusion` is off because it makes upsample, convolution and
+    GroupNorm six times slower (pytorch issue 189488).
+    """
+    settings: dict[str, Any] = {'fullgraph': True, 'dynamic': False}
+    if 'loop_reindexing_after_fusion' in torch._inductor.list_options():
+        settings['options'] = {'loop_reindexing_after_fusion': False}
+    if 'recompile_limit' in inspect.signature(torch.compile).parameters:  # from torch 2.13 on
+        settings['recompile_limit'] = MAX_PREPARED_STAGES
+    compiled: Callable[..., Any] = torch.compile(stage, **settings)
+    with torch.inference_mode():
+        compiled(*inputs)
+    return compiled

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-import hashlib
 from importlib.metadata import version
 import inspect
 import io
@@ -15,9 +14,7 @@ import sys
 from tempfile import TemporaryDirectory
 from typing import Any
 import warnings
-from weakref import WeakKeyDictionary
 
-import diffusers
 import numpy as np
 import torch
 from torch.jit._trace import TracerWarning
@@ -27,6 +24,7 @@ from marigold_ros.depth.device import cpu_thread_count
 from marigold_ros.depth.errors import ConfigError
 from marigold_ros.depth.executors.base import PreparedStage, PreparingExecutor
 from marigold_ros.depth.executors.blob_cache import BlobCache
+from marigold_ros.depth.executors.fingerprints import hash_facts, hash_stage
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +69,6 @@ class OpenVinoExecutor(PreparingExecutor):
         self._native = self._native_dtypes()
         super().__init__(torch.device('cpu'), self._resolve_dtype(dtype), fall_back=fall_back)
         self._cache = BlobCache()
-        self._fingerprints: WeakKeyDictionary[torch.nn.Module, str] = WeakKeyDictionary()
 
     @property
     def weights_dtype(self) -> torch.dtype:
@@ -130,7 +127,7 @@ class OpenVinoExecutor(PreparingExecutor):
             settings |= {'INFERENCE_NUM_THREADS': cpu_thread_count(), 'ENABLE_CPU_PINNING': False}
         shapes = [list(each.shape) for each in inputs]
         device_name = self._core.get_property(self._openvino_device, 'FULL_DEVICE_NAME')
-        key = _hash(self._fingerprint(stage), shapes, settings, device_name)
+        key = hash_facts(self._hash_model(stage), shapes, settings, device_name)
         compiled = self._import(key, settings)
         if compiled is None:
             model = self._find_model(stage, inputs)
@@ -153,7 +150,7 @@ class OpenVinoExecutor(PreparingExecutor):
         Converting keeps Python's lock, and thereby all frames, for .3 s; it is therefore done
         for the first size only, before frames arrive.
         """
-        key = _hash(self._fingerprint(stage), 'model')
+        key = self._hash_model(stage)
         found = self._cache.read(key)
         if found is not None:
             try:
@@ -167,6 +164,12 @@ class OpenVinoExecutor(PreparingExecutor):
             logger.warning('%s cannot keep a converted stage, so another image size converts it '
                            'again and delays a frame: %s', self.name, err)
         return model
+
+    @staticmethod
+    def _hash_model(stage: torch.nn.Module) -> str:
+        """Hash everything on which a converted stage depends."""
+        return hash_facts(hash_stage(stage), version('openvino'), *map(inspect.getsource, (
+            folding, convolution_folding, stages, sys.modules[__name__])))
 
     def _import(self, key: str, settings: dict[str, Any]) -> Any:
         """Load what an earlier process compiled; None if there is nothing."""
@@ -189,19 +192,6 @@ class OpenVinoExecutor(PreparingExecutor):
                            self.name, err)
             return
         self._cache.write(key, blob.getbuffer())
-
-    def _fingerprint(self, stage: torch.nn.Module) -> str:
-        """Hash everything on which a converted stage depends, once."""
-        if stage not in self._fingerprints:
-            weights = hashlib.blake2b()
-            for tensor in stage.state_dict().values():
-                weights.update(tensor.contiguous(memory_format=torch.contiguous_format)
-                               .flatten().view(torch.uint8).numpy())
-            self._fingerprints[stage] = _hash(
-                weights.hexdigest(), repr(stage), version('openvino'), torch.__version__,
-                diffusers.__version__, *map(inspect.getsource, (
-                    folding, convolution_folding, stages, sys.modules[__name__])))
-        return self._fingerprints[stage]
 
 
 def _convert(stage: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> Any:
@@ -261,10 +251,6 @@ def _as_tensor(blob: memoryview) -> Any:
     tensor = openvino.Tensor(openvino.Type.u8, [len(blob)])
     np.copyto(tensor.data, np.frombuffer(blob, np.uint8))
     return tensor
-
-
-def _hash(*facts: object) -> str:
-    return hashlib.blake2b(repr(facts).encode(), digest_size=16).hexdigest()
 
 
 @lru_cache(maxsize=1)
