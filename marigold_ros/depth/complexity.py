@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from marigold_ros.depth.errors import InputError
-from marigold_ros.depth.types import FloatImage, RgbImage
+from marigold_ros.depth.types import GreyImage, Mask, RgbImage
 
 LONGEST_EDGE_PX = 320
 
@@ -32,7 +32,7 @@ def check_rgb(rgb: RgbImage) -> None:
                          f'got {rgb.dtype} {list(rgb.shape)}')
 
 
-def _reduced_grey(rgb: RgbImage) -> RgbImage:
+def reduce_to_grey(rgb: RgbImage) -> GreyImage:
     """Return the grey image, uint8 [H', W'], with max(H', W') <= LONGEST_EDGE_PX."""
     check_rgb(rgb)
     height, width = rgb.shape[:2]
@@ -43,9 +43,9 @@ def _reduced_grey(rgb: RgbImage) -> RgbImage:
     return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
 
 
-def gradient_energy(rgb: RgbImage) -> float:
+def gradient_energy(rgb: RgbImage, where: Mask | None = None) -> float:
     """
-    Compute the mean squared gradient magnitude of the grey image.
+    Compute the mean squared gradient magnitude of the grey image, E[M |grad x|^2].
 
     The gradient is the forward difference of the grey image in [0, 1], averaged over the pixels
     that have both a right and a lower neighbour.
@@ -53,6 +53,8 @@ def gradient_energy(rgb: RgbImage) -> float:
     Parameters
     ----------
     rgb : uint8 [H, W, 3]
+    where : bool [H, W] or None
+        M, the pixels that count; the others are 0 in the mean.
 
     Returns
     -------
@@ -68,22 +70,18 @@ def gradient_energy(rgb: RgbImage) -> float:
     >>> gradient_energy(np.zeros((8, 8, 3), np.uint8))
     0.0
     """
-    grey: FloatImage = _reduced_grey(rgb).astype(np.float32)
-    if min(grey.shape) < 2:
-        return 0.0
-    corner = grey[:-1, :-1]
-    dx = (grey[:-1, 1:] - corner).ravel()
-    dy = (grey[1:, :-1] - corner).ravel()
-    return float(np.dot(dx, dx) + np.dot(dy, dy)) / (255.0 ** 2 * dx.size)
+    return measure_complexity('gradient_energy', *_reduce(rgb, where))
 
 
-def entropy(rgb: RgbImage) -> float:
+def entropy(rgb: RgbImage, where: Mask | None = None) -> float:
     """
-    Compute the entropy of the grey histogram, H = -sum p log2 p over 256 levels.
+    Compute the entropy of the grey histogram, H = E[-M log2 p(x)] over 256 levels.
 
     Parameters
     ----------
     rgb : uint8 [H, W, 3]
+    where : bool [H, W] or None
+        M, the pixels that count; the others are 0 in the mean.  p is that of the whole image.
 
     Returns
     -------
@@ -96,13 +94,81 @@ def entropy(rgb: RgbImage) -> float:
     >>> rgb[0] = 255  # two levels, equally frequent
     >>> entropy(rgb)
     1.0
+    >>> entropy(rgb, where=rgb[..., 0] > 0)
+    0.5
     """
-    counts = np.bincount(_reduced_grey(rgb).ravel(), minlength=256)
-    p = counts[counts > 0] / counts.sum()
-    return float(-np.sum(p * np.log2(p))) + 0.0  # + 0.0 turns the -0.0 of a flat image into 0.0
+    return measure_complexity('entropy', *_reduce(rgb, where))
 
 
 MEASURES: dict[str, Callable[[RgbImage], float]] = {
-    'gradient_energy': gradient_energy,
-    'entropy': entropy,
-}
+    'gradient_energy': gradient_energy, 'entropy': entropy}
+
+
+def measure_complexity(measure: str, grey: GreyImage, where: Mask | None = None) -> float:
+    """
+    Compute the complexity of an image that is already reduced, or the part of some pixels in it.
+
+    Parameters
+    ----------
+    measure : {'gradient_energy', 'entropy'}
+    grey : uint8 [h, w]
+        See `reduce_to_grey`.
+    where : bool [h, w] or None
+        The pixels that count; the others are 0 in the mean.
+
+    Returns
+    -------
+    float
+    """
+    return {'gradient_energy': _gradient_energy, 'entropy': _entropy}[measure](grey, where)
+
+
+def complexity_share(measure: str, grey: GreyImage, where: Mask) -> float:
+    """
+    Compute the share of an image's complexity that lies in some of its pixels.
+
+    Parameters
+    ----------
+    measure, grey, where
+        See `measure_complexity`.
+
+    Returns
+    -------
+    float
+        In [0, 1]; of an image without complexity the share of the pixels.
+
+    Examples
+    --------
+    >>> grey = np.array([[0, 255, 0, 255]], np.uint8)
+    >>> complexity_share('entropy', grey, np.array([[True, False, False, False]]))
+    0.25
+    """
+    whole = measure_complexity(measure, grey)
+    return measure_complexity(measure, grey, where) / whole if whole else float(where.mean())
+
+
+def _reduce(rgb: RgbImage, where: Mask | None) -> tuple[GreyImage, Mask | None]:
+    """Reduce an image, and a mask of its pixels [H, W] to the same size."""
+    grey = reduce_to_grey(rgb)
+    if where is None:
+        return grey, None
+    return grey, cv2.resize(where.astype(np.uint8), grey.shape[::-1],
+                            interpolation=cv2.INTER_NEAREST) > 0
+
+
+def _gradient_energy(grey: GreyImage, where: Mask | None) -> float:
+    if min(grey.shape) < 2:
+        return 0.0
+    levels = grey.astype(np.float32)
+    corner = levels[:-1, :-1]
+    selected = slice(None) if where is None else where[:-1, :-1].ravel()
+    dx = (levels[:-1, 1:] - corner).ravel()[selected]
+    dy = (levels[1:, :-1] - corner).ravel()[selected]
+    return float(np.dot(dx, dx) + np.dot(dy, dy)) / (255.0 ** 2 * corner.size)
+
+
+def _entropy(grey: GreyImage, where: Mask | None) -> float:
+    counts = np.bincount(grey.ravel(), minlength=256)
+    bits = np.log2(grey.size / np.maximum(counts, 1))
+    selected = counts if where is None else np.bincount(grey[where], minlength=256)
+    return float(np.dot(selected, bits)) / grey.size

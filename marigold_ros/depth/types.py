@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     import torch
 
 RgbImage = NDArray[np.uint8]
+GreyImage = NDArray[np.uint8]
 FloatImage = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

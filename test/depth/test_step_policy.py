@@ -7,7 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from marigold_ros.depth.complexity import entropy, gradient_energy
+from marigold_ros.depth.complexity import (
+    complexity_share,
+    entropy,
+    gradient_energy,
+    reduce_to_grey,
+)
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.errors import ConfigError, InputError
 from marigold_ros.depth.step_policy import BatchCost, LatencyModel, SKIPS_BEFORE_PROBE, StepPolicy
@@ -224,3 +229,20 @@ def test_a_ragged_batch_yields_the_cost_of_a_full_step():
 def test_invalid_settings_are_rejected_with_their_value(kwargs, message):
     with pytest.raises(ConfigError, match=message):
         StepPolicyConfig(**kwargs)
+
+
+def test_the_complexity_of_some_pixels_is_their_part_of_the_whole():
+    """Of two halves with different content, at full size and reduced."""
+    image = np.random.default_rng(0).integers(0, 255, (64, 96, 3)).astype(np.uint8)
+    image[:, 48:] //= 4
+    left = np.indices((64, 96))[1] < 48
+    for measure, compute in (('gradient_energy', gradient_energy), ('entropy', entropy)):
+        parts = [compute(image, where=left), compute(image, where=~left)]
+        assert parts[0] > parts[1] > 0.0
+        assert sum(parts) == pytest.approx(compute(image))
+        assert complexity_share(measure, reduce_to_grey(image), left) == pytest.approx(
+            parts[0] / sum(parts))
+    large = image.repeat(8, axis=0).repeat(8, axis=1)
+    assert entropy(large, left.repeat(8, axis=0).repeat(8, axis=1)) == pytest.approx(
+        0.5 * entropy(large), rel=0.5)
+    assert complexity_share('entropy', np.full((4, 4), 7, np.uint8), left[:4, 46:50]) == 0.5
