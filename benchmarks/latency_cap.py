@@ -33,9 +33,7 @@ from benchmarks.timing import format_markdown_table, write_benchmark_report
 from marigold_ros.depth.adaptive import (
     AdaptiveConfig,
     AdaptiveDepth,
-    AdaptivePrediction,
     Frame,
-    SkippedFrame,
 )
 from marigold_ros.depth.config import STEP_POLICIES, StepPolicyConfig
 from marigold_ros.depth.device import cpu_thread_count, reserve_one_core
@@ -56,7 +54,7 @@ CALIBRATION_FRAMES = 200
 # Between starting the load and the first frame.
 START_DELAY_S = 1.5
 PERCENTILES = (50, 95, 99, 100)
-COLORS = {'processed': 'tab:blue', 'late': 'tab:red', 'superseded': 'tab:orange'}
+COLORS = {'processed': 'tab:blue', 'carried': 'tab:red', 'superseded': 'tab:orange'}
 CAMERA = 'camera'
 # A fixed scale and a VGA camera of 62 degrees.
 SCALE = MetricScale(scale=4.0, shift=0.5, confidence=0.0, source='fixed', assumed=True)
@@ -73,10 +71,10 @@ class FrameResult:
     number : int
     received_s : float
         Time since the first delivery was due.
-    outcome : {'processed', 'late', 'superseded'}
-        The policy skipped 'late' frames.
+    outcome : {'processed', 'carried', 'superseded'}
+        The depth of 'carried' frames is that of an earlier one, because no step fitted.
     latency_s : float or None
-        Receipt to publication; None if not processed.
+        Receipt to publication; None if superseded.
     steps_without_cap, steps_decided, steps_run : int
         T that the policy would choose without a cap, T as decided, T as run.
     stopped_by : str
@@ -129,18 +127,15 @@ class PolicyRun:
         """Decide, infer, pack the messages, update the policy, in depth_node's order."""
         result, = self.adaptive.process([
             Frame(CAMERA, frame.rgb, frame.number, frame.received_s)])
-        if isinstance(result, AdaptivePrediction):
-            pack_messages(result, frame.rgb)
+        pack_messages(result, frame.rgb)
         published_s = time.monotonic()
         self.adaptive.observe(published_s)
         decision = result.decision
         without_cap = self._without_cap.decide(
             [StepRequest(CAMERA, decision.complexity, decision.age_s)],
             padded_size=self.adaptive.engine.padded_size(*frame.rgb.shape[:2]))[0]
-        if isinstance(result, SkippedFrame):
-            return FrameResult(frame.number, frame.received_s, 'late', reason=decision.reason,
-                               steps_without_cap=without_cap.num_inference_steps)
-        return FrameResult(frame.number, frame.received_s, 'processed',
+        outcome = 'processed' if result.num_inference_steps else 'carried'
+        return FrameResult(frame.number, frame.received_s, outcome,
                            published_s - frame.received_s, without_cap.num_inference_steps,
                            decision.decided_steps, result.num_inference_steps, result.stopped_by,
                            decision.reason)
@@ -275,7 +270,7 @@ def summarize(frame_results: Sequence[FrameResult], cap_s: float, load_period_s:
     -------
     dict
         Latency percentiles in ms; shares of the frames delivered; mean T without and with load;
-        frames over the cap and skipped, per interval of constant load.
+        frames over the cap and carried, per interval of constant load.
     """
     processed = [each for each in frame_results if each.latency_s is not None]
     latencies_s = np.array([each.latency_s for each in processed], np.float64)
@@ -287,7 +282,7 @@ def summarize(frame_results: Sequence[FrameResult], cap_s: float, load_period_s:
         'processed': len(processed),
         'latency_ms': {f'p{q}': 1e3 * float(np.percentile(latencies_s, q)) for q in PERCENTILES},
         'over_cap': int((latencies_s > cap_s).sum()),
-        'skipped': sum(each.outcome == 'late' for each in frame_results) / len(frame_results),
+        'carried': sum(each.outcome == 'carried' for each in frame_results) / len(frame_results),
         'superseded': (sum(each.outcome == 'superseded' for each in frame_results)
                        / len(frame_results)),
         'reduced': sum(each.reduced for each in processed) / len(processed),
@@ -300,7 +295,7 @@ def summarize(frame_results: Sequence[FrameResult], cap_s: float, load_period_s:
 def count_by_interval(frame_results: Sequence[FrameResult], cap_s: float, period_s: float,
                       loaded: bool) -> list[dict[str, Any]]:
     """
-    Count frames over the cap and skipped per interval of constant load.
+    Count frames over the cap and carried per interval of constant load.
 
     `other_cores` is the number of cores that all other processes kept busy, including the load.
     If it differs from the load, something else disturbed the run.
@@ -317,7 +312,7 @@ def count_by_interval(frame_results: Sequence[FrameResult], cap_s: float, period
             'frames': len(inside),
             'over_cap': sum(each.latency_s is not None and each.latency_s > cap_s
                             for each in inside),
-            'skipped': sum(each.outcome == 'late' for each in inside),
+            'carried': sum(each.outcome == 'carried' for each in inside),
             'other_cores': others_s / elapsed_s if elapsed_s else 0.0,
         })
     return table
@@ -333,7 +328,7 @@ def format_markdown(result: Mapping[str, Any]) -> str:
         rows.append({
             'run': name, **dict(zip(('p50', 'p95', 'p99', 'max ms'), latency_ms)),
             'over cap': f'{summary["over_cap"]} of {summary["processed"]}',
-            'skipped': f'{summary["skipped"]:.1%}', 'superseded': f'{summary["superseded"]:.1%}',
+            'carried': f'{summary["carried"]:.1%}', 'superseded': f'{summary["superseded"]:.1%}',
             'reduced by the cap': f'{summary["reduced"]:.0%}',
             **dict(zip(('mean T unloaded', 'mean T loaded'), steps))})
     lines = [
@@ -342,11 +337,11 @@ def format_markdown(result: Mapping[str, Any]) -> str:
         f'T = {result["policy"]["max_inference_steps"]}; {1.0 / result["cap_s"]:.1f} frames/s; '
         f'load: {result["load_processes"]} busy process(es), off and on every '
         f'{result["load_period_s"]:g} s', '', format_markdown_table(rows), '',
-        'By interval of constant load: frames over the cap + skipped (cores that other '
+        'By interval of constant load: frames over the cap + carried (cores that other '
         'processes kept busy)', '']
     for name, summary in result['summaries'].items():
         lines.append(f'- {name}: ' + ', '.join(
-            f'{"on" if each["load"] else "off"} {each["over_cap"]}+{each["skipped"]} '
+            f'{"on" if each["load"] else "off"} {each["over_cap"]}+{each["carried"]} '
             f'({each["other_cores"]:.1f})' for each in summary['intervals']))
     return '\n'.join(lines)
 
@@ -405,8 +400,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     reserve_one_core()
     facts = describe_environment()
     engine = DepthEngine.load(options.checkpoint, device=options.device, compile=options.compile)
-    config = StepPolicyConfig(options.policy, max_inference_steps=options.max_inference_steps,
-                              late_frames='skip')
+    config = StepPolicyConfig(options.policy, 1, options.max_inference_steps)
     result = {'checkpoint': options.checkpoint, 'executor': engine.executor_name,
               'threads': cpu_thread_count(),
               **measure(engine, config, options.frames, options.load_period)}

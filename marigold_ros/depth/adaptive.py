@@ -1,20 +1,21 @@
-"""AdaptiveDepth: decide the steps of frames, infer their depth and observe the latency."""
+"""AdaptiveDepth: decide the steps of frames, infer or carry their depth, observe the latency."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 import time
 from typing import TYPE_CHECKING
 
-from marigold_ros.depth.complexity import MEASURES
+from marigold_ros.depth.camera_depth import CameraDepth
+from marigold_ros.depth.camera_depth import Frame as Frame
+from marigold_ros.depth.complexity import complexity_share, measure_complexity, reduce_to_grey
 from marigold_ros.depth.config import COMPLEXITY_MEASURES, one_of, require, StepPolicyConfig
 from marigold_ros.depth.step_policy import LatencyModel, StepPolicy
 from marigold_ros.depth.types import (
     BatchTiming,
     DepthPrediction,
-    RgbImage,
     StageTiming,
     StepRequest,
 )
@@ -23,25 +24,9 @@ if TYPE_CHECKING:
     from marigold_ros.depth.engine import DepthEngine
 
 
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """
-    An image of a camera.
-
-    Attributes
-    ----------
-    camera : str
-    rgb : uint8 [H, W, 3]
-    stamp_ns : int
-        Acquisition time, ns, on the clock of the message stamps.
-    received_s : float
-        Time of receipt, s, on `time.monotonic`; the frame's age is measured from it.
-    """
-
-    camera: str
-    rgb: RgbImage
-    stamp_ns: int
-    received_s: float
+# Of the largest share of changed pixels in a window: more asks for a run, however small the window
+# is in the image.
+MAX_LOCAL_CHANGE = 0.65
 
 
 @dataclass(frozen=True)
@@ -52,21 +37,25 @@ class AdaptiveConfig:
     Attributes
     ----------
     step_policy : StepPolicyConfig
-    complexity_measure : {'gradient_energy', 'entropy'}
+    complexity_measure : {'entropy', 'gradient_energy'}
         Measure of C.
     ensemble_size : int
         E, members of every prediction.
+    max_carry_s : float
+        Longest time for which depth is carried although nothing is new.
     """
 
     step_policy: StepPolicyConfig = field(default_factory=StepPolicyConfig)
-    complexity_measure: str = 'gradient_energy'
+    complexity_measure: str = 'entropy'
     ensemble_size: int = 1
+    max_carry_s: float = 2.0
 
     def __post_init__(self) -> None:
         """Check every value."""
         require(self.complexity_measure in COMPLEXITY_MEASURES, 'complexity_measure',
                 one_of(COMPLEXITY_MEASURES), self.complexity_measure)
         require(self.ensemble_size >= 1, 'ensemble_size', 'at least 1', self.ensemble_size)
+        require(self.max_carry_s > 0.0, 'max_carry_s', 'positive', self.max_carry_s)
 
 
 @dataclass(frozen=True)
@@ -77,15 +66,18 @@ class FrameDecision:
     Attributes
     ----------
     complexity : float
-        C of the frame.
+        C.
     age_s : float
         Time from receipt to the decision.
     decided_steps : int
-        Number of steps T of the decision; the deadline may have ended denoising earlier.
+        Number of steps T of the decision, 0 if depth is carried; the deadline may have ended
+        denoising earlier.
     reason : str
         Reason of the decision and, if denoising ended early, of that.
     complexity_s : float
-        Time that measuring C took.
+        Time that flow and C took.
+    carried_s : float
+        Time since the run whose depth is carried; 0 for a run.
     """
 
     complexity: float
@@ -93,20 +85,23 @@ class FrameDecision:
     decided_steps: int
     reason: str
     complexity_s: float
+    carried_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class AdaptivePrediction(DepthPrediction):
     """A `DepthPrediction` with the decision on its number of steps."""
 
-    decision: FrameDecision
+    decision: FrameDecision = field(kw_only=True)
 
 
 @dataclass(frozen=True)
-class SkippedFrame:
-    """A frame skipped by the step policy because Tmin steps exceed the latency cap."""
+class _Request:
+    """A frame with what the step policy has to know."""
 
-    decision: FrameDecision
+    frame: Frame
+    request: StepRequest
+    complexity_s: float
 
 
 @dataclass(frozen=True)
@@ -152,6 +147,7 @@ class AdaptiveDepth:
         self.engine, self._config = engine, config
         self.policy = StepPolicy(config.step_policy)
         self._seeds = {camera: seed for seed, camera in enumerate(cameras)}
+        self._cameras: defaultdict[str, CameraDepth] = defaultdict(CameraDepth)
         self._unobserved: list[_UnobservedBatch] = []
 
     def warm_up(self, sizes: Sequence[tuple[int, int]], batch_sizes: Sequence[int]) -> None:
@@ -171,37 +167,80 @@ class AdaptiveDepth:
             self.policy.latency = LatencyModel()
 
     def reset(self) -> None:
-        """Discard the statistics of C, for example after a jump back in time."""
+        """Discard the statistics of C and all carried depth, as after a jump back in time."""
         self.policy.reset()
+        self._cameras.clear()
 
-    def process(self, frames: Sequence[Frame]) -> list[AdaptivePrediction | SkippedFrame]:
+    def set_scale(self, camera: str, scale: float, shift: float) -> None:
         """
-        Infer the depth of each frame; frames of one padded size form one batch.
+        Set the metric fit of a camera's last depth, with which it is moved in three dimensions.
+
+        Parameters
+        ----------
+        camera : str
+        scale, shift : float
+            Metric depth is scale * relative depth + shift, m.
+        """
+        self._cameras[camera].scale_shift = scale, shift
+
+    def process(self, frames: Sequence[Frame]) -> list[AdaptivePrediction]:
+        """
+        Return the depth of each frame, in the order of `frames`; see `process_each`.
 
         Parameters
         ----------
         frames : sequence of Frame
-            The newest frame of each camera, of any size.  Batches run one after the other.
 
         Returns
         -------
-        list of AdaptivePrediction or SkippedFrame
-            In the order of `frames`; frames are skipped only if `late_frames` is 'skip'.
+        list of AdaptivePrediction
+        """
+        results = dict(self.process_each(frames))
+        return [results[i] for i in range(len(frames))]
+
+    def process_each(self, frames: Sequence[Frame]) -> Iterator[tuple[int, AdaptivePrediction]]:
+        """
+        Carry or infer the depth of each frame; those of one padded size form one batch.
+
+        Parameters
+        ----------
+        frames : sequence of Frame
+            The newest frame of each camera, of any size.
+
+        Yields
+        ------
+        int, AdaptivePrediction
+            Index of a frame and its depth: first the carried ones, then one batch after the other.
 
         Raises
         ------
         InputError, OutOfMemoryError
-            See `DepthEngine.infer_batch`.
+            See `DepthEngine.infer_batch`; raised after the other batches.
         """
         self.observe(published_s=None)
         by_size: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
         for i, frame in enumerate(frames):
             by_size[self.engine.padded_size(*frame.rgb.shape[:2])].append(i)
-        results: dict[int, AdaptivePrediction | SkippedFrame] = {}
+        batches = []
         for size, indices in by_size.items():
-            results.update(zip(
-                indices, self._process_one_size(size, [frames[i] for i in indices])))
-        return [results[i] for i in range(len(frames))]
+            requests = [self._look_at(frames[i]) for i in indices]
+            decisions = self._decide(requests, size)
+            runs = []
+            for i, request, decision in zip(indices, requests, decisions):
+                if decision.decided_steps:
+                    runs.append((i, request, decision))
+                else:
+                    yield i, self._carry(request.frame, decision)
+            if runs:
+                batches.append((size, runs))
+        errors = []
+        for size, runs in batches:
+            try:
+                yield from self._infer(size, runs)
+            except Exception as err:  # whatever a device raises; the other sizes still run
+                errors.append(err)
+        if errors:
+            raise errors[0]
 
     def observe(self, published_s: float | None) -> None:
         """
@@ -219,40 +258,58 @@ class AdaptiveDepth:
                 elapsed_s=None if published_s is None else published_s - batch.decided_s))
         self._unobserved = []
 
-    def _process_one_size(self, padded_size: tuple[int, int],
-                          frames: Sequence[Frame]) -> list[AdaptivePrediction | SkippedFrame]:
-        # 1. Measure the complexity of each frame.
-        complexities, seconds = zip(*(self._measure_complexity(frame.rgb) for frame in frames))
-
-        # 2. Decide the steps; ages include the time of step 1.
-        decided_s = time.monotonic()
-        requests = [StepRequest(frame.camera, complexity, decided_s - frame.received_s)
-                    for frame, complexity in zip(frames, complexities)]
-        step_decisions = self.policy.decide(requests, padded_size=padded_size)
-        decisions = [FrameDecision(request.complexity, request.age_s, steps.num_inference_steps,
-                                   steps.reason, complexity_s)
-                     for request, steps, complexity_s in zip(requests, step_decisions, seconds)]
-
-        # 3. Infer the frames that are not skipped as one ragged batch.
-        inferred = [i for i, decision in enumerate(decisions) if decision.decided_steps]
-        predictions = self._infer_batch(
-            [frames[i] for i in inferred], [decisions[i].decided_steps for i in inferred],
-            self.policy.deadline_s(requests, padded_size=padded_size))
-        if inferred:
-            self._unobserved.append(_UnobservedBatch(
-                padded_size, tuple(each.num_inference_steps for each in predictions),
-                predictions[0].timing, decided_s))
-        results: list[AdaptivePrediction | SkippedFrame] = [
-            SkippedFrame(decision) for decision in decisions]
-        for i, prediction in zip(inferred, predictions):
-            results[i] = _add_decision(prediction, decisions[i])
-        return results
-
-    def _measure_complexity(self, rgb: RgbImage) -> tuple[float, float]:
-        """Return C and the time that measuring it took, s."""
+    def _look_at(self, frame: Frame) -> _Request:
+        """Move the camera's depth along to the frame, and measure C."""
         started_s = time.perf_counter()
-        complexity = MEASURES[self._config.complexity_measure](rgb)
-        return complexity, time.perf_counter() - started_s
+        config, camera = self._config, self._cameras[frame.camera]
+        measure, grey = config.complexity_measure, reduce_to_grey(frame.rgb)
+        novelty = camera.advance(frame, grey, config.max_carry_s)
+        if config.step_policy.policy != 'novelty':
+            complexity = measure_complexity(measure, grey)
+        else:
+            complexity = 1.0 if novelty is None else complexity_share(measure, grey, novelty.new)
+        run_reason = ''
+        if novelty is not None and novelty.largest_change > MAX_LOCAL_CHANGE:
+            run_reason = f'{novelty.largest_change:.0%} of a small region changed'
+        elif camera.carried_s(frame) >= config.max_carry_s:
+            run_reason = f'carried for {camera.carried_s(frame):.1f} s'
+        seconds = time.perf_counter() - started_s
+        return _Request(frame, StepRequest(
+            frame.camera, complexity, time.monotonic() - frame.received_s,
+            can_carry=novelty is not None, run_reason=run_reason), seconds)
+
+    def _decide(self, requests: Sequence[_Request],
+                padded_size: tuple[int, int]) -> list[FrameDecision]:
+        """Decide the steps of the frames of one size."""
+        decided = self.policy.decide([each.request for each in requests], padded_size=padded_size)
+        return [FrameDecision(
+            each.request.complexity, each.request.age_s, steps.num_inference_steps, steps.reason,
+            each.complexity_s, 0.0 if steps.num_inference_steps
+            else self._cameras[each.frame.camera].carried_s(each.frame))
+            for each, steps in zip(requests, decided)]
+
+    def _carry(self, frame: Frame, decision: FrameDecision) -> AdaptivePrediction:
+        carried = self._cameras[frame.camera].carry()
+        return AdaptivePrediction(
+            carried.affine_invariant_depth, carried.confidence, None, None, 0, 'schedule',
+            StageTiming(0.0, 0.0, 0.0, 0.0, 0.0), carried.covered, decision=decision)
+
+    def _infer(self, padded_size: tuple[int, int],
+               runs: Sequence[tuple[int, _Request, FrameDecision]]
+               ) -> Iterator[tuple[int, AdaptivePrediction]]:
+        """Infer the frames of one size as one ragged batch."""
+        started_s = time.monotonic()
+        frames = [each.frame for _, each, _ in runs]
+        predictions = self._infer_batch(
+            frames, [decision.decided_steps for _, _, decision in runs],
+            self.policy.deadline_s([each.request for _, each, _ in runs],
+                                   padded_size=padded_size))
+        self._unobserved.append(_UnobservedBatch(
+            padded_size, tuple(each.num_inference_steps for each in predictions),
+            predictions[0].timing, started_s))
+        for (i, _, decision), frame, prediction in zip(runs, frames, predictions):
+            self._cameras[frame.camera].start(frame, prediction)
+            yield i, _add_decision(prediction, decision)
 
     def _infer_batch(self, frames: Sequence[Frame], num_inference_steps: Sequence[int],
                      deadline_s: float | None) -> list[DepthPrediction]:

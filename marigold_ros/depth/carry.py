@@ -15,9 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from marigold_ros.depth.types import FloatImage, GreyImage, Mask
-
-Matrix = NDArray[np.float64]
+from marigold_ros.depth.types import FloatImage, GreyImage, Mask, Matrix
 
 # A pixel has changed where its surroundings differ from what the flow predicts by more than
 # CHANGE_GREY levels, plus what flow that is FLOW_ERROR_PX wrong would explain.

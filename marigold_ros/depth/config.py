@@ -9,9 +9,8 @@ import re
 from marigold_ros.depth.errors import ConfigError
 
 DTYPES = ('auto', 'float32', 'bfloat16', 'float16')
-STEP_POLICIES = ('complexity', 'fixed')
-COMPLEXITY_MEASURES = ('gradient_energy', 'entropy')
-LATE_FRAMES = ('run', 'skip')
+STEP_POLICIES = ('novelty', 'complexity', 'fixed')
+COMPLEXITY_MEASURES = ('entropy', 'gradient_energy')
 MAX_INFERENCE_STEPS = 50
 
 
@@ -81,35 +80,32 @@ class StepPolicyConfig:
 
     Attributes
     ----------
-    policy : {'complexity', 'fixed'}
-        'complexity' runs T(C) steps, 'fixed' always Tmax.
+    policy : {'novelty', 'complexity', 'fixed'}
+        'novelty' and 'complexity' run T(C) steps, where C is the share of the frame's complexity
+        that is new, or the complexity of the whole frame; 'fixed' runs always Tmax.
     min_inference_steps, max_inference_steps : int
-        Tmin and Tmax.
+        Tmin and Tmax; with 0 steps depth is carried along.
     complexity_min, alpha : float or None
-        Cmin and alpha of T(C) = Tmin + alpha (C - Cmin); None estimates them from the camera's
-        own frames (70 % and 95 % running quantiles of C).
+        Cmin and alpha of T(C) = Tmin + alpha (C - Cmin).  None is `NOVELTY_LINE` for the policy
+        'novelty', and for 'complexity' estimates them from the camera's own frames (70 % and 95 %
+        running quantiles of C).
     latency_cap_s : float or None
         Longest time from receipt to publication; None disables the cap.
-    late_frames : {'run', 'skip'}
-        Whether a frame is run at Tmin or skipped if Tmin steps exceed the cap.
     """
 
-    policy: str = 'complexity'
-    min_inference_steps: int = 1
+    policy: str = 'novelty'
+    min_inference_steps: int = 0
     max_inference_steps: int = 4
     complexity_min: float | None = None
     alpha: float | None = None
     latency_cap_s: float | None = 0.2
-    late_frames: str = 'run'
 
     def __post_init__(self) -> None:
         """Check every value."""
         require(self.policy in STEP_POLICIES, 'step_policy', one_of(STEP_POLICIES), self.policy)
-        require(self.late_frames in LATE_FRAMES, 'late_frames', one_of(LATE_FRAMES),
-                self.late_frames)
-        for name in ('min_inference_steps', 'max_inference_steps'):
-            require(1 <= getattr(self, name) <= MAX_INFERENCE_STEPS, name,
-                    f'between 1 and {MAX_INFERENCE_STEPS}', getattr(self, name))
+        for name, least in (('min_inference_steps', 0), ('max_inference_steps', 1)):
+            require(least <= getattr(self, name) <= MAX_INFERENCE_STEPS, name,
+                    f'between {least} and {MAX_INFERENCE_STEPS}', getattr(self, name))
         require(self.min_inference_steps <= self.max_inference_steps, 'min_inference_steps',
                 f'at most max_inference_steps ({self.max_inference_steps})',
                 self.min_inference_steps)

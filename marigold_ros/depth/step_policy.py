@@ -25,8 +25,11 @@ LINE_QUANTILES = (0.7, 0.95)
 MIN_COMPLEXITY_SPREAD = 0.05
 # Part of the cap reserved for delays that the model cannot predict, e.g. another process.
 MARGIN_FRACTION = 0.05
-# A skipped frame yields no timing, so after this many skips in a row one frame is run.
-SKIPS_BEFORE_PROBE = 4
+# A carried frame yields no timing, so after this many that the cap left no time for, one is run.
+CARRIES_BEFORE_PROBE = 4
+# Cmin and alpha of the policy novelty: T is 1 from 8 % of new complexity on.  Measured by
+# `benchmarks.carrying`; quantiles would run a share of the frames although nothing is new.
+NOVELTY_LINE = (0.0, 6.25)
 
 PaddedSize = tuple[int, int]
 
@@ -102,9 +105,8 @@ class StepPolicy:
 
     Examples
     --------
-    >>> config = StepPolicyConfig(complexity_min=0.1, alpha=10.0, latency_cap_s=0.2)
-    >>> policy = StepPolicy(config)
-    >>> request = StepRequest('front', complexity=0.4, age_s=0.02)
+    >>> policy = StepPolicy(StepPolicyConfig(complexity_min=0.1, alpha=10.0, latency_cap_s=0.2))
+    >>> request = StepRequest('front', complexity=0.5, age_s=0.02, can_carry=True)
     >>> policy.decide([request], padded_size=(96, 128))[0].num_inference_steps
     4
 
@@ -119,7 +121,7 @@ class StepPolicy:
         """Start with empty statistics."""
         self.config = config
         self.latency = LatencyModel()
-        self._consecutive_skips: Counter[PaddedSize] = Counter()
+        self._consecutive_carries: Counter[PaddedSize] = Counter()
         self._complexities: dict[str, deque[float]] = {}
         self.reset()
 
@@ -146,28 +148,41 @@ class StepPolicy:
         Returns
         -------
         list of StepDecision
-            In the order of `requests`; 0 steps means skip.
+            In the order of `requests`; with 0 steps depth is carried along.
         """
-        config = self.config
+        decisions = [self._uncapped_decision(request) for request in requests]
+        runs = [i for i, decision in enumerate(decisions) if decision.num_inference_steps]
+        if runs:
+            limited = self._limit_by_cap([requests[i] for i in runs],
+                                         [decisions[i] for i in runs], padded_size)
+            for i, decision in zip(runs, limited):
+                decisions[i] = decision
+        return decisions
+
+    def _limit_by_cap(self, requests: Sequence[StepRequest], decisions: Sequence[StepDecision],
+                      padded_size: PaddedSize) -> list[StepDecision]:
+        """Limit the steps of the frames that are to run, or carry depth instead."""
+        least = max(1, self.config.min_inference_steps)
         max_steps, budget = self._max_steps_under_cap(requests, padded_size)
-        if max_steps >= config.min_inference_steps:
-            self._consecutive_skips[padded_size] = 0
-            return [_limit_steps(self._uncapped_decision(request), max_steps, f'the cap: {budget}')
-                    for request in requests]
-        # A single slow batch reduces the steps to Tmin but does not skip frames.
+        if max_steps >= least:
+            self._consecutive_carries[padded_size] = 0
+            return [_limit_steps(decision, max_steps, f'the cap: {budget}')
+                    for decision in decisions]
+        # A single slow batch reduces the steps but does not keep the networks from running.
         typical_max_steps, _ = self._max_steps_under_cap(requests, padded_size,
                                                          at_least_latest=False)
-        if config.late_frames == 'run' or typical_max_steps >= config.min_inference_steps:
-            return [StepDecision(config.min_inference_steps, f'late, run at Tmin: {budget}')
-                    for _ in requests]
-        self._consecutive_skips[padded_size] += 1
-        if self._consecutive_skips[padded_size] <= SKIPS_BEFORE_PROBE:
-            return [StepDecision(0, f'late, skipped: {budget}') for _ in requests]
-        self._consecutive_skips[padded_size] = 0
+        late = StepDecision(least, f'late, run with {least}: {budget}')
+        if typical_max_steps >= least:
+            return [late] * len(requests)
+        self._consecutive_carries[padded_size] += 1
+        if self._consecutive_carries[padded_size] <= CARRIES_BEFORE_PROBE:
+            return [StepDecision(0, f'carried, no step fits: {budget}') if request.can_carry
+                    else late for request in requests]
+        self._consecutive_carries[padded_size] = 0
         self.latency.discard(padded_size)
-        return [StepDecision(config.min_inference_steps,
-                             f'late, run at Tmin to measure after {SKIPS_BEFORE_PROBE} skips: '
-                             f'{budget}') for _ in requests]
+        return [StepDecision(least, f'late, run with {least} to measure after '
+                                    f'{CARRIES_BEFORE_PROBE} carried frames: {budget}')
+                for _ in requests]
 
     def deadline_s(self, requests: Sequence[StepRequest], *,
                    padded_size: PaddedSize) -> float | None:
@@ -191,12 +206,20 @@ class StepPolicy:
             return StepDecision(t_max, f'fixed: Tmax = {t_max}')
         low, alpha = self._complexity_line(request.camera, complexity)
         steps = min(max(math.floor(t_min + alpha * (complexity - low) + 0.5), t_min), t_max)
-        return StepDecision(steps, f'complexity: T({complexity:.4g}) = {t_min} + {alpha:.4g} '
-                                   f'(C - {low:.4g}) -> {steps}')
+        reason = (f'{config.policy}: T({complexity:.4g}) = {t_min} + {alpha:.4g} '
+                  f'(C - {low:.4g}) -> {steps}')
+        if not steps and (request.run_reason or not request.can_carry):
+            return StepDecision(1, f'{reason}; 1: {request.run_reason or "nothing to carry"}')
+        return StepDecision(steps, reason)
 
     def _complexity_line(self, camera: str, complexity: float) -> tuple[float, float]:
         """Return (Cmin, alpha): configured, or estimated from the camera's recent frames."""
-        config, complexities = self.config, self._complexities[camera]
+        config = self.config
+        if config.policy == 'novelty':
+            low, alpha = NOVELTY_LINE
+            return (low if config.complexity_min is None else config.complexity_min,
+                    alpha if config.alpha is None else config.alpha)
+        complexities = self._complexities[camera]
         complexities.append(complexity)
         least, lower, upper = np.quantile(np.array(complexities), (0.05, *LINE_QUANTILES))
         low = float(lower) if config.complexity_min is None else config.complexity_min

@@ -21,6 +21,7 @@ RgbImage = NDArray[np.uint8]
 GreyImage = NDArray[np.uint8]
 FloatImage = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -82,42 +83,74 @@ class DepthPrediction:
     Attributes
     ----------
     affine_invariant_depth : float32 [H, W]
-        Relative depth in [0, 1], 0 near and 1 far, up to an unknown scale and shift.
+        Relative depth in [0, 1], 0 near and 1 far, up to an unknown scale and shift.  Depth that
+        is carried keeps the scale and shift of its run, and may leave [0, 1].
     confidence : float32 [H, W] or None
         In [0, 1], 1 most reliable; ranks pixels by their expected error, not a probability.
     uncertainty : float32 [H, W] or None
         Median absolute deviation of the aligned ensemble members, in the unit of the depth.
-    latent : float32 tensor [E, C, h, w]
-        The denoised depth latents, usable as `latents` of a later call.
+    latent : float32 tensor [E, C, h, w] or None
+        The denoised depth latents, usable as `latents` of a later call; None if depth is carried.
     num_inference_steps : int
-        Steps actually run.
+        Steps actually run; 0 if depth is carried.
     stopped_by : {'schedule', 'deadline'}
         Whether denoising ended with the schedule or at the deadline.
     timing : StageTiming
-        Of the batch that contained the frame.
+        Of the batch that contained the frame; zeros if depth is carried.
+    covered : bool [H, W] or None
+        Pixels that carried depth covers; the others have the depth of neighbours and confidence 0.
+        None for depth of the networks, which covers all.
     """
 
     affine_invariant_depth: FloatImage
     confidence: FloatImage | None
     uncertainty: FloatImage | None
-    latent: torch.Tensor
+    latent: torch.Tensor | None
     num_inference_steps: int
     stopped_by: Literal['schedule', 'deadline']
     timing: StageTiming
+    covered: Mask | None = None
+
+    @property
+    def known_depth(self) -> FloatImage:
+        """Return the depth, NaN where carried depth does not cover the image; float32 [H, W]."""
+        return (self.affine_invariant_depth if self.covered is None
+                else np.where(self.covered, self.affine_invariant_depth, np.float32(np.nan)))
+
+    @property
+    def covered_share(self) -> float:
+        """Return the share of the image that the depth covers."""
+        return 1.0 if self.covered is None else float(self.covered.mean())
 
 
 @dataclass(frozen=True)
 class StepRequest:
-    """Input of the step policy for one frame: camera, complexity C, age since receipt."""
+    """
+    Input of the step policy for one frame.
+
+    Attributes
+    ----------
+    camera : str
+    complexity : float
+        C.
+    age_s : float
+        Time since receipt.
+    can_carry : bool
+        Whether there is depth that could be carried into the frame.
+    run_reason : str
+        Why the networks have to run whatever C is; '' if they need not.
+    """
 
     camera: str
     complexity: float
     age_s: float
+    can_carry: bool = False
+    run_reason: str = ''
 
 
 @dataclass(frozen=True)
 class StepDecision:
-    """Number of steps of a frame, 0 if it is skipped, and the reason as text."""
+    """Number of steps of a frame, 0 if depth is carried, and the reason as text."""
 
     num_inference_steps: int
     reason: str

@@ -103,6 +103,6 @@ def step_policy_config(name: str, max_inference_steps: int,
     """
     policy = 'fixed' if name in OFFLINE_POLICIES else name.partition('-')[0]
     fixed = fixed_steps(name)
-    return replace(StepPolicyConfig(), policy=policy,
+    return replace(StepPolicyConfig(), policy=policy, min_inference_steps=1,
                    max_inference_steps=fixed or max_inference_steps,
                    latency_cap_s=None if fixed else latency_cap_s)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TYPE_CHECKING
 
+import numpy as np
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import (
@@ -96,6 +97,8 @@ class FramePacker:
             Output -> fields; those of `points` are valid until the camera's next frame.
         """
         relative, confidence = prediction.affine_invariant_depth, prediction.confidence  # [H,W]
+        if prediction.covered is not None:
+            relative = np.clip(relative, 0.0, 1.0)  # it keeps the range of its run
         packers: dict[str, Callable[[], ImageFields | CloudFields]] = {
             'depth_relative': lambda: pack_image(relative, '32FC1'),
             'color': lambda: pack_image(colorize(relative), 'rgb8'),
@@ -103,7 +106,8 @@ class FramePacker:
         if confidence is not None:
             packers['confidence'] = lambda: pack_image(confidence, '32FC1')
         if scale is not None and outputs & METRIC_OUTPUTS:
-            depth_m = metric_depth(relative, confidence, K, scale, depth_filter)  # [H,W]
+            depth_m = metric_depth(prediction.known_depth, confidence, K, scale,
+                                   depth_filter)  # [H,W]
             packers['depth'] = lambda: pack_depth(depth_m, depth_encoding)
             packers['points'] = lambda: self._cloud.pack(depth_m, K, rgb, stride=point_stride)
         return {output: pack() for output, pack in packers.items() if output in outputs}

@@ -344,5 +344,7 @@ def format_processed_frame(prediction: AdaptivePrediction, scale: ScaleReport, *
         'complexity': f'{decision.complexity:.6g}',
         'num_inference_steps': str(prediction.num_inference_steps),
         'step_reason': decision.reason,
+        'covered_share': f'{prediction.covered_share:.4f}',
+        'carried_s': f'{decision.carried_s:.3f}',
         **{f'{stage}_ms': f'{1e3 * value:.2f}' for stage, value in stages.items()},
         **format_scale(scale)}

@@ -170,7 +170,7 @@ class MetricInputs:
                 tilt = replace(tilt, stamp_ns=time_ns)  # it is the newest
             self._report_axes(frame)
             report = self._tracker.update(ScaleFrame(
-                frame.camera, time_ns, prediction.affine_invariant_depth, prediction.confidence,
+                frame.camera, time_ns, prediction.known_depth, prediction.confidence,
                 calibration.camera.K, anchors, reference_problem or tilt_problem, tilt))
         self._reporter.report_scale(frame.camera, report)
         return report

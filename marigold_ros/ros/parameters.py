@@ -12,11 +12,10 @@ from rclpy.node import Node
 from rclpy.qos import QoSPolicyKind
 
 from marigold_ros.depth.adaptive import AdaptiveConfig
-from marigold_ros.depth.complexity import MEASURES
 from marigold_ros.depth.config import (
+    COMPLEXITY_MEASURES,
     DTYPES,
     EngineConfig,
-    LATE_FRAMES,
     STEP_POLICIES,
     StepPolicyConfig,
 )
@@ -78,31 +77,35 @@ class Settings:
         int, 1, 'Number of predictions from different noise that are merged into one; useful from '
         '3', limits=(1, 20), run_time=True)
     step_policy: str = _row(
-        str, 'complexity', 'How the number of denoising steps is chosen; complexity: by the '
+        str, 'novelty', 'How the number of denoising steps is chosen; novelty: by how much of the '
+        'image is new since the last run, whose depth 0 steps carry along; complexity: by the '
         'complexity of the image; fixed: always max_inference_steps', choices=STEP_POLICIES,
         run_time=True)
     complexity_measure: str = _row(
-        str, 'gradient_energy', 'Measure of the complexity of an image', choices=tuple(MEASURES),
+        str, 'entropy', 'Measure of the complexity of an image', choices=COMPLEXITY_MEASURES,
         run_time=True)
     min_inference_steps: int = _row(
-        int, 1, 'Smallest number of denoising steps', limits=(1, 10), run_time=True,
-        reason=MAX_STEPS_REASON)
+        int, 0, 'Smallest number of denoising steps; 0: the depth of the last run is carried '
+        'along', limits=(0, 10), run_time=True, reason=MAX_STEPS_REASON)
     max_inference_steps: int = _row(
         int, 4, 'Largest number of denoising steps; reduced to the largest number that is useful '
         'for the checkpoint', limits=(1, 10), run_time=True, reason=MAX_STEPS_REASON)
     complexity_min: float | None = _row(
-        float, 'auto', 'Complexity up to which a frame gets min_inference_steps; auto: the 70 % '
-        "quantile of the camera's frames", limits=(0.0, 100.0), keyword='auto', run_time=True)
+        float, 'auto', 'Complexity up to which a frame gets min_inference_steps; auto: 0 for '
+        "novelty, the 70 % quantile of the camera's frames for complexity", limits=(0.0, 100.0),
+        keyword='auto', run_time=True)
     alpha: float | None = _row(
-        float, 'auto', 'Additional steps per unit of complexity above complexity_min; auto: '
-        "max_inference_steps at the 95 % quantile of the camera's frames",
+        float, 'auto', 'Additional steps per unit of complexity above complexity_min; auto: 6.25 '
+        'for novelty, of which C is a share; for complexity max_inference_steps at the 95 % '
+        "quantile of the camera's frames",
         limits=(0.0, 1e9), keyword='auto', run_time=True)
     latency_cap_ms: float = _row(
         float, 200.0, 'Largest time from receipt to publication; the number of steps is reduced '
-        'to keep it; 0: no cap', unit='ms', limits=(0.0, 60000.0), run_time=True)
-    late_frames: str = _row(
-        str, 'run', 'Whether a frame that exceeds latency_cap_ms even with min_inference_steps is '
-        'run or skipped', choices=LATE_FRAMES, run_time=True)
+        'to keep it, to 0 if none fits; 0: no cap', unit='ms', limits=(0.0, 60000.0),
+        run_time=True)
+    max_carry_s: float = _row(
+        float, 2.0, 'Longest time for which depth is carried along although nothing is new',
+        unit='s', limits=(0.1, 60.0), run_time=True)
     max_age_s: float = _row(
         float, 1.0, 'Frames with an older stamp are dropped; not applied above 60 s, as of '
         'recordings and simulations on another clock', unit='s', limits=(0.01, 3600.0),
@@ -205,12 +208,12 @@ class Settings:
             min_inference_steps=min(self.min_inference_steps, max_useful_steps),
             max_inference_steps=min(self.max_inference_steps, max_useful_steps),
             complexity_min=self.complexity_min, alpha=self.alpha,
-            latency_cap_s=self.latency_cap_ms / 1e3 or None, late_frames=self.late_frames)
+            latency_cap_s=self.latency_cap_ms / 1e3 or None)
 
     def adaptive_config(self, max_useful_steps: int = 10) -> AdaptiveConfig:
         """Return the settings of AdaptiveDepth, with at most `max_useful_steps` steps."""
         return AdaptiveConfig(self.step_policy_config(max_useful_steps), self.complexity_measure,
-                              self.ensemble_size)
+                              self.ensemble_size, self.max_carry_s)
 
     def depth_filter(self) -> DepthFilter:
         """Return the filter of the published metric depth."""

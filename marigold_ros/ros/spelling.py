@@ -12,9 +12,9 @@ def describe_unknown(name: str, known: Collection[str]) -> str:
 
     Examples
     --------
-    >>> describe_unknown('latency_cap', ['latency_cap_ms', 'late_frames'])
+    >>> describe_unknown('latency_cap', ['latency_cap_ms', 'max_carry_s'])
     '`latency_cap` (did you mean `latency_cap_ms`?)'
-    >>> describe_unknown('speed', ['latency_cap_ms', 'late_frames'])
+    >>> describe_unknown('speed', ['latency_cap_ms', 'max_carry_s'])
     '`speed`'
     """
     similar = get_close_matches(name, known, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -20,7 +19,6 @@ from marigold_ros.depth.adaptive import (
     AdaptiveDepth,
     AdaptivePrediction,
     Frame,
-    SkippedFrame,
 )
 from marigold_ros.depth.errors import InputError, MarigoldError
 from marigold_ros.depth.types import RgbImage
@@ -63,7 +61,6 @@ class _PreparedFrame:
     frame: ReceivedFrame
     timed: bool  # whether its stamp carries time
     rgb: RgbImage  # rectified
-    padded_size: tuple[int, int]  # height and width at which the engine processes it, px
     calibration: Calibration
     outputs: frozenset[str]  # with a subscriber
     age_s: float  # since the receipt, when the processing started
@@ -239,22 +236,22 @@ class DepthWorker:
     # The path of a frame, in the worker's thread
 
     def _process_pending(self) -> None:
-        """Process the waiting frames; frames of the same padded size form one batch."""
+        """Process the waiting frames."""
         # 1. Decode and rectify the images, or drop the frames.
-        batches: defaultdict[tuple[int, int], list[_PreparedFrame]] = defaultdict(list)
+        prepared_frames: list[_PreparedFrame] = []
         for frame in self._newest.take():
             with self._drop_on_error({frame.camera: frame}):
                 prepared = self._prepare(frame)
                 if isinstance(prepared, _PreparedFrame):
-                    batches[prepared.padded_size].append(prepared)
+                    prepared_frames.append(prepared)
                 else:
                     self._reporter.report_dropped(frame, *prepared)
 
-        # 2. Infer and publish one batch after the other.
-        for batch in batches.values():
-            pending = {each.frame.camera: each.frame for each in batch}
+        # 2. Infer or carry their depth, and publish it.
+        if prepared_frames:
+            pending = {each.frame.camera: each.frame for each in prepared_frames}
             with self._drop_on_error(pending):
-                self._process_batch(batch, pending)
+                self._process_frames(prepared_frames, pending)
 
     def _prepare(self, frame: ReceivedFrame) -> _PreparedFrame | tuple[str, ...]:
         """Prepare a frame for inference, or return the reason to drop it and its detail."""
@@ -281,7 +278,7 @@ class DepthWorker:
             with _timed(seconds, 'read_image'):
                 rgb = rgb_from_message(frame.message, compressed=frame.compressed,
                                        max_pixels=settings.max_input_pixels)
-            padded_size = self.adaptive.engine.padded_size(*rgb.shape[:2])
+            self.adaptive.engine.padded_size(*rgb.shape[:2])  # checks it
         except InputError as err:
             return 'bad_image', str(err)
 
@@ -292,7 +289,7 @@ class DepthWorker:
         with _timed(seconds, 'rectify'):
             if calibration.rectifier is not None:
                 rgb = calibration.rectifier.rectify(rgb)
-        return _PreparedFrame(frame, timed, rgb, padded_size, calibration, outputs, age_s,
+        return _PreparedFrame(frame, timed, rgb, calibration, outputs, age_s,
                               stamp_age_s, seconds)
 
     def _find_calibration(self, frame: ReceivedFrame, rgb: RgbImage) -> Calibration:
@@ -312,28 +309,26 @@ class DepthWorker:
                 "camera_info is used, and the outputs have the image's frame_id")
         return calibration
 
-    def _process_batch(self, batch: list[_PreparedFrame],
-                       pending: dict[str, ReceivedFrame]) -> None:
-        """Infer and publish a batch; remove each frame from `pending` once it is reported."""
-        # 1. Choose the number of steps of each frame and infer the batch.
+    def _process_frames(self, frames: list[_PreparedFrame],
+                        pending: dict[str, ReceivedFrame]) -> None:
+        """Infer and publish frames; remove each from `pending` once it is reported."""
+        # 1. Choose the number of steps of each frame, and carry or infer its depth.
         adaptive = self.adaptive
         limits = dict(adaptive.engine.batch_limits)
-        results = adaptive.process([
-            Frame(each.frame.camera, each.rgb, each.frame.stamp_ns, each.frame.received_s)
-            for each in batch])
+        results = adaptive.process_each([
+            Frame(each.frame.camera, each.rgb, each.frame.stamp_ns if each.timed else 0,
+                  each.frame.received_s, each.calibration.camera.K) for each in frames])
+
+        # 2. Publish each frame with the header of its image; carried depth does not wait.
+        for i, result in results:
+            frame = pending.pop(frames[i].frame.camera)
+            with self._drop_on_error({frame.camera: frame}):
+                self._publish(frames[i], result)
         if adaptive.engine.batch_limits != limits:
             self._reporter.report_event(
-                batch[0].frame.camera, 'out_of_memory', 'the device ran out of memory; the batch '
+                frames[0].frame.camera, 'out_of_memory', 'the device ran out of memory; the batch '
                 'size is now limited, by padded image size, to '
                 f'{adaptive.engine.batch_limits}')
-
-        # 2. Publish each frame with the header of its image.
-        for each, result in zip(batch, results):
-            if isinstance(result, SkippedFrame):
-                self._reporter.report_dropped(each.frame, 'late', result.decision.reason)
-            else:
-                self._publish(each, result)
-            del pending[each.frame.camera]
 
         # 3. Update the latency model of the step policy.
         adaptive.observe(time.monotonic())
@@ -352,8 +347,11 @@ class DepthWorker:
             report = self.metric_inputs.update_scale(
                 frame if prepared.timed else replace(frame, stamp_ns=0), rgb, calibration,
                 prediction)
-        if (report.metric_scale is None and not calibration.problem
-                and prepared.outputs & METRIC_OUTPUTS):
+        if report.metric_scale is not None:
+            self.adaptive.set_scale(frame.camera, report.metric_scale.scale,
+                                    report.metric_scale.shift)
+        elif (not calibration.problem
+              and prepared.outputs & METRIC_OUTPUTS):
             self._reporter.report_event(frame.camera, 'no_scale', explain_missing_scale(report))
 
         # 3. Pack the outputs that have a subscriber.
@@ -367,9 +365,12 @@ class DepthWorker:
         with _timed(seconds, 'publish'):
             camera.outputs.publish(
                 make_header(frame.stamp_ns, frame.frame_id), calibration.camera, fields)
+        latency_s = time.monotonic() - frame.received_s
+        if 0.0 < settings.latency_cap_ms < 1e3 * latency_s:
+            self._reporter.report_event(frame.camera, 'late')
         self._reporter.report_processed(frame, format_processed_frame(
             prediction, report, age_s=prepared.age_s, stamp_age_s=prepared.stamp_age_s,
-            latency_s=time.monotonic() - frame.received_s, seconds=seconds))
+            latency_s=latency_s, seconds=seconds))
 
     @contextmanager
     def _drop_on_error(self, pending: Mapping[str, ReceivedFrame]) -> Iterator[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from checkpoints import make_checkpoint
+import cv2
 import numpy as np
 import pytest
 
@@ -13,7 +14,6 @@ from marigold_ros.depth.adaptive import (
     AdaptiveDepth,
     AdaptivePrediction,
     Frame,
-    SkippedFrame,
 )
 from marigold_ros.depth.complexity import entropy, gradient_energy
 from marigold_ros.depth.config import StepPolicyConfig
@@ -30,9 +30,10 @@ def engine(tmp_path_factory):
     return DepthEngine.load(str(folder), device='cpu', dtype='float32')
 
 
-def frame(camera='left', height=48, width=64, age_s=0.0):
-    rgb = np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8)
-    return Frame(camera, rgb, 0, time.monotonic() - age_s)
+def frame(camera='left', height=48, width=64, age_s=0.0, stamp_s=0.0, rgb=None):
+    if rgb is None:
+        rgb = np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8)
+    return Frame(camera, rgb, round(1e9 * stamp_s), time.monotonic() - age_s)
 
 
 def depth(result):
@@ -63,8 +64,8 @@ def test_a_cameras_seed_is_its_index(engine):
 @pytest.mark.parametrize('measure, formula',
                          [('gradient_energy', gradient_energy), ('entropy', entropy)])
 def test_a_prediction_contains_the_decision_on_its_steps(engine, measure, formula):
-    config = AdaptiveConfig(
-        StepPolicyConfig(complexity_min=0.0, alpha=1e9, latency_cap_s=None), measure)
+    config = AdaptiveConfig(StepPolicyConfig('complexity', complexity_min=0.0, alpha=1e9,
+                                             latency_cap_s=None), measure)
     image = frame(age_s=2.0)
     found, = AdaptiveDepth(engine, config).process([image])
     assert isinstance(found, AdaptivePrediction)
@@ -80,19 +81,6 @@ def test_the_reason_mentions_a_reached_deadline(engine):
     found, = AdaptiveDepth(engine, config).process([frame(age_s=1.0)])
     assert (found.decision.decided_steps, found.num_inference_steps) == (4, 1)
     assert found.decision.reason == 'fixed: Tmax = 4; stopped after 1 by the deadline'
-
-
-def test_a_late_frame_is_skipped_if_configured(engine):
-    config = AdaptiveConfig(StepPolicyConfig(latency_cap_s=0.1, late_frames='skip'))
-    adaptive = AdaptiveDepth(engine, config)
-    size = engine.padded_size(48, 64)
-    adaptive.policy.observe(BatchTiming(size, (1,), 0.0, 1.0, 0.0))
-    found, = adaptive.process([frame()])
-    assert isinstance(found, SkippedFrame)
-    assert found.decision.decided_steps == 0 and found.decision.reason.startswith('late, skipped')
-    known = adaptive.policy.latency.estimate(size, 1)
-    adaptive.observe(time.monotonic() + 60.0)
-    assert adaptive.policy.latency.estimate(size, 1) == known  # a skipped frame is not measured
 
 
 @pytest.mark.parametrize('publication_s, expected_s', [(5.0, 5.0), (None, 0.0)])
@@ -114,15 +102,153 @@ def test_configure_keeps_the_statistics_that_stay_valid(engine):
     adaptive.warm_up([(48, 64)], [1])
     size = engine.padded_size(48, 64)
     adaptive.configure(AdaptiveConfig(StepPolicyConfig(latency_cap_s=None)))
-    assert adaptive.process([frame()])[0].decision.reason.startswith('complexity: ')
+    assert adaptive.process([frame()])[0].decision.reason.startswith('novelty: ')
     assert adaptive.policy.latency.estimate(size, 1) is not None
     adaptive.configure(AdaptiveConfig(StepPolicyConfig(latency_cap_s=None), ensemble_size=3))
     assert adaptive.policy.latency.estimate(size, 1) is None  # members cost more
 
 
 @pytest.mark.parametrize('values, message', [
-    ({'complexity_measure': 'colour'}, 'must be one of gradient_energy, entropy; got .colour.'),
-    ({'ensemble_size': 0}, '`ensemble_size` must be at least 1; got 0')])
+    ({'complexity_measure': 'colour'}, 'must be one of entropy, gradient_energy; got .colour.'),
+    ({'ensemble_size': 0}, '`ensemble_size` must be at least 1; got 0'),
+    ({'max_carry_s': 0.0}, '`max_carry_s` must be positive; got 0.0')])
 def test_invalid_settings_are_rejected_with_their_value(values, message):
     with pytest.raises(ConfigError, match=message):
         AdaptiveConfig(**values)
+
+
+NOVELTY = AdaptiveConfig(StepPolicyConfig(latency_cap_s=None))
+
+
+def scene(seed=0, dx=0):
+    """Return an image of blobs, moved to the right by some px."""
+    rng = np.random.default_rng(seed)
+    world = 128 + 12 * sum(
+        cell ** 0.5 * cv2.resize(rng.normal(size=(960 // cell, 960 // cell, 3)), (960, 960))
+        for cell in (16, 48))
+    return np.clip(world[:240, 320 - dx:640 - dx], 0, 255).astype(np.uint8)
+
+
+def steps_of(adaptive, *images, camera='left', first_s=1.0, period_s=0.1):
+    """Process images in turn; return their numbers of steps."""
+    return [adaptive.process([frame(camera, rgb=rgb, stamp_s=first_s + i * period_s)])[0]
+            .num_inference_steps for i, rgb in enumerate(images)]
+
+
+def test_a_standing_camera_runs_when_depth_is_too_old(engine):
+    """At 10 Hz for 4.1 s, with 2 s as the longest time: the first, the 21st and the 41st frame."""
+    steps = steps_of(AdaptiveDepth(engine, NOVELTY), *[scene()] * 41)
+    assert [i for i, each in enumerate(steps) if each] == [0, 20, 40]
+
+
+def test_a_carried_prediction_says_so(engine):
+    adaptive = AdaptiveDepth(engine, NOVELTY)
+    run, = adaptive.process([frame(rgb=scene(), stamp_s=1.0)])
+    carried, = adaptive.process([frame(rgb=scene(dx=10), stamp_s=1.5)])
+    assert carried.num_inference_steps == carried.decision.decided_steps == 0
+    assert carried.latent is None and carried.timing.total_s == 0.0
+    assert carried.decision.carried_s == pytest.approx(0.5)
+    assert carried.decision.reason.startswith('novelty: T(0.03')
+    assert carried.covered_share == pytest.approx(1 - 10 / 320, abs=0.01)
+    assert np.abs(depth(carried)[:, 12:] - depth(run)[:, 2:-10]).mean() < 0.05
+    assert np.isnan(carried.known_depth[:, :8]).all()
+    assert (carried.confidence[:, :8] == 0.0).all()
+    assert not np.isnan(carried.known_depth[:, 12:]).any()
+    assert run.covered is None and run.known_depth is run.affine_invariant_depth
+
+
+def test_what_comes_into_view_asks_for_a_run(engine):
+    """8 % of the image: after 26 of 320 columns."""
+    steps = steps_of(AdaptiveDepth(engine, NOVELTY), *(scene(dx=8 * i) for i in range(9)))
+    assert [i for i, each in enumerate(steps) if each] == [0, 4, 8]
+
+
+def test_a_small_thing_asks_for_a_run_when_it_comes_and_when_it_goes(engine):
+    with_thing = scene()
+    with_thing[100:128, 150:178] = 255  # 1 % of the image
+    steps = steps_of(AdaptiveDepth(engine, NOVELTY), scene(), scene(), with_thing, with_thing,
+                     scene(), scene())
+    assert [bool(each) for each in steps] == [True, False, True, False, True, False]
+
+
+@pytest.mark.parametrize('other', [
+    {'rgb': scene(seed=9)}, {'rgb': scene()[:120], 'stamp_s': 1.2}, {'stamp_s': 0.5},
+    {'stamp_s': 4.0}], ids=['cut', 'other size', 'back in time', 'pause'])
+def test_carrying_starts_afresh(engine, other):
+    adaptive = AdaptiveDepth(engine, NOVELTY)
+    assert steps_of(adaptive, scene(), scene()) == [4, 0]
+    found, = adaptive.process([frame(**{'rgb': scene(), 'stamp_s': 1.2, **other})])
+    assert found.num_inference_steps >= 1 and found.covered is None
+
+
+def test_a_reset_discards_what_is_carried(engine):
+    adaptive = AdaptiveDepth(engine, NOVELTY)
+    assert steps_of(adaptive, scene(), scene()) == [4, 0]
+    adaptive.reset()
+    assert steps_of(adaptive, scene(), first_s=1.2) == [4]
+
+
+def test_nothing_is_carried_across_cameras_and_carried_frames_come_first(engine):
+    adaptive = AdaptiveDepth(engine, NOVELTY, ['left', 'right'])
+    steps_of(adaptive, scene())
+    pair = [frame('right', rgb=scene(), stamp_s=1.1), frame('left', rgb=scene(), stamp_s=1.1)]
+    assert [(i, each.num_inference_steps) for i, each in adaptive.process_each(pair)] == [
+        (1, 0), (0, 4)]
+
+
+def test_stamps_without_time_are_replaced_by_the_receipt(engine):
+    adaptive = AdaptiveDepth(engine, NOVELTY)
+    adaptive.process([frame(rgb=scene(), age_s=1.5)])
+    carried, = adaptive.process([frame(rgb=scene(), age_s=0.5)])
+    assert carried.decision.carried_s == pytest.approx(1.0, abs=0.3)
+    run, = adaptive.process([frame(rgb=scene(), age_s=-0.6)])
+    assert '1: carried for 2.' in run.decision.reason
+
+
+def test_depth_is_carried_where_no_step_fits_under_the_cap(engine):
+    adaptive = AdaptiveDepth(engine, AdaptiveConfig(StepPolicyConfig('fixed', latency_cap_s=0.5)))
+    adaptive.policy.observe(BatchTiming(engine.padded_size(240, 320), (1,), 0.0, 60.0, 0.0))
+    late, = adaptive.process([frame(rgb=scene(), stamp_s=1.0)])
+    assert late.num_inference_steps == 1 and late.decision.reason.startswith('late, run with 1')
+    for _ in range(20):
+        adaptive.policy.observe(BatchTiming(engine.padded_size(240, 320), (1,), 0.0, 60.0, 0.0))
+    carried, = adaptive.process([frame(rgb=scene(), stamp_s=1.1)])
+    assert carried.num_inference_steps == 0
+    assert carried.decision.reason.startswith('carried, no step fits: 500 ms')
+    known = adaptive.policy.latency.estimate(engine.padded_size(240, 320), 1)
+    adaptive.observe(time.monotonic() + 60.0)  # a carried frame is not measured
+    assert adaptive.policy.latency.estimate(engine.padded_size(240, 320), 1) == known
+
+
+def test_an_error_of_one_size_does_not_keep_the_others(engine, monkeypatch):
+    adaptive, infer = AdaptiveDepth(engine, NOVELTY), engine.infer_batch
+
+    def fail_for_small_images(frames, *args, **kwargs):
+        if frames[0].shape[0] < 100:
+            raise RuntimeError('simulated')
+        return infer(frames, *args, **kwargs)
+
+    monkeypatch.setattr(engine, 'infer_batch', fail_for_small_images)
+    results = adaptive.process_each([frame('left', 48, 96), frame('right', rgb=scene())])
+    assert next(results)[0] == 1
+    with pytest.raises(RuntimeError, match='simulated'):
+        next(results)
+
+
+def test_metric_depth_follows_the_camera_with_the_last_scale(engine):
+    """A wall at 3 m by the fit; the camera comes 0.5 m nearer in one frame."""
+    adaptive, K = AdaptiveDepth(engine, NOVELTY), np.array(
+        [[300.0, 0, 160], [0, 300, 120], [0, 0, 1]])
+    there = np.eye(4)
+    there[2, 3] = 0.5
+
+    def process(stamp_s, pose):
+        result, = adaptive.process([Frame('left', scene(), round(1e9 * stamp_s),
+                                          time.monotonic(), K, pose)])
+        return depth(result)
+
+    run = process(1.0, np.eye(4))
+    assert np.abs(process(1.1, there) - run).max() < 0.02  # no scale yet
+    adaptive.set_scale('left', 2.0, 1.0)
+    assert np.abs(2.0 * process(1.2, there) + 1.0 - (2.0 * run + 1.0 - 0.5)).max() < 0.02
+    assert np.abs(2.0 * process(1.3, None) + 1.0 - (2.0 * run + 0.5)).max() < 0.02  # newest pose

@@ -15,7 +15,12 @@ from marigold_ros.depth.complexity import (
 )
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.errors import ConfigError, InputError
-from marigold_ros.depth.step_policy import BatchCost, LatencyModel, SKIPS_BEFORE_PROBE, StepPolicy
+from marigold_ros.depth.step_policy import (
+    BatchCost,
+    CARRIES_BEFORE_PROBE,
+    LatencyModel,
+    StepPolicy,
+)
 from marigold_ros.depth.types import BatchTiming, StepRequest
 
 SIZE = (48, 64)
@@ -26,9 +31,10 @@ def grey(levels):
     return np.repeat(np.array(levels, np.uint8)[..., None], 3, axis=2)
 
 
-def decide(policy, complexity, age_s=0.0):
+def decide(policy, complexity, age_s=0.0, **kwargs):
     """Decide one frame."""
-    return policy.decide([StepRequest('camera', complexity, age_s)], padded_size=SIZE)[0]
+    return policy.decide([StepRequest('camera', complexity, age_s, **kwargs)],
+                         padded_size=SIZE)[0]
 
 
 def timing(step_s, other_s, steps=(4,)):
@@ -75,7 +81,8 @@ def test_complexity_rejects_arrays_that_are_not_rgb_images():
                                                (0.2, 2), (0.3, 3), (0.4, 4), (9.0, 4)])
 def test_steps_are_linear_in_complexity_and_clipped(complexity, steps):
     """T(C) = clip(round(1 + 10 (C - 0.1)), 1, 4)."""
-    policy = StepPolicy(StepPolicyConfig(complexity_min=0.1, alpha=10.0, latency_cap_s=None))
+    policy = StepPolicy(StepPolicyConfig('complexity', 1, complexity_min=0.1, alpha=10.0,
+                                         latency_cap_s=None))
     decision = decide(policy, complexity)
     assert decision.num_inference_steps == steps
     assert decision.reason.startswith(f'complexity: T({complexity:.4g}) = 1 + 10 (C - 0.1)')
@@ -83,7 +90,7 @@ def test_steps_are_linear_in_complexity_and_clipped(complexity, steps):
 
 def test_the_automatic_line_spans_the_cameras_quantiles():
     """After C = 0..1 evenly, 0.7 maps to Tmin and 0.95 to Tmax; the first frame gets Tmin."""
-    policy = StepPolicy(StepPolicyConfig(max_inference_steps=10, latency_cap_s=None))
+    policy = StepPolicy(StepPolicyConfig('complexity', 1, 10, latency_cap_s=None))
     assert decide(policy, 0.5).num_inference_steps == 1
     for complexity in np.linspace(0.0, 1.0, 200):
         decide(policy, float(complexity))
@@ -94,28 +101,57 @@ def test_the_automatic_line_spans_the_cameras_quantiles():
 
 def test_a_static_scene_gets_tmin():
     """A variation of C below 5 % is regarded as sensor noise."""
-    policy = StepPolicy(StepPolicyConfig(latency_cap_s=None))
+    policy = StepPolicy(StepPolicyConfig('complexity', 1, latency_cap_s=None))
     noise = np.random.default_rng(0).uniform(0.0100, 0.0104, 50)
     assert {decide(policy, float(c)).num_inference_steps for c in noise} == {1}
 
 
 def test_a_new_configuration_keeps_the_statistics():
     """Another Tmax changes the line but not its quantiles."""
-    policy = StepPolicy(StepPolicyConfig(latency_cap_s=None))
+    policy = StepPolicy(StepPolicyConfig('complexity', 1, latency_cap_s=None))
     for complexity in np.linspace(0.0, 1.0, 100):
         decide(policy, float(complexity))
-    policy.config = StepPolicyConfig(max_inference_steps=10, latency_cap_s=None)
+    policy.config = StepPolicyConfig('complexity', 1, 10, latency_cap_s=None)
     assert decide(policy, 0.95).num_inference_steps == 10
 
 
 def test_statistics_are_per_camera_and_discarded_on_reset():
-    policy = StepPolicy(StepPolicyConfig(latency_cap_s=None))
+    policy = StepPolicy(StepPolicyConfig('complexity', 1, latency_cap_s=None))
     for complexity in np.linspace(0.0, 1.0, 100):
         decide(policy, float(complexity))
     other = policy.decide([StepRequest('other', 0.9, 0.0)], padded_size=SIZE)[0]
     assert other.num_inference_steps == 1
     policy.reset()
     assert decide(policy, 0.9).num_inference_steps == 1
+
+
+@pytest.mark.parametrize('complexity, steps', [(0.0, 0), (0.079, 0), (0.081, 1), (0.3, 2),
+                                               (1.0, 4)])
+def test_novelty_carries_depth_until_enough_is_new(complexity, steps):
+    """T(C) = round(6.25 C), whatever C was before."""
+    policy = StepPolicy(StepPolicyConfig(latency_cap_s=None))
+    for _ in range(3):
+        decision = decide(policy, complexity, can_carry=True)
+        assert decision.num_inference_steps == steps
+        assert decision.reason.startswith(f'novelty: T({complexity:.4g}) = 0 + 6.25 (C - 0)')
+
+
+def test_what_must_run_runs_once_more_than_the_line_says():
+    """Also if there is nothing to carry."""
+    policy = StepPolicy(StepPolicyConfig(latency_cap_s=None))
+    due = decide(policy, 0.0, can_carry=True, run_reason='carried for 2.0 s')
+    assert (due.num_inference_steps, due.reason.split('; ')[1]) == (1, '1: carried for 2.0 s')
+    first = decide(policy, 0.0)
+    assert (first.num_inference_steps, first.reason.split('; ')[1]) == (1, '1: nothing to carry')
+
+
+def test_carried_frames_do_not_count_for_the_time_of_a_batch():
+    """A step of 10 ms a frame; under 60 ms, four of one camera fit, and one of six cameras."""
+    policy = StepPolicy(StepPolicyConfig('novelty', latency_cap_s=0.06))
+    policy.observe(timing(step_s=0.01, other_s=0.0))
+    requests = [StepRequest(str(i), float(i == 0), 0.0, can_carry=True) for i in range(6)]
+    decisions = policy.decide(requests, padded_size=SIZE)
+    assert [each.num_inference_steps for each in decisions] == [4, 0, 0, 0, 0, 0]
 
 
 def test_the_fixed_policy_returns_tmax():
@@ -138,23 +174,25 @@ def test_without_measurements_the_cap_does_not_limit_the_steps():
     assert decide(StepPolicy(StepPolicyConfig(policy='fixed')), 0.0).num_inference_steps == 4
 
 
-@pytest.mark.parametrize('late_frames, steps', [('run', 1), ('skip', 0)])
-def test_a_late_frame_is_run_or_skipped_as_configured(late_frames, steps):
-    """For a frame older than the cap, with the reason."""
-    policy = StepPolicy(StepPolicyConfig(policy='fixed', late_frames=late_frames))
+@pytest.mark.parametrize('can_carry, steps, reason', [
+    (False, 1, 'late, run with 1: 200 ms - age 500'),
+    (True, 0, 'carried, no step fits: 200 ms - age 500')])
+def test_depth_is_carried_into_a_late_frame_or_it_is_run(can_carry, steps, reason):
+    policy = StepPolicy(StepPolicyConfig(policy='fixed'))
     policy.observe(timing(step_s=0.01, other_s=0.01))
-    decision = decide(policy, 0.0, age_s=0.5)
+    decision = decide(policy, 0.0, age_s=0.5, can_carry=can_carry)
     assert decision.num_inference_steps == steps
-    assert decision.reason.startswith('late')
+    assert decision.reason.startswith(reason)
 
 
-def test_skipping_ends_when_the_device_recovers():
-    """After four skips one frame is run; its timing replaces all earlier ones."""
-    policy = StepPolicy(StepPolicyConfig(policy='fixed', late_frames='skip', latency_cap_s=0.2))
+def test_carrying_ends_when_the_device_recovers():
+    """After four carried frames one is run; its timing replaces all earlier ones."""
+    policy = StepPolicy(StepPolicyConfig(policy='fixed', latency_cap_s=0.2))
     for _ in range(20):
         policy.observe(timing(step_s=0.5, other_s=0.1))
-    steps = [decide(policy, 0.0).num_inference_steps for _ in range(SKIPS_BEFORE_PROBE + 1)]
-    assert steps == [0] * SKIPS_BEFORE_PROBE + [1]
+    steps = [decide(policy, 0.0, can_carry=True).num_inference_steps
+             for _ in range(CARRIES_BEFORE_PROBE + 1)]
+    assert steps == [0] * CARRIES_BEFORE_PROBE + [1]
     policy.observe(timing(step_s=0.01, other_s=0.01, steps=(1,)))
     assert decide(policy, 0.0).num_inference_steps == 4
 
@@ -219,12 +257,12 @@ def test_a_ragged_batch_yields_the_cost_of_a_full_step():
 
 
 @pytest.mark.parametrize('kwargs, message', [
-    ({'policy': 'magic'}, "one of complexity, fixed; got 'magic'"),
-    ({'min_inference_steps': 0}, '`min_inference_steps` must be between 1 and 50; got 0'),
+    ({'policy': 'magic'}, "one of novelty, complexity, fixed; got 'magic'"),
+    ({'min_inference_steps': -1}, '`min_inference_steps` must be between 0 and 50; got -1'),
+    ({'max_inference_steps': 0}, '`max_inference_steps` must be between 1 and 50; got 0'),
     ({'min_inference_steps': 5}, r'at most max_inference_steps \(4\); got 5'),
     ({'alpha': math.nan}, '`alpha` must be a finite number'),
     ({'latency_cap_s': 0.0}, '`latency_cap_s` must be positive, or None .*; got 0.0'),
-    ({'late_frames': 'drop'}, "`late_frames` must be one of run, skip; got 'drop'"),
 ])
 def test_invalid_settings_are_rejected_with_their_value(kwargs, message):
     with pytest.raises(ConfigError, match=message):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from tqdm import tqdm
 
 from marigold_ros.data.read_ahead import read_ahead
-from marigold_ros.depth.adaptive import AdaptiveConfig, AdaptiveDepth, Frame, SkippedFrame
+from marigold_ros.depth.adaptive import AdaptiveConfig, AdaptiveDepth, Frame
 from marigold_ros.depth.errors import ConfigError
 from marigold_ros.depth.types import RgbImage
 from marigold_ros.evaluation.config import (
@@ -158,7 +158,7 @@ class LiveRun:
         -------
         list of ReplayedFrame
             One per delivered frame, in order.  A frame whose denoising was stopped early by the
-            deadline has no scores.
+            deadline, or whose depth was carried, has no scores.
         """
         with tqdm(total=len(self._frames), unit='frame', desc='live') as bar:
             def process(taken: DeliveredFrame) -> ReplayedFrame:
@@ -188,14 +188,13 @@ class LiveRun:
             Frame(frame.camera, taken.rgb, frame.stamp_ns or 0, taken.received_s)])
         done_s = time.monotonic()
         decision = result.decision
-        if isinstance(result, SkippedFrame):
-            return ReplayedFrame(frame, 'late', reason=decision.reason)
         self._adaptive.observe(done_s)
         steps, timing = result.num_inference_steps, result.timing
         return ReplayedFrame(
-            frame, 'processed', fixed_name(steps) if result.stopped_by == 'schedule' else '',
+            frame, 'processed',
+            fixed_name(steps) if steps and result.stopped_by == 'schedule' else '',
             steps, decision.reason, decision.age_s, done_s - taken.received_s,
-            FrameCost(timing.preprocess_s, timing.encode_s, timing.denoise_s / steps,
+            FrameCost(timing.preprocess_s, timing.encode_s, timing.denoise_s / max(steps, 1),
                       timing.decode_s, timing.postprocess_s, decision.complexity_s))
 
 
