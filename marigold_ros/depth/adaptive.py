@@ -132,7 +132,8 @@ class AdaptiveDepth:
     --------
     >>> import numpy as np
     >>> from marigold_ros.depth.engine import DepthEngine
-    >>> adaptive = AdaptiveDepth(DepthEngine.load(device='cpu'), AdaptiveConfig())
+    >>> config = AdaptiveConfig(StepPolicyConfig(max_inference_steps=1))
+    >>> adaptive = AdaptiveDepth(DepthEngine.load(device='cpu'), config)
     >>> rgb = np.zeros((48, 64, 3), np.uint8)
     >>> frame = Frame('front', rgb, stamp_ns=0, received_s=time.monotonic())
     >>> prediction, = adaptive.process([frame])

@@ -45,7 +45,7 @@ def reduce_to_grey(rgb: RgbImage) -> GreyImage:
 
 def gradient_energy(rgb: RgbImage, where: Mask | None = None) -> float:
     """
-    Compute the mean squared gradient magnitude of the grey image, E[M |grad x|^2].
+    Compute the mean squared gradient magnitude of the grey image, E[M (dx dx + dy dy)].
 
     The gradient is the forward difference of the grey image in [0, 1], averaged over the pixels
     that have both a right and a lower neighbour.

@@ -30,7 +30,7 @@ ROUNDS = 4
 def running(tmp_path_factory):
     checkpoint = make_checkpoint(tmp_path_factory.mktemp('models') / 'random')
     with node_in_process('-p', f'checkpoint:={checkpoint}', '-p', 'max_age_s:=60',
-                         '-p', 'latency_cap_ms:=0',
+                         '-p', 'latency_cap_ms:=0', '-p', 'step_policy:=fixed',
                          '-p', f'cameras:=[{", ".join(SENT)}]') as (node, robot):
         robot.listen('/depth_node/status', DiagnosticArray)
         for camera in SENT:

@@ -173,6 +173,7 @@ def running(tmp_path_factory):
     settings = {'checkpoint': checkpoint, 'cameras': f'[{", ".join(CAMERAS)}]',
                 'scale.source': 'fixed', 'scale.min_depth_m': 1, 'scale.max_depth_m': 5,
                 'latency_cap_ms': 0, 'max_age_s': 30, 'max_inference_steps': 1,
+                'step_policy': 'fixed',  # the images do not change
                 'max_input_pixels': MAX_PIXELS}
     arguments = [word for name, value in settings.items() for word in ('-p', f'{name}:={value}')]
     with node_in_process(*arguments) as (node, robot):

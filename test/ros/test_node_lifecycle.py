@@ -236,7 +236,8 @@ def test_simulated_time_is_used_and_a_jump_resets_the_state(start, checkpoint):
 def node(checkpoint):
     """Run a node in this process, so that its engine can be blocked."""
     with node_in_process('-p', f'checkpoint:={checkpoint}', '-p', 'max_age_s:=30',
-                         '-p', 'cameras:=[camera, rear]') as (node, robot):
+                         '-p', 'cameras:=[camera, rear]', '-p', 'latency_cap_ms:=0',
+                         '-p', 'step_policy:=fixed') as (node, robot):
         yield node, robot
 
 

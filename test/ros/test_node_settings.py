@@ -24,7 +24,7 @@ RGB = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
 BASE: dict[str, Any] = {
     'ensemble_size': 1, 'step_policy': 'fixed', 'complexity_measure': 'gradient_energy',
     'min_inference_steps': 1, 'max_inference_steps': 4, 'complexity_min': 'auto',
-    'alpha': 'auto', 'latency_cap_ms': 0.0, 'late_frames': 'run',
+    'alpha': 'auto', 'latency_cap_ms': 0.0, 'max_carry_s': 2.0,
     'max_age_s': 30.0, 'max_input_pixels': 16_000_000,
     'scale.min_depth_m': 1.0, 'scale.max_depth_m': 5.0, 'scale.source': 'fixed',
     'min_depth_m': 0.1, 'max_depth_m': 20.0, 'point_stride': 4, 'confidence_min': 0.0,
@@ -67,6 +67,7 @@ class Change:
     effect: Callable[[Frame, Frame], bool]
     given: dict[str, Any] = field(default_factory=dict)
     stamp_age_s: float = 0.0
+    pause_s: float = 0.0
 
 
 def steps(before: int, after: int) -> Callable[[Frame, Frame], bool]:
@@ -126,10 +127,9 @@ CHANGES = {
         'step_policy': 'complexity', 'complexity_min': 100.0, 'alpha': 1e9}),
     'alpha': Change(1e9, steps(1, 4), {
         'step_policy': 'complexity', 'complexity_min': 0.0, 'alpha': 0.0}),
-    'latency_cap_ms': Change(1.0, lambda a, b: b.status['step_reason'].startswith('late, run')),
-    'late_frames': Change('skip', lambda a, b: (
-        a.status['outcome'] == 'processed' and b.status['reason'] == 'late'),
-        {'latency_cap_ms': 1.0}),
+    'latency_cap_ms': Change(1.0, lambda a, b: b.status['step_reason'].startswith('carried, no ')),
+    'max_carry_s': Change(0.1, lambda a, b: a.steps == 0 < b.steps, {
+        'step_policy': 'novelty', 'min_inference_steps': 0}, pause_s=0.15),
     'max_age_s': Change(1.0, lambda a, b: (
         a.status['outcome'] == 'processed' and b.status['reason'] == 'too_old'), stamp_age_s=5.0),
     'max_input_pixels': Change(100, lambda a, b: (
@@ -189,7 +189,7 @@ def send(robot: Robot, stamp_age_s: float) -> Frame:
 @pytest.mark.parametrize(('name', 'value', 'reason'), [
     ('max_inference_steps', 20, 'no gain in accuracy above 10 steps'),
     ('min_inference_steps', 9, 'must be at most max_inference_steps'),
-    ('step_policy', 'guess', 'must be string, one of complexity, fixed'),
+    ('step_policy', 'guess', 'must be string, one of novelty, complexity, fixed'),
     ('scale.min_depth_m', 'unset', '`scale.min_depth_m` and `scale.max_depth_m` must be set'),
 ])
 def test_an_invalid_value_is_rejected_with_the_reason(robot, name, value, reason):
@@ -200,9 +200,11 @@ def test_an_invalid_value_is_rejected_with_the_reason(robot, name, value, reason
 def test_a_run_time_parameter_takes_effect_at_the_next_frame(robot, name):
     change = CHANGES[name]
     assert set(robot.set_parameters({**BASE, **change.given})) == {''}
+    send(robot, change.stamp_age_s)  # so that there is depth to carry
     before = send(robot, change.stamp_age_s)
     value = change.value(before) if callable(change.value) else change.value
     assert robot.set_parameter(name, value) == ''
+    time.sleep(change.pause_s)
     after = send(robot, change.stamp_age_s)
     assert change.effect(before, after), (before, after)
     assert set(robot.set_parameters(BASE)) == {''}

@@ -39,10 +39,10 @@ def test_defaults_are_those_of_the_node_interface():
     assert DEFAULTS == {
         'cameras': ['camera'], 'input_transport': 'auto', 'input_rectified': 'auto',
         'checkpoint': 'tiny', 'device': 'auto', 'dtype': 'auto', 'processing_resolution': 'auto',
-        'compile': False, 'ensemble_size': 1, 'step_policy': 'complexity',
-        'complexity_measure': 'gradient_energy',
-        'min_inference_steps': 1, 'max_inference_steps': 4, 'complexity_min': 'auto',
-        'alpha': 'auto', 'latency_cap_ms': 200.0, 'late_frames': 'run',
+        'compile': False, 'ensemble_size': 1, 'step_policy': 'novelty',
+        'complexity_measure': 'entropy',
+        'min_inference_steps': 0, 'max_inference_steps': 4, 'complexity_min': 'auto',
+        'alpha': 'auto', 'latency_cap_ms': 200.0, 'max_carry_s': 2.0,
         'max_age_s': 1.0, 'max_input_pixels': 16_000_000,
         'scale.source': 'none', 'scale.min_depth_m': 'unset', 'scale.max_depth_m': 'unset',
         'scale.extrinsics': 'auto', 'scale.camera_height_m': 'unset',
@@ -189,7 +189,7 @@ class FakeNode:
 
 
 def test_an_invalid_initial_value_is_named_with_its_rule():
-    with pytest.raises(ConfigError, match='`step_policy` must be string, one of complexity'):
+    with pytest.raises(ConfigError, match='`step_policy` must be string, one of novelty, comp'):
         declare_parameters(FakeNode(step_policy='guess'))
 
 
