@@ -16,9 +16,10 @@ from marigold_ros.data.bags.messages import read_stamp_ns
 from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.depth.complexity import gradient_energy
 from scenes import render
+from scenes.drive_bag import robot_camera
 from scenes.drive_room import make_drive_room
 from scenes.robot_path import integrate_path
-from scenes.sample_drive import CONTROLS, robot_camera, START, write_sample
+from scenes.sample_drive import CONTROLS, START, write_sample
 from scenes.scene_types import Quality
 
 SAMPLE = Path(__file__).parents[2] / 'sample'
