@@ -104,12 +104,12 @@ def build_room(b: SceneBuilder, width: float, depth: float, height: float,
 
 
 def _add_opening(b: SceneBuilder, wall: Wall, o: Opening) -> None:
-    """Add a window or a door; reserve the floor in front of a door."""
+    """Add a window or a door, nothing in a passage; reserve the floor in front of a door."""
     if o.kind == 'door':
         b.add(wall.to_map(walls.door_mesh(b.palette, b.rng, o)))
         zone = wall.to_map(box((o.right - o.left, 0.8, 0.1), ((o.left + o.right) / 2, 0.4, 0), 0))
         b.reserve(*zone.bounds[:, :2])
-    else:
+    elif o.kind == 'window':
         b.add(wall.to_map(walls.window_mesh(b.palette, b.rng, o)))
 
 

@@ -82,9 +82,23 @@ def bench(p: Palette, rng: Rng) -> Mesh:
                        iron)])
 
 
-def pedestrian(p: Palette, rng: Rng) -> Mesh:
-    """Build a standing or walking person."""
-    h, stride = rng.uniform(1.55, 1.9), rng.uniform(0, 0.3)
+def pedestrian(p: Palette, rng: Rng, stride: float | None = None) -> Mesh:
+    """
+    Build a standing or walking person who faces +y.
+
+    Parameters
+    ----------
+    p, rng
+        Palette and random generator.
+    stride : float or None
+        How far the foot at +x is in front, and the other behind, m; random if None.
+
+    Returns
+    -------
+    Mesh
+    """
+    h, random_stride = rng.uniform(1.55, 1.9), rng.uniform(0, 0.3)
+    stride = random_stride if stride is None else stride
     skin = p.solid(np.array([0.45, 0.27, 0.18]) * rng.uniform(0.3, 1.5))
     shirt, trousers, shoes = p.get('fabric'), p.get('fabric'), p.get('black')
     hip, neck = 0.5 * h, 0.82 * h

@@ -16,7 +16,7 @@ THICKNESS_M = 0.16
 
 @dataclass(frozen=True)
 class Opening:
-    """A window or door from `left` to `right` along a wall, from `low` to `high`, metres."""
+    """A window, door or passage: along a wall from `left` to `right`, m, from `low` to `high`."""
 
     kind: str
     left: float
@@ -170,6 +170,30 @@ def door_mesh(p: Palette, rng: Rng, o: Opening) -> Mesh:
     -------
     Mesh
     """
+    frame, leaf = door_parts(p, rng, o)
+    swing = 0.0 if rng.random() < 0.7 else rng.uniform(0.2, 1.4)
+    return join([frame, leaf.moved(hinge(o), swing)])
+
+
+def hinge(o: Opening) -> tuple[float, float, float]:
+    """
+    Return the foot of the axis about which a door turns, in the wall's frame, m.
+
+    Returns
+    -------
+    (float, float, float)
+    """
+    return o.left, -0.06, 0.0
+
+
+def door_parts(p: Palette, rng: Rng, o: Opening) -> tuple[Mesh, Mesh]:
+    """
+    Build the frame of a door, in the wall's frame, and its leaf with the hinge at the origin.
+
+    Returns
+    -------
+    frame, leaf : Mesh
+    """
     m = p.one_of('wood', 'paint', 'paint')
     w, h, x = o.right - o.left, o.high, (o.left + o.right) / 2
     frame = boxes([[0.07, 0.2, h], [0.07, 0.2, h], [w + 0.14, 0.2, 0.07]],
@@ -182,8 +206,7 @@ def door_mesh(p: Palette, rng: Rng, o: Opening) -> Mesh:
                         upright=True))
     leaf.append(boxes([[0.12, 0.09, 0.02], [0.03, 0.06, 0.16]],
                       [[w - 0.1, 0.02, 1.02], [w - 0.06, 0.02, 1.02]], p.get('metal')))
-    swing = 0.0 if rng.random() < 0.7 else rng.uniform(0.2, 1.4)
-    return join([frame, join(leaf).moved((o.left, -0.06, 0), swing)])
+    return frame, join(leaf)
 
 
 def picture_mesh(p: Palette, rng: Rng, width: float, height: float) -> Mesh:
