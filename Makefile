@@ -15,7 +15,7 @@ REQUIREMENTS := requirements-dev.txt requirements-$(ROS_DISTRO).txt
 INSTALLED := $(VENV)/.requirements-installed
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-numpy1 soak results docs check link clean
+.PHONY: demo test test-numpy1 soak results drive2 docs check link clean
 
 demo: link
 	$(VENV)/bin/demo
@@ -43,6 +43,10 @@ soak: link
 # RGBD=<folder of real RGB-D frames> adds those that need it, BASELINE=<TFLite network> its rows.
 results: link
 	$(VENV)/bin/python -m benchmarks.results $(ONLY)
+
+# A drive on which things happen: a bag, its scene and events.yaml, into out/drive2.
+drive2: link
+	$(VENV)/bin/python -m scenes.second_drive --out out/drive2
 
 # The documentation, into out/docs/index.html; every warning is an error.
 docs: link
