@@ -56,8 +56,8 @@ class Event:
     end_s: float
 
 
-EVENTS = (Event('driving_at_first', 0.0, 5.0), Event('stop', 5.6, second_room.BALL_S[0]),
-          Event('ball', *second_room.BALL_S), Event('person', *second_room.PERSON_S),
+EVENTS = (Event('driving_at_first', 0.0, 5.0), Event('stop', 5.6, 8.6),
+          Event('ball', 8.7, second_room.BALL_S[1]), Event('person', *second_room.PERSON_S),
           Event('turn', 18.4, 20.0), Event('door', *second_room.DOOR_S),
           Event('lamp', second_room.LAMP_S, 29.0), Event('driving_at_last', 30.0, 33.9))
 
