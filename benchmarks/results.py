@@ -64,6 +64,7 @@ TABLES = (
                    'benchmarks.engine_speed --device cpu --compile --out {out}'),
     PublishedTable('engine_startup', 'benchmarks.engine_startup --device cpu --out {out}'),
     PublishedTable('engine_new_size', 'benchmarks.engine_new_size --out {out}'),
+    PublishedTable('carrying', 'benchmarks.carrying --out {out}'),
     PublishedTable('engine_layers', 'benchmarks.engine_layers --device cpu --out {out}'),
     PublishedTable('engine_ladder',
                    'benchmarks.engine_ladder --device cpu --compile --out {out}'),

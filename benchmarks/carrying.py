@@ -1,0 +1,103 @@
+"""
+How long does it take to carry depth into a frame, beside running the networks?
+
+    python -m benchmarks.carrying
+
+Frames of the sample drive, at their own size and enlarged, on one core.  `look` reduces the image,
+computes the flow and finds what is new, as for every frame; `carry` moves depth and confidence,
+along the image or also along the camera's axis; `run` is one step of the networks.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from benchmarks.timing import (
+    format_markdown_table,
+    quartiles_ms,
+    time_interleaved,
+    write_benchmark_report,
+)
+from marigold_ros.data.datasets.bag import bag_data_set
+from marigold_ros.depth.carry import DepthCarrier, View
+from marigold_ros.depth.complexity import complexity_share, reduce_to_grey
+from marigold_ros.depth.device import reserve_one_core
+from marigold_ros.depth.engine import DepthEngine
+from marigold_ros.depth.types import RgbImage
+from marigold_ros.evaluation.environment import describe_environment
+
+SAMPLE = Path('sample/living_room')
+SIZES = ((480, 640), (1080, 1920))
+FRAMES = 12
+SCALE_SHIFT = 4.0, 1.0
+
+
+def measure(engine: DepthEngine, frames: Sequence[RgbImage], views: Sequence[View], rounds: int
+            ) -> dict[str, dict[str, float]]:
+    """Time every part on successive frames; return the quartiles in ms by part."""
+    prediction = engine.infer(frames[0], num_inference_steps=1)
+    carrier, number = DepthCarrier(reduce_to_grey(frames[0])), 0
+    carrier.start(prediction.affine_invariant_depth, prediction.confidence, views[0])
+
+    def look() -> None:
+        nonlocal number
+        number = (number + 1) % len(frames)
+        grey = reduce_to_grey(frames[number])
+        complexity_share('entropy', grey, carrier.advance(grey).new)
+
+    parts: dict[str, Callable[[], object]] = {
+        'look': look, 'carry': carrier.carry,
+        'carry with pose': lambda: carrier.carry(views[number], SCALE_SHIFT),
+        'run': lambda: engine.infer(frames[number], num_inference_steps=1)}
+    return {name: quartiles_ms(runs.seconds)
+            for name, runs in time_interleaved(parts, rounds=rounds).items()}
+
+
+def format_row(height: int, width: int, parts: dict[str, dict[str, float]]) -> dict[str, str]:
+    """Format the times at one size as a row."""
+    median = {name: quartiles['median_ms'] for name, quartiles in parts.items()}
+    carried = median['look'] + median['carry']
+    return {'size': f'{width}x{height}',
+            **{f'{name}, ms': f'{quartiles["median_ms"]:.1f} ({quartiles["q25_ms"]:.1f}..'
+                              f'{quartiles["q75_ms"]:.1f})' for name, quartiles in parts.items()},
+            'look + carry, ms': f'{carried:.1f}',
+            'run / (look + carry)': f'{median["run"] / carried:.1f}'}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser.add_argument('--rounds', type=int, default=100)
+    parser.add_argument('--out', type=Path, default=Path('out/benchmarks'))
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and write the report."""
+    options = make_parser().parse_args(arguments)
+    reserve_one_core()
+    cv2.setNumThreads(1)
+    facts = describe_environment()
+    engine = DepthEngine.load()
+    drive = list(islice(bag_data_set(SAMPLE).frames(), FRAMES))
+    rows, results = [], {}
+    for height, width in SIZES:
+        views = [View(np.diag([width / 640, height / 480, 1.0]) @ frame.K,
+                      frame.world_from_camera) for frame in drive
+                 if frame.K is not None and frame.world_from_camera is not None]
+        images: list[Any] = [cv2.resize(frame.rgb, (width, height)) for frame in drive]
+        results[f'{width}x{height}'] = measure(engine, images, views, options.rounds)
+        rows.append(format_row(height, width, results[f'{width}x{height}']))
+    write_benchmark_report(options.out, 'carrying', facts, {'parts': results},
+                           format_markdown_table(rows))
+
+
+if __name__ == '__main__':
+    main()
