@@ -125,11 +125,10 @@ class PolicyRun:
 
     def process(self, frame: DeliveredFrame) -> FrameResult:
         """Decide, infer, pack the messages, update the policy, in depth_node's order."""
-        result, = self.adaptive.process([
-            Frame(CAMERA, frame.rgb, frame.number, frame.received_s)])
-        pack_messages(result, frame.rgb)
-        published_s = time.monotonic()
-        self.adaptive.observe(published_s)
+        for _, result in self.adaptive.process_each([
+                Frame(CAMERA, frame.rgb, frame.number, frame.received_s)]):
+            pack_messages(result, frame.rgb)
+            published_s = time.monotonic()
         decision = result.decision
         without_cap = self._without_cap.decide(
             [StepRequest(CAMERA, decision.complexity, decision.age_s)],

@@ -105,13 +105,12 @@ class _Request:
 
 
 @dataclass(frozen=True)
-class _UnobservedBatch:
-    """A finished batch not yet passed to the policy; `decided_s` on `time.monotonic`."""
+class _Run:
+    """A frame that the networks run on: its index among those given, and the decision."""
 
-    padded_size: tuple[int, int]
-    num_inference_steps: tuple[int, ...]
-    timing: StageTiming
-    decided_s: float
+    index: int
+    request: _Request
+    decision: FrameDecision
 
 
 class AdaptiveDepth:
@@ -139,7 +138,6 @@ class AdaptiveDepth:
     >>> prediction, = adaptive.process([frame])
     >>> prediction.affine_invariant_depth.shape, prediction.num_inference_steps
     ((48, 64), 1)
-    >>> adaptive.observe(published_s=time.monotonic())  # once the depth is published
     """
 
     def __init__(self, engine: DepthEngine, config: AdaptiveConfig,
@@ -149,7 +147,6 @@ class AdaptiveDepth:
         self.policy = StepPolicy(config.step_policy)
         self._seeds = {camera: seed for seed, camera in enumerate(cameras)}
         self._cameras: defaultdict[str, CameraDepth] = defaultdict(CameraDepth)
-        self._unobserved: list[_UnobservedBatch] = []
 
     def warm_up(self, sizes: Sequence[tuple[int, int]], batch_sizes: Sequence[int]) -> None:
         """Warm up the engine for images of these sizes (H, W) and observe their latency."""
@@ -212,52 +209,33 @@ class AdaptiveDepth:
         ------
         int, AdaptivePrediction
             Index of a frame and its depth: first the carried ones, then one batch after the other.
+            What the caller does with a batch until it asks for more, such as publishing, counts as
+            time of that batch.
 
         Raises
         ------
         InputError, OutOfMemoryError
             See `DepthEngine.infer_batch`; raised after the other batches.
         """
-        self.observe(published_s=None)
         by_size: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
         for i, frame in enumerate(frames):
             by_size[self.engine.padded_size(*frame.rgb.shape[:2])].append(i)
-        batches = []
+        batches: defaultdict[tuple[int, int], list[_Run]] = defaultdict(list)
         for size, indices in by_size.items():
             requests = [self._look_at(frames[i]) for i in indices]
-            decisions = self._decide(requests, size)
-            runs = []
-            for i, request, decision in zip(indices, requests, decisions):
+            for i, each, decision in zip(indices, requests, self._decide(requests, size)):
                 if decision.decided_steps:
-                    runs.append((i, request, decision))
+                    batches[size].append(_Run(i, each, decision))
                 else:
-                    yield i, self._carry(request.frame, decision)
-            if runs:
-                batches.append((size, runs))
+                    yield i, self._carry(each.frame, decision)
         errors = []
-        for size, runs in batches:
+        for size, runs in batches.items():
             try:
                 yield from self._infer(size, runs)
             except Exception as err:  # whatever a device raises; the other sizes still run
                 errors.append(err)
         if errors:
             raise errors[0]
-
-    def observe(self, published_s: float | None) -> None:
-        """
-        Update the latency model with the batches of the last `process`.
-
-        Parameters
-        ----------
-        published_s : float or None
-            Time of the last publication, s on `time.monotonic`, so that the time after inference
-            is included.  With None, or without a call, only inference is included.
-        """
-        for batch in self._unobserved:
-            self.policy.observe(BatchTiming.from_stages(
-                batch.padded_size, batch.num_inference_steps, batch.timing,
-                elapsed_s=None if published_s is None else published_s - batch.decided_s))
-        self._unobserved = []
 
     def _look_at(self, frame: Frame) -> _Request:
         """Move the camera's depth along to the frame, and measure C."""
@@ -296,21 +274,20 @@ class AdaptiveDepth:
             StageTiming(0.0, 0.0, 0.0, 0.0, 0.0), carried.covered, decision=decision)
 
     def _infer(self, padded_size: tuple[int, int],
-               runs: Sequence[tuple[int, _Request, FrameDecision]]
-               ) -> Iterator[tuple[int, AdaptivePrediction]]:
-        """Infer the frames of one size as one ragged batch."""
+               runs: Sequence[_Run]) -> Iterator[tuple[int, AdaptivePrediction]]:
+        """Infer the frames of one size as one ragged batch, and observe how long it takes."""
         started_s = time.monotonic()
-        frames = [each.frame for _, each, _ in runs]
         predictions = self._infer_batch(
-            frames, [decision.decided_steps for _, _, decision in runs],
-            self.policy.deadline_s([each.request for _, each, _ in runs],
+            [run.request.frame for run in runs], [run.decision.decided_steps for run in runs],
+            self.policy.deadline_s([run.request.request for run in runs],
                                    padded_size=padded_size))
-        self._unobserved.append(_UnobservedBatch(
-            padded_size, tuple(each.num_inference_steps for each in predictions),
-            predictions[0].timing, started_s))
-        for (i, _, decision), frame, prediction in zip(runs, frames, predictions):
+        for run, prediction in zip(runs, predictions):
+            frame = run.request.frame
             self._cameras[frame.camera].start(frame, prediction)
-            yield i, _add_decision(prediction, decision)
+            yield run.index, _add_decision(prediction, run.decision)
+        self.policy.observe(BatchTiming.from_stages(
+            padded_size, [each.num_inference_steps for each in predictions],
+            predictions[0].timing, elapsed_s=time.monotonic() - started_s))
 
     def _infer_batch(self, frames: Sequence[Frame], num_inference_steps: Sequence[int],
                      deadline_s: float | None) -> list[DepthPrediction]:

@@ -330,9 +330,6 @@ class DepthWorker:
                 'size is now limited, by padded image size, to '
                 f'{adaptive.engine.batch_limits}')
 
-        # 3. Update the latency model of the step policy.
-        adaptive.observe(time.monotonic())
-
     def _publish(self, prepared: _PreparedFrame, prediction: AdaptivePrediction) -> None:
         """Compute and publish the outputs of one frame, and report it."""
         frame, calibration, rgb = prepared.frame, prepared.calibration, prepared.rgb

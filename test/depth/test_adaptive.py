@@ -83,18 +83,15 @@ def test_the_reason_mentions_a_reached_deadline(engine):
     assert found.decision.reason == 'fixed: Tmax = 4; stopped after 1 by the deadline'
 
 
-@pytest.mark.parametrize('publication_s, expected_s', [(5.0, 5.0), (None, 0.0)])
-def test_observe_includes_the_time_after_inference(engine, publication_s, expected_s):
-    """Without a call, the next `process` observes inference alone."""
+def test_publishing_counts_as_time_of_the_batch(engine):
+    """But not for the batches after it."""
     adaptive = AdaptiveDepth(engine, AdaptiveConfig(FIXED))
-    adaptive.process([frame()])
-    size = engine.padded_size(48, 64)
-    assert adaptive.policy.latency.estimate(size, 1) is None
-    if publication_s is None:
-        adaptive.process([frame('left', 96, 96)])
-    else:
-        adaptive.observe(time.monotonic() + publication_s)
-    assert adaptive.policy.latency.estimate(size, 1).after_s == pytest.approx(expected_s, abs=1.0)
+    small, large = frame(), frame('right', 48, 96)
+    for i, _ in adaptive.process_each([small, large]):
+        time.sleep(0.5 if i == 0 else 0.0)
+    costs = [adaptive.policy.latency.estimate(engine.padded_size(*each.rgb.shape[:2]), 1)
+             for each in (small, large)]
+    assert costs[0].after_s > 0.5 > costs[1].after_s
 
 
 def test_configure_keeps_the_statistics_that_stay_valid(engine):
@@ -215,9 +212,6 @@ def test_depth_is_carried_where_no_step_fits_under_the_cap(engine):
     carried, = adaptive.process([frame(rgb=scene(), stamp_s=1.1)])
     assert carried.num_inference_steps == 0
     assert carried.decision.reason.startswith('carried, no step fits: 500 ms')
-    known = adaptive.policy.latency.estimate(engine.padded_size(240, 320), 1)
-    adaptive.observe(time.monotonic() + 60.0)  # a carried frame is not measured
-    assert adaptive.policy.latency.estimate(engine.padded_size(240, 320), 1) == known
 
 
 def test_an_error_of_one_size_does_not_keep_the_others(engine, monkeypatch):

@@ -188,7 +188,6 @@ class LiveRun:
             Frame(frame.camera, taken.rgb, frame.stamp_ns or 0, taken.received_s)])
         done_s = time.monotonic()
         decision = result.decision
-        self._adaptive.observe(done_s)
         steps, timing = result.num_inference_steps, result.timing
         return ReplayedFrame(
             frame, 'processed',
