@@ -31,7 +31,6 @@ from marigold_ros.ros.conversions import make_camera_info, make_cloud, serialize
 from marigold_ros.ros.diagnostics import Reporter
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
     from std_msgs.msg import Header
 
