@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -146,7 +147,9 @@ class AdaptiveDepth:
         self.engine, self._config = engine, config
         self.policy = StepPolicy(config.step_policy)
         self._seeds = {camera: seed for seed, camera in enumerate(cameras)}
-        self._cameras: defaultdict[str, CameraDepth] = defaultdict(CameraDepth)
+        # A resolution of 0 is that of the image.
+        detail_px = engine.processing_resolution or sys.maxsize
+        self._cameras: defaultdict[str, CameraDepth] = defaultdict(lambda: CameraDepth(detail_px))
 
     def warm_up(self, sizes: Sequence[tuple[int, int]], batch_sizes: Sequence[int]) -> None:
         """Warm up the engine for images of these sizes (H, W) and observe their latency."""

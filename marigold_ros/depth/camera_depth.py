@@ -47,14 +47,20 @@ class CameraDepth:
     """
     The depth of one camera.
 
+    Parameters
+    ----------
+    detail_px : int
+        Longest edge at which the networks compute depth.
+
     Attributes
     ----------
     scale_shift : (float, float) or None
         Metric fit of the last depth: metric depth is scale * relative depth + shift, m.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, detail_px: int) -> None:
         """Start without depth."""
+        self._detail_px = detail_px
         self.scale_shift: tuple[float, float] | None = None
         self._carrier: DepthCarrier | None = None
         self._last: Frame | None = None
@@ -82,7 +88,7 @@ class CameraDepth:
         last, self._last = self._last, frame
         if self._carrier is None or last is None or last.rgb.shape != frame.rgb.shape or not (
                 0.0 <= _elapsed_s(last, frame) <= max_pause_s):
-            self._carrier, self._run = DepthCarrier(grey), None
+            self._carrier, self._run = DepthCarrier(grey, self._detail_px), None
             return None
         novelty = self._carrier.advance(grey)
         if novelty.covered_share < MIN_COVERED_SHARE:

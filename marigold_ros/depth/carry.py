@@ -100,10 +100,14 @@ class DepthCarrier:
     ----------
     grey : uint8 [h, w]
         The first frame, see `complexity.reduce_to_grey`.
+    detail_px : int
+        Longest edge at which the networks compute depth; it is carried at that size, or that of
+        `grey` if it is larger, and resized like the networks' output.
     """
 
-    def __init__(self, grey: GreyImage) -> None:
+    def __init__(self, grey: GreyImage, detail_px: int = 0) -> None:
         """Start without depth."""
+        self._detail_px = detail_px
         self._flow: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         rows, columns = np.indices(grey.shape, np.float32)
         self._unmoved = np.dstack([columns, rows])  # [h,w,2], px
@@ -155,7 +159,9 @@ class DepthCarrier:
         view : View or None
             The camera of that frame, if its pose is known.
         """
-        self._depth, self._confidence, self._view = depth, confidence, view
+        self._size, self._view = depth.shape[::-1], view
+        self._depth = self._reduce(depth)  # [h',w']
+        self._confidence = None if confidence is None else self._reduce(confidence)
         self._chain, self._covered = self._unmoved, np.ones_like(self._covered)
 
     def carry(self, view: View | None = None,
@@ -176,20 +182,42 @@ class DepthCarrier:
             With a view and a scale, depth changes as the camera moves along its axis; else it only
             moves along the image.
         """
-        size = self._depth.shape[::-1]
-        to_run = _resize_matrix(self._grey.shape[::-1], size)
-        pixels = cv2.resize(cv2.transform(self._chain, to_run[:2]), size)  # [H,W,2]
+        # 1. Find the pixels in the run's depth, and move it there.
+        to_depth = _resize_matrix(self._grey.shape[::-1], self._depth.shape[::-1])
+        chain = _resize(self._chain, self._depth.shape[::-1])
+        pixels = cv2.transform(chain, to_depth[:2])  # [h',w',2]
         depth = _sample(self._depth, pixels)
+
+        # 2. Change it as the camera moves along its axis.
         if view is not None and self._view is not None and scale_shift is not None:
+            to_run = _resize_matrix(self._grey.shape[::-1], self._size)
             change = _change_along_axis(self._view, view, *scale_shift) @ to_run
-            factor, offset = cv2.split(cv2.resize(cv2.transform(self._chain, change), size))
+            factor, offset = cv2.split(cv2.transform(chain, change))
             depth = depth * factor + offset
-        covered = cv2.resize(self._covered, size) > 0.5
+
+        # 3. Return to the size of the image.
+        covered = _resize(self._covered, self._size) > 0.5
         confidence = None
         if self._confidence is not None:
-            confidence = _sample(self._confidence, pixels)
+            confidence = _resize(_sample(self._confidence, pixels), self._size)
             np.copyto(confidence, 0.0, where=~covered)
-        return CarriedDepth(depth, confidence, covered)
+        return CarriedDepth(_resize(depth, self._size), confidence, covered)
+
+    def _reduce(self, image: FloatImage) -> FloatImage:
+        """Reduce [H,W] to the size at which it is carried."""
+        edge = max(*self._grey.shape, self._detail_px)
+        reduction = max(image.shape) / edge
+        if reduction <= 1.0:
+            return image
+        size = self._grey.shape[::-1]
+        if edge > max(size):
+            size = tuple(max(1, round(each / reduction)) for each in self._size)
+        return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _resize(image: Any, size: tuple[int, int]) -> Any:
+    """Resize [h,w] or [h,w,n] to (width, height) bilinearly."""
+    return image if image.shape[1::-1] == size else cv2.resize(image, size)
 
 
 def _resize_matrix(size: tuple[int, int], other: tuple[int, int]) -> Matrix:
