@@ -176,6 +176,8 @@ def format_summary(summary: RecordingSummary) -> str:
     if processed:
         steps = Counter(frame.num_inference_steps for frame in processed)
         rows['steps'] = ', '.join(f'T={count}: {steps[count]} frames' for count in sorted(steps))
+        if steps[0]:
+            rows['steps'] += f'; {steps[0] / len(processed):.0%} of the runs saved'
         rows['latency'] = _format_latency(summary)
     if summary.errors:
         rows['AbsRel'] = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bag_fixtures import header, image, serialize, START_NS, TYPES, write_bag
 import cv2
 import numpy as np
@@ -94,6 +96,15 @@ def test_depth_is_compared_after_least_squares(recording):
     assert max(error.abs_rel for error in errors) < 2e-4
     # Far is at the bottom here and at the top of the ramp, so the fitted ramp has large errors.
     assert min(error.ramp_abs_rel for error in errors) > 0.01
+
+
+def test_the_summary_says_how_many_runs_were_saved(recording):
+    with open_bag(recording) as bag:
+        summary = summarize_recording(bag)
+    carried = [replace(frame, num_inference_steps=0) if frame.num_inference_steps == 1 else frame
+               for frame in summary.frames]
+    lines = format_summary(replace(summary, frames=carried)).splitlines()
+    assert lines[3] == '  steps      T=0: 2 frames, T=4: 1 frames; 67% of the runs saved'
 
 
 def test_the_summary_is_formatted(recording):
