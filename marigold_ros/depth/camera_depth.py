@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from marigold_ros.depth.carry import CarriedDepth, DepthCarrier, Novelty, View
 from marigold_ros.depth.types import DepthPrediction, GreyImage, Matrix, RgbImage
@@ -43,6 +44,14 @@ class Frame:
         return None if self.K is None or self.pose is None else View(self.K, self.pose)
 
 
+class _Instant(NamedTuple):
+    """What is remembered of a frame; its image would take memory."""
+
+    shape: tuple[int, ...]
+    stamp_ns: int
+    received_s: float
+
+
 class CameraDepth:
     """
     The depth of one camera.
@@ -63,8 +72,8 @@ class CameraDepth:
         self._detail_px = detail_px
         self.scale_shift: tuple[float, float] | None = None
         self._carrier: DepthCarrier | None = None
-        self._last: Frame | None = None
-        self._run: Frame | None = None
+        self._last: _Instant | None = None
+        self._run: _Instant | None = None
         self._view: View | None = None
 
     def advance(self, frame: Frame, grey: GreyImage, max_pause_s: float) -> Novelty | None:
@@ -85,8 +94,8 @@ class CameraDepth:
             None if there is nothing to carry: before the first run, and if the size of the image
             is another, time jumped back, the camera paused, or another scene is in view.
         """
-        last, self._last = self._last, frame
-        if self._carrier is None or last is None or last.rgb.shape != frame.rgb.shape or not (
+        last, self._last = self._last, _instant(frame)
+        if self._carrier is None or last is None or last.shape != frame.rgb.shape or not (
                 0.0 <= _elapsed_s(last, frame) <= max_pause_s):
             self._carrier, self._run = DepthCarrier(grey, self._detail_px), None
             return None
@@ -100,7 +109,7 @@ class CameraDepth:
         """Carry the depth of a run on the last frame from now on."""
         assert self._carrier is not None  # `advance` comes first
         self._carrier.start(prediction.affine_invariant_depth, prediction.confidence, frame.view)
-        self._run, self._view, self.scale_shift = frame, frame.view, None
+        self._run, self._view, self.scale_shift = _instant(frame), frame.view, None
 
     def carry(self) -> CarriedDepth:
         """Return the carried depth of the last frame."""
@@ -112,7 +121,11 @@ class CameraDepth:
         return 0.0 if self._run is None else _elapsed_s(self._run, frame)
 
 
-def _elapsed_s(earlier: Frame, later: Frame) -> float:
+def _instant(frame: Frame) -> _Instant:
+    return _Instant(frame.rgb.shape, frame.stamp_ns, frame.received_s)
+
+
+def _elapsed_s(earlier: _Instant, later: Frame) -> float:
     """Return the time between two frames, s: by their stamps if these carry time."""
     if earlier.stamp_ns and later.stamp_ns:
         return (later.stamp_ns - earlier.stamp_ns) * 1e-9

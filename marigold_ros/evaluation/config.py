@@ -27,8 +27,8 @@ class EvaluationConfig:
     policies : tuple of str
         Step policies; the first is the primary one, which the verdict is about.
         'complexity-<measure>' is that of depth_node, but with at least one step; 'fixed-N' always
-        runs N steps; 'random' draws T uniformly from 1 .. Tmax; 'oracle' uses the T with the lowest
-        AbsRel on each frame.
+        runs N steps; 'random' draws T uniformly from 1 .. Tmax; 'oracle' uses the T with the
+        lowest AbsRel on each frame.
     checkpoint : str
         Embedded name, folder or hub id.
     ensemble_size : int
