@@ -23,6 +23,9 @@ CHANGE_GREY, FLOW_ERROR_PX, SURROUNDINGS_PX = 8.0, 0.5, 5
 # Depth is not carried into changes of this size; narrower ones are edges, which the model itself
 # blurs more than that.
 CHANGE_SIZE_PX = 15
+# OpenCV's flow chooses its coarsest level by the width alone.  Of an image of 320 px that is lower
+# than this it reads beyond the level's end, and may end the process.
+MIN_FLOW_PX = 128
 # Of the longest edge.  A round thing that covers 1 % of the image fills most of such a window.
 LOCAL_WINDOW = 0.065
 
@@ -130,7 +133,7 @@ class DepthCarrier:
         Novelty
         """
         # 1. Where each pixel was in the last frame, and in that of the run.
-        source = self._unmoved + self._flow.calc(grey, self._grey, None)  # [h,w,2], px
+        source = self._unmoved + self._find_flow(grey)  # [h,w,2], px
         nearest = np.clip(source, 0, self._last_pixel)
         chain = _sample(self._chain, source) + (source - nearest)
 
@@ -142,7 +145,7 @@ class DepthCarrier:
         covered = ((_sample(self._covered, source) > 0.5) & seen
                    & (_average(changed, CHANGE_SIZE_PX) <= 0.5))
         self._grey, self._chain, self._covered = grey, chain, covered.astype(np.float32)
-        window = round(LOCAL_WINDOW * max(grey.shape))
+        window = max(1, round(LOCAL_WINDOW * max(grey.shape)))
         return Novelty(~covered, float(_average(changed, window).max()))
 
     def start(self, depth: FloatImage, confidence: FloatImage | None,
@@ -202,6 +205,15 @@ class DepthCarrier:
             confidence = _resize(_sample(self._confidence, pixels), self._size)
             np.copyto(confidence, 0.0, where=~covered)
         return CarriedDepth(_resize(depth, self._size), confidence, covered)
+
+    def _find_flow(self, grey: GreyImage) -> FloatImage:
+        """Return the way from each pixel of a frame to where it was in the last one, [h,w,2]."""
+        height, width = grey.shape
+        border = (0, max(0, MIN_FLOW_PX - height), 0, max(0, MIN_FLOW_PX - width))
+        frames = [cv2.copyMakeBorder(each, *border, cv2.BORDER_REPLICATE) if any(border) else each
+                  for each in (grey, self._grey)]
+        flow: FloatImage = self._flow.calc(*frames, None)
+        return flow[:height, :width]
 
     def _reduce(self, image: FloatImage) -> FloatImage:
         """Reduce [H,W] to the size at which it is carried."""

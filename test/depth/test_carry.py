@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -158,3 +161,23 @@ def test_metres_follow_a_turn():
     rays = (COLUMNS - 160) / 300
     expected = 2.0 * (np.sin(angle) * rays + np.cos(angle))
     assert np.abs(found - expected).max() < 0.01
+
+
+@pytest.mark.parametrize(('height', 'width'), [
+    (1, 1), (1, 320), (320, 1), (8, 8), (17, 320), (40, 320), (97, 320), (127, 320), (320, 97),
+    (320, 12), (128, 320)])
+def test_images_of_any_shape_are_carried(height, width):
+    """In a process of its own, because OpenCV's flow would end it."""
+    done = subprocess.run([sys.executable, '-c', f"""
+import numpy as np
+from marigold_ros.depth.carry import DepthCarrier
+rng = np.random.default_rng(0)
+depth = np.ones(({height}, {width}), np.float32)
+frames = rng.integers(0, 255, (4, {height}, {width})).astype(np.uint8)
+carrier = DepthCarrier(frames[0], 192)
+carrier.start(depth, depth)
+for frame in frames:
+    carrier.advance(frame)
+print(carrier.carry().affine_invariant_depth.shape)
+"""], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == (f'({height}, {width})\n', 0), done.stderr
