@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from marigold_ros.depth.engine import DepthEngine
 
 
-# Of the largest share of changed pixels in a window: more asks for a run, however small the window
-# is in the image.
+# Share of changed pixels in a small window from which on the networks run.
 MAX_LOCAL_CHANGE = 0.65
 
 
@@ -97,21 +96,16 @@ class AdaptivePrediction(DepthPrediction):
 
 
 @dataclass(frozen=True)
-class _Request:
-    """A frame with what the step policy has to know."""
+class _Candidate:
+    """A frame with its index among those given, and what the step policy has to know."""
 
+    index: int
     frame: Frame
     request: StepRequest
     complexity_s: float
 
 
-@dataclass(frozen=True)
-class _Run:
-    """A frame that the networks run on: its index among those given, and the decision."""
-
-    index: int
-    request: _Request
-    decision: FrameDecision
+_Run = tuple[_Candidate, FrameDecision]
 
 
 class AdaptiveDepth:
@@ -225,12 +219,12 @@ class AdaptiveDepth:
             by_size[self.engine.padded_size(*frame.rgb.shape[:2])].append(i)
         batches: defaultdict[tuple[int, int], list[_Run]] = defaultdict(list)
         for size, indices in by_size.items():
-            requests = [self._look_at(frames[i]) for i in indices]
-            for i, each, decision in zip(indices, requests, self._decide(requests, size)):
+            candidates = [self._look_at(i, frames[i]) for i in indices]
+            for each, decision in zip(candidates, self._decide(candidates, size)):
                 if decision.decided_steps:
-                    batches[size].append(_Run(i, each, decision))
+                    batches[size].append((each, decision))
                 else:
-                    yield i, self._carry(each.frame, decision)
+                    yield each.index, self._carry(each.frame, decision)
         errors = []
         for size, runs in batches.items():
             try:
@@ -240,7 +234,7 @@ class AdaptiveDepth:
         if errors:
             raise errors[0]
 
-    def _look_at(self, frame: Frame) -> _Request:
+    def _look_at(self, index: int, frame: Frame) -> _Candidate:
         """Move the camera's depth along to the frame, and measure C."""
         started_s = time.perf_counter()
         config, camera = self._config, self._cameras[frame.camera]
@@ -256,19 +250,20 @@ class AdaptiveDepth:
         elif camera.carried_s(frame) >= config.max_carry_s:
             run_reason = f'carried for {camera.carried_s(frame):.1f} s'
         seconds = time.perf_counter() - started_s
-        return _Request(frame, StepRequest(
+        return _Candidate(index, frame, StepRequest(
             frame.camera, complexity, time.monotonic() - frame.received_s,
             can_carry=novelty is not None, run_reason=run_reason), seconds)
 
-    def _decide(self, requests: Sequence[_Request],
+    def _decide(self, candidates: Sequence[_Candidate],
                 padded_size: tuple[int, int]) -> list[FrameDecision]:
         """Decide the steps of the frames of one size."""
-        decided = self.policy.decide([each.request for each in requests], padded_size=padded_size)
+        decided = self.policy.decide([each.request for each in candidates],
+                                     padded_size=padded_size)
         return [FrameDecision(
             each.request.complexity, each.request.age_s, steps.num_inference_steps, steps.reason,
             each.complexity_s, 0.0 if steps.num_inference_steps
             else self._cameras[each.frame.camera].carried_s(each.frame))
-            for each, steps in zip(requests, decided)]
+            for each, steps in zip(candidates, decided)]
 
     def _carry(self, frame: Frame, decision: FrameDecision) -> AdaptivePrediction:
         carried = self._cameras[frame.camera].carry()
@@ -281,13 +276,11 @@ class AdaptiveDepth:
         """Infer the frames of one size as one ragged batch, and observe how long it takes."""
         started_s = time.monotonic()
         predictions = self._infer_batch(
-            [run.request.frame for run in runs], [run.decision.decided_steps for run in runs],
-            self.policy.deadline_s([run.request.request for run in runs],
-                                   padded_size=padded_size))
-        for run, prediction in zip(runs, predictions):
-            frame = run.request.frame
-            self._cameras[frame.camera].start(frame, prediction)
-            yield run.index, _add_decision(prediction, run.decision)
+            [each.frame for each, _ in runs], [decision.decided_steps for _, decision in runs],
+            self.policy.deadline_s([each.request for each, _ in runs], padded_size=padded_size))
+        for (each, decision), prediction in zip(runs, predictions):
+            self._cameras[each.frame.camera].start(each.frame, prediction)
+            yield each.index, _add_decision(prediction, decision)
         self.policy.observe(BatchTiming.from_stages(
             padded_size, [each.num_inference_steps for each in predictions],
             predictions[0].timing, elapsed_s=time.monotonic() - started_s))
