@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 import sys
 import time
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from marigold_ros.depth.camera_depth import CameraDepth
 from marigold_ros.depth.camera_depth import Frame as Frame
+from marigold_ros.depth.carry import CarriedDepth
 from marigold_ros.depth.complexity import complexity_share, measure_complexity, reduce_to_grey
 from marigold_ros.depth.config import COMPLEXITY_MEASURES, one_of, require, StepPolicyConfig
 from marigold_ros.depth.step_policy import LatencyModel, StepPolicy
@@ -121,6 +122,8 @@ class AdaptiveDepth:
     cameras : sequence of str
         A camera's index here is the seed of its initial noise; a camera that is not listed has
         seed 0.
+    clock : callable
+        Returns the time, s, on the clock of `Frame.received_s`.
 
     Examples
     --------
@@ -135,10 +138,10 @@ class AdaptiveDepth:
     ((48, 64), 1)
     """
 
-    def __init__(self, engine: DepthEngine, config: AdaptiveConfig,
-                 cameras: Sequence[str] = ()) -> None:
+    def __init__(self, engine: DepthEngine, config: AdaptiveConfig, cameras: Sequence[str] = (),
+                 *, clock: Callable[[], float] = time.monotonic) -> None:
         """Start without statistics."""
-        self.engine, self._config = engine, config
+        self.engine, self._config, self._clock = engine, config, clock
         self.policy = StepPolicy(config.step_policy)
         self._seeds = {camera: seed for seed, camera in enumerate(cameras)}
         # A resolution of 0 is that of the image.
@@ -164,7 +167,15 @@ class AdaptiveDepth:
     def reset(self) -> None:
         """Discard the statistics of C and all carried depth, as after a jump back in time."""
         self.policy.reset()
+        self.discard_depth()
+
+    def discard_depth(self) -> None:
+        """Discard all carried depth, so that the next frame of each camera is inferred."""
         self._cameras.clear()
+
+    def carried_depth(self, camera: str) -> CarriedDepth:
+        """Return the depth of a camera's last run, moved into its newest frame."""
+        return self._cameras[camera].carry()
 
     def set_scale(self, camera: str, scale: float, shift: float) -> None:
         """
@@ -251,7 +262,7 @@ class AdaptiveDepth:
             run_reason = f'carried for {camera.carried_s(frame):.1f} s'
         seconds = time.perf_counter() - started_s
         return _Candidate(index, frame, StepRequest(
-            frame.camera, complexity, time.monotonic() - frame.received_s,
+            frame.camera, complexity, self._clock() - frame.received_s,
             can_carry=novelty is not None, run_reason=run_reason), seconds)
 
     def _decide(self, candidates: Sequence[_Candidate],
@@ -266,7 +277,7 @@ class AdaptiveDepth:
             for each, steps in zip(candidates, decided)]
 
     def _carry(self, frame: Frame, decision: FrameDecision) -> AdaptivePrediction:
-        carried = self._cameras[frame.camera].carry()
+        carried = self.carried_depth(frame.camera)
         return AdaptivePrediction(
             carried.affine_invariant_depth, carried.confidence, None, None, 0, 'schedule',
             StageTiming(0.0, 0.0, 0.0, 0.0, 0.0), carried.covered, decision=decision)
@@ -274,7 +285,7 @@ class AdaptiveDepth:
     def _infer(self, padded_size: tuple[int, int],
                runs: Sequence[_Run]) -> Iterator[tuple[int, AdaptivePrediction]]:
         """Infer the frames of one size as one ragged batch, and observe how long it takes."""
-        started_s = time.monotonic()
+        started_s = self._clock()
         predictions = self._infer_batch(
             [each.frame for each, _ in runs], [decision.decided_steps for _, decision in runs],
             self.policy.deadline_s([each.request for each, _ in runs], padded_size=padded_size))
@@ -283,7 +294,7 @@ class AdaptiveDepth:
             yield each.index, _add_decision(prediction, decision)
         self.policy.observe(BatchTiming.from_stages(
             padded_size, [each.num_inference_steps for each in predictions],
-            predictions[0].timing, elapsed_s=time.monotonic() - started_s))
+            predictions[0].timing, elapsed_s=self._clock() - started_s))
 
     def _infer_batch(self, frames: Sequence[Frame], num_inference_steps: Sequence[int],
                      deadline_s: float | None) -> list[DepthPrediction]:

@@ -150,7 +150,7 @@ class StepPolicy:
         list of StepDecision
             In the order of `requests`; with 0 steps depth is carried along.
         """
-        decisions = [self._uncapped_decision(request) for request in requests]
+        decisions = [self.choose_steps(request) for request in requests]
         runs = [i for i, decision in enumerate(decisions) if decision.num_inference_steps]
         if runs:
             limited = self._limit_by_cap([requests[i] for i in runs],
@@ -158,6 +158,30 @@ class StepPolicy:
             for i, decision in zip(runs, limited):
                 decisions[i] = decision
         return decisions
+
+    def choose_steps(self, request: StepRequest) -> StepDecision:
+        """
+        Choose the number of steps of a frame without a latency cap; call it once per frame.
+
+        Returns
+        -------
+        StepDecision
+            Tmax, or T(C) = clip(round(Tmin + alpha (C - Cmin)), Tmin, Tmax).
+        """
+        config, complexity = self.config, request.complexity
+        t_min, t_max = config.min_inference_steps, config.max_inference_steps
+        if config.policy == 'fixed':
+            return StepDecision(t_max, f'fixed: Tmax = {t_max}')
+        if config.policy == 'novelty' and not request.can_carry:
+            steps = max(1, t_min)  # all is new, but more steps buy little (docs/results.md)
+            return StepDecision(steps, f'novelty: nothing to carry -> {steps}')
+        low, alpha = self._complexity_line(request.camera, complexity)
+        steps = min(max(math.floor(t_min + alpha * (complexity - low) + 0.5), t_min), t_max)
+        reason = (f'{config.policy}: T({complexity:.4g}) = {t_min} + {alpha:.4g} '
+                  f'(C - {low:.4g}) -> {steps}')
+        if not steps and (request.run_reason or not request.can_carry):
+            return StepDecision(1, f'{reason}; 1: {request.run_reason or "nothing to carry"}')
+        return StepDecision(steps, reason)
 
     def _limit_by_cap(self, requests: Sequence[StepRequest], decisions: Sequence[StepDecision],
                       padded_size: PaddedSize) -> list[StepDecision]:
@@ -197,20 +221,6 @@ class StepPolicy:
         cost = self.latency.estimate(padded_size, len(requests))
         after_s = 0.0 if cost is None else cost.after_s
         return cap_s * (1.0 - MARGIN_FRACTION) - _oldest_age_s(requests) - after_s
-
-    def _uncapped_decision(self, request: StepRequest) -> StepDecision:
-        """Return Tmax, or T(C) = clip(round(Tmin + alpha (C - Cmin)), Tmin, Tmax)."""
-        config, complexity = self.config, request.complexity
-        t_min, t_max = config.min_inference_steps, config.max_inference_steps
-        if config.policy == 'fixed':
-            return StepDecision(t_max, f'fixed: Tmax = {t_max}')
-        low, alpha = self._complexity_line(request.camera, complexity)
-        steps = min(max(math.floor(t_min + alpha * (complexity - low) + 0.5), t_min), t_max)
-        reason = (f'{config.policy}: T({complexity:.4g}) = {t_min} + {alpha:.4g} '
-                  f'(C - {low:.4g}) -> {steps}')
-        if not steps and (request.run_reason or not request.can_carry):
-            return StepDecision(1, f'{reason}; 1: {request.run_reason or "nothing to carry"}')
-        return StepDecision(steps, reason)
 
     def _complexity_line(self, camera: str, complexity: float) -> tuple[float, float]:
         """Return (Cmin, alpha): configured, or estimated from the camera's recent frames."""

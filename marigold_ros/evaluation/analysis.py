@@ -1,36 +1,32 @@
-"""Derive the results of each policy from the runs of all frames, and compare the policies."""
+"""Compare the policies of an evaluation by cost and quality."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from marigold_ros.evaluation.config import EvaluationConfig, fixed_name, fixed_steps
-from marigold_ros.evaluation.policies.latency import LatencyTable
-from marigold_ros.evaluation.policies.replay import (
-    choose_steps,
-    EvaluatedFrame,
-    ReplayedFrame,
-    RunChoice,
-    simulate_arrivals,
-)
+from marigold_ros.evaluation.config import fixed_steps
+from marigold_ros.evaluation.policies.replay import EvaluatedFrame, Quality, ReplayedFrame
 from marigold_ros.evaluation.statistics import (
+    blind_at_budget,
     Blocks,
-    compare_at_equal_budget,
     compare_policies,
-    DENOISE_S,
     Difference,
     FrameResults,
-    oracle_results,
+    mean_results,
     QUALITY,
-    STEPS,
-    summarize_policies,
+    saved_share,
     TOTAL_S,
 )
+
+if TYPE_CHECKING:
+    from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
+    from marigold_ros.evaluation.runner import EvaluationSession
 
 PERCENTILES = (50, 95, 99)
 
@@ -78,27 +74,34 @@ class PolicyResult:
 
     Attributes
     ----------
-    choices : list of RunChoice
-        For each frame independently, without latency cap.
+    frames : list of ReplayedFrame
+        One frame after the other, without latency cap.
     frame_results : float64 [F, len(RESULT_COLUMNS)]
-        Results of these choices; times from the latency table.
+        Of these frames; times from the latency table.
+    means : dict of str to float
+        See `statistics.mean_results`.
+    saved : dict of str to (float, float, float)
+        Share of the networks' time that the policy saves against the fastest and the slowest
+        fixed policy, and its interval, by policy.
+    against : dict of str to dict of str to Difference
+        Difference to these policies by policy and metric.
+    against_blind : dict of str to Difference
+        Difference to what the same time buys without a look at the frames, by metric; empty for
+        a fixed policy.
     simulated : StreamResult
         Of the simulation of frame arrivals.
     live : StreamResult or None
         Of a run in real time.
-    curve : list of float64 [F, len(RESULT_COLUMNS)]
-        Results with Tmax = 1, 2, ...; a fixed policy has one entry, for its own T.
-    against_fixed : dict of str to dict of str to Difference
-        Difference to the fastest and the slowest fixed policy, each at its own budget, by policy
-        and metric.
     """
 
-    choices: list[RunChoice]
+    frames: list[ReplayedFrame]
     frame_results: FrameResults
+    means: dict[str, float]
+    saved: dict[str, tuple[float, float, float]]
+    against: dict[str, dict[str, Difference]]
+    against_blind: dict[str, Difference]
     simulated: StreamResult
-    live: StreamResult | None
-    curve: list[FrameResults]
-    against_fixed: dict[str, dict[str, Difference]]
+    live: StreamResult | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,124 +115,82 @@ class Analysis:
     frames : list of EvaluatedFrame
     policies : dict of str to PolicyResult
         The first is the primary policy, which the verdict is about.
-    means : dict of str to dict of str to float
-        See `statistics.summarize_policies`, by policy.
     fastest, slowest : str
-        The fixed policies with Tmin and Tmax.
-    by_steps : dict of int to float64 [F, len(RESULT_COLUMNS)]
-        Results by fixed T.
-    equal_budget : dict of str to dict of str to dict of str to Difference
-        See `statistics.compare_at_equal_budget`; empty if all policies are fixed.
+        The fixed policies with the fewest and the most steps.
+    blind : dict of str to float64 [F, len(RESULT_COLUMNS)]
+        Results of the policies that do not look at the frames, by policy, the cheapest first.
     """
 
     blocks: Blocks
     frames: Sequence[EvaluatedFrame]
     policies: dict[str, PolicyResult]
-    means: dict[str, dict[str, float]]
     fastest: str
     slowest: str
-    by_steps: dict[int, FrameResults]
-    equal_budget: dict[str, dict[str, dict[str, Difference]]]
+    blind: dict[str, FrameResults]
 
     @property
     def primary(self) -> str:
         """Return the name of the policy that the verdict is about."""
         return next(iter(self.policies))
 
-    def time_saved_interval(self, name: str) -> tuple[float, float]:
-        """
-        Compute the 95 % interval of the share of the slowest policy's time that another saves.
-
-        Times are always means over frames, even if quality is a mean over blocks.
-        """
-        slowest_s = self.policies[self.slowest].frame_results[:, TOTAL_S]
-        saved_s = slowest_s - self.policies[name].frame_results[:, TOTAL_S]
-        low, high = replace(self.blocks, mean_of_blocks=False).bootstrap_interval(saved_s)
-        return low / float(slowest_s.mean()), high / float(slowest_s.mean())
-
-    def mean(self, runs: Sequence[str], metric: str) -> float:
-        """Average a metric over the frames, using the given run for each frame."""
-        return self.blocks.mean(self.column(runs, metric))
-
-    def column(self, runs: Sequence[str], metric: str) -> NDArray[np.float64]:
-        """Return a metric of the given run for each frame, [F]; NaN where unknown."""
-        return np.array([frame.quality.get(run, {}).get(metric, math.nan)
-                         for frame, run in zip(self.frames, runs)], np.float64)
+    def baseline_column(self, name: str, metric: str) -> NDArray[np.float64]:
+        """Return a metric of a run or a baseline for each frame, [F]; NaN where unknown."""
+        return metric_column([frame.quality[name] for frame in self.frames], metric)
 
 
-class PolicyAnalyser:
+def analyse(session: EvaluationSession, table: LatencyTable, cap_s: float | None, *,
+            mean_of_blocks: bool) -> Analysis:
     """
-    Replay all policies on the evaluated frames and compare them.
+    Compare the policies of a session.
 
     Parameters
     ----------
-    frames : sequence of EvaluatedFrame
-    config : EvaluationConfig
+    session : EvaluationSession
+        After its run.
     table : LatencyTable
-    max_inference_steps : int
-        Tmax.
+    cap_s : float or None
+        Latency cap of the simulation, s.
     mean_of_blocks : bool
         See `Blocks`.
     """
+    blocks = Blocks([frame.block for frame in session.frames], mean_of_blocks)
+    results = {name: _frame_results(frames) for name, frames in session.replayed.items()}
+    blind = {name: _frame_results(frames) for name, frames in session.blind.items()}
+    blind |= {name: _results_of_run(session.frames, name, table)
+              for name in session.frames[0].quality if fixed_steps(name)}
+    blind = dict(sorted(blind.items(), key=lambda each: float(each[1][:, TOTAL_S].mean())))
+    stacked = np.stack(list(blind.values()))
+    policies = {}
+    for name, frame_results in results.items():
+        others = [each for each in (session.fastest, session.slowest) if each != name]
+        same_budget = blind_at_budget(stacked, float(frame_results[:, TOTAL_S].mean()))
+        policies[name] = PolicyResult(
+            session.replayed[name], frame_results, mean_results(frame_results, blocks),
+            {each: saved_share(frame_results, results[each], blocks)
+             for each in (session.fastest, session.slowest)},
+            {each: compare_policies(frame_results, results[each], blocks) for each in others},
+            {} if fixed_steps(name) else compare_policies(frame_results, same_budget, blocks),
+            StreamResult(session.simulated[name], cap_s))
+    return Analysis(blocks, session.frames, policies, session.fastest, session.slowest, blind)
 
-    def __init__(self, frames: Sequence[EvaluatedFrame], config: EvaluationConfig,
-                 table: LatencyTable, max_inference_steps: int, *, mean_of_blocks: bool) -> None:
-        self._frames, self._config, self._table = frames, config, table
-        self._t_max = max_inference_steps
-        self._blocks = Blocks([frame.block for frame in frames], mean_of_blocks)
-        self._by_steps = {
-            steps: self._results_of_choices([RunChoice(steps, name, '')] * len(frames))
-            for name, steps in frames[0].steps.items() if fixed_steps(name)}
-        self._stacked = np.stack(list(self._by_steps.values()))
 
-    def analyse(self) -> Analysis:
-        """Replay and compare all policies."""
-        fastest, slowest = (fixed_name(steps) for steps in (min(self._by_steps), self._t_max))
-        policies = {name: self._evaluate_policy(name, fastest, slowest) for name in
-                    dict.fromkeys((*self._config.policies, fastest, slowest))}
-        frame_results = {name: result.frame_results for name, result in policies.items()}
-        equal_budget = {} if not self._config.needs_all_steps else compare_at_equal_budget(
-            frame_results, self._stacked[:self._t_max], self._blocks)
-        means = summarize_policies(frame_results, self._blocks, fastest=fastest, slowest=slowest)
-        return Analysis(self._blocks, self._frames, policies, means, fastest, slowest,
-                        self._by_steps, equal_budget)
+def metric_column(qualities: Sequence[Quality], metric: str) -> NDArray[np.float64]:
+    """Return a metric for each frame, [F]; NaN where unknown."""
+    return np.array([quality.get(metric, math.nan) for quality in qualities], np.float64)
 
-    def _evaluate_policy(self, name: str, fastest: str, slowest: str) -> PolicyResult:
-        choices = choose_steps(name, self._frames, self._t_max)
-        frame_results = self._results_without_cap(name, choices, self._t_max)
-        fixed = {other: self._by_steps[fixed_steps(other) or 0]
-                 for other in (fastest, slowest) if other != name}
-        cap_s = self._config.latency_cap_s
-        simulated = StreamResult(
-            simulate_arrivals(name, self._frames, self._t_max, cap_s, self._table), cap_s)
-        return PolicyResult(choices, frame_results, simulated, None, self._curve(name), {
-            other: compare_policies(frame_results, results, self._blocks)
-            for other, results in fixed.items()})
 
-    def _curve(self, name: str) -> list[FrameResults]:
-        """Return the results of a policy with Tmax from 1 to the full Tmax."""
-        fixed = fixed_steps(name)
-        if fixed:
-            return [self._by_steps[fixed]]
-        return [self._results_without_cap(name, choose_steps(name, self._frames, t_max), t_max)
-                for t_max in range(1, self._t_max + 1)]
+def _frame_results(frames: Sequence[ReplayedFrame]) -> FrameResults:
+    return np.array([_results(each.num_inference_steps, each.cost, each.quality)
+                     for each in frames])
 
-    def _results_without_cap(self, name: str, choices: Sequence[RunChoice],
-                             t_max: int) -> FrameResults:
-        """Return the results of choices without cap; for 'random' their expectation."""
-        if name == 'random':
-            expected: FrameResults = self._stacked[:t_max].mean(axis=0)
-            return expected
-        if name == 'oracle':
-            return oracle_results(self._stacked[:t_max])
-        return self._results_of_choices(choices)
 
-    def _results_of_choices(self, choices: Sequence[RunChoice]) -> FrameResults:
-        rows = np.full((len(choices), 3 + len(QUALITY)), np.nan)
-        for row, frame, choice in zip(rows, self._frames, choices):
-            cost = self._table.sample(frame.size, frame.number)
-            row[STEPS] = choice.num_inference_steps
-            row[TOTAL_S] = cost.total_s(choice.num_inference_steps)
-            row[DENOISE_S] = choice.num_inference_steps * cost.step_s
-            row[3:] = [frame.quality[choice.run].get(metric, math.nan) for metric in QUALITY]
-        return rows
+def _results_of_run(frames: Sequence[EvaluatedFrame], name: str,
+                    table: LatencyTable) -> FrameResults:
+    return np.array([_results(fixed_steps(name) or 0, table.sample(frame.size, frame.number),
+                              frame.quality[name]) for frame in frames])
+
+
+def _results(steps: int, cost: FrameCost | None, quality: Quality) -> list[float]:
+    assert cost is not None  # of a processed frame
+    return [steps, cost.total_s(steps), cost.network_s(steps),
+            *(quality.get(metric, math.nan) for metric in QUALITY)]

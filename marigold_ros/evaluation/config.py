@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 import re
 from typing import Literal
 
@@ -12,8 +12,11 @@ from marigold_ros.depth.config import MAX_INFERENCE_STEPS, require, StepPolicyCo
 COMPLEXITY_POLICIES = {f'complexity-{measure}': measure for measure in MEASURES}
 # For comparison only; they cannot run live.
 OFFLINE_POLICIES = ('random', 'oracle')
-DEFAULT_POLICIES = (*COMPLEXITY_POLICIES, 'fixed-1', *OFFLINE_POLICIES)
-POLICY_RULE = f'one of {", ".join((*COMPLEXITY_POLICIES, *OFFLINE_POLICIES))} or fixed-N'
+NAMED_POLICIES = ('novelty', *COMPLEXITY_POLICIES, *OFFLINE_POLICIES)
+SINGLE_FRAME_POLICIES = (*COMPLEXITY_POLICIES, 'fixed-1', *OFFLINE_POLICIES)
+SEQUENCE_POLICIES = ('novelty', *SINGLE_FRAME_POLICIES)
+POLICY_RULE = f'one of {", ".join(NAMED_POLICIES)}, every-N or fixed-N'
+MAX_PERIOD = 99
 PROTOCOLS = ('A', 'B')
 
 
@@ -26,9 +29,10 @@ class EvaluationConfig:
     ----------
     policies : tuple of str
         Step policies; the first is the primary one, which the verdict is about.
-        'complexity-<measure>' is that of depth_node, but with at least one step; 'fixed-N' always
-        runs N steps; 'random' draws T uniformly from 1 .. Tmax; 'oracle' uses the T with the
-        lowest AbsRel on each frame.
+        'novelty' and 'complexity-<measure>' are those of depth_node; 'fixed-N' always runs N
+        steps.  For comparison only: 'every-N' runs one step on every N-th frame; 'random' draws T
+        uniformly; 'oracle' uses the T with the lowest AbsRel on each frame.  With T = 0 depth is
+        carried, which single frames never allow.
     checkpoint : str
         Embedded name, folder or hub id.
     ensemble_size : int
@@ -43,7 +47,7 @@ class EvaluationConfig:
         Evaluate only the first frames.
     """
 
-    policies: tuple[str, ...] = DEFAULT_POLICIES
+    policies: tuple[str, ...] = SEQUENCE_POLICIES
     checkpoint: str = 'tiny'
     ensemble_size: int = 1
     processing_resolution: int | None = None
@@ -55,8 +59,8 @@ class EvaluationConfig:
         """Validate all settings."""
         require(len(self.policies) > 0, 'policies', 'at least one name', self.policies)
         for name in self.policies:
-            require(name in (*COMPLEXITY_POLICIES, *OFFLINE_POLICIES)
-                    or fixed_steps(name) is not None, 'policies', POLICY_RULE, name)
+            require(name in NAMED_POLICIES or bool(fixed_steps(name) or period(name)), 'policies',
+                    POLICY_RULE, name)
         require(len(set(self.policies)) == len(self.policies), 'policies',
                 'different names', ','.join(self.policies))
         require(self.ensemble_size >= 1, 'ensemble_size', 'at least 1', self.ensemble_size)
@@ -79,31 +83,15 @@ def fixed_name(num_inference_steps: int) -> str:
 
 def fixed_steps(name: str) -> int | None:
     """Return N of 'fixed-N', 1 to 50; None for any other name."""
-    match = re.fullmatch(r'fixed-([1-9]\d?)', name)
-    steps = int(match[1]) if match else 0
-    return steps if 1 <= steps <= MAX_INFERENCE_STEPS else None
+    return _number('fixed', name, MAX_INFERENCE_STEPS)
 
 
-def step_policy_config(name: str, max_inference_steps: int,
-                       latency_cap_s: float | None) -> StepPolicyConfig:
-    """
-    Return the settings of the node's step policy for a policy name.
+def period(name: str) -> int | None:
+    """Return N of 'every-N', 1 to 99; None for any other name."""
+    return _number('every', name, MAX_PERIOD)
 
-    Parameters
-    ----------
-    name : str
-        One of `EvaluationConfig.policies`; fixed-N always runs N steps, without a latency cap.
-    max_inference_steps : int
-        Tmax.
-    latency_cap_s : float or None
 
-    Returns
-    -------
-    StepPolicyConfig
-        For random and oracle, the policy 'fixed', which limits their T to the cap.
-    """
-    policy = 'fixed' if name in OFFLINE_POLICIES else name.partition('-')[0]
-    fixed = fixed_steps(name)
-    return replace(StepPolicyConfig(), policy=policy, min_inference_steps=1,
-                   max_inference_steps=fixed or max_inference_steps,
-                   latency_cap_s=None if fixed else latency_cap_s)
+def _number(prefix: str, name: str, largest: int) -> int | None:
+    match = re.fullmatch(prefix + r'-([1-9]\d?)', name)
+    number = int(match[1]) if match else 0
+    return number if 1 <= number <= largest else None

@@ -27,16 +27,15 @@ import sys
 from typing import Any
 
 from marigold_ros.data.datasets.data_set import DataSet
-from marigold_ros.data.frames import DepthFrame
 from marigold_ros.depth.device import reserve_one_core
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import ConfigError, MarigoldError
-from marigold_ros.evaluation.analysis import Analysis, PolicyAnalyser, StreamResult
+from marigold_ros.evaluation.analysis import analyse, Analysis, StreamResult
 from marigold_ros.evaluation.config import EvaluationConfig
 from marigold_ros.evaluation.environment import describe_environment
 from marigold_ros.evaluation.metrics.baselines import predict_ramp, TfliteNetwork
-from marigold_ros.evaluation.metrics.metric_depth import MetricDepthEvaluator
-from marigold_ros.evaluation.metrics.protocols import align_frame, format_depth_range
+from marigold_ros.evaluation.metrics.metric_depth import COMPARED_RANGE, MetricDepthEvaluator
+from marigold_ros.evaluation.metrics.protocols import format_depth_range
 from marigold_ros.evaluation.options import (
     make_parser,
     open_references,
@@ -46,7 +45,7 @@ from marigold_ros.evaluation.options import (
 from marigold_ros.evaluation.out_bag import ResultBagWriter
 from marigold_ros.evaluation.policies.latency import LatencyTable
 from marigold_ros.evaluation.policies.live import check_live_policy, LiveRun
-from marigold_ros.evaluation.policies.replay import EvaluatedFrame, PolicyReplay
+from marigold_ros.evaluation.policies.replay import RecordedFrame, Replay
 from marigold_ros.evaluation.references import BagReferences
 from marigold_ros.evaluation.report.example_frames import FramePicture
 from marigold_ros.evaluation.report.html import write_report
@@ -57,12 +56,7 @@ from marigold_ros.evaluation.report.summary import (
     write_summary,
 )
 from marigold_ros.evaluation.report.tables import all_tables
-from marigold_ros.evaluation.runner import (
-    Baselines,
-    EvaluationSession,
-    FrameCallback,
-    InferenceRun,
-)
+from marigold_ros.evaluation.runner import Baselines, EvaluationSession, FrameCallback
 from marigold_ros.stop_flag import StopFlag
 
 NAME = 'evaluate'
@@ -126,21 +120,27 @@ def evaluate(options: argparse.Namespace, command: str, stack: ExitStack) -> int
     table, table_file = _latency_table(options, config, engine)
 
     with StopFlag(terminate_on_second_signal=True) as stop:
-        # 2. Run every frame with every T and score it; callbacks see the frames with images.
+        # 2. Run every frame with every T, and replay the policies on the runs.
         session = EvaluationSession(engine, data_set, config, table, baselines)
+        evaluators: dict[str, MetricDepthEvaluator] = {}
         on_frame: list[FrameCallback] = []
         if metric is not None:
-            on_frame.append(partial(_evaluate_metric_depth, *metric))
+            references, make_evaluator = metric
+            evaluators = {name: make_evaluator() for name in dict.fromkeys(
+                (config.policies[0], session.fastest))}
+            on_frame.append(partial(_evaluate_metric_depth, session, evaluators, references))
         with ExitStack() as open_outputs:
             if options.out_bag is not None:
-                on_frame.append(open_outputs.enter_context(
-                    _open_out_bag(options.out_bag, data_set, config, session, table)).add)
+                writer = open_outputs.enter_context(ResultBagWriter(
+                    options.out_bag, config.policies[0],
+                    session.make_simulation(config.policies[0])))
+                on_frame.append(lambda recorded, _: writer.add(recorded))
             session.run(stop, *on_frame)
         table.save(options.out / LATENCY_TABLE)
 
-        # 3. Replay the policies on these runs, and run the primary one live if requested.
-        analysis = PolicyAnalyser(session.frames, config, table, session.max_inference_steps,
-                                  mean_of_blocks=data_set.mean_of_blocks).analyse()
+        # 3. Compare the policies, and run the primary one live if requested.
+        analysis = analyse(session, table, config.latency_cap_s,
+                           mean_of_blocks=data_set.mean_of_blocks)
         if options.live and not stop.requested:
             _run_live(engine, data_set, config, table, session, analysis, stop)
 
@@ -149,8 +149,7 @@ def evaluate(options: argparse.Namespace, command: str, stack: ExitStack) -> int
         'command': command, 'latency_table': latency_table_summary(table, table_file),
         'metric_depth': {}}
     if metric is not None:
-        evaluator, references = metric
-        context['metric_depth'] = _summarize_metric_depth(options, evaluator, analysis)
+        context['metric_depth'] = _summarize_metric_depth(options, evaluators, analysis)
         context['notes'] += references.notes
     summary = summarize_evaluation(analysis, context, list(baselines), session.examples.select())
     _write_report_files(options.out, summary, analysis, session.examples.select())
@@ -199,28 +198,26 @@ def _latency_table(options: argparse.Namespace, config: EvaluationConfig,
     return LatencyTable(machine), str(own)
 
 
-def _open_out_bag(path: Path, data_set: DataSet, config: EvaluationConfig,
-                  session: EvaluationSession, table: LatencyTable) -> ResultBagWriter:
-    """Open the bag for the results of the primary policy in the simulation of frame arrivals."""
-    replay = PolicyReplay(config.policies[0], session.max_inference_steps, config.latency_cap_s)
-    return ResultBagWriter(path, replay, table, lambda depth, frame: align_frame(
-        depth, frame, data_set.rules, config.protocol))
-
-
-def _evaluate_metric_depth(evaluator: MetricDepthEvaluator, references: BagReferences,
-                           frame: DepthFrame, runs: Mapping[str, InferenceRun],
-                           evaluated: EvaluatedFrame) -> None:
-    """Score the metric depth of a frame, from the run that the primary policy chooses."""
-    prediction = runs[evaluated.primary_run].prediction
-    evaluator.add(frame, prediction.affine_invariant_depth, prediction.confidence,
-                  references.lookup(frame))
+def _evaluate_metric_depth(session: EvaluationSession,
+                           evaluators: Mapping[str, MetricDepthEvaluator],
+                           references: BagReferences, recorded: RecordedFrame,
+                           replays: Mapping[str, Replay]) -> None:
+    """Score the metric depth of a frame by each policy, and tell the policy its scale."""
+    reference = references.lookup(recorded.frame)
+    for name, evaluator in evaluators.items():
+        prediction = replays[name].prediction
+        assert prediction is not None  # no frame is superseded without cap
+        scale = evaluator.add(recorded.frame, prediction, reference)
+        if scale is not None:
+            session.replays[name].set_scale(recorded.evaluated.camera, scale.scale, scale.shift)
 
 
 def _run_live(engine: DepthEngine, data_set: DataSet, config: EvaluationConfig,
               table: LatencyTable, session: EvaluationSession, analysis: Analysis,
               stop: StopFlag) -> None:
     """Run the primary policy on the frames in real time, and add the result to the analysis."""
-    run = LiveRun(engine, config, session.frames, table, session.max_inference_steps)
+    run = LiveRun(engine, config, session.frames, table, session.max_inference_steps,
+                  session.scorer)
     frames = run.run(data_set.frames(), stop)
     if stop.requested:
         session.notes.append(f'the live run was interrupted after {len(frames)} frames')
@@ -247,7 +244,8 @@ def _describe_evaluation(config: EvaluationConfig, data_set: DataSet, engine: De
             'mean_of_blocks': data_set.mean_of_blocks,
             'simulated_arrivals': frames[0].stamp_ns is not None},
         'engine': {
-            'checkpoint': config.checkpoint, 'slowest_policy': analysis.slowest,
+            'checkpoint': config.checkpoint, 'fastest_policy': analysis.fastest,
+            'slowest_policy': analysis.slowest,
             'max_inference_steps': session.max_inference_steps,
             'processing_resolution': engine.processing_resolution,
             'dtype': str(engine.dtype).removeprefix('torch.'), 'device': str(engine.device),
@@ -256,12 +254,15 @@ def _describe_evaluation(config: EvaluationConfig, data_set: DataSet, engine: De
                    'engine_share': session.engine_s / max(session.wall_s, 1e-9)}}
 
 
-def _summarize_metric_depth(options: argparse.Namespace, evaluator: MetricDepthEvaluator,
+def _summarize_metric_depth(options: argparse.Namespace,
+                            evaluators: Mapping[str, MetricDepthEvaluator],
                             analysis: Analysis) -> dict[str, Any]:
     """Return scale source and accuracy of the metric depth for the summary."""
-    interval = analysis.blocks.bootstrap_interval(evaluator.column('abs_rel'))
     return {'source': options.scale_source, 'reference': options.reference,
-            **evaluator.summary(), 'abs_rel_interval': list(interval)}
+            'range': COMPARED_RANGE, 'policies': {name: {
+                **evaluator.summary(), 'abs_rel_interval': list(
+                    analysis.blocks.bootstrap_interval(evaluator.column('abs_rel')))}
+                for name, evaluator in evaluators.items()}}
 
 
 def _write_report_files(out: Path, summary: dict[str, Any], analysis: Analysis,

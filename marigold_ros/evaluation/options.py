@@ -18,7 +18,12 @@ from marigold_ros.data.datasets.rgbd_folder import folder_data_set
 from marigold_ros.data.shards import shards_data_set
 from marigold_ros.depth.config import EngineConfig, one_of, require
 from marigold_ros.depth.errors import ConfigError
-from marigold_ros.evaluation.config import DEFAULT_POLICIES, EvaluationConfig, PROTOCOLS
+from marigold_ros.evaluation.config import (
+    EvaluationConfig,
+    PROTOCOLS,
+    SEQUENCE_POLICIES,
+    SINGLE_FRAME_POLICIES,
+)
 from marigold_ros.evaluation.metrics.costmap import read_layer_config
 from marigold_ros.evaluation.metrics.metric_depth import MetricDepthEvaluator
 from marigold_ros.evaluation.metrics.obstacles import ObstacleScorer, read_scene
@@ -65,9 +70,10 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
                         help='folder for the report')
     parser.add_argument('--checkpoint', default=default.checkpoint,
                         help='embedded name, folder or hub id (default: %(default)s)')
-    parser.add_argument('--policies', default=','.join(DEFAULT_POLICIES), metavar='A,B,...',
+    parser.add_argument('--policies', metavar='A,B,...',
                         help='step policies to compare; the first is the primary one, which the '
-                             'verdict is about (default: %(default)s)')
+                             f'verdict is about (default: {",".join(SEQUENCE_POLICIES)}; without '
+                             'novelty for single frames)')
     parser.add_argument('--ensemble-size', type=int, default=default.ensemble_size,
                         help='predictions combined per frame (default: %(default)s)')
     parser.add_argument('--processing-resolution', type=int, metavar='PX',
@@ -134,8 +140,11 @@ def read_data_set(options: argparse.Namespace) -> DataSet:
 
 def read_config(options: argparse.Namespace, data_set: DataSet) -> EvaluationConfig:
     """Create the settings; the data set may prescribe the processing resolution."""
+    policies = SEQUENCE_POLICIES if data_set.is_sequence else SINGLE_FRAME_POLICIES
+    if options.policies is not None:
+        policies = tuple(options.policies.split(','))
     config = EvaluationConfig(
-        policies=tuple(options.policies.split(',')), checkpoint=options.checkpoint,
+        policies=policies, checkpoint=options.checkpoint,
         ensemble_size=options.ensemble_size,
         processing_resolution=options.processing_resolution,
         latency_cap_s=1e-3 * options.latency_cap_ms if options.latency_cap_ms else None,
@@ -147,9 +156,9 @@ def read_config(options: argparse.Namespace, data_set: DataSet) -> EvaluationCon
 
 
 def open_references(options: argparse.Namespace, stack: ExitStack
-                    ) -> tuple[MetricDepthEvaluator, BagReferences] | None:
+                    ) -> tuple[BagReferences, Callable[[], MetricDepthEvaluator]] | None:
     """
-    Create the evaluator of metric depth and the reader of its references.
+    Open the references of metric depth.
 
     Parameters
     ----------
@@ -159,8 +168,8 @@ def open_references(options: argparse.Namespace, stack: ExitStack
 
     Returns
     -------
-    (MetricDepthEvaluator, BagReferences) or None
-        None without a scale source.
+    (BagReferences, callable) or None
+        The reader, and what returns a new evaluator; None without a scale source.
 
     Raises
     ------
@@ -185,15 +194,16 @@ def open_references(options: argparse.Namespace, stack: ExitStack
         options.camera_height_m, options.camera_pitch_deg, options.camera_roll_deg,
         options.base_frame)
     bag = stack.enter_context(open_bag(options.path, recover=True))
-    obstacles = None
+    scene = None
     if options.scene is not None:
-        obstacles = ObstacleScorer(read_scene(options.scene), read_layer_config(options.costmap))
+        scene = read_scene(options.scene), read_layer_config(options.costmap)
         if set(pose_topics(bag.topics)) <= {STATIC_TOPIC}:
             raise ConfigError('`scene` needs the poses of the camera, on /tf or /odom; '
                               f'{options.path} has none')
     references = BagReferences(bag, _bag_topics(options), config,
                                camera_info=options.reference_info)
-    return MetricDepthEvaluator(config, obstacles), references
+    return references, lambda: MetricDepthEvaluator(
+        config, None if scene is None else ObstacleScorer(*scene))
 
 
 def _mount_angle(text: str) -> float | str | None:

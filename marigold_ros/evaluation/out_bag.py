@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from marigold_ros.data.bags.messages import (
@@ -15,11 +15,10 @@ from marigold_ros.data.bags.messages import (
     STORE,
 )
 from marigold_ros.data.bags.writer import BagWriter
-from marigold_ros.evaluation.policies.latency import LatencyTable
 from marigold_ros.evaluation.policies.replay import (
     ArrivalSimulation,
-    EvaluatedFrame,
-    PolicyReplay,
+    RecordedFrame,
+    Replay,
     ReplayedFrame,
 )
 from marigold_ros.messages.cloud import CloudPacker
@@ -27,9 +26,8 @@ from marigold_ros.messages.image import pack_image
 
 if TYPE_CHECKING:
     from marigold_ros.data.frames import DepthFrame
-    from marigold_ros.depth.types import FloatImage
+    from marigold_ros.depth.types import Mask
     from marigold_ros.evaluation.metrics.protocols import Aligned
-    from marigold_ros.evaluation.runner import InferenceRun
 
 FRAME_ID = 'camera_optical_frame'
 IMAGE, TRUTH = '/camera/rgb/image_rect', '/camera/depth_gt/image_rect'
@@ -48,16 +46,17 @@ class ResultBagWriter:
     Write the frames as one policy processes them in the simulation; use as a context manager.
 
     Image and truth are logged at the stamp of the image, the results at their simulated
-    publication.  Depth is in m, aligned with the truth by the protocol.  A cloud is written if the
-    camera is calibrated.  A dropped frame has only image, truth and status.
+    publication.  Depth is in m, aligned with the truth by the protocol; NaN where carried depth
+    does not cover the image.  A cloud is written if the camera is calibrated.  A dropped frame has
+    only image, truth and status.
 
     Parameters
     ----------
     path : Path
-    replay : PolicyReplay
-    table : LatencyTable
-    align : callable
-        Aligns the depth of a run with the truth of its frame.
+    policy : str
+        Its name.
+    simulation : ArrivalSimulation
+        New, of that policy.
 
     Raises
     ------
@@ -65,13 +64,8 @@ class ResultBagWriter:
         If the folder cannot be created.
     """
 
-    def __init__(self, path: Path, replay: PolicyReplay, table: LatencyTable,
-                 align: Callable[[FloatImage, DepthFrame], Aligned]) -> None:
-        self._name = replay.name
-        self._align = align
-        self._simulation = ArrivalSimulation(replay, table)
-        # At most one frame waits for its outcome.
-        self._waiting: dict[int, tuple[DepthFrame, Mapping[str, InferenceRun]]] = {}
+    def __init__(self, path: Path, policy: str, simulation: ArrivalSimulation) -> None:
+        self._policy, self._simulation = policy, simulation
         self._packer = CloudPacker()
         self._writer = BagWriter(path, overwrite=True)
 
@@ -84,19 +78,17 @@ class ResultBagWriter:
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None,
                  traceback: object) -> None:
         if exc is None:
-            for replayed in self._simulation.finish():
-                self._write(replayed)
+            for replay in self._simulation.finish():
+                self._write(replay)
         self._writer.__exit__(exc_type, exc, None)
 
-    def add(self, frame: DepthFrame, runs: Mapping[str, InferenceRun],
-            evaluated: EvaluatedFrame) -> None:
+    def add(self, recorded: RecordedFrame) -> None:
         """Add the next frame, and write the frames whose outcome is known."""
-        self._waiting[evaluated.number] = frame, runs
-        for replayed in self._simulation.add(evaluated):
-            self._write(replayed)
+        for replay in self._simulation.add(recorded):
+            self._write(replay)
 
-    def _write(self, replayed: ReplayedFrame) -> None:
-        frame, runs = self._waiting.pop(replayed.frame.number)
+    def _write(self, replay: Replay) -> None:
+        frame, replayed = replay.recorded.frame, replay.result
         stamp_ns = (frame.stamp_ns if frame.stamp_ns is not None
                     else replayed.frame.number * FOLDER_PERIOD_NS)
         truth = pack_image(frame.known_depth_m, '32FC1')
@@ -106,17 +98,21 @@ class ResultBagWriter:
             self._writer.write(topic, stamp_ns, data)
         done_ns = stamp_ns
         results = {STATUS: self._status(replayed, stamp_ns)}
-        if replayed.outcome == 'processed':
+        if replay.scored is not None and replay.prediction is not None:
             done_ns += int(1e9 * replayed.latency_s)
-            results |= self._depth_messages(
-                frame, runs[replayed.run].prediction.affine_invariant_depth, stamp_ns)
+            if replay.scored.aligned is not None:
+                results |= self._depth_messages(frame, replay.scored.aligned,
+                                                replay.prediction.covered, stamp_ns)
         for topic, data in results.items():
             self._writer.write(topic, done_ns, data)
 
-    def _depth_messages(self, frame: DepthFrame, depth: FloatImage,
+    def _depth_messages(self, frame: DepthFrame, aligned: Aligned, covered: Mask | None,
                         stamp_ns: int) -> dict[str, bytes]:
-        aligned = self._align(depth, frame)
         depth_m = aligned.depth_m.astype(np.float32)
+        if covered is not None:
+            size = depth_m.shape[::-1]
+            depth_m[cv2.resize(covered.astype(np.uint8), size,
+                               interpolation=cv2.INTER_NEAREST) == 0] = np.nan
         with np.errstate(invalid='ignore'):
             error = np.where(np.isfinite(aligned.target_m),
                              np.abs(depth_m / aligned.target_m - 1), np.float32(np.nan))
@@ -128,16 +124,15 @@ class ResultBagWriter:
         return messages
 
     def _status(self, replayed: ReplayedFrame, stamp_ns: int) -> bytes:
-        frame = replayed.frame
         values: dict[str, object] = {
-            'policy': self._name, 'outcome': replayed.outcome, 'step_reason': replayed.reason,
-            **{f'complexity_{name}': f'{value:.6g}' for name, value in frame.complexity.items()}}
+            'policy': self._policy, 'outcome': replayed.outcome, 'step_reason': replayed.reason}
         if replayed.outcome == 'processed':
             values |= {
+                'complexity': f'{replayed.complexity:.6g}',
                 'num_inference_steps': replayed.num_inference_steps,
+                'covered_share': f'{replayed.covered_share:.4f}',
                 'age_ms': f'{1e3 * replayed.age_s:.2f}',
                 'latency_ms': f'{1e3 * replayed.latency_s:.2f}',
-                **{metric: f'{value:.6g}' for metric, value in
-                   frame.quality[replayed.run].items()}}
+                **{metric: f'{value:.6g}' for metric, value in replayed.quality.items()}}
         return serialize_status(stamp_ns, FRAME_ID, 'evaluate', replayed.outcome, values,
                                 ok=replayed.outcome == 'processed')

@@ -1,14 +1,13 @@
-"""Read frames, run the engine with every T, and score the predictions in a second thread."""
+"""Read frames, run the engine with every T, and replay the policies in a second thread."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
-import math
 import time
 from typing import TYPE_CHECKING
 
@@ -18,14 +17,20 @@ from marigold_ros.data.bags.read_issues import DamageNote
 from marigold_ros.data.datasets.data_set import DataSet
 from marigold_ros.data.frames import DepthFrame
 from marigold_ros.data.read_ahead import read_ahead
-from marigold_ros.depth.complexity import MEASURES
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.errors import BagError, InputError
 from marigold_ros.evaluation.config import EvaluationConfig, fixed_name, fixed_steps
-from marigold_ros.evaluation.metrics.protocols import align_frame, Aligned, score_aligned
+from marigold_ros.evaluation.metrics.protocols import FrameScorer, ScoredDepth
 from marigold_ros.evaluation.metrics.temporal import TemporalEvaluator
 from marigold_ros.evaluation.policies.latency import LatencyTable
-from marigold_ros.evaluation.policies.replay import EvaluatedFrame, PolicyReplay
+from marigold_ros.evaluation.policies.replay import (
+    ArrivalSimulation,
+    EvaluatedFrame,
+    PolicyReplay,
+    RecordedFrame,
+    Replay,
+    ReplayedFrame,
+)
 from marigold_ros.evaluation.report.example_frames import ExampleFrames
 from marigold_ros.stop_flag import StopFlag
 
@@ -35,28 +40,21 @@ if TYPE_CHECKING:
 
 # Frames that may wait for their scores before the engine has to pause.
 MAX_UNSCORED = 2
+# What a policy must beat at its own cost: running on every N-th frame, whatever it shows.
+BLIND_POLICIES = tuple(f'every-{period}' for period in (2, 3, 4, 6, 10, 20))
 
 # Functions that predict depth from an image, uint8 [H, W, 3] -> float32 [H, W], by name.
 Baselines = Mapping[str, Callable[['RgbImage'], 'FloatImage']]
-
-
-@dataclass(frozen=True, eq=False)
-class InferenceRun:
-    """A prediction with a fixed T, and the time of its inference, s."""
-
-    prediction: DepthPrediction
-    engine_s: float
-
-
-# Called for each frame, in order, with its runs by name (fixed-T) and its scores.
-FrameCallback = Callable[[DepthFrame, Mapping[str, InferenceRun], EvaluatedFrame], None]
+# Called for each frame, in order, with what each policy made of it without cap, by policy.
+FrameCallback = Callable[['RecordedFrame', Mapping[str, 'Replay']], None]
 
 
 class EvaluationSession:
     """
-    Run the engine on the frames of a data set with every T of the policies, and score them.
+    Run the engine on the frames of a data set with every T, and replay the policies on the runs.
 
-    Scores are computed in a second thread, at most `MAX_UNSCORED` frames behind the engine.
+    Policies are replayed and scored in a second thread, at most `MAX_UNSCORED` frames behind the
+    engine.
 
     Parameters
     ----------
@@ -70,12 +68,23 @@ class EvaluationSession:
 
     Attributes
     ----------
-    frames : list of EvaluatedFrame
-    examples : ExampleFrames
-        Best, median and worst frames with the T that the primary policy chooses without cap.
     max_inference_steps : int
         Tmax: the default of depth_node, or less if the checkpoint benefits from fewer steps; the
         largest N if all policies are fixed-N.
+    scorer : FrameScorer
+    fastest, slowest : str
+        The policies that always run the fewest and the most steps.
+    replays : dict of str to PolicyReplay
+        Policies without latency cap: those of `config`, then `fastest` and `slowest`.
+    frames : list of EvaluatedFrame
+    replayed : dict of str to list of ReplayedFrame
+        All frames as each policy processed them without latency cap.
+    simulated : dict of str to list of ReplayedFrame
+        The same under the cap, in the simulation of frame arrivals.
+    blind : dict of str to list of ReplayedFrame
+        The same of policies that run on every N-th frame, without cap; empty for single frames.
+    examples : ExampleFrames
+        Best, median and worst frames of the primary policy without cap.
     complete : bool
         Whether all requested frames were evaluated.
     notes : list of str
@@ -88,6 +97,8 @@ class EvaluationSession:
                  table: LatencyTable, baselines: Baselines) -> None:
         self._engine, self._data_set, self._config = engine, data_set, config
         self._table, self._baselines = table, baselines
+        self.scorer = FrameScorer(data_set.rules, config.protocol)
+        # 1. The runs that the policies need.
         fixed = {steps for name in config.policies if (steps := fixed_steps(name))}
         if config.needs_all_steps:
             self.max_inference_steps = min(StepPolicyConfig.max_inference_steps,
@@ -96,12 +107,23 @@ class EvaluationSession:
         else:
             self.max_inference_steps = max(fixed)
         self._steps = sorted(fixed)
-        self._primary = PolicyReplay(config.policies[0], self.max_inference_steps)
-        self._slowest = fixed_name(self.max_inference_steps)
+        self.fastest, self.slowest = (fixed_name(steps) for steps in
+                                      (self._steps[0], self.max_inference_steps))
+        # 2. The policies, each with a state of its own.
+        names = tuple(dict.fromkeys((*config.policies, self.fastest, self.slowest)))
+        compares_blind = data_set.is_sequence and config.needs_all_steps
+        self.replays = {name: self._make_replay(name) for name in names}
+        self._blind = {name: self._make_replay(name)
+                       for name in BLIND_POLICIES if compares_blind}
+        self._simulations = {name: self.make_simulation(name) for name in names}
         self._temporal = {name: TemporalEvaluator(data_set.rules, config.protocol)
-                          for name in (config.policies[0], self._slowest)}
+                          for name in (config.policies[0], self.fastest, self.slowest)}
+        # 3. The results.
         self._on_frame: list[FrameCallback] = []
         self.frames: list[EvaluatedFrame] = []
+        self.replayed: dict[str, list[ReplayedFrame]] = {name: [] for name in names}
+        self.simulated: dict[str, list[ReplayedFrame]] = {name: [] for name in names}
+        self.blind: dict[str, list[ReplayedFrame]] = {name: [] for name in self._blind}
         self.examples = ExampleFrames()
         self.complete = False
         self.notes: list[str] = []
@@ -121,7 +143,8 @@ class EvaluationSession:
         stop : StopFlag
             Ends the evaluation after the current frame.
         on_frame : callable
-            Called with every frame and its runs, in order, in the scoring thread.
+            Called with every frame and what the policies made of it, in order, in the second
+            thread.
 
         Raises
         ------
@@ -138,6 +161,8 @@ class EvaluationSession:
         started_s = time.perf_counter()
         with ThreadPoolExecutor(1, 'scores') as pool:
             problem = self._evaluate_frames(pool, stop, total)
+        for name, simulation in self._simulations.items():
+            self.simulated[name] += [each.result for each in simulation.finish()]
         self.wall_s += time.perf_counter() - started_s
         if not self.frames:
             if stop.requested:
@@ -167,9 +192,11 @@ class EvaluationSession:
                     problem = err    # the frames before it are still reported
                     break
                 self._measure_costs(frame)
-                runs = {fixed_name(steps): self._infer(frame.rgb, steps)
-                        for steps in self._steps}
-                unscored.append(pool.submit(self._score_frame, number, frame, runs))
+                started_s = time.perf_counter()
+                predictions = {steps: self._infer(frame.rgb, steps) for steps in self._steps}
+                engine_s = time.perf_counter() - started_s
+                unscored.append(pool.submit(self._replay_frame, number, frame, predictions,
+                                            engine_s))
                 while len(unscored) > MAX_UNSCORED:
                     unscored.popleft().result()
                 bar.update()
@@ -183,53 +210,71 @@ class EvaluationSession:
         self._table.measure(self._engine, frame.rgb, self._steps[-1], self._config.ensemble_size)
         self.wall_s -= time.perf_counter() - started_s
 
-    def _infer(self, rgb: RgbImage, steps: int) -> InferenceRun:
+    def _infer(self, rgb: RgbImage, steps: int) -> DepthPrediction:
         """Run the engine on an image without a latency cap."""
-        started_s = time.perf_counter()
-        prediction = self._engine.infer(rgb, num_inference_steps=steps,
-                                        ensemble_size=self._config.ensemble_size)
-        return InferenceRun(prediction, time.perf_counter() - started_s)
+        return self._engine.infer(rgb, num_inference_steps=steps,
+                                  ensemble_size=self._config.ensemble_size)
 
-    def _score_frame(self, number: int, frame: DepthFrame,
-                     runs: Mapping[str, InferenceRun]) -> None:
-        """Score a frame, store the scores and call the callbacks; runs in the second thread."""
-        aligned = {name: self._align(run.prediction.affine_invariant_depth, frame)
-                   for name, run in runs.items()} | {
-            name: self._align(predict(frame.rgb), frame)
-            for name, predict in self._baselines.items()}
+    def _make_replay(self, name: str, latency_cap_s: float | None = None) -> PolicyReplay:
+        return PolicyReplay(name, self._engine, self._table, self.max_inference_steps,
+                            latency_cap_s)
+
+    def make_simulation(self, name: str) -> ArrivalSimulation:
+        """Return a new simulation of a policy under the latency cap."""
+        return ArrivalSimulation(self._make_replay(name, self._config.latency_cap_s))
+
+    def _replay_frame(self, number: int, frame: DepthFrame,
+                      predictions: Mapping[int, DepthPrediction], engine_s: float) -> None:
+        """Score a frame's runs and replay the policies on them; runs in the second thread."""
+        # 1. Score the runs and the baselines.
+        recorded = self._score_runs(number, frame, predictions, engine_s)
+        self.frames.append(recorded.evaluated)
+
+        # 2. Replay the policies without cap, and under it as frames arrive.
+        replays = {name: self._score_temporal(name, replay.process(recorded))
+                   for name, replay in self.replays.items()}
+        for name, replay in replays.items():
+            self.replayed[name].append(replay.result)
+        for name, blind in self._blind.items():
+            self.blind[name].append(blind.process(recorded).result)
+        for name, simulation in self._simulations.items():
+            self.simulated[name] += [each.result for each in simulation.add(recorded)]
+
+        # 3. Hand the images on while they are at hand.
+        self._keep_example(replays[self._config.policies[0]])
+        for callback in self._on_frame:
+            callback(recorded, replays)
+
+    def _score_runs(self, number: int, frame: DepthFrame,
+                    predictions: Mapping[int, DepthPrediction], engine_s: float) -> RecordedFrame:
+        scores: dict[Hashable, ScoredDepth] = {
+            steps: self.scorer.score(prediction.affine_invariant_depth, frame)
+            for steps, prediction in predictions.items()}
+        quality = {fixed_name(steps): scores[steps].quality for steps in predictions}
+        quality |= {name: self.scorer.score(predict(frame.rgb), frame).quality
+                    for name, predict in self._baselines.items()}
         evaluated = EvaluatedFrame(
             number, frame.name, frame.block, frame.set_name, frame.stamp_ns,
-            self._engine.padded_size(*frame.rgb.shape[:2]),
-            {name: measure(frame.rgb) for name, measure in MEASURES.items()},
-            {name: run.prediction.num_inference_steps for name, run in runs.items()},
-            {name: score_aligned(each).values if each else {} for name, each in aligned.items()},
-            sum(run.engine_s for run in runs.values()))
-        choice = self._primary.choose(evaluated)
-        evaluated = replace(evaluated, primary_run=choice.run)
-        if frame.stamp_ns is not None:
-            run_by_policy = {self._primary.name: choice.run, self._slowest: self._slowest}
-            evaluated = replace(evaluated, temporal={
-                name: self._score_temporal(name, frame, runs[run], aligned[run])
-                for name, run in run_by_policy.items()})
-        self.frames.append(evaluated)
-        abs_rel = evaluated.quality[choice.run].get('abs_rel', math.nan)
-        chosen = aligned[choice.run]
-        if chosen is not None and self.examples.register(abs_rel):
-            self.examples.add(number, frame, abs_rel, choice.num_inference_steps,
-                              chosen.depth_m, chosen.target_m)
-        for callback in self._on_frame:
-            callback(frame, runs, evaluated)
+            self._engine.padded_size(*frame.rgb.shape[:2]), quality, engine_s)
+        return RecordedFrame(frame, evaluated, predictions, self.scorer, scores)
 
-    def _score_temporal(self, policy: str, frame: DepthFrame, run: InferenceRun,
-                        aligned: Aligned | None) -> dict[str, float]:
-        """Score the temporal consistency of a policy's depth."""
-        if aligned is None:
-            return {}
-        return self._temporal[policy].add(run.prediction.affine_invariant_depth, frame, aligned)
+    def _score_temporal(self, policy: str, replay: Replay) -> Replay:
+        """Add the temporal scores of a policy for which they are computed."""
+        frame, scored, prediction = replay.recorded.frame, replay.scored, replay.prediction
+        if (policy not in self._temporal or frame.stamp_ns is None
+                or scored is None or scored.aligned is None or prediction is None):
+            return replay
+        temporal = self._temporal[policy].add(prediction.affine_invariant_depth, frame,
+                                              scored.aligned)
+        return replay._replace(result=replace(replay.result, temporal=temporal))
 
-    def _align(self, depth: FloatImage, frame: DepthFrame) -> Aligned | None:
-        """Align depth with the truth; None if the protocol has no pixel to compare."""
-        try:
-            return align_frame(depth, frame, self._data_set.rules, self._config.protocol)
-        except InputError:
-            return None
+    def _keep_example(self, replay: Replay) -> None:
+        """Show a frame of the primary policy if it is among the best, median or worst."""
+        evaluated, scored = replay.recorded.evaluated, replay.scored
+        if scored is None or scored.aligned is None:
+            return
+        abs_rel = scored.quality['abs_rel']
+        if self.examples.register(abs_rel):
+            self.examples.add(evaluated.number, replay.recorded.frame, abs_rel,
+                              replay.result.num_inference_steps, scored.aligned.depth_m,
+                              scored.aligned.target_m)

@@ -1,25 +1,22 @@
 """
 Compare step policies on the frames of one data set by cost and by quality of the depth.
 
-All functions take per-frame results, float64 [F, len(RESULT_COLUMNS)], one row per frame.  Every
-frame is run with every T, so the results of a policy are selected from those of the fixed T.
+All functions take per-frame results, float64 [F, len(RESULT_COLUMNS)], one row per frame.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-RESULT_COLUMNS = ('num_inference_steps', 'total_s', 'denoise_s', 'abs_rel', 'delta1',
+RESULT_COLUMNS = ('num_inference_steps', 'total_s', 'network_s', 'abs_rel', 'delta1',
                   'boundary_f1')
-STEPS, TOTAL_S, DENOISE_S, ABS_REL, _, BOUNDARY_F1 = range(6)
+STEPS, TOTAL_S, NETWORK_S, ABS_REL, _, BOUNDARY_F1 = range(6)
 QUALITY = RESULT_COLUMNS[ABS_REL:]
 LESS_IS_BETTER = ('abs_rel',)
-# Key of the random baseline at the same mean budget, also in summary.json.
-RANDOM_BASELINE = 'random at the same budget'
 # Metrics that decide whether a policy is better: more steps tend to worsen the first and to
 # improve the second.
 DECISIVE = ('abs_rel', 'boundary_f1')
@@ -79,14 +76,13 @@ class Blocks:
             Lower and upper end; NaN with fewer than two blocks.
         """
         sums, weights = self._totals(values)
-        sums, weights = sums[weights > 0], weights[weights > 0]
-        if len(sums) < 2:
-            return float('nan'), float('nan')
-        drawn = np.random.default_rng(seed).integers(
-            len(sums), size=(BOOTSTRAP_SAMPLES, len(sums)))
-        means = sums[drawn].sum(axis=1) / weights[drawn].sum(axis=1)
-        low, high = np.quantile(means, (0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2))
-        return float(low), float(high)
+        return _bootstrap_ratio(sums[weights > 0], weights[weights > 0], seed)
+
+    def ratio_interval(self, values: NDArray[np.float64], others: NDArray[np.float64],
+                       seed: int = 0) -> tuple[float, float]:
+        """Compute the 95 % interval of sum(values) / sum(others); see `bootstrap_interval`."""
+        by_frames = replace(self, mean_of_blocks=False)
+        return _bootstrap_ratio(by_frames._totals(values)[0], by_frames._totals(others)[0], seed)
 
     def _totals(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
         """Return the sum and the weight of each block."""
@@ -119,128 +115,56 @@ class Difference:
     verdict: str
 
 
-def random_baseline_at_budget(by_steps: NDArray[np.float64], budget: float,
-                              column: int = TOTAL_S) -> FrameResults:
+def blind_at_budget(blind: NDArray[np.float64], budget_s: float) -> FrameResults:
     """
-    Compute the expected results of a random choice of T with a given mean budget.
+    Compute the expected results of policies that do not look at the frame, at a mean cost.
 
-    Each frame gets one of the two fixed T whose mean costs bracket the budget, at random, with the
-    probability that makes the mean of `column` equal to the budget.
+    Each frame gets one of the two policies whose mean costs bracket the budget, at random, with
+    the probability that makes the mean cost equal to the budget.
 
     Parameters
     ----------
-    by_steps : float64 [Tmax, F, len(RESULT_COLUMNS)]
-        Results with fixed T = 1 .. Tmax.
-    budget : float
-        Mean cost of a frame, in the unit of `column`; clipped to the range of the fixed T.
-    column : int
-        Index in `RESULT_COLUMNS` of the cost, such as `TOTAL_S`.
+    blind : float64 [P, F, len(RESULT_COLUMNS)]
+        Results of policies such as fixed-N and every-N.
+    budget_s : float
+        Mean time of a frame, s; clipped to the range of the policies.
 
     Returns
     -------
     float64 [F, len(RESULT_COLUMNS)]
         Exact expectation over the random choices.
     """
-    means = by_steps[:, :, column].mean(axis=1)
+    means = blind[:, :, TOTAL_S].mean(axis=1)
     order = np.argsort(means)
-    position = int(np.clip(np.searchsorted(means[order], budget), 1, max(len(order) - 1, 1)))
+    position = int(np.clip(np.searchsorted(means[order], budget_s), 1, max(len(order) - 1, 1)))
     cheaper, costlier = order[position - 1], order[min(position, len(order) - 1)]
-    return _mix_to_budget(by_steps[cheaper], by_steps[costlier], budget, column)
+    low, high = means[cheaper], means[costlier]
+    share = float(np.clip((budget_s - low) / (high - low), 0.0, 1.0)) if high > low else 0.0
+    mixed: FrameResults = (1 - share) * blind[cheaper] + share * blind[costlier]
+    return mixed
 
 
-def raise_to_budget(frame_results: FrameResults, max_steps_results: FrameResults, budget: float,
-                    column: int = TOTAL_S) -> FrameResults:
+def saved_share(frame_results: FrameResults, fixed: FrameResults,
+                blocks: Blocks) -> tuple[float, float, float]:
     """
-    Compute the expected results of a policy that spends its unused budget on Tmax.
-
-    Parameters
-    ----------
-    frame_results, max_steps_results : float64 [F, len(RESULT_COLUMNS)]
-        Of the policy and of fixed Tmax; randomly chosen frames get Tmax instead of the policy's T.
-    budget, column
-        See `random_baseline_at_budget`.
-    """
-    return _mix_to_budget(frame_results, max_steps_results, budget, column)
-
-
-def compare_at_equal_budget(
-    policies: Mapping[str, FrameResults], by_steps: NDArray[np.float64], blocks: Blocks,
-    column: int = TOTAL_S,
-) -> dict[str, dict[str, dict[str, Difference]]]:
-    """
-    Compare every policy with every other and with the random baseline at equal mean budget.
-
-    Of two policies, the cheaper one is raised to the budget of the other (`raise_to_budget`).  The
-    random baseline has the budget of the policy (`random_baseline_at_budget`).  So no policy wins
-    by a higher budget.
-
-    Parameters
-    ----------
-    policies : mapping of str to float64 [F, len(RESULT_COLUMNS)]
-    by_steps : float64 [Tmax, F, len(RESULT_COLUMNS)]
-        Results with fixed T = 1 .. Tmax.
-    blocks : Blocks
-    column : int
-        Unit of the budget: `TOTAL_S` or `STEPS`.
+    Compute the share of the networks' time that a policy saves against a fixed one.
 
     Returns
     -------
-    dict of str to dict of str to dict
-        Result of `compare_policies`, by policy and by what it is compared with (`RANDOM_BASELINE`
-        or another policy).
+    (float, float, float)
+        The share, and the lower and upper end of its 95 % interval; times are always means over
+        frames, even if quality is a mean over blocks.
     """
-    found: dict[str, dict[str, dict[str, Difference]]] = {}
-    for name, frame_results in policies.items():
-        budget = float(frame_results[:, column].mean())
-        rows = found[name] = {RANDOM_BASELINE: compare_policies(
-            frame_results, random_baseline_at_budget(by_steps, budget, column), blocks)}
-        for other, other_results in policies.items():
-            if other != name:
-                common_budget = max(budget, float(other_results[:, column].mean()))
-                rows[other] = compare_policies(
-                    raise_to_budget(frame_results, by_steps[-1], common_budget, column),
-                    raise_to_budget(other_results, by_steps[-1], common_budget, column), blocks)
-    return found
+    network_s, fixed_s = frame_results[:, NETWORK_S], fixed[:, NETWORK_S]
+    low, high = blocks.ratio_interval(fixed_s - network_s, fixed_s)
+    return 1.0 - float(network_s.sum() / fixed_s.sum()), low, high
 
 
-def oracle_results(by_steps: NDArray[np.float64]) -> FrameResults:
-    """Return the results of the T with the lowest AbsRel on each frame: the best possible."""
-    best = np.argmin(by_steps[:, :, ABS_REL], axis=0)
-    frame_results: FrameResults = by_steps[best, np.arange(by_steps.shape[1])]
-    return frame_results
-
-
-def summarize_policies(policies: Mapping[str, FrameResults], blocks: Blocks, *, fastest: str,
-                       slowest: str) -> dict[str, dict[str, float]]:
-    """
-    Average the results of every policy, and relate its time to the fixed T.
-
-    Parameters
-    ----------
-    policies : mapping of str to float64 [F, len(RESULT_COLUMNS)]
-    blocks : Blocks
-        Weights of the quality metrics; steps and times are means over frames.
-    fastest, slowest : str
-        Policies that always run Tmin and Tmax.
-
-    Returns
-    -------
-    dict of str to dict
-        By policy: the means of `RESULT_COLUMNS`; `time_saved`, the share of the time of `slowest`
-        that the policy saves; `share_of_fastest_saving`, its ratio to the share that `fastest`
-        saves, NaN if `fastest` saves nothing.
-    """
-    rows = {}
-    slowest_s = policies[slowest][:, TOTAL_S].sum()
-    fastest_saved = 1.0 - _ratio(policies[fastest][:, TOTAL_S].sum(), slowest_s)
-    for name, frame_results in policies.items():
-        row = dict(zip(RESULT_COLUMNS, frame_results.mean(axis=0).tolist()))
-        row |= {metric: blocks.mean(column)
-                for metric, column in zip(QUALITY, frame_results.T[ABS_REL:])}
-        row['time_saved'] = 1.0 - _ratio(frame_results[:, TOTAL_S].sum(), slowest_s)
-        row['share_of_fastest_saving'] = _ratio(row['time_saved'], fastest_saved)
-        rows[name] = row
-    return rows
+def mean_results(frame_results: FrameResults, blocks: Blocks) -> dict[str, float]:
+    """Average `RESULT_COLUMNS`; steps and times over frames, the others as `blocks` weights."""
+    means = dict(zip(RESULT_COLUMNS, frame_results.mean(axis=0).tolist()))
+    return means | {metric: blocks.mean(column)
+                    for metric, column in zip(QUALITY, frame_results.T[ABS_REL:])}
 
 
 def compare_policies(one: FrameResults, other: FrameResults,
@@ -275,13 +199,15 @@ def beats(differences: Mapping[str, Difference]) -> bool:
     return 'better' in verdicts and 'worse' not in verdicts
 
 
-def _mix_to_budget(cheaper: FrameResults, costlier: FrameResults, budget: float,
-                   column: int) -> FrameResults:
-    """Mix two results linearly so that the mean of a column is the budget, if in their range."""
-    low, high = cheaper[:, column].mean(), costlier[:, column].mean()
-    share = float(np.clip((budget - low) / (high - low), 0.0, 1.0)) if high > low else 0.0
-    mixed: FrameResults = (1 - share) * cheaper + share * costlier
-    return mixed
+def _bootstrap_ratio(sums: NDArray[np.float64], weights: NDArray[np.float64],
+                     seed: int) -> tuple[float, float]:
+    """Return the 95 % interval of the ratio of two totals over blocks, [B]."""
+    if len(sums) < 2:
+        return float('nan'), float('nan')
+    drawn = np.random.default_rng(seed).integers(len(sums), size=(BOOTSTRAP_SAMPLES, len(sums)))
+    ratios = sums[drawn].sum(axis=1) / weights[drawn].sum(axis=1)
+    low, high = np.quantile(ratios, (0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2))
+    return float(low), float(high)
 
 
 def _ratio(value: float, denominator: float) -> float:

@@ -48,7 +48,7 @@ def bag_data_set(path: Path, topics: BagTopics = SAMPLE_TOPICS) -> DataSet:
     notes: list[str] = []
     return DataSet(f'bag {path.name}', 'second of the bag', False,
                    lambda: read_bag_frames(path, topics, notes),
-                   count=count_frames(path, topics), notes=notes)
+                   count=count_frames(path, topics), is_sequence=True, notes=notes)
 
 
 def open_bag_as_shards(bag: Path, topics: BagTopics, folder: Path) -> ShardFrames:

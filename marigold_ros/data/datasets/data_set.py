@@ -73,6 +73,8 @@ class DataSet:
     count : int or None
         Upper limit of the number of frames, for a progress bar; None if unknown.
     rules : Rules
+    is_sequence : bool
+        Whether the frames follow each other in time, so that depth can be carried along.
     notes : list of str
         What the last iteration skipped or lost; complete at its end.
     """
@@ -83,6 +85,7 @@ class DataSet:
     frames: Callable[[], Iterator[DepthFrame]]
     count: int | None = None
     rules: Rules = Rules()
+    is_sequence: bool = False
     notes: list[str] = field(default_factory=list, compare=False)
 
     @classmethod

@@ -22,7 +22,7 @@ from marigold_ros.metric.types import ScaleFrame
 
 if TYPE_CHECKING:
     from marigold_ros.data.frames import DepthFrame
-    from marigold_ros.depth.types import FloatImage
+    from marigold_ros.depth.types import DepthPrediction, FloatImage
     from marigold_ros.evaluation.metrics.obstacles import ObstacleScorer
     from marigold_ros.evaluation.references import FrameReference
     from marigold_ros.metric.config import ScaleConfig
@@ -56,7 +56,7 @@ class MetricFrameResult:
     mid_depth_m, fit_mid_depth_m : float
         Metric depth of relative depth 0.5, m: by the published scale, and by the last fit alone.
     values : dict of str to float
-        `METRICS` over the published pixels; `published_share`, the share of the measured pixels
+        `METRICS`; `published_share`, the share of the measured pixels
         that is published; `floor_error`, see the function.
     """
 
@@ -91,8 +91,8 @@ class MetricDepthEvaluator:
         self._obstacles, self._scored, self._clouds = obstacles, 0, 0
         self._packer = CloudPacker()
 
-    def add(self, frame: DepthFrame, affine_invariant_depth: FloatImage,
-            confidence: FloatImage | None, reference: FrameReference) -> None:
+    def add(self, frame: DepthFrame, prediction: DepthPrediction,
+            reference: FrameReference) -> MetricScale | None:
         """
         Score the next frame.
 
@@ -100,11 +100,17 @@ class MetricDepthEvaluator:
         ----------
         frame : DepthFrame
             In the order of time.
-        affine_invariant_depth : float32 [H, W]
-            Relative depth predicted for its image.
-        confidence : float32 [H, W] or None
+        prediction : DepthPrediction
+            For its image.  Pixels that carried depth does not cover are missing in the scale and
+            in the cloud, as in the node; the error counts them with the depth of their neighbours,
+            so that all policies are compared on the same pixels.
         reference : FrameReference
             Of the same frame.
+
+        Returns
+        -------
+        MetricScale or None
+            Of this frame; None while it is unknown.
 
         Raises
         ------
@@ -113,16 +119,18 @@ class MetricDepthEvaluator:
         """
         # 1. Update the scale as the node does.
         report = self._tracker.update(ScaleFrame(
-            frame.set_name, reference.stamp_ns, affine_invariant_depth, confidence, reference.K,
-            reference.anchors, reference.problem, reference.tilt))
+            frame.set_name, reference.stamp_ns, prediction.known_depth, prediction.confidence,
+            reference.K, reference.anchors, reference.problem, reference.tilt))
         fit, scale = report.fit, report.metric_scale
         mid_depth_m = math.nan if scale is None else _mid_depth_m(scale)
         # 2. Compare the published depth with the truth.
-        target_m = _resize_truth(affine_invariant_depth, frame.known_depth_m)
+        target_m = _resize_truth(prediction.affine_invariant_depth, frame.known_depth_m)
         values, points = {}, None
         if scale is not None:
-            depth_m = metric_depth(affine_invariant_depth, confidence, reference.K, scale, FILTER)
-            values = self._compare_published(depth_m, target_m, reference)
+            filled_m, depth_m = (
+                metric_depth(depth, prediction.confidence, reference.K, scale, FILTER)
+                for depth in (prediction.affine_invariant_depth, prediction.known_depth))
+            values = self._compare(filled_m, depth_m, target_m, reference)
             points = unpack_cloud(self._packer.pack(depth_m, reference.K, frame.rgb,
                                                     stride=POINT_STRIDE))[0]
         self.frames.append(MetricFrameResult(
@@ -134,6 +142,7 @@ class MetricDepthEvaluator:
             self._clouds += points is not None
             self._obstacles.add(target_m, reference.K, frame.world_from_camera, points,
                                 POINT_STRIDE)
+        return scale
 
     def summary(self) -> dict[str, Any]:
         """
@@ -142,8 +151,8 @@ class MetricDepthEvaluator:
         Returns
         -------
         dict
-            Counts, and floats that are NaN where unknown, with the keys `metric_depth.<key>` of
-            `report.summary.SCHEMA` except `source`, `reference` and `abs_rel_interval`.
+            Counts, and floats that are NaN where unknown, with the keys of
+            `report.summary.METRIC_DEPTH_SCHEMA` except `abs_rel_interval`.
         """
         middles = np.array([each.mid_depth_m for each in self.frames])
         with np.errstate(invalid='ignore'):
@@ -154,8 +163,7 @@ class MetricDepthEvaluator:
         expected_m = [each.fit_mid_depth_m for each in self.frames]
         known = int(np.isfinite(middles).sum())
         result: dict[str, Any] = {
-            'range': COMPARED_RANGE, 'frames': len(self.frames),
-            'frames_with_metric_depth': known,
+            'frames': len(self.frames), 'frames_with_metric_depth': known,
             'share_with_metric_depth': known / len(self.frames) if self.frames else math.nan,
             **{name: self.mean(name) for name in (*METRICS, 'published_share', 'floor_error')},
             'jitter': float(steps.mean()) if steps.size else math.nan,
@@ -188,15 +196,15 @@ class MetricDepthEvaluator:
                 if (self.frames[later].stamp_ns - self.frames[earlier].stamp_ns) * 1e-9
                 > self._hold_s]
 
-    def _compare_published(self, depth_m: FloatImage, target_m: FloatImage,
-                           reference: FrameReference) -> dict[str, float]:
-        """Compare published depth, clipped to the range of the filter, with the truth."""
+    def _compare(self, filled_m: FloatImage, depth_m: FloatImage, target_m: FloatImage,
+                 reference: FrameReference) -> dict[str, float]:
+        """Compare depth, clipped to the range of the filter, with the truth."""
         low_m, high_m = FILTER.min_depth_m, FILTER.max_depth_m
         measured = np.isfinite(target_m) & (target_m > low_m) & (target_m < high_m)
-        published = measured & ~np.isnan(depth_m)
-        if not published.any():
+        compared, published = measured & ~np.isnan(filled_m), measured & ~np.isnan(depth_m)
+        if not compared.any():
             return {}
-        found = depth_metrics(np.clip(depth_m, low_m, high_m), target_m, published,
+        found = depth_metrics(np.clip(filled_m, low_m, high_m), target_m, compared,
                               alignment=None, min_depth_m=low_m, max_depth_m=high_m)
         return {**{name: found[name] for name in METRICS},
                 'published_share': float(published.sum() / measured.sum()),

@@ -29,6 +29,7 @@ from marigold_ros.evaluation.metrics.protocol_b import (
 
 if TYPE_CHECKING:
     from marigold_ros.data.frames import DepthFrame
+    from marigold_ros.depth.types import FloatImage
 
 Protocol = Literal['A', 'A-disparity', 'B', 'metric']
 LABELS: dict[Protocol, str] = {
@@ -201,6 +202,47 @@ def score_aligned(aligned: Aligned) -> Scores:
         **error_metrics(depth_m[compared], target_m[compared]),
         'boundary_f1': boundary_f1(depth_m, target_m),
         'edge_accuracy_px': accuracy_px, 'edge_completeness_px': completeness_px})
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredDepth:
+    """
+    Scores of a depth by a frame's truth.
+
+    Attributes
+    ----------
+    aligned : Aligned or None
+        None if the protocol has no pixel to compare.
+    quality : dict of str to float
+        See `Scores.values`; empty without `aligned`.
+    """
+
+    aligned: Aligned | None
+    quality: dict[str, float]
+
+
+@dataclass(frozen=True)
+class FrameScorer:
+    """
+    Score depth by the rules of a data set; a frame that cannot be compared has no scores.
+
+    Attributes
+    ----------
+    rules : Rules
+    protocol : str
+        Key of `LABELS`.
+    """
+
+    rules: Rules
+    protocol: Protocol
+
+    def score(self, depth: FloatImage, frame: DepthFrame) -> ScoredDepth:
+        """Score depth, float32 [H, W]; see `score`."""
+        try:
+            aligned = align_frame(depth, frame, self.rules, self.protocol)
+        except InputError:
+            return ScoredDepth(None, {})
+        return ScoredDepth(aligned, score_aligned(aligned).values)
 
 
 def mean_scores(scores: Sequence[Scores]) -> Scores:

@@ -6,7 +6,7 @@ A table is JSON::
     {"machine": {"device": "cpu", "dtype": "torch.bfloat16", ...}, "measured_utc": "...",
      "sizes": {"96x128": [{"preprocess_s": 0.001, "encode_s": 0.004, "step_s": 0.009,
                            "decode_s": 0.006, "postprocess_s": 0.001,
-                           "complexity_s": 0.0004}, ...]}}
+                           "complexity_s": 0.005, "carry_s": 0.002}, ...]}}
 
 `sizes` maps the padded processing size (PPH x PPW) to samples of one frame each.
 """
@@ -23,9 +23,10 @@ from typing import Any, TYPE_CHECKING
 
 import numpy as np
 
-from marigold_ros.depth.complexity import MEASURES
+from marigold_ros.depth.carry import DepthCarrier
+from marigold_ros.depth.complexity import complexity_share, reduce_to_grey
 from marigold_ros.depth.errors import InputError
-from marigold_ros.depth.types import BatchTiming, RgbImage
+from marigold_ros.depth.types import RgbImage, StageTiming
 
 if TYPE_CHECKING:
     from marigold_ros.depth.engine import DepthEngine
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 # ensemble of ten.
 SAMPLES, MIN_SAMPLES, BUDGET_S = 40, 3, 20.0
 WARM_UP = 3
+# Between two images, to measure carrying, in each direction.
+MOTION_PX = 4
 
 Size = tuple[int, int]
 
@@ -49,7 +52,9 @@ class FrameCost:
     step_s : float
         One denoising step.
     complexity_s : float
-        Computing one complexity measure C, which depth_node does with every policy.
+        Finding what is new, and its complexity C, which depth_node does in every frame.
+    carry_s : float
+        Moving depth along instead of running the networks.
     """
 
     preprocess_s: float
@@ -58,25 +63,20 @@ class FrameCost:
     decode_s: float
     postprocess_s: float
     complexity_s: float
+    carry_s: float
 
     def total_s(self, num_inference_steps: int) -> float:
-        """Return the time from the step decision to the depth, with T steps."""
-        return self.before_s + num_inference_steps * self.step_s + self.after_s
+        """Return the time from the start of the frame to its depth, with T steps."""
+        return self.complexity_s + (self.network_s(num_inference_steps) or self.carry_s)
 
-    @property
-    def before_s(self) -> float:
-        """Return the time before the first denoising step."""
-        return self.complexity_s + self.preprocess_s + self.encode_s
+    def network_s(self, num_inference_steps: int) -> float:
+        """Return the time of the networks with T steps, and of what surrounds them; 0 if T is."""
+        return self.timing(num_inference_steps).total_s if num_inference_steps else 0.0
 
-    @property
-    def after_s(self) -> float:
-        """Return the time after the last denoising step."""
-        return self.decode_s + self.postprocess_s
-
-    def timing(self, size: Size, num_inference_steps: int) -> BatchTiming:
-        """Return the cost in the form that the step policy observes."""
-        return BatchTiming(size, (num_inference_steps,), self.before_s,
-                           num_inference_steps * self.step_s, self.after_s)
+    def timing(self, num_inference_steps: int) -> StageTiming:
+        """Return the time of each stage of the networks with T steps."""
+        return StageTiming(self.preprocess_s, self.encode_s, num_inference_steps * self.step_s,
+                           self.decode_s, self.postprocess_s)
 
 
 class LatencyTable:
@@ -137,16 +137,13 @@ class LatencyTable:
         costs: list[FrameCost] = []
         started_s = time.perf_counter()
         for number in range(-WARM_UP, SAMPLES):
-            measures_started_s = time.perf_counter()
-            for measure in MEASURES.values():
-                measure(rgb)
-            complexity_s = (time.perf_counter() - measures_started_s) / len(MEASURES)
+            complexity_s, carry_s = _time_carrying(rgb, engine)
             timing = engine.infer(rgb, num_inference_steps=num_inference_steps,
                                   ensemble_size=ensemble_size).timing
             if number >= 0:
                 costs.append(FrameCost(
                     timing.preprocess_s, timing.encode_s, timing.denoise_s / num_inference_steps,
-                    timing.decode_s, timing.postprocess_s, complexity_s))
+                    timing.decode_s, timing.postprocess_s, complexity_s, carry_s))
             if len(costs) >= MIN_SAMPLES and time.perf_counter() - started_s > BUDGET_S:
                 break
         self.samples[size] = costs
@@ -181,6 +178,20 @@ class LatencyTable:
         except (ValueError, TypeError, KeyError, AttributeError) as err:
             raise InputError(f'{path} must be a latency table written by `evaluate`: '
                              f'{type(err).__name__}: {err}') from err
+
+
+def _time_carrying(rgb: RgbImage, engine: DepthEngine) -> tuple[float, float]:
+    """Measure how long it takes to find what is new in an image, and to carry depth into it."""
+    last = reduce_to_grey(np.roll(rgb, MOTION_PX, axis=(0, 1)))
+    carrier = DepthCarrier(last, engine.processing_resolution)
+    ramp = np.broadcast_to(np.linspace(0, 1, rgb.shape[1], dtype=np.float32), rgb.shape[:2])
+    carrier.start(ramp, ramp)
+    started_s = time.perf_counter()
+    grey = reduce_to_grey(rgb)
+    complexity_share('entropy', grey, carrier.advance(grey).new)
+    complexity_s = time.perf_counter() - started_s
+    carrier.carry()
+    return complexity_s, time.perf_counter() - started_s - complexity_s
 
 
 def _parse_size(name: str) -> Size:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from itertools import islice
 import threading
 import time
@@ -12,34 +13,49 @@ from typing import TYPE_CHECKING, TypeVar
 from tqdm import tqdm
 
 from marigold_ros.data.read_ahead import read_ahead
-from marigold_ros.depth.adaptive import AdaptiveConfig, AdaptiveDepth, Frame
+from marigold_ros.depth.adaptive import AdaptiveDepth, AdaptivePrediction, Frame
 from marigold_ros.depth.errors import ConfigError
-from marigold_ros.depth.types import RgbImage
-from marigold_ros.evaluation.config import (
-    COMPLEXITY_POLICIES,
-    EvaluationConfig,
-    fixed_name,
-    OFFLINE_POLICIES,
-    step_policy_config,
-)
+from marigold_ros.depth.types import BatchTiming, RgbImage
+from marigold_ros.evaluation.config import EvaluationConfig, fixed_name, OFFLINE_POLICIES
 from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
-from marigold_ros.evaluation.policies.replay import EvaluatedFrame, ReplayedFrame
+from marigold_ros.evaluation.policies.replay import (
+    adaptive_config,
+    EvaluatedFrame,
+    ReplayedFrame,
+)
+from marigold_ros.evaluation.policies.step_policies import make_step_policy
 from marigold_ros.stop_flag import StopFlag
 
 if TYPE_CHECKING:
     from marigold_ros.data.frames import DepthFrame
     from marigold_ros.depth.engine import DepthEngine
+    from marigold_ros.evaluation.metrics.protocols import FrameScorer, ScoredDepth
+
+# Frames that may wait for their scores.
+MAX_UNSCORED = 8
 
 Result = TypeVar('Result')
 
 
 @dataclass(frozen=True)
 class DeliveredFrame:
-    """A delivered frame and the time of its receipt on `time.monotonic`, s."""
+    """
+    A frame as it was delivered.
+
+    Attributes
+    ----------
+    number : int
+    rgb : uint8 [H, W, 3]
+    received_s : float
+        Time of receipt on `time.monotonic`, s.
+    truth : DepthFrame or None
+        What its depth is scored by.
+    """
 
     number: int
     rgb: RgbImage
     received_s: float
+    truth: DepthFrame | None = None
 
 
 class NewestFrameBuffer:
@@ -121,6 +137,7 @@ class LiveRun:
         Initial costs for the policy; the node gets them from its warm-up.
     max_inference_steps : int
         Tmax.
+    scorer : FrameScorer
 
     Raises
     ------
@@ -130,18 +147,20 @@ class LiveRun:
 
     def __init__(self, engine: DepthEngine, config: EvaluationConfig,
                  frames: Sequence[EvaluatedFrame], table: LatencyTable,
-                 max_inference_steps: int) -> None:
-        self._name = config.policies[0]
-        check_live_policy(self._name)
+                 max_inference_steps: int, scorer: FrameScorer) -> None:
+        name = config.policies[0]
+        check_live_policy(name)
         if frames[0].stamp_ns is None:
             raise ConfigError('`live` needs frames with stamps: evaluate a bag')
-        self._frames = frames
-        policy = step_policy_config(self._name, max_inference_steps, config.latency_cap_s)
-        self._adaptive = AdaptiveDepth(engine, AdaptiveConfig(
-            policy, COMPLEXITY_POLICIES.get(self._name, 'gradient_energy'), config.ensemble_size))
+        self._frames, self._scorer = frames, scorer
+        policy = make_step_policy(name, max_inference_steps, config.latency_cap_s, _unknown)
+        self._adaptive = AdaptiveDepth(
+            engine, adaptive_config(name, policy.config, config.ensemble_size))
+        self._adaptive.policy = policy
+        steps = policy.config.max_inference_steps
         for size in table.samples:
-            self._adaptive.policy.observe(
-                table.median(size).timing(size, policy.max_inference_steps))
+            policy.observe(BatchTiming.from_stages(size, [steps],
+                                                   table.median(size).timing(steps)))
 
     def run(self, read: Iterable[DepthFrame], stop: StopFlag) -> list[ReplayedFrame]:
         """
@@ -157,17 +176,23 @@ class LiveRun:
         Returns
         -------
         list of ReplayedFrame
-            One per delivered frame, in order.  A frame whose denoising was stopped early by the
-            deadline, or whose depth was carried, has no scores.
+            One per delivered frame, in order.  Depth that no run of the evaluation had is scored
+            beside the next frames; a frame for which there is no time has no scores.
         """
-        with tqdm(total=len(self._frames), unit='frame', desc='live') as bar:
+        scores: dict[int, Future[ScoredDepth]] = {}
+        with (tqdm(total=len(self._frames), unit='frame', desc='live') as bar,
+              ThreadPoolExecutor(1, 'scores') as pool):
             def process(taken: DeliveredFrame) -> ReplayedFrame:
-                replayed = self._process(taken)
+                replayed, prediction = self._process(taken)
+                waiting = sum(not each.done() for each in scores.values())
+                if taken.truth is not None and not replayed.quality and waiting < MAX_UNSCORED:
+                    scores[taken.number] = pool.submit(
+                        self._scorer.score, prediction.affine_invariant_depth, taken.truth)
                 bar.update(taken.number + 1 - bar.n)
                 return replayed
 
             results = process_newest(self._deliver_when_due(read, stop), process)
-        return [result or ReplayedFrame(frame, 'superseded')
+        return [_add_scores(frame, result, scores.get(frame.number))
                 for frame, result in zip(self._frames, results)]
 
     def _deliver_when_due(self, read: Iterable[DepthFrame],
@@ -180,21 +205,26 @@ class LiveRun:
             due_s = start_s + ((frame.stamp_ns or 0) - first) * 1e-9
             if not stop.sleep_until(due_s):
                 return
-            yield DeliveredFrame(number, frame.rgb, time.monotonic())
+            yield DeliveredFrame(number, frame.rgb, time.monotonic(), frame)
 
-    def _process(self, taken: DeliveredFrame) -> ReplayedFrame:
+    def _process(self, taken: DeliveredFrame) -> tuple[ReplayedFrame, AdaptivePrediction]:
+        """Carry or infer a frame; its scores are known if it is a run of the evaluation."""
         frame = self._frames[taken.number]
+        started_s = time.monotonic()
         result, = self._adaptive.process([
             Frame(frame.camera, taken.rgb, frame.stamp_ns or 0, taken.received_s)])
         done_s = time.monotonic()
-        decision = result.decision
-        steps, timing = result.num_inference_steps, result.timing
+        decision, steps, timing = result.decision, result.num_inference_steps, result.timing
+        cost = FrameCost(
+            timing.preprocess_s, timing.encode_s, timing.denoise_s / max(steps, 1),
+            timing.decode_s, timing.postprocess_s, decision.complexity_s,
+            carry_s=0.0 if steps else done_s - started_s - decision.complexity_s)
+        quality = (frame.quality.get(fixed_name(steps), {})
+                   if result.stopped_by == 'schedule' else {})
         return ReplayedFrame(
-            frame, 'processed',
-            fixed_name(steps) if steps and result.stopped_by == 'schedule' else '',
-            steps, decision.reason, decision.age_s, done_s - taken.received_s,
-            FrameCost(timing.preprocess_s, timing.encode_s, timing.denoise_s / max(steps, 1),
-                      timing.decode_s, timing.postprocess_s, decision.complexity_s))
+            frame, 'processed', steps, decision.complexity, decision.reason,
+            result.covered_share, quality, age_s=started_s - taken.received_s,
+            latency_s=done_s - taken.received_s, cost=cost), result
 
 
 def check_live_policy(policy: str) -> None:
@@ -209,3 +239,16 @@ def check_live_policy(policy: str) -> None:
     if policy in OFFLINE_POLICIES:
         raise ConfigError(f'`live` runs the first policy, which must not be '
                           f'{" or ".join(OFFLINE_POLICIES)}; got {policy!r}')
+
+
+def _add_scores(frame: EvaluatedFrame, result: ReplayedFrame | None,
+                scored: Future[ScoredDepth] | None) -> ReplayedFrame:
+    """Return the result of a frame, which was superseded if it has none."""
+    if result is None:
+        return ReplayedFrame(frame, 'superseded')
+    return result if scored is None else replace(result, quality=scored.result().quality)
+
+
+def _unknown(num_inference_steps: int) -> float:
+    """Stand for the truth, which only policies that cannot run live ask for."""
+    raise AssertionError('a live policy does not know the truth')

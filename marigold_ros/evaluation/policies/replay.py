@@ -1,35 +1,43 @@
 """
 Replay step policies on frames that were run with every T.
 
-A policy either chooses T for each frame independently (`choose_steps`), or it processes frames
-that arrive at the times of their stamps (`simulate_arrivals`).  The simulation follows depth_node:
-a waiting frame is superseded by a newer one while the engine is busy, and the step policy knows
-the age of a frame, observes the costs and respects the latency cap.  The costs are sampled from a
-latency table, so the same frames are dropped every time.  Unlike the node, the simulation never
-stops denoising early because of the deadline: a frame that takes longer than predicted exceeds
-the cap here, while the node would stop denoising.
+A policy is replayed by `AdaptiveDepth`, as in depth_node, on an engine that returns the recorded
+predictions: each policy has a state of its own and carries its own depth along.  It either
+processes one frame after the other, or frames that arrive at the times of their stamps
+(`ArrivalSimulation`): then, as in depth_node, a waiting frame is superseded by a newer one while
+the engine is busy, and the step policy knows the age of a frame, observes the costs and respects
+the latency cap.  The costs are sampled from a latency table, so the same frames are dropped every
+time.  Unlike the node, the simulation never stops denoising early because of the deadline: a frame
+that takes longer than predicted exceeds the cap here, while the node would stop denoising.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+import math
+from typing import cast, Literal, NamedTuple, TYPE_CHECKING
 
-import numpy as np
-
-from marigold_ros.depth.step_policy import StepPolicy
-from marigold_ros.depth.types import StepDecision, StepRequest
-from marigold_ros.evaluation.config import (
-    COMPLEXITY_POLICIES,
-    fixed_name,
-    OFFLINE_POLICIES,
-    step_policy_config,
+from marigold_ros.depth.adaptive import (
+    AdaptiveConfig,
+    AdaptiveDepth,
+    AdaptivePrediction,
+    Frame,
 )
-from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
+from marigold_ros.depth.types import BatchTiming
+from marigold_ros.evaluation.config import COMPLEXITY_POLICIES
+from marigold_ros.evaluation.policies.step_policies import make_step_policy
 
-Outcome = Literal['processed', 'superseded', 'late']
-OUTCOMES: tuple[Outcome, ...] = ('processed', 'superseded', 'late')
+if TYPE_CHECKING:
+    from marigold_ros.data.frames import DepthFrame
+    from marigold_ros.depth.config import StepPolicyConfig
+    from marigold_ros.depth.engine import DepthEngine
+    from marigold_ros.depth.types import DepthPrediction, FloatImage, RgbImage
+    from marigold_ros.evaluation.metrics.protocols import FrameScorer, ScoredDepth
+    from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
+
+Outcome = Literal['processed', 'superseded']
+OUTCOMES: tuple[Outcome, ...] = ('processed', 'superseded')
 Quality = Mapping[str, float]
 
 
@@ -50,18 +58,10 @@ class EvaluatedFrame:
         Acquisition time; None in a folder.
     size : (int, int)
         Padded processing size, height and width, px.
-    complexity : dict of str to float
-        C by measure.
-    steps : dict of str to int
-        Denoising steps by run.
     quality : dict of str to dict of str to float
         Scores by run and by baseline.
     engine_s : float
         Time spent in the engine.
-    primary_run : str
-        Run that the primary policy chooses for this frame without cap.
-    temporal : dict of str to dict of str to float
-        Temporal scores by policy; empty if frames have no stamps.
     """
 
     number: int
@@ -70,24 +70,35 @@ class EvaluatedFrame:
     camera: str
     stamp_ns: int | None
     size: tuple[int, int]
-    complexity: Mapping[str, float]
-    steps: Mapping[str, int]
     quality: Mapping[str, Quality]
     engine_s: float
-    primary_run: str = ''
-    temporal: Mapping[str, Quality] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class RunChoice:
-    """Denoising steps chosen for a frame (0 if skipped), the run with that T, and the reason."""
+@dataclass(frozen=True, eq=False)
+class RecordedFrame:
+    """
+    A frame with its recorded predictions, for as long as policies are replayed on it.
 
-    num_inference_steps: int
-    run: str
-    reason: str
+    Attributes
+    ----------
+    frame : DepthFrame
+    evaluated : EvaluatedFrame
+    predictions : dict of int to DepthPrediction
+        By T.
+    scorer : FrameScorer
+    scores : dict of int or tuple to ScoredDepth
+        Scores by T, and those of carried depth by what it was carried from and through: policies
+        that did the same are scored once.
+    """
+
+    frame: DepthFrame
+    evaluated: EvaluatedFrame
+    predictions: Mapping[int, DepthPrediction]
+    scorer: FrameScorer
+    scores: dict[Hashable, ScoredDepth]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ReplayedFrame:
     """
     Outcome of one frame.
@@ -95,74 +106,193 @@ class ReplayedFrame:
     Attributes
     ----------
     frame : EvaluatedFrame
-    outcome : {'processed', 'superseded', 'late'}
-        'superseded' by a newer frame; 'late' if the policy skipped it because not even Tmin fits
-        into the cap.
-    run : str
-        Run that was published; '' if the frame was dropped or the published depth has no scores.
+    outcome : {'processed', 'superseded'}
+        'superseded' by a newer frame.
     num_inference_steps : int
-        T; 0 if the frame was dropped.
+        T; 0 if depth was carried, or the frame was dropped.
+    complexity : float
+        C that the policy used; NaN if the frame was dropped.
     reason : str
         Reason that the policy gives for T.
+    covered_share : float
+        Share of the image that the depth covers; NaN if the frame was dropped.
+    quality : dict of str to float
+        Scores of the published depth; empty if the frame was dropped.
+    temporal : dict of str to float
+        Temporal scores, see `TemporalEvaluator.add`; empty where they are not computed.
     age_s, latency_s : float
-        Time from arrival to the step decision, and to the depth; NaN if the frame was dropped.
+        Time from arrival to the start of processing, and to the depth; NaN if the frame was
+        dropped.
     cost : FrameCost or None
         Time by stage; None if the frame was dropped.
     """
 
     frame: EvaluatedFrame
     outcome: Outcome
-    run: str = ''
     num_inference_steps: int = 0
+    complexity: float = math.nan
     reason: str = ''
-    age_s: float = float('nan')
-    latency_s: float = float('nan')
+    covered_share: float = math.nan
+    quality: Quality = field(default_factory=dict)
+    temporal: Quality = field(default_factory=dict)
+    age_s: float = math.nan
+    latency_s: float = math.nan
     cost: FrameCost | None = None
+
+
+class Replay(NamedTuple):
+    """A frame as a policy processed it; a superseded frame has no prediction."""
+
+    recorded: RecordedFrame
+    result: ReplayedFrame
+    prediction: AdaptivePrediction | None = None
+    scored: ScoredDepth | None = None
+
+
+class RecordedEngine:
+    """
+    Return the recorded predictions of a frame in place of `DepthEngine`, on a simulated clock.
+
+    Parameters
+    ----------
+    engine : DepthEngine
+        Whose predictions were recorded.
+
+    Attributes
+    ----------
+    now_s : float
+        Simulated time, s; the networks let it go on by their cost.
+    """
+
+    def __init__(self, engine: DepthEngine) -> None:
+        self.processing_resolution, self.padded_size = (engine.processing_resolution,
+                                                        engine.padded_size)
+        self.now_s = 0.0
+        self._predictions: Mapping[int, DepthPrediction] = {}
+        self._cost: FrameCost | None = None
+
+    def load(self, predictions: Mapping[int, DepthPrediction], cost: FrameCost) -> None:
+        """Set the predictions of the next frame by T, and its cost."""
+        self._predictions, self._cost = predictions, cost
+
+    def infer_batch(self, frames: Sequence[RgbImage], num_inference_steps: Sequence[int],
+                    **_: object) -> list[DepthPrediction]:
+        """Return the prediction of the one frame."""
+        assert len(frames) == 1 and self._cost is not None
+        steps, = num_inference_steps
+        timing = self._cost.timing(steps)
+        self.now_s += timing.total_s
+        return [replace(self._predictions[steps], timing=timing)]
 
 
 class PolicyReplay:
     """
-    Replay one policy, with its state.
+    Replay one policy on one frame after the other.
 
     Parameters
     ----------
     name : str
         One of `EvaluationConfig.policies`.
+    engine : DepthEngine
+        Whose predictions were recorded.
+    table : LatencyTable
     max_inference_steps : int
         Tmax.
     latency_cap_s : float or None
     """
 
-    def __init__(self, name: str, max_inference_steps: int,
-                 latency_cap_s: float | None = None) -> None:
+    def __init__(self, name: str, engine: DepthEngine, table: LatencyTable,
+                 max_inference_steps: int, latency_cap_s: float | None = None) -> None:
         self.name = name
-        self.policy = StepPolicy(step_policy_config(name, max_inference_steps, latency_cap_s))
-        self._max_inference_steps = max_inference_steps
+        self._engine, self._table = RecordedEngine(engine), table
+        policy = make_step_policy(name, max_inference_steps, latency_cap_s, self._abs_rel)
+        self._adaptive = AdaptiveDepth(
+            cast('DepthEngine', self._engine),  # what of it is used
+            adaptive_config(name, policy.config), clock=lambda: self._engine.now_s)
+        self._adaptive.policy = policy
+        self._known_sizes: set[tuple[int, int]] = set()
+        self._last_ns = -1
+        # Of each camera: the run whose depth is carried, and the frames that it went through.
+        self._histories: dict[str, tuple[object, ...]] = {}
+        self._scaled = ''
+        self._current: RecordedFrame | None = None
 
-    def choose(self, frame: EvaluatedFrame, age_s: float = 0.0) -> RunChoice:
-        """Choose T for the next frame; call it once per frame, in order."""
-        complexity = frame.complexity.get(COMPLEXITY_POLICIES.get(self.name, ''), 0.0)
-        granted, = self.policy.decide([StepRequest(frame.camera, complexity, age_s)],
-                                      padded_size=frame.size)
-        if not granted.num_inference_steps:
-            return RunChoice(0, '', granted.reason)
-        if self.name in OFFLINE_POLICIES:
-            granted = self._limit(self._offline_steps(frame), granted)
-        steps = granted.num_inference_steps
-        return RunChoice(steps, fixed_name(steps), granted.reason)
+    def process(self, recorded: RecordedFrame, *, arrived_s: float = 0.0,
+                start_s: float = 0.0) -> Replay:
+        """
+        Process the next frame.
 
-    def _offline_steps(self, frame: EvaluatedFrame) -> int:
-        """Return T of the policy random or oracle."""
-        if self.name == 'random':
-            draws = np.random.default_rng(frame.number)
-            return int(draws.integers(1, self._max_inference_steps, endpoint=True))
-        return min(range(1, self._max_inference_steps + 1),
-                   key=lambda steps: frame.quality[fixed_name(steps)].get('abs_rel', 0.0))
+        Parameters
+        ----------
+        recorded : RecordedFrame
+        arrived_s, start_s : float
+            When the frame arrived, and when the engine was free for it, s.
+        """
+        # 1. Start afresh where the node would.
+        evaluated, frame = recorded.evaluated, recorded.frame
+        if frame.stamp_ns is None:
+            self._adaptive.discard_depth()  # single frames
+        elif frame.stamp_ns < self._last_ns:  # as when a bag loops
+            self._adaptive.reset()
+        self._last_ns = frame.stamp_ns or 0
+        self._measure_size(evaluated.size)
 
-    def _limit(self, requested: int, granted: StepDecision) -> StepDecision:
-        steps = min(requested, granted.num_inference_steps)
-        limit = '' if steps == requested else f'; reduced to {steps}: {granted.reason}'
-        return StepDecision(steps, f'{self.name}: T = {requested}{limit}')
+        # 2. Carry depth or take that of the recorded run, while the simulated time goes on.
+        cost = self._table.sample(evaluated.size, evaluated.number)
+        self._current, self._engine.now_s = recorded, start_s + cost.complexity_s
+        self._engine.load(recorded.predictions, cost)
+        prediction, = self._adaptive.process([
+            Frame(evaluated.camera, frame.rgb, frame.stamp_ns or 0, arrived_s, frame.K,
+                  frame.world_from_camera)])
+        steps = prediction.num_inference_steps
+        done_s = self._engine.now_s if steps else self._engine.now_s + cost.carry_s
+
+        # 3. Score it.
+        scored = self._score(recorded, prediction)
+        decision = prediction.decision
+        return Replay(recorded, ReplayedFrame(
+            evaluated, 'processed', steps, decision.complexity, decision.reason,
+            prediction.covered_share, scored.quality, {}, start_s - arrived_s,
+            done_s - arrived_s, cost), prediction, scored)
+
+    def set_scale(self, camera: str, scale: float, shift: float) -> None:
+        """Set the metric fit of a camera's last depth, see `AdaptiveDepth.set_scale`."""
+        self._adaptive.set_scale(camera, scale, shift)
+        self._scaled = self.name  # other policies have other fits, so other depth
+
+    def _measure_size(self, size: tuple[int, int]) -> None:
+        """Observe the cost of a new size, as the node does when it is configured."""
+        if size not in self._known_sizes:
+            self._known_sizes.add(size)
+            steps = self._adaptive.policy.config.max_inference_steps
+            self._adaptive.policy.observe(BatchTiming.from_stages(
+                size, [steps], self._table.median(size).timing(steps)))
+
+    def _score(self, recorded: RecordedFrame, prediction: AdaptivePrediction) -> ScoredDepth:
+        camera, steps = recorded.evaluated.camera, prediction.num_inference_steps
+        if steps:
+            self._histories[camera] = (self._scaled, recorded.evaluated.number, steps)
+            return recorded.scores[steps]
+        scored = self._score_carried(recorded, prediction.affine_invariant_depth)
+        self._histories[camera] = (*self._histories[camera], recorded.evaluated.number)
+        return scored
+
+    def _score_carried(self, recorded: RecordedFrame, depth: FloatImage) -> ScoredDepth:
+        key = self._histories[recorded.evaluated.camera]
+        if key not in recorded.scores:
+            recorded.scores[key] = recorded.scorer.score(depth, recorded.frame)
+        return recorded.scores[key]
+
+    def _abs_rel(self, num_inference_steps: int) -> float:
+        """Return AbsRel of the current frame with T steps; NaN if unknown."""
+        recorded = self._current
+        assert recorded is not None
+        if num_inference_steps:
+            scored = recorded.scores[num_inference_steps]
+        else:
+            carried = self._adaptive.carried_depth(recorded.evaluated.camera)
+            scored = self._score_carried(recorded, carried.affine_invariant_depth)
+        return scored.quality.get('abs_rel', math.nan)
 
 
 class ArrivalSimulation:
@@ -174,70 +304,47 @@ class ArrivalSimulation:
     Parameters
     ----------
     replay : PolicyReplay
-    table : LatencyTable
     """
 
-    def __init__(self, replay: PolicyReplay, table: LatencyTable) -> None:
-        self._replay, self._table = replay, table
-        self._known_sizes: set[tuple[int, int]] = set()
-        self._waiting: tuple[EvaluatedFrame, float] | None = None
+    def __init__(self, replay: PolicyReplay) -> None:
+        self._replay = replay
+        self._waiting: tuple[RecordedFrame, float] | None = None
         self._first_ns: int | None = None
-        self._idle_from_s = -np.inf
-        self._last_s = -np.inf
+        self._idle_from_s = -math.inf
+        self._last_s = -math.inf
 
-    def add(self, frame: EvaluatedFrame) -> Iterator[ReplayedFrame]:
+    def add(self, recorded: RecordedFrame) -> Iterator[Replay]:
         """Add the next frame, and yield the frames whose outcome is now known, in order."""
-        if frame.stamp_ns is None:
-            yield self._process(frame, arrived_s=0.0, start_s=0.0)
+        stamp_ns = recorded.frame.stamp_ns
+        if stamp_ns is None:
+            yield self._replay.process(recorded)
             return
-        self._first_ns = frame.stamp_ns if self._first_ns is None else self._first_ns
+        self._first_ns = stamp_ns if self._first_ns is None else self._first_ns
         # Relative to the first stamp, since float64 cannot resolve ns since 1970.
-        arrived_s = (frame.stamp_ns - self._first_ns) * 1e-9
+        arrived_s = (stamp_ns - self._first_ns) * 1e-9
         if arrived_s < self._last_s:    # time jumps back, as when a bag loops
             yield from self.finish()
-            self._idle_from_s = -np.inf
-            self._replay.policy.reset()
+            self._idle_from_s = -math.inf
         self._last_s = arrived_s
         if self._waiting is not None and self._idle_from_s <= arrived_s:
             yield from self.finish()
         if self._waiting is not None:
-            yield ReplayedFrame(self._waiting[0], 'superseded')
-        self._waiting = frame, arrived_s
+            superseded = self._waiting[0]
+            yield Replay(superseded, ReplayedFrame(superseded.evaluated, 'superseded'))
+        self._waiting = recorded, arrived_s
 
-    def finish(self) -> Iterator[ReplayedFrame]:
+    def finish(self) -> Iterator[Replay]:
         """Process the frame that is still waiting, if any."""
         if self._waiting is not None:
-            (frame, arrived_s), self._waiting = self._waiting, None
-            yield self._process(frame, arrived_s, max(self._idle_from_s, arrived_s))
-
-    def _process(self, frame: EvaluatedFrame, arrived_s: float, start_s: float) -> ReplayedFrame:
-        policy, size = self._replay.policy, frame.size
-        if size not in self._known_sizes:    # the node measures it during configure
-            self._known_sizes.add(size)
-            policy.observe(self._table.median(size).timing(
-                size, policy.config.max_inference_steps))
-        age_s = start_s - arrived_s
-        choice = self._replay.choose(frame, age_s)
-        if not choice.num_inference_steps:
-            return ReplayedFrame(frame, 'late', reason=choice.reason)
-        steps = choice.num_inference_steps
-        cost = self._table.sample(size, frame.number)
-        self._idle_from_s = start_s + cost.total_s(steps)
-        policy.observe(cost.timing(size, steps))
-        return ReplayedFrame(frame, 'processed', choice.run, steps, choice.reason, age_s,
-                             self._idle_from_s - arrived_s, cost)
+            (recorded, arrived_s), self._waiting = self._waiting, None
+            replay = self._replay.process(recorded, arrived_s=arrived_s,
+                                          start_s=max(self._idle_from_s, arrived_s))
+            self._idle_from_s = arrived_s + replay.result.latency_s
+            yield replay
 
 
-def choose_steps(name: str, frames: Iterable[EvaluatedFrame],
-                 max_inference_steps: int) -> list[RunChoice]:
-    """Choose T for each frame by a policy, without latency cap and arrival times."""
-    replay = PolicyReplay(name, max_inference_steps)
-    return [replay.choose(frame) for frame in frames]
-
-
-def simulate_arrivals(name: str, frames: Iterable[EvaluatedFrame], max_inference_steps: int,
-                      latency_cap_s: float | None, table: LatencyTable) -> list[ReplayedFrame]:
-    """Process frames that arrive at the times of their stamps; return one result per frame."""
-    simulation = ArrivalSimulation(PolicyReplay(name, max_inference_steps, latency_cap_s), table)
-    results = [result for frame in frames for result in simulation.add(frame)]
-    return [*results, *simulation.finish()]
+def adaptive_config(name: str, step_policy: StepPolicyConfig,
+                    ensemble_size: int = 1) -> AdaptiveConfig:
+    """Return the node's settings for a policy; see `EvaluationConfig.policies`."""
+    measure = COMPLEXITY_POLICIES.get(name, AdaptiveConfig.complexity_measure)
+    return AdaptiveConfig(step_policy, measure, ensemble_size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 import io
 from typing import Any
 
@@ -13,16 +12,16 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from marigold_ros.evaluation.analysis import Analysis, StreamResult
-from marigold_ros.evaluation.config import COMPLEXITY_POLICIES, fixed_steps
+from marigold_ros.evaluation.config import fixed_steps, period
 from marigold_ros.evaluation.statistics import ABS_REL, BOUNDARY_F1, FrameResults, STEPS, TOTAL_S
 
 # Palette of Okabe and Ito; every policy also has its own marker.
 BLUE, RED, GREEN, PINK, ORANGE, SKY, BLACK, GREY = (
     '#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000', '#777777')
 STYLES = {
-    'complexity-gradient_energy': (BLUE, 's'), 'complexity-entropy': (SKY, 'D'),
-    'random': (GREY, 'x'),
-    'oracle': (PINK, '*'), 'fixed': (BLACK, 'o')}
+    'novelty': (RED, 'D'), 'complexity-gradient_energy': (BLUE, 's'),
+    'complexity-entropy': (SKY, 'v'), 'random': (GREY, 'x'), 'oracle': (PINK, '*'),
+    'every': (GREEN, '^')}
 STYLE: dict[Any, Any] = {
     'svg.hashsalt': 'marigold_ros', 'font.size': 9, 'legend.fontsize': 8, 'axes.spines.top': False,
     'axes.spines.right': False, 'axes.grid': True, 'grid.color': '#dddddd', 'grid.linewidth': 0.6,
@@ -34,7 +33,7 @@ HALF, WIDE = (4.9, 3.7), (7.2, 3.2)
 
 def plot_frontier(analysis: Analysis, abs_rel: str) -> list[str]:
     """
-    Plot AbsRel and boundary F1 over the time per frame: one curve per policy, one point per Tmax.
+    Plot AbsRel and boundary F1 of each policy over the time per frame.
 
     Parameters
     ----------
@@ -47,13 +46,13 @@ def plot_frontier(analysis: Analysis, abs_rel: str) -> list[str]:
         for metric, name, title in ((ABS_REL, abs_rel, 'lower is better'),
                                     (BOUNDARY_F1, 'boundary F1', 'higher is better')):
             figure, axis = _figure(HALF)
-            _draw_curve(axis, analysis, 'fixed', list(analysis.by_steps.values()), metric)
+            _draw_blind(axis, analysis, metric)
             for policy, result in analysis.policies.items():
                 if not fixed_steps(policy):
-                    _draw_curve(axis, analysis, policy, result.curve, metric)
-            for steps, frame_results in analysis.by_steps.items():
-                axis.annotate(f'T={steps}', _point(analysis, frame_results, metric), xytext=(0, 7),
-                              textcoords='offset points', ha='center', fontsize=8)
+                    color, marker = STYLES['every' if period(policy) else policy]
+                    axis.plot(*_point(analysis, result.frame_results, metric), marker,
+                              color=color, label=policy, zorder=3,
+                              markersize=9 if marker == '*' else 6)
             axis.margins(0.08, 0.18)
             _clip_axis_at_0(axis)
             axis.set_title(title)
@@ -66,9 +65,9 @@ def plot_frontier(analysis: Analysis, abs_rel: str) -> list[str]:
 
 def plot_complexity(analysis: Analysis, abs_rel: str) -> list[str]:
     """Plot T of the primary policy, and its error, over C; see `plot_frontier`."""
-    measure = COMPLEXITY_POLICIES.get(analysis.primary, 'gradient_energy')
-    frame_results = analysis.policies[analysis.primary].frame_results
-    values = np.array([frame.complexity[measure] for frame in analysis.frames])
+    result = analysis.policies[analysis.primary]
+    frame_results = result.frame_results
+    values = np.array([each.complexity for each in result.frames])
     plots = []
     with rc_context(STYLE):
         for column, name, title in (
@@ -80,7 +79,7 @@ def plot_complexity(analysis: Analysis, abs_rel: str) -> list[str]:
             if column == STEPS:
                 _set_step_ticks(axis, analysis)
             axis.set_title(title)
-            axis.set_xlabel(f'complexity C ({measure.replace("_", " ")})')
+            axis.set_xlabel(f'complexity C of {analysis.primary}')
             axis.set_ylabel(name)
             plots.append(_svg(figure))
     return plots
@@ -121,11 +120,10 @@ def plot_timeline(analysis: Analysis, abs_rel: str) -> list[str]:
     with rc_context(STYLE):
         figure = Figure(figsize=(7.2, 5.0), layout='constrained')
         axes = figure.subplots(3, 1, sharex=True)
-        errors = [each.frame.quality.get(each.run, {}).get('abs_rel', np.nan)
-                  for each in stream.frames]
         rows = [
-            (abs_rel, errors),
-            ('steps T', [each.num_inference_steps or np.nan for each in stream.frames]),
+            (abs_rel, [each.quality.get('abs_rel', np.nan) for each in stream.frames]),
+            ('steps T', [each.num_inference_steps if each.outcome == 'processed' else np.nan
+                         for each in stream.frames]),
             ('latency, ms', [1e3 * each.latency_s for each in stream.frames])]
         for axis, (name, values) in zip(axes, rows):
             axis.plot(times, values, '.-', color=BLUE, linewidth=0.8, markersize=4)
@@ -134,22 +132,23 @@ def plot_timeline(analysis: Analysis, abs_rel: str) -> list[str]:
         _set_step_ticks(axes[1], analysis)
         _draw_cap(axes[2].axhline, stream)
         axes[2].set_ylim(bottom=0)
-        for outcome, color in (('superseded', ORANGE), ('late', RED)):
-            dropped = times[outcomes == outcome]
-            if dropped.size:
-                axes[2].plot(dropped, np.zeros(dropped.size), '|', color=color, markersize=12,
-                             markeredgewidth=1.5, label=f'dropped: {outcome}', clip_on=False)
+        dropped = times[outcomes == 'superseded']
+        if dropped.size:
+            axes[2].plot(dropped, np.zeros(dropped.size), '|', color=ORANGE, markersize=12,
+                         markeredgewidth=1.5, label='superseded', clip_on=False)
         axes[2].set_xlabel(label)
         _legend_below(figure, axes[2], columns=3)
         return [_svg(figure)]
 
 
-def _draw_curve(axis: Any, analysis: Analysis, name: str, curve: Sequence[FrameResults],
-                metric: int) -> None:
-    color, marker = STYLES[name]
-    points = np.array([_point(analysis, frame_results, metric) for frame_results in curve])
-    axis.plot(points[:, 0], points[:, 1], marker=marker, color=color, label=name, linewidth=1.3,
-              markersize=8 if marker == '*' else 5.5, markerfacecolor='white', zorder=3)
+def _draw_blind(axis: Any, analysis: Analysis, metric: int) -> None:
+    """Draw the policies that do not look at the frames as one curve over their time."""
+    points = np.array([_point(analysis, results, metric) for results in analysis.blind.values()])
+    axis.plot(points[:, 0], points[:, 1], marker='o', color=BLACK, linewidth=1.3, markersize=5,
+              markerfacecolor='white', label='without a look at the frame')
+    for name, point in zip(analysis.blind, points):
+        axis.annotate(name, point, xytext=(0, 7), textcoords='offset points', ha='center',
+                      fontsize=7)
 
 
 def _point(analysis: Analysis, frame_results: FrameResults, metric: int) -> tuple[float, float]:
@@ -193,9 +192,10 @@ def _legend_below(figure: Figure, axis: Any, *, columns: int) -> None:
 
 def _set_step_ticks(axis: Any, analysis: Analysis) -> None:
     """Set ticks at every T, or at some of them if there are many."""
-    most = max(analysis.by_steps)
-    axis.set_ylim(0.5, most + 0.5)
-    axis.set_yticks(range(1, most + 1, max(1, most // 8)))
+    most = max(each.num_inference_steps for result in analysis.policies.values()
+               for each in result.frames)
+    axis.set_ylim(-0.5, most + 0.5)
+    axis.set_yticks(range(0, most + 1, max(1, most // 8)))
 
 
 def _clip_axis_at_0(axis: Any) -> None:

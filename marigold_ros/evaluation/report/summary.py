@@ -17,42 +17,40 @@ from typing import Any
 
 import numpy as np
 
-from marigold_ros.evaluation.analysis import Analysis, PERCENTILES, PolicyResult, StreamResult
-from marigold_ros.evaluation.config import COMPLEXITY_POLICIES
+from marigold_ros.evaluation.analysis import (
+    Analysis,
+    metric_column,
+    PERCENTILES,
+    PolicyResult,
+    StreamResult,
+)
 from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
-from marigold_ros.evaluation.policies.replay import EvaluatedFrame, OUTCOMES, ReplayedFrame
+from marigold_ros.evaluation.policies.replay import OUTCOMES, Quality, ReplayedFrame
 from marigold_ros.evaluation.report.example_frames import FramePicture
 from marigold_ros.evaluation.report.verdict import make_verdict
-from marigold_ros.evaluation.statistics import (
-    ABS_REL,
-    beats,
-    BOUNDARY_F1,
-    Difference,
-    FrameResults,
-    STEPS,
-    TOTAL_S,
-)
+from marigold_ros.evaluation.statistics import ABS_REL, beats, Difference, mean_results
 
-STAGES = ('complexity', 'preprocess', 'encode', 'denoise', 'decode', 'postprocess')
+STAGES = ('complexity', 'carry', 'preprocess', 'encode', 'denoise', 'decode', 'postprocess')
 # First columns of per_frame.csv; stages and metrics follow.
 FRAME_COLUMNS = ('frame', 'name', 'block', 'stamp_ns', 'policy', 'outcome', 'complexity',
-                 'num_inference_steps', 'steps_without_cap', 'age_ms', 'latency_ms', 'reason')
+                 'num_inference_steps', 'steps_without_cap', 'covered_share', 'age_ms',
+                 'latency_ms', 'reason')
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 STREAM_SCHEMA = {
-    'outcomes.<outcome>': 'int: frames processed, superseded by a newer frame, or skipped as late',
+    'outcomes.<outcome>': 'int: frames processed, or superseded by a newer frame',
     'latency_p50_ms': 'number or null: from arrival to depth, of the processed frames',
     'latency_p95_ms': 'number or null',
     'latency_p99_ms': 'number or null',
     'latency_max_ms': 'number or null',
-    'age_p95_ms': 'number or null: from arrival to the step decision',
+    'age_p95_ms': 'number or null: from arrival to the start of processing',
     'over_cap': 'int: processed frames whose latency exceeds the cap',
     'mean_steps': 'number or null: mean T of the processed frames',
-    'metrics.<metric>': 'number or null: mean over the processed frames',
+    'scored': 'int: processed frames with scores; in a live run there may be no time for some',
+    'metrics.<metric>': 'number or null: mean over these frames',
 }
-# `against` compares with a fixed T at its own budget.  `equal_budget` compares with the random
-# baseline, or with another policy, at the same mean budget: the cheaper policy runs Tmax on
-# randomly chosen frames until the budgets are equal.
+# `against` compares with a fixed T at its own cost, `against_blind` with what the same time buys
+# without a look at the frames: fixed T, or runs on every N-th frame, mixed at random.
 DIFFERENCE_SCHEMA = {
     'beats': 'bool: better in AbsRel or boundary F1, worse in neither',
     '<metric>.relative': 'number or null: relative difference of the means',
@@ -61,16 +59,14 @@ DIFFERENCE_SCHEMA = {
     '<metric>.verdict': 'string: better, worse, no difference, or unknown with fewer than two '
                         'blocks',
 }
-# Only with a scale source.
+# Of the primary policy and the fastest fixed one.
 METRIC_DEPTH_SCHEMA = {
-    'source': 'string: scale source, as the parameter scale.source of depth_node',
-    'reference': 'string or null: topic of the reference',
-    'range': 'string: depths that are compared, those that depth_node publishes',
-    'frames': 'int: frames evaluated, with the T that the primary policy chooses without cap',
+    'frames': 'int: frames evaluated, without latency cap',
     'frames_with_metric_depth': 'int: frames with metric depth',
     'share_with_metric_depth': 'number: share of frames with metric depth',
     'abs_rel': 'number or null: mean over the frames with metric depth, without alignment, over '
-               'the published pixels; depth is clipped to the range',
+               'the published pixels and those that carried depth does not cover, where it is '
+               'that of neighbours; depth is clipped to the range',
     'abs_rel_interval[]': 'number or null: lower and upper end, 95 %',
     'rmse': 'number or null: m',
     'delta1': 'number or null',
@@ -112,7 +108,8 @@ SCHEMA = {
     'data.mean_of_blocks': 'bool: true if means weight blocks equally, false if frames',
     'data.simulated_arrivals': 'bool: true if frames have stamps, which define their arrival',
     'engine.checkpoint': 'string',
-    'engine.slowest_policy': 'string: the fixed policy that time_saved refers to',
+    'engine.fastest_policy': 'string: the fixed policy with the fewest steps',
+    'engine.slowest_policy': 'string: the fixed policy with the most steps',
     'engine.max_inference_steps': 'int: Tmax',
     'engine.processing_resolution': 'int: px',
     'engine.dtype': 'string',
@@ -127,30 +124,38 @@ SCHEMA = {
     'latency_table.sizes.<size>.<stage>_ms': 'number: median',
     'verdict.policy': 'string: the primary policy, the first of the policies',
     'verdict.sentences[]': 'string: accuracy, latency, time saved, metric depth',
-    'verdict.comparisons[]': 'string: comparison of each policy with the random baseline',
+    'verdict.comparisons[]': 'string: each policy against what its time buys blindly',
     'policies.<policy>.mean_steps': 'number: mean T without cap',
-    'policies.<policy>.steps.<T>': 'int: frames with this T, without cap',
+    'policies.<policy>.steps.<T>': 'int: frames with this T, without cap; 0 if depth is carried',
     'policies.<policy>.frame_ms': 'number: mean time per frame by the latency table, without cap',
-    'policies.<policy>.denoise_ms': 'number: mean denoising time per frame',
-    'policies.<policy>.time_saved': 'number: share of the time of the slowest fixed policy',
-    'policies.<policy>.time_saved_interval[]': 'number or null: lower and upper end, 95 %',
-    'policies.<policy>.share_of_fastest_saving': 'number or null: time saved / time that the '
-                                                 'fastest fixed policy saves',
-    'policies.<policy>.metrics.<metric>': 'number or null: mean without cap',
+    'policies.<policy>.network_ms': 'number: mean time of the networks per frame',
+    'policies.<policy>.saved.<fixed>.share': 'number: share of the network time of a fixed policy '
+                                             'that is saved',
+    'policies.<policy>.saved.<fixed>.low': 'number or null: lower end of its 95 % interval',
+    'policies.<policy>.saved.<fixed>.high': 'number or null: upper end',
+    'policies.<policy>.covered_share': 'number: mean share of the image that the depth covers',
+    'policies.<policy>.metrics.<metric>': 'number or null: mean without cap; where carried depth '
+                                          'does not cover the image it is that of neighbours',
     'policies.<policy>.temporal.<metric>': 'number or null: see TemporalEvaluator.add; only for '
-                                           'the primary and the slowest policy, in a bag',
+                                           'the primary, the fastest and the slowest policy, in '
+                                           'a bag',
     'policies.<policy>.abs_rel_interval[]': 'number or null: lower and upper end, 95 %',
-    'policies.<policy>.curve[].max_inference_steps': 'int: Tmax of this point of the curve',
-    'policies.<policy>.curve[].mean_steps': 'number',
-    'policies.<policy>.curve[].frame_ms': 'number',
-    'policies.<policy>.curve[].abs_rel': 'number or null',
-    'policies.<policy>.curve[].boundary_f1': 'number or null',
-    **{f'policies.<policy>.{kind}.<other>.{key}': text for kind in ('against', 'equal_budget')
+    **{f'policies.<policy>.against.<other>.{key}': text
        for key, text in DIFFERENCE_SCHEMA.items()},
+    **{f'policies.<policy>.against_blind.{key}': text for key, text in DIFFERENCE_SCHEMA.items()},
     **{f'policies.<policy>.{kind}.{key}': text for kind in ('simulated', 'live')
        for key, text in STREAM_SCHEMA.items()},
+    'blind[].policy': 'string: policy that does not look at the frames, the fastest first',
+    'blind[].frame_ms': 'number: mean time per frame',
+    'blind[].abs_rel': 'number or null',
+    'blind[].boundary_f1': 'number or null',
     'baselines.<name>.<metric>': 'number or null: mean',
-    **{f'metric_depth.{key}': text for key, text in METRIC_DEPTH_SCHEMA.items()},
+    # Only with a scale source.
+    'metric_depth.source': 'string: scale source, as the parameter scale.source of depth_node',
+    'metric_depth.reference': 'string or null: topic of the reference',
+    'metric_depth.range': 'string: depths that are compared, those that depth_node publishes',
+    **{f'metric_depth.policies.<policy>.{key}': text
+       for key, text in METRIC_DEPTH_SCHEMA.items()},
     'sets.<name>.frames': 'int: frames of one set of a folder',
     'sets.<name>.abs_rel.<policy>': 'number or null: mean, by policy or baseline',
     'sets.<name>.delta1.<policy>': 'number or null: mean, by policy or baseline',
@@ -178,14 +183,15 @@ def summarize_evaluation(analysis: Analysis, context: Mapping[str, Any], baselin
     dict
         With the keys of `SCHEMA`; NaN becomes None.
     """
-    metrics = metric_names(analysis.frames)
+    metrics, blocks = metric_names(analysis), analysis.blocks
     result: dict[str, Any] = without_nan({
         'schema_version': SCHEMA_VERSION,
         **context,
         'verdict': {'policy': analysis.primary, **make_verdict(analysis, context, baselines)},
-        'policies': {name: _summarize_policy(analysis, name, result, metrics)
+        'policies': {name: _summarize_policy(analysis, result, metrics)
                      for name, result in analysis.policies.items()},
-        'baselines': {name: {metric: analysis.mean([name] * len(analysis.frames), metric)
+        'blind': [_blind_point(analysis, name) for name in analysis.blind],
+        'baselines': {name: {metric: blocks.mean(analysis.baseline_column(name, metric))
                              for metric in metrics} for name in baselines},
         'sets': _summarize_sets(analysis, baselines) if analysis.blocks.mean_of_blocks else {},
         'examples': {rank: [{'frame': each.number, 'name': each.name, 'abs_rel': each.abs_rel}
@@ -193,64 +199,62 @@ def summarize_evaluation(analysis: Analysis, context: Mapping[str, Any], baselin
     return result
 
 
-def metric_names(frames: Sequence[EvaluatedFrame]) -> list[str]:
+def metric_names(analysis: Analysis) -> list[str]:
     """List the names of all metrics, in order of appearance."""
-    return list(dict.fromkeys(metric for frame in frames for quality in frame.quality.values()
-                              for metric in quality))
+    return list(dict.fromkeys(metric for frame in analysis.frames
+                              for quality in frame.quality.values() for metric in quality))
 
 
-def _summarize_policy(analysis: Analysis, name: str, result: PolicyResult,
+def _summarize_policy(analysis: Analysis, result: PolicyResult,
                       metrics: Sequence[str]) -> dict[str, Any]:
-    runs = [choice.run for choice in result.choices]
-    means, blocks = analysis.means[name], analysis.blocks
+    means, blocks = result.means, analysis.blocks
     row: dict[str, Any] = {
         'mean_steps': means['num_inference_steps'],
         'steps': _count_steps(result),
-        'frame_ms': 1e3 * means['total_s'], 'denoise_ms': 1e3 * means['denoise_s'],
-        'time_saved': means['time_saved'],
-        'time_saved_interval': list(analysis.time_saved_interval(name)),
-        'share_of_fastest_saving': means['share_of_fastest_saving'],
-        # For 'random', the expectation is known for these metrics only.
-        'metrics': ({metric: means[metric] for metric in ('abs_rel', 'delta1', 'boundary_f1')}
-                    if name == 'random' else
-                    {metric: analysis.mean(runs, metric) for metric in metrics}),
+        'frame_ms': 1e3 * means['total_s'], 'network_ms': 1e3 * means['network_s'],
+        'saved': {other: dict(zip(('share', 'low', 'high'), saved))
+                  for other, saved in result.saved.items()},
+        'covered_share': float(np.mean([each.covered_share for each in result.frames])),
+        'metrics': _mean_quality(analysis, [each.quality for each in result.frames], metrics),
+        'temporal': _mean_temporal(analysis, result),
         'abs_rel_interval': list(blocks.bootstrap_interval(result.frame_results[:, ABS_REL])),
-        'curve': [_curve_point(analysis, frame_results, t_max)
-                  for t_max, frame_results in enumerate(result.curve, 1)],
-        'against': _summarize_differences(result.against_fixed),
-        'equal_budget': _summarize_differences(analysis.equal_budget.get(name, {})),
-        'temporal': _mean_temporal(analysis, name),
+        'against': {other: _summarize_differences(differences)
+                    for other, differences in result.against.items()},
+        'against_blind': _summarize_differences(result.against_blind),
         'simulated': _summarize_stream(analysis, result.simulated, metrics)}
-    if len(result.curve) == 1:
-        row['curve'][0]['max_inference_steps'] = int(result.frame_results[0, STEPS])
     if result.live is not None:
         row['live'] = _summarize_stream(analysis, result.live, metrics)
     return row
 
 
-def _mean_temporal(analysis: Analysis, name: str) -> dict[str, float]:
+def _mean_quality(analysis: Analysis, qualities: Sequence[Quality],
+                  metrics: Sequence[str]) -> dict[str, float]:
+    return {metric: analysis.blocks.mean(metric_column(qualities, metric)) for metric in metrics}
+
+
+def _mean_temporal(analysis: Analysis, result: PolicyResult) -> dict[str, float]:
     """Average the temporal scores of a policy, if it has any."""
-    scores = [frame.temporal.get(name, {}) for frame in analysis.frames]
-    return {metric: analysis.blocks.mean(np.array([each.get(metric, math.nan) for each in scores]))
-            for metric in dict.fromkeys(metric for each in scores for metric in each)}
+    scores = [each.temporal for each in result.frames]
+    return _mean_quality(analysis, scores,
+                         list(dict.fromkeys(metric for each in scores for metric in each)))
 
 
-def _summarize_differences(found: Mapping[str, Mapping[str, Difference]]) -> dict[str, Any]:
-    return {other: {'beats': beats(differences), **{
+def _summarize_differences(differences: Mapping[str, Difference]) -> dict[str, Any]:
+    if not differences:
+        return {}
+    return {'beats': beats(differences), **{
         metric: asdict(difference) for metric, difference in differences.items()}}
-        for other, differences in found.items()}
 
 
 def _count_steps(result: PolicyResult) -> dict[str, int]:
-    counts = Counter(choice.num_inference_steps for choice in result.choices)
+    counts = Counter(each.num_inference_steps for each in result.frames)
     return {str(steps): counts[steps] for steps in sorted(counts)}
 
 
-def _curve_point(analysis: Analysis, frame_results: FrameResults, t_max: int) -> dict[str, float]:
-    return {'max_inference_steps': t_max, 'mean_steps': float(frame_results[:, STEPS].mean()),
-            'frame_ms': 1e3 * float(frame_results[:, TOTAL_S].mean()),
-            'abs_rel': analysis.blocks.mean(frame_results[:, ABS_REL]),
-            'boundary_f1': analysis.blocks.mean(frame_results[:, BOUNDARY_F1])}
+def _blind_point(analysis: Analysis, name: str) -> dict[str, Any]:
+    means = mean_results(analysis.blind[name], analysis.blocks)
+    return {'policy': name, 'frame_ms': 1e3 * means['total_s'],
+            **{metric: means[metric] for metric in ('abs_rel', 'boundary_f1')}}
 
 
 def _summarize_stream(analysis: Analysis, stream: StreamResult,
@@ -258,8 +262,8 @@ def _summarize_stream(analysis: Analysis, stream: StreamResult,
     latency_ms = 1e3 * np.array(stream.latency_s or [math.nan])
     ages_ms = 1e3 * np.array([each.age_s for each in stream.processed] or [math.nan])
     steps = [float(each.num_inference_steps) for each in stream.processed] or [math.nan]
-    run_by_number = {each.frame.number: each.run for each in stream.processed}
-    runs = [run_by_number.get(frame.number, '') for frame in analysis.frames]
+    quality_by_number = {each.frame.number: each.quality for each in stream.processed}
+    qualities = [quality_by_number.get(frame.number, {}) for frame in analysis.frames]
     return {
         'outcomes': {outcome: stream.count(outcome) for outcome in OUTCOMES},
         **{f'latency_p{rank}_ms': float(value)
@@ -267,17 +271,17 @@ def _summarize_stream(analysis: Analysis, stream: StreamResult,
         'latency_max_ms': float(latency_ms.max()),
         'age_p95_ms': float(np.percentile(ages_ms, 95)),
         'over_cap': stream.over_cap, 'mean_steps': float(np.mean(steps)),
-        'metrics': {metric: analysis.mean(runs, metric) for metric in metrics}}
+        'scored': sum(map(bool, qualities)),
+        'metrics': _mean_quality(analysis, qualities, metrics)}
 
 
 def _summarize_sets(analysis: Analysis, baselines: Sequence[str]) -> dict[str, Any]:
     """Average AbsRel and delta1 of each set of a folder."""
     names = np.array(analysis.blocks.names)
-    runs = {name: [name] * len(names) for name in baselines}
-    runs |= {name: [choice.run for choice in result.choices]
-             for name, result in analysis.policies.items() if name != 'random'}
-    columns = {metric: {name: analysis.column(each, metric) for name, each in runs.items()}
-               for metric in ('abs_rel', 'delta1')}
+    columns = {metric: {
+        **{name: analysis.baseline_column(name, metric) for name in baselines},
+        **{name: metric_column([each.quality for each in result.frames], metric)
+           for name, result in analysis.policies.items()}} for metric in ('abs_rel', 'delta1')}
     return {str(block): {
         'frames': int((names == block).sum()),
         **{metric: {name: _finite_mean(values[names == block])
@@ -314,45 +318,43 @@ def write_per_frame(path: Path, analysis: Analysis) -> None:
     The columns are `FRAME_COLUMNS`, the time of each stage in ms, and the metrics of the published
     depth.  `steps_without_cap` is T without latency cap.  Values that do not apply are empty.
     """
-    metrics = metric_names(analysis.frames)
+    metrics = metric_names(analysis)
     columns = [*FRAME_COLUMNS, *(f'{stage}_ms' for stage in STAGES), *metrics]
     with path.open('w', newline='', encoding='utf-8') as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         for name, result in analysis.policies.items():
-            for replayed, choice in zip(result.simulated.frames, result.choices):
-                writer.writerow(_frame_row(name, replayed, choice.num_inference_steps, metrics))
+            for replayed, without_cap in zip(result.simulated.frames, result.frames):
+                writer.writerow({
+                    'policy': name, 'steps_without_cap': without_cap.num_inference_steps,
+                    **_frame_row(replayed, metrics)})
 
 
-def _frame_row(policy: str, replayed: ReplayedFrame, steps_without_cap: int,
-               metrics: Sequence[str]) -> dict[str, Any]:
-    frame = replayed.frame
-    processed = replayed.outcome == 'processed'
-    quality = frame.quality.get(replayed.run, {})
+def _frame_row(replayed: ReplayedFrame, metrics: Sequence[str]) -> dict[str, Any]:
+    frame, steps = replayed.frame, replayed.num_inference_steps
     row = {
         'frame': frame.number, 'name': frame.name, 'block': frame.block,
-        'stamp_ns': frame.stamp_ns, 'policy': policy, 'outcome': replayed.outcome,
-        'complexity': _format_or_none(_complexity(policy, frame), '.6g'),
-        'num_inference_steps': replayed.num_inference_steps if processed else None,
-        'steps_without_cap': steps_without_cap,
+        'stamp_ns': frame.stamp_ns, 'outcome': replayed.outcome,
+        'complexity': _format_or_none(replayed.complexity, '.6g'),
+        'num_inference_steps': steps if replayed.outcome == 'processed' else None,
+        'covered_share': _format_or_none(replayed.covered_share, '.4f'),
         'age_ms': _format_or_none(1e3 * replayed.age_s, '.3f'),
         'latency_ms': _format_or_none(1e3 * replayed.latency_s, '.3f'), 'reason': replayed.reason,
-        **{metric: _format_or_none(quality.get(metric, math.nan), '.6g') for metric in metrics}}
+        **{metric: _format_or_none(replayed.quality.get(metric, math.nan), '.6g')
+           for metric in metrics}}
     if replayed.cost is not None:
-        row |= {f'{stage}_ms': _format_or_none(1e3 * seconds, '.3f') for stage, seconds in
-                stage_seconds(replayed.cost, replayed.num_inference_steps).items()}
+        row |= {f'{stage}_ms': _format_or_none(1e3 * seconds, '.3f')
+                for stage, seconds in stage_seconds(replayed.cost, steps).items()}
     return row
 
 
 def stage_seconds(cost: FrameCost, num_inference_steps: int) -> dict[str, float]:
-    """Return the time of each stage of a frame with T steps, s."""
-    return {stage: num_inference_steps * cost.step_s if stage == 'denoise'
-            else float(getattr(cost, f'{stage}_s')) for stage in STAGES}
-
-
-def _complexity(policy: str, frame: EvaluatedFrame) -> float:
-    """Return the C that a policy uses, else gradient energy."""
-    return frame.complexity[COMPLEXITY_POLICIES.get(policy, 'gradient_energy')]
+    """Return the time of each stage that a frame with T steps went through, s."""
+    if not num_inference_steps:
+        return {'complexity': cost.complexity_s, 'carry': cost.carry_s}
+    networks = asdict(cost.timing(num_inference_steps))
+    return {'complexity': cost.complexity_s,
+            **{stage.removesuffix('_s'): seconds for stage, seconds in networks.items()}}
 
 
 def _format_or_none(value: float, form: str) -> str | None:

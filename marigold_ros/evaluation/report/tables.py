@@ -10,7 +10,6 @@ from tabulate import tabulate
 
 from marigold_ros.evaluation.config import fixed_steps
 from marigold_ros.evaluation.metrics.protocols import abs_rel_label, describe_protocol
-from marigold_ros.evaluation.statistics import RANDOM_BASELINE
 
 # All metrics but AbsRel, whose label includes protocol and range.
 LABELS = {
@@ -34,7 +33,8 @@ TEMPORAL_LABELS = {
     'flicker_aligned': "flicker with each frame's own scale and shift",
     'first_fit_abs_rel': "{abs_rel} with the first frame's scale and shift",
     'first_fit_delta1': "delta1 with the first frame's scale and shift"}
-STAGE_LABELS = {'complexity': 'complexity C', 'step': 'one denoising step'}
+STAGE_LABELS = {'complexity': 'what is new, and C', 'carry': 'carrying depth',
+                'step': 'one denoising step'}
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def all_tables(summary: Mapping[str, Any]) -> list[Table]:
         tables.insert(1, temporal_table(summary))
     if summary['metric_depth']:
         tables.insert(-3, metric_depth_table(summary['metric_depth']))
-    if 'obstacles' in summary['metric_depth']:
+    if any('obstacles' in each for each in summary['metric_depth'].get('policies', {}).values()):
         tables.insert(-3, obstacle_table(summary['metric_depth']))
     return tables
 
@@ -128,24 +128,27 @@ def temporal_table(summary: Mapping[str, Any]) -> Table:
 
 def metric_depth_table(metric: Mapping[str, Any]) -> Table:
     """Show the accuracy of metric depth."""
+    policies = metric['policies']
     rows = [
-        ('frames with metric depth',
-         f'{metric["frames_with_metric_depth"]} of {metric["frames"]}'),
-        (abs_rel_label('metric', metric['range']), _format_number(metric['abs_rel'])
-         + _format_interval(metric['abs_rel_interval'], 1, '.3f')),
-        *((label, _format_share_or_number(metric, key))
+        ('frames with metric depth', *(
+            f'{row["frames_with_metric_depth"]} of {row["frames"]}' for row in policies.values())),
+        (abs_rel_label('metric', metric['range']), *(
+            _format_number(row['abs_rel']) + _format_interval(row['abs_rel_interval'], 1, '.3f')
+            for row in policies.values())),
+        *((label, *(_format_share_or_number(row, key) for row in policies.values()))
           for key, label in METRIC_DEPTH_LABELS.items())]
-    return Table('metric_depth', 'Metric depth without latency cap and without alignment, '
-                 f'{metric["range"]}', ('', f'scale source {metric["source"]}'), tuple(rows))
+    return Table('metric_depth', f'Metric depth from scale source {metric["source"]}, without '
+                 f'latency cap and without alignment, {metric["range"]}', ('', *policies),
+                 tuple(rows))
 
 
 def obstacle_table(metric: Mapping[str, Any]) -> Table:
     """Show the scores of the obstacles in Nav2's obstacle layer."""
-    obstacles = metric['obstacles']
+    policies = metric['policies']
     return Table(
-        'obstacles', "Obstacles in Nav2's obstacle layer, mean over the frames",
-        ('', f'scale source {metric["source"]}'),
-        tuple((label, _format_share_or_number(obstacles, key))
+        'obstacles', "Obstacles in Nav2's obstacle layer, mean over the frames", ('', *policies),
+        tuple((label, *(_format_share_or_number(row['obstacles'], key)
+                        for row in policies.values()))
               for key, label in OBSTACLE_LABELS.items()))
 
 
@@ -161,22 +164,26 @@ def _format_share_or_number(values: Mapping[str, Any], key: str) -> str:
 
 def policy_table(summary: Mapping[str, Any]) -> Table:
     """Show cost and quality of each policy without latency cap."""
+    fixed = list(dict.fromkeys(summary['engine'][f'{rank}_policy']
+                               for rank in ('fastest', 'slowest')))
     rows = []
     for name, row in summary['policies'].items():
-        baseline = row['equal_budget'].get(RANDOM_BASELINE, {})
         rows.append((
-            name, f'{row["mean_steps"]:.2f}', f'{row["frame_ms"]:.1f}',
-            f'{100 * row["time_saved"]:.1f} %'
-            + _format_interval(row['time_saved_interval'], 100, '.1f'),
+            name, f'{row["mean_steps"]:.2f}',
+            f'{100 * row["steps"].get("0", 0) / summary["data"]["frames"]:.0f} %',
+            f'{100 * row["covered_share"]:.1f} %', f'{row["frame_ms"]:.1f}',
+            *(_format_saved(row['saved'][other]) for other in fixed),
             _format_number(row['metrics']['abs_rel'])
             + _format_interval(row['abs_rel_interval'], 1, '.3f'),
             *(_format_number(row['metrics'][metric]) for metric in ('delta1', 'boundary_f1')),
-            *(_format_difference(baseline.get(metric)) for metric in ('abs_rel', 'boundary_f1'))))
+            *(_format_difference(row['against_blind'].get(metric))
+              for metric in ('abs_rel', 'boundary_f1'))))
     abs_rel = summary_abs_rel_label(summary)
     return Table(
         'policies', 'Step policies without latency cap',
-        ('policy', 'mean T', 'ms per frame', 'time saved', abs_rel, 'delta1', 'boundary F1',
-         f'{abs_rel} vs. random baseline', 'boundary F1 vs. random baseline'), tuple(rows))
+        ('policy', 'mean T', 'carried frames', 'covered', 'ms per frame',
+         *(f'network time saved against {other}' for other in fixed), abs_rel, 'delta1',
+         'boundary F1', f'{abs_rel} against blind', 'boundary F1 against blind'), tuple(rows))
 
 
 def arrivals_table(summary: Mapping[str, Any]) -> Table:
@@ -191,7 +198,7 @@ def arrivals_table(summary: Mapping[str, Any]) -> Table:
              if summary['data']['simulated_arrivals'] else
              'Step policies under the latency cap, one frame at a time')
     return Table('arrivals', title, (
-        'policy', 'processed', 'superseded', 'late', 'p50, ms', 'p95, ms', 'p99, ms', 'max, ms',
+        'policy', 'processed', 'superseded', 'p50, ms', 'p95, ms', 'p99, ms', 'max, ms',
         'frames over cap', 'mean T', summary_abs_rel_label(summary)), tuple(rows))
 
 
@@ -210,11 +217,16 @@ def stage_table(summary: Mapping[str, Any]) -> Table:
 
 def _stream_cells(stream: Mapping[str, Any]) -> tuple[str, ...]:
     counts = stream['outcomes']
-    return (*(str(counts[outcome]) for outcome in ('processed', 'superseded', 'late')),
+    return (*(str(counts[outcome]) for outcome in ('processed', 'superseded')),
             *(_format_number(stream[f'latency_{rank}_ms'], '.1f')
               for rank in ('p50', 'p95', 'p99', 'max')),
             str(stream['over_cap']), _format_number(stream['mean_steps'], '.2f'),
             _format_number(stream['metrics']['abs_rel']))
+
+
+def _format_saved(saved: Mapping[str, Any]) -> str:
+    return (f'{100 * saved["share"]:.1f} %'
+            + _format_interval((saved['low'], saved['high']), 100, '.1f'))
 
 
 def _format_difference(difference: Mapping[str, Any] | None) -> str:

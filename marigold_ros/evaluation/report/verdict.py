@@ -16,7 +16,6 @@ from marigold_ros.evaluation.statistics import (
     beats,
     compare_policies,
     Difference,
-    RANDOM_BASELINE,
 )
 
 
@@ -36,7 +35,8 @@ def make_verdict(analysis: Analysis, context: Mapping[str, Any],
     -------
     dict of str to list of str
         `sentences`, on accuracy, latency, time saved and metric depth of the primary policy, and
-        `comparisons`, on whether each policy that chooses T is better than the random baseline.
+        `comparisons`, on whether each policy that chooses T is better than what the same time
+        buys without a look at the frames.
     """
     protocol, compared_range = context['protocol'], context['compared_range']
     primary = analysis.policies[analysis.primary]
@@ -57,13 +57,13 @@ def describe_accuracy(analysis: Analysis, protocol: str, baselines: Sequence[str
     """Describe the accuracy of the primary policy and compare it with the baselines."""
     frame_results = analysis.policies[analysis.primary].frame_results
     low, high = analysis.blocks.bootstrap_interval(frame_results[:, ABS_REL])
-    row = analysis.means[analysis.primary]
+    row = analysis.policies[analysis.primary].means
     text = (f'{analysis.primary}: AbsRel {row["abs_rel"]:.3f}'
-            f'{_format_interval(low, high, ".3f")}, delta1 {row["delta1"]:.3f} ({protocol}); each '
-            'frame processed independently, without latency cap.')
+            f'{_format_interval(low, high, ".3f")}, delta1 {row["delta1"]:.3f} ({protocol}); one '
+            'frame after the other, without latency cap.')
     for name in baselines:
         baseline = frame_results.copy()
-        baseline[:, ABS_REL] = analysis.column([name] * len(analysis.frames), 'abs_rel')
+        baseline[:, ABS_REL] = analysis.baseline_column(name, 'abs_rel')
         verdict = compare_policies(frame_results, baseline, analysis.blocks)['abs_rel'].verdict
         text += (f' Baseline {name}: {analysis.blocks.mean(baseline[:, ABS_REL]):.3f} '
                  f'({_phrase_verdict(verdict)}).')
@@ -82,8 +82,7 @@ def describe_latency(stream: StreamResult, *, arrivals: bool, live: bool = False
            f'{stream.over_cap} of {len(stream.processed)} processed frames exceed the cap of '
            f'{1e3 * stream.cap_s:.0f} ms')
     return (f'{kind}: latency {values}; {cap}; of {len(stream.frames)} frames, '
-            f'{stream.count("superseded")} were superseded by a newer frame and '
-            f'{stream.count("late")} skipped as late.')
+            f'{stream.count("superseded")} were superseded by a newer frame.')
 
 
 def describe_saving(analysis: Analysis, abs_rel: str) -> str:
@@ -96,46 +95,49 @@ def describe_saving(analysis: Analysis, abs_rel: str) -> str:
     abs_rel : str
         Label of AbsRel with protocol and range.
     """
-    primary, slowest = analysis.primary, analysis.slowest
-    if primary == slowest:
-        return f'{primary} is the slowest policy, so it saves no time.'
-    row = analysis.means[primary]
-    low, high = analysis.time_saved_interval(primary)
-    share = row['share_of_fastest_saving']
-    ceiling = ('' if math.isnan(share) or primary == analysis.fastest else
-               f' ({100 * share:.0f} % of the saving of {analysis.fastest})')
-    difference = analysis.policies[primary].against_fixed[slowest]
-    saved = _format_percent(row['time_saved']) + _format_interval(low, high, '%')
-    return (f'{primary} runs {row["num_inference_steps"]:.2f} steps per frame on average and '
-            f'saves {saved} of the time of {slowest}{ceiling}. Difference from {slowest}: '
-            f'{abs_rel} {_format_difference(difference["abs_rel"])}, boundary F1 '
-            f'{_format_difference(difference["boundary_f1"])}.')
+    primary, result = analysis.primary, analysis.policies[analysis.primary]
+    steps = [each.num_inference_steps for each in result.frames]
+    covered = np.mean([each.covered_share for each in result.frames])
+    text = f'{primary} runs the networks in {sum(map(bool, steps))} of {len(steps)} frames'
+    if 0 in steps:
+        text += f'; depth covers {_format_percent(float(covered))} of the images'
+    for other, differences in result.against.items():
+        share, low, high = result.saved[other]
+        text += (f'. Against {other} it saves {_format_percent(share)}'
+                 f'{_format_interval(low, high, "%")} of the network time; {abs_rel} '
+                 f'{_format_difference(differences["abs_rel"])}, boundary F1 '
+                 f'{_format_difference(differences["boundary_f1"])}')
+    return text + '.'
 
 
 def describe_metric_depth(metric: Mapping[str, Any]) -> list[str]:
-    """Describe the accuracy of metric depth, and the obstacles in the costmap."""
-    available, frames = metric['frames_with_metric_depth'], metric['frames']
+    """Describe the metric depth of the primary policy, and the obstacles in the costmap."""
+    primary, *others = metric['policies']
+    row = metric['policies'][primary]
+    available, frames = row['frames_with_metric_depth'], row['frames']
     source = metric['source'] + (f' ({metric["reference"]})' if metric['reference'] else '')
-    problem = metric['most_frequent_problem']
+    problem = row['most_frequent_problem']
     problem = f'; most frequent problem: {problem}' if problem else ''
     if not available:
         return [f'Metric depth from {source}: available in none of {frames} frames{problem}.']
-    low, high = metric['abs_rel_interval']
+    low, high = row['abs_rel_interval']
+    compared = ''.join(f' ({other}: {metric["policies"][other]["abs_rel"]:.3f})'
+                       for other in others)
     sentences = [
         f'Metric depth from {source}: available in {available} of {frames} frames{problem}; '
-        f'{abs_rel_label("metric", metric["range"])} {metric["abs_rel"]:.3f}'
-        f'{_format_interval(low, high, ".3f")}, delta1 {metric["delta1"]:.3f}, without alignment '
-        f'to the truth; the scale changes by {100 * metric["jitter"]:.2f} % per frame on average '
-        f'and by {100 * metric["largest_step"]:.2f} % at most.']
-    if metric['outages']:
-        recovery = ('the scale has not recovered' if math.isnan(metric['recovery_s']) else
-                    f'the longest recovery of the scale took {metric["recovery_s"]:.1f} s')
+        f'{abs_rel_label("metric", metric["range"])} {row["abs_rel"]:.3f}'
+        f'{_format_interval(low, high, ".3f")}{compared}, delta1 {row["delta1"]:.3f}, without '
+        f'alignment to the truth; the scale changes by {100 * row["jitter"]:.2f} % per frame on '
+        f'average and by {100 * row["largest_step"]:.2f} % at most.']
+    if row['outages']:
+        recovery = ('the scale has not recovered' if math.isnan(row['recovery_s']) else
+                    f'the longest recovery of the scale took {row["recovery_s"]:.1f} s')
         sentences.append(f'The reference was missing for longer than scale.hold_s '
-                         f'{metric["outages"]} times; {recovery}.')
-    if 'obstacles' in metric:
+                         f'{row["outages"]} times; {recovery}.')
+    if 'obstacles' in row:
         score = {name: 'unknown' if math.isnan(value) else
                  f'{value:.2f} m' if name == 'distance_m' else f'{100 * value:.0f} %'
-                 for name, value in metric['obstacles'].items()}
+                 for name, value in row['obstacles'].items()}
         sentences.append(
             f"In Nav2's obstacle layer, {score['recall']} of the visible obstacles are marked, "
             f'{score["precision"]} of the marked cells lie in an obstacle or a wall, and '
@@ -145,19 +147,17 @@ def describe_metric_depth(metric: Mapping[str, Any]) -> list[str]:
 
 
 def describe_choices(analysis: Analysis, abs_rel: str) -> list[str]:
-    """Compare each policy that chooses T at equal mean budget; see `describe_saving`."""
+    """Compare each policy that chooses T with what its time buys blindly; `describe_saving`."""
     sentences = []
-    for name in analysis.policies:
+    for name, result in analysis.policies.items():
         if fixed_steps(name) or name in OFFLINE_POLICIES:
             continue
-        parts = []
-        for other, label in ((RANDOM_BASELINE, 'the random baseline'),
-                             (analysis.fastest, f'{analysis.fastest} raised to that budget')):
-            difference = analysis.equal_budget[name][other]
-            parts.append(f'{"better" if beats(difference) else "not better"} than {label} '
-                         f'({abs_rel} {_format_difference(difference["abs_rel"])}, boundary F1 '
-                         f'{_format_difference(difference["boundary_f1"])})')
-        sentences.append(f'At the same mean budget, {name} is {", and ".join(parts)}.')
+        difference = result.against_blind
+        sentences.append(
+            f'{name} is {"better" if beats(difference) else "not better"} than what the same time '
+            f'buys without a look at the frames ({abs_rel} '
+            f'{_format_difference(difference["abs_rel"])}, boundary F1 '
+            f'{_format_difference(difference["boundary_f1"])}).')
     return sentences
 
 
