@@ -29,7 +29,7 @@ from marigold_ros.data.datasets.bag import bag_data_set, SAMPLE_TOPICS
 from marigold_ros.data.frames import DepthFrame
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import BagError, MarigoldError
-from marigold_ros.depth.types import FloatImage
+from marigold_ros.depth.types import DepthPrediction, FloatImage
 from marigold_ros.evaluation.metrics.costmap import LayerConfig, read_layer_config
 from marigold_ros.evaluation.metrics.metric_depth import (
     COMPARED_RANGE,
@@ -72,16 +72,17 @@ class ScaleCandidate:
         self._uninterrupted = MetricDepthEvaluator(config, obstacles)
         self._interrupted = MetricDepthEvaluator(config)
 
-    def add(self, frame: DepthFrame, affine_invariant_depth: FloatImage,
-            confidence: FloatImage | None, reference: FrameReference) -> None:
+    def add(self, frame: DepthFrame, prediction: DepthPrediction,
+            reference: FrameReference) -> None:
         """Evaluate the next frame."""
-        self._uninterrupted.add(frame, affine_invariant_depth, confidence, reference)
+        self._uninterrupted.add(frame, prediction, reference)
         first_ns = self._uninterrupted.frames[0].stamp_ns
         if OUTAGE_S[0] <= (reference.stamp_ns - first_ns) * 1e-9 < OUTAGE_S[1]:
             reference = replace(reference, anchors=None)
             if self._source == 'ground_plane':  # no floor in view
-                affine_invariant_depth = np.full_like(affine_invariant_depth, 0.5)
-        self._interrupted.add(frame, affine_invariant_depth, confidence, reference)
+                prediction = replace(prediction, affine_invariant_depth=np.full_like(
+                    prediction.affine_invariant_depth, 0.5))
+        self._interrupted.add(frame, prediction, reference)
 
     def row(self) -> list[str]:
         """Return the cells of `COLUMNS`."""
@@ -209,12 +210,9 @@ def evaluate_candidates(path: Path, engine: DepthEngine, scene: ObstacleBoxes, l
         for name, candidate in candidates.items():
             depth, _, rest = name.partition(', ')
             reference = references.get(rest.partition(',')[0], references['ground_plane'])
-            if depth == 'predicted':
-                candidate.add(frame, prediction.affine_invariant_depth, prediction.confidence,
-                              reference)
-            else:
-                candidate.add(frame, true_relative_depth(
-                    frame, TRUE_RANGE_M if name == TRUTH else None), None, reference)
+            candidate.add(frame, prediction if depth == 'predicted' else replace(
+                prediction, affine_invariant_depth=true_relative_depth(
+                    frame, TRUE_RANGE_M if name == TRUTH else None), confidence=None), reference)
     return candidates
 
 

@@ -141,8 +141,8 @@ def test_what_must_run_runs_once_more_than_the_line_says():
     policy = StepPolicy(StepPolicyConfig(latency_cap_s=None))
     due = decide(policy, 0.0, can_carry=True, run_reason='carried for 2.0 s')
     assert (due.num_inference_steps, due.reason.split('; ')[1]) == (1, '1: carried for 2.0 s')
-    first = decide(policy, 0.0)
-    assert (first.num_inference_steps, first.reason.split('; ')[1]) == (1, '1: nothing to carry')
+    first = decide(policy, 1.0)
+    assert (first.num_inference_steps, first.reason) == (1, 'novelty: nothing to carry -> 1')
 
 
 def test_carried_frames_do_not_count_for_the_time_of_a_batch():

@@ -19,7 +19,7 @@ import pytest
 
 from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.depth.errors import BagError
-from marigold_ros.evaluation.config import DEFAULT_POLICIES
+from marigold_ros.evaluation.config import SEQUENCE_POLICIES
 from marigold_ros.evaluation.evaluate import main
 from marigold_ros.evaluation.options import make_parser, read_data_set
 from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
@@ -69,10 +69,10 @@ def bag(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def table(tmp_path_factory):
-    """Write a latency table in which T = 1 takes 75 ms and T = 4 takes 165 ms."""
+    """Write a latency table: carrying takes 3 ms, T = 1 takes 75 ms and T = 4 takes 165 ms."""
     path = tmp_path_factory.mktemp('evaluate') / 'table.json'
     cost = FrameCost(preprocess_s=0.005, encode_s=0.02, step_s=0.03, decode_s=0.015,
-                     postprocess_s=0.004, complexity_s=0.001)
+                     postprocess_s=0.004, complexity_s=0.001, carry_s=0.002)
     LatencyTable({'made': 'by hand'}, {(48, 64): [cost]}, '2020-01-01').save(path)
     return path
 
@@ -93,7 +93,7 @@ def drive_evaluated(checkpoint, tmp_path_factory):
     out = tmp_path_factory.mktemp('evaluate') / 'drive'
     assert main(['bag', str(SAMPLE / 'living_room'), '--image', '/camera/image_raw', '--depth',
                  '/camera/depth_gt/image_rect', '--checkpoint', checkpoint, '--out', str(out),
-                 '--policies', 'fixed-1', '--max-frames', '6', '--scale-source', 'cloud',
+                 '--policies', 'novelty,fixed-1', '--max-frames', '6', '--scale-source', 'cloud',
                  '--reference', '/lidar/points', '--scene', str(SAMPLE / 'scene.json'),
                  '--costmap', str(SAMPLE.parent / 'config' / 'nav2_costmap.yaml')]) == 0
     return out
@@ -158,16 +158,22 @@ def test_the_summary_matches_its_schema(evaluated):
             assert (value is None and null == 'null') or isinstance(value, kinds[wanted]), path
     elsewhere = {key for key in SCHEMA if key.startswith(('sets.', 'metric_depth.'))}
     assert seen == set(SCHEMA) - elsewhere - {'notes[]'}
+    blind = read_summary(evaluated)['blind']
+    assert {each['policy'] for each in blind} == {
+        *(f'every-{n}' for n in (2, 3, 4, 6, 10, 20)), *(f'fixed-{n}' for n in (1, 2, 3, 4))}
+    assert [each['frame_ms'] for each in blind] == sorted(each['frame_ms'] for each in blind)
 
 
 def test_metric_depth_is_evaluated(drive_evaluated):
     summary = read_summary(drive_evaluated)
-    metric = summary['metric_depth']
-    assert {described(f'metric_depth.{path}') for path, _ in leaves(metric)} == {
+    assert {described(f'metric_depth.{path}')
+            for path, _ in leaves(summary['metric_depth'])} == {
         key for key in SCHEMA if key.startswith('metric_depth.')}
+    assert list(summary['metric_depth']['policies']) == ['novelty', 'fixed-1']
+    metric, every_frame = summary['metric_depth']['policies'].values()
     assert (metric['frames'], metric['frames_with_metric_depth']) == (6, 6)
     assert metric['states'] == {'tracking': 6}
-    assert metric['published_share'] > 0.9
+    assert every_frame['published_share'] >= metric['published_share'] > 0.9
     assert (metric['obstacles']['frames'], metric['obstacles']['clouds']) == (6, 6)
     assert metric['floor_error'] is not None
     tables = (drive_evaluated / 'tables.md').read_text()
@@ -186,8 +192,8 @@ def test_the_verdict_explains_missing_metric_depth(checkpoint, bag, tmp_path):
     assert evaluate_few(checkpoint, bag, tmp_path / 'out', '--scale-source', 'ground_plane',
                         '--camera-height-m', '0.5') == 0
     summary = read_summary(tmp_path / 'out')
-    assert summary['metric_depth']['frames_with_metric_depth'] == 0
-    assert summary['metric_depth']['abs_rel'] is None
+    for row in summary['metric_depth']['policies'].values():
+        assert (row['frames_with_metric_depth'], row['abs_rel']) == (0, None)
     assert any(sentence.startswith('Metric depth from ground_plane: available in none of 4 frames')
                for sentence in summary['verdict']['sentences'])
 
@@ -237,9 +243,9 @@ def test_an_invalid_transform_is_ignored_and_noted(checkpoint, tmp_path):
 def test_a_fixed_range_is_a_scale_source(checkpoint, bag, tmp_path):
     assert evaluate_few(checkpoint, bag, tmp_path / 'out', '--scale-source', 'fixed',
                         '--min-depth-m', '1', '--max-depth-m', '5') == 0
-    metric = read_summary(tmp_path / 'out')['metric_depth']
-    assert (metric['states'], metric['jitter']) == ({'assumed': 4}, 0.0)
-    assert 'obstacles' not in metric
+    for row in read_summary(tmp_path / 'out')['metric_depth']['policies'].values():
+        assert (row['states'], row['jitter']) == ({'assumed': 4}, 0.0)
+        assert 'obstacles' not in row
 
 
 def test_the_simulation_drops_frames_by_the_latency_table(evaluated):
@@ -254,25 +260,31 @@ def test_the_simulation_drops_frames_by_the_latency_table(evaluated):
         starts.append(newest)
         free = max(free, newest) + 0.165
     outcomes = policies['fixed-4']['simulated']['outcomes']
-    assert outcomes == {'processed': len(starts), 'superseded': COUNT - len(starts), 'late': 0}
+    assert outcomes == {'processed': len(starts), 'superseded': COUNT - len(starts)}
     assert policies['fixed-4']['simulated']['over_cap'] == len(starts)    # the cap is 130 ms
     assert policies['fixed-1']['simulated']['outcomes']['processed'] == COUNT
     # 130 ms - 5 % - 45 ms of other stages leave 78 ms: two steps of 30 ms.
     assert policies['oracle']['simulated']['mean_steps'] <= 2
-    assert policies['complexity-gradient_energy']['simulated']['over_cap'] == 0
+    assert policies['novelty']['simulated']['over_cap'] == 0
 
 
 def test_times_are_from_the_latency_table(evaluated):
     row = read_summary(evaluated)['policies']['fixed-4']
     assert row['frame_ms'] == pytest.approx(165)
-    assert row['denoise_ms'] == pytest.approx(120)
-    assert read_summary(evaluated)['policies']['fixed-1']['time_saved'] == pytest.approx(90 / 165)
+    assert row['network_ms'] == pytest.approx(164)
+    saved = read_summary(evaluated)['policies']['fixed-1']['saved']
+    assert saved['fixed-4']['share'] == pytest.approx(90 / 164)
+    assert saved['fixed-1']['share'] == 0
+    row = read_summary(evaluated)['policies']['novelty']
+    runs = COUNT - row['steps'].get('0', 0)
+    assert row['frame_ms'] == pytest.approx(3 + (30 * row['mean_steps'] * COUNT + 42 * runs)
+                                            / COUNT, abs=0.01)
 
 
 def test_the_csv_has_a_row_per_frame_and_policy(evaluated):
     with (evaluated / 'per_frame.csv').open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == COUNT * len({*DEFAULT_POLICIES, 'fixed-4'})
+    assert len(rows) == COUNT * len({*SEQUENCE_POLICIES, 'fixed-4'})
     for row in rows:
         processed = row['outcome'] == 'processed'
         assert (row['latency_ms'] != '') == (row['abs_rel'] != '') == processed
@@ -296,7 +308,7 @@ def test_the_report_is_self_contained(evaluated):
     assert text.count('<svg') == 6
     assert text.count('class="frame"') >= 4    # best, median and worst of two blocks
     order = [text.index(word) for word in (
-        'Accuracy</div>', 'Latency</div>', 'Time saved</div>', 'Time and quality by',
+        'Accuracy</div>', 'Latency</div>', 'Network time saved</div>', 'Time and quality by',
         'Complexity, steps', 'Timeline', 'Best, median and worst', 'Reproduce this')]
     assert order == sorted(order)
     assert 'protocol A (least squares in depth), 0.001 to 80+ m' in text
@@ -304,14 +316,16 @@ def test_the_report_is_self_contained(evaluated):
 
 
 def test_the_live_run_reports_every_frame(evaluated):
-    live = read_summary(evaluated)['policies']['complexity-gradient_energy']['live']
+    live = read_summary(evaluated)['policies']['novelty']['live']
     assert sum(live['outcomes'].values()) == COUNT
     assert live['latency_p50_ms'] > 0
+    assert 0 < live['scored'] <= live['outcomes']['processed']
+    assert live['metrics']['abs_rel'] > 0
 
 
 def test_the_out_bag_has_a_status_for_every_frame(evaluated):
     policies = read_summary(evaluated)['policies']
-    outcomes = policies['complexity-gradient_energy']['simulated']['outcomes']
+    outcomes = policies['novelty']['simulated']['outcomes']
     with open_bag(evaluated / 'made') as made:
         counts = {topic.name: topic.message_count for topic in made.topics}
         statuses = [made.decode(message).status[0]
@@ -357,9 +371,9 @@ def test_a_folder_has_sets_and_protocol_b_is_named(checkpoint, tmp_path):
     by_set = [each['abs_rel']['ramp'] for each in summary['sets'].values()]
     assert summary['baselines']['ramp']['abs_rel'] == pytest.approx(np.mean(by_set))
     simulated = summary['policies']['fixed-2']['simulated']
-    assert simulated['outcomes'] == {'processed': 4, 'superseded': 0, 'late': 0}
+    assert simulated['outcomes'] == {'processed': 4, 'superseded': 0}
     assert summary['protocol'] == 'B'
-    assert 'it saves no time' in ' '.join(summary['verdict']['sentences'])
+    assert 'runs the networks in 4 of 4 frames' in ' '.join(summary['verdict']['sentences'])
     assert {described(path) for path, _ in leaves(summary)} >= {'sets.<name>.frames'}
     assert 'RANSAC in log depth' in (tmp_path / 'out' / 'report.html').read_text()
     sets = re.search(r'\| AbsRel \(B, above 0 m\) / delta1 +\| mean of sets +\| desk \(2\) +\|'

@@ -1,4 +1,4 @@
-"""Comparing step policies: means, intervals, random baseline, oracle, savings and verdicts."""
+"""Comparing step policies: means, intervals, blind baseline, savings and verdicts."""
 
 from __future__ import annotations
 
@@ -7,19 +7,15 @@ import pytest
 
 from marigold_ros.evaluation.statistics import (
     beats,
+    blind_at_budget,
     Blocks,
-    compare_at_equal_budget,
     compare_policies,
     Difference,
-    oracle_results,
-    raise_to_budget,
-    RANDOM_BASELINE,
-    random_baseline_at_budget,
-    STEPS,
-    summarize_policies,
+    mean_results,
+    saved_share,
 )
 
-# num_inference_steps, total_s, denoise_s, abs_rel, delta1, boundary_f1 of two frames at T = 1, 2
+# num_inference_steps, total_s, network_s, abs_rel, delta1, boundary_f1 of two frames at T = 1, 2
 BY_STEPS = np.array([[[1, 3.0, 1.0, 0.1, 0.9, 0.2], [1, 3.0, 1.0, 0.4, 0.5, 0.6]],
                      [[2, 4.0, 2.0, 0.2, 0.8, 0.4], [2, 4.0, 2.0, 0.2, 0.7, 0.8]]])
 APART = Blocks(('a', 'b'), mean_of_blocks=False)
@@ -27,7 +23,7 @@ APART = Blocks(('a', 'b'), mean_of_blocks=False)
 
 def results_of(**columns):
     """Return the results of as many frames as the columns have; other columns are 1."""
-    names = ('num_inference_steps', 'total_s', 'denoise_s', 'abs_rel', 'delta1', 'boundary_f1')
+    names = ('num_inference_steps', 'total_s', 'network_s', 'abs_rel', 'delta1', 'boundary_f1')
     count = len(next(iter(columns.values())))
     return np.stack([np.asarray(columns.get(name, [1.0] * count), float) for name in names], 1)
 
@@ -68,67 +64,53 @@ def test_one_block_gives_no_interval():
     assert np.isnan(blocks.bootstrap_interval(np.array([1.0, 2.0]))).all()
 
 
-def test_the_random_baseline_mixes_two_fixed_t():
+def test_the_blind_baseline_mixes_two_policies():
     # A budget of 3.25 s is a quarter of the way from 3 s at T = 1 to 4 s at T = 2.
-    baseline = random_baseline_at_budget(BY_STEPS, 3.25)
+    baseline = blind_at_budget(BY_STEPS, 3.25)
     np.testing.assert_allclose(baseline[0], [1.25, 3.25, 1.25, 0.125, 0.875, 0.25])
-    np.testing.assert_allclose(random_baseline_at_budget(BY_STEPS, 1.5, STEPS)[:, STEPS], 1.5)
-    # The budget is clipped to the range of the fixed T.
-    np.testing.assert_allclose(random_baseline_at_budget(BY_STEPS, 2.0), BY_STEPS[0])
-    np.testing.assert_allclose(random_baseline_at_budget(BY_STEPS, 9.0), BY_STEPS[1])
-    np.testing.assert_allclose(random_baseline_at_budget(BY_STEPS[:1], 9.0), BY_STEPS[0])
+    # The budget is clipped to the range of the policies.
+    np.testing.assert_allclose(blind_at_budget(BY_STEPS, 2.0), BY_STEPS[0])
+    np.testing.assert_allclose(blind_at_budget(BY_STEPS, 9.0), BY_STEPS[1])
+    np.testing.assert_allclose(blind_at_budget(BY_STEPS[:1], 9.0), BY_STEPS[0])
 
 
-def test_the_random_baseline_goes_by_cost_if_more_steps_cost_less():
+def test_the_blind_baseline_goes_by_cost_if_more_steps_cost_less():
     three = np.concatenate([BY_STEPS, BY_STEPS[:1]])
     three[2, :, 1] = 3.5    # T = 3 costs less than T = 2
-    np.testing.assert_allclose(random_baseline_at_budget(three, 3.75), (three[2] + three[1]) / 2)
+    np.testing.assert_allclose(blind_at_budget(three, 3.75), (three[2] + three[1]) / 2)
 
 
-def test_a_cheap_policy_spends_its_unused_budget_on_tmax():
-    raised = raise_to_budget(BY_STEPS[0], BY_STEPS[1], 3.5)
-    np.testing.assert_allclose(raised, (BY_STEPS[0] + BY_STEPS[1]) / 2)
-
-
-def test_at_equal_budget_a_higher_cost_is_no_advantage():
-    # On every frame T = 2 halves AbsRel.  A policy that always runs T = 2 is better than one that
-    # always runs T = 1, but not once both spend the same.
-    by_steps = np.stack([results_of(total_s=[1.0] * 4, abs_rel=[0.2, 0.4, 0.2, 0.4]),
-                         results_of(total_s=[2.0] * 4, abs_rel=[0.1, 0.2, 0.1, 0.2])])
-    blocks = Blocks(('a', 'b', 'c', 'd'), False)
-    assert compare_policies(by_steps[1], by_steps[0], blocks)['abs_rel'].verdict == 'better'
-    found = compare_at_equal_budget({'one': by_steps[0], 'two': by_steps[1]}, by_steps, blocks)
-    assert found['two']['one']['abs_rel'] == Difference(0.0, 0.0, 0.0, 'no difference')
-    assert found['one'][RANDOM_BASELINE]['abs_rel'].verdict == 'no difference'
-
-
-def test_at_equal_budget_choosing_the_right_frames_wins():
+def test_choosing_the_right_frames_beats_the_blind_baseline():
     # T = 2 helps on the second frame of each block only, and the policy knows it.
     by_steps = np.stack([results_of(total_s=[1.0] * 4, abs_rel=[0.2, 0.4, 0.2, 0.4]),
                          results_of(total_s=[2.0] * 4, abs_rel=[0.2, 0.1, 0.2, 0.1])])
-    good = by_steps[[0, 1, 0, 1], range(4)]
-    bad = by_steps[[1, 0, 1, 0], range(4)]
     blocks = Blocks(('a', 'a', 'b', 'b'), False)
-    found = compare_at_equal_budget({'good': good, 'bad': bad}, by_steps, blocks)
-    # Random baseline: 0.2 and 0.25, mean 0.225; good: 0.15.
-    assert found['good'][RANDOM_BASELINE]['abs_rel'].relative == pytest.approx(-1 / 3)
-    assert found['good'][RANDOM_BASELINE]['abs_rel'].verdict == 'better'
-    assert found['good']['bad']['abs_rel'].verdict == 'better'
-    assert found['bad'][RANDOM_BASELINE]['abs_rel'].verdict == 'worse'
+    for chosen, verdict, relative in (([0, 1, 0, 1], 'better', -1 / 3),
+                                      ([1, 0, 1, 0], 'worse', 1 / 3)):
+        policy = by_steps[chosen, range(4)]
+        # At the same cost: 0.2 and 0.25, mean 0.225; of the policies 0.15 and 0.3.
+        found = compare_policies(policy, blind_at_budget(by_steps, policy[:, 1].mean()), blocks)
+        assert found['abs_rel'].verdict == verdict
+        assert found['abs_rel'].relative == pytest.approx(relative)
 
 
-def test_the_oracle_uses_the_t_with_the_lowest_abs_rel():
-    assert oracle_results(BY_STEPS)[:, 0].tolist() == [1.0, 2.0]
+def test_the_saved_share_is_that_of_the_networks():
+    fixed = results_of(network_s=[2.0, 2.0, 4.0, 4.0], total_s=[9.0] * 4)
+    policy = results_of(network_s=[0.0, 2.0, 0.0, 0.0], total_s=[9.0] * 4)
+    share, low, high = saved_share(policy, fixed, Blocks(('a', 'a', 'b', 'b'), True))
+    assert share == pytest.approx(1 - 2 / 12)
+    assert (low, high) == pytest.approx((0.5, 1.0))    # of block a alone, and of b alone
 
 
-def test_savings_are_related_to_those_of_the_fastest_policy():
-    middle = (BY_STEPS[0] + BY_STEPS[1]) / 2
-    row = summarize_policies({'fast': BY_STEPS[0], 'slow': BY_STEPS[1], 'middle': middle}, APART,
-                             fastest='fast', slowest='slow')['middle']
-    assert row['num_inference_steps'] == 1.5
-    assert row['time_saved'] == pytest.approx(1 / 8)    # 3.5 s of 4 s
-    assert row['share_of_fastest_saving'] == pytest.approx(0.5)
-    assert row['abs_rel'] == pytest.approx(0.225)
+def test_the_saved_share_of_a_policy_against_itself_is_0():
+    noisy = results_of(network_s=[1.0, 3.0, 2.0])
+    assert saved_share(noisy, noisy, Blocks(('a', 'b', 'c'), False)) == (0.0, 0.0, 0.0)
+
+
+def test_means_weight_quality_by_blocks_and_cost_by_frames():
+    rows = results_of(total_s=[1.0, 1.0, 4.0], abs_rel=[0.1, 0.1, 0.4])
+    means = mean_results(rows, Blocks(('a', 'a', 'b'), mean_of_blocks=True))
+    assert (means['total_s'], means['abs_rel']) == pytest.approx((2.0, 0.25))
 
 
 def test_a_difference_counts_if_its_interval_excludes_0():

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.evaluation.metrics.protocol_a import depth_metrics
+from marigold_ros.evaluation.metrics.temporal import STRIDE, temporal_alignment_error
 from marigold_ros.geometry.filters import DepthFilter
 from marigold_ros.messages.cloud import CloudPacker, unpack_cloud
 from marigold_ros.metric.outputs import metric_depth, POINT_STRIDE
@@ -56,8 +57,8 @@ class MetricFrameResult:
     mid_depth_m, fit_mid_depth_m : float
         Metric depth of relative depth 0.5, m: by the published scale, and by the last fit alone.
     values : dict of str to float
-        `METRICS`; `published_share`, the share of the measured pixels
-        that is published; `floor_error`, see the function.
+        `METRICS`; `tae`, the temporal alignment error of the metric depth;
+        `published_share`, the share of the measured pixels that is published; `floor_error`, see the function.
     """
 
     stamp_ns: int
@@ -90,6 +91,7 @@ class MetricDepthEvaluator:
         self._tracker, self._hold_s = ScaleTracker(config), config.filter.hold_s
         self._obstacles, self._scored, self._clouds = obstacles, 0, 0
         self._packer = CloudPacker()
+        self._previous: tuple[FloatImage, Matrix] | None = None
 
     def add(self, frame: DepthFrame, prediction: DepthPrediction,
             reference: FrameReference) -> MetricScale | None:
@@ -131,6 +133,9 @@ class MetricDepthEvaluator:
                 metric_depth(depth, prediction.confidence, reference.K, scale, FILTER)
                 for depth in (prediction.affine_invariant_depth, prediction.known_depth))
             values = self._compare(filled_m, depth_m, target_m, reference)
+            values['tae'] = self._temporal_error(
+                scale.to_metric_depth(prediction.affine_invariant_depth), reference.K,
+                frame.world_from_camera)
             points = unpack_cloud(self._packer.pack(depth_m, reference.K, frame.rgb,
                                                     stride=POINT_STRIDE))[0]
         self.frames.append(MetricFrameResult(
@@ -165,7 +170,7 @@ class MetricDepthEvaluator:
         result: dict[str, Any] = {
             'frames': len(self.frames), 'frames_with_metric_depth': known,
             'share_with_metric_depth': known / len(self.frames) if self.frames else math.nan,
-            **{name: self.mean(name) for name in (*METRICS, 'published_share', 'floor_error')},
+            **{name: self.mean(name) for name in (*METRICS, 'tae', 'published_share', 'floor_error')},
             'jitter': float(steps.mean()) if steps.size else math.nan,
             'largest_step': float(steps.max()) if steps.size else math.nan,
             'outages': len(outages),
@@ -195,6 +200,21 @@ class MetricDepthEvaluator:
         return [later for earlier, later in pairwise(measured)
                 if (self.frames[later].stamp_ns - self.frames[earlier].stamp_ns) * 1e-9
                 > self._hold_s]
+
+    def _temporal_error(self, depth_m: FloatImage, K: Matrix,
+                        world_from_camera: Matrix | None) -> float:
+        """Compare depth with that of the previous frame; NaN without poses."""
+        if world_from_camera is None:
+            return math.nan
+        previous, current = self._previous, (
+            np.clip(depth_m, FILTER.min_depth_m, FILTER.max_depth_m)[::STRIDE, ::STRIDE],
+            world_from_camera)
+        self._previous = current
+        if previous is None or previous[0].shape != current[0].shape:
+            return math.nan
+        subsampled_K = K * np.array([[1.0 / STRIDE], [1.0 / STRIDE], [1.0]])
+        return temporal_alignment_error(current[0], previous[0], subsampled_K,
+                                        np.linalg.inv(previous[1]) @ world_from_camera)
 
     def _compare(self, filled_m: FloatImage, depth_m: FloatImage, target_m: FloatImage,
                  reference: FrameReference) -> dict[str, float]:

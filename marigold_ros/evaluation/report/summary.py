@@ -70,6 +70,7 @@ METRIC_DEPTH_SCHEMA = {
     'abs_rel_interval[]': 'number or null: lower and upper end, 95 %',
     'rmse': 'number or null: m',
     'delta1': 'number or null',
+    'tae': 'number or null: temporal alignment error of the metric depth; needs poses',
     'published_share': 'number or null: share of the measured pixels that is published',
     'floor_error': 'number or null: relative error of the camera height that the floor pixels '
                    'imply; null if TF has no pose of the camera on the robot',

@@ -18,7 +18,8 @@ LABELS = {
     'delta3': 'delta3', 'boundary_f1': 'boundary F1',
     'edge_accuracy_px': 'edge accuracy, px', 'edge_completeness_px': 'edge completeness, px'}
 METRIC_DEPTH_LABELS = {
-    'rmse': 'RMSE, m', 'delta1': 'delta1', 'published_share': 'share of measured pixels published',
+    'rmse': 'RMSE, m', 'delta1': 'delta1', 'tae': 'temporal alignment error (TAE)',
+    'published_share': 'share of measured pixels published',
     'jitter': 'mean change of the scale per frame',
     'largest_step': 'largest change of the scale between frames',
     'floor_error': 'error of the camera height above the floor',
@@ -157,7 +158,7 @@ def _format_share_or_number(values: Mapping[str, Any], key: str) -> str:
     value = values[key]
     if isinstance(value, int):
         return str(value)
-    if value is None or key in ('rmse', 'delta1', 'recovery_s', 'distance_m'):
+    if value is None or key in ('rmse', 'delta1', 'tae', 'recovery_s', 'distance_m'):
         return _format_number(value)
     return f'{100 * value:.2f} %' if value < 0.1 else f'{100 * value:.1f} %'
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from marigold_ros.data.frames import DepthFrame
+from marigold_ros.depth.types import DepthPrediction, StageTiming
 from marigold_ros.evaluation.metrics.metric_depth import (
     MetricDepthEvaluator,
     MetricFrameResult,
@@ -50,8 +51,37 @@ def evaluate(config, references, relative=RELATIVE):
     """Score identical frames."""
     evaluator = MetricDepthEvaluator(config)
     for number, each in enumerate(references):
-        evaluator.add(frame(number), relative, None, each)
+        evaluator.add(frame(number), prediction(relative), each)
     return evaluator
+
+
+def prediction(relative, covered=None):
+    """Return a prediction of a run, or one that is carried."""
+    return DepthPrediction(relative, None, None, None, int(covered is None), 'schedule',
+                           StageTiming(0.0, 0.0, 0.0, 0.0, 0.0), covered)
+
+
+def test_what_carried_depth_does_not_cover_is_compared_but_not_published():
+    """The left half is not covered, and its neighbours' depth is 30 % too far."""
+    relative, covered = RELATIVE.copy(), np.ones(SHAPE, bool)
+    covered[:, :40] = False
+    relative[~covered] = (1.3 * DEPTH_M[~covered] - NEAR_M) / (FAR_M - NEAR_M)
+    evaluator = MetricDepthEvaluator(FIXED)
+    scale = evaluator.add(frame(), prediction(relative, covered), reference())
+    assert (scale.scale, scale.shift) == (FAR_M - NEAR_M, NEAR_M)
+    assert evaluator.mean('published_share') == pytest.approx(0.5, abs=0.02)
+    assert evaluator.mean('abs_rel') == pytest.approx(0.15, abs=0.02)
+
+
+def test_the_temporal_error_is_that_of_metric_depth_in_a_moving_camera():
+    """The camera moves 0.5 m towards a wall; the second prediction does not see it come nearer."""
+    evaluator = MetricDepthEvaluator(ScaleConfig('fixed', 0.5, 2.5))
+    for number, position_m in enumerate((0.0, 0.5)):
+        at = frame(number, np.full(SHAPE, 2.5 - position_m, np.float32))
+        at.world_from_camera[2, 3] = position_m
+        evaluator.add(at, prediction(np.ones(SHAPE, np.float32)), reference(number))
+    assert np.isnan(evaluator.column('tae')[0])
+    assert evaluator.column('tae')[1] == pytest.approx((0.5 / 2.0 + 0.5 / 3.0) / 2, abs=0.01)
 
 
 @pytest.mark.parametrize('config', [ScaleConfig('depth'), TILTED])
@@ -60,7 +90,6 @@ def test_true_relative_depth_becomes_true_metric_depth(config):
     assert (found['frames'], found['frames_with_metric_depth']) == (20, 20)
     assert found['abs_rel'] < 0.02 and found['floor_error'] < 0.02 and found['delta1'] == 1.0
     assert found['jitter'] < 1e-3
-    assert found['range'] == '0.1 to 20 m'
     assert (found['outages'], found['most_frequent_problem']) == (0, None)
     assert found['states'] == {'tracking': 20}
     assert np.isnan(found['recovery_s'])
@@ -97,7 +126,7 @@ def test_predictions_beyond_the_range_are_clipped():
 def test_truth_of_half_the_size_is_resized():
     evaluator = MetricDepthEvaluator(FIXED)
     evaluator.add(frame(depth_m=np.full((30, 40), FAR_M, np.float32)),
-                  np.ones(SHAPE, np.float32), None, reference())
+                  prediction(np.ones(SHAPE, np.float32)), reference())
     assert evaluator.summary()['abs_rel'] == pytest.approx(0.0, abs=1e-6)
     assert evaluator.frames[0].values['published_share'] == 1.0
 

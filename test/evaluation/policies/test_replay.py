@@ -1,39 +1,115 @@
-"""Replayed policies: simulated arrivals, latency cap, costs; numbers computed by hand."""
+"""Replayed policies: carrying, simulated arrivals, latency cap, costs; numbers computed by hand."""
 
 from __future__ import annotations
 
+from itertools import islice
+from pathlib import Path
+import time
+
+import cv2
+import numpy as np
 import pytest
 
+from marigold_ros.data.datasets.bag import bag_data_set
+from marigold_ros.data.datasets.data_set import Rules
+from marigold_ros.data.frames import DepthFrame
+from marigold_ros.depth.adaptive import AdaptiveConfig, AdaptiveDepth, Frame
+from marigold_ros.depth.config import StepPolicyConfig
+from marigold_ros.depth.engine import DepthEngine
+from marigold_ros.depth.types import DepthPrediction, StageTiming
+from marigold_ros.evaluation.config import fixed_name
+from marigold_ros.evaluation.metrics.protocols import FrameScorer
 from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
-from marigold_ros.evaluation.policies.replay import choose_steps, EvaluatedFrame, simulate_arrivals
+from marigold_ros.evaluation.policies.replay import (
+    ArrivalSimulation,
+    EvaluatedFrame,
+    PolicyReplay,
+    RecordedFrame,
+)
 
+SAMPLE = Path(__file__).parents[3] / 'sample' / 'living_room'
 T_MAX = 4
-# 20 ms of other stages and 10 ms a step.
-COST = FrameCost(0.004, 0.005, 0.01, 0.006, 0.004, 0.001)
+# 20 ms of other stages and 10 ms a step, or 3 ms to carry.
+COST = FrameCost(preprocess_s=0.004, encode_s=0.005, step_s=0.01, decode_s=0.006,
+                 postprocess_s=0.004, complexity_s=0.001, carry_s=0.002)
+SIZE = HEIGHT, WIDTH = 96, 128
 MS = 10 ** 6
+SCORER = FrameScorer(Rules(), 'A')
 
 
-def frame(number, at_ms, complexity=0.0, abs_rel=(0.1, 0.2, 0.3, 0.4)):
-    """Return a frame that was run with every T."""
-    steps = {f'fixed-{t}': t for t in range(1, T_MAX + 1)}
-    quality = {f'fixed-{t}': {'abs_rel': value} for t, value in enumerate(abs_rel, 1)}
-    return EvaluatedFrame(number, str(number), 'block', 'camera',
-                          None if at_ms is None else at_ms * MS, (96, 128),
-                          {'gradient_energy': complexity, 'entropy': complexity}, steps,
-                          quality, 0.0)
+class FakeEngine:
+    """Stand for the engine whose predictions were recorded."""
+
+    processing_resolution = WIDTH
+
+    def padded_size(self, height, width):
+        return height, width
+
+
+def picture(seed=0):
+    """Return an image with a texture that flow can follow, and its depth."""
+    rng = np.random.default_rng(seed)
+    blobs = cv2.GaussianBlur(rng.normal(size=SIZE).astype(np.float32), (0, 0), 3)
+    grey = np.clip(128 + 60 * blobs / blobs.std(), 0, 255).astype(np.uint8)
+    return np.dstack([grey] * 3), 1.0 + 3.0 * np.tile(
+        np.linspace(0, 1, WIDTH, dtype=np.float32) ** 2, (HEIGHT, 1))
+
+
+def frame(number, at_ms, errors=(0.1, 0.2, 0.3, 0.4), seed=0):
+    """
+    Return a frame that was run with every T.
+
+    The prediction of T steps has the error errors[T - 1]: a bump of that height.
+    """
+    rgb, depth_m = picture(seed)
+    stamp_ns = None if at_ms is None else 10 ** 12 + at_ms * MS
+    truth = DepthFrame(str(number), rgb, depth_m, np.ones(SIZE, bool), 'camera', 'block', stamp_ns)
+    predictions = {}
+    for steps, error in enumerate(errors, 1):
+        bump = error * np.sin(np.linspace(0, 9, WIDTH, dtype=np.float32))
+        predictions[steps] = DepthPrediction(
+            (depth_m - 1.0) / 3.0 + bump, None, None, None, steps, 'schedule',
+            StageTiming(9.0, 9.0, 9.0, 9.0, 9.0))
+    return record(number, truth, predictions)
+
+
+def record(number, truth, predictions):
+    """Return a frame with its runs and their scores."""
+    scores = {steps: SCORER.score(each.affine_invariant_depth, truth)
+              for steps, each in predictions.items()}
+    evaluated = EvaluatedFrame(
+        number, truth.name, truth.block, truth.set_name, truth.stamp_ns, truth.rgb.shape[:2],
+        {fixed_name(steps): each.quality for steps, each in scores.items()}, 0.0)
+    return RecordedFrame(truth, evaluated, predictions, SCORER, scores)
+
+
+def make_replay(policy, cap_ms=None):
+    return PolicyReplay(policy, FakeEngine(), LatencyTable({}, {SIZE: [COST]}), T_MAX,
+                        cap_ms and cap_ms / 1e3)
+
+
+def replay(policy, frames):
+    """Process one frame after the other."""
+    each_in_turn = make_replay(policy)
+    return [each_in_turn.process(each).result for each in frames]
 
 
 def simulate(policy, frames, cap_ms=None):
     """Simulate frame arrivals with one cost for all frames."""
-    return simulate_arrivals(policy, frames, T_MAX, cap_ms and cap_ms / 1e3,
-                             LatencyTable({}, {(96, 128): [COST]}))
+    simulation = ArrivalSimulation(make_replay(policy, cap_ms))
+    found = [each.result for recorded in frames for each in simulation.add(recorded)]
+    return [*found, *(each.result for each in simulation.finish())]
+
+
+def steps_of(results):
+    return [each.num_inference_steps for each in results]
 
 
 def test_the_engine_takes_the_newest_frame_when_it_is_idle_again():
     """Each frame takes 60 ms: the third supersedes the waiting second and starts 40 ms old."""
     found = simulate('fixed-4', [frame(i, 10 * i) for i in range(3)])
     assert [each.outcome for each in found] == ['processed', 'superseded', 'processed']
-    assert [each.num_inference_steps for each in found] == [4, 0, 4]
+    assert steps_of(found) == [4, 0, 4]
     assert (found[0].age_s, found[0].latency_s) == pytest.approx((0.0, 0.060))
     assert (found[2].age_s, found[2].latency_s) == pytest.approx((0.040, 0.100))
 
@@ -44,27 +120,76 @@ def test_a_frame_does_not_wait_for_an_idle_engine():
     assert {each.outcome for each in found} == {'processed'}
 
 
+def test_depth_is_carried_while_nothing_is_new():
+    """A standing camera at 10 Hz: one run, and another after `max_carry_s`, 2 s."""
+    found = simulate('novelty', [frame(i, 100 * i) for i in range(25)])
+    assert np.flatnonzero(steps_of(found)).tolist() == [0, 20]
+    assert [each.latency_s for each in found[:2]] == pytest.approx([0.030, 0.003])
+    assert found[1].covered_share == 1.0
+    assert 'carried for 2.0 s' in found[20].reason
+
+
+def test_carried_frames_do_not_wait_at_30_hz():
+    """A run takes 30 ms, so no frame is superseded at 33 ms."""
+    found = simulate('novelty', [frame(i, 33 * i) for i in range(20)])
+    assert {each.outcome for each in found} == {'processed'}
+    assert sum(steps_of(found)) == 1
+
+
+def test_another_scene_is_run_at_once():
+    found = replay('novelty', [frame(i, 100 * i, seed=int(i >= 3)) for i in range(6)])
+    assert steps_of(found) == [1, 0, 0, 1, 0, 0]
+
+
+def test_single_frames_never_carry():
+    for policy in ('novelty', 'complexity-entropy', 'random', 'oracle', 'every-3'):
+        assert min(steps_of(replay(policy, [frame(i, None) for i in range(6)]))) == 1
+
+
+def test_every_n_runs_every_nth_frame():
+    assert steps_of(replay('every-3', [frame(i, 100 * i) for i in range(8)])) == [
+        1, 0, 0, 1, 0, 0, 1, 0]
+
+
+def test_carried_depth_is_scored_as_it_is():
+    """The error of the run stays in the frames into which it is carried."""
+    frames = [frame(0, 0, errors=(0.3,) * 4), *(frame(i, 100 * i) for i in (1, 2))]
+    found = replay('novelty', frames)
+    assert steps_of(found) == [1, 0, 0]
+    first, *carried = [each.quality['abs_rel'] for each in found]
+    assert carried == pytest.approx([first, first], rel=0.02)
+    assert frames[1].evaluated.quality['fixed-1']['abs_rel'] < 0.5 * first
+
+
+def test_policies_that_did_the_same_are_scored_once():
+    frames = [frame(i, 100 * i) for i in range(3)]
+    for policy in ('novelty', 'every-20', 'every-3'):
+        replay(policy, frames)
+    assert [len(each.scores) for each in frames] == [4, 5, 5]
+
+
 def test_the_cap_reduces_steps_but_not_those_of_fixed_policies():
     """50 ms - 5 % - 20 ms leave 27.5 ms: two steps."""
-    oracle, = simulate('oracle', [frame(0, 0, abs_rel=(0.4, 0.3, 0.2, 0.1))], cap_ms=50)
-    assert (oracle.num_inference_steps, oracle.run) == (2, 'fixed-2')
+    oracle, = simulate('oracle', [frame(0, 0, errors=(0.4, 0.3, 0.2, 0.1))], cap_ms=50)
+    assert oracle.num_inference_steps == 2
     assert 'reduced to 2' in oracle.reason
     fixed, = simulate('fixed-4', [frame(0, 0)], cap_ms=50)
     assert fixed.num_inference_steps == 4
 
 
-def test_a_frame_that_has_waited_gets_fewer_steps():
-    found = simulate('oracle', [frame(i, 20 * i, abs_rel=(0.4, 0.3, 0.2, 0.1)) for i in range(2)],
-                     cap_ms=70)
-    # 70 - 3.5 - 20 leave four steps; the next is 40 ms old when the first ends after 60 ms.
-    assert [each.num_inference_steps for each in found] == [4, 1]
-    assert found[1].reason.endswith('ms a step')
-    assert 'late, run with 1' in found[1].reason
+def test_depth_is_carried_when_no_step_fits_under_the_cap():
+    """A step needs 30 ms and the cap leaves 24: the first frame is late, the others carried."""
+    found = simulate('oracle', [frame(i, 100 * i, errors=(0.4, 0.3, 0.2, 0.1))
+                                for i in range(3)], cap_ms=25)
+    assert steps_of(found) == [1, 0, 0]
+    assert 'late, run with 1' in found[0].reason
+    assert [each.latency_s > 0.025 for each in found] == [True, False, False]
 
 
 def test_a_jump_back_in_time_resets_the_simulation():
-    found = simulate('fixed-4', [frame(0, 1000), frame(1, 1010), frame(2, 0)])
+    found = simulate('novelty', [frame(0, 1000), frame(1, 1100), frame(2, 0)])
     assert [each.outcome for each in found] == ['processed'] * 3
+    assert steps_of(found) == [1, 0, 1]
     assert found[2].age_s == 0.0
 
 
@@ -74,17 +199,45 @@ def test_frames_without_stamps_never_wait():
     assert [each.latency_s for each in found] == pytest.approx([0.06] * 3)
 
 
-def test_oracle_and_random_are_deterministic():
-    frames = [frame(i, None, abs_rel=(0.3, 0.1, 0.2, 0.4)) for i in range(30)]
-    assert {choice.run for choice in choose_steps('oracle', frames, T_MAX)} == {'fixed-2'}
-    drawn = [choice.num_inference_steps for choice in choose_steps('random', frames, T_MAX)]
-    assert set(drawn) == {1, 2, 3, 4}
-    assert drawn == [each.num_inference_steps
-                     for each in choose_steps('random', frames, T_MAX)]
+def test_the_oracle_takes_the_smallest_error_carried_or_not():
+    runs = [frame(0, 0, errors=(0.3, 0.1, 0.2, 0.4)), frame(1, 100, errors=(0.3, 0.2, 0.2, 0.4)),
+            frame(2, 200, errors=(0.3, 0.2, 0.01, 0.4))]
+    assert steps_of(replay('oracle', runs)) == [2, 0, 3]
+
+
+def test_random_is_deterministic():
+    frames = [frame(i, 100 * i) for i in range(40)]
+    drawn = steps_of(replay('random', frames))
+    assert set(drawn) == {0, 1, 2, 3, 4}
+    assert drawn == steps_of(replay('random', frames))
+
+
+def test_a_sequence_is_replayed_as_the_node_processes_it():
+    """The depth of the replay is that of AdaptiveDepth with the networks, in every frame."""
+    engine = DepthEngine.load('tiny', device='cpu', dtype='float32')
+    adaptive = AdaptiveDepth(engine, AdaptiveConfig(StepPolicyConfig(latency_cap_s=None)))
+    size = engine.padded_size(480, 640)
+    replayed = PolicyReplay('novelty', engine, LatencyTable({}, {size: [COST]}), T_MAX)
+    steps = []
+    for number, truth in enumerate(islice(bag_data_set(SAMPLE).frames(), 12, 26, 2)):
+        runs = {count: engine.infer(truth.rgb, num_inference_steps=count)
+                for count in range(1, T_MAX + 1)}
+        recorded = record(number, truth, runs)
+        found = replayed.process(RecordedFrame(
+            truth, EvaluatedFrame(number, '', '', 'camera', truth.stamp_ns, size,
+                                  recorded.evaluated.quality, 0.0), runs, SCORER,
+            recorded.scores))
+        wanted, = adaptive.process([Frame('camera', truth.rgb, truth.stamp_ns, time.monotonic(),
+                                          truth.K, truth.world_from_camera)])
+        assert found.prediction.num_inference_steps == wanted.num_inference_steps
+        np.testing.assert_array_equal(found.prediction.affine_invariant_depth,
+                                      wanted.affine_invariant_depth)
+        steps.append(wanted.num_inference_steps)
+    assert 0 in steps and 1 in steps[1:]
 
 
 def test_a_frame_has_the_same_cost_with_every_policy():
-    costs = [FrameCost(0, 0, 0.01 * i, 0, 0, 0) for i in range(1, 6)]
+    costs = [FrameCost(0, 0, 0.01 * i, 0, 0, 0, 0) for i in range(1, 6)]
     table = LatencyTable({}, {(96, 128): costs})
     drawn = [table.sample((96, 128), number) for number in range(50)]
     assert drawn == [table.sample((96, 128), number) for number in range(50)]
