@@ -35,6 +35,7 @@ FLOOR_TOLERANCE_M = 0.01
 # The scale has recovered when the mid depth is within this relative error of the expected one.
 RECOVERY_TOLERANCE = 0.02
 METRICS = ('abs_rel', 'rmse', 'delta1')
+VALUES = (*METRICS, 'tae', 'published_share', 'floor_error')
 # The node's default; pixels that it removes are not compared.
 FILTER = DepthFilter()
 COMPARED_RANGE = f'{FILTER.min_depth_m:g} to {FILTER.max_depth_m:g} m'
@@ -57,8 +58,8 @@ class MetricFrameResult:
     mid_depth_m, fit_mid_depth_m : float
         Metric depth of relative depth 0.5, m: by the published scale, and by the last fit alone.
     values : dict of str to float
-        `METRICS`; `tae`, the temporal alignment error of the metric depth;
-        `published_share`, the share of the measured pixels that is published; `floor_error`, see the function.
+        `METRICS`; `tae`, the temporal alignment error of the metric depth; `published_share`, the
+        share of the measured pixels that is published; `floor_error`, see the function.
     """
 
     stamp_ns: int
@@ -170,7 +171,7 @@ class MetricDepthEvaluator:
         result: dict[str, Any] = {
             'frames': len(self.frames), 'frames_with_metric_depth': known,
             'share_with_metric_depth': known / len(self.frames) if self.frames else math.nan,
-            **{name: self.mean(name) for name in (*METRICS, 'tae', 'published_share', 'floor_error')},
+            **{name: self.mean(name) for name in VALUES},
             'jitter': float(steps.mean()) if steps.size else math.nan,
             'largest_step': float(steps.max()) if steps.size else math.nan,
             'outages': len(outages),

@@ -1,4 +1,4 @@
-"""Replayed policies: carrying, simulated arrivals, latency cap, costs; numbers computed by hand."""
+"""Replayed policies: carrying, simulated arrivals, latency cap; numbers computed by hand."""
 
 from __future__ import annotations
 
