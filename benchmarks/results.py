@@ -6,8 +6,9 @@ Remake every published table: run its command and write its Markdown to docs/res
 
 A name selects all tables that begin with it.  docs/results.md includes the written files.
 Rendered frames are made once, into out/frames.  Tables that need real RGB-D frames (RGBD=<folder
-with frames.json>) or a GPU are left out where there is none; BASELINE=<TFLite network> adds that
-network to the evaluations.
+with frames.json>), a recording of a hand-held RGB-D camera (HANDHELD=<bag with the topics of the
+sample drive>), the second drive (`make drive2`) or a GPU are left out where there is none;
+BASELINE=<TFLite network> adds that network to the evaluations.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ OUT, PUBLISHED = Path('out/results'), Path('docs/results')
 FRAMES = {'heldout': 'scenes.bulk --out out/frames/heldout --count 512 --seed 900',
           'policies': 'scenes.bulk --out out/frames/policies --count 256 --seed 7100'}
 EVALUATE = 'marigold_ros.evaluation.evaluate'
-DRIVE = ('bag sample/living_room --image /camera/image_raw '
-         '--depth /camera/depth_gt/image_rect')
+TOPICS = '--image /camera/image_raw --depth /camera/depth_gt/image_rect'
+LIDAR = '--scale-source cloud --reference /lidar/points'
+DRIVE2 = Path('out/drive2')
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ class PublishedTable:
     ----------
     name : str
     command : str
-        Module and arguments; {out} is replaced by the output folder of the table, {RGBD} by the
-        variable, {baseline} by the option `--baseline` if its variable is set.
+        Module and arguments; {out} is replaced by the output folder of the table, {RGBD} and
+        {HANDHELD} by the variables, {baseline} by the option `--baseline` if its variable is set.
     report : str
         File in {out} that holds the Markdown; '' if the command prints it.
     needs_gpu : bool
@@ -88,8 +90,13 @@ TABLES = (
                    'benchmarks.confidence_ranking --folder {RGBD} --out {out}'),
     PublishedTable('evaluate_real', f'{EVALUATE} folder {{RGBD}} {{baseline}} --out {{out}}',
                    'tables.md'),
-    PublishedTable('evaluate_drive', f'{EVALUATE} {DRIVE} {{baseline}} --out {{out}}',
+    PublishedTable('evaluate_drive', f'{EVALUATE} bag sample/living_room {TOPICS} {LIDAR} '
+                   '--scene sample/scene.json {baseline} --out {out}', 'tables.md'),
+    PublishedTable('evaluate_drive2', f'{EVALUATE} bag {DRIVE2}/parlour {TOPICS} {LIDAR} '
+                   f'--scene {DRIVE2}/scene.json --out {{out}}', 'tables.md'),
+    PublishedTable('evaluate_handheld', f'{EVALUATE} bag {{HANDHELD}} {TOPICS} --out {{out}}',
                    'tables.md'),
+    PublishedTable('drive_events', f'benchmarks.drive_events --drive {DRIVE2}'),
     PublishedTable('evaluate_rendered', f'{EVALUATE} shards out/frames/policies --out {{out}}',
                    'tables.md'),
     PublishedTable('bag_reading',
@@ -129,6 +136,10 @@ def find_missing(table: PublishedTable, variables: Mapping[str, str]) -> str:
         return 'needs an NVIDIA GPU'
     if '{RGBD}' in table.command and not variables.get('RGBD'):
         return 'needs real RGB-D frames: set RGBD=<folder with frames.json>'
+    if '{HANDHELD}' in table.command and not variables.get('HANDHELD'):
+        return 'needs a bag from a hand-held RGB-D camera: set HANDHELD=<bag>'
+    if str(DRIVE2) in table.command and not DRIVE2.is_dir():
+        return 'needs the second drive: run `make drive2`'
     return ''
 
 
@@ -137,6 +148,7 @@ def command_words(table: PublishedTable, variables: Mapping[str, str]) -> list[s
     baseline = variables.get('BASELINE', '')
     return shlex.split(table.command.format(
         out=shlex.quote(str(OUT / table.name)), RGBD=shlex.quote(variables.get('RGBD', '')),
+        HANDHELD=shlex.quote(variables.get('HANDHELD', '')),
         baseline=f'--baseline {shlex.quote(baseline)}' if baseline else ''))
 
 
