@@ -38,7 +38,8 @@ from marigold_ros.ros.subscriptions import (
 from marigold_ros.ros.transforms import Transforms
 
 if TYPE_CHECKING:
-    from marigold_ros.depth.types import DepthPrediction, RgbImage
+    from marigold_ros.depth.adaptive import AdaptivePrediction
+    from marigold_ros.depth.types import RgbImage
 
 # The newest references, so that the one nearest in time to an image is still there when the image
 # is processed, and as many that are spread over the time before, for those whose transforms are
@@ -138,7 +139,7 @@ class MetricInputs:
             reference.reset()
 
     def update_scale(self, frame: ReceivedFrame, rgb: RgbImage, calibration: Calibration,
-                     prediction: DepthPrediction) -> ScaleReport:
+                     prediction: AdaptivePrediction) -> ScaleReport:
         """
         Update the scale with one frame, and report it.
 
@@ -151,7 +152,7 @@ class MetricInputs:
             The processed image, rectified.
         calibration : Calibration
             Calibration of that image.
-        prediction : DepthPrediction
+        prediction : AdaptivePrediction
             Prediction of that image; NaN unknown.
 
         Returns
@@ -171,7 +172,8 @@ class MetricInputs:
             self._report_axes(frame)
             report = self._tracker.update(ScaleFrame(
                 frame.camera, time_ns, prediction.known_depth, prediction.confidence,
-                calibration.camera.K, anchors, reference_problem or tilt_problem, tilt))
+                calibration.camera.K, anchors, reference_problem or tilt_problem, tilt,
+                prediction.gauge_change))
         self._reporter.report_scale(frame.camera, report)
         return report
 
