@@ -92,6 +92,11 @@ class Transforms:
         with self._updated_buffer() as buffer:
             return buffer.lookup_newest(target, source, stamp_ns)
 
+    def lookup_moving(self, target: str, source: str, stamp_ns: int) -> Matrix:
+        """Return the pose of a moving frame, see `TransformBuffer.lookup_moving`."""
+        with self._updated_buffer() as buffer:
+            return buffer.lookup_moving(target, source, stamp_ns)
+
     @contextmanager
     def _updated_buffer(self) -> Iterator[TransformBuffer]:
         """Lock the buffer, which holds everything that has arrived."""
@@ -130,6 +135,35 @@ class Transforms:
 
     def _not_called(self, message: bytes) -> None:
         """Stand for the callback, which rclpy wants."""
+
+
+class OdometryPoses:
+    """
+    Poses of coordinate frames in that of the odometry, a `PoseSource`.
+
+    Parameters
+    ----------
+    transforms : Transforms
+    odom_frame : str
+
+    Attributes
+    ----------
+    problem : str
+        Why the last pose is unknown; empty if it is known.
+    """
+
+    def __init__(self, transforms: Transforms, odom_frame: str) -> None:
+        self._transforms, self._odom_frame = transforms, odom_frame
+        self.problem = ''
+
+    def world_from_frame(self, frame_id: str, time_ns: int) -> Matrix | None:
+        """Return a pose, see `PoseSource`; a robot without odometry is nothing to raise about."""
+        self.problem = ''
+        try:
+            return self._transforms.lookup_moving(self._odom_frame, frame_id, time_ns)
+        except InputError as err:
+            self.problem = str(err)
+            return None
 
 
 class _NotExecuted(CallbackGroup):
