@@ -77,8 +77,9 @@ class MetricInputs:
         self._timed: dict[str, bool] = {}  # whether the camera's last frame had a time
         self._inputs: list[ReferenceInput] = []
         self._transforms: Transforms | None = None
-        self._odometry: tuple[OdometryPoses, ContinuousPoses] | None = None
-        self._odom_frame = ''
+        self._odometry, self._odom_frame = OdometryPoses(), ''
+        # Also a change of `odom_frame` must not look like motion.
+        self._poses = ContinuousPoses(self._odometry)
         self._subscribed: tuple[str | None, bool] = (None, False)  # reference source, TF
 
     # Called from the executor's thread
@@ -97,14 +98,11 @@ class MetricInputs:
         needs_poses = bool(odom_frame) and config.source != 'none'
         needed = config.reference_source, config.needs_transforms or needs_poses
         if needed != self._subscribed:
-            self._subscribe(config, *needed)
-        self._odom_frame, self._odometry = odom_frame, None
-        if needs_poses and self._transforms is not None:
-            poses = OdometryPoses(self._transforms, odom_frame)
-            self._odometry = poses, ContinuousPoses(poses)
+            self._subscribe(*needed)
+        self._odom_frame = odom_frame
+        self._odometry.use(self._transforms if needs_poses else None, odom_frame)
 
-    def _subscribe(self, config: ScaleConfig, reference_source: str | None,
-                   needs_transforms: bool) -> None:
+    def _subscribe(self, reference_source: str | None, needs_transforms: bool) -> None:
         self.close()
         self._subscribed = reference_source, needs_transforms
         if needs_transforms:
@@ -123,7 +121,8 @@ class MetricInputs:
         """Unsubscribe from everything; further calls do nothing."""
         for each in self._inputs:
             each.close()
-        self._inputs, self._subscribed, self._odometry = [], (None, False), None
+        self._inputs, self._subscribed = [], (None, False)
+        self._odometry.use(None, self._odom_frame)
         if self._transforms is not None:
             self._transforms.close()
             self._transforms = None
@@ -174,15 +173,8 @@ class MetricInputs:
         origin : str
             `odom_frame`, or why the pose is unknown.
         """
-        odometry = self._odometry  # the executor's thread may close it
-        if odometry is None:
-            return None, ('not needed without a scale' if self._odom_frame
-                          else 'odom_frame is empty')
-        if not stamp_ns:
-            return None, 'the stamp carries no time'
-        source, poses = odometry
-        pose = poses.world_from_frame(frame_id, stamp_ns)
-        return pose, source.problem or self._odom_frame
+        pose = self._poses.world_from_frame(frame_id, stamp_ns)
+        return pose, self._odometry.problem or self._odom_frame
 
     def update_scale(self, frame: ReceivedFrame, rgb: RgbImage, calibration: Calibration,
                      prediction: AdaptivePrediction) -> ScaleReport:

@@ -141,10 +141,7 @@ class OdometryPoses:
     """
     Poses of coordinate frames in that of the odometry, a `PoseSource`.
 
-    Parameters
-    ----------
-    transforms : Transforms
-    odom_frame : str
+    One thread asks for poses; another may set where they come from.
 
     Attributes
     ----------
@@ -152,15 +149,25 @@ class OdometryPoses:
         Why the last pose is unknown; empty if it is known.
     """
 
-    def __init__(self, transforms: Transforms, odom_frame: str) -> None:
-        self._transforms, self._odom_frame = transforms, odom_frame
+    def __init__(self) -> None:
+        """Start without transforms."""
         self.problem = ''
+        self.use(None, '')
+
+    def use(self, transforms: Transforms | None, odom_frame: str) -> None:
+        """Set the transforms, None where no pose is needed, and the name of the fixed frame."""
+        self._origin = transforms, odom_frame
 
     def world_from_frame(self, frame_id: str, time_ns: int) -> Matrix | None:
-        """Return a pose, see `PoseSource`; a robot without odometry is nothing to raise about."""
-        self.problem = ''
+        """Return a pose, see `PoseSource`; at time 0, which stands for none, it is unknown."""
+        transforms, odom_frame = self._origin
+        self.problem = ('odom_frame is empty' if not odom_frame
+                        else 'not needed without a scale' if transforms is None
+                        else 'the stamp carries no time' if not time_ns else '')
+        if self.problem or transforms is None:
+            return None
         try:
-            return self._transforms.lookup_moving(self._odom_frame, frame_id, time_ns)
+            return transforms.lookup_moving(odom_frame, frame_id, time_ns)
         except InputError as err:
             self.problem = str(err)
             return None

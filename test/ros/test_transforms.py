@@ -103,8 +103,15 @@ def test_a_transform_maps_points_from_source_to_target(robot):
 def test_odometry_tells_poses_or_why_there_is_none(robot):
     robot.mount('base', 'camera', (0.5, 0.0, 0.0))
     transforms = robot.listen()
-    poses = OdometryPoses(transforms, '/odom')
     robot.until(lambda: transforms.lookup('base', 'camera', 0).any())
+    poses = OdometryPoses()
+    for origin, stamp_ns, problem in (
+            ((None, ''), SECOND, 'odom_frame is empty'),
+            ((None, 'odom'), SECOND, 'not needed without a scale'),
+            ((transforms, '/odom'), 0, 'the stamp carries no time')):
+        poses.use(*origin)
+        assert poses.world_from_frame('camera', stamp_ns) is None
+        assert poses.problem == problem
     assert poses.world_from_frame('camera', SECOND) is None
     assert poses.problem == "'odom' is not a coordinate frame of TF"
     for stamp_s in (5.0, 5.1):
