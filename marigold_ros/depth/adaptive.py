@@ -18,6 +18,7 @@ from marigold_ros.depth.step_policy import LatencyModel, StepPolicy
 from marigold_ros.depth.types import (
     BatchTiming,
     DepthPrediction,
+    GaugeChange,
     StageTiming,
     StepRequest,
 )
@@ -91,9 +92,20 @@ class FrameDecision:
 
 @dataclass(frozen=True)
 class AdaptivePrediction(DepthPrediction):
-    """A `DepthPrediction` with the decision on its number of steps."""
+    """
+    A `DepthPrediction` with the decision on its number of steps.
+
+    Attributes
+    ----------
+    decision : FrameDecision
+    gauge_change : GaugeChange or None
+        Of a run, how its relative depth differs from that which was carried so far.  None if
+        depth is carried, as it keeps the scale and shift of its run, and if nothing was carried or
+        the two cannot be compared.
+    """
 
     decision: FrameDecision = field(kw_only=True)
+    gauge_change: GaugeChange | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -290,8 +302,8 @@ class AdaptiveDepth:
             [each.frame for each, _ in runs], [decision.decided_steps for _, decision in runs],
             self.policy.deadline_s([each.request for each, _ in runs], padded_size=padded_size))
         for (each, decision), prediction in zip(runs, predictions):
-            self._cameras[each.frame.camera].start(each.frame, prediction)
-            yield each.index, _add_decision(prediction, decision)
+            change = self._cameras[each.frame.camera].start(each.frame, prediction)
+            yield each.index, _complete(prediction, decision, change)
         self.policy.observe(BatchTiming.from_stages(
             padded_size, [each.num_inference_steps for each in predictions],
             predictions[0].timing, elapsed_s=self._clock() - started_s))
@@ -305,9 +317,10 @@ class AdaptiveDepth:
             ensemble_size=self._config.ensemble_size, deadline_s=deadline_s)
 
 
-def _add_decision(prediction: DepthPrediction, decision: FrameDecision) -> AdaptivePrediction:
-    """Combine a prediction and its decision; add the deadline to the reason if it was reached."""
+def _complete(prediction: DepthPrediction, decision: FrameDecision,
+              gauge_change: GaugeChange | None) -> AdaptivePrediction:
+    """Add a run's decision, with the deadline in its reason if it was reached, and its gauge."""
     if prediction.stopped_by == 'deadline':
         decision = replace(decision, reason=f'{decision.reason}; stopped after '
                                             f'{prediction.num_inference_steps} by the deadline')
-    return AdaptivePrediction(**vars(prediction), decision=decision)
+    return AdaptivePrediction(**vars(prediction), decision=decision, gauge_change=gauge_change)

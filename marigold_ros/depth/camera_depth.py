@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from marigold_ros.depth.carry import CarriedDepth, DepthCarrier, Novelty, View
-from marigold_ros.depth.types import DepthPrediction, GreyImage, Matrix, RgbImage
+from marigold_ros.depth.types import DepthPrediction, GaugeChange, GreyImage, Matrix, RgbImage
 
 # Of the image; with less, another scene is in view.
 MIN_COVERED_SHARE = 0.5
@@ -105,11 +105,22 @@ class CameraDepth:
         self._view = frame.view or self._view
         return None if self._run is None else novelty
 
-    def start(self, frame: Frame, prediction: DepthPrediction) -> None:
-        """Carry the depth of a run on the last frame from now on."""
+    def start(self, frame: Frame, prediction: DepthPrediction) -> GaugeChange | None:
+        """
+        Carry the depth of a run on the last frame from now on.
+
+        Returns
+        -------
+        GaugeChange or None
+            From the depth that was carried so far to that of the run; None if nothing was carried,
+            or the two cannot be compared.
+        """
         assert self._carrier is not None  # `advance` comes first
+        change = None if self._run is None else self._carrier.compare(
+            prediction.affine_invariant_depth, self._view, self.scale_shift)
         self._carrier.start(prediction.affine_invariant_depth, prediction.confidence, frame.view)
         self._run, self._view, self.scale_shift = _instant(frame), frame.view, None
+        return change
 
     def carry(self) -> CarriedDepth:
         """Return the carried depth of the last frame."""

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from marigold_ros.depth.types import FloatImage, GreyImage, Mask, Matrix
+from marigold_ros.depth.types import FloatImage, GaugeChange, GreyImage, Mask, Matrix
 
 # A pixel has changed where its surroundings differ from what the flow predicts by more than
 # CHANGE_GREY levels, plus what flow that is FLOW_ERROR_PX wrong would explain.
@@ -28,6 +28,12 @@ CHANGE_SIZE_PX = 15
 MIN_FLOW_PX = 128
 # Of the longest edge.  A round thing that covers 1 % of the image fills most of such a window.
 LOCAL_WINDOW = 0.065
+# Two runs are compared at every n-th pixel of the grey image, if so many of these are covered.
+GAUGE_STRIDE_PX, MIN_GAUGE_PIXELS = 4, 200
+# Of metric depth divided by the scale; nearer pixels do not weigh more.
+MIN_RELATIVE_DEPTH = 0.05
+# Runs that resemble each other less differ by more than a gauge.
+MIN_GAUGE_CORRELATION = 0.7
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,26 +191,54 @@ class DepthCarrier:
             With a view and a scale, depth changes as the camera moves along its axis; else it only
             moves along the image.
         """
-        # 1. Find the pixels in the run's depth, and move it there.
-        to_depth = _resize_matrix(self._grey.shape[::-1], self._depth.shape[::-1])
         chain = _resize(self._chain, self._depth.shape[::-1])
-        pixels = cv2.transform(chain, to_depth[:2])  # [h',w',2]
-        depth = _sample(self._depth, pixels)
-
-        # 2. Change it as the camera moves along its axis.
-        if view is not None and self._view is not None and scale_shift is not None:
-            to_run = _resize_matrix(self._grey.shape[::-1], self._size)
-            change = _change_along_axis(self._view, view, *scale_shift) @ to_run
-            factor, offset = cv2.split(cv2.transform(chain, change))
-            depth = depth * factor + offset
-
-        # 3. Return to the size of the image.
+        depth = self._move(chain, view, scale_shift)
         covered = _resize(self._covered, self._size) > 0.5
         confidence = None
         if self._confidence is not None:
-            confidence = _resize(_sample(self._confidence, pixels), self._size)
+            confidence = _resize(_sample(self._confidence, self._to_depth(chain)), self._size)
             np.copyto(confidence, 0.0, where=~covered)
         return CarriedDepth(_resize(depth, self._size), confidence, covered)
+
+    def compare(self, depth: FloatImage, view: View | None = None,
+                scale_shift: tuple[float, float] | None = None) -> GaugeChange | None:
+        """
+        Compare the carried depth with that of a new run on the last frame.
+
+        Parameters
+        ----------
+        depth : float32 [H, W]
+            Relative depth of the new run.
+        view, scale_shift
+            See `carry`.
+
+        Returns
+        -------
+        GaugeChange or None
+            None if too little is covered, or the two do not resemble each other.
+        """
+        grid = np.s_[GAUGE_STRIDE_PX // 2::GAUGE_STRIDE_PX]
+        old = self._move(self._chain[grid, grid], view, scale_shift)
+        new = _sample(self._reduce(depth), self._to_depth(self._unmoved[grid, grid]))
+        covered = (self._covered[grid, grid] > 0.5) & np.isfinite(old) & np.isfinite(new)
+        proportion = None if scale_shift is None else scale_shift[1] / scale_shift[0]
+        return _fit_gauge_change(old[covered], new[covered], proportion)
+
+    def _move(self, chain: FloatImage, view: View | None,
+              scale_shift: tuple[float, float] | None) -> FloatImage:
+        """Return the depth of pixels [h,w,2] of the run's grey image as it is in a view, [h,w]."""
+        depth: FloatImage = _sample(self._depth, self._to_depth(chain))
+        if view is None or self._view is None or scale_shift is None:
+            return depth
+        to_run = _resize_matrix(self._grey.shape[::-1], self._size)
+        change = _change_along_axis(self._view, view, *scale_shift) @ to_run
+        factor, offset = cv2.split(cv2.transform(chain, change))
+        return np.asarray(depth * factor + offset, np.float32)
+
+    def _to_depth(self, pixels: FloatImage) -> FloatImage:
+        """Convert pixels [h,w,2] of the grey image to those of the depth that is carried."""
+        matrix = _resize_matrix(self._grey.shape[::-1], self._depth.shape[::-1])
+        return np.asarray(cv2.transform(pixels, matrix[:2]), np.float32)
 
     def _find_flow(self, grey: GreyImage) -> FloatImage:
         """Return the way from each pixel of a frame to where it was in the last one, [h,w,2]."""
@@ -254,6 +288,27 @@ def _change_along_axis(run: View, view: View, scale: float, shift: float) -> Mat
     factor = row[:3] @ np.linalg.inv(run.K)  # (R r)_z
     offset = shift * (factor - [0.0, 0.0, 1.0]) + [0.0, 0.0, row[3]]
     return np.stack([factor, offset / scale])
+
+
+def _fit_gauge_change(old: FloatImage, new: FloatImage,
+                      proportion: float | None) -> GaugeChange | None:
+    """
+    Fit new = factor * old + offset to the relative depth [n] of the same pixels.
+
+    Both have errors, so the factor is the ratio of the standard deviations; least squares of one
+    to the other would shrink depth a little at every run.  With the proportion shift / scale of
+    metric depth, errors count relative to that.
+    """
+    if len(old) < MIN_GAUGE_PIXELS:
+        return None
+    weight = np.ones(len(old))
+    if proportion is not None:
+        weight = np.maximum(old + proportion, MIN_RELATIVE_DEPTH) ** -2.0
+    (var_old, covariance), (_, var_new) = np.cov(old, new, aweights=weight)
+    if not covariance > MIN_GAUGE_CORRELATION * np.sqrt(var_old * var_new):
+        return None
+    factor = float(np.sqrt(var_new / var_old))
+    return GaugeChange(factor, float(np.average(new - factor * old, weights=weight)))
 
 
 def _find_changes(grey: GreyImage, expected: GreyImage) -> Mask:

@@ -124,6 +124,21 @@ class DepthPrediction:
 
 
 @dataclass(frozen=True)
+class GaugeChange:
+    """
+    How relative depth differs between two runs, each of which has its own scale and shift.
+
+    Attributes
+    ----------
+    factor, offset : float
+        New relative depth is factor * old relative depth + offset; the factor is above 0.
+    """
+
+    factor: float
+    offset: float
+
+
+@dataclass(frozen=True)
 class StepRequest:
     """
     Input of the step policy for one frame.

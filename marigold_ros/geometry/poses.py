@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 import math
 import re
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,69 @@ OPTICAL_NAME = re.compile('(^|[_/])optical$|optical_frame$')
 Vector3 = tuple[float, float, float]
 Quaternion = tuple[float, float, float, float]
 Pose = tuple[Vector3, Quaternion]  # translation, m, and rotation as x, y, z, w
+
+# What is faster counts as odometry that was set anew.
+MAX_SPEED_M_S, MAX_TURN_RAD_S = 5.0, 2.0 * math.pi
+
+
+class PoseSource(Protocol):
+    """What tells where a camera is: TF in the node, the transforms of a bag offline."""
+
+    def world_from_frame(self, frame_id: str, time_ns: int) -> Matrix | None:
+        """
+        Return the pose of a coordinate frame in a fixed one, at once.
+
+        Parameters
+        ----------
+        frame_id : str
+            For example the optical frame of a camera.
+        time_ns : int
+            On the clock of the message stamps, ns.
+
+        Returns
+        -------
+        float64 [4, 4] or None
+            None if it is unknown at that time.
+        """
+
+
+class ContinuousPoses:
+    """
+    Poses without the jumps of a source whose fixed frame is set anew.
+
+    A frame that would have moved faster than `MAX_SPEED_M_S` or `MAX_TURN_RAD_S` since it was
+    last asked for is taken as one that has not moved; the poses go on from there.
+
+    Parameters
+    ----------
+    source : PoseSource
+    """
+
+    def __init__(self, source: PoseSource) -> None:
+        """Start with the fixed frame of the source."""
+        self._source = source
+        # By frame: time of the last pose, that pose, and what leads from the source's to ours.
+        self._last: dict[str, tuple[int, Matrix, Matrix]] = {}
+
+    def world_from_frame(self, frame_id: str, time_ns: int) -> Matrix | None:
+        """Return a pose, see `PoseSource`; times of one frame must not decrease."""
+        pose = self._source.world_from_frame(frame_id, time_ns)
+        if pose is None:
+            return None
+        correction = np.eye(4)
+        last = self._last.get(frame_id)
+        if last is not None and last[0] <= time_ns:
+            last_ns, last_pose, correction = last
+            if _is_jump(np.linalg.inv(last_pose) @ pose, (time_ns - last_ns) * 1e-9):
+                correction = correction @ last_pose @ np.linalg.inv(pose)
+        self._last[frame_id] = time_ns, pose, correction
+        return np.asarray(correction @ pose, np.float64)
+
+
+def _is_jump(motion: Matrix, seconds: float) -> bool:
+    distance_m = float(np.linalg.norm(motion[:3, 3]))
+    turn_rad = math.acos(min(1.0, max(-1.0, (np.trace(motion[:3, :3]) - 1.0) / 2.0)))
+    return distance_m > MAX_SPEED_M_S * seconds or turn_rad > MAX_TURN_RAD_S * seconds
 
 
 def is_optical_frame(frame_id: str) -> bool:

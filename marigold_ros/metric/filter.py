@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from marigold_ros.depth.errors import ConfigError
 
 if TYPE_CHECKING:
+    from marigold_ros.depth.types import GaugeChange
     from marigold_ros.metric.fit import ScaleFit
 
 # Time constant of the smoothing for a fit of confidence and weight 1.
@@ -59,6 +60,9 @@ class ScaleFilter:
     neither end changes faster than `max_change_per_s`.  The first fit, and the first after an
     expiry, is used unfiltered.
 
+    Where relative depth changes its gauge, its own scale and shift, the ends follow the fit at
+    once as far as that explains it: the metric depth of a point then does not change.
+
     Parameters
     ----------
     config : FilterConfig
@@ -76,7 +80,7 @@ class ScaleFilter:
         self.fit: ScaleFit | None = None
 
     def add(self, fit: ScaleFit, stamp_ns: int, weight: float = 1.0, *,
-            valid_ns: int | None = None) -> None:
+            valid_ns: int | None = None, gauge_change: GaugeChange | None = None) -> None:
         """
         Update the scale with a fit.
 
@@ -90,12 +94,16 @@ class ScaleFilter:
         valid_ns : int or None
             Stamp of the oldest thing that the fit relies on, from which its age counts, ns; None:
             the image.
+        gauge_change : GaugeChange or None
+            How relative depth differs from that of the last fit; None: it has the same gauge.
         """
         self.expire(stamp_ns)
         target = (fit.shift, fit.scale + fit.shift)
         if self._ends is None:
             self._ends = target
         else:
+            if gauge_change is not None:
+                self._ends = _follow_gauge(self._ends, target, gauge_change)
             dt_s = max(0.0, (stamp_ns - self._measured_ns) * 1e-9)
             step = 1.0 - math.exp(-dt_s * weight * fit.confidence / TIME_CONSTANT_S)
             middle_m = sum(self._ends) / 2.0
@@ -140,3 +148,21 @@ class ScaleFilter:
         config = self._config
         left = (config.expire_s - self.age_s(stamp_ns)) / (config.expire_s - config.hold_s)
         return self.fit.confidence * min(1.0, max(0.0, left))
+
+
+def _follow_gauge(ends: tuple[float, float], target: tuple[float, float],
+                  change: GaugeChange) -> tuple[float, float]:
+    """
+    Move both ends to a fit, but not farther than the change of the gauge explains.
+
+    The ends stay above 0 and in their order, as the fit's are, even if the gauge alone would lead
+    behind the camera.  The gauge is not followed without a fit: it also contains how the camera
+    moved, where that is unknown, and its errors add up from run to run.
+    """
+    near, far = ends
+    # Old relative depth is (new - offset) / factor.
+    scale = (far - near) / change.factor
+    moved_near = near - scale * change.offset
+    near, far = (min(max(goal, min(end, moved)), max(end, moved)) for end, moved, goal in zip(
+        ends, (moved_near, moved_near + scale), target))
+    return near, far

@@ -90,7 +90,8 @@ class ScaleTracker:
                 check_residual(fit)
                 tilt_age_s = 0.0 if tilt is None else tilt.age_s or 0.0
                 filter_.add(fit, frame.stamp_ns, weight,
-                            valid_ns=frame.stamp_ns - round(1e9 * tilt_age_s))
+                            valid_ns=frame.stamp_ns - round(1e9 * tilt_age_s),
+                            gauge_change=frame.gauge_change)
                 self._expired.discard(frame.camera)
         except InputError as err:
             rejection = str(err)

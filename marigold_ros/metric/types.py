@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from marigold_ros.depth.types import FloatImage
+    from marigold_ros.depth.types import FloatImage, GaugeChange
     from marigold_ros.metric.anchors import Anchors
     from marigold_ros.metric.fit import ScaleFit
 
@@ -121,6 +121,9 @@ class ScaleFrame:
         wrong.
     tilt : TransformTilt or None
         The newest tilt that TF tells, up to the image.
+    gauge_change : GaugeChange or None
+        How the relative depth differs from that of the last frame; None if it has the same scale
+        and shift, or that is unknown.
     """
 
     camera: str
@@ -131,6 +134,7 @@ class ScaleFrame:
     anchors: Anchors | None = None
     problem: str = ''
     tilt: TransformTilt | None = None
+    gauge_change: GaugeChange | None = None
 
 
 @dataclass(frozen=True)

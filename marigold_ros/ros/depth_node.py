@@ -161,7 +161,8 @@ class DepthNode(LifecycleNode):
         """Subscribe to the cameras and to the references of the scale source."""
         try:
             settings = self._settings()
-            self._configured_worker().metric_inputs.open(settings.scale_config())
+            self._configured_worker().metric_inputs.open(settings.scale_config(),
+                                                         settings.odom_frame)
             for name, camera in self._cameras.items():
                 self._inputs.append(CameraInput(
                     self, name, settings.input_transport, camera.calibrations, self._on_frame,
@@ -283,13 +284,15 @@ class DepthNode(LifecycleNode):
         self._worker.apply_settings(settings)
         if any(each.name.startswith('scale.') for each in changes):
             self._log_scale_source(settings)
-            if self._inputs:
-                self._open_metric_inputs(settings)
+        if self._inputs and any(each.name.startswith(('scale.', 'odom_frame'))
+                                for each in changes):
+            self._open_metric_inputs(settings)
 
     def _open_metric_inputs(self, settings: parameters.Settings) -> None:
-        """Subscribe to what a scale source needs that was changed while active."""
+        """Subscribe to what is needed after a change of parameters while active."""
         try:
-            self._configured_worker().metric_inputs.open(settings.scale_config())
+            self._configured_worker().metric_inputs.open(settings.scale_config(),
+                                                         settings.odom_frame)
             discard_destroyed_entities(self)
         except MarigoldError as err:
             self._reporter.log_error(

@@ -324,12 +324,13 @@ def compute_node_status(problem: str, enabled: bool,
     return DiagnosticStatus.OK, 'active', values
 
 
-def format_processed_frame(prediction: AdaptivePrediction, scale: ScaleReport, *, age_s: float,
-                           stamp_age_s: float, latency_s: float,
+def format_processed_frame(prediction: AdaptivePrediction, scale: ScaleReport, *,
+                           pose_origin: str, age_s: float, stamp_age_s: float, latency_s: float,
                            seconds: Mapping[str, float]) -> dict[str, str]:
     """
     Format a processed frame for ~/status.
 
+    `pose_origin` is the fixed frame of the camera's pose, or why that is unknown.
     Processing starts `age_s` after the receipt on the steady clock, and `stamp_age_s` after the
     image's stamp on the node's clock; publication ends `latency_s` after the receipt.  `seconds`
     are the durations of the node's stages; `prediction` has those of the engine's.
@@ -346,5 +347,6 @@ def format_processed_frame(prediction: AdaptivePrediction, scale: ScaleReport, *
         'step_reason': decision.reason,
         'covered_share': f'{prediction.covered_share:.4f}',
         'carried_s': f'{decision.carried_s:.3f}',
+        'pose': pose_origin,
         **{f'{stage}_ms': f'{1e3 * value:.2f}' for stage, value in stages.items()},
         **format_scale(scale)}

@@ -1,4 +1,4 @@
-"""The scale in the running node: reference subscriptions, TF, and the scale tracker."""
+"""The scale in the running node: reference subscriptions, TF, poses, and the scale tracker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan, PointCloud2
 
 from marigold_ros.depth.errors import InputError, MessageError
-from marigold_ros.geometry.poses import Matrix
+from marigold_ros.geometry.poses import ContinuousPoses, Matrix
 from marigold_ros.messages.header import peek_header
 from marigold_ros.metric.anchors import Anchors, anchors_from_depth, anchors_from_points
 from marigold_ros.metric.checks import check_clock, FrozenContentCheck
@@ -35,10 +35,11 @@ from marigold_ros.ros.subscriptions import (
     match_first_published,
     QosMatchingSubscription,
 )
-from marigold_ros.ros.transforms import Transforms
+from marigold_ros.ros.transforms import OdometryPoses, Transforms
 
 if TYPE_CHECKING:
-    from marigold_ros.depth.types import DepthPrediction, RgbImage
+    from marigold_ros.depth.adaptive import AdaptivePrediction
+    from marigold_ros.depth.types import RgbImage
 
 # The newest references, so that the one nearest in time to an image is still there when the image
 # is processed, and as many that are spread over the time before, for those whose transforms are
@@ -76,23 +77,39 @@ class MetricInputs:
         self._timed: dict[str, bool] = {}  # whether the camera's last frame had a time
         self._inputs: list[ReferenceInput] = []
         self._transforms: Transforms | None = None
+        self._odometry, self._odom_frame = OdometryPoses(), ''
+        # Also a change of `odom_frame` must not look like motion.
+        self._poses = ContinuousPoses(self._odometry)
         self._subscribed: tuple[str | None, bool] = (None, False)  # reference source, TF
 
     # Called from the executor's thread
 
-    def open(self, config: ScaleConfig) -> None:
-        """Subscribe to exactly what the source needs; does nothing if that has not changed."""
-        needed = config.reference_source, config.needs_transforms
-        if needed == self._subscribed:
-            return
+    def open(self, config: ScaleConfig, odom_frame: str) -> None:
+        """
+        Subscribe to exactly what is needed; what has not changed stays.
+
+        Parameters
+        ----------
+        config : ScaleConfig
+        odom_frame : str
+            Fixed frame in which TF tells where the cameras are; empty: their poses are not used.
+        """
+        # Without metres, nothing can be moved by metres.
+        needs_poses = bool(odom_frame) and config.source != 'none'
+        needed = config.reference_source, config.needs_transforms or needs_poses
+        if needed != self._subscribed:
+            self._subscribe(*needed)
+        self._odom_frame = odom_frame
+        self._odometry.use(self._transforms if needs_poses else None, odom_frame)
+
+    def _subscribe(self, reference_source: str | None, needs_transforms: bool) -> None:
         self.close()
-        self._subscribed = needed
-        if config.needs_transforms:
+        self._subscribed = reference_source, needs_transforms
+        if needs_transforms:
             self._transforms = Transforms(self._node, self._report_ignored_transform)
-        if config.reference_source is not None:
+        if reference_source is not None:
             self._inputs = [
-                ReferenceInput(self._node, camera, config.reference_source, reference,
-                               self._reporter)
+                ReferenceInput(self._node, camera, reference_source, reference, self._reporter)
                 for camera, reference in self._references.items()]
 
     def match_publishers(self) -> None:
@@ -105,6 +122,7 @@ class MetricInputs:
         for each in self._inputs:
             each.close()
         self._inputs, self._subscribed = [], (None, False)
+        self._odometry.use(None, self._odom_frame)
         if self._transforms is not None:
             self._transforms.close()
             self._transforms = None
@@ -137,8 +155,29 @@ class MetricInputs:
         for reference in self._references.values():
             reference.reset()
 
+    def find_pose(self, frame_id: str, stamp_ns: int) -> tuple[Matrix | None, str]:
+        """
+        Find where a camera is; never waits for a transform.
+
+        Parameters
+        ----------
+        frame_id : str
+            Its optical frame.
+        stamp_ns : int
+            0 if its stamp carries no time.
+
+        Returns
+        -------
+        pose : float64 [4, 4] or None
+            In a fixed coordinate frame.
+        origin : str
+            `odom_frame`, or why the pose is unknown.
+        """
+        pose = self._poses.world_from_frame(frame_id, stamp_ns)
+        return pose, self._odometry.problem or self._odom_frame
+
     def update_scale(self, frame: ReceivedFrame, rgb: RgbImage, calibration: Calibration,
-                     prediction: DepthPrediction) -> ScaleReport:
+                     prediction: AdaptivePrediction) -> ScaleReport:
         """
         Update the scale with one frame, and report it.
 
@@ -151,7 +190,7 @@ class MetricInputs:
             The processed image, rectified.
         calibration : Calibration
             Calibration of that image.
-        prediction : DepthPrediction
+        prediction : AdaptivePrediction
             Prediction of that image; NaN unknown.
 
         Returns
@@ -171,7 +210,8 @@ class MetricInputs:
             self._report_axes(frame)
             report = self._tracker.update(ScaleFrame(
                 frame.camera, time_ns, prediction.known_depth, prediction.confidence,
-                calibration.camera.K, anchors, reference_problem or tilt_problem, tilt))
+                calibration.camera.K, anchors, reference_problem or tilt_problem, tilt,
+                prediction.gauge_change))
         self._reporter.report_scale(frame.camera, report)
         return report
 

@@ -106,6 +106,9 @@ class Settings:
     max_carry_s: float = _row(
         float, 2.0, 'Longest time for which depth is carried along although nothing is new',
         unit='s', limits=(0.1, 60.0), run_time=True)
+    odom_frame: str = _row(
+        str, 'odom', 'Coordinate frame in which TF tells how the cameras move; carried metric '
+        'depth follows that, as far as TF knows it; empty: along the image only', run_time=True)
     max_age_s: float = _row(
         float, 1.0, 'Frames with an older stamp are dropped; not applied above 60 s, as of '
         'recordings and simulations on another clock', unit='s', limits=(0.01, 3600.0),

@@ -92,6 +92,11 @@ class Transforms:
         with self._updated_buffer() as buffer:
             return buffer.lookup_newest(target, source, stamp_ns)
 
+    def lookup_moving(self, target: str, source: str, stamp_ns: int) -> Matrix:
+        """Return the pose of a moving frame, see `TransformBuffer.lookup_moving`."""
+        with self._updated_buffer() as buffer:
+            return buffer.lookup_moving(target, source, stamp_ns)
+
     @contextmanager
     def _updated_buffer(self) -> Iterator[TransformBuffer]:
         """Lock the buffer, which holds everything that has arrived."""
@@ -130,6 +135,42 @@ class Transforms:
 
     def _not_called(self, message: bytes) -> None:
         """Stand for the callback, which rclpy wants."""
+
+
+class OdometryPoses:
+    """
+    Poses of coordinate frames in that of the odometry, a `PoseSource`.
+
+    One thread asks for poses; another may set where they come from.
+
+    Attributes
+    ----------
+    problem : str
+        Why the last pose is unknown; empty if it is known.
+    """
+
+    def __init__(self) -> None:
+        """Start without transforms."""
+        self.problem = ''
+        self.use(None, '')
+
+    def use(self, transforms: Transforms | None, odom_frame: str) -> None:
+        """Set the transforms, None where no pose is needed, and the name of the fixed frame."""
+        self._origin = transforms, odom_frame
+
+    def world_from_frame(self, frame_id: str, time_ns: int) -> Matrix | None:
+        """Return a pose, see `PoseSource`; at time 0, which stands for none, it is unknown."""
+        transforms, odom_frame = self._origin
+        self.problem = ('odom_frame is empty' if not odom_frame
+                        else 'not needed without a scale' if transforms is None
+                        else 'the stamp carries no time' if not time_ns else '')
+        if self.problem or transforms is None:
+            return None
+        try:
+            return transforms.lookup_moving(odom_frame, frame_id, time_ns)
+        except InputError as err:
+            self.problem = str(err)
+            return None
 
 
 class _NotExecuted(CallbackGroup):

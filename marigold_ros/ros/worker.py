@@ -21,7 +21,7 @@ from marigold_ros.depth.adaptive import (
     Frame,
 )
 from marigold_ros.depth.errors import InputError, MarigoldError
-from marigold_ros.depth.types import RgbImage
+from marigold_ros.depth.types import Matrix, RgbImage
 from marigold_ros.geometry.poses import without_slash
 from marigold_ros.ros.calibration import Calibration, CalibrationCache
 from marigold_ros.ros.camera_output import CameraOutputs, FramePacker, METRIC_OUTPUTS
@@ -62,6 +62,8 @@ class _PreparedFrame:
     timed: bool  # whether its stamp carries time
     rgb: RgbImage  # rectified
     calibration: Calibration
+    pose: Matrix | None  # of the optical frame in a fixed one
+    pose_origin: str  # that fixed frame, or why the pose is unknown
     outputs: frozenset[str]  # with a subscriber
     age_s: float  # since the receipt, when the processing started
     stamp_age_s: float  # since the stamp, when the processing started
@@ -289,7 +291,12 @@ class DepthWorker:
         with _timed(seconds, 'rectify'):
             if calibration.rectifier is not None:
                 rgb = calibration.rectifier.rectify(rgb)
-        return _PreparedFrame(frame, timed, rgb, calibration, outputs, age_s,
+
+        # 4. Find where the camera is, if TF tells it already.
+        with _timed(seconds, 'find_pose'):
+            pose, pose_origin = self.metric_inputs.find_pose(
+                frame.frame_id, frame.stamp_ns if timed else 0)
+        return _PreparedFrame(frame, timed, rgb, calibration, pose, pose_origin, outputs, age_s,
                               stamp_age_s, seconds)
 
     def _find_calibration(self, frame: ReceivedFrame, rgb: RgbImage) -> Calibration:
@@ -317,7 +324,7 @@ class DepthWorker:
         limits = dict(adaptive.engine.batch_limits)
         results = adaptive.process_each([
             Frame(each.frame.camera, each.rgb, each.frame.stamp_ns if each.timed else 0,
-                  each.frame.received_s, each.calibration.camera.K) for each in frames])
+                  each.frame.received_s, each.calibration.camera.K, each.pose) for each in frames])
 
         # 2. Publish each frame with the header of its image; carried depth does not wait.
         for i, result in results:
@@ -366,8 +373,8 @@ class DepthWorker:
         if 0.0 < settings.latency_cap_ms < 1e3 * latency_s:
             self._reporter.report_event(frame.camera, 'late')
         self._reporter.report_processed(frame, format_processed_frame(
-            prediction, report, age_s=prepared.age_s, stamp_age_s=prepared.stamp_age_s,
-            latency_s=latency_s, seconds=seconds))
+            prediction, report, pose_origin=prepared.pose_origin, age_s=prepared.age_s,
+            stamp_age_s=prepared.stamp_age_s, latency_s=latency_s, seconds=seconds))
 
     @contextmanager
     def _drop_on_error(self, pending: Mapping[str, ReceivedFrame]) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import time
 
 from checkpoints import make_checkpoint
@@ -246,3 +247,25 @@ def test_metric_depth_follows_the_camera_with_the_last_scale(engine):
     adaptive.set_scale('left', 2.0, 1.0)
     assert np.abs(2.0 * process(1.2, there) + 1.0 - (2.0 * run + 1.0 - 0.5)).max() < 0.02
     assert np.abs(2.0 * process(1.3, None) + 1.0 - (2.0 * run + 0.5)).max() < 0.02  # newest pose
+
+
+@pytest.mark.parametrize('policy', [NOVELTY, AdaptiveConfig(FIXED)], ids=['novelty', 'fixed'])
+def test_a_run_tells_how_its_gauge_differs_from_what_was_carried(engine, monkeypatch, policy):
+    """A tenth of the image comes into view, and the run there has half the contrast."""
+    adaptive, infer = AdaptiveDepth(engine, policy), engine.infer_batch
+    ramp = np.tile(np.linspace(0.1, 0.9, 320, dtype=np.float32), (240, 1))
+
+    def predict(*args, **kwargs):
+        return [replace(each, affine_invariant_depth=runs.pop(0)) for each in infer(
+            *args, **kwargs)]
+
+    monkeypatch.setattr(engine, 'infer_batch', predict)
+    runs = [ramp, 0.5 * np.roll(ramp, 32, axis=1) + np.float32(0.25), ramp]
+    first, = adaptive.process([frame(rgb=scene(), stamp_s=1.0)])
+    second, = adaptive.process([frame(rgb=scene(dx=32), stamp_s=1.1)])
+    assert first.gauge_change is None  # there was nothing to compare with
+    assert second.num_inference_steps > 0
+    assert second.gauge_change.factor == pytest.approx(0.5, abs=0.02)
+    assert second.gauge_change.offset == pytest.approx(0.25, abs=0.02)
+    cut, = adaptive.process([frame(rgb=scene(seed=9), stamp_s=1.2)])
+    assert cut.num_inference_steps > 0 and cut.gauge_change is None

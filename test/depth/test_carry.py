@@ -181,3 +181,46 @@ for frame in frames:
 print(carrier.carry().affine_invariant_depth.shape)
 """], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.returncode) == (f'({height}, {width})\n', 0), done.stderr
+
+
+def test_the_gauge_of_the_next_run_is_found_while_the_image_moves():
+    """Up to noise, and although a tenth of the pixels has another depth."""
+    rng = np.random.default_rng(0)
+    carrier = start(ramp() + 0.2 * disc(0.1))
+    for i in range(1, 5):
+        carrier.advance(look(dx=3 * i, seed=i))
+    scene = ramp(dx=12) + 0.2 * disc(0.1, column=172)
+    run = 0.6 * scene + 0.15 + rng.normal(size=scene.shape) * 0.01
+    factor, offset = vars(carrier.compare(run.astype(np.float32))).values()
+    assert factor == pytest.approx(0.6, abs=0.02) and offset == pytest.approx(0.15, abs=0.02)
+
+
+def test_the_motion_of_the_camera_is_no_change_of_the_gauge():
+    """From 2 m to 1.6 m, a slanted wall; metric depth = 4 m * relative depth + 1 m."""
+    there = np.eye(4)
+    there[2, 3] = 0.4
+    carrier = start(view=View(K, np.eye(4)))
+    carrier.advance(look(seed=2))  # stands for an image in which every pixel stays where it was
+    run = ramp() - np.float32(0.1)
+    change = carrier.compare(run, View(K, there), (4.0, 1.0))
+    assert (change.factor, change.offset) == (pytest.approx(1.0, abs=0.01),
+                                              pytest.approx(0.0, abs=0.01))
+    assert carrier.compare(run).offset == pytest.approx(-0.1, abs=0.01)
+
+
+@pytest.mark.parametrize('run', [
+    1.0 - ramp(), np.full((HEIGHT, WIDTH), 0.5, np.float32),
+    np.random.default_rng(0).random((HEIGHT, WIDTH), np.float32)],
+    ids=['inverted', 'flat', 'unlike'])
+def test_runs_that_do_not_resemble_each_other_have_no_common_gauge(run):
+    carrier = start()
+    carrier.advance(look(seed=2))
+    assert carrier.compare(run) is None
+
+
+def test_where_little_is_covered_there_is_no_gauge():
+    carrier = start()
+    carrier.advance(texture(seed=9)[:HEIGHT, :WIDTH].astype(np.uint8))
+    carrier._covered[:] = 0.0
+    carrier._covered[100:150, 100:150] = 1.0
+    assert carrier.compare(ramp()) is None

@@ -8,6 +8,7 @@ import pytest
 from marigold_ros.depth.errors import ConfigError, InputError
 from marigold_ros.geometry.poses import (
     check_transform,
+    ContinuousPoses,
     is_optical_frame,
     OPTICAL_FROM_BODY,
     optical_from_sensor,
@@ -66,3 +67,49 @@ def test_a_quaternion_of_any_length_is_normalized_as_by_tf2(length):
     ('camera_optical_frame_mount', False), ('', False)])
 def test_optical_frames_are_known_by_both_suffixes(name, optical):
     assert is_optical_frame(name) is optical
+
+
+class RecordedPoses:
+    """A source that knows the poses it was given."""
+
+    def __init__(self, *poses):
+        self._poses = dict(enumerate(poses))
+
+    def world_from_frame(self, frame_id, time_ns):
+        return self._poses[time_ns // 10 ** 8]
+
+
+def placed(x=0.0, yaw_deg=0.0):
+    return pose_matrix((x, 0.0, 0.0), (0.0, 0.0, np.sin(np.radians(yaw_deg) / 2),
+                                       np.cos(np.radians(yaw_deg) / 2)))
+
+
+def follow(*poses):
+    """Ask for poses 0.1 s apart."""
+    source = ContinuousPoses(RecordedPoses(*poses))
+    return [source.world_from_frame('camera', i * 10 ** 8) for i in range(len(poses))]
+
+
+def test_poses_of_a_robot_that_drives_and_turns_are_those_of_the_source():
+    poses = [placed(0.0), placed(0.2, 10.0), None, placed(0.6, 60.0), placed(0.6, 60.0)]
+    for found, pose in zip(follow(*poses), poses):
+        assert found is None if pose is None else np.allclose(found, pose)
+
+
+@pytest.mark.parametrize('jump', [placed(0.7), placed(0.0, 45.0), placed(-9.0, 170.0)])
+def test_a_jump_of_the_fixed_frame_moves_no_camera(jump):
+    """Twice, on a drive along x at 1 m/s; each time the frame stands still for 0.1 s."""
+    drive = [placed(0.1 * i) for i in range(8)]
+    found = follow(*drive[:3], *(jump @ each for each in drive[3:6]),
+                   *(jump @ jump @ each for each in drive[6:]))
+    expected = [0.0, 0.1, 0.2, 0.2, 0.3, 0.4, 0.4, 0.5]
+    np.testing.assert_allclose([each[0, 3] for each in found], expected, atol=1e-9)
+    np.testing.assert_allclose([each[:3, :3] for each in found], [np.eye(3)] * 8, atol=1e-9)
+
+
+def test_each_frame_has_its_own_poses_and_a_jump_back_in_time_starts_anew():
+    source = ContinuousPoses(RecordedPoses(placed(0.0), placed(50.0), placed(100.0)))
+    assert source.world_from_frame('left', 0)[0, 3] == 0.0
+    assert source.world_from_frame('left', 10 ** 8)[0, 3] == 0.0
+    assert source.world_from_frame('right', 2 * 10 ** 8)[0, 3] == 100.0
+    assert source.world_from_frame('left', 0)[0, 3] == 0.0

@@ -248,3 +248,66 @@ def test_a_gap_is_not_interpolated_where_it_must_not_be():
     assert x_of(buffer, 'odom', 'base', 1.5) == pytest.approx(1.5)
     with pytest.raises(InputError, match='the time 3000000000 ns lies in a gap of 2.0 s'):
         x_of(buffer, 'odom', 'base', 3.0)
+
+
+# Poses of cameras
+
+def moving_x(buffer, time_s, source='base'):
+    return buffer.lookup_moving('odom', source, round(time_s * SECOND))[0, 3]
+
+
+def test_a_moving_pose_is_extrapolated_by_at_most_50_ms():
+    buffer = TransformBuffer()
+    buffer.set_static('base', 'camera', at(0.2))
+    drive(buffer, 1.0, 1.05, 1.1, speed=2.0)
+    for time_s in (1.02, 1.1, 1.12, 1.15):
+        assert moving_x(buffer, time_s, '/camera') == pytest.approx(2.0 * time_s + 0.2)
+    for time_s, end in ((1.151, 'future'), (0.999, 'past')):
+        with pytest.raises(InputError, match=f'extrapolation into the {end}'):
+            moving_x(buffer, time_s)
+    with pytest.raises(InputError, match='extrapolation into the future'):
+        x_of(buffer, 'odom', 'base', 1.11)  # as tf2
+
+
+def test_a_turning_robot_goes_on_along_its_arc():
+    """A quarter of a circle of 1 m per second; 40 ms on."""
+    buffer = TransformBuffer()
+    for stamp_s in np.arange(0.0, 1.01, 0.02):
+        angle = stamp_s * np.pi / 2
+        buffer.set_moving('odom', 'base', round((1.0 + stamp_s) * SECOND), (
+            (np.sin(angle), 1.0 - np.cos(angle), 0.0),
+            (0.0, 0.0, np.sin(angle / 2), np.cos(angle / 2))))
+    angle = 1.04 * np.pi / 2
+    c, s = np.cos(angle), np.sin(angle)
+    found = buffer.lookup_moving('odom', 'base', round(2.04 * SECOND))
+    np.testing.assert_allclose(found[:2], [[c, -s, 0, s], [s, c, 0, 1 - c]], atol=1e-6)
+
+
+def test_extrapolation_does_not_magnify_the_noise_of_a_fast_source():
+    """At 1000 Hz with 1 mm of noise; from two stamps alone it would be 70 mm."""
+    buffer, rng = TransformBuffer(), np.random.default_rng(0)
+    for stamp_ms in range(1000, 1200):
+        buffer.set_moving('odom', 'base', stamp_ms * 10 ** 6, at(rng.normal() * 1e-3))
+    assert abs(moving_x(buffer, 1.249)) < 0.01
+
+
+def test_a_single_or_restarted_transform_is_not_extrapolated():
+    buffer = TransformBuffer()
+    drive(buffer, 1.0)
+    with pytest.raises(InputError, match='extrapolation into the future'):
+        moving_x(buffer, 1.01)
+    buffer.clear_moving()
+    with pytest.raises(InputError, match='none has been received'):
+        moving_x(buffer, 1.01)
+    drive(buffer, 1.0, parent='map')
+    drive(buffer, 1.1)
+    with pytest.raises(InputError, match='extrapolation into the future'):
+        moving_x(buffer, 1.15)  # before, it was in another frame
+
+
+def test_a_frame_above_which_nothing_moves_has_no_moving_pose():
+    buffer = TransformBuffer()
+    buffer.set_static('odom', 'base', at(1.0))
+    buffer.set_moving('map', 'odom', SECOND, at(1.0))
+    with pytest.raises(InputError, match="no transform between 'odom' and 'base' moves"):
+        moving_x(buffer, 1.0)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from marigold_ros.depth.errors import ConfigError
+from marigold_ros.depth.types import GaugeChange
 from marigold_ros.metric.filter import FilterConfig, ScaleFilter
 from marigold_ros.metric.fit import ScaleFit
 
@@ -66,6 +67,43 @@ def test_a_scale_is_held_then_expires_and_restarts_unfiltered():
     assert scales.scale_shift is None
     scales.add(fit(30.0, 10.0), 12 * SECOND)
     assert scales.scale_shift == (30.0, 10.0)
+
+
+def test_a_change_of_the_gauge_alone_does_not_change_metric_depth():
+    scales, old = ScaleFilter(FilterConfig()), np.array([0.2, 0.6, 1.0])
+    scales.add(fit(3.0, 1.5), 0)
+    # old = (new - 0.2) / 0.5, so 3 * old + 1.5 = 6 * new + 0.3.
+    scales.add(fit(6.0, 0.3), SECOND // 10, gauge_change=GaugeChange(0.5, 0.2))
+    scale, shift = scales.scale_shift
+    np.testing.assert_allclose(scale * (0.5 * old + 0.2) + shift, 3.0 * old + 1.5)
+    # Without another change of the gauge, the same fit is a change of depth, which is limited.
+    scales.add(fit(3.0, 1.5), SECOND // 5)
+    assert scales.scale_shift == (pytest.approx(6.0, abs=0.05), pytest.approx(0.3, abs=0.01))
+
+
+def test_what_the_gauge_does_not_explain_stays_limited():
+    """It doubles the scale; the far end, at 4 m, then at 7 m, may go on by 1 % in 0.1 s."""
+    scales = ScaleFilter(FilterConfig(max_change_per_s=0.1))
+    scales.add(fit(3.0, 1.0), 0)
+    scales.add(fit(20.0, 1.0), SECOND // 10, gauge_change=GaugeChange(0.5, 0.0))
+    scale, shift = scales.scale_shift
+    assert 7.0 < scale + shift <= 7.0 * 1.01 and shift == pytest.approx(1.0)
+
+
+def test_a_gauge_with_which_the_fit_disagrees_is_not_followed():
+    scales = ScaleFilter(FilterConfig(max_change_per_s=0.1))
+    scales.add(fit(3.0, 1.0), 0)
+    scales.add(fit(3.0, 1.0), SECOND // 10, gauge_change=GaugeChange(0.5, 0.0))
+    assert scales.scale_shift == (3.0, 1.0)
+
+
+def test_a_gauge_that_leads_behind_the_camera_is_followed_up_to_the_fit():
+    """The new relative 0 would lie at 1 m - 3 m * 0.9 / 0.5."""
+    scales = ScaleFilter(FilterConfig())
+    scales.add(fit(3.0, 1.0), 0)
+    scales.add(fit(4.0, 0.1), SECOND // 10, gauge_change=GaugeChange(0.5, 0.9))
+    scale, shift = scales.scale_shift
+    assert shift == pytest.approx(0.1) and scale > 0.0
 
 
 def test_a_validation_error_names_the_parameter():

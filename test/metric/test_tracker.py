@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from marigold_ros.depth.types import GaugeChange
 from marigold_ros.metric.anchors import Anchors
 from marigold_ros.metric.config import ScaleConfig
 from marigold_ros.metric.tracker import ScaleTracker
@@ -118,6 +119,17 @@ def test_the_confidence_of_a_pixel_is_the_weight_of_its_anchor(tracker):
                                        np.eye(3), Anchors(ROWS, COLUMNS, depth_m.ravel(), 0)))
     scale = report.metric_scale
     assert scale.scale * 0.75 + scale.shift == pytest.approx(3.25, rel=0.03)
+
+
+def test_metric_depth_does_not_jump_with_the_gauge_of_a_run(tracker):
+    """The next run shows the same scene by half the relative depth; the limit is 1 % in 0.1 s."""
+    update(tracker, 0.0, TRUE_M)
+    anchors = Anchors(ROWS, COLUMNS, TRUE_M.ravel(), SECOND // 10)
+    run = ScaleFrame('front', SECOND // 10, 0.5 * RELATIVE + np.float32(0.1), None, np.eye(3),
+                     anchors, gauge_change=GaugeChange(0.5, 0.1))
+    scale = tracker.update(run).metric_scale
+    np.testing.assert_allclose(scale.to_metric_depth(run.affine_invariant_depth), TRUE_M,
+                               rtol=0.005)
 
 
 # Constant sources

@@ -24,7 +24,7 @@ RGB = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
 BASE: dict[str, Any] = {
     'ensemble_size': 1, 'step_policy': 'fixed', 'complexity_measure': 'gradient_energy',
     'min_inference_steps': 1, 'max_inference_steps': 4, 'complexity_min': 'auto',
-    'alpha': 'auto', 'latency_cap_ms': 0.0, 'max_carry_s': 2.0,
+    'alpha': 'auto', 'latency_cap_ms': 0.0, 'max_carry_s': 2.0, 'odom_frame': 'odom',
     'max_age_s': 30.0, 'max_input_pixels': 16_000_000,
     'scale.min_depth_m': 1.0, 'scale.max_depth_m': 5.0, 'scale.source': 'fixed',
     'min_depth_m': 0.1, 'max_depth_m': 20.0, 'point_stride': 4, 'confidence_min': 0.0,
@@ -130,6 +130,8 @@ CHANGES = {
     'latency_cap_ms': Change(1.0, lambda a, b: b.status['step_reason'].startswith('carried, no ')),
     'max_carry_s': Change(0.1, lambda a, b: a.steps == 0 < b.steps, {
         'step_policy': 'novelty', 'min_inference_steps': 0}, pause_s=0.15),
+    'odom_frame': Change('', lambda a, b: (
+        'tf' in a.status['pose'] and b.status['pose'] == 'odom_frame is empty')),
     'max_age_s': Change(1.0, lambda a, b: (
         a.status['outcome'] == 'processed' and b.status['reason'] == 'too_old'), stamp_age_s=5.0),
     'max_input_pixels': Change(100, lambda a, b: (

@@ -42,7 +42,7 @@ def test_defaults_are_those_of_the_node_interface():
         'compile': False, 'ensemble_size': 1, 'step_policy': 'novelty',
         'complexity_measure': 'entropy',
         'min_inference_steps': 0, 'max_inference_steps': 4, 'complexity_min': 'auto',
-        'alpha': 'auto', 'latency_cap_ms': 200.0, 'max_carry_s': 2.0,
+        'alpha': 'auto', 'latency_cap_ms': 200.0, 'max_carry_s': 2.0, 'odom_frame': 'odom',
         'max_age_s': 1.0, 'max_input_pixels': 16_000_000,
         'scale.source': 'none', 'scale.min_depth_m': 'unset', 'scale.max_depth_m': 'unset',
         'scale.extrinsics': 'auto', 'scale.camera_height_m': 'unset',

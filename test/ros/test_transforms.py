@@ -15,7 +15,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from marigold_ros.depth.errors import InputError
-from marigold_ros.ros.transforms import QUEUE_LENGTH, READ_PERIOD_S, Transforms
+from marigold_ros.ros.transforms import OdometryPoses, QUEUE_LENGTH, READ_PERIOD_S, Transforms
 
 pytestmark = pytest.mark.node
 SECOND = 10 ** 9
@@ -98,6 +98,34 @@ def test_a_transform_maps_points_from_source_to_target(robot):
     transforms.close()
     with pytest.raises(InputError, match='has unsubscribed from TF'):
         transforms.lookup('odom', 'lidar', 6 * SECOND)
+
+
+def test_odometry_tells_poses_or_why_there_is_none(robot):
+    robot.mount('base', 'camera', (0.5, 0.0, 0.0))
+    transforms = robot.listen()
+    robot.until(lambda: transforms.lookup('base', 'camera', 0).any())
+    poses = OdometryPoses()
+    for origin, stamp_ns, problem in (
+            ((None, ''), SECOND, 'odom_frame is empty'),
+            ((None, 'odom'), SECOND, 'not needed without a scale'),
+            ((transforms, '/odom'), 0, 'the stamp carries no time')):
+        poses.use(*origin)
+        assert poses.world_from_frame('camera', stamp_ns) is None
+        assert poses.problem == problem
+    assert poses.world_from_frame('camera', SECOND) is None
+    assert poses.problem == "'odom' is not a coordinate frame of TF"
+    for stamp_s in (5.0, 5.1):
+        robot.move('odom', 'base', (stamp_s, 0.0, 0.0), stamp_s=stamp_s)
+    robot.until(lambda: poses.world_from_frame('camera', 5_100_000_000) is not None)
+    started_s = time.perf_counter()
+    for _ in range(100):
+        pose = poses.world_from_frame('/camera', 5_140_000_000)
+    assert (time.perf_counter() - started_s) / 100 < 1e-3
+    assert (pose[0, 3], poses.problem) == (pytest.approx(5.64), '')
+    assert poses.world_from_frame('camera', 5_160_000_000) is None
+    assert 'would need extrapolation into the future, 0.060 s from the newest' in poses.problem
+    transforms.close()
+    assert poses.world_from_frame('camera', 5_100_000_000) is None
 
 
 def entities(node) -> dict[str, int]:

@@ -23,7 +23,7 @@ POSE_TOPICS = {'/odom': ODOMETRY, '/tf': TRANSFORMS, STATIC_TOPIC: TRANSFORMS}
 
 class PoseBuffer:
     """
-    The transforms of a bag.
+    The transforms of a bag, a `PoseSource`.
 
     Parameters
     ----------

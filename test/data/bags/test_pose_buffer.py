@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from marigold_ros.data.bags.pose_buffer import MAX_GAP_NS, PoseBuffer
+from marigold_ros.geometry.poses import ContinuousPoses, pose_matrix, PoseSource
 
 QUARTER_LEFT = (0.0, 0.0, np.sqrt(0.5), np.sqrt(0.5))
 
@@ -40,6 +41,12 @@ def test_the_world_is_the_root_of_a_tree_that_moves(robot):
     assert robot.world_from_frame('/lidar', 15 * 10 ** 8)[0, 3] == pytest.approx(4.5)
     assert robot.world_from_frame('lidar', 99 * 10 ** 9) is None  # unknown
     assert robot.world_from_frame('beacon', 10 ** 9) is None      # nothing above it moves
+
+
+def test_a_bag_tells_poses_as_tf_does_in_the_node(robot):
+    poses: PoseSource = robot
+    np.testing.assert_allclose(ContinuousPoses(poses).world_from_frame('camera', 15 * 10 ** 8),
+                               pose_matrix((2.5, 0.0, 0.0), QUARTER_LEFT), atol=1e-12)
 
 
 def test_a_cycle_of_frames_has_no_world():
