@@ -90,7 +90,7 @@ class PolicyDrive:
         prediction, = self._adaptive.process([Frame(
             CAMERA, frame.rgb, frame.stamp_ns or 0, time.monotonic(), frame.K,
             frame.world_from_camera)])
-        scale = self._metric.add(frame, prediction, reference)
+        scale = self._metric.add(frame, prediction, reference, prediction.gauge_change)
         if scale is not None:
             self._adaptive.set_scale(CAMERA, scale.scale, scale.shift)
         self.steps.append(prediction.num_inference_steps)

@@ -207,7 +207,8 @@ def _evaluate_metric_depth(session: EvaluationSession,
     for name, evaluator in evaluators.items():
         prediction = replays[name].prediction
         assert prediction is not None  # no frame is superseded without cap
-        scale = evaluator.add(recorded.frame, prediction, reference)
+        scale = evaluator.add(recorded.frame, prediction, reference,
+                              prediction.gauge_change)
         if scale is not None:
             session.replays[name].set_scale(recorded.evaluated.camera, scale.scale, scale.shift)
 

@@ -23,7 +23,7 @@ from marigold_ros.metric.types import ScaleFrame
 
 if TYPE_CHECKING:
     from marigold_ros.data.frames import DepthFrame
-    from marigold_ros.depth.types import DepthPrediction, FloatImage
+    from marigold_ros.depth.types import DepthPrediction, FloatImage, GaugeChange
     from marigold_ros.evaluation.metrics.obstacles import ObstacleScorer
     from marigold_ros.evaluation.references import FrameReference
     from marigold_ros.metric.config import ScaleConfig
@@ -94,8 +94,8 @@ class MetricDepthEvaluator:
         self._packer = CloudPacker()
         self._previous: tuple[FloatImage, Matrix] | None = None
 
-    def add(self, frame: DepthFrame, prediction: DepthPrediction,
-            reference: FrameReference) -> MetricScale | None:
+    def add(self, frame: DepthFrame, prediction: DepthPrediction, reference: FrameReference,
+            gauge_change: GaugeChange | None = None) -> MetricScale | None:
         """
         Score the next frame.
 
@@ -109,6 +109,8 @@ class MetricDepthEvaluator:
             so that all policies are compared on the same pixels.
         reference : FrameReference
             Of the same frame.
+        gauge_change : GaugeChange or None
+            See `ScaleFrame`.
 
         Returns
         -------
@@ -123,7 +125,7 @@ class MetricDepthEvaluator:
         # 1. Update the scale as the node does.
         report = self._tracker.update(ScaleFrame(
             frame.set_name, reference.stamp_ns, prediction.known_depth, prediction.confidence,
-            reference.K, reference.anchors, reference.problem, reference.tilt))
+            reference.K, reference.anchors, reference.problem, reference.tilt, gauge_change))
         fit, scale = report.fit, report.metric_scale
         mid_depth_m = math.nan if scale is None else _mid_depth_m(scale)
         # 2. Compare the published depth with the truth.
