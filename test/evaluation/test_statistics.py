@@ -15,15 +15,16 @@ from marigold_ros.evaluation.statistics import (
     saved_share,
 )
 
-# num_inference_steps, total_s, network_s, abs_rel, delta1, boundary_f1 of two frames at T = 1, 2
-BY_STEPS = np.array([[[1, 3.0, 1.0, 0.1, 0.9, 0.2], [1, 3.0, 1.0, 0.4, 0.5, 0.6]],
-                     [[2, 4.0, 2.0, 0.2, 0.8, 0.4], [2, 4.0, 2.0, 0.2, 0.7, 0.8]]])
+# steps, total_s, network_s, abs_rel, delta1, published_delta1, boundary_f1 of two frames, T = 1, 2
+BY_STEPS = np.array([[[1, 3.0, 1.0, 0.1, 0.9, 0.9, 0.2], [1, 3.0, 1.0, 0.4, 0.5, 0.5, 0.6]],
+                     [[2, 4.0, 2.0, 0.2, 0.8, 0.8, 0.4], [2, 4.0, 2.0, 0.2, 0.7, 0.7, 0.8]]])
 APART = Blocks(('a', 'b'), mean_of_blocks=False)
 
 
 def results_of(**columns):
     """Return the results of as many frames as the columns have; other columns are 1."""
-    names = ('num_inference_steps', 'total_s', 'network_s', 'abs_rel', 'delta1', 'boundary_f1')
+    names = ('num_inference_steps', 'total_s', 'network_s', 'abs_rel', 'delta1',
+             'published_delta1', 'boundary_f1')
     count = len(next(iter(columns.values())))
     return np.stack([np.asarray(columns.get(name, [1.0] * count), float) for name in names], 1)
 
@@ -67,7 +68,7 @@ def test_one_block_gives_no_interval():
 def test_the_blind_baseline_mixes_two_policies():
     # A budget of 3.25 s is a quarter of the way from 3 s at T = 1 to 4 s at T = 2.
     baseline = blind_at_budget(BY_STEPS, 3.25)
-    np.testing.assert_allclose(baseline[0], [1.25, 3.25, 1.25, 0.125, 0.875, 0.25])
+    np.testing.assert_allclose(baseline[0], [1.25, 3.25, 1.25, 0.125, 0.875, 0.875, 0.25])
     # The budget is clipped to the range of the policies.
     np.testing.assert_allclose(blind_at_budget(BY_STEPS, 2.0), BY_STEPS[0])
     np.testing.assert_allclose(blind_at_budget(BY_STEPS, 9.0), BY_STEPS[1])
@@ -146,5 +147,6 @@ def test_with_one_block_the_difference_is_unknown():
 def test_beats_means_better_in_one_metric_and_worse_in_none(abs_rel, boundary_f1, won):
     differences = {'abs_rel': Difference(0.1, 0.1, 0.1, abs_rel),
                    'delta1': Difference(0.1, 0.1, 0.1, 'worse'),
+                   'published_delta1': Difference(0.1, 0.1, 0.1, 'no difference'),
                    'boundary_f1': Difference(0.1, 0.1, 0.1, boundary_f1)}
     assert beats(differences) == won

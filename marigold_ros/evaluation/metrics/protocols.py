@@ -29,9 +29,10 @@ from marigold_ros.evaluation.metrics.protocol_b import (
 
 if TYPE_CHECKING:
     from marigold_ros.data.frames import DepthFrame
-    from marigold_ros.depth.types import FloatImage
+    from marigold_ros.depth.types import FloatImage, Mask
 
 Protocol = Literal['A', 'A-disparity', 'B', 'metric']
+DELTA1 = 1.25
 LABELS: dict[Protocol, str] = {
     'A': 'protocol A (least squares in depth)',
     'A-disparity': 'protocol A (least squares in disparity)',
@@ -214,7 +215,8 @@ class ScoredDepth:
     aligned : Aligned or None
         None if the protocol has no pixel to compare.
     quality : dict of str to float
-        See `Scores.values`; empty without `aligned`.
+        See `Scores.values`; and `published_delta1`, delta1 where pixels without published depth
+        count as wrong.  Empty without `aligned`.
     """
 
     aligned: Aligned | None
@@ -236,13 +238,17 @@ class FrameScorer:
     rules: Rules
     protocol: Protocol
 
-    def score(self, depth: FloatImage, frame: DepthFrame) -> ScoredDepth:
-        """Score depth, float32 [H, W]; see `score`."""
+    def score(self, depth: FloatImage, frame: DepthFrame,
+              covered: Mask | None = None) -> ScoredDepth:
+        """Score depth, float32 [H, W], of which only what is covered is published; see `score`."""
         try:
             aligned = align_frame(depth, frame, self.rules, self.protocol)
         except InputError:
             return ScoredDepth(None, {})
-        return ScoredDepth(aligned, score_aligned(aligned).values)
+        values = score_aligned(aligned).values
+        return ScoredDepth(aligned, values | {
+            'published_delta1': values['delta1'] if covered is None
+            else _published_delta1(aligned, covered)})
 
 
 def mean_scores(scores: Sequence[Scores]) -> Scores:
@@ -262,6 +268,14 @@ def mean_scores(scores: Sequence[Scores]) -> Scores:
     return Scores(scores[0].protocol, scores[0].compared_range, {
         metric: float(np.mean(column[np.isfinite(column)])) if np.isfinite(column).any()
         else float('nan') for metric, column in columns.items()})
+
+
+def _published_delta1(aligned: Aligned, covered: Mask) -> float:
+    """Return the share of the compared pixels that are covered and within 25 % of the truth."""
+    published = resize_nearest(covered.astype(np.uint8), aligned.target_m.shape) > 0
+    ratio = aligned.depth_m[aligned.compared] / aligned.target_m[aligned.compared]
+    right = np.maximum(ratio, 1.0 / ratio) < DELTA1
+    return float((right & published[aligned.compared]).mean())
 
 
 def _resize_to_truth(target_m: NDArray[Any], prediction: NDArray[Any], *,

@@ -187,7 +187,8 @@ class LiveRun:
                 waiting = sum(not each.done() for each in scores.values())
                 if taken.truth is not None and not replayed.quality and waiting < MAX_UNSCORED:
                     scores[taken.number] = pool.submit(
-                        self._scorer.score, prediction.affine_invariant_depth, taken.truth)
+                        self._scorer.score, prediction.affine_invariant_depth, taken.truth,
+                        prediction.covered)
                 bar.update(taken.number + 1 - bar.n)
                 return replayed
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from marigold_ros.data.frames import DepthFrame
     from marigold_ros.depth.config import StepPolicyConfig
     from marigold_ros.depth.engine import DepthEngine
-    from marigold_ros.depth.types import DepthPrediction, FloatImage, RgbImage
+    from marigold_ros.depth.types import DepthPrediction, FloatImage, Mask, RgbImage
     from marigold_ros.evaluation.metrics.protocols import FrameScorer, ScoredDepth
     from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
 
@@ -273,14 +273,17 @@ class PolicyReplay:
         if steps:
             self._histories[camera] = (self._scaled, recorded.evaluated.number, steps)
             return recorded.scores[steps]
-        scored = self._score_carried(recorded, prediction.affine_invariant_depth)
+        assert prediction.covered is not None  # depth is carried
+        scored = self._score_carried(recorded, prediction.affine_invariant_depth,
+                                     prediction.covered)
         self._histories[camera] = (*self._histories[camera], recorded.evaluated.number)
         return scored
 
-    def _score_carried(self, recorded: RecordedFrame, depth: FloatImage) -> ScoredDepth:
+    def _score_carried(self, recorded: RecordedFrame, depth: FloatImage,
+                       covered: Mask) -> ScoredDepth:
         key = self._histories[recorded.evaluated.camera]
         if key not in recorded.scores:
-            recorded.scores[key] = recorded.scorer.score(depth, recorded.frame)
+            recorded.scores[key] = recorded.scorer.score(depth, recorded.frame, covered)
         return recorded.scores[key]
 
     def _abs_rel(self, num_inference_steps: int) -> float:
@@ -291,7 +294,8 @@ class PolicyReplay:
             scored = recorded.scores[num_inference_steps]
         else:
             carried = self._adaptive.carried_depth(recorded.evaluated.camera)
-            scored = self._score_carried(recorded, carried.affine_invariant_depth)
+            scored = self._score_carried(recorded, carried.affine_invariant_depth,
+                                         carried.covered)
         return scored.quality.get('abs_rel', math.nan)
 
 

@@ -52,7 +52,7 @@ STREAM_SCHEMA = {
 # `against` compares with a fixed T at its own cost, `against_blind` with what the same time buys
 # without a look at the frames: fixed T, or runs on every N-th frame, mixed at random.
 DIFFERENCE_SCHEMA = {
-    'beats': 'bool: better in AbsRel or boundary F1, worse in neither',
+    'beats': 'bool: better in AbsRel, published delta1 or boundary F1, worse in none',
     '<metric>.relative': 'number or null: relative difference of the means',
     '<metric>.low': 'number or null: lower end of its 95 % confidence interval',
     '<metric>.high': 'number or null: upper end',

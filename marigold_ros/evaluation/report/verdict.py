@@ -15,6 +15,7 @@ from marigold_ros.evaluation.statistics import (
     ABS_REL,
     beats,
     compare_policies,
+    DECISIVE,
     Difference,
 )
 
@@ -104,9 +105,8 @@ def describe_saving(analysis: Analysis, abs_rel: str) -> str:
     for other, differences in result.against.items():
         share, low, high = result.saved[other]
         text += (f'. Against {other} it saves {_format_percent(share)}'
-                 f'{_format_interval(low, high, "%")} of the network time; {abs_rel} '
-                 f'{_format_difference(differences["abs_rel"])}, boundary F1 '
-                 f'{_format_difference(differences["boundary_f1"])}')
+                 f'{_format_interval(low, high, "%")} of the network time; '
+                 f'{_format_differences(differences, abs_rel)}')
     return text + '.'
 
 
@@ -155,15 +155,20 @@ def describe_choices(analysis: Analysis, abs_rel: str) -> list[str]:
         difference = result.against_blind
         sentences.append(
             f'{name} is {"better" if beats(difference) else "not better"} than what the same time '
-            f'buys without a look at the frames ({abs_rel} '
-            f'{_format_difference(difference["abs_rel"])}, boundary F1 '
-            f'{_format_difference(difference["boundary_f1"])}).')
+            f'buys without a look at the frames ({_format_differences(difference, abs_rel)}).')
     return sentences
 
 
 def _phrase_verdict(verdict: str) -> str:
     return {'better': 'the policy is better', 'worse': 'the policy is worse',
             'no difference': 'no difference', 'unknown': 'too few blocks to compare'}[verdict]
+
+
+def _format_differences(differences: Mapping[str, Difference], abs_rel: str) -> str:
+    labels = {'abs_rel': abs_rel, 'published_delta1': 'published delta1',
+              'boundary_f1': 'boundary F1'}
+    return ', '.join(f'{labels[metric]} {_format_difference(differences[metric])}'
+                     for metric in DECISIVE)
 
 
 def _format_difference(difference: Difference) -> str:
