@@ -7,6 +7,7 @@ Drives of 5 s through the room of the second drive, 50 frames of 320x240 each, r
 the folder `--frames`; remove it after a change of the code.  Every condition differs in one thing
 from the first, a drive at 0.8 m/s, or from standing where that drive begins:
 
+- at 0.35 m/s;
 - a turn on the spot, left and back right, at 60 or 120 deg/s, without motion blur;
 - the same turn with a rolling shutter: strips of 8 rows, each from its own pose, over 30 ms;
 - no textures: every material has one colour all over; light, shadows and edges remain;
@@ -67,6 +68,7 @@ STRIPS, POSES_HZ = 30, 1000
 Controls = list[tuple[float, float, float]]
 START, MIDDLE = (0.75, 2.0, 0.0), (3.3, 2.4, 0.0)
 AHEAD: Controls = [(0.0, 0.8, 0.1), (5.0, 0.8, -0.1)]
+SLOWLY: Controls = [(0.0, 0.35, 0.1), (5.0, 0.35, -0.1)]
 # Towards the camera, across, away.
 CROWD = (Walk((6.2, 2.75), (0.2, 2.8), 0.0, 5.0), Walk((6.0, 1.4), (0.4, 1.3), 1.5, 6.2),
          Walk((5.0, 4.3), (5.0, 0.9), -1.0, 1.9), Walk((4.0, 0.9), (4.0, 4.2), 1.5, 4.3),
@@ -92,7 +94,7 @@ class Drive:
 
 
 DRIVES = {
-    'ahead': Drive(AHEAD), 'standing': Drive([(0.0, 0.0, 0.0)]),
+    'ahead': Drive(AHEAD), 'slow': Drive(SLOWLY), 'standing': Drive([(0.0, 0.0, 0.0)]),
     'turn_60': Drive(_turn(60.0), MIDDLE), 'turn_120': Drive(_turn(120.0), MIDDLE),
     'rolling': Drive(_turn(60.0), MIDDLE, rolling=True),
     'plain': Drive(AHEAD, textures=False),
@@ -104,7 +106,8 @@ LOW, VERY_LOW = replace(CLEAR, noise=0.35), replace(CLEAR, noise=0.6)
 DARK = replace(CLEAR, noise=0.018, exposure_ev=-5.0)
 # Drive and camera by condition.
 CONDITIONS = {
-    '0.8 m/s ahead': ('ahead', CLEAR), 'standing': ('standing', CLEAR),
+    '0.8 m/s ahead': ('ahead', CLEAR), '0.35 m/s ahead': ('slow', CLEAR),
+    'standing': ('standing', CLEAR),
     'turn, 60 deg/s': ('turn_60', CLEAR), 'turn, 120 deg/s': ('turn_120', CLEAR),
     'turn, 60 deg/s, rolling shutter': ('rolling', CLEAR), 'no textures': ('plain', CLEAR),
     'low light': ('ahead', LOW), 'low light, standing': ('standing', LOW),
