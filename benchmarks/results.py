@@ -67,6 +67,7 @@ TABLES = (
     PublishedTable('engine_startup', 'benchmarks.engine_startup --device cpu --out {out}'),
     PublishedTable('engine_new_size', 'benchmarks.engine_new_size --out {out}'),
     PublishedTable('carrying', 'benchmarks.carrying --out {out}'),
+    PublishedTable('carrying_limits', 'benchmarks.carrying_limits --out {out}'),
     PublishedTable('engine_layers', 'benchmarks.engine_layers --device cpu --out {out}'),
     PublishedTable('engine_ladder',
                    'benchmarks.engine_ladder --device cpu --compile --out {out}'),

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -97,6 +97,18 @@ class Materials:
         per_texture, starts = _layout(self.size)
         return np.asarray(_LINEAR[self.texels[self.texture * per_texture + starts[-1]]]
                           * self.tint, np.float32)
+
+    def without_textures(self) -> Materials:
+        """
+        Return the same materials, each with one colour all over.
+
+        Returns
+        -------
+        Materials
+        """
+        levels = self.texels.reshape(-1, _layout(self.size)[0], 3)
+        plain = np.repeat(levels[:, -1:], levels.shape[1], axis=1)
+        return replace(self, texels=plain.reshape(-1, 3))
 
 
 def _layout(size: int) -> tuple[int, Ints]:

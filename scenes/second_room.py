@@ -1,7 +1,8 @@
 """The parlour of the second drive: a fixed layout, in which things move and a lamp goes on."""
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,13 +21,26 @@ BALL_S, PERSON_S, DOOR_S, LAMP_S = (8.65, 10.6), (13.0, 16.0), (22.5, 25.0), 27.
 
 BALL_RADIUS_M = 0.11
 BALL_FROM, BALL_TO = (3.93, 0.72), (3.93, 3.28)
-PERSON_FROM, PERSON_TO = (5.65, 4.2), (5.65, 0.6)
+STEP_M = 0.56
 DOOR_SWING = np.radians(85.0)
 DOOR = Opening('passage', 3.0, 3.9, 0.0, 2.03)
 LAMP_SIDE_M = 0.6
 
 
-def make_second_room(seed: int, texture_size: int) -> MovingScene:
+@dataclass(frozen=True)
+class Walk:
+    """The way of a person: from where to where on the floor, m, and when, s."""
+
+    start: tuple[float, float]
+    end: tuple[float, float]
+    start_s: float
+    end_s: float
+
+
+PERSON_WALK = Walk((5.65, 4.2), (5.65, 0.6), *PERSON_S)
+
+
+def make_second_room(seed: int, texture_size: int, crowd: Sequence[Walk] = ()) -> MovingScene:
     """
     Make the room: sofa in the south, television in the east, door in the north, table in the west.
 
@@ -36,6 +50,8 @@ def make_second_room(seed: int, texture_size: int) -> MovingScene:
         Seed of the colours, textures and small objects; the layout is fixed.
     texture_size : int
         Side of each texture, px, a power of two.
+    crowd : sequence of Walk
+        Further people, who walk through the furniture if their ways lead there.
 
     Returns
     -------
@@ -48,7 +64,9 @@ def make_second_room(seed: int, texture_size: int) -> MovingScene:
     hang_pictures(b, room, ((0, 4.5, 1.5, 0.8, 0.6), (0, 6.0, 1.55, 0.5, 0.7),
                             (2, 0.6, 1.6, 0.5, 0.6), (2, 5.0, 1.5, 1.0, 0.7),
                             (3, 1.6, 1.55, 0.6, 0.8)))
-    things = (_make_ball(b), _make_person(b), _make_door(b, room.walls[2]))
+    things = (_make_ball(b), _make_person(b, 'person', PERSON_WALK),
+              _make_door(b, room.walls[2]),
+              *(_make_person(b, f'person_{i}', walk) for i, walk in enumerate(crowd, 2)))
     sky = skies.make_sky(b.rng, 2.8)
     for wall, window in ((room.walls[1], east), (room.walls[3], west)):
         b.lights.append(walls.window_light(wall, window, np.array([3.9, 4.1, 4.5], np.float32)))
@@ -89,14 +107,16 @@ def _make_ball(b: SceneBuilder) -> MovingThing:
                        Placement((*BALL_TO, BALL_RADIUS_M), tilt=-turned))
 
 
-def _make_person(b: SceneBuilder) -> MovingThing:
-    """Make a person who walks across the room to the robot's right."""
+def _make_person(b: SceneBuilder, name: str, walk: Walk) -> MovingThing:
+    """Make a person who walks across the room."""
     draw = int(b.rng.integers(1 << 31))
     poses = [streets.pedestrian(b.palette, np.random.default_rng(draw), stride)
              for stride in (0.28, -0.28)]
-    start, end = (Placement((*xy, 0.0), yaw=np.pi) for xy in (PERSON_FROM, PERSON_TO))
-    return MovingThing('person', poses[0], *PERSON_S, start, end, stride=poses[1],
-                       steps=(PERSON_FROM[1] - PERSON_TO[1]) / 0.56)
+    x, y = np.subtract(walk.start, walk.end)
+    yaw = float(np.arctan2(x, -y))  # a pedestrian faces +y
+    start, end = (Placement((*xy, 0.0), yaw) for xy in (walk.start, walk.end))
+    return MovingThing(name, poses[0], walk.start_s, walk.end_s, start, end, stride=poses[1],
+                       steps=float(np.hypot(x, y)) / STEP_M)
 
 
 def _make_door(b: SceneBuilder, wall: Wall) -> MovingThing:

@@ -163,6 +163,18 @@ def test_a_texture_far_away_shows_its_mean_colour() -> None:
     np.testing.assert_allclose(far[0], near.mean(0), rtol=0.12)
 
 
+def test_without_textures_each_material_has_its_mean_colour_all_over() -> None:
+    b = SceneBuilder(np.random.default_rng(3), 32)
+    rows = [b.palette.get(kind) for kind in ('brick', 'wood')]
+    textured = b.palette.build()
+    plain = textured.without_textures()
+    np.testing.assert_array_equal(plain.mean_albedo(), textured.mean_albedo())
+    uv = np.random.default_rng(0).random((100, 2)).astype(np.float32)
+    for row in rows:
+        near = plain.albedo(np.full(100, row, np.int32), uv, np.full(100, 1e-3, np.float32))
+        np.testing.assert_allclose(near, np.tile(textured.mean_albedo()[row], (100, 1)), rtol=1e-5)
+
+
 def test_metering_maps_a_grey_card_to_middle_grey() -> None:
     card = np.full((8, 8, 3), 37.0, np.float32)
     assert sensor.meter_exposure(card) * 37.0 == pytest.approx(0.2, rel=1e-3)

@@ -176,6 +176,18 @@ def test_the_person_walks_on_the_floor(moving: MovingScene) -> None:
     assert moving.bounds('person', 12.9) is moving.bounds('person', 16.1) is None
 
 
+def test_a_crowd_walks_as_it_is_told_and_changes_nothing_else(moving: MovingScene) -> None:
+    walk = second_room.Walk((6.0, 2.0), (2.0, 3.0), 1.0, 5.0)
+    crowded = second_room.make_second_room(SEED, COARSE.texture_size, [walk])
+    middle = np.mean(np.asarray(crowded.bounds('person_2', 3.0)), axis=0)
+    assert middle[:2] == pytest.approx((4.0, 2.5), abs=0.15)
+    assert crowded.bounds('person_2', 0.9) is crowded.bounds('person_2', 5.1) is None
+    np.testing.assert_array_equal(crowded.dark.mesh.triangles, moving.dark.mesh.triangles)
+    for name in ('person', 'ball', 'door'):
+        for t_s in (9.0, 14.0, 24.0):
+            np.testing.assert_array_equal(crowded.bounds(name, t_s), moving.bounds(name, t_s))
+
+
 def test_the_door_opens_to_a_hall_behind_it(moving: MovingScene) -> None:
     camera = robot_camera(STATES[22.5], *SIZE)
     depths = [render.depth_along_z(moving.at(t), camera) for t in (20.0, 22.5, 23.7, 25.0, 26.0)]
