@@ -316,7 +316,8 @@ def _find_changes(grey: GreyImage, expected: GreyImage) -> Mask:
     (mean, deviation), (expected_mean, expected_deviation) = (
         [value.item() for value in cv2.meanStdDev(image)] for image in (grey, expected))
     gain = deviation / max(expected_deviation, 1.0)
-    difference = grey - np.float32(gain) * (expected - np.float32(expected_mean)) - mean
+    exposed = np.float32(gain) * (expected - np.float32(expected_mean)) + mean
+    difference = grey - np.clip(exposed, 0.0, 255.0)  # as bright as a pixel can be
     smooth = cv2.GaussianBlur(grey, (5, 5), 0)
     slope = cv2.magnitude(*(cv2.Sobel(smooth, cv2.CV_32F, dx, 1 - dx, scale=1 / 8)
                             for dx in (1, 0)))  # grey levels per px

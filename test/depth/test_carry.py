@@ -83,6 +83,18 @@ def test_noise_and_exposure_are_nothing_new():
     assert np.abs(carrier.carry().affine_invariant_depth - ramp()).max() < 0.02
 
 
+def test_a_lamp_that_blinds_the_camera_is_nothing_new_beside_noise():
+    """Flow smooths the noise, so the exposure seems to rise; a pixel cannot be above 255."""
+    def dazzled(number):
+        image = look(dx=0.5 * number, noise=40.0, seed=number)
+        image[60:180, 100:220] = 255
+        return image
+
+    carrier = DepthCarrier(dazzled(1))
+    carrier.start(ramp(), None)
+    assert carrier.advance(dazzled(2)).largest_change < 0.65
+
+
 @pytest.mark.parametrize(('column', 'row'), [(160, 120), (30, 200), (289, 51)])
 def test_a_thing_of_one_percent_is_seen_when_it_comes_and_when_it_goes(column, row):
     """While the camera moves."""

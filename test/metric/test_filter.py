@@ -70,7 +70,8 @@ def test_a_scale_is_held_then_expires_and_restarts_unfiltered():
 
 
 def test_a_change_of_the_gauge_alone_does_not_change_metric_depth():
-    scales, old = ScaleFilter(FilterConfig()), np.array([0.2, 0.6, 1.0])
+    scales = ScaleFilter(FilterConfig(max_change_per_s=0.1))
+    old = np.array([0.2, 0.6, 1.0])
     scales.add(fit(3.0, 1.5), 0)
     # old = (new - 0.2) / 0.5, so 3 * old + 1.5 = 6 * new + 0.3.
     scales.add(fit(6.0, 0.3), SECOND // 10, gauge_change=GaugeChange(0.5, 0.2))

@@ -17,6 +17,7 @@ from marigold_ros.evaluation.metrics.metric_depth import (
 from marigold_ros.evaluation.references import FrameReference
 from marigold_ros.metric.anchors import Anchors
 from marigold_ros.metric.config import ScaleConfig
+from marigold_ros.metric.filter import FilterConfig
 from marigold_ros.metric.types import TransformTilt
 
 K = np.array([[40.0, 0, 39.5], [0, 40, 29.5], [0, 0, 1]])
@@ -160,7 +161,7 @@ def test_jitter_is_the_change_of_the_mid_depth():
 
 def test_recovery_lasts_until_the_scale_is_correct_again():
     # 2 s without a reference, then one that is 30 % larger; the scale changes by 10 % per second.
-    evaluator = evaluate(ScaleConfig('depth'), [
+    evaluator = evaluate(ScaleConfig('depth', filter=FilterConfig(max_change_per_s=0.1)), [
         *(reference(number) for number in range(10)),
         *(reference(number, anchors=None) for number in range(10, 30)),
         *(reference(number, factor=1.3) for number in range(30, 60))])
