@@ -212,10 +212,10 @@ class PolicyReplay:
         self._adaptive.policy = policy
         self._known_sizes: set[tuple[int, int]] = set()
         self._last_ns = -1
-        # Of each camera: the run whose depth is carried, and the frames that it went through.
-        self._histories: dict[str, tuple[object, ...]] = {}
+        # Of each camera: frame and T of the run whose depth is carried, and what it went through.
+        self._histories: dict[str, tuple[int, ...]] = {}
         self._scaled = ''
-        self._current: RecordedFrame | None = None
+        self._current: RecordedFrame | None = None  # for the oracle
 
     def process(self, recorded: RecordedFrame, *, arrived_s: float = 0.0,
                 start_s: float = 0.0) -> Replay:
@@ -271,7 +271,7 @@ class PolicyReplay:
     def _score(self, recorded: RecordedFrame, prediction: AdaptivePrediction) -> ScoredDepth:
         camera, steps = recorded.evaluated.camera, prediction.num_inference_steps
         if steps:
-            self._histories[camera] = (self._scaled, recorded.evaluated.number, steps)
+            self._histories[camera] = (recorded.evaluated.number, steps)
             return recorded.scores[steps]
         assert prediction.covered is not None  # depth is carried
         scored = self._score_carried(recorded, prediction.affine_invariant_depth,
@@ -281,7 +281,7 @@ class PolicyReplay:
 
     def _score_carried(self, recorded: RecordedFrame, depth: FloatImage,
                        covered: Mask) -> ScoredDepth:
-        key = self._histories[recorded.evaluated.camera]
+        key = (self._scaled, *self._histories[recorded.evaluated.camera])
         if key not in recorded.scores:
             recorded.scores[key] = recorded.scorer.score(depth, recorded.frame, covered)
         return recorded.scores[key]

@@ -147,8 +147,8 @@ def _draw_blind(axis: Any, analysis: Analysis, metric: int) -> None:
     axis.plot(points[:, 0], points[:, 1], marker='o', color=BLACK, linewidth=1.3, markersize=5,
               markerfacecolor='white', label='without a look at the frame')
     for name, point in zip(analysis.blind, points):
-        axis.annotate(name, point, xytext=(0, 7), textcoords='offset points', ha='center',
-                      fontsize=7)
+        axis.annotate(name, point, xytext=(3, 3), textcoords='offset points', rotation=45,
+                      rotation_mode='anchor', fontsize=7)
 
 
 def _point(analysis: Analysis, frame_results: FrameResults, metric: int) -> tuple[float, float]:

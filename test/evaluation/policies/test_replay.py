@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 import time
@@ -63,7 +64,8 @@ def frame(number, at_ms, errors=(0.1, 0.2, 0.3, 0.4), seed=0):
     """
     rgb, depth_m = picture(seed)
     stamp_ns = None if at_ms is None else 10 ** 12 + at_ms * MS
-    truth = DepthFrame(str(number), rgb, depth_m, np.ones(SIZE, bool), 'camera', 'block', stamp_ns)
+    truth = DepthFrame(str(number), rgb, depth_m, np.ones(SIZE, bool), 'camera', 'block', stamp_ns,
+                       np.array([[100.0, 0, 63.5], [0, 100, 47.5], [0, 0, 1]]), np.eye(4))
     predictions = {}
     for steps, error in enumerate(errors, 1):
         bump = error * np.sin(np.linspace(0, 9, WIDTH, dtype=np.float32))
@@ -166,6 +168,24 @@ def test_policies_that_did_the_same_are_scored_once():
     for policy in ('novelty', 'every-20', 'every-3'):
         replay(policy, frames)
     assert [len(each.scores) for each in frames] == [4, 5, 5]
+
+
+def test_depth_that_is_moved_by_a_scale_of_its_own_is_scored_on_its_own():
+    """The camera moves 0.2 m ahead; only one policy knows the scale, and so the error falls."""
+    still, ahead = frame(0, 0, errors=(0.0,) * 4), frame(1, 100)
+    ahead.frame.world_from_camera[2, 3] = 0.2
+    nearer_m = ahead.frame.depth_m - 0.2
+    ahead = record(1, replace(ahead.frame, depth_m=nearer_m), ahead.predictions)
+    errors = []
+    for scaled in (False, True):
+        policy = make_replay('novelty')
+        policy.process(still)
+        if scaled:
+            policy.set_scale('camera', 3.0, 1.0)
+        prediction = policy.process(ahead).prediction
+        errors.append(np.abs(3.0 * prediction.affine_invariant_depth + 1.0 - nearer_m).mean())
+    assert len(ahead.scores) == T_MAX + 2
+    assert errors[1] < errors[0] - 0.15
 
 
 def test_the_cap_reduces_steps_but_not_those_of_fixed_policies():
