@@ -19,6 +19,7 @@ from marigold_ros.data.frames import DepthFrame
 from marigold_ros.data.read_ahead import read_ahead
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.errors import BagError, InputError
+from marigold_ros.depth.types import DepthPrediction, FloatImage, RgbImage
 from marigold_ros.evaluation.config import EvaluationConfig, fixed_name, fixed_steps
 from marigold_ros.evaluation.metrics.protocols import FrameScorer, ScoredDepth
 from marigold_ros.evaluation.metrics.temporal import TemporalEvaluator
@@ -36,7 +37,6 @@ from marigold_ros.stop_flag import StopFlag
 
 if TYPE_CHECKING:
     from marigold_ros.depth.engine import DepthEngine
-    from marigold_ros.depth.types import DepthPrediction, FloatImage, RgbImage
 
 # Frames that may wait for their scores before the engine has to pause.
 MAX_UNSCORED = 2
@@ -44,9 +44,9 @@ MAX_UNSCORED = 2
 BLIND_POLICIES = tuple(f'every-{period}' for period in (2, 3, 4, 6, 10, 20))
 
 # Functions that predict depth from an image, uint8 [H, W, 3] -> float32 [H, W], by name.
-Baselines = Mapping[str, Callable[['RgbImage'], 'FloatImage']]
+Baselines = Mapping[str, Callable[[RgbImage], FloatImage]]
 # Called for each frame, in order, with what each policy made of it without cap, by policy.
-FrameCallback = Callable[['RecordedFrame', Mapping[str, 'Replay']], None]
+FrameCallback = Callable[[RecordedFrame, Mapping[str, Replay]], None]
 
 
 class EvaluationSession:

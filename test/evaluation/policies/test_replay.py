@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+import gc
 from itertools import islice
 from pathlib import Path
 import time
+import weakref
 
 import cv2
 import numpy as np
@@ -186,6 +188,20 @@ def test_depth_that_is_moved_by_a_scale_of_its_own_is_scored_on_its_own():
         errors.append(np.abs(3.0 * prediction.affine_invariant_depth + 1.0 - nearer_m).mean())
     assert len(ahead.scores) == T_MAX + 2
     assert errors[1] < errors[0] - 0.15
+
+
+def test_replays_keep_no_images():
+    """But for the newest frame, and the one that waits in a simulation."""
+    each_in_turn, simulation = make_replay('novelty'), ArrivalSimulation(make_replay('fixed-4'))
+    results, images = [], []
+    for i in range(6):
+        recorded = frame(i, 10 * i)
+        images.append(weakref.ref(recorded.frame))
+        results.append(each_in_turn.process(recorded).result)
+        results += [each.result for each in simulation.add(recorded)]
+    del recorded
+    gc.collect()
+    assert len(results) > 6 and sum(image() is not None for image in images) <= 2
 
 
 def test_the_cap_reduces_steps_but_not_those_of_fixed_policies():
