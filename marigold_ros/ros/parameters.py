@@ -95,7 +95,7 @@ class Settings:
         "novelty, the 70 % quantile of the camera's frames for complexity", limits=(0.0, 100.0),
         keyword='auto', run_time=True)
     alpha: float | None = _row(
-        float, 'auto', 'Additional steps per unit of complexity above complexity_min; auto: 6.25 '
+        float, 'auto', 'Additional steps per unit of complexity above complexity_min; auto: 7.2 '
         'for novelty, of which C is a share; for complexity max_inference_steps at the 95 % '
         "quantile of the camera's frames",
         limits=(0.0, 1e9), keyword='auto', run_time=True)

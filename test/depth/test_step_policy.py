@@ -125,15 +125,15 @@ def test_statistics_are_per_camera_and_discarded_on_reset():
     assert decide(policy, 0.9).num_inference_steps == 1
 
 
-@pytest.mark.parametrize('complexity, steps', [(0.0, 0), (0.079, 0), (0.081, 1), (0.3, 2),
+@pytest.mark.parametrize('complexity, steps', [(0.0, 0), (0.069, 0), (0.07, 1), (0.25, 2),
                                                (1.0, 4)])
 def test_novelty_carries_depth_until_enough_is_new(complexity, steps):
-    """T(C) = round(6.25 C), whatever C was before."""
+    """T(C) = round(7.2 C), whatever C was before."""
     policy = StepPolicy(StepPolicyConfig(latency_cap_s=None))
     for _ in range(3):
         decision = decide(policy, complexity, can_carry=True)
         assert decision.num_inference_steps == steps
-        assert decision.reason.startswith(f'novelty: T({complexity:.4g}) = 0 + 6.25 (C - 0)')
+        assert decision.reason.startswith(f'novelty: T({complexity:.4g}) = 0 + 7.2 (C - 0)')
 
 
 def test_what_must_run_runs_once_more_than_the_line_says():
