@@ -49,7 +49,7 @@ from marigold_ros.evaluation.references import BagReferences, FrameReference
 from marigold_ros.metric.config import ScaleConfig
 
 NAME = 'drive_events'
-CAMERA, LIDAR = 'camera', '/lidar/points'
+BAG, CAMERA, LIDAR = 'parlour', 'camera', '/lidar/points'
 DRIVE, COSTMAP = Path('out/drive2'), Path('config/nav2_costmap.yaml')
 POLICIES = {
     'novelty': StepPolicyConfig(latency_cap_s=None),
@@ -141,7 +141,7 @@ def time_of_marks(drive: PolicyDrive, places: Mapping[int, NDArray[np.bool_]], f
     Returns
     -------
     (int or None, int or None)
-        Number of the first frame with a mark; of the first from `last` on when at most a tenth of
+        Number of the first frame with a mark; of the first after `last` when at most a tenth of
         the marks is left.
     """
     before = drive.lethal[max(0, first - 1)]
@@ -159,7 +159,7 @@ def time_of_marks(drive: PolicyDrive, places: Mapping[int, NDArray[np.bool_]], f
 
 def evaluate(folder: Path, engine: DepthEngine) -> tuple[dict[str, PolicyDrive], list[DepthFrame]]:
     """Process the drive with every policy; return the results, and the frames without images."""
-    bag_folder, = (each.parent for each in folder.glob('*/metadata.yaml'))
+    bag_folder = folder / BAG
     scene, layer = read_scene(folder / 'scene.json'), read_layer_config(COSTMAP)
     drives = {name: PolicyDrive(AdaptiveDepth(engine, AdaptiveConfig(policy)),
                                 ObstacleScorer(scene, layer))
@@ -173,7 +173,7 @@ def evaluate(folder: Path, engine: DepthEngine) -> tuple[dict[str, PolicyDrive],
             reference = references.lookup(frame)
             for drive in drives.values():
                 drive.add(frame, reference)
-            frames.append(replace(frame, rgb=frame.rgb[:1, :1]))
+            frames.append(replace(frame, rgb=frame.rgb[:1, :1].copy()))
     return drives, frames
 
 

@@ -97,6 +97,7 @@ TABLES = (
                    f'--scene {DRIVE2}/scene.json --out {{out}}', 'tables.md'),
     PublishedTable('evaluate_handheld', f'{EVALUATE} bag {{HANDHELD}} {TOPICS} --out {{out}}',
                    'tables.md'),
+    PublishedTable('carried_metres', 'benchmarks.carried_metres'),
     PublishedTable('drive_events', f'benchmarks.drive_events --drive {DRIVE2}'),
     PublishedTable('evaluate_rendered', f'{EVALUATE} shards out/frames/policies --out {{out}}',
                    'tables.md'),

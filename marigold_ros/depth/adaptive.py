@@ -134,6 +134,8 @@ class AdaptiveDepth:
     cameras : sequence of str
         A camera's index here is the seed of its initial noise; a camera that is not listed has
         seed 0.
+    policy : StepPolicy or None
+        Decides instead of one with `config.step_policy`.
     clock : callable
         Returns the time, s, on the clock of `Frame.received_s`.
 
@@ -151,10 +153,11 @@ class AdaptiveDepth:
     """
 
     def __init__(self, engine: DepthEngine, config: AdaptiveConfig, cameras: Sequence[str] = (),
-                 *, clock: Callable[[], float] = time.monotonic) -> None:
+                 *, policy: StepPolicy | None = None,
+                 clock: Callable[[], float] = time.monotonic) -> None:
         """Start without statistics."""
         self.engine, self._config, self._clock = engine, config, clock
-        self.policy = StepPolicy(config.step_policy)
+        self.policy = policy or StepPolicy(config.step_policy)
         self._seeds = {camera: seed for seed, camera in enumerate(cameras)}
         # A resolution of 0 is that of the image.
         detail_px = engine.processing_resolution or sys.maxsize

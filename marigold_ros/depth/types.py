@@ -137,6 +137,11 @@ class GaugeChange:
     factor: float
     offset: float
 
+    def after(self, earlier: GaugeChange) -> GaugeChange:
+        """Return the change from before an earlier one to after this one."""
+        return GaugeChange(self.factor * earlier.factor,
+                           self.factor * earlier.offset + self.offset)
+
 
 @dataclass(frozen=True)
 class StepRequest:

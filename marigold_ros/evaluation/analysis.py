@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from marigold_ros.evaluation.config import fixed_steps
+from marigold_ros.evaluation.config import fixed_steps, period
 from marigold_ros.evaluation.policies.replay import EvaluatedFrame, Quality, ReplayedFrame
 from marigold_ros.evaluation.statistics import (
     blind_at_budget,
@@ -87,7 +87,7 @@ class PolicyResult:
         Difference to these policies by policy and metric.
     against_blind : dict of str to Difference
         Difference to what the same time buys without a look at the frames, by metric; empty for
-        a fixed policy.
+        fixed-N and every-N, which are blind themselves.
     simulated : StreamResult
         Of the simulation of frame arrivals.
     live : StreamResult or None
@@ -116,7 +116,7 @@ class Analysis:
     policies : dict of str to PolicyResult
         The first is the primary policy, which the verdict is about.
     fastest, slowest : str
-        The fixed policies with the fewest and the most steps.
+        The fixed policies with the fewest steps and with Tmax.
     blind : dict of str to float64 [F, len(RESULT_COLUMNS)]
         Results of the policies that do not look at the frames, by policy, the cheapest first.
     """
@@ -163,13 +163,14 @@ def analyse(session: EvaluationSession, table: LatencyTable, cap_s: float | None
     policies = {}
     for name, frame_results in results.items():
         others = [each for each in (session.fastest, session.slowest) if each != name]
+        is_blind = fixed_steps(name) or period(name)
         same_budget = blind_at_budget(stacked, float(frame_results[:, TOTAL_S].mean()))
         policies[name] = PolicyResult(
             session.replayed[name], frame_results, mean_results(frame_results, blocks),
             {each: saved_share(frame_results, results[each], blocks)
              for each in (session.fastest, session.slowest)},
             {each: compare_policies(frame_results, results[each], blocks) for each in others},
-            {} if fixed_steps(name) else compare_policies(frame_results, same_budget, blocks),
+            {} if is_blind else compare_policies(frame_results, same_budget, blocks),
             StreamResult(session.simulated[name], cap_s))
     return Analysis(blocks, session.frames, policies, session.fastest, session.slowest, blind)
 

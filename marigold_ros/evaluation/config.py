@@ -10,7 +10,7 @@ from marigold_ros.depth.complexity import MEASURES
 from marigold_ros.depth.config import MAX_INFERENCE_STEPS, require, StepPolicyConfig
 
 COMPLEXITY_POLICIES = {f'complexity-{measure}': measure for measure in MEASURES}
-# For comparison only; they cannot run live.
+# For comparison only, and not live: a robot does not know the truth, nor should it gamble.
 OFFLINE_POLICIES = ('random', 'oracle')
 NAMED_POLICIES = ('novelty', *COMPLEXITY_POLICIES, *OFFLINE_POLICIES)
 SINGLE_FRAME_POLICIES = (*COMPLEXITY_POLICIES, 'fixed-1', *OFFLINE_POLICIES)

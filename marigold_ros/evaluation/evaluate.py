@@ -29,7 +29,7 @@ from typing import Any
 from marigold_ros.data.datasets.data_set import DataSet
 from marigold_ros.depth.device import reserve_one_core
 from marigold_ros.depth.engine import DepthEngine
-from marigold_ros.depth.errors import ConfigError, MarigoldError
+from marigold_ros.depth.errors import ConfigError, InputError, MarigoldError
 from marigold_ros.evaluation.analysis import analyse, Analysis, StreamResult
 from marigold_ros.evaluation.config import EvaluationConfig
 from marigold_ros.evaluation.environment import describe_environment
@@ -45,7 +45,7 @@ from marigold_ros.evaluation.options import (
 from marigold_ros.evaluation.out_bag import ResultBagWriter
 from marigold_ros.evaluation.policies.latency import LatencyTable
 from marigold_ros.evaluation.policies.live import check_live_policy, LiveRun
-from marigold_ros.evaluation.policies.replay import RecordedFrame, Replay
+from marigold_ros.evaluation.policies.replay import PolicyReplay, RecordedFrame
 from marigold_ros.evaluation.references import BagReferences
 from marigold_ros.evaluation.report.example_frames import FramePicture
 from marigold_ros.evaluation.report.html import write_report
@@ -122,19 +122,18 @@ def evaluate(options: argparse.Namespace, command: str, stack: ExitStack) -> int
     with StopFlag(terminate_on_second_signal=True) as stop:
         # 2. Run every frame with every T, and replay the policies on the runs.
         session = EvaluationSession(engine, data_set, config, table, baselines)
+        primary = config.policies[0]
         evaluators: dict[str, MetricDepthEvaluator] = {}
         on_frame: list[FrameCallback] = []
         if metric is not None:
             references, make_evaluator = metric
-            evaluators = {name: make_evaluator() for name in dict.fromkeys(
-                (config.policies[0], session.fastest))}
-            on_frame.append(partial(_evaluate_metric_depth, session, evaluators, references))
+            replays = {name: session.make_replay(name) for name in (primary, session.fastest)}
+            evaluators = {name: make_evaluator() for name in replays}
+            on_frame.append(partial(_evaluate_metric_depth, replays, evaluators, references))
         with ExitStack() as open_outputs:
             if options.out_bag is not None:
-                writer = open_outputs.enter_context(ResultBagWriter(
-                    options.out_bag, config.policies[0],
-                    session.make_simulation(config.policies[0])))
-                on_frame.append(lambda recorded, _: writer.add(recorded))
+                on_frame.append(open_outputs.enter_context(ResultBagWriter(
+                    options.out_bag, primary, session.make_simulation(primary))).add)
             session.run(stop, *on_frame)
         table.save(options.out / LATENCY_TABLE)
 
@@ -190,27 +189,32 @@ def _latency_table(options: argparse.Namespace, config: EvaluationConfig,
                 'checkpoint': config.checkpoint, 'ensemble_size': str(config.ensemble_size),
                 'processing_resolution': str(engine.processing_resolution)}
     if own.is_file():
-        table = LatencyTable.load(own)
-        if table.machine == machine:
-            print(f'{NAME}: reusing the latency table {own}, measured {table.measured_utc}',
-                  file=sys.stderr)
-            return table, str(own)
+        try:
+            table = LatencyTable.load(own)
+        except InputError as err:  # of another version
+            print(f'{NAME}: measuring again: {err}', file=sys.stderr)
+        else:
+            if table.machine == machine:
+                print(f'{NAME}: reusing the latency table {own}, measured {table.measured_utc}',
+                      file=sys.stderr)
+                return table, str(own)
     return LatencyTable(machine), str(own)
 
 
-def _evaluate_metric_depth(session: EvaluationSession,
+def _evaluate_metric_depth(replays: Mapping[str, PolicyReplay],
                            evaluators: Mapping[str, MetricDepthEvaluator],
-                           references: BagReferences, recorded: RecordedFrame,
-                           replays: Mapping[str, Replay]) -> None:
-    """Score the metric depth of a frame by each policy, and tell the policy its scale."""
+                           references: BagReferences, recorded: RecordedFrame) -> None:
+    """
+    Score the metric depth of a frame by each policy, and tell the policy its scale.
+
+    Then carried depth moves in three dimensions; in the replays of relative depth it does not.
+    """
     reference = references.lookup(recorded.frame)
     for name, evaluator in evaluators.items():
-        prediction = replays[name].prediction
-        assert prediction is not None  # no frame is superseded without cap
-        scale = evaluator.add(recorded.frame, prediction, reference,
-                              prediction.gauge_change)
+        prediction, _ = replays[name].predict(recorded)
+        scale = evaluator.add(recorded.frame, prediction, reference, prediction.gauge_change)
         if scale is not None:
-            session.replays[name].set_scale(recorded.evaluated.camera, scale.scale, scale.shift)
+            replays[name].set_scale(recorded.evaluated.camera, scale.scale, scale.shift)
 
 
 def _run_live(engine: DepthEngine, data_set: DataSet, config: EvaluationConfig,

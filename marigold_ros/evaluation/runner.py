@@ -45,8 +45,8 @@ BLIND_POLICIES = tuple(f'every-{period}' for period in (2, 3, 4, 6, 10, 20))
 
 # Functions that predict depth from an image, uint8 [H, W, 3] -> float32 [H, W], by name.
 Baselines = Mapping[str, Callable[[RgbImage], FloatImage]]
-# Called for each frame, in order, with what each policy made of it without cap, by policy.
-FrameCallback = Callable[[RecordedFrame, Mapping[str, Replay]], None]
+# Called for each frame, in order, while its images are at hand.
+FrameCallback = Callable[[RecordedFrame], None]
 
 
 class EvaluationSession:
@@ -73,12 +73,11 @@ class EvaluationSession:
         largest N if all policies are fixed-N.
     scorer : FrameScorer
     fastest, slowest : str
-        The policies that always run the fewest and the most steps.
-    replays : dict of str to PolicyReplay
-        Policies without latency cap: those of `config`, then `fastest` and `slowest`.
+        The policies that always run the fewest steps and Tmax.
     frames : list of EvaluatedFrame
     replayed : dict of str to list of ReplayedFrame
-        All frames as each policy processed them without latency cap.
+        All frames as each policy processed them without latency cap: those of `config`, then
+        `fastest` and `slowest`.
     simulated : dict of str to list of ReplayedFrame
         The same under the cap, in the simulation of frame arrivals.
     blind : dict of str to list of ReplayedFrame
@@ -112,8 +111,8 @@ class EvaluationSession:
         # 2. The policies, each with a state of its own.
         names = tuple(dict.fromkeys((*config.policies, self.fastest, self.slowest)))
         compares_blind = data_set.is_sequence and config.needs_all_steps
-        self.replays = {name: self._make_replay(name) for name in names}
-        self._blind = {name: self._make_replay(name)
+        self._replays = {name: self.make_replay(name) for name in names}
+        self._blind = {name: self.make_replay(name)
                        for name in BLIND_POLICIES if compares_blind}
         self._simulations = {name: self.make_simulation(name) for name in names}
         self._temporal = {name: TemporalEvaluator(data_set.rules, config.protocol)
@@ -143,8 +142,7 @@ class EvaluationSession:
         stop : StopFlag
             Ends the evaluation after the current frame.
         on_frame : callable
-            Called with every frame and what the policies made of it, in order, in the second
-            thread.
+            Called with every frame, in order, in the second thread.
 
         Raises
         ------
@@ -191,7 +189,7 @@ class EvaluationSession:
                 except (BagError, InputError) as err:
                     problem = err    # the frames before it are still reported
                     break
-                self._measure_costs(frame)
+                self._measure_costs(frame, unscored)
                 started_s = time.perf_counter()
                 predictions = {steps: self._infer(frame.rgb, steps) for steps in self._steps}
                 engine_s = time.perf_counter() - started_s
@@ -204,8 +202,11 @@ class EvaluationSession:
                 unscored.popleft().result()
         return problem
 
-    def _measure_costs(self, frame: DepthFrame) -> None:
+    def _measure_costs(self, frame: DepthFrame, unscored: deque[Future[None]]) -> None:
         """Measure the cost of frames of a new size, not counted in `wall_s`."""
+        if self._engine.padded_size(*frame.rgb.shape[:2]) not in self._table.samples:
+            while unscored:  # nothing may run beside
+                unscored.popleft().result()
         started_s = time.perf_counter()
         self._table.measure(self._engine, frame.rgb, self._steps[-1], self._config.ensemble_size)
         self.wall_s -= time.perf_counter() - started_s
@@ -215,13 +216,14 @@ class EvaluationSession:
         return self._engine.infer(rgb, num_inference_steps=steps,
                                   ensemble_size=self._config.ensemble_size)
 
-    def _make_replay(self, name: str, latency_cap_s: float | None = None) -> PolicyReplay:
+    def make_replay(self, name: str, latency_cap_s: float | None = None) -> PolicyReplay:
+        """Return a new replay of a policy."""
         return PolicyReplay(name, self._engine, self._table, self.max_inference_steps,
                             latency_cap_s)
 
     def make_simulation(self, name: str) -> ArrivalSimulation:
         """Return a new simulation of a policy under the latency cap."""
-        return ArrivalSimulation(self._make_replay(name, self._config.latency_cap_s))
+        return ArrivalSimulation(self.make_replay(name, self._config.latency_cap_s))
 
     def _replay_frame(self, number: int, frame: DepthFrame,
                       predictions: Mapping[int, DepthPrediction], engine_s: float) -> None:
@@ -232,7 +234,7 @@ class EvaluationSession:
 
         # 2. Replay the policies without cap, and under it as frames arrive.
         replays = {name: self._score_temporal(name, replay.process(recorded))
-                   for name, replay in self.replays.items()}
+                   for name, replay in self._replays.items()}
         for name, replay in replays.items():
             self.replayed[name].append(replay.result)
         for name, blind in self._blind.items():
@@ -243,7 +245,7 @@ class EvaluationSession:
         # 3. Hand the images on while they are at hand.
         self._keep_example(replays[self._config.policies[0]])
         for callback in self._on_frame:
-            callback(recorded, replays)
+            callback(recorded)
 
     def _score_runs(self, number: int, frame: DepthFrame,
                     predictions: Mapping[int, DepthPrediction], engine_s: float) -> RecordedFrame:

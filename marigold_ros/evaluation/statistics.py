@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 RESULT_COLUMNS = ('num_inference_steps', 'total_s', 'network_s', 'abs_rel', 'delta1',
                   'published_delta1', 'boundary_f1')
-STEPS, TOTAL_S, NETWORK_S, ABS_REL, _, PUBLISHED_DELTA1, BOUNDARY_F1 = range(7)
+STEPS, TOTAL_S, NETWORK_S, ABS_REL, _, _, BOUNDARY_F1 = range(7)
 QUALITY = RESULT_COLUMNS[ABS_REL:]
 LESS_IS_BETTER = ('abs_rel',)
 # Metrics that decide whether a policy is better.  More steps tend to worsen the first and to

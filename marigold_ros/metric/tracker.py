@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from marigold_ros.depth.errors import InputError
+from marigold_ros.depth.types import GaugeChange
 from marigold_ros.metric.checks import check_residual
 from marigold_ros.metric.config import ScaleConfig
 from marigold_ros.metric.filter import ScaleFilter
@@ -36,6 +37,7 @@ class ScaleTracker:
         self._filters: defaultdict[str, ScaleFilter] = defaultdict(
             lambda: ScaleFilter(self._config.filter))
         self._expired: set[str] = set()
+        self._gauge_changes: dict[str, GaugeChange] = {}  # since the last fit
         if self._floor is not None:
             self._floor.reset()
 
@@ -43,6 +45,7 @@ class ScaleTracker:
         """Discard the scale of one camera."""
         self._filters.pop(camera, None)
         self._expired.discard(camera)
+        self._gauge_changes.pop(camera, None)
         if self._floor is not None:
             self._floor.discard(camera)
 
@@ -78,6 +81,7 @@ class ScaleTracker:
         if not self._config.is_measured:
             return _unmeasured_report(self._config)
         filter_ = self._filters[frame.camera]
+        self._note_gauge_change(frame)
         if filter_.expire(frame.stamp_ns):
             self._expired.add(frame.camera)
         tilt, rejection = None, ''
@@ -91,11 +95,18 @@ class ScaleTracker:
                 tilt_age_s = 0.0 if tilt is None else tilt.age_s or 0.0
                 filter_.add(fit, frame.stamp_ns, weight,
                             valid_ns=frame.stamp_ns - round(1e9 * tilt_age_s),
-                            gauge_change=frame.gauge_change)
+                            gauge_change=self._gauge_changes.pop(frame.camera, None))
                 self._expired.discard(frame.camera)
         except InputError as err:
             rejection = str(err)
         return self._report(frame, filter_, rejection, tilt)
+
+    def _note_gauge_change(self, frame: ScaleFrame) -> None:
+        """Keep how the gauge changed until the next fit, which may be that of a later frame."""
+        change, earlier = frame.gauge_change, self._gauge_changes.get(frame.camera)
+        if change is not None:
+            self._gauge_changes[frame.camera] = change if earlier is None else change.after(
+                earlier)
 
     def _measure(self, frame: ScaleFrame, tilt: CameraTilt | None,
                  previous: tuple[float, float] | None) -> tuple[ScaleFit, float] | None:

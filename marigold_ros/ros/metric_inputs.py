@@ -78,7 +78,6 @@ class MetricInputs:
         self._inputs: list[ReferenceInput] = []
         self._transforms: Transforms | None = None
         self._odometry, self._odom_frame = OdometryPoses(), ''
-        # Also a change of `odom_frame` must not look like motion.
         self._poses = ContinuousPoses(self._odometry)
         self._subscribed: tuple[str | None, bool] = (None, False)  # reference source, TF
 
@@ -86,7 +85,7 @@ class MetricInputs:
 
     def open(self, config: ScaleConfig, odom_frame: str) -> None:
         """
-        Subscribe to exactly what is needed; what has not changed stays.
+        Subscribe to exactly what is needed; nothing happens if that has not changed.
 
         Parameters
         ----------

@@ -226,6 +226,8 @@ class DepthWorker:
         self._adaptive = None
 
     def _apply_settings(self, settings: Settings) -> None:
+        if settings.odom_frame != self._settings.odom_frame:
+            self.adaptive.discard_depth()  # its poses are those of another frame
         self._settings = settings
         self.adaptive.configure(self._adaptive_config(self.adaptive.engine))
         self.metric_inputs.configure(settings.scale_config(), settings.max_input_pixels)

@@ -386,11 +386,11 @@ def test_ctrl_c_leaves_a_partial_report(checkpoint, bag, tmp_path, monkeypatch,
     measure_costs, calls = EvaluationSession._measure_costs, []
     handler = signal.getsignal(signal.SIGINT)
 
-    def interrupt_the_third(self, frame):
+    def interrupt_the_third(self, frame, unscored):
         calls.append(frame)
         if len(calls) == 3:
             signal.raise_signal(signal.SIGINT)
-        return measure_costs(self, frame)
+        return measure_costs(self, frame, unscored)
 
     monkeypatch.setattr(EvaluationSession, '_measure_costs', interrupt_the_third)
     assert main(['bag', str(bag), *TOPICS, '--checkpoint', checkpoint, '--out',
@@ -595,6 +595,44 @@ def test_an_invalid_latency_table_is_rejected(checkpoint, bag, tmp_path, capsys)
     assert evaluate_few(checkpoint, bag, tmp_path / 'out', '--latency-table',
                         str(tmp_path / 'table.json')) == 2
     assert 'must be a latency table written by `evaluate`' in capsys.readouterr().err
+
+
+def test_a_latency_table_of_another_version_in_the_output_folder_is_measured_again(
+        checkpoint, bag, tmp_path, capsys):
+    out = tmp_path / 'out'
+    assert evaluate_few(checkpoint, bag, out) == 0
+    old = json.loads((out / 'latency_table.json').read_text())
+    for samples in old['sizes'].values():
+        for sample in samples:
+            del sample['carry_s']
+    (out / 'latency_table.json').write_text(json.dumps(old))
+    assert evaluate_few(checkpoint, bag, out) == 0
+    assert 'measuring again' in capsys.readouterr().err
+    LatencyTable.load(out / 'latency_table.json')
+
+
+def test_a_policy_that_does_not_look_is_not_compared_with_itself(checkpoint, bag, tmp_path):
+    assert main(['bag', str(bag), *TOPICS, '--checkpoint', checkpoint, '--policies', 'every-3',
+                 '--max-frames', '4', '--out', str(tmp_path / 'out')]) == 0
+    summary = read_summary(tmp_path / 'out')
+    assert summary['verdict']['comparisons'] == []
+    assert summary['policies']['every-3']['against_blind'] == {}
+
+
+def test_frames_without_a_pixel_to_compare_still_give_a_report(checkpoint, tmp_path):
+    """Protocol B excludes every pixel at an edge; here each is at one."""
+    rng = np.random.default_rng(0)
+    messages = []
+    for at in range(0, 2 * PERIOD_NS, PERIOD_NS):
+        stamp = START_NS + at
+        messages += [
+            (TOPICS[1], at, image(rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8), 'rgb8',
+                                  stamp)),
+            (TOPICS[3], at, image(rng.uniform(1, 30, (HEIGHT, WIDTH)).astype(np.float32),
+                                  '32FC1', stamp))]
+    bag = write_bag(tmp_path / 'bag', {TOPICS[1]: IMAGE, TOPICS[3]: IMAGE}, messages)
+    assert evaluate_few(checkpoint, bag, tmp_path / 'out', '--protocol', 'B') == 0
+    assert read_summary(tmp_path / 'out')['data']['frames_without_truth'] == 2
 
 
 def test_every_abs_rel_names_its_protocol_and_range(evaluated):

@@ -132,6 +132,18 @@ def test_metric_depth_does_not_jump_with_the_gauge_of_a_run(tracker):
                                rtol=0.005)
 
 
+def test_the_gauge_of_runs_without_a_reference_counts_at_the_next_fit(tracker):
+    update(tracker, 0.0, TRUE_M)
+    for number, change in ((1, GaugeChange(0.5, 0.05)), (2, GaugeChange(0.8, 0.06)), (3, None)):
+        # In the end 0.8 * (0.5 * relative + 0.05) + 0.06.
+        anchors = Anchors(ROWS, COLUMNS, TRUE_M.ravel(), number * SECOND // 10)
+        run = ScaleFrame('front', number * SECOND // 10, 0.4 * RELATIVE + np.float32(0.1), None,
+                         np.eye(3), anchors if number == 3 else None, gauge_change=change)
+        scale = tracker.update(run).metric_scale
+    np.testing.assert_allclose(scale.to_metric_depth(run.affine_invariant_depth), TRUE_M,
+                               rtol=0.005)
+
+
 # Constant sources
 
 def frame(camera: str = 'front', stamp_ns: int = 0) -> ScaleFrame:

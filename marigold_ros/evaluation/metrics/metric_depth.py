@@ -105,8 +105,7 @@ class MetricDepthEvaluator:
             In the order of time.
         prediction : DepthPrediction
             For its image.  Pixels that carried depth does not cover are missing in the scale and
-            in the cloud, as in the node; the error counts them with the depth of their neighbours,
-            so that all policies are compared on the same pixels.
+            in the cloud, as in the node; the error counts them with the depth of their neighbours.
         reference : FrameReference
             Of the same frame.
         gauge_change : GaugeChange or None
@@ -131,7 +130,9 @@ class MetricDepthEvaluator:
         # 2. Compare the published depth with the truth.
         target_m = _resize_truth(prediction.affine_invariant_depth, frame.known_depth_m)
         values, points = {}, None
-        if scale is not None:
+        if scale is None:
+            self._previous = None
+        else:
             filled_m, depth_m = (
                 metric_depth(depth, prediction.confidence, reference.K, scale, FILTER)
                 for depth in (prediction.affine_invariant_depth, prediction.known_depth))
@@ -208,6 +209,7 @@ class MetricDepthEvaluator:
                         world_from_camera: Matrix | None) -> float:
         """Compare depth with that of the previous frame; NaN without poses."""
         if world_from_camera is None:
+            self._previous = None
             return math.nan
         previous, current = self._previous, (
             np.clip(depth_m, FILTER.min_depth_m, FILTER.max_depth_m)[::STRIDE, ::STRIDE],

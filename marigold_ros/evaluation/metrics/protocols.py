@@ -174,9 +174,7 @@ def align_frame(prediction: NDArray[Any], frame: DepthFrame, rules: Rules = Rule
     """
     if protocol not in LABELS:
         raise InputError(f'`protocol` must be one of {", ".join(LABELS)}; got {protocol!r}')
-    target_m, compared = frame.known_depth_m, frame.measured
-    if protocol == 'B':
-        target_m, compared = select_compared_pixels(frame, rules)
+    target_m, compared = select_target(frame, rules, protocol)
     if not compared.any():
         raise InputError(f'{frame.name}: the truth must have a valid pixel for '
                          f'{LABELS[protocol]}; got none')
@@ -193,6 +191,14 @@ def align_frame(prediction: NDArray[Any], frame: DepthFrame, rules: Rules = Rule
             alignment=ALIGNMENTS[protocol], min_depth_m=low_m, max_depth_m=high_m, fit=fit)
     return Aligned(protocol, format_depth_range(protocol, rules), depth_m, target_m, compared,
                    scale, shift)
+
+
+def select_target(frame: DepthFrame, rules: Rules, protocol: Protocol
+                  ) -> tuple[FloatImage, Mask]:
+    """Return the truth, float32 [H, W], m, and the pixels that a protocol compares, [H, W]."""
+    if protocol == 'B':
+        return select_compared_pixels(frame, rules)
+    return frame.known_depth_m, frame.measured
 
 
 def score_aligned(aligned: Aligned) -> Scores:
@@ -241,10 +247,9 @@ class FrameScorer:
     def score(self, depth: FloatImage, frame: DepthFrame,
               covered: Mask | None = None) -> ScoredDepth:
         """Score depth, float32 [H, W], of which only what is covered is published; see `score`."""
-        try:
-            aligned = align_frame(depth, frame, self.rules, self.protocol)
-        except InputError:
+        if not select_target(frame, self.rules, self.protocol)[1].any():
             return ScoredDepth(None, {})
+        aligned = align_frame(depth, frame, self.rules, self.protocol)
         values = score_aligned(aligned).values
         return ScoredDepth(aligned, values | {
             'published_delta1': values['delta1'] if covered is None

@@ -26,7 +26,7 @@ import numpy as np
 from marigold_ros.depth.carry import DepthCarrier
 from marigold_ros.depth.complexity import complexity_share, reduce_to_grey
 from marigold_ros.depth.errors import InputError
-from marigold_ros.depth.types import RgbImage, StageTiming
+from marigold_ros.depth.types import BatchTiming, RgbImage, StageTiming
 
 if TYPE_CHECKING:
     from marigold_ros.depth.engine import DepthEngine
@@ -117,6 +117,11 @@ class LatencyTable:
         """Return the median of every stage."""
         samples = np.array([list(asdict(cost).values()) for cost in self.samples[size]])
         return FrameCost(*np.median(samples, axis=0).tolist())
+
+    def typical_timing(self, size: Size, num_inference_steps: int) -> BatchTiming:
+        """Return the median cost of a frame with T steps as the step policy observes it."""
+        return BatchTiming.from_stages(size, [num_inference_steps],
+                                       self.median(size).timing(num_inference_steps))
 
     def measure(self, engine: DepthEngine, rgb: RgbImage, num_inference_steps: int,
                 ensemble_size: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -15,12 +16,13 @@ from tqdm import tqdm
 from marigold_ros.data.read_ahead import read_ahead
 from marigold_ros.depth.adaptive import AdaptiveDepth, AdaptivePrediction, Frame
 from marigold_ros.depth.errors import ConfigError
-from marigold_ros.depth.types import BatchTiming, RgbImage
+from marigold_ros.depth.types import RgbImage
 from marigold_ros.evaluation.config import EvaluationConfig, fixed_name, OFFLINE_POLICIES
 from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
 from marigold_ros.evaluation.policies.replay import (
     adaptive_config,
     EvaluatedFrame,
+    Quality,
     ReplayedFrame,
 )
 from marigold_ros.evaluation.policies.step_policies import make_step_policy
@@ -29,7 +31,7 @@ from marigold_ros.stop_flag import StopFlag
 if TYPE_CHECKING:
     from marigold_ros.data.frames import DepthFrame
     from marigold_ros.depth.engine import DepthEngine
-    from marigold_ros.evaluation.metrics.protocols import FrameScorer, ScoredDepth
+    from marigold_ros.evaluation.metrics.protocols import FrameScorer
 
 # Frames that may wait for their scores.
 MAX_UNSCORED = 8
@@ -154,13 +156,10 @@ class LiveRun:
             raise ConfigError('`live` needs frames with stamps: evaluate a bag')
         self._frames, self._scorer = frames, scorer
         policy = make_step_policy(name, max_inference_steps, config.latency_cap_s, _unknown)
-        self._adaptive = AdaptiveDepth(
-            engine, adaptive_config(name, policy.config, config.ensemble_size))
-        self._adaptive.policy = policy
-        steps = policy.config.max_inference_steps
         for size in table.samples:
-            policy.observe(BatchTiming.from_stages(size, [steps],
-                                                   table.median(size).timing(steps)))
+            policy.observe(table.typical_timing(size, policy.config.max_inference_steps))
+        self._adaptive = AdaptiveDepth(
+            engine, adaptive_config(name, policy.config, config.ensemble_size), policy=policy)
 
     def run(self, read: Iterable[DepthFrame], stop: StopFlag) -> list[ReplayedFrame]:
         """
@@ -179,16 +178,17 @@ class LiveRun:
             One per delivered frame, in order.  Depth that no run of the evaluation had is scored
             beside the next frames; a frame for which there is no time has no scores.
         """
-        scores: dict[int, Future[ScoredDepth]] = {}
+        scores: dict[int, Future[Quality]] = {}
+        waiting: deque[Future[Quality]] = deque()
         with (tqdm(total=len(self._frames), unit='frame', desc='live') as bar,
               ThreadPoolExecutor(1, 'scores') as pool):
             def process(taken: DeliveredFrame) -> ReplayedFrame:
                 replayed, prediction = self._process(taken)
-                waiting = sum(not each.done() for each in scores.values())
-                if taken.truth is not None and not replayed.quality and waiting < MAX_UNSCORED:
-                    scores[taken.number] = pool.submit(
-                        self._scorer.score, prediction.affine_invariant_depth, taken.truth,
-                        prediction.covered)
+                while waiting and waiting[0].done():
+                    waiting.popleft()
+                if not replayed.quality and len(waiting) < MAX_UNSCORED:
+                    waiting.append(pool.submit(self._score, taken, prediction))
+                    scores[taken.number] = waiting[-1]
                 bar.update(taken.number + 1 - bar.n)
                 return replayed
 
@@ -207,6 +207,12 @@ class LiveRun:
             if not stop.sleep_until(due_s):
                 return
             yield DeliveredFrame(number, frame.rgb, time.monotonic(), frame)
+
+    def _score(self, taken: DeliveredFrame, prediction: AdaptivePrediction) -> Quality:
+        """Score depth in the second thread; only the numbers are kept."""
+        assert taken.truth is not None  # as `_deliver_when_due` delivers it
+        return self._scorer.score(prediction.affine_invariant_depth, taken.truth,
+                                  prediction.covered).quality
 
     def _process(self, taken: DeliveredFrame) -> tuple[ReplayedFrame, AdaptivePrediction]:
         """Carry or infer a frame; its scores are known if it is a run of the evaluation."""
@@ -243,11 +249,11 @@ def check_live_policy(policy: str) -> None:
 
 
 def _add_scores(frame: EvaluatedFrame, result: ReplayedFrame | None,
-                scored: Future[ScoredDepth] | None) -> ReplayedFrame:
+                scored: Future[Quality] | None) -> ReplayedFrame:
     """Return the result of a frame, which was superseded if it has none."""
     if result is None:
         return ReplayedFrame(frame, 'superseded')
-    return result if scored is None else replace(result, quality=scored.result().quality)
+    return result if scored is None else replace(result, quality=scored.result())
 
 
 def _unknown(num_inference_steps: int) -> float:

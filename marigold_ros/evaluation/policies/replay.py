@@ -24,7 +24,6 @@ from marigold_ros.depth.adaptive import (
     AdaptivePrediction,
     Frame,
 )
-from marigold_ros.depth.types import BatchTiming
 from marigold_ros.evaluation.config import COMPLEXITY_POLICIES
 from marigold_ros.evaluation.policies.step_policies import make_step_policy
 
@@ -208,12 +207,13 @@ class PolicyReplay:
         policy = make_step_policy(name, max_inference_steps, latency_cap_s, self._abs_rel)
         self._adaptive = AdaptiveDepth(
             cast('DepthEngine', self._engine),  # what of it is used
-            adaptive_config(name, policy.config), clock=lambda: self._engine.now_s)
-        self._adaptive.policy = policy
+            adaptive_config(name, policy.config), policy=policy,
+            clock=lambda: self._engine.now_s)
         self._known_sizes: set[tuple[int, int]] = set()
         self._last_ns = -1
-        # Of each camera: frame and T of the run whose depth is carried, and what it went through.
-        self._histories: dict[str, tuple[int, ...]] = {}
+        # Of each camera: frame and T of the run whose depth is carried, and a hash of the frames
+        # that it went through.
+        self._histories: dict[str, tuple[int, int, int]] = {}
         self._scaled = ''
         self._current: RecordedFrame | None = None  # for the oracle
 
@@ -228,6 +228,17 @@ class PolicyReplay:
         arrived_s, start_s : float
             When the frame arrived, and when the engine was free for it, s.
         """
+        cost = self._table.sample(recorded.evaluated.size, recorded.evaluated.number)
+        prediction, done_s = self.predict(recorded, arrived_s=arrived_s, start_s=start_s)
+        scored, decision = self._score(recorded, prediction), prediction.decision
+        return Replay(recorded, ReplayedFrame(
+            recorded.evaluated, 'processed', prediction.num_inference_steps, decision.complexity,
+            decision.reason, prediction.covered_share, scored.quality, {}, start_s - arrived_s,
+            done_s - arrived_s, cost), prediction, scored)
+
+    def predict(self, recorded: RecordedFrame, *, arrived_s: float = 0.0,
+                start_s: float = 0.0) -> tuple[AdaptivePrediction, float]:
+        """Return the depth of the next frame without scores, and when it is known, s."""
         # 1. Start afresh where the node would.
         evaluated, frame = recorded.evaluated, recorded.frame
         if frame.stamp_ns is None:
@@ -245,15 +256,9 @@ class PolicyReplay:
             Frame(evaluated.camera, frame.rgb, frame.stamp_ns or 0, arrived_s, frame.K,
                   frame.world_from_camera)])
         steps = prediction.num_inference_steps
-        done_s = self._engine.now_s if steps else self._engine.now_s + cost.carry_s
-
-        # 3. Score it.
-        scored = self._score(recorded, prediction)
-        decision = prediction.decision
-        return Replay(recorded, ReplayedFrame(
-            evaluated, 'processed', steps, decision.complexity, decision.reason,
-            prediction.covered_share, scored.quality, {}, start_s - arrived_s,
-            done_s - arrived_s, cost), prediction, scored)
+        self._histories[evaluated.camera] = (
+            (evaluated.number, steps, 0) if steps else self._history_through(evaluated))
+        return prediction, self._engine.now_s + (0.0 if steps else cost.carry_s)
 
     def set_scale(self, camera: str, scale: float, shift: float) -> None:
         """Set the metric fit of a camera's last depth, see `AdaptiveDepth.set_scale`."""
@@ -264,24 +269,24 @@ class PolicyReplay:
         """Observe the cost of a new size, as the node does when it is configured."""
         if size not in self._known_sizes:
             self._known_sizes.add(size)
-            steps = self._adaptive.policy.config.max_inference_steps
-            self._adaptive.policy.observe(BatchTiming.from_stages(
-                size, [steps], self._table.median(size).timing(steps)))
+            policy = self._adaptive.policy
+            policy.observe(self._table.typical_timing(size, policy.config.max_inference_steps))
+
+    def _history_through(self, frame: EvaluatedFrame) -> tuple[int, int, int]:
+        """Return where depth comes from that is carried into a frame."""
+        run, steps, since = self._histories[frame.camera]
+        return run, steps, hash((since, frame.number))
 
     def _score(self, recorded: RecordedFrame, prediction: AdaptivePrediction) -> ScoredDepth:
-        camera, steps = recorded.evaluated.camera, prediction.num_inference_steps
-        if steps:
-            self._histories[camera] = (recorded.evaluated.number, steps)
-            return recorded.scores[steps]
+        if prediction.num_inference_steps:
+            return recorded.scores[prediction.num_inference_steps]
         assert prediction.covered is not None  # depth is carried
-        scored = self._score_carried(recorded, prediction.affine_invariant_depth,
-                                     prediction.covered)
-        self._histories[camera] = (*self._histories[camera], recorded.evaluated.number)
-        return scored
+        return self._score_carried(recorded, self._histories[recorded.evaluated.camera],
+                                   prediction.affine_invariant_depth, prediction.covered)
 
-    def _score_carried(self, recorded: RecordedFrame, depth: FloatImage,
-                       covered: Mask) -> ScoredDepth:
-        key = (self._scaled, *self._histories[recorded.evaluated.camera])
+    def _score_carried(self, recorded: RecordedFrame, history: tuple[int, int, int],
+                       depth: FloatImage, covered: Mask) -> ScoredDepth:
+        key = (self._scaled, *history)
         if key not in recorded.scores:
             recorded.scores[key] = recorded.scorer.score(depth, recorded.frame, covered)
         return recorded.scores[key]
@@ -294,8 +299,8 @@ class PolicyReplay:
             scored = recorded.scores[num_inference_steps]
         else:
             carried = self._adaptive.carried_depth(recorded.evaluated.camera)
-            scored = self._score_carried(recorded, carried.affine_invariant_depth,
-                                         carried.covered)
+            scored = self._score_carried(recorded, self._history_through(recorded.evaluated),
+                                         carried.affine_invariant_depth, carried.covered)
         return scored.quality.get('abs_rel', math.nan)
 
 

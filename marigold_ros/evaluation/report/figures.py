@@ -15,7 +15,7 @@ from marigold_ros.evaluation.analysis import Analysis, StreamResult
 from marigold_ros.evaluation.config import fixed_steps, period
 from marigold_ros.evaluation.statistics import ABS_REL, BOUNDARY_F1, FrameResults, STEPS, TOTAL_S
 
-# Palette of Okabe and Ito; every policy also has its own marker.
+# Palette of Okabe and Ito; every kind of policy also has its own marker.
 BLUE, RED, GREEN, PINK, ORANGE, SKY, BLACK, GREY = (
     '#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000', '#777777')
 STYLES = {

@@ -86,7 +86,7 @@ def _summary_tiles(summary: Mapping[str, Any]) -> list[dict[str, str]]:
          'below': ('no latency cap' if cap_ms is None else
                    f'above the cap of {cap_ms:.0f} ms: {stream["over_cap"]} of '
                    f'{counts["processed"]} processed frames')
-                  + f'; {counts["superseded"]} frames dropped'},
+                  + f'; {counts["superseded"]} superseded'},
         {'title': 'Network time saved', 'value': f'{100 * fastest["share"]:.0f}', 'unit': '%',
          'below': f'against {summary["engine"]["fastest_policy"]}; {interval}; '
                   f'{100 * slowest["share"]:.0f} % against '

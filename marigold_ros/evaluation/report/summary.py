@@ -28,7 +28,13 @@ from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
 from marigold_ros.evaluation.policies.replay import OUTCOMES, Quality, ReplayedFrame
 from marigold_ros.evaluation.report.example_frames import FramePicture
 from marigold_ros.evaluation.report.verdict import make_verdict
-from marigold_ros.evaluation.statistics import ABS_REL, beats, Difference, mean_results
+from marigold_ros.evaluation.statistics import (
+    ABS_REL,
+    beats,
+    Difference,
+    mean_results,
+    QUALITY,
+)
 
 STAGES = ('complexity', 'carry', 'preprocess', 'encode', 'denoise', 'decode', 'postprocess')
 # First columns of per_frame.csv; stages and metrics follow.
@@ -110,7 +116,7 @@ SCHEMA = {
     'data.simulated_arrivals': 'bool: true if frames have stamps, which define their arrival',
     'engine.checkpoint': 'string',
     'engine.fastest_policy': 'string: the fixed policy with the fewest steps',
-    'engine.slowest_policy': 'string: the fixed policy with the most steps',
+    'engine.slowest_policy': 'string: the fixed policy with Tmax',
     'engine.max_inference_steps': 'int: Tmax',
     'engine.processing_resolution': 'int: px',
     'engine.dtype': 'string',
@@ -201,9 +207,10 @@ def summarize_evaluation(analysis: Analysis, context: Mapping[str, Any], baselin
 
 
 def metric_names(analysis: Analysis) -> list[str]:
-    """List the names of all metrics, in order of appearance."""
+    """List the names of all metrics, in order of appearance; those of `QUALITY` without truth."""
     return list(dict.fromkeys(metric for frame in analysis.frames
-                              for quality in frame.quality.values() for metric in quality))
+                              for quality in frame.quality.values() for metric in quality)
+                ) or list(QUALITY)
 
 
 def _summarize_policy(analysis: Analysis, result: PolicyResult,

@@ -17,7 +17,7 @@ LABELS = {
     'sq_rel': 'SqRel, m', 'rmse': 'RMSE, m', 'rmse_log': 'RMSElog',
     'log10': 'log10', 'silog': 'SILog', 'delta1': 'delta1', 'delta2': 'delta2',
     'delta3': 'delta3', 'boundary_f1': 'boundary F1',
-    'published_delta1': 'delta1, pixels that are not covered count as wrong',
+    'published_delta1': 'published delta1',
     'edge_accuracy_px': 'edge accuracy, px', 'edge_completeness_px': 'edge completeness, px'}
 METRIC_DEPTH_LABELS = {
     'rmse': 'RMSE, m', 'delta1': 'delta1', 'tae': 'temporal alignment error (TAE)',

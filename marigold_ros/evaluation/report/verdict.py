@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from marigold_ros.evaluation.analysis import Analysis, PERCENTILES, StreamResult
-from marigold_ros.evaluation.config import fixed_steps, OFFLINE_POLICIES
+from marigold_ros.evaluation.config import OFFLINE_POLICIES
 from marigold_ros.evaluation.metrics.protocols import abs_rel_label, describe_protocol
 from marigold_ros.evaluation.statistics import (
     ABS_REL,
@@ -150,7 +150,7 @@ def describe_choices(analysis: Analysis, abs_rel: str) -> list[str]:
     """Compare each policy that chooses T with what its time buys blindly; `describe_saving`."""
     sentences = []
     for name, result in analysis.policies.items():
-        if fixed_steps(name) or name in OFFLINE_POLICIES:
+        if not result.against_blind or name in OFFLINE_POLICIES:
             continue
         difference = result.against_blind
         sentences.append(
