@@ -13,6 +13,7 @@ median of depth / true depth.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,11 +87,14 @@ def fitted_run(engine: DepthEngine, frame: DepthFrame, rng: np.random.Generator)
     return KnownDepth(relative, fit.scale, fit.shift)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser.add_argument('--bag', type=Path, default=SAMPLE)
+    options = parser.parse_args(arguments)
     reserve_one_core()
     engine, rng = DepthEngine.load(device='cpu'), np.random.default_rng(0)
-    frames = list(bag_data_set(SAMPLE).frames())
+    frames = list(bag_data_set(options.bag).frames())
     errors: dict[tuple[str, bool], list[list[Error]]] = {}
     for first in tqdm(range(len(frames) - CARRIED[-1]), unit='frame', desc='carried_metres'):
         sequence = frames[first:first + CARRIED[-1] + 1]
