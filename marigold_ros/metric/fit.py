@@ -33,6 +33,8 @@ MAX_SEARCH_ANCHORS = 256
 MIN_SPREAD = 0.1
 # Anchors beyond so many robust standard deviations are outliers; none within 2 % is.
 INLIER_SIGMAS, MIN_TOLERANCE = 5.0, 0.02
+# Fitted depth behind the camera counts as this share of the measured one.
+MIN_RATIO = 1e-9
 ITERATIONS = 8
 # Relative error below which the L1 norm is smoothed.
 L1_SMOOTHING = 1e-3
@@ -91,7 +93,7 @@ def fit_scale(affine_invariant_depth: NDArray[np.float32], depth_m: NDArray[np.f
     Parameters
     ----------
     affine_invariant_depth : float32 [n]
-        Relative depth at the anchors, in [0, 1].
+        Relative depth at the anchors, in [0, 1]; carried depth may leave that.
     depth_m : float32 [n]
         Metric depth of the anchors along Z, m, above 0.
     weight : float32 [n], optional
@@ -133,14 +135,14 @@ def fit_scale(affine_invariant_depth: NDArray[np.float32], depth_m: NDArray[np.f
     k, p, sigma = _search_consensus(a, d, w, np.array([fixed]) if scale_only else PROPORTIONS,
                                     effective_anchors)
     tolerance = max(INLIER_SIGMAS * sigma, MIN_TOLERANCE)
-    inlier = np.abs(np.log(d / (k * (a + p)))) < tolerance
+    inlier = _log_error(k * (a + p), d) < tolerance
     if not scale_only and _spread(a[inlier]) < MIN_SPREAD:
         scale_only = True
         k, p, _ = _search_consensus(a[inlier], d[inlier], w[inlier], np.array([fixed]),
                                     effective_anchors)
     scale, shift = _refine(a, d, w, k, p, tolerance, 0.0 if scale_only else effective_anchors)
     error = np.abs((scale * a + shift) / d - 1.0)
-    inlier = np.abs(np.log(d / (scale * a + shift))) < tolerance
+    inlier = _log_error(scale * a + shift, d) < tolerance
     inlier_weight = float(np.sum(w[inlier]))
     residual = (float(np.sum((w * error)[inlier]) / inlier_weight) if inlier_weight
                 else float('inf'))
@@ -157,6 +159,11 @@ def _valid_anchors(affine_invariant_depth: NDArray[np.float32], depth_m: NDArray
                          f'length; got {a.size}, {d.size} and {w.size}')
     valid = np.isfinite(a) & (d > 0) & (d < np.inf) & (w > 0) & (w < np.inf)
     return a[valid], d[valid], w[valid]
+
+
+def _log_error(fitted_m: Vector, depth_m: Vector) -> Vector:
+    """Return the absolute log error; behind the camera it is that of an outlier."""
+    return np.asarray(np.abs(np.log(np.maximum(fitted_m / depth_m, MIN_RATIO))))
 
 
 def _spread(a: Vector) -> float:
@@ -178,7 +185,8 @@ def _search_consensus(a: Vector, d: Vector, w: Vector, proportions: Vector,
     if len(a) > MAX_SEARCH_ANCHORS:
         chosen = np.random.default_rng(0).choice(len(a), MAX_SEARCH_ANCHORS, replace=False)
         a, d, w = a[chosen], d[chosen], w[chosen]
-    logs = np.log(d) - np.log(a + proportions[:, None])  # [P,n]
+    # No nearer than the nearest proportion puts the camera: carried depth may lie behind it.
+    logs = np.log(d) - np.log(np.maximum(a + proportions[:, None], PROPORTION_LIMITS[0]))  # [P,n]
     offsets = np.array([weighted_median(row, w) for row in logs])
     error = np.abs(logs - offsets[:, None])
     best = _most_probable(error, w, proportions, effective_anchors)
@@ -218,7 +226,7 @@ def _refine(a: Vector, d: Vector, w: Vector, k: float, p: float, tolerance: floa
     for _ in range(ITERATIONS):
         fitted = scale * a + shift
         ratio = fitted / d
-        inlier = np.abs(np.log(ratio)) < tolerance
+        inlier = _log_error(fitted, d) < tolerance
         v = np.where(inlier, w / (d * d * np.maximum(np.abs(ratio - 1.0), L1_SMOOTHING)), 0.0)
         sum_v, sum_a, sum_d = v.sum(), v @ a, v @ d
         if not sum_v > 0:

@@ -113,3 +113,14 @@ def test_the_same_anchors_give_the_same_fit():
     depth_m = depth_m + np.random.default_rng(6).normal(0, 0.3, 3000).astype(np.float32)
     first = fit_scale(relative, depth_m)
     assert fit_scale(relative, depth_m) == first
+
+
+@pytest.mark.filterwarnings('error')
+def test_carried_depth_may_be_nearer_than_0():
+    """Small proportions would put some anchors behind the camera."""
+    relative = np.linspace(-0.2, 1.0, 200, dtype=np.float32)
+    found = fit_scale(relative, 3.0 * relative + 1.0)
+    assert (found.scale, found.shift) == pytest.approx((3.0, 1.0), rel=0.01)
+    behind = fit_scale(np.where(np.arange(200) % 10, relative, -2.0), 3.0 * relative + 1.0)
+    assert (behind.scale, behind.shift) == pytest.approx((3.0, 1.0), rel=0.01)
+    assert behind.inlier_fraction == pytest.approx(0.9)
