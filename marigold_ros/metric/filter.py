@@ -37,7 +37,7 @@ class FilterConfig:
         Unless 0 < max_change_per_s and 0 < hold_s < expire_s.
     """
 
-    max_change_per_s: float = 0.2
+    max_change_per_s: float = 0.3
     hold_s: float = 1.0
     expire_s: float = 10.0
 

@@ -47,7 +47,7 @@ def test_defaults_are_those_of_the_node_interface():
         'scale.source': 'none', 'scale.min_depth_m': 'unset', 'scale.max_depth_m': 'unset',
         'scale.extrinsics': 'auto', 'scale.camera_height_m': 'unset',
         'scale.camera_pitch_deg': 'auto', 'scale.camera_roll_deg': 'auto',
-        'scale.base_frame': 'base_link', 'scale.max_change_per_s': 0.2, 'scale.hold_s': 1.0,
+        'scale.base_frame': 'base_link', 'scale.max_change_per_s': 0.3, 'scale.hold_s': 1.0,
         'scale.expire_s': 10.0,
         'min_depth_m': 0.1, 'max_depth_m': 20.0, 'point_stride': 4, 'max_relative_depth': 1.0,
         'confidence_min': 0.0, 'min_surface_angle_deg': 2.0, 'depth_encoding': '32FC1',
