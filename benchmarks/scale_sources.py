@@ -19,6 +19,7 @@ from dataclasses import replace
 import math
 from pathlib import Path
 import sys
+import time
 
 import numpy as np
 from tabulate import tabulate
@@ -27,9 +28,11 @@ from tqdm import tqdm
 from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.data.datasets.bag import bag_data_set, SAMPLE_TOPICS
 from marigold_ros.data.frames import DepthFrame
+from marigold_ros.depth.adaptive import AdaptiveConfig, AdaptiveDepth, Frame
+from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import BagError, MarigoldError
-from marigold_ros.depth.types import DepthPrediction, FloatImage
+from marigold_ros.depth.types import DepthPrediction, FloatImage, GaugeChange
 from marigold_ros.evaluation.metrics.costmap import LayerConfig, read_layer_config
 from marigold_ros.evaluation.metrics.metric_depth import (
     COMPARED_RANGE,
@@ -52,6 +55,8 @@ OUTAGE_S = (3.0, 5.0)
 # Range that relative depth represents in the row of true metric depth.
 TRUE_RANGE_M = (0.01, 100.0)
 TRUTH = 'true metric depth'
+# As the node runs it; it also tells how the gauge changes from frame to frame.
+EVERY_FRAME = StepPolicyConfig('fixed', max_inference_steps=1, latency_cap_s=None)
 COLUMNS = ('metric frames', abs_rel_label('metric', COMPARED_RANGE), 'RMSE, m',
            'delta1', 'scale jitter', 'largest step', 'floor height error', 'recovery', 'recall',
            'precision', 'floor free', 'distance error')
@@ -72,17 +77,17 @@ class ScaleCandidate:
         self._uninterrupted = MetricDepthEvaluator(config, obstacles)
         self._interrupted = MetricDepthEvaluator(config)
 
-    def add(self, frame: DepthFrame, prediction: DepthPrediction,
-            reference: FrameReference) -> None:
+    def add(self, frame: DepthFrame, prediction: DepthPrediction, reference: FrameReference,
+            gauge_change: GaugeChange | None) -> None:
         """Evaluate the next frame."""
-        self._uninterrupted.add(frame, prediction, reference)
+        self._uninterrupted.add(frame, prediction, reference, gauge_change)
         first_ns = self._uninterrupted.frames[0].stamp_ns
         if OUTAGE_S[0] <= (reference.stamp_ns - first_ns) * 1e-9 < OUTAGE_S[1]:
             reference = replace(reference, anchors=None)
             if self._source == 'ground_plane':  # no floor in view
                 prediction = replace(prediction, affine_invariant_depth=np.full_like(
                     prediction.affine_invariant_depth, 0.5))
-        self._interrupted.add(frame, prediction, reference)
+        self._interrupted.add(frame, prediction, reference, gauge_change)
 
     def row(self) -> list[str]:
         """Return the cells of `COLUMNS`."""
@@ -200,9 +205,11 @@ def evaluate_candidates(path: Path, engine: DepthEngine, scene: ObstacleBoxes, l
     BagError
         If the bag lacks what a source needs.
     """
+    adaptive = AdaptiveDepth(engine, AdaptiveConfig(EVERY_FRAME))
     candidates: dict[str, ScaleCandidate] = {}
     for frame, references in tqdm(read_drive(path, max_frames), unit='frame', desc=NAME):
-        prediction = engine.infer(frame.rgb, num_inference_steps=1)
+        prediction, = adaptive.process([
+            Frame('camera', frame.rgb, frame.stamp_ns or 0, time.monotonic())])
         mount = references['ground_plane'].base_from_camera
         if mount is None:
             raise BagError(f'{path} must have the transform from the camera to the base frame')
@@ -210,9 +217,13 @@ def evaluate_candidates(path: Path, engine: DepthEngine, scene: ObstacleBoxes, l
         for name, candidate in candidates.items():
             depth, _, rest = name.partition(', ')
             reference = references.get(rest.partition(',')[0], references['ground_plane'])
-            candidate.add(frame, prediction if depth == 'predicted' else replace(
-                prediction, affine_invariant_depth=true_relative_depth(
-                    frame, TRUE_RANGE_M if name == TRUTH else None), confidence=None), reference)
+            if depth == 'predicted':
+                candidate.add(frame, prediction, reference, prediction.gauge_change)
+            else:
+                candidate.add(frame, replace(
+                    prediction, affine_invariant_depth=true_relative_depth(
+                        frame, TRUE_RANGE_M if name == TRUTH else None), confidence=None),
+                    reference, None)
     return candidates
 
 

@@ -30,6 +30,8 @@ MIN_FLOW_PX = 128
 LOCAL_WINDOW = 0.065
 # Two runs are compared at every n-th pixel of the grey image, if so many of these are covered.
 GAUGE_STRIDE_PX, MIN_GAUGE_PIXELS = 4, 200
+# A camera whose image has moved less, in the mean, stands still.
+STILL_PX = 0.5
 # Of metric depth divided by the scale; nearer pixels do not weigh more.
 MIN_RELATIVE_DEPTH = 0.05
 # Runs that resemble each other less differ by more than a gauge.
@@ -215,8 +217,12 @@ class DepthCarrier:
         Returns
         -------
         GaugeChange or None
-            None if too little is covered, or the two do not resemble each other.
+            None if too little is covered, or the two do not resemble each other; or if the camera
+            moved in a way that is not known, which would look like a change of the gauge.
         """
+        known_motion = None not in (view, self._view, scale_shift)
+        if not known_motion and np.abs(self._chain - self._unmoved).mean() > STILL_PX:
+            return None
         grid = np.s_[GAUGE_STRIDE_PX // 2::GAUGE_STRIDE_PX]
         old = self._move(self._chain[grid, grid], view, scale_shift)
         new = _sample(self._reduce(depth), self._to_depth(self._unmoved[grid, grid]))

@@ -261,8 +261,10 @@ def test_a_run_tells_how_its_gauge_differs_from_what_was_carried(engine, monkeyp
 
     monkeypatch.setattr(engine, 'infer_batch', predict)
     runs = [ramp, 0.5 * np.roll(ramp, 32, axis=1) + np.float32(0.25), ramp]
-    first, = adaptive.process([frame(rgb=scene(), stamp_s=1.0)])
-    second, = adaptive.process([frame(rgb=scene(dx=32), stamp_s=1.1)])
+    known = {'K': np.array([[300.0, 0, 160], [0, 300.0, 120], [0, 0, 1]]), 'pose': np.eye(4)}
+    first, = adaptive.process([replace(frame(rgb=scene(), stamp_s=1.0), **known)])
+    adaptive.set_scale('left', 4.0, 1.0)
+    second, = adaptive.process([replace(frame(rgb=scene(dx=32), stamp_s=1.1), **known)])
     assert first.gauge_change is None  # there was nothing to compare with
     assert second.num_inference_steps > 0
     assert second.gauge_change.factor == pytest.approx(0.5, abs=0.02)

@@ -197,14 +197,17 @@ print(carrier.carry().affine_invariant_depth.shape)
 
 def test_the_gauge_of_the_next_run_is_found_while_the_image_moves():
     """Up to noise, and although a tenth of the pixels has another depth."""
-    rng = np.random.default_rng(0)
-    carrier = start(ramp() + 0.2 * disc(0.1))
+    rng, view = np.random.default_rng(0), View(K, np.eye(4))
+    carrier = start(ramp() + 0.2 * disc(0.1), view=view)
     for i in range(1, 5):
         carrier.advance(look(dx=3 * i, seed=i))
     scene = ramp(dx=12) + 0.2 * disc(0.1, column=172)
     run = 0.6 * scene + 0.15 + rng.normal(size=scene.shape) * 0.01
-    factor, offset = vars(carrier.compare(run.astype(np.float32))).values()
-    assert factor == pytest.approx(0.6, abs=0.02) and offset == pytest.approx(0.15, abs=0.02)
+    change = carrier.compare(run.astype(np.float32), view, (4.0, 1.0))
+    assert change.factor == pytest.approx(0.6, abs=0.02)
+    assert change.offset == pytest.approx(0.15, abs=0.02)
+    # It could also be motion, where that is not known.
+    assert carrier.compare(run.astype(np.float32)) is None
 
 
 def test_the_motion_of_the_camera_is_no_change_of_the_gauge():
