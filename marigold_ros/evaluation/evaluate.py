@@ -213,7 +213,7 @@ def _evaluate_metric_depth(replays: Mapping[str, PolicyReplay],
     for name, evaluator in evaluators.items():
         prediction, _ = replays[name].predict(recorded)
         scale = evaluator.add(recorded.frame, prediction, reference, prediction.gauge_change)
-        if scale is not None:
+        if scale is not None and not scale.assumed:
             replays[name].set_scale(recorded.evaluated.camera, scale.scale, scale.shift)
 
 

@@ -93,8 +93,8 @@ class MetricInputs:
         odom_frame : str
             Fixed frame in which TF tells where the cameras are; empty: their poses are not used.
         """
-        # Without metres, nothing can be moved by metres.
-        needs_poses = bool(odom_frame) and config.source != 'none'
+        # Only measured metres can be moved by metres.
+        needs_poses = bool(odom_frame) and config.is_measured
         needed = config.reference_source, config.needs_transforms or needs_poses
         if needed != self._subscribed:
             self._subscribe(*needed)

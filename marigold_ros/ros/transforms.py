@@ -162,7 +162,7 @@ class OdometryPoses:
         """Return a pose, see `PoseSource`; at time 0, which stands for none, it is unknown."""
         transforms, odom_frame = self._origin
         self.problem = ('odom_frame is empty' if not odom_frame
-                        else 'not needed without a scale' if transforms is None
+                        else 'not needed without a measured scale' if transforms is None
                         else 'the stamp carries no time' if not time_ns else '')
         if self.problem or transforms is None:
             return None

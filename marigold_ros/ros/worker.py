@@ -353,11 +353,10 @@ class DepthWorker:
             report = self.metric_inputs.update_scale(
                 frame if prepared.timed else replace(frame, stamp_ns=0), rgb, calibration,
                 prediction)
-        if report.metric_scale is not None:
-            self.adaptive.set_scale(frame.camera, report.metric_scale.scale,
-                                    report.metric_scale.shift)
-        elif (not calibration.problem
-              and prepared.outputs & METRIC_OUTPUTS):
+        scale = report.metric_scale
+        if scale is not None and not scale.assumed:
+            self.adaptive.set_scale(frame.camera, scale.scale, scale.shift)
+        if scale is None and not calibration.problem and prepared.outputs & METRIC_OUTPUTS:
             self._reporter.report_event(frame.camera, 'no_scale', explain_missing_scale(report))
 
         # 3. Pack the outputs that have a subscriber.

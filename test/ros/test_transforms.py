@@ -107,7 +107,7 @@ def test_odometry_tells_poses_or_why_there_is_none(robot):
     poses = OdometryPoses()
     for origin, stamp_ns, problem in (
             ((None, ''), SECOND, 'odom_frame is empty'),
-            ((None, 'odom'), SECOND, 'not needed without a scale'),
+            ((None, 'odom'), SECOND, 'not needed without a measured scale'),
             ((transforms, '/odom'), 0, 'the stamp carries no time')):
         poses.use(*origin)
         assert poses.world_from_frame('camera', stamp_ns) is None
