@@ -131,7 +131,8 @@ CHANGES = {
     'max_carry_s': Change(0.1, lambda a, b: a.steps == 0 < b.steps, {
         'step_policy': 'novelty', 'min_inference_steps': 0}, pause_s=0.15),
     'odom_frame': Change('', lambda a, b: (
-        'tf' in a.status['pose'] and b.status['pose'] == 'odom_frame is empty')),
+        'tf' in a.status['pose'] and b.status['pose'] == 'odom_frame is empty'), {
+            'scale.source': 'depth'}),
     'max_age_s': Change(1.0, lambda a, b: (
         a.status['outcome'] == 'processed' and b.status['reason'] == 'too_old'), stamp_age_s=5.0),
     'max_input_pixels': Change(100, lambda a, b: (
