@@ -17,7 +17,7 @@ measure again, remove the file; to use another table, pass `--latency-table`.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
@@ -122,19 +122,7 @@ def evaluate(options: argparse.Namespace, command: str, stack: ExitStack) -> int
     with StopFlag(terminate_on_second_signal=True) as stop:
         # 2. Run every frame with every T, and replay the policies on the runs.
         session = EvaluationSession(engine, data_set, config, table, baselines)
-        primary = config.policies[0]
-        evaluators: dict[str, MetricDepthEvaluator] = {}
-        on_frame: list[FrameCallback] = []
-        if metric is not None:
-            references, make_evaluator = metric
-            replays = {name: session.make_replay(name) for name in (primary, session.fastest)}
-            evaluators = {name: make_evaluator() for name in replays}
-            on_frame.append(partial(_evaluate_metric_depth, replays, evaluators, references))
-        with ExitStack() as open_outputs:
-            if options.out_bag is not None:
-                on_frame.append(open_outputs.enter_context(ResultBagWriter(
-                    options.out_bag, primary, session.make_simulation(primary))).add)
-            session.run(stop, *on_frame)
+        evaluators = _run_session(session, config.policies[0], options.out_bag, metric, stop)
         table.save(options.out / LATENCY_TABLE)
 
         # 3. Compare the policies, and run the primary one live if requested.
@@ -149,9 +137,10 @@ def evaluate(options: argparse.Namespace, command: str, stack: ExitStack) -> int
         'metric_depth': {}}
     if metric is not None:
         context['metric_depth'] = _summarize_metric_depth(options, evaluators, analysis)
-        context['notes'] += references.notes
-    summary = summarize_evaluation(analysis, context, list(baselines), session.examples.select())
-    _write_report_files(options.out, summary, analysis, session.examples.select())
+        context['notes'] += metric[0].notes
+    examples = session.examples.select()
+    summary = summarize_evaluation(analysis, context, list(baselines), examples)
+    _write_report_files(options.out, summary, analysis, examples)
     if stop.requested:
         return INTERRUPTED
     return 0 if session.complete else BAD_INPUT
@@ -199,6 +188,25 @@ def _latency_table(options: argparse.Namespace, config: EvaluationConfig,
                       file=sys.stderr)
                 return table, str(own)
     return LatencyTable(machine), str(own)
+
+
+def _run_session(session: EvaluationSession, primary: str, out_bag: Path | None,
+                 metric: tuple[BagReferences, Callable[[], MetricDepthEvaluator]] | None,
+                 stop: StopFlag) -> dict[str, MetricDepthEvaluator]:
+    """Run a session and what follows its frames; return the evaluators of metric depth."""
+    evaluators: dict[str, MetricDepthEvaluator] = {}
+    on_frame: list[FrameCallback] = []
+    if metric is not None:
+        references, make_evaluator = metric
+        replays = {name: session.make_replay(name) for name in (primary, session.fastest)}
+        evaluators = {name: make_evaluator() for name in replays}
+        on_frame.append(partial(_evaluate_metric_depth, replays, evaluators, references))
+    with ExitStack() as open_outputs:
+        if out_bag is not None:
+            on_frame.append(open_outputs.enter_context(ResultBagWriter(
+                out_bag, primary, session.make_simulation(primary))).add)
+        session.run(stop, *on_frame)
+    return evaluators
 
 
 def _evaluate_metric_depth(replays: Mapping[str, PolicyReplay],
