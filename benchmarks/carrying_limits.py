@@ -40,6 +40,7 @@ from tqdm import tqdm
 from benchmarks.timing import format_markdown_table, write_benchmark_report
 from marigold_ros.data.datasets.data_set import MAX_DEPTH_M, MIN_DEPTH_M
 from marigold_ros.depth.adaptive import AdaptiveConfig, AdaptiveDepth, Frame
+from marigold_ros.depth.networks import ImmediateExecutor
 from marigold_ros.depth.carry import DepthCarrier
 from marigold_ros.depth.complexity import reduce_to_grey
 from marigold_ros.depth.config import StepPolicyConfig
@@ -202,7 +203,7 @@ class Outcome(NamedTuple):
 def play(engine: DepthEngine, config: AdaptiveConfig, images: Sequence[RgbImage],
          truth: Recording) -> Outcome:
     """Give a policy all frames of a condition, and score its depth."""
-    adaptive, scores = AdaptiveDepth(engine, config), []
+    adaptive, scores = AdaptiveDepth(engine, config, networks=ImmediateExecutor()), []
     carrier = DepthCarrier(reduce_to_grey(images[0]))
     for number, (rgb, depth_m) in enumerate(zip(images, truth.depth_m)):
         stamp_ns = drive_bag.START_NS + number * 10 ** 9 // FRAME_HZ

@@ -37,6 +37,7 @@ from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.data.datasets.bag import bag_data_set, SAMPLE_TOPICS
 from marigold_ros.data.frames import DepthFrame
 from marigold_ros.depth.adaptive import AdaptiveConfig, AdaptiveDepth, Frame
+from marigold_ros.depth.networks import ImmediateExecutor
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.device import reserve_one_core
 from marigold_ros.depth.engine import DepthEngine
@@ -161,7 +162,8 @@ def evaluate(folder: Path, engine: DepthEngine) -> tuple[dict[str, PolicyDrive],
     """Process the drive with every policy; return the results, and the frames without images."""
     bag_folder = folder / BAG
     scene, layer = read_scene(folder / 'scene.json'), read_layer_config(COSTMAP)
-    drives = {name: PolicyDrive(AdaptiveDepth(engine, AdaptiveConfig(policy)),
+    drives = {name: PolicyDrive(AdaptiveDepth(engine, AdaptiveConfig(policy),
+                                                 networks=ImmediateExecutor()),
                                 ObstacleScorer(scene, layer))
               for name, policy in POLICIES.items()}
     frames = []

@@ -29,6 +29,7 @@ from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.data.datasets.bag import bag_data_set, SAMPLE_TOPICS
 from marigold_ros.data.frames import DepthFrame
 from marigold_ros.depth.adaptive import AdaptiveConfig, AdaptiveDepth, Frame
+from marigold_ros.depth.networks import ImmediateExecutor
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import BagError, MarigoldError
@@ -205,7 +206,7 @@ def evaluate_candidates(path: Path, engine: DepthEngine, scene: ObstacleBoxes, l
     BagError
         If the bag lacks what a source needs.
     """
-    adaptive = AdaptiveDepth(engine, AdaptiveConfig(EVERY_FRAME))
+    adaptive = AdaptiveDepth(engine, AdaptiveConfig(EVERY_FRAME), networks=ImmediateExecutor())
     candidates: dict[str, ScaleCandidate] = {}
     for frame, references in tqdm(read_drive(path, max_frames), unit='frame', desc=NAME):
         prediction, = adaptive.process([

@@ -1,25 +1,38 @@
-"""AdaptiveDepth: decide the steps of frames, infer or carry their depth, observe the latency."""
+"""
+AdaptiveDepth: carry the depth of cameras along, and run the networks beside them.
+
+The networks run in a thread of their own, one batch at a time.  Meanwhile frames get the depth of
+the last run that has finished, moved along; the result of a run is moved into the frame that is
+then the newest.  Only a frame into which nothing can be carried waits for its run.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-import sys
+import math
 import time
-from typing import TYPE_CHECKING
+from typing import NamedTuple, TYPE_CHECKING
+
+import cv2
+import numpy as np
 
 from marigold_ros.depth.camera_depth import CameraDepth
 from marigold_ros.depth.camera_depth import Frame as Frame
-from marigold_ros.depth.carry import CarriedDepth
 from marigold_ros.depth.complexity import complexity_share, measure_complexity, reduce_to_grey
 from marigold_ros.depth.config import COMPLEXITY_MEASURES, one_of, require, StepPolicyConfig
+from marigold_ros.depth.errors import InputError, RunError
 from marigold_ros.depth.step_policy import LatencyModel, StepPolicy
 from marigold_ros.depth.types import (
     BatchTiming,
     DepthPrediction,
     GaugeChange,
+    GreyImage,
+    Mask,
     StageTiming,
+    StepDecision,
     StepRequest,
 )
 
@@ -44,7 +57,8 @@ class AdaptiveConfig:
     ensemble_size : int
         E, members of every prediction.
     max_carry_s : float
-        Longest time for which depth is carried although nothing is new.
+        Longest time for which depth is carried, although nothing is new; but at least twice the
+        time that runs take.  Older depth is stale.
     """
 
     step_policy: StepPolicyConfig = field(default_factory=StepPolicyConfig)
@@ -72,14 +86,16 @@ class FrameDecision:
     age_s : float
         Time from receipt to the decision.
     decided_steps : int
-        Number of steps T of the decision, 0 if depth is carried; the deadline may have ended
+        Number of steps T of the decision, 0 if no run is needed; the deadline may have ended
         denoising earlier.
     reason : str
         Reason of the decision and, if denoising ended early, of that.
     complexity_s : float
         Time that flow and C took.
     carried_s : float
-        Time since the run whose depth is carried; 0 for a run.
+        Time since the frame of the run whose depth this is; 0 if it is the same frame.
+    stale : bool
+        Whether the depth is carried for longer than is allowed.
     """
 
     complexity: float
@@ -88,12 +104,16 @@ class FrameDecision:
     reason: str
     complexity_s: float
     carried_s: float = 0.0
+    stale: bool = False
 
 
 @dataclass(frozen=True)
 class AdaptivePrediction(DepthPrediction):
     """
     A `DepthPrediction` with the decision on its number of steps.
+
+    The first frame that has the depth of a run has its `num_inference_steps`, `latent`, `timing`
+    and `decision`, also if that depth has been moved along from an earlier frame.
 
     Attributes
     ----------
@@ -108,24 +128,62 @@ class AdaptivePrediction(DepthPrediction):
     gauge_change: GaugeChange | None = field(default=None, kw_only=True)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Candidate:
-    """A frame with its index among those given, and what the step policy has to know."""
+    """A frame, and what the step policy knows and decides about it."""
 
-    index: int
     frame: Frame
+    padded_size: tuple[int, int]
+    grey: GreyImage
     request: StepRequest
     complexity_s: float
+    decision: StepDecision | None = None  # undecided while the networks are busy
+    in_run: bool = False  # now or before
+    prediction: AdaptivePrediction | None = None  # of a run on this very frame
 
 
-_Run = tuple[_Candidate, FrameDecision]
+@dataclass(eq=False)
+class _Camera:
+    """A camera: its depth, its newest frame, and the frames that have no depth yet."""
+
+    depth: CameraDepth = field(default_factory=CameraDepth)
+    newest: _Candidate | None = None
+    # The newest frame, after one on which the networks run, if that has no depth yet either.
+    waiting: list[_Candidate] = field(default_factory=list)
+    finished: AdaptivePrediction | None = None  # run whose depth no frame has got yet
+    last_run_s: float = -math.inf  # when the last run began
+    publish_s: float = 0.0  # how long the caller took for the last frame
+
+
+class _Member(NamedTuple):
+    """A camera in a run, with its frame."""
+
+    camera: _Camera
+    candidate: _Candidate
+
+
+class Inferred(NamedTuple):
+    """What the networks found, and when that was known."""
+
+    predictions: list[DepthPrediction]
+    ended_s: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """A batch that the networks process."""
+
+    padded_size: tuple[int, int]
+    members: list[_Member]
+    started_s: float
+    future: Future[Inferred]
 
 
 class AdaptiveDepth:
     """
-    Infer the depth of one or several cameras with an adaptive number of steps.
+    Estimate the depth of one or several cameras with an adaptive number of steps.
 
-    Not thread-safe.
+    Not thread-safe, but never waits for the networks unless it says so.
 
     Parameters
     ----------
@@ -136,6 +194,12 @@ class AdaptiveDepth:
         seed 0.
     policy : StepPolicy or None
         Decides instead of one with `config.step_policy`.
+    networks : Executor or None
+        Runs the engine, one call at a time; None creates a thread.  With `ImmediateExecutor`
+        every run has ended when its frame is returned.
+    on_run_end : callable or None
+        Called in the thread of the networks when a run has ended; then `advance` has something to
+        do, even without a new frame.
     clock : callable
         Returns the time, s, on the clock of `Frame.received_s`.
 
@@ -153,15 +217,18 @@ class AdaptiveDepth:
     """
 
     def __init__(self, engine: DepthEngine, config: AdaptiveConfig, cameras: Sequence[str] = (),
-                 *, policy: StepPolicy | None = None,
+                 *, policy: StepPolicy | None = None, networks: Executor | None = None,
+                 on_run_end: Callable[[], object] | None = None,
                  clock: Callable[[], float] = time.monotonic) -> None:
         """Start without statistics."""
         self.engine, self._config, self._clock = engine, config, clock
         self.policy = policy or StepPolicy(config.step_policy)
+        self._networks = networks or ThreadPoolExecutor(1, thread_name_prefix='networks')
+        self._on_run_end = on_run_end
         self._seeds = {camera: seed for seed, camera in enumerate(cameras)}
-        # A resolution of 0 is that of the image.
-        detail_px = engine.processing_resolution or sys.maxsize
-        self._cameras: defaultdict[str, CameraDepth] = defaultdict(lambda: CameraDepth(detail_px))
+        self._cameras: defaultdict[str, _Camera] = defaultdict(_Camera)
+        self._run: _Run | None = None
+        self._failure: RunError | None = None
 
     def warm_up(self, sizes: Sequence[tuple[int, int]], batch_sizes: Sequence[int]) -> None:
         """Warm up the engine for images of these sizes (H, W) and observe their latency."""
@@ -180,17 +247,40 @@ class AdaptiveDepth:
             self.policy.latency = LatencyModel()
 
     def reset(self) -> None:
-        """Discard the statistics of C and all carried depth, as after a jump back in time."""
+        """Discard the statistics of C and all depth, as after a jump back in time."""
         self.policy.reset()
         self.discard_depth()
 
     def discard_depth(self) -> None:
-        """Discard all carried depth, so that the next frame of each camera is inferred."""
+        """Discard all depth and the frames that wait for it, also what a run in flight finds."""
         self._cameras.clear()
 
-    def carried_depth(self, camera: str) -> CarriedDepth:
-        """Return the depth of a camera's last run, moved into its newest frame."""
-        return self._cameras[camera].carry()
+    def discard_waiting(self) -> None:
+        """Discard the frames that wait for depth, or for a run."""
+        for camera in self._cameras.values():
+            camera.waiting.clear()
+            camera.newest = None
+
+    def carried_depth(self, camera: str) -> DepthPrediction:
+        """
+        Return the depth of a camera's last run, moved into its newest frame.
+
+        Raises
+        ------
+        InputError
+            If the camera has no frame yet.
+        """
+        newest = self._cameras[camera].newest
+        if newest is None:
+            raise InputError(f'`camera` must have a frame; got {camera!r}')
+        rgb, carried = newest.frame.rgb, self._cameras[camera].depth.carry()
+        covered = _resize_mask(carried.covered, rgb.shape[1::-1])
+        prediction = self.engine.upsample(DepthPrediction(
+            carried.depth, carried.confidence, None, None, 0, 'schedule',
+            StageTiming(0.0, 0.0, 0.0, 0.0, 0.0), covered), rgb)
+        if prediction.confidence is not None:
+            np.copyto(prediction.confidence, 0.0, where=~covered)
+        return prediction
 
     def set_scale(self, camera: str, scale: float, shift: float) -> None:
         """
@@ -202,128 +292,276 @@ class AdaptiveDepth:
         scale, shift : float
             Metric depth is scale * relative depth + shift, m.
         """
-        self._cameras[camera].scale_shift = scale, shift
+        self._cameras[camera].depth.scale_shift = scale, shift
+
+    @property
+    def waiting_frames(self) -> set[Frame]:
+        """Return the frames that have no depth yet and still wait for it."""
+        return {each.frame for camera in self._cameras.values() for each in camera.waiting}
+
+    @property
+    def run_s(self) -> float:
+        """Return for how long the run in flight has been going on, s; 0 without one."""
+        run = self._run
+        return 0.0 if run is None else self._clock() - run.started_s
 
     def process(self, frames: Sequence[Frame]) -> list[AdaptivePrediction]:
         """
-        Return the depth of each frame, in the order of `frames`; see `process_each`.
+        Return the depth of frames; wait for the networks only where nothing can be carried.
 
         Parameters
         ----------
         frames : sequence of Frame
+            At most one of each camera, of any size.
 
         Returns
         -------
         list of AdaptivePrediction
-        """
-        results = dict(self.process_each(frames))
-        return [results[i] for i in range(len(frames))]
-
-    def process_each(self, frames: Sequence[Frame]) -> Iterator[tuple[int, AdaptivePrediction]]:
-        """
-        Carry or infer the depth of each frame; those of one padded size form one batch.
-
-        Parameters
-        ----------
-        frames : sequence of Frame
-            The newest frame of each camera, of any size.
-
-        Yields
-        ------
-        int, AdaptivePrediction
-            Index of a frame and its depth: first the carried ones, then one batch after the other.
-            What the caller does with a batch until it asks for more, such as publishing, counts as
-            time of that batch.
+            In the order of `frames`.
 
         Raises
         ------
-        InputError, OutOfMemoryError
-            See `DepthEngine.infer_batch`; raised after the other batches.
+        InputError, RunError
+            See `advance`.
         """
-        by_size: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
-        for i, frame in enumerate(frames):
-            by_size[self.engine.padded_size(*frame.rgb.shape[:2])].append(i)
-        batches: defaultdict[tuple[int, int], list[_Run]] = defaultdict(list)
-        for size, indices in by_size.items():
-            candidates = [self._look_at(i, frames[i]) for i in indices]
-            for each, decision in zip(candidates, self._decide(candidates, size)):
-                if decision.decided_steps:
-                    batches[size].append((each, decision))
-                else:
-                    yield each.index, self._carry(each.frame, decision)
-        errors = []
-        for size, runs in batches.items():
-            try:
-                yield from self._infer(size, runs)
-            except Exception as err:  # whatever a device raises; the other sizes still run
-                errors.append(err)
-        if errors:
-            raise errors[0]
+        if len({frame.camera for frame in frames}) < len(frames):
+            raise InputError('`frames` must be at most one of each camera; got those of '
+                             + ', '.join(frame.camera for frame in frames))
+        found = dict(self.advance(frames))
+        while not all(frame in found for frame in frames):
+            self.wait()
+            found.update(self.advance([]))
+        return [found[frame] for frame in frames]
 
-    def _look_at(self, index: int, frame: Frame) -> _Candidate:
-        """Move the camera's depth along to the frame, and measure C."""
+    def wait(self) -> None:
+        """Wait for the end of the run in flight, if there is one."""
+        if self._run is not None:
+            self._run.future.exception()
+
+    def advance(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, AdaptivePrediction]]:
+        """
+        Go on to the newest frames, and return the depth that is known now; never waits.
+
+        A frame that gets no depth waits for it until a newer one of its camera gets depth or, if
+        the networks do not run on it, until a newer one comes.
+
+        Parameters
+        ----------
+        frames : iterable of Frame
+            Newest frames, at most one of each camera, of any size; none to look for the end of a
+            run.
+
+        Yields
+        ------
+        Frame, AdaptivePrediction
+            A frame, now or earlier given, and its depth.  What the caller does with it until it
+            asks for more, such as publishing, counts as time after a run.
+
+        Raises
+        ------
+        InputError
+            If an image is invalid.
+        RunError
+            If a run has failed; raised in the end.  The frame that waited for it waits no more.
+        """
+        # 1. Carry the depth of a run that has ended from now on.
+        self._finish_run()
+
+        # 2. Move depth along to the new frames, and measure what is new in them.
+        for frame in frames:
+            self._look_at(frame)
+
+        # 3. Run the networks on what needs it most, if they are free.
+        while self._begin_run() and self._finish_run():
+            pass  # only networks that run at once have finished already
+
+        # 4. Return the depth of each camera's newest frame.
+        for camera in list(self._cameras.values()):
+            yield from self._take_depth(camera)
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _look_at(self, frame: Frame) -> None:
+        """Move the camera's depth along to the frame, and let it wait for depth."""
         started_s = time.perf_counter()
-        config, camera = self._config, self._cameras[frame.camera]
-        measure, grey = config.complexity_measure, reduce_to_grey(frame.rgb)
-        novelty = camera.advance(frame, grey, config.max_carry_s)
+        padded_size = self.engine.padded_size(*frame.rgb.shape[:2])
+        grey = reduce_to_grey(frame.rgb)
+        camera = self._cameras[frame.camera]
+        camera.depth.advance(frame, grey, self._config.max_carry_s)
+        request = self._request(camera, frame, grey)
+        camera.newest = _Candidate(frame, padded_size, grey, request,
+                                   time.perf_counter() - started_s)
+        running = [] if self._run is None else [each.candidate for each in self._run.members]
+        camera.waiting = [each for each in camera.waiting if each in running] + [camera.newest]
+
+    def _request(self, camera: _Camera, frame: Frame, grey: GreyImage) -> StepRequest:
+        """Tell the step policy what is new in a camera's newest frame."""
+        config, depth = self._config, camera.depth
         if config.step_policy.policy != 'novelty':
-            complexity = measure_complexity(measure, grey)
+            complexity = measure_complexity(config.complexity_measure, grey)
         else:
-            complexity = 1.0 if novelty is None else complexity_share(measure, grey, novelty.new)
+            complexity = (complexity_share(config.complexity_measure, grey, depth.new)
+                          if depth.can_carry else 1.0)
         run_reason = ''
-        if novelty is not None and novelty.largest_change > MAX_LOCAL_CHANGE:
-            run_reason = f'{novelty.largest_change:.0%} of a small region changed'
-        elif camera.carried_s(frame) >= config.max_carry_s:
-            run_reason = f'carried for {camera.carried_s(frame):.1f} s'
-        seconds = time.perf_counter() - started_s
-        return _Candidate(index, frame, StepRequest(
-            frame.camera, complexity, self._clock() - frame.received_s,
-            can_carry=novelty is not None, run_reason=run_reason), seconds)
+        if depth.can_carry and depth.largest_change > MAX_LOCAL_CHANGE:
+            run_reason = f'{depth.largest_change:.0%} of a small region changed'
+        elif depth.can_carry and depth.is_run_due(config.max_carry_s):
+            run_reason = f'carried for {depth.carried_s:.1f} s'
+        return StepRequest(frame.camera, complexity, self._clock() - frame.received_s,
+                           can_carry=depth.can_carry, run_reason=run_reason)
 
-    def _decide(self, candidates: Sequence[_Candidate],
-                padded_size: tuple[int, int]) -> list[FrameDecision]:
-        """Decide the steps of the frames of one size."""
-        decided = self.policy.decide([each.request for each in candidates],
-                                     padded_size=padded_size)
-        return [FrameDecision(
-            each.request.complexity, each.request.age_s, steps.num_inference_steps, steps.reason,
-            each.complexity_s, 0.0 if steps.num_inference_steps
-            else self._cameras[each.frame.camera].carried_s(each.frame))
-            for each, steps in zip(candidates, decided)]
-
-    def _carry(self, frame: Frame, decision: FrameDecision) -> AdaptivePrediction:
-        carried = self.carried_depth(frame.camera)
-        return AdaptivePrediction(
-            carried.affine_invariant_depth, carried.confidence, None, None, 0, 'schedule',
-            StageTiming(0.0, 0.0, 0.0, 0.0, 0.0), carried.covered, decision=decision)
-
-    def _infer(self, padded_size: tuple[int, int],
-               runs: Sequence[_Run]) -> Iterator[tuple[int, AdaptivePrediction]]:
-        """Infer the frames of one size as one ragged batch, and observe how long it takes."""
+    def _begin_run(self) -> bool:
+        """Begin a run with the most overdue camera, if one needs it and the networks are free."""
+        if self._run is not None:
+            return False
+        wanting = [_Member(camera, each) for camera in self._cameras.values()
+                   if (each := camera.newest) is not None and self._wants_run(each)]
+        if not wanting:
+            return False
+        padded_size = min(wanting, key=lambda each: each.camera.last_run_s).candidate.padded_size
+        members = [each for each in wanting if each.candidate.padded_size == padded_size]
         started_s = self._clock()
-        predictions = self._infer_batch(
-            [each.frame for each, _ in runs], [decision.decided_steps for _, decision in runs],
-            self.policy.deadline_s([each.request for each, _ in runs], padded_size=padded_size))
-        for (each, decision), prediction in zip(runs, predictions):
-            change = self._cameras[each.frame.camera].start(each.frame, prediction)
-            yield each.index, _complete(prediction, decision, change)
-        self.policy.observe(BatchTiming.from_stages(
-            padded_size, [each.num_inference_steps for each in predictions],
-            predictions[0].timing, elapsed_s=self._clock() - started_s))
+        for camera, candidate in members:
+            camera.last_run_s, candidate.in_run = started_s, True
+            camera.depth.begin_run()
+        self._run = _Run(padded_size, members, started_s,
+                         self._submit(padded_size, [each for _, each in members]))
+        if self._on_run_end is not None:
+            on_run_end = self._on_run_end
+            self._run.future.add_done_callback(lambda _: on_run_end())
+        return True
 
-    def _infer_batch(self, frames: Sequence[Frame], num_inference_steps: Sequence[int],
-                     deadline_s: float | None) -> list[DepthPrediction]:
-        """Infer a batch with the seed of each camera."""
-        return self.engine.infer_batch(
+    def _wants_run(self, candidate: _Candidate) -> bool:
+        """Whether a newest frame needs a run; decides that, once per frame."""
+        if candidate.in_run:
+            return False
+        if candidate.decision is None:
+            candidate.decision = self.policy.choose_steps(candidate.request)
+        return candidate.decision.num_inference_steps > 0
+
+    def _submit(self, padded_size: tuple[int, int], candidates: Sequence[_Candidate]
+                ) -> Future[Inferred]:
+        """Let the networks infer a ragged batch; the latency cap limits the steps."""
+        now_s = self._clock()
+        requests = [replace(each.request, age_s=now_s - each.frame.received_s)
+                    for each in candidates]
+        decisions = self.policy.limit_steps(
+            requests, [each.decision for each in candidates if each.decision is not None],
+            padded_size=padded_size)
+        for candidate, request, decision in zip(candidates, requests, decisions):
+            candidate.request, candidate.decision = request, decision
+        return self._networks.submit(
+            self._infer, [each.frame for each in candidates],
+            [each.num_inference_steps for each in decisions],
+            self.policy.deadline_s(requests, padded_size=padded_size))
+
+    def _infer(self, frames: Sequence[Frame], num_inference_steps: Sequence[int],
+               deadline_s: float | None) -> Inferred:
+        """Infer a batch with the seed of each camera; in the thread of the networks."""
+        predictions = self.engine.infer_batch(
             [frame.rgb for frame in frames], num_inference_steps,
             seed=[self._seeds.get(frame.camera, 0) for frame in frames],
-            ensemble_size=self._config.ensemble_size, deadline_s=deadline_s)
+            ensemble_size=self._config.ensemble_size, deadline_s=deadline_s, upsample=False)
+        return Inferred(predictions, self._clock())
+
+    def _finish_run(self) -> bool:
+        """Take over the depth of the run in flight, if it has ended."""
+        run = self._run
+        if run is None or not run.future.done():
+            return False
+        self._run = None
+        # What has been discarded since the run began is not in `_cameras` any more.
+        members = [each for each in run.members
+                   if self._cameras.get(each.candidate.frame.camera) is each.camera]
+        err = run.future.exception()
+        if err is not None:
+            self._failure = _run_error(err, [each.candidate.frame.camera for each in members])
+            for camera, candidate in members:
+                camera.depth.fail_run()
+                camera.waiting = [each for each in camera.waiting if each is not candidate]
+            return True
+        predictions, ended_s = run.future.result()
+        for member, prediction in zip(run.members, predictions):
+            if member in members:
+                self._take_over(member, prediction, ended_s)
+        self.policy.observe(BatchTiming.from_stages(
+            run.padded_size, [each.num_inference_steps for each in predictions],
+            predictions[0].timing, elapsed_s=ended_s - run.started_s + max(
+                each.camera.publish_s for each in run.members)))
+        return True
+
+    def _take_over(self, member: _Member, prediction: DepthPrediction, ended_s: float) -> None:
+        """Carry the depth of a run from now on; its own frame gets it unless that has depth."""
+        camera, candidate = member
+        change = camera.depth.finish_run(prediction, ended_s - candidate.frame.received_s)
+        camera.finished = candidate.prediction = _complete(candidate, prediction, change)
+        newest = camera.newest
+        if newest is not None and newest is not candidate:  # less of it is new now
+            newest.request = self._request(camera, newest.frame, newest.grey)
+            newest.decision = None
+
+    def _take_depth(self, camera: _Camera) -> Iterator[tuple[Frame, AdaptivePrediction]]:
+        """Return the depth of the newest frame that has none yet, or of one before it."""
+        if not camera.waiting:
+            return
+        oldest, newest = camera.waiting[0], camera.waiting[-1]
+        if newest.prediction is not None:
+            taken, prediction = newest, self.engine.upsample(newest.prediction, newest.frame.rgb)
+        elif camera.depth.can_carry:
+            taken, prediction = newest, self._carry(camera, newest)
+        elif oldest.prediction is not None:
+            taken, prediction = oldest, self.engine.upsample(oldest.prediction, oldest.frame.rgb)
+        else:
+            return
+        camera.waiting = [] if taken is newest else [newest]
+        camera.finished = None
+        started_s = self._clock()
+        yield taken.frame, prediction
+        camera.publish_s = self._clock() - started_s
+
+    def _carry(self, camera: _Camera, candidate: _Candidate) -> AdaptivePrediction:
+        """Return the depth of the last run, moved into a frame that is the newest."""
+        carried = self.carried_depth(candidate.frame.camera)
+        finished = camera.finished or AdaptivePrediction(
+            **vars(carried), decision=_decision(candidate))
+        carried_s = camera.depth.carried_s
+        decision = replace(
+            finished.decision, age_s=candidate.request.age_s,
+            complexity_s=candidate.complexity_s, carried_s=carried_s,
+            stale=carried_s > camera.depth.longest_carry_s(self._config.max_carry_s))
+        return replace(finished, affine_invariant_depth=carried.affine_invariant_depth,
+                       confidence=carried.confidence, uncertainty=None, covered=carried.covered,
+                       decision=decision)
 
 
-def _complete(prediction: DepthPrediction, decision: FrameDecision,
+
+def _decision(candidate: _Candidate) -> FrameDecision:
+    """Return what was decided about a frame, with its inputs."""
+    decision, request = candidate.decision, candidate.request
+    if decision is None:
+        decision = StepDecision(0, 'carried while the networks are busy')
+    return FrameDecision(request.complexity, request.age_s, decision.num_inference_steps,
+                         decision.reason, candidate.complexity_s)
+
+
+def _complete(candidate: _Candidate, prediction: DepthPrediction,
               gauge_change: GaugeChange | None) -> AdaptivePrediction:
     """Add a run's decision, with the deadline in its reason if it was reached, and its gauge."""
+    decision = _decision(candidate)
     if prediction.stopped_by == 'deadline':
-        decision = replace(decision, reason=f'{decision.reason}; stopped after '
-                                            f'{prediction.num_inference_steps} by the deadline')
+        stopped = f'stopped after {prediction.num_inference_steps} by the deadline'
+        decision = replace(decision, reason=f'{decision.reason}; {stopped}')
     return AdaptivePrediction(**vars(prediction), decision=decision, gauge_change=gauge_change)
+
+
+def _run_error(err: BaseException, cameras: Sequence[str]) -> RunError:
+    error = RunError(f'{type(err).__name__}: {err}', tuple(cameras))
+    error.__cause__ = err
+    return error
+
+
+def _resize_mask(mask: Mask, size: tuple[int, int]) -> Mask:
+    """Resize a mask [h,w] to (width, height)."""
+    resized: Mask = cv2.resize(mask.astype(np.uint8) * 255, size) > 127
+    return resized

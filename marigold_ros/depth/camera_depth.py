@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
+import math
 from typing import NamedTuple
 
-from marigold_ros.depth.carry import CarriedDepth, DepthCarrier, Novelty, View
-from marigold_ros.depth.types import DepthPrediction, GaugeChange, GreyImage, Matrix, RgbImage
+from marigold_ros.depth.carry import CarriedDepth, DepthCarrier, Motion, View
+from marigold_ros.depth.types import (
+    DepthPrediction,
+    GaugeChange,
+    GreyImage,
+    Mask,
+    Matrix,
+    RgbImage,
+)
 
 # Of the image; with less, another scene is in view.
 MIN_COVERED_SHARE = 0.5
+# Of which the slowest counts.
+RUNS_TO_REMEMBER = 5
+CLOCK_TOLERANCE_S = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,38 +59,54 @@ class Frame:
 class _Instant(NamedTuple):
     """What is remembered of a frame; its image would take memory."""
 
-    shape: tuple[int, ...]
+    size: tuple[int, int]  # width and height, px
     stamp_ns: int
     received_s: float
+    view: View | None
+
+
+@dataclass(eq=False)
+class _RunInFlight:
+    """The frame on which the networks run, and the change that made them."""
+
+    instant: _Instant
+    carrier: DepthCarrier
+    change: float
 
 
 class CameraDepth:
     """
     The depth of one camera.
 
-    Parameters
-    ----------
-    detail_px : int
-        Longest edge at which the networks compute depth.
+    Every frame goes through `advance`.  `begin_run` says that the networks run on it, and
+    `finish_run` or `fail_run`, some frames later, how that ended.
 
     Attributes
     ----------
     scale_shift : (float, float) or None
         Metric fit of the last depth: metric depth is scale * relative depth + shift, m.
+    largest_change : float
+        Largest share, in any small window, of pixels that changed between two frames since the
+        last run began.
     """
 
-    def __init__(self, detail_px: int) -> None:
+    def __init__(self) -> None:
         """Start without depth."""
-        self._detail_px = detail_px
         self.scale_shift: tuple[float, float] | None = None
+        self.largest_change = 0.0
         self._carrier: DepthCarrier | None = None
         self._last: _Instant | None = None
-        self._run: _Instant | None = None
+        self._period_s = 0.0  # between the last two frames
+        self._run: _Instant | None = None  # whose depth is carried
+        self._in_flight: _RunInFlight | None = None
+        self._run_times_s: deque[float] = deque(maxlen=RUNS_TO_REMEMBER)
         self._view: View | None = None
 
-    def advance(self, frame: Frame, grey: GreyImage, max_pause_s: float) -> Novelty | None:
+    def advance(self, frame: Frame, grey: GreyImage, max_pause_s: float) -> None:
         """
-        Move the depth of the last run to the next frame.
+        Move the depth of the last run, and what becomes of that in flight, to the next frame.
+
+        Starts afresh if the size of the image is another, time jumped back, or the camera paused.
 
         Parameters
         ----------
@@ -87,27 +115,63 @@ class CameraDepth:
             Its reduced image.
         max_pause_s : float
             Longest time since the last frame.
-
-        Returns
-        -------
-        Novelty or None
-            None if there is nothing to carry: before the first run, and if the size of the image
-            is another, time jumped back, the camera paused, or another scene is in view.
         """
         last, self._last = self._last, _instant(frame)
-        if self._carrier is None or last is None or last.shape != frame.rgb.shape or not (
-                0.0 <= _elapsed_s(last, frame) <= max_pause_s):
-            self._carrier, self._run = DepthCarrier(grey, self._detail_px), None
-            return None
-        novelty = self._carrier.advance(grey)
-        if novelty.covered_share < MIN_COVERED_SHARE:
-            self._run = None
+        self._period_s = 0.0 if last is None else _elapsed_s(last, self._last)
+        if self._carrier is None or last is None or last.size != self._last.size or not (
+                0.0 <= self._period_s <= max_pause_s):
+            self._carrier, self._run, self._period_s = DepthCarrier(grey), None, 0.0
+            self._view, self.largest_change = frame.view, 0.0
+            return
+        self.largest_change = max(self.largest_change, self._carrier.advance(grey))
         self._view = frame.view or self._view
-        return None if self._run is None else novelty
+        self._forget_another_scene()
 
-    def start(self, frame: Frame, prediction: DepthPrediction) -> GaugeChange | None:
+    @property
+    def can_carry(self) -> bool:
+        """Whether there is depth that can be carried into the last frame."""
+        return self._run is not None
+
+    @property
+    def new(self) -> Mask:
+        """Return the pixels that the carried depth does not cover; see `DepthCarrier.new`."""
+        return self._started().new
+
+    @property
+    def carried_s(self) -> float:
+        """Return the time from the run whose depth is carried to the last frame, s."""
+        return (0.0 if self._run is None or self._last is None
+                else _elapsed_s(self._run, self._last))
+
+    def longest_carry_s(self, max_carry_s: float) -> float:
+        """Return for how long depth is valid, s: at least twice the time that runs take."""
+        return max(max_carry_s, 2.0 * self._run_s)
+
+    def is_run_due(self, max_carry_s: float) -> bool:
+        """Whether depth would get too old before the end of a run begun on the next frame."""
+        frames = max(1, math.ceil(self._run_s / self._period_s)) if self._period_s else 1
+        oldest_s = self.carried_s + frames * self._period_s
+        return oldest_s > self.longest_carry_s(max_carry_s) + CLOCK_TOLERANCE_S
+
+    def begin_run(self) -> None:
+        """Take the last frame as that on which the networks run."""
+        assert self._last is not None  # `advance` comes first
+        self._in_flight = _RunInFlight(self._last, self._started(), self.largest_change)
+        self._started().begin_run(self._motion())
+        self.largest_change = 0.0
+
+    def finish_run(self, prediction: DepthPrediction, seconds: float) -> GaugeChange | None:
         """
-        Carry the depth of a run on the last frame from now on.
+        Carry the depth of the run from now on.
+
+        Nothing happens if the camera has started afresh since it began.
+
+        Parameters
+        ----------
+        prediction : DepthPrediction
+            Its maps may have any size.
+        seconds : float
+            Time from the receipt of the frame to the end of the run.
 
         Returns
         -------
@@ -115,28 +179,57 @@ class CameraDepth:
             From the depth that was carried so far to that of the run; None if nothing was carried,
             or the two cannot be compared.
         """
-        assert self._carrier is not None  # `advance` comes first
-        change = None if self._run is None else self._carrier.compare(
-            prediction.affine_invariant_depth, self._view, self.scale_shift)
-        self._carrier.start(prediction.affine_invariant_depth, prediction.confidence, frame.view)
-        self._run, self._view, self.scale_shift = _instant(frame), frame.view, None
+        run, self._in_flight = self._in_flight, None
+        self._run_times_s.append(seconds)
+        if run is None or run.carrier is not self._carrier:
+            return None
+        change = run.carrier.finish_run(prediction.affine_invariant_depth, prediction.confidence,
+                                        run.instant.size)
+        self.scale_shift = (change.rescale(*self.scale_shift)
+                            if change is not None and self.scale_shift is not None else None)
+        # Without a scale the depth moves along the image only, until a fit to the last frame.
+        self._run = (run.instant._replace(view=self._view) if self.scale_shift is None
+                     else run.instant)
+        self._forget_another_scene()
         return change
+
+    def fail_run(self) -> None:
+        """Take it that the run in flight found nothing, so that its reason persists."""
+        run, self._in_flight = self._in_flight, None
+        if run is not None and run.carrier is self._carrier:
+            self.largest_change = max(self.largest_change, run.change)
 
     def carry(self) -> CarriedDepth:
         """Return the carried depth of the last frame."""
-        assert self._carrier is not None  # `advance` comes first
-        return self._carrier.carry(self._view, self.scale_shift)
+        return self._started().carry(self._motion())
 
-    def carried_s(self, frame: Frame) -> float:
-        """Return the time since the run, s; 0 without one."""
-        return 0.0 if self._run is None else _elapsed_s(self._run, frame)
+    def _started(self) -> DepthCarrier:
+        assert self._carrier is not None  # `advance` comes first
+        return self._carrier
+
+    @property
+    def _run_s(self) -> float:
+        """The longest time of the latest runs, s, from the receipt of the frame to the end."""
+        return max(self._run_times_s, default=0.0)
+
+    def _motion(self) -> Motion | None:
+        """Return how the camera moved since the run, if its poses and the scale are known."""
+        run_view = None if self._run is None else self._run.view
+        if run_view is None or self._view is None or self.scale_shift is None:
+            return None
+        return Motion(run_view, self._view, *self.scale_shift)
+
+    def _forget_another_scene(self) -> None:
+        if self._run is not None and self._started().covered_share < MIN_COVERED_SHARE:
+            self._run = None
+            self._started().forget()
 
 
 def _instant(frame: Frame) -> _Instant:
-    return _Instant(frame.rgb.shape, frame.stamp_ns, frame.received_s)
+    return _Instant(frame.rgb.shape[1::-1], frame.stamp_ns, frame.received_s, frame.view)
 
 
-def _elapsed_s(earlier: _Instant, later: Frame) -> float:
+def _elapsed_s(earlier: _Instant, later: _Instant) -> float:
     """Return the time between two frames, s: by their stamps if these carry time."""
     if earlier.stamp_ns and later.stamp_ns:
         return (later.stamp_ns - earlier.stamp_ns) * 1e-9

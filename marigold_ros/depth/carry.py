@@ -30,6 +30,7 @@ MIN_FLOW_PX = 128
 LOCAL_WINDOW = 0.065
 # Two runs are compared at every n-th pixel of the grey image, if so many of these are covered.
 GAUGE_STRIDE_PX, MIN_GAUGE_PIXELS = 4, 200
+GRID = np.s_[GAUGE_STRIDE_PX // 2::GAUGE_STRIDE_PX, GAUGE_STRIDE_PX // 2::GAUGE_STRIDE_PX]
 # A camera whose image has moved less, in the mean, stands still.
 STILL_PX = 0.5
 # Of metric depth divided by the scale; nearer pixels do not weigh more.
@@ -56,27 +57,39 @@ class View:
 
 
 @dataclass(frozen=True, eq=False)
-class Novelty:
+class Motion:
     """
-    What of a frame is new.
+    How a camera has moved since a run, in the unit of the run's relative depth.
 
     Attributes
     ----------
-    new : bool [h, w]
-        Pixels of the grey image that the carried depth does not cover, since they came into view
-        or changed after the run.
-    largest_change : float
-        Largest share, in any window of `LOCAL_WINDOW`, of pixels that changed since the last
-        frame.
+    run, view : View
+        The camera of the run's frame, and of a later one.
+    scale, shift : float
+        Metric depth is scale * relative depth + shift, m.
     """
 
-    new: Mask
-    largest_change: float
+    run: View
+    view: View
+    scale: float
+    shift: float
 
-    @property
-    def covered_share(self) -> float:
-        """Return the share of the image that the carried depth covers."""
-        return 1.0 - float(self.new.mean())
+    def change_along_axis(self) -> Matrix:
+        """
+        Compute how the relative depth of points seen in the run changes in the later camera.
+
+        A point at depth z on the ray r of the run's camera lies at depth z (R r)_z + t_z in the
+        other one; (R, t) is the transform between them, and z = scale * depth + shift.
+
+        Returns
+        -------
+        float64 [2, 3]
+            Times (column, row, 1) in the run's image: factor and offset of the relative depth.
+        """
+        row = (np.linalg.inv(self.view.world_from_camera) @ self.run.world_from_camera)[2]
+        factor = row[:3] @ np.linalg.inv(self.run.K)  # (R r)_z
+        offset = self.shift * (factor - [0.0, 0.0, 1.0]) + [0.0, 0.0, row[3]]
+        return np.stack([factor, offset / self.scale])
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,48 +99,74 @@ class CarriedDepth:
 
     Attributes
     ----------
-    affine_invariant_depth : float32 [H, W]
-        With the scale and shift of the run; may leave [0, 1].  Where it does not cover the frame
-        it is that of neighbours.
-    confidence : float32 [H, W] or None
-        That of the run; 0 where not covered.
-    covered : bool [H, W]
-        Pixels that the depth covers.
+    depth : float32 [h', w']
+        At the size of the run's depth, with its scale and shift; may leave [0, 1].  Where it does
+        not cover the frame it is that of neighbours.
+    confidence : float32 [h', w'] or None
+        That of the run.
+    covered : bool [h, w]
+        Pixels of the grey image that the depth covers.
     """
 
-    affine_invariant_depth: FloatImage
+    depth: FloatImage
     confidence: FloatImage | None
     covered: Mask
+
+
+@dataclass(frozen=True, eq=False)
+class _Track:
+    """
+    The way from the last frame back to an earlier one.
+
+    Attributes
+    ----------
+    chain : float32 [h, w, 2]
+        Where each pixel was in the earlier frame, px.
+    covered : float32 [h, w]
+        1 where the pixel has been in view, and not changed, since then.
+    """
+
+    chain: FloatImage
+    covered: FloatImage
+
+
+@dataclass(frozen=True, eq=False)
+class _Sketch:
+    """Carried depth at some pixels of the frame of a run, to compare with what the run finds."""
+
+    old: FloatImage  # [n, m]
+    usable: Mask  # [n, m]
+    proportion: float | None  # shift / scale
 
 
 class DepthCarrier:
     """
     The depth of one camera, carried from frame to frame.
 
-    Every frame goes through `advance`; then either `start` takes the depth of a run on that frame,
-    or `carry` returns the carried depth.
+    Every frame goes through `advance`.  `begin_run` says that the networks run on the last frame,
+    and `finish_run`, some frames later, what they found; `carry` returns the depth of the last run
+    that has finished.
 
     Parameters
     ----------
     grey : uint8 [h, w]
         The first frame, see `complexity.reduce_to_grey`.
-    detail_px : int
-        Longest edge at which the networks compute depth; it is carried at that size, or that of
-        `grey` if it is larger, and resized like the networks' output.
     """
 
-    def __init__(self, grey: GreyImage, detail_px: int = 0) -> None:
+    def __init__(self, grey: GreyImage) -> None:
         """Start without depth."""
-        self._detail_px = detail_px
         self._flow: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         rows, columns = np.indices(grey.shape, np.float32)
         self._unmoved = np.dstack([columns, rows])  # [h,w,2], px
         self._last_pixel = self._unmoved[-1, -1]
         self._grey = grey
-        # Of each pixel: where it was in the frame of the run, and 1 if it is covered.
-        self._chain, self._covered = self._unmoved, np.ones(grey.shape, np.float32)
+        # Back to the frame of the run whose depth is carried, and to that of the run in flight.
+        self._track = self._start_of_track()
+        self._track_of_run: _Track | None = None
+        self._sketch: _Sketch | None = None
+        self._has_depth = False
 
-    def advance(self, grey: GreyImage) -> Novelty:
+    def advance(self, grey: GreyImage) -> float:
         """
         Chain the flow to the next frame, and find what is new in it.
 
@@ -138,107 +177,136 @@ class DepthCarrier:
 
         Returns
         -------
-        Novelty
+        float
+            Largest share, in any window of `LOCAL_WINDOW`, of pixels that changed since the last
+            frame, of those that the latest run sees.
         """
-        # 1. Where each pixel was in the last frame, and in that of the run.
-        source = self._unmoved + self._find_flow(grey)  # [h,w,2], px
-        nearest = np.clip(source, 0, self._last_pixel)
-        chain = _sample(self._chain, source) + (source - nearest)
-
-        # 2. What came into view, and what changed.
-        seen = _is_inside(source) & _is_inside(chain)
-        changed = (_find_changes(grey, _sample(self._grey, source)) & seen).astype(np.float32)
-
-        # 3. A pixel stays covered as long as nothing of this happens to it.
-        covered = ((_sample(self._covered, source) > 0.5) & seen
-                   & (_average(changed, CHANGE_SIZE_PX) <= 0.5))
-        self._grey, self._chain, self._covered = grey, chain, covered.astype(np.float32)
+        source = self._unmoved + self._find_flow(grey)  # [h,w,2], where each pixel was, px
+        changed = _find_changes(grey, _sample(self._grey, source))
+        self._grey = grey
+        self._track, changed_since = self._extend(self._track, source, changed)
+        if self._track_of_run is not None:
+            self._track_of_run, changed_since = self._extend(self._track_of_run, source, changed)
         window = max(1, round(LOCAL_WINDOW * max(grey.shape)))
-        return Novelty(~covered, float(_average(changed, window).max()))
+        return float(_average(changed_since, window).max())
 
-    def start(self, depth: FloatImage, confidence: FloatImage | None,
-              view: View | None = None) -> None:
+    @property
+    def new(self) -> Mask:
         """
-        Carry the depth of a run on the last frame from now on.
+        Return what the carried depth does not cover, bool [h, w].
+
+        Pixels of the last frame that came into view or changed after the frame of the run.
+        """
+        return self._track.covered <= 0.5
+
+    @property
+    def covered_share(self) -> float:
+        """Return the share of the last frame that the carried depth covers."""
+        return 1.0 - float(self.new.mean())
+
+    def begin_run(self, motion: Motion | None = None) -> None:
+        """
+        Take the last frame as that on which the networks run from now on.
 
         Parameters
         ----------
-        depth : float32 [H, W]
-            Relative depth.
-        confidence : float32 [H, W] or None
-            Its confidence.
-        view : View or None
-            The camera of that frame, if its pose is known.
-        """
-        self._size, self._view = depth.shape[::-1], view
-        self._depth = self._reduce(depth)  # [h',w']
-        self._confidence = None if confidence is None else self._reduce(confidence)
-        self._chain, self._covered = self._unmoved, np.ones_like(self._covered)
-
-    def carry(self, view: View | None = None,
-              scale_shift: tuple[float, float] | None = None) -> CarriedDepth:
-        """
-        Return the depth of the run, moved into the last frame.
-
-        Parameters
-        ----------
-        view : View or None
-            The camera of the last frame, or of an earlier one, if its pose is known.
-        scale_shift : (float, float) or None
-            Metric depth is scale * relative depth + shift, m; None if unknown.
-
-        Returns
-        -------
-        CarriedDepth
-            With a view and a scale, depth changes as the camera moves along its axis; else it only
-            moves along the image.
-        """
-        chain = _resize(self._chain, self._depth.shape[::-1])
-        depth = self._move(chain, view, scale_shift)
-        covered = _resize(self._covered, self._size) > 0.5
-        confidence = None
-        if self._confidence is not None:
-            confidence = _resize(_sample(self._confidence, self._to_depth(chain)), self._size)
-            np.copyto(confidence, 0.0, where=~covered)
-        return CarriedDepth(_resize(depth, self._size), confidence, covered)
-
-    def compare(self, depth: FloatImage, view: View | None = None,
-                scale_shift: tuple[float, float] | None = None) -> GaugeChange | None:
-        """
-        Compare the carried depth with that of a new run on the last frame.
-
-        Parameters
-        ----------
-        depth : float32 [H, W]
-            Relative depth of the new run.
-        view, scale_shift
+        motion : Motion or None
             See `carry`.
+        """
+        self._track_of_run = self._start_of_track()
+        self._sketch = self._draw_sketch(motion) if self._has_depth else None
+
+    def finish_run(self, depth: FloatImage, confidence: FloatImage | None,
+                   size: tuple[int, int]) -> GaugeChange | None:
+        """
+        Carry the depth of the run from now on.
+
+        Parameters
+        ----------
+        depth : float32 [h', w']
+            Relative depth, at whatever size the networks computed it.
+        confidence : float32 [h', w'] or None
+            Its confidence.
+        size : (int, int)
+            Width and height of the image, px, for which the K of views holds.
 
         Returns
         -------
         GaugeChange or None
-            None if too little is covered, or the two do not resemble each other; or if the camera
-            moved in a way that is not known, which would look like a change of the gauge.
-        """
-        known_motion = None not in (view, self._view, scale_shift)
-        if not known_motion and np.abs(self._chain - self._unmoved).mean() > STILL_PX:
-            return None
-        grid = np.s_[GAUGE_STRIDE_PX // 2::GAUGE_STRIDE_PX]
-        old = self._move(self._chain[grid, grid], view, scale_shift)
-        new = _sample(self._reduce(depth), self._to_depth(self._unmoved[grid, grid]))
-        covered = (self._covered[grid, grid] > 0.5) & np.isfinite(old) & np.isfinite(new)
-        proportion = None if scale_shift is None else scale_shift[1] / scale_shift[0]
-        return _fit_gauge_change(old[covered], new[covered], proportion)
+            From the depth that was carried so far.  None if too little of it covered the frame of
+            the run, or the two do not resemble each other; or if the camera had moved in a way
+            that is not known, which would look like a change of the gauge.
 
-    def _move(self, chain: FloatImage, view: View | None,
-              scale_shift: tuple[float, float] | None) -> FloatImage:
-        """Return the depth of pixels [h,w,2] of the run's grey image as it is in a view, [h,w]."""
+        Raises
+        ------
+        RuntimeError
+            Without `begin_run`.
+        """
+        if self._track_of_run is None:
+            raise RuntimeError('`finish_run` comes after `begin_run`')
+        self._track, self._track_of_run = self._track_of_run, None
+        self._depth, self._confidence, self._size = depth, confidence, size
+        self._has_depth = True
+        sketch, self._sketch = self._sketch, None
+        if sketch is None:
+            return None
+        new = _sample(depth, self._to_depth(self._unmoved[GRID]))
+        usable = sketch.usable & np.isfinite(new)
+        return _fit_gauge_change(sketch.old[usable], new[usable], sketch.proportion)
+
+    def forget(self) -> None:
+        """Forget the depth that is carried."""
+        self._has_depth = False
+
+    def carry(self, motion: Motion | None = None) -> CarriedDepth:
+        """
+        Return the depth of the last finished run, moved into the last frame.
+
+        Parameters
+        ----------
+        motion : Motion or None
+            Of the camera since the frame of that run, if it is known: depth changes as the camera
+            moves along its axis; else it only moves along the image.
+
+        Returns
+        -------
+        CarriedDepth
+        """
+        chain = _resize(self._track.chain, self._depth.shape[::-1])
+        confidence = (None if self._confidence is None
+                      else _sample(self._confidence, self._to_depth(chain)))
+        return CarriedDepth(self._move(chain, motion), confidence, ~self.new)
+
+    def _start_of_track(self) -> _Track:
+        return _Track(self._unmoved, np.ones(self._grey.shape, np.float32))
+
+    def _extend(self, track: _Track, source: FloatImage,
+                changed: Mask) -> tuple[_Track, FloatImage]:
+        """Extend a track to the next frame; also return which pixels that it sees changed."""
+        nearest = np.clip(source, 0, self._last_pixel)
+        chain = _sample(track.chain, source) + (source - nearest)
+        seen = _is_inside(source) & _is_inside(chain)
+        changed_seen = (changed & seen).astype(np.float32)
+        # A pixel stays covered as long as it is in view and nothing near it changes.
+        covered = ((_sample(track.covered, source) > 0.5) & seen
+                   & (_average(changed_seen, CHANGE_SIZE_PX) <= 0.5))
+        return _Track(chain, covered.astype(np.float32)), changed_seen
+
+    def _draw_sketch(self, motion: Motion | None) -> _Sketch | None:
+        """Return the carried depth, unless the camera has moved in a way that is not known."""
+        if motion is None and np.abs(self._track.chain - self._unmoved).mean() > STILL_PX:
+            return None
+        old = self._move(self._track.chain[GRID], motion)
+        return _Sketch(old, (self._track.covered[GRID] > 0.5) & np.isfinite(old),
+                       None if motion is None else motion.shift / motion.scale)
+
+    def _move(self, chain: FloatImage, motion: Motion | None) -> FloatImage:
+        """Return the depth of pixels [h,w,2] of the run's grey image as it is now, [h,w]."""
         depth: FloatImage = _sample(self._depth, self._to_depth(chain))
-        if view is None or self._view is None or scale_shift is None:
+        if motion is None:
             return depth
         to_run = _resize_matrix(self._grey.shape[::-1], self._size)
-        change = _change_along_axis(self._view, view, *scale_shift) @ to_run
-        factor, offset = cv2.split(cv2.transform(chain, change))
+        factor, offset = cv2.split(cv2.transform(chain, motion.change_along_axis() @ to_run))
         return np.asarray(depth * factor + offset, np.float32)
 
     def _to_depth(self, pixels: FloatImage) -> FloatImage:
@@ -255,17 +323,6 @@ class DepthCarrier:
         flow: FloatImage = self._flow.calc(*frames, None)
         return flow[:height, :width]
 
-    def _reduce(self, image: FloatImage) -> FloatImage:
-        """Reduce [H,W] to the size at which it is carried."""
-        edge = max(*self._grey.shape, self._detail_px)
-        reduction = max(image.shape) / edge
-        if reduction <= 1.0:
-            return image
-        size = self._grey.shape[::-1]
-        if edge > max(size):
-            size = tuple(max(1, round(each / reduction)) for each in self._size)
-        return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
-
 
 def _resize(image: Any, size: tuple[int, int]) -> Any:
     """Resize [h,w] or [h,w,n] to (width, height) bilinearly."""
@@ -276,24 +333,6 @@ def _resize_matrix(size: tuple[int, int], other: tuple[int, int]) -> Matrix:
     """Return the matrix [3,3] from (column, row, 1) in an image to those in it at another size."""
     x, y = other[0] / size[0], other[1] / size[1]
     return np.array([[x, 0.0, (x - 1.0) / 2.0], [0.0, y, (y - 1.0) / 2.0], [0.0, 0.0, 1.0]])
-
-
-def _change_along_axis(run: View, view: View, scale: float, shift: float) -> Matrix:
-    """
-    Compute how the relative depth of points seen in the run changes in the camera of a view.
-
-    A point at depth z on the ray r of the run's camera lies at depth z (R r)_z + t_z in the other
-    one; (R, t) is the transform between them, and z = scale * depth + shift.
-
-    Returns
-    -------
-    float64 [2, 3]
-        Times (column, row, 1) in the image of the run: factor and offset of the relative depth.
-    """
-    row = (np.linalg.inv(view.world_from_camera) @ run.world_from_camera)[2]
-    factor = row[:3] @ np.linalg.inv(run.K)  # (R r)_z
-    offset = shift * (factor - [0.0, 0.0, 1.0]) + [0.0, 0.0, row[3]]
-    return np.stack([factor, offset / scale])
 
 
 def _fit_gauge_change(old: FloatImage, new: FloatImage,

@@ -209,8 +209,8 @@ class DepthEngine:
     @torch.inference_mode()
     def infer_batch(self, frames: Sequence[RgbImage], num_inference_steps: Sequence[int], *,
                     latents: Sequence[torch.Tensor] | None = None, seed: int | Sequence[int] = 0,
-                    ensemble_size: int = 1, deadline_s: float | None = None
-                    ) -> list[DepthPrediction]:
+                    ensemble_size: int = 1, deadline_s: float | None = None,
+                    upsample: bool = True) -> list[DepthPrediction]:
         """
         Predict the depth of several images, each with its own number of steps.
 
@@ -252,12 +252,23 @@ class DepthEngine:
                 predictions.update(zip(indices, self._infer_one_size(
                     [frames[i] for i in indices], [num_inference_steps[i] for i in indices],
                     None if latents is None else [latents[i] for i in indices],
-                    [seeds[i] for i in indices], ensemble_size, deadline)))
+                    [seeds[i] for i in indices], ensemble_size, deadline, upsample)))
         return [predictions[i] for i in range(len(frames))]
+
+    def upsample(self, prediction, rgb):
+        import cv2
+        from dataclasses import replace
+
+        def up(m):
+            return None if m is None else np.ascontiguousarray(
+                cv2.resize(m, rgb.shape[1::-1]))
+        return replace(prediction, affine_invariant_depth=up(prediction.affine_invariant_depth),
+                       confidence=up(prediction.confidence), uncertainty=up(prediction.uncertainty))
 
     def _infer_one_size(self, frames: Sequence[RgbImage], num_inference_steps: Sequence[int],
                         latents: Sequence[torch.Tensor] | None, seeds: Sequence[int],
-                        members: int, deadline: float | None) -> list[DepthPrediction]:
+                        members: int, deadline: float | None,
+                        upsample: bool = True) -> list[DepthPrediction]:
         """Run one ragged batch of N frames with E members each."""
         stopwatch = Stopwatch(self.device)
         vae_scale_factor = self.checkpoint_info.vae_scale_factor
@@ -282,7 +293,8 @@ class DepthEngine:
 
         # 4. Per frame: remove the padding, merge the members, resize to the input's size.
         frame_rows = [slice(i * members, (i + 1) * members) for i in range(len(frames))]
-        maps = [postprocess(decoded[rows, :, :size[0], :size[1]], rgb.shape[:2])
+        maps = [postprocess(decoded[rows, :, :size[0], :size[1]],
+                            rgb.shape[:2] if upsample else size)
                 for rows, size, rgb in zip(frame_rows, sizes, frames)]
         stopwatch.lap('postprocess')
 

@@ -27,3 +27,18 @@ class MessageError(InputError):
 
 class BagError(MarigoldError):
     """A bag is missing, damaged or cannot be written."""
+
+
+class RunError(MarigoldError):
+    """
+    A run of the networks has failed; `__cause__` is the exception.
+
+    Attributes
+    ----------
+    cameras : tuple of str
+        Whose frames were in the run.
+    """
+
+    def __init__(self, text: str, cameras: tuple[str, ...]) -> None:
+        super().__init__(text)
+        self.cameras = cameras

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 import math
@@ -25,8 +25,6 @@ LINE_QUANTILES = (0.7, 0.95)
 MIN_COMPLEXITY_SPREAD = 0.05
 # Part of the cap reserved for delays that the model cannot predict, e.g. another process.
 MARGIN_FRACTION = 0.05
-# A carried frame yields no timing, so after this many that the cap left no time for, one is run.
-CARRIES_BEFORE_PROBE = 4
 # Cmin and alpha of the policy novelty: T is 1 from 7 % of new complexity on, which keeps AbsRel
 # and covers 97 % of the images of moving cameras.  Quantiles would run although nothing is new.
 NOVELTY_LINE = (0.0, 7.2)
@@ -68,31 +66,23 @@ class LatencyModel:
             self._batches[timing.padded_size, len(steps)].append(
                 (timing.before_s, step_s, timing.after_s))
 
-    def estimate(self, padded_size: PaddedSize, batch_size: int, *,
-                 at_least_latest: bool = True) -> BatchCost | None:
+    def estimate(self, padded_size: PaddedSize, batch_size: int) -> BatchCost | None:
         """
         Estimate the cost of a batch as the 95 % quantile of the stored ones.
 
-        With `at_least_latest` the estimate is at least the cost of the latest batch, so that it
-        follows a slowdown at once.  For a batch size without measurements at this padded size,
-        the cost of the nearest measured batch size is used, scaled up (never down) by the ratio of
-        the two.  Return None if the padded size has no measurements.
+        The estimate is at least the cost of the latest batch, so that it follows a slowdown at
+        once.  For a batch size without measurements at this padded size, the cost of the nearest
+        measured batch size is used, scaled up (never down) by the ratio of the two.  Return None
+        if the padded size has no measurements.
         """
         sizes = [size for seen, size in self._batches if seen == padded_size]
         if not sizes:
             return None
         nearest = min(sizes, key=lambda size: abs(size - batch_size))
         costs = np.array(self._batches[padded_size, nearest])
-        upper = np.quantile(costs, 0.95, axis=0)
-        if at_least_latest:
-            upper = np.maximum(upper, costs[-1])
+        upper = np.maximum(np.quantile(costs, 0.95, axis=0), costs[-1])
         before_s, step_s, after_s = upper * max(1.0, batch_size / nearest)
         return BatchCost(float(before_s), float(step_s), float(after_s))
-
-    def discard(self, padded_size: PaddedSize) -> None:
-        """Discard the measurements of a padded size."""
-        for key in [key for key in self._batches if key[0] == padded_size]:
-            del self._batches[key]
 
 
 class StepPolicy:
@@ -106,7 +96,7 @@ class StepPolicy:
     Examples
     --------
     >>> policy = StepPolicy(StepPolicyConfig(complexity_min=0.1, alpha=10.0, latency_cap_s=0.2))
-    >>> request = StepRequest('front', complexity=0.5, age_s=0.02, can_carry=True)
+    >>> request = StepRequest('front', complexity=0.5, age_s=0.02)
     >>> policy.decide([request], padded_size=(96, 128))[0].num_inference_steps
     4
 
@@ -121,7 +111,6 @@ class StepPolicy:
         """Start with empty statistics."""
         self.config = config
         self.latency = LatencyModel()
-        self._consecutive_carries: Counter[PaddedSize] = Counter()
         self._complexities: dict[str, deque[float]] = {}
         self.reset()
 
@@ -136,7 +125,7 @@ class StepPolicy:
     def decide(self, requests: Sequence[StepRequest], *,
                padded_size: PaddedSize) -> list[StepDecision]:
         """
-        Decide the number of steps of every frame of one batch.
+        Decide the number of steps of every frame of one batch; call it once per frame.
 
         Parameters
         ----------
@@ -150,14 +139,8 @@ class StepPolicy:
         list of StepDecision
             In the order of `requests`; with 0 steps depth is carried along.
         """
-        decisions = [self.choose_steps(request) for request in requests]
-        runs = [i for i, decision in enumerate(decisions) if decision.num_inference_steps]
-        if runs:
-            limited = self._limit_by_cap([requests[i] for i in runs],
-                                         [decisions[i] for i in runs], padded_size)
-            for i, decision in zip(runs, limited):
-                decisions[i] = decision
-        return decisions
+        return self.limit_steps(requests, [self.choose_steps(each) for each in requests],
+                                padded_size=padded_size)
 
     def choose_steps(self, request: StepRequest) -> StepDecision:
         """
@@ -183,44 +166,45 @@ class StepPolicy:
             return StepDecision(1, f'{reason}; 1: {request.run_reason or "nothing to carry"}')
         return StepDecision(steps, reason)
 
-    def _limit_by_cap(self, requests: Sequence[StepRequest], decisions: Sequence[StepDecision],
-                      padded_size: PaddedSize) -> list[StepDecision]:
-        """Limit the steps of the frames that are to run, or carry depth instead."""
+    def limit_steps(self, requests: Sequence[StepRequest], decisions: Sequence[StepDecision], *,
+                    padded_size: PaddedSize) -> list[StepDecision]:
+        """
+        Limit the steps of the frames of one batch that wait for their run to keep the latency cap.
+
+        Frames into which depth can be carried do not wait, so their steps are not limited.
+
+        Parameters
+        ----------
+        requests, decisions : sequence
+            See `decide` and `choose_steps`; one per frame.
+        padded_size : (int, int)
+            See `decide`.
+
+        Returns
+        -------
+        list of StepDecision
+        """
+        waiting = [each for each in requests if not each.can_carry]
+        max_steps, budget = self._max_steps_under_cap(waiting, len(requests), padded_size)
         least = max(1, self.config.min_inference_steps)
-        max_steps, budget = self._max_steps_under_cap(requests, padded_size)
-        if max_steps >= least:
-            self._consecutive_carries[padded_size] = 0
-            return [_limit_steps(decision, max_steps, f'the cap: {budget}')
-                    for decision in decisions]
-        # A single slow batch reduces the steps but does not keep the networks from running.
-        typical_max_steps, _ = self._max_steps_under_cap(requests, padded_size,
-                                                         at_least_latest=False)
-        late = StepDecision(least, f'late, run with {least}: {budget}')
-        if typical_max_steps >= least:
-            return [late] * len(requests)
-        self._consecutive_carries[padded_size] += 1
-        if self._consecutive_carries[padded_size] <= CARRIES_BEFORE_PROBE:
-            return [StepDecision(0, f'carried, no step fits: {budget}') if request.can_carry
-                    else late for request in requests]
-        self._consecutive_carries[padded_size] = 0
-        self.latency.discard(padded_size)
-        return [StepDecision(least, f'late, run with {least} to measure after '
-                                    f'{CARRIES_BEFORE_PROBE} carried frames: {budget}')
-                for _ in requests]
+        return [decision if request.can_carry
+                else _limit_steps(decision, max_steps, least, f'the cap: {budget}')
+                for request, decision in zip(requests, decisions)]
 
     def deadline_s(self, requests: Sequence[StepRequest], *,
                    padded_size: PaddedSize) -> float | None:
         """
-        Return the time left for denoising, s from now; None without a cap.
+        Return the time left for denoising, s from now; None without a cap or a waiting frame.
 
-        The frames of a batch are published together, so the oldest one determines the deadline.
+        The frames of a batch end together, so the oldest that waits determines the deadline.
         """
         cap_s = self.config.latency_cap_s
-        if cap_s is None:
+        waiting = [each for each in requests if not each.can_carry]
+        if cap_s is None or not waiting:
             return None
         cost = self.latency.estimate(padded_size, len(requests))
         after_s = 0.0 if cost is None else cost.after_s
-        return cap_s * (1.0 - MARGIN_FRACTION) - _oldest_age_s(requests) - after_s
+        return cap_s * (1.0 - MARGIN_FRACTION) - _oldest_age_s(waiting) - after_s
 
     def _complexity_line(self, camera: str, complexity: float) -> tuple[float, float]:
         """Return (Cmin, alpha): configured, or estimated from the camera's recent frames."""
@@ -240,14 +224,16 @@ class StepPolicy:
         steps = config.max_inference_steps - config.min_inference_steps
         return low, steps / (float(upper) - low)
 
-    def _max_steps_under_cap(self, requests: Sequence[StepRequest], padded_size: PaddedSize, *,
-                             at_least_latest: bool = True) -> tuple[float, str]:
+    def _max_steps_under_cap(self, waiting: Sequence[StepRequest], batch_size: int,
+                             padded_size: PaddedSize) -> tuple[float, str]:
         """Return T_cap = floor((cap - age - before - after - margin) / step) and its formula."""
         cap_s = self.config.latency_cap_s
-        cost = self.latency.estimate(padded_size, len(requests), at_least_latest=at_least_latest)
-        if cap_s is None or cost is None or not requests:
-            return math.inf, 'no cap' if cap_s is None else 'cost not known yet'
-        age_s, other_s = _oldest_age_s(requests), cost.before_s + cost.after_s
+        if cap_s is None or not waiting:
+            return math.inf, 'no cap'
+        cost = self.latency.estimate(padded_size, batch_size)
+        if cost is None:
+            return math.inf, 'cost not known yet'
+        age_s, other_s = _oldest_age_s(waiting), cost.before_s + cost.after_s
         margin_s = MARGIN_FRACTION * cap_s
         left_s = cap_s - age_s - other_s - margin_s
         steps = max(0, math.floor(left_s / cost.step_s)) if cost.step_s > 0.0 else math.inf
@@ -259,7 +245,9 @@ def _oldest_age_s(requests: Sequence[StepRequest]) -> float:
     return max(request.age_s for request in requests)
 
 
-def _limit_steps(decision: StepDecision, limit: float, reason: str) -> StepDecision:
+def _limit_steps(decision: StepDecision, limit: float, least: int, reason: str) -> StepDecision:
+    if limit < least:
+        return StepDecision(least, f'late, run with {least}: {reason}')
     if decision.num_inference_steps <= limit:
         return decision
     return StepDecision(int(limit), f'{decision.reason}; reduced to {int(limit)} by {reason}')

@@ -142,6 +142,10 @@ class GaugeChange:
         return GaugeChange(self.factor * earlier.factor,
                            self.factor * earlier.offset + self.offset)
 
+    def rescale(self, scale: float, shift: float) -> tuple[float, float]:
+        """Return scale and shift of the new relative depth that keep its metric depth."""
+        return scale / self.factor, shift - scale * self.offset / self.factor
+
 
 @dataclass(frozen=True)
 class StepRequest:

@@ -213,17 +213,18 @@ class EvaluationSession:
 
     def _infer(self, rgb: RgbImage, steps: int) -> DepthPrediction:
         """Run the engine on an image without a latency cap."""
-        return self._engine.infer(rgb, num_inference_steps=steps,
-                                  ensemble_size=self._config.ensemble_size)
+        return self._engine.infer_batch([rgb], [steps], upsample=False,
+                                        ensemble_size=self._config.ensemble_size)[0]
 
-    def make_replay(self, name: str, latency_cap_s: float | None = None) -> PolicyReplay:
+    def make_replay(self, name: str) -> PolicyReplay:
         """Return a new replay of a policy."""
-        return PolicyReplay(name, self._engine, self._table, self.max_inference_steps,
-                            latency_cap_s)
+        return PolicyReplay(name, self._engine, self._table, self.max_inference_steps)
 
     def make_simulation(self, name: str) -> ArrivalSimulation:
         """Return a new simulation of a policy under the latency cap."""
-        return ArrivalSimulation(self.make_replay(name, self._config.latency_cap_s))
+        return ArrivalSimulation(PolicyReplay(
+            name, self._engine, self._table, self.max_inference_steps,
+            self._config.latency_cap_s, timed=True))
 
     def _replay_frame(self, number: int, frame: DepthFrame,
                       predictions: Mapping[int, DepthPrediction], engine_s: float) -> None:
@@ -250,7 +251,8 @@ class EvaluationSession:
     def _score_runs(self, number: int, frame: DepthFrame,
                     predictions: Mapping[int, DepthPrediction], engine_s: float) -> RecordedFrame:
         scores: dict[Hashable, ScoredDepth] = {
-            steps: self.scorer.score(prediction.affine_invariant_depth, frame)
+            steps: self.scorer.score(
+                self._engine.upsample(prediction, frame.rgb).affine_invariant_depth, frame)
             for steps, prediction in predictions.items()}
         quality = {fixed_name(steps): scores[steps].quality for steps in predictions}
         quality |= {name: self.scorer.score(predict(frame.rgb), frame).quality

@@ -36,6 +36,8 @@ from marigold_ros.ros.worker import CameraResources, DepthWorker
 DIAGNOSTICS_PERIOD_S = 1.0
 # Period of matching topics and QoS to publishers that have appeared or changed.
 QOS_MATCH_PERIOD_S = 0.5
+# How long cleanup waits for a run of the networks, while no service is answered.
+CLEANUP_TIMEOUT_S = 10.0
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -176,14 +178,19 @@ class DepthNode(LifecycleNode):
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe, and wait until the current batch is published."""
+        """Unsubscribe, and wait until the current frame is published."""
         self._unsubscribe()
         self._configured_worker().drain()
         self._problem = 'not active'
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unload the engine and destroy the publishers."""
+        """Unload the engine and destroy the publishers; fail while the networks hang."""
+        if not self._configured_worker().wait_for_networks(CLEANUP_TIMEOUT_S):
+            self._reporter.log_error(
+                f'cleanup failed: the networks have been running for '
+                f'{self._configured_worker().adaptive.run_s:.0f} s; try again, or end the process')
+            return FAILURE
         self.release()
         self._problem = 'not configured'
         return SUCCESS
@@ -327,6 +334,6 @@ class DepthNode(LifecycleNode):
     def _publish_diagnostics(self) -> None:
         configured = None
         if self._worker is not None:
-            configured = self._settings(), self._worker.adaptive.engine
+            configured = self._settings(), self._worker.adaptive
         self._reporter.publish_diagnostics(
             *compute_node_status(self._problem, self._enabled, configured))

@@ -18,11 +18,12 @@ from marigold_ros.ros.frame_buffer import ReceivedFrame
 from marigold_ros.ros.parameters import Settings
 
 if TYPE_CHECKING:
-    from marigold_ros.depth.adaptive import AdaptivePrediction
-    from marigold_ros.depth.engine import DepthEngine
+    from marigold_ros.depth.adaptive import AdaptiveDepth, AdaptivePrediction
     from marigold_ros.metric.types import ScaleReport
 
 LOG_PERIOD_S = 10.0
+# A run that takes longer is reported while it lasts.
+LONG_RUN_S = 5.0
 NO_SCALE = ('depth/image_rect and points need a metric scale: set the parameter scale.source, '
             'for example to fixed with scale.min_depth_m and scale.max_depth_m')
 # States in which the scale needs no action of the user.
@@ -255,6 +256,12 @@ def explain_missing_scale(report: ScaleReport) -> str:
             f'{report.detail}')
 
 
+def explain_stale_depth(carried_s: float, run_s: float) -> str:
+    """Explain why a frame has no metric depth, although its scale is known."""
+    running = f'; the networks have been running for {run_s:.1f} s' if run_s else ''
+    return f'no metric depth: it has been carried for {carried_s:.1f} s{running}'
+
+
 def format_scale(report: ScaleReport | None) -> dict[str, str]:
     """Format a scale for ~/status and /diagnostics; unknown values are empty."""
     scale = None if report is None else report.metric_scale
@@ -285,7 +292,7 @@ def _degrees(angle: float) -> str:
 
 
 def compute_node_status(problem: str, enabled: bool,
-                        configured: tuple[Settings, DepthEngine] | None
+                        configured: tuple[Settings, AdaptiveDepth] | None
                         ) -> tuple[bytes, str, dict[str, object]]:
     """
     Compute the status of the node for /diagnostics.
@@ -296,7 +303,7 @@ def compute_node_status(problem: str, enabled: bool,
         Why the node is not active; empty while it is.
     enabled : bool
         Whether ~/enable lets frames be processed.
-    configured : (Settings, DepthEngine) or None
+    configured : (Settings, AdaptiveDepth) or None
         None while the node is not configured.
 
     Returns
@@ -307,18 +314,23 @@ def compute_node_status(problem: str, enabled: bool,
     """
     values: dict[str, object] = {'enabled': enabled}
     if configured is not None:
-        settings, engine = configured
+        settings, adaptive = configured
+        engine = adaptive.engine
         values.update({
             'checkpoint': settings.checkpoint, 'device': engine.device,
             'executor': engine.executor_name, 'dtype': engine.dtype,
             'step_policy': settings.step_policy,
             'steps': f'{settings.min_inference_steps} to {settings.max_inference_steps}',
             'max_useful_steps': engine.checkpoint_info.max_useful_steps,
-            'latency_cap_ms': settings.latency_cap_ms, 'scale': describe_scale_source(settings)})
+            'latency_cap_ms': settings.latency_cap_ms, 'run_s': f'{adaptive.run_s:.3f}',
+            'scale': describe_scale_source(settings)})
     if problem:
         return DiagnosticStatus.ERROR, problem, values
     if not enabled:
         return DiagnosticStatus.WARN, 'disabled by ~/enable', values
+    if configured is not None and configured[1].run_s > LONG_RUN_S:
+        return DiagnosticStatus.WARN, (f'the networks have been running for '
+                                       f'{configured[1].run_s:.0f} s'), values
     if configured is not None and configured[0].scale_source == 'none':
         return DiagnosticStatus.WARN, f'no metric depth: {NO_SCALE}', values
     return DiagnosticStatus.OK, 'active', values
@@ -347,6 +359,8 @@ def format_processed_frame(prediction: AdaptivePrediction, scale: ScaleReport, *
         'step_reason': decision.reason,
         'covered_share': f'{prediction.covered_share:.4f}',
         'carried_s': f'{decision.carried_s:.3f}',
+        'depth_state': ('stale' if decision.stale
+                        else 'run' if prediction.num_inference_steps else 'carried'),
         'pose': pose_origin,
         **{f'{stage}_ms': f'{1e3 * value:.2f}' for stage, value in stages.items()},
         **format_scale(scale)}

@@ -1,10 +1,10 @@
-"""The thread that owns the engine and processes the frames."""
+"""The two threads of the node: one processes the frames, the other owns the engine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 import gc
 import time
@@ -20,7 +20,7 @@ from marigold_ros.depth.adaptive import (
     AdaptivePrediction,
     Frame,
 )
-from marigold_ros.depth.errors import InputError, MarigoldError
+from marigold_ros.depth.errors import InputError, MarigoldError, RunError
 from marigold_ros.depth.types import Matrix, RgbImage
 from marigold_ros.geometry.poses import without_slash
 from marigold_ros.ros.calibration import Calibration, CalibrationCache
@@ -28,6 +28,7 @@ from marigold_ros.ros.camera_output import CameraOutputs, FramePacker, METRIC_OU
 from marigold_ros.ros.conversions import check_pixel_count, make_header, rgb_from_message
 from marigold_ros.ros.diagnostics import (
     explain_missing_scale,
+    explain_stale_depth,
     format_processed_frame,
     NO_SCALE,
     Reporter,
@@ -69,10 +70,19 @@ class _PreparedFrame:
     stamp_age_s: float  # since the stamp, when the processing started
     seconds: dict[str, float]  # stage -> duration so far
 
+    def as_frame(self) -> Frame:
+        """Return what AdaptiveDepth needs of it."""
+        frame = self.frame
+        return Frame(frame.camera, self.rgb, frame.stamp_ns if self.timed else 0,
+                     frame.received_s, self.calibration.camera.K, self.pose)
+
 
 class DepthWorker:
     """
     Process the newest frame of every camera in a thread of its own, and publish its outputs.
+
+    The networks run in a second thread, so that no frame waits for them but those into which no
+    depth can be carried.
 
     Parameters
     ----------
@@ -88,16 +98,19 @@ class DepthWorker:
 
     def __init__(self, node: Node, settings: Settings, cameras: dict[str, CameraResources],
                  metric_inputs: MetricInputs, reporter: Reporter) -> None:
-        """Start the thread; `load` loads the engine."""
+        """Start the threads; `load` loads the engine."""
         self._context, self._logger = node.context, node.get_logger()
         self._cameras, self._reporter = cameras, reporter
         self.metric_inputs = metric_inputs
         self._stamps = StampMonitor(node, reporter)
         self._newest = NewestFrames()
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix='depth_worker')
+        self._frames = ThreadPoolExecutor(max_workers=1, thread_name_prefix='frames')
+        self._networks = ThreadPoolExecutor(max_workers=1, thread_name_prefix='networks')
         self._closed = False
         self._settings = settings
         self._adaptive: AdaptiveDepth | None = None
+        self._unpublished: dict[Frame, _PreparedFrame] = {}
+        self._batch_limits: dict[tuple[int, int], int] = {}
 
     # Called from the executor's thread
 
@@ -117,7 +130,7 @@ class DepthWorker:
 
     def load(self, read_image_sizes: Callable[[], list[tuple[int, int]]]) -> None:
         """
-        Load the engine and warm it up, in the worker's thread.
+        Load the engine and warm it up, in the thread of the networks.
 
         Parameters
         ----------
@@ -132,7 +145,7 @@ class DepthWorker:
         ExternalShutdownException
             If the context is shut down while the engine is loaded.
         """
-        loading = self._pool.submit(self._load, read_image_sizes)
+        loading = self._networks.submit(self._load, read_image_sizes)
         while not wait([loading], timeout=0.1).done:
             if not self._context.ok():
                 raise ExternalShutdownException
@@ -143,48 +156,53 @@ class DepthWorker:
         superseded = self._newest.put(frame)
         if superseded is not None:
             self._reporter.report_dropped(superseded, 'superseded')
-        self._pool.submit(self._process_pending)
+        self._frames.submit(self._process_newest)
 
     def apply_settings(self, settings: Settings) -> None:
         """Use other settings from the next frame on."""
-        self._pool.submit(self._apply_settings, settings)
+        self._frames.submit(self._apply_settings, settings)
 
     def reset(self) -> None:
         """Reset all state from earlier frames before the next frame."""
-        self._pool.submit(self._reset)
+        self._frames.submit(self._reset)
 
     def reset_scale(self) -> None:
         """Discard the scale of every camera before the next frame."""
-        self._pool.submit(self.metric_inputs.reset_scale)
+        self._frames.submit(self.metric_inputs.reset_scale)
 
     def drain(self) -> None:
-        """Drop the waiting frames, and return when the current batch is published."""
+        """Drop the waiting frames, and return when the current one is published."""
         for frame in self._newest.take():
             self._reporter.report_dropped(frame, 'inactive')
-        self._pool.submit(lambda: None).result()
+        self._frames.submit(self._drop_waiting, 'inactive').result()
+
+    def wait_for_networks(self, timeout_s: float) -> bool:
+        """Wait for the end of a run, and return whether it has ended in time."""
+        return bool(wait([self._networks.submit(lambda: None)], timeout=timeout_s).done)
 
     def close(self, timeout_s: float | None = None) -> bool:
         """
-        Unload the engine and end the thread; further calls do nothing.
+        Unload the engine and end the threads; further calls do nothing.
 
         Parameters
         ----------
         timeout_s : float or None
-            How long to wait for the end of a load or an inference, which cannot be interrupted;
-            None waits without limit.
+            How long to wait for the end of a load or a run, which cannot be interrupted; None
+            waits without limit.
 
         Returns
         -------
         bool
-            Whether the thread has ended.
+            Whether the threads have ended.
         """
         self._newest.take()
-        unloading = None if self._closed else self._pool.submit(self._unload_engine)
+        self._frames.shutdown(cancel_futures=True)  # never waits for the networks
+        unloading = None if self._closed else self._networks.submit(self._unload_engine)
         self._closed = True
-        self._pool.shutdown(wait=timeout_s is None)
+        self._networks.shutdown(wait=timeout_s is None)
         return unloading is None or bool(wait([unloading], timeout=timeout_s).done)
 
-    # Called in the worker's thread
+    # Called in the thread of the networks
 
     def _load(self, read_image_sizes: Callable[[], list[tuple[int, int]]]) -> None:
         # Imported here, because torch takes seconds and the node must be discoverable before.
@@ -197,12 +215,19 @@ class DepthWorker:
         engine = DepthEngine.load(
             config.checkpoint, device=config.device, dtype=config.dtype,
             processing_resolution=config.processing_resolution, compile=config.compile)
-        self._adaptive = AdaptiveDepth(engine, self._adaptive_config(engine), list(self._cameras))
-        self._adaptive.warm_up(self._sizes_to_prepare(engine, read_image_sizes()),
-                               range(1, len(self._cameras) + 1))
+        adaptive = AdaptiveDepth(
+            engine, self._adaptive_config(engine), list(self._cameras), networks=self._networks,
+            on_run_end=self._process_soon)
+        adaptive.warm_up(self._sizes_to_prepare(engine, read_image_sizes()),
+                         range(1, len(self._cameras) + 1))
         # From now on a frame of another size must not wait until it is compiled.
         engine.prepare_in_background()
         return_freed_memory()  # of the weights before they were folded, and of the compiler
+        self._adaptive = adaptive
+
+    def _process_soon(self) -> None:
+        with suppress(RuntimeError):  # the thread has been ended
+            self._frames.submit(self._process_newest)
 
     def _adaptive_config(self, engine: DepthEngine) -> AdaptiveConfig:
         return self._settings.adaptive_config(engine.checkpoint_info.max_useful_steps)
@@ -225,37 +250,60 @@ class DepthWorker:
             self._adaptive.engine.close()
         self._adaptive = None
 
+    # Called in the thread of the frames
+
     def _apply_settings(self, settings: Settings) -> None:
         if settings.odom_frame != self._settings.odom_frame:
+            self._drop_waiting('reset')
             self.adaptive.discard_depth()  # its poses are those of another frame
         self._settings = settings
         self.adaptive.configure(self._adaptive_config(self.adaptive.engine))
         self.metric_inputs.configure(settings.scale_config(), settings.max_input_pixels)
 
     def _reset(self) -> None:
+        self._drop_waiting('reset')
         self.adaptive.reset()
         self._stamps.reset()
         self.metric_inputs.reset()
 
-    # The path of a frame, in the worker's thread
+    def _drop_waiting(self, reason: str) -> None:
+        """Drop the frames that have no depth yet."""
+        self.adaptive.discard_waiting()
+        for prepared in self._take_forgotten():
+            self._reporter.report_dropped(prepared.frame, reason)
 
-    def _process_pending(self) -> None:
-        """Process the waiting frames."""
+    def _take_forgotten(self) -> list[_PreparedFrame]:
+        """Return the frames that will get no depth, as AdaptiveDepth does not keep them."""
+        forgotten = self._unpublished.keys() - self.adaptive.waiting_frames
+        return [self._unpublished.pop(frame) for frame in forgotten]
+
+    # The path of a frame, in the thread of the frames
+
+    def _process_newest(self) -> None:
+        """Process the newest frames, and those whose run has ended."""
         # 1. Decode and rectify the images, or drop the frames.
         prepared_frames: list[_PreparedFrame] = []
-        for frame in self._newest.take():
-            with self._drop_on_error({frame.camera: frame}):
-                prepared = self._prepare(frame)
+        for received in self._newest.take():
+            with self._drop_on_error(received):
+                prepared = self._prepare(received)
                 if isinstance(prepared, _PreparedFrame):
                     prepared_frames.append(prepared)
                 else:
-                    self._reporter.report_dropped(frame, *prepared)
+                    self._reporter.report_dropped(received, *prepared)
 
-        # 2. Infer or carry their depth, and publish it.
-        if prepared_frames:
-            pending = {each.frame.camera: each.frame for each in prepared_frames}
-            with self._drop_on_error(pending):
-                self._process_frames(prepared_frames, pending)
+        # 2. Carry their depth, or let them wait for that of the networks; publish what is known.
+        frames = {each.as_frame(): each for each in prepared_frames}
+        self._unpublished.update(frames)
+        try:
+            for frame, prediction in self.adaptive.advance(frames):
+                prepared = self._unpublished.pop(frame)
+                with self._drop_on_error(prepared.frame):
+                    self._publish(prepared, prediction)
+        except Exception as err:  # whatever a device raises
+            self._report_failed_run(err)
+        for prepared in self._take_forgotten():
+            self._reporter.report_dropped(prepared.frame, 'superseded')
+        self._report_batch_limits()
 
     def _prepare(self, frame: ReceivedFrame) -> _PreparedFrame | tuple[str, ...]:
         """Prepare a frame for inference, or return the reason to drop it and its detail."""
@@ -318,27 +366,6 @@ class DepthWorker:
                 "camera_info is used, and the outputs have the image's frame_id")
         return calibration
 
-    def _process_frames(self, frames: list[_PreparedFrame],
-                        pending: dict[str, ReceivedFrame]) -> None:
-        """Infer and publish frames; remove each from `pending` once it is reported."""
-        # 1. Choose the number of steps of each frame, and carry or infer its depth.
-        adaptive = self.adaptive
-        limits = dict(adaptive.engine.batch_limits)
-        results = adaptive.process_each([
-            Frame(each.frame.camera, each.rgb, each.frame.stamp_ns if each.timed else 0,
-                  each.frame.received_s, each.calibration.camera.K, each.pose) for each in frames])
-
-        # 2. Publish each frame with the header of its image; carried depth does not wait.
-        for i, result in results:
-            frame = pending.pop(frames[i].frame.camera)
-            with self._drop_on_error({frame.camera: frame}):
-                self._publish(frames[i], result)
-        if adaptive.engine.batch_limits != limits:
-            self._reporter.report_event(
-                frames[0].frame.camera, 'out_of_memory', 'the device ran out of memory; the batch '
-                'size is now limited, by padded image size, to '
-                f'{adaptive.engine.batch_limits}')
-
     def _publish(self, prepared: _PreparedFrame, prediction: AdaptivePrediction) -> None:
         """Compute and publish the outputs of one frame, and report it."""
         frame, calibration, rgb = prepared.frame, prepared.calibration, prepared.rgb
@@ -348,7 +375,7 @@ class DepthWorker:
         with _timed(seconds, 'rectify'):
             prediction = calibration.mask_uncovered(prediction)
 
-        # 2. Update the metric scale.
+        # 2. Update the metric scale; old depth has none.
         with _timed(seconds, 'fit_scale'):
             report = self.metric_inputs.update_scale(
                 frame if prepared.timed else replace(frame, stamp_ns=0), rgb, calibration,
@@ -356,13 +383,17 @@ class DepthWorker:
         scale = report.metric_scale
         if scale is not None and not scale.assumed:
             self.adaptive.set_scale(frame.camera, scale.scale, scale.shift)
-        if scale is None and not calibration.problem and prepared.outputs & METRIC_OUTPUTS:
+        if prediction.decision.stale:
+            scale = None
+            self._reporter.report_event(frame.camera, 'stale', explain_stale_depth(
+                prediction.decision.carried_s, self.adaptive.run_s))
+        elif scale is None and not calibration.problem and prepared.outputs & METRIC_OUTPUTS:
             self._reporter.report_event(frame.camera, 'no_scale', explain_missing_scale(report))
 
         # 3. Pack the outputs that have a subscriber.
         with _timed(seconds, 'pack'):
             fields = camera.packer.pack(
-                prepared.outputs, rgb, calibration.camera.K, prediction, report.metric_scale,
+                prepared.outputs, rgb, calibration.camera.K, prediction, scale,
                 settings.depth_filter(), depth_encoding=settings.depth_encoding,
                 point_stride=settings.point_stride)
 
@@ -377,19 +408,43 @@ class DepthWorker:
             prediction, report, pose_origin=prepared.pose_origin, age_s=prepared.age_s,
             stamp_age_s=prepared.stamp_age_s, latency_s=latency_s, seconds=seconds))
 
+    def _report_failed_run(self, err: Exception) -> None:
+        """Drop the frames that waited for a run that has failed; carried depth goes on."""
+        if not self._context.ok():
+            return  # the process is shutting down
+        cameras = err.cameras if isinstance(err, RunError) else tuple(self._cameras)
+        text, lost = _describe(err), self._take_forgotten()
+        for prepared in lost:
+            self._reporter.report_dropped(prepared.frame, 'engine_error', text)
+        for camera in set(cameras) - {each.frame.camera for each in lost}:
+            self._reporter.report_event(camera, 'engine_error', text)
+
+    def _report_batch_limits(self) -> None:
+        """Say so if the device ran out of memory."""
+        limits = dict(self.adaptive.engine.batch_limits)
+        if limits != self._batch_limits:
+            self._batch_limits = limits
+            for camera in self._cameras:
+                self._reporter.report_event(
+                    camera, 'out_of_memory', 'the device ran out of memory; the batch size is now '
+                    f'limited, by padded image size, to {limits}')
+
     @contextmanager
-    def _drop_on_error(self, pending: Mapping[str, ReceivedFrame]) -> Iterator[None]:
-        """Drop the frames that are still pending when the block raises an exception."""
+    def _drop_on_error(self, frame: ReceivedFrame) -> Iterator[None]:
+        """Drop a frame when the block raises an exception."""
         try:
             yield
         except Exception as err:
-            if not self._context.ok():
-                return  # publishing fails while the process shuts down
-            text = f'{type(err).__name__}: {err}'
-            if not isinstance(err, MarigoldError):
-                text += f'\n{traceback.format_exc()}'
-            for frame in pending.values():
-                self._reporter.report_dropped(frame, 'engine_error', text)
+            if self._context.ok():  # publishing fails while the process shuts down
+                self._reporter.report_dropped(frame, 'engine_error', _describe(err))
+
+
+def _describe(err: Exception) -> str:
+    """Describe an error, with the traceback of one that is not expected."""
+    cause = err.__cause__ if isinstance(err, RunError) else err
+    if isinstance(cause, MarigoldError):
+        return f'{type(cause).__name__}: {cause}'
+    return ''.join([f'{type(cause).__name__}: {cause}\n', *traceback.format_exception(cause)])
 
 
 @contextmanager

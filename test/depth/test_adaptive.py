@@ -1,4 +1,4 @@
-"""AdaptiveDepth: results, seeds, decisions and observed latency."""
+"""AdaptiveDepth with networks that run at once: results, seeds, decisions, observed latency."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from marigold_ros.depth.adaptive import (
 from marigold_ros.depth.complexity import entropy, gradient_energy
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.engine import DepthEngine
-from marigold_ros.depth.errors import ConfigError
+from marigold_ros.depth.errors import ConfigError, InputError, RunError
+from marigold_ros.depth.networks import ImmediateExecutor
 from marigold_ros.depth.types import BatchTiming
 
 FIXED = StepPolicyConfig(policy='fixed', max_inference_steps=2, latency_cap_s=None)
@@ -37,12 +38,17 @@ def frame(camera='left', height=48, width=64, age_s=0.0, stamp_s=0.0, rgb=None):
     return Frame(camera, rgb, round(1e9 * stamp_s), time.monotonic() - age_s)
 
 
+def at_once(engine, config, cameras=(), **kwargs):
+    """Return an AdaptiveDepth of which every run has ended when its frame is returned."""
+    return AdaptiveDepth(engine, config, cameras, networks=ImmediateExecutor(), **kwargs)
+
+
 def depth(result):
     return result.affine_invariant_depth
 
 
 def test_results_keep_the_order_of_frames_of_several_sizes(engine):
-    adaptive = AdaptiveDepth(engine, AdaptiveConfig(FIXED), ['left', 'right', 'rear'])
+    adaptive = at_once(engine, AdaptiveConfig(FIXED), ['left', 'right', 'rear'])
     frames = [frame('left'), frame('right', 64, 48), frame('rear')]
     found = adaptive.process(frames)
     assert [depth(each).shape for each in found] == [(48, 64), (64, 48), (48, 64)]
@@ -52,7 +58,7 @@ def test_results_keep_the_order_of_frames_of_several_sizes(engine):
 
 def test_a_cameras_seed_is_its_index(engine):
     """Whatever frames are processed before and together with it."""
-    adaptive = AdaptiveDepth(engine, AdaptiveConfig(FIXED), ['left', 'right'])
+    adaptive = at_once(engine, AdaptiveConfig(FIXED), ['left', 'right'])
     first, = adaptive.process([frame('right')])
     adaptive.process([frame('left')])
     again = adaptive.process([frame('left'), frame('right')])[1]
@@ -68,7 +74,7 @@ def test_a_prediction_contains_the_decision_on_its_steps(engine, measure, formul
     config = AdaptiveConfig(StepPolicyConfig('complexity', complexity_min=0.0, alpha=1e9,
                                              latency_cap_s=None), measure)
     image = frame(age_s=2.0)
-    found, = AdaptiveDepth(engine, config).process([image])
+    found, = at_once(engine, config).process([image])
     assert isinstance(found, AdaptivePrediction)
     assert found.decision.complexity == formula(image.rgb)
     assert 2.0 <= found.decision.age_s < 3.0
@@ -79,24 +85,26 @@ def test_a_prediction_contains_the_decision_on_its_steps(engine, measure, formul
 def test_the_reason_mentions_a_reached_deadline(engine):
     """Without latency measurements the policy decides Tmax for a late frame."""
     config = AdaptiveConfig(StepPolicyConfig(policy='fixed', latency_cap_s=0.1))
-    found, = AdaptiveDepth(engine, config).process([frame(age_s=1.0)])
+    found, = at_once(engine, config).process([frame(age_s=1.0)])
     assert (found.decision.decided_steps, found.num_inference_steps) == (4, 1)
     assert found.decision.reason == 'fixed: Tmax = 4; stopped after 1 by the deadline'
 
 
 def test_publishing_counts_as_time_of_the_batch(engine):
-    """But not for the batches after it."""
-    adaptive = AdaptiveDepth(engine, AdaptiveConfig(FIXED))
-    small, large = frame(), frame('right', 48, 96)
-    for i, _ in adaptive.process_each([small, large]):
-        time.sleep(0.5 if i == 0 else 0.0)
+    """As that of the frame before, and not for the batches of other cameras."""
+    adaptive = at_once(engine, AdaptiveConfig(FIXED))
+    frames = small, large = frame(), frame('right', 48, 96)
+    for _ in range(2):
+        for each, _ in adaptive.advance(frames):
+            time.sleep(0.5 if each.camera == 'left' else 0.0)
+        frames = frame(), frame('right', 48, 96)
     costs = [adaptive.policy.latency.estimate(engine.padded_size(*each.rgb.shape[:2]), 1)
              for each in (small, large)]
     assert costs[0].after_s > 0.5 > costs[1].after_s
 
 
 def test_configure_keeps_the_statistics_that_stay_valid(engine):
-    adaptive = AdaptiveDepth(engine, AdaptiveConfig(FIXED))
+    adaptive = at_once(engine, AdaptiveConfig(FIXED))
     adaptive.warm_up([(48, 64)], [1])
     size = engine.padded_size(48, 64)
     adaptive.configure(AdaptiveConfig(StepPolicyConfig(latency_cap_s=None)))
@@ -135,12 +143,12 @@ def steps_of(adaptive, *images, camera='left', first_s=1.0, period_s=0.1):
 
 def test_a_standing_camera_runs_when_depth_is_too_old(engine):
     """At 10 Hz for 4.1 s, with 2 s as the longest time: the first, the 21st and the 41st frame."""
-    steps = steps_of(AdaptiveDepth(engine, NOVELTY), *[scene()] * 41)
+    steps = steps_of(at_once(engine, NOVELTY), *[scene()] * 41)
     assert [i for i, each in enumerate(steps) if each] == [0, 20, 40]
 
 
 def test_a_carried_prediction_says_so(engine):
-    adaptive = AdaptiveDepth(engine, NOVELTY)
+    adaptive = at_once(engine, NOVELTY)
     run, = adaptive.process([frame(rgb=scene(), stamp_s=1.0)])
     carried, = adaptive.process([frame(rgb=scene(dx=10), stamp_s=1.5)])
     assert carried.num_inference_steps == carried.decision.decided_steps == 0
@@ -157,14 +165,14 @@ def test_a_carried_prediction_says_so(engine):
 
 def test_what_comes_into_view_asks_for_a_run(engine):
     """7 % of the image: after 23 of 320 columns."""
-    steps = steps_of(AdaptiveDepth(engine, NOVELTY), *(scene(dx=8 * i) for i in range(9)))
+    steps = steps_of(at_once(engine, NOVELTY), *(scene(dx=8 * i) for i in range(9)))
     assert [i for i, each in enumerate(steps) if each] == [0, 3, 6]
 
 
 def test_a_small_thing_asks_for_a_run_when_it_comes_and_when_it_goes(engine):
     with_thing = scene()
     with_thing[100:128, 150:178] = 255  # 1 % of the image
-    steps = steps_of(AdaptiveDepth(engine, NOVELTY), scene(), scene(), with_thing, with_thing,
+    steps = steps_of(at_once(engine, NOVELTY), scene(), scene(), with_thing, with_thing,
                      scene(), scene())
     assert [bool(each) for each in steps] == [True, False, True, False, True, False]
 
@@ -173,66 +181,75 @@ def test_a_small_thing_asks_for_a_run_when_it_comes_and_when_it_goes(engine):
     {'rgb': scene(seed=9)}, {'rgb': scene()[:120], 'stamp_s': 1.2}, {'stamp_s': 0.5},
     {'stamp_s': 4.0}], ids=['cut', 'other size', 'back in time', 'pause'])
 def test_carrying_starts_afresh(engine, other):
-    adaptive = AdaptiveDepth(engine, NOVELTY)
+    adaptive = at_once(engine, NOVELTY)
     assert steps_of(adaptive, scene(), scene()) == [1, 0]
     found, = adaptive.process([frame(**{'rgb': scene(), 'stamp_s': 1.2, **other})])
     assert found.num_inference_steps >= 1 and found.covered is None
 
 
 def test_a_reset_discards_what_is_carried(engine):
-    adaptive = AdaptiveDepth(engine, NOVELTY)
+    adaptive = at_once(engine, NOVELTY)
     assert steps_of(adaptive, scene(), scene()) == [1, 0]
     adaptive.reset()
     assert steps_of(adaptive, scene(), first_s=1.2) == [1]
 
 
-def test_nothing_is_carried_across_cameras_and_carried_frames_come_first(engine):
-    adaptive = AdaptiveDepth(engine, NOVELTY, ['left', 'right'])
+def test_nothing_is_carried_across_cameras(engine):
+    adaptive = at_once(engine, NOVELTY, ['left', 'right'])
     steps_of(adaptive, scene())
     pair = [frame('right', rgb=scene(), stamp_s=1.1), frame('left', rgb=scene(), stamp_s=1.1)]
-    assert [(i, each.num_inference_steps) for i, each in adaptive.process_each(pair)] == [
-        (1, 0), (0, 1)]
+    assert [each.num_inference_steps for each in adaptive.process(pair)] == [1, 0]
 
 
 def test_stamps_without_time_are_replaced_by_the_receipt(engine):
-    adaptive = AdaptiveDepth(engine, NOVELTY)
-    adaptive.process([frame(rgb=scene(), age_s=1.5)])
-    carried, = adaptive.process([frame(rgb=scene(), age_s=0.5)])
-    assert carried.decision.carried_s == pytest.approx(1.0, abs=0.3)
-    run, = adaptive.process([frame(rgb=scene(), age_s=-0.6)])
-    assert '1: carried for 2.' in run.decision.reason
+    adaptive, decisions = at_once(engine, NOVELTY, clock=lambda: now_s), []
+    for now_s in (10.0, 11.0, 12.0):
+        found, = adaptive.process([Frame('left', scene(), 0, now_s)])
+        decisions.append(found.decision)
+    assert [each.carried_s for each in decisions[:2]] == pytest.approx([0.0, 1.0])
+    assert decisions[2].reason.endswith('1: carried for 2.0 s')
 
 
-def test_depth_is_carried_where_no_step_fits_under_the_cap(engine):
-    adaptive = AdaptiveDepth(engine, AdaptiveConfig(StepPolicyConfig('fixed', latency_cap_s=0.5)))
-    adaptive.policy.observe(BatchTiming(engine.padded_size(240, 320), (1,), 0.0, 60.0, 0.0))
-    late, = adaptive.process([frame(rgb=scene(), stamp_s=1.0)])
-    assert late.num_inference_steps == 1 and late.decision.reason.startswith('late, run with 1')
+def test_the_cap_limits_the_steps_of_frames_that_wait_only(engine):
+    adaptive = at_once(engine, AdaptiveConfig(StepPolicyConfig('fixed', latency_cap_s=0.5)))
+    adaptive.policy.observe(BatchTiming(engine.padded_size(240, 320), (4,), 0.0, 0.8, 0.0))
+    waits, = adaptive.process([frame(rgb=scene(), stamp_s=1.0)])
+    assert waits.decision.decided_steps == 2
+    assert waits.decision.reason.startswith('fixed: Tmax = 4; reduced to 2 by the cap: 500 ms')
+    carried, = adaptive.process([frame(rgb=scene(), stamp_s=1.1)])
+    assert carried.num_inference_steps == 4 and carried.decision.reason == 'fixed: Tmax = 4'
     for _ in range(20):
         adaptive.policy.observe(BatchTiming(engine.padded_size(240, 320), (1,), 0.0, 60.0, 0.0))
-    carried, = adaptive.process([frame(rgb=scene(), stamp_s=1.1)])
-    assert carried.num_inference_steps == 0
-    assert carried.decision.reason.startswith('carried, no step fits: 500 ms')
+    late, = adaptive.process([frame(rgb=scene(seed=9), stamp_s=1.2)])
+    assert late.num_inference_steps == 1 and late.decision.reason.startswith('late, run with 1')
 
 
 def test_an_error_of_one_size_does_not_keep_the_others(engine, monkeypatch):
-    adaptive, infer = AdaptiveDepth(engine, NOVELTY), engine.infer_batch
+    adaptive, infer = at_once(engine, NOVELTY), engine.infer_batch
 
     def fail_for_small_images(frames, *args, **kwargs):
         if frames[0].shape[0] < 100:
-            raise RuntimeError('simulated')
+            raise OSError('simulated')
         return infer(frames, *args, **kwargs)
 
     monkeypatch.setattr(engine, 'infer_batch', fail_for_small_images)
-    results = adaptive.process_each([frame('left', 48, 96), frame('right', rgb=scene())])
-    assert next(results)[0] == 1
-    with pytest.raises(RuntimeError, match='simulated'):
+    results = adaptive.advance([frame('left', 48, 96), frame('right', rgb=scene())])
+    assert next(results)[0].camera == 'right'
+    with pytest.raises(RunError, match='OSError: simulated') as caught:
         next(results)
+    assert caught.value.cameras == ('left',) and isinstance(caught.value.__cause__, OSError)
+    with pytest.raises(RunError):
+        adaptive.process([frame('left', 48, 96)])
+
+
+def test_two_frames_of_a_camera_at_once_are_rejected(engine):
+    with pytest.raises(InputError, match='`frames` must be at most one of each camera'):
+        at_once(engine, NOVELTY).process([frame('left'), frame('left')])
 
 
 def test_metric_depth_follows_the_camera_with_the_last_scale(engine):
     """A wall at 3 m by the fit; the camera comes 0.5 m nearer in one frame."""
-    adaptive, K = AdaptiveDepth(engine, NOVELTY), np.array(
+    adaptive, K = at_once(engine, NOVELTY), np.array(
         [[300.0, 0, 160], [0, 300, 120], [0, 0, 1]])
     there = np.eye(4)
     there[2, 3] = 0.5
@@ -252,7 +269,7 @@ def test_metric_depth_follows_the_camera_with_the_last_scale(engine):
 @pytest.mark.parametrize('policy', [NOVELTY, AdaptiveConfig(FIXED)], ids=['novelty', 'fixed'])
 def test_a_run_tells_how_its_gauge_differs_from_what_was_carried(engine, monkeypatch, policy):
     """A tenth of the image comes into view, and the run there has half the contrast."""
-    adaptive, infer = AdaptiveDepth(engine, policy), engine.infer_batch
+    adaptive, infer = at_once(engine, policy), engine.infer_batch
     ramp = np.tile(np.linspace(0.1, 0.9, 320, dtype=np.float32), (240, 1))
 
     def predict(*args, **kwargs):

@@ -26,7 +26,7 @@ import numpy as np
 from marigold_ros.depth.carry import DepthCarrier
 from marigold_ros.depth.complexity import complexity_share, reduce_to_grey
 from marigold_ros.depth.errors import InputError
-from marigold_ros.depth.types import BatchTiming, RgbImage, StageTiming
+from marigold_ros.depth.types import BatchTiming, DepthPrediction, RgbImage, StageTiming
 
 if TYPE_CHECKING:
     from marigold_ros.depth.engine import DepthEngine
@@ -52,9 +52,9 @@ class FrameCost:
     step_s : float
         One denoising step.
     complexity_s : float
-        Finding what is new, and its complexity C, which depth_node does in every frame.
+        Finding what is new, and its complexity C.
     carry_s : float
-        Moving depth along instead of running the networks.
+        Moving depth along, and resizing it to the image.
     """
 
     preprocess_s: float
@@ -66,8 +66,8 @@ class FrameCost:
     carry_s: float
 
     def total_s(self, num_inference_steps: int) -> float:
-        """Return the time from the start of the frame to its depth, with T steps."""
-        return self.complexity_s + (self.network_s(num_inference_steps) or self.carry_s)
+        """Return the computing time of a frame with T steps, of which the networks' is beside."""
+        return self.complexity_s + self.carry_s + self.network_s(num_inference_steps)
 
     def network_s(self, num_inference_steps: int) -> float:
         """Return the time of the networks with T steps, and of what surrounds them; 0 if T is."""
@@ -143,8 +143,8 @@ class LatencyTable:
         started_s = time.perf_counter()
         for number in range(-WARM_UP, SAMPLES):
             complexity_s, carry_s = _time_carrying(rgb, engine)
-            timing = engine.infer(rgb, num_inference_steps=num_inference_steps,
-                                  ensemble_size=ensemble_size).timing
+            timing = engine.infer_batch([rgb], [num_inference_steps], upsample=False,
+                                        ensemble_size=ensemble_size)[0].timing
             if number >= 0:
                 costs.append(FrameCost(
                     timing.preprocess_s, timing.encode_s, timing.denoise_s / num_inference_steps,
@@ -188,14 +188,19 @@ class LatencyTable:
 def _time_carrying(rgb: RgbImage, engine: DepthEngine) -> tuple[float, float]:
     """Measure how long it takes to find what is new in an image, and to carry depth into it."""
     last = reduce_to_grey(np.roll(rgb, MOTION_PX, axis=(0, 1)))
-    carrier = DepthCarrier(last, engine.processing_resolution)
-    ramp = np.broadcast_to(np.linspace(0, 1, rgb.shape[1], dtype=np.float32), rgb.shape[:2])
-    carrier.start(ramp, ramp)
+    carrier, size = DepthCarrier(last), engine.padded_size(*rgb.shape[:2])
+    ramp = np.ascontiguousarray(
+        np.broadcast_to(np.linspace(0, 1, size[1], dtype=np.float32), size))
+    carrier.begin_run()
+    carrier.finish_run(ramp, ramp, rgb.shape[1::-1])
     started_s = time.perf_counter()
     grey = reduce_to_grey(rgb)
-    complexity_share('entropy', grey, carrier.advance(grey).new)
+    carrier.advance(grey)
+    complexity_share('entropy', grey, carrier.new)
     complexity_s = time.perf_counter() - started_s
-    carrier.carry()
+    carried = carrier.carry()
+    engine.upsample(DepthPrediction(carried.depth, carried.confidence, None, None, 0, 'schedule',
+                                    StageTiming(0.0, 0.0, 0.0, 0.0, 0.0)), rgb)
     return complexity_s, time.perf_counter() - started_s - complexity_s
 
 

@@ -222,12 +222,13 @@ class LiveRun:
             Frame(frame.camera, taken.rgb, frame.stamp_ns or 0, taken.received_s)])
         done_s = time.monotonic()
         decision, steps, timing = result.decision, result.num_inference_steps, result.timing
+        of_this_frame = result.covered is None
         cost = FrameCost(
             timing.preprocess_s, timing.encode_s, timing.denoise_s / max(steps, 1),
             timing.decode_s, timing.postprocess_s, decision.complexity_s,
-            carry_s=0.0 if steps else done_s - started_s - decision.complexity_s)
+            carry_s=0.0 if of_this_frame else done_s - started_s - decision.complexity_s)
         quality = (frame.quality.get(fixed_name(steps), {})
-                   if result.stopped_by == 'schedule' else {})
+                   if of_this_frame and result.stopped_by == 'schedule' else {})
         return ReplayedFrame(
             frame, 'processed', steps, decision.complexity, decision.reason,
             result.covered_share, quality, age_s=started_s - taken.received_s,

@@ -13,17 +13,20 @@ that takes longer than predicted exceeds the cap here, while the node would stop
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 import math
-from typing import cast, Literal, NamedTuple, TYPE_CHECKING
+from typing import Any, cast, Literal, NamedTuple, TYPE_CHECKING
 
 from marigold_ros.depth.adaptive import (
     AdaptiveConfig,
     AdaptiveDepth,
     AdaptivePrediction,
     Frame,
+    Inferred,
 )
+from marigold_ros.depth.networks import ImmediateExecutor
 from marigold_ros.evaluation.config import COMPLEXITY_POLICIES
 from marigold_ros.evaluation.policies.step_policies import make_step_policy
 
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
     from marigold_ros.data.frames import DepthFrame
     from marigold_ros.depth.config import StepPolicyConfig
     from marigold_ros.depth.engine import DepthEngine
-    from marigold_ros.depth.types import DepthPrediction, FloatImage, Mask, RgbImage
+    from marigold_ros.depth.types import DepthPrediction, RgbImage
     from marigold_ros.evaluation.metrics.protocols import FrameScorer, ScoredDepth
     from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
 
@@ -83,11 +86,11 @@ class RecordedFrame:
     frame : DepthFrame
     evaluated : EvaluatedFrame
     predictions : dict of int to DepthPrediction
-        By T.
+        By T, at the size at which the networks compute.
     scorer : FrameScorer
     scores : dict of int or tuple to ScoredDepth
-        Scores by T, and those of carried depth by what it was carried from and through: policies
-        that did the same are scored once.
+        Scores by T, and those of carried depth by its content: policies that did the same are
+        scored once.
     """
 
     frame: DepthFrame
@@ -150,7 +153,7 @@ class Replay(NamedTuple):
 
 class RecordedEngine:
     """
-    Return the recorded predictions of a frame in place of `DepthEngine`, on a simulated clock.
+    Return the recorded predictions of frames in place of `DepthEngine`, on a simulated clock.
 
     Parameters
     ----------
@@ -160,28 +163,67 @@ class RecordedEngine:
     Attributes
     ----------
     now_s : float
-        Simulated time, s; the networks let it go on by their cost.
+        Simulated time, s.
     """
 
     def __init__(self, engine: DepthEngine) -> None:
-        self.processing_resolution, self.padded_size = (engine.processing_resolution,
-                                                        engine.padded_size)
+        self.padded_size, self.upsample = engine.padded_size, engine.upsample
         self.now_s = 0.0
-        self._predictions: Mapping[int, DepthPrediction] = {}
-        self._cost: FrameCost | None = None
+        # The newest frame of each camera.
+        self._recorded: dict[str, tuple[RecordedFrame, FrameCost]] = {}
 
-    def load(self, predictions: Mapping[int, DepthPrediction], cost: FrameCost) -> None:
-        """Set the predictions of the next frame by T, and its cost."""
-        self._predictions, self._cost = predictions, cost
+    def load(self, recorded: RecordedFrame, cost: FrameCost) -> None:
+        """Keep a frame that may be inferred, and its cost."""
+        self._recorded[recorded.evaluated.camera] = recorded, cost
 
     def infer_batch(self, frames: Sequence[RgbImage], num_inference_steps: Sequence[int],
                     **_: object) -> list[DepthPrediction]:
-        """Return the prediction of the one frame."""
-        assert len(frames) == 1 and self._cost is not None
-        steps, = num_inference_steps
-        timing = self._cost.timing(steps)
-        self.now_s += timing.total_s
-        return [replace(self._predictions[steps], timing=timing)]
+        """Return the recorded predictions of frames that are known by their image."""
+        known = {id(recorded.frame.rgb): (recorded, cost)
+                 for recorded, cost in self._recorded.values()}
+        predictions = []
+        for rgb, steps in zip(frames, num_inference_steps):
+            recorded, cost = known[id(rgb)]
+            predictions.append(replace(recorded.predictions[steps], timing=cost.timing(steps)))
+        return predictions
+
+
+class SimulatedNetworks(Executor):
+    """
+    Networks that are busy on a simulated clock while the caller goes on.
+
+    Parameters
+    ----------
+    engine : RecordedEngine
+        Has the clock.
+    """
+
+    def __init__(self, engine: RecordedEngine) -> None:
+        self._engine = engine
+
+    def submit(self, infer: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Infer a batch; the result is done when its cost has passed."""
+        begun_s = self._engine.now_s
+        predictions, _ = infer(*args, **kwargs)
+        # The rows of a batch run one after another, as on a CPU.
+        ended_s = begun_s + sum(each.timing.total_s for each in predictions)
+        return _SimulatedFuture(self._engine, Inferred(predictions, ended_s))
+
+
+class _SimulatedFuture(Future[Any]):
+    """A result that is done at a simulated time, to which waiting for it advances the clock."""
+
+    def __init__(self, engine: RecordedEngine, inferred: Inferred) -> None:
+        super().__init__()
+        self._engine, self._ended_s = engine, inferred.ended_s
+        self.set_result(inferred)
+
+    def done(self) -> bool:
+        return self._engine.now_s >= self._ended_s
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        self._engine.now_s = max(self._engine.now_s, self._ended_s)
+        return super().exception(timeout)
 
 
 class PolicyReplay:
@@ -198,23 +240,23 @@ class PolicyReplay:
     max_inference_steps : int
         Tmax.
     latency_cap_s : float or None
+    timed : bool
+        Whether the networks take time, so that their depth comes with a later frame; else each
+        frame that runs has its own depth.
     """
 
     def __init__(self, name: str, engine: DepthEngine, table: LatencyTable,
-                 max_inference_steps: int, latency_cap_s: float | None = None) -> None:
-        self.name = name
+                 max_inference_steps: int, latency_cap_s: float | None = None, *,
+                 timed: bool = False) -> None:
         self._engine, self._table = RecordedEngine(engine), table
         policy = make_step_policy(name, max_inference_steps, latency_cap_s, self._abs_rel)
         self._adaptive = AdaptiveDepth(
             cast('DepthEngine', self._engine),  # what of it is used
             adaptive_config(name, policy.config), policy=policy,
+            networks=SimulatedNetworks(self._engine) if timed else ImmediateExecutor(),
             clock=lambda: self._engine.now_s)
         self._known_sizes: set[tuple[int, int]] = set()
         self._last_ns = -1
-        # Of each camera: frame and T of the run whose depth is carried, and a hash of the frames
-        # that it went through.
-        self._histories: dict[str, tuple[int, int, int]] = {}
-        self._scaled = ''
         self._current: RecordedFrame | None = None  # for the oracle
 
     def process(self, recorded: RecordedFrame, *, arrived_s: float = 0.0,
@@ -251,19 +293,15 @@ class PolicyReplay:
         # 2. Carry depth or take that of the recorded run, while the simulated time goes on.
         cost = self._table.sample(evaluated.size, evaluated.number)
         self._current, self._engine.now_s = recorded, start_s + cost.complexity_s
-        self._engine.load(recorded.predictions, cost)
+        self._engine.load(recorded, cost)
         prediction, = self._adaptive.process([
             Frame(evaluated.camera, frame.rgb, frame.stamp_ns or 0, arrived_s, frame.K,
                   frame.world_from_camera)])
-        steps = prediction.num_inference_steps
-        self._histories[evaluated.camera] = (
-            (evaluated.number, steps, 0) if steps else self._history_through(evaluated))
-        return prediction, self._engine.now_s + (0.0 if steps else cost.carry_s)
+        return prediction, self._engine.now_s + cost.carry_s
 
     def set_scale(self, camera: str, scale: float, shift: float) -> None:
         """Set the metric fit of a camera's last depth, see `AdaptiveDepth.set_scale`."""
         self._adaptive.set_scale(camera, scale, shift)
-        self._scaled = self.name  # other policies have other fits, so other depth
 
     def _measure_size(self, size: tuple[int, int]) -> None:
         """Observe the cost of a new size, as the node does when it is configured."""
@@ -272,21 +310,12 @@ class PolicyReplay:
             policy = self._adaptive.policy
             policy.observe(self._table.typical_timing(size, policy.config.max_inference_steps))
 
-    def _history_through(self, frame: EvaluatedFrame) -> tuple[int, int, int]:
-        """Return where depth comes from that is carried into a frame."""
-        run, steps, since = self._histories[frame.camera]
-        return run, steps, hash((since, frame.number))
-
-    def _score(self, recorded: RecordedFrame, prediction: AdaptivePrediction) -> ScoredDepth:
-        if prediction.num_inference_steps:
+    def _score(self, recorded: RecordedFrame, prediction: DepthPrediction) -> ScoredDepth:
+        """Score depth, once for all policies that have the same."""
+        covered, depth = prediction.covered, prediction.affine_invariant_depth
+        if covered is None:  # of a run on this frame
             return recorded.scores[prediction.num_inference_steps]
-        assert prediction.covered is not None  # depth is carried
-        return self._score_carried(recorded, self._histories[recorded.evaluated.camera],
-                                   prediction.affine_invariant_depth, prediction.covered)
-
-    def _score_carried(self, recorded: RecordedFrame, history: tuple[int, int, int],
-                       depth: FloatImage, covered: Mask) -> ScoredDepth:
-        key = (self._scaled, *history)
+        key = hash(depth.tobytes()), hash(covered.tobytes())
         if key not in recorded.scores:
             recorded.scores[key] = recorded.scorer.score(depth, recorded.frame, covered)
         return recorded.scores[key]
@@ -295,12 +324,8 @@ class PolicyReplay:
         """Return AbsRel of the current frame with T steps; NaN if unknown."""
         recorded = self._current
         assert recorded is not None
-        if num_inference_steps:
-            scored = recorded.scores[num_inference_steps]
-        else:
-            carried = self._adaptive.carried_depth(recorded.evaluated.camera)
-            scored = self._score_carried(recorded, self._history_through(recorded.evaluated),
-                                         carried.affine_invariant_depth, carried.covered)
+        scored = (recorded.scores[num_inference_steps] if num_inference_steps else self._score(
+            recorded, self._adaptive.carried_depth(recorded.evaluated.camera)))
         return scored.quality.get('abs_rel', math.nan)
 
 

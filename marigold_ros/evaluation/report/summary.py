@@ -358,10 +358,8 @@ def _frame_row(replayed: ReplayedFrame, metrics: Sequence[str]) -> dict[str, Any
 
 def stage_seconds(cost: FrameCost, num_inference_steps: int) -> dict[str, float]:
     """Return the time of each stage that a frame with T steps went through, s."""
-    if not num_inference_steps:
-        return {'complexity': cost.complexity_s, 'carry': cost.carry_s}
-    networks = asdict(cost.timing(num_inference_steps))
-    return {'complexity': cost.complexity_s,
+    networks = asdict(cost.timing(num_inference_steps)) if num_inference_steps else {}
+    return {'complexity': cost.complexity_s, 'carry': cost.carry_s,
             **{stage.removesuffix('_s'): seconds for stage, seconds in networks.items()}}
 
 
