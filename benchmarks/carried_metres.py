@@ -18,13 +18,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
 from benchmarks.timing import format_markdown_table
 from marigold_ros.data.datasets.bag import bag_data_set
 from marigold_ros.data.frames import DepthFrame
-from marigold_ros.depth.carry import DepthCarrier, View
+from marigold_ros.depth.carry import DepthCarrier, Motion, View
 from marigold_ros.depth.complexity import reduce_to_grey
 from marigold_ros.depth.device import reserve_one_core
 from marigold_ros.depth.engine import DepthEngine
@@ -49,16 +50,18 @@ class KnownDepth:
     def errors(self, frames: Sequence[DepthFrame], *, with_poses: bool) -> list[Error]:
         """Carry it from the first of some frames on; return its errors after `CARRIED` frames."""
         first, *others = frames
-        carrier = DepthCarrier(reduce_to_grey(first.rgb), max(self.relative.shape))
-        carrier.start(self.relative, None, find_view(first))
+        carrier = DepthCarrier(reduce_to_grey(first.rgb))
+        carrier.begin_run()
+        carrier.finish_run(self.relative, None, first.rgb.shape[1::-1])
         found = [self._error(self.relative, first)]
         for number, frame in enumerate(others, 1):
             carrier.advance(reduce_to_grey(frame.rgb))
             if number in CARRIED:
-                view = find_view(frame) if with_poses else None
-                carried = carrier.carry(view, (self.scale, self.shift))
-                found.append(self._error(np.where(
-                    carried.covered, carried.affine_invariant_depth, np.float32(np.nan)), frame))
+                motion = Motion(find_view(first), find_view(frame), self.scale, self.shift)
+                carried = carrier.carry(motion if with_poses else None)
+                covered = cv2.resize(carried.covered.astype(np.uint8), carried.depth.shape[::-1])
+                found.append(self._error(
+                    np.where(covered > 0, carried.depth, np.float32(np.nan)), frame))
         return found
 
     def _error(self, relative: FloatImage, frame: DepthFrame) -> Error:

@@ -5,7 +5,8 @@ How long does it take to carry depth into a frame, beside running the networks?
 
 Frames of the sample drive, at their own size and enlarged, on one core.  `look` reduces the image,
 computes the flow and finds what is new, as for every frame; `carry` moves depth and confidence,
-along the image or also along the camera's axis; `run` is one step of the networks.  As in a drive,
+along the image or also along the camera's axis, and resizes them to the image; `run` is one step
+of the networks, which the node runs beside the frames.  As in a drive,
 four frames are carried for each run, which leaves cold caches behind.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from benchmarks.timing import (
     write_benchmark_report,
 )
 from marigold_ros.data.datasets.bag import bag_data_set
-from marigold_ros.depth.carry import DepthCarrier, View
+from marigold_ros.depth.carry import DepthCarrier, Motion, View
 from marigold_ros.depth.complexity import complexity_share, reduce_to_grey
 from marigold_ros.depth.device import reserve_one_core
 from marigold_ros.depth.engine import DepthEngine
@@ -44,16 +46,23 @@ CARRIED_PER_RUN = 4
 def measure(engine: DepthEngine, frames: Sequence[RgbImage], views: Sequence[View], rounds: int
             ) -> dict[str, dict[str, float]]:
     """Time every part on successive frames; return the quartiles in ms by part."""
-    prediction = engine.infer(frames[0], num_inference_steps=1)
-    carrier = DepthCarrier(reduce_to_grey(frames[0]), engine.processing_resolution)
-    number = 0
-    carrier.start(prediction.affine_invariant_depth, prediction.confidence, views[0])
+    prediction, = engine.infer_batch(frames[:1], [1], upsample=False)
+    carrier, number = DepthCarrier(reduce_to_grey(frames[0])), 0
+    carrier.begin_run()
+    carrier.finish_run(prediction.affine_invariant_depth, prediction.confidence,
+                       frames[0].shape[1::-1])
 
     def look() -> None:
         nonlocal number
         number = (number + 1) % len(frames)
         grey = reduce_to_grey(frames[number])
-        complexity_share('entropy', grey, carrier.advance(grey).new)
+        carrier.advance(grey)
+        complexity_share('entropy', grey, carrier.new)
+
+    def carry(motion: Motion | None = None) -> None:
+        carried = carrier.carry(motion)
+        engine.upsample(replace(prediction, affine_invariant_depth=carried.depth,
+                                confidence=carried.confidence), frames[number])
 
     def repeat(part: Callable[[], object]) -> Callable[[], None]:
         def run() -> None:
@@ -62,9 +71,9 @@ def measure(engine: DepthEngine, frames: Sequence[RgbImage], views: Sequence[Vie
         return run
 
     times = time_interleaved({
-        'look': repeat(look), 'carry': repeat(carrier.carry),
-        'carry with pose': repeat(lambda: carrier.carry(views[number], SCALE_SHIFT)),
-        'run': lambda: engine.infer(frames[number], num_inference_steps=1)}, rounds=rounds)
+        'look': repeat(look), 'carry': repeat(carry),
+        'carry with pose': repeat(lambda: carry(Motion(views[0], views[number], *SCALE_SHIFT))),
+        'run': lambda: engine.infer_batch([frames[number]], [1], upsample=False)}, rounds=rounds)
     return {name: quartiles_ms(runs.seconds / (1 if name == 'run' else CARRIED_PER_RUN))
             for name, runs in times.items()}
 

@@ -211,9 +211,10 @@ def play(engine: DepthEngine, config: AdaptiveConfig, images: Sequence[RgbImage]
         carrier.advance(reduce_to_grey(rgb))
         if prediction.num_inference_steps:
             farthest_m = depth_m[np.isfinite(depth_m)].max()
-            carrier.start(np.minimum(depth_m, farthest_m), None)
-        error, truth_error = (relative_error(each.affine_invariant_depth, depth_m)
-                              for each in (prediction, carrier.carry()))
+            carrier.begin_run()
+            carrier.finish_run(np.minimum(depth_m, farthest_m), None, rgb.shape[1::-1])
+        error, truth_error = (relative_error(each, depth_m) for each in (
+            prediction.affine_invariant_depth, carrier.carry().depth))
         people = error[truth.people[number]]
         scores.append((prediction.num_inference_steps > 0, prediction.covered_share,
                        np.nanmean(error), np.nanmean(people) if people.size else np.nan,

@@ -1,11 +1,12 @@
 """
-Does the step policy keep the latency cap while other processes load the CPU intermittently?
+Do frames that wait for their run keep the latency cap while other processes load the CPU?
 
     python -m benchmarks.latency_cap
     OMP_NUM_THREADS=2 python -m benchmarks.latency_cap
 
-Frames of mixed complexity arrive at a fixed rate in a queue that keeps only the newest.  They are
-processed by AdaptiveDepth and packed as depth image and cloud, as in depth_node.  The cap is the
+Frames of mixed complexity arrive at a fixed rate in a queue that keeps only the newest.  All show
+different scenes, so that no depth can be carried and each waits for its run.  They are processed
+by AdaptiveDepth and packed as depth image and cloud, as in depth_node.  The cap is the
 p95 of the time per frame at Tmax without load; it is also the period of the frames.  The policy
 runs with and without the cap, unloaded and with half of the cores busy in every other period.
 On a CPU the networks use the threads of the node: OMP_NUM_THREADS, or one less than there are
@@ -54,7 +55,7 @@ CALIBRATION_FRAMES = 200
 # Between starting the load and the first frame.
 START_DELAY_S = 1.5
 PERCENTILES = (50, 95, 99, 100)
-COLORS = {'processed': 'tab:blue', 'carried': 'tab:red', 'superseded': 'tab:orange'}
+COLORS = {'processed': 'tab:blue', 'superseded': 'tab:orange'}
 CAMERA = 'camera'
 # A fixed scale and a VGA camera of 62 degrees.
 SCALE = MetricScale(scale=4.0, shift=0.5, confidence=0.0, source='fixed', assumed=True)
@@ -71,8 +72,7 @@ class FrameResult:
     number : int
     received_s : float
         Time since the first delivery was due.
-    outcome : {'processed', 'carried', 'superseded'}
-        The depth of 'carried' frames is that of an earlier one, because no step fitted.
+    outcome : {'processed', 'superseded'}
     latency_s : float or None
         Receipt to publication; None if superseded.
     steps_without_cap, steps_decided, steps_run : int
@@ -125,16 +125,16 @@ class PolicyRun:
 
     def process(self, frame: DeliveredFrame) -> FrameResult:
         """Decide, infer, pack the messages, update the policy, in depth_node's order."""
-        for _, result in self.adaptive.process_each([
-                Frame(CAMERA, frame.rgb, frame.number, frame.received_s)]):
-            pack_messages(result, frame.rgb)
-            published_s = time.monotonic()
+        for newest in ([Frame(CAMERA, frame.rgb, frame.number, frame.received_s)], []):
+            for _, result in self.adaptive.advance(newest):
+                pack_messages(result, frame.rgb)
+                published_s = time.monotonic()
+            self.adaptive.wait()
         decision = result.decision
         without_cap = self._without_cap.decide(
             [StepRequest(CAMERA, decision.complexity, decision.age_s)],
             padded_size=self.adaptive.engine.padded_size(*frame.rgb.shape[:2]))[0]
-        outcome = 'processed' if result.num_inference_steps else 'carried'
-        return FrameResult(frame.number, frame.received_s, outcome,
+        return FrameResult(frame.number, frame.received_s, 'processed',
                            published_s - frame.received_s, without_cap.num_inference_steps,
                            decision.decided_steps, result.num_inference_steps, result.stopped_by,
                            decision.reason)
@@ -269,7 +269,7 @@ def summarize(frame_results: Sequence[FrameResult], cap_s: float, load_period_s:
     -------
     dict
         Latency percentiles in ms; shares of the frames delivered; mean T without and with load;
-        frames over the cap and carried, per interval of constant load.
+        frames over the cap, per interval of constant load.
     """
     processed = [each for each in frame_results if each.latency_s is not None]
     latencies_s = np.array([each.latency_s for each in processed], np.float64)
@@ -281,7 +281,6 @@ def summarize(frame_results: Sequence[FrameResult], cap_s: float, load_period_s:
         'processed': len(processed),
         'latency_ms': {f'p{q}': 1e3 * float(np.percentile(latencies_s, q)) for q in PERCENTILES},
         'over_cap': int((latencies_s > cap_s).sum()),
-        'carried': sum(each.outcome == 'carried' for each in frame_results) / len(frame_results),
         'superseded': (sum(each.outcome == 'superseded' for each in frame_results)
                        / len(frame_results)),
         'reduced': sum(each.reduced for each in processed) / len(processed),
@@ -294,7 +293,7 @@ def summarize(frame_results: Sequence[FrameResult], cap_s: float, load_period_s:
 def count_by_interval(frame_results: Sequence[FrameResult], cap_s: float, period_s: float,
                       loaded: bool) -> list[dict[str, Any]]:
     """
-    Count frames over the cap and carried per interval of constant load.
+    Count frames over the cap per interval of constant load.
 
     `other_cores` is the number of cores that all other processes kept busy, including the load.
     If it differs from the load, something else disturbed the run.
@@ -311,7 +310,6 @@ def count_by_interval(frame_results: Sequence[FrameResult], cap_s: float, period
             'frames': len(inside),
             'over_cap': sum(each.latency_s is not None and each.latency_s > cap_s
                             for each in inside),
-            'carried': sum(each.outcome == 'carried' for each in inside),
             'other_cores': others_s / elapsed_s if elapsed_s else 0.0,
         })
     return table
@@ -327,7 +325,7 @@ def format_markdown(result: Mapping[str, Any]) -> str:
         rows.append({
             'run': name, **dict(zip(('p50', 'p95', 'p99', 'max ms'), latency_ms)),
             'over cap': f'{summary["over_cap"]} of {summary["processed"]}',
-            'carried': f'{summary["carried"]:.1%}', 'superseded': f'{summary["superseded"]:.1%}',
+            'superseded': f'{summary["superseded"]:.1%}',
             'reduced by the cap': f'{summary["reduced"]:.0%}',
             **dict(zip(('mean T unloaded', 'mean T loaded'), steps))})
     lines = [
@@ -336,11 +334,11 @@ def format_markdown(result: Mapping[str, Any]) -> str:
         f'T = {result["policy"]["max_inference_steps"]}; {1.0 / result["cap_s"]:.1f} frames/s; '
         f'load: {result["load_processes"]} busy process(es), off and on every '
         f'{result["load_period_s"]:g} s', '', format_markdown_table(rows), '',
-        'By interval of constant load: frames over the cap + carried (cores that other '
+        'By interval of constant load: frames over the cap (cores that other '
         'processes kept busy)', '']
     for name, summary in result['summaries'].items():
         lines.append(f'- {name}: ' + ', '.join(
-            f'{"on" if each["load"] else "off"} {each["over_cap"]}+{each["carried"]} '
+            f'{"on" if each["load"] else "off"} {each["over_cap"]} '
             f'({each["other_cores"]:.1f})' for each in summary['intervals']))
     return '\n'.join(lines)
 

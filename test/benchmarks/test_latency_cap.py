@@ -74,14 +74,13 @@ def test_the_cap_reduces_the_steps_and_those_without_cap_are_known(engine):
     assert result.reduced
 
 
-def test_depth_is_carried_into_a_frame_that_cannot_be_in_time(engine):
+def test_a_frame_that_cannot_be_in_time_is_late(engine):
     run = PolicyRun(engine, StepPolicyConfig('fixed', 1, 4, latency_cap_s=1.0),
                     [BatchTiming(SMALL, (1,), 0.1, 0.1, 0.1)])
-    assert run.process(delivered(age_s=3.0)).outcome == 'processed'  # nothing to carry
     result = run.process(delivered(age_s=2.0))
-    assert (result.outcome, result.steps_decided, result.steps_run) == ('carried', 0, 0)
+    assert (result.outcome, result.steps_decided, result.steps_run) == ('processed', 1, 1)
     assert 2.0 <= result.latency_s < 3.0
-    assert 'age 20' in result.reason  # 2 s and a little
+    assert result.reason.startswith('late, run with 1') and 'age 20' in result.reason
 
 
 def test_messages_are_those_of_the_node(engine):
@@ -105,8 +104,8 @@ def test_sums_are_those_of_the_frames():
         a_result(2.0, 'processed', 0.090, (4, 2, 2)),
         a_result(3.0, 'superseded'),
         a_result(5.5, 'processed', 0.110, (1, 1, 1)),
-        a_result(6.0, 'carried', 0.080, (4, 0, 0)),
-        a_result(7.0, 'carried', 0.080, (1, 0, 0)),
+        a_result(6.0, 'processed', 0.080, (4, 1, 1)),
+        a_result(7.0, 'processed', 0.080, (1, 1, 1)),
         a_result(8.0, 'processed', 0.095, (4, 4, 2), 'deadline'),
         a_result(10.0, 'processed', 0.100, (3, 3, 3)),
     ]
@@ -116,17 +115,16 @@ def test_sums_are_those_of_the_frames():
     assert summary['latency_ms']['p50'] == pytest.approx(90.0)
     assert summary['latency_ms']['p100'] == pytest.approx(110.0)
     assert summary['over_cap'] == 1
-    assert summary['carried'] == pytest.approx(2 / 8)
     assert summary['superseded'] == pytest.approx(1 / 8)
-    assert summary['reduced'] == pytest.approx(2 / 7)
+    assert summary['reduced'] == pytest.approx(3 / 7)
     assert summary['mean_steps_unloaded'] == pytest.approx(3.0)
-    assert summary['mean_steps_loaded'] == pytest.approx(0.75)
+    assert summary['mean_steps_loaded'] == pytest.approx(1.25)
     assert summary['intervals'] == [
-        {'from_s': 0.0, 'load': False, 'frames': 3, 'over_cap': 0, 'carried': 0,
+        {'from_s': 0.0, 'load': False, 'frames': 3, 'over_cap': 0,
          'other_cores': pytest.approx(1.0)},
-        {'from_s': 5.0, 'load': True, 'frames': 4, 'over_cap': 1, 'carried': 2,
+        {'from_s': 5.0, 'load': True, 'frames': 4, 'over_cap': 1,
          'other_cores': pytest.approx(2.0)},
-        {'from_s': 10.0, 'load': False, 'frames': 1, 'over_cap': 0, 'carried': 0,
+        {'from_s': 10.0, 'load': False, 'frames': 1, 'over_cap': 0,
          'other_cores': 0.0}]
     unloaded = summarize(results, 0.1, 5.0, loaded=False)
     assert unloaded['mean_steps_loaded'] is None
