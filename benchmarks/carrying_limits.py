@@ -40,12 +40,12 @@ from tqdm import tqdm
 from benchmarks.timing import format_markdown_table, write_benchmark_report
 from marigold_ros.data.datasets.data_set import MAX_DEPTH_M, MIN_DEPTH_M
 from marigold_ros.depth.adaptive import AdaptiveConfig, AdaptiveDepth, Frame
-from marigold_ros.depth.networks import ImmediateExecutor
 from marigold_ros.depth.carry import DepthCarrier
 from marigold_ros.depth.complexity import reduce_to_grey
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.device import reserve_one_core
 from marigold_ros.depth.engine import DepthEngine
+from marigold_ros.depth.networks import ImmediateExecutor
 from marigold_ros.depth.types import FloatImage, Mask, RgbImage
 from marigold_ros.evaluation.environment import describe_environment
 from marigold_ros.evaluation.metrics.protocol_a import align

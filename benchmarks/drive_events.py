@@ -37,11 +37,11 @@ from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.data.datasets.bag import bag_data_set, SAMPLE_TOPICS
 from marigold_ros.data.frames import DepthFrame
 from marigold_ros.depth.adaptive import AdaptiveConfig, AdaptiveDepth, Frame
-from marigold_ros.depth.networks import ImmediateExecutor
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.device import reserve_one_core
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import MarigoldError
+from marigold_ros.depth.networks import ImmediateExecutor
 from marigold_ros.evaluation.metrics.costmap import LETHAL, ObstacleLayer, read_layer_config
 from marigold_ros.evaluation.metrics.metric_depth import MetricDepthEvaluator
 from marigold_ros.evaluation.metrics.obstacles import ObstacleScorer, read_scene

@@ -29,10 +29,10 @@ from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.data.datasets.bag import bag_data_set, SAMPLE_TOPICS
 from marigold_ros.data.frames import DepthFrame
 from marigold_ros.depth.adaptive import AdaptiveConfig, AdaptiveDepth, Frame
-from marigold_ros.depth.networks import ImmediateExecutor
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import BagError, MarigoldError
+from marigold_ros.depth.networks import ImmediateExecutor
 from marigold_ros.depth.types import DepthPrediction, FloatImage, GaugeChange
 from marigold_ros.evaluation.metrics.costmap import LayerConfig, read_layer_config
 from marigold_ros.evaluation.metrics.metric_depth import (
