@@ -114,6 +114,16 @@ class CarriedDepth:
 
 
 @dataclass(frozen=True, eq=False)
+class _Step:
+    """What happens between two frames."""
+
+    source: FloatImage  # [h, w, 2], where each pixel of the later frame was in the earlier one, px
+    beyond: FloatImage  # [h, w, 2], by how much that is outside the image, px
+    inside: Mask  # [h, w]
+    changed: Mask  # [h, w]
+
+
+@dataclass(frozen=True, eq=False)
 class _Track:
     """
     The way from the last frame back to an earlier one.
@@ -128,6 +138,16 @@ class _Track:
 
     chain: FloatImage
     covered: FloatImage
+
+    def extend(self, step: _Step) -> tuple[_Track, FloatImage]:
+        """Extend the track to the next frame; also return where what it sees changed, 1 or 0."""
+        chain = _sample(self.chain, step.source) + step.beyond
+        seen = step.inside & _is_inside(chain)
+        changed = (step.changed & seen).astype(np.float32)
+        # A pixel stays covered as long as it is in view and nothing near it changes.
+        covered = ((_sample(self.covered, step.source) > 0.5) & seen
+                   & (_average(changed, CHANGE_SIZE_PX) <= 0.5))
+        return _Track(chain, covered.astype(np.float32)), changed
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +178,6 @@ class DepthCarrier:
         self._flow: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         rows, columns = np.indices(grey.shape, np.float32)
         self._unmoved = np.dstack([columns, rows])  # [h,w,2], px
-        self._last_pixel = self._unmoved[-1, -1]
         self._grey = grey
         # Back to the frame of the run whose depth is carried, and to that of the run in flight.
         self._track = self._start_of_track()
@@ -182,13 +201,16 @@ class DepthCarrier:
             frame, of those that the latest run sees.
         """
         source = self._unmoved + self._find_flow(grey)  # [h,w,2], where each pixel was, px
-        changed = _find_changes(grey, _sample(self._grey, source))
+        height, width = grey.shape
+        beyond = source - cv2.max(cv2.min(source, (width - 1.0, height - 1.0, 0.0, 0.0)), 0.0)
+        step = _Step(source, beyond, _is_inside(source),
+                     _find_changes(grey, _sample(self._grey, source)))
         self._grey = grey
-        self._track, changed_since = self._extend(self._track, source, changed)
+        self._track, changed = self._track.extend(step)
         if self._track_of_run is not None:
-            self._track_of_run, changed_since = self._extend(self._track_of_run, source, changed)
+            self._track_of_run, changed = self._track_of_run.extend(step)
         window = max(1, round(LOCAL_WINDOW * max(grey.shape)))
-        return float(_average(changed_since, window).max())
+        return float(_average(changed, window).max())
 
     @property
     def new(self) -> Mask:
@@ -279,18 +301,6 @@ class DepthCarrier:
 
     def _start_of_track(self) -> _Track:
         return _Track(self._unmoved, np.ones(self._grey.shape, np.float32))
-
-    def _extend(self, track: _Track, source: FloatImage,
-                changed: Mask) -> tuple[_Track, FloatImage]:
-        """Extend a track to the next frame; also return which pixels that it sees changed."""
-        nearest = np.clip(source, 0, self._last_pixel)
-        chain = _sample(track.chain, source) + (source - nearest)
-        seen = _is_inside(source) & _is_inside(chain)
-        changed_seen = (changed & seen).astype(np.float32)
-        # A pixel stays covered as long as it is in view and nothing near it changes.
-        covered = ((_sample(track.covered, source) > 0.5) & seen
-                   & (_average(changed_seen, CHANGE_SIZE_PX) <= 0.5))
-        return _Track(chain, covered.astype(np.float32)), changed_seen
 
     def _draw_sketch(self, motion: Motion | None) -> _Sketch | None:
         """Return the carried depth, unless the camera has moved in a way that is not known."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from contextlib import AbstractContextManager, nullcontext
 import os
+import sys
+import threading
 import time
 from typing import Any
 
@@ -68,6 +70,12 @@ def cpu_thread_count() -> int:
 def reserve_one_core() -> None:
     """Set torch's threads to `cpu_thread_count`, in the thread that runs the networks."""
     torch.set_num_threads(cpu_thread_count())
+
+
+def lower_priority(niceness: int) -> None:
+    """Let other threads go before the calling one, if the system has priorities of threads."""
+    if sys.platform == 'linux':
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
 
 
 def device_context(device: torch.device) -> AbstractContextManager[Any]:

@@ -207,7 +207,7 @@ class DepthWorker:
     def _load(self, read_image_sizes: Callable[[], list[tuple[int, int]]]) -> None:
         # Imported here, because torch takes seconds and the node must be discoverable before.
         with _without_garbage_collection():
-            from marigold_ros.depth.device import reserve_one_core
+            from marigold_ros.depth.device import lower_priority, reserve_one_core
             from marigold_ros.depth.engine import DepthEngine
 
         reserve_one_core()
@@ -223,6 +223,7 @@ class DepthWorker:
         # From now on a frame of another size must not wait until it is compiled.
         engine.prepare_in_background()
         return_freed_memory()  # of the weights before they were folded, and of the compiler
+        lower_priority(int(__import__('os').environ.get('NICE','10')))
         self._adaptive = adaptive
 
     def _process_soon(self) -> None:

@@ -8,13 +8,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 import logging
-import os
-import sys
-import threading
 
 import torch
 
-from marigold_ros.depth.device import device_context
+from marigold_ros.depth.device import device_context, lower_priority
 from marigold_ros.depth.errors import ConfigError
 from marigold_ros.depth.stages import Stages
 
@@ -161,7 +158,7 @@ class PreparingExecutor(Executor):
     def _prepare_or_run_eagerly(self, name: str,
                                 inputs: Sequence[torch.Tensor]) -> PreparedStage:
         if not self.wait:
-            _lower_priority()
+            lower_priority(BACKGROUND_NICENESS)
         try:
             with device_context(self.device):
                 return self._prepare(name, inputs)
@@ -177,9 +174,3 @@ class PreparingExecutor(Executor):
         if PARTLY_EAGER not in self.name:
             self.name += PARTLY_EAGER
         return partial(self._run_eagerly, name)
-
-
-def _lower_priority() -> None:
-    """Let frames go before the calling thread, which prepares stages from now on beside them."""
-    if sys.platform == 'linux':  # where threads have priorities of their own
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BACKGROUND_NICENESS)
