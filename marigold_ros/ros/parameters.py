@@ -100,11 +100,12 @@ class Settings:
         "quantile of the camera's frames",
         limits=(0.0, 1e9), keyword='auto', run_time=True)
     latency_cap_ms: float = _row(
-        float, 200.0, 'Largest time from receipt to publication; the number of steps is reduced '
-        'to keep it, to 0 if none fits; 0: no cap', unit='ms', limits=(0.0, 60000.0),
+        float, 200.0, 'Largest time from receipt to publication; the number of steps of frames '
+        'that wait for their run is reduced to keep it; 0: no cap', unit='ms', limits=(0.0, 60000.0),
         run_time=True)
     max_carry_s: float = _row(
-        float, 2.0, 'Longest time for which depth is carried along although nothing is new',
+        float, 2.0, 'Longest time for which depth is carried along although nothing is new, but '
+        'at least twice the time of a run; older depth has no metric outputs',
         unit='s', limits=(0.1, 60.0), run_time=True)
     odom_frame: str = _row(
         str, 'odom', 'Coordinate frame in which TF tells how the cameras move; carried metric '
