@@ -17,7 +17,7 @@ from marigold_ros.messages.cloud import CloudFields, measured_points
 from marigold_ros.messages.compressed import decompress_image
 from marigold_ros.messages.depth import unpack_depth
 from marigold_ros.messages.header import NS_PER_S
-from marigold_ros.messages.image import decode_rgb, ImageFields
+from marigold_ros.messages.image import decode_rgb, ImageFields, read_image
 from marigold_ros.messages.laser_scan import points_from_scan
 
 if TYPE_CHECKING:
@@ -207,12 +207,9 @@ def _image_fields(message: bytes, compressed: bool, max_pixels: int) -> ImageFie
         packed = _deserialize(message, CompressedImage)
         return decompress_image(np.frombuffer(packed.data, np.uint8), packed.format,
                                 max_pixels=max_pixels)
-    image = _deserialize(message, Image)
-    check_pixel_count(image.height, image.width, max_pixels)
-    return ImageFields(
-        height=image.height, width=image.width, encoding=image.encoding,
-        is_bigendian=bool(image.is_bigendian), step=image.step,
-        data=np.frombuffer(image.data, np.uint8))
+    fields = read_image(message)
+    check_pixel_count(fields.height, fields.width, max_pixels)
+    return fields
 
 
 def _deserialize(message: bytes, message_type: type) -> Any:

@@ -18,7 +18,7 @@ from marigold_ros.data.bags.messages import COMPRESSED_IMAGE, image_fields
 from marigold_ros.depth.errors import MessageError
 from marigold_ros.messages.depth import unpack_depth
 from marigold_ros.messages.header import peek_header
-from marigold_ros.messages.image import decode_rgb, pack_image
+from marigold_ros.messages.image import decode_rgb, pack_image, read_image
 from marigold_ros.ros.conversions import (
     camera_from_message,
     depth_from_message,
@@ -48,6 +48,27 @@ def test_a_serialized_image_is_deserialized_to_the_same_message(frame_id, array,
     assert read.step == array[0].nbytes
     assert bytes(read.data) == array.tobytes()
     assert peek_header(data)[:2] == (1_500_000_007, frame_id)
+
+
+@pytest.mark.parametrize('frame_id', ['', 'a', 'abc', 'camera_optical_frame'])
+@pytest.mark.parametrize('encoding', ['', 'rgb8', 'bayer_rggb8', '32FC1'])
+def test_an_image_is_read_as_rclpy_deserializes_it(frame_id, encoding):
+    message = Image(height=3, width=5, encoding=encoding, is_bigendian=1, step=7, data=bytes(21))
+    message.header.frame_id = frame_id
+    data = serialize_message(message)
+    fields, expected = read_image(data), deserialize_message(data, Image)
+    for name in ('height', 'width', 'encoding', 'is_bigendian', 'step'):
+        assert getattr(fields, name) == getattr(expected, name)
+    assert bytes(fields.data) == bytes(expected.data)
+
+
+def test_an_image_of_the_other_byte_order_is_read():
+    data = bytes.fromhex('00000000' '00000001' '00000002' '00000002' '6300' '0000'
+                         '00000001' '00000003' '00000006' '6d6f6e6f3800' '00' '00'
+                         '00000003' '00000003' '070809')
+    fields = read_image(data)
+    assert (fields.height, fields.width, fields.encoding, fields.step) == (1, 3, 'mono8', 3)
+    assert fields.data.tolist() == [7, 8, 9]
 
 
 @pytest.mark.parametrize('frame_id', ['', 'x', 'camera_optical_frame', 'größe'])
