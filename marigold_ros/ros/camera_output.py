@@ -105,8 +105,8 @@ class FramePacker:
         if confidence is not None:
             packers['confidence'] = lambda: pack_image(confidence, '32FC1')
         if scale is not None and outputs & METRIC_OUTPUTS:
-            depth_m = metric_depth(prediction.known_depth, confidence, K, scale,
-                                   depth_filter)  # [H,W]
+            depth_m = metric_depth(prediction.affine_invariant_depth, confidence, K, scale,
+                                   depth_filter, covered=prediction.covered)  # [H,W]
             packers['depth'] = lambda: pack_depth(depth_m, depth_encoding)
             packers['points'] = lambda: self._cloud.pack(depth_m, K, rgb, stride=point_stride)
         return {output: pack() for output, pack in packers.items() if output in outputs}

@@ -125,3 +125,13 @@ def test_an_invalid_angle_is_rejected(angle):
 def test_intrinsics_without_focal_length_are_rejected():
     with pytest.raises(InputError, match='focal lengths above 0; got fx=0.0'):
         find_flying_pixels(row(1, 2), np.zeros((3, 3)), 2.0)
+
+
+def test_filtering_in_strips_gives_what_the_whole_image_gives(monkeypatch):
+    rng = np.random.default_rng(0)
+    depth_m = rng.choice(np.float32([0.01, 1.0, 1.5, 2.0, 3.0, 4.5, 30.0, np.nan]), (13, 10))
+    whole = apply(DepthFilter(), depth_m)
+    assert np.isnan(whole).sum() > np.isnan(depth_m).sum()
+    for pixels in (1, 25, 60):  # 1, 2 and 6 rows
+        monkeypatch.setattr('marigold_ros.geometry.filters.STRIP_PIXELS', pixels)
+        np.testing.assert_array_equal(apply(DepthFilter(), depth_m), whole)
