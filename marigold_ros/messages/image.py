@@ -15,6 +15,7 @@ from marigold_ros.messages.header import peek_header
 
 if TYPE_CHECKING:
     from marigold_ros.depth.types import RgbImage
+    from marigold_ros.messages.memory import MessageMemory
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +35,8 @@ class ImageFields:
         Bytes from one row to the next, including padding.
     data : uint8 [N]
         All rows, contiguous.
+    memory : MessageMemory or None
+        What `data` are in, if it has room for the rest of the message.
     """
 
     height: int
@@ -42,6 +45,7 @@ class ImageFields:
     is_bigendian: bool
     step: int
     data: NDArray[np.uint8]
+    memory: MessageMemory | None = None
 
 
 class PixelFormat(NamedTuple):
@@ -214,7 +218,8 @@ def decode_rgb(fields: ImageFields) -> RgbImage:
     return to_8_bit(rgb) if rgb.dtype == np.uint16 else rgb
 
 
-def pack_image(array: NDArray[Any], encoding: str) -> ImageFields:
+def pack_image(array: NDArray[Any], encoding: str,
+               memory: MessageMemory | None = None) -> ImageFields:
     """
     Convert an array to little-endian message fields without row padding.
 
@@ -225,6 +230,8 @@ def pack_image(array: NDArray[Any], encoding: str) -> ImageFields:
         uint16 [H, W] for 16UC1; likewise for the others.
     encoding : str
         One of PACKED_FORMATS.
+    memory : MessageMemory or None
+        What the array is in.
 
     Returns
     -------
@@ -254,7 +261,7 @@ def pack_image(array: NDArray[Any], encoding: str) -> ImageFields:
     little = np.ascontiguousarray(array, np.dtype(pixel.dtype).newbyteorder('<'))
     return ImageFields(height=height, width=width, encoding=encoding, is_bigendian=False,
                        step=width * pixel.pixel_bytes,
-                       data=little.reshape(-1).view(np.uint8))
+                       data=little.reshape(-1).view(np.uint8), memory=memory)
 
 
 def _check_layout(fields: ImageFields, pixel: PixelFormat) -> None:

@@ -137,3 +137,12 @@ def test_colours_saturate():
     rgb = colorize(np.array([[-0.5, 0.0, 1.0, 1.5]], np.float32))
     np.testing.assert_array_equal(rgb[0, 0], rgb[0, 1])
     np.testing.assert_array_equal(rgb[0, 2], rgb[0, 3])
+
+
+def test_colours_are_written_to_given_memory():
+    depth = np.array([[0.0, 0.5, 1.0, 1.5, -0.5, np.nan]], np.float32)
+    out = np.empty((1, 6, 3), np.uint8)
+    assert np.shares_memory(colorize(depth, out), out)
+    np.testing.assert_array_equal(out, colorize(depth))
+    np.testing.assert_array_equal(out[0, 3:5], out[0, [2, 0]])
+    assert not out[0, 5].any()
