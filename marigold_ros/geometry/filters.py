@@ -195,18 +195,38 @@ def find_flying_pixels(depth_m: FloatImage, K: NDArray[np.float64],
     if not (K[0, 0] > 0 and K[1, 1] > 0):
         raise InputError(f'`K` must have focal lengths above 0; got fx={K[0, 0]}, fy={K[1, 1]}')
     slope = math.tan(math.radians(min_surface_angle_deg))
+    width = depth_m.shape[1]
     flying = np.zeros(depth_m.shape, np.bool_)
     for rows in iterate_strips(*depth_m.shape):
         rows = slice(max(0, rows.start - 1), rows.stop + 1)  # with the neighbours of its rows
-        z, found = depth_m[rows], flying[rows]
-        _find_ramps(z, np.float32(1 + 1 / (K[0, 0] * slope)), found)
-        _find_ramps(z.T, np.float32(1 + 1 / (K[1, 1] * slope)), found.T)
+        z, found = depth_m[rows].reshape(-1), flying[rows].reshape(-1)
+        along_row = _find_ramps(z, np.float32(1 + 1 / (K[0, 0] * slope)), 1)
+        along_row[width - 1::width] = along_row[width - 2::width] = False  # without a neighbour
+        found[1:-1] |= along_row
+        found[width:-width] |= _find_ramps(z, np.float32(1 + 1 / (K[1, 1] * slope)), width)
     return flying
 
 
-def _find_ramps(depth_m: FloatImage, max_ratio: np.float32, found: Mask) -> None:
-    """Mark pixels in whose row the steps before and after have one sign and a larger ratio."""
+def _find_ramps(depth_m: FloatImage, max_ratio: np.float32, distance: int) -> Mask:
+    """
+    Find values that differ from both neighbours with one sign and by more than a ratio.
+
+    Parameters
+    ----------
+    depth_m : float32 [n]
+        Rows one after the other, which is twice as fast as two dimensions.
+    max_ratio : float32
+    distance : int
+        Of neighbours.
+
+    Returns
+    -------
+    bool [n - 2 distance]
+        Of the values that have two neighbours.
+    """
     limit = depth_m * max_ratio
-    farther = depth_m[:, 1:] > limit[:, :-1]
-    nearer = depth_m[:, :-1] > limit[:, 1:]
-    found[:, 1:-1] |= (farther[:, :-1] & farther[:, 1:]) | (nearer[:, :-1] & nearer[:, 1:])
+    farther = depth_m[distance:] > limit[:-distance]
+    nearer = depth_m[:-distance] > limit[distance:]
+    ramps: Mask = farther[:-distance] & farther[distance:]
+    ramps |= nearer[:-distance] & nearer[distance:]
+    return ramps

@@ -110,11 +110,9 @@ def colorize(affine_invariant_depth: FloatImage, out: RgbImage | None = None) ->
     >>> colorize(np.array([[0.1, 0.9, np.nan]], np.float32))[0].argmax(axis=-1).tolist()
     [0, 2, 0]
     """
-    # Index 1 to 255 from far to near, saturated; 0 for unknown depth.
-    index = np.asarray(cv2.addWeighted(affine_invariant_depth, -254.0, affine_invariant_depth, 0.0,
-                                       255.0, dtype=cv2.CV_8U))
-    np.copyto(index, 1, where=index == 0)
-    np.copyto(index, 0, where=np.isnan(affine_invariant_depth))
+    # Index 1 to 255 from far to near; the conversion makes NaN 0.
+    clipped = np.clip(affine_invariant_depth, 0.0, 1.0)
+    index = np.asarray(cv2.convertScaleAbs(clipped, alpha=-254.0, beta=255.0))
     return np.asarray(cv2.applyColorMap(index, _color_table(), dst=out), np.uint8)
 
 
