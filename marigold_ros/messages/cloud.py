@@ -235,6 +235,8 @@ def measured_points(fields: CloudFields) -> FloatImage:
 
 def _pack_colors(packed: FloatImage, rgb: RgbImage) -> None:
     """Write the bits 0x00RRGGBB to the last channel of float32 [H, W, 4]."""
+    if not rgb.flags.c_contiguous:  # copied faster by channel than by pixel
+        rgb = np.stack([rgb[..., channel] for channel in range(3)], axis=-1)
     color = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGRA)).view(np.uint32)[..., 0]
     np.bitwise_and(color, np.uint32(0x00ffffff), out=packed.view(np.uint32)[..., 3])
 
