@@ -5,7 +5,7 @@ How long does a coloured cloud message take, compared with sensor_msgs_py's pack
 
 One thread; medians of interleaved calls, each after an inference of the embedded checkpoint, so
 that caches and allocator are in the state they have in the node.  The whole conversion goes from
-float32 depth in metres to a sensor_msgs/PointCloud2 with a 16-byte point per pixel and all filters
+float32 depth in metres to a serialized PointCloud2 with a 16-byte point per pixel and all filters
 (range, sky, confidence, flying pixels), as in the node with point_stride 1; "fresh memory" is the
 same without reusing the memory of the last cloud.  Packing alone converts arrays of x, y, z and
 colour to a message, as `create_cloud` of sensor_msgs_py does.
@@ -17,8 +17,8 @@ a clone of ros2/common_interfaces to PYTHONPATH.
 from __future__ import annotations
 
 import argparse
-import array
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 import importlib
 from pathlib import Path
 import time
@@ -93,20 +93,20 @@ def list_calls(height: int, width: int) -> dict[str, Callable[[], Any]]:
     def filtered() -> FloatImage:
         return FILTERS.apply(depth_m, K, affine_invariant_depth=relative, confidence=confidence)
 
-    packer, memory = CloudPacker(), array.array('B')
-    fields = CloudPacker().pack(depth_m, K, rgb)
+    packer = CloudPacker()
+    fields = replace(CloudPacker().pack(depth_m, K, rgb), memory=None)
     calls: dict[str, Callable[[], Any]] = {
-        WHOLE: lambda: messages.make_cloud(header, packer.pack(filtered(), K, rgb), memory),
+        WHOLE: lambda: messages.serialize_cloud(header, packer.pack(filtered(), K, rgb)),
         'the same in fresh memory':
-            lambda: messages.make_cloud(header, CloudPacker().pack(filtered(), K, rgb)),
+            lambda: messages.serialize_cloud(header, CloudPacker().pack(filtered(), K, rgb)),
         'filters alone': filtered,
-        PACKING: lambda: messages.make_cloud(header, fields, memory)}
+        PACKING: lambda: messages.serialize_cloud(header, fields)}
     try:
         point_cloud2: Any = importlib.import_module('sensor_msgs_py.point_cloud2')
     except ImportError:
         pass
     else:
-        described = messages.make_cloud(header, fields).fields
+        described = messages.describe_cloud(header, fields).fields
         table = fields.data.view(np.float32).reshape(-1, 4)
         calls[BASELINE] = lambda: point_cloud2.create_cloud(header, described, table, 16)
     return calls

@@ -210,6 +210,8 @@ class Rectifier:
         Calibration that the maps were computed for.
     valid : bool [H, W]
         Rectified pixels that lie inside the raw image.
+    covers_all : bool
+        Whether these are all.
 
     Raises
     ------
@@ -236,6 +238,7 @@ class Rectifier:
         self._maps = _rectification_maps(camera)
         covered = np.full((camera.height, camera.width), 255, np.uint8)
         self.valid: NDArray[np.bool_] = self._remap(covered) == 255
+        self.covers_all = bool(self.valid.all())
 
     def rectify(self, rgb: RgbImage) -> RgbImage:
         """

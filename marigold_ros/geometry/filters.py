@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 import math
 from typing import TYPE_CHECKING
@@ -12,7 +13,11 @@ from numpy.typing import NDArray
 from marigold_ros.depth.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from marigold_ros.depth.types import FloatImage
+    from marigold_ros.depth.types import FloatImage, Mask
+
+# Large images are filtered in strips of whole rows: several float32 arrays of so many pixels stay
+# in the cache of a core.
+STRIP_PIXELS = 2 ** 17
 
 
 @dataclass(frozen=True)
@@ -80,15 +85,34 @@ class DepthFilter:
         float32 [H, W]
             A new array, m: NaN unknown, -Inf too near, +Inf too far.
         """
-        kept = mark_out_of_range(depth_m, self.min_depth_m, self.max_depth_m)
-        if self.max_relative_depth < 1.0:
-            np.copyto(kept, np.inf, where=affine_invariant_depth > self.max_relative_depth)
-        if confidence is not None and self.confidence_min > 0.0:
-            np.copyto(kept, np.nan, where=~(confidence >= self.confidence_min))
-        # Last, so that sky is +Inf and its edge to near objects is detected.
-        if self.min_surface_angle_deg > 0.0:
-            np.copyto(kept, np.nan, where=find_flying_pixels(kept, K, self.min_surface_angle_deg))
+        kept = np.array(depth_m, np.float32)
+        for rows in iterate_strips(*kept.shape):
+            self.mark_single_pixels(kept[rows], affine_invariant_depth[rows],
+                                    None if confidence is None else confidence[rows])
+        self.mark_flying_pixels(kept, K)
         return kept
+
+    def mark_single_pixels(self, depth_m: FloatImage, affine_invariant_depth: FloatImage,
+                           confidence: FloatImage | None) -> None:
+        """Apply in place all filters that look at each pixel alone; see `apply`."""
+        _mark_out_of_range(depth_m, self.min_depth_m, self.max_depth_m)
+        if self.max_relative_depth < 1.0:
+            np.copyto(depth_m, np.inf, where=affine_invariant_depth > self.max_relative_depth)
+        if confidence is not None and self.confidence_min > 0.0:
+            np.copyto(depth_m, np.nan, where=~(confidence >= self.confidence_min))
+
+    def mark_flying_pixels(self, depth_m: FloatImage, K: NDArray[np.float64]) -> None:
+        """Apply the last filter in place: sky is +Inf, and its edge to near objects is found."""
+        if self.min_surface_angle_deg > 0.0:
+            np.copyto(depth_m, np.nan,
+                      where=find_flying_pixels(depth_m, K, self.min_surface_angle_deg))
+
+
+def iterate_strips(height: int, width: int) -> Iterator[slice]:
+    """Yield the rows of each strip of an image, see `STRIP_PIXELS`."""
+    count = max(1, STRIP_PIXELS // max(1, width))
+    for start in range(0, height, count):
+        yield slice(start, min(start + count, height))
 
 
 def mark_out_of_range(depth_m: FloatImage, min_depth_m: float, max_depth_m: float) -> FloatImage:
@@ -116,9 +140,13 @@ def mark_out_of_range(depth_m: FloatImage, min_depth_m: float, max_depth_m: floa
         raise InputError('`min_depth_m` must be above 0 and below `max_depth_m`; '
                          f'got {min_depth_m} and {max_depth_m}')
     limited = np.array(depth_m, np.float32)
-    np.copyto(limited, -np.inf, where=limited < np.float32(min_depth_m))
-    np.copyto(limited, np.inf, where=limited > np.float32(max_depth_m))
+    _mark_out_of_range(limited, min_depth_m, max_depth_m)
     return limited
+
+
+def _mark_out_of_range(depth_m: FloatImage, min_depth_m: float, max_depth_m: float) -> None:
+    np.copyto(depth_m, -np.inf, where=depth_m < np.float32(min_depth_m))
+    np.copyto(depth_m, np.inf, where=depth_m > np.float32(max_depth_m))
 
 
 def find_flying_pixels(depth_m: FloatImage, K: NDArray[np.float64],
@@ -167,10 +195,38 @@ def find_flying_pixels(depth_m: FloatImage, K: NDArray[np.float64],
     if not (K[0, 0] > 0 and K[1, 1] > 0):
         raise InputError(f'`K` must have focal lengths above 0; got fx={K[0, 0]}, fy={K[1, 1]}')
     slope = math.tan(math.radians(min_surface_angle_deg))
+    width = depth_m.shape[1]
     flying = np.zeros(depth_m.shape, np.bool_)
-    for z, found, f_px in ((depth_m, flying, K[0, 0]), (depth_m.T, flying.T, K[1, 1])):
-        limit = z * np.float32(1 + 1 / (f_px * slope))
-        farther = z[:, 1:] > limit[:, :-1]
-        nearer = z[:, :-1] > limit[:, 1:]
-        found[:, 1:-1] |= (farther[:, :-1] & farther[:, 1:]) | (nearer[:, :-1] & nearer[:, 1:])
+    for rows in iterate_strips(*depth_m.shape):
+        rows = slice(max(0, rows.start - 1), rows.stop + 1)  # with the neighbours of its rows
+        z, found = depth_m[rows].reshape(-1), flying[rows].reshape(-1)
+        along_row = _find_ramps(z, np.float32(1 + 1 / (K[0, 0] * slope)), 1)
+        along_row[width - 1::width] = along_row[width - 2::width] = False  # without a neighbour
+        found[1:-1] |= along_row
+        found[width:-width] |= _find_ramps(z, np.float32(1 + 1 / (K[1, 1] * slope)), width)
     return flying
+
+
+def _find_ramps(depth_m: FloatImage, max_ratio: np.float32, distance: int) -> Mask:
+    """
+    Find values that differ from both neighbours with one sign and by more than a ratio.
+
+    Parameters
+    ----------
+    depth_m : float32 [n]
+        Rows one after the other, which is twice as fast as two dimensions.
+    max_ratio : float32
+    distance : int
+        Of neighbours.
+
+    Returns
+    -------
+    bool [n - 2 distance]
+        Of the values that have two neighbours.
+    """
+    limit = depth_m * max_ratio
+    farther = depth_m[distance:] > limit[:-distance]
+    nearer = depth_m[:-distance] > limit[distance:]
+    ramps: Mask = farther[:-distance] & farther[distance:]
+    ramps |= nearer[:-distance] & nearer[distance:]
+    return ramps

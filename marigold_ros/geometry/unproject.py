@@ -69,7 +69,8 @@ def unproject(depth_m: FloatImage, K: NDArray[np.float64], *, stride: int = 1,
     # vectors take microseconds to compute, so they are not cached.
     ray_x = (np.arange(0, width, stride) - K[0, 2]) / K[0, 0]
     ray_y = (np.arange(0, height, stride) - K[1, 2]) / K[1, 1]
-    z = np.where((z > 0) & (z < np.inf), z, np.nan)
+    z = np.array(z)
+    np.copyto(z, np.nan, where=~((z > 0) & (z < np.inf)))
     np.multiply(z, ray_x, out=points[..., 0], casting='same_kind')
     np.multiply(z, ray_y[:, None], out=points[..., 1], casting='same_kind')
     points[..., 2] = z

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from marigold_ros.depth.errors import InputError, MessageError
 from marigold_ros.geometry.unproject import unproject
+from marigold_ros.messages.memory import MessageMemory
 
 if TYPE_CHECKING:
     from marigold_ros.depth.types import FloatImage, RgbImage
@@ -49,6 +50,8 @@ class CloudFields:
         All rows, contiguous.
     is_dense : bool
         Whether all points are finite.
+    memory : MessageMemory or None
+        What `data` are in, if it has room for the rest of the message.
     """
 
     height: int
@@ -59,6 +62,7 @@ class CloudFields:
     row_step: int
     data: NDArray[np.uint8]
     is_dense: bool = False
+    memory: MessageMemory | None = None
 
 
 def pack_cloud(points: FloatImage, rgb: RgbImage | None) -> CloudFields:
@@ -111,15 +115,11 @@ def pack_cloud(points: FloatImage, rgb: RgbImage | None) -> CloudFields:
 
 
 class CloudPacker:
-    """
-    Convert the depth images of one camera to coloured clouds in a reused buffer.
-
-    Allocating a new buffer for each cloud would cause page faults.
-    """
+    """Convert the depth images of one camera to coloured clouds in memory that is reused."""
 
     def __init__(self) -> None:
-        """Start with an empty buffer; the first depth image sets the size."""
-        self._packed: FloatImage = np.empty((0, 0, 4), np.float32)
+        """Start with empty memory; the first depth image sets the size."""
+        self._memory = MessageMemory()
 
     def pack(self, depth_m: FloatImage, K: NDArray[np.float64], rgb: RgbImage, *,
              stride: int = 1) -> CloudFields:
@@ -151,11 +151,10 @@ class CloudPacker:
             raise InputError(f'`rgb` must be uint8 {[*depth_m.shape, 3]}; '
                              f'got {rgb.dtype} {list(rgb.shape)}')
         colors = rgb[::stride, ::stride]
-        if self._packed.shape[:2] != colors.shape[:2]:
-            self._packed = np.empty((*colors.shape[:2], 4), np.float32)
-        unproject(depth_m, K, stride=stride, out=self._packed[..., :3])
-        _pack_colors(self._packed, colors)
-        return _cloud_fields(self._packed)
+        packed = self._memory.array((*colors.shape[:2], 4), np.float32)
+        unproject(depth_m, K, stride=stride, out=packed[..., :3])
+        _pack_colors(packed, colors)
+        return _cloud_fields(packed, self._memory)
 
 
 def unpack_cloud(fields: CloudFields) -> tuple[FloatImage, RgbImage | None]:
@@ -236,11 +235,13 @@ def measured_points(fields: CloudFields) -> FloatImage:
 
 def _pack_colors(packed: FloatImage, rgb: RgbImage) -> None:
     """Write the bits 0x00RRGGBB to the last channel of float32 [H, W, 4]."""
+    if not rgb.flags.c_contiguous:  # copied faster by channel than by pixel
+        rgb = np.stack([rgb[..., channel] for channel in range(3)], axis=-1)
     color = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGRA)).view(np.uint32)[..., 0]
     np.bitwise_and(color, np.uint32(0x00ffffff), out=packed.view(np.uint32)[..., 3])
 
 
-def _cloud_fields(packed: FloatImage) -> CloudFields:
+def _cloud_fields(packed: FloatImage, memory: MessageMemory | None = None) -> CloudFields:
     """Return the message fields of a contiguous float32 [H, W, 3] or [H, W, 4]."""
     height, width, count = packed.shape
     return CloudFields(
@@ -248,7 +249,7 @@ def _cloud_fields(packed: FloatImage) -> CloudFields:
         fields=tuple((name, 4 * index, FLOAT32, 1)
                      for index, name in enumerate(('x', 'y', 'z', 'rgb')[:count])),
         is_bigendian=False, point_step=4 * count, row_step=width * 4 * count,
-        data=packed.reshape(-1).view(np.uint8))
+        data=packed.reshape(-1).view(np.uint8), memory=memory)
 
 
 def _structured_points(fields: CloudFields) -> NDArray[np.void]:

@@ -14,12 +14,14 @@ from marigold_ros.messages.image import DEPTH_FORMATS, ImageFields, pack_image, 
 
 if TYPE_CHECKING:
     from marigold_ros.depth.types import FloatImage, RgbImage
+    from marigold_ros.messages.memory import MessageMemory
 
 MM_PER_M = 1000.0
 MAX_MM = 65535
 
 
-def pack_depth(depth_m: FloatImage, encoding: str = '32FC1') -> ImageFields:
+def pack_depth(depth_m: FloatImage, encoding: str = '32FC1',
+               memory: MessageMemory | None = None) -> ImageFields:
     """
     Convert metric depth to message fields by REP-118 and REP-117.
 
@@ -30,6 +32,8 @@ def pack_depth(depth_m: FloatImage, encoding: str = '32FC1') -> ImageFields:
     encoding : {'32FC1', '16UC1'}
         32FC1: metres, unchanged.  16UC1: millimetres, rounded; 0 for NaN, -Inf, +Inf and depths
         outside the range of 16 bits (below 0 or above 65.535 m).
+    memory : MessageMemory or None
+        What the depth is in.
 
     Returns
     -------
@@ -49,7 +53,7 @@ def pack_depth(depth_m: FloatImage, encoding: str = '32FC1') -> ImageFields:
     [[1.25, nan, nan]]
     """
     if encoding == '32FC1':
-        return pack_image(depth_m, encoding)
+        return pack_image(depth_m, encoding, memory)
     if encoding != '16UC1':
         raise InputError(f'`encoding` must be 32FC1 or 16UC1; got {encoding!r}')
     depth_mm = depth_m * np.float32(MM_PER_M) + np.float32(0.5)
@@ -85,7 +89,7 @@ def unpack_depth(fields: ImageFields) -> FloatImage:
     return depth_m
 
 
-def colorize(affine_invariant_depth: FloatImage) -> RgbImage:
+def colorize(affine_invariant_depth: FloatImage, out: RgbImage | None = None) -> RgbImage:
     """
     Convert relative depth to colours from red (near) to blue (far).
 
@@ -93,6 +97,8 @@ def colorize(affine_invariant_depth: FloatImage) -> RgbImage:
     ----------
     affine_invariant_depth : float32 [H, W]
         In [0, 1], 0 near; values outside are clipped.
+    out : uint8 [H, W, 3] or None
+        Output array; None: a new one.
 
     Returns
     -------
@@ -104,12 +110,10 @@ def colorize(affine_invariant_depth: FloatImage) -> RgbImage:
     >>> colorize(np.array([[0.1, 0.9, np.nan]], np.float32))[0].argmax(axis=-1).tolist()
     [0, 2, 0]
     """
-    # Index 1 to 255 from far to near, saturated; 0 for unknown depth.
-    index = np.asarray(cv2.addWeighted(affine_invariant_depth, -254.0, affine_invariant_depth, 0.0,
-                                       255.0, dtype=cv2.CV_8U))
-    np.maximum(index, 1, out=index)
-    np.copyto(index, 0, where=np.isnan(affine_invariant_depth))
-    return np.asarray(cv2.applyColorMap(index, _color_table()), np.uint8)
+    # Index 1 to 255 from far to near; the conversion makes NaN 0.
+    clipped = np.clip(affine_invariant_depth, 0.0, 1.0)
+    index = np.asarray(cv2.convertScaleAbs(clipped, alpha=-254.0, beta=255.0))
+    return np.asarray(cv2.applyColorMap(index, _color_table(), dst=out), np.uint8)
 
 
 @lru_cache(maxsize=1)

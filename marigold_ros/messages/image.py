@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+import struct
 from typing import Any, NamedTuple, TYPE_CHECKING
 
 import cv2
@@ -10,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.depth.errors import InputError, MessageError
+from marigold_ros.messages.header import peek_header
 
 if TYPE_CHECKING:
     from marigold_ros.depth.types import RgbImage
+    from marigold_ros.messages.memory import MessageMemory
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +35,8 @@ class ImageFields:
         Bytes from one row to the next, including padding.
     data : uint8 [N]
         All rows, contiguous.
+    memory : MessageMemory or None
+        What `data` are in, if it has room for the rest of the message.
     """
 
     height: int
@@ -40,6 +45,7 @@ class ImageFields:
     is_bigendian: bool
     step: int
     data: NDArray[np.uint8]
+    memory: MessageMemory | None = None
 
 
 class PixelFormat(NamedTuple):
@@ -106,6 +112,43 @@ DEPTH_FORMATS = {'32FC1': PixelFormat('f4', 1), '16UC1': PixelFormat('u2', 1),
                  'mono16': PixelFormat('u2', 1)}
 PACKED_FORMATS = {name: pixel for name, pixel in (COLOR_FORMATS | DEPTH_FORMATS).items()
                   if name.startswith(('rgb8', 'rgb16', 'mono', 'bayer_', '32FC1', '16UC1'))}
+
+
+def read_image(message: bytes) -> ImageFields:
+    """
+    Read the fields of a serialized image without copying its data.
+
+    Parameters
+    ----------
+    message : bytes
+        CDR of a sensor_msgs/Image, see `peek_header` for its encapsulation.
+
+    Returns
+    -------
+    ImageFields
+        Its data are those of the message, read-only.
+
+    Raises
+    ------
+    MessageError
+        If the message is truncated, or its header is invalid.
+    """
+    at = peek_header(message)[2]
+    try:
+        order = '<' if message[1] & 1 else '>'
+        at += -at % 4
+        height, width, length = struct.unpack_from(order + 'III', message, at)
+        encoding = bytes(message[at + 12:at + 12 + length]).rstrip(b'\0')
+        at += 12 + length
+        is_bigendian = message[at]
+        at += 1 + -(at + 1) % 4
+        step, size = struct.unpack_from(order + 'II', message, at)
+        if at + 8 + size > len(message):
+            raise IndexError
+    except (IndexError, struct.error) as err:
+        raise MessageError(f'the Image is truncated or corrupt; got {len(message)} bytes') from err
+    return ImageFields(height, width, encoding.decode(errors='replace'), bool(is_bigendian), step,
+                       np.frombuffer(message, np.uint8, size, at + 8))
 
 
 def read_pixels(fields: ImageFields, formats: dict[str, PixelFormat]) -> NDArray[Any]:
@@ -175,7 +218,8 @@ def decode_rgb(fields: ImageFields) -> RgbImage:
     return to_8_bit(rgb) if rgb.dtype == np.uint16 else rgb
 
 
-def pack_image(array: NDArray[Any], encoding: str) -> ImageFields:
+def pack_image(array: NDArray[Any], encoding: str,
+               memory: MessageMemory | None = None) -> ImageFields:
     """
     Convert an array to little-endian message fields without row padding.
 
@@ -186,6 +230,8 @@ def pack_image(array: NDArray[Any], encoding: str) -> ImageFields:
         uint16 [H, W] for 16UC1; likewise for the others.
     encoding : str
         One of PACKED_FORMATS.
+    memory : MessageMemory or None
+        What the array is in.
 
     Returns
     -------
@@ -215,7 +261,7 @@ def pack_image(array: NDArray[Any], encoding: str) -> ImageFields:
     little = np.ascontiguousarray(array, np.dtype(pixel.dtype).newbyteorder('<'))
     return ImageFields(height=height, width=width, encoding=encoding, is_bigendian=False,
                        step=width * pixel.pixel_bytes,
-                       data=little.reshape(-1).view(np.uint8))
+                       data=little.reshape(-1).view(np.uint8), memory=memory)
 
 
 def _check_layout(fields: ImageFields, pixel: PixelFormat) -> None:

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from marigold_ros.geometry.filters import DepthFilter
+from marigold_ros.geometry.filters import DepthFilter, iterate_strips
 from marigold_ros.metric.types import MetricScale
 
 if TYPE_CHECKING:
-    from marigold_ros.depth.types import FloatImage
+    from marigold_ros.depth.types import FloatImage, Mask
 
 # Default distance between the pixels that become points of the cloud, along both axes.
 POINT_STRIDE = 4
 
 
 def metric_depth(affine_invariant_depth: FloatImage, confidence: FloatImage | None,
-                 K: NDArray[np.float64], scale: MetricScale, depth_filter: DepthFilter
-                 ) -> FloatImage:
+                 K: NDArray[np.float64], scale: MetricScale, depth_filter: DepthFilter, *,
+                 covered: Mask | None = None, out: FloatImage | None = None) -> FloatImage:
     """
     Convert the relative depth of one frame to metric depth and mask invalid pixels.
 
@@ -34,6 +34,10 @@ def metric_depth(affine_invariant_depth: FloatImage, confidence: FloatImage | No
     scale : MetricScale
         Scale of this frame.
     depth_filter : DepthFilter
+    covered : bool [H, W] or None
+        Pixels whose depth is known; None: all that are not NaN.
+    out : float32 [H, W] or None
+        Output array; None: a new one.
 
     Returns
     -------
@@ -49,6 +53,12 @@ def metric_depth(affine_invariant_depth: FloatImage, confidence: FloatImage | No
     >>> metric_depth(relative, None, K, scale, depth_filter)
     array([[ 1.,  3., inf, nan]], dtype=float32)
     """
-    return depth_filter.apply(scale.to_metric_depth(affine_invariant_depth), K,
-                              affine_invariant_depth=affine_invariant_depth,
-                              confidence=confidence)
+    depth_m = np.empty_like(affine_invariant_depth) if out is None else out
+    for rows in iterate_strips(*depth_m.shape):
+        scale.to_metric_depth(affine_invariant_depth[rows], depth_m[rows])
+        depth_filter.mark_single_pixels(depth_m[rows], affine_invariant_depth[rows],
+                                        None if confidence is None else confidence[rows])
+        if covered is not None:
+            np.copyto(depth_m[rows], np.nan, where=~covered[rows])
+    depth_filter.mark_flying_pixels(depth_m, K)
+    return depth_m

@@ -38,7 +38,8 @@ class MetricScale:
     source: str
     assumed: bool
 
-    def to_metric_depth(self, affine_invariant_depth: FloatImage) -> FloatImage:
+    def to_metric_depth(self, affine_invariant_depth: FloatImage,
+                        out: FloatImage | None = None) -> FloatImage:
         """
         Convert relative depth to metric depth along Z.
 
@@ -46,13 +47,15 @@ class MetricScale:
         ----------
         affine_invariant_depth : float32 [H, W]
             In [0, 1], 0 near; NaN unknown.
+        out : float32 [H, W] or None
+            Output array; None: a new one.
 
         Returns
         -------
         float32 [H, W]
             Depth along Z, m; NaN stays NaN.
         """
-        depth_m: FloatImage = np.multiply(affine_invariant_depth, np.float32(self.scale),
+        depth_m: FloatImage = np.multiply(affine_invariant_depth, np.float32(self.scale), out=out,
                                           dtype=np.float32)
         depth_m += np.float32(self.shift)
         return depth_m

@@ -47,7 +47,7 @@ class Calibration:
 
     def mask_uncovered(self, prediction: Prediction) -> Prediction:
         """Set pixels that the raw image does not cover to depth NaN and confidence 0."""
-        if self.rectifier is None:
+        if self.rectifier is None or self.rectifier.covers_all:
             return prediction
         uncovered = ~self.rectifier.valid
         depth, confidence = prediction.affine_invariant_depth.copy(), prediction.confidence

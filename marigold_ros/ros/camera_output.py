@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import array
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TYPE_CHECKING
@@ -20,15 +20,17 @@ from rclpy.qos import (
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from marigold_ros.depth.types import DepthPrediction, RgbImage
+from marigold_ros.depth.types import DepthPrediction, FloatImage, RgbImage
 from marigold_ros.geometry.filters import DepthFilter
 from marigold_ros.messages.cloud import CloudFields, CloudPacker
 from marigold_ros.messages.depth import colorize, pack_depth
 from marigold_ros.messages.image import ImageFields, pack_image
+from marigold_ros.messages.memory import MessageMemory
 from marigold_ros.metric.outputs import metric_depth, POINT_STRIDE
 from marigold_ros.metric.types import MetricScale
-from marigold_ros.ros.conversions import make_camera_info, make_cloud, serialize_image
+from marigold_ros.ros.conversions import make_camera_info, serialize_cloud, serialize_image
 from marigold_ros.ros.diagnostics import Reporter
+from marigold_ros.ros.rclpy_workarounds import publish_serialized
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,6 +48,7 @@ TOPICS = {
     'rgb': 'rgb/image_rect',
 }
 METRIC_OUTPUTS = frozenset({'depth', 'points'})
+RELATIVE_OUTPUTS = frozenset({'depth_relative', 'color'})
 # The camera_info topic beside `confidence` is the camera's own, so that of `rgb` is published.
 INFO_TOPICS = {
     'depth': 'depth/camera_info',
@@ -60,11 +63,12 @@ OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABI
 
 
 class FramePacker:
-    """Pack the outputs of one camera's frames; the memory of the cloud is reused."""
+    """Pack the outputs of one camera's frames in memory that is reused."""
 
     def __init__(self) -> None:
         """Allocate nothing yet."""
         self._cloud = CloudPacker()
+        self._memories: defaultdict[str, MessageMemory] = defaultdict(MessageMemory)
 
     def pack(self, outputs: frozenset[str], rgb: RgbImage, K: NDArray[np.float64],
              prediction: DepthPrediction, scale: MetricScale | None, depth_filter: DepthFilter, *,
@@ -93,23 +97,41 @@ class FramePacker:
         Returns
         -------
         dict
-            Output -> fields; those of `points` are valid until the camera's next frame.
+            Output -> fields; valid until the camera's next frame.
         """
         relative, confidence = prediction.affine_invariant_depth, prediction.confidence  # [H,W]
-        if prediction.covered is not None:
-            relative = np.clip(relative, 0.0, 1.0)  # it keeps the range of its run
+        if prediction.covered is not None and outputs & RELATIVE_OUTPUTS:
+            # It keeps the range of its run.
+            relative = np.clip(relative, 0.0, 1.0, out=self._floats('depth_relative', relative))
         packers: dict[str, Callable[[], ImageFields | CloudFields]] = {
-            'depth_relative': lambda: pack_image(relative, '32FC1'),
-            'color': lambda: pack_image(colorize(relative), 'rgb8'),
-            'rgb': lambda: pack_image(rgb, 'rgb8')}
+            'depth_relative': lambda: self._pack_copy('depth_relative', relative, '32FC1'),
+            'color': lambda: self._pack_color(relative),
+            'rgb': lambda: self._pack_copy('rgb', rgb, 'rgb8')}
         if confidence is not None:
-            packers['confidence'] = lambda: pack_image(confidence, '32FC1')
+            packers['confidence'] = lambda: self._pack_copy('confidence', confidence, '32FC1')
         if scale is not None and outputs & METRIC_OUTPUTS:
-            depth_m = metric_depth(prediction.known_depth, confidence, K, scale,
-                                   depth_filter)  # [H,W]
-            packers['depth'] = lambda: pack_depth(depth_m, depth_encoding)
+            depth_m = metric_depth(
+                prediction.affine_invariant_depth, confidence, K, scale, depth_filter,
+                covered=prediction.covered, out=self._floats('depth', relative))  # [H,W]
+            packers['depth'] = lambda: pack_depth(depth_m, depth_encoding, self._memories['depth'])
             packers['points'] = lambda: self._cloud.pack(depth_m, K, rgb, stride=point_stride)
         return {output: pack() for output, pack in packers.items() if output in outputs}
+
+    def _floats(self, output: str, like: FloatImage) -> FloatImage:
+        return self._memories[output].array(like.shape, np.float32)
+
+    def _pack_color(self, relative: FloatImage) -> ImageFields:
+        memory = self._memories['color']
+        colors = colorize(relative, memory.array((*relative.shape, 3), np.uint8))
+        return pack_image(colors, 'rgb8', memory)
+
+    def _pack_copy(self, output: str, image: NDArray[Any], encoding: str) -> ImageFields:
+        """Pack an image that is kept, or already in the memory of its output."""
+        memory = self._memories[output]
+        copied = memory.array(image.shape, image.dtype)
+        if not np.may_share_memory(copied, image):
+            np.copyto(copied, image)
+        return pack_image(copied, encoding, memory)
 
 
 class CameraOutputs:
@@ -147,9 +169,6 @@ class CameraOutputs:
         self._publishers = {
             output: create_publisher(PointCloud2 if output == 'points' else Image, topic)
             for output, topic in TOPICS.items()}
-        # Publishing copies a message, so the next cloud can use the same memory; allocating memory
-        # of this size takes longer than filling it.
-        self._cloud_memory = array.array('B')
         self._infos = {topic: create_publisher(CameraInfo, topic)
                        for topic in set(INFO_TOPICS.values())}
 
@@ -178,8 +197,8 @@ class CameraOutputs:
         for output in TOPICS:  # metric depth first, because a robot navigates by it
             content = fields.get(output)
             if content is not None:
-                self._publishers[output].publish(
-                    make_cloud(header, content, self._cloud_memory)
+                publish_serialized(
+                    self._publishers[output], serialize_cloud(header, content)
                     if isinstance(content, CloudFields) else serialize_image(header, content))
 
     def close(self) -> None:

@@ -17,8 +17,9 @@ from marigold_ros.messages.cloud import CloudFields, measured_points
 from marigold_ros.messages.compressed import decompress_image
 from marigold_ros.messages.depth import unpack_depth
 from marigold_ros.messages.header import NS_PER_S
-from marigold_ros.messages.image import decode_rgb, ImageFields
+from marigold_ros.messages.image import decode_rgb, ImageFields, read_image
 from marigold_ros.messages.laser_scan import points_from_scan
+from marigold_ros.messages.memory import copy_to_memory
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -144,48 +145,48 @@ def make_camera_info(header: Header, camera: Camera) -> CameraInfo:
                       r=fields.r, p=fields.p)
 
 
-def serialize_image(header: Header, fields: ImageFields) -> bytes:
+def serialize_image(header: Header, fields: ImageFields) -> NDArray[np.uint8]:
     """
-    Serialize an image message to CDR; rclpy publishes bytes without another conversion.
+    Serialize an image message to CDR around its data.
 
-    `data` is the last field of an Image, so its bytes can be appended to the serialized rest.
-    This saves two copies of each large image compared to setting `Image.data`.
+    Returns
+    -------
+    uint8 [n]
+        In the memory of the fields, if they have one; only the other fields are written then.
     """
     empty = serialize_message(Image(
         header=header, height=fields.height, width=fields.width, encoding=fields.encoding,
         is_bigendian=int(fields.is_bigendian), step=fields.step))
-    length = fields.data.size.to_bytes(LENGTH_BYTES, sys.byteorder)
-    return b''.join((empty[:-LENGTH_BYTES], length, fields.data.data))
+    memory = fields.memory or copy_to_memory(fields.data)
+    return memory.complete(empty[:-LENGTH_BYTES] + _length(fields.data))
 
 
-def make_cloud(header: Header, fields: CloudFields,
-               memory: array.array[int] | None = None) -> PointCloud2:
-    """Create a cloud message, whose data use `memory` if it is given."""
-    message = PointCloud2(
-        check_fields=True, header=header, height=fields.height, width=fields.width,
+def serialize_cloud(header: Header, fields: CloudFields) -> NDArray[np.uint8]:
+    """Serialize a cloud message to CDR around its data; see `serialize_image`."""
+    empty = serialize_message(describe_cloud(header, fields))
+    memory = fields.memory or copy_to_memory(fields.data)
+    return memory.complete(empty[:-LENGTH_BYTES - 1] + _length(fields.data), empty[-1:])
+
+
+def describe_cloud(header: Header, fields: CloudFields) -> PointCloud2:
+    """Create a cloud message without its data."""
+    return PointCloud2(
+        header=header, height=fields.height, width=fields.width,
         fields=[PointField(name=name, offset=offset, datatype=datatype, count=count)
                 for name, offset, datatype, count in fields.fields],
         is_bigendian=fields.is_bigendian, point_step=fields.point_step,
         row_step=fields.row_step, is_dense=fields.is_dense)
-    message.data = to_byte_array(fields.data, memory)
-    return message
 
 
-def to_byte_array(data: NDArray[np.uint8],
-                  memory: array.array[int] | None = None) -> array.array[int]:
-    """
-    Copy contiguous bytes into an array.array, the only type that rclpy does not check by element.
+def _length(data: NDArray[np.uint8]) -> bytes:
+    return data.size.to_bytes(LENGTH_BYTES, sys.byteorder)
 
-    Only the setter of a message with `check_fields` uses the array without a copy; the constructor
-    and the setter of a message without `check_fields` copy it.
-    """
-    memory = array.array('B') if memory is None else memory
-    if len(memory) == data.size:
-        np.copyto(np.frombuffer(memory, np.uint8), data)
-    else:
-        del memory[:]
-        memory.frombytes(data.data)
-    return memory
+
+def to_byte_array(data: NDArray[np.uint8]) -> array.array[int]:
+    """Copy contiguous bytes into an array.array, which rclpy does not check by element."""
+    copied = array.array('B')
+    copied.frombytes(data.data)
+    return copied
 
 
 def check_pixel_count(height: int, width: int, max_pixels: int) -> None:
@@ -207,12 +208,9 @@ def _image_fields(message: bytes, compressed: bool, max_pixels: int) -> ImageFie
         packed = _deserialize(message, CompressedImage)
         return decompress_image(np.frombuffer(packed.data, np.uint8), packed.format,
                                 max_pixels=max_pixels)
-    image = _deserialize(message, Image)
-    check_pixel_count(image.height, image.width, max_pixels)
-    return ImageFields(
-        height=image.height, width=image.width, encoding=image.encoding,
-        is_bigendian=bool(image.is_bigendian), step=image.step,
-        data=np.frombuffer(image.data, np.uint8))
+    fields = read_image(message)
+    check_pixel_count(fields.height, fields.width, max_pixels)
+    return fields
 
 
 def _deserialize(message: bytes, message_type: type) -> Any:

@@ -207,8 +207,10 @@ class MetricInputs:
             if tilt is not None and not frame.stamp_ns:
                 tilt = replace(tilt, stamp_ns=time_ns)  # it is the newest
             self._report_axes(frame)
+            depth = (prediction.known_depth if self._config.is_measured
+                     else prediction.affine_invariant_depth)  # not looked at
             report = self._tracker.update(ScaleFrame(
-                frame.camera, time_ns, prediction.known_depth, prediction.confidence,
+                frame.camera, time_ns, depth, prediction.confidence,
                 calibration.camera.K, anchors, reference_problem or tilt_problem, tilt,
                 prediction.gauge_change))
         self._reporter.report_scale(frame.camera, report)

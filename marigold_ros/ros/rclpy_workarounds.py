@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import ctypes
+from functools import lru_cache
+from typing import Any, TYPE_CHECKING
 
 from lifecycle_msgs.srv import ChangeState
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from rclpy.lifecycle import LifecyclePublisher
 
 RCLError = rclpy_implementation.RCLError
 
@@ -44,3 +51,46 @@ def find_given_parameters(node: Node) -> dict[str, Any]:
     # To rcl an empty list has no type.
     return {name: [] if each.type_ == Parameter.Type.NOT_SET else each.value
             for name, each in node._parameter_overrides.items()}
+
+
+class _SerializedMessage(ctypes.Structure):
+    """rcl_serialized_message_t; its allocator is not used for publishing."""
+
+    _fields_ = [('buffer', ctypes.c_void_p), ('length', ctypes.c_size_t),
+                ('capacity', ctypes.c_size_t), ('allocator', ctypes.c_void_p * 5)]
+
+
+def publish_serialized(publisher: LifecyclePublisher, message: NDArray[np.uint8]) -> None:
+    """
+    Publish a serialized message from where it is, without holding Python's lock.
+
+    rclpy copies a message once more and holds the lock until the middleware has copied it, too:
+    several milliseconds for a large image, in which no service is answered.
+
+    Parameters
+    ----------
+    publisher : LifecyclePublisher
+        Publishes nothing while it is not active.
+    message : uint8 [n]
+        CDR, contiguous; no longer used when this returns.
+
+    Raises
+    ------
+    RCLError
+        If rcl cannot publish.
+    """
+    if not publisher.is_activated:
+        return
+    serialized = _SerializedMessage(message.ctypes.data, message.size, message.size)
+    with publisher.handle:
+        code = _rcl().rcl_publish_serialized_message(
+            ctypes.c_void_p(publisher.handle.pointer), ctypes.byref(serialized), None)
+    if code != 0:
+        _rcl().rcutils_reset_error()
+        raise RCLError(f'failed to publish on {publisher.topic}: rcl_ret_t {code}')
+
+
+@lru_cache(maxsize=1)
+def _rcl() -> ctypes.CDLL:
+    """Return the libraries that rclpy is linked to."""
+    return ctypes.CDLL(rclpy_implementation.__file__)

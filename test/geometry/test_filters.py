@@ -125,3 +125,45 @@ def test_an_invalid_angle_is_rejected(angle):
 def test_intrinsics_without_focal_length_are_rejected():
     with pytest.raises(InputError, match='focal lengths above 0; got fx=0.0'):
         find_flying_pixels(row(1, 2), np.zeros((3, 3)), 2.0)
+
+
+def plain_flying_pixels(depth_m, max_ratio_x, max_ratio_y):
+    """Mark the pixels between two steps of one sign, one after the other."""
+    found = np.zeros(depth_m.shape, bool)
+    rows, columns = depth_m.shape
+    for v, u in np.ndindex(rows, columns):
+        z = depth_m[v, u]
+        for before, after, ratio in (((v, u - 1), (v, u + 1), max_ratio_x),
+                                     ((v - 1, u), (v + 1, u), max_ratio_y)):
+            if min(before) >= 0 and after[0] < rows and after[1] < columns:
+                a, b = depth_m[before], depth_m[after]
+                found[v, u] |= (z > a * ratio and b > z * ratio) or (a > z * ratio
+                                                                     and z > b * ratio)
+    return found
+
+
+@pytest.mark.parametrize('strip_pixels', [1, 25, 2 ** 17])
+@pytest.mark.parametrize('shape', [(1, 1), (1, 2), (2, 1), (1, 9), (9, 1), (2, 2), (3, 3),
+                                   (13, 10), (8, 23)])
+def test_flying_pixels_are_those_of_the_plain_formulation(monkeypatch, shape, strip_pixels):
+    monkeypatch.setattr('marigold_ros.geometry.filters.STRIP_PIXELS', strip_pixels)
+    rng = np.random.default_rng(0)
+    depth_m = rng.choice(np.float32([1.0, 1.2, 1.5, 2.0, 3.0, 4.5, np.nan, np.inf]), shape)
+    K_wide = np.diag([60.0, 200.0, 1.0])
+    slope = np.tan(np.radians(2.0))
+    expected = plain_flying_pixels(depth_m, *(np.float32(1 + 1 / (f * slope))
+                                              for f in (60.0, 200.0)))
+    assert expected.any() or min(shape) < 3
+    np.testing.assert_array_equal(find_flying_pixels(depth_m, K_wide, 2.0), expected)
+    np.testing.assert_array_equal(find_flying_pixels(np.asfortranarray(depth_m), K_wide, 2.0),
+                                  expected)
+
+
+def test_filtering_in_strips_gives_what_the_whole_image_gives(monkeypatch):
+    rng = np.random.default_rng(0)
+    depth_m = rng.choice(np.float32([0.01, 1.0, 1.5, 2.0, 3.0, 4.5, 30.0, np.nan]), (13, 10))
+    whole = apply(DepthFilter(), depth_m)
+    assert np.isnan(whole).sum() > np.isnan(depth_m).sum()
+    for pixels in (1, 25, 60):  # 1, 2 and 6 rows
+        monkeypatch.setattr('marigold_ros.geometry.filters.STRIP_PIXELS', pixels)
+        np.testing.assert_array_equal(apply(DepthFilter(), depth_m), whole)

@@ -236,4 +236,5 @@ def test_arrays_of_another_shape_or_dtype_are_rejected(points, rgb, match):
                                                 (ImageFields, 'Image')])
 def test_field_names_are_those_of_the_message(fields_class, name):
     message = get_typestore(Stores.ROS2_JAZZY).fielddefs[f'sensor_msgs/msg/{name}'][1]
-    assert ['header', *fields_class.__dataclass_fields__] == [field for field, _ in message]
+    assert ['header', *fields_class.__dataclass_fields__] == [
+        *(field for field, _ in message), 'memory']

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+import cv2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
@@ -137,3 +138,23 @@ def test_colours_saturate():
     rgb = colorize(np.array([[-0.5, 0.0, 1.0, 1.5]], np.float32))
     np.testing.assert_array_equal(rgb[0, 0], rgb[0, 1])
     np.testing.assert_array_equal(rgb[0, 2], rgb[0, 3])
+
+
+def test_colours_are_written_to_given_memory():
+    depth = np.array([[0.0, 0.5, 1.0, 1.5, -0.5, np.nan]], np.float32)
+    out = np.empty((1, 6, 3), np.uint8)
+    assert np.shares_memory(colorize(depth, out), out)
+    np.testing.assert_array_equal(out, colorize(depth))
+    np.testing.assert_array_equal(out[0, 3:5], out[0, [2, 0]])
+    assert not out[0, 5].any()
+
+
+def test_colours_have_255_levels_and_one_for_unknown_depth():
+    # Also in the last values of a row, which OpenCV converts one by one.
+    depth = np.append(np.linspace(1, 0, 255, dtype=np.float32), [np.nan] * 13)[None].repeat(3, 0)
+    depth = np.roll(depth, 5)
+    rgb = colorize(depth.astype(np.float32))
+    assert not rgb[np.isnan(depth)].any()
+    levels = np.linspace(0, 255, 255).round().astype(np.uint8)[None]
+    turbo = cv2.applyColorMap(levels, cv2.COLORMAP_TURBO)[0, :, ::-1]
+    np.testing.assert_array_equal(rgb[~np.isnan(depth)], np.tile(turbo, (3, 1)))

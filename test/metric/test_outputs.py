@@ -34,3 +34,19 @@ def test_depth_0_is_too_near():
 def test_sky_is_masked_by_relative_depth():
     depth_m = metric_depth(row(0.5, 0.99), None, K, SCALE, DepthFilter(max_relative_depth=0.98))
     np.testing.assert_allclose(depth_m, row(5.05, np.inf))
+
+
+def test_depth_that_is_not_covered_is_unknown_before_edges_are_sought():
+    relative, confidence = row(0.1, 0.1, 0.3, 0.6, 0.6, 3.0), np.ones((1, 6), np.float32)
+    for hidden in range(6):
+        covered = np.arange(6)[None] != hidden
+        known = np.where(covered, relative, np.float32(np.nan))
+        np.testing.assert_array_equal(
+            metric_depth(relative, confidence, K, SCALE, DepthFilter(), covered=covered),
+            metric_depth(known, confidence, K, SCALE, DepthFilter()))
+
+
+def test_metric_depth_is_written_to_given_memory():
+    out = np.empty((1, 2), np.float32)
+    assert metric_depth(row(0.5, 0.9), None, K, SCALE, DepthFilter(), out=out) is out
+    np.testing.assert_allclose(out, row(5.05, 9.05))

@@ -100,3 +100,13 @@ def test_pixels_that_the_raw_image_does_not_cover_are_masked():
                                   np.where(covered, np.float32(0.5), np.nan))
     np.testing.assert_array_equal(masked.confidence, np.where(covered, np.float32(0.5), 0))
     assert (depth == 0.5).all() and (confidence == 0.5).all()
+
+
+def test_a_rectified_image_that_is_covered_everywhere_is_not_masked():
+    cache = CalibrationCache(rectified=False)
+    cache.put(info(1, d=(-0.2, 0.0, 0.0, 0.0, 0.0)))
+    calibration = cache.find(1, 120, 160)
+    assert calibration.rectifier.valid.all()
+    prediction = DepthPrediction(np.ones((120, 160), np.float32), None, None, None, 1, 'schedule',
+                                 None)
+    assert calibration.mask_uncovered(prediction) is prediction

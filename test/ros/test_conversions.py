@@ -12,18 +12,21 @@ from node_harness import camera_info, compressed, image, stamp_of
 import numpy as np
 import pytest
 from rclpy.serialization import deserialize_message, serialize_message
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image, PointCloud2, PointField
 
 from marigold_ros.data.bags.messages import COMPRESSED_IMAGE, image_fields
 from marigold_ros.depth.errors import MessageError
+from marigold_ros.messages.cloud import CloudPacker, pack_cloud
 from marigold_ros.messages.depth import unpack_depth
 from marigold_ros.messages.header import peek_header
-from marigold_ros.messages.image import decode_rgb, pack_image
+from marigold_ros.messages.image import decode_rgb, pack_image, read_image
+from marigold_ros.messages.memory import HEAD_BYTES, MessageMemory
 from marigold_ros.ros.conversions import (
     camera_from_message,
     depth_from_message,
     make_header,
     rgb_from_message,
+    serialize_cloud,
     serialize_image,
 )
 
@@ -40,7 +43,8 @@ def encode(suffix, pixels):
     (np.arange(45, dtype=np.uint8).reshape(3, 5, 3), 'rgb8'),
     (np.arange(6, dtype=np.uint16).reshape(2, 3), '16UC1')])
 def test_a_serialized_image_is_deserialized_to_the_same_message(frame_id, array, encoding):
-    data = serialize_image(make_header(1_500_000_007, frame_id), pack_image(array, encoding))
+    fields = pack_image(array, encoding)
+    data = serialize_image(make_header(1_500_000_007, frame_id), fields).tobytes()
     read = deserialize_message(data, Image)
     assert (read.header.stamp.sec, read.header.stamp.nanosec) == (1, 500_000_007)
     assert (read.header.frame_id, read.encoding, read.is_bigendian) == (frame_id, encoding, 0)
@@ -48,6 +52,53 @@ def test_a_serialized_image_is_deserialized_to_the_same_message(frame_id, array,
     assert read.step == array[0].nbytes
     assert bytes(read.data) == array.tobytes()
     assert peek_header(data)[:2] == (1_500_000_007, frame_id)
+
+
+def test_a_serialized_cloud_is_what_rclpy_serializes():
+    rgb = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
+    header = make_header(7, 'camera')
+    for fields in (CloudPacker().pack(np.ones((2, 3), np.float32), np.eye(3), rgb),
+                   pack_cloud(np.ones((2, 3, 3), np.float32), None)):
+        message = PointCloud2(
+            header=header, height=2, width=3, point_step=fields.point_step,
+            row_step=fields.row_step, is_dense=False, data=fields.data.tobytes(),
+            fields=[PointField(name=name, offset=4 * index, datatype=7, count=1)
+                    for index, name in enumerate(('x', 'y', 'z', 'rgb')[:len(fields.fields)])])
+        data = serialize_cloud(header, fields).tobytes()
+        assert len(data) == len(serialize_message(message))
+        assert deserialize_message(data, PointCloud2) == message
+
+
+def test_an_image_in_memory_is_serialized_without_a_copy():
+    memory = MessageMemory()
+    fields = pack_image(memory.array((2, 3), np.uint8), 'mono8', memory)
+    assert np.shares_memory(serialize_image(make_header(7, 'camera'), fields), memory.data)
+    memory.array((2, 3), np.uint8)[:] = 5
+    for frame_id in ('a', 'camera', 'x' * HEAD_BYTES):  # the last does not fit
+        data = serialize_image(make_header(7, frame_id), fields).tobytes()
+        assert bytes(deserialize_message(data, Image).data) == bytes([5] * 6)
+        assert peek_header(data)[1] == frame_id
+
+
+@pytest.mark.parametrize('frame_id', ['', 'a', 'abc', 'camera_optical_frame'])
+@pytest.mark.parametrize('encoding', ['', 'rgb8', 'bayer_rggb8', '32FC1'])
+def test_an_image_is_read_as_rclpy_deserializes_it(frame_id, encoding):
+    message = Image(height=3, width=5, encoding=encoding, is_bigendian=1, step=7, data=bytes(21))
+    message.header.frame_id = frame_id
+    data = serialize_message(message)
+    fields, expected = read_image(data), deserialize_message(data, Image)
+    for name in ('height', 'width', 'encoding', 'is_bigendian', 'step'):
+        assert getattr(fields, name) == getattr(expected, name)
+    assert bytes(fields.data) == bytes(expected.data)
+
+
+def test_an_image_of_the_other_byte_order_is_read():
+    data = bytes.fromhex('00000000' '00000001' '00000002' '00000002' '6300' '0000'
+                         '00000001' '00000003' '00000006' '6d6f6e6f3800' '00' '00'
+                         '00000003' '00000003' '070809')
+    fields = read_image(data)
+    assert (fields.height, fields.width, fields.encoding, fields.step) == (1, 3, 'mono8', 3)
+    assert fields.data.tolist() == [7, 8, 9]
 
 
 @pytest.mark.parametrize('frame_id', ['', 'x', 'camera_optical_frame', 'größe'])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from rclpy.serialization import deserialize_message
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image, PointCloud2
 
 from marigold_ros.depth.types import DepthPrediction
 from marigold_ros.geometry.filters import DepthFilter
 from marigold_ros.metric.types import MetricScale
 from marigold_ros.ros.camera_output import FramePacker
-from marigold_ros.ros.conversions import make_cloud, make_header, serialize_image
+from marigold_ros.ros.conversions import make_header, serialize_cloud, serialize_image
 from scenes import cameras, meshes, render
 from scenes.scene_builder import SceneBuilder
 from scenes.scene_types import RenderCamera, Scene, View
@@ -43,8 +43,10 @@ def messages_of(room: Scene, camera: RenderCamera, stride: int):
         prediction, MetricScale(float(high - low), float(low), 1.0, 'depth', False),
         DepthFilter(), point_stride=stride)
     header = make_header(0, 'camera_optical_frame')
-    return (make_cloud(header, fields['points']),
-            deserialize_message(serialize_image(header, fields['depth']), Image))
+    cloud, depth = (serialize_cloud(header, fields['points']),
+                    serialize_image(header, fields['depth']))
+    return (deserialize_message(cloud.tobytes(), PointCloud2),
+            deserialize_message(depth.tobytes(), Image))
 
 
 def map_points(cloud, camera: RenderCamera) -> np.ndarray:
