@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from marigold_ros.depth import engine as engine_module
 from marigold_ros.depth.checkpoint import MODELS
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.ensemble import merge_ensemble
@@ -302,6 +303,18 @@ def test_upsampling_afterwards_gives_the_same_maps(folder, upsampling, ensemble_
                 assert getattr(large, name).shape == rgb.shape[:2]
             assert np.array_equal(getattr(large, name), getattr(other, name))
         assert torch.equal(large.latent, other.latent)
+
+
+def test_maps_are_upsampled_only_once_the_device_has_been_waited_for(folder, monkeypatch):
+    """A GPU copies them to the host while the host goes on."""
+    loaded, _ = load_both(folder, 'v_trailing')
+    calls = []
+    monkeypatch.setattr(engine_module, 'synchronized_time_s', lambda device: calls.append('wait'))
+    upsample_depth = engine_module.upsample_depth
+    monkeypatch.setattr(engine_module, 'upsample_depth', lambda *arguments: (
+        calls.append('upsample'), upsample_depth(*arguments))[1])
+    loaded.infer_batch([make_image(96, 128)] * 2, [1, 1])
+    assert calls == ['wait', 'upsample', 'upsample']
 
 
 def test_what_carried_depth_covers_is_upsampled_with_it(folder):
