@@ -77,6 +77,8 @@ TABLES = (
       for vae in ('kl', 'tiny') for name, more in (
           ('speed', ''), ('startup', '--rounds 1 '), ('layers', ''), ('ladder', ''))),
     PublishedTable('resolution', 'benchmarks.resolution --out {out}'),
+    PublishedTable('upsampling', 'benchmarks.upsampling --out {out}'),
+    PublishedTable('upsampling_real', 'benchmarks.upsampling --folder {RGBD} --out {out}'),
     PublishedTable('latency_cap', 'benchmarks.latency_cap --out {out}'),
     PublishedTable('node', 'benchmarks.node --out {out}'),
     PublishedTable('node_memory', 'benchmarks.node memory --out {out}'),

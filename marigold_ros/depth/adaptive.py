@@ -16,7 +16,6 @@ import math
 import time
 from typing import NamedTuple, TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from marigold_ros.depth.camera_depth import CameraDepth
@@ -30,7 +29,6 @@ from marigold_ros.depth.types import (
     DepthPrediction,
     GaugeChange,
     GreyImage,
-    Mask,
     StageTiming,
     StepDecision,
     StepRequest,
@@ -274,12 +272,11 @@ class AdaptiveDepth:
         if newest is None:
             raise InputError(f'`camera` must have a frame; got {camera!r}')
         rgb, carried = newest.frame.rgb, self._cameras[camera].depth.carry()
-        covered = _resize_mask(carried.covered, rgb.shape[1::-1])
         prediction = self.engine.upsample(DepthPrediction(
             carried.depth, carried.confidence, None, None, 0, 'schedule',
-            StageTiming(0.0, 0.0, 0.0, 0.0, 0.0), covered), rgb)
-        if prediction.confidence is not None:
-            np.copyto(prediction.confidence, 0.0, where=~covered)
+            StageTiming(0.0, 0.0, 0.0, 0.0, 0.0), carried.covered), rgb)
+        if prediction.confidence is not None and prediction.covered is not None:
+            np.copyto(prediction.confidence, 0.0, where=~prediction.covered)
         return prediction
 
     def set_scale(self, camera: str, scale: float, shift: float) -> None:
@@ -559,9 +556,3 @@ def _run_error(err: BaseException, cameras: Sequence[str]) -> RunError:
     error = RunError(f'{type(err).__name__}: {err}', tuple(cameras))
     error.__cause__ = err
     return error
-
-
-def _resize_mask(mask: Mask, size: tuple[int, int]) -> Mask:
-    """Resize a mask [h,w] to (width, height)."""
-    resized: Mask = cv2.resize(mask.astype(np.uint8) * 255, size) > 127
-    return resized

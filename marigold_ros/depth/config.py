@@ -9,6 +9,7 @@ import re
 from marigold_ros.depth.errors import ConfigError
 
 DTYPES = ('auto', 'float32', 'bfloat16', 'float16')
+UPSAMPLING_METHODS = ('guided', 'bilinear')
 STEP_POLICIES = ('novelty', 'complexity', 'fixed')
 COMPLEXITY_MEASURES = ('entropy', 'gradient_energy')
 MAX_INFERENCE_STEPS = 50
@@ -52,6 +53,8 @@ class EngineConfig:
         checkpoint's default.
     compile : bool
         Compile the networks with torch's Inductor: faster, the first start takes minutes.
+    upsampling : {'guided', 'bilinear'}
+        How depth is brought to the size of the image, see `upsampling.upsample_depth`.
     """
 
     checkpoint: str = 'tiny'
@@ -59,6 +62,7 @@ class EngineConfig:
     dtype: str = 'auto'
     processing_resolution: int | None = None
     compile: bool = False
+    upsampling: str = 'guided'
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -71,6 +75,8 @@ class EngineConfig:
         resolution = self.processing_resolution
         require(resolution is None or (resolution >= 0 and resolution % 8 == 0),
                 'processing_resolution', '0 (native) or a positive multiple of 8', resolution)
+        require(self.upsampling in UPSAMPLING_METHODS, 'upsampling',
+                one_of(UPSAMPLING_METHODS), self.upsampling)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 import time
 
@@ -16,7 +17,7 @@ from marigold_ros.depth.complexity import check_rgb
 from marigold_ros.depth.config import EngineConfig
 from marigold_ros.depth.convolution_folding import fold_convolutions
 from marigold_ros.depth.denoise import Denoised
-from marigold_ros.depth.device import device_context, Stopwatch
+from marigold_ros.depth.device import device_context, Stopwatch, synchronized_time_s
 from marigold_ros.depth.errors import InputError
 from marigold_ros.depth.executors import executor_for
 from marigold_ros.depth.executors.base import Executor
@@ -32,6 +33,10 @@ from marigold_ros.depth.types import (
     RgbImage,
     StageTiming,
 )
+from marigold_ros.depth.upsampling import resize_mask, resize_to_image, upsample_depth
+
+# Depth, confidence and uncertainty.
+Maps = tuple[FloatImage, FloatImage | None, FloatImage | None]
 
 
 class DepthEngine:
@@ -46,6 +51,8 @@ class DepthEngine:
         In which the networks compute; latents and depths are always float32.
     processing_resolution : int
         Longest edge, px; 0 keeps the input's size.
+    upsampling : {'guided', 'bilinear'}
+        How depth is brought to the size of the image.
     batch_limits : dict of (int, int) to int
         Padded size -> largest number of images (frames times members) that fits into the
         device's memory; contains only sizes that once exceeded it.
@@ -77,6 +84,7 @@ class DepthEngine:
         resolution = config.processing_resolution
         self.processing_resolution = (components.info.processing_resolution if resolution is None
                                       else resolution)
+        self.upsampling = config.upsampling
         self._latent_channels = components.vae.config.latent_channels
         networks = fold(components)
         if self.device.type == 'cpu':  # not measured with CUDA, see benchmarks.engine_layers
@@ -89,7 +97,8 @@ class DepthEngine:
     @classmethod
     def load(cls, checkpoint: str = 'tiny', *, device: str = 'auto', dtype: str = 'auto',
              processing_resolution: int | None = None, vae: str | None = None,
-             compile: bool = False) -> DepthEngine:  # noqa: A002, torch's own word for it
+             compile: bool = False,  # noqa: A002, torch's own word for it
+             upsampling: str = EngineConfig.upsampling) -> DepthEngine:
         """
         Load a checkpoint onto a device.
 
@@ -97,7 +106,7 @@ class DepthEngine:
         ----------
         checkpoint : str
             Embedded name, folder in diffusers' Marigold layout, or hub id.
-        device, dtype, processing_resolution, compile
+        device, dtype, processing_resolution, compile, upsampling
             See `EngineConfig`.
         vae : str, optional
             Folder or hub id of a VAE that replaces the checkpoint's own.
@@ -109,7 +118,8 @@ class DepthEngine:
         ConfigError
             If a setting is invalid or the device does not exist.
         """
-        return cls(EngineConfig(checkpoint, device, dtype, processing_resolution, compile), vae)
+        return cls(EngineConfig(checkpoint, device, dtype, processing_resolution, compile,
+                                upsampling), vae)
 
     @property
     def executor_name(self) -> str:
@@ -229,6 +239,8 @@ class DepthEngine:
             Of the initial noise, one for all frames or one per frame.
         ensemble_size, deadline_s
             See `infer`.
+        upsample : bool
+            Otherwise the maps stay at the processing size [PH, PW], as `upsample` takes them.
 
         Returns
         -------
@@ -255,20 +267,35 @@ class DepthEngine:
                     [seeds[i] for i in indices], ensemble_size, deadline, upsample)))
         return [predictions[i] for i in range(len(frames))]
 
-    def upsample(self, prediction, rgb):
-        import cv2
-        from dataclasses import replace
+    def upsample(self, prediction: DepthPrediction, rgb: RgbImage) -> DepthPrediction:
+        """
+        Bring the maps of a prediction from the processing size to the size of its image.
 
-        def up(m):
-            return None if m is None else np.ascontiguousarray(
-                cv2.resize(m, rgb.shape[1::-1]))
-        return replace(prediction, affine_invariant_depth=up(prediction.affine_invariant_depth),
-                       confidence=up(prediction.confidence), uncertainty=up(prediction.uncertainty))
+        Parameters
+        ----------
+        prediction : DepthPrediction
+            Of `infer_batch` with `upsample=False`, or carried from one; `covered` may have any
+            size.
+        rgb : uint8 [H, W, 3]
+
+        Returns
+        -------
+        DepthPrediction
+            That of `infer_batch`, but for the timing, which does not count this.
+        """
+        covered = prediction.covered
+        depth, confidence, uncertainty = self._upsample_maps(
+            (prediction.affine_invariant_depth, prediction.confidence, prediction.uncertainty),
+            rgb)
+        return replace(
+            prediction, affine_invariant_depth=depth, confidence=confidence,
+            uncertainty=uncertainty,
+            covered=None if covered is None else resize_mask(covered, rgb.shape[:2]))
 
     def _infer_one_size(self, frames: Sequence[RgbImage], num_inference_steps: Sequence[int],
                         latents: Sequence[torch.Tensor] | None, seeds: Sequence[int],
                         members: int, deadline: float | None,
-                        upsample: bool = True) -> list[DepthPrediction]:
+                        upsample: bool) -> list[DepthPrediction]:
         """Run one ragged batch of N frames with E members each."""
         stopwatch = Stopwatch(self.device)
         vae_scale_factor = self.checkpoint_info.vae_scale_factor
@@ -291,16 +318,27 @@ class DepthEngine:
         denoised, decoded = self._runner.run(
             images, latent, num_inference_steps, deadline, stopwatch)  # N*E, [N*E,1,PPH,PPW]
 
-        # 4. Per frame: remove the padding, merge the members, resize to the input's size.
+        # 4. Per frame: remove the padding, merge the members.
         frame_rows = [slice(i * members, (i + 1) * members) for i in range(len(frames))]
-        maps = [postprocess(decoded[rows, :, :size[0], :size[1]],
-                            rgb.shape[:2] if upsample else size)
-                for rows, size, rgb in zip(frame_rows, sizes, frames)]
+        maps: list[Maps] = [postprocess(decoded[rows, :, :size[0], :size[1]])
+                            for rows, size in zip(frame_rows, sizes)]  # [PH,PW]
+
+        # 5. Upsample on the host, once the device has copied the maps.
+        if upsample:
+            synchronized_time_s(self.device)
+            maps = [self._upsample_maps(*each) for each in zip(maps, frames)]  # [H,W]
         stopwatch.lap('postprocess')
 
         timing = _stage_timing(stopwatch.seconds())
         return [_prediction(denoised[rows], maps_of_frame, timing)
                 for rows, maps_of_frame in zip(frame_rows, maps)]
+
+    def _upsample_maps(self, maps: Maps, rgb: RgbImage) -> Maps:
+        """Bring depth, confidence and uncertainty to the size of the image."""
+        depth, *others = maps
+        confidence, uncertainty = (None if each is None else resize_to_image(each, rgb.shape[:2])
+                                   for each in others)
+        return upsample_depth(depth, rgb, self.upsampling), confidence, uncertainty
 
     def _initial_latent(self, shape: tuple[int, ...], seed: int) -> torch.Tensor:
         """Return the default initial latents of a frame, [E,C,h,w]."""
@@ -339,9 +377,7 @@ def _stage_timing(seconds: Mapping[str, float]) -> StageTiming:
         'preprocess', 'encode', 'denoise', 'decode', 'postprocess')})
 
 
-def _prediction(members: Sequence[Denoised],
-                maps: tuple[FloatImage, FloatImage, FloatImage | None],
-                timing: StageTiming) -> DepthPrediction:
+def _prediction(members: Sequence[Denoised], maps: Maps, timing: StageTiming) -> DepthPrediction:
     """Combine the results of one frame, whose members may have run different steps."""
     longest = max(members, key=lambda member: member.num_inference_steps)
     return DepthPrediction(

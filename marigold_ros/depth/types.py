@@ -78,7 +78,7 @@ class StageTiming:
 @dataclass(frozen=True)
 class DepthPrediction:
     """
-    Depth of one frame.
+    Depth of one frame; before upsampling the maps are [PH, PW].
 
     Attributes
     ----------

@@ -18,6 +18,7 @@ from marigold_ros.depth.config import (
     EngineConfig,
     STEP_POLICIES,
     StepPolicyConfig,
+    UPSAMPLING_METHODS,
 )
 from marigold_ros.depth.errors import ConfigError
 from marigold_ros.geometry.filters import DepthFilter
@@ -70,6 +71,10 @@ class Settings:
         int, 'auto', 'Longest edge of the image that the model processes, a multiple of 8; 0: '
         "that of the input image; auto: the checkpoint's", unit='px', limits=(0, 4096),
         keyword='auto')
+    upsampling: str = _row(
+        str, EngineConfig.upsampling, 'How depth is brought to the size of the image; guided: '
+        'with the edges of the image; bilinear: smooth, in less time',
+        choices=UPSAMPLING_METHODS)
     compile: bool = _row(
         bool, False, 'Compile the networks with torch at configure: the first start takes up to '
         'minutes longer, then processes frames faster; needs a C++ compiler, and Triton on a GPU')
@@ -203,7 +208,7 @@ class Settings:
     def engine_config(self) -> EngineConfig:
         """Return the settings with which the engine is loaded."""
         return EngineConfig(self.checkpoint, self.device, self.dtype, self.processing_resolution,
-                            self.compile)
+                            self.compile, self.upsampling)
 
     def step_policy_config(self, max_useful_steps: int = 10) -> StepPolicyConfig:
         """Return the step policy's settings, with at most `max_useful_steps` steps."""

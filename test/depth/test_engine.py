@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 import os
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from marigold_ros.depth import engine as engine_module
 from marigold_ros.depth.checkpoint import MODELS
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.ensemble import merge_ensemble
@@ -41,7 +43,8 @@ def load_both(parent: Path, name: str, **recipe):
     path = make_checkpoint(parent / name, **recipe)
     reference = MarigoldDepthPipeline.from_pretrained(path)
     reference.set_progress_bar_config(disable=True)
-    return DepthEngine.load(str(path), device='cpu', dtype='float32'), reference
+    engine = DepthEngine.load(str(path), device='cpu', dtype='float32', upsampling='bilinear')
+    return engine, reference
 
 
 def make_image(height, width, seed=0):
@@ -80,7 +83,7 @@ def test_equals_reference_pipeline(folder, name, steps):
 
 def test_embedded_checkpoint_equals_reference():
     """At the checkpoint's own resolution, for a camera's image size."""
-    engine = DepthEngine.load('tiny', device='cpu', dtype='float32')
+    engine = DepthEngine.load('tiny', device='cpu', dtype='float32', upsampling='bilinear')
     reference = MarigoldDepthPipeline.from_pretrained(MODELS / 'tiny')
     reference.set_progress_bar_config(disable=True)
     rgb = make_image(240, 320)
@@ -282,6 +285,48 @@ def test_frames_of_different_padded_size_keep_their_order(folder):
     assert shapes == [(48, 64), (64, 48), (48, 64)]
 
 
+@pytest.mark.parametrize('upsampling', ['guided', 'bilinear'])
+@pytest.mark.parametrize('ensemble_size', [1, 3])
+def test_upsampling_afterwards_gives_the_same_maps(folder, upsampling, ensemble_size):
+    """Without `upsample` the maps have the processing size, without padding."""
+    engine = DepthEngine.load(str(folder / 'v_trailing'), device='cpu', dtype='float32',
+                              upsampling=upsampling)
+    frames = [make_image(97, 61, 1), make_image(96, 128, 2), make_image(48, 64, 3)]
+    expected = engine.infer_batch(frames, [1, 2, 1], ensemble_size=ensemble_size)
+    small = engine.infer_batch(frames, [1, 2, 1], ensemble_size=ensemble_size, upsample=False)
+    assert [each.affine_invariant_depth.shape for each in small] == [(64, 40), (48, 64), (48, 64)]
+    for one, rgb, other in zip(small, frames, expected):
+        large = engine.upsample(one, rgb)
+        for name in ('affine_invariant_depth', 'confidence', 'uncertainty'):
+            if ensemble_size > 1 or name != 'uncertainty':
+                assert getattr(one, name).shape == one.affine_invariant_depth.shape
+                assert getattr(large, name).shape == rgb.shape[:2]
+            assert np.array_equal(getattr(large, name), getattr(other, name))
+        assert torch.equal(large.latent, other.latent)
+
+
+def test_maps_are_upsampled_only_once_the_device_has_been_waited_for(folder, monkeypatch):
+    """A GPU copies them to the host while the host goes on."""
+    loaded, _ = load_both(folder, 'v_trailing')
+    calls = []
+    monkeypatch.setattr(engine_module, 'synchronized_time_s', lambda device: calls.append('wait'))
+    upsample_depth = engine_module.upsample_depth
+    monkeypatch.setattr(engine_module, 'upsample_depth', lambda *arguments: (
+        calls.append('upsample'), upsample_depth(*arguments))[1])
+    loaded.infer_batch([make_image(96, 128)] * 2, [1, 1])
+    assert calls == ['wait', 'upsample', 'upsample']
+
+
+def test_what_carried_depth_covers_is_upsampled_with_it(folder):
+    engine, _ = load_both(folder, 'v_trailing')
+    rgb, covered = make_image(96, 128), np.zeros((48, 64), bool)
+    covered[:, :20] = True
+    small = engine.infer_batch([rgb], [1], upsample=False)[0]
+    large = engine.upsample(replace(small, confidence=None, covered=covered), rgb)
+    assert large.confidence is None
+    assert np.array_equal(large.covered, np.arange(128) < np.full((96, 1), 40))
+
+
 def test_same_seed_same_depth_other_seed_other_depth(folder):
     """Noise depends only on the seed."""
     engine, _ = load_both(folder, 'v_trailing')
@@ -327,6 +372,8 @@ def test_invalid_arguments_are_rejected(folder):
         DepthEngine.load(device='cuda:999')
     with pytest.raises(ConfigError, match='`processing_resolution` must be .*; got 70'):
         DepthEngine.load(processing_resolution=70)
+    with pytest.raises(ConfigError, match="`upsampling` must be one of guided, .*; got 'cubic'"):
+        DepthEngine.load(upsampling='cubic')
 
 
 def test_stage_times_sum_to_the_total(folder):

@@ -33,7 +33,8 @@ OUTPUTS = {'relative': ('depth_relative/image', Image), 'depth': ('depth/image_r
            'points': ('points', PointCloud2), 'confidence': ('confidence', Image)}
 AT_CONFIGURE = {'cameras': ['rear'], 'input_transport': 'raw', 'input_rectified': True,
                 'checkpoint': 'other', 'device': 'cpu', 'dtype': 'float32',
-                'processing_resolution': 128, 'compile': True, 'autostart': False}
+                'processing_resolution': 128, 'upsampling': 'bilinear', 'compile': True,
+                'autostart': False}
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def test_defaults_are_those_of_the_node_interface():
     assert DEFAULTS == {
         'cameras': ['camera'], 'input_transport': 'auto', 'input_rectified': 'auto',
         'checkpoint': 'tiny', 'device': 'auto', 'dtype': 'auto', 'processing_resolution': 'auto',
-        'compile': False, 'ensemble_size': 1, 'step_policy': 'novelty',
+        'upsampling': 'guided', 'compile': False, 'ensemble_size': 1, 'step_policy': 'novelty',
         'complexity_measure': 'entropy',
         'min_inference_steps': 0, 'max_inference_steps': 4, 'complexity_min': 'auto',
         'alpha': 'auto', 'latency_cap_ms': 200.0, 'max_carry_s': 2.0, 'odom_frame': 'odom',
