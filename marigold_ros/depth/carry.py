@@ -178,6 +178,8 @@ class DepthCarrier:
         self._flow: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         rows, columns = np.indices(grey.shape, np.float32)
         self._unmoved = np.dstack([columns, rows])  # [h,w,2], px
+        # As a whole array, because broadcasting takes eight times as long.
+        self._last_pixel = np.full_like(self._unmoved, self._unmoved[-1, -1])
         self._grey = grey
         # Back to the frame of the run whose depth is carried, and to that of the run in flight.
         self._track = self._start_of_track()
@@ -201,8 +203,7 @@ class DepthCarrier:
             frame, of those that the latest run sees.
         """
         source = self._unmoved + self._find_flow(grey)  # [h,w,2], where each pixel was, px
-        height, width = grey.shape
-        beyond = source - cv2.max(cv2.min(source, (width - 1.0, height - 1.0, 0.0, 0.0)), 0.0)
+        beyond = source - np.maximum(np.minimum(source, self._last_pixel), np.float32(0.0))
         step = _Step(source, beyond, _is_inside(source),
                      _find_changes(grey, _sample(self._grey, source)))
         self._grey = grey

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 import time
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ from marigold_ros.depth.types import (
 )
 from marigold_ros.depth.upsampling import resize_mask, resize_to_image, upsample_depth
 
+Prediction = TypeVar('Prediction', bound=DepthPrediction)
 # Depth, confidence and uncertainty.
 Maps = tuple[FloatImage, FloatImage | None, FloatImage | None]
 
@@ -267,7 +269,7 @@ class DepthEngine:
                     [seeds[i] for i in indices], ensemble_size, deadline, upsample)))
         return [predictions[i] for i in range(len(frames))]
 
-    def upsample(self, prediction: DepthPrediction, rgb: RgbImage) -> DepthPrediction:
+    def upsample(self, prediction: Prediction, rgb: RgbImage) -> Prediction:
         """
         Bring the maps of a prediction from the processing size to the size of its image.
 

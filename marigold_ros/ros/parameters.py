@@ -106,8 +106,8 @@ class Settings:
         limits=(0.0, 1e9), keyword='auto', run_time=True)
     latency_cap_ms: float = _row(
         float, 200.0, 'Largest time from receipt to publication; the number of steps of frames '
-        'that wait for their run is reduced to keep it; 0: no cap', unit='ms', limits=(0.0, 60000.0),
-        run_time=True)
+        'that wait for their run is reduced to keep it; 0: no cap', unit='ms',
+        limits=(0.0, 60000.0), run_time=True)
     max_carry_s: float = _row(
         float, 2.0, 'Longest time for which depth is carried along although nothing is new, but '
         'at least twice the time of a run; older depth has no metric outputs',
