@@ -44,6 +44,19 @@ def cpu_times_s() -> tuple[float, float]:
 
 
 @contextmanager
+def busy_cores(count: int) -> Iterator[None]:
+    """Keep cores busy with another process each until the end of the block."""
+    command = [sys.executable, '-c', 'while True: pass']
+    running = [subprocess.Popen(command) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
 def periodic_load(processes: int, start_s: float, period_s: float,
                   end_s: float) -> Iterator[None]:
     """Run `load_periodically` in `processes` processes until `end_s` or the end of the block."""

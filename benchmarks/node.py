@@ -1,15 +1,18 @@
 """
-How much time does the node add to the engine's, and how much CPU and memory does it need?
+Does depth come at the camera's rate, how old is it, and how much CPU and memory does that need?
 
-    python -m benchmarks.node            # all sections but memory: about nine minutes
-    python -m benchmarks.node memory     # about six
+    python -m benchmarks.node            # all sections but memory: about eleven minutes
+    python -m benchmarks.node memory     # about four
     python -m benchmarks.node other_node --command '<another node>' --node /its_name \
         --output /its/depth:Image
 
 Camera, node and listener are separate processes.  Every case starts a node, warms it up and
 measures it: times by stage come from the node's ~/status, ages at the listener are relative to the
 camera's stamp, CPU time and memory come from the kernel, and frames are counted at camera, node
-and listener.  "overhead" is the time from receipt to publication minus the engine's.
+and listener.  The camera pans over one scene, or shows another in each image ("cuts"), into which
+nothing can be carried.  A slowed engine sleeps, as if a GPU were busy; "10 steps" keep a core
+busy.  "overhead" is the time from receipt to publication, minus the engine's where the frame has
+waited for its run.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.latency_cap_load import busy_cores
 from benchmarks.node_rig import (
     depth_node_under_test,
     last_counters,
@@ -52,10 +56,11 @@ ROBOT_OUTPUTS = ('depth/image_rect:Image', 'depth/camera_info:CameraInfo', 'poin
 ALL_OUTPUTS = (*ROBOT_OUTPUTS, *sorted(
     {f'{topic}:Image' for output, topic in TOPICS.items() if output not in ('depth', 'points')}
     | {f'{topic}:CameraInfo' for topic in INFO_TOPICS.values() if topic != 'depth/camera_info'}))
-FAST_MODEL = ('step_policy:=fixed', 'max_inference_steps:=1')
-SLOW_MODEL = ('step_policy:=fixed', 'max_inference_steps:=10', 'processing_resolution:=320',
-              'latency_cap_ms:=0.0')
-SECTIONS = ('overhead', 'age', 'rates', 'cpu', 'other_node', 'memory')
+EVERY_FRAME = ('step_policy:=fixed', 'max_inference_steps:=1')
+TEN_STEPS = ('step_policy:=fixed', 'max_inference_steps:=10', 'processing_resolution:=320')
+LATE_MS = 100.0
+THREE_CAMERAS = ('camera_0', 'camera_1', 'camera_2')
+SECTIONS = ('frames', 'overhead', 'rates', 'cpu', 'other_node', 'memory')
 # Stages in ~/status: those of the engine, and those of the node in their order.
 ENGINE_STAGES = ('preprocess_ms', 'encode_ms', 'denoise_ms', 'decode_depth_ms', 'postprocess_ms')
 NODE_STAGES = ('read_image_ms', 'rectify_ms', 'complexity_ms', 'engine_ms', 'fit_scale_ms',
@@ -91,6 +96,12 @@ class Case:
         QoS of the images sent and of the listener's images and clouds.
     large_images : bool
         Whether the Fast DDS profile is used.
+    content : {'moving', 'cuts'}
+        What the cameras show, see `synthetic_camera`.
+    slowed_run_s : float
+        Least time of a run of the networks; 0: as long as they take.
+    busy_cores : int
+        Cores that another process keeps busy each.
     """
 
     section: str
@@ -102,26 +113,39 @@ class Case:
     cameras: tuple[str, ...] = ('camera',)
     reliability: str = 'reliable'
     large_images: bool = True
+    content: str = 'moving'
+    slowed_run_s: float = 0.0
+    busy_cores: int = 0
 
 
 def list_cases(sections: Sequence[str]) -> list[Case]:
     """Return the runs of the given sections."""
     sizes = SIZES.items()
-    found = [Case('overhead', f'{name}, {what}', size, UNLOADED_HZ, outputs)
-             for name, size in sizes
-             for what, outputs in (('depth and cloud', ROBOT_OUTPUTS),
-                                   ('every output', ALL_OUTPUTS))]
-    found += [Case('age', f'{name} at 30 Hz, {what}', size, 30.0, ROBOT_OUTPUTS, parameters)
+    vga, fhd = SIZES['VGA'], SIZES['FHD']
+    found = [Case('frames', f'VGA at 30 Hz{what}', vga, 30.0, **settings) for what, settings in (
+        ('', {}), (', every output', {'outputs': ALL_OUTPUTS}),
+        (', beside a busy core', {'busy_cores': 1}),
+        (', a run takes 300 ms', {'slowed_run_s': 0.3}),
+        (', a run takes 1000 ms', {'slowed_run_s': 1.0}),
+        (', one step at any time', {'parameters': EVERY_FRAME}),
+        (', 10 steps at any time', {'parameters': TEN_STEPS}),
+        (', cuts', {'content': 'cuts'}))]
+    found += [Case('frames', f'FHD at 30 Hz{what}', fhd, 30.0, outputs) for what, outputs in (
+        ('', ROBOT_OUTPUTS), (', every output', ALL_OUTPUTS))]
+    found += [Case('frames', '3 times VGA at 10 Hz', vga, 10.0, cameras=THREE_CAMERAS)]
+    found += [Case('overhead', f'{name}, {what}{", cuts" if content == "cuts" else ""}', size,
+                   UNLOADED_HZ, outputs, content=content)
               for name, size in sizes
-              for what, parameters in (('fast model', FAST_MODEL), ('slow model', SLOW_MODEL))]
+              for what, outputs in (('depth and cloud', ROBOT_OUTPUTS),
+                                    ('every output', ALL_OUTPUTS))
+              for content in ('moving', 'cuts')]
     found += [Case('rates', f'{name} at 30 Hz, {reliability.replace("_", " ")}, '
-                   f'{"with" if profile else "without"} profile', size, 30.0, ROBOT_OUTPUTS,
-                   FAST_MODEL, reliability=reliability, large_images=profile)
+                   f'{"with" if profile else "without"} profile', size, 30.0,
+                   reliability=reliability, large_images=profile)
               for name, size in sizes for reliability in ('reliable', 'best_effort')
               for profile in (False, True)]
     found += [Case('cpu', f'{count} VGA camera(s) at {UNLOADED_HZ:g} Hz', SIZES['VGA'],
-                   UNLOADED_HZ, cameras=tuple(f'camera_{i}' for i in range(count)))
-              for count in (1, 2, 3)]
+                   UNLOADED_HZ, cameras=THREE_CAMERAS[:count]) for count in (1, 2, 3)]
     found += [Case('other_node', f'{name} at 30 Hz', size, 30.0, ROBOT_OUTPUTS[:2],
                    reliability='best_effort') for name, size in sizes]
     found += [Case('memory', 'VGA at 30 Hz, depth and cloud', SIZES['VGA'], 30.0)]
@@ -143,10 +167,12 @@ def run(case: Case, node: NodeUnderTest, folder: Path, seconds: float, stop: Sto
         rig.wait_until_active()
         for camera in case.cameras:
             rig.start_camera(camera, '--size', '{}x{}'.format(*case.size), '--rate',
-                             case.rate_hz, '--reliability', case.reliability)
+                             case.rate_hz, '--reliability', case.reliability,
+                             '--content', case.content)
         rig.warm_up(WARM_UP_FRAMES)
-        observation = (rig.observe(float('inf'), LATE_FRAMES) if case.section == 'memory'
-                       else rig.observe(seconds))
+        with busy_cores(case.busy_cores):
+            observation = (rig.observe(float('inf'), LATE_FRAMES) if case.section == 'memory'
+                           else rig.observe(seconds))
         sent = {camera: rig.stop_camera(camera)['frames'] for camera in case.cameras}
         stop.sleep_until(time.monotonic() + LAST_COUNTS_S)
     finally:
@@ -185,6 +211,9 @@ def summarize(topic: str, observation: Observation, lines: Sequence[Line],
     return {
         'seconds': wall_s,
         'frames_out_per_s': count / wall_s,
+        'fewest_per_s': fewest_per_second(observation, topic, inside),
+        'runs_per_s': sum(frame['num_inference_steps'] > 0 for frame in frames) / wall_s,
+        'late_share': float(np.mean([frame['latency_ms'] > LATE_MS for frame in frames] or [False])),
         'times_ms': {key: quantiles([frame[key] for frame in frames])
                      for key in sorted({key for frame in frames for key in frame})},
         'stamp_to_receipt_ms': quantiles(ages_ms.get(topic, [])),
@@ -201,12 +230,20 @@ def summarize(topic: str, observation: Observation, lines: Sequence[Line],
 
 
 def quantiles(values: Sequence[float]) -> dict[str, float] | None:
-    """Return p50, p95, maximum and number of values; None if there are none."""
+    """Return p50, p95, p99, maximum and number of values; None if there are none."""
     if not len(values):
         return None
-    p50, p95 = np.quantile(values, (0.5, 0.95))
-    return {'p50': float(p50), 'p95': float(p95), 'max': float(max(values)),
+    p50, p95, p99 = np.quantile(values, (0.5, 0.95, 0.99))
+    return {'p50': float(p50), 'p95': float(p95), 'p99': float(p99), 'max': float(max(values)),
             'count': len(values)}
+
+
+def fewest_per_second(observation: Observation, topic: str, lines: Iterable[Line]) -> int:
+    """Return the smallest number of messages of a topic in any whole second."""
+    seconds = [(line['received_ns'] - observation.start_ns) // 10 ** 9
+               for line in lines if line['topic'] == topic]
+    whole = (observation.end_ns - observation.start_ns) // 10 ** 9
+    return int(np.bincount(seconds, minlength=whole)[:whole].min()) if whole else 0
 
 
 def processed_frames(lines: Iterable[Line]) -> list[dict[str, float]]:
@@ -216,15 +253,16 @@ def processed_frames(lines: Iterable[Line]) -> list[dict[str, float]]:
     Returns
     -------
     list of dict
-        All values whose names end in _ms, `num_inference_steps`, `engine_ms` (sum of the engine's
-        stages) and `overhead_ms` (latency minus engine time).
+        All values whose names end in _ms, `num_inference_steps`, `carried_s`, `engine_ms` (sum of
+        the engine's stages) and `overhead_ms`: latency, minus engine time if the frame waited.
     """
     frames = []
     for _, status in processed_statuses(lines):
         frame = {key: float(value) for key, value in status.items()
-                 if key.endswith('_ms') or key == 'num_inference_steps'}
+                 if key.endswith('_ms') or key in ('num_inference_steps', 'carried_s')}
         frame['engine_ms'] = sum(frame[stage] for stage in ENGINE_STAGES)
-        frame['overhead_ms'] = frame['latency_ms'] - frame['engine_ms']
+        frame['overhead_ms'] = (frame['latency_ms'] if frame['carried_s']
+                                else frame['latency_ms'] - frame['engine_ms'])
         frames.append(frame)
     return frames
 
@@ -281,7 +319,7 @@ def outputs_received_share(topic: str, lines: Iterable[Line],
 
 
 def format_markdown(results: Sequence[Result]) -> str:
-    """Format a table per section as Markdown; pairs are p50 and p95, times in ms."""
+    """Format a table per section as Markdown; numbers are p50, p95 and p99, times in ms."""
     parts = []
     for section, row in ROWS.items():
         rows = [{'': result['name'], **row(result)} for result in results
@@ -304,6 +342,25 @@ def time_row(result: Result) -> dict[str, str]:
         'overhead': format_percentiles(times['overhead_ms']),
         'stamp to receipt of the first output': format_percentiles(result['stamp_to_receipt_ms']),
         'service reply': format_percentiles(result['reply_ms'])}
+
+
+def frames_row(result: Result) -> dict[str, str]:
+    """Format how many frames come out, and how old they are."""
+    times = defaultdict(lambda: None, result['times_ms'])
+    cameras = len(result['cameras'])
+    return {
+        'published a second': f'{result["frames_out_per_s"]:.1f}'
+                              + (' of each' if cameras > 1 else ''),
+        'in the worst second': str(result['fewest_per_s']),
+        'receipt to publication': format_percentiles(times['latency_ms'], 'p99'),
+        f'over {LATE_MS:.0f} ms': format_share(result['late_share']),
+        'stamp to receipt by the listener': format_percentiles(result['stamp_to_receipt_ms'],
+                                                               'p99'),
+        'runs a second': f'{result["runs_per_s"]:.1f}',
+        'age of the run shown, s': '-' if times['carried_s'] is None
+                                   else f'{times["carried_s"]["p95"]:.2f}',
+        'service reply': format_percentiles(result['reply_ms']),
+        'of one core': format_share(result['cpu_share'])}
 
 
 def rate_row(result: Result) -> dict[str, str]:
@@ -347,13 +404,14 @@ def memory_row(result: Result) -> dict[str, str]:
 
 
 ROWS: dict[str, Callable[[Result], dict[str, str]]] = {
-    'overhead': time_row, 'age': time_row, 'rates': rate_row, 'cpu': cpu_row,
+    'frames': frames_row, 'overhead': time_row, 'rates': rate_row, 'cpu': cpu_row,
     'other_node': other_node_row, 'memory': memory_row}
 
 
-def format_percentiles(values: Mapping[str, float] | None) -> str:
-    """Format p50 and p95."""
-    return '-' if values is None else f'{values["p50"]:.1f}, {values["p95"]:.1f}'
+def format_percentiles(values: Mapping[str, float] | None, *further: str) -> str:
+    """Format p50, p95 and others."""
+    return '-' if values is None else ', '.join(
+        f'{values[name]:.1f}' for name in ('p50', 'p95', *further))
 
 
 def format_share(value: float | None) -> str:
@@ -402,7 +460,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 continue
             node = (NodeUnderTest(options.node, tuple(shlex.split(options.command)),
                                   tuple(options.output)) if options.command
-                    else depth_node_under_test(case.cameras, case.outputs, case.parameters))
+                    else depth_node_under_test(case.cameras, case.outputs, case.parameters,
+                                               slowed_run_s=case.slowed_run_s))
             print(f'{case.section}: {case.name}', file=sys.stderr, flush=True)
             results.append(run(case, node, options.out / 'node_logs' / str(len(results)),
                                options.seconds, stop))

@@ -344,7 +344,8 @@ def memory_bytes(pid: int) -> int:
 
 
 def depth_node_under_test(cameras: Sequence[str], outputs: Iterable[str],
-                          parameters: Iterable[str] = ()) -> NodeUnderTest:
+                          parameters: Iterable[str] = (), *, slowed_run_s: float = 0.0,
+                          faults: Iterable[str] = ()) -> NodeUnderTest:
     """
     Return depth_node with a fixed scale as the node under test.
 
@@ -355,12 +356,18 @@ def depth_node_under_test(cameras: Sequence[str], outputs: Iterable[str],
         <topic>:<type> below each camera's name.
     parameters : iterable of str
         <name>:=<value>, in addition to cameras and scale.
+    slowed_run_s : float
+        Least time of a run of the networks; 0: the real one.
+    faults : iterable of str
+        Further arguments of `slowed_node`, if the engine is slowed.
     """
     settings = (f'cameras:=[{",".join(cameras)}]', *SCALE_PARAMETERS, *parameters)
     arguments = [word for each in settings for word in ('-p', each)]
     topics = [f'/{camera}/{each}' for camera in cameras for each in outputs]
+    module = (('benchmarks.slowed_node', '--run-s', str(slowed_run_s), *faults) if slowed_run_s
+              else ('marigold_ros.ros.main',))
     return NodeUnderTest(
-        '/depth_node', (sys.executable, '-m', 'marigold_ros.ros.main', '--ros-args', *arguments),
+        '/depth_node', (sys.executable, '-m', *module, '--ros-args', *arguments),
         (*topics, '/depth_node/status:DiagnosticArray', '/diagnostics:DiagnosticArray'))
 
 

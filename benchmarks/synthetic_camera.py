@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Sequence
 import itertools
 import json
 import sys
@@ -21,13 +22,16 @@ from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from benchmarks.synthetic_images import make_mixed_complexity_images
+from benchmarks.synthetic_images import make_mixed_complexity_images, make_moving_scene
 from marigold_ros.depth.types import RgbImage
 from marigold_ros.ros.conversions import make_header, to_byte_array
 from marigold_ros.ros.tools.command_line import parse_positive
 from marigold_ros.stop_flag import StopFlag
 
 IMAGE_COUNT = 16
+# A pan with about the novelty of a robot's drive: 7 % of the image is new three times a second.
+PAN_PX_PER_S = 135.0  # of an image of 640 px
+MAX_SCENE_BYTES = 2 * 10 ** 8
 # plumb_bob coefficients of an ordinary wide lens, so that the node has to rectify.
 DISTORTION = (-0.28, 0.07, 0.0002, 0.0001, 0.0)
 # Faults of raw and of JPEG images, sent in turn.
@@ -68,17 +72,37 @@ def make_jpeg_message(rgb: RgbImage) -> CompressedImage:
     return CompressedImage(format='rgb8; jpeg compressed bgr8', data=to_byte_array(stream))
 
 
+def make_images(content: str, size: tuple[int, int], rate_hz: float) -> list[RgbImage]:
+    """
+    Return the images that are sent in turn.
+
+    Parameters
+    ----------
+    content : {'moving', 'cuts'}
+        A pan over one scene, or a different scene of other complexity in each image.
+    size : (int, int)
+        Width and height, px.
+    rate_hz : float
+    """
+    if content == 'cuts':
+        return [np.asarray(cv2.resize(each, size), np.uint8)
+                for each in make_mixed_complexity_images(IMAGE_COUNT)]
+    width, height = size
+    count = min(180, MAX_SCENE_BYTES // (3 * width * height)) // 2 * 2
+    return make_moving_scene(size, round(PAN_PX_PER_S * width / 640 / rate_hz), count)
+
+
 class SyntheticCamera:
     """
-    Publish images of mixed complexity with their camera_info.
+    Publish images with their camera_info.
 
     Parameters
     ----------
     node : rclpy.node.Node
     name : str
         Topics are <name>/image_raw (or /compressed below it) and <name>/camera_info.
-    size : (int, int)
-        Width and height of the images, px.
+    images : sequence of uint8 [H, W, 3]
+        Sent in turn.
     reliability : {'reliable', 'best_effort'}
     compressed : bool
 
@@ -88,16 +112,16 @@ class SyntheticCamera:
         Number of images ('frames', with and without faults), and of every fault by name.
     """
 
-    def __init__(self, node: Any, name: str, size: tuple[int, int], reliability: str,
+    def __init__(self, node: Any, name: str, images: Sequence[RgbImage], reliability: str,
                  compressed: bool) -> None:
         qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5,
                          reliability=ReliabilityPolicy[reliability.upper()])
         self.sent = Counter(frames=0)
         self._node, self._frame_id = node, f'{name}_optical_frame'
-        self._info = make_camera_info(*size)
+        height, width = images[0].shape[:2]
+        self._info = make_camera_info(width, height)
         make = make_jpeg_message if compressed else make_raw_message
-        self._images = [make(np.asarray(cv2.resize(each, size), np.uint8))
-                        for each in make_mixed_complexity_images(IMAGE_COUNT)]
+        self._images = [make(each) for each in images]
         topic = f'{name}/image_raw/compressed' if compressed else f'{name}/image_raw'
         self.image_publisher = node.create_publisher(type(self._images[0]), topic, qos)
         self._info_publisher = node.create_publisher(CameraInfo, f'{name}/camera_info', qos)
@@ -158,6 +182,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('camera', help='name, before image_raw and camera_info')
     parser.add_argument('--size', type=parse_size, default=(640, 480), metavar='WIDTHxHEIGHT')
     parser.add_argument('--rate', type=parse_positive, default=30.0, help='frames/s')
+    parser.add_argument('--content', choices=('moving', 'cuts'), default='moving',
+                        help='a pan over one scene, or another scene in each image')
     parser.add_argument('--reliability', choices=('reliable', 'best_effort'), default='reliable')
     parser.add_argument('--compressed', action='store_true', help='JPEG instead of bgr8')
     parser.add_argument('--fault-every', type=int, default=0,
@@ -172,7 +198,8 @@ def main() -> int:
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node(f'synthetic_camera_{options.camera}', enable_rosout=False,
                              start_parameter_services=False)
-    camera = SyntheticCamera(node, options.camera, options.size, options.reliability,
+    images = make_images(options.content, options.size, options.rate)
+    camera = SyntheticCamera(node, options.camera, images, options.reliability,
                              options.compressed)
     run(camera, options, stop)
     time.sleep(FLUSH_S)

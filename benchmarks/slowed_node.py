@@ -1,0 +1,78 @@
+"""
+Start depth_node with an engine that is slow, and fails or hangs now and then, like a bad device.
+
+    python -m benchmarks.slowed_node --run-s 0.3 --fail-every 50 --ros-args -p ...
+
+The networks sleep after they have run, as if a GPU were busy; all else is the node's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import Any
+
+from marigold_ros.depth import engine
+from marigold_ros.depth.types import DepthPrediction
+from marigold_ros.ros.main import main as run_node
+
+
+def slow_down(run_s: float, fail_every: int, hang_every: int, hang_s: float) -> None:
+    """
+    Replace the engine that depth_node loads.
+
+    Parameters
+    ----------
+    run_s : float
+        Least time of a run, s.
+    fail_every, hang_every : int
+        Every n-th run fails or hangs; 0: none.
+    hang_s : float
+        How long it hangs, s.
+    """
+    class SlowedEngine(engine.DepthEngine):
+        """Slow once it is warmed up."""
+
+        runs = 0
+        is_warm = False
+
+        def prepare_in_background(self) -> None:
+            super().prepare_in_background()
+            self.is_warm = True
+
+        def infer_batch(self, *args: Any, **kwargs: Any) -> list[DepthPrediction]:
+            started_s = time.monotonic()
+            predictions = super().infer_batch(*args, **kwargs)
+            if not self.is_warm:
+                return predictions
+            self.runs += 1
+            if fail_every and self.runs % fail_every == 0:
+                raise OSError('simulated fault of the device')
+            if hang_every and self.runs % hang_every == 0:
+                time.sleep(hang_s)
+            time.sleep(max(0.0, started_s + run_s - time.monotonic()))
+            return predictions
+
+    engine.DepthEngine = SlowedEngine  # type: ignore[misc]
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line; the rest of it is the node's."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser.add_argument('--run-s', type=float, default=0.3, help='least time of a run')
+    parser.add_argument('--fail-every', type=int, default=0, metavar='N')
+    parser.add_argument('--hang-every', type=int, default=0, metavar='N')
+    parser.add_argument('--hang-s', type=float, default=4.0)
+    return parser
+
+
+def main() -> int:
+    """Run the node."""
+    options, rest = make_parser().parse_known_args()
+    slow_down(options.run_s, options.fail_every, options.hang_every, options.hang_s)
+    return run_node([sys.argv[0], *rest])
+
+
+if __name__ == '__main__':
+    sys.exit(main())
