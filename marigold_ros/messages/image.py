@@ -146,7 +146,8 @@ def read_image(message: bytes) -> ImageFields:
         if at + 8 + size > len(message):
             raise IndexError
     except (IndexError, struct.error) as err:
-        raise MessageError(f'the Image is truncated or corrupt; got {len(message)} bytes') from err
+        raise MessageError(f'cannot deserialize the Image: its {len(message)} bytes are '
+                           'truncated or corrupt') from err
     return ImageFields(height, width, encoding.decode(errors='replace'), bool(is_bigendian), step,
                        np.frombuffer(message, np.uint8, size, at + 8))
 
