@@ -120,7 +120,8 @@ class DepthPrediction:
     @property
     def covered_share(self) -> float:
         """Return the share of the image that the depth covers."""
-        return 1.0 if self.covered is None else float(self.covered.mean())
+        covered = self.covered
+        return 1.0 if covered is None else np.count_nonzero(covered) / covered.size
 
 
 @dataclass(frozen=True)
