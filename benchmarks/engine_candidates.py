@@ -1,10 +1,11 @@
 """
 What the benchmarks of the engine compare: DepthEngine and diffusers' pipeline, on equal work.
 
-Both get the same weights, 640x480 images, noise, steps and output size.  The stock pipeline is
-`MarigoldDepthPipeline` as diffusers' guide to Marigold has it: eager, or with its U-Net compiled
-(`torch.compile(pipe.unet, mode='reduce-overhead', fullgraph=True)`).  On a CPU it cannot resize
-images in half precision; here it does that in float32.
+Both get the same weights, 640x480 images, noise, steps and output size, to which both resize depth
+bilinearly.  The stock pipeline is `MarigoldDepthPipeline` as diffusers' guide to Marigold has it:
+eager, or with its U-Net compiled (`torch.compile(pipe.unet, mode='reduce-overhead',
+fullgraph=True)`).  On a CPU it cannot resize images in half precision; here it does that in
+float32.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ class EngineCandidate:
         device, compiled = EXECUTORS[self.device.type][self.executor]
         return {'checkpoint': self.checkpoint, 'device': device or str(self.device),
                 'dtype': self.dtype, 'compile': compiled,
-                'processing_resolution': self.processing_resolution}
+                'processing_resolution': self.processing_resolution, 'upsampling': 'bilinear'}
 
     def load(self) -> EngineRunner:
         """Load the checkpoint."""

@@ -144,7 +144,7 @@ def test_on_a_gpu_the_engine_also_runs_eagerly(monkeypatch):
         'engine, CUDA graphs, Inductor, bfloat16']
     assert candidates[-1].settings == {
         'checkpoint': 'tiny', 'device': 'cuda', 'dtype': 'bfloat16', 'compile': True,
-        'processing_resolution': 64}
+        'processing_resolution': 64, 'upsampling': 'bilinear'}
 
 
 def test_what_is_not_installed_is_left_out_and_named(monkeypatch):

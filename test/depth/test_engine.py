@@ -287,10 +287,10 @@ def test_frames_of_different_padded_size_keep_their_order(folder):
 
 @pytest.mark.parametrize('upsampling', ['guided', 'bilinear'])
 @pytest.mark.parametrize('ensemble_size', [1, 3])
-def test_upsampling_afterwards_gives_the_same_maps(folder, upsampling, ensemble_size):
+def test_upsampling_afterwards_gives_the_same_maps(folder, monkeypatch, upsampling, ensemble_size):
     """Without `upsample` the maps have the processing size, without padding."""
-    engine = DepthEngine.load(str(folder / 'v_trailing'), device='cpu', dtype='float32',
-                              upsampling=upsampling)
+    engine, _ = load_both(folder, 'v_trailing')
+    monkeypatch.setattr(engine, 'upsampling', upsampling)
     frames = [make_image(97, 61, 1), make_image(96, 128, 2), make_image(48, 64, 3)]
     expected = engine.infer_batch(frames, [1, 2, 1], ensemble_size=ensemble_size)
     small = engine.infer_batch(frames, [1, 2, 1], ensemble_size=ensemble_size, upsample=False)
