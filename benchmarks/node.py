@@ -213,7 +213,7 @@ def summarize(topic: str, observation: Observation, lines: Sequence[Line],
         'frames_out_per_s': count / wall_s,
         'fewest_per_s': fewest_per_second(observation, topic, inside),
         'runs_per_s': sum(frame['num_inference_steps'] > 0 for frame in frames) / wall_s,
-        'late_share': float(np.mean([frame['latency_ms'] > LATE_MS for frame in frames] or [False])),
+        'late_share': share_above(LATE_MS, [frame['latency_ms'] for frame in frames]),
         'times_ms': {key: quantiles([frame[key] for frame in frames])
                      for key in sorted({key for frame in frames for key in frame})},
         'stamp_to_receipt_ms': quantiles(ages_ms.get(topic, [])),
@@ -236,6 +236,11 @@ def quantiles(values: Sequence[float]) -> dict[str, float] | None:
     p50, p95, p99 = np.quantile(values, (0.5, 0.95, 0.99))
     return {'p50': float(p50), 'p95': float(p95), 'p99': float(p99), 'max': float(max(values)),
             'count': len(values)}
+
+
+def share_above(limit: float, values: Sequence[float]) -> float | None:
+    """Return the share of values above a limit; None if there are none."""
+    return sum(value > limit for value in values) / len(values) if values else None
 
 
 def fewest_per_second(observation: Observation, topic: str, lines: Iterable[Line]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 import json
 import os
 from pathlib import Path
@@ -115,6 +116,7 @@ class Rig:
         self._state = self._client_node.create_client(GetState, f'{node.name}/get_state')
         self._change = self._client_node.create_client(ChangeState, f'{node.name}/change_state')
         self.cameras: dict[str, LoggedProcess] = {}
+        self.references: dict[str, LoggedProcess] = {}
         self._lines = folder / 'listener.jsonl'
         self._counter = LineCounter(self._lines, node.outputs[0].rpartition(':')[0])
         self.listener = LoggedProcess('listener', [
@@ -146,13 +148,26 @@ class Rig:
         sent: dict[str, int] = json.loads(process.log.read_text().splitlines()[-1])
         return sent
 
+    def toggle_reference(self, camera: str, what: str) -> None:
+        """Start or stop a part of a camera's reference, see `benchmarks.synthetic_reference`."""
+        if what in self.references:
+            process = self.references.pop(what)
+            process.stop()
+            process.require_success()
+            return
+        self.references[what] = LoggedProcess(
+            f'synthetic_reference_{what}',
+            [sys.executable, '-m', 'benchmarks.synthetic_reference', camera, what],
+            self._folder, self._environment)
+
     def kill_camera(self, name: str) -> None:
         """Kill a camera with SIGKILL."""
         self.cameras.pop(name).kill()
 
     def close(self) -> None:
         """Stop all processes that still run, and shut down."""
-        for process in (*self.cameras.values(), self.node, self.listener):
+        for process in (*self.cameras.values(), *self.references.values(), self.node,
+                        self.listener):
             process.stop()
         self._executor.shutdown()
         self._client_node.destroy_node()
@@ -328,6 +343,10 @@ def child_environment(domain: int, large_images: bool) -> dict[str, str]:
                    if name not in PROFILE_VARIABLES}
     if large_images:
         environment.update(select_large_image_profile(environment))
+    if find_spec('tf2_msgs') is None:  # as with PyPI's ROS; the middleware needs only its name
+        stand_ins = Path(__file__).parents[1] / 'test' / 'stand_ins'
+        environment['PYTHONPATH'] = os.pathsep.join(
+            filter(None, (str(stand_ins), environment.get('PYTHONPATH'))))
     return {**environment, **make_domain_environment(domain)}
 
 
@@ -373,7 +392,16 @@ def depth_node_under_test(cameras: Sequence[str], outputs: Iterable[str],
 
 def processed_statuses(lines: Iterable[Line]) -> list[tuple[int, Mapping[str, str]]]:
     """Return time of receipt (ns, wall clock) and values of ~/status of every processed frame."""
-    return [(line['received_ns'], status) for line in lines if line['topic'].endswith('/status')
+    return _statuses(lines, 'received_ns')
+
+
+def stamped_statuses(lines: Iterable[Line]) -> list[tuple[int, Mapping[str, str]]]:
+    """Return the stamp of the image (ns) and values of ~/status of every processed frame."""
+    return _statuses(lines, 'stamp_ns')
+
+
+def _statuses(lines: Iterable[Line], time: str) -> list[tuple[int, Mapping[str, str]]]:
+    return [(line[time], status) for line in lines if line['topic'].endswith('/status')
             for status in line['statuses'] if status['outcome'] == 'processed']
 
 

@@ -3,12 +3,16 @@ Does the node run for a long time without leaks while everything that can fail f
 
     python -m benchmarks.soak --minutes 20      # or: make soak
 
-Three cameras of different sizes and rates send valid and invalid images.  Every few seconds a
-camera is restarted, is killed, or changes its reliability or size; a valid or invalid parameter is
-set; the node is disabled and enabled, or goes through its lifecycle.  In the end every frame must
-be processed or dropped with a reason, every reply must be as expected, and memory and latency must
-not grow: a line through the medians of twenty slices of time, without the first tenth, must rise
-by less than a bound.
+Three cameras of different sizes and rates pan over a scene, or send cuts or invalid images.  The
+engine takes 0.3 s a run, and some runs fail or hang.  Every few seconds a camera is restarted, is
+killed, or changes its reliability, size or content; the metric reference of one camera, or the
+transforms to it, stop or start; a valid or invalid parameter is set; the node is disabled and
+enabled, or goes through its lifecycle.
+
+In the end every frame must be processed or dropped with a reason, every reply must be as expected,
+frames must be published soon after their receipt, depth must not be old unless it is said to be
+stale, cameras must get runs evenly, and memory and latency must not grow: a line through the
+medians of twenty slices of time, without the first tenth, must rise by less than a bound.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ import time
 from typing import Any
 
 from lifecycle_msgs.msg import Transition
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,7 +38,13 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool
 
-from benchmarks.node_rig import depth_node_under_test, last_counters, processed_statuses, Rig
+from benchmarks.node_rig import (
+    depth_node_under_test,
+    last_counters,
+    processed_statuses,
+    Rig,
+    stamped_statuses,
+)
 from benchmarks.timing import format_markdown_table, write_benchmark_report
 from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.evaluation.environment import describe_environment
@@ -50,17 +61,31 @@ SLICES = 20
 SETTLING_SHARE = 0.1
 # Largest change over the observed time, relative to the median.
 MEMORY_BOUND, LATENCY_BOUND = 0.05, 0.25
+# Of the engine, and of every n-th run.
+RUN_S = 0.3
+FAULTS = ('--fail-every', '47', '--hang-every', '101', '--hang-s', '5')
+# 99 % of the frames are published so soon after their receipt.
+AGE_BOUND_MS = 500.0
+# Of depth that is not stale: max_carry_s, or twice the time of a run that hung.
+CARRY_BOUND_S = 2.0 * (5.0 + 2.0)
+# Cameras get runs evenly if none has a smaller share of those of another.
+FAIR_SHARE = 0.5
 # Of so many bad images at least one must be decoded, although most frames are superseded.
 MIN_BAD_IMAGES = 20
-OUTPUTS = ('depth/image_rect:Image', 'points:PointCloud2', 'confidence:Image')
+METRIC_TOPIC = 'depth/image_rect'
+OUTPUTS = (f'{METRIC_TOPIC}:Image', 'points:PointCloud2', 'confidence:Image')
 # Options of synthetic_camera, by camera.
 CAMERAS: dict[str, dict[str, str]] = {
     'front': {'--size': '640x480', '--rate': '15', '--reliability': 'reliable',
-              '--fault-every': '20'},
-    'left': {'--size': '320x240', '--rate': '10', '--reliability': 'best_effort'},
+              '--content': 'moving', '--fault-every': '20'},
+    'left': {'--size': '320x240', '--rate': '10', '--reliability': 'best_effort',
+             '--content': 'moving'},
     'rear': {'--size': '1280x720', '--rate': '6', '--reliability': 'reliable',
-             '--fault-every': '15', '--compressed': ''}}
+             '--content': 'moving', '--fault-every': '15', '--compressed': ''}}
+# Whose depth has a metric reference.
+MEASURED_CAMERA = 'front'
 ALTERNATIVES = {'reliable': 'best_effort', 'best_effort': 'reliable',
+                'moving': 'cuts', 'cuts': 'moving',
                 '640x480': '320x240', '320x240': '640x480',
                 '1280x720': '960x540', '960x540': '1280x720'}
 
@@ -80,6 +105,7 @@ class SoakEvents:
         self._options = {name: dict(words) for name, words in CAMERAS.items()}
         self._turn = itertools.cycle(CAMERAS)
         self._values = itertools.cycle([1, 2, 4])
+        self._sources = itertools.cycle(['cloud', 'fixed'])
         self.sent: Counter[str] = Counter()
         self.bad_images: Counter[str] = Counter()
         self.replies = [0, 0]
@@ -87,10 +113,14 @@ class SoakEvents:
         self.events: dict[str, Callable[[], None]] = {
             'camera restarts': self._restart,
             'parameter is set': lambda: self._set('max_inference_steps', next(self._values), True),
+            'scale source changes': lambda: self._set('scale.source', next(self._sources), True),
+            'reference starts or stops': lambda: self._toggle('cloud'),
             'camera is killed and restarted': self._kill,
+            'transforms start or stop': lambda: self._toggle('tf'),
             'parameter is rejected': lambda: self._set('point_stride', 0, False),
             'reliability changes': lambda: self._restart('--reliability'),
             'lifecycle cycle': self._cycle,
+            'content changes': lambda: self._restart('--content'),
             'size changes': lambda: self._restart('--size'),
             'disabled and enabled': self._disable,
         }
@@ -126,6 +156,9 @@ class SoakEvents:
         self._rig.kill_camera(name)
         self._start(name)
 
+    def _toggle(self, what: str) -> None:
+        self._rig.toggle_reference(MEASURED_CAMERA, what)
+
     def _set(self, name: str, value: Any, expected: bool) -> None:
         message = ParameterMessage(
             name=name, value=Parameter(name, value=value).get_parameter_value())
@@ -158,7 +191,8 @@ def run(seconds: float, event_every_s: float, folder: Path, stop: StopFlag) -> d
     ProcessError
         If the node or the listener ends early, or the node does not reply.
     """
-    rig = Rig(depth_node_under_test(list(CAMERAS), OUTPUTS), folder, stop)
+    rig = Rig(depth_node_under_test(list(CAMERAS), OUTPUTS, slowed_run_s=RUN_S, faults=FAULTS),
+              folder, stop)
     ticks, events = [], []
     try:
         rig.wait_until_active()
@@ -189,7 +223,17 @@ def run(seconds: float, event_every_s: float, folder: Path, stop: StopFlag) -> d
         'ticks': [{**tick, 'time_s': (tick['time_ns'] - start_ns) / 1e9} for tick in ticks],
         'latencies': [((received_ns - start_ns) / 1e9, status['camera'],
                        float(status['latency_ms']))
-                      for received_ns, status in processed_statuses(lines)]}
+                      for received_ns, status in processed_statuses(lines)],
+        'depths': [((received_ns - start_ns) / 1e9, status['camera'], status['depth_state'],
+                    float(status['carried_s']))
+                   for received_ns, status in processed_statuses(lines)],
+        'metric_stamps': {camera: [line['stamp_ns'] for line in lines
+                                   if line['topic'] == f'/{camera}/{METRIC_TOPIC}']
+                          for camera in CAMERAS},
+        'stale_stamps': {camera: [status_ns for status_ns, status in stamped_statuses(lines)
+                                  if status['camera'] == camera
+                                  and status['depth_state'] == 'stale']
+                         for camera in CAMERAS}}
 
 
 @dataclass(frozen=True)
@@ -263,8 +307,10 @@ def check_soak(soak: Mapping[str, Any]) -> list[dict[str, Any]]:
     soak : mapping
         `seconds`; `counters` by camera, the last ones; `exit_codes` by process; `ticks` with
         `time_s`, `memory_bytes`, `busy_s` and `cpu_s`; `latencies` of (seconds, camera,
-        ms); `bad_images_sent` by camera; `replies` to set_parameters and lifecycle `cycles`,
-        each the number attempted and the number as expected.
+        ms); `depths` of (seconds, camera, state, seconds since the run); `metric_stamps` and
+        `stale_stamps` by camera, of metric depth and of stale frames; `bad_images_sent` by
+        camera; `replies` to set_parameters and lifecycle `cycles`, each the number attempted and
+        the number as expected.
 
     Returns
     -------
@@ -296,6 +342,19 @@ def check_soak(soak: Mapping[str, Any]) -> list[dict[str, Any]]:
         check(f'{camera}: frames processed in the last fifth', late, late > 0)
     times_s, memory = tick_columns(soak['ticks'], 'time_s', 'memory_bytes')
     taken_s, _, latency = zip(*soak['latencies'])
+    p99_ms = float(np.quantile(latency, 0.99))
+    check(f'99 % of the frames are published within {AGE_BOUND_MS:.0f} ms', f'{p99_ms:.0f} ms',
+          p99_ms <= AGE_BOUND_MS)
+    oldest_s = max((carried_s for _, _, state, carried_s in soak['depths'] if state != 'stale'),
+                   default=0.0)
+    check(f'depth that is not stale is carried for at most {CARRY_BOUND_S:.0f} s',
+          f'{oldest_s:.1f} s', oldest_s <= CARRY_BOUND_S)
+    hidden = {camera: len(set(soak['metric_stamps'][camera]) & set(stamps))
+              for camera, stamps in soak['stale_stamps'].items()}
+    check('no metric depth of stale frames', hidden, not any(hidden.values()))
+    runs = Counter(camera for _, camera, state, _ in soak['depths'] if state == 'run')
+    check('runs are shared evenly', dict(runs),
+          min(runs[camera] for camera in counters) >= FAIR_SHARE * max(runs.values(), default=0))
     for what, fit, bound in (
             ('memory', fit_trend(times_s, memory, end_s), MEMORY_BOUND),
             ('latency', fit_trend(taken_s, latency, end_s), LATENCY_BOUND)):
@@ -305,8 +364,8 @@ def check_soak(soak: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def draw(soak: Mapping[str, Any], path: Path) -> None:
     """Plot memory, latency and CPU load of the machine over time as a PNG."""
-    figure = Figure(figsize=(13, 9), layout='constrained')
-    above, below, load = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
+    figure = Figure(figsize=(13, 11), layout='constrained')
+    above, below, carried, load = figure.subplots(4, 1, sharex=True, height_ratios=(3, 3, 3, 2))
     end_s = soak['seconds']
     times_s, memory = tick_columns(soak['ticks'], 'time_s', 'memory_bytes')
     fit = fit_trend(times_s, memory, end_s)
@@ -328,19 +387,34 @@ def draw(soak: Mapping[str, Any], path: Path) -> None:
                label=f'medians, {fit.change:+.1%} over the run')
     below.set(ylabel='receipt to publication, ms',
               ylim=(0, 1.2 * float(np.quantile(latency, 0.995))))
+    draw_depths(soak, carried)
     for key, label in (('busy_s', 'all processes of the machine'), ('cpu_s', 'the node')):
         rate = fit_rate_trend(times_s, tick_columns(soak['ticks'], key)[0], end_s)
         load.plot(rate.times_s / 60, rate.medians, 'o-', label=label)
     load.set(xlabel='min', ylabel='busy CPU cores', ylim=(0, None))
     for time_s, event in soak['events']:
         if event == 'lifecycle cycle':
-            for axes in (above, below, load):
+            for axes in (above, below, carried, load):
                 axes.axvline(time_s / 60, color='C3', linewidth=0.6, alpha=0.5)
     above.plot([], [], color='C3', linewidth=0.6, label='lifecycle cycle')
-    for axes in (above, below, load):
+    for axes in (above, below, carried, load):
         axes.legend(loc='upper left', bbox_to_anchor=(1, 1), fontsize='small')
     figure.suptitle(soak['title'])
     figure.savefig(path, dpi=110)
+
+
+def draw_depths(soak: Mapping[str, Any], axes: Axes) -> None:
+    """Plot for how long depth has been carried, and where it is stale."""
+    for i, camera in enumerate(sorted(soak['counters'])):
+        mine = [(time_s / 60, carried_s, state) for time_s, name, state, carried_s
+                in soak['depths'] if name == camera]
+        for state, marker in (('carried', '.'), ('stale', 'x')):
+            points = [(minute, age_s) for minute, age_s, of in mine if of == state]
+            axes.plot(*zip(*points) if points else ([], []), marker, markersize=2 if
+                      state == 'carried' else 4, color=f'C{i + 1}', alpha=0.5)
+        runs = sum(of == 'run' for _, _, of in mine)
+        axes.plot([], [], 'o', color=f'C{i + 1}', label=f'{camera}, {runs} runs (x: stale)')
+    axes.set(ylabel='age of the run shown, s', ylim=(0, None))
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -74,7 +74,7 @@ def static_transforms(stamp_ns: int) -> bytes:
     bytes
         TFMessage.
     """
-    return _transforms(stamp_ns, [
+    return serialize_transforms(stamp_ns, [
         ('base_link', 'camera_link', robot_path.base_from_camera_link()),
         ('camera_link', OPTICAL_FRAME, robot_path.camera_link_from_optical()),
         ('base_link', 'laser_link', robot_path.pose(robot_path.SCANNER_XYZ_M, np.eye(3))),
@@ -90,8 +90,8 @@ def moving_transforms(stamp_ns: int, map_from_odom: Matrix, odom_from_base: Matr
     bytes
         TFMessage.
     """
-    return _transforms(stamp_ns, [('map', 'odom', map_from_odom),
-                                  ('odom', 'base_link', odom_from_base)])
+    return serialize_transforms(stamp_ns, [('map', 'odom', map_from_odom),
+                                           ('odom', 'base_link', odom_from_base)])
 
 
 def odometry(stamp_ns: int, odom_from_base: Matrix, state: RobotState) -> bytes:
@@ -209,7 +209,21 @@ def _quaternion(rotation: Matrix) -> Any:
     return new_message('geometry_msgs/msg/Quaternion', x=x, y=y, z=z, w=w)
 
 
-def _transforms(stamp_ns: int, poses: list[tuple[str, str, Matrix]]) -> bytes:
+def serialize_transforms(stamp_ns: int, poses: list[tuple[str, str, Matrix]]) -> bytes:
+    """
+    Serialize poses with one stamp.
+
+    Parameters
+    ----------
+    stamp_ns : int
+    poses : list of (str, str, float64 [4, 4])
+        Frame, child frame, and pose of the child in the frame, m.
+
+    Returns
+    -------
+    bytes
+        TFMessage.
+    """
     transforms = [
         new_message('geometry_msgs/msg/TransformStamped', header=make_header(stamp_ns, parent),
                     child_frame_id=child,
