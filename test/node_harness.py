@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -279,6 +279,20 @@ class Robot:
         return {each.key: int(each.value) for each in values if each.value.isdecimal()
                 and each.key not in ('camera', 'scale', 'shift', 'scale_anchors')
                 and not each.key.startswith('last_')}
+
+    def cut(self, camera: str = 'camera') -> None:
+        """Send an image of another size, so that nothing can be carried into the next one."""
+        stamp_ns = time.time_ns()
+        self.publish(f'/{camera}/image_raw', image(np.zeros((60, 160, 3), np.uint8), stamp_ns))
+        assert self.status_of(stamp_ns)['outcome'] == 'processed'
+
+    def status_of_run(self, show: Callable[[], int]) -> dict[str, str]:
+        """Show frames until one has the depth of a run, and return its status."""
+        def shown() -> dict[str, str] | None:
+            status = self.status_of(show())
+            return status if status['num_inference_steps'] != '0' else None
+
+        return self.until(shown, what='a frame with the depth of a run')
 
     def find(self, topic: str, stamp_ns: int, timeout_s: float = 60.0):
         """Wait for the message with a stamp on a subscribed topic, and return it."""
