@@ -142,7 +142,7 @@ def test_what_must_run_runs_once_more_than_the_line_says():
 
 @pytest.mark.parametrize('age_s', [0.0, 10.0])
 def test_the_cap_limits_only_the_frames_that_wait_for_their_run(age_s):
-    """A step takes 10 ms a frame: two steps of both fit in 60 ms, whatever the age of the other."""
+    """A step takes 10 ms a frame: two steps of both fit in 60 ms, whatever the age of one."""
     policy = StepPolicy(StepPolicyConfig('fixed', latency_cap_s=0.06))
     policy.observe(timing(step_s=0.01, other_s=0.0))
     waits = StepRequest('waits', 1.0, 0.0)

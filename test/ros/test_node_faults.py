@@ -153,11 +153,12 @@ FAULTS = {
     'stamps_go_back': Fault(
         raw(lambda ns: image(RGB, ns - 7200 * 10 ** 9)),
         'stamp_jumped_back', r'stamps jumped back by 7[0-9.]* s; the state', 'processed'),
-    'broken_engine': Fault(other_size, 'dropped_engine_error', 'RuntimeError: simulated\nTraceback',
-                           'engine_error', patch=(DepthEngine, 'infer_batch', broken_infer)),
+    'broken_engine': Fault(
+        other_size, 'dropped_engine_error', 'RuntimeError: simulated\nTraceback', 'engine_error',
+        patch=(DepthEngine, 'infer_batch', broken_infer)),
     'no_memory': Fault(
-        other_size, 'dropped_engine_error', 'OutOfMemoryError: one image of .* does not fit into the '
-        'memory of cpu.*lower `processing_resolution`', 'engine_error',
+        other_size, 'dropped_engine_error', 'OutOfMemoryError: one image of .* does not fit into '
+        'the memory of cpu.*lower `processing_resolution`', 'engine_error',
         patch=(Executor, 'encode', no_memory)),
     'memory_for_one': Fault(
         other_size, 'out_of_memory', 'ran out of memory; the batch size is now .*: 1', 'processed',

@@ -60,8 +60,8 @@ class Change:
     """
     A run-time parameter's new value, the parameters set before, and the effect on the frames.
 
-    The value can be a function of the frame before.  If the parameter is one of the networks' runs,
-    both frames wait for a run of their own.
+    The value can be a function of the frame before.  If the parameter is one of the networks'
+    runs, both frames wait for a run of their own.
     """
 
     value: Any
