@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -43,7 +43,7 @@ os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 # As in the launch file: without it every fifth image of 640x480 overflows the shared memory, and
 # the lost part is sent again only at the writer's next heartbeat, up to 3 s later.
 os.environ.update(select_large_image_profile(os.environ))
-CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE = 1, 2, 3, 4
+CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE, SHUTDOWN = 1, 2, 3, 4, 6  # of an inactive node
 # Where tf2_msgs is not installed, stand_ins/tf2_msgs stands in for it.
 TF2_MSGS_PATH = [] if find_spec('tf2_msgs') else [str(Path(__file__).with_name('stand_ins'))]
 TFMessage = String if TF2_MSGS_PATH else import_module('tf2_msgs.msg').TFMessage
@@ -58,11 +58,12 @@ def find_free_domain() -> int:
     return next(domain for domain in domains if not is_domain_in_use(domain))
 
 
-def start_node(folder: Path, domain: int, *arguments: str) -> LoggedProcess:
-    """Start depth_node with ROS arguments, and write its log to a folder."""
+def start_node(folder: Path, domain: int, *arguments: str, script: str = '') -> LoggedProcess:
+    """Start depth_node, or a script that does, with ROS arguments; write its log to a folder."""
+    module = ['-c', script] if script else ['-m', 'marigold_ros.ros.main']
     python_path = [*TF2_MSGS_PATH, *filter(None, [os.environ.get('PYTHONPATH')])]
     return LoggedProcess(
-        'depth_node', [sys.executable, '-m', 'marigold_ros.ros.main', '--ros-args', *arguments],
+        'depth_node', [sys.executable, *module, '--ros-args', *arguments],
         folder, {**os.environ, **make_domain_environment(domain),
                  'PYTHONPATH': os.pathsep.join(python_path)})
 
@@ -198,12 +199,16 @@ class Robot:
 
     def call(self, service_type: type, name: str, request, timeout_s: float = 120.0):
         """Call a service and return the response."""
+        future = self.request(service_type, name, request)
+        self.until(future.done, timeout_s, what=f'a response of {name}')
+        return future.result()
+
+    def request(self, service_type: type, name: str, request) -> Future:
+        """Call a service and return its future response."""
         if name not in self._clients:
             self._clients[name] = self.node.create_client(service_type, name)
         self.until(self._clients[name].service_is_ready, what=f'service {name}')
-        future = self._clients[name].call_async(request)
-        self.until(future.done, timeout_s, what=f'a response of {name}')
-        return future.result()
+        return self._clients[name].call_async(request)
 
     def set_parameters(self, values: dict[str, object]) -> list[str]:
         """Set parameters of the node; return why each is rejected, or ''."""
@@ -220,9 +225,15 @@ class Robot:
 
     def change_state(self, transition: int) -> bool:
         """Request a lifecycle transition, and return whether it succeeded."""
+        future = self.request_transition(transition)
+        self.until(future.done, 120.0, what=f'a response to transition {transition}')
+        return future.result().success
+
+    def request_transition(self, transition: int) -> Future:
+        """Request a lifecycle transition, and return its future response."""
         request = ChangeState.Request()
         request.transition.id = transition
-        return self.call(ChangeState, '/depth_node/change_state', request).success
+        return self.request(ChangeState, '/depth_node/change_state', request)
 
     def state(self) -> str:
         """
@@ -279,6 +290,20 @@ class Robot:
         return {each.key: int(each.value) for each in values if each.value.isdecimal()
                 and each.key not in ('camera', 'scale', 'shift', 'scale_anchors')
                 and not each.key.startswith('last_')}
+
+    def cut(self, camera: str = 'camera') -> None:
+        """Send an image of another size, so that nothing can be carried into the next one."""
+        stamp_ns = time.time_ns()
+        self.publish(f'/{camera}/image_raw', image(np.zeros((60, 160, 3), np.uint8), stamp_ns))
+        assert self.status_of(stamp_ns)['outcome'] == 'processed'
+
+    def status_of_run(self, show: Callable[[], int]) -> dict[str, str]:
+        """Show frames until one has the depth of a run, and return its status."""
+        def shown() -> dict[str, str] | None:
+            status = self.status_of(show())
+            return status if status['num_inference_steps'] != '0' else None
+
+        return self.until(shown, what='a frame with the depth of a run')
 
     def find(self, topic: str, stamp_ns: int, timeout_s: float = 60.0):
         """Wait for the message with a stamp on a subscribed topic, and return it."""

@@ -36,7 +36,7 @@ from marigold_ros.ros.worker import CameraResources, DepthWorker
 DIAGNOSTICS_PERIOD_S = 1.0
 # Period of matching topics and QoS to publishers that have appeared or changed.
 QOS_MATCH_PERIOD_S = 0.5
-# How long cleanup waits for a run of the networks, while no service is answered.
+# How long cleanup and shutdown wait for a run of the networks, while no service is answered.
 CLEANUP_TIMEOUT_S = 10.0
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -186,20 +186,29 @@ class DepthNode(LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unload the engine and destroy the publishers; fail while the networks hang."""
-        if not self._configured_worker().wait_for_networks(CLEANUP_TIMEOUT_S):
-            self._reporter.log_error(
-                f'cleanup failed: the networks have been running for '
-                f'{self._configured_worker().adaptive.run_s:.0f} s; try again, or end the process')
+        if self._networks_hang('cleanup failed', 'try again, or end the process'):
             return FAILURE
         self.release()
         self._problem = 'not configured'
         return SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Release everything, from any state."""
-        self.release()
+        """Release everything, from any state; fail while the networks hang."""
+        self._unsubscribe()
         self._problem = 'shut down'
+        if self._networks_hang('shutdown released nothing', 'end the process'):
+            return FAILURE  # the end of the process releases what is left
+        self.release()
         return SUCCESS
+
+    def _networks_hang(self, problem: str, remedy: str) -> bool:
+        """Wait for the end of a run; log a problem if it does not come."""
+        worker = self._worker
+        if worker is None or worker.wait_for_networks(CLEANUP_TIMEOUT_S):
+            return False
+        self._reporter.log_error(f'{problem}: the networks have been running for '
+                                 f'{worker.adaptive.run_s:.0f} s; {remedy}')
+        return True
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Release everything and become unconfigured, unless the process is shutting down."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 import gc
+import math
 import time
 import traceback
 from typing import TYPE_CHECKING
@@ -146,9 +147,7 @@ class DepthWorker:
             If the context is shut down while the engine is loaded.
         """
         loading = self._networks.submit(self._load, read_image_sizes)
-        while not wait([loading], timeout=0.1).done:
-            if not self._context.ok():
-                raise ExternalShutdownException
+        self._has_ended(loading)
         loading.result()
 
     def submit(self, frame: ReceivedFrame) -> None:
@@ -177,8 +176,25 @@ class DepthWorker:
         self._frames.submit(self._drop_waiting, 'inactive').result()
 
     def wait_for_networks(self, timeout_s: float) -> bool:
-        """Wait for the end of a run, and return whether it has ended in time."""
-        return bool(wait([self._networks.submit(lambda: None)], timeout=timeout_s).done)
+        """
+        Wait for the end of a run, and return whether it has ended in time.
+
+        Raises
+        ------
+        ExternalShutdownException
+            If the context is shut down meanwhile.
+        """
+        return self._has_ended(self._networks.submit(lambda: None), timeout_s)
+
+    def _has_ended(self, future: Future[None], timeout_s: float = math.inf) -> bool:
+        """Wait for what runs in the thread of the networks, but not after a shutdown."""
+        started_s = time.monotonic()
+        while not wait([future], timeout=0.1).done:
+            if not self._context.ok():
+                raise ExternalShutdownException
+            if time.monotonic() - started_s > timeout_s:
+                return False
+        return True
 
     def close(self, timeout_s: float | None = None) -> bool:
         """

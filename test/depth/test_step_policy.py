@@ -15,12 +15,7 @@ from marigold_ros.depth.complexity import (
 )
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.errors import ConfigError, InputError
-from marigold_ros.depth.step_policy import (
-    BatchCost,
-    CARRIES_BEFORE_PROBE,
-    LatencyModel,
-    StepPolicy,
-)
+from marigold_ros.depth.step_policy import BatchCost, LatencyModel, StepPolicy
 from marigold_ros.depth.types import BatchTiming, StepRequest
 
 SIZE = (48, 64)
@@ -145,13 +140,16 @@ def test_what_must_run_runs_once_more_than_the_line_says():
     assert (first.num_inference_steps, first.reason) == (1, 'novelty: nothing to carry -> 1')
 
 
-def test_carried_frames_do_not_count_for_the_time_of_a_batch():
-    """A step of 10 ms a frame; under 60 ms, four of one camera fit, and one of six cameras."""
-    policy = StepPolicy(StepPolicyConfig('novelty', latency_cap_s=0.06))
+@pytest.mark.parametrize('age_s', [0.0, 10.0])
+def test_the_cap_limits_only_the_frames_that_wait_for_their_run(age_s):
+    """A step takes 10 ms a frame: two steps of both fit in 60 ms, whatever the age of one."""
+    policy = StepPolicy(StepPolicyConfig('fixed', latency_cap_s=0.06))
     policy.observe(timing(step_s=0.01, other_s=0.0))
-    requests = [StepRequest(str(i), float(i == 0), 0.0, can_carry=True) for i in range(6)]
-    decisions = policy.decide(requests, padded_size=SIZE)
-    assert [each.num_inference_steps for each in decisions] == [4, 0, 0, 0, 0, 0]
+    waits = StepRequest('waits', 1.0, 0.0)
+    carries = StepRequest('carries', 1.0, age_s, can_carry=True)
+    decisions = policy.decide([waits, carries], padded_size=SIZE)
+    assert [each.num_inference_steps for each in decisions] == [2, 4]
+    assert decisions[1].reason == 'fixed: Tmax = 4'
 
 
 def test_the_fixed_policy_returns_tmax():
@@ -174,27 +172,15 @@ def test_without_measurements_the_cap_does_not_limit_the_steps():
     assert decide(StepPolicy(StepPolicyConfig(policy='fixed')), 0.0).num_inference_steps == 4
 
 
-@pytest.mark.parametrize('can_carry, steps, reason', [
-    (False, 1, 'late, run with 1: 200 ms - age 500'),
-    (True, 0, 'carried, no step fits: 200 ms - age 500')])
-def test_depth_is_carried_into_a_late_frame_or_it_is_run(can_carry, steps, reason):
-    policy = StepPolicy(StepPolicyConfig(policy='fixed'))
+def test_a_late_frame_that_waits_is_run_with_the_fewest_steps():
+    """However often, as nothing else can give it depth; no frame is late that does not wait."""
+    policy = StepPolicy(StepPolicyConfig('fixed', 2))
     policy.observe(timing(step_s=0.01, other_s=0.01))
-    decision = decide(policy, 0.0, age_s=0.5, can_carry=can_carry)
-    assert decision.num_inference_steps == steps
-    assert decision.reason.startswith(reason)
-
-
-def test_carrying_ends_when_the_device_recovers():
-    """After four carried frames one is run; its timing replaces all earlier ones."""
-    policy = StepPolicy(StepPolicyConfig(policy='fixed', latency_cap_s=0.2))
-    for _ in range(20):
-        policy.observe(timing(step_s=0.5, other_s=0.1))
-    steps = [decide(policy, 0.0, can_carry=True).num_inference_steps
-             for _ in range(CARRIES_BEFORE_PROBE + 1)]
-    assert steps == [0] * CARRIES_BEFORE_PROBE + [1]
-    policy.observe(timing(step_s=0.01, other_s=0.01, steps=(1,)))
-    assert decide(policy, 0.0).num_inference_steps == 4
+    for _ in range(10):
+        late = decide(policy, 0.0, age_s=0.5)
+        assert late.num_inference_steps == 2
+        assert late.reason.startswith('late, run with 2: the cap: 200 ms - age 500 - other 10 ')
+    assert decide(policy, 0.0, age_s=0.5, can_carry=True).reason == 'fixed: Tmax = 4'
 
 
 def test_deadline_leaves_time_to_decode_and_publish():
@@ -206,6 +192,15 @@ def test_deadline_leaves_time_to_decode_and_publish():
     assert policy.deadline_s(requests, padded_size=SIZE) == pytest.approx(0.11)
     policy.config = StepPolicyConfig(latency_cap_s=None)
     assert policy.deadline_s(requests, padded_size=SIZE) is None
+
+
+def test_only_frames_that_wait_have_a_deadline():
+    """200 ms - 10 margin - 50 age of the frame that waits - 30 after a batch of two."""
+    policy = StepPolicy(StepPolicyConfig(latency_cap_s=0.2))
+    policy.observe(timing(step_s=0.01, other_s=0.04, steps=(1, 1)))
+    waits, carries = StepRequest('a', 0.0, 0.05), StepRequest('b', 0.0, 0.1, can_carry=True)
+    assert policy.deadline_s([waits, carries], padded_size=SIZE) == pytest.approx(0.11)
+    assert policy.deadline_s([carries], padded_size=SIZE) is None
 
 
 def test_a_spike_affects_one_frame_and_a_slowdown_more():

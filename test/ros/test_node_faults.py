@@ -111,6 +111,11 @@ def good(ns: int) -> list[tuple[str, Any]]:
     return [('camera_info', camera_info(ns)), ('image_raw', image(RGB, ns))]
 
 
+def other_size(ns: int) -> list[tuple[str, Any]]:
+    """Build a valid image into which no depth can be carried, so that it waits for its run."""
+    return [('camera_info', camera_info(ns, height=H // 2)), ('image_raw', image(RGB[:60], ns))]
+
+
 FAULTS = {
     'short_data': bad_image(raw(lambda ns: Image(
         header=header(ns), height=H, width=W, encoding='rgb8', step=3 * W, data=bytes(1000))),
@@ -148,14 +153,15 @@ FAULTS = {
     'stamps_go_back': Fault(
         raw(lambda ns: image(RGB, ns - 7200 * 10 ** 9)),
         'stamp_jumped_back', r'stamps jumped back by 7[0-9.]* s; the state', 'processed'),
-    'broken_engine': Fault(good, 'dropped_engine_error', 'RuntimeError: simulated\nTraceback',
-                           'engine_error', patch=(DepthEngine, 'infer_batch', broken_infer)),
+    'broken_engine': Fault(
+        other_size, 'dropped_engine_error', 'RuntimeError: simulated\nTraceback', 'engine_error',
+        patch=(DepthEngine, 'infer_batch', broken_infer)),
     'no_memory': Fault(
-        good, 'dropped_engine_error', 'OutOfMemoryError: one image of .* does not fit into the '
-        'memory of cpu.*lower `processing_resolution`', 'engine_error',
+        other_size, 'dropped_engine_error', 'OutOfMemoryError: one image of .* does not fit into '
+        'the memory of cpu.*lower `processing_resolution`', 'engine_error',
         patch=(Executor, 'encode', no_memory)),
     'memory_for_one': Fault(
-        good, 'out_of_memory', 'ran out of memory; the batch size is now .*: 1', 'processed',
+        other_size, 'out_of_memory', 'ran out of memory; the batch size is now .*: 1', 'processed',
         count=1, patch=(Executor, 'decode', no_memory_for_two), ensemble_size=2),
 }
 CAMERAS = [*FAULTS, 'burst', 'deaf']

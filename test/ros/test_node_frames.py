@@ -105,6 +105,7 @@ def test_every_output_carries_the_stamp_and_frame_of_the_input(robot, rgb):
 
 def test_metric_depth_maps_relative_depth_onto_the_assumed_range(
         robot, rgb, checkpoint):
+    robot.cut()
     stamp_ns = show(robot, rgb)
     status = robot.status_of(stamp_ns)
     expected = DepthEngine.load(str(checkpoint)).infer(
@@ -199,8 +200,10 @@ def test_every_output_has_the_resolution_of_its_input(robot, rgb):
 
 
 def test_status_describes_a_processed_frame(robot, rgb):
+    robot.cut()
     status = robot.status_of(show(robot, rgb))
     assert (status['camera'], status['outcome'], status['reason']) == ('camera', 'processed', '')
+    assert status['depth_state'] == 'run'
     assert status['scale_source'] == 'fixed (assumed)'
     assert (float(status['scale']), float(status['shift'])) == (4.0, 1.0)
     assert int(status['num_inference_steps']) == 4
@@ -211,6 +214,20 @@ def test_status_describes_a_processed_frame(robot, rgb):
               'decode_depth', 'postprocess', 'fit_scale', 'pack', 'publish']
     total_ms = sum(float(status[f'{stage}_ms']) for stage in stages)
     assert total_ms <= float(status['latency_ms']) < total_ms + 50
+
+
+def test_status_describes_frames_that_do_not_wait_for_the_networks(robot, rgb):
+    """Depth is carried until a run has ended; the next frame shows it."""
+    robot.cut()
+    robot.status_of(show(robot, rgb))
+    status = robot.status_of(show(robot, rgb))
+    assert (status['depth_state'], status['num_inference_steps']) == ('carried', '0')
+    assert status['step_reason'] == 'fixed: Tmax = 4'  # a run has begun
+    assert float(status['carried_s']) > 0.0 and float(status['covered_share']) == 1.0
+    status = robot.status_of_run(lambda: show(robot, rgb))
+    assert (status['depth_state'], status['num_inference_steps']) == ('run', '4')
+    assert status['step_reason'] == 'fixed: Tmax = 4'
+    assert float(status['carried_s']) > 0.0 and float(status['covered_share']) == 1.0
 
 
 def test_compressed_images_are_used_if_no_raw_images_are_published(robot, rgb):
@@ -339,19 +356,22 @@ def unstamped(robot: Robot) -> list[DiagnosticStatus]:
             if not stamp_of(array.header)]
 
 
-def test_a_late_frame_is_run_or_carried_and_counted(robot, rgb):
+def test_the_cap_limits_only_frames_that_wait_and_late_ones_are_counted(robot, rgb):
     robot.status_of(show(robot, rgb))
     assert robot.set_parameter('latency_cap_ms', 1) == ''
     late = robot.counters('camera').get('late', 0)
-    status = robot.status_of(show(robot, rgb))
-    assert (status['message'], status['num_inference_steps']) == ('processed', '0')
-    assert status['step_reason'].startswith('carried, no step fits: 1 ms - age')
     status = robot.status_of(show(robot, rgb[:100].copy()))  # another size: nothing to carry
     assert status['num_inference_steps'] == '1'
     assert status['step_reason'].endswith('stopped after 1 by the deadline')
+    status = robot.status_of(show(robot, rgb))  # of which the cost is known
+    assert status['num_inference_steps'] == '1'
+    assert status['step_reason'].startswith('late, run with 1: the cap: 1 ms - age')
     robot.until(lambda: robot.counters('camera').get('late', 0) == late + 2)
+    # Later runs have all the time; the frames that wait for none are late, too.
+    status = robot.status_of_run(lambda: show(robot, rgb))
+    assert (status['num_inference_steps'], status['step_reason']) == ('4', 'fixed: Tmax = 4')
+    assert robot.counters('camera')['late'] > late + 2
     assert robot.set_parameter('latency_cap_ms', 0) == ''
-    assert robot.status_of(show(robot, rgb))['num_inference_steps'] == '4'
 
 
 def test_depth_is_carried_while_nothing_is_new(robot, rgb):
@@ -359,6 +379,7 @@ def test_depth_is_carried_while_nothing_is_new(robot, rgb):
     assert set(robot.set_parameters({'step_policy': 'novelty', 'max_carry_s': 60.0})) == {''}
     moved = np.roll(rgb, 6, axis=1)
     moved[:, :6] = rgb[:, :1]
+    robot.cut()  # so that no run is under way
     first = show(robot, rgb)
     robot.status_of(first)
     second = show(robot, moved)

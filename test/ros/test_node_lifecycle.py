@@ -361,27 +361,46 @@ def gate(monkeypatch):
     gate.set()
 
 
-def send_while_blocked(robot, count: int) -> list[int]:
-    """Publish frames while the first one blocks the engine, and return their stamps."""
+# Longer than `max_carry_s`, so that nothing can be carried from a frame to the next one.
+PAUSE_NS = 2_100_000_000
+
+
+def send_while_blocked(robot, count: int, period_ns: int = 1_000_000) -> list[int]:
+    """Publish frames of a standing scene while the first blocks the engine; return the stamps."""
     robot.listen('/depth_node/status', DiagnosticArray)
     robot.listen(DEPTH, Image)
     robot.advertise(IMAGE, Image)
-    stamps = []
+    start_ns, stamps = time.time_ns() - 20 * 10 ** 9, []
     for number in range(1, count + 1):
-        stamps.append(time.time_ns())
+        stamps.append(start_ns + number * period_ns)
         robot.publish(IMAGE, image(RGB, stamps[-1]))
         robot.until(lambda: robot.counters('camera').get('frames_in') == number)
     return stamps
 
 
-def test_a_newer_frame_supersedes_while_the_engine_is_busy(node, gate):
+def test_a_newer_frame_supersedes_while_the_first_ones_wait(node, gate):
+    """The newest one shows the depth of the run, moved along from the first one."""
     _, robot = node
     stamps = send_while_blocked(robot, 4)
     gate.set()
-    assert [robot.status_of(stamp_ns)['message'] for stamp_ns in stamps] == [
-        'processed', 'superseded', 'superseded', 'processed']
+    statuses = [robot.status_of(stamp_ns) for stamp_ns in stamps]
+    assert [each['message'] for each in statuses] == [*['superseded'] * 3, 'processed']
+    assert (statuses[3]['depth_state'], statuses[3]['carried_s']) == ('run', '0.003')
     assert robot.counters('camera') == {
-        'frames_in': 4, 'frames_processed': 2, 'dropped_superseded': 2, 'no_calibration': 2}
+        'frames_in': 4, 'frames_processed': 1, 'dropped_superseded': 3, 'no_calibration': 4}
+
+
+def test_frames_into_which_nothing_can_be_carried_get_the_depth_of_their_own_run(node, gate):
+    _, robot = node
+    stamps = send_while_blocked(robot, 4, PAUSE_NS)
+    gate.set()
+    statuses = [robot.status_of(stamp_ns) for stamp_ns in stamps]
+    assert [each['message'] for each in statuses] == [
+        'processed', 'superseded', 'superseded', 'processed']
+    for number in (0, 3):
+        assert (statuses[number]['depth_state'], statuses[number]['carried_s']) == ('run', '0.000')
+    assert robot.counters('camera') == {
+        'frames_in': 4, 'frames_processed': 2, 'dropped_superseded': 2, 'no_calibration': 4}
 
 
 def test_all_cameras_are_one_batch_each_with_its_own_noise(
@@ -389,7 +408,7 @@ def test_all_cameras_are_one_batch_each_with_its_own_noise(
     _, robot = node
     robot.listen('/rear/depth_relative/image', Image)
     robot.advertise('/rear/image_raw', Image)
-    stamps = send_while_blocked(robot, 2)
+    stamps = send_while_blocked(robot, 2, PAUSE_NS)
     stamps.append(time.time_ns())
     robot.publish('/rear/image_raw', image(RGB, stamps[-1]))
     robot.until(lambda: robot.counters('rear')['frames_in'])
@@ -399,13 +418,19 @@ def test_all_cameras_are_one_batch_each_with_its_own_noise(
     assert gate.seeds == [[0], [0, 1]]
 
 
-def test_a_frame_that_waits_at_deactivation_is_counted(node, gate):
+def test_frames_that_wait_at_deactivation_are_counted_and_it_waits_for_no_run(node, gate):
     _, robot = node
     stamps = send_while_blocked(robot, 2)
-    threading.Timer(0.5, gate.set).start()
     assert robot.change_state(DEACTIVATE)
-    assert [robot.status_of(stamp_ns)['message'] for stamp_ns in stamps] == [
-        'processed', 'inactive']
+    assert [robot.status_of(stamp_ns)['message'] for stamp_ns in stamps] == ['inactive'] * 2
+    assert not gate.is_set()
+    gate.set()
+    assert robot.change_state(ACTIVATE)
+    robot.wait_for_match(IMAGE)
+    robot.publish(IMAGE, image(RGB, stamp_ns := time.time_ns()))
+    assert robot.status_of(stamp_ns)['message'] == 'processed'
+    assert {**robot.counters('camera'), 'no_calibration': 3} == {
+        'frames_in': 3, 'frames_processed': 1, 'dropped_inactive': 2, 'no_calibration': 3}
 
 
 def test_services_answer_while_the_engine_is_busy(node, gate):
