@@ -163,7 +163,7 @@ def evaluate(folder: Path, engine: DepthEngine) -> tuple[dict[str, PolicyDrive],
     bag_folder = folder / BAG
     scene, layer = read_scene(folder / 'scene.json'), read_layer_config(COSTMAP)
     drives = {name: PolicyDrive(AdaptiveDepth(engine, AdaptiveConfig(policy),
-                                                 networks=ImmediateExecutor()),
+                                              networks=ImmediateExecutor()),
                                 ObstacleScorer(scene, layer))
               for name, policy in POLICIES.items()}
     frames = []

@@ -59,9 +59,10 @@ class ReferenceCloud:
         depth_m = SCALE_M * relative + SHIFT_M
         depth_m = depth_m + self._rng.normal(scale=NOISE_M, size=depth_m.shape)
         K = np.reshape(make_camera_info(message.width, message.height).k, (3, 3))
-        points = unproject(depth_m, K, stride=STRIDE_PX).astype(np.float32)
+        points = unproject(depth_m.astype(np.float32), K, stride=STRIDE_PX)
         stamp_ns = message.header.stamp.sec * 10 ** 9 + message.header.stamp.nanosec
-        cloud = serialize_cloud(make_header(stamp_ns, LIDAR_FRAME), pack_cloud(points, None))
+        fields = pack_cloud(points.astype(np.float32), None)
+        cloud = serialize_cloud(make_header(stamp_ns, LIDAR_FRAME), fields)
         self._publisher.publish(cloud.tobytes())
 
 

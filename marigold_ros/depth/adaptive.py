@@ -532,7 +532,6 @@ class AdaptiveDepth:
                        decision=decision)
 
 
-
 def _decision(candidate: _Candidate) -> FrameDecision:
     """Return what was decided about a frame, with its inputs."""
     decision, request = candidate.decision, candidate.request

@@ -209,7 +209,7 @@ class CameraDepth:
 
     @property
     def _run_s(self) -> float:
-        """The longest time of the latest runs, s, from the receipt of the frame to the end."""
+        """Return the longest time of the latest runs, s, from the receipt of the frame."""
         return max(self._run_times_s, default=0.0)
 
     def _motion(self) -> Motion | None:

@@ -95,7 +95,8 @@ class StepPolicy:
 
     Examples
     --------
-    >>> policy = StepPolicy(StepPolicyConfig(complexity_min=0.1, alpha=10.0, latency_cap_s=0.2))
+    >>> config = StepPolicyConfig('complexity', complexity_min=0.1, alpha=10.0, latency_cap_s=0.2)
+    >>> policy = StepPolicy(config)
     >>> request = StepRequest('front', complexity=0.5, age_s=0.02)
     >>> policy.decide([request], padded_size=(96, 128))[0].num_inference_steps
     4

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 # Image size (H, W) for the warm-up, if no camera_info has told the cameras' real sizes.
 WARM_UP_SIZE = (480, 640)
+# On a CPU that is busy otherwise, frames go before the networks, which take longer then.
+NETWORKS_NICENESS = 10
 
 
 @dataclass(frozen=True)
@@ -239,7 +241,7 @@ class DepthWorker:
         # From now on a frame of another size must not wait until it is compiled.
         engine.prepare_in_background()
         return_freed_memory()  # of the weights before they were folded, and of the compiler
-        lower_priority(int(__import__('os').environ.get('NICE','10')))
+        lower_priority(NETWORKS_NICENESS)
         self._adaptive = adaptive
 
     def _process_soon(self) -> None:

@@ -7,15 +7,19 @@ import json
 import pytest
 
 from benchmarks import node as bench_node
+from benchmarks import slowed_node
 from benchmarks.node import (
+    fewest_per_second,
     memory_growth,
     output_ages_ms,
     outputs_received_share,
     processed_frames,
     quantiles,
     received_share,
+    share_above,
     time_row,
 )
+from benchmarks.node_rig import Observation
 
 
 def status_line(outcome='processed', stamp_ns=0, **values):
@@ -27,11 +31,13 @@ def status_line(outcome='processed', stamp_ns=0, **values):
 FRAME = {'latency_ms': 60.0, 'age_ms': 4.0, 'stamp_age_ms': 9.0, 'preprocess_ms': 1.0,
          'encode_ms': 2.0, 'denoise_ms': 30.0, 'decode_depth_ms': 8.0, 'postprocess_ms': 3.0,
          'read_image_ms': 1.5, 'rectify_ms': 2.5, 'complexity_ms': 0.5, 'fit_scale_ms': 0.1,
-         'pack_ms': 3.5, 'publish_ms': 6.0, 'num_inference_steps': 2}
+         'pack_ms': 3.5, 'publish_ms': 6.0, 'num_inference_steps': 2, 'carried_s': 0.0}
 
 
 def test_the_overhead_is_the_latency_without_the_engine():
-    """60 ms of which 1 + 2 + 30 + 8 + 3 = 44 are the engine's."""
+    """60 ms of which 1 + 2 + 30 + 8 + 3 = 44 are the engine's, if the frame waited for it."""
+    carried, = processed_frames([status_line(**{**FRAME, 'carried_s': 0.1})])
+    assert carried['overhead_ms'] == 60.0
     frames = processed_frames([status_line(**FRAME), status_line('dropped', age_ms=1.0),
                                {'topic': '/camera/points', 'stamp_ns': 0, 'received_ns': 1}])
     assert len(frames) == 1
@@ -53,8 +59,41 @@ def test_columns_name_the_stages_of_the_status():
 
 def test_quantiles_of_nothing_are_nothing():
     assert quantiles([]) is None
-    assert quantiles([1.0, 2.0, 9.0]) == {'p50': 2.0, 'p95': pytest.approx(8.3), 'max': 9.0,
-                                          'count': 3}
+    assert quantiles([1.0, 2.0, 9.0]) == {
+        'p50': 2.0, 'p95': pytest.approx(8.3), 'p99': pytest.approx(8.86), 'max': 9.0, 'count': 3}
+
+
+def test_the_worst_second_is_a_whole_one():
+    """3, 1 and 2 messages in three seconds, and none in the half after them."""
+    observation = Observation(10 ** 9, 4_500_000_000, 0.0, [], [])
+    lines = [{'topic': '/a', 'received_ns': 10 ** 9 + ms * 10 ** 6}
+             for ms in (0, 500, 999, 1000, 2100, 2900)]
+    lines.append({'topic': '/b', 'received_ns': 2_100_000_000})
+    assert fewest_per_second(observation, '/a', lines) == 1
+    assert fewest_per_second(observation, '/c', lines) == 0
+
+
+def test_the_share_of_late_frames():
+    assert share_above(100.0, [99.0, 100.0, 101.0, 250.0]) == 0.5
+    assert share_above(100.0, []) is None
+
+
+def test_a_slowed_engine_takes_its_time_and_fails_and_hangs(monkeypatch):
+    """Not while it is warmed up."""
+    class Engine:
+        prepare_in_background = infer_batch = lambda self: ['depth']
+
+    monkeypatch.setattr(slowed_node.engine, 'DepthEngine', Engine)
+    slept_s = []
+    monkeypatch.setattr(slowed_node.time, 'sleep', slept_s.append)
+    slowed_node.slow_down(run_s=0.3, fail_every=3, hang_every=2, hang_s=5.0)
+    engine = slowed_node.engine.DepthEngine()
+    assert engine.infer_batch() == ['depth'] and slept_s == []
+    engine.prepare_in_background()
+    assert [engine.infer_batch() for _ in range(2)] == [['depth']] * 2
+    assert slept_s == [pytest.approx(0.3, abs=0.1), 5.0, pytest.approx(0.3, abs=0.1)]
+    with pytest.raises(OSError, match='simulated fault'):
+        engine.infer_batch()
 
 
 def test_ages_count_from_the_stamp_of_images_only():
@@ -94,12 +133,13 @@ def test_the_command_line_says_what_is_wrong(words, message, capsys):
 @pytest.mark.node
 @pytest.mark.slow
 def test_a_short_run_measures_the_real_node(tmp_path, capsys):
-    """The smallest case, for two seconds; its figures are not judged."""
+    """The smallest cases, for two seconds; their figures are not judged."""
     assert bench_node.main(['overhead', '--only', 'VGA, depth', '--seconds', '2',
                             '--out', str(tmp_path)]) == 0
     report = json.loads((tmp_path / 'node_overhead.json').read_text())
     assert report['environment']['rclpy']
-    case, = report['results']
+    moving, case = report['results']
+    assert moving['runs_per_s'] < moving['frames_out_per_s']
     assert case['frames_out_per_s'] > 1
     assert 0 < case['times_ms']['engine_ms']['p50'] < case['times_ms']['latency_ms']['p50']
     assert {f'{stage}_ms' for stage in ('read_image', 'rectify', 'complexity', 'fit_scale', 'pack',

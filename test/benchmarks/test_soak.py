@@ -25,7 +25,9 @@ def a_soak(**changes):
                                'dropped_bad_image': 3, 'no_calibration': 50}},
         'bad_images_sent': {'front': 4}, 'replies': (5, 5), 'cycles': (2, 2),
         'ticks': ticks(lambda time_s: 200),
-        'latencies': [(time_s, 'front', 40.0) for time_s in times_s], **changes}
+        'latencies': [(time_s, 'front', 40.0) for time_s in times_s],
+        'depths': [(time_s, 'front', 'run', 0.3) for time_s in times_s],
+        'metric_stamps': {'front': [1, 2]}, 'stale_stamps': {'front': [3]}, **changes}
 
 
 def failed(**changes):
@@ -54,6 +56,11 @@ def test_unaccounted_frames_fail_and_other_counters_are_ignored():
     ({'latencies': [(time_s, 'front', 40.0) for time_s in range(70)]}, 'last fifth'),
     ({'latencies': [(time_s, 'front', 40.0 + 0.2 * time_s) for time_s in range(100)]}, 'latency'),
     ({'ticks': ticks(lambda time_s: 200 + 0.2 * time_s)}, 'memory'),
+    ({'latencies': [(time_s, 'front', 900.0 if time_s % 50 == 0 else 40.0)
+                    for time_s in range(100)]}, 'within 500 ms'),
+    ({'depths': [(1.0, 'front', 'run', 0.3), (2.0, 'front', 'carried', 15.0)]}, 'not stale'),
+    ({'stale_stamps': {'front': [2]}}, 'no metric depth of stale frames'),
+    ({'depths': [(1.0, 'rear', 'run', 0.3)]}, 'shared evenly'),
 ])
 def test_each_rule_fails_alone(changes, word):
     what, = failed(**changes)
@@ -82,6 +89,6 @@ def test_a_short_soak_of_the_real_node_passes(tmp_path, capsys, monkeypatch):
     output = capsys.readouterr()
     assert code == 0, output
     soak = json.loads((tmp_path / 'soak.json').read_text())
-    assert len({event for _, event in soak['events']}) == 8
+    assert len({event for _, event in soak['events']}) == 12
     assert set(soak['counters']) == {'front', 'left', 'rear'}
     assert (tmp_path / 'soak.png').read_bytes()[:4] == b'\x89PNG'

@@ -128,7 +128,7 @@ def stage(tmp_path_factory, rgb):
     process = start_node(
         tmp_path_factory.mktemp('node'), domain, '-p', 'scale.source:=depth',
         '-p', 'max_inference_steps:=1', '-p', 'max_age_s:=3600', '-p', 'latency_cap_ms:=0',
-        '-p', 'scale.expire_s:=3.0')
+        '-p', 'scale.expire_s:=3.0', '-p', 'min_surface_angle_deg:=0.0')
     robot = Robot(domain)
     robot.until(lambda: robot.node.count_subscribers('/camera/image_raw'), 200, 'an active node')
     robot.listen_all({'/depth_node/status': DiagnosticArray, '/camera/depth/image_rect': Image,
