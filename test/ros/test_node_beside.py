@@ -220,9 +220,12 @@ def test_a_run_goes_on_while_the_node_is_disabled(robot, networks):
 def test_the_scale_is_reset_in_the_middle_of_a_run(robot, networks):
     networks.free.clear()
     show(robot)
+    robot.until(lambda: networks.steps, what='a run')
     assert robot.reset_scale().success
-    assert show(robot)['depth_state'] == 'carried'
-    assert not networks.free.is_set()
+    status = show(robot)
+    assert (status['depth_state'], status['scale_state']) == ('carried', 'assumed')
+    networks.free.set()
+    assert robot.status_of_run(lambda: publish(robot))['scale_state'] == 'assumed'
 
 
 @pytest.mark.parametrize('reset', ['stamps', 'clock', 'odom_frame'])
