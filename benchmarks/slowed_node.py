@@ -9,6 +9,8 @@ The networks sleep after they have run, as if a GPU were busy; all else is the n
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
+import itertools
 import sys
 import time
 from typing import Any
@@ -31,10 +33,11 @@ def slow_down(run_s: float, fail_every: int, hang_every: int, hang_s: float) -> 
     hang_s : float
         How long it hangs, s.
     """
+    runs = itertools.count(1)  # over the whole process, for a lifecycle cycle loads anew
+
     class SlowedEngine(engine.DepthEngine):
         """Slow once it is warmed up."""
 
-        runs = 0
         is_warm = False
 
         def prepare_in_background(self) -> None:
@@ -46,15 +49,26 @@ def slow_down(run_s: float, fail_every: int, hang_every: int, hang_s: float) -> 
             predictions = super().infer_batch(*args, **kwargs)
             if not self.is_warm:
                 return predictions
-            self.runs += 1
-            if fail_every and self.runs % fail_every == 0:
+            number = next(runs)
+            least_s = hang_s if is_due(number, hang_every) else run_s
+            slept_s = max(0.0, started_s + least_s - time.monotonic())
+            time.sleep(slept_s)
+            if is_due(number, fail_every):
                 raise OSError('simulated fault of the device')
-            if hang_every and self.runs % hang_every == 0:
-                time.sleep(hang_s)
-            time.sleep(max(0.0, started_s + run_s - time.monotonic()))
-            return predictions
+            return [add_denoising_time(each, slept_s) for each in predictions]
 
     engine.DepthEngine = SlowedEngine  # type: ignore[misc]
+
+
+def is_due(number: int, every: int) -> bool:
+    """Check whether a run, counted from 1, is one of every `every`; 0: none is."""
+    return every > 0 and number % every == 0
+
+
+def add_denoising_time(prediction: DepthPrediction, seconds: float) -> DepthPrediction:
+    """Let the stages of a run tell how long it took."""
+    timing = prediction.timing
+    return replace(prediction, timing=replace(timing, denoise_s=timing.denoise_s + seconds))
 
 
 def make_parser() -> argparse.ArgumentParser:
