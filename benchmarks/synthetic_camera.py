@@ -31,7 +31,7 @@ from marigold_ros.stop_flag import StopFlag
 IMAGE_COUNT = 16
 # A pan with about the novelty of a robot's drive: 7 % of the image is new three times a second.
 PAN_PX_PER_S = 135.0  # of an image of 640 px
-MAX_SCENE_BYTES = 2 * 10 ** 8
+PAN_S = 2.0  # until it turns back
 # plumb_bob coefficients of an ordinary wide lens, so that the node has to rectify.
 DISTORTION = (-0.28, 0.07, 0.0002, 0.0001, 0.0)
 # Faults of raw and of JPEG images, sent in turn.
@@ -87,9 +87,8 @@ def make_images(content: str, size: tuple[int, int], rate_hz: float) -> list[Rgb
     if content == 'cuts':
         return [np.asarray(cv2.resize(each, size), np.uint8)
                 for each in make_mixed_complexity_images(IMAGE_COUNT)]
-    width, height = size
-    count = min(180, MAX_SCENE_BYTES // (3 * width * height)) // 2 * 2
-    return make_moving_scene(size, round(PAN_PX_PER_S * width / 640 / rate_hz), count)
+    step_px = PAN_PX_PER_S * size[0] / 640 / rate_hz
+    return make_moving_scene(size, step_px, 2 * round(PAN_S * rate_hz))
 
 
 class SyntheticCamera:
@@ -121,7 +120,8 @@ class SyntheticCamera:
         height, width = images[0].shape[:2]
         self._info = make_camera_info(width, height)
         make = make_jpeg_message if compressed else make_raw_message
-        self._images = [make(each) for each in images]
+        messages = {id(each): make(each) for each in images}  # an image may be sent twice
+        self._images = [messages[id(each)] for each in images]
         topic = f'{name}/image_raw/compressed' if compressed else f'{name}/image_raw'
         self.image_publisher = node.create_publisher(type(self._images[0]), topic, qos)
         self._info_publisher = node.create_publisher(CameraInfo, f'{name}/camera_info', qos)
@@ -198,9 +198,9 @@ def main() -> int:
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node(f'synthetic_camera_{options.camera}', enable_rosout=False,
                              start_parameter_services=False)
-    images = make_images(options.content, options.size, options.rate)
-    camera = SyntheticCamera(node, options.camera, images, options.reliability,
-                             options.compressed)
+    camera = SyntheticCamera(node, options.camera,
+                             make_images(options.content, options.size, options.rate),
+                             options.reliability, options.compressed)
     run(camera, options, stop)
     time.sleep(FLUSH_S)
     print(json.dumps(camera.sent), flush=True)

@@ -31,7 +31,7 @@ def make_synthetic_image(number: int, cells: int = 16) -> RgbImage:
     return np.clip(smooth, 0, 255).astype(np.uint8)
 
 
-def make_moving_scene(size: tuple[int, int], step_px: int, count: int) -> list[RgbImage]:
+def make_moving_scene(size: tuple[int, int], step_px: float, count: int) -> list[RgbImage]:
     """
     Return views of a camera that pans over a textured wall, there and back again.
 
@@ -39,18 +39,18 @@ def make_moving_scene(size: tuple[int, int], step_px: int, count: int) -> list[R
     ----------
     size : (int, int)
         Width and height, px.
-    step_px : int
-        Between two views.
+    step_px : float
+        Between two views, rounded to whole pixels for each.
     count : int
         Number of views, an even one.
 
     Returns
     -------
     list of uint8 [H, W, 3]
-        Can be repeated without a cut.
+        Can be repeated without a cut; the views on the way back are those of the way there.
     """
     width, height = size
-    wall = np.full((height, width + step_px * count // 2, 3), 128.0, np.float32)
+    wall = np.full((height, width + round(step_px * (count // 2)), 3), 128.0, np.float32)
     rng = np.random.default_rng(0)
     for cell in (6, 16, 40, 110):  # px of an image of 640 px
         px = max(2, cell * width // 640)
@@ -58,9 +58,9 @@ def make_moving_scene(size: tuple[int, int], step_px: int, count: int) -> list[R
         wall += cv2.resize(coarse.astype(np.float32), wall.shape[1::-1],
                            interpolation=cv2.INTER_CUBIC)
     pixels = np.clip(wall, 0, 255).astype(np.uint8)
-    offsets = [*range(count // 2), *range(count // 2, 0, -1)]
-    return [np.ascontiguousarray(pixels[:, step_px * each:step_px * each + width])
-            for each in offsets]
+    offsets = [round(step_px * each) for each in range(count // 2 + 1)]
+    there = [np.ascontiguousarray(pixels[:, each:each + width]) for each in offsets]
+    return there + there[-2:0:-1]
 
 
 def make_mixed_complexity_images(count: int) -> list[RgbImage]:
