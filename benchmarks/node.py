@@ -1,7 +1,7 @@
 """
 Does depth come at the camera's rate, how old is it, and how much CPU and memory does that need?
 
-    python -m benchmarks.node            # all sections but memory: about eleven minutes
+    python -m benchmarks.node            # all sections but memory: about twelve minutes
     python -m benchmarks.node memory     # about four
     python -m benchmarks.node other_node --command '<another node>' --node /its_name \
         --output /its/depth:Image
@@ -18,7 +18,7 @@ waited for its run.
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -132,7 +132,11 @@ def list_cases(sections: Sequence[str]) -> list[Case]:
         (', cuts', {'content': 'cuts'}))]
     found += [Case('frames', f'FHD at 30 Hz{what}', fhd, 30.0, outputs) for what, outputs in (
         ('', ROBOT_OUTPUTS), (', every output', ALL_OUTPUTS))]
-    found += [Case('frames', '3 times VGA at 10 Hz', vga, 10.0, cameras=THREE_CAMERAS)]
+    found += [Case('frames', 'FHD at 30 Hz, a run takes 1000 ms', fhd, 30.0, slowed_run_s=1.0)]
+    found += [Case('frames', f'3 times VGA at 10 Hz{what}', vga, 10.0, cameras=THREE_CAMERAS,
+                   **settings) for what, settings in (
+        ('', {}), (', a run takes 300 ms', {'slowed_run_s': 0.3}),
+        (', 10 steps at any time', {'parameters': TEN_STEPS}))]
     found += [Case('overhead', f'{name}, {what}{", cuts" if content == "cuts" else ""}', size,
                    UNLOADED_HZ, outputs, content=content)
               for name, size in sizes
@@ -178,18 +182,24 @@ def run(case: Case, node: NodeUnderTest, folder: Path, seconds: float, stop: Sto
     finally:
         rig.close()
     return {**asdict(case), 'node': shlex.join(node.command),
-            **summarize(node.outputs[0].rpartition(':')[0], observation, rig.lines(), sent)}
+            **summarize(frame_topics(case, node), observation, rig.lines(), sent)}
 
 
-def summarize(topic: str, observation: Observation, lines: Sequence[Line],
+def frame_topics(case: Case, node: NodeUnderTest) -> list[str]:
+    """Return the first output of each camera, whose messages are counted as frames."""
+    topic, _, _ = node.outputs[0].rpartition(':')
+    return [topic.replace(f'/{case.cameras[0]}/', f'/{camera}/', 1) for camera in case.cameras]
+
+
+def summarize(topics: Sequence[str], observation: Observation, lines: Sequence[Line],
               sent: Mapping[str, int]) -> Result:
     """
     Summarize one case.
 
     Parameters
     ----------
-    topic : str
-        The first output, whose messages are counted as frames.
+    topics : sequence of str
+        Of `frame_topics`.
     observation : Observation
     lines : sequence of Line
         All lines of the listener.
@@ -206,17 +216,18 @@ def summarize(topic: str, observation: Observation, lines: Sequence[Line],
     frames = processed_frames(inside)
     ages_ms = output_ages_ms(inside)
     wall_s = (observation.end_ns - observation.start_ns) / 1e9
-    count = len(ages_ms.get(topic, ()))
+    received_ms = [age_ms for topic in topics for age_ms in ages_ms.get(topic, ())]
+    count = len(received_ms)
     counters = last_counters(lines)
     return {
         'seconds': wall_s,
-        'frames_out_per_s': count / wall_s,
-        'fewest_per_s': fewest_per_second(observation, topic, inside),
+        'frames_out_per_s': count / wall_s / len(topics),
+        'fewest_per_s': min(fewest_per_second(observation, topic, lines) for topic in topics),
         'runs_per_s': sum(frame['num_inference_steps'] > 0 for frame in frames) / wall_s,
         'late_share': share_above(LATE_MS, [frame['latency_ms'] for frame in frames]),
         'times_ms': {key: quantiles([frame[key] for frame in frames])
                      for key in sorted({key for frame in frames for key in frame})},
-        'stamp_to_receipt_ms': quantiles(ages_ms.get(topic, [])),
+        'stamp_to_receipt_ms': quantiles(received_ms),
         'reply_ms': quantiles([1e3 * reply_s for reply_s in observation.replies_s]),
         'cpu_share': observation.cpu_s / wall_s,
         'cpu_ms_per_frame': 1e3 * observation.cpu_s / count if count else None,
@@ -225,7 +236,7 @@ def summarize(topic: str, observation: Observation, lines: Sequence[Line],
         'sent': sent,
         'counters': counters,
         'received_share': received_share(sent, counters),
-        'outputs_received_share': outputs_received_share(topic, lines, counters),
+        'outputs_received_share': outputs_received_share(topics[0], lines, counters),
     }
 
 
@@ -244,11 +255,12 @@ def share_above(limit: float, values: Sequence[float]) -> float | None:
 
 
 def fewest_per_second(observation: Observation, topic: str, lines: Iterable[Line]) -> int:
-    """Return the smallest number of messages of a topic in any whole second."""
-    seconds = [(line['received_ns'] - observation.start_ns) // 10 ** 9
-               for line in lines if line['topic'] == topic]
+    """Return the smallest number of messages of a topic with a stamp in any whole second."""
     whole = (observation.end_ns - observation.start_ns) // 10 ** 9
-    return int(np.bincount(seconds, minlength=whole)[:whole].min()) if whole else 0
+    seconds = ((line['stamp_ns'] - observation.start_ns) // 10 ** 9
+               for line in lines if line['topic'] == topic)
+    counts = Counter(second for second in seconds if 0 <= second < whole)
+    return min((counts[second] for second in range(whole)), default=0)
 
 
 def processed_frames(lines: Iterable[Line]) -> list[dict[str, float]]:
@@ -383,7 +395,7 @@ def cpu_row(result: Result) -> dict[str, str]:
     return {
         'of one core': format_share(result['cpu_share']),
         'a camera': format_share(result['cpu_share'] / len(result['cameras'])),
-        'frames/s of the first camera': f'{result["frames_out_per_s"]:.1f}',
+        'frames/s of each': f'{result["frames_out_per_s"]:.1f}',
         'resident memory, MiB': f'{result["memory_bytes"] / MIB:.0f}'}
 
 

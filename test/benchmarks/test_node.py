@@ -7,9 +7,10 @@ import json
 import pytest
 
 from benchmarks import node as bench_node
-from benchmarks import slowed_node
 from benchmarks.node import (
+    Case,
     fewest_per_second,
+    frame_topics,
     memory_growth,
     output_ages_ms,
     outputs_received_share,
@@ -17,9 +18,10 @@ from benchmarks.node import (
     quantiles,
     received_share,
     share_above,
+    summarize,
     time_row,
 )
-from benchmarks.node_rig import Observation
+from benchmarks.node_rig import NodeUnderTest, Observation
 
 
 def status_line(outcome='processed', stamp_ns=0, **values):
@@ -63,37 +65,34 @@ def test_quantiles_of_nothing_are_nothing():
         'p50': 2.0, 'p95': pytest.approx(8.3), 'p99': pytest.approx(8.86), 'max': 9.0, 'count': 3}
 
 
-def test_the_worst_second_is_a_whole_one():
+def test_the_worst_second_is_a_whole_one_by_the_stamps():
     """3, 1 and 2 messages in three seconds, and none in the half after them."""
     observation = Observation(10 ** 9, 4_500_000_000, 0.0, [], [])
-    lines = [{'topic': '/a', 'received_ns': 10 ** 9 + ms * 10 ** 6}
-             for ms in (0, 500, 999, 1000, 2100, 2900)]
-    lines.append({'topic': '/b', 'received_ns': 2_100_000_000})
+    lines = [{'topic': '/a', 'stamp_ns': 10 ** 9 + ms * 10 ** 6}
+             for ms in (-1, 0, 500, 999, 1000, 2100, 2900)]
+    lines.append({'topic': '/b', 'stamp_ns': 2_100_000_000})
     assert fewest_per_second(observation, '/a', lines) == 1
     assert fewest_per_second(observation, '/c', lines) == 0
+
+
+def test_frames_of_every_camera_are_counted():
+    """In two seconds one camera publishes 4 frames, the other 2, all in the first second."""
+    case = Case('frames', 'two', (64, 48), 2.0, cameras=('left', 'right'))
+    topics = frame_topics(case, NodeUnderTest('/x', (), ('/left/depth:Image', '/left/points:y')))
+    assert topics == ['/left/depth', '/right/depth']
+    second = 10 ** 9
+    lines = [{'topic': topic, 'stamp_ns': stamp_ns, 'received_ns': stamp_ns + 10 ** 6}
+             for topic, stamps_ns in zip(topics, ((0, 1, second, second + 1), (0, 1)))
+             for stamp_ns in stamps_ns]
+    tick = {'frames': 0, 'memory_bytes': 1}
+    found = summarize(topics, Observation(0, 2 * second, 1.0, [], [tick]), lines, {'left': 4})
+    assert (found['frames_out_per_s'], found['fewest_per_s']) == (1.5, 0)
+    assert found['stamp_to_receipt_ms']['count'] == 6
 
 
 def test_the_share_of_late_frames():
     assert share_above(100.0, [99.0, 100.0, 101.0, 250.0]) == 0.5
     assert share_above(100.0, []) is None
-
-
-def test_a_slowed_engine_takes_its_time_and_fails_and_hangs(monkeypatch):
-    """Not while it is warmed up."""
-    class Engine:
-        prepare_in_background = infer_batch = lambda self: ['depth']
-
-    monkeypatch.setattr(slowed_node.engine, 'DepthEngine', Engine)
-    slept_s = []
-    monkeypatch.setattr(slowed_node.time, 'sleep', slept_s.append)
-    slowed_node.slow_down(run_s=0.3, fail_every=3, hang_every=2, hang_s=5.0)
-    engine = slowed_node.engine.DepthEngine()
-    assert engine.infer_batch() == ['depth'] and slept_s == []
-    engine.prepare_in_background()
-    assert [engine.infer_batch() for _ in range(2)] == [['depth']] * 2
-    assert slept_s == [pytest.approx(0.3, abs=0.1), 5.0, pytest.approx(0.3, abs=0.1)]
-    with pytest.raises(OSError, match='simulated fault'):
-        engine.infer_batch()
 
 
 def test_ages_count_from_the_stamp_of_images_only():
