@@ -6,13 +6,14 @@ Does the node run for a long time without leaks while everything that can fail f
 Three cameras of different sizes and rates pan over a scene, or send cuts or invalid images.  The
 engine takes 0.3 s a run, and some runs fail or hang.  Every few seconds a camera is restarted, is
 killed, or changes its reliability, size or content; the metric reference of one camera, or the
-transforms to it, stop or start; a valid or invalid parameter is set; the node is disabled and
-enabled, or goes through its lifecycle.
+transforms to it, pause until its metres expire; a valid or invalid parameter is set; the node is
+disabled and enabled, or goes through its lifecycle.
 
 In the end every frame must be processed or dropped with a reason, every reply must be as expected,
 frames must be published soon after their receipt, depth must not be old unless it is said to be
-stale, cameras must get runs evenly, and memory and latency must not grow: a line through the
-medians of twenty slices of time, without the first tenth, must rise by less than a bound.
+stale, metres must go and come back, cameras must get runs evenly, and memory and latency must not
+grow: a line through the medians of twenty slices of time, without the first tenth, must rise by
+less than a bound.
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ CARRY_BOUND_S = 2.0 * (5.0 + 2.0)
 FAIR_SHARE = 0.5
 # Of so many bad images at least one must be decoded, although most frames are superseded.
 MIN_BAD_IMAGES = 20
-METRIC_TOPIC = 'depth/image_rect'
-OUTPUTS = (f'{METRIC_TOPIC}:Image', 'points:PointCloud2', 'confidence:Image')
+METRIC_TOPICS = ('depth/image_rect', 'points')
+OUTPUTS = ('depth/image_rect:Image', 'points:PointCloud2', 'confidence:Image')
 # Options of synthetic_camera, by camera.
 CAMERAS: dict[str, dict[str, str]] = {
     'front': {'--size': '640x480', '--rate': '15', '--reliability': 'reliable',
@@ -82,8 +83,9 @@ CAMERAS: dict[str, dict[str, str]] = {
              '--content': 'moving'},
     'rear': {'--size': '1280x720', '--rate': '6', '--reliability': 'reliable',
              '--content': 'moving', '--fault-every': '15', '--compressed': ''}}
-# Whose depth has a metric reference.
-MEASURED_CAMERA = 'front'
+# Whose depth has a metric reference, the time after which metres expire without it, and that for
+# which it pauses.
+MEASURED_CAMERA, EXPIRE_S, PAUSE_S = 'front', 2.0, 5.0
 ALTERNATIVES = {'reliable': 'best_effort', 'best_effort': 'reliable',
                 'moving': 'cuts', 'cuts': 'moving',
                 '640x480': '320x240', '320x240': '640x480',
@@ -114,9 +116,9 @@ class SoakEvents:
             'camera restarts': self._restart,
             'parameter is set': lambda: self._set('max_inference_steps', next(self._values), True),
             'scale source changes': lambda: self._set('scale.source', next(self._sources), True),
-            'reference starts or stops': lambda: self._toggle('cloud'),
+            'reference pauses': lambda: self._pause('cloud'),
             'camera is killed and restarted': self._kill,
-            'transforms start or stop': lambda: self._toggle('tf'),
+            'transforms pause': lambda: self._pause('tf'),
             'parameter is rejected': lambda: self._set('point_stride', 0, False),
             'reliability changes': lambda: self._restart('--reliability'),
             'lifecycle cycle': self._cycle,
@@ -126,9 +128,11 @@ class SoakEvents:
         }
 
     def start(self) -> None:
-        """Start all cameras."""
+        """Start all cameras, and the reference of one with its transforms."""
         for name in CAMERAS:
             self._start(name)
+        for what in ('cloud', 'tf'):
+            self._rig.toggle_reference(MEASURED_CAMERA, what)
 
     def finish(self) -> None:
         """Stop all cameras."""
@@ -156,8 +160,10 @@ class SoakEvents:
         self._rig.kill_camera(name)
         self._start(name)
 
-    def _toggle(self, what: str) -> None:
-        self._rig.toggle_reference(MEASURED_CAMERA, what)
+    def _pause(self, what: str) -> None:
+        for _ in ('off', 'on'):
+            self._rig.toggle_reference(MEASURED_CAMERA, what)
+            self._rig.observe(PAUSE_S)
 
     def _set(self, name: str, value: Any, expected: bool) -> None:
         message = ParameterMessage(
@@ -191,8 +197,9 @@ def run(seconds: float, event_every_s: float, folder: Path, stop: StopFlag) -> d
     ProcessError
         If the node or the listener ends early, or the node does not reply.
     """
-    rig = Rig(depth_node_under_test(list(CAMERAS), OUTPUTS, slowed_run_s=RUN_S, faults=FAULTS),
-              folder, stop)
+    rig = Rig(depth_node_under_test(
+        list(CAMERAS), OUTPUTS, [f'scale.expire_s:={EXPIRE_S}'], slowed_run_s=RUN_S,
+        faults=FAULTS), folder, stop)
     ticks, events = [], []
     try:
         rig.wait_until_active()
@@ -227,8 +234,11 @@ def run(seconds: float, event_every_s: float, folder: Path, stop: StopFlag) -> d
         'depths': [((received_ns - start_ns) / 1e9, status['camera'], status['depth_state'],
                     float(status['carried_s']))
                    for received_ns, status in processed_statuses(lines)],
-        'metric_stamps': {camera: [line['stamp_ns'] for line in lines
-                                   if line['topic'] == f'/{camera}/{METRIC_TOPIC}']
+        'scale_states': [(status['scale_state'], bool(status['scale']))
+                         for _, status in processed_statuses(lines)
+                         if status['camera'] == MEASURED_CAMERA],
+        'metric_stamps': {camera: [line['stamp_ns'] for line in lines if line['topic'] in
+                                   [f'/{camera}/{topic}' for topic in METRIC_TOPICS]]
                           for camera in CAMERAS},
         'stale_stamps': {camera: [status_ns for status_ns, status in stamped_statuses(lines)
                                   if status['camera'] == camera
@@ -298,6 +308,28 @@ def count_unaccounted_frames(counters: Mapping[str, Mapping[str, int]]) -> dict[
             for camera, counts in counters.items()}
 
 
+def count_metre_changes(scale_states: Sequence[tuple[str, bool]]) -> dict[str, int]:
+    """
+    Count how often metres expired and were measured again after that.
+
+    Parameters
+    ----------
+    scale_states : sequence of (str, bool)
+        Of each frame of a camera: state of the scale, and whether it is known.
+    """
+    lost = regained = 0
+    are_measured = are_lost = False
+    for state, known in scale_states:
+        # A state of 'none' says nothing, and 'waiting' follows a reset.
+        if are_measured and not known and state in ('expired', 'rejected'):
+            lost, are_lost = lost + 1, True
+        elif are_lost and state == 'tracking':
+            regained, are_lost = regained + 1, False
+        if state != 'none':
+            are_measured = known and state != 'assumed'
+    return {'lost': lost, 'regained': regained}
+
+
 def check_soak(soak: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     Check the results of a soak.
@@ -308,9 +340,9 @@ def check_soak(soak: Mapping[str, Any]) -> list[dict[str, Any]]:
         `seconds`; `counters` by camera, the last ones; `exit_codes` by process; `ticks` with
         `time_s`, `memory_bytes`, `busy_s` and `cpu_s`; `latencies` of (seconds, camera,
         ms); `depths` of (seconds, camera, state, seconds since the run); `metric_stamps` and
-        `stale_stamps` by camera, of metric depth and of stale frames; `bad_images_sent` by
-        camera; `replies` to set_parameters and lifecycle `cycles`, each the number attempted and
-        the number as expected.
+        `stale_stamps` by camera, of metric outputs and of stale frames; `scale_states`, see
+        `count_metre_changes`; `bad_images_sent` by camera; `replies` to set_parameters and
+        lifecycle `cycles`, each the number attempted and the number as expected.
 
     Returns
     -------
@@ -351,7 +383,10 @@ def check_soak(soak: Mapping[str, Any]) -> list[dict[str, Any]]:
           f'{oldest_s:.1f} s', oldest_s <= CARRY_BOUND_S)
     hidden = {camera: len(set(soak['metric_stamps'][camera]) & set(stamps))
               for camera, stamps in soak['stale_stamps'].items()}
-    check('no metric depth of stale frames', hidden, not any(hidden.values()))
+    check('no metric output of stale frames', hidden, not any(hidden.values()))
+    changes = count_metre_changes(soak['scale_states'])
+    check(f'{MEASURED_CAMERA}: metres go without reference and transforms, and come back', changes,
+          all(changes.values()))
     runs = Counter(camera for _, camera, state, _ in soak['depths'] if state == 'run')
     check('runs are shared evenly', dict(runs),
           min(runs[camera] for camera in counters) >= FAIR_SHARE * max(runs.values(), default=0))

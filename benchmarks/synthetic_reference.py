@@ -6,7 +6,7 @@ Publish a metric reference of a camera, and the robot's transforms, in a separat
 
 The cloud is the depth that the node published, made metric by a known scale and shift: a sensor
 that agrees with the networks.  The transforms say where that sensor and the camera are on a robot
-that drives.
+that drives; as the sensor turns on a mast, its place is unknown once they stop.
 """
 
 from __future__ import annotations
@@ -82,19 +82,18 @@ class RobotTransforms:
         self._moving = node.create_publisher(TFMessage, '/tf', QoSProfile(depth=100))
         self._fixed = node.create_publisher(TFMessage, '/tf_static', QoSProfile(
             depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
-        optical = np.eye(4)
-        optical[:3, :3] = [[0, 0, 1], [-1, 0, 0], [0, -1, 0]]
-        now_ns = node.get_clock().now().nanoseconds
-        self._fixed.publish(serialize_transforms(now_ns, [
-            ('base_link', f'{camera}_optical_frame', optical),
-            ('base_link', LIDAR_FRAME, optical)]))
+        self._mount = np.eye(4)
+        self._mount[:3, :3] = [[0, 0, 1], [-1, 0, 0], [0, -1, 0]]
+        self._fixed.publish(serialize_transforms(node.get_clock().now().nanoseconds, [
+            ('base_link', f'{camera}_optical_frame', self._mount)]))
         node.create_timer(TF_PERIOD_S, self._publish)
 
     def _publish(self) -> None:
         pose = np.eye(4)
         pose[0, 3] = SPEED_MPS * np.sin(time.monotonic())
         self._moving.publish(serialize_transforms(
-            self._node.get_clock().now().nanoseconds, [('odom', 'base_link', pose)]))
+            self._node.get_clock().now().nanoseconds,
+            [('odom', 'base_link', pose), ('base_link', LIDAR_FRAME, self._mount)]))
 
 
 def main() -> int:

@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from benchmarks import soak as soak_tool
-from benchmarks.soak import check_soak, count_unaccounted_frames, fit_trend
+from benchmarks.soak import (
+    check_soak,
+    count_metre_changes,
+    count_unaccounted_frames,
+    fit_trend,
+)
 
 
 def ticks(memory):
@@ -27,6 +32,7 @@ def a_soak(**changes):
         'ticks': ticks(lambda time_s: 200),
         'latencies': [(time_s, 'front', 40.0) for time_s in times_s],
         'depths': [(time_s, 'front', 'run', 0.3) for time_s in times_s],
+        'scale_states': [('tracking', True), ('expired', False), ('tracking', True)],
         'metric_stamps': {'front': [1, 2]}, 'stale_stamps': {'front': [3]}, **changes}
 
 
@@ -47,6 +53,13 @@ def test_unaccounted_frames_fail_and_other_counters_are_ignored():
         'frames in = processed + dropped with a reason; difference']
 
 
+def test_metres_are_lost_when_they_expire_not_when_the_scale_is_reset_or_unknown():
+    states = [('assumed', True), ('rejected', False), ('tracking', True), ('none', False),
+              ('holding', True), ('none', False), ('expired', False), ('none', False),
+              ('rejected', False), ('tracking', True), ('waiting', False), ('tracking', True)]
+    assert count_metre_changes(states) == {'lost': 1, 'regained': 1}
+
+
 @pytest.mark.parametrize('changes, word', [
     ({'exit_codes': {'node': -11, 'listener': 0}}, 'exit code'),
     ({'replies': (5, 4)}, 'parameters'),
@@ -59,7 +72,9 @@ def test_unaccounted_frames_fail_and_other_counters_are_ignored():
     ({'latencies': [(time_s, 'front', 900.0 if time_s % 50 == 0 else 40.0)
                     for time_s in range(100)]}, 'within 500 ms'),
     ({'depths': [(1.0, 'front', 'run', 0.3), (2.0, 'front', 'carried', 15.0)]}, 'not stale'),
-    ({'stale_stamps': {'front': [2]}}, 'no metric depth of stale frames'),
+    ({'stale_stamps': {'front': [2]}}, 'no metric output of stale frames'),
+    ({'scale_states': [('waiting', False), ('tracking', True)]}, 'metres'),
+    ({'scale_states': [('tracking', True), ('rejected', False)]}, 'metres'),
     ({'depths': [(1.0, 'rear', 'run', 0.3)]}, 'shared evenly'),
 ])
 def test_each_rule_fails_alone(changes, word):
