@@ -390,7 +390,9 @@ class AdaptiveDepth:
         camera.newest = _Candidate(frame, padded_size, grey, request,
                                    time.perf_counter() - started_s)
         running = [] if self._run is None else [each.candidate for each in self._run.members]
-        camera.waiting = [each for each in camera.waiting if each in running] + [camera.newest]
+        # A frame whose own run has just ended is given its depth if the new one gets none.
+        camera.waiting = [each for each in camera.waiting
+                          if each in running or each.prediction is not None] + [camera.newest]
 
     def _request(self, camera: _Camera, frame: Frame, grey: GreyImage) -> StepRequest:
         """Tell the step policy what is new in a camera's newest frame."""

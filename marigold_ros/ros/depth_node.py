@@ -195,6 +195,8 @@ class DepthNode(LifecycleNode):
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Release everything, from any state; fail while the networks hang."""
         self._unsubscribe()
+        if self._worker is not None:
+            self._worker.drain()  # so that no further run begins
         self._problem = 'shut down'
         if self._networks_hang('shutdown released nothing', 'end the process'):
             return FAILURE  # the end of the process releases what is left

@@ -77,7 +77,8 @@ class _PreparedFrame:
         """Return what AdaptiveDepth needs of it."""
         frame = self.frame
         return Frame(frame.camera, self.rgb, frame.stamp_ns if self.timed else 0,
-                     frame.received_s, self.calibration.camera.K, self.pose)
+                     frame.received_s,
+                     None if self.calibration.problem else self.calibration.camera.K, self.pose)
 
 
 class DepthWorker:
@@ -432,9 +433,11 @@ class DepthWorker:
         if not self._context.ok():
             return  # the process is shutting down
         cameras = err.cameras if isinstance(err, RunError) else tuple(self._cameras)
-        text, lost = _describe(err), self._take_forgotten()
-        for prepared in lost:
-            self._reporter.report_dropped(prepared.frame, 'engine_error', text)
+        text, forgotten = _describe(err), self._take_forgotten()
+        lost = [each for each in forgotten if each.frame.camera in cameras]
+        for prepared in forgotten:
+            reason = ('engine_error', text) if prepared in lost else ('superseded',)
+            self._reporter.report_dropped(prepared.frame, *reason)
         for camera in set(cameras) - {each.frame.camera for each in lost}:
             self._reporter.report_event(camera, 'engine_error', text)
 

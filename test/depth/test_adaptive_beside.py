@@ -166,6 +166,17 @@ def test_frames_that_all_differ_get_their_own_depth_as_fast_as_the_networks_run(
     assert robot.networks.runs == 4
 
 
+def test_a_run_that_ends_with_the_next_frame_is_not_lost(engine):
+    """Every frame shows another scene, and each run ends just before one comes."""
+    robot, found = Robot(engine), []
+    for seed in range(1, 7):
+        if robot.networks.held:
+            robot.networks.end()
+        found += robot.send(scene(seed=seed)).values()
+    assert len(found) == 5
+    assert [each.decision.carried_s for each in found] == [0.0] * 5
+
+
 def test_the_most_overdue_camera_is_next_with_others_of_its_size(engine):
     cameras = ('left', 'small', 'right')
     robot = Robot(engine, ALWAYS, cameras)

@@ -10,6 +10,7 @@ import time
 
 from checkpoints import make_checkpoint
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.msg import Transition
 from node_harness import (
     ACTIVATE,
     camera_info,
@@ -31,6 +32,9 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.ros import depth_node, diagnostics
+from marigold_ros.ros.calibration import CalibrationCache
+from marigold_ros.ros.frame_buffer import ReceivedFrame
+from marigold_ros.ros.worker import _PreparedFrame
 
 pytestmark = pytest.mark.node
 IMAGE, INFO = '/camera/image_raw', '/camera/camera_info'
@@ -308,6 +312,46 @@ def test_hung_networks_let_the_node_deactivate_but_not_clean_up(robot, networks,
     for transition in (DEACTIVATE, CLEANUP, CONFIGURE, ACTIVATE):
         assert robot.change_state(transition)
     assert robot.state() == 'active'
+
+
+def test_a_shutdown_of_an_active_node_begins_no_further_run(checkpoint, monkeypatch):
+    """When the run in flight ends, a frame that wants another has been published already."""
+    gates, begun = [threading.Event() for _ in range(5)], []
+    infer_batch = DepthEngine.infer_batch
+
+    def infer(engine, *args, **kwargs):
+        if not kwargs.get('upsample', True):  # not of a warm-up
+            begun.append(None)
+            assert gates[len(begun) - 1].wait(60.0)
+        return infer_batch(engine, *args, **kwargs)
+
+    monkeypatch.setattr(DepthEngine, 'infer_batch', infer)
+    arguments = [word for name, value in {'checkpoint': checkpoint, **GIVEN}.items()
+                 for word in ('-p', f'{name}:={value}')]
+    with node_in_process(*arguments) as (_, robot):
+        robot.listen_all({'/depth_node/status': DiagnosticArray, RELATIVE: Image})
+        robot.advertise(INFO, CameraInfo)
+        robot.advertise(IMAGE, Image)
+        gates[0].set()
+        for _ in range(3):
+            assert show(robot)['outcome'] == 'processed'
+        robot.until(lambda: len(begun) == 2, what='a run')
+        robot.request_transition(Transition.TRANSITION_ACTIVE_SHUTDOWN)
+        robot.spin(0.5)
+        gates[1].set()
+        robot.until(lambda: robot.state() == 'finalized', what='the end of the shutdown')
+        assert len(begun) == 2
+        for each in gates:
+            each.set()
+
+
+def test_a_camera_without_calibration_has_no_view():
+    """Its K is 0, and motion divides by it."""
+    calibration = CalibrationCache(rectified=False).find(1, *RGB.shape[:2])
+    received = ReceivedFrame('camera', b'', False, 1, 'optical', 0.0)
+    prepared = _PreparedFrame(received, True, RGB, calibration, np.eye(4), 'odom', frozenset(),
+                              0.0, 0.0, {})
+    assert prepared.as_frame().K is None and prepared.as_frame().view is None
 
 
 HANGS = """
