@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -60,9 +59,7 @@ def measure(engine: DepthEngine, frames: Sequence[RgbImage], views: Sequence[Vie
         complexity_share('entropy', grey, carrier.new)
 
     def carry(motion: Motion | None = None) -> None:
-        carried = carrier.carry(motion)
-        engine.upsample(replace(prediction, affine_invariant_depth=carried.depth,
-                                confidence=carried.confidence), frames[number])
+        engine.upsample(carrier.carry(motion).as_prediction(), frames[number])
 
     def repeat(part: Callable[[], object]) -> Callable[[], None]:
         def run() -> None:

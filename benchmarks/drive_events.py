@@ -48,6 +48,7 @@ from marigold_ros.evaluation.metrics.obstacles import ObstacleScorer, read_scene
 from marigold_ros.evaluation.metrics.protocols import score
 from marigold_ros.evaluation.references import BagReferences, FrameReference
 from marigold_ros.metric.config import ScaleConfig
+from marigold_ros.metric.types import measured_scale
 
 NAME = 'drive_events'
 BAG, CAMERA, LIDAR = 'parlour', 'camera', '/lidar/points'
@@ -92,8 +93,7 @@ class PolicyDrive:
             CAMERA, frame.rgb, frame.stamp_ns or 0, time.monotonic(), frame.K,
             frame.world_from_camera)])
         scale = self._metric.add(frame, prediction, reference, prediction.gauge_change)
-        if scale is not None:
-            self._adaptive.set_scale(CAMERA, scale.scale, scale.shift)
+        self._adaptive.set_scale(CAMERA, measured_scale(scale))
         self.steps.append(prediction.num_inference_steps)
         self.abs_rel.append(score(prediction.affine_invariant_depth, frame)['abs_rel'])
         self.covered_share.append(prediction.covered_share)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 import math
 import time
@@ -22,14 +23,13 @@ from marigold_ros.depth.camera_depth import CameraDepth
 from marigold_ros.depth.camera_depth import Frame as Frame
 from marigold_ros.depth.complexity import complexity_share, measure_complexity, reduce_to_grey
 from marigold_ros.depth.config import COMPLEXITY_MEASURES, one_of, require, StepPolicyConfig
-from marigold_ros.depth.errors import InputError, RunError
+from marigold_ros.depth.errors import DepthError, InputError
 from marigold_ros.depth.step_policy import LatencyModel, StepPolicy
 from marigold_ros.depth.types import (
     BatchTiming,
     DepthPrediction,
     GaugeChange,
     GreyImage,
-    StageTiming,
     StepDecision,
     StepRequest,
 )
@@ -127,20 +127,6 @@ class AdaptivePrediction(DepthPrediction):
 
 
 @dataclass(eq=False)
-class _Candidate:
-    """A frame, and what the step policy knows and decides about it."""
-
-    frame: Frame
-    padded_size: tuple[int, int]
-    grey: GreyImage
-    request: StepRequest
-    complexity_s: float
-    decision: StepDecision | None = None  # undecided while the networks are busy
-    in_run: bool = False  # now or before
-    prediction: AdaptivePrediction | None = None  # of a run on this very frame
-
-
-@dataclass(eq=False)
 class _Camera:
     """A camera: its depth, its newest frame, and the frames that have no depth yet."""
 
@@ -148,16 +134,24 @@ class _Camera:
     newest: _Candidate | None = None
     # The newest frame, after one on which the networks run, if that has no depth yet either.
     waiting: list[_Candidate] = field(default_factory=list)
-    finished: AdaptivePrediction | None = None  # run whose depth no frame has got yet
+    unshown_run: AdaptivePrediction | None = None  # whose depth no frame has got yet
     last_run_s: float = -math.inf  # when the last run began
-    publish_s: float = 0.0  # how long the caller took for the last frame
+    output_s: float = 0.0  # how long the last frame took, from its depth to the caller's end
 
 
-class _Member(NamedTuple):
-    """A camera in a run, with its frame."""
+@dataclass(eq=False)
+class _Candidate:
+    """A frame of a camera, and what the step policy knows and decides about it."""
 
     camera: _Camera
-    candidate: _Candidate
+    frame: Frame
+    padded_size: tuple[int, int]
+    grey: GreyImage
+    request: StepRequest
+    complexity_s: float
+    decision: StepDecision | None = None  # undecided while the networks are busy
+    was_run: bool = False  # or is in the run in flight
+    prediction: AdaptivePrediction | None = None  # of a run on this very frame
 
 
 class Inferred(NamedTuple):
@@ -172,7 +166,7 @@ class _Run:
     """A batch that the networks process."""
 
     padded_size: tuple[int, int]
-    members: list[_Member]
+    candidates: list[_Candidate]
     started_s: float
     future: Future[Inferred]
 
@@ -226,7 +220,7 @@ class AdaptiveDepth:
         self._seeds = {camera: seed for seed, camera in enumerate(cameras)}
         self._cameras: defaultdict[str, _Camera] = defaultdict(_Camera)
         self._run: _Run | None = None
-        self._failure: RunError | None = None
+        self._failures: list[DepthError] = []
 
     def warm_up(self, sizes: Sequence[tuple[int, int]], batch_sizes: Sequence[int]) -> None:
         """Warm up the engine for images of these sizes (H, W) and observe their latency."""
@@ -271,25 +265,23 @@ class AdaptiveDepth:
         newest = self._cameras[camera].newest
         if newest is None:
             raise InputError(f'`camera` must have a frame; got {camera!r}')
-        rgb, carried = newest.frame.rgb, self._cameras[camera].depth.carry()
-        prediction = self.engine.upsample(DepthPrediction(
-            carried.depth, carried.confidence, None, None, 0, 'schedule',
-            StageTiming(0.0, 0.0, 0.0, 0.0, 0.0), carried.covered), rgb)
+        carried = newest.camera.depth.carry()
+        prediction = self.engine.upsample(carried.as_prediction(), newest.frame.rgb)
         if prediction.confidence is not None and prediction.covered is not None:
             np.copyto(prediction.confidence, 0.0, where=~prediction.covered)
         return prediction
 
-    def set_scale(self, camera: str, scale: float, shift: float) -> None:
+    def set_scale(self, camera: str, scale_shift: tuple[float, float] | None) -> None:
         """
         Set the metric fit of a camera's last depth, with which it is moved in three dimensions.
 
         Parameters
         ----------
         camera : str
-        scale, shift : float
-            Metric depth is scale * relative depth + shift, m.
+        scale_shift : (float, float) or None
+            Metric depth is scale * relative depth + shift, m; None if that is not measured.
         """
-        self._cameras[camera].depth.scale_shift = scale, shift
+        self._cameras[camera].depth.set_scale(scale_shift)
 
     @property
     def waiting_frames(self) -> set[Frame]:
@@ -318,8 +310,8 @@ class AdaptiveDepth:
 
         Raises
         ------
-        InputError, RunError
-            See `advance`.
+        InputError, DepthError
+            See `advance`; the former also if two frames are of one camera.
         """
         if len({frame.camera for frame in frames}) < len(frames):
             raise InputError('`frames` must be at most one of each camera; got those of '
@@ -356,28 +348,41 @@ class AdaptiveDepth:
 
         Raises
         ------
-        InputError
-            If an image is invalid.
-        RunError
-            If a run has failed; raised in the end.  The frame that waited for it waits no more.
+        DepthError
+            If a run has failed, or the depth of a camera; raised when the others are done, one in
+            each call.  The frame that waited for it waits no more.
         """
         # 1. Carry the depth of a run that has ended from now on.
         self._finish_run()
 
         # 2. Move depth along to the new frames, and measure what is new in them.
         for frame in frames:
-            self._look_at(frame)
+            with self._starting_afresh_on_error(frame.camera):
+                self._look_at(frame)
 
         # 3. Run the networks on what needs it most, if they are free.
         while self._begin_run() and self._finish_run():
             pass  # only networks that run at once have finished already
 
         # 4. Return the depth of each camera's newest frame.
-        for camera in list(self._cameras.values()):
-            yield from self._take_depth(camera)
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
+        for name, camera in list(self._cameras.items()):
+            started_s, shown = self._clock(), None
+            with self._starting_afresh_on_error(name):
+                shown = self._take_depth(camera)
+            if shown is not None:
+                yield shown
+                camera.output_s = self._clock() - started_s
+        if self._failures:
+            raise self._failures.pop(0)
+
+    @contextmanager
+    def _starting_afresh_on_error(self, camera: str) -> Iterator[None]:
+        """Let one camera start afresh if the block fails, and the others go on."""
+        try:
+            yield
+        except Exception as err:  # whatever a frame may cause
+            self._cameras.pop(camera, None)
+            self._failures.append(_depth_error(err, [camera]))
 
     def _look_at(self, frame: Frame) -> None:
         """Move the camera's depth along to the frame, and let it wait for depth."""
@@ -387,9 +392,10 @@ class AdaptiveDepth:
         camera = self._cameras[frame.camera]
         camera.depth.advance(frame, grey, self._config.max_carry_s)
         request = self._request(camera, frame, grey)
-        camera.newest = _Candidate(frame, padded_size, grey, request,
+        self.policy.observe_complexity(request)
+        camera.newest = _Candidate(camera, frame, padded_size, grey, request,
                                    time.perf_counter() - started_s)
-        running = [] if self._run is None else [each.candidate for each in self._run.members]
+        running = [] if self._run is None else self._run.candidates
         # A frame whose own run has just ended is given its depth if the new one gets none.
         camera.waiting = [each for each in camera.waiting
                           if each in running or each.prediction is not None] + [camera.newest]
@@ -414,18 +420,18 @@ class AdaptiveDepth:
         """Begin a run with the most overdue camera, if one needs it and the networks are free."""
         if self._run is not None:
             return False
-        wanting = [_Member(camera, each) for camera in self._cameras.values()
-                   if (each := camera.newest) is not None and self._wants_run(each)]
+        wanting = [camera.newest for camera in self._cameras.values()
+                   if camera.newest is not None and self._wants_run(camera.newest)]
         if not wanting:
             return False
-        padded_size = min(wanting, key=lambda each: each.camera.last_run_s).candidate.padded_size
-        members = [each for each in wanting if each.candidate.padded_size == padded_size]
+        padded_size = min(wanting, key=lambda each: each.camera.last_run_s).padded_size
+        candidates = [each for each in wanting if each.padded_size == padded_size]
         started_s = self._clock()
-        for camera, candidate in members:
-            camera.last_run_s, candidate.in_run = started_s, True
-            camera.depth.begin_run()
-        self._run = _Run(padded_size, members, started_s,
-                         self._submit(padded_size, [each for _, each in members]))
+        for each in candidates:
+            each.camera.last_run_s, each.was_run = started_s, True
+            each.camera.depth.begin_run()
+        self._run = _Run(padded_size, candidates, started_s,
+                         self._submit(padded_size, candidates))
         if self._on_run_end is not None:
             on_run_end = self._on_run_end
             self._run.future.add_done_callback(lambda _: on_run_end())
@@ -433,7 +439,7 @@ class AdaptiveDepth:
 
     def _wants_run(self, candidate: _Candidate) -> bool:
         """Whether a newest frame needs a run; decides that, once per frame."""
-        if candidate.in_run:
+        if candidate.was_run:
             return False
         if candidate.decision is None:
             candidate.decision = self.policy.choose_steps(candidate.request)
@@ -470,66 +476,61 @@ class AdaptiveDepth:
         if run is None or not run.future.done():
             return False
         self._run = None
-        # What has been discarded since the run began is not in `_cameras` any more.
-        members = [each for each in run.members
-                   if self._cameras.get(each.candidate.frame.camera) is each.camera]
         err = run.future.exception()
         if err is not None:
-            self._failure = _run_error(err, [each.candidate.frame.camera for each in members])
-            for camera, candidate in members:
-                camera.depth.fail_run()
-                camera.waiting = [each for each in camera.waiting if each is not candidate]
+            self._failures.append(_depth_error(err, [each.frame.camera
+                                                     for each in run.candidates]))
+            for each in run.candidates:
+                each.camera.depth.fail_run()
+                each.camera.waiting = [other for other in each.camera.waiting
+                                       if other is not each]
             return True
         predictions, ended_s = run.future.result()
-        for member, prediction in zip(run.members, predictions):
-            if member in members:
-                self._take_over(member, prediction, ended_s)
+        # A camera that has been discarded since is not in `_cameras`, so nothing comes of it.
+        for each, prediction in zip(run.candidates, predictions):
+            self._take_over(each, prediction, ended_s)
         self.policy.observe(BatchTiming.from_stages(
             run.padded_size, [each.num_inference_steps for each in predictions],
-            predictions[0].timing, elapsed_s=ended_s - run.started_s + max(
-                each.camera.publish_s for each in run.members)))
+            predictions[0].timing, elapsed_s=ended_s - run.started_s + sum(
+                each.camera.output_s for each in run.candidates)))
         return True
 
-    def _take_over(self, member: _Member, prediction: DepthPrediction, ended_s: float) -> None:
+    def _take_over(self, candidate: _Candidate, prediction: DepthPrediction,
+                   ended_s: float) -> None:
         """Carry the depth of a run from now on; its own frame gets it unless that has depth."""
-        camera, candidate = member
+        camera, newest = candidate.camera, candidate.camera.newest
         change = camera.depth.finish_run(prediction, ended_s - candidate.frame.received_s)
-        camera.finished = candidate.prediction = _complete(candidate, prediction, change)
-        newest = camera.newest
+        camera.unshown_run = candidate.prediction = _complete(candidate, prediction, change)
         if newest is not None and newest is not candidate:  # less of it is new now
             newest.request = self._request(camera, newest.frame, newest.grey)
-            newest.decision = None
 
-    def _take_depth(self, camera: _Camera) -> Iterator[tuple[Frame, AdaptivePrediction]]:
-        """Return the depth of the newest frame that has none yet, or of one before it."""
+    def _take_depth(self, camera: _Camera) -> tuple[Frame, AdaptivePrediction] | None:
+        """Return the newest frame that has no depth yet, or one before it, with its depth."""
         if not camera.waiting:
-            return
+            return None
         oldest, newest = camera.waiting[0], camera.waiting[-1]
         if newest.prediction is not None:
             taken, prediction = newest, self.engine.upsample(newest.prediction, newest.frame.rgb)
         elif camera.depth.can_carry:
-            taken, prediction = newest, self._carry(camera, newest)
+            taken, prediction = newest, self._carry(newest)
         elif oldest.prediction is not None:
             taken, prediction = oldest, self.engine.upsample(oldest.prediction, oldest.frame.rgb)
         else:
-            return
+            return None
         camera.waiting = [] if taken is newest else [newest]
-        camera.finished = None
-        started_s = self._clock()
-        yield taken.frame, prediction
-        camera.publish_s = self._clock() - started_s
+        camera.unshown_run = None
+        return taken.frame, prediction
 
-    def _carry(self, camera: _Camera, candidate: _Candidate) -> AdaptivePrediction:
+    def _carry(self, candidate: _Candidate) -> AdaptivePrediction:
         """Return the depth of the last run, moved into a frame that is the newest."""
-        carried = self.carried_depth(candidate.frame.camera)
-        finished = camera.finished or AdaptivePrediction(
+        depth, carried = candidate.camera.depth, self.carried_depth(candidate.frame.camera)
+        run = candidate.camera.unshown_run or AdaptivePrediction(
             **vars(carried), decision=_decision(candidate))
-        carried_s = camera.depth.carried_s
         decision = replace(
-            finished.decision, age_s=candidate.request.age_s,
-            complexity_s=candidate.complexity_s, carried_s=carried_s,
-            stale=carried_s > camera.depth.longest_carry_s(self._config.max_carry_s))
-        return replace(finished, affine_invariant_depth=carried.affine_invariant_depth,
+            run.decision, age_s=candidate.request.age_s, complexity_s=candidate.complexity_s,
+            carried_s=depth.carried_s,
+            stale=depth.carried_s > depth.longest_carry_s(self._config.max_carry_s))
+        return replace(run, affine_invariant_depth=carried.affine_invariant_depth,
                        confidence=carried.confidence, uncertainty=None, covered=carried.covered,
                        decision=decision)
 
@@ -553,7 +554,7 @@ def _complete(candidate: _Candidate, prediction: DepthPrediction,
     return AdaptivePrediction(**vars(prediction), decision=decision, gauge_change=gauge_change)
 
 
-def _run_error(err: BaseException, cameras: Sequence[str]) -> RunError:
-    error = RunError(f'{type(err).__name__}: {err}', tuple(cameras))
+def _depth_error(err: BaseException, cameras: Sequence[str]) -> DepthError:
+    error = DepthError(f'{type(err).__name__}: {err}', tuple(cameras))
     error.__cause__ = err
     return error

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 from marigold_ros.depth.carry import CarriedDepth, DepthCarrier, Motion, View
 from marigold_ros.depth.types import (
     DepthPrediction,
@@ -19,8 +21,8 @@ from marigold_ros.depth.types import (
 
 # Of the image; with less, another scene is in view.
 MIN_COVERED_SHARE = 0.5
-# Of which the slowest counts.
-RUNS_TO_REMEMBER = 5
+# Of runs and of the time between frames: enough for jitter, few enough to follow a change.
+TIMES_TO_REMEMBER = 5
 CLOCK_TOLERANCE_S = 1e-6
 
 
@@ -83,8 +85,6 @@ class CameraDepth:
 
     Attributes
     ----------
-    scale_shift : (float, float) or None
-        Metric fit of the last depth: metric depth is scale * relative depth + shift, m.
     largest_change : float
         Largest share, in any small window, of pixels that changed between two frames since the
         last run began.
@@ -92,14 +92,14 @@ class CameraDepth:
 
     def __init__(self) -> None:
         """Start without depth."""
-        self.scale_shift: tuple[float, float] | None = None
         self.largest_change = 0.0
+        self._scale_shift: tuple[float, float] | None = None
         self._carrier: DepthCarrier | None = None
         self._last: _Instant | None = None
-        self._period_s = 0.0  # between the last two frames
+        self._periods_s: deque[float] = deque(maxlen=TIMES_TO_REMEMBER)  # between frames
         self._run: _Instant | None = None  # whose depth is carried
         self._in_flight: _RunInFlight | None = None
-        self._run_times_s: deque[float] = deque(maxlen=RUNS_TO_REMEMBER)
+        self._run_times_s: deque[float] = deque(maxlen=TIMES_TO_REMEMBER)
         self._view: View | None = None
 
     def advance(self, frame: Frame, grey: GreyImage, max_pause_s: float) -> None:
@@ -117,12 +117,14 @@ class CameraDepth:
             Longest time since the last frame.
         """
         last, self._last = self._last, _instant(frame)
-        self._period_s = 0.0 if last is None else _elapsed_s(last, self._last)
+        period_s = 0.0 if last is None else _elapsed_s(last, self._last)
         if self._carrier is None or last is None or last.size != self._last.size or not (
-                0.0 <= self._period_s <= max_pause_s):
-            self._carrier, self._run, self._period_s = DepthCarrier(grey), None, 0.0
+                0.0 <= period_s <= max_pause_s):
+            self._carrier, self._run = DepthCarrier(grey), None
             self._view, self.largest_change = frame.view, 0.0
+            self._periods_s.clear()
             return
+        self._periods_s.append(period_s)
         self.largest_change = max(self.largest_change, self._carrier.advance(grey))
         self._view = frame.view or self._view
         self._forget_another_scene()
@@ -144,14 +146,35 @@ class CameraDepth:
                 else _elapsed_s(self._run, self._last))
 
     def longest_carry_s(self, max_carry_s: float) -> float:
-        """Return for how long depth is valid, s: at least twice the time that runs take."""
-        return max(max_carry_s, 2.0 * self._run_s)
+        """
+        Return for how long depth is valid, s: at least twice the time that a run takes.
+
+        That is the median of the latest runs, as one that hung must not let old depth be valid.
+        """
+        run_s = float(np.median(self._run_times_s)) if self._run_times_s else 0.0
+        return max(max_carry_s, 2.0 * run_s)
 
     def is_run_due(self, max_carry_s: float) -> bool:
-        """Whether depth would get too old before the end of a run begun on the next frame."""
-        frames = max(1, math.ceil(self._run_s / self._period_s)) if self._period_s else 1
-        oldest_s = self.carried_s + frames * self._period_s
+        """
+        Whether depth could get too old before the end of a run begun on the next frame.
+
+        So if that frame came, and that run ended, as late as any of the latest.
+        """
+        run_s, period_s = max(self._run_times_s, default=0.0), max(self._periods_s, default=0.0)
+        frames = max(1, math.ceil(run_s / period_s)) if period_s else 1
+        oldest_s = self.carried_s + frames * period_s
         return oldest_s > self.longest_carry_s(max_carry_s) + CLOCK_TOLERANCE_S
+
+    def set_scale(self, scale_shift: tuple[float, float] | None) -> None:
+        """
+        Set the metric fit of the depth in the last frame; see `AdaptiveDepth.set_scale`.
+
+        Until the first fit the depth has moved along the image only.  So that fit holds the motion
+        of the camera up to the last frame, and depth changes by what comes after.
+        """
+        if self._scale_shift is None and self._run is not None:
+            self._run = self._run._replace(view=self._view)
+        self._scale_shift = scale_shift
 
     def begin_run(self) -> None:
         """Take the last frame as that on which the networks run."""
@@ -185,11 +208,9 @@ class CameraDepth:
             return None
         change = run.carrier.finish_run(prediction.affine_invariant_depth, prediction.confidence,
                                         run.instant.size)
-        self.scale_shift = (change.rescale(*self.scale_shift)
-                            if change is not None and self.scale_shift is not None else None)
-        # Without a scale the depth moves along the image only, until a fit to the last frame.
-        self._run = (run.instant._replace(view=self._view) if self.scale_shift is None
-                     else run.instant)
+        self._run = run.instant
+        self._scale_shift = (change.rescale(*self._scale_shift)
+                             if change is not None and self._scale_shift is not None else None)
         self._forget_another_scene()
         return change
 
@@ -197,6 +218,7 @@ class CameraDepth:
         """Take it that the run in flight found nothing, so that its reason persists."""
         run, self._in_flight = self._in_flight, None
         if run is not None and run.carrier is self._carrier:
+            run.carrier.fail_run()
             self.largest_change = max(self.largest_change, run.change)
 
     def carry(self) -> CarriedDepth:
@@ -207,17 +229,12 @@ class CameraDepth:
         assert self._carrier is not None  # `advance` comes first
         return self._carrier
 
-    @property
-    def _run_s(self) -> float:
-        """Return the longest time of the latest runs, s, from the receipt of the frame."""
-        return max(self._run_times_s, default=0.0)
-
     def _motion(self) -> Motion | None:
         """Return how the camera moved since the run, if its poses and the scale are known."""
         run_view = None if self._run is None else self._run.view
-        if run_view is None or self._view is None or self.scale_shift is None:
+        if run_view is None or self._view is None or self._scale_shift is None:
             return None
-        return Motion(run_view, self._view, *self.scale_shift)
+        return Motion(run_view, self._view, *self._scale_shift)
 
     def _forget_another_scene(self) -> None:
         if self._run is not None and self._started().covered_share < MIN_COVERED_SHARE:

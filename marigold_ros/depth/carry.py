@@ -15,7 +15,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from marigold_ros.depth.types import FloatImage, GaugeChange, GreyImage, Mask, Matrix
+from marigold_ros.depth.types import (
+    DepthPrediction,
+    FloatImage,
+    GaugeChange,
+    GreyImage,
+    Mask,
+    Matrix,
+    StageTiming,
+)
 
 # A pixel has changed where its surroundings differ from what the flow predicts by more than
 # CHANGE_GREY levels, plus what flow that is FLOW_ERROR_PX wrong would explain.
@@ -112,6 +120,11 @@ class CarriedDepth:
     confidence: FloatImage | None
     covered: Mask
 
+    def as_prediction(self) -> DepthPrediction:
+        """Return it as a prediction of 0 steps, whose maps have these sizes."""
+        return DepthPrediction(self.depth, self.confidence, None, None, 0, 'schedule',
+                               StageTiming(0.0, 0.0, 0.0, 0.0, 0.0), self.covered)
+
 
 @dataclass(frozen=True, eq=False)
 class _Step:
@@ -182,10 +195,9 @@ class DepthCarrier:
         self._last_pixel = np.full_like(self._unmoved, self._unmoved[-1, -1])
         self._grey = grey
         # Back to the frame of the run whose depth is carried, and to that of the run in flight.
-        self._track = self._start_of_track()
+        self._track: _Track | None = None
         self._track_of_run: _Track | None = None
         self._sketch: _Sketch | None = None
-        self._has_depth = False
 
     def advance(self, grey: GreyImage) -> float:
         """
@@ -200,18 +212,19 @@ class DepthCarrier:
         -------
         float
             Largest share, in any window of `LOCAL_WINDOW`, of pixels that changed since the last
-            frame, of those that the latest run sees.
+            frame, of those that the latest run sees; 0 without a run.
         """
         source = self._unmoved + self._find_flow(grey)  # [h,w,2], where each pixel was, px
         beyond = source - np.maximum(np.minimum(source, self._last_pixel), np.float32(0.0))
         step = _Step(source, beyond, _is_inside(source),
                      _find_changes(grey, _sample(self._grey, source)))
-        self._grey = grey
-        self._track, changed = self._track.extend(step)
+        self._grey, changed = grey, None
+        if self._track is not None:
+            self._track, changed = self._track.extend(step)
         if self._track_of_run is not None:
             self._track_of_run, changed = self._track_of_run.extend(step)
         window = max(1, round(LOCAL_WINDOW * max(grey.shape)))
-        return float(_average(changed, window).max())
+        return 0.0 if changed is None else float(_average(changed, window).max())
 
     @property
     def new(self) -> Mask:
@@ -220,7 +233,7 @@ class DepthCarrier:
 
         Pixels of the last frame that came into view or changed after the frame of the run.
         """
-        return self._track.covered <= 0.5
+        return self._carried_track().covered <= 0.5
 
     @property
     def covered_share(self) -> float:
@@ -237,7 +250,11 @@ class DepthCarrier:
             See `carry`.
         """
         self._track_of_run = self._start_of_track()
-        self._sketch = self._draw_sketch(motion) if self._has_depth else None
+        self._sketch = None if self._track is None else self._draw_sketch(self._track, motion)
+
+    def fail_run(self) -> None:
+        """Expect nothing more of the run."""
+        self._track_of_run = self._sketch = None
 
     def finish_run(self, depth: FloatImage, confidence: FloatImage | None,
                    size: tuple[int, int]) -> GaugeChange | None:
@@ -269,7 +286,6 @@ class DepthCarrier:
             raise RuntimeError('`finish_run` comes after `begin_run`')
         self._track, self._track_of_run = self._track_of_run, None
         self._depth, self._confidence, self._size = depth, confidence, size
-        self._has_depth = True
         sketch, self._sketch = self._sketch, None
         if sketch is None:
             return None
@@ -279,7 +295,7 @@ class DepthCarrier:
 
     def forget(self) -> None:
         """Forget the depth that is carried."""
-        self._has_depth = False
+        self._track = None
 
     def carry(self, motion: Motion | None = None) -> CarriedDepth:
         """
@@ -295,7 +311,7 @@ class DepthCarrier:
         -------
         CarriedDepth
         """
-        chain = _resize(self._track.chain, self._depth.shape[::-1])
+        chain = _resize(self._carried_track().chain, self._depth.shape[::-1])
         confidence = (None if self._confidence is None
                       else _sample(self._confidence, self._to_depth(chain)))
         return CarriedDepth(self._move(chain, motion), confidence, ~self.new)
@@ -303,12 +319,17 @@ class DepthCarrier:
     def _start_of_track(self) -> _Track:
         return _Track(self._unmoved, np.ones(self._grey.shape, np.float32))
 
-    def _draw_sketch(self, motion: Motion | None) -> _Sketch | None:
+    def _carried_track(self) -> _Track:
+        if self._track is None:
+            raise RuntimeError('there is depth to carry only after `finish_run`')
+        return self._track
+
+    def _draw_sketch(self, track: _Track, motion: Motion | None) -> _Sketch | None:
         """Return the carried depth, unless the camera has moved in a way that is not known."""
-        if motion is None and np.abs(self._track.chain - self._unmoved).mean() > STILL_PX:
+        if motion is None and np.abs(track.chain - self._unmoved).mean() > STILL_PX:
             return None
-        old = self._move(self._track.chain[GRID], motion)
-        return _Sketch(old, (self._track.covered[GRID] > 0.5) & np.isfinite(old),
+        old = self._move(track.chain[GRID], motion)
+        return _Sketch(old, (track.covered[GRID] > 0.5) & np.isfinite(old),
                        None if motion is None else motion.shift / motion.scale)
 
     def _move(self, chain: FloatImage, motion: Motion | None) -> FloatImage:

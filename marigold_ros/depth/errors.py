@@ -29,14 +29,14 @@ class BagError(MarigoldError):
     """A bag is missing, damaged or cannot be written."""
 
 
-class RunError(MarigoldError):
+class DepthError(MarigoldError):
     """
-    A run of the networks has failed; `__cause__` is the exception.
+    A run of the networks, or the depth of a frame, has failed; `__cause__` is the exception.
 
     Attributes
     ----------
     cameras : tuple of str
-        Whose frames were in the run.
+        Whose frames were concerned.
     """
 
     def __init__(self, text: str, cameras: tuple[str, ...]) -> None:

@@ -123,10 +123,14 @@ class StepPolicy:
         """Update the latency model with the timing of a batch."""
         self.latency.observe(timing)
 
+    def observe_complexity(self, request: StepRequest) -> None:
+        """Add a frame's C to the statistics of its camera; call it once per frame."""
+        self._complexities[request.camera].append(request.complexity)
+
     def decide(self, requests: Sequence[StepRequest], *,
                padded_size: PaddedSize) -> list[StepDecision]:
         """
-        Decide the number of steps of every frame of one batch; call it once per frame.
+        Observe and decide the number of steps of every frame of one batch, once per frame.
 
         Parameters
         ----------
@@ -140,12 +144,14 @@ class StepPolicy:
         list of StepDecision
             In the order of `requests`; with 0 steps depth is carried along.
         """
+        for each in requests:
+            self.observe_complexity(each)
         return self.limit_steps(requests, [self.choose_steps(each) for each in requests],
                                 padded_size=padded_size)
 
     def choose_steps(self, request: StepRequest) -> StepDecision:
         """
-        Choose the number of steps of a frame without a latency cap; call it once per frame.
+        Choose the number of steps of a frame, whose C was observed, without a latency cap.
 
         Returns
         -------
@@ -215,7 +221,6 @@ class StepPolicy:
             return (low if config.complexity_min is None else config.complexity_min,
                     alpha if config.alpha is None else config.alpha)
         complexities = self._complexities[camera]
-        complexities.append(complexity)
         least, lower, upper = np.quantile(np.array(complexities), (0.05, *LINE_QUANTILES))
         low = float(lower) if config.complexity_min is None else config.complexity_min
         if config.alpha is not None:

@@ -57,6 +57,7 @@ from marigold_ros.evaluation.report.summary import (
 )
 from marigold_ros.evaluation.report.tables import all_tables
 from marigold_ros.evaluation.runner import Baselines, EvaluationSession, FrameCallback
+from marigold_ros.metric.types import measured_scale
 from marigold_ros.stop_flag import StopFlag
 
 NAME = 'evaluate'
@@ -221,8 +222,7 @@ def _evaluate_metric_depth(replays: Mapping[str, PolicyReplay],
     for name, evaluator in evaluators.items():
         prediction, _ = replays[name].predict(recorded)
         scale = evaluator.add(recorded.frame, prediction, reference, prediction.gauge_change)
-        if scale is not None and not scale.assumed:
-            replays[name].set_scale(recorded.evaluated.camera, scale.scale, scale.shift)
+        replays[name].set_scale(recorded.evaluated.camera, measured_scale(scale))
 
 
 def _run_live(engine: DepthEngine, data_set: DataSet, config: EvaluationConfig,

@@ -140,6 +140,11 @@ class ScaleFrame:
     gauge_change: GaugeChange | None = None
 
 
+def measured_scale(scale: MetricScale | None) -> tuple[float, float] | None:
+    """Return (scale, shift) by which depth may be moved in metres; None if not measured."""
+    return None if scale is None or scale.assumed else (scale.scale, scale.shift)
+
+
 @dataclass(frozen=True)
 class ScaleReport:
     """

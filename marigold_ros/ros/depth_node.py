@@ -215,7 +215,7 @@ class DepthNode(LifecycleNode):
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Release everything and become unconfigured, unless the process is shutting down."""
         if self.context.ok():
-            self.release()
+            self.release(CLEANUP_TIMEOUT_S)
         return SUCCESS
 
     def _unsubscribe(self) -> None:

@@ -21,9 +21,10 @@ from marigold_ros.depth.adaptive import (
     AdaptivePrediction,
     Frame,
 )
-from marigold_ros.depth.errors import InputError, MarigoldError, RunError
+from marigold_ros.depth.errors import DepthError, InputError, MarigoldError
 from marigold_ros.depth.types import Matrix, RgbImage
 from marigold_ros.geometry.poses import without_slash
+from marigold_ros.metric.types import measured_scale
 from marigold_ros.ros.calibration import Calibration, CalibrationCache
 from marigold_ros.ros.camera_output import CameraOutputs, FramePacker, METRIC_OUTPUTS
 from marigold_ros.ros.conversions import check_pixel_count, make_header, rgb_from_message
@@ -158,19 +159,28 @@ class DepthWorker:
         superseded = self._newest.put(frame)
         if superseded is not None:
             self._reporter.report_dropped(superseded, 'superseded')
-        self._frames.submit(self._process_newest)
+        self._do_in_turn(self._process_newest)
 
     def apply_settings(self, settings: Settings) -> None:
         """Use other settings from the next frame on."""
-        self._frames.submit(self._apply_settings, settings)
+        self._do_in_turn(self._apply_settings, settings)
 
     def reset(self) -> None:
         """Reset all state from earlier frames before the next frame."""
-        self._frames.submit(self._reset)
+        self._do_in_turn(self._reset)
 
     def reset_scale(self) -> None:
         """Discard the scale of every camera before the next frame."""
-        self._frames.submit(self.metric_inputs.reset_scale)
+        self._do_in_turn(self.metric_inputs.reset_scale)
+
+    def _do_in_turn(self, call: Callable[..., object], *args: object) -> None:
+        """Call a function in the thread of the frames, and log what it raises."""
+        self._frames.submit(call, *args).add_done_callback(self._log_failure)
+
+    def _log_failure(self, done: Future[object]) -> None:
+        err = None if done.cancelled() else done.exception()
+        if err is not None and self._context.ok():
+            self._reporter.log_error(_describe(err))
 
     def drain(self) -> None:
         """Drop the waiting frames, and return when the current one is published."""
@@ -234,6 +244,7 @@ class DepthWorker:
         engine = DepthEngine.load(
             config.checkpoint, device=config.device, dtype=config.dtype,
             processing_resolution=config.processing_resolution, compile=config.compile)
+        lower_priority(NETWORKS_NICENESS)  # before torch starts threads of its own
         adaptive = AdaptiveDepth(
             engine, self._adaptive_config(engine), list(self._cameras), networks=self._networks,
             on_run_end=self._process_soon)
@@ -242,12 +253,11 @@ class DepthWorker:
         # From now on a frame of another size must not wait until it is compiled.
         engine.prepare_in_background()
         return_freed_memory()  # of the weights before they were folded, and of the compiler
-        lower_priority(NETWORKS_NICENESS)
         self._adaptive = adaptive
 
     def _process_soon(self) -> None:
         with suppress(RuntimeError):  # the thread has been ended
-            self._frames.submit(self._process_newest)
+            self._do_in_turn(self._process_newest)
 
     def _adaptive_config(self, engine: DepthEngine) -> AdaptiveConfig:
         return self._settings.adaptive_config(engine.checkpoint_info.max_useful_steps)
@@ -319,8 +329,8 @@ class DepthWorker:
                 prepared = self._unpublished.pop(frame)
                 with self._drop_on_error(prepared.frame):
                     self._publish(prepared, prediction)
-        except Exception as err:  # whatever a device raises
-            self._report_failed_run(err)
+        except DepthError as err:
+            self._report_error(err)
         for prepared in self._take_forgotten():
             self._reporter.report_dropped(prepared.frame, 'superseded')
         self._report_batch_limits()
@@ -401,8 +411,7 @@ class DepthWorker:
                 frame if prepared.timed else replace(frame, stamp_ns=0), rgb, calibration,
                 prediction)
         scale = report.metric_scale
-        if scale is not None and not scale.assumed:
-            self.adaptive.set_scale(frame.camera, scale.scale, scale.shift)
+        self.adaptive.set_scale(frame.camera, measured_scale(scale))
         if prediction.decision.stale:
             scale = None
             self._reporter.report_event(frame.camera, 'stale', explain_stale_depth(
@@ -428,17 +437,18 @@ class DepthWorker:
             prediction, report, pose_origin=prepared.pose_origin, age_s=prepared.age_s,
             stamp_age_s=prepared.stamp_age_s, latency_s=latency_s, seconds=seconds))
 
-    def _report_failed_run(self, err: Exception) -> None:
+    def _report_error(self, err: DepthError) -> None:
         """Drop the frames that waited for a run that has failed; carried depth goes on."""
         if not self._context.ok():
             return  # the process is shutting down
-        cameras = err.cameras if isinstance(err, RunError) else tuple(self._cameras)
-        text, forgotten = _describe(err), self._take_forgotten()
-        lost = [each for each in forgotten if each.frame.camera in cameras]
-        for prepared in forgotten:
-            reason = ('engine_error', text) if prepared in lost else ('superseded',)
-            self._reporter.report_dropped(prepared.frame, *reason)
-        for camera in set(cameras) - {each.frame.camera for each in lost}:
+        text, cameras = _describe(err), set(err.cameras)
+        for prepared in self._take_forgotten():
+            if prepared.frame.camera in err.cameras:
+                self._reporter.report_dropped(prepared.frame, 'engine_error', text)
+                cameras.discard(prepared.frame.camera)
+            else:
+                self._reporter.report_dropped(prepared.frame, 'superseded')
+        for camera in cameras:
             self._reporter.report_event(camera, 'engine_error', text)
 
     def _report_batch_limits(self) -> None:
@@ -461,9 +471,9 @@ class DepthWorker:
                 self._reporter.report_dropped(frame, 'engine_error', _describe(err))
 
 
-def _describe(err: Exception) -> str:
+def _describe(err: BaseException) -> str:
     """Describe an error, with the traceback of one that is not expected."""
-    cause = err.__cause__ if isinstance(err, RunError) else err
+    cause = err.__cause__ if isinstance(err, DepthError) else err
     if isinstance(cause, MarigoldError):
         return f'{type(cause).__name__}: {cause}'
     return ''.join([f'{type(cause).__name__}: {cause}\n', *traceback.format_exception(cause)])

@@ -19,7 +19,7 @@ from marigold_ros.depth.adaptive import (
 from marigold_ros.depth.complexity import entropy, gradient_energy
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.engine import DepthEngine
-from marigold_ros.depth.errors import ConfigError, InputError, RunError
+from marigold_ros.depth.errors import ConfigError, DepthError, InputError
 from marigold_ros.depth.networks import ImmediateExecutor
 from marigold_ros.depth.types import BatchTiming
 
@@ -235,10 +235,10 @@ def test_an_error_of_one_size_does_not_keep_the_others(engine, monkeypatch):
     monkeypatch.setattr(engine, 'infer_batch', fail_for_small_images)
     results = adaptive.advance([frame('left', 48, 96), frame('right', rgb=scene())])
     assert next(results)[0].camera == 'right'
-    with pytest.raises(RunError, match='OSError: simulated') as caught:
+    with pytest.raises(DepthError, match='OSError: simulated') as caught:
         next(results)
     assert caught.value.cameras == ('left',) and isinstance(caught.value.__cause__, OSError)
-    with pytest.raises(RunError):
+    with pytest.raises(DepthError):
         adaptive.process([frame('left', 48, 96)])
 
 
@@ -248,7 +248,11 @@ def test_two_frames_of_a_camera_at_once_are_rejected(engine):
 
 
 def test_metric_depth_follows_the_camera_with_the_last_scale(engine):
-    """A wall at 3 m by the fit; the camera comes 0.5 m nearer in one frame."""
+    """
+    A wall at 3 m by the fit; the camera comes 0.5 m nearer in one frame.
+
+    Before the first fit it moves along the image only, so the fit holds what it moved until then.
+    """
     adaptive, K = at_once(engine, NOVELTY), np.array(
         [[300.0, 0, 160], [0, 300, 120], [0, 0, 1]])
     there = np.eye(4)
@@ -259,11 +263,16 @@ def test_metric_depth_follows_the_camera_with_the_last_scale(engine):
                                           time.monotonic(), K, pose)])
         return depth(result)
 
-    run = process(1.0, np.eye(4))
-    assert np.abs(process(1.1, there) - run).max() < 0.02  # no scale yet
-    adaptive.set_scale('left', 2.0, 1.0)
+    behind = np.eye(4)
+    behind[2, 3] = -0.3
+    run = process(1.0, behind)
+    assert np.abs(process(1.1, np.eye(4)) - run).max() < 0.02  # no scale yet
+    adaptive.set_scale('left', (2.0, 1.0))
     assert np.abs(2.0 * process(1.2, there) + 1.0 - (2.0 * run + 1.0 - 0.5)).max() < 0.02
+    adaptive.set_scale('left', (2.0, 1.0))  # as of every frame
     assert np.abs(2.0 * process(1.3, None) + 1.0 - (2.0 * run + 0.5)).max() < 0.02  # newest pose
+    adaptive.set_scale('left', None)
+    assert np.abs(process(1.4, there) - run).max() < 0.02
 
 
 @pytest.mark.parametrize('policy', [NOVELTY, AdaptiveConfig(FIXED)], ids=['novelty', 'fixed'])
@@ -280,7 +289,7 @@ def test_a_run_tells_how_its_gauge_differs_from_what_was_carried(engine, monkeyp
     runs = [ramp, 0.5 * np.roll(ramp, 32, axis=1) + np.float32(0.25), ramp]
     known = {'K': np.array([[300.0, 0, 160], [0, 300.0, 120], [0, 0, 1]]), 'pose': np.eye(4)}
     first, = adaptive.process([replace(frame(rgb=scene(), stamp_s=1.0), **known)])
-    adaptive.set_scale('left', 4.0, 1.0)
+    adaptive.set_scale('left', (4.0, 1.0))
     second, = adaptive.process([replace(frame(rgb=scene(dx=32), stamp_s=1.1), **known)])
     assert first.gauge_change is None  # there was nothing to compare with
     assert second.num_inference_steps > 0

@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 import pytest
 
+from marigold_ros.depth import adaptive
 from marigold_ros.depth.adaptive import AdaptiveConfig, AdaptiveDepth, Frame
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.engine import DepthEngine
-from marigold_ros.depth.errors import RunError
+from marigold_ros.depth.errors import DepthError
 
 NOVELTY = AdaptiveConfig(StepPolicyConfig(latency_cap_s=None))
 ALWAYS = AdaptiveConfig(StepPolicyConfig('fixed', max_inference_steps=1, latency_cap_s=None))
@@ -203,10 +204,22 @@ class _Engine:
         return getattr(self._engine, name)
 
 
+def test_the_complexity_of_every_frame_counts(engine):
+    """Also of those that come while the networks are busy, and are not decided."""
+    robot, observed = Robot(engine, AdaptiveConfig(
+        StepPolicyConfig('complexity', latency_cap_s=None))), []
+    observe = robot.adaptive.policy.observe_complexity
+    robot.adaptive.policy.observe_complexity = lambda request: (
+        observed.append(request.complexity), observe(request))
+    for _ in range(5):
+        robot.send(scene())
+    assert len(observed) == 5 and robot.networks.runs == 1
+
+
 def test_a_failed_run_drops_only_what_waited_for_it_and_is_tried_again(engine):
     robot = Robot(engine)
     robot.send(scene())
-    with pytest.raises(RunError, match='OSError: no device') as caught:
+    with pytest.raises(DepthError, match='OSError: no device') as caught:
         robot.end_run(OSError('no device'))
     assert caught.value.cameras == ('left',) and robot.waiting == []
     assert robot.networks.runs == 1  # not on the same frame again
@@ -214,7 +227,7 @@ def test_a_failed_run_drops_only_what_waited_for_it_and_is_tried_again(engine):
     robot.end_run()
     # Depth goes on being carried, and so does the reason of the run.
     assert robot.send(scene(dx=30))['left'].decision.decided_steps == 1
-    with pytest.raises(RunError):
+    with pytest.raises(DepthError):
         robot.end_run(OSError('no device'))
     again = robot.send(scene(dx=30))['left']
     assert again.decision.decided_steps == 1 and again.num_inference_steps == 0
@@ -228,7 +241,7 @@ def test_a_change_that_made_a_run_that_failed_makes_another(engine):
     robot.send(scene())
     robot.end_run()
     robot.send(with_thing)
-    with pytest.raises(RunError):
+    with pytest.raises(DepthError):
         robot.end_run(OSError('no device'))
     assert robot.send(with_thing)['left'].decision.decided_steps == 1
 
@@ -246,19 +259,79 @@ def test_depth_of_hung_networks_gets_stale(engine):
     assert not robot.send(scene())['left'].decision.stale
 
 
+def test_one_run_that_hung_does_not_let_old_depth_be_valid(engine):
+    """A minute of a standing camera after a hang of 60 s, with networks that are fast again."""
+    robot = Robot(engine)
+    robot.send(scene())
+    robot.end_run()
+    for _ in range(3):  # of 0.1 s, then the hang
+        while not robot.networks.held:
+            robot.send(scene())
+        robot.now_s += 0.1
+        robot.end_run()
+    while not robot.networks.held:
+        robot.send(scene())
+    for _ in range(600):
+        robot.send(scene())
+    robot.end_run()
+    decisions = []
+    for _ in range(600):
+        if robot.networks.held:
+            robot.end_run()
+        decisions.append(robot.send(scene())['left'].decision)
+    assert max(each.carried_s for each in decisions) <= 2.0 + 1e-6
+    assert not any(each.stale for each in decisions)
+
+
+@pytest.mark.parametrize('periods_s', [(0.8, 1.2), (0.1, 0.2, 0.3), (0.03, 0.037)])
+def test_jitter_makes_no_frame_stale(engine, periods_s):
+    """Runs end within a frame."""
+    robot, stale = Robot(engine), []
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        after_s = float(rng.choice(periods_s))
+        stale += [each.decision.stale
+                  for each in robot.send(scene(), after_s=after_s).values()]
+        if robot.networks.held:
+            stale += [each.decision.stale for each in robot.end_run().values()]
+    assert sum(stale) <= 1 and len(stale) >= 299
+
+
+def test_an_error_of_one_camera_lets_it_start_afresh_and_the_others_go_on(engine, monkeypatch):
+    robot, reduce = Robot(engine), adaptive.reduce_to_grey
+
+    def fail_once(rgb):
+        if rgb.shape[0] == 120:
+            raise ValueError('simulated')
+        return reduce(rgb)
+
+    robot.send(scene(), scene())
+    robot.end_run()
+    monkeypatch.setattr(adaptive, 'reduce_to_grey', fail_once)
+    found = []
+    with pytest.raises(DepthError, match='ValueError: simulated') as caught:
+        for frame, prediction in robot.adaptive.advance([
+                Frame('left', scene()[:120], 1, robot.now_s),
+                Frame('right', scene(), round(1e9 * robot.now_s) + 1, robot.now_s)]):
+            found.append((frame.camera, prediction.num_inference_steps))
+    assert found == [('right', 0)] and caught.value.cameras == ('left',)
+    assert robot.waiting == []
+    monkeypatch.undo()
+    assert list(robot.send(scene(), scene())) == ['right']  # the left one waits for a run
+    assert set(robot.end_run()) == {'left'}
+
+
 @pytest.mark.parametrize(('run_s', 'longest_s'), [(0.3, 2.0), (1.5, 3.0)])
 def test_depth_is_valid_for_twice_the_time_of_a_run(engine, run_s, longest_s):
     """So depth is never stale while a standing camera waits for slow networks."""
-    robot, decisions = Robot(engine), []
-    robot.send(scene())
-    ends_s = robot.now_s + run_s
+    robot, decisions, begun_s = Robot(engine), [], {}
     for _ in range(400):
-        if robot.networks.held and robot.now_s >= ends_s - 1e-6:
-            robot.end_run()
-        held = bool(robot.networks.held)
         decisions += [each.decision for each in robot.send(scene(), after_s=0.05).values()]
-        if robot.networks.held and not held:
-            ends_s = robot.now_s + run_s
+        # A run may begin at the end of the last.
+        began_s = begun_s.setdefault(robot.networks.runs, robot.now_s)
+        if robot.networks.held and robot.now_s >= began_s + run_s - 1e-6:
+            robot.end_run()
+            begun_s.setdefault(robot.networks.runs, robot.now_s)
     assert len(decisions) > 360 and not any(each.stale for each in decisions)
     assert longest_s - 0.2 < max(each.carried_s for each in decisions) <= longest_s + 1e-6
 
@@ -315,15 +388,39 @@ def test_metric_depth_follows_the_camera_through_a_run(engine):
                 scale, shift = found.gauge_change.rescale(scale, shift)
             metres = scale * found.affine_invariant_depth + shift
             assert np.median(metres) == pytest.approx(3.0 - pose[2, 3], abs=0.02)
-            robot.adaptive.set_scale('left', scale, shift)
+            robot.adaptive.set_scale('left', (scale, shift))
         if number == 0:
             robot.z_m = 0.0
             robot.end_run()
-            robot.adaptive.set_scale('left', scale, shift)
+            robot.adaptive.set_scale('left', (scale, shift))
         elif number % 3 == 0:
             robot.z_m = 0.1 * (number - 2)  # the run began two frames ago
             robot.end_run()
     assert gauges == []
+
+
+def test_a_late_first_fit_moves_metres_once(engine):
+    """The camera drives 0.1 m a frame towards a wall at 3 m; the fit comes after five frames."""
+    robot = Robot(engine)
+
+    def infer_batch(*args, _infer=engine.infer_batch, **kwargs):
+        return [replace(each, affine_invariant_depth=np.full((240, 320), 0.5, np.float32))
+                for each in _infer(*args, **kwargs)]
+
+    robot.adaptive.engine = _Engine(engine, infer_batch)
+    for number in range(11):
+        pose = np.eye(4)
+        pose[2, 3] = 0.1 * number
+        found = robot.send(scene(), K=K, pose=pose)
+        if number == 0:
+            found = robot.end_run()
+        relative = float(np.median(found['left'].affine_invariant_depth))
+        if number < 5:
+            assert relative == pytest.approx(0.5)
+        else:
+            if number == 5:  # what a sensor measures now: 2.5 m
+                robot.adaptive.set_scale('left', (4.0, 0.5))
+            assert 4.0 * relative + 0.5 == pytest.approx(3.0 - pose[2, 3], abs=0.02)
 
 
 def test_networks_have_a_thread_by_default(engine):

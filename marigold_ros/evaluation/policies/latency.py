@@ -26,7 +26,7 @@ import numpy as np
 from marigold_ros.depth.carry import DepthCarrier
 from marigold_ros.depth.complexity import complexity_share, reduce_to_grey
 from marigold_ros.depth.errors import InputError
-from marigold_ros.depth.types import BatchTiming, DepthPrediction, RgbImage, StageTiming
+from marigold_ros.depth.types import BatchTiming, RgbImage, StageTiming
 
 if TYPE_CHECKING:
     from marigold_ros.depth.engine import DepthEngine
@@ -198,9 +198,7 @@ def _time_carrying(rgb: RgbImage, engine: DepthEngine) -> tuple[float, float]:
     carrier.advance(grey)
     complexity_share('entropy', grey, carrier.new)
     complexity_s = time.perf_counter() - started_s
-    carried = carrier.carry()
-    engine.upsample(DepthPrediction(carried.depth, carried.confidence, None, None, 0, 'schedule',
-                                    StageTiming(0.0, 0.0, 0.0, 0.0, 0.0)), rgb)
+    engine.upsample(carrier.carry().as_prediction(), rgb)
     return complexity_s, time.perf_counter() - started_s - complexity_s
 
 

@@ -193,6 +193,7 @@ class LiveRun:
                 return replayed
 
             results = process_newest(self._deliver_when_due(read, stop), process)
+            self._adaptive.wait()  # the engine is used again after this
         return [_add_scores(frame, result, scores.get(frame.number))
                 for frame, result in zip(self._frames, results)]
 

@@ -299,9 +299,9 @@ class PolicyReplay:
                   frame.world_from_camera)])
         return prediction, self._engine.now_s + cost.carry_s
 
-    def set_scale(self, camera: str, scale: float, shift: float) -> None:
+    def set_scale(self, camera: str, scale_shift: tuple[float, float] | None) -> None:
         """Set the metric fit of a camera's last depth, see `AdaptiveDepth.set_scale`."""
-        self._adaptive.set_scale(camera, scale, shift)
+        self._adaptive.set_scale(camera, scale_shift)
 
     def _measure_size(self, size: tuple[int, int]) -> None:
         """Observe the cost of a new size, as the node does when it is configured."""
@@ -343,9 +343,9 @@ class ArrivalSimulation:
     def __init__(self, replay: PolicyReplay) -> None:
         self._replay = replay
         self._waiting: tuple[RecordedFrame, float] | None = None
-        self._first_ns: int | None = None
-        self._idle_from_s = -math.inf
-        self._last_s = -math.inf
+        self._start_ns = 0  # stamp at simulated time 0
+        self._last_ns: int | None = None
+        self._idle_from_s = 0.0
 
     def add(self, recorded: RecordedFrame) -> Iterator[Replay]:
         """Add the next frame, and yield the frames whose outcome is now known, in order."""
@@ -353,13 +353,14 @@ class ArrivalSimulation:
         if stamp_ns is None:
             yield self._replay.process(recorded)
             return
-        self._first_ns = stamp_ns if self._first_ns is None else self._first_ns
-        # Relative to the first stamp, since float64 cannot resolve ns since 1970.
-        arrived_s = (stamp_ns - self._first_ns) * 1e-9
-        if arrived_s < self._last_s:    # time jumps back, as when a bag loops
+        if self._last_ns is None:
+            self._start_ns = stamp_ns
+        elif stamp_ns < self._last_ns:  # as when a bag loops; the simulated time goes on
             yield from self.finish()
-            self._idle_from_s = -math.inf
-        self._last_s = arrived_s
+            self._start_ns = stamp_ns - math.ceil(1e9 * self._idle_from_s)
+        self._last_ns = stamp_ns
+        # Relative to the first stamp, since float64 cannot resolve ns since 1970.
+        arrived_s = (stamp_ns - self._start_ns) * 1e-9
         if self._waiting is not None and self._idle_from_s <= arrived_s:
             yield from self.finish()
         if self._waiting is not None:

@@ -193,7 +193,7 @@ def test_depth_that_is_moved_by_a_scale_of_its_own_is_scored_on_its_own():
         policy = make_replay('novelty')
         policy.process(still)
         if scaled:
-            policy.set_scale('camera', 3.0, 1.0)
+            policy.set_scale('camera', (3.0, 1.0))
         prediction = policy.process(ahead).prediction
         errors.append(np.abs(3.0 * prediction.affine_invariant_depth + 1.0 - nearer_m).mean())
     assert len(ahead.scores) == T_MAX + 2
@@ -237,6 +237,15 @@ def test_a_jump_back_in_time_resets_the_simulation():
     assert [each.outcome for each in found] == ['processed'] * 3
     assert steps_of(found) == [1, 0, 1]
     assert found[2].age_s == 0.0
+
+
+def test_a_bag_that_loops_in_the_middle_of_a_run_is_simulated_again():
+    """The simulated time goes on, so the run ends, and the second pass is as the first."""
+    once = [frame(i, 40 * i) for i in range(12)]
+    found = simulate('fixed-4', [*once, *once])
+    first, second = found[:12], found[12:]
+    assert [each.outcome for each in second] == [each.outcome for each in first]
+    assert max(each.latency_s for each in second[1:] if each.outcome == 'processed') < 0.1
 
 
 def test_frames_without_stamps_never_wait():
