@@ -5,7 +5,7 @@ How long does a coloured cloud message take, compared with sensor_msgs_py's pack
 
 One thread; medians of interleaved calls, each after an inference of the embedded checkpoint, so
 that caches and allocator are in the state they have in the node.  The whole conversion goes from
-float32 depth in metres to a serialized PointCloud2 with a 16-byte point per pixel and all filters
+float32 relative depth to a serialized PointCloud2 with a 16-byte point per pixel and all filters
 (range, sky, confidence, flying pixels), as in the node with point_stride 1; "fresh memory" is the
 same without reusing the memory of the last cloud.  Packing alone converts arrays of x, y, z and
 colour to a message, as `create_cloud` of sensor_msgs_py does.
@@ -42,6 +42,8 @@ from marigold_ros.depth.types import FloatImage, RgbImage
 from marigold_ros.evaluation.environment import describe_environment
 from marigold_ros.geometry.filters import DepthFilter
 from marigold_ros.messages.cloud import CloudPacker
+from marigold_ros.metric.outputs import metric_depth
+from marigold_ros.metric.types import MetricScale
 
 PACKING, BASELINE = 'packing of marigold_ros alone', 'packing of sensor_msgs_py alone'
 WHOLE = 'filter, unproject, colour, message'
@@ -85,13 +87,14 @@ def list_calls(height: int, width: int) -> dict[str, Callable[[], Any]]:
     messages: Any = importlib.import_module('marigold_ros.ros.conversions')
     header = messages.make_header(0, 'camera_optical_frame')
     relative, confidence = make_synthetic_depth(height, width)
-    depth_m = np.float32(0.3) + np.float32(8.0) * relative
+    scale = MetricScale(scale=8.0, shift=0.3, confidence=1.0, source='fixed', assumed=True)
+    depth_m = scale.to_metric_depth(relative)
     rgb = make_synthetic_image(0, 40)
     rgb = np.asarray(cv2.resize(rgb, (width, height)), np.uint8)
     K = np.array([[0.7 * width, 0, width / 2], [0, 0.7 * width, height / 2], [0, 0, 1]])
 
     def filtered() -> FloatImage:
-        return FILTERS.apply(depth_m, K, affine_invariant_depth=relative, confidence=confidence)
+        return metric_depth(relative, confidence, K, scale, FILTERS)
 
     packer = CloudPacker()
     fields = replace(CloudPacker().pack(depth_m, K, rgb), memory=None)

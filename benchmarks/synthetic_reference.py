@@ -17,12 +17,10 @@ import time
 from typing import Any
 
 import numpy as np
-import rclpy
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, qos_profile_sensor_data, QoSProfile
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image, PointCloud2
 
+from benchmarks.spinning import spin_until_stopped
 from benchmarks.synthetic_camera import make_camera_info
 from marigold_ros.geometry.unproject import unproject
 from marigold_ros.messages.cloud import pack_cloud
@@ -103,18 +101,8 @@ def main() -> int:
     parser.add_argument('camera')
     parser.add_argument('what', choices=('cloud', 'tf'))
     options = parser.parse_args()
-    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-    node = rclpy.create_node(f'synthetic_{options.what}', enable_rosout=False,
-                             start_parameter_services=False)
     make = {'cloud': ReferenceCloud, 'tf': RobotTransforms}[options.what]
-    publisher = make(node, options.camera)
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    while not stop.requested and publisher:
-        executor.spin_once(timeout_sec=0.1)
-    executor.shutdown()
-    node.destroy_node()
-    rclpy.try_shutdown()
+    spin_until_stopped(f'synthetic_{options.what}', lambda node: make(node, options.camera), stop)
     return 0
 
 

@@ -17,13 +17,11 @@ import time
 from typing import Any, TextIO
 
 from diagnostic_msgs.msg import DiagnosticArray
-import rclpy
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
+from benchmarks.spinning import spin_until_stopped
 from marigold_ros.messages.header import peek_header
 from marigold_ros.stop_flag import StopFlag
 
@@ -90,17 +88,10 @@ def main() -> int:
     """Write received messages until Ctrl-C."""
     stop = StopFlag()
     options = make_parser().parse_args()
-    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-    node = rclpy.create_node('topic_listener', enable_rosout=False, start_parameter_services=False)
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
     with options.out.open('w', buffering=1, encoding='utf-8') as out:
-        TopicListener(node, options.topics, options.reliability, out)
-        while not stop.requested:
-            executor.spin_once(timeout_sec=0.1)
-    executor.shutdown()
-    node.destroy_node()
-    rclpy.try_shutdown()
+        spin_until_stopped(
+            'topic_listener',
+            lambda node: TopicListener(node, options.topics, options.reliability, out), stop)
     return 0
 
 

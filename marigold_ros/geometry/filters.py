@@ -45,10 +45,13 @@ class DepthFilter:
 
     Examples
     --------
+    `mark_single_pixels`, then `mark_flying_pixels`:
+
     >>> depth_m = np.array([[0.05, 1.0, 1.0, 2.0, 3.0, 3.0, 50.0]], np.float32)
-    >>> relative = np.zeros_like(depth_m)
-    >>> K = np.diag([100.0, 100.0, 1.0])
-    >>> DepthFilter().apply(depth_m, K, affine_invariant_depth=relative, confidence=None).tolist()
+    >>> depth_filter = DepthFilter()
+    >>> depth_filter.mark_single_pixels(depth_m, np.zeros_like(depth_m), confidence=None)
+    >>> depth_filter.mark_flying_pixels(depth_m, np.diag([100.0, 100.0, 1.0]))
+    >>> depth_m.tolist()
     [[-inf, 1.0, 1.0, nan, 3.0, 3.0, inf]]
     """
 
@@ -64,37 +67,20 @@ class DepthFilter:
             raise ConfigError(f'`min_depth_m` must be above 0 and below max_depth_m '
                               f'({self.max_depth_m:g}); got {self.min_depth_m:g}')
 
-    def apply(self, depth_m: FloatImage, K: NDArray[np.float64], *,
-              affine_invariant_depth: FloatImage, confidence: FloatImage | None) -> FloatImage:
+    def mark_single_pixels(self, depth_m: FloatImage, affine_invariant_depth: FloatImage,
+                           confidence: FloatImage | None) -> None:
         """
-        Filter the depth of one frame.
+        Apply in place all filters that look at each pixel alone.
 
         Parameters
         ----------
         depth_m : float32 [H, W]
-            Depth along Z, m; NaN (unknown) is kept.
-        K : float64 [3, 3]
-            Intrinsics, px.
+            Depth along Z, m; NaN (unknown) is kept, too near becomes -Inf, too far +Inf.
         affine_invariant_depth : float32 [H, W]
             Relative depth in [0, 1], 0 near.
         confidence : float32 [H, W] or None
             In [0, 1], 1 most reliable.
-
-        Returns
-        -------
-        float32 [H, W]
-            A new array, m: NaN unknown, -Inf too near, +Inf too far.
         """
-        kept = np.array(depth_m, np.float32)
-        for rows in iterate_strips(*kept.shape):
-            self.mark_single_pixels(kept[rows], affine_invariant_depth[rows],
-                                    None if confidence is None else confidence[rows])
-        self.mark_flying_pixels(kept, K)
-        return kept
-
-    def mark_single_pixels(self, depth_m: FloatImage, affine_invariant_depth: FloatImage,
-                           confidence: FloatImage | None) -> None:
-        """Apply in place all filters that look at each pixel alone; see `apply`."""
         _mark_out_of_range(depth_m, self.min_depth_m, self.max_depth_m)
         if self.max_relative_depth < 1.0:
             np.copyto(depth_m, np.inf, where=affine_invariant_depth > self.max_relative_depth)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 import time
 
-from checkpoints import make_checkpoint
-import cv2
+from adaptive_fixtures import scene
 import numpy as np
 import pytest
 
@@ -18,18 +17,11 @@ from marigold_ros.depth.adaptive import (
 )
 from marigold_ros.depth.complexity import entropy, gradient_energy
 from marigold_ros.depth.config import StepPolicyConfig
-from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import ConfigError, DepthError, InputError
 from marigold_ros.depth.networks import ImmediateExecutor
 from marigold_ros.depth.types import BatchTiming
 
 FIXED = StepPolicyConfig(policy='fixed', max_inference_steps=2, latency_cap_s=None)
-
-
-@pytest.fixture(scope='module')
-def engine(tmp_path_factory):
-    folder = make_checkpoint(tmp_path_factory.mktemp('checkpoint'))
-    return DepthEngine.load(str(folder), device='cpu', dtype='float32')
 
 
 def frame(camera='left', height=48, width=64, age_s=0.0, stamp_s=0.0, rgb=None):
@@ -124,15 +116,6 @@ def test_invalid_settings_are_rejected_with_their_value(values, message):
 
 
 NOVELTY = AdaptiveConfig(StepPolicyConfig(latency_cap_s=None))
-
-
-def scene(seed=0, dx=0):
-    """Return an image of blobs, moved to the right by some px."""
-    rng = np.random.default_rng(seed)
-    world = 128 + 12 * sum(
-        cell ** 0.5 * cv2.resize(rng.normal(size=(960 // cell, 960 // cell, 3)), (960, 960))
-        for cell in (16, 48))
-    return np.clip(world[:240, 320 - dx:640 - dx], 0, 255).astype(np.uint8)
 
 
 def steps_of(adaptive, *images, camera='left', first_s=1.0, period_s=0.1):

@@ -8,15 +8,13 @@ from functools import partial
 import threading
 import time
 
-from checkpoints import make_checkpoint
-import cv2
+from adaptive_fixtures import scene
 import numpy as np
 import pytest
 
 from marigold_ros.depth import adaptive
 from marigold_ros.depth.adaptive import AdaptiveConfig, AdaptiveDepth, Frame
 from marigold_ros.depth.config import StepPolicyConfig
-from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import DepthError
 
 NOVELTY = AdaptiveConfig(StepPolicyConfig(latency_cap_s=None))
@@ -46,12 +44,6 @@ class HeldNetworks(Executor):
             future.set_exception(error)
 
 
-@pytest.fixture(scope='module')
-def engine(tmp_path_factory):
-    folder = make_checkpoint(tmp_path_factory.mktemp('checkpoint'))
-    return DepthEngine.load(str(folder), device='cpu', dtype='float32')
-
-
 class Robot:
     """An AdaptiveDepth on a simulated clock, whose stamps and receipts are the same time."""
 
@@ -77,15 +69,6 @@ class Robot:
     def waiting(self):
         """When the frames were received that have no depth yet, s."""
         return sorted(frame.received_s for frame in self.adaptive.waiting_frames)
-
-
-def scene(seed=0, dx=0):
-    """Return an image of blobs, moved to the right by some px."""
-    rng = np.random.default_rng(seed)
-    world = 128 + 12 * sum(
-        cell ** 0.5 * cv2.resize(rng.normal(size=(960 // cell, 960 // cell, 3)), (960, 960))
-        for cell in (16, 48))
-    return np.clip(world[:240, 320 - dx:640 - dx], 0, 255).astype(np.uint8)
 
 
 def test_only_the_first_frame_waits_and_the_newest_gets_its_depth(engine):

@@ -44,7 +44,10 @@ def apply(depth_filter: DepthFilter, depth_m: np.ndarray, relative=None, confide
     """Apply a filter; the default relative depth and confidence keep all pixels."""
     relative = np.zeros_like(depth_m) if relative is None else relative
     confidence = np.ones_like(depth_m) if confidence is None else confidence
-    return depth_filter.apply(depth_m, K, affine_invariant_depth=relative, confidence=confidence)
+    kept = depth_m.copy()
+    depth_filter.mark_single_pixels(kept, relative, confidence)
+    depth_filter.mark_flying_pixels(kept, K)
+    return kept
 
 
 def test_depth_with_a_low_confidence_is_unknown():
