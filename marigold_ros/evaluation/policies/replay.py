@@ -4,9 +4,10 @@ Replay step policies on frames that were run with every T.
 A policy is replayed by `AdaptiveDepth`, as in depth_node, on an engine that returns the recorded
 predictions: each policy has a state of its own and carries its own depth along.  It either
 processes one frame after the other, or frames that arrive at the times of their stamps
-(`ArrivalSimulation`): then, as in depth_node, a waiting frame is superseded by a newer one while
-the engine is busy, and the step policy knows the age of a frame, observes the costs and respects
-the latency cap.  The costs are sampled from a latency table, so the same frames are dropped every
+(`ArrivalSimulation`): then, as in depth_node, the networks run beside the frames, a later frame
+has their depth, and only a frame into which nothing can be carried waits; the step policy knows
+its age, observes the costs and respects the latency cap.  Unlike in the node, all frames that come
+while one waits are superseded.  The costs are sampled from a latency table, so the same frames are dropped every
 time.  Unlike the node, the simulation never stops denoising early because of the deadline: a frame
 that takes longer than predicted exceeds the cap here, while the node would stop denoising.
 """
