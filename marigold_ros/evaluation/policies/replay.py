@@ -7,9 +7,10 @@ processes one frame after the other, or frames that arrive at the times of their
 (`ArrivalSimulation`): then, as in depth_node, the networks run beside the frames, a later frame
 has their depth, and only a frame into which nothing can be carried waits; the step policy knows
 its age, observes the costs and respects the latency cap.  Unlike in the node, all frames that come
-while one waits are superseded.  The costs are sampled from a latency table, so the same frames are dropped every
-time.  Unlike the node, the simulation never stops denoising early because of the deadline: a frame
-that takes longer than predicted exceeds the cap here, while the node would stop denoising.
+while one waits are superseded.  The costs are sampled from a latency table, so the same frames are
+dropped every time.  Unlike the node, the simulation never stops denoising early because of the
+deadline: a frame that takes longer than predicted exceeds the cap here, while the node would stop
+denoising.
 """
 
 from __future__ import annotations
