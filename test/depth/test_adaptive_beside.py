@@ -406,16 +406,23 @@ def test_a_late_first_fit_moves_metres_once(engine):
             assert 4.0 * relative + 0.5 == pytest.approx(3.0 - pose[2, 3], abs=0.02)
 
 
-def test_networks_have_a_thread_by_default(engine):
+def test_networks_have_a_thread_by_default(engine, monkeypatch):
     """It tells when a run has ended."""
-    ended, threads = threading.Event(), []
+    may_end, ended, threads = threading.Event(), threading.Event(), []
+    infer = AdaptiveDepth._infer
+
+    def infer_later(self, *args):
+        assert may_end.wait(60.0)
+        return infer(self, *args)
 
     def end():
         threads.append(threading.current_thread().name)
         ended.set()
 
+    monkeypatch.setattr(AdaptiveDepth, '_infer', infer_later)
     adaptive = AdaptiveDepth(engine, NOVELTY, on_run_end=end)
     assert list(adaptive.advance([Frame('left', scene(), 1, time.monotonic())])) == []
+    may_end.set()
     assert ended.wait(60.0) and threads[0].startswith('networks')
     (_, found), = adaptive.advance([])
     assert found.num_inference_steps == 1
