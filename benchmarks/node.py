@@ -477,8 +477,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 continue
             node = (NodeUnderTest(options.node, tuple(shlex.split(options.command)),
                                   tuple(options.output)) if options.command
-                    else depth_node_under_test(case.cameras, case.outputs, case.parameters,
-                                               slowed_run_s=case.slowed_run_s))
+                    else depth_node_under_test(
+                        case.cameras, case.outputs, case.parameters,
+                        slowed=('--run-s', str(case.slowed_run_s)) if case.slowed_run_s else ()))
             print(f'{case.section}: {case.name}', file=sys.stderr, flush=True)
             results.append(run(case, node, options.out / 'node_logs' / str(len(results)),
                                options.seconds, stop))

@@ -363,8 +363,8 @@ def memory_bytes(pid: int) -> int:
 
 
 def depth_node_under_test(cameras: Sequence[str], outputs: Iterable[str],
-                          parameters: Iterable[str] = (), *, slowed_run_s: float = 0.0,
-                          faults: Iterable[str] = ()) -> NodeUnderTest:
+                          parameters: Iterable[str] = (), *,
+                          slowed: Sequence[str] = ()) -> NodeUnderTest:
     """
     Return depth_node with a fixed scale as the node under test.
 
@@ -375,16 +375,13 @@ def depth_node_under_test(cameras: Sequence[str], outputs: Iterable[str],
         <topic>:<type> below each camera's name.
     parameters : iterable of str
         <name>:=<value>, in addition to cameras and scale.
-    slowed_run_s : float
-        Least time of a run of the networks; 0: the real one.
-    faults : iterable of str
-        Further arguments of `slowed_node`, if the engine is slowed.
+    slowed : sequence of str
+        Options of `slowed_node`, which is started instead if there are any.
     """
     settings = (f'cameras:=[{",".join(cameras)}]', *SCALE_PARAMETERS, *parameters)
     arguments = [word for each in settings for word in ('-p', each)]
     topics = [f'/{camera}/{each}' for camera in cameras for each in outputs]
-    module = (('benchmarks.slowed_node', '--run-s', str(slowed_run_s), *faults) if slowed_run_s
-              else ('marigold_ros.ros.main',))
+    module = ('benchmarks.slowed_node', *slowed) if slowed else ('marigold_ros.ros.main',)
     return NodeUnderTest(
         '/depth_node', (sys.executable, '-m', *module, '--ros-args', *arguments),
         (*topics, '/depth_node/status:DiagnosticArray', '/diagnostics:DiagnosticArray'))

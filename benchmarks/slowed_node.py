@@ -3,7 +3,8 @@ Start depth_node with an engine that is slow, and fails or hangs now and then, l
 
     python -m benchmarks.slowed_node --run-s 0.3 --fail-every 50 --ros-args -p ...
 
-The networks sleep after they have run, as if a GPU were busy; all else is the node's.
+The networks sleep after they have run, as if a GPU were busy; all else is the node's.  Options
+also set how the node shares the CPU.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ import sys
 import time
 from typing import Any
 
+import cv2
+
 from marigold_ros.depth import engine
 from marigold_ros.depth.types import DepthPrediction
+from marigold_ros.ros import worker
 from marigold_ros.ros.main import main as run_node
 
 
@@ -78,12 +82,17 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--fail-every', type=int, default=0, metavar='N')
     parser.add_argument('--hang-every', type=int, default=0, metavar='N')
     parser.add_argument('--hang-s', type=float, default=4.0)
+    parser.add_argument('--niceness', type=int, default=worker.NETWORKS_NICENESS,
+                        help='of the thread of the networks')
+    parser.add_argument('--opencv-threads', type=int, default=cv2.getNumThreads())
     return parser
 
 
 def main() -> int:
     """Run the node."""
     options, rest = make_parser().parse_known_args()
+    worker.NETWORKS_NICENESS = options.niceness
+    cv2.setNumThreads(options.opencv_threads)
     slow_down(options.run_s, options.fail_every, options.hang_every, options.hang_s)
     return run_node([sys.argv[0], *rest])
 

@@ -62,13 +62,12 @@ SLICES = 20
 SETTLING_SHARE = 0.1
 # Largest change over the observed time, relative to the median.
 MEMORY_BOUND, LATENCY_BOUND = 0.05, 0.25
-# Of the engine, and of every n-th run.
-RUN_S = 0.3
-FAULTS = ('--fail-every', '47', '--hang-every', '101', '--hang-s', '5')
+# Of the engine: least time of a run, and what every n-th run does.
+SLOWED = ('--run-s', '0.3', '--fail-every', '47', '--hang-every', '101', '--hang-s', '5')
 # 99 % of the frames are published so soon after their receipt.
 AGE_BOUND_MS = 500.0
-# Of depth that is not stale: max_carry_s, or twice the time of a run that hung.
-CARRY_BOUND_S = 2.0 * (5.0 + 2.0)
+# Of depth that is not stale: max_carry_s; most runs take less than half of it.
+CARRY_BOUND_S = 2.0
 # Cameras get runs evenly if none has a smaller share of those of another.
 FAIR_SHARE = 0.5
 # Of so many bad images at least one must be decoded, although most frames are superseded.
@@ -198,8 +197,8 @@ def run(seconds: float, event_every_s: float, folder: Path, stop: StopFlag) -> d
         If the node or the listener ends early, or the node does not reply.
     """
     rig = Rig(depth_node_under_test(
-        list(CAMERAS), OUTPUTS, [f'scale.expire_s:={EXPIRE_S}'], slowed_run_s=RUN_S,
-        faults=FAULTS), folder, stop)
+        list(CAMERAS), OUTPUTS, [f'scale.expire_s:={EXPIRE_S}'], slowed=SLOWED),
+        folder, stop)
     ticks, events = [], []
     try:
         rig.wait_until_active()

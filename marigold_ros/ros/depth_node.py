@@ -180,7 +180,7 @@ class DepthNode(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe, and wait until the current frame is published."""
         self._unsubscribe()
-        self._configured_worker().drain()
+        self._configured_worker().drop_waiting('inactive').result()
         self._problem = 'not active'
         return super().on_deactivate(state)
 
@@ -196,7 +196,7 @@ class DepthNode(LifecycleNode):
         """Release everything, from any state; fail while the networks hang."""
         self._unsubscribe()
         if self._worker is not None:
-            self._worker.drain()  # so that no further run begins
+            self._worker.drop_waiting('inactive').result()  # so that no further run begins
         self._problem = 'shut down'
         if self._networks_hang('shutdown released nothing', 'end the process'):
             return FAILURE  # the end of the process releases what is left
@@ -321,6 +321,8 @@ class DepthNode(LifecycleNode):
     def _handle_enable(self, request: SetBool.Request,
                        response: SetBool.Response) -> SetBool.Response:
         self._enabled = request.data
+        if self._worker is not None and not self._enabled:
+            self._worker.drop_waiting('disabled')
         response.success = True
         response.message = ('enabled: frames are processed' if request.data
                             else 'disabled: frames are dropped')

@@ -53,6 +53,12 @@ def find_given_parameters(node: Node) -> dict[str, Any]:
             for name, each in node._parameter_overrides.items()}
 
 
+class _ErrorString(ctypes.Structure):
+    """rcutils_error_string_t."""
+
+    _fields_ = [('text', ctypes.c_char * 1024)]
+
+
 class _SerializedMessage(ctypes.Structure):
     """rcl_serialized_message_t; its allocator is not used for publishing."""
 
@@ -86,11 +92,14 @@ def publish_serialized(publisher: LifecyclePublisher, message: NDArray[np.uint8]
         code = _rcl().rcl_publish_serialized_message(
             ctypes.c_void_p(publisher.handle.pointer), ctypes.byref(serialized), None)
     if code != 0:
+        reason = _rcl().rcutils_get_error_string().text.decode(errors='replace')
         _rcl().rcutils_reset_error()
-        raise RCLError(f'failed to publish on {publisher.topic}: rcl_ret_t {code}')
+        raise RCLError(f'failed to publish on {publisher.topic}: {reason}')
 
 
 @lru_cache(maxsize=1)
 def _rcl() -> ctypes.CDLL:
     """Return the libraries that rclpy is linked to."""
-    return ctypes.CDLL(rclpy_implementation.__file__)
+    library = ctypes.CDLL(rclpy_implementation.__file__)
+    library.rcutils_get_error_string.restype = _ErrorString
+    return library

@@ -173,20 +173,22 @@ class DepthWorker:
         """Discard the scale of every camera before the next frame."""
         self._do_in_turn(self.metric_inputs.reset_scale)
 
-    def _do_in_turn(self, call: Callable[..., object], *args: object) -> None:
+    def _do_in_turn(self, call: Callable[..., object], *args: object) -> Future[object]:
         """Call a function in the thread of the frames, and log what it raises."""
-        self._frames.submit(call, *args).add_done_callback(self._log_failure)
+        done = self._frames.submit(call, *args)
+        done.add_done_callback(self._log_failure)
+        return done
 
     def _log_failure(self, done: Future[object]) -> None:
         err = None if done.cancelled() else done.exception()
         if err is not None and self._context.ok():
             self._reporter.log_error(_describe(err))
 
-    def drain(self) -> None:
-        """Drop the waiting frames, and return when the current one is published."""
+    def drop_waiting(self, reason: str) -> Future[object]:
+        """Drop the waiting frames; the result comes when the current one is published."""
         for frame in self._newest.take():
-            self._reporter.report_dropped(frame, 'inactive')
-        self._frames.submit(self._drop_waiting, 'inactive').result()
+            self._reporter.report_dropped(frame, reason)
+        return self._do_in_turn(self._drop_waiting, reason)
 
     def wait_for_networks(self, timeout_s: float) -> bool:
         """

@@ -393,6 +393,19 @@ def test_a_newer_frame_supersedes_while_the_first_ones_wait(node, gate):
         'frames_in': 4, 'frames_processed': 1, 'dropped_superseded': 3, 'no_calibration': 4}
 
 
+def test_a_frame_that_waits_is_dropped_when_the_node_is_paused(node, gate):
+    _, robot = node
+    stamp_ns, = send_while_blocked(robot, 1)
+    robot.enable(False)
+    assert robot.status_of(stamp_ns)['message'] == 'disabled'
+    gate.set()
+    robot.enable(True)
+    robot.publish(IMAGE, image(RGB, stamp_ns + PAUSE_NS))
+    assert robot.status_of(stamp_ns + PAUSE_NS)['message'] == 'processed'
+    robot.find(DEPTH, stamp_ns + PAUSE_NS)
+    assert len(robot.messages[DEPTH]) == 1
+
+
 def test_frames_into_which_nothing_can_be_carried_get_the_depth_of_their_own_run(node, gate):
     _, robot = node
     stamps = send_while_blocked(robot, 4, PAUSE_NS)
