@@ -63,8 +63,8 @@ def measure(case: Case, sharing: Sharing, folder: Path, seconds: float, stop: St
     node = depth_node_under_test(
         case.cameras, case.outputs, case.parameters, slowed=(
             '--run-s', '0', '--niceness', str(sharing.niceness),
+            '--network-threads', str(sharing.network_threads),
             '--opencv-threads', str(sharing.opencv_threads)))
-    os.environ['OMP_NUM_THREADS'] = str(sharing.network_threads)
     return run(case, node, folder, seconds, stop)
 
 

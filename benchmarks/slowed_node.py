@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 import itertools
+import os
 import sys
 import time
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import cv2
 
 from marigold_ros.depth import engine
+from marigold_ros.depth.device import cpu_thread_count
 from marigold_ros.depth.types import DepthPrediction
 from marigold_ros.ros import worker
 from marigold_ros.ros.main import main as run_node
@@ -84,6 +86,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--hang-s', type=float, default=4.0)
     parser.add_argument('--niceness', type=int, default=worker.NETWORKS_NICENESS,
                         help='of the thread of the networks')
+    parser.add_argument('--network-threads', type=int, default=cpu_thread_count())
     parser.add_argument('--opencv-threads', type=int, default=cv2.getNumThreads())
     return parser
 
@@ -92,6 +95,7 @@ def main() -> int:
     """Run the node."""
     options, rest = make_parser().parse_known_args()
     worker.NETWORKS_NICENESS = options.niceness
+    os.environ['OMP_NUM_THREADS'] = str(options.network_threads)
     cv2.setNumThreads(options.opencv_threads)
     slow_down(options.run_s, options.fail_every, options.hang_every, options.hang_s)
     return run_node([sys.argv[0], *rest])

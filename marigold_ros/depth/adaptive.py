@@ -169,6 +169,7 @@ class _Run:
     candidates: list[_Candidate]
     started_s: float
     future: Future[Inferred]
+    latency: LatencyModel  # of the configuration with which it began
 
 
 class AdaptiveDepth:
@@ -223,7 +224,16 @@ class AdaptiveDepth:
         self._failures: list[DepthError] = []
 
     def warm_up(self, sizes: Sequence[tuple[int, int]], batch_sizes: Sequence[int]) -> None:
-        """Warm up the engine for images of these sizes (H, W) and observe their latency."""
+        """
+        Warm up the engine and observe its latency.
+
+        Parameters
+        ----------
+        sizes : sequence of (int, int)
+            Image sizes (H, W).
+        batch_sizes : sequence of int
+            Numbers of frames per batch.
+        """
         for timing in self.engine.warm_up(sizes, batch_sizes,
                                           self._config.step_policy.max_inference_steps,
                                           ensemble_size=self._config.ensemble_size):
@@ -233,10 +243,17 @@ class AdaptiveDepth:
         """Set the configuration; keep the statistics that it does not invalidate."""
         before, self._config = self._config, config
         self.policy.config = config.step_policy
-        if config.complexity_measure != before.complexity_measure:
-            self.policy.reset()
         if config.ensemble_size != before.ensemble_size:
             self.policy.latency = LatencyModel()
+        measured = (config.complexity_measure, config.step_policy.policy == 'novelty')
+        if measured != (before.complexity_measure, before.step_policy.policy == 'novelty'):
+            self.policy.reset()
+            # Frames that are not decided yet are measured anew.
+            for camera in self._cameras.values():
+                if camera.newest is not None:
+                    camera.newest.request = self._request(
+                        camera, camera.newest.frame, camera.newest.grey)
+                    self.policy.observe_complexity(camera.newest.request)
 
     def reset(self) -> None:
         """Discard the statistics of C and all depth, as after a jump back in time."""
@@ -257,19 +274,25 @@ class AdaptiveDepth:
         """
         Return the depth of a camera's last run, moved into its newest frame.
 
+        Parameters
+        ----------
+        camera : str
+            Depth can be carried into its newest frame.
+
+        Returns
+        -------
+        DepthPrediction
+            Of 0 steps, at the size of the image; confidence 0 where it is not covered.
+
         Raises
         ------
         InputError
             If the camera has no frame yet.
         """
-        newest = self._cameras[camera].newest
+        newest = self._cameras[camera].newest if camera in self._cameras else None
         if newest is None:
             raise InputError(f'`camera` must have a frame; got {camera!r}')
-        carried = newest.camera.depth.carry()
-        prediction = self.engine.upsample(carried.as_prediction(), newest.frame.rgb)
-        if prediction.confidence is not None and prediction.covered is not None:
-            np.copyto(prediction.confidence, 0.0, where=~prediction.covered)
-        return prediction
+        return self._carry(newest)
 
     def set_scale(self, camera: str, scale_shift: tuple[float, float] | None) -> None:
         """
@@ -278,10 +301,12 @@ class AdaptiveDepth:
         Parameters
         ----------
         camera : str
+            One without a frame has no depth that could be moved.
         scale_shift : (float, float) or None
             Metric depth is scale * relative depth + shift, m; None if that is not measured.
         """
-        self._cameras[camera].depth.set_scale(scale_shift)
+        if camera in self._cameras:
+            self._cameras[camera].depth.set_scale(scale_shift)
 
     @property
     def waiting_frames(self) -> set[Frame]:
@@ -310,8 +335,10 @@ class AdaptiveDepth:
 
         Raises
         ------
-        InputError, DepthError
-            See `advance`; the former also if two frames are of one camera.
+        InputError
+            If two frames are of one camera.
+        DepthError
+            See `advance`; the depth of the other frames is lost.
         """
         if len({frame.camera for frame in frames}) < len(frames):
             raise InputError('`frames` must be at most one of each camera; got those of '
@@ -349,8 +376,8 @@ class AdaptiveDepth:
         Raises
         ------
         DepthError
-            If a run has failed, or the depth of a camera; raised when the others are done, one in
-            each call.  The frame that waited for it waits no more.
+            If a run has failed, or the depth of a camera; raised when the others are done.  Frames
+            of these cameras that waited for it wait no more.
         """
         # 1. Carry the depth of a run that has ended from now on.
         self._finish_run()
@@ -372,8 +399,9 @@ class AdaptiveDepth:
             if shown is not None:
                 yield shown
                 camera.output_s = self._clock() - started_s
-        if self._failures:
-            raise self._failures.pop(0)
+        failures, self._failures = self._failures, []
+        if failures:
+            raise _all_failures(failures)
 
     @contextmanager
     def _starting_afresh_on_error(self, camera: str) -> Iterator[None]:
@@ -431,7 +459,7 @@ class AdaptiveDepth:
             each.camera.last_run_s, each.was_run = started_s, True
             each.camera.depth.begin_run()
         self._run = _Run(padded_size, candidates, started_s,
-                         self._submit(padded_size, candidates))
+                         self._submit(padded_size, candidates), self.policy.latency)
         if self._on_run_end is not None:
             on_run_end = self._on_run_end
             self._run.future.add_done_callback(lambda _: on_run_end())
@@ -458,16 +486,16 @@ class AdaptiveDepth:
             candidate.request, candidate.decision = request, decision
         return self._networks.submit(
             self._infer, [each.frame for each in candidates],
-            [each.num_inference_steps for each in decisions],
+            [each.num_inference_steps for each in decisions], self._config.ensemble_size,
             self.policy.deadline_s(requests, padded_size=padded_size))
 
     def _infer(self, frames: Sequence[Frame], num_inference_steps: Sequence[int],
-               deadline_s: float | None) -> Inferred:
+               ensemble_size: int, deadline_s: float | None) -> Inferred:
         """Infer a batch with the seed of each camera; in the thread of the networks."""
         predictions = self.engine.infer_batch(
             [frame.rgb for frame in frames], num_inference_steps,
             seed=[self._seeds.get(frame.camera, 0) for frame in frames],
-            ensemble_size=self._config.ensemble_size, deadline_s=deadline_s, upsample=False)
+            ensemble_size=ensemble_size, deadline_s=deadline_s, upsample=False)
         return Inferred(predictions, self._clock())
 
     def _finish_run(self) -> bool:
@@ -489,10 +517,11 @@ class AdaptiveDepth:
         # A camera that has been discarded since is not in `_cameras`, so nothing comes of it.
         for each, prediction in zip(run.candidates, predictions):
             self._take_over(each, prediction, ended_s)
-        self.policy.observe(BatchTiming.from_stages(
-            run.padded_size, [each.num_inference_steps for each in predictions],
-            predictions[0].timing, elapsed_s=ended_s - run.started_s + sum(
-                each.camera.output_s for each in run.candidates)))
+        if run.latency is self.policy.latency:
+            self.policy.observe(BatchTiming.from_stages(
+                run.padded_size, [each.num_inference_steps for each in predictions],
+                predictions[0].timing, elapsed_s=ended_s - run.started_s + sum(
+                    each.camera.output_s for each in run.candidates)))
         return True
 
     def _take_over(self, candidate: _Candidate, prediction: DepthPrediction,
@@ -500,6 +529,9 @@ class AdaptiveDepth:
         """Carry the depth of a run from now on; its own frame gets it unless that has depth."""
         camera, newest = candidate.camera, candidate.camera.newest
         change = camera.depth.finish_run(prediction, ended_s - candidate.frame.received_s)
+        if camera.unshown_run is not None:  # the last depth that was shown is that of an older run
+            earlier = camera.unshown_run.gauge_change
+            change = None if change is None or earlier is None else change.after(earlier)
         camera.unshown_run = candidate.prediction = _complete(candidate, prediction, change)
         if newest is not None and newest is not candidate:  # less of it is new now
             newest.request = self._request(camera, newest.frame, newest.grey)
@@ -512,7 +544,7 @@ class AdaptiveDepth:
         if newest.prediction is not None:
             taken, prediction = newest, self.engine.upsample(newest.prediction, newest.frame.rgb)
         elif camera.depth.can_carry:
-            taken, prediction = newest, self._carry(newest)
+            taken, prediction = newest, self._carry_into_newest(newest)
         elif oldest.prediction is not None:
             taken, prediction = oldest, self.engine.upsample(oldest.prediction, oldest.frame.rgb)
         else:
@@ -521,9 +553,17 @@ class AdaptiveDepth:
         camera.unshown_run = None
         return taken.frame, prediction
 
-    def _carry(self, candidate: _Candidate) -> AdaptivePrediction:
+    def _carry(self, newest: _Candidate) -> DepthPrediction:
         """Return the depth of the last run, moved into a frame that is the newest."""
-        depth, carried = candidate.camera.depth, self.carried_depth(candidate.frame.camera)
+        carried = newest.camera.depth.carry()
+        prediction = self.engine.upsample(carried.as_prediction(), newest.frame.rgb)
+        if prediction.confidence is not None and prediction.covered is not None:
+            np.copyto(prediction.confidence, 0.0, where=~prediction.covered)
+        return prediction
+
+    def _carry_into_newest(self, candidate: _Candidate) -> AdaptivePrediction:
+        """Return that depth, with the run if no frame has shown it yet, and the decision."""
+        depth, carried = candidate.camera.depth, self._carry(candidate)
         run = candidate.camera.unshown_run or AdaptivePrediction(
             **vars(carried), decision=_decision(candidate))
         decision = replace(
@@ -552,6 +592,16 @@ def _complete(candidate: _Candidate, prediction: DepthPrediction,
         stopped = f'stopped after {prediction.num_inference_steps} by the deadline'
         decision = replace(decision, reason=f'{decision.reason}; {stopped}')
     return AdaptivePrediction(**vars(prediction), decision=decision, gauge_change=gauge_change)
+
+
+def _all_failures(failures: Sequence[DepthError]) -> DepthError:
+    """Return one error that names the failures of several cameras, with the cause of the first."""
+    if len(failures) == 1:
+        return failures[0]
+    error = DepthError('; '.join(map(str, failures)),
+                       tuple(camera for each in failures for camera in each.cameras))
+    error.__cause__ = failures[0].__cause__
+    return error
 
 
 def _depth_error(err: BaseException, cameras: Sequence[str]) -> DepthError:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 import math
+from statistics import median_low
 from typing import NamedTuple
-
-import numpy as np
 
 from marigold_ros.depth.carry import CarriedDepth, DepthCarrier, Motion, View
 from marigold_ros.depth.types import (
@@ -114,7 +113,7 @@ class CameraDepth:
         grey : uint8 [h, w]
             Its reduced image.
         max_pause_s : float
-            Longest time since the last frame.
+            Longest time since the last frame, s.
         """
         last, self._last = self._last, _instant(frame)
         period_s = 0.0 if last is None else _elapsed_s(last, self._last)
@@ -149,16 +148,17 @@ class CameraDepth:
         """
         Return for how long depth is valid, s: at least twice the time that a run takes.
 
-        That is the median of the latest runs, as one that hung must not let old depth be valid.
+        That is the (lower) median of the latest runs, as one that hung must not let old depth be
+        valid.
         """
-        run_s = float(np.median(self._run_times_s)) if self._run_times_s else 0.0
+        run_s = median_low(self._run_times_s) if self._run_times_s else 0.0
         return max(max_carry_s, 2.0 * run_s)
 
     def is_run_due(self, max_carry_s: float) -> bool:
         """
         Whether depth could get too old before the end of a run begun on the next frame.
 
-        So if that frame came, and that run ended, as late as any of the latest.
+        It assumes that the frame and the run are as late as the latest of those remembered.
         """
         run_s, period_s = max(self._run_times_s, default=0.0), max(self._periods_s, default=0.0)
         frames = max(1, math.ceil(run_s / period_s)) if period_s else 1
@@ -169,8 +169,8 @@ class CameraDepth:
         """
         Set the metric fit of the depth in the last frame; see `AdaptiveDepth.set_scale`.
 
-        Until the first fit the depth has moved along the image only.  So that fit holds the motion
-        of the camera up to the last frame, and depth changes by what comes after.
+        Until the first fit the depth has moved along the image only.  So the first fit already
+        contains the motion of the camera up to the last frame; only later motion changes depth.
         """
         if self._scale_shift is None and self._run is not None:
             self._run = self._run._replace(view=self._view)
@@ -194,7 +194,7 @@ class CameraDepth:
         prediction : DepthPrediction
             Its maps may have any size.
         seconds : float
-            Time from the receipt of the frame to the end of the run.
+            Time from the receipt of the frame to the end of the run, s.
 
         Returns
         -------

@@ -10,6 +10,8 @@ import threading
 import time
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
 
 from marigold_ros.depth.errors import ConfigError
@@ -75,7 +77,19 @@ def reserve_one_core() -> None:
 def lower_priority(niceness: int) -> None:
     """Let other threads go before the calling one, if the system has priorities of threads."""
     if sys.platform == 'linux':
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+        thread = threading.get_native_id()
+        # A process that is nice already may not raise it again.
+        niceness = max(niceness, os.getpriority(os.PRIO_PROCESS, thread))
+        os.setpriority(os.PRIO_PROCESS, thread, niceness)
+
+
+def start_opencv_threads() -> None:
+    """
+    Start OpenCV's threads, which serve all threads of the process.
+
+    They keep the priority of the thread that needs them first.
+    """
+    cv2.cvtColor(np.zeros((1024, 1024), np.uint8), cv2.COLOR_GRAY2RGB)
 
 
 def device_context(device: torch.device) -> AbstractContextManager[Any]:

@@ -58,6 +58,7 @@ class DepthNode(LifecycleNode):
         # From configure to cleanup.
         self._cameras: dict[str, CameraResources] = {}
         self._worker: DepthWorker | None = None
+        self._has_ended = True  # every worker before, also one whose networks hung
         # From activate to deactivate.
         self._inputs: list[CameraInput] = []
         self._jump_handle = self.get_clock().create_jump_callback(
@@ -237,10 +238,11 @@ class DepthNode(LifecycleNode):
         Returns
         -------
         bool
-            Whether the worker has ended.
+            Whether this worker, and every one before, has ended.
         """
         self._unsubscribe()
-        ended = self._worker is None or self._worker.close(timeout_s)
+        if self._worker is not None:
+            self._has_ended &= self._worker.close(timeout_s)
         self._worker = None
         for camera in self._cameras.values():
             camera.outputs.close()
@@ -248,7 +250,7 @@ class DepthNode(LifecycleNode):
         gc.collect()  # the networks are part of reference cycles
         discard_destroyed_entities(self)
         return_freed_memory()
-        return ended
+        return self._has_ended
 
     def destroy_node(self) -> None:
         """Release everything and destroy the node."""

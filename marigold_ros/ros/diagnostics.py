@@ -257,9 +257,9 @@ def explain_missing_scale(report: ScaleReport) -> str:
 
 
 def explain_stale_depth(carried_s: float, run_s: float) -> str:
-    """Explain why a frame has no metric depth, although its scale is known."""
+    """Explain why a frame has no metric outputs, whether or not its scale is known."""
     running = f'; the networks have been running for {run_s:.1f} s' if run_s else ''
-    return f'no metric depth: it has been carried for {carried_s:.1f} s{running}'
+    return f'depth is stale, so not metric: it has been carried for {carried_s:.1f} s{running}'
 
 
 def format_scale(report: ScaleReport | None) -> dict[str, str]:

@@ -238,14 +238,20 @@ class DepthWorker:
     def _load(self, read_image_sizes: Callable[[], list[tuple[int, int]]]) -> None:
         # Imported here, because torch takes seconds and the node must be discoverable before.
         with _without_garbage_collection():
-            from marigold_ros.depth.device import lower_priority, reserve_one_core
+            from marigold_ros.depth.device import (
+                lower_priority,
+                reserve_one_core,
+                start_opencv_threads,
+            )
             from marigold_ros.depth.engine import DepthEngine
 
         reserve_one_core()
         config = self._settings.engine_config()
         engine = DepthEngine.load(
             config.checkpoint, device=config.device, dtype=config.dtype,
-            processing_resolution=config.processing_resolution, compile=config.compile)
+            processing_resolution=config.processing_resolution, compile=config.compile,
+            upsampling=config.upsampling)
+        start_opencv_threads()
         lower_priority(NETWORKS_NICENESS)  # before torch starts threads of its own
         adaptive = AdaptiveDepth(
             engine, self._adaptive_config(engine), list(self._cameras), networks=self._networks,
@@ -407,7 +413,7 @@ class DepthWorker:
         with _timed(seconds, 'rectify'):
             prediction = calibration.mask_uncovered(prediction)
 
-        # 2. Update the metric scale; old depth has none.
+        # 2. Update the metric scale; there are no metric outputs of stale depth.
         with _timed(seconds, 'fit_scale'):
             report = self.metric_inputs.update_scale(
                 frame if prepared.timed else replace(frame, stamp_ns=0), rgb, calibration,
@@ -475,10 +481,12 @@ class DepthWorker:
 
 def _describe(err: BaseException) -> str:
     """Describe an error, with the traceback of one that is not expected."""
-    cause = err.__cause__ if isinstance(err, DepthError) else err
+    cause, text = err, f'{type(err).__name__}: {err}'
+    if isinstance(err, DepthError) and err.__cause__ is not None:
+        cause, text = err.__cause__, str(err)
     if isinstance(cause, MarigoldError):
-        return f'{type(cause).__name__}: {cause}'
-    return ''.join([f'{type(cause).__name__}: {cause}\n', *traceback.format_exception(cause)])
+        return text
+    return ''.join([f'{text}\n', *traceback.format_exception(cause)])
 
 
 @contextmanager

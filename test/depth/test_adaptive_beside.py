@@ -406,6 +406,71 @@ def test_a_late_first_fit_moves_metres_once(engine):
             assert 4.0 * relative + 0.5 == pytest.approx(3.0 - pose[2, 3], abs=0.02)
 
 
+def test_two_runs_between_frames_change_the_gauge_by_both(engine):
+    """Metric scale belongs to the depth that was shown last."""
+    robot, factors = Robot(engine, ALWAYS), iter([1.0, 0.8, 0.4])
+
+    def infer_batch(frames, *args, **kwargs):
+        factor = np.float32(next(factors))
+        return [replace(each, affine_invariant_depth=factor * each.affine_invariant_depth)
+                for each in engine.infer_batch(frames, *args, **kwargs)]
+
+    robot.adaptive.engine = _Engine(engine, infer_batch)
+    robot.send(scene())
+    robot.end_run()
+    robot.send(scene())
+    robot.send(scene())  # the second run ends after it, and the third begins at once
+    assert robot.end_run() == {} and robot.networks.runs == 3
+    robot.networks.end()
+    shown = robot.send(scene())['left']
+    assert shown.num_inference_steps == 1
+    assert (shown.gauge_change.factor, shown.gauge_change.offset) == pytest.approx((0.4, 0.0),
+                                                                                   abs=1e-3)
+
+
+@pytest.mark.parametrize('changed', [
+    AdaptiveConfig(StepPolicyConfig('complexity', latency_cap_s=None),
+                   complexity_measure='gradient_energy'),
+    AdaptiveConfig(StepPolicyConfig('complexity', latency_cap_s=None))])
+def test_frames_that_wait_for_a_decision_are_measured_anew_after_a_change(engine, changed):
+    robot = Robot(engine)
+    robot.send(scene())
+    robot.send(scene(dx=60))
+    robot.adaptive.configure(changed)
+    found = robot.end_run()['left']
+    assert found.num_inference_steps == 1
+    robot.send(scene(dx=60))
+    assert robot.adaptive.policy.choose_steps(
+        robot.adaptive._cameras['left'].newest.request).num_inference_steps >= 0
+
+
+def test_a_run_of_another_ensemble_size_says_nothing_of_the_cost(engine):
+    robot = Robot(engine)
+    robot.send(scene())
+    robot.adaptive.configure(replace(NOVELTY, ensemble_size=2))
+    robot.end_run()
+    size = engine.padded_size(240, 320)
+    assert robot.adaptive.policy.latency.estimate(size, 1) is None
+    robot.send(scene(seed=5))
+    robot.end_run()
+    assert robot.adaptive.policy.latency.estimate(size, 1) is not None
+
+
+def test_all_failures_are_told_at_once(engine, monkeypatch):
+    robot = Robot(engine)
+
+    def fail(rgb):
+        raise ValueError(f'simulated, {rgb.shape[0]} rows')
+
+    with monkeypatch.context() as context:
+        context.setattr(adaptive, 'reduce_to_grey', fail)
+        with pytest.raises(DepthError, match='240 rows; ValueError: .*120 rows') as caught:
+            robot.send(scene(), scene()[:120])
+    assert caught.value.cameras == ('left', 'right')
+    robot.send(scene(), scene()[:120])
+    assert [*robot.end_run(), *robot.end_run()] == ['left', 'right']
+
+
 def test_networks_have_a_thread_by_default(engine, monkeypatch):
     """It tells when a run has ended."""
     may_end, ended, threads = threading.Event(), threading.Event(), []

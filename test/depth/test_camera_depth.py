@@ -55,6 +55,7 @@ def camera():
 
 @pytest.mark.parametrize('runs_s, valid_s', [
     ([], 2.0), ([0.5], 2.0), ([1.5], 3.0), ([1.5, 1.5, 60.0], 3.0), ([0.2, 60.0, 0.2], 2.0),
+    ([0.2, 60.0], 2.0), ([60.0, 0.2], 2.0),
     ([60.0, 1.5, 1.5, 1.5, 1.2, 1.2], 3.0)])
 def test_depth_is_valid_for_twice_the_median_of_the_latest_runs(camera, runs_s, valid_s):
     for seconds in runs_s:

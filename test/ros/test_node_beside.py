@@ -276,7 +276,7 @@ def test_depth_of_hung_networks_is_stale_and_has_no_metres(robot, networks, monk
     assert len(networks.steps) == 1
 
     status = robot.until(lambda: show(robot) and warns(robot, ': camera', 'stale'))
-    assert value(status, 'last_stale').startswith('no metric depth: it has been carried for ')
+    assert value(status, 'last_stale').startswith('depth is stale, so not metric: it has been ')
     assert 'the networks have been running for' in value(status, 'last_stale')
     status = robot.until(lambda: warns(robot, 'depth_node', 'the networks have been running for'))
     assert float(value(status, 'run_s')) > 2.0

@@ -32,10 +32,12 @@ import numpy as np
 import pytest
 import rclpy
 from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 
 from marigold_ros.depth.adaptive import AdaptiveDepth
+from marigold_ros.depth.config import EngineConfig
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.executors.base import Executor
 from marigold_ros.depth.executors.openvino import OpenVinoExecutor
@@ -43,6 +45,7 @@ from marigold_ros.ros.diagnostics import Reporter
 from marigold_ros.ros.image_sizes import AnnouncedImageSizes
 from marigold_ros.ros.rclpy_workarounds import RCLError
 from marigold_ros.ros.tools.processes import LoggedProcess
+from marigold_ros.ros.worker import DepthWorker
 
 pytestmark = pytest.mark.node
 IMAGE, INFO, DEPTH = '/camera/image_raw', '/camera/camera_info', '/camera/depth_relative/image'
@@ -313,6 +316,32 @@ def test_only_announced_sizes_that_can_be_processed_are_prepared(checkpoint, mon
     with idle_node(checkpoint) as (node, _):
         assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
     assert prepared == [(240, 320)]
+
+
+def test_the_engine_has_every_setting_of_the_parameters(checkpoint, monkeypatch):
+    configs, init = [], DepthEngine.__init__
+
+    def keep_config(self, config, *args):
+        configs.append(config)
+        init(self, config, *args)
+
+    monkeypatch.setattr(DepthEngine, '__init__', keep_config)
+    settings = {'device': 'cpu', 'dtype': 'float32', 'processing_resolution': 128,
+                'upsampling': 'bilinear', 'compile': False}
+    with idle_node(checkpoint) as (node, _):
+        node.set_parameters([Parameter(name, value=value) for name, value in settings.items()])
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert configs == [EngineConfig(str(checkpoint), **settings)]
+
+
+def test_a_node_remembers_networks_that_hung_when_it_failed(checkpoint, monkeypatch):
+    """So that the process is ended, and does not wait for their thread."""
+    close = DepthWorker.close
+    monkeypatch.setattr(DepthWorker, 'close', lambda self, timeout_s: close(self) and False)
+    with idle_node(checkpoint) as (node, _):
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        node.on_error(None)
+        assert not node.release()
 
 
 def test_a_shutdown_during_configure_is_not_reported_as_an_error(checkpoint, monkeypatch):
