@@ -14,6 +14,7 @@ import pytest
 
 from marigold_ros.depth import adaptive
 from marigold_ros.depth.adaptive import AdaptiveConfig, AdaptiveDepth, Frame
+from marigold_ros.depth.complexity import measure_complexity, reduce_to_grey
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.errors import DepthError
 
@@ -437,11 +438,11 @@ def test_frames_that_wait_for_a_decision_are_measured_anew_after_a_change(engine
     robot.send(scene())
     robot.send(scene(dx=60))
     robot.adaptive.configure(changed)
-    found = robot.end_run()['left']
-    assert found.num_inference_steps == 1
-    robot.send(scene(dx=60))
-    assert robot.adaptive.policy.choose_steps(
-        robot.adaptive._cameras['left'].newest.request).num_inference_steps >= 0
+    assert robot.end_run()['left'].num_inference_steps == 1
+    complexity = measure_complexity(changed.complexity_measure, reduce_to_grey(scene(dx=60)))
+    reason = robot.end_run()['left'].decision.reason
+    assert reason.startswith(f'complexity: T({complexity:.4g}) = ')
+    assert f'(C - {complexity:.4g})' in reason  # the only frame that counts
 
 
 def test_a_run_of_another_ensemble_size_says_nothing_of_the_cost(engine):
