@@ -360,7 +360,7 @@ def check_soak(soak: Mapping[str, Any]) -> list[dict[str, Any]]:
     check('frames in = processed + dropped with a reason; difference', left,
           bool(left) and not any(left.values()))
     for camera, sent in soak['bad_images_sent'].items():
-        counted = counters[camera].get('dropped_bad_image', 0)
+        counted = counters.get(camera, {}).get('dropped_bad_image', 0)
         check(f'{camera}: bad images counted, of {sent} sent', counted,
               counted > 0 or sent < MIN_BAD_IMAGES)
     for what, name in (('replies', 'parameters accepted or rejected'),
@@ -388,7 +388,7 @@ def check_soak(soak: Mapping[str, Any]) -> list[dict[str, Any]]:
           all(changes.values()))
     runs = Counter(camera for _, camera, state, _ in soak['depths'] if state == 'run')
     check('runs are shared evenly', dict(runs),
-          min(runs[camera] for camera in counters) >= FAIR_SHARE * max(runs.values(), default=0))
+          all(runs[camera] >= FAIR_SHARE * max(runs.values(), default=0) for camera in counters))
     for what, fit, bound in (
             ('memory', fit_trend(times_s, memory, end_s), MEMORY_BOUND),
             ('latency', fit_trend(taken_s, latency, end_s), LATENCY_BOUND)):
@@ -470,6 +470,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         soak = run(60 * options.minutes, options.event_every, options.out, stop)
     except MarigoldError as err:
         print(f'soak: {err}', file=sys.stderr)
+        return 1
+    if not soak['latencies']:
+        print('soak: no frame was processed', file=sys.stderr)
         return 1
     soak['title'] = (f'{soak["seconds"] / 60:.1f} min, {len(CAMERAS)} cameras, '
                      f'{len(soak["events"])} events; {facts["cores"]} cores, commit '
