@@ -22,12 +22,14 @@ import numpy as np
 from marigold_ros.depth.camera_depth import CameraDepth
 from marigold_ros.depth.camera_depth import Frame as Frame
 from marigold_ros.depth.complexity import complexity_share, measure_complexity, reduce_to_grey
-from marigold_ros.depth.config import COMPLEXITY_MEASURES, one_of, require, StepPolicyConfig
+from marigold_ros.depth.config import AdaptiveConfig as AdaptiveConfig
 from marigold_ros.depth.errors import DepthError, InputError
 from marigold_ros.depth.step_policy import LatencyModel, StepPolicy
+from marigold_ros.depth.types import AdaptivePrediction as AdaptivePrediction
 from marigold_ros.depth.types import (
     BatchTiming,
     DepthPrediction,
+    FrameDecision,
     GaugeChange,
     GreyImage,
     StepDecision,
@@ -40,90 +42,6 @@ if TYPE_CHECKING:
 
 # Share of changed pixels in a small window from which on the networks run.
 MAX_LOCAL_CHANGE = 0.65
-
-
-@dataclass(frozen=True)
-class AdaptiveConfig:
-    """
-    Configuration of AdaptiveDepth.
-
-    Attributes
-    ----------
-    step_policy : StepPolicyConfig
-    complexity_measure : {'entropy', 'gradient_energy'}
-        Measure of C.
-    ensemble_size : int
-        E, members of every prediction.
-    max_carry_s : float
-        Longest time for which depth is carried, although nothing is new; but at least twice the
-        time that runs take.  Older depth is stale.
-    """
-
-    step_policy: StepPolicyConfig = field(default_factory=StepPolicyConfig)
-    complexity_measure: str = 'entropy'
-    ensemble_size: int = 1
-    max_carry_s: float = 2.0
-
-    def __post_init__(self) -> None:
-        """Check every value."""
-        require(self.complexity_measure in COMPLEXITY_MEASURES, 'complexity_measure',
-                one_of(COMPLEXITY_MEASURES), self.complexity_measure)
-        require(self.ensemble_size >= 1, 'ensemble_size', 'at least 1', self.ensemble_size)
-        require(self.max_carry_s > 0.0, 'max_carry_s', 'positive', self.max_carry_s)
-
-
-@dataclass(frozen=True)
-class FrameDecision:
-    """
-    The decision on a frame's number of steps, with its inputs.
-
-    Attributes
-    ----------
-    complexity : float
-        C.
-    age_s : float
-        Time from receipt to the decision.
-    decided_steps : int
-        Number of steps T of the decision, 0 if no run is needed; the deadline may have ended
-        denoising earlier.
-    reason : str
-        Reason of the decision and, if denoising ended early, of that.
-    complexity_s : float
-        Time that flow and C took.
-    carried_s : float
-        Time since the frame of the run whose depth this is; 0 if it is the same frame.
-    stale : bool
-        Whether the depth is carried for longer than is allowed.
-    """
-
-    complexity: float
-    age_s: float
-    decided_steps: int
-    reason: str
-    complexity_s: float
-    carried_s: float = 0.0
-    stale: bool = False
-
-
-@dataclass(frozen=True)
-class AdaptivePrediction(DepthPrediction):
-    """
-    A `DepthPrediction` with the decision on its number of steps.
-
-    The first frame that has the depth of a run has its `num_inference_steps`, `latent`, `timing`
-    and `decision`, also if that depth has been moved along from an earlier frame.
-
-    Attributes
-    ----------
-    decision : FrameDecision
-    gauge_change : GaugeChange or None
-        Of a run, how its relative depth differs from that which was carried so far.  None if
-        depth is carried, as it keeps the scale and shift of its run, and if nothing was carried or
-        the two cannot be compared.
-    """
-
-    decision: FrameDecision = field(kw_only=True)
-    gauge_change: GaugeChange | None = field(default=None, kw_only=True)
 
 
 @dataclass(eq=False)
@@ -199,6 +117,7 @@ class AdaptiveDepth:
     Examples
     --------
     >>> import numpy as np
+    >>> from marigold_ros.depth.config import StepPolicyConfig
     >>> from marigold_ros.depth.engine import DepthEngine
     >>> config = AdaptiveConfig(StepPolicyConfig(max_inference_steps=1))
     >>> adaptive = AdaptiveDepth(DepthEngine.load(device='cpu'), config)

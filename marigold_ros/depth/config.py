@@ -1,8 +1,8 @@
-"""Settings of the engine and of the step policy, checked at construction."""
+"""Settings of the engine, the step policy and AdaptiveDepth, checked at construction."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import math
 import re
 
@@ -121,3 +121,33 @@ class StepPolicyConfig:
                     'a finite number of at least 0, or None (auto)', value)
         require(self.latency_cap_s is None or self.latency_cap_s > 0.0, 'latency_cap_s',
                 'positive, or None (no cap)', self.latency_cap_s)
+
+
+@dataclass(frozen=True)
+class AdaptiveConfig:
+    """
+    Configuration of AdaptiveDepth.
+
+    Attributes
+    ----------
+    step_policy : StepPolicyConfig
+    complexity_measure : {'entropy', 'gradient_energy'}
+        Measure of C.
+    ensemble_size : int
+        E, members of every prediction.
+    max_carry_s : float
+        Longest time for which depth is carried, although nothing is new; but at least twice the
+        time that runs take.  Older depth is stale.
+    """
+
+    step_policy: StepPolicyConfig = field(default_factory=StepPolicyConfig)
+    complexity_measure: str = 'entropy'
+    ensemble_size: int = 1
+    max_carry_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        require(self.complexity_measure in COMPLEXITY_MEASURES, 'complexity_measure',
+                one_of(COMPLEXITY_MEASURES), self.complexity_measure)
+        require(self.ensemble_size >= 1, 'ensemble_size', 'at least 1', self.ensemble_size)
+        require(self.max_carry_s > 0.0, 'max_carry_s', 'positive', self.max_carry_s)

@@ -8,7 +8,7 @@ h w latent.  Images are uint8 RGB, depths float32, durations seconds on the stea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TYPE_CHECKING
 
 import numpy as np
@@ -223,3 +223,57 @@ class BatchTiming:
         return cls(padded_size, tuple(num_inference_steps),
                    before_s=timing.preprocess_s + timing.encode_s, denoise_s=timing.denoise_s,
                    after_s=timing.decode_s + timing.postprocess_s + rest_s)
+
+
+@dataclass(frozen=True)
+class FrameDecision:
+    """
+    The decision on a frame's number of steps, with its inputs.
+
+    Attributes
+    ----------
+    complexity : float
+        C.
+    age_s : float
+        Time from receipt to the decision.
+    decided_steps : int
+        Number of steps T of the decision, 0 if no run is needed; the deadline may have ended
+        denoising earlier.
+    reason : str
+        Reason of the decision and, if denoising ended early, of that.
+    complexity_s : float
+        Time that flow and C took.
+    carried_s : float
+        Time since the frame of the run whose depth this is; 0 if it is the same frame.
+    stale : bool
+        Whether the depth is carried for longer than is allowed.
+    """
+
+    complexity: float
+    age_s: float
+    decided_steps: int
+    reason: str
+    complexity_s: float
+    carried_s: float = 0.0
+    stale: bool = False
+
+
+@dataclass(frozen=True)
+class AdaptivePrediction(DepthPrediction):
+    """
+    A `DepthPrediction` with the decision on its number of steps.
+
+    The first frame that has the depth of a run has its `num_inference_steps`, `latent`, `timing`
+    and `decision`, also if that depth has been moved along from an earlier frame.
+
+    Attributes
+    ----------
+    decision : FrameDecision
+    gauge_change : GaugeChange or None
+        Of a run, how its relative depth differs from that which was carried so far.  None if
+        depth is carried, as it keeps the scale and shift of its run, and if nothing was carried or
+        the two cannot be compared.
+    """
+
+    decision: FrameDecision = field(kw_only=True)
+    gauge_change: GaugeChange | None = field(default=None, kw_only=True)
