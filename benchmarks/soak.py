@@ -13,7 +13,8 @@ In the end every frame must be processed or dropped with a reason, every reply m
 frames must be published soon after their receipt, depth must not be old unless it is said to be
 stale, metres must go and come back, cameras must get runs evenly, and memory and latency must not
 grow: a line through the medians of twenty slices of time, without the first tenth, must rise by
-less than a bound.
+less than a bound.  Frames into which depth is carried and those that wait for a run of their own
+have a latency of their own each.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 import itertools
 import os
 from pathlib import Path
 import sys
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from lifecycle_msgs.msg import Transition
 from matplotlib.axes import Axes
@@ -227,11 +229,9 @@ def run(seconds: float, event_every_s: float, folder: Path, stop: StopFlag) -> d
         'cycles': soak.cycles, 'counters': last_counters(lines),
         'exit_codes': {each.name: each.exit_code for each in (rig.node, rig.listener)},
         'ticks': [{**tick, 'time_s': (tick['time_ns'] - start_ns) / 1e9} for tick in ticks],
-        'latencies': [((received_ns - start_ns) / 1e9, status['camera'],
-                       float(status['latency_ms']))
-                      for received_ns, status in processed_statuses(lines)],
-        'depths': [((received_ns - start_ns) / 1e9, status['camera'], status['depth_state'],
-                    float(status['carried_s']))
+        'frames': [ShownFrame((received_ns - start_ns) / 1e9, status['camera'],
+                              status['depth_state'], float(status['carried_s']),
+                              float(status['latency_ms']))
                    for received_ns, status in processed_statuses(lines)],
         'scale_states': [(status['scale_state'], bool(status['scale']))
                          for _, status in processed_statuses(lines)
@@ -243,6 +243,16 @@ def run(seconds: float, event_every_s: float, folder: Path, stop: StopFlag) -> d
                                   if status['camera'] == camera
                                   and status['depth_state'] == 'stale']
                          for camera in CAMERAS}}
+
+
+class ShownFrame(NamedTuple):
+    """A frame that was processed: when, and the state and age of its depth."""
+
+    time_s: float
+    camera: str
+    state: str
+    carried_s: float
+    latency_ms: float
 
 
 @dataclass(frozen=True)
@@ -337,18 +347,18 @@ def check_soak(soak: Mapping[str, Any]) -> list[dict[str, Any]]:
     ----------
     soak : mapping
         `seconds`; `counters` by camera, the last ones; `exit_codes` by process; `ticks` with
-        `time_s`, `memory_bytes`, `busy_s` and `cpu_s`; `latencies` of (seconds, camera,
-        ms); `depths` of (seconds, camera, state, seconds since the run); `metric_stamps` and
-        `stale_stamps` by camera, of metric outputs and of stale frames; `scale_states`, see
-        `count_metre_changes`; `bad_images_sent` by camera; `replies` to set_parameters and
-        lifecycle `cycles`, each the number attempted and the number as expected.
+        `time_s`, `memory_bytes`, `busy_s` and `cpu_s`; `frames`, each a ShownFrame;
+        `metric_stamps` and `stale_stamps` by camera, of metric outputs and of stale frames;
+        `scale_states`, see `count_metre_changes`; `bad_images_sent` by camera; `replies` to
+        set_parameters and lifecycle `cycles`, each the number attempted and the number as
+        expected.
 
     Returns
     -------
     list of dict
         `what`, `found` and `ok`.
     """
-    end_s, counters = soak['seconds'], soak['counters']
+    end_s, counters, frames = soak['seconds'], soak['counters'], soak['frames']
     checks: list[dict[str, Any]] = []
 
     def check(what: str, found: object, ok: bool) -> None:
@@ -368,16 +378,12 @@ def check_soak(soak: Mapping[str, Any]) -> list[dict[str, Any]]:
         attempted, as_expected = soak[what]
         check(f'{name} as expected, of {attempted}', as_expected, attempted == as_expected)
     for camera in counters:
-        late = sum(time_s > 0.8 * end_s for time_s, name, _ in soak['latencies']
-                   if name == camera)
+        late = sum(each.time_s > 0.8 * end_s for each in frames if each.camera == camera)
         check(f'{camera}: frames processed in the last fifth', late, late > 0)
-    times_s, memory = tick_columns(soak['ticks'], 'time_s', 'memory_bytes')
-    taken_s, _, latency = zip(*soak['latencies'])
-    p99_ms = float(np.quantile(latency, 0.99))
+    p99_ms = float(np.quantile([each.latency_ms for each in frames], 0.99))
     check(f'99 % of the frames are published within {AGE_BOUND_MS:.0f} ms', f'{p99_ms:.0f} ms',
           p99_ms <= AGE_BOUND_MS)
-    oldest_s = max((carried_s for _, _, state, carried_s in soak['depths'] if state != 'stale'),
-                   default=0.0)
+    oldest_s = max((each.carried_s for each in frames if each.state != 'stale'), default=0.0)
     check(f'depth that is not stale is carried for at most {CARRY_BOUND_S:.0f} s',
           f'{oldest_s:.1f} s', oldest_s <= CARRY_BOUND_S)
     hidden = {camera: len(set(soak['metric_stamps'][camera]) & set(stamps))
@@ -386,14 +392,27 @@ def check_soak(soak: Mapping[str, Any]) -> list[dict[str, Any]]:
     changes = count_metre_changes(soak['scale_states'])
     check(f'{MEASURED_CAMERA}: metres go without reference and transforms, and come back', changes,
           all(changes.values()))
-    runs = Counter(camera for _, camera, state, _ in soak['depths'] if state == 'run')
+    runs = Counter(each.camera for each in frames if each.state == 'run')
     check('runs are shared evenly', dict(runs),
           all(runs[camera] >= FAIR_SHARE * max(runs.values(), default=0) for camera in counters))
-    for what, fit, bound in (
-            ('memory', fit_trend(times_s, memory, end_s), MEMORY_BOUND),
-            ('latency', fit_trend(taken_s, latency, end_s), LATENCY_BOUND)):
+    times_s, memory = tick_columns(soak['ticks'], 'time_s', 'memory_bytes')
+    trends = {'memory': fit_trend(times_s, memory, end_s), **fit_latencies(frames, end_s)}
+    for what, fit in trends.items():
+        bound = MEMORY_BOUND if what == 'memory' else LATENCY_BOUND
         check(f'{what} rises by less than {bound:.0%}', f'{fit.change:+.2%}', fit.change < bound)
     return checks
+
+
+def fit_latencies(frames: Sequence[ShownFrame], end_s: float) -> dict[str, Trend]:
+    """Fit the latency of frames with carried depth, and of those that waited, if there are any."""
+    kinds = {'latency of carried depth': [each for each in frames if each.carried_s],
+             'latency of frames that waited': [each for each in frames if not each.carried_s]}
+    trends: dict[str, Trend] = {}
+    for kind, mine in kinds.items():
+        with suppress(ValueError):  # too few for a trend
+            trends[kind] = fit_trend([each.time_s for each in mine],
+                                     [each.latency_ms for each in mine], end_s)
+    return trends
 
 
 def draw(soak: Mapping[str, Any], path: Path) -> None:
@@ -408,19 +427,17 @@ def draw(soak: Mapping[str, Any], path: Path) -> None:
                label=f'medians, {fit.change:+.1%} over the run')
     above.set(ylabel='resident memory of the node, MiB',
               ylim=(0, 1.15 * float(memory.max()) / 2 ** 20))
-    all_times_s = np.array([time_s for time_s, _, _ in soak['latencies']])
-    names = np.array([camera for _, camera, _ in soak['latencies']])
-    latency = np.array([ms for _, _, ms in soak['latencies']])
     for i, camera in enumerate(sorted(soak['counters'])):
-        mine = names == camera
-        below.plot(all_times_s[mine] / 60, latency[mine], '.', markersize=2, alpha=0.4,
-                   color=f'C{i + 1}')
+        mine = [each for each in soak['frames'] if each.camera == camera]
+        below.plot([each.time_s / 60 for each in mine], [each.latency_ms for each in mine], '.',
+                   markersize=2, alpha=0.4, color=f'C{i + 1}')
         below.plot([], [], 'o', color=f'C{i + 1}', label=f'{camera}, each frame')
-    fit = fit_trend(all_times_s, latency, end_s)
-    below.plot(fit.times_s / 60, fit.medians, 'o-', color='black',
-               label=f'medians, {fit.change:+.1%} over the run')
+    for (kind, fit), style in zip(fit_latencies(soak['frames'], end_s).items(), ('o-', 's--')):
+        below.plot(fit.times_s / 60, fit.medians, style, color='black', markersize=4,
+                   label=f'{kind}, {fit.change:+.1%}')
     below.set(ylabel='receipt to publication, ms',
-              ylim=(0, 1.2 * float(np.quantile(latency, 0.995))))
+              ylim=(0, 1.2 * float(np.quantile([each.latency_ms for each in soak['frames']],
+                                               0.995))))
     draw_depths(soak, carried)
     for key, label in (('busy_s', 'all processes of the machine'), ('cpu_s', 'the node')):
         rate = fit_rate_trend(times_s, tick_columns(soak['ticks'], key)[0], end_s)
@@ -440,13 +457,12 @@ def draw(soak: Mapping[str, Any], path: Path) -> None:
 def draw_depths(soak: Mapping[str, Any], axes: Axes) -> None:
     """Plot for how long depth has been carried, and where it is stale."""
     for i, camera in enumerate(sorted(soak['counters'])):
-        mine = [(time_s / 60, carried_s, state) for time_s, name, state, carried_s
-                in soak['depths'] if name == camera]
+        mine = [each for each in soak['frames'] if each.camera == camera]
         for state, marker in (('carried', '.'), ('stale', 'x')):
-            points = [(minute, age_s) for minute, age_s, of in mine if of == state]
+            points = [(each.time_s / 60, each.carried_s) for each in mine if each.state == state]
             axes.plot(*zip(*points) if points else ([], []), marker, markersize=2 if
                       state == 'carried' else 4, color=f'C{i + 1}', alpha=0.5)
-        runs = sum(of == 'run' for _, _, of in mine)
+        runs = sum(each.state == 'run' for each in mine)
         axes.plot([], [], 'o', color=f'C{i + 1}', label=f'{camera}, {runs} runs (x: stale)')
     axes.set(ylabel='age of the run shown, s', ylim=(0, None))
 
@@ -471,7 +487,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MarigoldError as err:
         print(f'soak: {err}', file=sys.stderr)
         return 1
-    if not soak['latencies']:
+    if not soak['frames']:
         print('soak: no frame was processed', file=sys.stderr)
         return 1
     soak['title'] = (f'{soak["seconds"] / 60:.1f} min, {len(CAMERAS)} cameras, '

@@ -13,6 +13,7 @@ from benchmarks.soak import (
     count_metre_changes,
     count_unaccounted_frames,
     fit_trend,
+    ShownFrame,
 )
 
 
@@ -21,17 +22,21 @@ def ticks(memory):
     return [{'time_s': float(time_s), 'memory_bytes': memory(time_s)} for time_s in range(100)]
 
 
+def shown(count=100, camera='front', state='run', carried_s=0.3, latency_ms=lambda time_s: 40.0):
+    """Return a frame per second."""
+    return [ShownFrame(float(time_s), camera, state, carried_s, latency_ms(time_s))
+            for time_s in range(count)]
+
+
 def a_soak(**changes):
-    """Return a run of 100 s without errors: memory 200, latency 40 ms."""
-    times_s = np.arange(0.0, 100.0).tolist()
+    """Return a run of 100 s without errors: memory 200, latency 40 ms, or 300 for a run."""
     return {
         'seconds': 100.0, 'exit_codes': {'node': 0, 'listener': 0},
         'counters': {'front': {'frames_in': 100, 'frames_processed': 90, 'dropped_late': 7,
                                'dropped_bad_image': 3, 'no_calibration': 50}},
         'bad_images_sent': {'front': 4}, 'replies': (5, 5), 'cycles': (2, 2),
         'ticks': ticks(lambda time_s: 200),
-        'latencies': [(time_s, 'front', 40.0) for time_s in times_s],
-        'depths': [(time_s, 'front', 'run', 0.3) for time_s in times_s],
+        'frames': shown() + shown(50, carried_s=0.0, latency_ms=lambda _: 300.0),
         'scale_states': [('tracking', True), ('expired', False), ('tracking', True)],
         'metric_stamps': {'front': [1, 2]}, 'stale_stamps': {'front': [3]}, **changes}
 
@@ -66,16 +71,18 @@ def test_metres_are_lost_when_they_expire_not_when_the_scale_is_reset_or_unknown
     ({'cycles': (2, 1)}, 'lifecycle'),
     ({'counters': {'front': {'frames_in': 90, 'frames_processed': 90}},
       'bad_images_sent': {'front': 20}}, 'bad images'),
-    ({'latencies': [(time_s, 'front', 40.0) for time_s in range(70)]}, 'last fifth'),
-    ({'latencies': [(time_s, 'front', 40.0 + 0.2 * time_s) for time_s in range(100)]}, 'latency'),
+    ({'frames': shown(70)}, 'last fifth'),
+    ({'frames': shown(latency_ms=lambda time_s: 40.0 + 0.2 * time_s)}, 'latency of carried'),
+    ({'frames': shown() + shown(carried_s=0.0, latency_ms=lambda time_s: 300.0 + 2 * time_s)},
+     'latency of frames that waited'),
     ({'ticks': ticks(lambda time_s: 200 + 0.2 * time_s)}, 'memory'),
-    ({'latencies': [(time_s, 'front', 900.0 if time_s % 50 == 0 else 40.0)
-                    for time_s in range(100)]}, 'within 500 ms'),
-    ({'depths': [(1.0, 'front', 'run', 0.3), (2.0, 'front', 'carried', 15.0)]}, 'not stale'),
+    ({'frames': shown(latency_ms=lambda time_s: 900.0 if time_s % 50 == 0 else 40.0)},
+     'within 500 ms'),
+    ({'frames': [*shown(), ShownFrame(50.0, 'front', 'carried', 15.0, 40.0)]}, 'not stale'),
     ({'stale_stamps': {'front': [2]}}, 'no metric output of stale frames'),
     ({'scale_states': [('waiting', False), ('tracking', True)]}, 'metres'),
     ({'scale_states': [('tracking', True), ('rejected', False)]}, 'metres'),
-    ({'depths': [(1.0, 'rear', 'run', 0.3)]}, 'shared evenly'),
+    ({'frames': shown(state='carried') + shown(1, camera='rear')}, 'shared evenly'),
 ])
 def test_each_rule_fails_alone(changes, word):
     what, = failed(**changes)
