@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import resource
 import sys
@@ -39,3 +41,35 @@ def test_freed_memory_is_reused_until_it_is_returned():
     faults, returned = run('keep')
     assert faults < 5_000
     assert returned > 30 * 2 ** 20
+
+
+HEAPS = """
+import ctypes
+import sys
+import threading
+import numpy as np
+from marigold_ros.ros.memory import keep_freed_memory
+if sys.argv[1] == 'keep':
+    keep_freed_memory()
+all_allocate = threading.Barrier(6)
+def use():
+    array = np.ones(200_000, np.uint8)
+    all_allocate.wait()
+threads = [threading.Thread(target=use) for _ in range(6)]
+for each in threads:
+    each.start()
+for each in threads:
+    each.join()
+libc = ctypes.CDLL(None)
+libc.fopen.restype = ctypes.c_void_p
+file = ctypes.c_void_p(libc.fopen(sys.argv[2].encode(), b'w'))
+libc.malloc_info(0, file)
+libc.fclose(file)
+"""
+
+
+@pytest.mark.parametrize('mode, share', [('keep', True), ('default', False)])
+def test_threads_share_two_heaps(tmp_path, mode, share):
+    path = tmp_path / 'heaps.xml'
+    subprocess.run([sys.executable, '-c', HEAPS, mode, str(path)], check=True)
+    assert (path.read_text().count('<heap nr=') <= 2) == share
