@@ -148,10 +148,8 @@ class AdaptiveDepth:
 
         Parameters
         ----------
-        sizes : sequence of (int, int)
-            Image sizes (H, W).
-        batch_sizes : sequence of int
-            Numbers of frames per batch.
+        sizes, batch_sizes
+            See `DepthEngine.warm_up`.
         """
         for timing in self.engine.warm_up(sizes, batch_sizes,
                                           self._config.step_policy.max_inference_steps,
@@ -481,7 +479,7 @@ class AdaptiveDepth:
         return prediction
 
     def _carry_into_newest(self, candidate: _Candidate) -> AdaptivePrediction:
-        """Return that depth, with the run if no frame has shown it yet, and the decision."""
+        """Return what a newest frame shows: carried depth, and the run if it is shown first."""
         depth, carried = candidate.camera.depth, self._carry(candidate)
         run = candidate.camera.unshown_run or AdaptivePrediction(
             **vars(carried), decision=_decision(candidate))

@@ -72,7 +72,7 @@ class DepthEngine:
     def __init__(self, config: EngineConfig, vae: str | None = None,
                  executor: Executor | None = None) -> None:
         """
-        Load the networks; use `DepthEngine.load` instead.
+        Load the networks; `DepthEngine.load` does the same with the settings as arguments.
 
         An `executor` runs the networks in place of the one for the device, dtype and `compile` of
         `config`, for comparisons.

@@ -246,11 +246,7 @@ class DepthWorker:
             from marigold_ros.depth.engine import DepthEngine
 
         reserve_one_core()
-        config = self._settings.engine_config()
-        engine = DepthEngine.load(
-            config.checkpoint, device=config.device, dtype=config.dtype,
-            processing_resolution=config.processing_resolution, compile=config.compile,
-            upsampling=config.upsampling)
+        engine = DepthEngine(self._settings.engine_config())
         start_opencv_threads()
         lower_priority(NETWORKS_NICENESS)  # before torch starts threads of its own
         adaptive = AdaptiveDepth(
