@@ -98,15 +98,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     facts = describe_environment()
     measured: list[tuple[Sharing, Result]] = []
     rng = np.random.default_rng(0)
+    order = [number for _ in range(options.rounds) for number in rng.permutation(len(SHARINGS))]
     try:
-        for _ in range(options.rounds):
-            for number in rng.permutation(len(SHARINGS)):
-                for case in loaded_cases():
-                    sharing = SHARINGS[number]
-                    print(f'{case.name}: {sharing}', file=sys.stderr, flush=True)
-                    folder = options.out / 'shared_cpu_logs' / str(len(measured))
-                    measured.append((sharing, measure(case, sharing, folder, options.seconds,
-                                                      stop)))
+        for number, case in itertools.product(order, loaded_cases()):
+            sharing = SHARINGS[number]
+            print(f'{case.name}: {sharing}', file=sys.stderr, flush=True)
+            folder = options.out / 'shared_cpu_logs' / str(len(measured))
+            measured.append((sharing, measure(case, sharing, folder, options.seconds, stop)))
     except MarigoldError as err:
         print(f'shared_cpu: {err}', file=sys.stderr)
         return 1

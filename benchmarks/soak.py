@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 import itertools
 import os
@@ -404,14 +403,16 @@ def check_soak(soak: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def fit_latencies(frames: Sequence[ShownFrame], end_s: float) -> dict[str, Trend]:
-    """Fit the latency of frames with carried depth, and of those that waited, if there are any."""
+    """Fit the latency of frames with carried depth, and of those that waited; NaN of too few."""
     kinds = {'latency of carried depth': [each for each in frames if each.carried_s],
              'latency of frames that waited': [each for each in frames if not each.carried_s]}
     trends: dict[str, Trend] = {}
     for kind, mine in kinds.items():
-        with suppress(ValueError):  # too few for a trend
+        try:
             trends[kind] = fit_trend([each.time_s for each in mine],
                                      [each.latency_ms for each in mine], end_s)
+        except ValueError:  # so the check fails
+            trends[kind] = Trend(np.empty(0), np.empty(0), np.nan)
     return trends
 
 
