@@ -88,6 +88,7 @@ TABLES = (
     PublishedTable('flying_pixels', 'benchmarks.flying_pixels --out {out}'),
     PublishedTable('scale_sources', 'benchmarks.scale_sources'),
     PublishedTable('anchor_fit', 'benchmarks.anchor_fit --folder {RGBD}'),
+    PublishedTable('anchor_field', 'benchmarks.anchor_field --folder {RGBD}'),
     PublishedTable('confidence_ranking_rendered',
                    'benchmarks.confidence_ranking --frames out/frames/policies --out {out}'),
     PublishedTable('confidence_ranking_real',

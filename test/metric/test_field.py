@@ -1,0 +1,145 @@
+"""The field on scenes whose error is known: what it corrects, and what it leaves alone."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from marigold_ros.depth.errors import InputError
+from marigold_ros.metric.anchors import Anchors
+from marigold_ros.metric.field import (
+    ANCHOR_SIGMA,
+    fit_field,
+    MAX_PROCESS_ANCHORS,
+    MAX_SPARSE_ANCHORS,
+    PRIOR_SIGMA,
+)
+
+HEIGHT, WIDTH = 120, 160
+K = np.array([[140.0, 0.0, 79.5], [0.0, 140.0, 59.5], [0.0, 0.0, 1.0]])
+ROWS, COLUMNS = np.mgrid[:HEIGHT, :WIDTH]
+FEW, MANY = 150, 3000
+WALL_M = 3.0
+# A floor 0.5 m below the camera, up to a wall.
+FLOOR = (ROWS - K[1, 2]) / K[1, 1] > 0.5 / WALL_M
+TRUE_M = np.where(FLOOR, 0.5 / np.maximum((ROWS - K[1, 2]) / K[1, 1], 1e-6),
+                  WALL_M).astype(np.float32)
+# Wrong by up to a fifth, smoothly.
+WARPED_M = (TRUE_M * np.exp(0.2 * np.sin(COLUMNS / 40.0) * np.cos(ROWS / 50.0))).astype(np.float32)
+
+
+def anchors_at(where, count=FEW, depth_m=TRUE_M, seed=0):
+    chosen = np.random.default_rng(seed).choice(np.flatnonzero(where), count, replace=False)
+    rows, columns = np.divmod(chosen, WIDTH)
+    return Anchors(rows, columns, depth_m[rows, columns])
+
+
+def log_error(depth_m, where=...):
+    return float(np.mean(np.abs(np.log(depth_m / TRUE_M))[where]))
+
+
+@pytest.mark.parametrize('count, share', [(FEW, 0.35), (MANY, 0.1)])
+def test_a_smooth_error_is_corrected(count, share):
+    field = fit_field(WARPED_M, K, anchors_at(TRUE_M > 0, count))
+    assert log_error(field.correct(WARPED_M)) < share * log_error(WARPED_M)
+
+
+@pytest.mark.parametrize('count', [FEW, MANY])
+def test_wrong_anchors_are_found_by_their_neighbours(count):
+    anchors = anchors_at(TRUE_M > 0, count)
+    rng = np.random.default_rng(1)
+    wrong = rng.random(count) < 0.3
+    depth_m = anchors.depth_m.copy()
+    depth_m[wrong] *= np.exp(rng.uniform(0.7, 2.3, wrong.sum())
+                             * rng.choice([-1, 1], wrong.sum())).astype(np.float32)
+    field = fit_field(WARPED_M, K, Anchors(anchors.rows, anchors.columns, depth_m))
+    assert log_error(field.correct(WARPED_M)) < 0.5 * log_error(WARPED_M)
+    assert np.median(field.weight[wrong]) < 0.05 < 0.5 < np.median(field.weight[~wrong])
+
+
+@pytest.mark.parametrize('count', [FEW, MANY])
+def test_far_from_anchors_nothing_is_corrected_and_depth_is_uncertain(count):
+    # A wall twice as wide as an image of 640 px, so that its other end is far away.
+    depth_m = np.full((HEIGHT, 20 * WIDTH), WALL_M, np.float32)
+    rows, columns = np.divmod(np.random.default_rng(0).choice(HEIGHT * WIDTH, count), WIDTH)
+    field = fit_field(depth_m, K, Anchors(rows, columns, np.full(count, 2.4, np.float32)))
+    assert field.factor[30, 0] == pytest.approx(0.8, abs=0.01)
+    confidence = field.confidence(depth_m.shape)
+    assert confidence[60, 80] > 0.99
+    assert field.factor[:, -1] == pytest.approx(1.0, abs=0.02)
+    prior = np.hypot(PRIOR_SIGMA, ANCHOR_SIGMA)
+    assert field.sigma[:, -1] == pytest.approx(prior, rel=0.02)
+    assert confidence[60, -1] == pytest.approx(0.62, abs=0.02)
+
+
+def test_anchors_of_the_wall_correct_the_floor_little():
+    wrong_m = np.where(FLOOR, TRUE_M, np.float32(1.3) * TRUE_M)
+    field = fit_field(wrong_m, K, anchors_at(~FLOOR))
+    corrected_m = field.correct(wrong_m)
+    assert log_error(corrected_m, ~FLOOR) < 0.05
+    near = FLOOR & (TRUE_M < 1.5)
+    assert log_error(corrected_m, near) < 0.1  # of 0.26 on the wall
+
+
+def test_many_anchors_keep_an_edge():
+    """The left half is nearer and too far by a fifth, the right half too near by as much."""
+    left = COLUMNS < 80
+    depth_m = np.where(left, 1.0, 3.0).astype(np.float32)
+    wrong_m = depth_m * np.where(left, 1.2, 1 / 1.2).astype(np.float32)
+    corrected_m = fit_field(wrong_m, K, anchors_at(depth_m > 0, MANY, depth_m)).correct(wrong_m)
+    beside = np.abs(COLUMNS - 79.5) < 6
+    assert np.mean(np.abs(np.log(corrected_m / depth_m))[beside]) < 0.04
+
+
+def test_sigma_is_as_large_as_the_errors():
+    """Residuals drawn from what the process assumes, so most errors are within one sigma."""
+    depth_m = np.full((HEIGHT, WIDTH), WALL_M, np.float32)
+    rows, columns = (each.ravel() for each in np.mgrid[2:HEIGHT:8, 2:WIDTH:8])
+    points = np.stack([columns, rows], axis=-1) / (200 / 640 * WIDTH)
+    distance = np.linalg.norm(points[:, None] - points, axis=-1)
+    within = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        residual = np.linalg.cholesky(PRIOR_SIGMA ** 2 * np.exp(-distance)
+                                      + 1e-9 * np.eye(len(rows))) @ rng.standard_normal(len(rows))
+        true_m = WALL_M * np.exp(residual)
+        known = rng.choice(len(rows), 60, replace=False)
+        others = np.setdiff1d(np.arange(len(rows)), known)
+        field = fit_field(depth_m, K, Anchors(rows[known], columns[known],
+                                              true_m[known].astype(np.float32)))
+        error = np.log(field.correct(depth_m)[rows, columns] / true_m)[others]
+        sigma = cv2.resize(field.sigma, (WIDTH, HEIGHT))[rows, columns][others]
+        within.append(np.mean(np.abs(error) < sigma))
+    assert 0.6 < np.mean(within) < 0.76  # 0.68 if it were normally distributed
+
+
+def test_unknown_depth_stays_unknown_and_its_anchors_do_not_count():
+    depth_m = WARPED_M.copy()
+    depth_m[:, :40] = np.nan
+    anchors = anchors_at(TRUE_M > 0)
+    field = fit_field(depth_m, K, anchors)
+    assert len(field.weight) == np.sum(anchors.columns >= 40)
+    corrected_m = field.correct(depth_m)
+    assert np.isnan(corrected_m[:, :40]).all()
+    assert log_error(corrected_m, COLUMNS >= 44) < 0.4 * log_error(WARPED_M)
+    with pytest.raises(InputError, match='known depth above 0 m; got none of 150'):
+        fit_field(np.full_like(depth_m, np.nan), K, anchors)
+
+
+def test_an_output_array_may_be_the_input():
+    field = fit_field(WARPED_M, K, anchors_at(TRUE_M > 0))
+    expected, depth_m = field.correct(WARPED_M), WARPED_M.copy()
+    assert field.correct(depth_m, out=depth_m) is depth_m
+    assert depth_m.dtype == np.float32
+    np.testing.assert_array_equal(depth_m, expected)
+
+
+@pytest.mark.parametrize('count, used', [
+    (1, 1), (MAX_PROCESS_ANCHORS, MAX_PROCESS_ANCHORS),
+    (MAX_SPARSE_ANCHORS, MAX_PROCESS_ANCHORS),
+    (MAX_SPARSE_ANCHORS + 1, MAX_SPARSE_ANCHORS + 1)])
+def test_the_number_of_anchors_decides_how_they_are_used(count, used):
+    field = fit_field(WARPED_M, K, anchors_at(TRUE_M > 0, count))
+    assert len(field.weight) == used
+    assert np.isfinite(field.factor).all() and (field.sigma >= np.float32(ANCHOR_SIGMA)).all()
