@@ -40,12 +40,15 @@ class Anchors:
         Depth along the camera's Z, m, above 0.
     stamp_ns : int
         Time of the measurement, ns.
+    sigma_log : float32 [n] or None
+        Standard deviation of the logarithm of each depth; None: small.
     """
 
     rows: NDArray[np.int64]
     columns: NDArray[np.int64]
     depth_m: NDArray[np.float32]
     stamp_ns: int = 0
+    sigma_log: NDArray[np.float32] | None = None
 
     def coverage(self, size: tuple[int, int]) -> float:
         """Compute the fraction of grid cells with anchors in an image of (height, width) px."""
@@ -110,7 +113,7 @@ def anchors_from_points(points: FloatImage, camera_from_sensor: Matrix, K: Matri
     nearest = _nearest_per_pixel(rows * size[1] + columns, z)
     rows, columns, z = rows[nearest], columns[nearest], z[nearest]
     if np.linalg.norm(camera_from_sensor[:3, 3]) > MIN_BASELINE_M:
-        visible = _unoccluded(rows, columns, z, size)
+        visible = find_unoccluded(rows, columns, z, size)
         rows, columns, z = rows[visible], columns[visible], z[visible]
     chosen = np.linspace(0, len(z) - 1, min(len(z), MAX_ANCHORS)).astype(np.int64)
     return Anchors(rows[chosen], columns[chosen], z[chosen].astype(np.float32), stamp_ns)
@@ -173,9 +176,11 @@ def _nearest_per_pixel(pixel: NDArray[np.int64], z: Matrix) -> NDArray[np.int64]
     return np.sort(by_depth[first])
 
 
-def _unoccluded(rows: NDArray[np.int64], columns: NDArray[np.int64], z: Matrix,
-                size: tuple[int, int]) -> NDArray[np.bool_]:
+def find_unoccluded(rows: NDArray[np.int64], columns: NDArray[np.int64], z: Matrix,
+                    size: tuple[int, int]) -> NDArray[np.bool_]:
     """Return which points [n] are close in depth to the nearest point of their cell."""
+    if not len(z):
+        return np.zeros(0, bool)
     across = size[1] // OCCLUSION_CELL_PX + 1
     cell = rows // OCCLUSION_CELL_PX * across + columns // OCCLUSION_CELL_PX
     nearest = np.full(int(cell.max()) + 1, np.inf)

@@ -164,19 +164,24 @@ def fit_field(depth_m: FloatImage, K: Matrix, anchors: Anchors) -> DepthField:
     if is_sparse:
         used = process
     residual = np.log(anchors.depth_m[used].astype(np.float64) / at_anchors[used])
+    sigma = np.full(len(used), ANCHOR_SIGMA)
+    if anchors.sigma_log is not None:
+        sigma = np.hypot(sigma, anchors.sigma_log[used])
     surfaces = _find_surfaces(depth_m, K)
     features = surfaces.features_at(anchors.rows[process], anchors.columns[process],
                                     at_anchors[process])
     # Of each cell with each anchor.
     covariance = _covariance(surfaces.features, features.astype(np.float32))
     if is_sparse:
-        inverse, weight = _solve_robustly(features, residual)
+        inverse, weight = _solve_robustly(features, residual, sigma)
         correction = covariance @ (inverse @ residual).astype(np.float32)
     else:
         correction, weight = _stretch_membrane(
             surfaces.log_depth, surfaces.cells_at(anchors.rows[used], anchors.columns[used]),
-            residual)
-        inverse = _invert(_covariance(features, features), weight[np.isin(used, process)])
+            residual, (ANCHOR_SIGMA / sigma) ** 2)
+        thinned = np.isin(used, process)
+        inverse = _invert(_covariance(features, features),
+                          sigma[thinned] ** 2 / weight[thinned])
     every_second = covariance[1::2, 1::2]
     explained = np.sum((every_second @ inverse.astype(np.float32)) * every_second, axis=-1)
     variance = PRIOR_SIGMA ** 2 - explained + ANCHOR_SIGMA ** 2
@@ -268,9 +273,9 @@ def _covariance(features: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
     return covariance
 
 
-def _invert(covariance: Vector, weight: Vector) -> Vector:
-    """Return the inverse [n, n] of the covariance of anchors, with their errors."""
-    matrix = covariance + np.diag(ANCHOR_SIGMA ** 2 / weight)
+def _invert(covariance: Vector, noise: Vector) -> Vector:
+    """Return the inverse [n, n] of the covariance of anchors and the variance of their errors."""
+    matrix = covariance + np.diag(noise)
     factor, _ = lapack.dpotrf(matrix, lower=True, overwrite_a=True)
     inverse, _ = lapack.dpotri(factor, lower=True, overwrite_c=True)
     # LAPACK leaves the entries above the diagonal at 0.
@@ -279,7 +284,7 @@ def _invert(covariance: Vector, weight: Vector) -> Vector:
     return full
 
 
-def _solve_robustly(features: Vector, residual: Vector) -> tuple[Vector, Vector]:
+def _solve_robustly(features: Vector, residual: Vector, sigma: Vector) -> tuple[Vector, Vector]:
     """
     Find which anchors are contradicted by the others.
 
@@ -290,7 +295,8 @@ def _solve_robustly(features: Vector, residual: Vector) -> tuple[Vector, Vector]
     Parameters
     ----------
     features : float64 [n, 6]
-    residual : float64 [n]
+    residual, sigma : float64 [n]
+        What the anchors say, and the standard deviation of its error.
 
     Returns
     -------
@@ -301,10 +307,10 @@ def _solve_robustly(features: Vector, residual: Vector) -> tuple[Vector, Vector]
     covariance = _covariance(features, features)
     weight, share = np.ones(len(residual)), OUTLIER_SHARE
     for _ in range(SOLUTIONS):
-        inverse = _invert(covariance, weight)
+        inverse = _invert(covariance, sigma ** 2 / weight)
         precision = np.diag(inverse)
         error = (inverse @ residual) / precision
-        variance = 1.0 / precision - ANCHOR_SIGMA ** 2 / weight + ANCHOR_SIGMA ** 2
+        variance = 1.0 / precision - sigma ** 2 / weight + sigma ** 2
         spread = INLIER_SIGMAS * np.sqrt(variance / 2.0)
         inlier = (1.0 - share) * np.exp(-np.abs(error) / spread) / (2.0 * spread)
         weight = np.maximum(inlier / (inlier + share / OUTLIER_RANGE), MIN_WEIGHT)
@@ -313,7 +319,7 @@ def _solve_robustly(features: Vector, residual: Vector) -> tuple[Vector, Vector]
 
 
 def _stretch_membrane(log_depth: Vector, cells: tuple[NDArray[np.int64], NDArray[np.int64]],
-                      residual: Vector) -> tuple[Vector, Vector]:
+                      residual: Vector, precision: Vector) -> tuple[Vector, Vector]:
     """
     Interpolate many anchors by reweighted least squares (Geman-McClure).
 
@@ -322,7 +328,8 @@ def _stretch_membrane(log_depth: Vector, cells: tuple[NDArray[np.int64], NDArray
     log_depth : float64 [60, 80]
     cells : (int64 [n], int64 [n])
         Row and column in the grid of each anchor.
-    residual : float64 [n]
+    residual, precision : float64 [n]
+        What the anchors say, and its weight before it is compared with the neighbours'.
 
     Returns
     -------
@@ -348,8 +355,9 @@ def _stretch_membrane(log_depth: Vector, cells: tuple[NDArray[np.int64], NDArray
     weight = np.ones(len(residual))
     for _ in range(REWEIGHTINGS + 1):
         matrix = band.copy()
-        matrix[0] += np.bincount(number, weight, matrix.shape[1])
-        found = solveh_banded(matrix, np.bincount(number, weight * residual, matrix.shape[1]),
+        w = precision * weight
+        matrix[0] += np.bincount(number, w, matrix.shape[1])
+        found = solveh_banded(matrix, np.bincount(number, w * residual, matrix.shape[1]),
                               lower=True, overwrite_ab=True, overwrite_b=True,
                               check_finite=False)
         weight = (1.0 + ((residual - found[number]) / OUTLIER_LOG_ERROR) ** 2) ** -2.0

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from marigold_ros.depth.errors import InputError
 from marigold_ros.geometry.poses import Matrix
+from marigold_ros.metric.anchors import Anchors
 from marigold_ros.metric.config import ScaleConfig, SEARCH
 from marigold_ros.metric.fit import PROPORTION_LIMITS, ScaleFit
 from marigold_ros.metric.types import CameraTilt, ScaleFrame, TransformTilt
@@ -40,6 +41,7 @@ MIN_DESCENT = 0.06
 COARSE_TOLERANCE, TOLERANCE = 0.15, 0.08
 HYPOTHESES = 96
 ITERATIONS = 8
+MAX_FLOOR_ANCHORS = 100
 # Smallest fraction of the pixels below the horizon that must be floor.
 MIN_FLOOR_FRACTION = 0.25
 # Grid of the tilt search, rad.
@@ -141,7 +143,7 @@ def fit_floor(affine_invariant_depth: FloatImage, K: NDArray[np.float64], height
     >>> bool(np.allclose([fit.scale, fit.shift], [far_m - near_m, near_m], rtol=1e-3))
     True
     """
-    a, rays = _sample_grid(affine_invariant_depth, K)
+    _, _, a, rays = _sample_grid(affine_invariant_depth, K)
     if len(a) < MIN_PIXELS:
         raise InputError(f'the floor fit needs at least {MIN_PIXELS} pixels with relative depth; '
                          f'got {len(a)}')
@@ -165,17 +167,47 @@ def fit_floor(affine_invariant_depth: FloatImage, K: NDArray[np.float64], height
     return FloorFit(fit, fitted_pitch, fitted_roll)
 
 
+def floor_anchors(affine_invariant_depth: FloatImage, K: NDArray[np.float64], height_m: float,
+                  floor: FloorFit, stamp_ns: int = 0) -> Anchors:
+    """
+    Return anchors on the floor, which hold it where those of other sources lie on walls.
+
+    Parameters
+    ----------
+    affine_invariant_depth, K, height_m
+        See `fit_floor`.
+    floor : FloorFit
+        Its result.
+    stamp_ns : int
+        Stamp of the image, ns.
+
+    Returns
+    -------
+    Anchors
+        At most `MAX_FLOOR_ANCHORS`, at pixels whose fitted depth is that of the floor.
+    """
+    rows, columns, a, rays = _sample_grid(affine_invariant_depth, K)
+    descent = rays @ down_vector(floor.pitch, floor.roll)
+    error = np.abs((floor.fit.scale * a + floor.fit.shift) * descent / height_m - 1.0)
+    found = np.flatnonzero((descent > MIN_DESCENT) & (error < TOLERANCE))
+    count = min(len(found), MAX_FLOOR_ANCHORS)
+    found = found[np.linspace(0, len(found) - 1, count).astype(np.int64)]
+    return Anchors(rows[found], columns[found], (height_m / descent[found]).astype(np.float32),
+                   stamp_ns)
+
+
 def _sample_grid(affine_invariant_depth: FloatImage, K: NDArray[np.float64]
-                 ) -> tuple[Vector, Vector]:
-    """Sample pixels on a grid: relative depth [n] and rays [n, 3] with z = 1."""
+                 ) -> tuple[NDArray[np.int64], NDArray[np.int64], Vector, Vector]:
+    """Sample known pixels on a grid: row, column, relative depth [n], rays [n, 3] with z = 1."""
     stride = max(1, int(np.sqrt(affine_invariant_depth.size / GRID_PIXELS)))
     height, width = affine_invariant_depth.shape
-    rows, columns = np.mgrid[stride // 2:height:stride, stride // 2:width:stride]
-    a = affine_invariant_depth[rows, columns].astype(np.float64).ravel()
-    rays = np.stack([(columns.ravel() - K[0, 2]) / K[0, 0],
-                     (rows.ravel() - K[1, 2]) / K[1, 1], np.ones(rows.size)], axis=-1)
+    rows, columns = (each.ravel() for each in np.mgrid[stride // 2:height:stride,
+                                                       stride // 2:width:stride])
+    a = affine_invariant_depth[rows, columns].astype(np.float64)
+    rays = np.stack([(columns - K[0, 2]) / K[0, 0], (rows - K[1, 2]) / K[1, 1],
+                     np.ones(rows.size)], axis=-1)
     known = np.isfinite(a)
-    return a[known], rays[known]
+    return rows[known], columns[known], a[known], rays[known]
 
 
 def _candidate_tilts(pitch: float | None, roll: float | None) -> tuple[Vector, Vector]:

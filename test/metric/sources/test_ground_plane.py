@@ -10,7 +10,9 @@ from marigold_ros.metric.config import ScaleConfig
 from marigold_ros.metric.sources.ground_plane import (
     down_vector,
     fit_floor,
+    floor_anchors,
     lookup_tilt,
+    MAX_FLOOR_ANCHORS,
     tilt_from_down_vector,
 )
 from marigold_ros.metric.tracker import ScaleTracker
@@ -73,6 +75,20 @@ def test_30_percent_outliers_do_not_change_the_fit(known):
     found = fit_floor(relative, K, 0.35, **({'pitch': pitch, 'roll': 0.0} if known else {}))
     for a in (0.1, 0.5):
         assert found.fit.scale * a + found.fit.shift == pytest.approx(scale * a + shift, rel=0.03)
+
+
+def test_anchors_lie_on_the_floor_only():
+    pitch = np.radians(6)
+    depth_m = room_depth(0.35, pitch, 0.0)
+    relative, _, _ = relative_from(depth_m)
+    floor = fit_floor(relative, K, 0.35, pitch=pitch, roll=0.0)
+    anchors = floor_anchors(relative, K, 0.35, floor, 7)
+    assert len(anchors.rows) == MAX_FLOOR_ANCHORS and anchors.stamp_ns == 7
+    true_m = depth_m[anchors.rows, anchors.columns]
+    assert (np.abs(anchors.depth_m / true_m - 1) < 0.03).mean() > 0.95  # but at the box's foot
+    on_box = (anchors.rows < 95) & (anchors.columns > 20) & (anchors.columns < 75)
+    assert not (on_box & (np.abs(true_m - 1.2) < 1e-6)).any()
+    assert anchors.depth_m.max() > 2 * anchors.depth_m.min()
 
 
 def test_down_vector_and_tilt_are_inverse():

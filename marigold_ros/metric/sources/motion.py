@@ -1,0 +1,359 @@
+"""
+Source `motion`: the depth of image points, from how they move while the camera moves as poses say.
+
+Corners are tracked from frame to frame by pyramidal Lucas-Kanade, and followed backwards to see
+whether they come out where they began.  The inverse depth rho of a corner is the one at which its
+point is projected best into the views of the last seconds: a point on the ray r of the newest
+camera lies at (R r + rho t) / rho in another one, whose pose is (R, t).  That needs parallax, so a
+camera that stands still or only turns measures nothing; what it knew is held, moved by the poses,
+and becomes less certain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import math
+from typing import Any, TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from marigold_ros.geometry.unproject import project
+from marigold_ros.metric.anchors import Anchors, find_unoccluded
+
+if TYPE_CHECKING:
+    from marigold_ros.depth.types import GreyImage
+    from marigold_ros.geometry.poses import Matrix
+
+Pixels = NDArray[np.float32]
+Vector = NDArray[np.float64]
+
+# Wider images are reduced to this width before corners are tracked, px.
+TRACKING_WIDTH_PX = 640
+# Corners are searched in an image of half the size; weak ones as well, for they cover what has
+# little texture.
+MAX_CORNERS, CORNER_QUALITY, CORNER_DISTANCE_PX = 500, 0.0003, 14
+WINDOW_PX, PYRAMID_LEVELS = 17, 3
+# Largest distance between a corner and where it comes out when it is followed there and back.
+MAX_RETURN_PX = 0.6
+# Views that are compared: so many, so far apart in time.
+VIEWS, VIEW_PERIOD_S = 12, 0.2
+MIN_VIEWS = 2
+# A depth counts from this parallax and this distance between two cameras on, if its point is
+# projected with at most this error and its logarithm is known to this standard deviation.
+MIN_PARALLAX_RAD, MIN_BASELINE_M = math.radians(1.0), 0.05
+MAX_RMS_PX, MAX_SIGMA_LOG = 0.8, 0.15
+# Error of a tracked corner, and of the view from a pose, px.
+PIXEL_SIGMA = 0.5
+STEPS = 4
+# Of the inverse depth, 1/m: what is farther is as far as the sky.
+MIN_RHO = 1e-3
+# Depths that are not measured any more become less certain, in log depth a second.
+SIGMA_LOG_PER_S = 0.05
+# Points lower than this share of the camera's height below the floor are reflections.
+BELOW_FLOOR = 0.15
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """Points [n] whose depth has been measured: where, with which sigma, and when."""
+
+    points: Vector
+    sigma_log: Vector
+    measured_ns: NDArray[np.int64]
+
+    def select(self, chosen: NDArray[np.bool_]) -> _Known:
+        return _Known(self.points[chosen], self.sigma_log[chosen], self.measured_ns[chosen])
+
+    def with_others(self, other: _Known) -> _Known:
+        return _Known(np.concatenate([self.points, other.points]),
+                      np.concatenate([self.sigma_log, other.sigma_log]),
+                      np.concatenate([self.measured_ns, other.measured_ns]))
+
+
+@dataclass(frozen=True)
+class Floor:
+    """
+    The floor below a camera.
+
+    Attributes
+    ----------
+    down : float64 [3]
+        Unit vector to the floor in the optical frame.
+    height_m : float
+        Height of the camera above the floor.
+    """
+
+    down: Vector
+    height_m: float
+
+
+class MotionAnchors:
+    """
+    Measure depth at the corners of one camera's images while it moves.
+
+    Attributes
+    ----------
+    fresh : int
+        Number of depths that the last image has measured; the other anchors are held.
+
+    Examples
+    --------
+    A wall of noise 2 m ahead, along which the camera moves by 0.05 m a frame:
+
+    >>> noise = np.random.default_rng(0).integers(0, 255, (240, 900), np.uint8)
+    >>> wall = cv2.GaussianBlur(noise, (0, 0), 2.0) * 3
+    >>> K = np.array([[200.0, 0.0, 159.5], [0.0, 200.0, 119.5], [0.0, 0.0, 1.0]])
+    >>> motion, pose = MotionAnchors(), np.eye(4)
+    >>> for frame in range(10):
+    ...     pose[0, 3] = 0.05 * frame  # 5 px
+    ...     anchors = motion.update(wall[:, 5 * frame:5 * frame + 320], K, pose, frame * 10 ** 8)
+    >>> print(f'{np.median(anchors.depth_m):.2f} m')
+    2.00 m
+    """
+
+    def __init__(self) -> None:
+        """Start without corners."""
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all corners and points."""
+        self._grey: GreyImage | None = None
+        self._pixels: Pixels = np.empty((0, 2), np.float32)
+        self._observed: Pixels = np.empty((0, VIEWS, 2), np.float32)  # NaN where not seen
+        self._tracked = _nothing_known(0)
+        self._lost = _nothing_known(0)
+        self._poses = np.full((VIEWS, 4, 4), np.nan)
+        self._view = -1  # index of the newest view
+        self._view_ns = 0
+        self.fresh = 0
+
+    def update(self, grey: GreyImage, K: Matrix, world_from_camera: Matrix, stamp_ns: int,
+               floor: Floor | None = None) -> Anchors:
+        """
+        Track the corners into the next image, and measure their depth.
+
+        Parameters
+        ----------
+        grey : uint8 [H, W]
+            Rectified image; one of another size than the last starts afresh.
+        K : float64 [3, 3]
+            Intrinsics of the image, px.
+        world_from_camera : float64 [4, 4]
+            Pose of the optical frame in a fixed coordinate frame, m.
+        stamp_ns : int
+            Stamp of the image, ns; it must be later than that of the image before.
+        floor : Floor or None
+            Points far below it are dropped; None: it is unknown.
+
+        Returns
+        -------
+        Anchors
+            Measured in this image or held, with their sigma.
+        """
+        size = grey.shape
+        grey, K = _reduce(grey, K)
+        # 1. Track the corners.
+        if self._grey is not None and self._grey.shape != grey.shape:
+            self.reset()
+        self._track(grey)
+        self._grey = grey
+        # 2. Measure the depth of those that have been seen from several places.
+        points, sigma_log, is_wrong = _triangulate(self._pixels, self._observed, self._poses, K,
+                                                   world_from_camera)
+        measured = np.isfinite(sigma_log)
+        self.fresh = int(measured.sum())
+        self._tracked.measured_ns[is_wrong] = -1
+        self._tracked.points[measured] = points[measured]
+        self._tracked.sigma_log[measured] = sigma_log[measured]
+        self._tracked.measured_ns[measured] = stamp_ns
+        # 3. Remember this view, and start new corners in it.
+        if self._view < 0 or stamp_ns - self._view_ns >= 1e9 * VIEW_PERIOD_S - 1e6:
+            self._begin_view(grey, world_from_camera, stamp_ns)
+        # 4. Move all points that are known into this image.
+        known = self._tracked.with_others(self._lost)
+        anchors, is_seen = _project_known(known, K, world_from_camera, stamp_ns, grey.shape, floor)
+        self._lost = self._lost.select(is_seen[len(self._pixels):])
+        scale = size[1] / grey.shape[1]
+        return _resize_anchors(anchors, scale, size)
+
+    def _track(self, grey: GreyImage) -> None:
+        """Follow the corners from the last image into this one; drop those that are lost."""
+        if self._grey is None or not len(self._pixels):
+            return
+        moved, forth = _follow(self._grey, grey, self._pixels)
+        returned, back = _follow(grey, self._grey, moved)
+        height, width = grey.shape
+        kept = (forth & back & (np.linalg.norm(returned - self._pixels, axis=1) < MAX_RETURN_PX)
+                & (moved >= 0).all(axis=1) & (moved <= (width - 1, height - 1)).all(axis=1))
+        was_measured = self._tracked.measured_ns >= 0
+        self._lost = self._lost.with_others(self._tracked.select(~kept & was_measured))
+        self._pixels, self._observed = moved[kept], self._observed[kept]
+        self._tracked = self._tracked.select(kept)
+
+    def _begin_view(self, grey: GreyImage, world_from_camera: Matrix, stamp_ns: int) -> None:
+        """Store where the corners are seen from here; replaces the oldest view."""
+        self._view, self._view_ns = (self._view + 1) % VIEWS, stamp_ns
+        self._poses[self._view] = world_from_camera
+        if len(self._pixels) < MAX_CORNERS:
+            found = _find_corners(grey, self._pixels)
+            self._pixels = np.concatenate([self._pixels, found])
+            self._observed = np.concatenate(
+                [self._observed, np.full((len(found), VIEWS, 2), np.nan, np.float32)])
+            self._tracked = self._tracked.with_others(_nothing_known(len(found)))
+        self._observed[:, self._view] = self._pixels
+
+
+def _nothing_known(count: int) -> _Known:
+    return _Known(np.full((count, 3), np.nan), np.full(count, np.nan),
+                  np.full(count, -1, np.int64))
+
+
+def _reduce(grey: GreyImage, K: Matrix) -> tuple[GreyImage, Matrix]:
+    """Reduce an image to the width at which corners are tracked, with its intrinsics."""
+    height, width = grey.shape
+    if width <= TRACKING_WIDTH_PX:
+        return grey, K
+    reduced: Any = cv2.resize(
+        grey, (TRACKING_WIDTH_PX, round(height * TRACKING_WIDTH_PX / width)),
+        interpolation=cv2.INTER_AREA)
+    scale = np.array([reduced.shape[1] / width, reduced.shape[0] / height, 1.0])
+    K = K * scale[:, None]
+    K[:2, 2] += (scale[:2] - 1.0) / 2.0
+    return reduced, K
+
+
+def _follow(grey: GreyImage, other: GreyImage, pixels: Pixels
+            ) -> tuple[Pixels, NDArray[np.bool_]]:
+    """Return where pixels [n, 2] of an image are in another one, and whether they are found."""
+    nothing: Any = None
+    moved, found, _ = cv2.calcOpticalFlowPyrLK(
+        grey, other, pixels, nothing, winSize=(WINDOW_PX, WINDOW_PX),
+        maxLevel=PYRAMID_LEVELS, criteria=(cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 15,
+                                           0.03))
+    return np.asarray(moved, np.float32), np.asarray(found).ravel() > 0
+
+
+def _find_corners(grey: GreyImage, pixels: Pixels) -> Pixels:
+    """Find corners that are not near those at the pixels [n, 2]."""
+    half = np.asarray(cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+    free = np.full(half.shape, 255, np.uint8)
+    for column, row in np.rint(pixels / 2).astype(int):
+        cv2.circle(free, (column, row), CORNER_DISTANCE_PX // 2, 0, -1)
+    found = cv2.goodFeaturesToTrack(half, MAX_CORNERS - len(pixels), CORNER_QUALITY,
+                                    CORNER_DISTANCE_PX / 2, mask=free)
+    if found is None:
+        return np.empty((0, 2), np.float32)
+    return np.asarray(2.0 * found.reshape(-1, 2) + 0.5, np.float32)
+
+
+def _triangulate(pixels: Pixels, observed: Pixels, poses: Vector, K: Matrix,
+                 world_from_camera: Matrix) -> tuple[Vector, Vector, NDArray[np.bool_]]:
+    """
+    Find the points that are projected best into all views, by Gauss-Newton over inverse depth.
+
+    Parameters
+    ----------
+    pixels : float32 [n, 2]
+        In the newest image.
+    observed : float32 [n, VIEWS, 2]
+        In the views; NaN where not seen.
+    poses : float64 [VIEWS, 4, 4]
+    K : float64 [3, 3]
+    world_from_camera : float64 [4, 4]
+        Pose of the newest image.
+
+    Returns
+    -------
+    points : float64 [n, 3]
+        In the world, m.
+    sigma_log : float64 [n]
+        Standard deviation of the logarithm of depth; NaN where there is no good depth.
+    is_wrong : bool [n]
+        Whether what was seen does not belong to one point, or to one behind the camera.
+    """
+    focal, centre = K[[0, 1], [0, 1]], K[:2, 2]
+    view_from_camera = np.linalg.inv(np.where(np.isfinite(poses), poses, np.eye(4))
+                                     ) @ world_from_camera
+    rotation, translation = view_from_camera[:, :3, :3], view_from_camera[:, :3, 3]
+    rays = np.column_stack([(pixels - centre) / focal, np.ones(len(pixels))])
+    seen = np.isfinite(observed[..., 0])
+    expected = np.where(seen[..., None], (observed - centre) / focal, 0.0)
+    turned = np.einsum('vij,nj->nvi', rotation, rays)  # R r
+    # The projection is linear in rho once multiplied by its depth: that is where to begin.
+    slope = expected * translation[:, 2:] - translation[:, :2]
+    error = (turned[..., :2] - expected * turned[..., 2:]) * seen[..., None]
+    rho = _ratio((slope * error).sum((1, 2)), (slope * slope * seen[..., None]).sum((1, 2)))
+    for _ in range(STEPS):
+        depth = turned[..., 2:] + rho[:, None, None] * translation[:, 2:]
+        depth = np.where(depth > 1e-3, depth, 1e-3)
+        projected = (turned[..., :2] + rho[:, None, None] * translation[:, :2]) / depth
+        error = np.where(seen[..., None], projected - expected, 0.0)
+        slope = np.where(seen[..., None], (translation[:, :2] - projected * translation[:, 2:])
+                         / depth, 0.0)
+        information = (slope * slope).sum((1, 2))
+        rho = rho - _ratio((slope * error).sum((1, 2)), information)
+    count = seen.sum(axis=1)
+    rms_px = np.sqrt(_ratio((error * error).sum((1, 2)), count)) * focal.mean()
+    sigma_log = np.full(len(pixels), np.nan)
+    with np.errstate(divide='ignore'):
+        sigma_rho = np.maximum(rms_px, PIXEL_SIGMA) / focal.mean() / np.sqrt(information)
+    is_wrong = (count >= MIN_VIEWS) & ((rms_px > MAX_RMS_PX) | (rho + 3.0 * sigma_rho < 0.0))
+    usable = (count >= MIN_VIEWS) & ~is_wrong & (rho > MIN_RHO)
+    sigma_log[usable] = sigma_rho[usable] / rho[usable]
+    points = rays / np.where(usable, rho, 1.0)[:, None]
+    # Where the other cameras are in the newest one.
+    centres = -np.einsum('vij,vi->vj', rotation, translation)
+    baseline_m = np.where(seen, np.linalg.norm(centres, axis=1), 0.0)
+    others = points[:, None] - centres
+    cosine = np.einsum('nj,nvj->nv', points, others) / (
+        np.linalg.norm(points, axis=1)[:, None] * np.maximum(np.linalg.norm(others, axis=2), 1e-9))
+    parallax = np.where(seen, np.arccos(np.clip(cosine, -1.0, 1.0)), 0.0)
+    is_good = ((sigma_log < MAX_SIGMA_LOG) & (baseline_m.max(axis=1) >= MIN_BASELINE_M)
+               & (parallax.max(axis=1) >= MIN_PARALLAX_RAD))
+    sigma_log[~is_good] = np.nan
+    return points @ world_from_camera[:3, :3].T + world_from_camera[:3, 3], sigma_log, is_wrong
+
+
+def _ratio(values: Vector, divisors: NDArray[np.floating]) -> Vector:
+    return np.asarray(values / np.where(divisors > 0, divisors, np.inf))
+
+
+def _project_known(known: _Known, K: Matrix, world_from_camera: Matrix, stamp_ns: int,
+                   size: tuple[int, int], floor: Floor | None
+                   ) -> tuple[Anchors, NDArray[np.bool_]]:
+    """
+    Move the points that are known into an image.
+
+    Returns
+    -------
+    anchors : Anchors
+    is_seen : bool [n]
+        Points that are still certain enough, in the image and above the floor; some of them are
+        hidden by others.
+    """
+    camera_from_world = np.linalg.inv(world_from_camera)
+    points = known.points @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
+    age_s = 1e-9 * (stamp_ns - known.measured_ns)
+    sigma_log = np.hypot(known.sigma_log, SIGMA_LOG_PER_S * age_s)
+    columns, rows = np.rint(project(points, K)).T
+    is_seen = ((known.measured_ns >= 0) & (sigma_log < MAX_SIGMA_LOG)
+               & (columns >= 0) & (columns < size[1]) & (rows >= 0) & (rows < size[0]))
+    if floor is not None:
+        is_seen &= points @ floor.down < (1.0 + BELOW_FLOOR) * floor.height_m
+    chosen = np.flatnonzero(is_seen)
+    rows, columns = rows[chosen].astype(np.int64), columns[chosen].astype(np.int64)
+    visible = find_unoccluded(rows, columns, points[chosen, 2], size)
+    chosen = chosen[visible]
+    return Anchors(rows[visible], columns[visible], points[chosen, 2].astype(np.float32),
+                   stamp_ns, sigma_log[chosen].astype(np.float32)), is_seen
+
+
+def _resize_anchors(anchors: Anchors, scale: float, size: tuple[int, int]) -> Anchors:
+    """Return anchors in an image that is larger by a factor, of (height, width) px."""
+    if scale == 1.0:
+        return anchors
+    rows, columns = (np.minimum((scale * (each + 0.5)).astype(np.int64), limit - 1)
+                     for each, limit in ((anchors.rows, size[0]), (anchors.columns, size[1])))
+    return Anchors(rows, columns, anchors.depth_m, anchors.stamp_ns, anchors.sigma_log)

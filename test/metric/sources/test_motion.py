@@ -1,0 +1,178 @@
+"""Anchors from motion, on a textured wall whose depth and on poses whose errors are known."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from marigold_ros.metric.sources.motion import Floor, MAX_SIGMA_LOG, MotionAnchors
+
+SIZE = (480, 360)  # width, height, px
+K = np.array([[400.0, 0.0, 239.5], [0.0, 400.0, 179.5], [0.0, 0.0, 1.0]])
+WALL_M = 3.0
+PIXELS_PER_M = 200
+PERIOD_NS = 100_000_000
+
+
+def make_texture():
+    noise = np.random.default_rng(0).standard_normal((1600, 2400)).astype(np.float32)
+    blurred = cv2.GaussianBlur(noise, (0, 0), 2.0) + cv2.GaussianBlur(noise, (0, 0), 5.0) * 2
+    return np.clip(128 + 60 * blurred / blurred.std(), 0, 255).astype(np.uint8)
+
+
+TEXTURE = make_texture()
+
+
+def pose_at(x=0.0, z=0.0, yaw=0.0):
+    pose = np.eye(4)
+    pose[:3, :3] = Rotation.from_euler('y', yaw).as_matrix()
+    pose[:3, 3] = x, 0.0, z
+    return pose
+
+
+def see_wall(pose, camera=K, size=SIZE):
+    """Render the wall, which stands 3 m ahead of the origin."""
+    camera_from_world = np.linalg.inv(pose)
+    texture_m = np.array([[1 / PIXELS_PER_M, 0.0, -1200 / PIXELS_PER_M],
+                          [0.0, 1 / PIXELS_PER_M, -800 / PIXELS_PER_M], [0.0, 0.0, 1.0]])
+    on_wall = np.column_stack([camera_from_world[:3, 0], camera_from_world[:3, 1],
+                               camera_from_world[:3, 3] + WALL_M * camera_from_world[:3, 2]])
+    return cv2.warpPerspective(TEXTURE, camera @ on_wall @ texture_m, size)
+
+
+def wall_depth(anchors, pose, camera=K):
+    """Return the true depth of anchors, m."""
+    rays = np.column_stack([(anchors.columns - camera[0, 2]) / camera[0, 0],
+                            (anchors.rows - camera[1, 2]) / camera[1, 1],
+                            np.ones(len(anchors.rows))])
+    return (WALL_M - pose[2, 3]) / (rays @ pose[2, :3])
+
+
+def drive(poses, motion=None, told=None, first=0, **options):
+    """Pass images from poses; the source is told others, if given.  Return it and the anchors."""
+    motion = motion or MotionAnchors()
+    for number, pose in enumerate(poses):
+        anchors = motion.update(see_wall(pose), K, pose if told is None else told[number],
+                                (first + number) * PERIOD_NS, **options)
+    return motion, anchors
+
+
+SIDEWAYS = [pose_at(x=0.04 * step) for step in range(12)]
+AHEAD = [pose_at(x=0.01 * step, z=0.05 * step) for step in range(16)]
+
+
+@pytest.mark.parametrize('poses, error', [(SIDEWAYS, 0.01), (AHEAD, 0.03)])
+def test_depth_is_measured_while_the_camera_moves(poses, error):
+    motion, anchors = drive(poses)
+    assert motion.fresh > 100
+    assert len(anchors.rows) > 100
+    ratio = anchors.depth_m / wall_depth(anchors, poses[-1])
+    assert np.median(np.abs(ratio - 1)) < error
+    assert np.quantile(np.abs(np.log(ratio)) / anchors.sigma_log, 0.9) < 2.0
+    assert anchors.coverage(SIZE[::-1]) > 0.5
+
+
+@pytest.mark.parametrize('poses', [
+    [pose_at()] * 12, [pose_at(yaw=0.02 * step) for step in range(12)]],
+    ids=['stands still', 'turns on the spot'])
+def test_without_parallax_there_is_no_depth(poses):
+    motion, anchors = drive(poses)
+    assert motion.fresh == len(anchors.rows) == 0
+
+
+def test_standing_still_holds_what_is_known_until_it_is_too_uncertain():
+    motion, measured = drive(SIDEWAYS)
+    stays = SIDEWAYS[-1:]
+    # The views from before have left the window after 2.4 s.
+    motion, held = drive(stays * 35, motion, first=12)
+    assert motion.fresh == 0
+    assert len(held.rows) > 0.8 * len(measured.rows)
+    assert np.median(held.sigma_log) > 2 * np.median(measured.sigma_log)
+    ratio = held.depth_m / wall_depth(held, stays[0])
+    assert np.median(np.abs(ratio - 1)) < 0.01
+    _, expired = drive(stays * 40, motion, first=47)
+    assert len(expired.rows) == 0
+
+
+def test_points_that_leave_and_come_back_are_held_by_their_place():
+    motion, _ = drive(SIDEWAYS)
+    away = [pose_at(x=0.44, yaw=yaw) for yaw in (0.2, 0.4, 0.6, 0.4, 0.2, 0.0)]
+    motion, anchors = drive(away, motion, first=12)
+    assert len(anchors.rows) > 50
+    ratio = anchors.depth_m / wall_depth(anchors, away[-1])
+    assert np.median(np.abs(ratio - 1)) < 0.02
+
+
+def test_wheel_slip_passes_through_as_scale():
+    """3 % slip: nothing in the images contradicts it."""
+    told = [pose_at(x=1.03 * pose[0, 3]) for pose in SIDEWAYS]
+    _, anchors = drive(SIDEWAYS, told=told)
+    ratio = anchors.depth_m / wall_depth(anchors, SIDEWAYS[-1])
+    assert np.median(ratio) == pytest.approx(1.03, abs=0.01)
+
+
+def test_poses_that_contradict_the_images_yield_no_depth():
+    rng = np.random.default_rng(0)
+    told = [pose @ pose_at(yaw=rng.normal(0.0, 0.02)) for pose in SIDEWAYS]  # 8 px
+    _, anchors = drive(SIDEWAYS, told=told)
+    _, expected = drive(SIDEWAYS)
+    assert len(anchors.rows) < 0.1 * len(expected.rows)
+
+
+def test_points_below_the_floor_are_dropped():
+    """The lower half of the wall would lie below a floor: it is what shines in it."""
+    _, anchors = drive(SIDEWAYS, floor=Floor(np.array([0.0, 1.0, 0.0]), 0.5))
+    lowest_m = ((anchors.rows - K[1, 2]) / K[1, 1] * anchors.depth_m).max()
+    assert 0.4 < lowest_m < 0.5 * 1.15
+    _, without = drive(SIDEWAYS)
+    assert ((without.rows - K[1, 2]) / K[1, 1] * without.depth_m).max() > 1.0
+
+
+def test_what_moves_by_itself_is_not_measured():
+    """Where it has come, what is known of the wall behind it is held."""
+    motion = MotionAnchors()
+    patch = np.ascontiguousarray(TEXTURE[:120, :160])
+    for step, pose in enumerate(SIDEWAYS):
+        image = see_wall(pose)
+        image[100 + 6 * step:220 + 6 * step, 160:320] = patch  # falls while the camera drives
+        anchors = motion.update(image, K, pose, step * PERIOD_NS)
+    assert motion.fresh > 100
+    ratio = anchors.depth_m / wall_depth(anchors, SIDEWAYS[-1])
+    assert np.quantile(np.abs(ratio - 1), 0.99) < 0.05
+
+
+def test_a_wide_image_yields_anchors_in_its_own_pixels():
+    camera = np.diag([3.0, 3.0, 1.0]) @ K
+    camera[:2, 2] = 3 * K[:2, 2] + 1.0
+    motion = MotionAnchors()
+    for step, pose in enumerate(SIDEWAYS):
+        anchors = motion.update(see_wall(pose, camera, (1440, 1080)), camera, pose,
+                                step * PERIOD_NS)
+    assert anchors.columns.max() > 1300 and anchors.rows.max() > 900
+    ratio = anchors.depth_m / wall_depth(anchors, SIDEWAYS[-1], camera)
+    assert np.median(np.abs(ratio - 1)) < 0.01
+
+
+def test_an_image_of_another_size_starts_afresh():
+    motion, _ = drive(SIDEWAYS)
+    anchors = motion.update(see_wall(SIDEWAYS[-1])[:240], K, SIDEWAYS[-1], 12 * PERIOD_NS)
+    assert len(anchors.rows) == 0
+
+
+def test_reset_forgets_everything():
+    motion, _ = drive(SIDEWAYS)
+    motion.reset()
+    _, anchors = drive(SIDEWAYS[-2:], motion, first=12)
+    assert motion.fresh == len(anchors.rows) == 0
+
+
+def test_points_do_not_add_up():
+    """Back and forth: as many are known after 150 images as after 50, and none is uncertain."""
+    there = [pose_at(x=0.08 * step) for step in range(12)]
+    poses = [*there, *there[-2:0:-1]] * 7
+    motion, early = drive(poses[:50])
+    motion, late = drive(poses[50:150], motion, first=50)
+    assert len(late.rows) < 1.5 * len(early.rows)
+    assert (late.sigma_log < MAX_SIGMA_LOG).all()
