@@ -18,6 +18,7 @@ from typing import Any, TYPE_CHECKING
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from marigold_ros.geometry.unproject import project
 from marigold_ros.metric.anchors import Anchors, find_unoccluded
@@ -47,6 +48,9 @@ MAX_RMS_PX, MAX_SIGMA_LOG = 0.8, 0.15
 # Error of a tracked corner, and of the view from a pose, px.
 PIXEL_SIGMA = 0.5
 STEPS = 4
+# A view is turned by so many corners or more, in so many steps, from a turn of 0 with this
+# standard deviation; it stays turned if the corners' distance to their lines falls by so much.
+MIN_CORNERS_TO_TURN, TURNS, TURN_SIGMA_RAD, KEPT_RESIDUAL = 30, 2, math.radians(0.5), 0.7
 # Of the inverse depth, 1/m: what is farther is as far as the sky.
 MIN_RHO = 1e-3
 # Depths that are not measured any more become less certain, in log depth a second.
@@ -93,6 +97,13 @@ class MotionAnchors:
     """
     Measure depth at the corners of one camera's images while it moves.
 
+    Parameters
+    ----------
+    refine_rotation : bool
+        Whether the rotation between two views may be corrected by their corners, where these
+        contradict the poses: for odometry that drifts, and for late stamps.  With intrinsics that
+        are not exact it does harm.
+
     Attributes
     ----------
     fresh : int
@@ -113,8 +124,9 @@ class MotionAnchors:
     2.00 m
     """
 
-    def __init__(self) -> None:
+    def __init__(self, refine_rotation: bool = False) -> None:
         """Start without corners."""
+        self._refine_rotation = refine_rotation
         self.reset()
 
     def reset(self) -> None:
@@ -124,7 +136,7 @@ class MotionAnchors:
         self._observed: Pixels = np.empty((0, VIEWS, 2), np.float32)  # NaN where not seen
         self._tracked = _nothing_known(0)
         self._lost = _nothing_known(0)
-        self._poses = np.full((VIEWS, 4, 4), np.nan)
+        self._poses = np.tile(np.eye(4), (VIEWS, 1, 1))  # where nothing is seen from, yet
         self._view = -1  # index of the newest view
         self._view_ns = 0
         self.fresh = 0
@@ -160,8 +172,12 @@ class MotionAnchors:
         self._track(grey)
         self._grey = grey
         # 2. Measure the depth of those that have been seen from several places.
-        points, sigma_log, is_wrong = _triangulate(self._pixels, self._observed, self._poses, K,
-                                                   world_from_camera)
+        view_from_camera = np.linalg.inv(self._poses) @ world_from_camera
+        if self._refine_rotation:
+            _refine_rotations(view_from_camera, self._pixels, self._observed, K)
+        points, sigma_log, is_wrong = _triangulate(self._pixels, self._observed, view_from_camera,
+                                                   K)
+        points = points @ world_from_camera[:3, :3].T + world_from_camera[:3, 3]
         measured = np.isfinite(sigma_log)
         self.fresh = int(measured.sum())
         self._tracked.measured_ns[is_wrong] = -1
@@ -248,8 +264,57 @@ def _find_corners(grey: GreyImage, pixels: Pixels) -> Pixels:
     return np.asarray(2.0 * found.reshape(-1, 2) + 0.5, np.float32)
 
 
-def _triangulate(pixels: Pixels, observed: Pixels, poses: Vector, K: Matrix,
-                 world_from_camera: Matrix) -> tuple[Vector, Vector, NDArray[np.bool_]]:
+def _refine_rotations(view_from_camera: Vector, pixels: Pixels, observed: Pixels, K: Matrix
+                      ) -> None:
+    """Turn the views [VIEWS, 4, 4] in place, where that brings corners to their epipolar lines."""
+    focal, centre = K[[0, 1], [0, 1]], K[:2, 2]
+    rays = np.column_stack([(pixels - centre) / focal, np.ones(len(pixels))])
+    for pose, in_view in zip(view_from_camera, observed.swapaxes(0, 1)):
+        seen = np.isfinite(in_view[:, 0])
+        if (seen.sum() >= MIN_CORNERS_TO_TURN
+                and np.linalg.norm(pose[:3, 3]) >= MIN_BASELINE_M):
+            others = np.column_stack([(in_view[seen] - centre) / focal, np.ones(seen.sum())])
+            pose[:3, :3] = _find_turn(pose, rays[seen], others, focal.mean()) @ pose[:3, :3]
+
+
+def _find_turn(pose: Matrix, rays: Vector, others: Vector, focal_px: float) -> Matrix:
+    """
+    Find the small turn after which corners lie closest to their epipolar lines.
+
+    A corner with the rays r and q in two cameras fulfils q . (t x R r) = 0, whatever its depth.
+
+    Parameters
+    ----------
+    pose : float64 [4, 4]
+        R and t of the first camera in the second.
+    rays, others : float64 [n, 3]
+        In the first and the second camera, with z = 1.
+    focal_px : float
+
+    Returns
+    -------
+    float64 [3, 3]
+        The identity, unless the median distance falls to less than `KEPT_RESIDUAL` of it.
+    """
+    rotation, translation = pose[:3, :3], pose[:3, 3]
+    turn, medians_px = np.eye(3), []
+    for step in range(TURNS + 1):
+        turned = rays @ (turn @ rotation).T
+        line = np.cross(translation, turned)
+        scale = focal_px / np.maximum(np.linalg.norm(line[:, :2], axis=1), 1e-9)
+        error = scale * np.sum(others * line, axis=1)  # px
+        medians_px.append(np.median(np.abs(error)))
+        if step < TURNS:
+            slope = scale[:, None] * np.cross(turned, np.cross(others, translation))
+            weighted = slope / (1.0 + (error / MAX_RMS_PX) ** 2)[:, None]
+            normal = weighted.T @ slope + np.eye(3) / TURN_SIGMA_RAD ** 2
+            turn = Rotation.from_rotvec(-np.linalg.solve(normal, weighted.T @ error)
+                                        ).as_matrix() @ turn
+    return turn if medians_px[-1] < KEPT_RESIDUAL * medians_px[0] else np.eye(3)
+
+
+def _triangulate(pixels: Pixels, observed: Pixels, view_from_camera: Vector, K: Matrix
+                 ) -> tuple[Vector, Vector, NDArray[np.bool_]]:
     """
     Find the points that are projected best into all views, by Gauss-Newton over inverse depth.
 
@@ -259,23 +324,20 @@ def _triangulate(pixels: Pixels, observed: Pixels, poses: Vector, K: Matrix,
         In the newest image.
     observed : float32 [n, VIEWS, 2]
         In the views; NaN where not seen.
-    poses : float64 [VIEWS, 4, 4]
+    view_from_camera : float64 [VIEWS, 4, 4]
+        Pose of the newest camera in the views.
     K : float64 [3, 3]
-    world_from_camera : float64 [4, 4]
-        Pose of the newest image.
 
     Returns
     -------
     points : float64 [n, 3]
-        In the world, m.
+        In the newest camera, m.
     sigma_log : float64 [n]
         Standard deviation of the logarithm of depth; NaN where there is no good depth.
     is_wrong : bool [n]
         Whether what was seen does not belong to one point, or to one behind the camera.
     """
     focal, centre = K[[0, 1], [0, 1]], K[:2, 2]
-    view_from_camera = np.linalg.inv(np.where(np.isfinite(poses), poses, np.eye(4))
-                                     ) @ world_from_camera
     rotation, translation = view_from_camera[:, :3, :3], view_from_camera[:, :3, 3]
     rays = np.column_stack([(pixels - centre) / focal, np.ones(len(pixels))])
     seen = np.isfinite(observed[..., 0])
@@ -313,7 +375,7 @@ def _triangulate(pixels: Pixels, observed: Pixels, poses: Vector, K: Matrix,
     is_good = ((sigma_log < MAX_SIGMA_LOG) & (baseline_m.max(axis=1) >= MIN_BASELINE_M)
                & (parallax.max(axis=1) >= MIN_PARALLAX_RAD))
     sigma_log[~is_good] = np.nan
-    return points @ world_from_camera[:3, :3].T + world_from_camera[:3, 3], sigma_log, is_wrong
+    return points, sigma_log, is_wrong
 
 
 def _ratio(values: Vector, divisors: NDArray[np.floating]) -> Vector:

@@ -121,6 +121,21 @@ def test_poses_that_contradict_the_images_yield_no_depth():
     assert len(anchors.rows) < 0.1 * len(expected.rows)
 
 
+@pytest.mark.parametrize('degrees', [0.0, 0.2])
+def test_a_rotation_is_refined_where_the_corners_contradict_it(degrees):
+    rng = np.random.default_rng(0)
+    told = [pose @ pose_at(yaw=rng.normal(0.0, np.radians(degrees))) for pose in AHEAD]
+    as_told, _ = drive(AHEAD, told=told)
+    refined, anchors = drive(AHEAD, MotionAnchors(refine_rotation=True), told=told)
+    if degrees:
+        assert refined.fresh > 2 * as_told.fresh
+    else:
+        assert refined.fresh == pytest.approx(as_told.fresh, rel=0.02)
+    # The depths are those in the last camera as it was told.
+    ratio = anchors.depth_m / wall_depth(anchors, AHEAD[-1])
+    assert np.median(np.abs(ratio - 1)) < 0.04
+
+
 def test_points_below_the_floor_are_dropped():
     """The lower half of the wall would lie below a floor: it is what shines in it."""
     _, anchors = drive(SIDEWAYS, floor=Floor(np.array([0.0, 1.0, 0.0]), 0.5))
