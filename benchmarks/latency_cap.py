@@ -10,7 +10,7 @@ by AdaptiveDepth and packed as depth image and cloud, as in depth_node.  The cap
 p95 of the time per frame at Tmax without load; it is also the period of the frames.  The policy
 runs with and without the cap, unloaded and with half of the cores busy in every other period.
 On a CPU the networks use the threads of the node: OMP_NUM_THREADS, or one less than there are
-cores.
+cores.  `benchmarks.node` has the node itself beside a busy core.
 """
 
 from __future__ import annotations

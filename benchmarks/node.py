@@ -129,7 +129,9 @@ def list_cases(sections: Sequence[str]) -> list[Case]:
         (', a run takes 1000 ms', {'slowed_run_s': 1.0}),
         (', one step at any time', {'parameters': EVERY_FRAME}),
         (', 10 steps at any time', {'parameters': TEN_STEPS}),
-        (', cuts', {'content': 'cuts'}))]
+        (', cuts', {'content': 'cuts'}),
+        (', cuts, a cap of 100 ms, beside a busy core', {
+            'content': 'cuts', 'busy_cores': 1, 'parameters': ('latency_cap_ms:=100.0',)}))]
     found += [Case('frames', f'FHD at 30 Hz{what}', fhd, 30.0, outputs) for what, outputs in (
         ('', ROBOT_OUTPUTS), (', every output', ALL_OUTPUTS))]
     found += [Case('frames', 'FHD at 30 Hz, a run takes 1000 ms', fhd, 30.0, slowed_run_s=1.0)]
@@ -177,12 +179,12 @@ def run(case: Case, node: NodeUnderTest, folder: Path, seconds: float, stop: Sto
         with busy_cores(case.busy_cores):
             observation = (rig.observe(float('inf'), LATE_FRAMES) if case.section == 'memory'
                            else rig.observe(seconds))
-        sent = {camera: rig.stop_camera(camera)['frames'] for camera in case.cameras}
+        stamps_ns = {camera: rig.stop_camera(camera)['stamps_ns'] for camera in case.cameras}
         stop.sleep_until(time.monotonic() + LAST_COUNTS_S)
     finally:
         rig.close()
     return {**asdict(case), 'node': shlex.join(node.command),
-            **summarize(frame_topics(case, node), observation, rig.lines(), sent)}
+            **summarize(frame_topics(case, node), observation, rig.lines(), stamps_ns)}
 
 
 def frame_topics(case: Case, node: NodeUnderTest) -> list[str]:
@@ -192,7 +194,7 @@ def frame_topics(case: Case, node: NodeUnderTest) -> list[str]:
 
 
 def summarize(topics: Sequence[str], observation: Observation, lines: Sequence[Line],
-              sent: Mapping[str, int]) -> Result:
+              stamps_ns: Mapping[str, Sequence[int]]) -> Result:
     """
     Summarize one case.
 
@@ -203,8 +205,8 @@ def summarize(topics: Sequence[str], observation: Observation, lines: Sequence[L
     observation : Observation
     lines : sequence of Line
         All lines of the listener.
-    sent : mapping
-        Number of images sent, by camera.
+    stamps_ns : mapping
+        Of the images sent, ns, by camera in the order of `topics`.
 
     Returns
     -------
@@ -219,10 +221,12 @@ def summarize(topics: Sequence[str], observation: Observation, lines: Sequence[L
     received_ms = [age_ms for topic in topics for age_ms in ages_ms.get(topic, ())]
     count = len(received_ms)
     counters = last_counters(lines)
+    sent = {camera: len(stamps) for camera, stamps in stamps_ns.items()}
     return {
         'seconds': wall_s,
         'frames_out_per_s': count / wall_s / len(topics),
-        'fewest_per_s': min(fewest_per_second(observation, topic, lines) for topic in topics),
+        'worst_second': min(find_worst_second(observation, topic, lines, stamps)
+                            for topic, stamps in zip(topics, stamps_ns.values())),
         'runs_per_s': sum(frame['num_inference_steps'] > 0 for frame in frames) / wall_s,
         'late_share': share_above(LATE_MS, [frame['latency_ms'] for frame in frames]),
         'times_ms': {key: quantiles([frame[key] for frame in frames])
@@ -254,13 +258,14 @@ def share_above(limit: float, values: Sequence[float]) -> float | None:
     return sum(value > limit for value in values) / len(values) if values else None
 
 
-def fewest_per_second(observation: Observation, topic: str, lines: Iterable[Line]) -> int:
-    """Return the smallest number of messages of a topic with a stamp in any whole second."""
+def find_worst_second(observation: Observation, topic: str, lines: Iterable[Line],
+                      sent_ns: Iterable[int]) -> tuple[int, int]:
+    """Return the fewest messages of a topic in a whole second, by stamp, of how many images."""
     whole = (observation.end_ns - observation.start_ns) // 10 ** 9
-    seconds = ((line['stamp_ns'] - observation.start_ns) // 10 ** 9
-               for line in lines if line['topic'] == topic)
-    counts = Counter(second for second in seconds if 0 <= second < whole)
-    return min((counts[second] for second in range(whole)), default=0)
+    received, sent = (Counter((stamp_ns - observation.start_ns) // 10 ** 9 for stamp_ns in stamps)
+                      for stamps in (
+                          [line['stamp_ns'] for line in lines if line['topic'] == topic], sent_ns))
+    return min(((received[second], sent[second]) for second in range(whole)), default=(0, 0))
 
 
 def processed_frames(lines: Iterable[Line]) -> list[dict[str, float]]:
@@ -368,7 +373,7 @@ def frames_row(result: Result) -> dict[str, str]:
     return {
         'published a second': f'{result["frames_out_per_s"]:.1f}'
                               + (' of each' if cameras > 1 else ''),
-        'in the worst second': str(result['fewest_per_s']),
+        'in the worst second': '{} of {}'.format(*result['worst_second']),
         'receipt to publication': format_percentiles(times['latency_ms'], 'p99'),
         f'over {LATE_MS:.0f} ms': format_share(result['late_share']),
         'stamp to receipt by the listener': format_percentiles(result['stamp_to_receipt_ms'],

@@ -133,9 +133,9 @@ class Rig:
             [sys.executable, '-m', 'benchmarks.synthetic_camera', name,
              *map(str, arguments)], self._folder, self._environment)
 
-    def stop_camera(self, name: str) -> dict[str, int]:
+    def stop_camera(self, name: str) -> dict[str, Any]:
         """
-        Stop a camera and return its counts.
+        Stop a camera and return what it sent: its counts, and the stamps of all images, ns.
 
         Raises
         ------
@@ -145,7 +145,7 @@ class Rig:
         process = self.cameras.pop(name)
         process.stop()
         process.require_success()
-        sent: dict[str, int] = json.loads(process.log.read_text().splitlines()[-1])
+        sent: dict[str, Any] = json.loads(process.log.read_text().splitlines()[-1])
         return sent
 
     def toggle_reference(self, camera: str, what: str) -> None:

@@ -7,8 +7,9 @@ Remake every published table: run its command and write its Markdown to docs/res
 A name selects all tables that begin with it.  docs/results.md includes the written files.
 Rendered frames are made once, into out/frames.  Tables that need real RGB-D frames (RGBD=<folder
 with frames.json>), a recording of a hand-held RGB-D camera (HANDHELD=<bag with the topics of the
-sample drive>), the second drive (`make drive2`) or a GPU are left out where there is none;
-BASELINE=<TFLite network> adds that network to the evaluations.
+sample drive>), another node (PEER=<its options of benchmarks.node>), the second drive (`make
+drive2`) or a GPU are left out where there is none; BASELINE=<TFLite network> adds that network to
+the evaluations.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ class PublishedTable:
     ----------
     name : str
     command : str
-        Module and arguments; {out} is replaced by the output folder of the table, {RGBD} and
-        {HANDHELD} by the variables, {baseline} by the option `--baseline` if its variable is set.
+        Module and arguments; {out} is replaced by the output folder of the table, {RGBD},
+        {HANDHELD} and {PEER} by the variables, {baseline} by the option `--baseline` if its
+        variable is set.
     report : str
         File in {out} that holds the Markdown; '' if the command prints it.
     needs_gpu : bool
@@ -82,6 +84,7 @@ TABLES = (
     PublishedTable('latency_cap', 'benchmarks.latency_cap --out {out}'),
     PublishedTable('node', 'benchmarks.node --out {out}'),
     PublishedTable('node_memory', 'benchmarks.node memory --out {out}'),
+    PublishedTable('node_peer', 'benchmarks.node other_node {PEER} --out {out}'),
     PublishedTable('shared_cpu', 'benchmarks.shared_cpu --out {out}'),
     PublishedTable('soak', 'benchmarks.soak --minutes 60 --out {out}'),
     PublishedTable('cloud_packing', 'benchmarks.cloud_packing --out {out}'),
@@ -144,6 +147,8 @@ def find_missing(table: PublishedTable, variables: Mapping[str, str]) -> str:
         return 'needs real RGB-D frames: set RGBD=<folder with frames.json>'
     if '{HANDHELD}' in table.command and not variables.get('HANDHELD'):
         return 'needs a bag from a hand-held RGB-D camera: set HANDHELD=<bag>'
+    if '{PEER}' in table.command and not variables.get('PEER'):
+        return 'needs another node: set PEER to its options of benchmarks.node'
     if str(DRIVE2) in table.command and not DRIVE2.is_dir():
         return 'needs the second drive: run `make drive2`'
     return ''
@@ -154,7 +159,7 @@ def command_words(table: PublishedTable, variables: Mapping[str, str]) -> list[s
     baseline = variables.get('BASELINE', '')
     return shlex.split(table.command.format(
         out=shlex.quote(str(OUT / table.name)), RGBD=shlex.quote(variables.get('RGBD', '')),
-        HANDHELD=shlex.quote(variables.get('HANDHELD', '')),
+        HANDHELD=shlex.quote(variables.get('HANDHELD', '')), PEER=variables.get('PEER', ''),
         baseline=f'--baseline {shlex.quote(baseline)}' if baseline else ''))
 
 

@@ -382,6 +382,8 @@ def check_soak(soak: Mapping[str, Any]) -> list[dict[str, Any]]:
     p99_ms = float(np.quantile([each.latency_ms for each in frames], 0.99))
     check(f'99 % of the frames are published within {AGE_BOUND_MS:.0f} ms', f'{p99_ms:.0f} ms',
           p99_ms <= AGE_BOUND_MS)
+    stale = sum(each.state == 'stale' for each in frames)
+    check('depth gets stale while runs hang; frames', stale, stale > 0)
     oldest_s = max((each.carried_s for each in frames if each.state != 'stale'), default=0.0)
     check(f'depth that is not stale is carried for at most {CARRY_BOUND_S:.0f} s',
           f'{oldest_s:.1f} s', oldest_s <= CARRY_BOUND_S)

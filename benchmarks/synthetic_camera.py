@@ -109,6 +109,8 @@ class SyntheticCamera:
     ----------
     sent : Counter
         Number of images ('frames', with and without faults), and of every fault by name.
+    stamps_ns : list of int
+        Of all images, ns.
     """
 
     def __init__(self, node: Any, name: str, images: Sequence[RgbImage], reliability: str,
@@ -116,6 +118,7 @@ class SyntheticCamera:
         qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5,
                          reliability=ReliabilityPolicy[reliability.upper()])
         self.sent = Counter(frames=0)
+        self.stamps_ns: list[int] = []
         self._node, self._frame_id = node, f'{name}_optical_frame'
         height, width = images[0].shape[:2]
         self._info = make_camera_info(width, height)
@@ -133,7 +136,8 @@ class SyntheticCamera:
             for _ in range(BURST):
                 self.send()
             return
-        header = make_header(self._node.get_clock().now().nanoseconds, self._frame_id)
+        stamp_ns = self._node.get_clock().now().nanoseconds
+        header = make_header(stamp_ns, self._frame_id)
         self._info.header = header
         good_k = self._info.k.copy()
         if fault == 'nan_camera_info':
@@ -145,6 +149,7 @@ class SyntheticCamera:
         faulty.header = header
         self.image_publisher.publish(faulty)
         self.sent['frames'] += 1
+        self.stamps_ns.append(stamp_ns)
         if fault:
             self.sent[fault] += 1
 
@@ -192,7 +197,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Publish until Ctrl-C, then print the numbers of images and faults as a line of JSON."""
+    """Publish until Ctrl-C, then print what was sent as a line of JSON."""
     stop = StopFlag()
     options = make_parser().parse_args()
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
@@ -203,7 +208,7 @@ def main() -> int:
                              options.reliability, options.compressed)
     run(camera, options, stop)
     time.sleep(FLUSH_S)
-    print(json.dumps(camera.sent), flush=True)
+    print(json.dumps({**camera.sent, 'stamps_ns': camera.stamps_ns}), flush=True)
     node.destroy_node()
     rclpy.try_shutdown()
     return 0

@@ -240,6 +240,8 @@ class AdaptiveDepth:
         """
         Return the depth of frames; wait for the networks only where nothing can be carried.
 
+        The frames are returned together, so all wait if one must; `advance` never waits.
+
         Parameters
         ----------
         frames : sequence of Frame

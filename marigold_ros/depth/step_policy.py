@@ -178,7 +178,7 @@ class StepPolicy:
         """
         Limit the steps of the frames of one batch that wait for their run to keep the latency cap.
 
-        Frames into which depth can be carried do not wait, so their steps are not limited.
+        Frames into which depth can be carried do not wait, so their steps are not limited here.
 
         Parameters
         ----------
@@ -203,7 +203,8 @@ class StepPolicy:
         """
         Return the time left for denoising, s from now; None without a cap or a waiting frame.
 
-        The frames of a batch end together, so the oldest that waits determines the deadline.
+        The frames of a batch end together, so the oldest that waits determines the deadline, also
+        of those that do not wait.
         """
         cap_s = self.config.latency_cap_s
         waiting = [each for each in requests if not each.can_carry]

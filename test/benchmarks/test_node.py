@@ -9,7 +9,7 @@ import pytest
 from benchmarks import node as bench_node
 from benchmarks.node import (
     Case,
-    fewest_per_second,
+    find_worst_second,
     frame_topics,
     memory_growth,
     output_ages_ms,
@@ -66,13 +66,14 @@ def test_quantiles_of_nothing_are_nothing():
 
 
 def test_the_worst_second_is_a_whole_one_by_the_stamps():
-    """3, 1 and 2 messages in three seconds, and none in the half after them."""
+    """3, 1 and 2 messages of 3, 2 and 3 in three seconds, and none in the half after them."""
     observation = Observation(10 ** 9, 4_500_000_000, 0.0, [], [])
     lines = [{'topic': '/a', 'stamp_ns': 10 ** 9 + ms * 10 ** 6}
              for ms in (-1, 0, 500, 999, 1000, 2100, 2900)]
     lines.append({'topic': '/b', 'stamp_ns': 2_100_000_000})
-    assert fewest_per_second(observation, '/a', lines) == 1
-    assert fewest_per_second(observation, '/c', lines) == 0
+    sent_ns = [10 ** 9 + ms * 10 ** 6 for ms in (0, 500, 999, 1000, 1500, 2100, 2500, 2900, 3100)]
+    assert find_worst_second(observation, '/a', lines, sent_ns) == (1, 2)
+    assert find_worst_second(observation, '/c', lines, sent_ns) == (0, 2)
 
 
 def test_frames_of_every_camera_are_counted():
@@ -85,8 +86,10 @@ def test_frames_of_every_camera_are_counted():
              for topic, stamps_ns in zip(topics, ((0, 1, second, second + 1), (0, 1)))
              for stamp_ns in stamps_ns]
     tick = {'frames': 0, 'memory_bytes': 1}
-    found = summarize(topics, Observation(0, 2 * second, 1.0, [], [tick]), lines, {'left': 4})
-    assert (found['frames_out_per_s'], found['fewest_per_s']) == (1.5, 0)
+    found = summarize(topics, Observation(0, 2 * second, 1.0, [], [tick]), lines,
+                      {'left': [0, 1, second, second + 1], 'right': [0, 1, second]})
+    assert (found['frames_out_per_s'], found['worst_second']) == (1.5, (0, 1))
+    assert found['sent'] == {'left': 4, 'right': 3}
     assert found['stamp_to_receipt_ms']['count'] == 6
 
 

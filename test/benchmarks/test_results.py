@@ -22,7 +22,8 @@ from benchmarks.results import (
 
 ROOT = Path(__file__).parents[2]
 PAGE, PUBLISHED = ROOT / 'docs' / 'results.md', ROOT / 'docs' / 'results'
-VARIABLES = {'RGBD': 'real frames', 'BASELINE': 'fast depth.tflite'}
+VARIABLES = {'RGBD': 'real frames', 'BASELINE': 'fast depth.tflite',
+             'PEER': "--command 'other node' --node /other --output /depth:Image"}
 
 
 class Parsed(Exception):
@@ -67,7 +68,7 @@ def test_a_published_table_names_its_command_and_its_commit(path):
 
 def test_a_name_selects_all_tables_that_begin_with_it():
     names = [table.name for table in select_tables(['node', 'latency_cap'])]
-    assert names == ['latency_cap', 'node', 'node_memory']
+    assert names == ['latency_cap', 'node', 'node_memory', 'node_peer']
     assert select_tables([]) == list(TABLES)
     with pytest.raises(ValueError, match='no table is called nod; there are engine_speed'):
         select_tables(['nod'])

@@ -43,7 +43,7 @@ def test_each_row_is_the_median_round():
     def result(case, p95):
         times = {'latency_ms': {'p50': 9.0, 'p95': p95, 'p99': 40.0}, 'carried_s': None}
         return {'name': case.name, 'cameras': ['camera'], 'frames_out_per_s': 30.0,
-                'fewest_per_s': 29, 'times_ms': times, 'late_share': 0.0, 'runs_per_s': 4.0,
+                'worst_second': (29, 30), 'times_ms': times, 'late_share': 0.0, 'runs_per_s': 4.0,
                 'stamp_to_receipt_ms': None, 'reply_ms': None, 'cpu_share': 1.0}
 
     table = format_rows([(sharing, result(case, p95)) for p95 in (11.0, 33.0, 22.0)

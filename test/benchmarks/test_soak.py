@@ -28,6 +28,7 @@ def shown(count=100, camera='front', state='run', carried_s=0.3, latency_ms=lamb
             for time_s in range(count)]
 
 
+STALE = ShownFrame(50.0, 'front', 'stale', 3.0, 40.0)
 WAITED = shown(50, carried_s=0.0, latency_ms=lambda _: 300.0)
 
 
@@ -39,7 +40,7 @@ def a_soak(**changes):
                                'dropped_bad_image': 3, 'no_calibration': 50}},
         'bad_images_sent': {'front': 4}, 'replies': (5, 5), 'cycles': (2, 2),
         'ticks': ticks(lambda time_s: 200),
-        'frames': shown() + WAITED,
+        'frames': [*shown(), *WAITED, STALE],
         'scale_states': [('tracking', True), ('expired', False), ('tracking', True)],
         'metric_stamps': {'front': [1, 2]}, 'stale_stamps': {'front': [3]}, **changes}
 
@@ -74,22 +75,23 @@ def test_metres_are_lost_when_they_expire_not_when_the_scale_is_reset_or_unknown
     ({'cycles': (2, 1)}, 'lifecycle'),
     ({'counters': {'front': {'frames_in': 90, 'frames_processed': 90}},
       'bad_images_sent': {'front': 20}}, 'bad images'),
-    ({'frames': shown(70) + WAITED}, 'last fifth'),
-    ({'frames': shown(latency_ms=lambda time_s: 40.0 + 0.2 * time_s) + WAITED},
+    ({'frames': [*shown(70), *WAITED, STALE]}, 'last fifth'),
+    ({'frames': [*shown(latency_ms=lambda time_s: 40.0 + 0.2 * time_s), *WAITED, STALE]},
      'latency of carried'),
-    ({'frames': shown()}, 'latency of frames that waited'),
-    ({'frames': shown() + shown(carried_s=0.0, latency_ms=lambda time_s: 300.0 + 2 * time_s)},
+    ({'frames': [*shown(), STALE]}, 'latency of frames that waited'),
+    ({'frames': [*shown(), *shown(carried_s=0.0, latency_ms=lambda time_s: 300.0 + 2 * time_s),
+                 STALE]},
      'latency of frames that waited'),
     ({'ticks': ticks(lambda time_s: 200 + 0.2 * time_s)}, 'memory'),
-    ({'frames': shown(latency_ms=lambda time_s: 900.0 if time_s % 50 == 0 else 40.0) + WAITED},
-     'within 500 ms'),
-    ({'frames': [*shown(), *WAITED, ShownFrame(50.0, 'front', 'carried', 15.0, 40.0)]},
-     'not stale'),
+    ({'frames': [*shown(latency_ms=lambda time_s: 900.0 if time_s % 50 == 0 else 40.0), *WAITED,
+                 STALE]}, 'within 500 ms'),
+    ({'frames': [*shown(), *WAITED, STALE._replace(state='carried'), STALE]}, 'not stale'),
+    ({'frames': shown() + WAITED}, 'gets stale'),
     ({'stale_stamps': {'front': [2]}}, 'no metric output of stale frames'),
     ({'scale_states': [('waiting', False), ('tracking', True)]}, 'metres'),
     ({'scale_states': [('tracking', True), ('rejected', False)]}, 'metres'),
     ({'frames': shown(state='carried') + shown(1, camera='rear')
-      + [each._replace(state='carried') for each in WAITED]}, 'shared evenly'),
+      + [each._replace(state='carried') for each in WAITED] + [STALE]}, 'shared evenly'),
 ])
 def test_each_rule_fails_alone(changes, word):
     what, = failed(**changes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+import os
 from pathlib import Path
 import signal
 import threading
@@ -29,12 +30,15 @@ import numpy as np
 import pytest
 from rcl_interfaces.msg import Log
 from sensor_msgs.msg import CameraInfo, Image
+import torch
 
+from marigold_ros.depth import device
+from marigold_ros.depth.device import cpu_thread_count
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.ros import depth_node, diagnostics
 from marigold_ros.ros.calibration import CalibrationCache
 from marigold_ros.ros.frame_buffer import ReceivedFrame
-from marigold_ros.ros.worker import _PreparedFrame
+from marigold_ros.ros.worker import _PreparedFrame, NETWORKS_NICENESS
 
 pytestmark = pytest.mark.node
 IMAGE, INFO = '/camera/image_raw', '/camera/camera_info'
@@ -53,10 +57,13 @@ class Networks:
     def __init__(self) -> None:
         self.run_s, self.error = 0.0, ''
         self.steps: list[list[int]] = []  # of the runs that have begun
+        self.niceness, self.threads = 0, 0
         self.free = threading.Event()
         self.free.set()
 
     def before_run(self, steps: list[int]) -> None:
+        self.niceness = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        self.threads = torch.get_num_threads()
         self.steps.append(steps)
         time.sleep(self.run_s)
         assert self.free.wait(60.0)
@@ -150,6 +157,22 @@ def warns(robot: Robot, name: str, text: str) -> DiagnosticStatus | None:
     """Return the next status of the node or a camera if it warns with this text."""
     status = robot.diagnostics(name)
     return status if status.level == DiagnosticStatus.WARN and text in status.message else None
+
+
+def test_the_networks_leave_a_core_to_the_frames_and_go_after_them(robot, networks):
+    show(robot)
+    robot.until(lambda: networks.steps, what='a run')
+    assert networks.niceness == max(NETWORKS_NICENESS, os.getpriority(os.PRIO_PROCESS, 0))
+    assert networks.threads == cpu_thread_count()
+
+
+def test_the_threads_of_the_frames_start_before_the_priority_is_lowered(checkpoint, monkeypatch):
+    """Threads inherit the priority of the thread that starts them."""
+    called = []
+    for name in ('start_opencv_threads', 'lower_priority'):
+        monkeypatch.setattr(device, name, lambda *_, name=name: called.append(name))
+    with node_in_process('-p', f'checkpoint:={checkpoint}'):
+        assert called == ['start_opencv_threads', 'lower_priority']
 
 
 def test_no_frame_waits_for_slow_networks(robot, networks):
@@ -312,6 +335,31 @@ def test_hung_networks_let_the_node_deactivate_but_not_clean_up(robot, networks,
     for transition in (DEACTIVATE, CLEANUP, CONFIGURE, ACTIVATE):
         assert robot.change_state(transition)
     assert robot.state() == 'active'
+
+
+def test_a_shutdown_while_the_networks_hang_releases_nothing(checkpoint, monkeypatch, capfd):
+    begun, free = threading.Event(), threading.Event()
+    infer_batch = DepthEngine.infer_batch
+
+    def infer(engine, *args, **kwargs):
+        if not kwargs.get('upsample', True):  # not of a warm-up
+            begun.set()
+            assert free.wait(60.0)
+        return infer_batch(engine, *args, **kwargs)
+
+    monkeypatch.setattr(DepthEngine, 'infer_batch', infer)
+    monkeypatch.setattr(depth_node, 'CLEANUP_TIMEOUT_S', 0.5)
+    with node_in_process('-p', f'checkpoint:={checkpoint}') as (_, robot):
+        robot.listen(RELATIVE, Image)
+        robot.advertise(INFO, CameraInfo)
+        robot.advertise(IMAGE, Image)
+        publish(robot)
+        robot.until(begun.is_set, what='a run')
+        robot.request_transition(Transition.TRANSITION_ACTIVE_SHUTDOWN)
+        robot.until(lambda: robot.state() == 'finalized', what='the end of the shutdown')
+        logged = capfd.readouterr().err
+        free.set()
+    assert 'shutdown released nothing: the networks have been running for ' in logged
 
 
 def test_a_shutdown_of_an_active_node_begins_no_further_run(checkpoint, monkeypatch):

@@ -8,7 +8,10 @@ import pwd
 import subprocess
 import sys
 
+from node_harness import find_free_domain
 import pytest
+
+from marigold_ros.ros.main import SWITCH_INTERVAL_S
 
 INIT = """
 import os, sys
@@ -46,3 +49,21 @@ def test_without_home_the_log_folder_is_that_of_the_user():
 def test_what_keeps_ros_from_starting_is_said_in_one_line(arguments, variables, message):
     error = init(*arguments, **variables).stderr
     assert message in error.splitlines()[-1] and 'Traceback' not in error
+
+
+MAIN = """
+import sys
+from marigold_ros.ros import depth_node, main, memory
+memory.keep_freed_memory = lambda: print('keeps memory')
+depth_node.DepthNode.run = lambda node: print(sys.getswitchinterval())
+sys.exit(main.main([]))
+"""
+
+
+@pytest.mark.node
+def test_the_process_is_set_up_for_threads_that_share_python_and_memory():
+    """Before a thread starts: frames do not wait for the networks, and memory stays flat."""
+    ended = subprocess.run([sys.executable, '-c', MAIN], capture_output=True, text=True,
+                           env={**os.environ, 'ROS_DOMAIN_ID': str(find_free_domain())})
+    assert (ended.returncode, ended.stdout.splitlines()) == (
+        0, ['keeps memory', str(SWITCH_INTERVAL_S)])
