@@ -198,7 +198,8 @@ def format_tables(frames: Iterator[tuple[str, FloatImage, FloatImage, Matrix | N
                                              interpolation=cv2.INTER_AREA))
         if K is None:
             focal_px = TYPICAL_FOCAL_WIDTHS * width
-            K = np.array([[focal_px, 0.0, width / 2], [0.0, focal_px, height / 2], [0, 0, 1.0]])
+            K = np.array([[focal_px, 0.0, (width - 1) / 2], [0.0, focal_px, (height - 1) / 2],
+                          [0.0, 0.0, 1.0]])
         rng = np.random.default_rng([number, 1])
         for name, pattern in PATTERNS.items():
             for _ in range(draws):

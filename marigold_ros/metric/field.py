@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack, solveh_banded
+from scipy.ndimage import distance_transform_edt
 from scipy.special import erf
 
 from marigold_ros.depth.errors import InputError
@@ -56,8 +57,9 @@ MIN_WEIGHT = 1e-4
 STIFFNESS, PULL = 0.05, 0.0005
 # Difference of log depth at which the membrane has half its stiffness.
 EDGE_LOG_DEPTH = 0.1
-# Reweightings of the membrane's anchors, and the error that counts a quarter, in log depth.
-REWEIGHTINGS, OUTLIER_LOG_ERROR = 3, 0.1
+# Errors, in log depth, at which the weight of a membrane's anchor is a quarter (Geman-McClure), in
+# one solution after the other.  Those for the first are to the process, which is smoother.
+OUTLIER_LOG_ERRORS = (0.5, 0.3, 0.1)
 
 # Depth is right within this factor, as in the metric delta1.
 RIGHT_FACTOR = 1.25
@@ -131,7 +133,8 @@ def fit_field(depth_m: FloatImage, K: Matrix, anchors: Anchors) -> DepthField:
     K : float64 [3, 3]
         Intrinsics of the image, px.
     anchors : Anchors
-        Up to 40 % of them may be wrong.
+        Those that are not finite and above 0 m are ignored.  A fifth to a third of the others may
+        be wrong, by their number, if they err in both directions.
 
     Returns
     -------
@@ -155,38 +158,31 @@ def fit_field(depth_m: FloatImage, K: Matrix, anchors: Anchors) -> DepthField:
     [2.0, 2.0]
     """
     at_anchors = depth_m[anchors.rows, anchors.columns]
-    used = np.flatnonzero(np.isfinite(at_anchors) & (at_anchors > 0.0))
+    sigma_log = (np.zeros(len(at_anchors)) if anchors.sigma_log is None
+                 else anchors.sigma_log.astype(np.float64))
+    used = np.flatnonzero(np.isfinite(at_anchors) & (at_anchors > 0.0) & np.isfinite(sigma_log)
+                          & np.isfinite(anchors.depth_m) & (anchors.depth_m > 0.0))
     if not len(used):
-        raise InputError('the field needs an anchor on a pixel of known depth above 0 m; got none '
-                         f'of {len(at_anchors)}')
-    process = _thin(used, MAX_PROCESS_ANCHORS)
-    is_sparse = len(used) <= MAX_SPARSE_ANCHORS
-    if is_sparse:
-        used = process
-    residual = np.log(anchors.depth_m[used].astype(np.float64) / at_anchors[used])
-    sigma = np.full(len(used), ANCHOR_SIGMA)
-    if anchors.sigma_log is not None:
-        sigma = np.hypot(sigma, anchors.sigma_log[used])
-    surfaces = _find_surfaces(depth_m, K)
-    features = surfaces.features_at(anchors.rows[process], anchors.columns[process],
-                                    at_anchors[process])
-    # Of each cell with each anchor.
-    covariance = _covariance(surfaces.features, features.astype(np.float32))
-    if is_sparse:
-        inverse, weight = _solve_robustly(features, residual, sigma)
-        correction = covariance @ (inverse @ residual).astype(np.float32)
-    else:
-        correction, weight = _stretch_membrane(
-            surfaces.log_depth, surfaces.cells_at(anchors.rows[used], anchors.columns[used]),
-            residual, (ANCHOR_SIGMA / sigma) ** 2)
-        thinned = np.isin(used, process)
-        inverse = _invert(_covariance(features, features),
-                          sigma[thinned] ** 2 / weight[thinned])
-    every_second = covariance[1::2, 1::2]
-    explained = np.sum((every_second @ inverse.astype(np.float32)) * every_second, axis=-1)
-    variance = PRIOR_SIGMA ** 2 - explained + ANCHOR_SIGMA ** 2
-    return DepthField(np.exp(np.where(surfaces.known, correction, 0.0)).astype(np.float32),
-                      np.sqrt(np.maximum(variance, ANCHOR_SIGMA ** 2)).astype(np.float32),
+        raise InputError('the field needs an anchor above 0 m on a pixel of known depth above 0 '
+                         f'm; got none of {len(at_anchors)}')
+    chosen = _thin(used, MAX_PROCESS_ANCHORS)
+    surfaces = _find_surfaces(depth_m, K, anchors.rows[used], anchors.columns[used])
+    residual = np.log(anchors.depth_m.astype(np.float64)[used] / at_anchors[used])
+    sigma = np.hypot(ANCHOR_SIGMA, sigma_log[used])
+    few = np.searchsorted(used, chosen)
+    features = surfaces.features_at(anchors.rows[chosen], anchors.columns[chosen],
+                                    at_anchors[chosen])
+    inverse, weight = _solve_robustly(features, residual[few], sigma[few])
+    correction = _covariance(surfaces.features, features.astype(np.float32)) @ (
+        inverse @ residual[few]).astype(np.float32)
+    if len(used) > MAX_SPARSE_ANCHORS:
+        cells = surfaces.cells_at(anchors.rows[used], anchors.columns[used])
+        correction, weight = _stretch_membrane(surfaces.log_depth, cells, residual,
+                                               (ANCHOR_SIGMA / sigma) ** 2, correction)
+    coarse = _covariance(_halve(surfaces.features), features.astype(np.float32))
+    explained = np.sum((coarse @ inverse.astype(np.float32)) * coarse, axis=-1)
+    variance = np.maximum(PRIOR_SIGMA ** 2 - explained, 0.0) + ANCHOR_SIGMA ** 2
+    return DepthField(np.exp(correction).astype(np.float32), np.sqrt(variance).astype(np.float32),
                       weight.astype(np.float32))
 
 
@@ -204,23 +200,20 @@ class _Surfaces:
     ----------
     size : (int, int)
         Height and width of the image, px.
-    known : bool [60, 80]
-        Cells of the grid whose depth is known.
     log_depth : float64 [60, 80]
-        Of the centres, and the mean depth where it is not known.
+        Of the centres of the grid's cells.
     features : float32 [60, 80, 6]
         Position, log depth and normal, in the units of their correlation lengths.
     """
 
     size: tuple[int, int]
-    known: NDArray[np.bool_]
     log_depth: Vector
     features: FloatImage
 
     def cells_at(self, rows: NDArray[np.int64], columns: NDArray[np.int64]
                  ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the row and column in the grid of pixels [n]."""
-        return (rows * GRID[0] // self.size[0]), (columns * GRID[1] // self.size[1])
+        return rows * GRID[0] // self.size[0], columns * GRID[1] // self.size[1]
 
     def features_at(self, rows: NDArray[np.int64], columns: NDArray[np.int64],
                     depth_m: NDArray[np.float32]) -> Vector:
@@ -230,14 +223,25 @@ class _Surfaces:
         return features
 
 
-def _find_surfaces(depth_m: FloatImage, K: Matrix) -> _Surfaces:
-    """Sample depth and normals at the centres of the grid."""
+def _find_surfaces(depth_m: FloatImage, K: Matrix, anchor_rows: NDArray[np.int64],
+                   anchor_columns: NDArray[np.int64]) -> _Surfaces:
+    """
+    Sample depth and normals at the centres of the grid.
+
+    Where the depth of a centre is not known, it is that of an anchor in the cell, or of the
+    nearest cell: pixels beside it may be known.
+    """
     height, width = depth_m.shape
     rows, columns = (((np.arange(cells) + 0.5) * pixels / cells).astype(np.int64)
                      for cells, pixels in zip(GRID, depth_m.shape))
     z = depth_m[np.ix_(rows, columns)]
-    known = np.isfinite(z) & (z > 0.0)
-    z = np.where(known, z, z[known].mean() if known.any() else 1.0)
+    with_anchor = anchor_rows * GRID[0] // height, anchor_columns * GRID[1] // width
+    is_unknown = ~(np.isfinite(z) & (z > 0.0))
+    z[with_anchor] = np.where(is_unknown[with_anchor], depth_m[anchor_rows, anchor_columns],
+                              z[with_anchor])
+    is_unknown[with_anchor] = False
+    nearest = distance_transform_edt(is_unknown, return_distances=False, return_indices=True)
+    z = z[tuple(nearest)]
     rows, columns = np.meshgrid(rows, columns, indexing='ij')
     points = np.stack([(columns - K[0, 2]) / K[0, 0] * z, (rows - K[1, 2]) / K[1, 1] * z, z],
                       axis=-1)
@@ -248,8 +252,15 @@ def _find_surfaces(depth_m: FloatImage, K: Matrix) -> _Surfaces:
     normal /= np.maximum(np.sqrt(np.sum(normal * normal, axis=-1, keepdims=True)), 1e-12)
     features = np.concatenate([_scale_features(rows, columns, np.log(z), width),
                                normal / LENGTH_NORMAL], axis=-1)
-    return _Surfaces((height, width), known, np.log(z.astype(np.float64)),
+    return _Surfaces((height, width), np.log(z.astype(np.float64)),
                      features.astype(np.float32))
+
+
+def _halve(features: FloatImage) -> FloatImage:
+    """Average features [2 h, 2 w, n] over blocks of two by two cells."""
+    height, width, count = features.shape
+    blocks = features.reshape(height // 2, 2, width // 2, 2, count)
+    return np.asarray(blocks.mean(axis=(1, 3)))
 
 
 def _scale_features(rows: NDArray[np.int64], columns: NDArray[np.int64],
@@ -276,7 +287,9 @@ def _covariance(features: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
 def _invert(covariance: Vector, noise: Vector) -> Vector:
     """Return the inverse [n, n] of the covariance of anchors and the variance of their errors."""
     matrix = covariance + np.diag(noise)
-    factor, _ = lapack.dpotrf(matrix, lower=True, overwrite_a=True)
+    factor, problem = lapack.dpotrf(matrix, lower=True, overwrite_a=True)
+    if problem:
+        raise np.linalg.LinAlgError(f'a covariance must be positive definite; LAPACK: {problem}')
     inverse, _ = lapack.dpotri(factor, lower=True, overwrite_c=True)
     # LAPACK leaves the entries above the diagonal at 0.
     full: Vector = inverse + inverse.T
@@ -319,9 +332,10 @@ def _solve_robustly(features: Vector, residual: Vector, sigma: Vector) -> tuple[
 
 
 def _stretch_membrane(log_depth: Vector, cells: tuple[NDArray[np.int64], NDArray[np.int64]],
-                      residual: Vector, precision: Vector) -> tuple[Vector, Vector]:
+                      residual: Vector, precision: Vector, correction: Vector
+                      ) -> tuple[Vector, Vector]:
     """
-    Interpolate many anchors by reweighted least squares (Geman-McClure).
+    Interpolate many anchors by reweighted least squares.
 
     Parameters
     ----------
@@ -330,6 +344,8 @@ def _stretch_membrane(log_depth: Vector, cells: tuple[NDArray[np.int64], NDArray
         Row and column in the grid of each anchor.
     residual, precision : float64 [n]
         What the anchors say, and its weight before it is compared with the neighbours'.
+    correction : float64 [60, 80]
+        To begin with; it tells which anchors are wrong.
 
     Returns
     -------
@@ -352,13 +368,13 @@ def _stretch_membrane(log_depth: Vector, cells: tuple[NDArray[np.int64], NDArray
     band[height, :-1] = -across.T
     band = band.reshape(height + 1, -1)
     number = cells[1] * height + cells[0]
-    weight = np.ones(len(residual))
-    for _ in range(REWEIGHTINGS + 1):
+    for outlier in OUTLIER_LOG_ERRORS:
+        error = residual - correction[cells]
+        weight = precision / (1.0 + (error / outlier) ** 2) ** 2
         matrix = band.copy()
-        w = precision * weight
-        matrix[0] += np.bincount(number, w, matrix.shape[1])
-        found = solveh_banded(matrix, np.bincount(number, w * residual, matrix.shape[1]),
+        matrix[0] += np.bincount(number, weight, matrix.shape[1])
+        found = solveh_banded(matrix, np.bincount(number, weight * residual, matrix.shape[1]),
                               lower=True, overwrite_ab=True, overwrite_b=True,
                               check_finite=False)
-        weight = (1.0 + ((residual - found[number]) / OUTLIER_LOG_ERROR) ** 2) ** -2.0
-    return found.reshape(width, height).T, np.maximum(weight, MIN_WEIGHT)
+        correction = found.reshape(width, height).T
+    return correction, weight / precision

@@ -42,6 +42,8 @@ COARSE_TOLERANCE, TOLERANCE = 0.15, 0.08
 HYPOTHESES = 96
 ITERATIONS = 8
 MAX_FLOOR_ANCHORS = 100
+# Error of the tilt, and of the floor, by which the depth of a floor pixel is uncertain.
+TILT_SIGMA_RAD = math.radians(0.5)
 # Smallest fraction of the pixels below the horizon that must be floor.
 MIN_FLOOR_FRACTION = 0.25
 # Grid of the tilt search, rad.
@@ -184,7 +186,8 @@ def floor_anchors(affine_invariant_depth: FloatImage, K: NDArray[np.float64], he
     Returns
     -------
     Anchors
-        At most `MAX_FLOOR_ANCHORS`, at pixels whose fitted depth is that of the floor.
+        At most `MAX_FLOOR_ANCHORS`, at pixels whose fitted depth is that of the floor; less
+        certain towards the horizon, where the tilt matters most.
     """
     rows, columns, a, rays = _sample_grid(affine_invariant_depth, K)
     descent = rays @ down_vector(floor.pitch, floor.roll)
@@ -193,7 +196,7 @@ def floor_anchors(affine_invariant_depth: FloatImage, K: NDArray[np.float64], he
     count = min(len(found), MAX_FLOOR_ANCHORS)
     found = found[np.linspace(0, len(found) - 1, count).astype(np.int64)]
     return Anchors(rows[found], columns[found], (height_m / descent[found]).astype(np.float32),
-                   stamp_ns)
+                   stamp_ns, (TILT_SIGMA_RAD / descent[found]).astype(np.float32))
 
 
 def _sample_grid(affine_invariant_depth: FloatImage, K: NDArray[np.float64]

@@ -4,9 +4,9 @@ Source `motion`: the depth of image points, from how they move while the camera 
 Corners are tracked from frame to frame by pyramidal Lucas-Kanade, and followed backwards to see
 whether they come out where they began.  The inverse depth rho of a corner is the one at which its
 point is projected best into the views of the last seconds: a point on the ray r of the newest
-camera lies at (R r + rho t) / rho in another one, whose pose is (R, t).  That needs parallax, so a
-camera that stands still or only turns measures nothing; what it knew is held, moved by the poses,
-and becomes less certain.
+camera lies at (R r + rho t) / rho in another one, in which the newest has the pose (R, t).  That
+needs parallax, so a camera that stands still or only turns measures nothing; what it knew is held,
+moved by the poses, and becomes less certain.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from marigold_ros.depth.errors import InputError
 from marigold_ros.geometry.unproject import project
 from marigold_ros.metric.anchors import Anchors, find_unoccluded
 
@@ -48,8 +49,8 @@ MAX_RMS_PX, MAX_SIGMA_LOG = 0.8, 0.15
 # Error of a tracked corner, and of the view from a pose, px.
 PIXEL_SIGMA = 0.5
 STEPS = 4
-# A view is turned by so many corners or more, in so many steps, from a turn of 0 with this
-# standard deviation; it stays turned if the corners' distance to their lines falls by so much.
+# A view is turned by so many corners or more, in so many steps, each damped by this standard
+# deviation; it stays turned if the corners' distance to their lines falls to this share.
 MIN_CORNERS_TO_TURN, TURNS, TURN_SIGMA_RAD, KEPT_RESIDUAL = 30, 2, math.radians(0.5), 0.7
 # Of the inverse depth, 1/m: what is farther is as far as the sky.
 MIN_RHO = 1e-3
@@ -76,7 +77,7 @@ class _Known:
                       np.concatenate([self.measured_ns, other.measured_ns]))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Floor:
     """
     The floor below a camera.
@@ -107,14 +108,14 @@ class MotionAnchors:
     Attributes
     ----------
     fresh : int
-        Number of depths that the last image has measured; the other anchors are held.
+        Number of corners whose depth the last image has measured; that of others is held.
 
     Examples
     --------
     A wall of noise 2 m ahead, along which the camera moves by 0.05 m a frame:
 
     >>> noise = np.random.default_rng(0).integers(0, 255, (240, 900), np.uint8)
-    >>> wall = cv2.GaussianBlur(noise, (0, 0), 2.0) * 3
+    >>> wall = cv2.equalizeHist(cv2.GaussianBlur(noise, (0, 0), 2.0))
     >>> K = np.array([[200.0, 0.0, 159.5], [0.0, 200.0, 119.5], [0.0, 0.0, 1.0]])
     >>> motion, pose = MotionAnchors(), np.eye(4)
     >>> for frame in range(10):
@@ -131,6 +132,7 @@ class MotionAnchors:
 
     def reset(self) -> None:
         """Forget all corners and points."""
+        self._size, self._stamp_ns = (0, 0), 0
         self._grey: GreyImage | None = None
         self._pixels: Pixels = np.empty((0, 2), np.float32)
         self._observed: Pixels = np.empty((0, VIEWS, 2), np.float32)  # NaN where not seen
@@ -149,13 +151,13 @@ class MotionAnchors:
         Parameters
         ----------
         grey : uint8 [H, W]
-            Rectified image; one of another size than the last starts afresh.
+            Rectified image.  One of another size than the last, or not later, starts afresh.
         K : float64 [3, 3]
-            Intrinsics of the image, px.
+            Intrinsics of the image, px; those of all views since the start.
         world_from_camera : float64 [4, 4]
             Pose of the optical frame in a fixed coordinate frame, m.
         stamp_ns : int
-            Stamp of the image, ns; it must be later than that of the image before.
+            Stamp of the image, ns.
         floor : Floor or None
             Points far below it are dropped; None: it is unknown.
 
@@ -163,12 +165,21 @@ class MotionAnchors:
         -------
         Anchors
             Measured in this image or held, with their sigma.
+
+        Raises
+        ------
+        InputError
+            If the pose is not finite.
         """
+        if not np.isfinite(world_from_camera).all():
+            raise InputError('`world_from_camera` must be finite; got '
+                             f'{world_from_camera.tolist()}')
         size = grey.shape
+        if size != self._size or stamp_ns <= self._stamp_ns:
+            self.reset()
+        self._size, self._stamp_ns = size, stamp_ns
         grey, K = _reduce(grey, K)
         # 1. Track the corners.
-        if self._grey is not None and self._grey.shape != grey.shape:
-            self.reset()
         self._track(grey)
         self._grey = grey
         # 2. Measure the depth of those that have been seen from several places.
@@ -227,10 +238,10 @@ def _nothing_known(count: int) -> _Known:
 
 
 def _reduce(grey: GreyImage, K: Matrix) -> tuple[GreyImage, Matrix]:
-    """Reduce an image to the width at which corners are tracked, with its intrinsics."""
+    """Copy an image, reduced to the width at which corners are tracked, with its intrinsics."""
     height, width = grey.shape
     if width <= TRACKING_WIDTH_PX:
-        return grey, K
+        return grey.copy(), K
     reduced: Any = cv2.resize(
         grey, (TRACKING_WIDTH_PX, round(height * TRACKING_WIDTH_PX / width)),
         interpolation=cv2.INTER_AREA)
@@ -359,8 +370,11 @@ def _triangulate(pixels: Pixels, observed: Pixels, view_from_camera: Vector, K: 
     count = seen.sum(axis=1)
     rms_px = np.sqrt(_ratio((error * error).sum((1, 2)), count)) * focal.mean()
     sigma_log = np.full(len(pixels), np.nan)
-    with np.errstate(divide='ignore'):
-        sigma_rho = np.maximum(rms_px, PIXEL_SIGMA) / focal.mean() / np.sqrt(information)
+    with np.errstate(divide='ignore', invalid='ignore'):
+        # The error of the newest pixel is the same in all views, so it does not average out.
+        common = ((slope / depth).sum(axis=1) ** 2).sum(axis=1) / information ** 2
+        sigma_rho = (np.maximum(rms_px, PIXEL_SIGMA) / focal.mean()
+                     * np.sqrt(1.0 / information + common))
     is_wrong = (count >= MIN_VIEWS) & ((rms_px > MAX_RMS_PX) | (rho + 3.0 * sigma_rho < 0.0))
     usable = (count >= MIN_VIEWS) & ~is_wrong & (rho > MIN_RHO)
     sigma_log[usable] = sigma_rho[usable] / rho[usable]
@@ -372,8 +386,8 @@ def _triangulate(pixels: Pixels, observed: Pixels, view_from_camera: Vector, K: 
     cosine = np.einsum('nj,nvj->nv', points, others) / (
         np.linalg.norm(points, axis=1)[:, None] * np.maximum(np.linalg.norm(others, axis=2), 1e-9))
     parallax = np.where(seen, np.arccos(np.clip(cosine, -1.0, 1.0)), 0.0)
-    is_good = ((sigma_log < MAX_SIGMA_LOG) & (baseline_m.max(axis=1) >= MIN_BASELINE_M)
-               & (parallax.max(axis=1) >= MIN_PARALLAX_RAD))
+    is_good = (sigma_log < MAX_SIGMA_LOG) & (
+        (baseline_m >= MIN_BASELINE_M) & (parallax >= MIN_PARALLAX_RAD)).any(axis=1)
     sigma_log[~is_good] = np.nan
     return points, sigma_log, is_wrong
 
