@@ -165,30 +165,26 @@ def fit_field(depth_m: FloatImage, K: Matrix, anchors: Anchors) -> DepthField:
     if not len(used):
         raise InputError('the field needs an anchor above 0 m on a pixel of known depth above 0 '
                          f'm; got none of {len(at_anchors)}')
-    chosen = _thin(used, MAX_PROCESS_ANCHORS)
-    surfaces = _find_surfaces(depth_m, K, anchors.rows[used], anchors.columns[used])
-    residual = np.log(anchors.depth_m.astype(np.float64)[used] / at_anchors[used])
+    rows, columns, z = anchors.rows[used], anchors.columns[used], at_anchors[used]
+    residual = np.log(anchors.depth_m[used].astype(np.float64) / z)
     sigma = np.hypot(ANCHOR_SIGMA, sigma_log[used])
-    few = np.searchsorted(used, chosen)
-    features = surfaces.features_at(anchors.rows[chosen], anchors.columns[chosen],
-                                    at_anchors[chosen])
+    surfaces = _find_surfaces(depth_m, K, rows, columns)
+    # Spread evenly over all, which are in the order of the sensor.
+    few = np.linspace(0, len(used) - 1, min(len(used), MAX_PROCESS_ANCHORS)).astype(np.int64)
+    features = surfaces.features_at(rows[few], columns[few], z[few])
     inverse, weight = _solve_robustly(features, residual[few], sigma[few])
-    correction = _covariance(surfaces.features, features.astype(np.float32)) @ (
+    features = features.astype(np.float32)  # precise enough for the many cells of the grid
+    correction = _covariance(surfaces.features, features) @ (
         inverse @ residual[few]).astype(np.float32)
     if len(used) > MAX_SPARSE_ANCHORS:
-        cells = surfaces.cells_at(anchors.rows[used], anchors.columns[used])
-        correction, weight = _stretch_membrane(surfaces.log_depth, cells, residual,
-                                               (ANCHOR_SIGMA / sigma) ** 2, correction)
-    coarse = _covariance(_halve(surfaces.features), features.astype(np.float32))
+        correction, weight = _stretch_membrane(
+            surfaces.log_depth, _cells_at(rows, columns, depth_m.shape), residual,
+            (ANCHOR_SIGMA / sigma) ** 2, correction)
+    coarse = _covariance(_halve(surfaces.features), features)
     explained = np.sum((coarse @ inverse.astype(np.float32)) * coarse, axis=-1)
     variance = np.maximum(PRIOR_SIGMA ** 2 - explained, 0.0) + ANCHOR_SIGMA ** 2
     return DepthField(np.exp(correction).astype(np.float32), np.sqrt(variance).astype(np.float32),
                       weight.astype(np.float32))
-
-
-def _thin(indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Return at most so many of the indices, spread evenly over them."""
-    return indices[np.linspace(0, len(indices) - 1, min(len(indices), count)).astype(np.int64)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,17 +206,18 @@ class _Surfaces:
     log_depth: Vector
     features: FloatImage
 
-    def cells_at(self, rows: NDArray[np.int64], columns: NDArray[np.int64]
-                 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the row and column in the grid of pixels [n]."""
-        return rows * GRID[0] // self.size[0], columns * GRID[1] // self.size[1]
-
     def features_at(self, rows: NDArray[np.int64], columns: NDArray[np.int64],
                     depth_m: NDArray[np.float32]) -> Vector:
         """Return the features of pixels, float64 [n, 6]; their normals are those of the cells."""
-        features = self.features[self.cells_at(rows, columns)].astype(np.float64)
+        features = self.features[_cells_at(rows, columns, self.size)].astype(np.float64)
         features[:, :3] = _scale_features(rows, columns, np.log(depth_m), self.size[1])
         return features
+
+
+def _cells_at(rows: NDArray[np.int64], columns: NDArray[np.int64], size: tuple[int, int]
+              ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the row and column in the grid of pixels [n] of an image of (height, width) px."""
+    return rows * GRID[0] // size[0], columns * GRID[1] // size[1]
 
 
 def _find_surfaces(depth_m: FloatImage, K: Matrix, anchor_rows: NDArray[np.int64],
@@ -235,7 +232,7 @@ def _find_surfaces(depth_m: FloatImage, K: Matrix, anchor_rows: NDArray[np.int64
     rows, columns = (((np.arange(cells) + 0.5) * pixels / cells).astype(np.int64)
                      for cells, pixels in zip(GRID, depth_m.shape))
     z = depth_m[np.ix_(rows, columns)]
-    with_anchor = anchor_rows * GRID[0] // height, anchor_columns * GRID[1] // width
+    with_anchor = _cells_at(anchor_rows, anchor_columns, depth_m.shape)
     is_unknown = ~(np.isfinite(z) & (z > 0.0))
     z[with_anchor] = np.where(is_unknown[with_anchor], depth_m[anchor_rows, anchor_columns],
                               z[with_anchor])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from marigold_ros.depth.errors import InputError
+from marigold_ros.metric import field as field_module
 from marigold_ros.metric.anchors import Anchors
 from marigold_ros.metric.field import (
     ANCHOR_SIGMA,
@@ -39,28 +40,49 @@ def log_error(depth_m, where=...):
     return float(np.mean(np.abs(np.log(depth_m / TRUE_M))[where]))
 
 
+def test_surfaces_of_other_directions_are_corrected_less(monkeypatch):
+    """Anchors on the left of a ridge, whose right side has the same depth, mirrored."""
+    depth_m = (2.0 + np.abs(COLUMNS - 79.5) / 40.0).astype(np.float32)
+    anchors = anchors_at(COLUMNS < 70, depth_m=np.float32(1.2) * depth_m)
+    found = np.log(fit_field(depth_m, K, anchors).factor[30, 60])
+    monkeypatch.setattr(field_module, 'LENGTH_NORMAL', 1e6)
+    without = np.log(fit_field(depth_m, K, anchors).factor[30, 60])
+    assert 0.0 < found < 0.85 * without
+
+
 @pytest.mark.parametrize('count, share', [(FEW, 0.35), (MANY, 0.1)])
 def test_a_smooth_error_is_corrected(count, share):
     field = fit_field(WARPED_M, K, anchors_at(TRUE_M > 0, count))
     assert log_error(field.correct(WARPED_M)) < share * log_error(WARPED_M)
 
 
+@pytest.mark.parametrize('signs', [(-1, 1), (1,)], ids=['both', 'too far'])
 @pytest.mark.parametrize('count', [FEW, MANY])
-def test_wrong_anchors_are_found_by_their_neighbours(count):
+def test_wrong_anchors_are_found_by_their_neighbours(count, signs):
     anchors = anchors_at(TRUE_M > 0, count)
     rng = np.random.default_rng(1)
-    wrong = rng.random(count) < 0.3
+    wrong = rng.random(count) < 0.25
     depth_m = anchors.depth_m.copy()
     depth_m[wrong] *= np.exp(rng.uniform(0.7, 2.3, wrong.sum())
-                             * rng.choice([-1, 1], wrong.sum())).astype(np.float32)
+                             * rng.choice(signs, wrong.sum())).astype(np.float32)
     field = fit_field(WARPED_M, K, Anchors(anchors.rows, anchors.columns, depth_m))
-    assert log_error(field.correct(WARPED_M)) < 0.5 * log_error(WARPED_M)
+    assert log_error(field.correct(WARPED_M)) < 0.3 * log_error(WARPED_M)
     assert np.median(field.weight[wrong]) < 0.05 < 0.5 < np.median(field.weight[~wrong])
 
 
 @pytest.mark.parametrize('count', [FEW, MANY])
+def test_uncertain_anchors_count_less(count):
+    anchors = anchors_at(TRUE_M > 0, count)
+    uncertain = np.arange(count) % 2 == 1
+    depth_m = np.where(uncertain, np.float32(1.15), np.float32(1.0)) * anchors.depth_m
+    sigma_log = np.where(uncertain, 0.3, 0.0).astype(np.float32)
+    field = fit_field(TRUE_M, K, Anchors(anchors.rows, anchors.columns, depth_m, 0, sigma_log))
+    assert np.mean(np.abs(np.log(field.factor))) < 0.02  # 0.07 if they counted alike
+
+
+@pytest.mark.parametrize('count', [FEW, MANY])
 def test_far_from_anchors_nothing_is_corrected_and_depth_is_uncertain(count):
-    # A wall twice as wide as an image of 640 px, so that its other end is far away.
+    # A wall so wide that its other end is far away.
     depth_m = np.full((HEIGHT, 20 * WIDTH), WALL_M, np.float32)
     rows, columns = np.divmod(np.random.default_rng(0).choice(HEIGHT * WIDTH, count), WIDTH)
     field = fit_field(depth_m, K, Anchors(rows, columns, np.full(count, 2.4, np.float32)))
@@ -122,9 +144,45 @@ def test_unknown_depth_stays_unknown_and_its_anchors_do_not_count():
     assert len(field.weight) == np.sum(anchors.columns >= 40)
     corrected_m = field.correct(depth_m)
     assert np.isnan(corrected_m[:, :40]).all()
-    assert log_error(corrected_m, COLUMNS >= 44) < 0.4 * log_error(WARPED_M)
+    assert log_error(corrected_m, COLUMNS >= 40) < 0.4 * log_error(WARPED_M)
     with pytest.raises(InputError, match='known depth above 0 m; got none of 150'):
         fit_field(np.full_like(depth_m, np.nan), K, anchors)
+
+
+def test_known_pixels_beside_unknown_ones_are_corrected():
+    depth_m = np.full((480, 640), WALL_M, np.float32)
+    depth_m[np.random.default_rng(0).random(depth_m.shape) < 0.1] = np.nan
+    depth_m[4::8, 4::8] = np.nan  # all centres of the grid
+    rows, columns = (each.ravel() for each in np.mgrid[10:480:40, 10:640:40])
+    field = fit_field(depth_m, 4 * K, Anchors(rows, columns, np.full(
+        len(rows), 1.3 * WALL_M, np.float32)))
+    known = np.isfinite(depth_m)
+    # Between the anchors and beyond them a little less, but nowhere nothing.
+    assert field.correct(depth_m)[known] == pytest.approx(1.3 * WALL_M, rel=0.05)
+
+
+@pytest.mark.parametrize('count', [FEW, MANY])
+@pytest.mark.parametrize('depth_m, sigma', [(np.nan, 0.0), (0.0, 0.0), (-1.0, 0.0),
+                                            (np.inf, 0.0), (1.0, np.nan)])
+def test_invalid_anchors_are_ignored(count, depth_m, sigma):
+    good = anchors_at(TRUE_M > 0, count)
+    sigma_log = np.zeros(count, np.float32)
+    expected = fit_field(WARPED_M, K, good)
+    found = fit_field(WARPED_M, K, Anchors(
+        np.append(good.rows, 60), np.append(good.columns, 80),
+        np.append(good.depth_m, np.float32(depth_m)), 0,
+        np.append(sigma_log, np.float32(sigma))))
+    np.testing.assert_array_equal(found.factor, expected.factor)
+
+
+def test_confidence_is_symmetric_about_symmetric_anchors():
+    depth_m = np.full((480, 640), WALL_M, np.float32)
+    camera = np.array([[600.0, 0.0, 319.5], [0.0, 600.0, 239.5], [0.0, 0.0, 1.0]])
+    rows, columns = np.array([200, 200, 279, 279]), np.array([280, 359, 280, 359])
+    field = fit_field(depth_m, camera, Anchors(rows, columns, np.full(4, WALL_M, np.float32)))
+    confidence = field.confidence(depth_m.shape)
+    np.testing.assert_allclose(confidence, confidence[:, ::-1], atol=0.005)
+    np.testing.assert_allclose(confidence, confidence[::-1], atol=0.005)
 
 
 def test_an_output_array_may_be_the_input():

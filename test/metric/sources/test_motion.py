@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from marigold_ros.metric.sources.motion import Floor, MAX_SIGMA_LOG, MotionAnchors
+from marigold_ros.depth.errors import InputError
+from marigold_ros.metric.anchors import Anchors
+from marigold_ros.metric.sources.motion import (
+    _reduce,
+    _resize_anchors,
+    _triangulate,
+    Floor,
+    MAX_SIGMA_LOG,
+    MotionAnchors,
+    PIXEL_SIGMA,
+    VIEWS,
+)
 
 SIZE = (480, 360)  # width, height, px
 K = np.array([[400.0, 0.0, 239.5], [0.0, 400.0, 179.5], [0.0, 0.0, 1.0]])
@@ -32,13 +43,14 @@ def pose_at(x=0.0, z=0.0, yaw=0.0):
     return pose
 
 
-def see_wall(pose, camera=K, size=SIZE):
-    """Render the wall, which stands 3 m ahead of the origin."""
+def see_wall(pose, camera=K, size=SIZE, wall_m=WALL_M):
+    """Render the wall, which stands so far ahead of the origin."""
     camera_from_world = np.linalg.inv(pose)
-    texture_m = np.array([[1 / PIXELS_PER_M, 0.0, -1200 / PIXELS_PER_M],
-                          [0.0, 1 / PIXELS_PER_M, -800 / PIXELS_PER_M], [0.0, 0.0, 1.0]])
+    pixels_per_m = PIXELS_PER_M * WALL_M / wall_m
+    texture_m = np.array([[1 / pixels_per_m, 0.0, -1200 / pixels_per_m],
+                          [0.0, 1 / pixels_per_m, -800 / pixels_per_m], [0.0, 0.0, 1.0]])
     on_wall = np.column_stack([camera_from_world[:3, 0], camera_from_world[:3, 1],
-                               camera_from_world[:3, 3] + WALL_M * camera_from_world[:3, 2]])
+                               camera_from_world[:3, 3] + wall_m * camera_from_world[:3, 2]])
     return cv2.warpPerspective(TEXTURE, camera @ on_wall @ texture_m, size)
 
 
@@ -82,6 +94,37 @@ def test_without_parallax_there_is_no_depth(poses):
     assert motion.fresh == len(anchors.rows) == 0
 
 
+def test_far_points_are_not_measured():
+    """Their depth would be known to a tenth or so, but a small error of the poses changes it."""
+    motion = MotionAnchors()
+    for step, pose in enumerate(SIDEWAYS):  # 0.44 m in all
+        anchors = motion.update(see_wall(pose, wall_m=35.0), K, pose, step * PERIOD_NS)
+    assert motion.fresh == len(anchors.rows) == 0
+
+
+@pytest.mark.parametrize('views', [2, VIEWS])
+def test_sigma_is_as_large_as_the_errors(views):
+    """Pixels with half the assumed error, in the newest image as well: so are the depths."""
+    rng = np.random.default_rng(0)
+    depth_m = rng.uniform(1.0, 3.0, 2000)
+    rays = np.column_stack([rng.uniform(-0.5, 0.5, (2000, 2)), np.ones(2000)])
+    view_from_camera = np.tile(np.eye(4), (VIEWS, 1, 1))
+    view_from_camera[:, 0, 3] = np.linspace(0.4, 0.05, VIEWS)
+    points = depth_m[:, None] * rays
+
+    def see(points):
+        pixels = points[:, :2] / points[:, 2:] * 400.0 + K[:2, 2]
+        return (pixels + rng.normal(0.0, PIXEL_SIGMA / 2, pixels.shape)).astype(np.float32)
+
+    observed = np.stack([see(points + pose[:3, 3]) for pose in view_from_camera], axis=1)
+    observed[:, views:] = np.nan
+    found, sigma_log, _ = _triangulate(see(points), observed, view_from_camera, K)
+    known = np.isfinite(sigma_log)
+    assert known.mean() > 0.7
+    error = np.log(found[known, 2] / depth_m[known]) / sigma_log[known]
+    assert 0.4 < np.std(error) < 0.7
+
+
 def test_standing_still_holds_what_is_known_until_it_is_too_uncertain():
     motion, measured = drive(SIDEWAYS)
     stays = SIDEWAYS[-1:]
@@ -96,7 +139,7 @@ def test_standing_still_holds_what_is_known_until_it_is_too_uncertain():
     assert len(expired.rows) == 0
 
 
-def test_points_that_leave_and_come_back_are_held_by_their_place():
+def test_corners_that_are_lost_are_held_by_their_place():
     motion, _ = drive(SIDEWAYS)
     away = [pose_at(x=0.44, yaw=yaw) for yaw in (0.2, 0.4, 0.6, 0.4, 0.2, 0.0)]
     motion, anchors = drive(away, motion, first=12)
@@ -176,6 +219,42 @@ def test_an_image_of_another_size_starts_afresh():
     assert len(anchors.rows) == 0
 
 
+def test_a_stamp_that_is_not_later_starts_afresh():
+    motion, _ = drive(SIDEWAYS, first=1000)
+    motion, anchors = drive(SIDEWAYS[:1], motion)
+    assert len(anchors.rows) == 0
+    motion, anchors = drive(SIDEWAYS[1:], motion, first=1)
+    assert motion.fresh > 100
+
+
+def test_a_pose_that_is_not_finite_is_refused_and_changes_nothing():
+    motion, _ = drive(SIDEWAYS[:-1])
+    with pytest.raises(InputError, match='`world_from_camera` must be finite'):
+        motion.update(see_wall(SIDEWAYS[-1]), K, np.full((4, 4), np.nan), 11 * PERIOD_NS)
+    _, anchors = drive(SIDEWAYS[-1:], motion, first=11)
+    _, expected = drive(SIDEWAYS)
+    np.testing.assert_array_equal(anchors.depth_m, expected.depth_m)
+
+
+def test_the_image_may_be_overwritten_by_its_owner():
+    motion, image = MotionAnchors(), np.empty(SIZE[::-1], np.uint8)
+    for step, pose in enumerate(SIDEWAYS):
+        image[:] = see_wall(pose)
+        anchors = motion.update(image, K, pose, step * PERIOD_NS)
+    assert len(anchors.rows) > 100
+
+
+def test_the_centre_of_a_pixel_stays_where_it_is_in_a_reduced_image():
+    camera = np.array([[900.0, 0.0, 959.5], [0.0, 900.0, 539.5], [0.0, 0.0, 1.0]])
+    reduced, reduced_K = _reduce(np.zeros((1080, 1920), np.uint8), camera)
+    assert reduced.shape == (360, 640)
+    assert reduced_K == pytest.approx(np.array(
+        [[300.0, 0.0, 319.5], [0.0, 300.0, 179.5], [0.0, 0.0, 1.0]]))
+    one = Anchors(np.array([0, 359]), np.array([0, 639]), np.ones(2, np.float32))
+    resized = _resize_anchors(one, 3.0, (1080, 1920))
+    assert (list(resized.rows), list(resized.columns)) == ([1, 1078], [1, 1918])
+
+
 def test_reset_forgets_everything():
     motion, _ = drive(SIDEWAYS)
     motion.reset()
@@ -190,4 +269,5 @@ def test_points_do_not_add_up():
     motion, early = drive(poses[:50])
     motion, late = drive(poses[50:150], motion, first=50)
     assert len(late.rows) < 1.5 * len(early.rows)
+    assert len(motion._lost.points) < 2000
     assert (late.sigma_log < MAX_SIGMA_LOG).all()
