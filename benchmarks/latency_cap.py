@@ -117,7 +117,8 @@ class PolicyRun:
 
     def __init__(self, engine: DepthEngine, config: StepPolicyConfig,
                  timings: Sequence[BatchTiming]) -> None:
-        self.adaptive = AdaptiveDepth(engine, AdaptiveConfig(config))
+        # The measure by which the images differ.
+        self.adaptive = AdaptiveDepth(engine, AdaptiveConfig(config, 'gradient_energy'))
         for timing in timings:
             self.adaptive.policy.observe(timing)
         # Decides for the same frames without a cap.

@@ -16,7 +16,7 @@ from benchmarks.latency_cap import (
     PolicyRun,
     summarize,
 )
-from benchmarks.synthetic_images import make_synthetic_image
+from benchmarks.synthetic_images import make_mixed_complexity_images, make_synthetic_image
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.device import cpu_thread_count
 from marigold_ros.depth.engine import DepthEngine
@@ -41,6 +41,15 @@ class SlowRun:
     def process(self, frame):
         time.sleep(0.035)
         return FrameResult(frame.number, frame.received_s, 'processed', 0.035)
+
+
+def test_the_images_differ_enough_for_the_policy_to_choose_more_than_one_step(engine):
+    """Else the cap has nothing to limit."""
+    run = PolicyRun(engine, StepPolicyConfig('complexity', latency_cap_s=None), [])
+    images = make_mixed_complexity_images(12)
+    steps = [run.process(DeliveredFrame(number, images[number % 12], time.monotonic())).steps_run
+             for number in range(24)]
+    assert max(steps) > 2 > min(steps)
 
 
 def test_every_frame_delivered_has_one_outcome():
