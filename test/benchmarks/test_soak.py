@@ -112,16 +112,15 @@ def test_a_trend_ignores_the_start_and_single_spikes():
 
 @pytest.mark.node
 @pytest.mark.slow
-def test_a_short_soak_of_the_real_node_passes(tmp_path, capsys, monkeypatch):
-    """Every event once; too short, and beside too much, to judge memory and latency closely."""
-    monkeypatch.setattr(soak_tool, 'MEMORY_BOUND', 1.0)
-    # A run that hangs near the end is a large part of a short time; NaN still fails.
-    monkeypatch.setattr(soak_tool, 'LATENCY_BOUND', np.inf)
-    monkeypatch.setattr(soak_tool, 'AGE_BOUND_MS', 2000.0)
+def test_a_short_soak_of_the_real_node_passes(tmp_path, monkeypatch):
+    """Every event once; too short for trends, and for a run that hangs."""
+    monkeypatch.setattr(soak_tool, 'AGE_BOUND_MS', 2000.0)  # other tests run beside it
     code = soak_tool.main(['--minutes', '0.2', '--event-every', '1', '--out', str(tmp_path)])
     soak = json.loads((tmp_path / 'soak.json').read_text())
-    assert [check for check in soak['checks'] if not check['ok']] == []
-    assert code == 0
+    failed = [check['what'] for check in soak['checks'] if not check['ok']]
+    assert [what for what in failed
+            if 'rises by less than' not in what and 'gets stale' not in what] == []
+    assert code == bool(failed)
     assert len({event for _, event in soak['events']}) == 12
     assert set(soak['counters']) == {'front', 'left', 'rear'}
     assert (tmp_path / 'soak.png').read_bytes()[:4] == b'\x89PNG'
