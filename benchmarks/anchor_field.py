@@ -14,23 +14,18 @@ length of 0.9 widths.
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 import sys
 import time
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.anchor_fit import corrupt, print_tables, resize_to_truth
 from benchmarks.timing import format_markdown_table
-from marigold_ros.data.datasets.rgbd_folder import folder_data_set
 from marigold_ros.depth.device import reserve_one_core
-from marigold_ros.depth.engine import DepthEngine
-from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.depth.types import FloatImage, Mask, Matrix
 from marigold_ros.metric.anchors import Anchors
 from marigold_ros.metric.field import fit_field, RIGHT_FACTOR
@@ -41,8 +36,6 @@ DRAWS = 2
 RINGS, ANCHORS_PER_RING, ANCHORS_PER_ROW = 8, 25, 64
 # Half the height of a ring or row, as a share of the image's: one in so many.
 BAND_SHARE = 100
-# Factors by which the depth of a wrong anchor is too small or too large.
-WRONG_FACTORS = (2.0, 10.0)
 TYPICAL_FOCAL_WIDTHS = 0.9
 CONFIDENCE_BINS = np.array([0.0, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0])
 
@@ -153,11 +146,7 @@ def score_frame(relative: FloatImage, depth_m: FloatImage, K: Matrix, pattern: P
     """
     measured = np.isfinite(depth_m) & (depth_m > 0.0)
     chosen = pattern.draw(measured, rng)
-    anchors_m = depth_m.ravel()[chosen].copy()
-    wrong = rng.choice(len(chosen), round(pattern.wrong_share * len(chosen)), replace=False)
-    low, high = np.log(WRONG_FACTORS)
-    anchors_m[wrong] *= np.exp(rng.uniform(low, high, len(wrong))
-                               * rng.choice([-1.0, 1.0], len(wrong)))
+    anchors_m = corrupt(depth_m.ravel()[chosen], pattern.wrong_share, rng)
     started_s = time.perf_counter()
     fit = fit_scale(relative.ravel()[chosen], anchors_m)
     fit_s = time.perf_counter() - started_s
@@ -193,11 +182,9 @@ def format_tables(frames: Iterator[tuple[str, FloatImage, FloatImage, Matrix | N
         name: defaultdict(list) for name in PATTERNS}
     calibration = Calibration()
     for number, (set_name, relative, depth_m, K) in enumerate(frames):
-        height, width = depth_m.shape
-        if relative.shape != depth_m.shape:
-            relative = np.asarray(cv2.resize(relative, (width, height),
-                                             interpolation=cv2.INTER_AREA))
+        relative = resize_to_truth(relative, depth_m)
         if K is None:
+            height, width = depth_m.shape
             focal_px = TYPICAL_FOCAL_WIDTHS * width
             K = np.array([[focal_px, 0.0, (width - 1) / 2], [0.0, focal_px, (height - 1) / 2],
                           [0.0, 0.0, 1.0]])
@@ -229,24 +216,11 @@ def _format_row(name: str, of_pattern: dict[str, list[FrameScore]]) -> dict[str,
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the tables; the exit code is 0 or 2."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    parser.add_argument('--folder', type=Path, required=True,
-                        help='RGB-D folder with a frames.json')
-    parser.add_argument('--checkpoint', default='tiny', help='embedded name, folder or hub id')
-    parser.add_argument('--draws', type=int, default=DRAWS, help='draws of anchors per frame')
-    options = parser.parse_args(arguments)
     reserve_one_core()
-    try:
-        data_set = folder_data_set(options.folder)
-        engine = DepthEngine.load(options.checkpoint)
-        print(format_tables(((
-            frame.set_name,
-            engine.infer(frame.rgb, num_inference_steps=1).affine_invariant_depth,
-            frame.depth_m, frame.K) for frame in data_set.frames()), options.draws))
-    except MarigoldError as err:
-        print(f'{NAME}: {err}', file=sys.stderr)
-        return 2
-    return 0
+    return print_tables(NAME, __doc__.splitlines()[1], DRAWS, arguments,
+                        lambda frames, draws: format_tables(
+                            ((frame.set_name, relative, frame.depth_m, frame.K)
+                             for frame, relative in frames), draws))
 
 
 if __name__ == '__main__':

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 import sys
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 
 from marigold_ros.data.datasets.rgbd_folder import folder_data_set
+from marigold_ros.data.frames import DepthFrame
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.depth.types import FloatImage
@@ -79,6 +81,22 @@ def abs_rel(relative: Vector, depth_m: Vector, scale: float, shift: float) -> fl
     return float(np.mean(np.abs(found_m - depth_m) / depth_m))
 
 
+def corrupt(depth_m: NDArray[Any], share: float, rng: np.random.Generator) -> NDArray[Any]:
+    """Return depths [n] of which a share is too near or too far by `OUTLIER_FACTORS`."""
+    wrong = rng.choice(len(depth_m), round(share * len(depth_m)), replace=False)
+    corrupted: NDArray[Any] = depth_m.copy()
+    low, high = np.log(OUTLIER_FACTORS)
+    corrupted[wrong] *= np.exp(rng.uniform(low, high, len(wrong))
+                               * rng.choice([-1.0, 1.0], len(wrong)))
+    return corrupted
+
+
+def resize_to_truth(relative: FloatImage, depth_m: FloatImage) -> FloatImage:
+    """Return relative depth at the size of the true depth [H, W]."""
+    return relative if relative.shape == depth_m.shape else np.asarray(
+        cv2.resize(relative, depth_m.shape[::-1], interpolation=cv2.INTER_AREA), np.float32)
+
+
 def score_anchors(relative: Vector, depth_m: Vector, rng: np.random.Generator
                   ) -> dict[str, float]:
     """
@@ -100,11 +118,7 @@ def score_anchors(relative: Vector, depth_m: Vector, rng: np.random.Generator
     chosen, others = order[:ANCHORS], order[ANCHORS:]
     a, d = relative[others], depth_m[others]
     anchors = depth_m[chosen].copy()
-    wrong = rng.choice(len(chosen), round(OUTLIERS * len(chosen)), replace=False)
-    corrupted = anchors.copy()
-    low, high = np.log(OUTLIER_FACTORS)
-    corrupted[wrong] *= np.exp(rng.uniform(low, high, len(wrong))
-                               * rng.choice([-1.0, 1.0], len(wrong)))
+    corrupted = corrupt(anchors, OUTLIERS, rng)
 
     def fitted(values: Vector) -> float:
         fit = fit_scale(relative[chosen].astype(np.float32), values.astype(np.float32))
@@ -131,9 +145,7 @@ def format_folder_table(frames: Iterator[tuple[str, FloatImage, FloatImage]], dr
     """
     scores: defaultdict[str, list[dict[str, float]]] = defaultdict(list)
     for number, (name, relative, depth_m) in enumerate(frames):
-        if relative.shape != depth_m.shape:
-            relative = np.asarray(cv2.resize(relative, depth_m.shape[::-1],
-                                             interpolation=cv2.INTER_AREA))
+        relative = resize_to_truth(relative, depth_m)
         measured = np.isfinite(depth_m)
         pixels = relative[measured].astype(np.float64), depth_m[measured].astype(np.float64)
         rng = np.random.default_rng([number, 1])
@@ -153,25 +165,52 @@ def _mean(rows: Sequence[dict[str, float]]) -> dict[str, float]:
     return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table; the exit code is 0 or 2."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+def print_tables(name: str, description: str, draws: int, arguments: Sequence[str] | None,
+                 format_tables: Callable[[Iterator[tuple[DepthFrame, FloatImage]], int], str]
+                 ) -> int:
+    """
+    Predict the frames of an RGB-D folder, and print what a benchmark makes of them.
+
+    Parameters
+    ----------
+    name, description : str
+        Of the benchmark.
+    draws : int
+        Default number of draws of anchors per frame.
+    arguments : sequence of str or None
+        Of the command line.
+    format_tables : callable
+        Gets the frames with their relative depth, and the number of draws; returns Markdown.
+
+    Returns
+    -------
+    int
+        Exit code, 0 or 2.
+    """
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument('--folder', type=Path, required=True,
                         help='RGB-D folder with a frames.json')
     parser.add_argument('--checkpoint', default='tiny', help='embedded name, folder or hub id')
-    parser.add_argument('--draws', type=int, default=DRAWS, help='draws of anchors per frame')
+    parser.add_argument('--draws', type=int, default=draws, help='draws of anchors per frame')
     options = parser.parse_args(arguments)
     try:
         data_set = folder_data_set(options.folder)
         engine = DepthEngine.load(options.checkpoint)
-        print(format_folder_table(((
-            frame.set_name,
-            engine.infer(frame.rgb, num_inference_steps=1).affine_invariant_depth,
-            frame.depth_m) for frame in data_set.frames()), options.draws))
+        print(format_tables(((frame, engine.infer(
+            frame.rgb, num_inference_steps=1).affine_invariant_depth)
+            for frame in data_set.frames()), options.draws))
     except MarigoldError as err:
-        print(f'{NAME}: {err}', file=sys.stderr)
+        print(f'{name}: {err}', file=sys.stderr)
         return 2
     return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table; the exit code is 0 or 2."""
+    return print_tables(NAME, __doc__.splitlines()[1], DRAWS, arguments,
+                        lambda frames, draws: format_folder_table(
+                            ((frame.set_name, relative, frame.depth_m)
+                             for frame, relative in frames), draws))
 
 
 if __name__ == '__main__':

@@ -261,10 +261,12 @@ def share_above(limit: float, values: Sequence[float]) -> float | None:
 def find_worst_second(observation: Observation, topic: str, lines: Iterable[Line],
                       sent_ns: Iterable[int]) -> tuple[int, int]:
     """Return the fewest messages of a topic in a whole second, by stamp, of how many images."""
+    def count(stamps_ns: Iterable[int]) -> Counter[int]:
+        return Counter((stamp_ns - observation.start_ns) // 10 ** 9 for stamp_ns in stamps_ns)
+
     whole = (observation.end_ns - observation.start_ns) // 10 ** 9
-    received, sent = (Counter((stamp_ns - observation.start_ns) // 10 ** 9 for stamp_ns in stamps)
-                      for stamps in (
-                          [line['stamp_ns'] for line in lines if line['topic'] == topic], sent_ns))
+    received = count(line['stamp_ns'] for line in lines if line['topic'] == topic)
+    sent = count(sent_ns)
     return min(((received[second], sent[second]) for second in range(whole)), default=(0, 0))
 
 

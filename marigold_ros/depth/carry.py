@@ -337,13 +337,13 @@ class DepthCarrier:
         depth: FloatImage = _sample(self._depth, self._to_depth(chain))
         if motion is None:
             return depth
-        to_run = _resize_matrix(self._grey.shape[::-1], self._size)
+        to_run = resize_matrix(self._grey.shape[::-1], self._size)
         factor, offset = cv2.split(cv2.transform(chain, motion.change_along_axis() @ to_run))
         return np.asarray(depth * factor + offset, np.float32)
 
     def _to_depth(self, pixels: FloatImage) -> FloatImage:
         """Convert pixels [h,w,2] of the grey image to those of the depth that is carried."""
-        matrix = _resize_matrix(self._grey.shape[::-1], self._depth.shape[::-1])
+        matrix = resize_matrix(self._grey.shape[::-1], self._depth.shape[::-1])
         return np.asarray(cv2.transform(pixels, matrix[:2]), np.float32)
 
     def _find_flow(self, grey: GreyImage) -> FloatImage:
@@ -361,7 +361,7 @@ def _resize(image: Any, size: tuple[int, int]) -> Any:
     return image if image.shape[1::-1] == size else cv2.resize(image, size)
 
 
-def _resize_matrix(size: tuple[int, int], other: tuple[int, int]) -> Matrix:
+def resize_matrix(size: tuple[int, int], other: tuple[int, int]) -> Matrix:
     """Return the matrix [3,3] from (column, row, 1) in an image to those in it at another size."""
     x, y = other[0] / size[0], other[1] / size[1]
     return np.array([[x, 0.0, (x - 1.0) / 2.0], [0.0, y, (y - 1.0) / 2.0], [0.0, 0.0, 1.0]])

@@ -157,17 +157,13 @@ def fit_field(depth_m: FloatImage, K: Matrix, anchors: Anchors) -> DepthField:
     >>> [round(float(field.correct(depth_m)[60, column]), 2) for column in (30, 130)]
     [2.0, 2.0]
     """
-    at_anchors = depth_m[anchors.rows, anchors.columns]
-    sigma_log = (np.zeros(len(at_anchors)) if anchors.sigma_log is None
-                 else anchors.sigma_log.astype(np.float64))
-    used = np.flatnonzero(np.isfinite(at_anchors) & (at_anchors > 0.0) & np.isfinite(sigma_log)
-                          & np.isfinite(anchors.depth_m) & (anchors.depth_m > 0.0))
-    if not len(used):
-        raise InputError('the field needs an anchor above 0 m on a pixel of known depth above 0 '
-                         f'm; got none of {len(at_anchors)}')
-    rows, columns, z = anchors.rows[used], anchors.columns[used], at_anchors[used]
+    used = _find_usable(depth_m, anchors)
+    rows, columns = anchors.rows[used], anchors.columns[used]
+    z = depth_m[rows, columns]
     residual = np.log(anchors.depth_m[used].astype(np.float64) / z)
-    sigma = np.hypot(ANCHOR_SIGMA, sigma_log[used])
+    sigma = np.full(len(used), ANCHOR_SIGMA)
+    if anchors.sigma_log is not None:
+        sigma = np.hypot(sigma, anchors.sigma_log[used])
     surfaces = _find_surfaces(depth_m, K, rows, columns)
     # Spread evenly over all, which are in the order of the sensor.
     few = np.linspace(0, len(used) - 1, min(len(used), MAX_PROCESS_ANCHORS)).astype(np.int64)
@@ -185,6 +181,19 @@ def fit_field(depth_m: FloatImage, K: Matrix, anchors: Anchors) -> DepthField:
     variance = np.maximum(PRIOR_SIGMA ** 2 - explained, 0.0) + ANCHOR_SIGMA ** 2
     return DepthField(np.exp(correction).astype(np.float32), np.sqrt(variance).astype(np.float32),
                       weight.astype(np.float32))
+
+
+def _find_usable(depth_m: FloatImage, anchors: Anchors) -> NDArray[np.int64]:
+    """Return the indices of the anchors that are valid and lie on known depth."""
+    usable = np.ones(len(anchors.depth_m), bool)
+    for each in (depth_m[anchors.rows, anchors.columns], anchors.depth_m):
+        usable &= np.isfinite(each) & (each > 0.0)
+    if anchors.sigma_log is not None:
+        usable &= np.isfinite(anchors.sigma_log)
+    if not usable.any():
+        raise InputError('the field needs an anchor above 0 m on a pixel of known depth above 0 '
+                         f'm; got none of {len(usable)}')
+    return np.flatnonzero(usable)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from marigold_ros.depth.carry import resize_matrix
 from marigold_ros.depth.errors import InputError
 from marigold_ros.geometry.unproject import project
 from marigold_ros.metric.anchors import Anchors, find_unoccluded
@@ -245,10 +246,13 @@ def _reduce(grey: GreyImage, K: Matrix) -> tuple[GreyImage, Matrix]:
     reduced: Any = cv2.resize(
         grey, (TRACKING_WIDTH_PX, round(height * TRACKING_WIDTH_PX / width)),
         interpolation=cv2.INTER_AREA)
-    scale = np.array([reduced.shape[1] / width, reduced.shape[0] / height, 1.0])
-    K = K * scale[:, None]
-    K[:2, 2] += (scale[:2] - 1.0) / 2.0
-    return reduced, K
+    return reduced, resize_matrix((width, height), reduced.shape[1::-1]) @ K
+
+
+def _find_rays(pixels: Pixels, K: Matrix) -> Vector:
+    """Return the rays [..., 3] of pixels [..., 2], with z = 1."""
+    rays = (pixels - K[:2, 2]) / K[[0, 1], [0, 1]]
+    return np.concatenate([rays, np.ones((*rays.shape[:-1], 1))], axis=-1)
 
 
 def _follow(grey: GreyImage, other: GreyImage, pixels: Pixels
@@ -278,14 +282,13 @@ def _find_corners(grey: GreyImage, pixels: Pixels) -> Pixels:
 def _refine_rotations(view_from_camera: Vector, pixels: Pixels, observed: Pixels, K: Matrix
                       ) -> None:
     """Turn the views [VIEWS, 4, 4] in place, where that brings corners to their epipolar lines."""
-    focal, centre = K[[0, 1], [0, 1]], K[:2, 2]
-    rays = np.column_stack([(pixels - centre) / focal, np.ones(len(pixels))])
+    rays, focal_px = _find_rays(pixels, K), K[[0, 1], [0, 1]].mean()
     for pose, in_view in zip(view_from_camera, observed.swapaxes(0, 1)):
         seen = np.isfinite(in_view[:, 0])
         if (seen.sum() >= MIN_CORNERS_TO_TURN
                 and np.linalg.norm(pose[:3, 3]) >= MIN_BASELINE_M):
-            others = np.column_stack([(in_view[seen] - centre) / focal, np.ones(seen.sum())])
-            pose[:3, :3] = _find_turn(pose, rays[seen], others, focal.mean()) @ pose[:3, :3]
+            turn = _find_turn(pose, rays[seen], _find_rays(in_view[seen], K), focal_px)
+            pose[:3, :3] = turn @ pose[:3, :3]
 
 
 def _find_turn(pose: Matrix, rays: Vector, others: Vector, focal_px: float) -> Matrix:
@@ -348,11 +351,10 @@ def _triangulate(pixels: Pixels, observed: Pixels, view_from_camera: Vector, K: 
     is_wrong : bool [n]
         Whether what was seen does not belong to one point, or to one behind the camera.
     """
-    focal, centre = K[[0, 1], [0, 1]], K[:2, 2]
     rotation, translation = view_from_camera[:, :3, :3], view_from_camera[:, :3, 3]
-    rays = np.column_stack([(pixels - centre) / focal, np.ones(len(pixels))])
+    rays, focal_px = _find_rays(pixels, K), K[[0, 1], [0, 1]].mean()
     seen = np.isfinite(observed[..., 0])
-    expected = np.where(seen[..., None], (observed - centre) / focal, 0.0)
+    expected = np.where(seen[..., None], _find_rays(observed, K)[..., :2], 0.0)
     turned = np.einsum('vij,nj->nvi', rotation, rays)  # R r
     # The projection is linear in rho once multiplied by its depth: that is where to begin.
     slope = expected * translation[:, 2:] - translation[:, :2]
@@ -368,28 +370,34 @@ def _triangulate(pixels: Pixels, observed: Pixels, view_from_camera: Vector, K: 
         information = (slope * slope).sum((1, 2))
         rho = rho - _ratio((slope * error).sum((1, 2)), information)
     count = seen.sum(axis=1)
-    rms_px = np.sqrt(_ratio((error * error).sum((1, 2)), count)) * focal.mean()
+    rms_px = np.sqrt(_ratio((error * error).sum((1, 2)), count)) * focal_px
     sigma_log = np.full(len(pixels), np.nan)
     with np.errstate(divide='ignore', invalid='ignore'):
         # The error of the newest pixel is the same in all views, so it does not average out.
         common = ((slope / depth).sum(axis=1) ** 2).sum(axis=1) / information ** 2
-        sigma_rho = (np.maximum(rms_px, PIXEL_SIGMA) / focal.mean()
+        sigma_rho = (np.maximum(rms_px, PIXEL_SIGMA) / focal_px
                      * np.sqrt(1.0 / information + common))
     is_wrong = (count >= MIN_VIEWS) & ((rms_px > MAX_RMS_PX) | (rho + 3.0 * sigma_rho < 0.0))
     usable = (count >= MIN_VIEWS) & ~is_wrong & (rho > MIN_RHO)
     sigma_log[usable] = sigma_rho[usable] / rho[usable]
     points = rays / np.where(usable, rho, 1.0)[:, None]
+    is_good = (sigma_log < MAX_SIGMA_LOG) & _has_parallax(points, view_from_camera, seen)
+    sigma_log[~is_good] = np.nan
+    return points, sigma_log, is_wrong
+
+
+def _has_parallax(points: Vector, view_from_camera: Vector, seen: NDArray[np.bool_]
+                  ) -> NDArray[np.bool_]:
+    """Return which points [n, 3] a view [VIEWS] that has `seen` them sees from elsewhere."""
+    rotation, translation = view_from_camera[:, :3, :3], view_from_camera[:, :3, 3]
     # Where the other cameras are in the newest one.
     centres = -np.einsum('vij,vi->vj', rotation, translation)
-    baseline_m = np.where(seen, np.linalg.norm(centres, axis=1), 0.0)
+    baseline_m = np.linalg.norm(centres, axis=1)
     others = points[:, None] - centres
     cosine = np.einsum('nj,nvj->nv', points, others) / (
         np.linalg.norm(points, axis=1)[:, None] * np.maximum(np.linalg.norm(others, axis=2), 1e-9))
-    parallax = np.where(seen, np.arccos(np.clip(cosine, -1.0, 1.0)), 0.0)
-    is_good = (sigma_log < MAX_SIGMA_LOG) & (
-        (baseline_m >= MIN_BASELINE_M) & (parallax >= MIN_PARALLAX_RAD)).any(axis=1)
-    sigma_log[~is_good] = np.nan
-    return points, sigma_log, is_wrong
+    is_far = (baseline_m >= MIN_BASELINE_M) & (cosine <= math.cos(MIN_PARALLAX_RAD))
+    return np.asarray((seen & is_far).any(axis=1))
 
 
 def _ratio(values: Vector, divisors: NDArray[np.floating]) -> Vector:
