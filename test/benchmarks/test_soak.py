@@ -113,13 +113,15 @@ def test_a_trend_ignores_the_start_and_single_spikes():
 @pytest.mark.node
 @pytest.mark.slow
 def test_a_short_soak_of_the_real_node_passes(tmp_path, monkeypatch):
-    """Every event once; too short for trends, and for a run that hangs."""
-    monkeypatch.setattr(soak_tool, 'AGE_BOUND_MS', 2000.0)  # other tests run beside it
+    """Every event once; too short for memory and latency to settle, so their bounds are wide."""
+    monkeypatch.setattr(soak_tool, 'MEMORY_BOUND', 1.0)
+    monkeypatch.setattr(soak_tool, 'LATENCY_BOUND', 5.0)
     code = soak_tool.main(['--minutes', '0.2', '--event-every', '1', '--out', str(tmp_path)])
     soak = json.loads((tmp_path / 'soak.json').read_text())
-    failed = [check['what'] for check in soak['checks'] if not check['ok']]
-    assert [what for what in failed
-            if 'rises by less than' not in what and 'gets stale' not in what] == []
+    failed = [check for check in soak['checks'] if not check['ok']]
+    # In so short a time no run may hang, and too few frames for a trend may wait for their run.
+    assert [check for check in failed
+            if check['found'] != '+nan%' and 'gets stale' not in check['what']] == []
     assert code == bool(failed)
     assert len({event for _, event in soak['events']}) == 12
     assert set(soak['counters']) == {'front', 'left', 'rear'}
