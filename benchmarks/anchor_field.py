@@ -5,11 +5,12 @@ What does the field gain over one scale and one shift, and is it as uncertain as
 
 Anchors are drawn from each frame's ground truth, in several patterns; AbsRel is computed on the
 frame's other pixels without any alignment.  "worst set" is the set in which the field gains least:
-its AbsRel with the field, divided by that with scale and shift only.  Times are medians, and
-ratios to the fit of scale and shift in the same run; with more than one thread its small matrices
-take longer.  The second table compares the confidence of the field with the share of pixels that
-are right within a factor of 1.25.  A frame of unknown calibration is taken as seen with a focal
-length of 0.9 widths.
+its AbsRel with the field, divided by that with scale and shift only.  "and that before" is also
+given the field of the frame before: of the same frame with other anchors, as from a camera that
+stands still.  Times are medians, and ratios to the fit of scale and shift in the same run; with
+more than one thread its small matrices take longer.  The second table compares the confidence of
+the field with the share of pixels that are right within a factor of 1.25.  A frame of unknown
+calibration is taken as seen with a focal length of 0.9 widths.
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ from benchmarks.timing import format_markdown_table
 from marigold_ros.depth.device import reserve_one_core
 from marigold_ros.depth.types import FloatImage, Mask, Matrix
 from marigold_ros.metric.anchors import Anchors
-from marigold_ros.metric.field import fit_field, RIGHT_FACTOR
+from marigold_ros.metric.field import DepthField, fit_field, RIGHT_FACTOR
 from marigold_ros.metric.fit import fit_scale
 
 NAME = 'anchor_field'
 DRAWS = 2
+BEFORE_SEED = 2  # of the anchors of the frame before
 RINGS, ANCHORS_PER_RING, ANCHORS_PER_ROW = 8, 25, 64
 # Half the height of a ring or row, as a share of the image's: one in so many.
 BAND_SHARE = 100
@@ -91,12 +93,23 @@ PATTERNS = {
 
 
 class FrameScore(NamedTuple):
-    """AbsRel and seconds of one draw of anchors."""
+    """AbsRel and seconds of one draw of anchors; `started`: with the field of the frame before."""
 
     fit_abs_rel: float
     field_abs_rel: float
+    started_abs_rel: float
     fit_s: float
     field_s: float
+    started_s: float
+
+
+class DrawnFit(NamedTuple):
+    """Anchors of a frame, and their fit of scale and shift."""
+
+    chosen: Pixels
+    anchors: Anchors
+    fitted_m: FloatImage
+    fit_s: float
 
 
 class Calibration:
@@ -126,6 +139,27 @@ class Calibration:
                     self._confidence)]
 
 
+def fit_draw(relative: FloatImage, depth_m: FloatImage, pattern: Pattern,
+             rng: np.random.Generator) -> DrawnFit:
+    """Draw anchors from a frame's ground truth, and fit scale and shift to them."""
+    chosen = pattern.draw(np.isfinite(depth_m) & (depth_m > 0.0), rng)
+    anchors_m = corrupt(depth_m.ravel()[chosen], pattern.wrong_share, rng)
+    started_s = time.perf_counter()
+    fit = fit_scale(relative.ravel()[chosen], anchors_m)
+    fit_s = time.perf_counter() - started_s
+    return DrawnFit(chosen, Anchors(*np.divmod(chosen, depth_m.shape[1]), anchors_m),
+                    np.float32(fit.scale) * relative + np.float32(fit.shift), fit_s)
+
+
+def time_field(drawn: DrawnFit, K: Matrix, previous: DepthField | None = None
+               ) -> tuple[DepthField, FloatImage, float]:
+    """Return the field, corrected depth and the seconds that both took."""
+    started_s = time.perf_counter()
+    field = fit_field(drawn.fitted_m, K, drawn.anchors, previous)
+    corrected_m = field.correct(drawn.fitted_m)
+    return field, corrected_m, time.perf_counter() - started_s
+
+
 def score_frame(relative: FloatImage, depth_m: FloatImage, K: Matrix, pattern: Pattern,
                 rng: np.random.Generator, calibration: Calibration) -> FrameScore:
     """
@@ -144,27 +178,23 @@ def score_frame(relative: FloatImage, depth_m: FloatImage, K: Matrix, pattern: P
     calibration : Calibration
         To which the pixels are added.
     """
-    measured = np.isfinite(depth_m) & (depth_m > 0.0)
-    chosen = pattern.draw(measured, rng)
-    anchors_m = corrupt(depth_m.ravel()[chosen], pattern.wrong_share, rng)
-    started_s = time.perf_counter()
-    fit = fit_scale(relative.ravel()[chosen], anchors_m)
-    fit_s = time.perf_counter() - started_s
-    fitted_m = np.float32(fit.scale) * relative + np.float32(fit.shift)
-    anchors = Anchors(*np.divmod(chosen, depth_m.shape[1]), anchors_m)
-    started_s = time.perf_counter()
-    field = fit_field(fitted_m, K, anchors)
-    corrected_m = field.correct(fitted_m)
-    field_s = time.perf_counter() - started_s
-    others = measured.copy()
-    others.ravel()[chosen] = False
-    others &= np.isfinite(relative)
+    drawn = fit_draw(relative, depth_m, pattern, rng)
+    # Of other anchors, which do not decide which are drawn next.  It comes first, so that neither
+    # of the timed ones has to wait for memory.
+    before = fit_draw(relative, depth_m, pattern, np.random.default_rng(BEFORE_SEED))
+    previous = fit_field(before.fitted_m, K, before.anchors)
+    field, corrected_m, field_s = time_field(drawn, K)
+    _, started_m, started_s = time_field(drawn, K, previous)
+    others = np.isfinite(depth_m) & (depth_m > 0.0) & np.isfinite(relative)
+    others.ravel()[drawn.chosen] = False
     true_m = depth_m[others]
     ratio = corrected_m[others] / true_m
     calibration.add(field.confidence(depth_m.shape)[others],
                     np.maximum(ratio, 1.0 / ratio) < RIGHT_FACTOR)
-    return FrameScore(float(np.mean(np.abs(fitted_m[others] / true_m - 1.0))),
-                      float(np.mean(np.abs(ratio - 1.0))), fit_s, field_s)
+    fit_abs_rel, started_abs_rel = (float(np.mean(np.abs(each[others] / true_m - 1.0)))
+                                    for each in (drawn.fitted_m, started_m))
+    return FrameScore(fit_abs_rel, float(np.mean(np.abs(ratio - 1.0))), started_abs_rel,
+                      drawn.fit_s, field_s, started_s)
 
 
 def format_tables(frames: Iterator[tuple[str, FloatImage, FloatImage, Matrix | None]], draws: int
@@ -199,19 +229,21 @@ def format_tables(frames: Iterator[tuple[str, FloatImage, FloatImage, Matrix | N
 
 
 def _format_row(name: str, of_pattern: dict[str, list[FrameScore]]) -> dict[str, object]:
-    fit, field = ({set_name: float(np.mean([getattr(each, key) for each in of_set]))
-                   for set_name, of_set in of_pattern.items()}
-                  for key in ('fit_abs_rel', 'field_abs_rel'))
+    fit, field, started = ({set_name: float(np.mean([getattr(each, key) for each in of_set]))
+                            for set_name, of_set in of_pattern.items()}
+                           for key in ('fit_abs_rel', 'field_abs_rel', 'started_abs_rel'))
     ratios = {set_name: field[set_name] / fit[set_name] for set_name in fit}
     worst = max(ratios, key=ratios.__getitem__)
     every = [each for of_set in of_pattern.values() for each in of_set]
-    field_s = float(np.median([each.field_s for each in every]))
-    fit_s = float(np.median([each.fit_s for each in every]))
+    fit_s, field_s, started_s = (float(np.median([getattr(each, key) for each in every]))
+                                 for key in ('fit_s', 'field_s', 'started_s'))
     return {'anchors': name,
             'AbsRel, scale and shift': f'{np.mean(list(fit.values())):.3f}',
             'with the field': f'{np.mean(list(field.values())):.3f}',
+            'and that before': f'{np.mean(list(started.values())):.3f}',
             'worst set': f'{ratios[worst]:.2f} ({worst})',
-            'field, ms': f'{1e3 * field_s:.1f} ({field_s / fit_s:.1f} times the fit)'}
+            'field, ms': f'{1e3 * field_s:.1f} ({field_s / fit_s:.1f} times the fit)',
+            'and that before, ms': f'{1e3 * started_s:.1f}'}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

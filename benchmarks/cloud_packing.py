@@ -87,7 +87,7 @@ def list_calls(height: int, width: int) -> dict[str, Callable[[], Any]]:
     messages: Any = importlib.import_module('marigold_ros.ros.conversions')
     header = messages.make_header(0, 'camera_optical_frame')
     relative, confidence = make_synthetic_depth(height, width)
-    scale = MetricScale(scale=8.0, shift=0.3, confidence=1.0, source='fixed', assumed=True)
+    scale = MetricScale(scale=8.0, shift=0.3, confidence=1.0, sources=('fixed',))
     depth_m = scale.to_metric_depth(relative)
     rgb = make_synthetic_image(0, 40)
     rgb = np.asarray(cv2.resize(rgb, (width, height)), np.uint8)

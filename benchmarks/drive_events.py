@@ -81,7 +81,7 @@ class PolicyDrive:
 
     def __init__(self, adaptive: AdaptiveDepth, obstacles: ObstacleScorer) -> None:
         self._adaptive, self.layer = adaptive, obstacles.layer
-        self._metric = MetricDepthEvaluator(ScaleConfig('cloud'), obstacles)
+        self._metric = MetricDepthEvaluator(ScaleConfig(('cloud',)), obstacles)
         self.steps: list[int] = []
         self.abs_rel: list[float] = []
         self.covered_share: list[float] = []
@@ -169,8 +169,8 @@ def evaluate(folder: Path, engine: DepthEngine) -> tuple[dict[str, PolicyDrive],
     frames = []
     data_set = bag_data_set(bag_folder)
     with open_bag(bag_folder) as bag:
-        references = BagReferences(bag, replace(SAMPLE_TOPICS, reference=LIDAR),
-                                   ScaleConfig('cloud'))
+        references = BagReferences(bag, SAMPLE_TOPICS, ScaleConfig(('cloud',)),
+                                   {'cloud': LIDAR})
         for frame in tqdm(data_set.frames(), total=data_set.count, unit='frame', desc=NAME):
             reference = references.lookup(frame)
             for drive in drives.values():

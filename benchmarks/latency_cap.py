@@ -58,7 +58,7 @@ PERCENTILES = (50, 95, 99, 100)
 COLORS = {'processed': 'tab:blue', 'superseded': 'tab:orange'}
 CAMERA = 'camera'
 # A fixed scale and a VGA camera of 62 degrees.
-SCALE = MetricScale(scale=4.0, shift=0.5, confidence=0.0, source='fixed', assumed=True)
+SCALE = MetricScale(scale=4.0, shift=0.5, confidence=0.0, sources=('fixed',))
 K = np.array([[525.0, 0.0, 319.5], [0.0, 525.0, 239.5], [0.0, 0.0, 1.0]])
 
 

@@ -102,6 +102,10 @@ class Case:
         Least time of a run of the networks; 0: as long as they take.
     busy_cores : int
         Cores that another process keeps busy each.
+    transforms : bool
+        Whether TF tells how the camera moves along a wall.
+    references : tuple of str
+        What else is published for the first camera, see `benchmarks.synthetic_reference`.
     """
 
     section: str
@@ -116,6 +120,8 @@ class Case:
     content: str = 'moving'
     slowed_run_s: float = 0.0
     busy_cores: int = 0
+    transforms: bool = False
+    references: tuple[str, ...] = ()
 
 
 def list_cases(sections: Sequence[str]) -> list[Case]:
@@ -129,6 +135,10 @@ def list_cases(sections: Sequence[str]) -> list[Case]:
         (', a run takes 1000 ms', {'slowed_run_s': 1.0}),
         (', one step at any time', {'parameters': EVERY_FRAME}),
         (', 10 steps at any time', {'parameters': TEN_STEPS}),
+        (', metres from motion', {
+            'transforms': True, 'parameters': ('scale.sources:=[motion]',)}),
+        (', metres from a cloud', {
+            'references': ('cloud', 'tf'), 'parameters': ('scale.sources:=[cloud]',)}),
         (', cuts', {'content': 'cuts'}),
         (', cuts, a cap of 100 ms, beside a busy core', {
             'content': 'cuts', 'busy_cores': 1, 'parameters': ('latency_cap_ms:=100.0',)}))]
@@ -174,7 +184,10 @@ def run(case: Case, node: NodeUnderTest, folder: Path, seconds: float, stop: Sto
         for camera in case.cameras:
             rig.start_camera(camera, '--size', '{}x{}'.format(*case.size), '--rate',
                              case.rate_hz, '--reliability', case.reliability,
-                             '--content', case.content)
+                             '--content', case.content,
+                             *(['--transforms'] if case.transforms else []))
+        for what in case.references:
+            rig.toggle_reference(case.cameras[0], what)
         rig.warm_up(WARM_UP_FRAMES)
         with busy_cores(case.busy_cores):
             observation = (rig.observe(float('inf'), LATE_FRAMES) if case.section == 'memory'

@@ -33,7 +33,7 @@ START_TIMEOUT_S = 180.0
 REPLY_TIMEOUT_S = 30.0
 REQUEST_PERIOD_S = 0.1
 TICK_PERIOD_S = 1.0
-SCALE_PARAMETERS = ('scale.source:=fixed', 'scale.min_depth_m:=0.5', 'scale.max_depth_m:=10.0')
+SCALE_PARAMETERS = ('scale.sources:=[fixed]', 'scale.min_depth_m:=0.5', 'scale.max_depth_m:=10.0')
 
 # Line that the listener writes for a message.
 Line = Mapping[str, Any]

@@ -36,7 +36,7 @@ FRAMES = {'heldout': 'scenes.bulk --out out/frames/heldout --count 512 --seed 90
           'policies': 'scenes.bulk --out out/frames/policies --count 256 --seed 7100'}
 EVALUATE = 'marigold_ros.evaluation.evaluate'
 TOPICS = '--image /camera/image_raw --depth /camera/depth_gt/image_rect'
-LIDAR = '--scale-source cloud --reference /lidar/points'
+LIDAR = '--scale-sources cloud,ground_plane --reference cloud=/lidar/points --camera-height-m 0.35'
 DRIVE2 = Path('out/drive2')
 
 
@@ -89,7 +89,9 @@ TABLES = (
     PublishedTable('soak', 'benchmarks.soak --minutes 60 --out {out}'),
     PublishedTable('cloud_packing', 'benchmarks.cloud_packing --out {out}'),
     PublishedTable('flying_pixels', 'benchmarks.flying_pixels --out {out}'),
-    PublishedTable('scale_sources', 'benchmarks.scale_sources'),
+    PublishedTable('metric_sources', 'benchmarks.metric_sources --out {out}'),
+    PublishedTable('motion_anchors', 'benchmarks.motion_anchors'),
+    PublishedTable('motion_anchors_hour', 'benchmarks.motion_anchors --minutes 60'),
     PublishedTable('anchor_fit', 'benchmarks.anchor_fit --folder {RGBD}'),
     PublishedTable('anchor_field', 'benchmarks.anchor_field --folder {RGBD}'),
     PublishedTable('confidence_ranking_rendered',

@@ -107,7 +107,7 @@ class SoakEvents:
         self._options = {name: dict(words) for name, words in CAMERAS.items()}
         self._turn = itertools.cycle(CAMERAS)
         self._values = itertools.cycle([1, 2, 4])
-        self._sources = itertools.cycle(['cloud', 'fixed'])
+        self._sources = itertools.cycle([['cloud'], ['fixed']])
         self.sent: Counter[str] = Counter()
         self.bad_images: Counter[str] = Counter()
         self.replies = [0, 0]
@@ -115,7 +115,7 @@ class SoakEvents:
         self.events: dict[str, Callable[[], None]] = {
             'camera restarts': self._restart,
             'parameter is set': lambda: self._set('max_inference_steps', next(self._values), True),
-            'scale source changes': lambda: self._set('scale.source', next(self._sources), True),
+            'scale source changes': lambda: self._set('scale.sources', next(self._sources), True),
             'reference pauses': lambda: self._pause('cloud'),
             'camera is killed and restarted': self._kill,
             'transforms pause': lambda: self._pause('tf'),

@@ -27,6 +27,7 @@ from marigold_ros.depth.types import RgbImage
 from marigold_ros.ros.conversions import make_header, to_byte_array
 from marigold_ros.ros.tools.command_line import parse_positive
 from marigold_ros.stop_flag import StopFlag
+from scenes.robot_messages import serialize_transforms
 
 IMAGE_COUNT = 16
 # A pan with about the novelty of a robot's drive: 7 % of the image is new three times a second.
@@ -34,6 +35,8 @@ PAN_PX_PER_S = 135.0  # of an image of 640 px
 PAN_S = 2.0  # until it turns back
 # plumb_bob coefficients of an ordinary wide lens, so that the node has to rectify.
 DISTORTION = (-0.28, 0.07, 0.0002, 0.0001, 0.0)
+# With transforms the camera moves along a wall so far away, instead of panning.
+WALL_M = 2.0
 # Faults of raw and of JPEG images, sent in turn.
 RAW_FAULTS = ('short_data', 'nan_camera_info', 'bad_encoding', 'burst')
 JPEG_FAULTS = ('truncated_jpeg', 'nan_camera_info', 'burst')
@@ -91,6 +94,26 @@ def make_images(content: str, size: tuple[int, int], rate_hz: float) -> list[Rgb
     return make_moving_scene(size, step_px, 2 * round(PAN_S * rate_hz))
 
 
+def distort(rgb: RgbImage) -> RgbImage:
+    """Return an image as the lens shows it, which the node then rectifies."""
+    height, width = rgb.shape[:2]
+    K = np.reshape(make_camera_info(width, height).k, (3, 3))
+    pixels = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
+    straight = cv2.undistortPoints(pixels.reshape(-1, 1, 2).astype(np.float64), K,
+                                   np.array(DISTORTION), P=K)
+    return np.asarray(cv2.remap(
+        rgb, straight.reshape(height, width, 2).astype(np.float32), np.empty(0),
+        cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8)
+
+
+def places_m(count: int, size: tuple[int, int], rate_hz: float) -> list[float]:
+    """Return where the camera is at each of the images of `make_images` along the wall."""
+    step_px = PAN_PX_PER_S * size[0] / 640 / rate_hz
+    metres_per_px = WALL_M / make_camera_info(*size).k[0]
+    return [round(step_px * min(number, count - number)) * metres_per_px
+            for number in range(count)]
+
+
 class SyntheticCamera:
     """
     Publish images with their camera_info.
@@ -104,6 +127,8 @@ class SyntheticCamera:
         Sent in turn.
     reliability : {'reliable', 'best_effort'}
     compressed : bool
+    places_m : sequence of float
+        Where the camera is at each image, in m to the right; published on /tf.  Empty: it is not.
 
     Attributes
     ----------
@@ -114,7 +139,7 @@ class SyntheticCamera:
     """
 
     def __init__(self, node: Any, name: str, images: Sequence[RgbImage], reliability: str,
-                 compressed: bool) -> None:
+                 compressed: bool, places_m: Sequence[float] = ()) -> None:
         qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5,
                          reliability=ReliabilityPolicy[reliability.upper()])
         self.sent = Counter(frames=0)
@@ -128,6 +153,10 @@ class SyntheticCamera:
         topic = f'{name}/image_raw/compressed' if compressed else f'{name}/image_raw'
         self.image_publisher = node.create_publisher(type(self._images[0]), topic, qos)
         self._info_publisher = node.create_publisher(CameraInfo, f'{name}/camera_info', qos)
+        self._places_m = places_m
+        if places_m:
+            from tf2_msgs.msg import TFMessage
+            self._tf_publisher = node.create_publisher(TFMessage, '/tf', QoSProfile(depth=100))
 
     def send(self, fault: str = '') -> None:
         """Publish the next image, with a fault if named."""
@@ -138,6 +167,11 @@ class SyntheticCamera:
             return
         stamp_ns = self._node.get_clock().now().nanoseconds
         header = make_header(stamp_ns, self._frame_id)
+        if self._places_m:
+            pose = np.eye(4)
+            pose[0, 3] = self._places_m[self.sent['frames'] % len(self._places_m)]
+            self._tf_publisher.publish(serialize_transforms(
+                stamp_ns, [('odom', self._frame_id, pose)]))
         self._info.header = header
         good_k = self._info.k.copy()
         if fault == 'nan_camera_info':
@@ -189,6 +223,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--rate', type=parse_positive, default=30.0, help='frames/s')
     parser.add_argument('--content', choices=('moving', 'cuts'), default='moving',
                         help='a pan over one scene, or another scene in each image')
+    parser.add_argument('--transforms', action='store_true',
+                        help='publish on /tf how the camera moves along a wall')
     parser.add_argument('--reliability', choices=('reliable', 'best_effort'), default='reliable')
     parser.add_argument('--compressed', action='store_true', help='JPEG instead of bgr8')
     parser.add_argument('--fault-every', type=int, default=0,
@@ -203,9 +239,12 @@ def main() -> int:
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node(f'synthetic_camera_{options.camera}', enable_rosout=False,
                              start_parameter_services=False)
-    camera = SyntheticCamera(node, options.camera,
-                             make_images(options.content, options.size, options.rate),
-                             options.reliability, options.compressed)
+    images = make_images(options.content, options.size, options.rate)
+    places = places_m(len(images), options.size, options.rate) if options.transforms else ()
+    if options.transforms:
+        images = [distort(each) for each in images]
+    camera = SyntheticCamera(node, options.camera, images, options.reliability,
+                             options.compressed, places)
     run(camera, options, stop)
     time.sleep(FLUSH_S)
     print(json.dumps({**camera.sent, 'stamps_ns': camera.stamps_ns}), flush=True)

@@ -40,10 +40,10 @@ ARGUMENTS = {
                     'default: <camera>/image_raw'),
     'camera_info_topic': ('', 'camera_info topic of a single camera; '
                           'default: camera_info in the namespace of the image topic'),
-    'scale_source': ('', 'Source of the metric scale: none, fixed, depth, cloud, scan or '
-                     'ground_plane'),
-    'reference_topic': ('', 'Reference topic of a single camera for the scale sources depth, '
-                        'cloud and scan; default: <camera>/scale/<source>'),
+    'scale_sources': ('', 'Sources of the metric scale, for example [cloud, ground_plane]: none '
+                      'or fixed alone, or of depth, cloud, scan, ground_plane and motion'),
+    'reference_topic': ('', 'Reference topic of a single camera, if one of the scale sources is '
+                        'depth, cloud or scan; default: <camera>/scale/<source>'),
     'reference_camera_info_topic': ('', 'camera_info topic of a reference depth image; '
                                     'default: camera_info in the namespace of the reference'),
     'latency_cap_ms': ('', 'Largest time from receipt to publication, ms; 0: no cap'),
@@ -52,28 +52,32 @@ ARGUMENTS = {
     'namespace': ('', 'Namespace of the node and of its relative topics'),
     'rviz': ('false', 'true: start rviz2, too'),
 }
-PARSERS = {'cameras': parse_names, 'latency_cap_ms': parse_non_negative,
-           'use_sim_time': parse_boolean, 'rviz': parse_boolean}
+PARSERS = {'cameras': parse_names, 'scale_sources': parse_names,
+           'latency_cap_ms': parse_non_negative, 'use_sim_time': parse_boolean,
+           'rviz': parse_boolean}
 # Launch argument -> the parameter that it sets.
-PARAMETERS = {'checkpoint': 'checkpoint', 'cameras': 'cameras', 'scale_source': 'scale.source',
-              'latency_cap_ms': 'latency_cap_ms', 'device': 'device',
-              'use_sim_time': 'use_sim_time'}
+PARAMETERS = {'checkpoint': 'checkpoint', 'cameras': 'cameras',
+              'scale_sources': 'scale.sources', 'latency_cap_ms': 'latency_cap_ms',
+              'device': 'device', 'use_sim_time': 'use_sim_time'}
 
 
 def find_remappings(given, parameters):
     """Return the remappings of a single camera's topics to those of its drivers."""
     cameras = parameters.get('cameras', ['camera'])
-    source = parameters.get('scale.source', 'none')
-    if not isinstance(cameras, list):
-        raise ConfigError(f'`cameras` must be a list, such as [front, rear]; got {cameras!r}')
+    sources = parameters.get('scale.sources', ['none'])
+    for name, value in (('cameras', cameras), ('scale.sources', sources)):
+        if not isinstance(value, list):
+            raise ConfigError(f'`{name}` must be a list, such as [one, two]; got {value!r}')
     names = {'image_topic': 'image_raw', 'camera_info_topic': 'camera_info',
-             'reference_topic': f'scale/{source}',
              'reference_camera_info_topic': 'scale/camera_info'}
-    for argument, sources in {'reference_topic': ('depth', 'cloud', 'scan'),
-                              'reference_camera_info_topic': ('depth',)}.items():
-        if argument in given and source not in sources:
-            raise ConfigError(f'launch argument `{argument}` is for the scale source '
-                              f'{" or ".join(sources)}; scale.source is {source}')
+    for argument, possible in {'reference_topic': ('depth', 'cloud', 'scan'),
+                               'reference_camera_info_topic': ('depth',)}.items():
+        referenced = [each for each in sources if each in possible]
+        if argument in given and len(referenced) != 1:
+            raise ConfigError(f'launch argument `{argument}` is for one scale source that is '
+                              f'{" or ".join(possible)}; scale.sources is {sources}')
+        if argument == 'reference_topic' and referenced:
+            names[argument] = f'scale/{referenced[0]}'
     used = [argument for argument in names if argument in given]
     if used and len(cameras) != 1:
         raise ConfigError(f'launch argument `{used[0]}` is for a single camera; `cameras` is '

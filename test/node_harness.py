@@ -288,8 +288,8 @@ class Robot:
         """Return the counters of a camera from the next /diagnostics."""
         values = self.diagnostics(f': {camera}').values
         return {each.key: int(each.value) for each in values if each.value.isdecimal()
-                and each.key not in ('camera', 'scale', 'shift', 'scale_anchors')
-                and not each.key.startswith('last_')}
+                and each.key not in ('camera', 'scale', 'shift')
+                and not each.key.startswith('last_') and not each.key.endswith('_anchors')}
 
     def cut(self, camera: str = 'camera') -> None:
         """Send an image of another size, so that nothing can be carried into the next one."""

@@ -40,10 +40,11 @@ from marigold_ros.messages.camera_info import rectified_by_name
 from marigold_ros.messages.cloud import pack_cloud
 from marigold_ros.messages.header import peek_header
 from marigold_ros.metric.config import ScaleConfig
+from marigold_ros.metric.sources.reference import pose_without_tf
 from marigold_ros.ros.calibration import CalibrationCache
 from marigold_ros.ros.conversions import depth_from_message, rgb_from_message
 from marigold_ros.ros.frame_buffer import ReceivedFrame
-from marigold_ros.ros.metric_inputs import CameraReferences
+from marigold_ros.ros.metric_inputs import References
 from marigold_ros.ros.stamps import StampMonitor
 from marigold_ros.ros.tools.play_bag import plan_routes, Player, split_playable_routes
 from marigold_ros.stop_flag import StopFlag
@@ -335,24 +336,26 @@ def test_evaluate_and_the_node_compute_the_same_anchors_from_a_cloud(tmp_path, c
               for number in range(COUNT)]
     stamp = (lambda at: 0) if changes.get('stamp') == 0 else (lambda at: START_NS + at)
     path = write_mcap(tmp_path / 'bag', record(extra=clouds, stamp=stamp))
-    topics = BagTopics(IMAGE, DEPTH, reference=CLOUD)
-    config = ScaleConfig('cloud', extrinsics='0.65 0 0 0 0 0')
+    topics = BagTopics(IMAGE, DEPTH, references=(CLOUD,))
+    config = ScaleConfig(('cloud',), extrinsics={'cloud': '0.65 0 0 0 0 0'})
     with open_bag(path) as bag:
-        references = BagReferences(bag, topics, config)
-        evaluated = [references.lookup(frame).anchors
+        references = BagReferences(bag, topics, config, {'cloud': CLOUD})
+        evaluated = [references.lookup(frame).anchors['cloud']
                      for frame in bag_data_set(path, topics).frames()]
     assert len(evaluated) == COUNT
 
     played = play(path)
     calibration = NodeReader(played, topics).calibration
-    reference, shown = CameraReferences(False, config.filter.hold_s), []
+    reference, shown = References('cloud', False, config.filter.hold_s), []
     for topic, data in played:
         if topic == CLOUD:
             reference.buffer.put(data)
         elif topic == IMAGE:
             frame = ReceivedFrame('cam', data, False, *peek_header(data)[:2], time.monotonic())
             rgb = rgb_from_message(data, compressed=False, max_pixels=1000)
-            shown.append(reference.compute_anchors(frame, rgb, calibration, config, None, 1000))
+            shown.append(reference.compute_anchors(
+                frame, rgb, calibration, config, lambda found: pose_without_tf(
+                    config, 'cloud', 'camera_optical_frame', found.frame_id), 1000))
     for number, (anchors, expected) in enumerate(zip(shown, evaluated, strict=True)):
         np.testing.assert_allclose(anchors.depth_m, 3.65 + number, rtol=1e-5)
         for name in ('rows', 'columns', 'depth_m'):

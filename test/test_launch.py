@@ -26,7 +26,7 @@ DDS = '{http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles}'
 OUTPUT_TOPICS = {f'/camera/{topic}' for topic in [*TOPICS.values(), *INFO_TOPICS.values()]}
 REPLAY_ARGUMENTS = ['bag', 'rate', 'start_offset', 'loop', 'wait_s']
 DEPTH_ARGUMENTS = [
-    'params_file', 'checkpoint', 'cameras', 'image_topic', 'camera_info_topic', 'scale_source',
+    'params_file', 'checkpoint', 'cameras', 'image_topic', 'camera_info_topic', 'scale_sources',
     'reference_topic', 'reference_camera_info_topic', 'latency_cap_ms', 'device', 'use_sim_time',
     'namespace', 'rviz']
 
@@ -128,10 +128,10 @@ def test_an_empty_argument_does_not_override_the_parameter_file(launch, share):
 def test_arguments_become_parameters_of_their_types(launch):
     given = launch.visit(launch.include(
         'depth.launch.py', cameras='[front, rear]', latency_cap_ms='150', use_sim_time='1',
-        scale_source='ground_plane', device='cpu', namespace='robot1'))
+        scale_sources='[cloud, ground_plane]', device='cpu', namespace='robot1'))
     assert given['parameters'][1] == {
         'cameras': ['front', 'rear'], 'latency_cap_ms': 150.0, 'use_sim_time': True,
-        'scale.source': 'ground_plane', 'device': 'cpu'}
+        'scale.sources': ['cloud', 'ground_plane'], 'device': 'cpu'}
     assert set(given['parameters'][1]) - {'use_sim_time'} <= {row.name for row in TABLE}
     assert launch.started[0].node_name == '/robot1/depth_node'
 
@@ -144,9 +144,12 @@ def test_arguments_become_parameters_of_their_types(launch):
     ('depth.launch.py', {'rviz': 'maybe'}, '`rviz` must be true or false; got maybe'),
     ('depth.launch.py', {'rviz': 'true'}, "package 'rviz2' not found"),
     ('depth.launch.py', {'cameras': 'a, b', 'image_topic': '/x'}, '`image_topic` is for a single'),
-    ('depth.launch.py', {'reference_topic': '/x'}, 'depth or cloud or scan; scale.source is none'),
-    ('depth.launch.py', {'scale_source': 'scan', 'reference_camera_info_topic': '/x'},
-     'is for the scale source depth; scale.source is scan'),
+    ('depth.launch.py', {'reference_topic': '/x'},
+     r"depth or cloud or scan; scale.sources is \['none'\]"),
+    ('depth.launch.py', {'scale_sources': 'scan', 'reference_camera_info_topic': '/x'},
+     r"is for one scale source that is depth; scale.sources is \['scan'\]"),
+    ('depth.launch.py', {'scale_sources': '[cloud, scan]', 'reference_topic': '/x'},
+     r"for one scale source that is depth or .*; scale.sources is \['cloud', 'scan'\]"),
     ('replay.launch.py', {'rviz': 'true'}, "package 'rviz2' not found"),
     ('replay.launch.py', {'bag': 'nowhere'}, '`bag` must be an existing file or folder'),
     ('replay.launch.py', {'rate': '0'}, '`rate` must be above 0; got 0'),
@@ -160,9 +163,13 @@ def test_an_argument_that_cannot_work_is_named_before_anything_is_started(
     assert launch.started == []
 
 
-def test_cameras_in_a_parameter_file_must_be_a_list(launch, tmp_path):
-    file = write_parameters(tmp_path, '/**:\n  ros__parameters:\n    cameras: front\n')
-    with pytest.raises(ValueError, match="`cameras` must be a list, .*; got 'front'"):
+@pytest.mark.parametrize(('text', 'message'), [
+    ('cameras: front', "`cameras` must be a list, .*; got 'front'"),
+    ('scale: {sources: cloud}', "`scale.sources` must be a list, .*; got 'cloud'")])
+def test_cameras_and_scale_sources_in_a_parameter_file_must_be_lists(
+        launch, tmp_path, text, message):
+    file = write_parameters(tmp_path, f'/**:\n  ros__parameters:\n    {text}\n')
+    with pytest.raises(ValueError, match=message):
         launch.visit(launch.include('depth.launch.py', params_file=file))
     assert launch.started == []
 
@@ -180,11 +187,11 @@ def test_rviz_uses_the_time_of_the_node(launch, tmp_path):
 def test_topics_of_the_drivers_of_a_single_camera_are_remapped(launch):
     given = launch.visit(launch.include(
         'depth.launch.py', cameras='front', image_topic='/usb_cam/image_raw',
-        camera_info_topic='/usb_cam/info', scale_source='depth', reference_topic='/stereo/depth',
+        camera_info_topic='/usb_cam/info', scale_sources='depth', reference_topic='/stereo/depth',
         reference_camera_info_topic='/stereo/info'))
     assert given['remappings'] == [
         ('front/image_raw', '/usb_cam/image_raw'), ('front/camera_info', '/usb_cam/info'),
-        ('front/scale/depth', '/stereo/depth'), ('front/scale/camera_info', '/stereo/info')]
+        ('front/scale/camera_info', '/stereo/info'), ('front/scale/depth', '/stereo/depth')]
 
 
 def test_the_parameter_file_is_read_for_the_node_in_its_namespace(launch, tmp_path):
@@ -192,7 +199,7 @@ def test_the_parameter_file_is_read_for_the_node_in_its_namespace(launch, tmp_pa
     from launch_ros.actions import PushRosNamespace
     file = write_parameters(tmp_path, (
         'robot1:\n  arm:\n    depth_node:\n      ros__parameters:\n        cameras: [front]\n'
-        '        scale: {source: cloud}\n'
+        '        scale: {sources: [ground_plane, cloud]}\n'
         'depth_node:\n  ros__parameters:\n    cameras: [left, right]\n'))
     given = launch.visit(GroupAction([PushRosNamespace('robot1'), launch.include(
         'depth.launch.py', params_file=file, namespace='arm', image_topic='/image',
@@ -204,7 +211,7 @@ def test_a_parameter_that_a_group_sets_is_known(launch, tmp_path):
     from launch.actions import GroupAction
     from launch_ros.actions import SetParameter
     file = write_parameters(tmp_path, '/**:\n  ros__parameters:\n    device: cpu\n')
-    given = launch.visit(GroupAction([SetParameter('scale.source', 'scan'), launch.include(
+    given = launch.visit(GroupAction([SetParameter('scale.sources', ['scan']), launch.include(
         'depth.launch.py', params_file=file, reference_topic='/scan')]))
     assert given['remappings'] == [('camera/scale/scan', '/scan')]
 

@@ -5,8 +5,8 @@ Evaluate a checkpoint and its step policies on a bag or a folder, and write one 
         --depth /camera/depth/image_rect --out out/evaluate
     python -m marigold_ros.evaluation.evaluate folder frames --out out/evaluate
 
-`--scale-source` and its settings also evaluate the metric depth that depth_node would publish, and
-`--scene` the obstacles in Nav2's costmap.
+`--scale-sources` and their settings also evaluate the metric depth that depth_node would publish,
+and `--scene` the obstacles in Nav2's costmap.
 
 The command writes report.html, summary.json, per_frame.csv, tables.md and latency_table.json.
 latency_table.json contains the measured costs of a frame on this machine.  It is measured once and
@@ -135,9 +135,9 @@ def evaluate(options: argparse.Namespace, command: str, stack: ExitStack) -> int
     # 4. Write the report.
     context = _describe_evaluation(config, data_set, engine, session, analysis) | {
         'command': command, 'latency_table': latency_table_summary(table, table_file),
-        'metric_depth': {}}
+        'metric': {}}
     if metric is not None:
-        context['metric_depth'] = _summarize_metric_depth(options, evaluators, analysis)
+        context['metric'] = _summarize_metric_depth(options, evaluators, analysis)
         context['notes'] += metric[0].notes
     examples = session.examples.select()
     summary = summarize_evaluation(analysis, context, list(baselines), examples)
@@ -270,8 +270,8 @@ def _describe_evaluation(config: EvaluationConfig, data_set: DataSet, engine: De
 def _summarize_metric_depth(options: argparse.Namespace,
                             evaluators: Mapping[str, MetricDepthEvaluator],
                             analysis: Analysis) -> dict[str, Any]:
-    """Return scale source and accuracy of the metric depth for the summary."""
-    return {'source': options.scale_source, 'reference': options.reference,
+    """Return scale sources and accuracy of the metric depth for the summary."""
+    return {'sources': options.scale_sources.split(','), 'references': dict(options.reference),
             'range': COMPARED_RANGE, 'policies': {name: {
                 **evaluator.summary(), 'abs_rel_interval': list(
                     analysis.blocks.bootstrap_interval(evaluator.column('abs_rel')))}

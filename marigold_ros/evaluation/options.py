@@ -28,9 +28,10 @@ from marigold_ros.evaluation.metrics.costmap import read_layer_config
 from marigold_ros.evaluation.metrics.metric_depth import MetricDepthEvaluator
 from marigold_ros.evaluation.metrics.obstacles import ObstacleScorer, read_scene
 from marigold_ros.evaluation.references import BagReferences
-from marigold_ros.metric.config import SCALE_SOURCES, ScaleConfig
+from marigold_ros.metric.config import MEASURED_SOURCES, REFERENCE_SOURCES, ScaleConfig
+from marigold_ros.metric.outputs import PointFilter
 
-EVALUATED_SOURCES = tuple(source for source in SCALE_SOURCES if source != 'none')
+EVALUATED_SOURCES = ('fixed', *MEASURED_SOURCES)
 COSTMAP = Path('config/nav2_costmap.yaml')
 
 
@@ -101,27 +102,46 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
 def _add_metric_options(parser: argparse.ArgumentParser) -> None:
     metric = parser.add_argument_group(
         'metric depth', "the node's parameters `scale.*`")
-    metric.add_argument('--scale-source', metavar='SOURCE',
-                        help=f'one of {", ".join(EVALUATED_SOURCES)}')
-    metric.add_argument('--reference', metavar='TOPIC',
-                        help='depth, point cloud or laser scan of the scale source')
+    metric.add_argument('--scale-sources', metavar='A,B,...',
+                        help=f'of {", ".join(EVALUATED_SOURCES)}; fixed stands alone')
+    metric.add_argument('--reference', type=_source_text, metavar='SOURCE=TOPIC', action='append',
+                        default=[], help='topic of a scale source that is '
+                        f'{" or ".join(REFERENCE_SOURCES)}; once for each')
     metric.add_argument('--reference-info', metavar='TOPIC',
                         help='camera_info of a reference depth (default: in its namespace)')
-    metric.add_argument('--extrinsics', metavar="'X Y Z ROLL PITCH YAW'",
-                        help='pose of the reference sensor (default: from the TF of the bag)')
+    metric.add_argument('--extrinsics', type=_source_text, action='append', default=[],
+                        metavar="SOURCE='X Y Z ROLL PITCH YAW'",
+                        help='pose of the sensor of a source (default: from the TF of the bag)')
+    metric.add_argument('--weight', type=_source_number, metavar='SOURCE=WEIGHT',
+                        action='append', default=[],
+                        help='how much a source counts (default: 1)')
     metric.add_argument('--base-frame', metavar='FRAME', default='base_link',
                         help='level frame of the robot (default: %(default)s)')
-    angle = ('degrees; auto: from the TF of the bag; search: estimated from the images (default: '
-             'auto)')
+    angle = 'degrees; auto: from the TF of the bag (default: auto)'
     for name, kind, text in (
-            ('camera-height-m', float, 'source ground_plane: height of the camera'),
+            ('camera-height-m', float, 'height of the camera above the floor, for ground_plane '
+             'and motion'),
             ('camera-pitch-deg', _mount_angle, angle), ('camera-roll-deg', _mount_angle, angle),
             ('min-depth-m', float, 'source fixed: depth of relative depth 0'),
             ('max-depth-m', float, 'source fixed: depth of relative depth 1')):
         metric.add_argument(f'--{name}', type=kind, help=text)
+    metric.add_argument('--refine-rotation', action='store_true',
+                        help='source motion: let the corners of the images correct the rotation '
+                             'between two views')
     metric.add_argument('--scene', type=Path, metavar='JSON',
                         help='also score obstacles: description of the room such as '
                              "sample/scene.json, in the frame of the bag's poses")
+    metric.add_argument('--points-min-surface-angle-deg', type=float, metavar='DEG',
+                        default=PointFilter.min_surface_angle_deg,
+                        help='smallest angle of a surface that becomes points '
+                             '(default: %(default)g)')
+    metric.add_argument('--points-confidence-min', type=float, metavar='P',
+                        default=PointFilter.confidence_min,
+                        help='smallest confidence of depth that becomes points '
+                             '(default: %(default)g)')
+    metric.add_argument('--costmap-sensor', metavar='NAME',
+                        help='source of that layer to which a reference sensor belongs; the '
+                             "camera's is depth_cloud (default: the settings of the camera's)")
     metric.add_argument('--costmap', type=Path, metavar='YAML', default=COSTMAP,
                         help='Nav2 parameter file with global_costmap.obstacle_layer '
                              '(default: %(default)s)')
@@ -169,52 +189,82 @@ def open_references(options: argparse.Namespace, stack: ExitStack
     Returns
     -------
     (BagReferences, callable) or None
-        The reader, and what returns a new evaluator; None without a scale source.
+        The reader, and what returns a new evaluator; None without scale sources.
 
     Raises
     ------
     ConfigError, InputError, BagError
-        If the scale source is unknown or its settings are incomplete, or a file or topic is
+        If a scale source is unknown or its settings are incomplete, or a file or topic is
         missing.
     """
     if options.data_set != 'bag':
         return None
-    if options.scale_source is None:
-        for name in ('reference', 'reference_info', 'extrinsics', 'camera_height_m',
+    if options.scale_sources is None:
+        for name in ('reference', 'reference_info', 'extrinsics', 'weight', 'camera_height_m',
                      'camera_pitch_deg', 'camera_roll_deg', 'min_depth_m', 'max_depth_m', 'scene'):
-            require(getattr(options, name) is None, name, 'unset without `scale_source`',
-                    getattr(options, name))
+            value = getattr(options, name)
+            require(value is None or value == [], name, 'unset without `scale_sources`', value)
         return None
-    require(options.scale_source in EVALUATED_SOURCES, 'scale_source', one_of(EVALUATED_SOURCES),
-            options.scale_source)
-    require(options.camera_height_m is None or options.camera_height_m > 0, 'camera_height_m',
-            'above 0', options.camera_height_m)
-    config = ScaleConfig(
-        options.scale_source, options.min_depth_m, options.max_depth_m, options.extrinsics,
-        options.camera_height_m, options.camera_pitch_deg, options.camera_roll_deg,
-        options.base_frame)
+    config = _read_scale_config(options)
     bag = stack.enter_context(open_bag(options.path, recover=True))
     scene = None
     if options.scene is not None:
-        scene = read_scene(options.scene), read_layer_config(options.costmap)
+        sensor = options.costmap_sensor
+        scene = (read_scene(options.scene), read_layer_config(options.costmap),
+                 None if sensor is None else read_layer_config(options.costmap, sensor))
         if set(pose_topics(bag.topics)) <= {STATIC_TOPIC}:
             raise ConfigError('`scene` needs the poses of the camera, on /tf or /odom; '
                               f'{options.path} has none')
-    references = BagReferences(bag, _bag_topics(options), config,
+    references = BagReferences(bag, _bag_topics(options), config, dict(options.reference),
                                camera_info=options.reference_info)
+    point_filter = PointFilter(
+        min_surface_angle_deg=options.points_min_surface_angle_deg,
+        confidence_min=options.points_confidence_min)
     return references, lambda: MetricDepthEvaluator(
-        config, None if scene is None else ObstacleScorer(*scene))
+        config, None if scene is None else ObstacleScorer(*scene), point_filter)
 
 
-def _mount_angle(text: str) -> float | str | None:
-    """Parse an angle in degrees, or a word that `ScaleConfig` checks."""
+def _read_scale_config(options: argparse.Namespace) -> ScaleConfig:
+    sources = tuple(options.scale_sources.split(','))
+    for source in sources:
+        require(source in EVALUATED_SOURCES, 'scale_sources', one_of(EVALUATED_SOURCES), source)
+    require(options.camera_height_m is None or options.camera_height_m > 0, 'camera_height_m',
+            'above 0', options.camera_height_m)
+    return ScaleConfig(
+        sources, options.min_depth_m, options.max_depth_m, dict(options.extrinsics),
+        dict(options.weight), options.camera_height_m, options.camera_pitch_deg,
+        options.camera_roll_deg, options.refine_rotation, options.base_frame)
+
+
+def _source_text(text: str) -> tuple[str, str]:
+    """Parse SOURCE=TEXT."""
+    source, _, rest = text.partition('=')
+    if source not in MEASURED_SOURCES or not rest:
+        raise argparse.ArgumentTypeError(
+            f'must be SOURCE=VALUE, with a source of {", ".join(MEASURED_SOURCES)}; got {text!r}')
+    return source, rest
+
+
+def _source_number(text: str) -> tuple[str, float]:
+    """Parse SOURCE=NUMBER."""
+    source, number = _source_text(text)
+    try:
+        return source, float(number)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'must be SOURCE=NUMBER; got {text!r}') from None
+
+
+def _mount_angle(text: str) -> float | None:
+    """Parse an angle in degrees, or auto."""
     try:
         return None if text == 'auto' else float(text)
     except ValueError:
-        return text
+        raise argparse.ArgumentTypeError(
+            f'must be an angle in degrees or auto; got {text!r}') from None
 
 
 def _bag_topics(options: argparse.Namespace) -> BagTopics:
     rectified = {None: None, 'true': True, 'false': False}[options.input_rectified]
     return BagTopics(options.image, options.depth, options.camera_info,
-                     options.tolerance_ms, options.reference, rectified)
+                     options.tolerance_ms, tuple(topic for _, topic in options.reference),
+                     rectified)

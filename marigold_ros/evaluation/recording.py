@@ -6,6 +6,7 @@ import argparse
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+import math
 from pathlib import Path
 import sys
 from typing import Any, TYPE_CHECKING
@@ -16,9 +17,11 @@ from marigold_ros.data.bags.messages import image_fields, read_stamp_ns
 from marigold_ros.data.bags.reader import Bag, open_bag
 from marigold_ros.data.bags.stamp_matching import match_by_stamp
 from marigold_ros.depth.errors import MarigoldError
-from marigold_ros.evaluation.metrics.protocol_a import align, depth_metrics, vertical_ramp
+from marigold_ros.evaluation.metrics.costmap import LayerConfig
+from marigold_ros.evaluation.metrics.protocol_a import depth_metrics, vertical_ramp
 from marigold_ros.evaluation.metrics.protocols import abs_rel_label, describe_protocol
 from marigold_ros.evaluation.report.contact_sheet import draw_contact_sheet, SheetFrame
+from marigold_ros.evaluation.report.costmap_picture import draw_costmaps, open_poses
 from marigold_ros.messages.depth import unpack_depth
 from marigold_ros.messages.image import decode_rgb, DEPTH_FORMATS, read_pixels
 
@@ -64,11 +67,22 @@ class FrameStatus:
 
 @dataclass(frozen=True)
 class FrameError:
-    """AbsRel (protocol A, 0.1 to 20 m) of one frame, and of a vertical ramp on that frame."""
+    """
+    AbsRel (0.1 to 20 m) of one frame.
+
+    Attributes
+    ----------
+    stamp_ns : int
+    abs_rel, ramp_abs_rel : float
+        By protocol A: of relative depth, and of a vertical ramp on that frame.
+    metric_abs_rel : float
+        Of metric depth, without alignment; NaN if there is none.
+    """
 
     stamp_ns: int
     abs_rel: float
     ramp_abs_rel: float
+    metric_abs_rel: float
 
 
 @dataclass(frozen=True)
@@ -185,15 +199,21 @@ def format_summary(summary: RecordingSummary) -> str:
             f'{describe_protocol("A", COMPARED_RANGE)}, mean of {len(summary.errors)} frames; '
             'baseline (vertical ramp): '
             f'{np.mean([error.ramp_abs_rel for error in summary.errors]):.3f}')
+        metric = [error.metric_abs_rel for error in summary.errors
+                  if not np.isnan(error.metric_abs_rel)]
+        if metric:
+            rows['in metres'] = (f'{abs_rel_label("metric", COMPARED_RANGE)} '
+                                 f'{np.mean(metric):.3f}, mean of {len(metric)} frames')
     elif processed:
         rows['AbsRel'] = 'unknown: no ground truth has the stamp of a processed frame'
     return '\n'.join(f'  {name:<10} {text}' for name, text in rows.items())
 
 
 def save_contact_sheet(bag: Bag, summary: RecordingSummary, path: Path, *,
-                       ground_truth: str = GROUND_TRUTH) -> None:
+                       ground_truth: str = GROUND_TRUTH, drive: Path | None = None,
+                       layer: LayerConfig | None = None) -> None:
     """
-    Draw frames of the recording: image, depth, ground truth if there is any, C and T.
+    Draw frames of the recording: image, depth, ground truth and costmap if there are any.
 
     Parameters
     ----------
@@ -204,6 +224,10 @@ def save_contact_sheet(bag: Bag, summary: RecordingSummary, path: Path, *,
         PNG to write.
     ground_truth : str
         Topic of the true depth below the camera's name.
+    drive : Path or None
+        Bag with the poses of the camera; None: the recording.
+    layer : LayerConfig or None
+        Of the costmap; None: it is not drawn.
 
     Raises
     ------
@@ -211,25 +235,33 @@ def save_contact_sheet(bag: Bag, summary: RecordingSummary, path: Path, *,
         If no processed frame was recorded with its image and depth.
     """
     camera = f'/{summary.camera}'
-    abs_rel = {error.stamp_ns: error.abs_rel for error in summary.errors}
+    errors = {error.stamp_ns: error for error in summary.errors}
     statuses = {frame.stamp_ns: frame for frame in summary.processed
-                if not abs_rel or frame.stamp_ns in abs_rel}
+                if not errors or frame.stamp_ns in errors}
     chosen = _pick_evenly(sorted(statuses), SHEET_FRAMES)
     topics = [f'{camera}/rgb/image_rect', f'{camera}/depth_relative/image']
-    if abs_rel:
-        topics.append(f'{camera}/{ground_truth}')
+    topics += [topic for topic in (f'{camera}/{ground_truth}' if errors else '',
+                                   f'{camera}/depth/image_rect')
+               if summary.message_counts.get(topic)]
     recorded = all(summary.message_counts.get(topic) for topic in topics)
+    costmaps = {} if layer is None else draw_costmaps(
+        bag, f'{camera}/points', open_poses(bag.path if drive is None else drive), layer,
+        frozenset(chosen))
     frames = []
     for stamp, messages in (match_by_stamp(bag, topics, stamps_ns=frozenset(chosen))
                             if recorded else ()):
-        depth, target_m = _relative_depth(messages[1]), None
-        if abs_rel:
-            target_m = unpack_depth(image_fields(messages[2]))
-            depth = _align_to_truth(depth, target_m)
+        images = dict(zip(topics, messages))
+        target = images.get(f'{camera}/{ground_truth}')
+        metric = images.get(f'{camera}/depth/image_rect')
+        error = errors.get(stamp)
         frames.append(SheetFrame(
-            (stamp - chosen[0]) * 1e-9, decode_rgb(image_fields(messages[0])), depth, target_m,
-            statuses[stamp].complexity, statuses[stamp].num_inference_steps,
-            f'{abs_rel_label("A", COMPARED_RANGE)}: {abs_rel[stamp]:.3f}' if abs_rel else ''))
+            (stamp - chosen[0]) * 1e-9, decode_rgb(image_fields(messages[0])),
+            np.clip(_relative_depth(messages[1]), 0.0, 1.0),
+            None if metric is None else unpack_depth(image_fields(metric)),
+            None if target is None else unpack_depth(image_fields(target)),
+            costmaps.get(stamp), statuses[stamp].complexity, statuses[stamp].num_inference_steps,
+            '' if error is None or np.isnan(error.metric_abs_rel)
+            else f'AbsRel {error.metric_abs_rel:.3f}'))
     if not frames:
         raise MarigoldError(f'no frame to draw in {bag.path}: it needs {" and ".join(topics)} '
                             'with the same stamp')
@@ -276,6 +308,10 @@ def _depth_errors(bag: Bag, camera: str, ground_truth: str,
     topics = [f'/{camera}/depth_relative/image', f'/{camera}/{ground_truth}']
     if not all(counts.get(topic) for topic in topics):
         return ()
+    metric = {}
+    if counts.get(f'/{camera}/depth/image_rect'):
+        metric = {stamp: messages[1] for stamp, messages in match_by_stamp(
+            bag, [topics[1], f'/{camera}/depth/image_rect'])}
     errors = []
     for stamp, (prediction, truth) in match_by_stamp(bag, topics):
         target_m = unpack_depth(image_fields(truth))
@@ -285,16 +321,22 @@ def _depth_errors(bag: Bag, camera: str, ground_truth: str,
             depth_metrics(candidate, target_m, valid, alignment='least_square',
                           min_depth_m=MIN_DEPTH_M, max_depth_m=MAX_DEPTH_M)['abs_rel']
             for candidate in (depth, vertical_ramp(*target_m.shape)))
-        errors.append(FrameError(stamp, abs_rel, ramp_abs_rel))
+        errors.append(FrameError(stamp, abs_rel, ramp_abs_rel, _metric_abs_rel(
+            metric.get(stamp), target_m)))
     return tuple(errors)
 
 
-def _align_to_truth(depth: FloatImage, target_m: FloatImage) -> FloatImage:
-    """Align relative depth with the truth as `_depth_errors` does; return m."""
-    fitted = (target_m > MIN_DEPTH_M) & (target_m < MAX_DEPTH_M) & np.isfinite(depth)
-    depth_m, _, _ = align(depth, target_m, fitted, alignment='least_square',
-                          min_depth_m=MIN_DEPTH_M, max_depth_m=MAX_DEPTH_M)
-    return depth_m.astype(np.float32)
+def _metric_abs_rel(message: Any | None, target_m: FloatImage) -> float:
+    """Return the AbsRel of metric depth without alignment; NaN if there is none."""
+    if message is None:
+        return math.nan
+    depth_m = unpack_depth(image_fields(message))
+    valid = np.isfinite(target_m) & ~np.isnan(depth_m)
+    if not valid.any():
+        return math.nan
+    return float(depth_metrics(np.clip(depth_m, MIN_DEPTH_M, MAX_DEPTH_M), target_m, valid,
+                               alignment=None, min_depth_m=MIN_DEPTH_M,
+                               max_depth_m=MAX_DEPTH_M)['abs_rel'])
 
 
 def _relative_depth(message: Any) -> FloatImage:

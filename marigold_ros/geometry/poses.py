@@ -82,6 +82,33 @@ class ContinuousPoses:
         return np.asarray(correction @ pose, np.float64)
 
 
+def motion_between(source: PoseSource, frame_id: str, from_ns: int, to_ns: int) -> Matrix:
+    """
+    Return where a coordinate frame was, as seen from where it is at another time.
+
+    Parameters
+    ----------
+    source : PoseSource
+    frame_id : str
+    from_ns, to_ns : int
+        The two times, ns.
+
+    Returns
+    -------
+    float64 [4, 4]
+        Pose of the frame at the first time in the frame at the second; the identity, as if it had
+        not moved, where that is unknown or the fixed frame was set anew in between.
+    """
+    if from_ns == to_ns:
+        return np.eye(4)
+    now = source.world_from_frame(frame_id, to_ns)
+    then = None if now is None else source.world_from_frame(frame_id, from_ns)
+    if now is None or then is None:
+        return np.eye(4)
+    motion = np.asarray(np.linalg.inv(now) @ then, np.float64)
+    return np.eye(4) if _is_jump(motion, abs(to_ns - from_ns) * 1e-9) else motion
+
+
 def _is_jump(motion: Matrix, seconds: float) -> bool:
     distance_m = float(np.linalg.norm(motion[:3, 3]))
     turn_rad = math.acos(min(1.0, max(-1.0, (np.trace(motion[:3, :3]) - 1.0) / 2.0)))
@@ -159,15 +186,17 @@ def pose_matrix(translation_m: Sequence[float], quaternion_xyzw: Sequence[float]
     return matrix
 
 
-def parse_extrinsics(text: str) -> Matrix:
+def parse_extrinsics(text: str, parameter: str = 'extrinsics') -> Matrix:
     """
-    Parse the parameter `scale.extrinsics`.
+    Parse a parameter `scale.<source>.extrinsics`.
 
     Parameters
     ----------
     text : str
         'x y z roll pitch yaw', m and rad, as for static_transform_publisher: pose of the
         sensor's body frame in the camera's body frame, both with x forward, y left, z up.
+    parameter : str
+        Its name, for the error.
 
     Returns
     -------
@@ -192,8 +221,8 @@ def parse_extrinsics(text: str) -> Matrix:
     except ValueError:
         numbers = []
     if len(numbers) != 6 or not np.isfinite(numbers).all():
-        raise ConfigError('`scale.extrinsics` must be auto or six numbers x y z roll pitch yaw in '
-                          f'm and rad; got {text!r}')
+        raise ConfigError(f'`{parameter}` must be auto or six numbers x y z roll pitch yaw in m '
+                          f'and rad; got {text!r}')
     matrix = np.eye(4)
     matrix[:3, :3] = Rotation.from_euler('xyz', numbers[3:]).as_matrix()
     matrix[:3, 3] = numbers[:3]

@@ -20,7 +20,7 @@ Matrix = NDArray[np.float64]
 MAX_ANCHORS = 4000
 # A sensor beside the camera sees surfaces that the camera does not.  In each cell of this width
 # only points within 10 % of the nearest one are kept.
-OCCLUSION_CELL_PX, MAX_DEPTH_RATIO = 16, 1.1
+CELL_PX, MAX_DEPTH_RATIO = 16, 1.1
 # Sensors closer to each other than this see the same surfaces.
 MIN_BASELINE_M = 0.01
 # Rows and columns of the grid that measures the coverage.
@@ -49,6 +49,27 @@ class Anchors:
     depth_m: NDArray[np.float32]
     stamp_ns: int = 0
     sigma_log: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        """Return the number of anchors."""
+        return len(self.depth_m)
+
+    def select(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Anchors:
+        """Return some of the anchors."""
+        return Anchors(self.rows[chosen], self.columns[chosen], self.depth_m[chosen],
+                       self.stamp_ns, None if self.sigma_log is None else self.sigma_log[chosen])
+
+    def joined(self, other: Anchors) -> Anchors:
+        """Return these anchors and others after them; the time is that of the newer ones."""
+        sigma_log = None
+        if self.sigma_log is not None or other.sigma_log is not None:
+            sigma_log = np.concatenate([
+                np.zeros(len(each), np.float32) if each.sigma_log is None else each.sigma_log
+                for each in (self, other)])
+        return Anchors(np.concatenate([self.rows, other.rows]),
+                       np.concatenate([self.columns, other.columns]),
+                       np.concatenate([self.depth_m, other.depth_m]),
+                       max(self.stamp_ns, other.stamp_ns), sigma_log)
 
     def coverage(self, size: tuple[int, int]) -> float:
         """Compute the fraction of grid cells with anchors in an image of (height, width) px."""
@@ -181,8 +202,8 @@ def find_unoccluded(rows: NDArray[np.int64], columns: NDArray[np.int64], z: Matr
     """Return which points [n] are close in depth to the nearest point of their cell."""
     if not len(z):
         return np.zeros(0, bool)
-    across = size[1] // OCCLUSION_CELL_PX + 1
-    cell = rows // OCCLUSION_CELL_PX * across + columns // OCCLUSION_CELL_PX
+    across = size[1] // CELL_PX + 1
+    cell = rows // CELL_PX * across + columns // CELL_PX
     nearest = np.full(int(cell.max()) + 1, np.inf)
     np.minimum.at(nearest, cell, z)
     return np.asarray(z <= MAX_DEPTH_RATIO * nearest[cell])

@@ -46,16 +46,19 @@ def check_unit(depth_m: NDArray[np.float32]) -> None:
                          'millimetres as metres, or metres as millimetres')
 
 
-def check_unit_jump(fit: ScaleFit, scale: float, shift: float) -> None:
+def check_unit_jump(depth_m: NDArray[np.float32], expected_m: NDArray[np.float32]) -> None:
     """
-    Check that a fit is not far from the previous scale and shift (m), as after a change of unit.
+    Check that anchors [n] are not far from the depth by the last scale, as after a change of unit.
 
     Raises
     ------
     InputError
-        If the depth at relative depth 0.5 changes by `UNIT_JUMP_FACTOR` or more.
+        If their median ratio is `UNIT_JUMP_FACTOR` or more, or its inverse or less.
     """
-    ratio = (fit.scale / 2 + fit.shift) / (scale / 2 + shift)
+    known = np.isfinite(expected_m) & (expected_m > 0.0)
+    if not known.any():
+        return
+    ratio = float(np.median(depth_m[known] / expected_m[known]))
     if not 1 / UNIT_JUMP_FACTOR < ratio < UNIT_JUMP_FACTOR:
         raise InputError(f'the depth of the reference jumped to {ratio:.3g} times the previous '
                          'depth: check whether its unit changed')

@@ -5,19 +5,20 @@ The residuals r = log(anchor / depth) of neighbouring pixels are alike if these 
 surface.  Few anchors are interpolated by a Gaussian process over position, log depth and surface
 normal, which also tells how uncertain depth is; many anchors, for which that would take too long,
 by a membrane that is stretched over a grid and weak where depth has an edge.  Both find wrong
-anchors by their neighbours.  Far from anchors nothing is corrected.
+anchors by their neighbours; the process also by the field of the frame before, if there is one.
+Far from anchors nothing is corrected.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import math
 from typing import Any, TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import lapack, solveh_banded
+from scipy.linalg import blas, lapack, solveh_banded
 from scipy.ndimage import distance_transform_edt
 from scipy.special import erf
 
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 
 Vector = NDArray[np.float64]
 
-# Rows and columns of the grid on which the correction is computed.
+# Rows and columns of the grid of the correction, and of a coarse one for what varies less.
 GRID = (60, 80)
+COARSE_GRID = (30, 40)
 # Up to so many anchors a Gaussian process is more accurate than the membrane, even if it gets only
 # MAX_PROCESS_ANCHORS of them.
 MAX_SPARSE_ANCHORS, MAX_PROCESS_ANCHORS = 400, 256
@@ -44,22 +46,29 @@ LENGTH_WIDTHS, LENGTH_LOG_DEPTH, LENGTH_NORMAL = 200 / 640, 0.67, 1.4
 # Cells over which points are smoothed before their normals are computed, as predicted depth is
 # rough.
 NORMAL_WINDOW = 15
-# Solutions of the process, each with the weights that follow from the one before.
-SOLUTIONS = 4
+# Solutions of the process, each with the weights that follow from the one before.  With the field
+# of the frame before, which takes the place of the first, there is one less; with two less, 30 %
+# wrong anchors are found less well in frames where that field is wrong.
+SOLUTIONS, STARTED_SOLUTIONS = 4, 3
 # Outliers are uniform over this range of log depth; their share starts at the first value, and is
 # kept between the others.
 OUTLIER_RANGE, OUTLIER_SHARE, OUTLIER_SHARES = 4.6, 0.1, (0.005, 0.4)
 # Standard deviation of the inliers' errors, in predicted ones.
 INLIER_SIGMAS = 0.7
 MIN_WEIGHT = 1e-4
+# How uncertain a field is in the frame after, in log depth: as motion brings other surfaces, and
+# scale and shift differ, it only tells which anchors are far off.  These begin with a weight that
+# lets several that agree, such as those of a new object, still prevail.
+PREVIOUS_SIGMA, MIN_START_WEIGHT = 0.3, 0.005
 
 # Weights of the membrane between neighbours in the grid, and of its pull to 0, in anchors.
 STIFFNESS, PULL = 0.05, 0.0005
 # Difference of log depth at which the membrane has half its stiffness.
 EDGE_LOG_DEPTH = 0.1
 # Errors, in log depth, at which the weight of a membrane's anchor is a quarter (Geman-McClure), in
-# one solution after the other.  Those for the first are to the process, which is smoother.
-OUTLIER_LOG_ERRORS = (0.5, 0.3, 0.1)
+# one solution after the other.  Those for the first are to the process, which is smoother.  The
+# first is on the coarse grid, which takes a tenth of the time and weighs the anchors as well.
+OUTLIER_LOG_ERRORS = (0.6, 0.3, 0.1)
 
 # Depth is right within this factor, as in the metric delta1.
 RIGHT_FACTOR = 1.25
@@ -84,6 +93,23 @@ class DepthField:
     sigma: FloatImage
     weight: NDArray[np.float32]
 
+    @classmethod
+    def without_anchors(cls) -> DepthField:
+        """Return the field of a frame without anchors: no correction, and little certainty."""
+        rows, columns = GRID
+        sigma = math.hypot(PRIOR_SIGMA, ANCHOR_SIGMA)
+        return cls(np.ones(GRID, np.float32),
+                   np.full((rows // 2, columns // 2), sigma, np.float32), np.empty(0, np.float32))
+
+    def with_sigma(self, sigma_log: float) -> DepthField:
+        """Return the field with an uncertainty that all depth has in common."""
+        return replace(self, sigma=np.hypot(self.sigma, np.float32(sigma_log)))
+
+    def factor_at(self, rows: NDArray[np.int64], columns: NDArray[np.int64],
+                  size: tuple[int, int]) -> NDArray[np.float32]:
+        """Return the factor in the cells of pixels [n] of an image of (height, width) px."""
+        return self.factor[rows * GRID[0] // size[0], columns * GRID[1] // size[1]]
+
     def correct(self, depth_m: FloatImage, out: FloatImage | None = None) -> FloatImage:
         """
         Correct metric depth.
@@ -100,9 +126,29 @@ class DepthField:
         float32 [H, W]
             Along Z, m.
         """
-        corrected: FloatImage = np.multiply(
-            depth_m, cv2.resize(self.factor, depth_m.shape[::-1]), out=out, dtype=np.float32)
+        corrected: FloatImage = np.multiply(depth_m, self.resize_factor(depth_m.shape), out=out,
+                                            dtype=np.float32)
         return corrected
+
+    def resize_factor(self, size: tuple[int, int]) -> FloatImage:
+        """
+        Interpolate the factor between the centres of the grid.
+
+        Parameters
+        ----------
+        size : (int, int)
+            Height and width of the image, px.
+
+        Returns
+        -------
+        float32 [H, W]
+            By which any rows of the image may be multiplied on their own.
+        """
+        return np.asarray(cv2.resize(self.factor, size[::-1]), np.float32)
+
+    def resize_sigma(self, size: tuple[int, int]) -> FloatImage:
+        """Interpolate sigma as `resize_factor` does the factor; float32 [H, W]."""
+        return np.asarray(cv2.resize(self.sigma, size[::-1]), np.float32)
 
     def confidence(self, size: tuple[int, int]) -> FloatImage:
         """
@@ -122,7 +168,8 @@ class DepthField:
         return np.asarray(cv2.resize(probability.astype(np.float32), size[::-1]), np.float32)
 
 
-def fit_field(depth_m: FloatImage, K: Matrix, anchors: Anchors) -> DepthField:
+def fit_field(depth_m: FloatImage, K: Matrix, anchors: Anchors,
+              previous: DepthField | None = None) -> DepthField:
     """
     Fit the local correction of a frame to its anchors.
 
@@ -135,6 +182,9 @@ def fit_field(depth_m: FloatImage, K: Matrix, anchors: Anchors) -> DepthField:
     anchors : Anchors
         Those that are not finite and above 0 m are ignored.  A fifth to a third of the others may
         be wrong, by their number, if they err in both directions.
+    previous : DepthField or None
+        That of the frame before, if there is one: it tells which anchors may be wrong, so these
+        are found sooner and better.  If it contradicts too many of them it is not used.
 
     Returns
     -------
@@ -157,200 +207,274 @@ def fit_field(depth_m: FloatImage, K: Matrix, anchors: Anchors) -> DepthField:
     >>> [round(float(field.correct(depth_m)[60, column]), 2) for column in (30, 130)]
     [2.0, 2.0]
     """
-    used = _find_usable(depth_m, anchors)
-    rows, columns = anchors.rows[used], anchors.columns[used]
-    z = depth_m[rows, columns]
-    residual = np.log(anchors.depth_m[used].astype(np.float64) / z)
-    sigma = np.full(len(used), ANCHOR_SIGMA)
-    if anchors.sigma_log is not None:
-        sigma = np.hypot(sigma, anchors.sigma_log[used])
-    surfaces = _find_surfaces(depth_m, K, rows, columns)
-    # Spread evenly over all, which are in the order of the sensor.
-    few = np.linspace(0, len(used) - 1, min(len(used), MAX_PROCESS_ANCHORS)).astype(np.int64)
-    features = surfaces.features_at(rows[few], columns[few], z[few])
-    inverse, weight = _solve_robustly(features, residual[few], sigma[few])
+    readings = _compare(depth_m, anchors)
+    few = readings.thin(MAX_PROCESS_ANCHORS)
+    surfaces = _find_surfaces(depth_m, K, readings)
+    features = _features_at(surfaces, few)
+    whitening, weight = _solve_robustly(
+        features, few, None if previous is None else _weigh_by(previous, few))
+    solved = whitening.T @ (whitening @ few.residual.astype(np.float32))
     features = features.astype(np.float32)  # precise enough for the many cells of the grid
-    correction = _covariance(surfaces.features, features) @ (
-        inverse @ residual[few]).astype(np.float32)
-    if len(used) > MAX_SPARSE_ANCHORS:
-        correction, weight = _stretch_membrane(
-            surfaces.log_depth, _cells_at(rows, columns, depth_m.shape), residual,
-            (ANCHOR_SIGMA / sigma) ** 2, correction)
-    coarse = _covariance(_halve(surfaces.features), features)
-    explained = np.sum((coarse @ inverse.astype(np.float32)) * coarse, axis=-1)
-    variance = np.maximum(PRIOR_SIGMA ** 2 - explained, 0.0) + ANCHOR_SIGMA ** 2
-    return DepthField(np.exp(correction).astype(np.float32), np.sqrt(variance).astype(np.float32),
+    coarse_surfaces = _halve(surfaces)
+    coarse = _covariance(coarse_surfaces, features)
+    if len(readings.rows) > MAX_SPARSE_ANCHORS:
+        correction, weight = _stretch_membrane(surfaces, coarse_surfaces, readings,
+                                               (coarse @ solved).reshape(COARSE_GRID))
+    else:
+        correction = (_covariance(surfaces, features) @ solved).reshape(GRID)
+    variance = np.maximum(PRIOR_SIGMA ** 2 - _explain(coarse, whitening), 0.0) + ANCHOR_SIGMA ** 2
+    return DepthField(np.exp(correction).astype(np.float32),
+                      np.sqrt(variance).astype(np.float32).reshape(COARSE_GRID),
                       weight.astype(np.float32))
 
 
-def _find_usable(depth_m: FloatImage, anchors: Anchors) -> NDArray[np.int64]:
-    """Return the indices of the anchors that are valid and lie on known depth."""
-    usable = np.ones(len(anchors.depth_m), bool)
-    for each in (depth_m[anchors.rows, anchors.columns], anchors.depth_m):
+@dataclass(frozen=True, eq=False)
+class _Readings:
+    """
+    What anchors say of the depth at their pixels.
+
+    Attributes
+    ----------
+    size : (int, int)
+        Height and width of the image, px.
+    rows, columns : int64 [n]
+    depth_m : float32 [n]
+        Of the image.
+    residual, sigma : float64 [n]
+        Logarithm of what depth should be multiplied by, and the standard deviation of its error.
+    """
+
+    size: tuple[int, int]
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    depth_m: NDArray[np.float32]
+    residual: Vector
+    sigma: Vector
+
+    def thin(self, count: int) -> _Readings:
+        """Return so many readings or all, spread evenly over all in the order of the sensor."""
+        chosen = np.linspace(0, len(self.rows) - 1, min(len(self.rows), count)).astype(np.int64)
+        return _Readings(self.size, self.rows[chosen], self.columns[chosen],
+                         self.depth_m[chosen], self.residual[chosen], self.sigma[chosen])
+
+    def cells(self, grid: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the rows and columns of their cells in a grid."""
+        return self.rows * grid[0] // self.size[0], self.columns * grid[1] // self.size[1]
+
+
+def _compare(depth_m: FloatImage, anchors: Anchors) -> _Readings:
+    """Compare those anchors that are valid and lie on known depth with the image."""
+    rows, columns = anchors.rows, anchors.columns
+    z = depth_m[rows, columns]
+    usable = np.ones(len(z), bool)
+    for each in (z, anchors.depth_m):
         usable &= np.isfinite(each) & (each > 0.0)
     if anchors.sigma_log is not None:
         usable &= np.isfinite(anchors.sigma_log)
     if not usable.any():
         raise InputError('the field needs an anchor above 0 m on a pixel of known depth above 0 '
                          f'm; got none of {len(usable)}')
-    return np.flatnonzero(usable)
+    z = z[usable]
+    sigma = np.full(len(z), ANCHOR_SIGMA)
+    if anchors.sigma_log is not None:
+        sigma = np.hypot(sigma, anchors.sigma_log[usable])
+    return _Readings((depth_m.shape[0], depth_m.shape[1]), rows[usable], columns[usable], z,
+                     np.log(anchors.depth_m[usable].astype(np.float64) / z), sigma)
 
 
-@dataclass(frozen=True, eq=False)
-class _Surfaces:
+def _find_surfaces(depth_m: FloatImage, K: Matrix, readings: _Readings) -> FloatImage:
     """
-    What of the surfaces in an image decides whether they are corrected alike.
+    Find what of the surfaces in the image decides whether they are corrected alike.
 
-    Attributes
-    ----------
-    size : (int, int)
-        Height and width of the image, px.
-    log_depth : float64 [60, 80]
-        Of the centres of the grid's cells.
-    features : float32 [60, 80, 6]
+    Where the depth of a centre of the grid is not known, it is that of an anchor in the cell, or
+    of the nearest cell: pixels beside it may be known.
+
+    Returns
+    -------
+    float32 [60, 80, 6]
         Position, log depth and normal, in the units of their correlation lengths.
     """
-
-    size: tuple[int, int]
-    log_depth: Vector
-    features: FloatImage
-
-    def features_at(self, rows: NDArray[np.int64], columns: NDArray[np.int64],
-                    depth_m: NDArray[np.float32]) -> Vector:
-        """Return the features of pixels, float64 [n, 6]; their normals are those of the cells."""
-        features = self.features[_cells_at(rows, columns, self.size)].astype(np.float64)
-        features[:, :3] = _scale_features(rows, columns, np.log(depth_m), self.size[1])
-        return features
-
-
-def _cells_at(rows: NDArray[np.int64], columns: NDArray[np.int64], size: tuple[int, int]
-              ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the row and column in the grid of pixels [n] of an image of (height, width) px."""
-    return rows * GRID[0] // size[0], columns * GRID[1] // size[1]
-
-
-def _find_surfaces(depth_m: FloatImage, K: Matrix, anchor_rows: NDArray[np.int64],
-                   anchor_columns: NDArray[np.int64]) -> _Surfaces:
-    """
-    Sample depth and normals at the centres of the grid.
-
-    Where the depth of a centre is not known, it is that of an anchor in the cell, or of the
-    nearest cell: pixels beside it may be known.
-    """
-    height, width = depth_m.shape
     rows, columns = (((np.arange(cells) + 0.5) * pixels / cells).astype(np.int64)
                      for cells, pixels in zip(GRID, depth_m.shape))
     z = depth_m[np.ix_(rows, columns)]
-    with_anchor = _cells_at(anchor_rows, anchor_columns, depth_m.shape)
     is_unknown = ~(np.isfinite(z) & (z > 0.0))
-    z[with_anchor] = np.where(is_unknown[with_anchor], depth_m[anchor_rows, anchor_columns],
-                              z[with_anchor])
-    is_unknown[with_anchor] = False
-    nearest = distance_transform_edt(is_unknown, return_distances=False, return_indices=True)
-    z = z[tuple(nearest)]
-    rows, columns = np.meshgrid(rows, columns, indexing='ij')
-    points = np.stack([(columns - K[0, 2]) / K[0, 0] * z, (rows - K[1, 2]) / K[1, 1] * z, z],
-                      axis=-1)
-    smooth = cv2.GaussianBlur(points.astype(np.float32), (NORMAL_WINDOW, NORMAL_WINDOW), 0)
-    (ax, ay, az), (bx, by, bz) = (np.moveaxis(np.gradient(smooth, axis=axis), -1, 0)
-                                  for axis in (1, 0))
-    normal = np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-1)
-    normal /= np.maximum(np.sqrt(np.sum(normal * normal, axis=-1, keepdims=True)), 1e-12)
-    features = np.concatenate([_scale_features(rows, columns, np.log(z), width),
-                               normal / LENGTH_NORMAL], axis=-1)
-    return _Surfaces((height, width), np.log(z.astype(np.float64)),
-                     features.astype(np.float32))
+    if is_unknown.any():
+        with_anchor = readings.cells(GRID)
+        z[with_anchor] = np.where(is_unknown[with_anchor], readings.depth_m, z[with_anchor])
+        is_unknown[with_anchor] = False
+        nearest = distance_transform_edt(is_unknown, return_distances=False, return_indices=True)
+        z = z[tuple(nearest)]
+    features = np.empty((*GRID, 6), np.float32)
+    features[..., :3] = _scale_features(rows[:, None], columns, np.log(z), readings.size[1])
+    points = np.stack([(columns - K[0, 2]) / K[0, 0] * z,
+                       (rows[:, None] - K[1, 2]) / K[1, 1] * z, z], axis=-1).astype(np.float32)
+    smooth = cv2.GaussianBlur(points, (NORMAL_WINDOW, NORMAL_WINDOW), 0)
+    # Differences of neighbours; how far apart these are does not matter for the direction.
+    across, down = (cv2.Sobel(smooth, cv2.CV_32F, *order, ksize=1,
+                              borderType=cv2.BORDER_REPLICATE) for order in ((1, 0), (0, 1)))
+    normal = np.cross(across, down)
+    length = np.maximum(np.sqrt(np.sum(normal * normal, axis=-1, keepdims=True)), 1e-12)
+    features[..., 3:] = normal / (LENGTH_NORMAL * length)
+    return features
+
+
+def _features_at(surfaces: FloatImage, readings: _Readings) -> Vector:
+    """Return the features of pixels, float64 [n, 6]; their normals are those of the cells."""
+    features = surfaces[readings.cells(GRID)].astype(np.float64)
+    features[:, :3] = _scale_features(readings.rows, readings.columns, np.log(readings.depth_m),
+                                      readings.size[1])
+    return features
 
 
 def _halve(features: FloatImage) -> FloatImage:
     """Average features [2 h, 2 w, n] over blocks of two by two cells."""
-    height, width, count = features.shape
-    blocks = features.reshape(height // 2, 2, width // 2, 2, count)
-    return np.asarray(blocks.mean(axis=(1, 3)))
+    return np.asarray((features[::2, ::2] + features[1::2, ::2] + features[::2, 1::2]
+                       + features[1::2, 1::2]) / np.float32(4.0))
 
 
 def _scale_features(rows: NDArray[np.int64], columns: NDArray[np.int64],
                     log_depth: NDArray[np.floating], width: int) -> Vector:
     """Return position and log depth [..., 3] in the units of their correlation lengths."""
-    return np.stack([columns / (LENGTH_WIDTHS * width), rows / (LENGTH_WIDTHS * width),
-                     log_depth / LENGTH_LOG_DEPTH], axis=-1)
+    scaled = np.empty((*log_depth.shape, 3))
+    scaled[..., 0] = columns / (LENGTH_WIDTHS * width)
+    scaled[..., 1] = rows / (LENGTH_WIDTHS * width)
+    scaled[..., 2] = log_depth / LENGTH_LOG_DEPTH
+    return scaled
 
 
 def _covariance(features: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
-    """Return the covariance [..., n] of the residuals at features [..., 6] and [n, 6]."""
-    covariance: NDArray[Any] = features @ others.T
-    covariance *= -2.0
-    covariance += np.sum(features * features, axis=-1)[..., None]
-    covariance += np.sum(others * others, axis=-1)
-    np.maximum(covariance, 0.0, out=covariance)
-    np.sqrt(covariance, out=covariance)
-    np.negative(covariance, out=covariance)
-    np.exp(covariance, out=covariance)
-    covariance *= PRIOR_SIGMA ** 2
+    """Return the covariance [m, n] of the residuals at m features [..., 6] and others [n, 6]."""
+    features = features.reshape(-1, features.shape[-1])
+    # |a - b|^2 as one product: (a, |a|^2, 1) (-2 b, 1, |b|^2).
+    left = np.column_stack([features, np.einsum('ij,ij->i', features, features),
+                            np.ones(len(features), features.dtype)])
+    right = np.column_stack([-2.0 * others, np.ones(len(others), others.dtype),
+                             np.einsum('ij,ij->i', others, others)])
+    covariance: NDArray[Any] = left @ right.T
+    # Rounding may leave less than 0.  OpenCV's functions take a half or third of NumPy's time.
+    np.abs(covariance, out=covariance)
+    cv2.sqrt(covariance, dst=covariance)
+    np.subtract(2.0 * math.log(PRIOR_SIGMA), covariance, out=covariance)
+    cv2.exp(covariance, dst=covariance)
     return covariance
 
 
-def _invert(covariance: Vector, noise: Vector) -> Vector:
-    """Return the inverse [n, n] of the covariance of anchors and the variance of their errors."""
-    matrix = covariance + np.diag(noise)
-    factor, problem = lapack.dpotrf(matrix, lower=True, overwrite_a=True)
+def _whiten(covariance: NDArray[np.float32], noise: Vector) -> NDArray[np.float32]:
+    """
+    Return the lower triangle W [n, n] for which W^T W is the inverse of covariance and noise.
+
+    Float32 is precise enough: as `noise`, the variance of the anchors' errors, is not below that
+    of ANCHOR_SIGMA, the greatest eigenvalue is at most 20 000 times the least.
+    """
+    matrix = covariance.copy()
+    matrix.flat[::len(noise) + 1] += noise
+    # LAPACK takes the columns first, as the transpose has them; the matrix is symmetric.
+    factor, problem = lapack.spotrf(matrix.T, lower=True, overwrite_a=True)
     if problem:
         raise np.linalg.LinAlgError(f'a covariance must be positive definite; LAPACK: {problem}')
-    inverse, _ = lapack.dpotri(factor, lower=True, overwrite_c=True)
-    # LAPACK leaves the entries above the diagonal at 0.
-    full: Vector = inverse + inverse.T
-    np.fill_diagonal(full, np.diag(inverse))
-    return full
+    whitening: NDArray[np.float32] = lapack.strtri(factor, lower=True, overwrite_c=True)[0]
+    return whitening
 
 
-def _solve_robustly(features: Vector, residual: Vector, sigma: Vector) -> tuple[Vector, Vector]:
+def _explain(covariance: NDArray[np.float32], whitening: NDArray[np.float32]
+             ) -> NDArray[np.float32]:
+    """
+    Return the variance [m] that the anchors explain.
+
+    Parameters
+    ----------
+    covariance : float32 [m, n]
+        With the anchors; it is overwritten.
+    whitening : float32 [n, n]
+    """
+    white = blas.strmm(1.0, whitening, covariance.T, lower=True, overwrite_b=True)
+    return np.asarray(np.einsum('ij,ij->j', white, white))
+
+
+def _weigh_by(previous: DepthField, readings: _Readings) -> Vector | None:
+    """
+    Return what an earlier field says of anchors [n], as the weights to begin with.
+
+    None if it contradicts more anchors than may be wrong: then it is the field that is wrong.
+    """
+    correction = _sample(np.log(previous.factor), readings)
+    sigma = np.hypot(_sample(previous.sigma, readings), PREVIOUS_SIGMA)
+    weight = _find_inliers(readings.residual - correction,
+                           sigma ** 2 + readings.sigma ** 2, OUTLIER_SHARE)
+    if 1.0 - weight.mean() > OUTLIER_SHARES[1]:
+        return None
+    return np.maximum(weight, MIN_START_WEIGHT)
+
+
+def _sample(image: FloatImage, readings: _Readings) -> FloatImage:
+    """Interpolate what is known at the centres of a grid at the pixels of anchors [n]."""
+    rows, columns = (((index + 0.5) * cells / pixels - 0.5).astype(np.float32)
+                     for index, cells, pixels in zip((readings.rows, readings.columns),
+                                                     image.shape, readings.size))
+    return np.asarray(cv2.remap(image, columns, rows, cv2.INTER_LINEAR,
+                                borderMode=cv2.BORDER_REPLICATE), np.float32).ravel()
+
+
+def _find_inliers(error: Vector, variance: Vector, outlier_share: float) -> Vector:
+    """Return the probability [n] that an error is of Laplace's distribution, and not uniform."""
+    spread = INLIER_SIGMAS * np.sqrt(variance / 2.0)
+    inlier = (1.0 - outlier_share) * np.exp(-np.abs(error) / spread) / (2.0 * spread)
+    return np.asarray(np.maximum(inlier / (inlier + outlier_share / OUTLIER_RANGE), MIN_WEIGHT))
+
+
+def _solve_robustly(features: Vector, readings: _Readings, start: Vector | None
+                    ) -> tuple[NDArray[np.float32], Vector]:
     """
     Find which anchors are contradicted by the others.
 
     Each anchor is predicted from all others (leave-one-out; Rasmussen and Williams, Gaussian
     Processes for Machine Learning, equations 5.10 to 5.12).  Its weight is the probability that
-    its error is that of an inlier, by Laplace's distribution, and not uniform.
+    its error is that of an inlier.
 
     Parameters
     ----------
     features : float64 [n, 6]
-    residual, sigma : float64 [n]
-        What the anchors say, and the standard deviation of its error.
+    readings : _Readings
+    start : float64 [n] or None
+        Weights to begin with; None: all are right.
 
     Returns
     -------
-    inverse : float64 [n, n]
-        Of the covariance of the anchors with their errors.
+    whitening : float32 [n, n]
+        Its square is the inverse of the covariance of the anchors with their errors.
     weight : float64 [n]
     """
-    covariance = _covariance(features, features)
-    weight, share = np.ones(len(residual)), OUTLIER_SHARE
-    for _ in range(SOLUTIONS):
-        inverse = _invert(covariance, sigma ** 2 / weight)
-        precision = np.diag(inverse)
-        error = (inverse @ residual) / precision
-        variance = 1.0 / precision - sigma ** 2 / weight + sigma ** 2
-        spread = INLIER_SIGMAS * np.sqrt(variance / 2.0)
-        inlier = (1.0 - share) * np.exp(-np.abs(error) / spread) / (2.0 * spread)
-        weight = np.maximum(inlier / (inlier + share / OUTLIER_RANGE), MIN_WEIGHT)
-        share = float(np.clip(1.0 - weight.mean(), *OUTLIER_SHARES))
-    return inverse, weight
+    covariance = _covariance(features, features).astype(np.float32)
+    residual, variance = readings.residual.astype(np.float32), readings.sigma ** 2
+    weight, share, solutions = np.ones(len(residual)), OUTLIER_SHARE, SOLUTIONS
+    if start is not None:
+        weight, share, solutions = start, _limit_share(start), STARTED_SOLUTIONS
+    for _ in range(solutions):
+        noise = variance / weight
+        whitening = _whiten(covariance, noise)
+        precision = np.einsum('ij,ij->j', whitening, whitening).astype(np.float64)
+        error = (whitening.T @ (whitening @ residual)) / precision
+        weight = _find_inliers(error, 1.0 / precision - noise + variance, share)
+        share = _limit_share(weight)
+    return whitening, weight
 
 
-def _stretch_membrane(log_depth: Vector, cells: tuple[NDArray[np.int64], NDArray[np.int64]],
-                      residual: Vector, precision: Vector, correction: Vector
-                      ) -> tuple[Vector, Vector]:
+def _limit_share(weight: Vector) -> float:
+    """Return the share of outliers by the weights [n]."""
+    return float(np.clip(1.0 - weight.mean(), *OUTLIER_SHARES))
+
+
+def _stretch_membrane(surfaces: FloatImage, coarse_surfaces: FloatImage, readings: _Readings,
+                      correction: FloatImage) -> tuple[Vector, Vector]:
     """
     Interpolate many anchors by reweighted least squares.
 
     Parameters
     ----------
-    log_depth : float64 [60, 80]
-    cells : (int64 [n], int64 [n])
-        Row and column in the grid of each anchor.
-    residual, precision : float64 [n]
-        What the anchors say, and its weight before it is compared with the neighbours'.
-    correction : float64 [60, 80]
+    surfaces : float32 [60, 80, 6]
+    coarse_surfaces : float32 [30, 40, 6]
+    readings : _Readings
+    correction : float32 [30, 40]
         To begin with; it tells which anchors are wrong.
 
     Returns
@@ -359,11 +483,34 @@ def _stretch_membrane(log_depth: Vector, cells: tuple[NDArray[np.int64], NDArray
     weight : float64 [n]
         Of the anchors.
     """
+    precision = (ANCHOR_SIGMA / readings.sigma) ** 2
+    coarse, fine = _make_membrane(coarse_surfaces), _make_membrane(surfaces)
+    predicted = correction[readings.cells(COARSE_GRID)]
+    for membrane, outlier in zip((coarse, fine, fine), OUTLIER_LOG_ERRORS):
+        weight = precision / (1.0 + ((readings.residual - predicted) / outlier) ** 2) ** 2
+        _, width, height = membrane.shape
+        rows, columns = readings.cells((height, width))
+        number = columns * height + rows
+        band = membrane.reshape(height + 1, -1).copy()
+        band[0] += np.bincount(number, weight, band.shape[1])
+        found = solveh_banded(
+            band, np.bincount(number, weight * readings.residual, band.shape[1]), lower=True,
+            overwrite_ab=True, overwrite_b=True, check_finite=False)
+        predicted = found[number]
+    return found.reshape(width, height).T, weight / precision
+
+
+def _make_membrane(surfaces: FloatImage) -> Vector:
+    """
+    Return the matrix of the membrane without anchors over surfaces [h, w, 6].
+
+    Cells are numbered down the columns, which are shorter.  It is a band [h + 1, w, h] the row i
+    of which holds the entries i below the diagonal.
+    """
+    height, width, _ = surfaces.shape
+    log_depth = surfaces[..., 2].astype(np.float64) * LENGTH_LOG_DEPTH
     down, across = (STIFFNESS / (1.0 + np.abs(np.diff(log_depth, axis=axis)) / EDGE_LOG_DEPTH)
                     for axis in (0, 1))
-    height, width = log_depth.shape
-    # Cells are numbered down the columns, which are shorter.  Row i of a band matrix holds the
-    # entries i below the diagonal.
     band = np.zeros((height + 1, width, height))
     band[0] = PULL
     band[0, :, :-1] += down.T
@@ -372,15 +519,4 @@ def _stretch_membrane(log_depth: Vector, cells: tuple[NDArray[np.int64], NDArray
     band[0, 1:] += across.T
     band[1, :, :-1] = -down.T
     band[height, :-1] = -across.T
-    band = band.reshape(height + 1, -1)
-    number = cells[1] * height + cells[0]
-    for outlier in OUTLIER_LOG_ERRORS:
-        error = residual - correction[cells]
-        weight = precision / (1.0 + (error / outlier) ** 2) ** 2
-        matrix = band.copy()
-        matrix[0] += np.bincount(number, weight, matrix.shape[1])
-        found = solveh_banded(matrix, np.bincount(number, weight * residual, matrix.shape[1]),
-                              lower=True, overwrite_ab=True, overwrite_b=True,
-                              check_finite=False)
-        correction = found.reshape(width, height).T
-    return correction, weight / precision
+    return band

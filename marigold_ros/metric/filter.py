@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from marigold_ros.metric.fit import ScaleFit
 
 # Time constant of the smoothing for a fit of confidence and weight 1.
-TIME_CONSTANT_S = 0.5
+TIME_CONSTANT_S = 1.0
 # The rate limit is relative to the depth of each end, but at least to this fraction of the middle
 # depth: otherwise a near end close to 0 could never move.
 MIN_RATE_FRACTION = 0.25

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,15 +11,17 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from marigold_ros.depth.types import FloatImage, GaugeChange
+    from marigold_ros.depth.types import FloatImage, GaugeChange, GreyImage
+    from marigold_ros.geometry.poses import Matrix
     from marigold_ros.metric.anchors import Anchors
+    from marigold_ros.metric.field import DepthField
     from marigold_ros.metric.fit import ScaleFit
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MetricScale:
     """
-    Map from relative to metric depth: depth_m = scale * affine_invariant_depth + shift.
+    Map from relative to metric depth: (scale * affine_invariant_depth + shift) * field.
 
     Attributes
     ----------
@@ -26,22 +29,27 @@ class MetricScale:
         Metres.
     confidence : float
         In [0, 1], 1 is certain; 0 if the scale is assumed.
-    source : str
-        Value of `scale.source` that it comes from.
-    assumed : bool
-        Whether the scale is assumed instead of measured.
+    sources : tuple of str
+        Of `scale.sources` that it comes from.
+    field : DepthField or None
+        Local correction; None if the scale is assumed.
     """
 
     scale: float
     shift: float
     confidence: float
-    source: str
-    assumed: bool
+    sources: tuple[str, ...]
+    field: DepthField | None = None
+
+    @property
+    def assumed(self) -> bool:
+        """Check whether the scale is assumed instead of measured."""
+        return self.sources == ('fixed',)
 
     def to_metric_depth(self, affine_invariant_depth: FloatImage,
                         out: FloatImage | None = None) -> FloatImage:
         """
-        Convert relative depth to metric depth along Z.
+        Convert relative depth to metric depth along Z, not corrected locally.
 
         Parameters
         ----------
@@ -64,7 +72,7 @@ class MetricScale:
 @dataclass(frozen=True)
 class TransformTilt:
     """
-    Tilt of a camera from TF, as `FloorFit` defines it.
+    Tilt of a camera from TF, as `down_vector` defines it.
 
     Attributes
     ----------
@@ -82,14 +90,14 @@ class TransformTilt:
 @dataclass(frozen=True)
 class CameraTilt:
     """
-    The tilt of a camera that the source `ground_plane` uses, and where it comes from.
+    The tilt of a camera above the floor, and where it comes from.
 
     Attributes
     ----------
     pitch, roll : float
-        As `FloorFit` defines them, rad.
+        As `down_vector` defines them, rad.
     origin : str
-        'parameter', 'TF', 'TF (held)' or 'searched'; both of them if pitch and roll differ.
+        'parameter', 'TF' or 'TF (held)'; two of them if pitch and roll differ.
     age_s : float or None
         Time from the answer of TF to the image, s; None if TF is not asked.
     """
@@ -117,16 +125,22 @@ class ScaleFrame:
         Confidence of the prediction, in [0, 1].
     K : float64 [3, 3]
         Intrinsics of the image, px.
-    anchors : Anchors or None
-        Anchors from the reference nearest in time, if there is one.
-    problem : str
-        Why the reference must be rejected, or why TF does not tell the tilt; empty if nothing is
-        wrong.
+    anchors : mapping of str to Anchors
+        By source: those of the reference nearest in time, where there is one.
+    problems : mapping of str to str
+        By source: why the reference must be rejected, or, for `ground_plane`, why TF does not
+        tell the tilt.
     tilt : TransformTilt or None
         The newest tilt that TF tells, up to the image.
     gauge_change : GaugeChange or None
         How the relative depth differs from that of the last frame; None if it has the same scale
         and shift, or that is unknown.
+    grey : uint8 [H, W] or None
+        The rectified image, for `motion`.
+    world_from_camera : float64 [4, 4] or None
+        Pose of the optical frame in a fixed coordinate frame, m; None: unknown.
+    pose_problem : str
+        Why it is unknown.
     """
 
     camera: str
@@ -134,15 +148,66 @@ class ScaleFrame:
     affine_invariant_depth: FloatImage
     confidence: FloatImage | None
     K: NDArray[np.float64]
-    anchors: Anchors | None = None
-    problem: str = ''
+    anchors: Mapping[str, Anchors] = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
     tilt: TransformTilt | None = None
     gauge_change: GaugeChange | None = None
+    grey: GreyImage | None = None
+    world_from_camera: Matrix | None = None
+    pose_problem: str = ''
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """
+    What one source knows of a frame.
+
+    Attributes
+    ----------
+    anchors : Anchors
+        At least one.
+    weight : float
+        In (0, 1]; falls with the time between what was measured and the image.
+    measured_ns : int
+        Stamp from which the age of the measurement counts, ns.
+    held : bool
+        Whether nothing is new: all anchors are from earlier images.
+    """
+
+    anchors: Anchors
+    weight: float
+    measured_ns: int
+    held: bool = False
 
 
 def measured_scale(scale: MetricScale | None) -> tuple[float, float] | None:
     """Return (scale, shift) by which depth may be moved in metres; None if not measured."""
     return None if scale is None or scale.assumed else (scale.scale, scale.shift)
+
+
+@dataclass(frozen=True)
+class SourceReport:
+    """
+    State of one source at one frame.
+
+    Attributes
+    ----------
+    state : str
+        'waiting' (nothing measured), 'used', 'holding' (nothing new, but what it has measured is
+        used), 'weighed down' (many of its anchors are contradicted by their neighbours) or
+        'rejected'.
+    detail : str
+        What is wrong; empty if nothing is.
+    anchor_count : int
+        Anchors in this frame.
+    age_s : float or None
+        Time since its last measurement, s; None: there is none.
+    """
+
+    state: str
+    detail: str = ''
+    anchor_count: int = 0
+    age_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -155,7 +220,7 @@ class ScaleReport:
     state : str
         'none' and 'assumed' for the sources none and fixed; else 'waiting' (nothing measured
         yet), 'tracking', 'holding' (the last measurement is old), 'expired' (the last measurement
-        is too old to be used) or 'rejected' (the newest measurement was rejected).
+        is too old to be used) or 'rejected' (no source has a valid measurement).
     metric_scale : MetricScale or None
         None while the scale is unknown; no metric depth may be published then.
     fit : ScaleFit or None
@@ -163,9 +228,11 @@ class ScaleReport:
     age_s : float or None
         Time since the image of that fit, or since the tilt from TF that it used, s.
     detail : str
-        Why the measurement was rejected; empty if it was not.
+        What is wrong with the sources; empty if nothing is.
     tilt : CameraTilt or None
         The tilt used for the frame; None if it is unknown or not needed.
+    sources : mapping of str to SourceReport
+        Of each source that measures.
     """
 
     state: str
@@ -174,3 +241,4 @@ class ScaleReport:
     age_s: float | None = None
     detail: str = ''
     tilt: CameraTilt | None = None
+    sources: Mapping[str, SourceReport] = field(default_factory=dict)

@@ -26,7 +26,13 @@ from marigold_ros.messages.cloud import CloudFields, CloudPacker
 from marigold_ros.messages.depth import colorize, pack_depth
 from marigold_ros.messages.image import ImageFields, pack_image
 from marigold_ros.messages.memory import MessageMemory
-from marigold_ros.metric.outputs import metric_depth, POINT_STRIDE
+from marigold_ros.metric.outputs import (
+    depth_sigma,
+    metric_confidence,
+    metric_depth,
+    PointFilter,
+    select_points,
+)
 from marigold_ros.metric.types import MetricScale
 from marigold_ros.ros.conversions import make_camera_info, serialize_cloud, serialize_image
 from marigold_ros.ros.diagnostics import Reporter
@@ -42,16 +48,18 @@ if TYPE_CHECKING:
 TOPICS = {
     'depth': 'depth/image_rect',
     'points': 'points',
+    'sigma': 'depth/sigma',
     'depth_relative': 'depth_relative/image',
     'color': 'depth/image_color',
     'confidence': 'confidence',
     'rgb': 'rgb/image_rect',
 }
-METRIC_OUTPUTS = frozenset({'depth', 'points'})
+METRIC_OUTPUTS = frozenset({'depth', 'points', 'sigma'})
 RELATIVE_OUTPUTS = frozenset({'depth_relative', 'color'})
 # The camera_info topic beside `confidence` is the camera's own, so that of `rgb` is published.
 INFO_TOPICS = {
     'depth': 'depth/camera_info',
+    'sigma': 'depth/camera_info',
     'depth_relative': 'depth_relative/camera_info',
     'color': 'depth/camera_info',
     'confidence': 'rgb/camera_info',
@@ -71,9 +79,9 @@ class FramePacker:
         self._memories: defaultdict[str, MessageMemory] = defaultdict(MessageMemory)
 
     def pack(self, outputs: frozenset[str], rgb: RgbImage, K: NDArray[np.float64],
-             prediction: DepthPrediction, scale: MetricScale | None, depth_filter: DepthFilter, *,
-             depth_encoding: str = '32FC1', point_stride: int = POINT_STRIDE
-             ) -> dict[str, ImageFields | CloudFields]:
+             prediction: DepthPrediction, scale: MetricScale | None, depth_filter: DepthFilter,
+             point_filter: PointFilter, *, depth_encoding: str = '32FC1') -> dict[
+                 str, ImageFields | CloudFields]:
         """
         Compute the fields of the messages of the requested outputs.
 
@@ -90,16 +98,15 @@ class FramePacker:
         scale : MetricScale or None
             Without a scale there are no metric outputs.
         depth_filter : DepthFilter
+        point_filter : PointFilter
         depth_encoding : {'32FC1', '16UC1'}
-        point_stride : int
-            Distance between the pixels that become points of the cloud, along both axes, px.
 
         Returns
         -------
         dict
             Output -> fields; valid until the camera's next frame.
         """
-        relative, confidence = prediction.affine_invariant_depth, prediction.confidence  # [H,W]
+        relative = prediction.affine_invariant_depth  # [H,W]
         if prediction.covered is not None and outputs & RELATIVE_OUTPUTS:
             # It keeps the range of its run.
             relative = np.clip(relative, 0.0, 1.0, out=self._floats('depth_relative', relative))
@@ -107,14 +114,22 @@ class FramePacker:
             'depth_relative': lambda: self._pack_copy('depth_relative', relative, '32FC1'),
             'color': lambda: self._pack_color(relative),
             'rgb': lambda: self._pack_copy('rgb', rgb, 'rgb8')}
+        confidence = prediction.confidence
+        if 'confidence' in outputs or depth_filter.confidence_min or point_filter.confidence_min:
+            confidence = metric_confidence(confidence, scale, relative.shape)  # [H,W]
         if confidence is not None:
-            packers['confidence'] = lambda: self._pack_copy('confidence', confidence, '32FC1')
+            packers['confidence'] = partial(self._pack_copy, 'confidence', confidence, '32FC1')
         if scale is not None and outputs & METRIC_OUTPUTS:
             depth_m = metric_depth(
                 prediction.affine_invariant_depth, confidence, K, scale, depth_filter,
                 covered=prediction.covered, out=self._floats('depth', relative))  # [H,W]
             packers['depth'] = lambda: pack_depth(depth_m, depth_encoding, self._memories['depth'])
-            packers['points'] = lambda: self._cloud.pack(depth_m, K, rgb, stride=point_stride)
+            packers['points'] = lambda: self._cloud.pack(
+                select_points(depth_m, confidence, K, point_filter), point_filter.intrinsics(K),
+                rgb[::point_filter.stride, ::point_filter.stride])
+            if (field := scale.field) is not None:
+                packers['sigma'] = lambda: self._pack_copy('sigma', depth_sigma(
+                    depth_m, field, self._floats('sigma', depth_m)), '32FC1')
         return {output: pack() for output, pack in packers.items() if output in outputs}
 
     def _floats(self, output: str, like: FloatImage) -> FloatImage:

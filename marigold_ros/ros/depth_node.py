@@ -20,7 +20,7 @@ from marigold_ros.ros import parameters
 from marigold_ros.ros.calibration import CalibrationCache
 from marigold_ros.ros.camera_input import CameraInput
 from marigold_ros.ros.camera_output import CameraOutputs
-from marigold_ros.ros.diagnostics import compute_node_status, describe_scale_source, Reporter
+from marigold_ros.ros.diagnostics import compute_node_status, describe_scale_sources, Reporter
 from marigold_ros.ros.frame_buffer import ReceivedFrame
 from marigold_ros.ros.image_sizes import AnnouncedImageSizes
 from marigold_ros.ros.memory import return_freed_memory
@@ -149,7 +149,7 @@ class DepthNode(LifecycleNode):
             f'loaded checkpoint {info.name} on {engine.device} ({engine.executor_name}): '
             f'{info.scheduler}, {info.prediction_type}, at most {info.max_useful_steps} useful '
             'denoising steps')
-        self._log_scale_source(settings)
+        self._log_scale_sources(settings)
 
     def _configured_worker(self) -> DepthWorker:
         """Return the worker, or raise if the node is not configured."""
@@ -161,7 +161,7 @@ class DepthNode(LifecycleNode):
         return parameters.settings_from_parameters(parameters.read_current_values(self))
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe to the cameras and to the references of the scale source."""
+        """Subscribe to the cameras and to the references of the scale sources."""
         try:
             settings = self._settings()
             self._configured_worker().metric_inputs.open(settings.scale_config(),
@@ -303,7 +303,7 @@ class DepthNode(LifecycleNode):
         settings = self._settings()
         self._worker.apply_settings(settings)
         if any(each.name.startswith('scale.') for each in changes):
-            self._log_scale_source(settings)
+            self._log_scale_sources(settings)
         if self._inputs and any(each.name.startswith(('scale.', 'odom_frame'))
                                 for each in changes):
             self._open_metric_inputs(settings)
@@ -316,7 +316,7 @@ class DepthNode(LifecycleNode):
             discard_destroyed_entities(self)
         except MarigoldError as err:
             self._reporter.log_error(
-                f'cannot subscribe for scale.source {settings.scale_source}: {err}')
+                f'cannot subscribe for scale.sources {list(settings.scale_sources)}: {err}')
 
     # Services and diagnostics
 
@@ -336,11 +336,11 @@ class DepthNode(LifecycleNode):
         response.message = 'the node is not configured'
         if self._worker is not None:
             self._worker.reset_scale()
-            response.message = f'the scale of source {self._settings().scale_source} is reset'
+            response.message = 'the scale is reset'
         return response
 
-    def _log_scale_source(self, settings: parameters.Settings) -> None:
-        text = f'scale.source {describe_scale_source(settings)}'
+    def _log_scale_sources(self, settings: parameters.Settings) -> None:
+        text = f'scale.sources {describe_scale_sources(settings)}'
         if settings.scale_config().is_measured:
             self.get_logger().info(text)
         else:

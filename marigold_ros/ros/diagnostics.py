@@ -19,13 +19,13 @@ from marigold_ros.ros.parameters import Settings
 
 if TYPE_CHECKING:
     from marigold_ros.depth.adaptive import AdaptiveDepth, AdaptivePrediction
-    from marigold_ros.metric.types import ScaleReport
+    from marigold_ros.metric.types import ScaleReport, SourceReport
 
 LOG_PERIOD_S = 10.0
 # A run that takes longer is reported while it lasts.
 LONG_RUN_S = 5.0
-NO_SCALE = ('depth/image_rect and points need a metric scale: set the parameter scale.source, '
-            'for example to fixed with scale.min_depth_m and scale.max_depth_m')
+NO_SCALE = ('depth/image_rect and points need a metric scale: set the parameter scale.sources, '
+            'for example to [fixed] with scale.min_depth_m and scale.max_depth_m')
 # States in which the scale needs no action of the user.
 OK_SCALE_STATES = frozenset({'none', 'assumed', 'tracking'})
 # States that are logged at INFO; an assumed range has its own warning at configure.
@@ -237,13 +237,13 @@ def _status(level: bytes, name: str, message: str,
         KeyValue(key=key, value=str(value)) for key, value in values.items()])
 
 
-def describe_scale_source(settings: Settings) -> str:
-    """Describe the source of the metric scale, and whether the scale is measured or assumed."""
-    if settings.scale_source == 'none':
+def describe_scale_sources(settings: Settings) -> str:
+    """Describe the sources of the metric scale, and whether it is measured or assumed."""
+    if settings.scale_sources == ('none',):
         return f'none: {NO_SCALE}'
-    if settings.scale_source != 'fixed':
-        return (f'{settings.scale_source}: the scale is measured; metric topics are published '
-                'only while it is known')
+    if settings.scale_sources != ('fixed',):
+        return (f'{", ".join(settings.scale_sources)}: the scale is measured; metric topics are '
+                'published only while it is known')
     return ('fixed: the scale is ASSUMED, not measured: relative depth 0 to 1 is published as '
             f'{settings.scale_min_depth_m:g} to {settings.scale_max_depth_m:g} m')
 
@@ -272,7 +272,7 @@ def format_scale(report: ScaleReport | None) -> dict[str, str]:
     assumed = ' (assumed)' if scale is not None and scale.assumed else ''
     return {
         'scale_state': 'none' if report is None else report.state,
-        'scale_source': 'none' if scale is None else scale.source + assumed,
+        'scale_sources': 'none' if scale is None else ', '.join(scale.sources) + assumed,
         'scale': '' if scale is None else f'{scale.scale:.6g}',
         'shift': '' if scale is None else f'{scale.shift:.6g}',
         'scale_confidence': '' if scale is None else f'{scale.confidence:.3f}',
@@ -284,7 +284,19 @@ def format_scale(report: ScaleReport | None) -> dict[str, str]:
         'scale_tilt_age_s': '' if tilt_age_s is None else f'{tilt_age_s:.3f}',
         'scale_pitch_deg': '' if tilt is None else _degrees(tilt.pitch),
         'scale_roll_deg': '' if tilt is None else _degrees(tilt.roll),
-        'scale_detail': '' if report is None else report.detail}
+        'scale_detail': '' if report is None else report.detail,
+        **_format_sources({} if report is None else report.sources)}
+
+
+def _format_sources(sources: Mapping[str, SourceReport]) -> dict[str, str]:
+    """Format the state of each scale source."""
+    values: dict[str, str] = {}
+    for name, each in sources.items():
+        values |= {f'scale_{name}_state': each.state,
+                   f'scale_{name}_anchors': str(each.anchor_count),
+                   f'scale_{name}_age_s': '' if each.age_s is None else f'{each.age_s:.3f}',
+                   f'scale_{name}_detail': each.detail}
+    return values
 
 
 def _degrees(angle: float) -> str:
@@ -323,7 +335,7 @@ def compute_node_status(problem: str, enabled: bool,
             'steps': f'{settings.min_inference_steps} to {settings.max_inference_steps}',
             'max_useful_steps': engine.checkpoint_info.max_useful_steps,
             'latency_cap_ms': settings.latency_cap_ms, 'run_s': f'{adaptive.run_s:.3f}',
-            'scale': describe_scale_source(settings)})
+            'scale': describe_scale_sources(settings)})
     if problem:
         return DiagnosticStatus.ERROR, problem, values
     if not enabled:
@@ -331,7 +343,7 @@ def compute_node_status(problem: str, enabled: bool,
     if configured is not None and configured[1].run_s > LONG_RUN_S:
         return DiagnosticStatus.WARN, (f'the networks have been running for '
                                        f'{configured[1].run_s:.0f} s'), values
-    if configured is not None and configured[0].scale_source == 'none':
+    if configured is not None and configured[0].scale_sources == ('none',):
         return DiagnosticStatus.WARN, f'no metric depth: {NO_SCALE}', values
     return DiagnosticStatus.OK, 'active', values
 

@@ -1,23 +1,25 @@
-"""The scale in the running node: reference subscriptions, TF, poses, and the scale tracker."""
+"""The scale in the running node: subscriptions to references, TF, poses, and the tracker."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 import threading
 import time
 from typing import TYPE_CHECKING
 
+import cv2
+import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan, PointCloud2
 
 from marigold_ros.depth.errors import InputError, MessageError
-from marigold_ros.geometry.poses import ContinuousPoses, Matrix
+from marigold_ros.geometry.poses import ContinuousPoses, Matrix, motion_between
 from marigold_ros.messages.header import peek_header
 from marigold_ros.metric.anchors import Anchors, anchors_from_depth, anchors_from_points
 from marigold_ros.metric.checks import check_clock, FrozenContentCheck
-from marigold_ros.metric.config import ScaleConfig
+from marigold_ros.metric.config import REFERENCE_SOURCES, ScaleConfig
 from marigold_ros.metric.sources.ground_plane import lookup_tilt
 from marigold_ros.metric.sources.reference import describe_axes, place_nearest, pose_without_tf
 from marigold_ros.metric.tracker import ScaleTracker
@@ -71,15 +73,15 @@ class MetricInputs:
         self._node, self._config, self._reporter = node, config, reporter
         self._tracker = ScaleTracker(config)
         self._max_input_pixels = max_input_pixels
-        self._references = {camera: CameraReferences(
-            rectified or _reference_topics(node, camera).looks_rectified, config.filter.hold_s)
-            for camera in cameras}
+        self._references = {camera: {source: References(
+            source, rectified or _reference_topics(node, camera).looks_rectified,
+            config.filter.hold_s) for source in REFERENCE_SOURCES} for camera in cameras}
         self._timed: dict[str, bool] = {}  # whether the camera's last frame had a time
         self._inputs: list[ReferenceInput] = []
         self._transforms: Transforms | None = None
         self._odometry, self._odom_frame = OdometryPoses(), ''
         self._poses = ContinuousPoses(self._odometry)
-        self._subscribed: tuple[str | None, bool] = (None, False)  # reference source, TF
+        self._subscribed: tuple[tuple[str, ...], bool] = ((), False)  # sources, TF
 
     # Called from the executor's thread
 
@@ -95,21 +97,20 @@ class MetricInputs:
         """
         # Only measured metres can be moved by metres.
         needs_poses = bool(odom_frame) and config.is_measured
-        needed = config.reference_source, config.needs_transforms or needs_poses
+        needed = config.reference_sources, config.needs_transforms or needs_poses
         if needed != self._subscribed:
             self._subscribe(*needed)
         self._odom_frame = odom_frame
         self._odometry.use(self._transforms if needs_poses else None, odom_frame)
 
-    def _subscribe(self, reference_source: str | None, needs_transforms: bool) -> None:
+    def _subscribe(self, sources: tuple[str, ...], needs_transforms: bool) -> None:
         self.close()
-        self._subscribed = reference_source, needs_transforms
+        self._subscribed = sources, needs_transforms
         if needs_transforms:
             self._transforms = Transforms(self._node, self._report_ignored_transform)
-        if reference_source is not None:
-            self._inputs = [
-                ReferenceInput(self._node, camera, reference_source, reference, self._reporter)
-                for camera, reference in self._references.items()]
+        self._inputs = [
+            ReferenceInput(self._node, camera, references[source], self._reporter)
+            for camera, references in self._references.items() for source in sources]
 
     def match_publishers(self) -> None:
         """Match topics and QoS to the publishers; must be called periodically while active."""
@@ -120,7 +121,7 @@ class MetricInputs:
         """Unsubscribe from everything; further calls do nothing."""
         for each in self._inputs:
             each.close()
-        self._inputs, self._subscribed = [], (None, False)
+        self._inputs, self._subscribed = [], ((), False)
         self._odometry.use(None, self._odom_frame)
         if self._transforms is not None:
             self._transforms.close()
@@ -137,7 +138,7 @@ class MetricInputs:
         self._max_input_pixels = max_input_pixels
         if config != self._config:
             self._config, self._tracker = config, ScaleTracker(config)
-            for reference in self._references.values():
+            for reference in self._all_references():
                 reference.buffer.span_s = config.filter.hold_s
             self.reset_scale()
 
@@ -151,8 +152,12 @@ class MetricInputs:
     def reset_scale(self) -> None:
         """Discard the scale of every camera and the stored references."""
         self._tracker.reset()
-        for reference in self._references.values():
+        for reference in self._all_references():
             reference.reset()
+
+    def _all_references(self) -> Iterator[References]:
+        for references in self._references.values():
+            yield from references.values()
 
     def find_pose(self, frame_id: str, stamp_ns: int) -> tuple[Matrix | None, str]:
         """
@@ -176,71 +181,113 @@ class MetricInputs:
         return pose, self._odometry.problem or self._odom_frame
 
     def update_scale(self, frame: ReceivedFrame, rgb: RgbImage, calibration: Calibration,
-                     prediction: AdaptivePrediction) -> ScaleReport:
+                     prediction: AdaptivePrediction, pose: Matrix | None, pose_problem: str
+                     ) -> ScaleReport:
         """
         Update the scale with one frame, and report it.
 
         Parameters
         ----------
         frame : ReceivedFrame
-            With stamp 0 if its stamp carries no time.  Then, or if the references have stamp 0,
-            times of receipt are used for both, as log times are in a bag.
+            With stamp 0 if its stamp carries no time.  Then, or if a reference has stamp 0,
+            times of receipt are used for all, as log times are in a bag.
         rgb : uint8 [H, W, 3]
             The processed image, rectified.
         calibration : Calibration
             Calibration of that image.
         prediction : AdaptivePrediction
             Prediction of that image; NaN unknown.
+        pose, pose_problem
+            Where the camera is, or why that is unknown, from `find_pose`.
 
         Returns
         -------
         ScaleReport
         """
+        config = self._config
         if calibration.problem:  # already reported
             report = ScaleReport('none', None)
+        elif not config.is_measured:
+            report = self._tracker.update(ScaleFrame(
+                frame.camera, frame.stamp_ns, prediction.affine_invariant_depth, None,
+                calibration.camera.K))
         else:
             frame = self._with_common_time(frame)
             time_ns = _time_ns(frame, bool(frame.stamp_ns))
-            anchors, reference_problem = self._compute_anchors(frame, rgb, calibration)
-            tilt, tilt_problem = lookup_tilt(self._config, self._lookup_newest, frame.frame_id,
+            anchors, problems = self._compute_anchors(frame, rgb, calibration)
+            tilt, tilt_problem = lookup_tilt(config, self._lookup_newest, frame.frame_id,
                                              frame.stamp_ns)
+            if tilt_problem:
+                problems['ground_plane'] = tilt_problem
             if tilt is not None and not frame.stamp_ns:
                 tilt = replace(tilt, stamp_ns=time_ns)  # it is the newest
             self._report_axes(frame)
-            depth = (prediction.known_depth if self._config.is_measured
-                     else prediction.affine_invariant_depth)  # not looked at
+            grey = (np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
+                    if 'motion' in config.sources else None)
             report = self._tracker.update(ScaleFrame(
-                frame.camera, time_ns, depth, prediction.confidence,
-                calibration.camera.K, anchors, reference_problem or tilt_problem, tilt,
-                prediction.gauge_change))
+                frame.camera, time_ns, prediction.known_depth, prediction.confidence,
+                calibration.camera.K, anchors, problems, tilt, prediction.gauge_change, grey,
+                pose, pose_problem))
         self._reporter.report_scale(frame.camera, report)
         return report
 
     def _with_common_time(self, frame: ReceivedFrame) -> ReceivedFrame:
-        """Set the stamp to 0 if the references have no time; reset the scale at a change."""
-        newest = self._references[frame.camera].buffer.newest()
-        if newest is not None and not newest.stamp_ns and frame.stamp_ns:
-            self._reporter.report_once(
-                frame.camera, 'unstamped_reference', '',
-                'reference stamps are 0; times of receipt are used instead, for images as well')
-            frame = replace(frame, stamp_ns=0)
+        """Set the stamp to 0 if a reference has no time; reset the scale at a change."""
+        for source in self._config.reference_sources:
+            newest = self._references[frame.camera][source].buffer.newest()
+            if newest is not None and not newest.stamp_ns and frame.stamp_ns:
+                self._reporter.report_once(
+                    frame.camera, 'unstamped_reference', '',
+                    'reference stamps are 0; times of receipt are used instead, for images as '
+                    'well')
+                frame = replace(frame, stamp_ns=0)
         timed = bool(frame.stamp_ns)
         if self._timed.setdefault(frame.camera, timed) != timed:
             self._timed[frame.camera] = timed
             self._tracker.discard(frame.camera)
         return frame
 
-    def _compute_anchors(self, frame: ReceivedFrame, rgb: RgbImage,
-                         calibration: Calibration) -> tuple[Anchors | None, str]:
-        """Compute the anchors of the reference, if any; also return why it is invalid, or ''."""
-        if self._config.reference_source is None:
-            return None, ''
+    def _compute_anchors(self, frame: ReceivedFrame, rgb: RgbImage, calibration: Calibration
+                         ) -> tuple[dict[str, Anchors], dict[str, str]]:
+        """Compute the anchors of each reference, or say why it is invalid, by source."""
+        anchors: dict[str, Anchors] = {}
+        problems: dict[str, str] = {}
+        for source in self._config.reference_sources:
+            try:
+                found = self._references[frame.camera][source].compute_anchors(
+                    frame, rgb, calibration, self._config,
+                    partial(self._camera_from_reference, source, frame), self._max_input_pixels)
+                if found is not None:
+                    anchors[source] = found
+            except InputError as err:
+                problems[source] = str(err)
+        return anchors, problems
+
+    def _camera_from_reference(self, source: str, frame: ReceivedFrame, reference: Reference
+                               ) -> Matrix:
+        """
+        Return the pose of a reference in the camera's optical frame when the image was taken.
+
+        Where the image has no time, the transform is the newest, and the robot does not move.
+        """
+        pose = pose_without_tf(self._config, source, frame.frame_id, reference.frame_id)
+        timed = bool(frame.stamp_ns)
         try:
-            return self._references[frame.camera].compute_anchors(
-                frame, rgb, calibration, self._config, self._transforms,
-                self._max_input_pixels), ''
+            if pose is None:
+                transforms = self._transforms
+                if transforms is None:
+                    raise InputError(NO_TF)
+                pose = transforms.lookup(frame.frame_id, reference.frame_id,
+                                         reference.stamp_ns if timed else 0)
         except InputError as err:
-            return None, str(err)
+            raise InputError(
+                f'the pose of the reference (frame {reference.frame_id!r}) in the camera (frame '
+                f'{frame.frame_id!r}) is unknown: {err}; publish the transform or set '
+                f'scale.{source}.extrinsics') from err
+        if not timed:
+            return pose
+        moved = motion_between(self._odometry, frame.frame_id, reference.stamp_ns, frame.stamp_ns)
+        return np.asarray(moved @ pose, np.float64)
 
     def _lookup_newest(self, target: str, source: str, stamp_ns: int) -> tuple[Matrix, int]:
         """Look up a pose in TF, see `TransformBuffer.lookup_newest`."""
@@ -250,28 +297,31 @@ class MetricInputs:
         return transforms.lookup_newest(target, source, stamp_ns)
 
     def _report_axes(self, frame: ReceivedFrame) -> None:
-        """Say once what is assumed about the axes of a coordinate frame."""
-        newest = self._references[frame.camera].buffer.newest()
-        text = describe_axes(self._config, frame.frame_id,
-                             None if newest is None else newest.frame_id)
-        if text:
+        """Say once what is assumed about the axes of coordinate frames."""
+        newest = {source: self._references[frame.camera][source].buffer.newest()
+                  for source in self._config.reference_sources}
+        for text in describe_axes(self._config, frame.frame_id, {
+                source: each.frame_id for source, each in newest.items() if each is not None}):
             self._reporter.report_once(frame.camera, 'assumed_axes', text, text, warn=False)
 
 
-class CameraReferences:
+class References:
     """
-    The references of one camera, and the anchors that they yield for an image.
+    The references of one source of a camera, and the anchors that they yield for an image.
 
     Parameters
     ----------
+    source : str
+        Of `metric.config.REFERENCE_SOURCES`.
     rectified : bool
-        Whether the depth images of the reference are already rectified.
+        Whether depth images are already rectified.
     hold_s : float
         Largest time between an image and its reference, s.
     """
 
-    def __init__(self, rectified: bool, hold_s: float) -> None:
+    def __init__(self, source: str, rectified: bool, hold_s: float) -> None:
         """Start without references."""
+        self.source = source
         self.buffer = ReferenceBuffer(hold_s)
         self.calibrations = CalibrationCache(rectified)
         self._frozen_content = FrozenContentCheck()
@@ -282,7 +332,7 @@ class CameraReferences:
         self._frozen_content = FrozenContentCheck()
 
     def compute_anchors(self, frame: ReceivedFrame, rgb: RgbImage, calibration: Calibration,
-                        config: ScaleConfig, transforms: Transforms | None,
+                        config: ScaleConfig, locate: Callable[[Reference], Matrix],
                         max_input_pixels: int) -> Anchors | None:
         """
         Compute anchors from the reference nearest in time to an image whose pose is known.
@@ -292,7 +342,8 @@ class CameraReferences:
         frame, rgb, calibration
             See `MetricInputs.update_scale`.
         config : ScaleConfig
-        transforms : Transforms or None
+        locate : callable
+            Returns the pose of a reference in the camera's optical frame, or raises an InputError.
         max_input_pixels : int
 
         Returns
@@ -317,15 +368,14 @@ class CameraReferences:
             return None
 
         # 2. Find the nearest one whose pose is known, and check its content.
-        reference, pose = place_nearest(
-            near, lambda each: _camera_from_reference(each, frame, config, transforms), hold_s)
+        reference, pose = place_nearest(near, locate, hold_s)
         time_ns = _time_ns(reference, timed)
         self._frozen_content.check(memoryview(reference.message)[reference.content_offset:],
                                    time_ns, rgb)
         K, size = calibration.camera.K, rgb.shape[:2]
 
         # 3. Decode the depth image or the points, and project them into the image.
-        if config.source == 'depth':
+        if self.source == 'depth':
             depth_m = depth_from_message(reference.message, compressed=reference.compressed,
                                          max_pixels=max_input_pixels)
             found = self.calibrations.find(reference.stamp_ns, *depth_m.shape)
@@ -334,7 +384,7 @@ class CameraReferences:
             if found.rectifier is not None:
                 depth_m = found.rectifier.rectify_depth(depth_m)
             return anchors_from_depth(depth_m, found.camera.K, pose, K, size, time_ns)
-        points = (points_from_cloud(reference.message) if config.source == 'cloud'
+        points = (points_from_cloud(reference.message) if self.source == 'cloud'
                   else points_from_scan_message(reference.message))
         return anchors_from_points(points, pose, K, size, time_ns)
 
@@ -437,16 +487,15 @@ class ReferenceInput:
     ----------
     node : Node
     camera : str
-    source : str
-        One of `metric.config.REFERENCE_SOURCES`.
-    reference : CameraReferences
+    reference : References
         Stores the messages.
     reporter : Reporter
     """
 
-    def __init__(self, node: Node, camera: str, source: str, reference: CameraReferences,
-                 reporter: Reporter) -> None:
+    def __init__(self, node: Node, camera: str, reference: References, reporter: Reporter
+                 ) -> None:
         """Subscribe to the topic that has a publisher, or to the first if none has."""
+        source = reference.source
         self._camera, self._reference, self._reporter = camera, reference, reporter
         self._info: QosMatchingSubscription | None = None
         if source == 'depth':
@@ -495,28 +544,6 @@ class ReferenceInput:
 def _time_ns(message: Reference | ReceivedFrame, timed: bool) -> int:
     """Return the stamp of a message, or the time of its receipt if stamps carry no time, ns."""
     return message.stamp_ns if timed else round(1e9 * message.received_s)
-
-
-def _camera_from_reference(reference: Reference, frame: ReceivedFrame, config: ScaleConfig,
-                           transforms: Transforms | None) -> Matrix:
-    """
-    Return the pose of the reference's frame in the camera's optical frame, [4, 4].
-
-    Where the image has no time, it is the newest.
-    """
-    pose = pose_without_tf(config, frame.frame_id, reference.frame_id)
-    if pose is not None:
-        return pose
-    try:
-        if transforms is None:
-            raise InputError(NO_TF)
-        return transforms.lookup(frame.frame_id, reference.frame_id,
-                                 reference.stamp_ns if frame.stamp_ns else 0)
-    except InputError as err:
-        raise InputError(
-            f'the pose of the reference (frame {reference.frame_id!r}) in the camera (frame '
-            f'{frame.frame_id!r}) is unknown: {err}; publish the transform or set '
-            'scale.extrinsics') from err
 
 
 def _reference_topics(node: Node, camera: str) -> InputTopics:

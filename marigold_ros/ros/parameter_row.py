@@ -40,11 +40,10 @@ class ParameterRow:
     limits : (low, high) or None
         Smallest and largest valid number.
     choices : tuple
-        The valid values; empty if there is no such restriction.
+        The valid values, or those of each string in a list; empty if there is no such
+        restriction.
     keyword : str
         A word that is valid instead of a value and is parsed as None; '' if there is none.
-    words : tuple of str
-        Further words that are valid instead of a value.
     run_time : bool
         Whether a change takes effect at the next frame instead of the next configure.
     reason : str
@@ -59,15 +58,14 @@ class ParameterRow:
     limits: tuple[float, float] | None = None
     choices: tuple[Any, ...] = ()
     keyword: str = ''
-    words: tuple[str, ...] = ()
     run_time: bool = False
     reason: str = ''
 
     @property
     def type_name(self) -> str:
-        """Return the ROS type in words, with the keywords."""
-        *first, last = (TYPE_NAMES[self.kind], *filter(None, (self.keyword, *self.words)))
-        return f'{", ".join(first)} or {last}' if first else last
+        """Return the ROS type in words, with the keyword."""
+        name = TYPE_NAMES[self.kind]
+        return f'{name} or {self.keyword}' if self.keyword else name
 
     @property
     def rule(self) -> str:
@@ -87,8 +85,6 @@ class ParameterRow:
         """
         if self.keyword and value == self.keyword:
             return None
-        if value in self.words:
-            return value
         parsed = value
         if self.kind is float and type(value) is int:
             parsed = float(value)
@@ -102,10 +98,13 @@ class ParameterRow:
         return parsed
 
     def _allows(self, value: Any) -> bool:
-        if type(value) is not self.kind or (self.choices and value not in self.choices):
+        if type(value) is not self.kind:
             return False
         if isinstance(value, tuple):
-            return bool(value) and all(isinstance(each, str) for each in value)
+            return bool(value) and all(isinstance(each, str) and (
+                not self.choices or each in self.choices) for each in value)
+        if self.choices and value not in self.choices:
+            return False
         return self.limits is None or (
             isinstance(value, (int, float)) and self.limits[0] <= value <= self.limits[1])
 

@@ -22,9 +22,15 @@ from marigold_ros.depth.config import (
 )
 from marigold_ros.depth.errors import ConfigError
 from marigold_ros.geometry.filters import DepthFilter
-from marigold_ros.metric.config import SCALE_SOURCES, ScaleConfig, SEARCH
+from marigold_ros.metric.config import (
+    MEASURED_SOURCES,
+    REFERENCE_SOURCES,
+    SCALE_SOURCES,
+    ScaleConfig,
+    WEIGHT_LIMITS,
+)
 from marigold_ros.metric.filter import FilterConfig
-from marigold_ros.metric.outputs import POINT_STRIDE
+from marigold_ros.metric.outputs import PointFilter
 from marigold_ros.ros.parameter_row import format_yaml_value, ParameterRow
 from marigold_ros.ros.rclpy_workarounds import find_given_parameters
 from marigold_ros.ros.spelling import describe_unknown
@@ -34,6 +40,10 @@ QOS_POLICIES = tuple(name.lower() for name in QoSPolicyKind.__members__)
 # qos_overrides.<topic>.<entity>[_<id>].<policy>
 QOS_OVERRIDE = re.compile(
     rf'qos_overrides\..+\.({"|".join(QOS_ENTITIES)})(_\w+)?\.({"|".join(QOS_POLICIES)})')
+# Parameters of earlier versions, and what has replaced them.
+REPLACED = {
+    'scale.source': 'scale.sources, a list such as [cloud, ground_plane]',
+    'scale.extrinsics': 'scale.<source>.extrinsics, such as scale.cloud.extrinsics'}
 MAX_STEPS_REASON = "Marigold's authors report no gain in accuracy above 10 steps"
 
 
@@ -43,6 +53,17 @@ def _row(kind: type, default: Any, description: str, *, name: str = '', **rest: 
     return field(default=value, metadata={
         'row': {'name': name, 'kind': kind, 'default': default, 'description': description,
                 **rest}})
+
+
+def _extrinsics_row(source: str) -> Any:
+    return _row(str, 'auto', f"x y z roll pitch yaw (m, rad) of the body frame of {source}'s "
+                "sensor in the camera's body frame, both x forward, y left, z up; auto: from TF",
+                name=f'scale.{source}.extrinsics', keyword='auto', run_time=True)
+
+
+def _weight_row(source: str) -> Any:
+    return _row(float, 1.0, f'How much {source} counts beside other scale sources',
+                name=f'scale.{source}.weight', limits=WEIGHT_LIMITS, run_time=True)
 
 
 @dataclass(frozen=True)
@@ -122,35 +143,31 @@ class Settings:
     max_input_pixels: int = _row(
         int, 16_000_000, 'Larger images are rejected before they are decoded', unit='px',
         limits=(1, 1_000_000_000), run_time=True)
-    scale_source: str = _row(
-        str, ScaleConfig.source, 'Source of the metric scale; none: no metric depth; fixed: an '
-        'assumed range; depth, cloud, scan: a reference on <camera>/scale/<source>; ground_plane: '
-        'the floor', name='scale.source', choices=SCALE_SOURCES, run_time=True)
+    scale_sources: tuple[str, ...] = _row(
+        tuple, ScaleConfig.sources, 'Sources of the metric scale, of which several may be named; '
+        'none: no metric depth; fixed: an assumed range; depth, cloud, scan: a reference on '
+        '<camera>/scale/<source>; ground_plane: the floor; motion: how the image moves while TF '
+        'tells how the camera does', name='scale.sources', choices=SCALE_SOURCES, run_time=True)
     scale_min_depth_m: float | None = _row(
-        float, 'unset', 'Depth that scale.source fixed assumes for the nearest point',
+        float, 'unset', 'Depth that the scale source fixed assumes for the nearest point',
         name='scale.min_depth_m', unit='m', limits=(0.001, 1000.0), keyword='unset',
         run_time=True)
     scale_max_depth_m: float | None = _row(
-        float, 'unset', 'Depth that scale.source fixed assumes for the farthest point',
+        float, 'unset', 'Depth that the scale source fixed assumes for the farthest point',
         name='scale.max_depth_m', unit='m', limits=(0.001, 1000.0), keyword='unset',
         run_time=True)
-    scale_extrinsics: str | None = _row(
-        str, 'auto', "x y z roll pitch yaw (m, rad) of the reference sensor's body frame in the "
-        "camera's body frame, both x forward, y left, z up; auto: from TF",
-        name='scale.extrinsics', keyword='auto', run_time=True)
     scale_camera_height_m: float | None = _row(
-        float, 'unset', 'Height of the camera above the floor, for scale.source ground_plane',
-        name='scale.camera_height_m', unit='m', limits=(0.02, 100.0), keyword='unset',
-        run_time=True)
-    scale_camera_pitch_deg: float | str | None = _row(
-        float, 'auto', 'Pitch of the camera, nose down positive, for scale.source ground_plane; '
-        'auto: from TF; search: estimated from the images', name='scale.camera_pitch_deg',
-        unit='deg', limits=(-15.0, 60.0), keyword='auto', words=(SEARCH,), run_time=True)
-    scale_camera_roll_deg: float | str | None = _row(
-        float, 'auto', 'Roll of the camera, right side down positive, for scale.source '
-        'ground_plane; auto: from TF; search: estimated from the images',
-        name='scale.camera_roll_deg', unit='deg', limits=(-15.0, 15.0), keyword='auto',
-        words=(SEARCH,), run_time=True)
+        float, 'unset', 'Height of the camera above the floor, for the scale source ground_plane; '
+        'with motion, points below the floor are left out', name='scale.camera_height_m',
+        unit='m', limits=(0.02, 100.0), keyword='unset', run_time=True)
+    scale_camera_pitch_deg: float | None = _row(
+        float, 'auto', 'Pitch of the camera, nose down positive, where the height above the floor '
+        'is set; auto: from TF', name='scale.camera_pitch_deg', unit='deg', limits=(-15.0, 60.0),
+        keyword='auto', run_time=True)
+    scale_camera_roll_deg: float | None = _row(
+        float, 'auto', 'Roll of the camera, right side down positive, where the height above the '
+        'floor is set; auto: from TF', name='scale.camera_roll_deg', unit='deg',
+        limits=(-15.0, 15.0), keyword='auto', run_time=True)
     scale_base_frame: str = _row(
         str, ScaleConfig.base_frame, 'Level coordinate frame of the robot, relative to which TF '
         'gives pitch and roll of the camera', name='scale.base_frame', run_time=True)
@@ -166,6 +183,19 @@ class Settings:
         float, FilterConfig.expire_s, 'Age of the last measurement above which the scale is '
         'discarded and metric outputs stop', name='scale.expire_s', unit='s',
         limits=(0.01, 36000.0), run_time=True)
+    scale_depth_extrinsics: str | None = _extrinsics_row('depth')
+    scale_depth_weight: float = _weight_row('depth')
+    scale_cloud_extrinsics: str | None = _extrinsics_row('cloud')
+    scale_cloud_weight: float = _weight_row('cloud')
+    scale_scan_extrinsics: str | None = _extrinsics_row('scan')
+    scale_scan_weight: float = _weight_row('scan')
+    scale_ground_plane_weight: float = _weight_row('ground_plane')
+    scale_motion_weight: float = _weight_row('motion')
+    scale_motion_refine_rotation: bool = _row(
+        bool, ScaleConfig.refine_rotation, 'Let the corners of the images correct the rotation '
+        'between two views where they contradict TF: for odometry that drifts or is late; with '
+        'intrinsics that are not exact it does harm', name='scale.motion.refine_rotation',
+        run_time=True)
     min_depth_m: float = _row(
         float, DepthFilter.min_depth_m, 'Smaller metric depth is published as -Inf', unit='m',
         limits=(0.001, 1000.0), run_time=True)
@@ -173,15 +203,24 @@ class Settings:
         float, DepthFilter.max_depth_m, 'Larger metric depth is published as +Inf', unit='m',
         limits=(0.001, 1000.0), run_time=True)
     point_stride: int = _row(
-        int, POINT_STRIDE, 'Distance between the pixels that become points of the cloud, along '
-        'both axes', unit='px', limits=(1, 64), run_time=True)
+        int, PointFilter.stride, 'Distance between the pixels that become points of the cloud, '
+        'along both axes', unit='px', limits=(1, 64), run_time=True)
+    points_min_surface_angle_deg: float = _row(
+        float, PointFilter.min_surface_angle_deg, 'As min_surface_angle_deg, for what becomes '
+        'points of the cloud: edges that are predicted too soft would be obstacles', unit='deg',
+        limits=(0.0, 45.0), run_time=True)
+    points_confidence_min: float = _row(
+        float, PointFilter.confidence_min, 'As confidence_min, for what becomes points of the '
+        'cloud', limits=(0.0, 1.0), run_time=True)
     max_relative_depth: float = _row(
         float, DepthFilter.max_relative_depth,
         'Pixels of larger relative depth count as sky, whose metric depth is published as +Inf; '
         '1: none', limits=(0.0, 1.0), run_time=True)
     confidence_min: float = _row(
         float, DepthFilter.confidence_min,
-        'Metric depth of lower confidence is published as NaN', limits=(0.0, 1.0), run_time=True)
+        'Metric depth of lower confidence is published as NaN; where the scale is measured, it is '
+        'the probability that depth is right within a factor of 1.25', limits=(0.0, 1.0),
+        run_time=True)
     min_surface_angle_deg: float = _row(
         float, DepthFilter.min_surface_angle_deg,
         'Pixels whose surface has a smaller angle to the viewing ray count as flying pixels and '
@@ -203,7 +242,9 @@ class Settings:
         self.depth_filter()
         self.engine_config()
         self.adaptive_config()
-        self.scale_config()
+        if 'motion' in self.scale_config().sources and not self.odom_frame:
+            raise ConfigError('`odom_frame` must name a coordinate frame for the scale source '
+                              "motion; got ''")
 
     def engine_config(self) -> EngineConfig:
         """Return the settings with which the engine is loaded."""
@@ -229,14 +270,25 @@ class Settings:
         return DepthFilter(self.min_depth_m, self.max_depth_m, self.max_relative_depth,
                            self.confidence_min, self.min_surface_angle_deg)
 
+    def point_filter(self) -> PointFilter:
+        """Return the filter of what becomes points."""
+        return PointFilter(self.point_stride, self.points_min_surface_angle_deg,
+                           self.points_confidence_min)
+
     def scale_config(self) -> ScaleConfig:
         """Return the settings of the scale estimation."""
+        extrinsics = {source: getattr(self, f'scale_{source}_extrinsics')
+                      for source in REFERENCE_SOURCES}
         return ScaleConfig(
-            source=self.scale_source, min_depth_m=self.scale_min_depth_m,
-            max_depth_m=self.scale_max_depth_m, extrinsics=self.scale_extrinsics,
+            sources=self.scale_sources, min_depth_m=self.scale_min_depth_m,
+            max_depth_m=self.scale_max_depth_m,
+            extrinsics={source: each for source, each in extrinsics.items() if each is not None},
+            weights={source: getattr(self, f'scale_{source}_weight')
+                     for source in MEASURED_SOURCES},
             camera_height_m=self.scale_camera_height_m,
             camera_pitch_deg=self.scale_camera_pitch_deg,
-            camera_roll_deg=self.scale_camera_roll_deg, base_frame=self.scale_base_frame,
+            camera_roll_deg=self.scale_camera_roll_deg,
+            refine_rotation=self.scale_motion_refine_rotation, base_frame=self.scale_base_frame,
             filter=FilterConfig(self.scale_max_change_per_s, self.scale_hold_s,
                                 self.scale_expire_s))
 
@@ -275,9 +327,12 @@ def declare_parameters(node: Node) -> None:
     Raises
     ------
     ConfigError
-        If an initial value is invalid by itself.
+        If an initial value is invalid by itself, or is of a parameter that has been replaced.
     """
     given = find_given_parameters(node)
+    for name, successor in REPLACED.items():
+        if name in given:
+            raise ConfigError(f'`{name}` must be replaced by {successor}; got {given[name]!r}')
     for row in TABLE:
         if row.name in given:
             row.parse(given[row.name])
@@ -356,14 +411,14 @@ def format_yaml() -> str:
              'docs/topics-and-parameters.md.',
              '# Written by: python -m marigold_ros.ros.parameters yaml', '/**:',
              '  ros__parameters:']
-    group = ''
+    open_groups: list[str] = []
     for row in TABLE:
-        prefix, _, name = row.name.rpartition('.')
-        if prefix and prefix != group:
-            lines.append(f'    {prefix}:')
-        group = prefix
-        indent = '      ' if prefix else '    '
-        lines.append(f'{indent}{name}: {format_yaml_value(row.default)}')
+        *groups, name = row.name.split('.')
+        for depth, group in enumerate(groups):
+            if open_groups[:depth + 1] != groups[:depth + 1]:
+                lines.append(f'{"  " * depth}    {group}:')
+        open_groups = groups
+        lines.append(f'{"  " * len(groups)}    {name}: {format_yaml_value(row.default)}')
     return '\n'.join(lines) + '\n'
 
 

@@ -356,7 +356,7 @@ class DepthWorker:
         outputs = self._cameras[frame.camera].outputs.subscribed()
         if not outputs:
             return ('unsubscribed',)
-        if outputs <= METRIC_OUTPUTS and settings.scale_source == 'none':
+        if outputs <= METRIC_OUTPUTS and settings.scale_sources == ('none',):
             return 'no_scale', NO_SCALE
 
         # 2. Decode the message to [H, W, 3].
@@ -413,7 +413,7 @@ class DepthWorker:
         with _timed(seconds, 'fit_scale'):
             report = self.metric_inputs.update_scale(
                 frame if prepared.timed else replace(frame, stamp_ns=0), rgb, calibration,
-                prediction)
+                prediction, prepared.pose, prepared.pose_origin)
         scale = report.metric_scale
         self.adaptive.set_scale(frame.camera, measured_scale(scale))
         if prediction.decision.stale:
@@ -427,8 +427,8 @@ class DepthWorker:
         with _timed(seconds, 'pack'):
             fields = camera.packer.pack(
                 prepared.outputs, rgb, calibration.camera.K, prediction, scale,
-                settings.depth_filter(), depth_encoding=settings.depth_encoding,
-                point_stride=settings.point_stride)
+                settings.depth_filter(), settings.point_filter(),
+                depth_encoding=settings.depth_encoding)
 
         # 4. Publish the messages and the status.
         with _timed(seconds, 'publish'):

@@ -10,6 +10,7 @@ from benchmarks.anchor_field import (
     draw_anywhere,
     draw_rings,
     draw_row,
+    fit_draw,
     format_tables,
     main,
     PATTERNS,
@@ -41,7 +42,18 @@ def test_the_field_gains_where_the_error_is_smooth():
     score = score_frame(RELATIVE, DEPTH_M, K, PATTERNS['200 anywhere'],
                         np.random.default_rng(0), calibration)
     assert score.field_abs_rel < 0.4 * score.fit_abs_rel
-    assert score.fit_s > 0.0 and score.field_s > 0.0
+    assert score.started_abs_rel == pytest.approx(score.field_abs_rel, rel=0.05)
+    assert min(score.fit_s, score.field_s, score.started_s) > 0.0
+
+
+def test_the_field_before_does_not_decide_which_anchors_are_drawn():
+    pattern = PATTERNS['50 anywhere']
+    rng = np.random.default_rng(0)
+    fit_draw(RELATIVE, DEPTH_M, pattern, rng)
+    expected = fit_draw(RELATIVE, DEPTH_M, pattern, rng).chosen
+    rng = np.random.default_rng(0)
+    score_frame(RELATIVE, DEPTH_M, K, pattern, rng, Calibration())
+    np.testing.assert_array_equal(fit_draw(RELATIVE, DEPTH_M, pattern, rng).chosen, expected)
 
 
 def test_the_calibration_counts_frames_alike():

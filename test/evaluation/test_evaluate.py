@@ -21,10 +21,11 @@ from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.depth.errors import BagError
 from marigold_ros.evaluation.config import SEQUENCE_POLICIES
 from marigold_ros.evaluation.evaluate import main
-from marigold_ros.evaluation.options import make_parser, read_data_set
+from marigold_ros.evaluation.options import _read_scale_config, make_parser, read_data_set
 from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
 from marigold_ros.evaluation.report.summary import SCHEMA
 from marigold_ros.evaluation.runner import EvaluationSession
+from marigold_ros.metric.config import ScaleConfig
 from scenes.robot_messages import camera_info
 
 COUNT, PERIOD_NS = 14, 10 ** 8
@@ -93,8 +94,9 @@ def drive_evaluated(checkpoint, tmp_path_factory):
     out = tmp_path_factory.mktemp('evaluate') / 'drive'
     assert main(['bag', str(SAMPLE / 'living_room'), '--image', '/camera/image_raw', '--depth',
                  '/camera/depth_gt/image_rect', '--checkpoint', checkpoint, '--out', str(out),
-                 '--policies', 'novelty,fixed-1', '--max-frames', '6', '--scale-source', 'cloud',
-                 '--reference', '/lidar/points', '--scene', str(SAMPLE / 'scene.json'),
+                 '--policies', 'novelty,fixed-1', '--max-frames', '6', '--scale-sources',
+                 'cloud,ground_plane', '--reference', 'cloud=/lidar/points', '--camera-height-m',
+                 '0.35', '--scene', str(SAMPLE / 'scene.json'),
                  '--costmap', str(SAMPLE.parent / 'config' / 'nav2_costmap.yaml')]) == 0
     return out
 
@@ -156,7 +158,7 @@ def test_the_summary_matches_its_schema(evaluated):
         if kind != 'any':
             wanted, _, null = kind.partition(' or ')
             assert (value is None and null == 'null') or isinstance(value, kinds[wanted]), path
-    elsewhere = {key for key in SCHEMA if key.startswith(('sets.', 'metric_depth.'))}
+    elsewhere = {key for key in SCHEMA if key.startswith(('sets.', 'metric.'))}
     assert seen == set(SCHEMA) - elsewhere - {'notes[]'}
     blind = read_summary(evaluated)['blind']
     assert {each['policy'] for each in blind} == {
@@ -166,15 +168,25 @@ def test_the_summary_matches_its_schema(evaluated):
 
 def test_metric_depth_is_evaluated(drive_evaluated):
     summary = read_summary(drive_evaluated)
-    assert {described(f'metric_depth.{path}')
-            for path, _ in leaves(summary['metric_depth'])} == {
-        key for key in SCHEMA if key.startswith('metric_depth.')}
-    assert list(summary['metric_depth']['policies']) == ['novelty', 'fixed-1']
-    metric, every_frame = summary['metric_depth']['policies'].values()
+    assert {described(f'metric.{path}') for path, _ in leaves(summary['metric'])} == {
+        key for key in SCHEMA if key.startswith('metric.')}
+    assert summary['metric']['sources'] == ['cloud', 'ground_plane']
+    assert summary['metric']['references'] == {'cloud': '/lidar/points'}
+    assert list(summary['metric']['policies']) == ['novelty', 'fixed-1']
+    metric, every_frame = summary['metric']['policies'].values()
     assert (metric['frames'], metric['frames_with_metric_depth']) == (6, 6)
     assert metric['states'] == {'tracking': 6}
     assert every_frame['published_share'] >= metric['published_share'] > 0.9
+    assert all(sum(counts.values()) == 6 for counts in metric['source_states'].values())
+    assert metric['source_states']['cloud'] == {'used': 6}
     assert (metric['obstacles']['frames'], metric['obstacles']['clouds']) == (6, 6)
+    # The floor is no sensor.
+    assert list(metric['sensors']) == ['cloud']
+    alone, both = (metric['sensors']['cloud'][name] for name in ('alone', 'with_cloud'))
+    assert alone['distance_m'] is None and both['distance_m'] is not None
+    visible = {name: each['visible'] for name, each in metric['obstacles']['found'].items()}
+    assert visible and visible == {name: each['visible'] for name, each in alone['found'].items()}
+    assert all(each['found'] <= each['visible'] for each in both['found'].values())
     assert metric['floor_error'] is not None
     tables = (drive_evaluated / 'tables.md').read_text()
     report = (drive_evaluated / 'report.html').read_text()
@@ -183,16 +195,30 @@ def test_metric_depth_is_evaluated(drive_evaluated):
         assert 'visible obstacles marked' in shown
     assert 'tracking 6' in report
     text = ' '.join(summary['verdict']['sentences'])
-    assert 'Metric depth from cloud (/lidar/points): available in 6 of 6 frames' in text
+    assert ('Metric depth from cloud (/lidar/points) and ground_plane: available in 6 of 6 frames'
+            in text)
+    assert 'cloud, ground_plane (cloud on /lidar/points)' in report
     assert "In Nav2's obstacle layer" in text
+
+
+def test_options_of_sources_become_the_settings_of_the_node(bag):
+    options = make_parser('evaluate', '').parse_args(
+        ['bag', str(bag), *TOPICS, '--out', 'out', '--scale-sources', 'scan,motion', '--reference',
+         'scan=/scan', '--extrinsics', 'scan=0.1 0 0 0 0 0', '--weight', 'motion=0.5', '--weight',
+         'scan=2', '--camera-height-m', '0.4', '--refine-rotation', '--base-frame', 'base'])
+    assert _read_scale_config(options) == ScaleConfig(
+        ('scan', 'motion'), extrinsics={'scan': '0.1 0 0 0 0 0'},
+        weights={'motion': 0.5, 'scan': 2.0}, camera_height_m=0.4, refine_rotation=True,
+        base_frame='base')
+    assert options.reference == [('scan', '/scan')]
 
 
 def test_the_verdict_explains_missing_metric_depth(checkpoint, bag, tmp_path):
     """The bag shows no floor for the ground_plane source."""
-    assert evaluate_few(checkpoint, bag, tmp_path / 'out', '--scale-source', 'ground_plane',
+    assert evaluate_few(checkpoint, bag, tmp_path / 'out', '--scale-sources', 'ground_plane',
                         '--camera-height-m', '0.5') == 0
     summary = read_summary(tmp_path / 'out')
-    for row in summary['metric_depth']['policies'].values():
+    for row in summary['metric']['policies'].values():
         assert (row['frames_with_metric_depth'], row['abs_rel']) == (0, None)
     assert any(sentence.startswith('Metric depth from ground_plane: available in none of 4 frames')
                for sentence in summary['verdict']['sentences'])
@@ -241,9 +267,9 @@ def test_an_invalid_transform_is_ignored_and_noted(checkpoint, tmp_path):
 
 
 def test_a_fixed_range_is_a_scale_source(checkpoint, bag, tmp_path):
-    assert evaluate_few(checkpoint, bag, tmp_path / 'out', '--scale-source', 'fixed',
+    assert evaluate_few(checkpoint, bag, tmp_path / 'out', '--scale-sources', 'fixed',
                         '--min-depth-m', '1', '--max-depth-m', '5') == 0
-    for row in read_summary(tmp_path / 'out')['metric_depth']['policies'].values():
+    for row in read_summary(tmp_path / 'out')['metric']['policies'].values():
         assert (row['states'], row['jitter']) == ({'assumed': 4}, 0.0)
         assert 'obstacles' not in row
 
@@ -459,29 +485,44 @@ def test_a_truncated_bag_is_evaluated_partially(checkpoint, tmp_path):
     (['--latency-table', 'nowhere.json'], '`latency_table` must be a readable file'),
     (['--baseline', 'nowhere.tflite'], 'ai-edge-litert|does not exist'),
     (['--live', '--policies', 'oracle'], '`live` runs the first policy'),
-    (['--scale-source', 'radar'],
-     "`scale_source` must be one of fixed, depth, cloud, scan, ground_plane; got 'radar'"),
-    (['--scale-source', 'cloud'], '`reference` must name a topic .*; got None'),
-    (['--scale-source', 'cloud', '--reference', '/points'],
+    (['--scale-sources', 'radar'], '`scale_sources` must be one of fixed, depth, cloud, scan, '
+     "ground_plane, motion; got 'radar'"),
+    (['--scale-sources', 'cloud,radar', '--reference', 'cloud=/points'], "; got 'radar'"),
+    (['--scale-sources', 'cloud,cloud'], 'a list in which each source occurs once'),
+    (['--scale-sources', 'motion,fixed'], 'a list in which none and fixed stand alone'),
+    (['--scale-sources', 'cloud'], r"`reference` must name a topic .* \['cloud'\]; got {}"),
+    (['--scale-sources', 'cloud,scan', '--reference', 'cloud=/points'],
+     r"`reference` must name a topic .* each of \['cloud', 'scan'\]; got {'cloud': '/points'}"),
+    (['--scale-sources', 'motion', '--reference', 'cloud=/points'],
+     r"`reference` must name a topic .* each of \[\]; got {'cloud': '/points'}"),
+    (['--scale-sources', 'cloud', '--reference', 'cloud=/points'],
      r'no topic /points \(sensor_msgs/msg/PointCloud2\) .*it has .*/camera/image_rect'),
-    (['--reference', '/points'],
-     "`reference` must be unset without `scale_source`; got '/points'"),
-    (['--min-depth-m', '0.5'], '`min_depth_m` must be unset without `scale_source`; got 0.5'),
-    (['--scale-source', 'fixed'], '`scale.min_depth_m` and `scale.max_depth_m` must be set'),
-    (['--scale-source', 'fixed', '--min-depth-m', '3', '--max-depth-m', '2'],
+    (['--reference', 'cloud=/points'],
+     r"`reference` must be unset without `scale_sources`; got \[\('cloud', '/points'\)\]"),
+    (['--min-depth-m', '0.5'], '`min_depth_m` must be unset without `scale_sources`; got 0.5'),
+    (['--weight', 'scan=2'], '`weight` must be unset without `scale_sources`'),
+    (['--scale-sources', 'fixed'], '`scale.min_depth_m` and `scale.max_depth_m` must be set'),
+    (['--scale-sources', 'fixed', '--min-depth-m', '3', '--max-depth-m', '2'],
      r'`scale.max_depth_m` must be finite and above scale.min_depth_m \(3.0 m\); got 2.0'),
-    (['--scale-source', 'ground_plane'], '`scale.camera_height_m` must be set'),
-    (['--scale-source', 'ground_plane', '--camera-height-m', '-1'],
+    (['--scale-sources', 'ground_plane'], '`scale.camera_height_m` must be set'),
+    (['--scale-sources', 'ground_plane', '--camera-height-m', '-1'],
      '`camera_height_m` must be above 0; got -1.0'),
-    (['--scale-source', 'ground_plane', '--camera-height-m', '1', '--camera-pitch-deg', 'level'],
-     "`scale.camera_pitch_deg` must be an angle in degrees, auto or search; got 'level'"),
-    (['--scale-source', 'cloud', '--reference', '/points', '--extrinsics', '1 2'],
-     "`scale.extrinsics` must be .* six numbers .*; got '1 2'"),
-    (['--scale-source', 'fixed', '--min-depth-m', '1', '--max-depth-m', '2', '--scene',
+    (['--scale-sources', 'ground_plane', '--camera-height-m', '1', '--camera-pitch-deg', 'nan'],
+     '`scale.camera_pitch_deg` must be an angle in degrees or auto; got nan'),
+    (['--scale-sources', 'cloud', '--reference', 'cloud=/points', '--extrinsics', 'cloud=1 2'],
+     "`scale.cloud.extrinsics` must be .* six numbers .*; got '1 2'"),
+    (['--scale-sources', 'cloud', '--reference', 'cloud=/points', '--extrinsics',
+      'motion=0 0 0 0 0 0'], '`scale.motion.extrinsics` must be of a source that is one of depth'),
+    (['--scale-sources', 'cloud', '--reference', 'cloud=/points', '--weight', 'cloud=0'],
+     '`scale.cloud.weight` must be 0.01 to 100; got 0.0'),
+    (['--scale-sources', 'fixed', '--min-depth-m', '1', '--max-depth-m', '2', '--scene',
       'nowhere.json'], '`scene` must be a file .*; got nowhere.json'),
-    (['--scale-source', 'fixed', '--min-depth-m', '1', '--max-depth-m', '2', '--scene',
+    (['--scale-sources', 'fixed', '--min-depth-m', '1', '--max-depth-m', '2', '--scene',
       str(SAMPLE / 'scene.json'), '--costmap', 'nowhere.yaml'], 'nowhere.yaml must contain'),
-    (['--scale-source', 'fixed', '--min-depth-m', '1', '--max-depth-m', '2', '--scene',
+    (['--scale-sources', 'fixed', '--min-depth-m', '1', '--max-depth-m', '2', '--scene',
+      str(SAMPLE / 'scene.json'), '--costmap-sensor', 'radar'],
+     'nav2_costmap.yaml must contain .* with the source radar'),
+    (['--scale-sources', 'fixed', '--min-depth-m', '1', '--max-depth-m', '2', '--scene',
       str(SAMPLE / 'scene.json')], '`scene` needs the poses of the camera, on /tf or /odom'),
     (['--image', '/left'],
      r'no topic /left .*it has .*/camera/image_rect \(sensor_msgs/msg/Image\)'),
@@ -492,6 +533,19 @@ def test_invalid_input_is_reported_with_exit_code_2(arguments, message, checkpoi
                  str(tmp_path / 'out'), *FEW, *arguments]) == 2
     stderr = capsys.readouterr().err
     assert re.search(message, stderr) and 'Traceback' not in stderr
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['--reference', '/points'], "must be SOURCE=VALUE, with a source of depth, .*got '/points'"),
+    (['--reference', 'radar=/points'], "must be SOURCE=VALUE, .*; got 'radar=/points'"),
+    (['--reference', 'cloud='], "must be SOURCE=VALUE, .*; got 'cloud='"),
+    (['--extrinsics', '0 0 0 0 0 0'], "must be SOURCE=VALUE, .*; got '0 0 0 0 0 0'"),
+    (['--weight', 'scan=much'], "must be SOURCE=NUMBER; got 'scan=much'"),
+    (['--camera-pitch-deg', 'level'], "must be an angle in degrees or auto; got 'level'")])
+def test_a_value_that_cannot_be_parsed_is_rejected(arguments, message, bag, capsys):
+    with pytest.raises(SystemExit, match='2'):
+        main(['bag', str(bag), *TOPICS, '--out', 'out', *arguments])
+    assert re.search(f'argument {arguments[0]}: {message}', capsys.readouterr().err)
 
 
 def test_an_unknown_data_set_is_rejected_with_the_known_ones(capsys):
@@ -537,7 +591,7 @@ def test_a_calibration_that_says_nothing_costs_only_metric_depth(checkpoint, tmp
         counts = {topic.name: topic.message_count for topic in results.topics}
     assert counts['/camera/depth/image_rect'] > 0 and not counts.get('/camera/points')
 
-    assert evaluate_few(checkpoint, tmp_path / 'bag', tmp_path / 'out', '--scale-source', 'fixed',
+    assert evaluate_few(checkpoint, tmp_path / 'bag', tmp_path / 'out', '--scale-sources', 'fixed',
                         '--min-depth-m', '1', '--max-depth-m', '5') == 2
     assert 'metric depth needs the calibration of /camera/image_rect' in capsys.readouterr().err
 
@@ -653,7 +707,7 @@ def test_a_scene_elsewhere_is_rejected(checkpoint, tmp_path, capsys):
     assert main(['bag', str(SAMPLE / 'living_room'), '--image', '/camera/image_raw', '--depth',
                  '/camera/depth_gt/image_rect', '--checkpoint', checkpoint, '--out',
                  str(tmp_path / 'out'), '--policies', 'fixed-1', '--max-frames', '2',
-                 '--scale-source', 'cloud', '--reference', '/lidar/points', '--scene',
+                 '--scale-sources', 'cloud', '--reference', 'cloud=/lidar/points', '--scene',
                  str(tmp_path / 'scene.json')]) == 2
     stderr = capsys.readouterr().err
     assert '`scene` must surround the camera' in stderr and 'Traceback' not in stderr

@@ -166,9 +166,10 @@ def test_the_command_reports_errors(tmp_path, monkeypatch, capsys):
     assert 'nowhere: it does not exist' in capsys.readouterr().err
 
 
-def test_aligned_depth_and_truth_share_a_colour_scale(tmp_path):
+def test_metric_depth_and_truth_share_a_colour_scale(tmp_path):
     truth_m = np.where(TRUTH_MM == 0, np.nan, TRUTH_MM / 1000).astype(np.float32)
-    frame = SheetFrame(0.0, RGB, 2 + 4 * RELATIVE, truth_m, 0.01, 2, 'AbsRel: 0.0')
+    frame = SheetFrame(0.0, RGB, np.full_like(RELATIVE, np.nan), 2 + 4 * RELATIVE, truth_m, None,
+                       0.01, 2, 'AbsRel: 0.0')
     draw_contact_sheet([frame, frame], tmp_path / 'sheet.png')
     sheet = cv2.imread(str(tmp_path / 'sheet.png'))
     _, counts = np.unique(sheet.reshape(-1, 3), axis=0, return_counts=True)
@@ -177,9 +178,37 @@ def test_aligned_depth_and_truth_share_a_colour_scale(tmp_path):
 
 
 def test_without_ground_truth_depth_stays_relative(tmp_path):
-    draw_contact_sheet([SheetFrame(0.0, RGB, RELATIVE, None, 0.01, 2, '')],
+    draw_contact_sheet([SheetFrame(0.0, RGB, RELATIVE, None, None, None, 0.01, 2, '')],
                        tmp_path / 'sheet.png')
     assert cv2.imread(str(tmp_path / 'sheet.png')) is not None
+
+
+def test_a_costmap_is_drawn_below_the_frames_that_have_one(tmp_path):
+    costmap = np.full((8, 8, 3), (10, 20, 230), np.uint8)
+    frames = [SheetFrame(0.0, RGB, RELATIVE, None, None, each, 0.01, 2, '')
+              for each in (costmap, None)]
+    draw_contact_sheet(frames, tmp_path / 'sheet.png')
+    draw_contact_sheet(frames[1:], tmp_path / 'without.png')
+    drawn, without = ((cv2.imread(str(tmp_path / name)) == (230, 20, 10)).all(axis=2)
+                      for name in ('sheet.png', 'without.png'))
+    assert drawn.mean() > 0.05 and not without.any()
+
+
+def test_metric_depth_is_compared_without_alignment(recording, tmp_path):
+    """It is 10 % too far in the first frame, and there is none in the others."""
+    depth_m = np.where(TRUTH_MM == 0, np.nan, 1.1e-3 * TRUTH_MM).astype(np.float32)
+    with open_bag(recording) as bag:
+        messages = [(message.topic, message.log_time_ns - START_NS, bytes(message.data))
+                    for message in bag.messages(list(TOPICS))]
+        assert all(np.isnan(each.metric_abs_rel) for each in summarize_recording(bag).errors)
+    messages.append(('/camera/depth/image_rect', 2 * 10 ** 9, image(depth_m, '32FC1', START_NS)))
+    path = write_bag(tmp_path / 'metric', {**TOPICS, '/camera/depth/image_rect': IMAGE}, messages)
+    with open_bag(path) as bag:
+        summary = summarize_recording(bag)
+    assert [each.metric_abs_rel for each in summary.errors] == pytest.approx(
+        [0.1, np.nan, np.nan], abs=1e-4, nan_ok=True)
+    assert format_summary(summary).splitlines()[-1] == (
+        '  in metres  AbsRel (metric, 0.1 to 20 m) 0.100, mean of 1 frames')
 
 
 @pytest.mark.parametrize('stamp', [0, START_NS])

@@ -30,6 +30,8 @@ from scenes.robot_messages import camera_info
 K = np.array([[40.0, 0, 31.5], [0, 40.0, 23.5], [0, 0, 1]])
 HEIGHT, WIDTH = 48, 64
 MS = 10 ** 6
+CLOUDS = ScaleConfig(('cloud',))
+AHEAD = ScaleConfig(('cloud',), extrinsics={'cloud': '0.3 0 0 0 0 0'})
 IMAGE, CLOUD, SCAN, DEPTH = '/camera/image_rect', '/points', '/scan', '/tof/image_rect'
 TOPICS = {IMAGE: 'sensor_msgs/msg/Image', '/camera/camera_info': 'sensor_msgs/msg/CameraInfo',
           CLOUD: 'sensor_msgs/msg/PointCloud2', SCAN: 'sensor_msgs/msg/LaserScan',
@@ -95,31 +97,45 @@ def frame(at_ms=0, brightness=0):
                       'camera', stamp_ns=START_NS + at_ms * MS, K=K)
 
 
-def lookup_references(path, config, frames, *, reference=None, **options):
-    """Return the reference for each frame."""
+def open_references(bag, config, reference=None, topics=None, **options):
+    """Open the references of sources; `reference` is the topic of the only one."""
+    if reference is not None:
+        topics = {config.sources[0]: reference}
+    return BagReferences(bag, BagTopics(IMAGE, IMAGE, references=tuple((topics or {}).values())),
+                         config, topics, **options)
+
+
+def lookup_references(path, config, frames, **options):
+    """Return the references for each frame; see `open_references`."""
     with open_bag(path) as bag:
-        references = BagReferences(bag, BagTopics(IMAGE, IMAGE, reference=reference), config,
-                                   **options)
+        references = open_references(bag, config, **options)
         return [references.lookup(each) for each in frames]
+
+
+def stored(references):
+    """Count the messages in memory."""
+    return sum(len(each._stored) for each in references._references)
 
 
 def test_a_cloud_becomes_anchors_through_the_bags_tf(tmp_path):
     path = record(tmp_path / 'bag', [(CLOUD, 0, cloud(0, 2.0))])
-    found, = lookup_references(path, ScaleConfig('cloud'), [frame()], reference=CLOUD)
+    found, = lookup_references(path, CLOUDS, [frame()], reference=CLOUD)
     # The lidar stands 0.1 m ahead of the camera.
-    np.testing.assert_allclose(found.anchors.depth_m, 2.1, rtol=1e-6)
-    assert (found.problem, found.anchors.stamp_ns) == ('', START_NS)
-    middle = found.anchors.rows == 24    # 2.1 m ahead, 1 m to the left is 40 / 2.1 px to the left
-    assert found.anchors.columns[middle].min() == round(31.5 - 40 / 2.1)
+    np.testing.assert_allclose(found.anchors['cloud'].depth_m, 2.1, rtol=1e-6)
+    assert (found.problems, found.anchors['cloud'].stamp_ns) == ({}, START_NS)
+    # 2.1 m ahead, 1 m to the left is 40 / 2.1 px to the left
+    middle = found.anchors['cloud'].rows == 24
+    assert found.anchors['cloud'].columns[middle].min() == round(31.5 - 40 / 2.1)
     assert found.base_from_camera[2, 3] == pytest.approx(0.4)
     assert found.tilt is None  # of no use for a cloud
 
 
 def test_a_scan_becomes_anchors(tmp_path):
     path = record(tmp_path / 'bag', [(SCAN, 0, scan(0, 2.0))])
-    found, = lookup_references(path, ScaleConfig('scan'), [frame()], reference=SCAN)
+    found, = lookup_references(path, ScaleConfig(('scan',)), [frame()], reference=SCAN)
     expected = 0.1 + 2.0 * np.cos(np.arange(-5, 6) * 0.1)
-    np.testing.assert_allclose(np.sort(found.anchors.depth_m), np.sort(expected), rtol=1e-5)
+    np.testing.assert_allclose(np.sort(found.anchors['scan'].depth_m), np.sort(expected),
+                               rtol=1e-5)
 
 
 @pytest.mark.parametrize('marks', [
@@ -130,26 +146,27 @@ def test_points_that_mean_no_return_are_no_anchors(tmp_path, marks):
     path = record(tmp_path / 'bag', [
         ('/tf_static', 0, transform('base_link', 'ahead', (0.65, 0.0, 0.4))),
         (CLOUD, 0, lidar_in_view(marks, 'ahead'))])
-    found, = lookup_references(path, ScaleConfig('cloud'), [frame()], reference=CLOUD)
-    np.testing.assert_allclose(found.anchors.depth_m, 4.0, rtol=1e-6)
-    assert len(found.anchors.depth_m) > 200
+    found, = lookup_references(path, CLOUDS, [frame()], reference=CLOUD)
+    np.testing.assert_allclose(found.anchors['cloud'].depth_m, 4.0, rtol=1e-6)
+    assert len(found.anchors['cloud'].depth_m) > 200
 
 
 def test_no_return_at_the_place_of_a_sensor_in_another_frame_counts_once(tmp_path):
     """The driver has turned the cloud into the frame of the robot, zeros as well."""
     marks = np.tile([0.65, 0.0, 0.4], (610, 1))
     path = record(tmp_path / 'bag', [(CLOUD, 0, lidar_in_view(marks, 'base_link'))])
-    found, = lookup_references(path, ScaleConfig('cloud'), [frame()], reference=CLOUD)
-    assert np.count_nonzero(found.anchors.depth_m < 3) <= 1 < 200 < len(found.anchors.depth_m)
+    found, = lookup_references(path, CLOUDS, [frame()], reference=CLOUD)
+    depth_m = found.anchors['cloud'].depth_m
+    assert np.count_nonzero(depth_m < 3) <= 1 < 200 < len(depth_m)
 
 
 def test_a_cloud_without_any_return_is_rejected(tmp_path):
     zeros = np.zeros((1, 50, 3), np.float32)
     nothing = serialize_cloud(START_NS, 'lidar', pack_cloud(zeros, None))
     path = record(tmp_path / 'bag', [(CLOUD, 0, nothing)])
-    found, = lookup_references(path, ScaleConfig('cloud'), [frame()], reference=CLOUD)
-    assert found.problem == ('the reference has no measured point: each is NaN, Inf or "no '
-                             'return"')
+    found, = lookup_references(path, CLOUDS, [frame()], reference=CLOUD)
+    assert found.problems == {
+        'cloud': 'the reference has no measured point: each is NaN, Inf or "no return"'}
 
 
 @pytest.mark.parametrize('wrong', [
@@ -158,15 +175,15 @@ def test_a_cloud_without_any_return_is_rejected(tmp_path):
 def test_invalid_transforms_are_ignored(tmp_path, topic, wrong):
     path = record(tmp_path / 'bag', [(topic, 0, transform('base_link', 'lidar', *wrong)),
                                      (CLOUD, 0, cloud(0, 2.0))])
-    found, = lookup_references(path, ScaleConfig('cloud'), [frame()], reference=CLOUD)
-    np.testing.assert_allclose(found.anchors.depth_m, 2.1, rtol=1e-6)
+    found, = lookup_references(path, CLOUDS, [frame()], reference=CLOUD)
+    np.testing.assert_allclose(found.anchors['cloud'].depth_m, 2.1, rtol=1e-6)
 
 
 @pytest.mark.parametrize('limit_m', [0.1, 10.0, 0.0, np.nan])
 def test_a_scan_without_any_return_is_rejected(tmp_path, limit_m):
     path = record(tmp_path / 'bag', [(SCAN, 0, scan(0, limit_m))])
-    found, = lookup_references(path, ScaleConfig('scan'), [frame()], reference=SCAN)
-    assert found.problem.startswith('the reference has no measured point')
+    found, = lookup_references(path, ScaleConfig(('scan',)), [frame()], reference=SCAN)
+    assert found.problems['scan'].startswith('the reference has no measured point')
 
 
 DEPTH_MM = np.full((24, 32), 3000, np.uint16)
@@ -181,27 +198,28 @@ def test_a_depth_image_is_registered_by_its_own_calibration(tmp_path, topic, mes
     small_K = np.diag([0.5, 0.5, 1.0]) @ K
     messages = [(topic, 0, message),
                 ('/tof/camera_info', 0, camera_info(START_NS, 32, 24, small_K))]
-    found, = lookup_references(record(tmp_path / 'bag', messages), ScaleConfig('depth'), [frame()],
-                               reference=DEPTH)
-    assert found.anchors.coverage((HEIGHT, WIDTH)) == 1.0
-    assert (found.anchors.depth_m == 3.0).all()
+    found, = lookup_references(record(tmp_path / 'bag', messages), ScaleConfig(('depth',)),
+                               [frame()], reference=DEPTH)
+    assert found.anchors['depth'].coverage((HEIGHT, WIDTH)) == 1.0
+    assert (found.anchors['depth'].depth_m == 3.0).all()
 
 
 def test_the_nearest_reference_in_time_is_used(tmp_path):
     path = record(tmp_path / 'bag', [(CLOUD, at, cloud(at, 1.0 + at / 1000))
                                      for at in (0, 300, 900)])
-    found = lookup_references(path, ScaleConfig('cloud'),
+    found = lookup_references(path, CLOUDS,
                               [frame(at) for at in (100, 200, 650, 950)], reference=CLOUD)
-    assert [each.anchors.depth_m[0] for each in found] == pytest.approx([1.1, 1.4, 2.0, 2.0])
+    assert [each.anchors['cloud'].depth_m[0] for each in found] == pytest.approx(
+        [1.1, 1.4, 2.0, 2.0])
 
 
 def test_a_reference_farther_than_hold_s_is_not_used(tmp_path):
     path = record(tmp_path / 'bag', [(CLOUD, 0, cloud(0, 2.0)), (CLOUD, 5000, cloud(5000, 2.0))])
-    found = lookup_references(path, ScaleConfig('cloud'),
+    found = lookup_references(path, CLOUDS,
                               [frame(at) for at in (1000, 1001, 3999, 4000, 6001)],
                               reference=CLOUD)
-    assert [each.anchors is not None for each in found] == [True, False, False, True, False]
-    assert all(each.problem == '' for each in found)
+    assert ['cloud' in each.anchors for each in found] == [True, False, False, True, False]
+    assert not any(each.problems for each in found)
 
 
 @pytest.mark.parametrize('unstamped', ['image', 'cloud'])
@@ -216,27 +234,26 @@ def test_log_times_replace_stamps_that_carry_no_time(tmp_path, unstamped):
     nod = [('/tf', at, transform('base_link', 'head', (at / 1000, 0.0, 0.4), at_ms=at + 7_200_000))
            for at in (0, 1000)]
     path = record(tmp_path / 'bag', [*messages, *nod])
-    topics = BagTopics(IMAGE, IMAGE, reference=CLOUD)
+    topics = BagTopics(IMAGE, IMAGE, references=(CLOUD,))
     with open_bag(path) as bag:
         assert message_times(bag, topics).unstamped == (
             {'image': IMAGE, 'cloud': CLOUD}[unstamped],)
-        references = BagReferences(bag, topics, ScaleConfig('cloud'))
+        references = BagReferences(bag, topics, CLOUDS, {'cloud': CLOUD})
         found = [references.lookup(frame(at)) for at in (210, 590)]
         assert references._poses.transforms.lookup('base_link', 'head', START_NS + 500 * MS)[
             0, 3] == pytest.approx(0.5)
-    assert [each.anchors.depth_m[0] for each in found] == pytest.approx([1.3, 1.7])
+    assert [each.anchors['cloud'].depth_m[0] for each in found] == pytest.approx([1.3, 1.7])
 
 
 def test_references_of_a_stopped_clock_are_left_out(tmp_path):
     path = record(tmp_path / 'bag', [(CLOUD, at, cloud(min(at, 1000), 1.0 + at / 1000))
                                      for at in range(0, 5000, 100)])
     with open_bag(path) as bag:
-        references = BagReferences(bag, BagTopics(IMAGE, IMAGE, reference=CLOUD),
-                                   ScaleConfig('cloud'))
+        references = open_references(bag, CLOUDS, CLOUD)
         found = [references.lookup(frame(at)) for at in (1000, 1500, 2500)]
-        assert len(references._near) <= 22
-    assert [each.anchors and each.anchors.depth_m[0] for each in found] == [
-        pytest.approx(2.1), pytest.approx(2.1), None]
+        assert stored(references) <= 22
+    assert [each.anchors['cloud'].depth_m[0] for each in found[:2]] == pytest.approx([2.1, 2.1])
+    assert found[2].anchors == {}
     assert references.notes == ['39 messages on /points with the time of an earlier one are left '
                                 'out']
 
@@ -245,10 +262,9 @@ def test_disagreeing_clocks_are_noted_and_memory_stays_bounded(tmp_path):
     path = record(tmp_path / 'bag', [(CLOUD, at, cloud(at - START_NS // MS, 2.0))
                                      for at in range(1000, 9000, 100)])
     with open_bag(path) as bag:
-        references = BagReferences(bag, BagTopics(IMAGE, IMAGE, reference=CLOUD),
-                                   ScaleConfig('cloud'))
-        assert references.lookup(frame(2000)).anchors is None
-        assert len(references._near) == 0
+        references = open_references(bag, CLOUDS, CLOUD)
+        assert references.lookup(frame(2000)).anchors == {}
+        assert stored(references) == 0
     assert references.notes == ['no message on /points is within 1 s of a frame: do the clocks of '
                                 'camera and reference agree?']
 
@@ -258,27 +274,26 @@ def test_transforms_of_another_clock_hide_no_references(tmp_path):
     messages += [('/tf', at, transform('odom', 'base_link', (0.0, 0.0, 0.0), at_ms=at + 3_600_000))
                  for at in range(0, 3000, 100)]
     path = record(tmp_path / 'bag', messages)
-    found = lookup_references(path, ScaleConfig('cloud'), [frame(0), frame(2500)],
+    found = lookup_references(path, CLOUDS, [frame(0), frame(2500)],
                               reference=CLOUD)
-    assert [each.anchors.stamp_ns - START_NS for each in found] == [0, 2500 * MS]
+    assert [each.anchors['cloud'].stamp_ns - START_NS for each in found] == [0, 2500 * MS]
 
 
 def test_memory_is_bounded(tmp_path):
     path = record(tmp_path / 'bag', [(CLOUD, at, cloud(at, 2.0)) for at in range(0, 20000, 100)])
     with open_bag(path) as bag:
-        references = BagReferences(bag, BagTopics(IMAGE, IMAGE, reference=CLOUD),
-                                   ScaleConfig('cloud'))
+        references = open_references(bag, CLOUDS, CLOUD)
         for at in range(0, 20000, 500):
-            assert references.lookup(frame(at)).anchors is not None
-            assert len(references._near) <= 22    # a second before and after, at 10 Hz
+            assert references.lookup(frame(at)).anchors
+            assert stored(references) <= 22    # a second before and after, at 10 Hz
 
 
 def test_a_moving_sensor_uses_the_pose_at_the_stamp(tmp_path):
     nods = [('/tf', at, transform('base_link', 'head', (at / 1000, 0.0, 0.4), at_ms=at))
             for at in (0, 1000)]
     path = record(tmp_path / 'bag', [*nods, (CLOUD, 500, cloud(500, 2.0, 'head'))])
-    found, = lookup_references(path, ScaleConfig('cloud'), [frame(500)], reference=CLOUD)
-    np.testing.assert_allclose(found.anchors.depth_m, 2.5, rtol=1e-6)
+    found, = lookup_references(path, CLOUDS, [frame(500)], reference=CLOUD)
+    np.testing.assert_allclose(found.anchors['cloud'].depth_m, 2.5, rtol=1e-6)
 
 
 def test_a_reference_that_cannot_be_placed_gives_way_to_the_next(tmp_path):
@@ -286,35 +301,35 @@ def test_a_reference_that_cannot_be_placed_gives_way_to_the_next(tmp_path):
             for at in (0, 400)]
     path = record(tmp_path / 'bag', [*nods, (CLOUD, 300, cloud(300, 2.0, 'head')),
                                      (CLOUD, 500, cloud(500, 2.0, 'head'))])
-    found, alone = lookup_references(path, ScaleConfig('cloud'), [frame(500), frame(1450)],
+    found, alone = lookup_references(path, CLOUDS, [frame(500), frame(1450)],
                                      reference=CLOUD)
-    assert (found.anchors.stamp_ns, found.problem) == (START_NS + 300 * MS, '')
-    assert 'no transform from head to camera_optical_frame at' in alone.problem
-    assert 'extrapolation into the future, 0.100 s from the newest' in alone.problem
+    assert (found.anchors['cloud'].stamp_ns, found.problems) == (START_NS + 300 * MS, {})
+    assert 'no transform from head to camera_optical_frame at' in alone.problems['cloud']
+    assert 'extrapolation into the future, 0.100 s from the newest' in alone.problems['cloud']
 
 
 def test_the_tilt_comes_from_the_newest_transforms_as_in_the_node(tmp_path):
-    config = ScaleConfig('ground_plane', camera_height_m=0.4, base_frame='odom')
+    config = ScaleConfig(('ground_plane',), camera_height_m=0.4, base_frame='odom')
     rides = [('/tf', at, transform('odom', 'base_link', (at / 1000, 0.0, 0.0), at_ms=at))
              for at in range(0, 1001, 100)]
     path = record(tmp_path / 'bag', rides)
     for at_ms, told_ms in ((450, 450), (3000, 1000)):
         found, = lookup_references(path, config, [frame(at_ms)])
         assert (found.tilt.pitch, found.tilt.roll) == pytest.approx((0.0, 0.0), abs=1e-9)
-        assert (found.tilt.stamp_ns, found.problem) == (START_NS + told_ms * MS, '')
+        assert (found.tilt.stamp_ns, found.problems) == (START_NS + told_ms * MS, {})
     found, = lookup_references(path, replace(config, base_frame='nowhere'), [frame()])
     assert found.tilt is None
-    assert "scale.base_frame 'nowhere': 'nowhere' is not a coordinate frame of TF" in found.problem
-    found, = lookup_references(path, replace(config, camera_pitch_deg='search',
-                                             camera_roll_deg='search'), [frame()])
-    assert (found.tilt, found.problem) == (None, '')
+    assert ("scale.base_frame 'nowhere': 'nowhere' is not a coordinate frame of TF"
+            in found.problems['ground_plane'])
+    found, = lookup_references(path, replace(config, camera_pitch_deg=0.0, camera_roll_deg=0.0),
+                               [frame()])
+    assert (found.tilt, found.problems) == (None, {})
 
 
 def test_extrinsics_replace_transforms(tmp_path):
     path = record(tmp_path / 'bag', [(CLOUD, 0, cloud(0, 2.0))], mount=False)
-    found, = lookup_references(path, ScaleConfig('cloud', extrinsics='0.3 0 0 0 0 0'), [frame()],
-                               reference=CLOUD)
-    np.testing.assert_allclose(found.anchors.depth_m, 2.3, rtol=1e-6)
+    found, = lookup_references(path, AHEAD, [frame()], reference=CLOUD)
+    np.testing.assert_allclose(found.anchors['cloud'].depth_m, 2.3, rtol=1e-6)
     assert found.tilt is found.base_from_camera is None
 
 
@@ -331,12 +346,10 @@ def test_the_axes_of_a_cloud_are_known_by_the_name_of_its_frame_and_said(
                                     pack_cloud(points[None], None)))
         for at in (0, 100)], mount=False)
     with open_bag(path) as bag:
-        references = BagReferences(
-            bag, BagTopics(IMAGE, IMAGE, reference=CLOUD),
-            ScaleConfig('cloud', extrinsics='0.3 0 0 0 0 0'))
+        references = open_references(bag, AHEAD, CLOUD)
         for at in (0, 100):
             found = references.lookup(frame(at))
-            np.testing.assert_allclose(found.anchors.depth_m, 2.3, rtol=1e-6)
+            np.testing.assert_allclose(found.anchors['cloud'].depth_m, 2.3, rtol=1e-6)
     assert references.notes == [
         f'the frame {frame_id!r} of the reference is taken as {said}, by its name: optical frames '
         'end in _optical_frame or _optical']
@@ -344,21 +357,22 @@ def test_the_axes_of_a_cloud_are_known_by_the_name_of_its_frame_and_said(
 
 def test_a_missing_transform_is_reported(tmp_path):
     path = record(tmp_path / 'bag', [(CLOUD, 0, cloud(0, 2.0))], mount=False)
-    found, = lookup_references(path, ScaleConfig('cloud'), [frame()], reference=CLOUD)
-    assert found.anchors is None
-    assert found.problem == ('the bag has no transform from lidar to camera_optical_frame at '
-                             f'{START_NS} ns: there are no transforms on /tf and /tf_static; '
-                             'record it or set `extrinsics`')
+    found, = lookup_references(path, CLOUDS, [frame()], reference=CLOUD)
+    assert found.anchors == {}
+    assert found.problems == {
+        'cloud': f'the bag has no transform from lidar to camera_optical_frame at {START_NS} ns: '
+                 'there are no transforms on /tf and /tf_static; record it or set the extrinsics '
+                 'of cloud'}
 
 
 def test_a_frozen_reference_is_rejected(tmp_path):
     """Its content does not change while its stamps and the image do."""
     path = record(tmp_path / 'bag', [(CLOUD, at, cloud(at, 2.0)) for at in range(0, 3000, 100)])
-    found = lookup_references(path, ScaleConfig('cloud'),
+    found = lookup_references(path, CLOUDS,
                               [frame(at, brightness=at // 20) for at in range(0, 3000, 100)],
                               reference=CLOUD)
-    assert found[5].problem == ''
-    assert 'the reference is frozen' in found[-1].problem
+    assert found[5].problems == {}
+    assert 'the reference is frozen' in found[-1].problems['cloud']
 
 
 def test_a_frame_without_calibration_is_rejected(tmp_path):
@@ -366,7 +380,7 @@ def test_a_frame_without_calibration_is_rejected(tmp_path):
     bare = DepthFrame('bare', frame().rgb, np.ones((1, 1), np.float32), np.ones((1, 1), bool),
                       stamp_ns=START_NS)
     with pytest.raises(InputError, match='bare: metric depth needs a stamp, and a camera_info'):
-        lookup_references(path, ScaleConfig('cloud'), [bare], reference=CLOUD)
+        lookup_references(path, CLOUDS, [bare], reference=CLOUD)
 
 
 def test_images_without_calibration_have_no_metric_depth(tmp_path):
@@ -374,10 +388,10 @@ def test_images_without_calibration_have_no_metric_depth(tmp_path):
         (IMAGE, 0, image(frame().rgb, 'rgb8', START_NS))])
     with pytest.raises(BagError, match='needs the calibration of /camera/image_rect; .* has no '
                        '/camera/camera_info'):
-        lookup_references(none, ScaleConfig('fixed', 1.0, 2.0), [])
+        lookup_references(none, ScaleConfig(('fixed',), 1.0, 2.0), [])
     zero = record(tmp_path / 'zero', [], info=camera_info(START_NS, WIDTH, HEIGHT, 0 * K))
     with pytest.raises(BagError, match=r'/camera/camera_info has no valid .*: K\[0\] is 0'):
-        lookup_references(zero, ScaleConfig('fixed', 1.0, 2.0), [])
+        lookup_references(zero, ScaleConfig(('fixed',), 1.0, 2.0), [])
 
 
 @pytest.mark.parametrize(('topic', 'input_rectified', 'rectified'), [
@@ -393,19 +407,22 @@ def test_a_distorted_reference_depth_is_rectified_unless_it_already_is(
                                              height=HEIGHT, k=K.ravel(), p=np.zeros(12))),
         (topic, 0, image(depth_m, '32FC1', START_NS))])
     with open_bag(path) as bag:
-        topics = BagTopics(IMAGE, IMAGE, reference=topic, input_rectified=input_rectified)
-        found = BagReferences(bag, topics, ScaleConfig('depth')).lookup(frame())
+        topics = BagTopics(IMAGE, IMAGE, references=(topic,), input_rectified=input_rectified)
+        found = BagReferences(bag, topics, ScaleConfig(('depth',)), {'depth': topic}
+                              ).lookup(frame())
     # The corners of the rectified image lie outside the raw one.
-    has_corner = (found.anchors.rows[0], found.anchors.columns[0]) == (0, 0)
+    anchors = found.anchors['depth']
+    has_corner = (anchors.rows[0], anchors.columns[0]) == (0, 0)
     assert has_corner is rectified
 
 
 def test_a_reference_depth_of_another_size_than_its_camera_info_is_rejected(tmp_path):
     messages = [(DEPTH, 0, image(np.full((24, 32), 3.0, np.float32), '32FC1', START_NS)),
                 ('/tof/camera_info', 0, camera_info(START_NS, WIDTH, HEIGHT, K))]
-    found, = lookup_references(record(tmp_path / 'bag', messages), ScaleConfig('depth'), [frame()],
-                               reference=DEPTH)
-    assert found.problem == 'camera_info is for 64 x 48 px, but the image is 32 x 24 px'
+    found, = lookup_references(record(tmp_path / 'bag', messages), ScaleConfig(('depth',)),
+                               [frame()], reference=DEPTH)
+    assert found.problems == {
+        'depth': 'camera_info is for 64 x 48 px, but the image is 32 x 24 px'}
 
 
 def test_messages_that_cannot_be_read_are_skipped(tmp_path):
@@ -414,10 +431,9 @@ def test_messages_that_cannot_be_read_are_skipped(tmp_path):
     path = record(tmp_path / 'bag', [
         ('/tf_static', 0, broken), (CLOUD, 0, broken), (CLOUD, 0, cloud(0, 2.0))])
     with open_bag(path) as bag:
-        references = BagReferences(bag, BagTopics(IMAGE, IMAGE, reference=CLOUD),
-                                   ScaleConfig('cloud'))
+        references = open_references(bag, CLOUDS, CLOUD)
         found = references.lookup(frame())
-    np.testing.assert_allclose(found.anchors.depth_m, 2.1, rtol=1e-6)
+    np.testing.assert_allclose(found.anchors['cloud'].depth_m, 2.1, rtol=1e-6)
     first, count = references.notes
     assert first.startswith(f'first unusable message on {CLOUD}: cannot decode a message on')
     assert count == f'1 messages on {CLOUD} cannot be used'
@@ -435,21 +451,117 @@ def test_references_end_where_the_bag_is_damaged(tmp_path, monkeypatch):
                 yield message
 
         monkeypatch.setattr(bag, 'messages', damaged)
-        references = BagReferences(bag, BagTopics(IMAGE, IMAGE, reference=CLOUD),
-                                   ScaleConfig('cloud'))
+        references = open_references(bag, CLOUDS, CLOUD)
         found = [references.lookup(frame(at)) for at in (0, 5000)]
-    assert [each.anchors is not None for each in found] == [True, False]
+    assert ['cloud' in each.anchors for each in found] == [True, False]
     assert references.notes == ['references end early: damaged 5.000 s after its start']
 
 
 @pytest.mark.parametrize(('source', 'options', 'error', 'message'), [
-    ('cloud', {}, ConfigError, '`reference` must name a topic .* cloud; got None'),
+    ('cloud', {}, ConfigError, r"`reference` must name a topic .* \['cloud'\]; got {}"),
     ('cloud', {'reference': '/nowhere'}, BagError,
      r'no topic /nowhere \(sensor_msgs/msg/PointCloud2\)'),
     ('scan', {'reference': CLOUD}, BagError, r'no topic /points \(sensor_msgs/msg/LaserScan\)'),
     ('depth', {'reference': DEPTH, 'camera_info': '/b'}, BagError, 'no topic /b'),
-    ('none', {'reference': CLOUD}, ConfigError, '`reference` must not be set .* none')])
+    ('none', {'reference': CLOUD}, ConfigError, r'`reference` must name .* \[\]; got .*/points'),
+    ('cloud', {'topics': {'cloud': CLOUD, 'scan': SCAN}}, ConfigError,
+     r"`reference` must name a topic .* \['cloud'\]; got .*'scan': '/scan'")])
 def test_invalid_topics_are_rejected(source, options, error, message, tmp_path):
     path = record(tmp_path / 'bag', [(CLOUD, 0, cloud(0, 2.0))])
     with pytest.raises(error, match=message):
-        lookup_references(path, ScaleConfig(source), [], **options)
+        lookup_references(path, ScaleConfig((source,)), [], **options)
+
+
+# Several sources
+
+BOTH = ScaleConfig(('cloud', 'scan'))
+BOTH_TOPICS = {'cloud': CLOUD, 'scan': SCAN}
+
+
+def test_each_source_has_its_own_reference(tmp_path):
+    path = record(tmp_path / 'bag', [(CLOUD, 100, cloud(100, 2.0)), (SCAN, 0, scan(0, 3.0)),
+                                     (SCAN, 300, scan(300, 4.0))])
+    found = lookup_references(path, BOTH, [frame(100), frame(200), frame(1200)],
+                              topics=BOTH_TOPICS)
+    assert [{source: (each.stamp_ns - START_NS) // MS for source, each in at.anchors.items()}
+            for at in found] == [{'cloud': 100, 'scan': 0}, {'cloud': 100, 'scan': 300},
+                                 {'scan': 300}]
+    np.testing.assert_allclose(found[0].anchors['cloud'].depth_m, 2.1, rtol=1e-6)
+    assert found[0].anchors['scan'].depth_m.max() == pytest.approx(3.1)
+    assert not any(at.problems for at in found)
+
+
+def test_a_problem_of_one_source_leaves_the_others(tmp_path):
+    path = record(tmp_path / 'bag', [(CLOUD, 0, cloud(0, 2.0, 'nowhere')),
+                                     (SCAN, 0, scan(0, 3.0))])
+    found, = lookup_references(path, BOTH, [frame()], topics=BOTH_TOPICS)
+    assert list(found.anchors) == ['scan'] and list(found.problems) == ['cloud']
+    assert 'no transform from nowhere to camera_optical_frame' in found.problems['cloud']
+
+
+def test_extrinsics_are_those_of_one_source(tmp_path):
+    path = record(tmp_path / 'bag', [(CLOUD, 0, cloud(0, 2.0)), (SCAN, 0, scan(0, 3.0))])
+    config = replace(BOTH, extrinsics={'scan': '0.5 0 0 0 0 0'})
+    found, = lookup_references(path, config, [frame()], topics=BOTH_TOPICS)
+    assert found.anchors['cloud'].depth_m.max() == pytest.approx(2.1)
+    assert found.anchors['scan'].depth_m.max() == pytest.approx(3.5)
+
+
+def test_where_one_topic_ends_the_other_is_read_on_in_step_with_the_frames(tmp_path):
+    """The scan ends after 1 s; references are used up to 1 s after a frame, and read 1 s ahead."""
+    path = record(tmp_path / 'bag', [
+        *((CLOUD, at, cloud(at, 2.0)) for at in range(0, 20000, 100)),
+        *((SCAN, at, scan(at, 3.0)) for at in range(0, 1001, 100))])
+    with open_bag(path) as bag:
+        references = open_references(bag, BOTH, topics=BOTH_TOPICS)
+        for at in range(0, 20000, 500):
+            found = references.lookup(frame(at))
+            assert ('cloud' in found.anchors, 'scan' in found.anchors) == (True, at <= 2000)
+            assert references._by_topic[CLOUD].newest_ns <= START_NS + (at + 2100) * MS
+            assert stored(references) <= 32 + 11
+
+
+def test_where_one_topic_begins_late_the_other_is_read_in_step_with_the_frames(tmp_path):
+    path = record(tmp_path / 'bag', [
+        *((CLOUD, at, cloud(at, 2.0)) for at in range(0, 20000, 100)),
+        *((SCAN, at, scan(at, 3.0)) for at in range(15000, 20000, 100))])
+    with open_bag(path) as bag:
+        references = open_references(bag, BOTH, topics=BOTH_TOPICS)
+        for at in range(0, 20000, 500):
+            found = references.lookup(frame(at))
+            assert ('cloud' in found.anchors, 'scan' in found.anchors) == (True, at >= 14000)
+            assert stored(references) <= 32 + 32
+
+
+# References that are moved to the time of the image
+
+def drive(jump_m=0.0):
+    """Drive ahead at 1 m/s; after 250 ms the odometry is set anew."""
+    return [('/tf', at, transform('odom', 'base_link',
+                                  (at / 1000 + (jump_m if at > 250 else 0.0), 0.0, 0.0), at_ms=at))
+            for at in range(0, 1001, 100)]
+
+
+@pytest.mark.parametrize('at_ms, depth_m', [(0, 2.4), (300, 2.1), (500, 1.9)])
+@pytest.mark.parametrize('config', [CLOUDS, AHEAD], ids=['TF', 'extrinsics'])
+def test_a_reference_is_moved_by_odometry_to_the_time_of_the_image(
+        tmp_path, at_ms, depth_m, config):
+    """The wall is 2.1 m ahead after 300 ms; 2.3 m with the extrinsics."""
+    path = record(tmp_path / 'bag', [*drive(), (CLOUD, 300, cloud(300, 2.0))])
+    found, = lookup_references(path, config, [frame(at_ms)], reference=CLOUD)
+    expected_m = depth_m + (0.2 if config is AHEAD else 0.0)
+    np.testing.assert_allclose(found.anchors['cloud'].depth_m, expected_m, rtol=1e-5)
+    assert found.anchors['cloud'].stamp_ns == START_NS + 300 * MS
+
+
+@pytest.mark.parametrize('at_ms, depth_m', [(0, 2.1), (500, 1.9)])
+def test_a_reference_is_not_moved_across_a_jump_of_the_odometry(tmp_path, at_ms, depth_m):
+    path = record(tmp_path / 'bag', [*drive(jump_m=-20.0), (CLOUD, 300, cloud(300, 2.0))])
+    found, = lookup_references(path, CLOUDS, [frame(at_ms)], reference=CLOUD)
+    np.testing.assert_allclose(found.anchors['cloud'].depth_m, depth_m, rtol=1e-5)
+
+
+def test_without_odometry_a_reference_is_not_moved(tmp_path):
+    path = record(tmp_path / 'bag', [(CLOUD, 300, cloud(300, 2.0))])
+    found, = lookup_references(path, CLOUDS, [frame()], reference=CLOUD)
+    np.testing.assert_allclose(found.anchors['cloud'].depth_m, 2.1, rtol=1e-6)

@@ -10,6 +10,7 @@ from marigold_ros.geometry.poses import (
     check_transform,
     ContinuousPoses,
     is_optical_frame,
+    motion_between,
     OPTICAL_FROM_BODY,
     optical_from_sensor,
     parse_extrinsics,
@@ -29,8 +30,8 @@ def test_rotations_agree_with_static_transform_publisher():
 
 @pytest.mark.parametrize('text', ['', '1 2 3', '1 2 3 4 5 six', '0 0 0 0 0 nan'])
 def test_extrinsics_must_be_six_numbers(text):
-    with pytest.raises(ConfigError, match='`scale.extrinsics` must be auto or six numbers'):
-        parse_extrinsics(text)
+    with pytest.raises(ConfigError, match='`scale.scan.extrinsics` must be auto or six numbers'):
+        parse_extrinsics(text, 'scale.scan.extrinsics')
 
 
 def test_a_zero_quaternion_is_rejected():
@@ -113,3 +114,39 @@ def test_each_frame_has_its_own_poses_and_a_jump_back_in_time_starts_anew():
     assert source.world_from_frame('left', 10 ** 8)[0, 3] == 0.0
     assert source.world_from_frame('right', 2 * 10 ** 8)[0, 3] == 100.0
     assert source.world_from_frame('left', 0)[0, 3] == 0.0
+
+
+def between(first, second):
+    """Return the motion from a pose at 0.1 s to one at 0.2 s."""
+    return motion_between(RecordedPoses(None, first, second), 'camera', 10 ** 8, 2 * 10 ** 8)
+
+
+def test_the_motion_between_two_times_is_where_the_frame_was_as_seen_from_where_it_is():
+    np.testing.assert_allclose(between(placed(0.0), placed(0.2)), placed(-0.2), atol=1e-12)
+    first = placed(3.0, 90.0)  # 0.2 m along its own x is 0.2 m along y
+    np.testing.assert_allclose(between(first, first @ placed(0.2)), placed(-0.2), atol=1e-12)
+    np.testing.assert_allclose(between(placed(0.0), placed(0.0, 10.0)), placed(0.0, -10.0),
+                               atol=1e-12)
+
+
+def test_the_motion_back_in_time_is_the_inverse():
+    source = RecordedPoses(placed(1.0, 10.0), placed(1.2, 20.0))
+    there, back = (motion_between(source, 'camera', *times)
+                   for times in ((0, 10 ** 8), (10 ** 8, 0)))
+    assert there[0, 3] != 0.0
+    np.testing.assert_allclose(there @ back, np.eye(4), atol=1e-12)
+
+
+@pytest.mark.parametrize('poses', [(None, placed(0.2)), (placed(0.2), None), (None, None)])
+def test_an_unknown_motion_is_none(poses):
+    np.testing.assert_array_equal(between(*poses), np.eye(4))
+
+
+@pytest.mark.parametrize('jump', [placed(0.7), placed(0.0, 45.0)])
+def test_a_jump_is_no_motion(jump):
+    """In 0.1 s a frame moves by 0.5 m and turns by 36 degrees at most."""
+    np.testing.assert_array_equal(between(placed(0.0), jump), np.eye(4))
+
+
+def test_between_the_same_time_there_is_no_motion_and_no_question():
+    np.testing.assert_array_equal(motion_between(None, 'camera', 5, 5), np.eye(4))

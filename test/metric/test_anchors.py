@@ -8,6 +8,7 @@ import pytest
 from marigold_ros.depth.errors import InputError
 from marigold_ros.geometry.poses import optical_from_sensor, parse_extrinsics
 from marigold_ros.metric.anchors import (
+    Anchors,
     anchors_from_depth,
     anchors_from_points,
     MAX_ANCHORS,
@@ -101,3 +102,24 @@ def test_points_on_one_pixel_count_once_as_the_nearest(baseline_m):
 def test_points_without_any_anchor_are_rejected(points, message):
     with pytest.raises(InputError, match=message):
         anchors_from_points(points, np.eye(4), K, SIZE)
+
+
+def test_joined_anchors_have_the_newer_time_and_a_sigma_if_one_has_it():
+    one = Anchors(np.array([1]), np.array([2]), np.array([3.0], np.float32), 7)
+    two = Anchors(np.array([4, 5]), np.array([6, 7]), np.array([8.0, 9.0], np.float32), 5,
+                  np.array([0.1, 0.2], np.float32))
+    for joined, sigma_log in ((one.joined(two), [0.0, 0.1, 0.2]), (two.joined(one),
+                                                                   [0.1, 0.2, 0.0])):
+        assert len(joined) == 3 and joined.stamp_ns == 7
+        assert joined.sigma_log == pytest.approx(sigma_log)
+    assert one.joined(two).depth_m.tolist() == [3.0, 8.0, 9.0]
+    assert one.joined(one).sigma_log is None
+
+
+def test_selected_anchors_keep_time_and_sigma():
+    anchors = Anchors(np.arange(3), np.arange(3, 6), np.ones(3, np.float32), 7,
+                      np.array([0.1, 0.2, 0.3], np.float32))
+    for chosen in (np.array([False, True, True]), np.array([1, 2])):
+        found = anchors.select(chosen)
+        assert (found.rows.tolist(), found.columns.tolist(), found.stamp_ns) == ([1, 2], [4, 5], 7)
+        assert found.sigma_log == pytest.approx([0.2, 0.3])

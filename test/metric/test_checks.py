@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
 from marigold_ros.depth.errors import InputError
-from marigold_ros.metric.checks import check_clock, check_unit, FrozenContentCheck
+from marigold_ros.metric.checks import (
+    check_clock,
+    check_unit,
+    check_unit_jump,
+    FrozenContentCheck,
+)
 
 
 @pytest.mark.parametrize('factor', [1000.0, 0.001])
@@ -15,6 +22,22 @@ def test_depth_in_another_unit_is_rejected(factor):
     check_unit(metres)
     with pytest.raises(InputError, match='publishes millimetres as metres'):
         check_unit(np.float32(factor) * metres)
+
+
+@pytest.mark.parametrize(('factor', 'jumps'), [
+    (1.0, False), (29.0, False), (1 / 29, False), (30.0, True), (1 / 30, True), (1000.0, True)])
+def test_depth_that_is_30_times_the_expected_one_or_a_thirtieth_has_another_unit(factor, jumps):
+    expected_m = np.array([0.5, 1.0, 8.0], np.float64)
+    refusal = pytest.raises(InputError, match='jumped to .* times the previous depth')
+    with refusal if jumps else nullcontext():
+        check_unit_jump(factor * expected_m, expected_m)
+
+
+def test_where_no_depth_is_expected_nothing_jumps():
+    """Expected depth is unknown, or carried behind the camera, at all anchors but the last."""
+    depth_m = np.array([1000.0, 1000.0, 2.0], np.float32)
+    check_unit_jump(depth_m, np.array([np.nan, -1.0, 2.0], np.float32))
+    check_unit_jump(depth_m, np.full(3, np.nan, np.float32))
 
 
 def view(shade: int) -> np.ndarray:

@@ -11,7 +11,10 @@ from marigold_ros.metric import field as field_module
 from marigold_ros.metric.anchors import Anchors
 from marigold_ros.metric.field import (
     ANCHOR_SIGMA,
+    COARSE_GRID,
+    DepthField,
     fit_field,
+    GRID,
     MAX_PROCESS_ANCHORS,
     MAX_SPARSE_ANCHORS,
     PRIOR_SIGMA,
@@ -68,6 +71,86 @@ def test_wrong_anchors_are_found_by_their_neighbours(count, signs):
     field = fit_field(WARPED_M, K, Anchors(anchors.rows, anchors.columns, depth_m))
     assert log_error(field.correct(WARPED_M)) < 0.3 * log_error(WARPED_M)
     assert np.median(field.weight[wrong]) < 0.05 < 0.5 < np.median(field.weight[~wrong])
+
+
+def spoil(anchors, share=0.3, seed=1):
+    """Make a share of the anchors too far, by a factor of 2 to 10."""
+    rng = np.random.default_rng(seed)
+    wrong = rng.random(len(anchors.rows)) < share
+    factor = np.where(wrong, np.exp(rng.uniform(0.7, 2.3, len(wrong))), 1.0)
+    return Anchors(anchors.rows, anchors.columns, anchors.depth_m * factor.astype(np.float32))
+
+
+def field_before(correction, sigma=0.05):
+    """Return the field of a frame before, of a correction [60, 80] or a number."""
+    return DepthField(np.broadcast_to(np.exp(correction), GRID).astype(np.float32),
+                      np.full(COARSE_GRID, sigma, np.float32), np.ones(FEW, np.float32))
+
+
+@pytest.mark.parametrize('count', [FEW, MANY])
+def test_the_frame_before_tells_which_anchors_are_wrong(count):
+    """Wrong ones that agree with each other: alone, the frame cannot tell what is right."""
+    anchors = anchors_at(TRUE_M > 0, count)
+    wrong = (anchors.columns < 60) & (np.arange(count) % 20 < 11)
+    depth_m = anchors.depth_m * np.where(wrong, np.float32(4.0), np.float32(1.0))
+    anchors = Anchors(anchors.rows, anchors.columns, depth_m)
+    before = fit_field(WARPED_M, K, anchors_at(TRUE_M > 0, count, seed=2))
+    alone, started = (log_error(fit_field(WARPED_M, K, anchors, previous).correct(WARPED_M),
+                                COLUMNS < 60) for previous in (None, before))
+    assert started < 0.05 and started < 0.5 * alone
+
+
+@pytest.mark.parametrize('share', [0.0, 0.3])
+@pytest.mark.parametrize('count', [FEW, MANY])
+def test_the_frame_before_costs_no_accuracy(count, share):
+    before = fit_field(WARPED_M, K, spoil(anchors_at(TRUE_M > 0, count, seed=2), share, seed=3))
+    anchors = spoil(anchors_at(TRUE_M > 0, count), share)
+    alone, started = (log_error(fit_field(WARPED_M, K, anchors, previous).correct(WARPED_M))
+                      for previous in (None, before))
+    assert started < 1.02 * alone + 0.001
+
+
+# By what a field is wrong, and where: everywhere, or as if an object had moved there.
+@pytest.mark.parametrize('factor', [0.5, 1 / 1.3, 1.3, 2.0])
+@pytest.mark.parametrize('is_everywhere', [True, False], ids=['everywhere', 'an object'])
+@pytest.mark.parametrize('count', [FEW, MANY])
+def test_a_wrong_field_of_the_frame_before_is_overcome(count, is_everywhere, factor):
+    anchors = anchors_at(TRUE_M > 0, count)
+    alone = fit_field(WARPED_M, K, anchors)
+    wrong = np.full(GRID, is_everywhere)
+    wrong[20:45, 30:60] = True
+    before = field_before(np.log(alone.factor) + np.where(wrong, np.log(factor), 0.0))
+    started = fit_field(WARPED_M, K, anchors, before)
+    assert np.log(started.factor) == pytest.approx(np.log(alone.factor), abs=0.05)
+    assert np.mean(np.abs(np.log(started.factor / alone.factor))[wrong]) < 0.005
+
+
+@pytest.mark.parametrize('factor', [1 / 1.3, 1.3])
+def test_a_wrong_field_is_overcome_although_anchors_are_wrong_too(factor):
+    anchors = spoil(anchors_at(TRUE_M > 0))
+    alone = fit_field(WARPED_M, K, anchors)
+    started = fit_field(WARPED_M, K, anchors, field_before(np.log(alone.factor * factor)))
+    errors = [log_error(field.correct(WARPED_M)) for field in (alone, started)]
+    assert errors[1] < 1.1 * errors[0] < 0.3 * log_error(WARPED_M)
+
+
+def test_a_field_that_contradicts_most_anchors_is_not_used():
+    anchors = anchors_at(TRUE_M > 0)
+    alone, started = (fit_field(WARPED_M, K, anchors, previous)
+                      for previous in (None, field_before(np.log(5.0))))
+    np.testing.assert_array_equal(started.factor, alone.factor)
+    np.testing.assert_array_equal(started.weight, alone.weight)
+
+
+def test_the_frame_before_may_have_other_anchors_and_another_size():
+    before = fit_field(WARPED_M, K, anchors_at(TRUE_M > 0, MANY))
+    large_m = cv2.resize(WARPED_M, (4 * WIDTH, 4 * HEIGHT))
+    few = anchors_at(TRUE_M > 0)
+    anchors = Anchors(4 * few.rows + 2, 4 * few.columns + 2, few.depth_m)
+    started = fit_field(large_m, 4 * K, anchors, before)
+    assert log_error(cv2.resize(started.correct(large_m), (WIDTH, HEIGHT))) < 0.35 * log_error(
+        WARPED_M)
+    assert np.median(started.weight) > 0.5
 
 
 @pytest.mark.parametrize('count', [FEW, MANY])
@@ -191,6 +274,14 @@ def test_an_output_array_may_be_the_input():
     assert field.correct(depth_m, out=depth_m) is depth_m
     assert depth_m.dtype == np.float32
     np.testing.assert_array_equal(depth_m, expected)
+
+
+def test_rows_may_be_corrected_on_their_own():
+    field = fit_field(WARPED_M, K, anchors_at(TRUE_M > 0))
+    factor = field.resize_factor(WARPED_M.shape)
+    assert factor.dtype == np.float32
+    np.testing.assert_array_equal(WARPED_M[37:41] * factor[37:41],
+                                  field.correct(WARPED_M)[37:41])
 
 
 @pytest.mark.parametrize('count, used', [

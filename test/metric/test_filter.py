@@ -41,7 +41,7 @@ def test_no_depth_changes_faster_than_the_limit():
 def test_the_scale_converges_to_constant_fits():
     scales = ScaleFilter(FilterConfig(max_change_per_s=10.0))
     scales.add(fit(3.0, 1.0), 0)
-    for step in range(1, 60):
+    for step in range(1, 100):
         scales.add(fit(4.0, 2.0), step * SECOND // 10)
     assert scales.scale_shift == (pytest.approx(4.0, rel=1e-3), pytest.approx(2.0, rel=1e-3))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
@@ -14,21 +16,22 @@ from marigold_ros.metric.types import ScaleFrame
 SECOND = 10 ** 9
 RELATIVE = np.tile(np.linspace(0, 1, 40, dtype=np.float32), (30, 1))
 ROWS, COLUMNS = (each.ravel() for each in np.mgrid[:30, :40])
+K = np.array([[40.0, 0.0, 19.5], [0.0, 40.0, 14.5], [0.0, 0.0, 1.0]])
 
 
 def update(tracker, seconds: float, depth_m=None, *, lag_s: float = 0.0, problem: str = '',
            camera: str = 'front'):
     """Update a tracker with a frame, and with anchors of the given depth if there is one."""
     stamp_ns = round(seconds * SECOND)
-    anchors = None if depth_m is None else Anchors(
-        ROWS, COLUMNS, np.asarray(depth_m, np.float32).ravel(), stamp_ns - round(lag_s * SECOND))
-    return tracker.update(
-        ScaleFrame(camera, stamp_ns, RELATIVE, None, np.eye(3), anchors, problem))
+    anchors = {} if depth_m is None else {'depth': Anchors(
+        ROWS, COLUMNS, np.asarray(depth_m, np.float32).ravel(), stamp_ns - round(lag_s * SECOND))}
+    return tracker.update(ScaleFrame(camera, stamp_ns, RELATIVE, None, K, anchors,
+                                     {'depth': problem} if problem else {}))
 
 
 @pytest.fixture
 def tracker():
-    return ScaleTracker(ScaleConfig('depth'))
+    return ScaleTracker(ScaleConfig(('depth',)))
 
 
 TRUE_M = 3 * RELATIVE + 1
@@ -52,7 +55,7 @@ def test_a_held_scale_is_the_last_one_with_decreasing_confidence(tracker):
         tracked.metric_scale.scale, tracked.metric_scale.shift)
     assert held.metric_scale.confidence < tracked.metric_scale.confidence
     assert held.age_s == 5.0
-    assert (held.metric_scale.source, held.metric_scale.assumed) == ('depth', False)
+    assert (held.metric_scale.sources, held.metric_scale.assumed) == (('depth',), False)
 
 
 def test_millimetres_published_as_metres_are_rejected_at_once(tracker):
@@ -115,8 +118,9 @@ def test_the_confidence_of_a_pixel_is_the_weight_of_its_anchor(tracker):
     depth_m = TRUE_M.copy()
     depth_m[:, :20] *= 1.6  # half of the image disagrees
     confidence = np.where(np.arange(40) < 20, 0.0, 1.0).astype(np.float32) * np.ones((30, 1))
-    report = tracker.update(ScaleFrame('front', 0, RELATIVE, confidence.astype(np.float32),
-                                       np.eye(3), Anchors(ROWS, COLUMNS, depth_m.ravel(), 0)))
+    report = tracker.update(ScaleFrame(
+        'front', 0, RELATIVE, confidence.astype(np.float32), K,
+        {'depth': Anchors(ROWS, COLUMNS, depth_m.ravel(), 0)}))
     scale = report.metric_scale
     assert scale.scale * 0.75 + scale.shift == pytest.approx(3.25, rel=0.03)
 
@@ -125,8 +129,8 @@ def test_metric_depth_does_not_jump_with_the_gauge_of_a_run(tracker):
     """The next run shows the same scene by half the relative depth; the limit is 1 % in 0.1 s."""
     update(tracker, 0.0, TRUE_M)
     anchors = Anchors(ROWS, COLUMNS, TRUE_M.ravel(), SECOND // 10)
-    run = ScaleFrame('front', SECOND // 10, 0.5 * RELATIVE + np.float32(0.1), None, np.eye(3),
-                     anchors, gauge_change=GaugeChange(0.5, 0.1))
+    run = ScaleFrame('front', SECOND // 10, 0.5 * RELATIVE + np.float32(0.1), None, K,
+                     {'depth': anchors}, gauge_change=GaugeChange(0.5, 0.1))
     scale = tracker.update(run).metric_scale
     np.testing.assert_allclose(scale.to_metric_depth(run.affine_invariant_depth), TRUE_M,
                                rtol=0.005)
@@ -138,7 +142,7 @@ def test_the_gauge_of_runs_without_a_reference_counts_at_the_next_fit(tracker):
         # In the end 0.8 * (0.5 * relative + 0.05) + 0.06.
         anchors = Anchors(ROWS, COLUMNS, TRUE_M.ravel(), number * SECOND // 10)
         run = ScaleFrame('front', number * SECOND // 10, 0.4 * RELATIVE + np.float32(0.1), None,
-                         np.eye(3), anchors if number == 3 else None, gauge_change=change)
+                         K, {'depth': anchors} if number == 3 else {}, gauge_change=change)
         scale = tracker.update(run).metric_scale
     np.testing.assert_allclose(scale.to_metric_depth(run.affine_invariant_depth), TRUE_M,
                                rtol=0.005)
@@ -147,11 +151,11 @@ def test_the_gauge_of_runs_without_a_reference_counts_at_the_next_fit(tracker):
 # Constant sources
 
 def frame(camera: str = 'front', stamp_ns: int = 0) -> ScaleFrame:
-    return ScaleFrame(camera, stamp_ns, np.zeros((2, 2), np.float32), None, np.eye(3))
+    return ScaleFrame(camera, stamp_ns, np.zeros((2, 2), np.float32), None, K)
 
 
 def fixed(low: float, high: float) -> ScaleTracker:
-    return ScaleTracker(ScaleConfig('fixed', low, high))
+    return ScaleTracker(ScaleConfig(('fixed',), low, high))
 
 
 def test_fixed_maps_0_to_1_onto_the_range():
@@ -162,17 +166,17 @@ def test_fixed_maps_0_to_1_onto_the_range():
 
 def test_fixed_is_assumed_and_has_confidence_0():
     scale = fixed(0.5, 8.0).update(frame()).metric_scale
-    assert scale.assumed and scale.confidence == 0.0 and scale.source == 'fixed'
+    assert scale.assumed and scale.confidence == 0.0 and scale.sources == ('fixed',)
 
 
 def test_fixed_is_unchanged_by_a_reset():
     tracker = fixed(0.5, 8.0)
     before = tracker.update(frame())
     tracker.reset()
-    assert tracker.update(frame('rear', 10)) == before
+    assert asdict(tracker.update(frame('rear', 10))) == asdict(before)
 
 
 def test_none_has_no_scale_even_with_a_range():
-    tracker = ScaleTracker(ScaleConfig('none', 0.5, 8.0))
+    tracker = ScaleTracker(ScaleConfig(('none',), 0.5, 8.0))
     tracker.reset()
     assert tracker.update(frame()).metric_scale is None

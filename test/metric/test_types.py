@@ -6,7 +6,7 @@ import numpy as np
 
 from marigold_ros.metric.types import MetricScale
 
-SCALE = MetricScale(scale=4.0, shift=0.5, confidence=1.0, source='depth', assumed=False)
+SCALE = MetricScale(scale=4.0, shift=0.5, confidence=1.0, sources=('depth',))
 
 
 def test_metric_depth_is_scale_times_relative_depth_plus_shift():

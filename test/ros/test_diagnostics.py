@@ -7,7 +7,7 @@ import pytest
 from marigold_ros.metric.types import MetricScale, ScaleReport
 from marigold_ros.ros.diagnostics import Reporter
 
-METRIC = MetricScale(scale=3.0, shift=1.0, confidence=1.0, source='depth', assumed=False)
+METRIC = MetricScale(scale=3.0, shift=1.0, confidence=1.0, sources=('depth',))
 
 
 class LoggedNode:

@@ -9,17 +9,18 @@ from node_harness import header
 import numpy as np
 import pytest
 from rclpy.serialization import serialize_message
-from sensor_msgs.msg import LaserScan
+from sensor_msgs.msg import LaserScan, PointCloud2
 
 from marigold_ros.depth.errors import InputError
 from marigold_ros.geometry.camera import Camera
+from marigold_ros.metric.anchors import Anchors
 from marigold_ros.metric.config import ScaleConfig
 from marigold_ros.metric.filter import FilterConfig
+from marigold_ros.metric.types import ScaleReport
 from marigold_ros.ros.calibration import Calibration
 from marigold_ros.ros.frame_buffer import ReceivedFrame
 from marigold_ros.ros.metric_inputs import (
     BUFFER_SIZE,
-    CameraReferences,
     MetricInputs,
     NEWEST_SIZE,
     ReferenceBuffer,
@@ -47,19 +48,50 @@ CALIBRATION = Calibration(
 FRAME = ReceivedFrame('camera', b'', False, 10 ** 9, 'camera_optical_frame', 0.0)
 
 
-def compute_anchors(reference: CameraReferences, config: ScaleConfig, transforms):
-    return reference.compute_anchors(FRAME, RGB, CALIBRATION, config, transforms, 10 ** 6)
+class Events:
+    """A reporter that remembers what was reported once."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def report_once(self, camera: str, name: str, *rest: str, warn: bool = True) -> None:
+        self.names.append(name)
+
+    def report_scale(self, camera: str, report: ScaleReport) -> None:
+        pass
+
+
+def make_inputs(config: ScaleConfig, transforms=None) -> MetricInputs:
+    """Create the inputs of one camera, with these transforms instead of subscriptions."""
+    inputs = MetricInputs(
+        SimpleNamespace(resolve_topic_name=lambda name, only_expand=False: f'/{name}'),
+        config, ['camera'], rectified=False, max_input_pixels=10 ** 6, reporter=Events())
+    inputs._transforms = transforms
+    return inputs
+
+
+def put(inputs: MetricInputs, message: bytes, source: str = 'scan') -> None:
+    """Receive a serialized reference."""
+    inputs._references['camera'][source].buffer.put(message)
+
+
+def compute_anchors(inputs: MetricInputs, frame: ReceivedFrame = FRAME) -> Anchors:
+    """Return the anchors of the scan for an image, or raise what is wrong with it."""
+    anchors, problems = inputs._compute_anchors(frame, RGB, CALIBRATION)
+    if problems:
+        raise InputError(problems['scan'])
+    return anchors['scan']
 
 
 def test_a_scan_is_projected_with_tf_at_its_own_frame_and_stamp():
-    reference = CameraReferences(False, hold_s=1.0)
     scan = LaserScan(header=header(9 * 10 ** 8, 'laser'), angle_min=0.0, angle_increment=0.1,
                      range_min=0.1, range_max=9.0, ranges=[2.0])
-    reference.buffer.put(serialize_message(scan))
     # Body axes turned to optical ones, the laser 0.5 m below the camera.
     pose = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0.5], [1, 0, 0, 0], [0, 0, 0, 1]])
     transforms = FakeTransforms(pose)
-    anchors = compute_anchors(reference, ScaleConfig('scan'), transforms)
+    inputs = make_inputs(ScaleConfig(('scan',)), transforms)
+    put(inputs, serialize_message(scan))
+    anchors = compute_anchors(inputs)
     assert transforms.arguments == ('camera_optical_frame', 'laser', 9 * 10 ** 8)
     # 2 m ahead and 0.5 m down: v = 100 * 0.5 / 2 + 60
     assert (anchors.rows.tolist(), anchors.columns.tolist()) == ([85], [80])
@@ -67,50 +99,44 @@ def test_a_scan_is_projected_with_tf_at_its_own_frame_and_stamp():
 
 
 def test_beams_without_a_return_are_no_anchors_where_the_laser_is_in_view():
-    reference = CameraReferences(False, hold_s=1.0)
     scan = LaserScan(header=header(10 ** 9, 'laser'), angle_min=-0.2, angle_increment=0.1,
                      range_min=0.1, range_max=9.0,
                      ranges=[0.1, 0.0, 2.0, float('inf'), 9.0, float('nan')])
-    reference.buffer.put(serialize_message(scan))
     # Body axes turned to optical ones, the laser 1 m ahead of the camera.
     pose = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 1.0], [0, 0, 0, 1]])
-    anchors = compute_anchors(reference, ScaleConfig('scan'), FakeTransforms(pose))
+    inputs = make_inputs(ScaleConfig(('scan',)), FakeTransforms(pose))
+    put(inputs, serialize_message(scan))
+    anchors = compute_anchors(inputs)
     assert anchors.depth_m.tolist() == [3.0]
 
 
 def test_an_unknown_pose_names_the_frames():
-    reference = CameraReferences(False, hold_s=1.0)
-    reference.buffer.put(serialize_message(LaserScan(header=header(10 ** 9, 'laser'))))
+    inputs = make_inputs(ScaleConfig(('scan',)))
+    put(inputs, serialize_message(LaserScan(header=header(10 ** 9, 'laser'))))
     with pytest.raises(InputError, match="'laser'.*'camera_optical_frame'.* is unknown: .* not "
-                                         'subscribe to TF; .* set scale.extrinsics'):
-        compute_anchors(reference, ScaleConfig('scan'), None)
+                                         'subscribe to TF; .* set scale.scan.extrinsics'):
+        compute_anchors(inputs)
 
 
 def test_a_reference_whose_stamp_does_not_change_is_frozen(monkeypatch):
-    reference = CameraReferences(False, hold_s=1.0)
+    inputs = make_inputs(ScaleConfig(('scan',), filter=FilterConfig(hold_s=0.5)))
     clock_s = iter((1.0, 1.5, 2.5))
     monkeypatch.setattr('marigold_ros.ros.metric_inputs.time',
                         SimpleNamespace(monotonic=lambda: next(clock_s)))
     for _ in range(3):
-        reference.buffer.put(serialize_message(LaserScan(header=header(5, 'laser'))))
-    config = ScaleConfig('scan', filter=FilterConfig(hold_s=0.5))
+        put(inputs, serialize_message(LaserScan(header=header(5, 'laser'))))
     with pytest.raises(InputError, match='is frozen: its messages have had the same stamp for '
                                          '1.5 s'):
-        compute_anchors(reference, config, None)
+        compute_anchors(inputs)
 
 
 @pytest.mark.parametrize(('image_stamp', 'scan_stamp'), [(0, 0), (0, 10 ** 9), (10 ** 9, 0)])
 def test_without_stamps_the_scale_follows_times_of_receipt(monkeypatch, image_stamp, scan_stamp):
     """The scene moves away, from 2 m to 4 m, between the scans of 20 s."""
-    clock_s, events = [100.0], []
+    clock_s = [100.0]
     monkeypatch.setattr('marigold_ros.ros.metric_inputs.time',
                         SimpleNamespace(monotonic=lambda: clock_s[0]))
-    inputs = MetricInputs(
-        SimpleNamespace(resolve_topic_name=lambda name, only_expand=False: f'/{name}'),
-        ScaleConfig('scan', extrinsics='0 0 0 0 0 0'), ['camera'], rectified=False,
-        max_input_pixels=10 ** 6, reporter=SimpleNamespace(
-            report_once=lambda camera, name, *rest, **options: events.append(name),
-            report_scale=lambda camera, report: None))
+    inputs = make_inputs(ScaleConfig(('scan',), extrinsics={'scan': '0 0 0 0 0 0'}))
     relative = np.tile(np.linspace(0, 1, 160, dtype=np.float32), (120, 1))
     prediction = SimpleNamespace(known_depth=relative, confidence=None, gauge_change=None)
     angles = np.arange(-0.6, 0.6, 0.01)
@@ -118,17 +144,17 @@ def test_without_stamps_the_scale_follows_times_of_receipt(monkeypatch, image_st
     for number in range(200):
         clock_s[0] += 0.1
         depth_m = (1 + number / 199) * (1 + 2 * relative[60, columns])
-        inputs._references['camera'].buffer.put(serialize_message(LaserScan(
+        put(inputs, serialize_message(LaserScan(
             header=header(scan_stamp, 'laser'), angle_min=float(angles[0]), angle_increment=0.01,
             range_min=0.1, range_max=20.0,
             ranges=(depth_m / np.cos(angles)).astype(np.float32).tolist())))
         clock_s[0] += 0.02
         frame = replace(FRAME, stamp_ns=image_stamp and image_stamp + number * 10 ** 8,
                         received_s=clock_s[0])
-        report = inputs.update_scale(frame, RGB, CALIBRATION, prediction)
+        report = inputs.update_scale(frame, RGB, CALIBRATION, prediction, None, 'no TF')
     assert (report.state, report.detail) == ('tracking', '')
     assert report.metric_scale.scale / 2 + report.metric_scale.shift == pytest.approx(4, rel=0.1)
-    assert ('unstamped_reference' in events) == (image_stamp != 0)
+    assert ('unstamped_reference' in inputs._reporter.names) == (image_stamp != 0)
 
 
 class LateTransforms:
@@ -161,12 +187,11 @@ def at(stamp_s: float) -> ReceivedFrame:
     (10, 0.0, 5.0), (10, 0.1, 4.9), (10, 0.3, 4.7), (10, 0.95, 4.1), (40, 0.1, 4.9),
     (40, 0.3, 4.7), (100, 0.3, 4.7), (100, 0.95, 4.05)])
 def test_late_transforms_make_the_reference_older_and_never_starve_it(rate_hz, late_s, used_s):
-    reference = CameraReferences(False, hold_s=1.0)
-    for number in range(1, 5 * rate_hz + 1):
-        reference.buffer.put(scan(number * 10 ** 9 // rate_hz))
     transforms = LateTransforms(round((5.0 - late_s) * 1e9))
-    anchors = reference.compute_anchors(at(5.0), RGB, CALIBRATION, ScaleConfig('scan'), transforms,
-                                        10 ** 6)
+    inputs = make_inputs(ScaleConfig(('scan',)), transforms)
+    for number in range(1, 5 * rate_hz + 1):
+        put(inputs, scan(number * 10 ** 9 // rate_hz))
+    anchors = compute_anchors(inputs, at(5.0))
     # Of the references that are not among the newest, one each 0.2 s is kept.
     assert used_s - 0.2 <= anchors.depth_m[0] <= used_s + 1e-6
     assert len(transforms.asked) <= BUFFER_SIZE
@@ -185,12 +210,53 @@ def test_a_full_buffer_keeps_the_newest_and_spreads_the_rest_over_hold_s():
 
 
 def test_where_no_reference_can_be_placed_the_rule_is_named():
-    reference = CameraReferences(False, hold_s=1.0)
+    inputs = make_inputs(ScaleConfig(('scan',)), LateTransforms(0))
     for tenth in range(30, 51):
-        reference.buffer.put(scan(tenth * 10 ** 8))
+        put(inputs, scan(tenth * 10 ** 8))
     with pytest.raises(InputError, match='^the pose of the reference .* is unknown: 5000000000 ns '
                                          'is in the future; publish the transform or set '
-                                         'scale.extrinsics; nor is that of 10 others within '
+                                         'scale.scan.extrinsics; nor is that of 10 others within '
                                          r'scale.hold_s \(1 s\) of the image$'):
-        reference.compute_anchors(at(5.0), RGB, CALIBRATION,
-                                  ScaleConfig('scan'), LateTransforms(0), 10 ** 6)
+        compute_anchors(inputs, at(5.0))
+
+
+class Odometry:
+    """A camera that drives ahead at 1 m/s, whose poses are known from a time on."""
+
+    def __init__(self, known_from_s: float) -> None:
+        self.known_from_s = known_from_s
+
+    def world_from_frame(self, frame_id: str, time_ns: int) -> np.ndarray | None:
+        pose = np.eye(4)
+        pose[2, 3] = time_ns * 1e-9
+        return pose if time_ns >= 1e9 * self.known_from_s else None
+
+
+@pytest.mark.parametrize(('known_from_s', 'expected_m'), [(0.0, 4.2), (4.9, 4.7)])
+def test_a_reference_is_moved_to_the_time_of_the_image_where_poses_are_known(
+        known_from_s, expected_m):
+    """The scan of 4.7 s is 4.7 m ahead, and the image is taken 0.5 s later."""
+    inputs = make_inputs(ScaleConfig(('scan',)), LateTransforms(5 * 10 ** 9))
+    inputs._odometry = Odometry(known_from_s)
+    put(inputs, scan(47 * 10 ** 8))
+    assert compute_anchors(inputs, at(5.2)).depth_m.tolist() == pytest.approx([expected_m])
+
+
+def test_references_of_different_sources_do_not_disturb_each_other():
+    inputs = make_inputs(ScaleConfig(('cloud', 'scan')), LateTransforms(5 * 10 ** 9))
+    put(inputs, scan(4 * 10 ** 9))
+    put(inputs, serialize_message(PointCloud2(header=header(4 * 10 ** 9, 'lidar'))), 'cloud')
+    anchors, problems = inputs._compute_anchors(at(4.0), RGB, CALIBRATION)
+    assert anchors['scan'].depth_m.tolist() == [4.0]
+    assert (set(anchors), set(problems)) == ({'scan'}, {'cloud'})
+
+
+@pytest.mark.parametrize('timed', ['cloud', 'scan'])
+def test_if_one_reference_has_no_stamp_all_are_placed_by_times_of_receipt(monkeypatch, timed):
+    monkeypatch.setattr('marigold_ros.ros.metric_inputs.time',
+                        SimpleNamespace(monotonic=lambda: 100.0))
+    inputs = make_inputs(ScaleConfig(('cloud', 'scan')), LateTransforms(5 * 10 ** 9))
+    for source in ('cloud', 'scan'):
+        put(inputs, scan(3 * 10 ** 9 if source == timed else 0), source)
+    frame = inputs._with_common_time(replace(at(3.0), received_s=100.0))
+    assert (frame.stamp_ns, inputs._reporter.names) == (0, ['unstamped_reference'])

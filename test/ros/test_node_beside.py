@@ -47,7 +47,7 @@ RGB = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
 PERIOD_S = 0.1
 HOUR_NS = 3600 * 10 ** 9
 GIVEN = {'max_inference_steps': 1, 'max_carry_s': 2.0, 'odom_frame': 'odom',
-         'scale.source': 'fixed', 'scale.min_depth_m': 1.0, 'scale.max_depth_m': 5.0,
+         'scale.sources': ['fixed'], 'scale.min_depth_m': 1.0, 'scale.max_depth_m': 5.0,
          'step_policy': 'fixed', 'latency_cap_ms': 0.0, 'max_age_s': 60.0}
 
 

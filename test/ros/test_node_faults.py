@@ -177,7 +177,7 @@ def running(tmp_path_factory):
     """Run one node with a camera for every fault, so that each has its own counters."""
     checkpoint = make_checkpoint(tmp_path_factory.mktemp('models') / 'random')
     settings = {'checkpoint': checkpoint, 'cameras': f'[{", ".join(CAMERAS)}]',
-                'scale.source': 'fixed', 'scale.min_depth_m': 1, 'scale.max_depth_m': 5,
+                'scale.sources': '[fixed]', 'scale.min_depth_m': 1, 'scale.max_depth_m': 5,
                 'latency_cap_ms': 0, 'max_age_s': 30, 'max_inference_steps': 1,
                 'step_policy': 'fixed',  # the images do not change
                 'max_input_pixels': MAX_PIXELS}

@@ -47,7 +47,7 @@ def node(checkpoint, tmp_path_factory):
     domain = find_free_domain()
     process = start_node(
         tmp_path_factory.mktemp('node'), domain, '-p', f'checkpoint:={checkpoint}',
-        '-p', 'cameras:=[camera, packed, bare]', '-p', 'scale.source:=fixed',
+        '-p', 'cameras:=[camera, packed, bare]', '-p', 'scale.sources:=[fixed]',
         '-p', 'scale.min_depth_m:=1', '-p', 'scale.max_depth_m:=5', '-p', 'latency_cap_ms:=0',
         '-p', 'max_age_s:=30',  # so that a busy machine drops no frame
         '-p', 'step_policy:=fixed')  # the images do not change
@@ -186,7 +186,7 @@ def test_every_output_has_the_resolution_of_its_input(robot, rgb):
         pixels = cv2.resize(rgb, (width, height))
         stamp_ns = now_ns()
         robot.publish(IMAGE, image(pixels, stamp_ns))  # the last camera_info is of another size
-        assert robot.status_of(stamp_ns)['scale_source'] == 'none'
+        assert robot.status_of(stamp_ns)['scale_sources'] == 'none'
         stamp_ns = now_ns()
         robot.publish(INFO, camera_info(stamp_ns, width=width, height=height, f=100.0 * scale))
         robot.publish(IMAGE, image(pixels, stamp_ns))
@@ -204,7 +204,7 @@ def test_status_describes_a_processed_frame(robot, rgb):
     status = robot.status_of(show(robot, rgb))
     assert (status['camera'], status['outcome'], status['reason']) == ('camera', 'processed', '')
     assert status['depth_state'] == 'run'
-    assert status['scale_source'] == 'fixed (assumed)'
+    assert status['scale_sources'] == 'fixed (assumed)'
     assert (float(status['scale']), float(status['shift'])) == (4.0, 1.0)
     assert int(status['num_inference_steps']) == 4
     assert status['step_reason'] == 'fixed: Tmax = 4'
@@ -286,7 +286,7 @@ def test_without_camera_info_there_is_relative_depth_only(node, robot, rgb):
     robot.find('/bare/depth_relative/image', stamp_ns)
     info = robot.find('/bare/depth_relative/camera_info', stamp_ns)
     assert (info.width, info.height, info.k[0]) == (WIDTH, HEIGHT, 0.0)  # uncalibrated
-    assert robot.status_of(stamp_ns)['scale_source'] == 'none'
+    assert robot.status_of(stamp_ns)['scale_sources'] == 'none'
     assert not robot.messages['/bare/depth/image_rect']
     assert 'bare: no_calibration: no camera_info received' in node.log.read_text()
 
@@ -407,17 +407,17 @@ def test_a_disabled_node_drops_frames_until_it_is_enabled_again(robot, rgb):
 
 def test_without_a_scale_nothing_metric_is_published(
         robot, rgb):
-    assert robot.set_parameter('scale.source', 'none') == ''
+    assert robot.set_parameter('scale.sources', ['none']) == ''
     stamp_ns = show(robot, rgb)
     robot.find('/camera/depth_relative/image', stamp_ns)
-    assert robot.status_of(stamp_ns)['scale_source'] == 'none'
+    assert robot.status_of(stamp_ns)['scale_sources'] == 'none'
     for topic in ('/camera/depth/image_rect', '/camera/points'):
         assert all(stamp_of(message.header) != stamp_ns for message in robot.messages[topic])
     diagnostics = robot.diagnostics('depth_node')
     assert diagnostics.level == DiagnosticStatus.WARN
-    assert 'set the parameter scale.source' in diagnostics.message
+    assert 'set the parameter scale.sources' in diagnostics.message
     assert robot.reset_scale().success
-    assert robot.set_parameter('scale.source', 'fixed') == ''
+    assert robot.set_parameter('scale.sources', ['fixed']) == ''
 
 
 def test_a_camera_that_restarts_with_another_reliability_is_received(robot, rgb):

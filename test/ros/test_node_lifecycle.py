@@ -193,6 +193,16 @@ def test_a_wrong_initial_parameter_is_named_at_the_end(start, arguments, message
     assert message in log.splitlines()[-1] and 'Traceback' not in log
 
 
+def test_a_file_with_a_parameter_of_an_earlier_version_is_refused_at_the_start(start, tmp_path):
+    file = tmp_path / 'parameters.yaml'
+    file.write_text('/**:\n  ros__parameters:\n    scale: {source: cloud, hold_s: 1.0}\n')
+    process, _ = start('--params-file', str(file))
+    assert process.wait(120) == 2
+    assert process.log.read_text().splitlines()[-1].endswith(
+        '`scale.source` must be replaced by scale.sources, a list such as [cloud, ground_plane]; '
+        "got 'cloud'")
+
+
 def test_a_parameter_that_does_not_exist_is_named_at_the_start(start, tmp_path):
     file = tmp_path / 'parameters.yaml'
     file.write_text('/**:\n  ros__parameters:\n    scale: {sourc: fixed}\n    autostart: false\n'
@@ -200,7 +210,7 @@ def test_a_parameter_that_does_not_exist_is_named_at_the_start(start, tmp_path):
     process, _ = start('--params-file', str(file), '-p', 'latency_cap:=100')
     log = process.wait_for_log('ignored')
     assert ('no such parameter: `latency_cap` (did you mean `latency_cap_ms`?), '
-            '`scale.sourc` (did you mean `scale.source`?)\n') in log
+            '`scale.sourc` (did you mean `scale.sources`?)\n') in log
     assert process.stop() == 0
 
 

@@ -121,7 +121,7 @@ class Drive:
 def drive(tmp_path_factory):
     domain = find_free_domain()
     process = start_node(
-        tmp_path_factory.mktemp('node'), domain, '-p', 'scale.source:=depth',
+        tmp_path_factory.mktemp('node'), domain, '-p', 'scale.sources:=[depth]',
         '-p', 'scale.max_change_per_s:=0.001', '-p', 'max_inference_steps:=1',
         '-p', 'complexity_min:=1.0', '-p', 'max_carry_s:=10.0', '-p', 'max_age_s:=3600',
         '-p', 'latency_cap_ms:=0', '-p', 'min_surface_angle_deg:=0.0')
@@ -175,6 +175,6 @@ def test_a_missing_pose_is_said_in_the_status_and_is_no_warning(drive):
     late = drive.publish_frame(drive.frames[0])
     assert late['pose'].startswith("the transform of 'base_link' is unknown: the time ")
     assert 'into the future' in late['pose']
-    assert drive.robot.set_parameter('scale.source', 'none') == ''
-    log = drive.process.wait_for_log('scale.source none')
+    assert drive.robot.set_parameter('scale.sources', ['none']) == ''
+    log = drive.process.wait_for_log('scale.sources none')
     assert 'elsewhere' not in log and 'the transform of' not in log

@@ -15,7 +15,7 @@ from sensor_msgs.msg import CameraInfo, Image
 pytestmark = pytest.mark.node
 RGB = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
 SETTINGS = {
-    'cameras': '[early, mixed, forced, latched]', 'scale.source': 'fixed',
+    'cameras': '[early, mixed, forced, latched]', 'scale.sources': '[fixed]',
     'scale.min_depth_m': 1, 'scale.max_depth_m': 5, 'latency_cap_ms': 0, 'max_age_s': 30,
     'qos_overrides./forced/image_raw.subscription.reliability': 'reliable',
     'qos_overrides./early/depth_relative/image.publisher.reliability': 'best_effort',
@@ -78,11 +78,11 @@ def test_a_latched_camera_info_from_before_the_node_is_received(running):
     robot.wait_for_match('/latched/image_raw')
     robot.wait_for_match('/latched/camera_info')
     wait_until_received(robot, '/latched/image_raw')
-    robot.until(lambda: show(robot, '/latched/image_raw')['scale_source'] == 'fixed (assumed)',
+    robot.until(lambda: show(robot, '/latched/image_raw')['scale_sources'] == 'fixed (assumed)',
                 what='the camera_info')
     stamp_ns = time.time_ns() - 7200 * 10 ** 9
     robot.publish('/latched/image_raw', image(RGB, stamp_ns))
-    assert robot.status_of(stamp_ns)['scale_source'] == 'fixed (assumed)'
+    assert robot.status_of(stamp_ns)['scale_sources'] == 'fixed (assumed)'
     assert robot.counters('latched')['stamp_jumped_back'] == 1
 
 

@@ -2,199 +2,36 @@
 
 from __future__ import annotations
 
-import time
-
-from bag_fixtures import encode_rvl, transform
+from bag_fixtures import encode_rvl
 import cv2
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from node_harness import (
-    ACTIVATE,
-    camera_info,
-    CLEANUP,
-    CONFIGURE,
-    DEACTIVATE,
-    find_free_domain,
-    floats,
-    header,
-    image,
-    Robot,
-    stamp_of,
-    start_node,
-    TFMessage,
-)
+from diagnostic_msgs.msg import DiagnosticStatus
+from node_harness import ACTIVATE, CLEANUP, CONFIGURE, DEACTIVATE, header, stamp_of
 import numpy as np
 import pytest
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan, PointCloud2, PointField
-
-from marigold_ros.data.bags.messages import image_fields
-from marigold_ros.data.bags.reader import open_bag
-from marigold_ros.messages.image import decode_rgb
-from marigold_ros.ros.tools.processes import LoggedProcess
+from scale_stage import (
+    body_points,
+    check_depth,
+    CLOUD,
+    cloud,
+    CX,
+    DEPTH,
+    F,
+    move,
+    run_stage,
+    SCAN,
+    SECOND,
+    small_depth,
+    true_depth,
+)
+from sensor_msgs.msg import CompressedImage, LaserScan, PointCloud2
 
 pytestmark = pytest.mark.node
-SAMPLE = 'sample/living_room'
-DEPTH, CLOUD, SCAN = (f'/camera/scale/{name}' for name in ('depth', 'cloud', 'scan'))
-F, CX, CY = 457.0073621574767, 319.5, 239.5
-SECOND = 10 ** 9
 
 
 @pytest.fixture(scope='module')
-def rgb():
-    """Read the first image of the sample drive, 640x480."""
-    with open_bag(SAMPLE) as bag:
-        message = next(bag.messages(['/camera/image_raw/compressed']))
-        return decode_rgb(image_fields(bag.decode(message)))
-
-
-class Stage:
-    """The node, a robot, and stamps that only the test advances."""
-
-    def __init__(self, process: LoggedProcess, robot: Robot, rgb: np.ndarray) -> None:
-        self.process, self.robot, self.rgb = process, robot, rgb
-        self.now_ns = time.time_ns()
-        self.relative = np.empty(0)
-
-    def tick(self, seconds: float = 0.1) -> int:
-        """Advance the stamps, and return the new one, ns."""
-        self.now_ns += round(seconds * SECOND)
-        return self.now_ns
-
-    def wait(self, seconds: float) -> None:
-        """Advance the stamps, and let the reference age on the steady clock, too."""
-        self.robot.spin(1.2)
-        self.tick(seconds)
-
-    def publish_image(self, rgb: np.ndarray | None = None) -> dict[str, str]:
-        """Publish an image with the current stamp and wait for its status."""
-        info = camera_info(self.now_ns, 640, 480, F)
-        for matrix in (info.k, info.p):
-            matrix[2], matrix[5 if matrix is info.k else 6] = CX, CY
-        self.robot.publish('/camera/camera_info', info)
-        self.robot.publish('/camera/image_raw', image(self.rgb if rgb is None else rgb,
-                                                      self.now_ns))
-        return self.robot.status_of(self.now_ns)
-
-    def measure(self, topic: str, message) -> dict[str, str]:
-        """Publish a reference, and images until it was used or rejected for one."""
-        return self.until(lambda status: status['scale_state'] in ('tracking', 'rejected'),
-                          lambda: self.robot.publish(topic, message))
-
-    def until(self, holds, again=lambda: None) -> dict[str, str]:
-        """Publish images, 0.01 s apart, until a condition holds for the status of one."""
-        for attempt in range(60):
-            # Messages before the subscriptions match are lost; on a busy machine that takes long.
-            is_slow = attempt >= 20
-            if is_slow or attempt % 10 == 0:
-                again()
-            self.tick(0.01)
-            status = self.publish_image()
-            if holds(status):
-                return status
-            self.robot.spin(0.5 if is_slow else 0.1)
-        raise AssertionError(status)
-
-    def rejection(self, detail: str, publish) -> dict[str, str]:
-        """Publish a reference, and images until it is rejected with this detail."""
-        return self.until(lambda status: status['scale_state'] == 'rejected'
-                          and detail in status['scale_detail'], publish)
-
-    def diagnosis(self, text: str, again=lambda: None) -> DiagnosticStatus:
-        """Publish images until the camera's message in /diagnostics contains a text."""
-        for _ in range(20):
-            again()
-            self.tick(0.01)
-            self.publish_image()
-            camera = self.robot.diagnostics(': camera')
-            if text in camera.message:
-                return camera
-        raise AssertionError(camera)
-
-    def depth_m(self) -> np.ndarray:
-        """Return the metric depth of the current stamp, m."""
-        return floats(self.robot.find('/camera/depth/image_rect', self.now_ns))
-
-    def use(self, source: str, **changes) -> None:
-        """Set the source, and reset the scale."""
-        for name, value in changes.items():
-            assert self.robot.set_parameter(f'scale.{name}', value) == ''
-        assert self.robot.set_parameter('scale.source', source) == ''
-        assert self.robot.reset_scale().success
-        self.tick(5.0)
-
-
-@pytest.fixture(scope='module')
-def stage(tmp_path_factory, rgb):
-    domain = find_free_domain()
-    process = start_node(
-        tmp_path_factory.mktemp('node'), domain, '-p', 'scale.source:=depth',
-        '-p', 'max_inference_steps:=1', '-p', 'max_age_s:=3600', '-p', 'latency_cap_ms:=0',
-        '-p', 'scale.expire_s:=3.0', '-p', 'min_surface_angle_deg:=0.0')
-    robot = Robot(domain)
-    robot.until(lambda: robot.node.count_subscribers('/camera/image_raw'), 200, 'an active node')
-    robot.listen_all({'/depth_node/status': DiagnosticArray, '/camera/depth/image_rect': Image,
-                      '/camera/depth_relative/image': Image})
-    robot.advertise('/camera/camera_info', CameraInfo)
-    robot.advertise('/camera/image_raw', Image)
-    robot.advertise(DEPTH, Image)
-    robot.advertise('/camera/scale/camera_info', CameraInfo)
-    robot.advertise('/tf', TFMessage)
-    robot.offer('/tf_static', TFMessage, latched=True)
-    half = np.radians(3.0)
-    for parent, child, z, xyzw in (
-            ('base_link', 'camera_link', 0.35, (0.0, np.sin(half), 0.0, np.cos(half))),
-            ('camera_link', 'camera_optical_frame', 0.0, (-0.5, 0.5, -0.5, 0.5))):
-        robot.publish('/tf_static', transform(parent, child, (0.0, 0.0, z), xyzw))
-    stage = Stage(process, robot, rgb)
-    stage.until(lambda status: status['scale_state'] == 'waiting')  # camera_info has matched
-    stage.relative = floats(robot.find('/camera/depth_relative/image', stage.now_ns))
-    yield stage
-    robot.close()
-    process.stop()
-
-
-def true_depth(stage: Stage) -> np.ndarray:
-    return (3.0 * stage.relative + 1.0).astype(np.float32)
-
-
-def small_depth(stage: Stage, factor: float = 1.0, encoding: str = '32FC1',
-                frame_id: str = 'camera_optical_frame') -> Image:
-    """Sample the true depth at 160x120 px, and publish the camera_info of such a camera."""
-    info = camera_info(stage.now_ns, 160, 120, F / 4)
-    info.k[2], info.k[5] = CX / 4, CY / 4  # its pixels are the image's 0, 4, 8, ...
-    stage.robot.publish('/camera/scale/camera_info', info)
-    depth = factor * true_depth(stage)[::4, ::4]
-    if encoding != '32FC1':
-        depth = np.round(1000 * depth).astype(np.uint16)
-    message = image(np.ascontiguousarray(depth).view(np.uint8), stage.now_ns, encoding)
-    message.width, message.header.frame_id = 160, frame_id
-    return message
-
-
-def cloud(points: np.ndarray, stamp_ns: int, frame_id: str, names: str = 'xyz') -> PointCloud2:
-    """Pack points as a driver does, unordered."""
-    data = np.ascontiguousarray(points.reshape(-1, 3)[:, :len(names)], np.float32)
-    return PointCloud2(
-        header=header(stamp_ns, frame_id), height=1, width=len(data), point_step=4 * len(names),
-        row_step=4 * len(names) * len(data), data=data.tobytes(), is_dense=False,
-        fields=[PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
-                for i, name in enumerate(names)])
-
-
-def body_points(stage: Stage) -> np.ndarray:
-    """Sample the true surface in the camera's body frame: x forward, y left, z up."""
-    rows, columns = np.mgrid[4:480:16, 4:640:16]
-    z = true_depth(stage)[rows, columns]
-    return np.stack([z, -(columns - CX) / F * z, -(rows - CY) / F * z], axis=-1)
-
-
-def check_depth(stage: Stage, status: dict[str, str], tolerance: float = 0.03) -> None:
-    """Check the published depth and the status against the true depth."""
-    np.testing.assert_allclose(stage.depth_m(), true_depth(stage), rtol=tolerance)
-    assert status['scale_state'] == 'tracking'
-    assert float(status['scale']) == pytest.approx(3.0, rel=tolerance)
-    assert float(status['shift']) == pytest.approx(1.0, rel=tolerance)
-    assert float(status['scale_inliers']) > 0.9 and float(status['scale_residual']) < 0.05
-    assert float(status['scale_confidence']) > 0.5 and float(status['scale_age_s']) == 0.0
+def stage(tmp_path_factory):
+    with run_stage(tmp_path_factory.mktemp('node')) as stage:
+        yield stage
 
 
 @pytest.mark.parametrize('encoding', ['32FC1', '16UC1', 'mono16'])
@@ -203,10 +40,10 @@ def test_a_reference_depth_of_another_size_gives_the_scale(stage, encoding):
     assert stage.publish_image()['scale_state'] == 'waiting'
     status = stage.measure(DEPTH, small_depth(stage, encoding=encoding))
     check_depth(stage, status)
-    assert status['scale_source'] == 'depth'
+    assert status['scale_sources'] == 'depth'
     shown = {each.key: each.value for each in stage.robot.diagnostics(': camera').values}
     measured = [key for key in status if key == 'shift' or key.startswith('scale')]
-    assert len(measured) == 14
+    assert len(measured) == 14 + 4  # of the scale, and of its source
     assert {key: shown[key] for key in measured} == {key: status[key] for key in measured}
 
 
@@ -257,7 +94,7 @@ def test_a_source_that_measures_and_tracks_is_no_warning(stage):
     stage.measure(DEPTH, small_depth(stage))
     log = stage.process.wait_for_log('scale_tracking')
     healthy = [line for line in log.splitlines()
-               if 'scale_tracking' in line or 'scale.source depth: the scale is measured' in line]
+               if 'scale_tracking' in line or 'scale.sources depth: the scale is measured' in line]
     assert len(healthy) >= 2
     assert all(line.startswith('[INFO]') for line in healthy), healthy
 
@@ -301,14 +138,14 @@ def test_millimetres_from_the_start_are_never_used(stage):
     stage.process.wait_for_log('scale_rejections')
 
 
-def test_a_frozen_reference_is_detected_by_its_content(stage, rgb):
+def test_a_frozen_reference_is_detected_by_its_content(stage):
     stage.use('depth')
     details = []
     for step in range(30):  # on a busy machine a reference may come after its image
         stage.tick(0.2)
         stage.robot.publish(DEPTH, small_depth(stage))
         stage.robot.spin(0.1)
-        details.append(stage.publish_image(np.roll(rgb, 12 * step, axis=1))['scale_detail'])
+        details.append(stage.publish_image(np.roll(stage.rgb, 12 * step, axis=1))['scale_detail'])
         if 'frozen' in details[-1]:
             break
     assert 'its content has not changed for' in details[-1], details
@@ -366,15 +203,16 @@ def test_a_scan_gives_the_scale(stage):
 def test_the_floor_gives_the_scale(stage):
     stage.use('ground_plane', camera_height_m=0.35, camera_pitch_deg=6.0, camera_roll_deg=0.0)
     status = stage.until(lambda status: status['scale_state'] == 'tracking')
-    assert status['scale_source'] == 'ground_plane'
+    assert status['scale_sources'] == 'ground_plane'
     # The ray through row 440 falls by sin(6) + cos(6) (440 - cy) / f = 0.541 m per metre of z, so
     # that the floor is there at 0.35 / 0.541 m; the embedded checkpoint is not exact.
     assert stage.depth_m()[440, 320] == pytest.approx(0.647, rel=0.3)
 
 
 def test_invalid_scale_parameters_are_rejected_at_run_time(stage):
-    assert 'six numbers' in stage.robot.set_parameter('scale.extrinsics', 'behind the camera')
-    assert stage.robot.set_parameter('scale.source', 'radar')
+    assert 'six numbers' in stage.robot.set_parameter('scale.scan.extrinsics', 'behind it')
+    for sources in (['radar'], ['cloud', 'none'], ['cloud', 'cloud']):
+        assert '`scale.sources` must be ' in stage.robot.set_parameter('scale.sources', sources)
 
 
 def test_compressed_depth_is_used_if_no_raw_depth_is_published(stage):
@@ -389,12 +227,6 @@ def test_compressed_depth_is_used_if_no_raw_depth_is_published(stage):
         message = CompressedImage(header=header(stage.now_ns), data=bytes(12) + stream,
                                   format=f'16UC1; compressedDepth {codec}')
         check_depth(stage, stage.measure(f'{DEPTH}/compressedDepth', message))
-
-
-def move(stage: Stage, parent: str, child: str, xyz: tuple[float, ...], stamp_ns: int,
-         xyzw: tuple[float, ...] = (0.0, 0.0, 0.0, 1.0)) -> None:
-    """Publish a moving transform."""
-    stage.robot.publish('/tf', transform(parent, child, xyz, xyzw, stamp_ns))
 
 
 def test_a_cloud_whose_transforms_are_late_gives_the_scale(stage):

@@ -26,8 +26,9 @@ BASE: dict[str, Any] = {
     'min_inference_steps': 1, 'max_inference_steps': 4, 'complexity_min': 'auto',
     'alpha': 'auto', 'latency_cap_ms': 0.0, 'max_carry_s': 2.0, 'odom_frame': 'odom',
     'max_age_s': 30.0, 'max_input_pixels': 16_000_000,
-    'scale.min_depth_m': 1.0, 'scale.max_depth_m': 5.0, 'scale.source': 'fixed',
-    'min_depth_m': 0.1, 'max_depth_m': 20.0, 'point_stride': 4, 'confidence_min': 0.0,
+    'scale.min_depth_m': 1.0, 'scale.max_depth_m': 5.0, 'scale.sources': ['fixed'],
+    'min_depth_m': 0.1, 'max_depth_m': 20.0, 'point_stride': 4,
+    'points_min_surface_angle_deg': 0.0, 'points_confidence_min': 0.0, 'confidence_min': 0.0,
     'max_relative_depth': 1.0, 'min_surface_angle_deg': 0.0, 'depth_encoding': '32FC1'}
 OUTPUTS = {'relative': ('depth_relative/image', Image), 'depth': ('depth/image_rect', Image),
            'points': ('points', PointCloud2), 'confidence': ('confidence', Image)}
@@ -98,6 +99,20 @@ def some_unknown(before: Frame, after: Frame) -> bool:
                 and np.allclose(after.depth_m[known], 1 + 4 * after.relative[known], atol=1e-5))
 
 
+def valid_points(frame: Frame) -> np.ndarray:
+    """Return which pixels of the cloud are points."""
+    return np.isfinite(points(frame.points)).all(axis=-1)
+
+
+def some_are_no_points(before: Frame, after: Frame) -> bool:
+    """Check that some pixels are no points now, and depth and all other points unchanged."""
+    stride = 120 // after.points.height
+    expected = np.where(valid_points(after), 1 + 4 * after.relative[::stride, ::stride], np.nan)
+    return bool(valid_points(before).all() and 0.01 < valid_points(after).mean() < 0.99
+                and np.allclose(points(after.points)[..., 2], expected, atol=1e-5, equal_nan=True)
+                and np.allclose(after.depth_m, 1 + 4 * after.relative, atol=1e-5))
+
+
 def median_confidence(before: Frame) -> float:
     return float(np.median(before.confidence))
 
@@ -111,6 +126,13 @@ def low_confidence_is_nan(before: Frame, after: Frame) -> bool:
         and np.array_equal(np.isnan(after.depth_m), low_confidence)
         and np.array_equal(np.isnan(cloud).all(axis=-1), low_confidence[::4, ::4])
         and not np.isinf(cloud).any())
+
+
+def low_confidence_is_no_point(before: Frame, after: Frame) -> bool:
+    """Check that exactly the pixels of confidence below the median are no points."""
+    low_confidence = before.confidence < np.median(before.confidence)
+    return (some_are_no_points(before, after)
+            and np.array_equal(~valid_points(after), low_confidence[::4, ::4]))
 
 
 CHANGES = {
@@ -137,13 +159,13 @@ CHANGES = {
         'step_policy': 'novelty', 'min_inference_steps': 0}, pause_s=0.15),
     'odom_frame': Change('', lambda a, b: (
         'tf' in a.status['pose'] and b.status['pose'] == 'odom_frame is empty'), {
-            'scale.source': 'depth'}),
+            'scale.sources': ['depth']}),
     'max_age_s': Change(1.0, lambda a, b: (
         a.status['outcome'] == 'processed' and b.status['reason'] == 'too_old'), stamp_age_s=5.0),
     'max_input_pixels': Change(100, lambda a, b: (
         b.status['reason'] == 'bad_image' and '100 pixels' in b.status['detail'])),
-    'scale.source': Change('none', lambda a, b: (
-        a.status['scale_source'] == 'fixed (assumed)' and b.status['scale_source'] == 'none'
+    'scale.sources': Change(['none'], lambda a, b: (
+        a.status['scale_sources'] == 'fixed (assumed)' and b.status['scale_sources'] == 'none'
         and b.depth is None and b.points is None)),
     'scale.min_depth_m': Change(2.0, metric_depth(lambda relative: 2 + 3 * relative)),
     'scale.max_depth_m': Change(9.0, metric_depth(lambda relative: 1 + 8 * relative)),
@@ -155,6 +177,8 @@ CHANGES = {
         lambda relative: np.where(relative > 0.5, np.inf, 1 + 4 * relative))),
     # A slope of 1 % a pixel, which random depth often has; ridges do not count.
     'min_surface_angle_deg': Change(45.0, some_unknown),
+    'points_min_surface_angle_deg': Change(45.0, some_are_no_points, {'point_stride': 1}),
+    'points_confidence_min': Change(median_confidence, low_confidence_is_no_point),
     'point_stride': Change(8, lambda a, b: (
         (a.points.height, a.points.width) == (30, 40)
         and (b.points.height, b.points.width) == (15, 20))),
@@ -187,7 +211,8 @@ def send(robot: Robot, stamp_age_s: float) -> Frame:
     status = robot.status_of(stamp_ns)
     if status['outcome'] != 'processed':
         return Frame(status)
-    published = set(OUTPUTS) - ({'depth', 'points'} if status['scale_source'] == 'none' else set())
+    without_scale = status['scale_sources'] == 'none'
+    published = set(OUTPUTS) - ({'depth', 'points'} if without_scale else set())
     found = {output: robot.find(f'/camera/{OUTPUTS[output][0]}', stamp_ns)
              for output in published}
     found.update({output: floats(found[output]) for output in ('relative', 'confidence')})

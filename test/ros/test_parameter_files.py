@@ -52,10 +52,10 @@ def test_the_last_of_several_values_counts(tmp_path):
 
 
 def test_nested_names_are_joined_and_types_kept(tmp_path):
-    file = write(tmp_path, '/**:\n  ros__parameters:\n    scale: {source: cloud, hold_s: 2}\n'
+    file = write(tmp_path, '/**:\n  ros__parameters:\n    scale: {sources: [cloud], hold_s: 2}\n'
                  '    cameras: [front]\n    compile: yes\n    alpha: 1e2\n    none: []\n')
     assert read_parameters('depth_node', '/', ['--params-file', file]) == {
-        'scale.source': 'cloud', 'scale.hold_s': 2, 'cameras': ['front'], 'compile': True,
+        'scale.sources': ['cloud'], 'scale.hold_s': 2, 'cameras': ['front'], 'compile': True,
         'alpha': 100.0, 'none': []}
 
 

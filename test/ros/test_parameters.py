@@ -10,8 +10,8 @@ import yaml
 
 from marigold_ros.depth.errors import ConfigError
 from marigold_ros.geometry.filters import DepthFilter
-from marigold_ros.metric.config import ScaleConfig
-from marigold_ros.metric.outputs import POINT_STRIDE
+from marigold_ros.metric.config import MEASURED_SOURCES, REFERENCE_SOURCES, ScaleConfig
+from marigold_ros.metric.outputs import PointFilter
 from marigold_ros.ros.parameters import (
     declare_parameters,
     describe_unknown_parameters,
@@ -44,21 +44,26 @@ def test_defaults_are_those_of_the_node_interface():
         'min_inference_steps': 0, 'max_inference_steps': 4, 'complexity_min': 'auto',
         'alpha': 'auto', 'latency_cap_ms': 200.0, 'max_carry_s': 2.0, 'odom_frame': 'odom',
         'max_age_s': 1.0, 'max_input_pixels': 16_000_000,
-        'scale.source': 'none', 'scale.min_depth_m': 'unset', 'scale.max_depth_m': 'unset',
-        'scale.extrinsics': 'auto', 'scale.camera_height_m': 'unset',
-        'scale.camera_pitch_deg': 'auto', 'scale.camera_roll_deg': 'auto',
-        'scale.base_frame': 'base_link', 'scale.max_change_per_s': 0.3, 'scale.hold_s': 1.0,
-        'scale.expire_s': 10.0,
-        'min_depth_m': 0.1, 'max_depth_m': 20.0, 'point_stride': 4, 'max_relative_depth': 1.0,
-        'confidence_min': 0.0, 'min_surface_angle_deg': 2.0, 'depth_encoding': '32FC1',
-        'autostart': True}
+        'scale.sources': ['none'], 'scale.min_depth_m': 'unset', 'scale.max_depth_m': 'unset',
+        'scale.camera_height_m': 'unset', 'scale.camera_pitch_deg': 'auto',
+        'scale.camera_roll_deg': 'auto', 'scale.base_frame': 'base_link',
+        'scale.max_change_per_s': 0.3, 'scale.hold_s': 1.0, 'scale.expire_s': 10.0,
+        'scale.depth.extrinsics': 'auto', 'scale.cloud.extrinsics': 'auto',
+        'scale.scan.extrinsics': 'auto', 'scale.depth.weight': 1.0, 'scale.cloud.weight': 1.0,
+        'scale.scan.weight': 1.0, 'scale.ground_plane.weight': 1.0, 'scale.motion.weight': 1.0,
+        'scale.motion.refine_rotation': False,
+        'min_depth_m': 0.1, 'max_depth_m': 20.0, 'point_stride': 4,
+        'points_min_surface_angle_deg': 25.0, 'points_confidence_min': 0.0,
+        'max_relative_depth': 1.0, 'confidence_min': 0.0, 'min_surface_angle_deg': 2.0,
+        'depth_encoding': '32FC1', 'autostart': True}
 
 
 def test_defaults_without_ros_are_those_of_the_node():
     settings = settings_from_parameters({})
     assert settings.depth_filter() == DepthFilter()
-    assert settings.scale_config() == ScaleConfig()
-    assert settings.point_stride == POINT_STRIDE
+    assert settings.scale_config() == ScaleConfig(
+        weights=dict.fromkeys(MEASURED_SOURCES, ScaleConfig().weight('cloud')))
+    assert settings.point_filter() == PointFilter()
 
 
 def test_depth_yaml_contains_the_defaults_of_the_table():
@@ -72,7 +77,7 @@ def test_demo_yaml_sets_existing_parameters_to_allowed_values():
     values = flatten(tree['/**']['ros__parameters'])
     values.pop('use_sim_time')  # ROS's own
     assert set(values) <= set(DEFAULTS)
-    assert settings_from_parameters(values).scale_source == 'fixed'
+    assert settings_from_parameters(values).scale_sources == ('cloud', 'ground_plane')
 
 
 def test_the_documentation_holds_the_table():
@@ -121,16 +126,27 @@ def test_the_steps_are_limited_to_those_useful_for_the_checkpoint():
     ({'cameras': ['front', 'front']}, 'must differ from each other'),
     ({'cameras': ['2nd']}, 'begin with a letter'),
     ({'min_depth_m': 20.0}, r'`min_depth_m` must be .* below max_depth_m \(20\); got 20'),
-    ({'scale.source': 'fixed'}, 'scale.min_depth_m.*must be set'),
-    ({'scale.source': 'fixed', 'scale.min_depth_m': 3, 'scale.max_depth_m': 2},
+    ({'scale.sources': ['fixed']}, 'scale.min_depth_m.*must be set'),
+    ({'scale.sources': ['fixed'], 'scale.min_depth_m': 3, 'scale.max_depth_m': 2},
      'scale.max_depth_m'),
-    ({'scale.source': 'ground_plane'}, '`scale.camera_height_m` must be set in metres'),
-    ({'scale.extrinsics': '0.1 0 0'}, 'six numbers x y z roll pitch yaw .* got .0.1 0 0'),
+    ({'scale.sources': ['cloud', 'ground_plane']},
+     '`scale.camera_height_m` must be set in metres'),
+    ({'scale.sources': ['motion'], 'odom_frame': ''},
+     "`odom_frame` must name a coordinate frame for the scale source motion; got ''"),
+    ({'scale.sources': 'cloud'}, r"`scale.sources` must be string\[\].*; got 'cloud'"),
+    ({'scale.sources': []}, r'`scale.sources` must be string\[\], one of none, .*; got \[\]'),
+    ({'scale.sources': ['cloud', 'radar']},
+     r"one of none, fixed, depth, cloud, scan, ground_plane, motion; got \['cloud', 'radar'\]"),
+    ({'scale.sources': ['none', 'cloud']}, 'a list in which none and fixed stand alone; got '),
+    ({'scale.sources': ['cloud', 'fixed']}, 'a list in which none and fixed stand alone; got '),
+    ({'scale.sources': ['cloud', 'scan', 'cloud']}, 'a list in which each source occurs once'),
+    ({'scale.cloud.extrinsics': '0.1 0 0'},
+     '`scale.cloud.extrinsics` must be .* six numbers x y z roll pitch yaw .* got .0.1 0 0'),
+    ({'scale.motion.weight': 0.0}, '`scale.motion.weight` must be double, 0.01 to 100; got 0.0'),
     ({'scale.hold_s': 20}, r'`scale.hold_s` must be .* below scale.expire_s \(10 s\); got 20'),
     ({'scale.camera_pitch_deg': 'level'},
-     '`scale.camera_pitch_deg` must be double, auto or search, '
-     "-15 to 60; got 'level'"),
-    ({'scale.camera_roll_deg': 20.0}, 'double, auto or search, -15 to 15; got 20.0'),
+     "`scale.camera_pitch_deg` must be double or auto, -15 to 60; got 'level'"),
+    ({'scale.camera_roll_deg': 20.0}, 'double or auto, -15 to 15; got 20.0'),
     ({'device': 'tpu'}, '`device`'),
 ])
 def test_a_validation_error_names_rule_and_value(values, message):
@@ -138,10 +154,27 @@ def test_a_validation_error_names_rule_and_value(values, message):
         settings_from_parameters(values)
 
 
-def test_an_angle_of_the_mount_is_a_number_from_tf_or_searched():
-    for value, expected in ((6, 6.0), ('auto', None), ('search', 'search')):
+def test_an_angle_of_the_mount_is_a_number_or_from_tf():
+    for value, expected in ((6, 6.0), ('auto', None)):
         config = settings_from_parameters({'scale.camera_pitch_deg': value}).scale_config()
         assert config.camera_pitch_deg == expected
+
+
+def test_each_scale_source_has_its_own_extrinsics_and_weight():
+    config = settings_from_parameters({
+        **{f'scale.{source}.extrinsics': f'{x} 0 0 0 0 0'
+           for x, source in enumerate(REFERENCE_SOURCES, 1)},
+        **{f'scale.{source}.weight': 1 + x
+           for x, source in enumerate(MEASURED_SOURCES)}}).scale_config()
+    assert config.extrinsics == {
+        'depth': '1 0 0 0 0 0', 'cloud': '2 0 0 0 0 0', 'scan': '3 0 0 0 0 0'}
+    assert [config.weight(source) for source in MEASURED_SOURCES] == [1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def test_extrinsics_of_a_source_that_are_auto_come_from_tf():
+    config = settings_from_parameters({
+        'scale.cloud.extrinsics': '1 0 0 0 0 0', 'scale.scan.extrinsics': 'auto'}).scale_config()
+    assert set(config.extrinsics) == {'cloud'}
 
 
 def test_configure_time_parameters_cannot_change_while_configured():
@@ -163,8 +196,8 @@ def test_parameters_outside_the_table_are_ignored():
 
 @pytest.mark.parametrize(('name', 'text'), [
     ('latency_cap', '`latency_cap` (did you mean `latency_cap_ms`?)'),
-    ('scale.sourc', '`scale.sourc` (did you mean `scale.source`?)'),
-    ('scale_source', '`scale_source` (did you mean `scale.source`?)'),
+    ('scale.sourc', '`scale.sourc` (did you mean `scale.sources`?)'),
+    ('scale_sources', '`scale_sources` (did you mean `scale.sources`?)'),
     ('wheel_radius', '`wheel_radius`'),
     ('qos_overrides./a/b.subscription.relability',
      '`qos_overrides./a/b.subscription.relability` '
@@ -191,6 +224,15 @@ class FakeNode:
 def test_an_invalid_initial_value_is_named_with_its_rule():
     with pytest.raises(ConfigError, match='`step_policy` must be string, one of novelty, comp'):
         declare_parameters(FakeNode(step_policy='guess'))
+
+
+@pytest.mark.parametrize(('name', 'value', 'message'), [
+    ('scale.source', 'cloud', "must be replaced by scale.sources, a list such as .*; got 'cloud'"),
+    ('scale.extrinsics', 'auto', "must be replaced by scale.<source>.extrinsics, .*; got 'auto'")])
+def test_a_parameter_of_an_earlier_version_is_named_with_what_has_replaced_it(
+        name, value, message):
+    with pytest.raises(ConfigError, match=f'^`{name}` {message}$'):
+        declare_parameters(FakeNode(**{name: value}))
 
 
 def test_descriptors_hold_ranges_types_and_time_of_effect():

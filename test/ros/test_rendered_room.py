@@ -9,6 +9,7 @@ from sensor_msgs.msg import Image, PointCloud2
 
 from marigold_ros.depth.types import DepthPrediction
 from marigold_ros.geometry.filters import DepthFilter
+from marigold_ros.metric.outputs import PointFilter
 from marigold_ros.metric.types import MetricScale
 from marigold_ros.ros.camera_output import FramePacker
 from marigold_ros.ros.conversions import make_header, serialize_cloud, serialize_image
@@ -40,8 +41,8 @@ def messages_of(room: Scene, camera: RenderCamera, stride: int):
                                  1, 'schedule', None)
     fields = FramePacker().pack(
         frozenset({'depth', 'points'}), np.zeros((HEIGHT, WIDTH, 3), np.uint8), camera.K,
-        prediction, MetricScale(float(high - low), float(low), 1.0, 'depth', False),
-        DepthFilter(), point_stride=stride)
+        prediction, MetricScale(float(high - low), float(low), 1.0, ('depth',)),
+        DepthFilter(), PointFilter(stride, min_surface_angle_deg=0.0))
     header = make_header(0, 'camera_optical_frame')
     cloud, depth = (serialize_cloud(header, fields['points']),
                     serialize_image(header, fields['depth']))

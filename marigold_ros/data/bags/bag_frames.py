@@ -56,8 +56,9 @@ class BagTopics:
         None selects 'camera_info' in the namespace of the image, as image_transport does.
     tolerance_ms : float
         Largest difference between the times of an image and its depth.
-    reference : str or None
-        Depth, cloud or scan of a scale source, whose times are compared with those of the frames.
+    references : tuple of str
+        Depth, clouds and scans of scale sources, whose times are compared with those of the
+        frames.
     input_rectified : bool or None
         Whether the images are already rectified; None decides by the name of their topic.
 
@@ -71,7 +72,7 @@ class BagTopics:
     depth: str
     camera_info: str | None = None
     tolerance_ms: float = TOLERANCE_MS
-    reference: str | None = None
+    references: tuple[str, ...] = ()
     input_rectified: bool | None = None
 
     def __post_init__(self) -> None:
@@ -237,9 +238,8 @@ def _posed_pairs(bag: Bag, names: tuple[str, str], times: MessageTimes, matcher:
 
 def message_times(bag: Bag, topics: BagTopics) -> MessageTimes:
     """Return the times of frames and references, which are all stamps or all log times."""
-    names = (topics.image, topics.depth, topics.reference)
     return MessageTimes(bag, [find_transport(bag.topics, name)
-                              for name in names if name is not None])
+                              for name in (topics.image, topics.depth, *topics.references)])
 
 
 def find_image_topic(bag: Bag, name: str) -> str:

@@ -70,7 +70,9 @@ def open_bag_as_shards(bag: Path, topics: BagTopics, folder: Path) -> ShardFrame
     InputError
         If `check_frame` rejects a frame.
     """
-    source = {'bag': str(bag.resolve()), **asdict(topics)}
+    # As JSON returns it.
+    source = {'bag': str(bag.resolve()), **asdict(topics),
+              'references': list(topics.references)}
     description = folder / DESCRIPTION
     if not description.is_file() or json.loads(description.read_text())['source'] != source:
         shutil.rmtree(folder, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 import math
 from pathlib import Path
@@ -23,7 +24,7 @@ Cells = NDArray[np.int64]
 @dataclass(frozen=True)
 class LayerConfig:
     """
-    Parameters of an obstacle layer with one observation source, with Nav2's names, in m.
+    Parameters of an obstacle layer and one of its observation sources, with Nav2's names, in m.
 
     Attributes
     ----------
@@ -49,34 +50,64 @@ class LayerConfig:
     raytrace_max_range: float
 
 
-def read_layer_config(path: Path, costmap: str = 'global_costmap',
-                      layer: str = 'obstacle_layer') -> LayerConfig:
+CAMERA_SOURCE = 'depth_cloud'
+
+
+def read_layer_config(path: Path, source: str = CAMERA_SOURCE, *,
+                      costmap: str = 'global_costmap', layer: str = 'obstacle_layer'
+                      ) -> LayerConfig:
     """
-    Read the parameters of an obstacle layer from a Nav2 parameter file.
+    Read the parameters of an obstacle layer and a source of it from a Nav2 parameter file.
 
     Raises
     ------
     ConfigError
-        If the layer is missing or has several sources, a key is missing, or raytrace_min_range
-        is not 0.
+        If the layer or the source is missing, a key is missing, or raytrace_min_range is not 0.
     """
     try:
         parameters = yaml.safe_load(path.read_text(encoding='utf-8'))[costmap][costmap][
             'ros__parameters']
         settings: dict[str, Any] = parameters[layer]
-        source: dict[str, Any] = settings[settings['observation_sources']]
+        if source not in settings['observation_sources'].split():
+            raise KeyError(f'{source} in observation_sources')
+        own: dict[str, Any] = settings[source]
         config = LayerConfig(
             parameters['resolution'], settings['min_obstacle_height'],
-            settings['max_obstacle_height'], source['min_obstacle_height'],
-            source['max_obstacle_height'], source['obstacle_min_range'],
-            source['obstacle_max_range'], source['raytrace_max_range'])
-    except (OSError, KeyError, TypeError, yaml.YAMLError) as err:
-        raise ConfigError(f'{path} must contain {costmap}.{layer} with one source and all its '
-                          f'keys; got {type(err).__name__}: {err}') from err
-    if source.get('raytrace_min_range', 0.0) != 0.0:
+            settings['max_obstacle_height'], own['min_obstacle_height'],
+            own['max_obstacle_height'], own['obstacle_min_range'],
+            own['obstacle_max_range'], own['raytrace_max_range'])
+    except (OSError, KeyError, TypeError, AttributeError, yaml.YAMLError) as err:
+        raise ConfigError(f'{path} must contain {costmap}.{layer} with the source {source} and '
+                          f'all its keys; got {type(err).__name__}: {err}') from err
+    if own.get('raytrace_min_range', 0.0) != 0.0:
         raise ConfigError(f'`raytrace_min_range` must be 0 in {path}; '
-                          f'got {source["raytrace_min_range"]}')
+                          f'got {own["raytrace_min_range"]}')
     return config
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """
+    A point cloud of one source.
+
+    Attributes
+    ----------
+    points : float32 [n, 3]
+        In the map frame, m; the height filter discards NaN, as every comparison with it fails.
+    origin : float64 [3]
+        Position of the sensor in the map frame, m.
+    config : LayerConfig
+    """
+
+    points: NDArray[np.float32]
+    origin: NDArray[np.float64]
+    config: LayerConfig
+
+    def seen_points(self) -> NDArray[np.float32]:
+        """Return the points between the heights of the source, float32 [m, 3]."""
+        z = self.points[:, 2]
+        return self.points[(z >= self.config.source_min_height)
+                           & (z <= self.config.source_max_height)]
 
 
 class ObstacleLayer:
@@ -88,6 +119,7 @@ class ObstacleLayer:
     Parameters
     ----------
     config : LayerConfig
+        Of the layer, and of the source of `update`.
     min_m, max_m : (float, float)
         Lower and upper corner of the map (x, y), m.
 
@@ -127,28 +159,35 @@ class ObstacleLayer:
 
     def update(self, points: NDArray[np.float32], origin: NDArray[np.float64]) -> None:
         """
-        Clear and mark cells with one point cloud.
+        Clear and mark cells with the point cloud of one source, see `update_from`.
 
         Parameters
         ----------
         points : float32 [n, 3]
-            In the map frame, m; the height filter discards NaN, as every comparison with it fails.
         origin : float64 [3]
-            Position of the sensor in the map frame, m.
+        """
+        self.update_from([Observation(points, origin, self.config)])
+
+    def update_from(self, observations: Sequence[Observation]) -> None:
+        """
+        Clear and then mark cells with the point clouds of several sources, as Nav2 does.
 
         Raises
         ------
         InputError
-            If the sensor is outside the map.
+            If a sensor is outside the map.
         """
-        config = self.config
-        z = points[:, 2]
-        seen = points[(z >= config.source_min_height) & (z <= config.source_max_height)]
-        inside, start = self.world_to_cells(origin[None, :2])
-        if not inside[0]:
-            raise InputError(f'the sensor must be inside the map; got {origin[:2].tolist()}')
-        self._clear(seen[:, :2].astype(np.float64), origin[:2], start[0])
-        self._mark(seen, origin[:2], start[0])
+        starts = []
+        for each in observations:
+            inside, start = self.world_to_cells(each.origin[None, :2])
+            if not inside[0]:
+                raise InputError('the sensor must be inside the map; got '
+                                 f'{each.origin[:2].tolist()}')
+            starts.append(start[0])
+        for each, start in zip(observations, starts):
+            self._clear(each.seen_points(), each.origin[:2], start, each.config)
+        for each, start in zip(observations, starts):
+            self._mark(each.seen_points(), each.origin[:2], start, each.config)
 
     def world_to_cells(self, xy: NDArray[np.float64]) -> tuple[NDArray[np.bool_], Cells]:
         """
@@ -165,8 +204,10 @@ class ObstacleLayer:
         shape = np.array(self.costs.shape[::-1])
         return np.asarray(((cells >= 0) & (cells < shape)).all(axis=1)), cells
 
-    def _clear(self, xy: NDArray[np.float64], origin: NDArray[np.float64], start: Cells) -> None:
+    def _clear(self, points: NDArray[np.float32], origin: NDArray[np.float64], start: Cells,
+               config: LayerConfig) -> None:
         """Set the cells between the sensor and each point to FREE (raytraceFreespace)."""
+        xy = points[:, :2].astype(np.float64)
         ray = xy - origin
         # Shorten rays that leave the map to end at its border.
         with np.errstate(divide='ignore', invalid='ignore'):
@@ -176,14 +217,13 @@ class ObstacleLayer:
         inside, ends = self.world_to_cells(origin + ray * share.min(axis=1, initial=1.0)[:, None])
         rays = np.unique(ends[inside], axis=0)
         if len(rays):
-            reach = self._to_cells(self.config.raytrace_max_range)
+            reach = self._to_cells(config.raytrace_max_range)
             columns, rows = _raytrace_cells(start, rays, reach)
             self.costs[rows, columns] = FREE
 
-    def _mark(self, points: NDArray[np.float32], origin: NDArray[np.float64],
-              start: Cells) -> None:
+    def _mark(self, points: NDArray[np.float32], origin: NDArray[np.float64], start: Cells,
+              config: LayerConfig) -> None:
         """Set the cell of every point within the height and range limits to LETHAL."""
-        config = self.config
         z = points[:, 2]
         high = points[(z >= config.min_obstacle_height) & (z <= config.max_obstacle_height)]
         xy = high[:, :2].astype(np.float64)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
 import math
@@ -16,8 +17,13 @@ from numpy.typing import NDArray
 from marigold_ros.evaluation.metrics.protocol_a import depth_metrics
 from marigold_ros.evaluation.metrics.temporal import STRIDE, temporal_alignment_error
 from marigold_ros.geometry.filters import DepthFilter
-from marigold_ros.messages.cloud import CloudPacker, unpack_cloud
-from marigold_ros.metric.outputs import metric_depth, POINT_STRIDE
+from marigold_ros.geometry.unproject import unproject
+from marigold_ros.metric.outputs import (
+    metric_confidence,
+    metric_depth,
+    PointFilter,
+    select_points,
+)
 from marigold_ros.metric.tracker import ScaleTracker
 from marigold_ros.metric.types import ScaleFrame
 
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
     from marigold_ros.depth.types import DepthPrediction, FloatImage, GaugeChange
     from marigold_ros.evaluation.metrics.obstacles import ObstacleScorer
     from marigold_ros.evaluation.references import FrameReference
+    from marigold_ros.metric.anchors import Anchors
     from marigold_ros.metric.config import ScaleConfig
     from marigold_ros.metric.fit import ScaleFit
     from marigold_ros.metric.types import MetricScale
@@ -57,6 +64,10 @@ class MetricFrameResult:
         Whether the scale was fitted to this frame.
     mid_depth_m, fit_mid_depth_m : float
         Metric depth of relative depth 0.5, m: by the published scale, and by the last fit alone.
+    log_ratio : float
+        Logarithm of the median ratio of metric depth to the truth.
+    sources : mapping of str to str
+        State of each scale source.
     values : dict of str to float
         `METRICS`; `tae`, the temporal alignment error of the metric depth; `published_share`, the
         share of the measured pixels that is published; `floor_error`, see the function.
@@ -68,6 +79,8 @@ class MetricFrameResult:
     measured: bool
     mid_depth_m: float
     fit_mid_depth_m: float
+    log_ratio: float
+    sources: Mapping[str, str]
     values: dict[str, float]
 
 
@@ -80,18 +93,24 @@ class MetricDepthEvaluator:
     config : ScaleConfig
     obstacles : ObstacleScorer or None
         Scores the point clouds made from the metric depth.
+    point_filter : PointFilter or None
+        What becomes points; None: the node's default.
 
     Attributes
     ----------
     frames : list of MetricFrameResult
     """
 
-    def __init__(self, config: ScaleConfig, obstacles: ObstacleScorer | None = None) -> None:
+    def __init__(self, config: ScaleConfig, obstacles: ObstacleScorer | None = None,
+                 point_filter: PointFilter | None = None) -> None:
         """Start without a scale."""
+        self._point_filter = point_filter or PointFilter()
         self.frames: list[MetricFrameResult] = []
         self._tracker, self._hold_s = ScaleTracker(config), config.filter.hold_s
         self._obstacles, self._scored, self._clouds = obstacles, 0, 0
-        self._packer = CloudPacker()
+        # The costmap of each reference sensor itself, without and with the cloud.
+        self._sensors = {source: (deepcopy(obstacles), deepcopy(obstacles))
+                         for source in config.reference_sources if obstacles is not None}
         self._previous: tuple[FloatImage, Matrix] | None = None
 
     def add(self, frame: DepthFrame, prediction: DepthPrediction, reference: FrameReference,
@@ -124,7 +143,9 @@ class MetricDepthEvaluator:
         # 1. Update the scale as the node does.
         report = self._tracker.update(ScaleFrame(
             frame.set_name, reference.stamp_ns, prediction.known_depth, prediction.confidence,
-            reference.K, reference.anchors, reference.problem, reference.tilt, gauge_change))
+            reference.K, reference.anchors, reference.problems, reference.tilt, gauge_change,
+            np.asarray(cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY), np.uint8),
+            frame.world_from_camera))
         fit, scale = report.fit, report.metric_scale
         mid_depth_m = math.nan if scale is None else _mid_depth_m(scale)
         # 2. Compare the published depth with the truth.
@@ -133,25 +154,39 @@ class MetricDepthEvaluator:
         if scale is None:
             self._previous = None
         else:
+            confidence = metric_confidence(prediction.confidence, scale, target_m.shape)
             filled_m, depth_m = (
-                metric_depth(depth, prediction.confidence, reference.K, scale, FILTER)
+                metric_depth(depth, confidence, reference.K, scale, FILTER)
                 for depth in (prediction.affine_invariant_depth, prediction.known_depth))
             values = self._compare(filled_m, depth_m, target_m, reference)
             values['tae'] = self._temporal_error(
-                scale.to_metric_depth(prediction.affine_invariant_depth), reference.K,
+                _correct(scale, prediction.affine_invariant_depth), reference.K,
                 frame.world_from_camera)
-            points = unpack_cloud(self._packer.pack(depth_m, reference.K, frame.rgb,
-                                                    stride=POINT_STRIDE))[0]
+            points = self._points(depth_m, confidence, reference.K)
         self.frames.append(MetricFrameResult(
             reference.stamp_ns, report.state, report.detail, report.age_s == 0.0, mid_depth_m,
-            math.nan if fit is None else _mid_depth_m(fit), values))
+            math.nan if fit is None else _mid_depth_m(fit),
+            values.pop('log_ratio', math.nan),
+            {name: each.state for name, each in report.sources.items()}, values))
         # 3. Update and score the costmap.
         if self._obstacles is not None and frame.world_from_camera is not None:
             self._scored += 1
             self._clouds += points is not None
-            self._obstacles.add(target_m, reference.K, frame.world_from_camera, points,
-                                POINT_STRIDE)
+            stride = self._point_filter.stride
+            self._obstacles.add(target_m, reference.K, frame.world_from_camera, points, stride)
+            for source, (alone, with_cloud) in self._sensors.items():
+                seen = [_points_of(reference.anchors[source], reference.K)
+                        ] if source in reference.anchors else []
+                alone.add(target_m, reference.K, frame.world_from_camera, None, stride, *seen)
+                with_cloud.add(target_m, reference.K, frame.world_from_camera, points, stride,
+                               *seen)
         return scale
+
+    def _points(self, depth_m: FloatImage, confidence: FloatImage | None, K: Matrix
+                ) -> FloatImage:
+        """Return the points of the cloud, float32 [h, w, 3], m."""
+        selected_m = select_points(depth_m, confidence, K, self._point_filter)
+        return np.asarray(unproject(selected_m, self._point_filter.intrinsics(K)), np.float32)
 
     def summary(self) -> dict[str, Any]:
         """
@@ -163,14 +198,12 @@ class MetricDepthEvaluator:
             Counts, and floats that are NaN where unknown, with the keys of
             `report.summary.METRIC_DEPTH_SCHEMA` except `abs_rel_interval`.
         """
-        middles = np.array([each.mid_depth_m for each in self.frames])
-        with np.errstate(invalid='ignore'):
-            steps = np.abs(np.diff(np.log(middles)))
+        steps = np.abs(np.diff([each.log_ratio for each in self.frames]))
         steps = steps[np.isfinite(steps)]
         details = Counter(each.detail for each in self.frames if each.detail)
         outages = self.outages()
         expected_m = [each.fit_mid_depth_m for each in self.frames]
-        known = int(np.isfinite(middles).sum())
+        known = int(np.isfinite([each.mid_depth_m for each in self.frames]).sum())
         result: dict[str, Any] = {
             'frames': len(self.frames), 'frames_with_metric_depth': known,
             'share_with_metric_depth': known / len(self.frames) if self.frames else math.nan,
@@ -182,10 +215,14 @@ class MetricDepthEvaluator:
                 [recovery_time_s(self.frames, first_after_outage, expected_m)
                  for first_after_outage in outages])) if outages else math.nan,
             'states': dict(Counter(each.state for each in self.frames)),
+            'source_states': {name: dict(Counter(each.sources[name] for each in self.frames))
+                              for name in (self.frames[0].sources if self.frames else ())},
             'most_frequent_problem': details.most_common(1)[0][0] if details else None}
         if self._obstacles is not None:
             result['obstacles'] = {'frames': self._scored, 'clouds': self._clouds,
                                    **self._obstacles.scores()}
+            result['sensors'] = {source: {'alone': alone.scores(), 'with_cloud': both.scores()}
+                                 for source, (alone, both) in self._sensors.items()}
         return result
 
     def column(self, name: str) -> NDArray[np.float64]:
@@ -231,7 +268,9 @@ class MetricDepthEvaluator:
             return {}
         found = depth_metrics(np.clip(filled_m, low_m, high_m), target_m, compared,
                               alignment=None, min_depth_m=low_m, max_depth_m=high_m)
+        ratio = np.clip(filled_m[compared], low_m, high_m) / target_m[compared]
         return {**{name: found[name] for name in METRICS},
+                'log_ratio': float(np.log(np.median(ratio))),
                 'published_share': float(published.sum() / measured.sum()),
                 'floor_error': floor_error(np.where(published, depth_m, np.float32(np.nan)),
                                            target_m, reference)}
@@ -296,9 +335,21 @@ def recovery_time_s(frames: Sequence[MetricFrameResult], first_after_outage: int
     return math.nan
 
 
+def _points_of(anchors: Anchors, K: Matrix) -> FloatImage:
+    """Return the points of anchors in the optical frame, float32 [n, 3], m."""
+    z = anchors.depth_m
+    return np.stack([(anchors.columns - K[0, 2]) / K[0, 0] * z,
+                     (anchors.rows - K[1, 2]) / K[1, 1] * z, z], axis=-1).astype(np.float32)
+
+
 def _mid_depth_m(fit: MetricScale | ScaleFit) -> float:
-    """Return the metric depth of relative depth 0.5, m."""
+    """Return the metric depth of relative depth 0.5, not corrected locally, m."""
     return fit.scale / 2 + fit.shift
+
+
+def _correct(scale: MetricScale, affine_invariant_depth: FloatImage) -> FloatImage:
+    depth_m = scale.to_metric_depth(affine_invariant_depth)
+    return depth_m if scale.field is None else scale.field.correct(depth_m)
 
 
 def _resize_truth(image: NDArray[Any], depth_m: FloatImage) -> FloatImage:

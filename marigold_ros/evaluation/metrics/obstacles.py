@@ -7,16 +7,23 @@ JSON file such as sample/scene.json.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.depth.errors import InputError
-from marigold_ros.evaluation.metrics.costmap import FREE, LayerConfig, LETHAL, ObstacleLayer
+from marigold_ros.evaluation.metrics.costmap import (
+    FREE,
+    LayerConfig,
+    LETHAL,
+    Observation,
+    ObstacleLayer,
+)
 from marigold_ros.geometry.unproject import unproject
 
 if TYPE_CHECKING:
@@ -91,11 +98,17 @@ class ObstacleScorer:
     ----------
     scene : ObstacleBoxes
     config : LayerConfig
+        Of the layer with our cloud.
+    sensor_config : LayerConfig or None
+        Of the layer with the cloud of another sensor; None: the same.
     """
 
-    def __init__(self, scene: ObstacleBoxes, config: LayerConfig) -> None:
+    def __init__(self, scene: ObstacleBoxes, config: LayerConfig,
+                 sensor_config: LayerConfig | None = None) -> None:
         """Start with a costmap whose cells are all unknown."""
-        self._names = [name for name, _ in scene]
+        self._sensor_config = sensor_config or config
+        self._names = _number([name for name, _ in scene])
+        self._is_wall = [name == WALL for name, _ in scene]
         self._boxes_m = np.array([corners for _, corners in scene])
         low = self._boxes_m[:, 0].min(axis=0) - MAP_MARGIN_M
         high = self._boxes_m[:, 1].max(axis=0) + MAP_MARGIN_M
@@ -106,9 +119,11 @@ class ObstacleScorer:
         self._cells = np.array([_distance_to_rectangle_m(centres, box[:, :2]) <= CELL_TOLERANCE_M
                                 for box in self._boxes_m])
         self._rows: list[tuple[float, float, float, float]] = []
+        self._found: Counter[str] = Counter()
+        self._visible: Counter[str] = Counter()
 
     def add(self, target_m: FloatImage, K: Matrix, map_from_camera: Matrix,
-            points: FloatImage | None, stride: int) -> None:
+            points: FloatImage | None, stride: int, *others: FloatImage) -> None:
         """
         Update the costmap with one frame and score it.
 
@@ -124,6 +139,8 @@ class ObstacleScorer:
             Point cloud in the optical frame, m, one point per `stride` pixels of each axis; None
             without metric depth.
         stride : int
+        others : float32 [n, 3]
+            Clouds of other sensors in view, in the optical frame, m.
 
         Raises
         ------
@@ -139,48 +156,55 @@ class ObstacleScorer:
                 f'{self._extent_m[0].tolist()} to {self._extent_m[1].tolist()} m')
         true = unproject(target_m, K, stride=stride).reshape(-1, 3)
         true = true @ map_from_camera[:3, :3].T + map_from_camera[:3, 3]
-        cloud = None
-        if points is not None:
-            # In float32, as tf2 transforms a PointCloud2.
-            rotation, origin = (part.astype(np.float32) for part in
-                                (map_from_camera[:3, :3], map_from_camera[:3, 3]))
-            cloud = points.reshape(-1, 3) @ rotation.T + origin
-            self.layer.update(cloud, map_from_camera[:3, 3])
+        # In float32, as tf2 transforms a PointCloud2.
+        rotation, origin = (part.astype(np.float32) for part in
+                            (map_from_camera[:3, :3], map_from_camera[:3, 3]))
+        cloud = None if points is None else points.reshape(-1, 3) @ rotation.T + origin
+        observations = [] if cloud is None else [
+            Observation(cloud, map_from_camera[:3, 3], self.layer.config)]
+        self.layer.update_from(observations + [
+            Observation(each @ rotation.T + origin, map_from_camera[:3, 3], self._sensor_config)
+            for each in others])
         in_view = [self._nearest_point_in_view(box, K, target_m.shape[1], map_from_camera)
                    for box in self._boxes_m]
         self._rows.append(self._score_frame(true, cloud, map_from_camera[:3, 3], in_view))
 
-    def scores(self) -> dict[str, float]:
+    def scores(self) -> dict[str, Any]:
         """
         Average the scores over all frames; NaN where no frame had a value.
 
         Returns
         -------
-        dict of str to float
+        dict
             `recall`, share of the visible obstacles that have a lethal cell; `precision`, share
             of the lethal cells that lie in an obstacle or a wall; `floor_free`, share of the
             visible floor cells that are free; `distance_m`, mean error of the horizontal distance
             from the camera to an obstacle, m: its nearest point in the cloud against its box, for
-            obstacles whose nearest point is in view.
+            obstacles whose nearest point is in view; `found`, for each obstacle the number of
+            frames in which it has a lethal cell, and in which it is visible.
         """
         table = np.array(self._rows, np.float64).reshape(-1, 4)
         known = ~np.isnan(table)
         means = np.where(known, table, 0.0).sum(axis=0) / np.where(known.any(axis=0),
                                                                    known.sum(axis=0), np.nan)
-        return dict(zip(('recall', 'precision', 'floor_free', 'distance_m'), means.tolist()))
+        return {**dict(zip(('recall', 'precision', 'floor_free', 'distance_m'), means.tolist())),
+                'found': {name: {'found': self._found[name], 'visible': visible}
+                          for name, visible in sorted(self._visible.items())}}
 
     def _score_frame(self, true: Matrix, cloud: NDArray[np.float32] | None, origin: Matrix,
                      in_view: list[bool]) -> tuple[float, float, float, float]:
         """Return recall, precision, floor_free and distance_m after one frame."""
         lethal = self.layer.costs == LETHAL
         found, errors = [], []
-        for name, box, cells, pixels, visible in zip(
-                self._names, self._boxes_m, self._cells, self._visible_pixels(true, origin),
-                in_view):
+        for name, is_wall, box, cells, pixels, visible in zip(
+                self._names, self._is_wall, self._boxes_m, self._cells,
+                self._visible_pixels(true, origin), in_view):
             if pixels.sum() < MIN_VISIBLE_POINTS:
                 continue
             found.append((lethal & cells).any())
-            if (name != WALL and cloud is not None and visible
+            self._visible[name] += 1
+            self._found[name] += int(found[-1])
+            if (not is_wall and cloud is not None and visible
                     and np.isfinite(cloud[pixels, 0]).any()):
                 range_m = np.nanmin(np.hypot(*(cloud[pixels] - origin)[:, :2].T))
                 errors.append(abs(range_m - _distance_to_rectangle_m(origin[:2], box[:, :2])))
@@ -230,6 +254,16 @@ class ObstacleScorer:
         nearest = np.append(np.clip(origin[:2], box[0, :2], box[1, :2]), origin[2])
         x, _, z = (nearest - origin) @ map_from_camera[:3, :3]
         return bool(z > 0 and 0 <= K[0, 0] * x / z + K[0, 2] < width)
+
+
+def _number(names: list[str]) -> list[str]:
+    """Return names that differ: chair 1, chair 2."""
+    counts, seen = Counter(names), Counter[str]()
+    numbered = []
+    for name in names:
+        seen[name] += 1
+        numbered.append(f'{name} {seen[name]}' if counts[name] > 1 else name)
+    return numbered
 
 
 def _distance_to_rectangle_m(xy: NDArray[np.floating], box: Matrix) -> Matrix:

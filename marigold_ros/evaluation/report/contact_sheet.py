@@ -1,8 +1,8 @@
-"""Contact sheet of a recording: image, depth and ground truth of several frames."""
+"""Contact sheet of a recording: image, depth, ground truth and costmap of several frames."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
@@ -31,22 +31,26 @@ class SheetFrame:
     time_s : float
         Time since the first frame.
     rgb : uint8 [H, W, 3]
-    depth : float32 [H, W]
-        Aligned depth, m, if there is a ground truth, else relative depth; NaN where unknown.
-    target_m : float32 [H, W] or None
-        True depth, m; NaN where unknown.
+    relative_depth : float32 [H, W]
+        In [0, 1]; NaN where unknown.
+    depth_m, target_m : float32 [H, W] or None
+        Metric and true depth, m; NaN where unknown.
+    costmap : uint8 [h, w, 3] or None
+        From above.
     complexity : float
         C.
     num_inference_steps : int
         T.
     error : str
-        Formatted AbsRel with protocol and range; empty if unknown.
+        Formatted error of metric depth; empty if unknown.
     """
 
     time_s: float
     rgb: RgbImage
-    depth: FloatImage
+    relative_depth: FloatImage
+    depth_m: FloatImage | None
     target_m: FloatImage | None
+    costmap: RgbImage | None
     complexity: float
     num_inference_steps: int
     error: str
@@ -56,41 +60,45 @@ def draw_contact_sheet(frames: Sequence[SheetFrame], path: Path) -> None:
     """
     Draw one column per frame and write a PNG.
 
-    The rows are image, depth and, if available, ground truth with the same colour scale.
+    The rows are image, relative depth and, where a frame has them, metric depth and ground truth
+    with the same colour scale, and the costmap.
 
     Parameters
     ----------
     frames : sequence of SheetFrame
-        At least one; either all or none with a ground truth.
+        At least one.
     path : Path
     """
-    truths = [frame.target_m for frame in frames if frame.target_m is not None]
-    low, high = np.nanpercentile(np.stack(truths or [frame.depth for frame in frames]),
-                                 COLOR_PERCENTILES)
-    rows = 3 if truths else 2
+    metric = [each for frame in frames for each in (frame.target_m, frame.depth_m)
+              if each is not None]
+    # The truth of a frame comes first.
+    low, high = (np.nanpercentile(np.where(np.isfinite(metric[0]), metric[0], np.nan),
+                                  COLOR_PERCENTILES) if metric else (0.0, 1.0))
+    rows: dict[str, Callable[[SheetFrame], Any]] = {
+        'image': lambda frame: frame.rgb, 'relative depth': lambda frame: frame.relative_depth,
+        'metric depth': lambda frame: frame.depth_m, 'ground truth': lambda frame: frame.target_m,
+        'costmap': lambda frame: frame.costmap}
+    rows = {name: find for name, find in rows.items()
+            if any(find(frame) is not None for frame in frames)}
     height_in = FRAME_WIDTH_IN * frames[0].rgb.shape[0] / frames[0].rgb.shape[1]
-    figure = Figure(figsize=(FRAME_WIDTH_IN * len(frames) + 1.2, (height_in + 0.2) * rows + 0.5),
-                    dpi=DPI, layout='constrained')
-    axes = figure.subplots(rows, len(frames), squeeze=False)
-    for column, frame in enumerate(frames):
-        _label(axes[:, column], frame)
-        axes[0, column].imshow(frame.rgb)
-        for row, depth in enumerate([frame.depth, *truths[column:column + 1]], 1):
-            image = axes[row, column].imshow(depth, cmap=NEAR_IS_RED, vmin=low, vmax=high,
-                                             interpolation='nearest')
-    names = ['image', 'depth, least squares' if truths else 'relative depth', 'ground truth']
-    for axis, name in zip(axes[:, 0], names):
-        axis.set_ylabel(name, fontsize=9)
-    figure.colorbar(image, ax=axes[1:, :], label='m' if truths else '0 near, 1 far',
-                    fraction=0.02, pad=0.01)
+    heights = [FRAME_WIDTH_IN if name == 'costmap' else height_in for name in rows]
+    figure = Figure(figsize=(FRAME_WIDTH_IN * len(frames) + 1.2, sum(heights) + 0.5), dpi=DPI,
+                    layout='constrained')
+    axes = figure.subplots(len(rows), len(frames), squeeze=False, height_ratios=heights)
+    for (name, find), line in zip(rows.items(), axes):
+        limits = (0.0, 1.0) if name == 'relative depth' else (low, high)
+        for axis, frame in zip(line, frames):
+            axis.set(xticks=[], yticks=[], facecolor=UNKNOWN_GREY)
+            if (image := find(frame)) is not None:
+                shown = axis.imshow(image, cmap=NEAR_IS_RED, vmin=limits[0], vmax=limits[1],
+                                    interpolation='nearest')
+        line[0].set_ylabel(name, fontsize=9)
+        if name in ('relative depth', 'ground truth'):
+            figure.colorbar(shown, ax=line, fraction=0.02, pad=0.01,
+                            label='m' if name == 'ground truth' else '0 near, 1 far')
+    for axis, frame in zip(axes[0], frames):
+        axis.set_title(f'{frame.time_s:.1f} s   C = {frame.complexity:.3g}, '
+                       f'T = {frame.num_inference_steps}', fontsize=9)
+    for axis, frame in zip(axes[min(2, len(axes) - 1)], frames):
+        axis.set_title(frame.error, fontsize=8, pad=2)
     figure.savefig(path)
-
-
-def _label(axes: Any, frame: SheetFrame) -> None:
-    for axis in axes:
-        axis.set_xticks([])
-        axis.set_yticks([])
-        axis.set_facecolor(UNKNOWN_GREY)
-    axes[0].set_title(f'{frame.time_s:.1f} s   C = {frame.complexity:.3g}, '
-                      f'T = {frame.num_inference_steps}', fontsize=9)
-    axes[1].set_title(frame.error, fontsize=8, pad=2)

@@ -65,6 +65,15 @@ DIFFERENCE_SCHEMA = {
     '<metric>.verdict': 'string: better, worse, no difference, or unknown with fewer than two '
                         'blocks',
 }
+# Of the costmap that a reference sensor marks itself, alone or with our cloud; only with a scene.
+SENSOR_SCHEMA = {
+    'recall': 'number or null: as in obstacles',
+    'precision': 'number or null',
+    'floor_free': 'number or null',
+    'distance_m': 'number or null: of our cloud; null alone',
+    'found.<obstacle>.found': 'int',
+    'found.<obstacle>.visible': 'int',
+}
 # Of the primary policy and the fastest fixed one.
 METRIC_DEPTH_SCHEMA = {
     'frames': 'int: frames evaluated, without latency cap',
@@ -80,8 +89,8 @@ METRIC_DEPTH_SCHEMA = {
     'published_share': 'number or null: share of the measured pixels that is published',
     'floor_error': 'number or null: relative error of the camera height that the floor pixels '
                    'imply; null if TF has no pose of the camera on the robot',
-    'jitter': 'number or null: mean relative change, between frames, of the metric depth of '
-              'relative depth 0.5',
+    'jitter': 'number or null: mean relative change, between frames, of the median ratio of '
+              'metric depth to the truth',
     'largest_step': 'number or null: the largest of these changes',
     'outages': 'int: gaps between two fits that are longer than scale.hold_s',
     'recovery_s': 'number or null: longest time from the first fit after an outage until the '
@@ -94,6 +103,12 @@ METRIC_DEPTH_SCHEMA = {
     'obstacles.precision': 'number or null: share of the marked cells in an obstacle or wall',
     'obstacles.floor_free': 'number or null: share of the visible floor cells that are free',
     'obstacles.distance_m': 'number or null: mean error of the distance to an obstacle',
+    'obstacles.found.<obstacle>.found': 'int: frames in which it is marked',
+    'obstacles.found.<obstacle>.visible': 'int: frames in which it is visible',
+    **{f'sensors.<source>.{costmap}.{key}': text
+       for costmap in ('alone', 'with_cloud') for key, text in SENSOR_SCHEMA.items()},
+    'source_states.<source>.<state>': 'int: frames by the state of each scale source, as in '
+                                      '~/status',
 }
 # Every leaf of the file: dots between keys, <...> for names, [] for the items of a list.
 SCHEMA = {
@@ -157,11 +172,11 @@ SCHEMA = {
     'blind[].abs_rel': 'number or null',
     'blind[].boundary_f1': 'number or null',
     'baselines.<name>.<metric>': 'number or null: mean',
-    # Only with a scale source.
-    'metric_depth.source': 'string: scale source, as the parameter scale.source of depth_node',
-    'metric_depth.reference': 'string or null: topic of the reference',
-    'metric_depth.range': 'string: depths that are compared, those that depth_node publishes',
-    **{f'metric_depth.policies.<policy>.{key}': text
+    # Only with scale sources.
+    'metric.sources[]': 'string: as in the parameter scale.sources of depth_node',
+    'metric.references.<source>': 'string: topic of the source',
+    'metric.range': 'string: depths that are compared, those that depth_node publishes',
+    **{f'metric.policies.<policy>.{key}': text
        for key, text in METRIC_DEPTH_SCHEMA.items()},
     'sets.<name>.frames': 'int: frames of one set of a folder',
     'sets.<name>.abs_rel.<policy>': 'number or null: mean, by policy or baseline',

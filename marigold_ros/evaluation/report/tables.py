@@ -73,10 +73,10 @@ def all_tables(summary: Mapping[str, Any]) -> list[Table]:
         tables.insert(1, sets_table(summary))
     if any(row['temporal'] for row in summary['policies'].values()):
         tables.insert(1, temporal_table(summary))
-    if summary['metric_depth']:
-        tables.insert(-3, metric_depth_table(summary['metric_depth']))
-    if any('obstacles' in each for each in summary['metric_depth'].get('policies', {}).values()):
-        tables.insert(-3, obstacle_table(summary['metric_depth']))
+    if summary['metric']:
+        tables.insert(-3, metric_depth_table(summary['metric']))
+    if any('obstacles' in each for each in summary['metric'].get('policies', {}).values()):
+        tables[-3:-3] = obstacle_tables(summary['metric'])
     return tables
 
 
@@ -140,19 +140,33 @@ def metric_depth_table(metric: Mapping[str, Any]) -> Table:
             for row in policies.values())),
         *((label, *(_format_share_or_number(row, key) for row in policies.values()))
           for key, label in METRIC_DEPTH_LABELS.items())]
-    return Table('metric_depth', f'Metric depth from scale source {metric["source"]}, without '
+    return Table('metric_depth', f'Metric depth from {" and ".join(metric["sources"])}, without '
                  f'latency cap and without alignment, {metric["range"]}', ('', *policies),
                  tuple(rows))
 
 
-def obstacle_table(metric: Mapping[str, Any]) -> Table:
-    """Show the scores of the obstacles in Nav2's obstacle layer."""
-    policies = metric['policies']
-    return Table(
-        'obstacles', "Obstacles in Nav2's obstacle layer, mean over the frames", ('', *policies),
-        tuple((label, *(_format_share_or_number(row['obstacles'], key)
-                        for row in policies.values()))
-              for key, label in OBSTACLE_LABELS.items()))
+def obstacle_tables(metric: Mapping[str, Any]) -> list[Table]:
+    """Show the scores of the obstacles in Nav2's obstacle layer, and which are found."""
+    columns = {name: row['obstacles'] for name, row in metric['policies'].items()}
+    primary, row = next(iter(metric['policies'].items()))
+    for source, costmaps in row['sensors'].items():
+        columns |= {f'{source} itself': costmaps['alone'],
+                    f'{source} itself, and {primary}': costmaps['with_cloud']}
+    names = sorted({name for each in columns.values() for name in each['found']})
+    return [
+        Table('obstacles', "Obstacles in Nav2's obstacle layer, mean over the frames",
+              ('', *columns),
+              tuple((label, *(_format_share_or_number(each, key) if key in each else 'unknown'
+                              for each in columns.values()))
+                    for key, label in OBSTACLE_LABELS.items())),
+        Table('found_obstacles', 'Frames in which each obstacle is marked, of those in which it '
+              'is visible', ('', *columns),
+              tuple((name, *(_format_found(each['found'].get(name))
+                             for each in columns.values())) for name in names))]
+
+
+def _format_found(each: Mapping[str, int] | None) -> str:
+    return 'never visible' if each is None else f'{each["found"]} of {each["visible"]}'
 
 
 def _format_share_or_number(values: Mapping[str, Any], key: str) -> str:

@@ -49,8 +49,8 @@ def make_verdict(analysis: Analysis, context: Mapping[str, Any],
     if primary.live is not None:
         sentences.append(describe_latency(primary.live, arrivals=True, live=True))
     sentences.append(describe_saving(analysis, abs_rel))
-    if context['metric_depth']:
-        sentences += describe_metric_depth(context['metric_depth'])
+    if context['metric']:
+        sentences += describe_metric_depth(context['metric'])
     return {'sentences': sentences, 'comparisons': describe_choices(analysis, abs_rel)}
 
 
@@ -115,7 +115,9 @@ def describe_metric_depth(metric: Mapping[str, Any]) -> list[str]:
     primary, *others = metric['policies']
     row = metric['policies'][primary]
     available, frames = row['frames_with_metric_depth'], row['frames']
-    source = metric['source'] + (f' ({metric["reference"]})' if metric['reference'] else '')
+    source = ' and '.join(
+        each + (f' ({metric["references"][each]})' if each in metric['references'] else '')
+        for each in metric['sources'])
     problem = row['most_frequent_problem']
     problem = f'; most frequent problem: {problem}' if problem else ''
     if not available:
@@ -137,7 +139,7 @@ def describe_metric_depth(metric: Mapping[str, Any]) -> list[str]:
     if 'obstacles' in row:
         score = {name: 'unknown' if math.isnan(value) else
                  f'{value:.2f} m' if name == 'distance_m' else f'{100 * value:.0f} %'
-                 for name, value in row['obstacles'].items()}
+                 for name, value in row['obstacles'].items() if name != 'found'}
         sentences.append(
             f"In Nav2's obstacle layer, {score['recall']} of the visible obstacles are marked, "
             f'{score["precision"]} of the marked cells lie in an obstacle or a wall, and '

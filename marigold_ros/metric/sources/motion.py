@@ -11,7 +11,6 @@ moved by the poses, and becomes less certain.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 import math
 from typing import Any, TYPE_CHECKING
 
@@ -22,12 +21,15 @@ from scipy.spatial.transform import Rotation
 
 from marigold_ros.depth.carry import resize_matrix
 from marigold_ros.depth.errors import InputError
-from marigold_ros.geometry.unproject import project
-from marigold_ros.metric.anchors import Anchors, find_unoccluded
+from marigold_ros.metric.anchors import Anchors
+from marigold_ros.metric.known_points import KnownPoints, MAX_SIGMA_LOG
+from marigold_ros.metric.types import Measurement
 
 if TYPE_CHECKING:
     from marigold_ros.depth.types import GreyImage
     from marigold_ros.geometry.poses import Matrix
+    from marigold_ros.metric.sources.ground_plane import Floor, GroundPlane
+    from marigold_ros.metric.types import ScaleFrame
 
 Pixels = NDArray[np.float32]
 Vector = NDArray[np.float64]
@@ -43,56 +45,20 @@ MAX_RETURN_PX = 0.6
 # Views that are compared: so many, so far apart in time.
 VIEWS, VIEW_PERIOD_S = 12, 0.2
 MIN_VIEWS = 2
-# A depth counts from this parallax and this distance between two cameras on, if its point is
-# projected with at most this error and its logarithm is known to this standard deviation.
-MIN_PARALLAX_RAD, MIN_BASELINE_M = math.radians(1.0), 0.05
-MAX_RMS_PX, MAX_SIGMA_LOG = 0.8, 0.15
+# A point that is projected with a larger error is none; without parallax its sigma is too large.
+MAX_RMS_PX = 0.8
 # Error of a tracked corner, and of the view from a pose, px.
 PIXEL_SIGMA = 0.5
 STEPS = 4
-# A view is turned by so many corners or more, in so many steps, each damped by this standard
-# deviation; it stays turned if the corners' distance to their lines falls to this share.
-MIN_CORNERS_TO_TURN, TURNS, TURN_SIGMA_RAD, KEPT_RESIDUAL = 30, 2, math.radians(0.5), 0.7
+# A view so far away or more is turned by so many corners or more, in so many steps, each damped by
+# this standard deviation; it stays turned if the corners' distance to their lines falls to this
+# share.
+MIN_BASELINE_M, MIN_CORNERS_TO_TURN, TURNS = 0.05, 30, 2
+TURN_SIGMA_RAD, KEPT_RESIDUAL = math.radians(0.5), 0.7
 # Of the inverse depth, 1/m: what is farther is as far as the sky.
 MIN_RHO = 1e-3
-# Depths that are not measured any more become less certain, in log depth a second.
-SIGMA_LOG_PER_S = 0.05
 # Points lower than this share of the camera's height below the floor are reflections.
 BELOW_FLOOR = 0.15
-
-
-@dataclass(frozen=True, eq=False)
-class _Known:
-    """Points [n] whose depth has been measured: where, with which sigma, and when."""
-
-    points: Vector
-    sigma_log: Vector
-    measured_ns: NDArray[np.int64]
-
-    def select(self, chosen: NDArray[np.bool_]) -> _Known:
-        return _Known(self.points[chosen], self.sigma_log[chosen], self.measured_ns[chosen])
-
-    def with_others(self, other: _Known) -> _Known:
-        return _Known(np.concatenate([self.points, other.points]),
-                      np.concatenate([self.sigma_log, other.sigma_log]),
-                      np.concatenate([self.measured_ns, other.measured_ns]))
-
-
-@dataclass(frozen=True, eq=False)
-class Floor:
-    """
-    The floor below a camera.
-
-    Attributes
-    ----------
-    down : float64 [3]
-        Unit vector to the floor in the optical frame.
-    height_m : float
-        Height of the camera above the floor.
-    """
-
-    down: Vector
-    height_m: float
 
 
 class MotionAnchors:
@@ -137,8 +103,8 @@ class MotionAnchors:
         self._grey: GreyImage | None = None
         self._pixels: Pixels = np.empty((0, 2), np.float32)
         self._observed: Pixels = np.empty((0, VIEWS, 2), np.float32)  # NaN where not seen
-        self._tracked = _nothing_known(0)
-        self._lost = _nothing_known(0)
+        self._tracked = KnownPoints.unknown(0)
+        self._lost = KnownPoints.unknown(0)
         self._poses = np.tile(np.eye(4), (VIEWS, 1, 1))  # where nothing is seen from, yet
         self._view = -1  # index of the newest view
         self._view_ns = 0
@@ -189,8 +155,12 @@ class MotionAnchors:
             _refine_rotations(view_from_camera, self._pixels, self._observed, K)
         points, sigma_log, is_wrong = _triangulate(self._pixels, self._observed, view_from_camera,
                                                    K)
-        points = points @ world_from_camera[:3, :3].T + world_from_camera[:3, 3]
         measured = np.isfinite(sigma_log)
+        if floor is not None:
+            is_below = points @ floor.down > (1.0 + BELOW_FLOOR) * floor.height_m
+            is_wrong |= measured & is_below
+            measured &= ~is_below
+        points = points @ world_from_camera[:3, :3].T + world_from_camera[:3, 3]
         self.fresh = int(measured.sum())
         self._tracked.measured_ns[is_wrong] = -1
         self._tracked.points[measured] = points[measured]
@@ -200,9 +170,9 @@ class MotionAnchors:
         if self._view < 0 or stamp_ns - self._view_ns >= 1e9 * VIEW_PERIOD_S - 1e6:
             self._begin_view(grey, world_from_camera, stamp_ns)
         # 4. Move all points that are known into this image.
-        known = self._tracked.with_others(self._lost)
-        anchors, is_seen = _project_known(known, K, world_from_camera, stamp_ns, grey.shape, floor)
-        self._lost = self._lost.select(is_seen[len(self._pixels):])
+        known = self._tracked.joined(self._lost)
+        anchors, _, in_image = known.find_visible(K, world_from_camera, stamp_ns, grey.shape)
+        self._lost = self._lost.select(in_image[len(self._pixels):])
         scale = size[1] / grey.shape[1]
         return _resize_anchors(anchors, scale, size)
 
@@ -216,7 +186,7 @@ class MotionAnchors:
         kept = (forth & back & (np.linalg.norm(returned - self._pixels, axis=1) < MAX_RETURN_PX)
                 & (moved >= 0).all(axis=1) & (moved <= (width - 1, height - 1)).all(axis=1))
         was_measured = self._tracked.measured_ns >= 0
-        self._lost = self._lost.with_others(self._tracked.select(~kept & was_measured))
+        self._lost = self._lost.joined(self._tracked.select(~kept & was_measured))
         self._pixels, self._observed = moved[kept], self._observed[kept]
         self._tracked = self._tracked.select(kept)
 
@@ -229,13 +199,8 @@ class MotionAnchors:
             self._pixels = np.concatenate([self._pixels, found])
             self._observed = np.concatenate(
                 [self._observed, np.full((len(found), VIEWS, 2), np.nan, np.float32)])
-            self._tracked = self._tracked.with_others(_nothing_known(len(found)))
+            self._tracked = self._tracked.joined(KnownPoints.unknown(len(found)))
         self._observed[:, self._view] = self._pixels
-
-
-def _nothing_known(count: int) -> _Known:
-    return _Known(np.full((count, 3), np.nan), np.full(count, np.nan),
-                  np.full(count, -1, np.int64))
 
 
 def _reduce(grey: GreyImage, K: Matrix) -> tuple[GreyImage, Matrix]:
@@ -381,57 +346,12 @@ def _triangulate(pixels: Pixels, observed: Pixels, view_from_camera: Vector, K: 
     usable = (count >= MIN_VIEWS) & ~is_wrong & (rho > MIN_RHO)
     sigma_log[usable] = sigma_rho[usable] / rho[usable]
     points = rays / np.where(usable, rho, 1.0)[:, None]
-    is_good = (sigma_log < MAX_SIGMA_LOG) & _has_parallax(points, view_from_camera, seen)
-    sigma_log[~is_good] = np.nan
+    sigma_log[~(sigma_log < MAX_SIGMA_LOG)] = np.nan
     return points, sigma_log, is_wrong
-
-
-def _has_parallax(points: Vector, view_from_camera: Vector, seen: NDArray[np.bool_]
-                  ) -> NDArray[np.bool_]:
-    """Return which points [n, 3] a view [VIEWS] that has `seen` them sees from elsewhere."""
-    rotation, translation = view_from_camera[:, :3, :3], view_from_camera[:, :3, 3]
-    # Where the other cameras are in the newest one.
-    centres = -np.einsum('vij,vi->vj', rotation, translation)
-    baseline_m = np.linalg.norm(centres, axis=1)
-    others = points[:, None] - centres
-    cosine = np.einsum('nj,nvj->nv', points, others) / (
-        np.linalg.norm(points, axis=1)[:, None] * np.maximum(np.linalg.norm(others, axis=2), 1e-9))
-    is_far = (baseline_m >= MIN_BASELINE_M) & (cosine <= math.cos(MIN_PARALLAX_RAD))
-    return np.asarray((seen & is_far).any(axis=1))
 
 
 def _ratio(values: Vector, divisors: NDArray[np.floating]) -> Vector:
     return np.asarray(values / np.where(divisors > 0, divisors, np.inf))
-
-
-def _project_known(known: _Known, K: Matrix, world_from_camera: Matrix, stamp_ns: int,
-                   size: tuple[int, int], floor: Floor | None
-                   ) -> tuple[Anchors, NDArray[np.bool_]]:
-    """
-    Move the points that are known into an image.
-
-    Returns
-    -------
-    anchors : Anchors
-    is_seen : bool [n]
-        Points that are still certain enough, in the image and above the floor; some of them are
-        hidden by others.
-    """
-    camera_from_world = np.linalg.inv(world_from_camera)
-    points = known.points @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
-    age_s = 1e-9 * (stamp_ns - known.measured_ns)
-    sigma_log = np.hypot(known.sigma_log, SIGMA_LOG_PER_S * age_s)
-    columns, rows = np.rint(project(points, K)).T
-    is_seen = ((known.measured_ns >= 0) & (sigma_log < MAX_SIGMA_LOG)
-               & (columns >= 0) & (columns < size[1]) & (rows >= 0) & (rows < size[0]))
-    if floor is not None:
-        is_seen &= points @ floor.down < (1.0 + BELOW_FLOOR) * floor.height_m
-    chosen = np.flatnonzero(is_seen)
-    rows, columns = rows[chosen].astype(np.int64), columns[chosen].astype(np.int64)
-    visible = find_unoccluded(rows, columns, points[chosen, 2], size)
-    chosen = chosen[visible]
-    return Anchors(rows[visible], columns[visible], points[chosen, 2].astype(np.float32),
-                   stamp_ns, sigma_log[chosen].astype(np.float32)), is_seen
 
 
 def _resize_anchors(anchors: Anchors, scale: float, size: tuple[int, int]) -> Anchors:
@@ -441,3 +361,45 @@ def _resize_anchors(anchors: Anchors, scale: float, size: tuple[int, int]) -> An
     rows, columns = (np.minimum((scale * (each + 0.5)).astype(np.int64), limit - 1)
                      for each, limit in ((anchors.rows, size[0]), (anchors.columns, size[1])))
     return Anchors(rows, columns, anchors.depth_m, anchors.stamp_ns, anchors.sigma_log)
+
+
+class MotionSource:
+    """
+    The anchors of `motion` for one camera.
+
+    Parameters
+    ----------
+    ground : GroundPlane or None
+        What tells where the floor is; None: it is unknown.
+    refine_rotation : bool
+        See `MotionAnchors`.
+    hold_s : float
+        Time constant with which the weight of what is held falls, s.
+    """
+
+    def __init__(self, ground: GroundPlane | None, refine_rotation: bool, hold_s: float) -> None:
+        """Start without corners."""
+        self._ground, self._hold_s = ground, hold_s
+        self._motion = MotionAnchors(refine_rotation)
+
+    def measure(self, frame: ScaleFrame) -> Measurement | None:
+        """
+        Return the anchors for a frame; None if nothing has been measured yet.
+
+        Raises
+        ------
+        InputError
+            If the pose of the camera is unknown, or TF does not tell where the floor is.
+        """
+        if frame.world_from_camera is None or frame.grey is None:
+            raise InputError('motion needs the pose of the camera in a fixed coordinate frame: '
+                             + (frame.pose_problem or 'it is unknown'))
+        floor = (None if self._ground is None
+                 else self._ground.floor(self._ground.find_tilt(frame)))
+        anchors = self._motion.update(frame.grey, frame.K, frame.world_from_camera,
+                                      frame.stamp_ns, floor)
+        if not len(anchors):
+            return None
+        age_s = (frame.stamp_ns - anchors.stamp_ns) * 1e-9
+        return Measurement(anchors, math.exp(-age_s / self._hold_s), anchors.stamp_ns,
+                           held=not self._motion.fresh)

@@ -1,8 +1,8 @@
-"""Sources `depth`, `cloud` and `scan`: the scale from the anchors of another sensor."""
+"""Sources `depth`, `cloud` and `scan`: anchors of another sensor."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import math
 from typing import TypeVar
 
@@ -16,19 +16,15 @@ from marigold_ros.geometry.poses import (
     parse_extrinsics,
     without_slash,
 )
-from marigold_ros.metric.anchors import Anchors
-from marigold_ros.metric.checks import check_unit, check_unit_jump
+from marigold_ros.metric.checks import check_unit
 from marigold_ros.metric.config import ScaleConfig
-from marigold_ros.metric.fit import EFFECTIVE_ANCHORS, fit_scale, ScaleFit
-from marigold_ros.metric.types import ScaleFrame
+from marigold_ros.metric.known_points import HeldAnchors
+from marigold_ros.metric.types import Measurement, ScaleFrame
 
 Placed = TypeVar('Placed')
 
-# Smallest weight of an anchor, at a pixel of confidence 0.
-MIN_WEIGHT = 0.05
 
-
-def pose_without_tf(config: ScaleConfig, camera_frame: str, reference_frame: str
+def pose_without_tf(config: ScaleConfig, source: str, camera_frame: str, reference_frame: str
                     ) -> Matrix | None:
     """
     Return the pose of the reference's frame in the camera's optical frame if it needs no TF.
@@ -39,9 +35,10 @@ def pose_without_tf(config: ScaleConfig, camera_frame: str, reference_frame: str
         From the configured extrinsics, or the identity if both coordinate frames are the same;
         None if TF is needed.
     """
-    if config.extrinsics is not None:
-        return optical_from_sensor(parse_extrinsics(config.extrinsics),
-                                   _is_optical(config, reference_frame))
+    extrinsics = config.extrinsics.get(source)
+    if extrinsics is not None:
+        return optical_from_sensor(parse_extrinsics(extrinsics),
+                                   _is_optical(source, reference_frame))
     return np.eye(4) if without_slash(reference_frame) == without_slash(camera_frame) else None
 
 
@@ -82,86 +79,86 @@ def place_nearest(references: Sequence[Placed], locate: Callable[[Placed], Matri
     raise InputError(nearest_problem + others)
 
 
-def describe_axes(config: ScaleConfig, camera_frame: str, reference_frame: str | None) -> str:
+def describe_axes(config: ScaleConfig, camera_frame: str, reference_frames: Mapping[str, str]
+                  ) -> list[str]:
     """
-    Say which axes a coordinate frame is assumed to have, where no message says it.
+    Say which axes coordinate frames are assumed to have, where no message says it.
 
     Parameters
     ----------
     config : ScaleConfig
     camera_frame : str
         Frame of the images.
-    reference_frame : str or None
-        Frame of the reference; None if there is none yet, or the source has none.
+    reference_frames : mapping of str to str
+        Frame of the reference of each source that has one.
 
     Returns
     -------
-    str
-        Empty if nothing is assumed: TF supplies the pose of an optical frame.
+    list of str
+        Empty if nothing is assumed: TF supplies the poses of optical frames.
     """
-    if config.extrinsics is not None and reference_frame is not None:
-        axes = ('z forward, x right, y down (optical)' if _is_optical(config, reference_frame)
-                else 'x forward, y left, z up')
-        reason = ('as of every depth image' if config.source == 'depth'
-                  else 'by its name: optical frames end in _optical_frame or _optical')
-        return f'the frame {reference_frame!r} of the reference is taken as {axes}, {reason}'
+    texts = []
+    for source, frame in reference_frames.items():
+        if source in config.extrinsics:
+            axes = ('z forward, x right, y down (optical)' if _is_optical(source, frame)
+                    else 'x forward, y left, z up')
+            reason = ('as of every depth image' if source == 'depth'
+                      else 'by its name: optical frames end in _optical_frame or _optical')
+            texts.append(f'the frame {frame!r} of the reference is taken as {axes}, {reason}')
     if config.needs_transforms and not is_optical_frame(camera_frame):
-        return (f'the frame {camera_frame!r} of the images is taken as optical (z forward, x '
-                'right, y down), though its name does not end in _optical_frame or _optical')
-    return ''
+        texts.append(f'the frame {camera_frame!r} of the images is taken as optical (z forward, x '
+                     'right, y down), though its name does not end in _optical_frame or _optical')
+    return texts
 
 
-def fit_reference(frame: ScaleFrame, previous: tuple[float, float] | None, hold_s: float
-                  ) -> tuple[ScaleFit, float] | None:
+def _is_optical(source: str, reference_frame: str) -> bool:
+    """Return whether the data of a reference are in optical axes."""
+    return source == 'depth' or is_optical_frame(reference_frame)
+
+
+class ReferenceSource:
     """
-    Fit one frame to its anchors.
+    The anchors of one reference of a camera, held while the camera's poses are known.
 
     Parameters
     ----------
-    frame : ScaleFrame
-    previous : (float, float) or None
-        Previous scale and shift, m.
+    name : str
+        Of `metric.config.REFERENCE_SOURCES`.
     hold_s : float
-        Largest time difference between anchors and image, s.
-
-    Returns
-    -------
-    (ScaleFit, float) or None
-        The fit and its weight in (0, 1], which falls with the time difference between anchors and
-        image; None without anchors close in time to the image.
-
-    Raises
-    ------
-    InputError
-        If the reference is invalid.
+        Largest time between a reference and the image for which it counts, s.
     """
-    if frame.problem:
-        raise InputError(frame.problem)
-    if frame.anchors is None:
-        return None
-    apart_s = abs(frame.stamp_ns - frame.anchors.stamp_ns) * 1e-9
-    if apart_s > hold_s:
-        return None
-    check_unit(frame.anchors.depth_m)
-    fit = _fit_anchors(frame, frame.anchors, previous)
-    if previous is not None:
-        check_unit_jump(fit, *previous)
-    return fit, math.exp(-apart_s / hold_s)
 
+    def __init__(self, name: str, hold_s: float) -> None:
+        """Start without anchors."""
+        self._name, self._hold_s = name, hold_s
+        self._held = HeldAnchors()
 
-def _is_optical(config: ScaleConfig, reference_frame: str) -> bool:
-    """Return whether the data of a reference are in optical axes."""
-    return config.source == 'depth' or is_optical_frame(reference_frame)
+    def measure(self, frame: ScaleFrame) -> Measurement | None:
+        """
+        Return the anchors for a frame; None if there are none.
 
-
-def _fit_anchors(frame: ScaleFrame, anchors: Anchors, previous: tuple[float, float] | None
-                 ) -> ScaleFit:
-    """Fit with the pixels' confidence as weights and the previous proportion as fallback."""
-    weight = None
-    if frame.confidence is not None:
-        weight = np.maximum(frame.confidence[anchors.rows, anchors.columns],
-                            np.float32(MIN_WEIGHT))
-    return fit_scale(
-        frame.affine_invariant_depth[anchors.rows, anchors.columns], anchors.depth_m, weight,
-        proportion=None if previous is None else previous[1] / previous[0],
-        effective_anchors=EFFECTIVE_ANCHORS * anchors.coverage(frame.affine_invariant_depth.shape))
+        Raises
+        ------
+        InputError
+            If the reference is invalid.  Then what it has measured before is not held either.
+        """
+        anchors, problem = frame.anchors.get(self._name), frame.problems.get(self._name, '')
+        apart_s = (0.0 if anchors is None
+                   else abs(frame.stamp_ns - anchors.stamp_ns) * 1e-9)
+        try:
+            if problem:
+                raise InputError(problem)
+            if anchors is not None:
+                check_unit(anchors.depth_m)
+        except InputError:
+            self._held = HeldAnchors()
+            raise
+        is_new = anchors is not None and apart_s <= self._hold_s
+        known = self._held.update(anchors if is_new else None, frame.K, frame.world_from_camera,
+                                  frame.stamp_ns, frame.affine_invariant_depth.shape)
+        if known is None:
+            return None
+        if is_new:
+            return Measurement(known, math.exp(-apart_s / self._hold_s), frame.stamp_ns)
+        age_s = max(0, frame.stamp_ns - known.stamp_ns) * 1e-9
+        return Measurement(known, math.exp(-age_s / self._hold_s), known.stamp_ns, held=True)

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.depth.errors import MarigoldError
+from marigold_ros.evaluation.metrics.costmap import read_layer_config
 from marigold_ros.evaluation.recording import (
     CAMERA,
     empty_topics,
@@ -40,6 +41,7 @@ from marigold_ros.ros.tools.share_files import require_share_file, select_large_
 from marigold_ros.stop_flag import ignore_signals, StopFlag
 
 TOOLS = 'marigold_ros.ros.tools'
+LIDAR = '/lidar/points'
 OUTPUTS = [f'/{CAMERA}/{topic}' for topic in sorted({*TOPICS.values(), *INFO_TOPICS.values()})] + [
     f'/{NODE}/status', '/diagnostics']
 # A cold start loads torch, diffusers and the checkpoint from disk.
@@ -192,7 +194,7 @@ def run(arguments: argparse.Namespace, stop: StopFlag) -> Path:
     try:
         recorder = start('record_bag', f'{TOOLS}.record_bag', recording, '--all', '--overwrite')
         node = start('depth_node', 'marigold_ros.ros.main', '--ros-args', '--params-file',
-                     arguments.params_file)
+                     arguments.params_file, '-r', f'{CAMERA}/scale/cloud:={LIDAR}')
         monitor.required_processes = [recorder, node]
         monitor.wait(monitor.node_is_active, f'{NODE} becoming active', ACTIVE_TIMEOUT_S)
         monitor.wait(monitor.outputs_are_recorded, 'recording of every output',
@@ -231,9 +233,15 @@ def _show_progress(monitor: NodeMonitor, player: LoggedProcess, image_count: int
                      LAST_FRAME_TIMEOUT_S)
 
 
-def report(recording: Path, contact_sheet: Path) -> bool:
+def report(recording: Path, drive: Path, contact_sheet: Path) -> bool:
     """
     Print the summary of the recording and draw the contact sheet.
+
+    Parameters
+    ----------
+    recording, drive : Path
+        The recorded bag, and the one that was played, which has the poses.
+    contact_sheet : Path
 
     Returns
     -------
@@ -248,8 +256,10 @@ def report(recording: Path, contact_sheet: Path) -> bool:
         for topic, reason in empty.items():
             print(f'{topic} is empty: {reason}', file=sys.stderr)
         if not empty:
-            save_contact_sheet(bag, summary, contact_sheet)
-            print(f'{contact_sheet}: image, depth, ground truth, C and T')
+            save_contact_sheet(bag, summary, contact_sheet, drive=drive,
+                               layer=read_layer_config(
+                                   require_share_file('config/nav2_costmap.yaml')))
+            print(f'{contact_sheet}: image, relative and metric depth, ground truth, costmap')
     return not empty
 
 
@@ -278,7 +288,7 @@ def main() -> int:
         arguments.out.mkdir(parents=True, exist_ok=True)
         contact_sheet = arguments.out / 'contact_sheet.png'
         contact_sheet.unlink(missing_ok=True)
-        complete = report(run(arguments, stop), contact_sheet)
+        complete = report(run(arguments, stop), arguments.bag, contact_sheet)
     except MarigoldError as err:
         print(f'demo: {err}', file=sys.stderr)
         return 1

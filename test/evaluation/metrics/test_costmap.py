@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from marigold_ros.depth.errors import ConfigError, InputError
 from marigold_ros.evaluation.metrics.costmap import (
     FREE,
     LayerConfig,
     LETHAL,
+    Observation,
     ObstacleLayer,
     read_layer_config,
     UNKNOWN,
@@ -32,6 +34,10 @@ def layer(**changes: float) -> ObstacleLayer:
 
 def cloud(*points: tuple[float, float, float]) -> np.ndarray:
     return np.array(points, np.float32)
+
+
+def observation(*points: tuple[float, float, float], origin=ORIGIN, **changes) -> Observation:
+    return Observation(cloud(*points), np.array(origin), replace(CONFIG, **changes))
 
 
 def test_a_point_marks_its_cell_and_clears_the_cells_before_it():
@@ -84,6 +90,44 @@ def test_a_diagonal_ray_follows_bresenham():
         (0, 0), (1, 0), (2, 1), (3, 1), (4, 2), (5, 2), (6, 3), (7, 3)]
 
 
+@pytest.mark.parametrize('order', [1, -1])
+def test_the_clouds_of_all_sources_clear_before_any_marks(order):
+    """The ray of one passes through the cell that the other marks, whichever comes first."""
+    near, far = (observation((x, 0.05, 0.5)) for x in (0.55, 0.95))
+    grid = layer()
+    grid.costs[0, 3] = LETHAL
+    grid.update_from([near, far][::order])
+    assert (grid.costs[0] == LETHAL).nonzero()[0].tolist() == [5, 9]
+    assert (grid.costs[0, [0, 1, 2, 3, 4, 6, 7, 8]] == FREE).all()
+
+
+def test_each_source_clears_from_its_own_place():
+    grid = layer()
+    grid.update_from([observation((0.05, 0.55, 0.5)),
+                      observation((1.55, 0.55, 0.5), origin=(1.55, 0.05, 0.4))])
+    assert (grid.costs[:5, [0, 15]] == FREE).all() and (grid.costs[5, [0, 15]] == LETHAL).all()
+    assert (grid.costs[:, 1:15] == UNKNOWN).all()
+
+
+def test_one_sensor_outside_the_map_changes_nothing():
+    grid = layer()
+    with pytest.raises(InputError, match='inside the map; got'):
+        grid.update_from([observation((0.55, 0.05, 0.5)),
+                          observation((0.5, 0.5, 0.5), origin=(-1.0, 0.0, 0.4))])
+    assert (grid.costs == UNKNOWN).all()
+
+
+def test_each_source_has_its_own_heights_and_ranges():
+    """The second one sees nothing above 0.4 m, and clears and marks up to 0.5 m only."""
+    grid, own = layer(), {'source_max_height': 0.4, 'obstacle_max_range': 0.5,
+                          'raytrace_max_range': 0.5}
+    grid.update_from([observation((0.55, 0.05, 0.5)),
+                      observation((0.05, 0.35, 0.5), (0.85, 0.85, 0.2), **own)])
+    assert np.argwhere(grid.costs == LETHAL).tolist() == [[0, 5]]
+    # 0.5 m are 3 cells along a diagonal.
+    assert [grid.costs[i, i] for i in range(5)] == [FREE] * 4 + [UNKNOWN]
+
+
 def test_a_sensor_outside_the_map_is_rejected():
     with pytest.raises(InputError, match='inside the map; got'):
         layer().update(cloud((0.5, 0.5, 0.5)), np.array([-1.0, 0.0, 0.4]))
@@ -94,8 +138,23 @@ def test_the_shipped_configuration_is_read():
     assert config == LayerConfig(0.05, 0.1, 1.6, -0.2, 2.0, 0.2, 3.0, 4.0)
 
 
+def test_one_of_several_sources_is_read(tmp_path):
+    path = tmp_path / 'nav2.yaml'
+    path.write_text(yaml.safe_dump({'global_costmap': {'global_costmap': {'ros__parameters': {
+        'resolution': 0.1, 'obstacle_layer': {
+            'min_obstacle_height': 0.1, 'max_obstacle_height': 1.5,
+            'observation_sources': 'near far', **{name: {
+                'min_obstacle_height': -0.2, 'max_obstacle_height': 2.0, 'obstacle_min_range': 0.2,
+                'obstacle_max_range': range_m, 'raytrace_max_range': range_m + 0.5}
+                for name, range_m in (('near', 1.0), ('far', 5.0))}}}}}}))
+    assert read_layer_config(path, 'near') == CONFIG
+    assert read_layer_config(path, 'far') == replace(
+        CONFIG, obstacle_max_range=5.0, raytrace_max_range=5.5)
+
+
 @pytest.mark.parametrize(('old', 'new', 'match'), [
     ('obstacle_max_range: 3.0', '', 'obstacle_max_range'), ('obstacle_layer:', 'other:', 'layer'),
+    ('depth_cloud', 'lidar', "KeyError: 'depth_cloud in observation_sources'"),
     ('raytrace_min_range: 0.0', 'raytrace_min_range: 0.3', 'must be 0 .*; got 0.3')])
 def test_an_incomplete_parameter_file_is_rejected(old, new, match, tmp_path):
     path = tmp_path / 'nav2.yaml'

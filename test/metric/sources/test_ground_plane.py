@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 
 from marigold_ros.depth.errors import ConfigError, InputError
+from marigold_ros.metric.anchors import Anchors
 from marigold_ros.metric.config import ScaleConfig
+from marigold_ros.metric.fit import fit_scale
 from marigold_ros.metric.sources.ground_plane import (
+    _refine,
     down_vector,
-    fit_floor,
-    floor_anchors,
+    find_floor,
+    Floor,
     lookup_tilt,
-    MAX_FLOOR_ANCHORS,
+    MAX_ANCHORS,
     tilt_from_down_vector,
 )
 from marigold_ros.metric.tracker import ScaleTracker
@@ -20,6 +23,7 @@ from marigold_ros.metric.types import ScaleFrame, TransformTilt
 
 HEIGHT, WIDTH = 120, 160
 K = np.array([[115.0, 0, 79.5], [0, 115, 59.5], [0, 0, 1]])
+PITCH = np.radians(6)
 
 
 def room_depth(height_m: float, pitch: float, roll: float):
@@ -46,49 +50,111 @@ def relative_from(depth_m):
     return np.clip((depth_m - low) / (high - low), 0, 1).astype(np.float32), high - low, low
 
 
+def see_floor(relative, height_m: float, pitch: float, roll: float = 0.0) -> Anchors:
+    return find_floor(relative, K, Floor(down_vector(pitch, roll), height_m))
+
+
+def fit(relative, anchors: Anchors):
+    """Return scale and shift of a frame by its floor."""
+    found = fit_scale(relative[anchors.rows, anchors.columns], anchors.depth_m)
+    return found.scale, found.shift
+
+
 @pytest.mark.parametrize(('height_m', 'pitch_deg', 'roll_deg'), [
     (0.35, 6, 0), (0.35, 0, 0), (1.2, 20, -3), (0.25, -4, 2), (1.6, 35, 5)])
-@pytest.mark.parametrize('known', [True, False])
-def test_scale_shift_and_tilt_are_recovered(height_m, pitch_deg, roll_deg, known):
+def test_scale_and_shift_are_recovered(height_m, pitch_deg, roll_deg):
     pitch, roll = np.radians(pitch_deg), np.radians(roll_deg)
     relative, scale, shift = relative_from(room_depth(height_m, pitch, roll))
-    found = fit_floor(relative, K, height_m, **({'pitch': pitch, 'roll': roll} if known else {}))
-    assert found.fit.scale == pytest.approx(scale, rel=0.02)
-    assert found.fit.shift == pytest.approx(shift, rel=0.02)
-    assert np.degrees([found.pitch, found.roll]) == pytest.approx([pitch_deg, roll_deg], abs=0.5)
+    found = fit(relative, see_floor(relative, height_m, pitch, roll))
+    assert found == pytest.approx((scale, shift), rel=0.03)
 
 
 def test_noise_of_the_relative_depth_averages_out():
-    relative, scale, shift = relative_from(room_depth(0.35, np.radians(6), 0.0))
+    relative, scale, shift = relative_from(room_depth(0.35, PITCH, 0.0))
     relative += np.random.default_rng(0).normal(0, 0.005, relative.shape).astype(np.float32)
-    found = fit_floor(relative, K, 0.35, pitch=np.radians(6), roll=0.0)
+    found_scale, found_shift = fit(relative, see_floor(relative, 0.35, PITCH))
     for a in (0.1, 0.5):
-        assert found.fit.scale * a + found.fit.shift == pytest.approx(scale * a + shift, rel=0.03)
+        assert found_scale * a + found_shift == pytest.approx(scale * a + shift, rel=0.03)
 
 
-@pytest.mark.parametrize('known', [True, False])
-def test_30_percent_outliers_do_not_change_the_fit(known):
-    pitch, rng = np.radians(6), np.random.default_rng(0)
-    relative, scale, shift = relative_from(room_depth(0.35, pitch, 0.0))
+def test_30_percent_outliers_do_not_change_the_fit():
+    rng = np.random.default_rng(0)
+    relative, scale, shift = relative_from(room_depth(0.35, PITCH, 0.0))
     wrong = rng.random(relative.shape) < 0.3
     relative[wrong] = rng.random(int(wrong.sum()))
-    found = fit_floor(relative, K, 0.35, **({'pitch': pitch, 'roll': 0.0} if known else {}))
+    found_scale, found_shift = fit(relative, see_floor(relative, 0.35, PITCH))
     for a in (0.1, 0.5):
-        assert found.fit.scale * a + found.fit.shift == pytest.approx(scale * a + shift, rel=0.03)
+        assert found_scale * a + found_shift == pytest.approx(scale * a + shift, rel=0.03)
 
 
 def test_anchors_lie_on_the_floor_only():
-    pitch = np.radians(6)
-    depth_m = room_depth(0.35, pitch, 0.0)
+    depth_m = room_depth(0.35, PITCH, 0.0)
     relative, _, _ = relative_from(depth_m)
-    floor = fit_floor(relative, K, 0.35, pitch=pitch, roll=0.0)
-    anchors = floor_anchors(relative, K, 0.35, floor, 7)
-    assert len(anchors.rows) == MAX_FLOOR_ANCHORS and anchors.stamp_ns == 7
+    anchors = find_floor(relative, K, Floor(down_vector(PITCH, 0.0), 0.35), 7)
+    assert len(anchors.rows) == MAX_ANCHORS and anchors.stamp_ns == 7
     true_m = depth_m[anchors.rows, anchors.columns]
     assert (np.abs(anchors.depth_m / true_m - 1) < 0.03).mean() > 0.95  # but at the box's foot
     on_box = (anchors.rows < 95) & (anchors.columns > 20) & (anchors.columns < 75)
     assert not (on_box & (np.abs(true_m - 1.2) < 1e-6)).any()
     assert anchors.depth_m.max() > 2 * anchors.depth_m.min()
+
+
+def test_anchors_are_less_certain_towards_the_horizon():
+    """Half a degree is 0.0087 rad, by the descent of the ray: h / Z."""
+    relative, _, _ = relative_from(room_depth(0.35, PITCH, 0.0))
+    anchors = see_floor(relative, 0.35, PITCH)
+    assert anchors.sigma_log == pytest.approx(0.008727 * anchors.depth_m / 0.35, rel=1e-3)
+
+
+def test_things_that_stand_on_the_floor_do_not_pull_it():
+    """On 40 % of the pixels, up to half as high as the camera."""
+    rng = np.random.default_rng(0)
+    floor_m = room_depth(1.0, 0.35, 0.0)
+    on_it = rng.random(floor_m.shape) < 0.4
+    relative, scale, shift = relative_from(np.where(
+        on_it, rng.uniform(0.5, 1.0, floor_m.shape), 1.0) * floor_m)
+    assert fit(relative, see_floor(relative, 1.0, 0.35)) == pytest.approx((scale, shift), rel=0.03)
+
+
+def test_what_is_predicted_below_the_floor_counts_against_a_fit():
+    """Tables 0.3 m high show more pixels than the floor does, but they are not it."""
+    floor_m, table_m = room_depth(1.0, 0.35, 0.0), room_depth(0.7, 0.35, 0.0)
+    relative, scale, shift = relative_from(np.where(np.arange(WIDTH) % 20 < 12, table_m, floor_m))
+    assert fit(relative, see_floor(relative, 1.0, 0.35)) == pytest.approx((scale, shift), rel=0.03)
+
+
+def test_a_fit_to_things_on_the_floor_is_drawn_to_what_it_puts_below_the_floor():
+    """One of five pixels shows things 9 % above the floor; it is at 3 m * relative + 1 m."""
+    floor_m = np.linspace(1.0, 4.0, 100)
+    depth_m = np.where(np.arange(100) % 5 < 1, 0.91, 1.0) * floor_m
+    found = _refine((depth_m - 1.0) / 3.0, floor_m, 3.0 / 0.91, 1.0 / 0.91, 0.08)
+    assert found == pytest.approx((3.0, 1.0), rel=0.01)
+
+
+def test_carried_depth_below_0_and_of_equal_values_is_no_obstacle():
+    """Two pixels of equal relative depth on the floor determine no scale."""
+    relative, scale, shift = relative_from(room_depth(0.35, PITCH, 0.0))
+    relative[100:] = relative[100]
+    found = fit(relative, see_floor(relative - np.float32(0.2), 0.35, PITCH))
+    assert found == pytest.approx((scale, shift), rel=0.05)
+
+
+def test_depth_is_proportional_to_the_height():
+    relative, _, _ = relative_from(room_depth(0.35, PITCH, 0.0))
+    one, two = see_floor(relative, 0.35, PITCH), see_floor(relative, 0.7, PITCH)
+    np.testing.assert_array_equal(one.rows, two.rows)
+    np.testing.assert_allclose(two.depth_m, 2 * one.depth_m, rtol=1e-5)
+
+
+def test_the_floor_is_on_the_side_of_the_down_vector():
+    """The camera hangs upside down: the floor fills the upper half of its image."""
+    relative, scale, shift = relative_from(room_depth(0.35, 0.0, 0.0))
+    upside_down = relative[::-1, ::-1].copy()
+    anchors = see_floor(upside_down, 0.35, 0.0, np.pi)
+    assert anchors.rows.max() < K[1, 2]
+    assert fit(upside_down, anchors) == pytest.approx((scale, shift), rel=0.03)
+    with pytest.raises(InputError, match='no floor found'):
+        see_floor(upside_down, 0.35, 0.0)
 
 
 def test_down_vector_and_tilt_are_inverse():
@@ -102,44 +168,58 @@ def test_a_view_without_floor_is_rejected():
     v = np.mgrid[:HEIGHT, :WIDTH][0]
     for relative in (0.5 + 0.3 * np.sin(v / 2.0), np.full((HEIGHT, WIDTH), 0.5)):
         with pytest.raises(InputError, match='no floor'):
-            fit_floor(relative.astype(np.float32), K, 0.35, pitch=0.1, roll=0.0)
-    with pytest.raises(InputError, match='at least 50 pixels'):
-        fit_floor(np.full((HEIGHT, WIDTH), np.nan, np.float32), K, 0.35)
+            see_floor(relative.astype(np.float32), 0.35, 0.1)
+
+
+def test_the_floor_needs_50_pixels_below_the_horizon():
+    relative, _, _ = relative_from(room_depth(0.35, PITCH, 0.0))
+    with pytest.raises(InputError, match='at least 50 pixels below the horizon .*; got 0'):
+        see_floor(np.full_like(relative, np.nan), 0.35, PITCH)
+    with pytest.raises(InputError, match='at least 50 pixels below the horizon .*; got 0'):
+        see_floor(relative, 0.35, np.radians(-60))  # looks up
+
+
+def test_a_view_with_less_than_a_quarter_of_floor_is_rejected():
+    """What stands 0.4 m ahead hides the floor, but for a strip of the image."""
+    depth_m = room_depth(0.35, PITCH, 0.0)
+    depth_m[:, 30:] = np.minimum(depth_m[:, 30:], 0.3 + 0.001 * np.arange(WIDTH)[30:])
+    with pytest.raises(InputError, match='at least 25 % of the pixels below the horizon must lie '
+                                         'on a plane 0.35 m below the camera; got'):
+        see_floor(relative_from(depth_m)[0], 0.35, PITCH)
 
 
 SECOND = 10 ** 9
-PITCH = np.radians(6)
 
 
 def floor_tracker(**changes) -> ScaleTracker:
     """Track the scale of a camera 0.35 m above the floor; hold_s is 1 s, expire_s 10 s."""
-    return ScaleTracker(ScaleConfig('ground_plane', camera_height_m=0.35, **changes))
+    return ScaleTracker(ScaleConfig(('ground_plane',), camera_height_m=0.35, **changes))
 
 
 def at(stamp_ns: int, relative, tilt: TransformTilt | None = None, problem: str = ''):
-    return ScaleFrame('front', stamp_ns, relative, None, K, problem=problem, tilt=tilt)
+    return ScaleFrame('front', stamp_ns, relative, None, K, tilt=tilt,
+                      problems={'ground_plane': problem} if problem else {})
 
 
 @pytest.mark.parametrize(('changes', 'tf', 'origin', 'tilt_deg'), [
     ({'camera_pitch_deg': 6.0, 'camera_roll_deg': 0.0}, (0.5, 0.5), 'parameter', (6, 0)),
     ({}, (PITCH, 0.0), 'TF', (6, 0)),
     ({'camera_roll_deg': 0.0}, (PITCH, 0.5), 'pitch TF, roll parameter', (6, 0)),
-    ({'camera_pitch_deg': 'search', 'camera_roll_deg': 'search'}, (0.5, 0.5), 'searched', (6, 0)),
-    ({'camera_pitch_deg': 'search'}, (0.5, 0.0), 'pitch searched, roll TF', (6, 0))])
-def test_the_tilt_comes_from_parameters_tf_or_the_image(changes, tf, origin, tilt_deg):
+    ({'camera_pitch_deg': 6.0}, (0.5, 0.0), 'pitch parameter, roll TF', (6, 0))])
+def test_the_tilt_comes_from_parameters_or_tf(changes, tf, origin, tilt_deg):
     relative, scale, shift = relative_from(room_depth(0.35, PITCH, 0.0))
     tracker = floor_tracker(**changes)
     for step in range(6):
         stamp_ns = step * SECOND // 10
         report = tracker.update(at(stamp_ns, relative, TransformTilt(*tf, stamp_ns)))
     assert (report.state, report.tilt.origin) == ('tracking', origin)
-    assert np.degrees([report.tilt.pitch, report.tilt.roll]) == pytest.approx(tilt_deg, abs=0.5)
+    assert np.degrees([report.tilt.pitch, report.tilt.roll]) == pytest.approx(tilt_deg)
     assert report.metric_scale.scale == pytest.approx(scale, rel=0.02)
     assert report.metric_scale.shift == pytest.approx(shift, rel=0.02)
-    assert report.metric_scale.source == 'ground_plane'
+    assert report.metric_scale.sources == ('ground_plane',)
 
 
-def test_without_an_answer_of_tf_there_is_no_scale_and_no_search():
+def test_without_an_answer_of_tf_there_is_no_scale():
     relative, _, _ = relative_from(room_depth(0.35, PITCH, 0.0))
     tracker = floor_tracker()
     for step in range(20):
@@ -181,15 +261,16 @@ def test_tf_is_asked_only_for_angles_that_need_it():
     def lookup(*arguments):
         asked.append(arguments)
         raise InputError("'nowhere' is not a coordinate frame of TF")
-    for changes, count in (({}, 1), ({'camera_pitch_deg': 'search'}, 1),
-                           ({'camera_pitch_deg': 'search', 'camera_roll_deg': 1.0}, 0)):
+    for changes, count in (({}, 1), ({'camera_pitch_deg': 6.0}, 1),
+                           ({'camera_pitch_deg': 6.0, 'camera_roll_deg': 1.0}, 0)):
         asked: list[tuple] = []
-        config = ScaleConfig('ground_plane', camera_height_m=0.35, base_frame='nowhere', **changes)
+        config = ScaleConfig(('ground_plane',), camera_height_m=0.35, base_frame='nowhere',
+                             **changes)
         tilt, problem = lookup_tilt(config, lookup, 'camera', 5)
         assert tilt is None and asked == [('nowhere', 'camera', 5)] * count
         assert ("base_frame 'nowhere': 'nowhere' is not a coordinate frame of TF; publish"
                 in problem) == bool(count)
-    assert lookup_tilt(ScaleConfig('cloud'), lookup, 'camera', 5) == (None, '')
+    assert lookup_tilt(ScaleConfig(('cloud',)), lookup, 'camera', 5) == (None, '')
 
 
 def test_the_tilt_follows_from_the_pose_of_the_camera_in_the_base_frame():
@@ -197,7 +278,7 @@ def test_the_tilt_follows_from_the_pose_of_the_camera_in_the_base_frame():
     c, s = np.cos(0.1), np.sin(0.1)
     base_from_camera = np.eye(4)
     base_from_camera[:3, :3] = np.array([[0, -s, c], [-1, 0, 0], [0, -c, -s]])
-    tilt, problem = lookup_tilt(ScaleConfig('ground_plane', camera_height_m=0.35),
+    tilt, problem = lookup_tilt(ScaleConfig(('ground_plane',), camera_height_m=0.35),
                                 lambda *_: (base_from_camera, 4), 'camera', 5)
     assert (problem, tilt.stamp_ns) == ('', 4)
     assert (tilt.pitch, tilt.roll) == pytest.approx((0.1, 0.0))
@@ -205,22 +286,18 @@ def test_the_tilt_follows_from_the_pose_of_the_camera_in_the_base_frame():
                                base_from_camera[:3, :3].T @ [0, 0, -1])
 
 
-def test_an_angle_is_a_number_or_a_search():
-    for angle in ('level', np.nan):
-        with pytest.raises(ConfigError, match='`scale.camera_roll_deg` must be an angle in '
-                                              f'degrees, auto or search; got {angle!r}'):
-            ScaleConfig('ground_plane', camera_height_m=0.35, camera_roll_deg=angle)
+@pytest.mark.parametrize('angle', [np.nan, np.inf])
+def test_an_angle_is_finite(angle):
+    with pytest.raises(ConfigError, match='`scale.camera_roll_deg` must be an angle in degrees or '
+                                          f'auto; got {angle!r}'):
+        ScaleConfig(('ground_plane',), camera_height_m=0.35, camera_roll_deg=angle)
 
 
-def test_an_estimated_tilt_is_the_median_of_several_frames():
-    relative, scale, _ = relative_from(room_depth(0.35, np.radians(6), 0.0))
-    source = floor_tracker(camera_pitch_deg='search', camera_roll_deg='search')
-
-    def update(step: int, shown):
-        return source.update(ScaleFrame('front', step * 10 ** 8, shown, None, K))
-
-    assert [update(step, relative).state for step in range(5)] == ['waiting'] * 4 + ['tracking']
-    blind = update(5, np.full_like(relative, 0.5))
+def test_a_view_without_floor_keeps_the_scale():
+    relative, scale, _ = relative_from(room_depth(0.35, PITCH, 0.0))
+    tracker = floor_tracker(camera_pitch_deg=6.0, camera_roll_deg=0.0)
+    assert tracker.update(at(0, relative)).state == 'tracking'
+    blind = tracker.update(at(SECOND // 10, np.full_like(relative, 0.5)))
     assert blind.state == 'rejected' and 'no floor' in blind.detail
     assert blind.metric_scale.scale == pytest.approx(scale, rel=0.02)
-    assert update(6, relative).state == 'tracking'
+    assert tracker.update(at(SECOND // 5, relative)).state == 'tracking'

@@ -11,9 +11,12 @@ from checkpoints import make_checkpoint
 import cv2
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 import yaml
 
+from marigold_ros.data.bags.messages import serialize_cloud
 from marigold_ros.data.bags.reader import open_bag
+from marigold_ros.messages.cloud import pack_cloud
 from marigold_ros.ros.tools.demo import report
 from marigold_ros.ros.tools.processes import LoggedProcess
 
@@ -23,21 +26,34 @@ PARAMETERS = yaml.safe_load((Path(__file__).parents[3] / 'config' / 'demo.yaml')
 
 @pytest.fixture
 def drive(tmp_path):
-    """Two seconds at 10 Hz of 96 x 64 pixels, with camera_info and true depth."""
+    """Two seconds at 10 Hz of 96 x 64 pixels, with camera_info, true depth and a lidar's cloud."""
     pixels = np.random.default_rng(2).integers(0, 256, (8, 12, 3), np.uint8)
-    depth_mm = np.tile(np.linspace(4000, 1000, 64).astype(np.uint16)[:, None], (1, 96))
+    depth_mm = np.tile(np.linspace(2500, 2000, 64).astype(np.uint16)[:, None], (1, 96))
     topics = {'/camera/image_raw/compressed': 'sensor_msgs/msg/CompressedImage',
               '/camera/camera_info': 'sensor_msgs/msg/CameraInfo',
-              '/camera/depth_gt/image_rect/compressed': 'sensor_msgs/msg/CompressedImage'}
+              '/camera/depth_gt/image_rect/compressed': 'sensor_msgs/msg/CompressedImage',
+              '/lidar/points': 'sensor_msgs/msg/PointCloud2'}
     messages = []
     for number in range(FRAMES):
         stamp_ns = START_NS + number * 10 ** 8
         image = cv2.resize(np.roll(pixels, number, axis=1), (96, 64))
         contents = [
             compressed_image(image, '.jpg', 'jpeg', stamp_ns), camera_info(stamp_ns),
-            compressed_image(depth_mm, '.png', '16UC1; png compressed ', stamp_ns)]
+            compressed_image(depth_mm, '.png', '16UC1; png compressed ', stamp_ns),
+            serialize_cloud(stamp_ns, 'lidar', pack_cloud(lidar_points(depth_mm, number), None))]
         messages += [(topic, number * 10 ** 8, data) for topic, data in zip(topics, contents)]
     return write_bag(tmp_path / 'drive', topics, messages)
+
+
+def lidar_points(depth_mm: np.ndarray, number: int) -> np.ndarray:
+    """Return what the demo's lidar measures of the depth, in its frame; no two are the same."""
+    rows, columns = np.mgrid[2:64:4, 2:96:4]
+    z = depth_mm[rows, columns] / 1000 + 1e-4 * number
+    in_body = np.stack([z, -(columns - 48) / 80 * z, -(rows - 32) / 80 * z], axis=-1)
+    x, y, z, *angles = map(float, PARAMETERS['/**']['ros__parameters']['scale']['cloud'][
+        'extrinsics'].split())
+    rotation = Rotation.from_euler('xyz', angles).as_matrix()
+    return ((in_body - (x, y, z)) @ rotation).astype(np.float32)
 
 
 def camera_info(stamp_ns: int) -> bytes:
@@ -72,12 +88,14 @@ def test_the_demo_records_every_output_and_prints_a_summary(tmp_path, drive):
         assert text in printed
     with open_bag(tmp_path / 'out' / 'recording') as bag:
         counts = {topic.name: topic.message_count for topic in bag.topics}
-    for topic in ('depth/image_rect', 'depth/camera_info', 'depth/image_color', 'points',
+    for topic in ('depth/image_rect', 'depth/camera_info', 'depth/sigma', 'depth/image_color',
+                  'points', 'confidence',
                   'depth_relative/image', 'depth_relative/camera_info', 'rgb/image_rect',
                   'rgb/camera_info', 'image_raw', 'depth_gt/image_rect'):
         assert counts[f'/camera/{topic}'] > 0, topic
     assert counts['/camera/image_raw'] == FRAMES
     assert counts['/depth_node/status'] > 0
+    assert 'in metres  0.0' in printed  # the error of metric depth, by the cloud
     assert cv2.imread(str(tmp_path / 'out' / 'contact_sheet.png')).std() > 10
 
 
@@ -92,6 +110,6 @@ def test_the_demo_prints_the_error_of_a_failed_configure(tmp_path, drive):
 
 def test_the_report_fails_and_names_the_empty_topics(drive, tmp_path, capsys):
     """A recording without the node: every output is missing, with a reason."""
-    assert not report(drive, tmp_path / 'contact_sheet.png')
+    assert not report(drive, drive, tmp_path / 'contact_sheet.png')
     assert '/camera/points is empty: no frame reached the node' in capsys.readouterr().err
     assert not (tmp_path / 'contact_sheet.png').exists()
