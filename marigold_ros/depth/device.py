@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from threadpoolctl import ThreadpoolController
 import torch
 
 from marigold_ros.depth.errors import ConfigError
@@ -70,8 +71,15 @@ def cpu_thread_count() -> int:
 
 
 def reserve_one_core() -> None:
-    """Set torch's threads to `cpu_thread_count`, in the thread that runs the networks."""
+    """
+    Leave a core to the frames beside the networks; called in the thread that runs these.
+
+    torch gets `cpu_thread_count` threads.  The matrices of a frame are small: OpenBLAS, of NumPy
+    and SciPy, gets one thread, as several of them spin while they wait for each other, and make
+    both the frames and the networks four times slower.
+    """
     torch.set_num_threads(cpu_thread_count())
+    ThreadpoolController().select(internal_api='openblas').limit(limits=1)
 
 
 def lower_priority(niceness: int) -> None:

@@ -42,6 +42,8 @@ MAX_CORNERS, CORNER_QUALITY, CORNER_DISTANCE_PX = 500, 0.0003, 14
 WINDOW_PX, PYRAMID_LEVELS = 17, 3
 # Largest distance between a corner and where it comes out when it is followed there and back.
 MAX_RETURN_PX = 0.6
+# Images of faster cameras are left out: what is known moves by the poses.
+TRACKING_PERIOD_S = 0.045
 # Views that are compared: so many, so far apart in time.
 VIEWS, VIEW_PERIOD_S = 12, 0.2
 MIN_VIEWS = 2
@@ -100,7 +102,8 @@ class MotionAnchors:
     def reset(self) -> None:
         """Forget all corners and points."""
         self._size, self._stamp_ns = (0, 0), 0
-        self._grey: GreyImage | None = None
+        self._grey: GreyImage | None = None  # in which the corners were tracked last
+        self._tracked_ns = 0
         self._pixels: Pixels = np.empty((0, 2), np.float32)
         self._observed: Pixels = np.empty((0, VIEWS, 2), np.float32)  # NaN where not seen
         self._tracked = KnownPoints.unknown(0)
@@ -146,10 +149,24 @@ class MotionAnchors:
             self.reset()
         self._size, self._stamp_ns = size, stamp_ns
         grey, K = _reduce(grey, K)
-        # 1. Track the corners.
-        self._track(grey)
-        self._grey = grey
-        # 2. Measure the depth of those that have been seen from several places.
+        if self._grey is None or stamp_ns - self._tracked_ns >= 1e9 * TRACKING_PERIOD_S:
+            # 1. Track the corners, and measure the depth of those seen from several places.
+            self._track(grey)
+            self._grey, self._tracked_ns = grey.copy(), stamp_ns
+            self._measure(K, world_from_camera, stamp_ns, floor)
+            # 2. Remember this view, and start new corners in it.
+            if self._view < 0 or stamp_ns - self._view_ns >= 1e9 * VIEW_PERIOD_S - 1e6:
+                self._begin_view(grey, world_from_camera, stamp_ns)
+        # 3. Move all points that are known into this image.
+        known = self._tracked.joined(self._lost)
+        anchors, _, in_image = known.find_visible(K, world_from_camera, stamp_ns, grey.shape)
+        self._lost = self._lost.select(in_image[len(self._pixels):])
+        scale = size[1] / grey.shape[1]
+        return _resize_anchors(anchors, scale, size)
+
+    def _measure(self, K: Matrix, world_from_camera: Matrix, stamp_ns: int, floor: Floor | None
+                 ) -> None:
+        """Find the depth of the corners in an image, as far as the views tell it."""
         view_from_camera = np.linalg.inv(self._poses) @ world_from_camera
         if self._refine_rotation:
             _refine_rotations(view_from_camera, self._pixels, self._observed, K)
@@ -166,15 +183,6 @@ class MotionAnchors:
         self._tracked.points[measured] = points[measured]
         self._tracked.sigma_log[measured] = sigma_log[measured]
         self._tracked.measured_ns[measured] = stamp_ns
-        # 3. Remember this view, and start new corners in it.
-        if self._view < 0 or stamp_ns - self._view_ns >= 1e9 * VIEW_PERIOD_S - 1e6:
-            self._begin_view(grey, world_from_camera, stamp_ns)
-        # 4. Move all points that are known into this image.
-        known = self._tracked.joined(self._lost)
-        anchors, _, in_image = known.find_visible(K, world_from_camera, stamp_ns, grey.shape)
-        self._lost = self._lost.select(in_image[len(self._pixels):])
-        scale = size[1] / grey.shape[1]
-        return _resize_anchors(anchors, scale, size)
 
     def _track(self, grey: GreyImage) -> None:
         """Follow the corners from the last image into this one; drop those that are lost."""
@@ -204,10 +212,10 @@ class MotionAnchors:
 
 
 def _reduce(grey: GreyImage, K: Matrix) -> tuple[GreyImage, Matrix]:
-    """Copy an image, reduced to the width at which corners are tracked, with its intrinsics."""
+    """Reduce an image to the width at which corners are tracked, with its intrinsics."""
     height, width = grey.shape
     if width <= TRACKING_WIDTH_PX:
-        return grey.copy(), K
+        return grey, K
     reduced: Any = cv2.resize(
         grey, (TRACKING_WIDTH_PX, round(height * TRACKING_WIDTH_PX / width)),
         interpolation=cv2.INTER_AREA)
