@@ -193,12 +193,12 @@ class CameraScale:
         heaviest = max(map(self._config.weight, fitted), default=1.0)
         anchors = [_weigh(each.anchors, self._config.weight(name) / heaviest)
                    for name, each in fitted.items()]
+        if not anchors:
+            return DepthField.without_anchors()
         try:
-            if anchors:
-                return fit_field(depth_m, frame.K, _join(anchors), self._field)
-        except InputError:  # no anchor on a pixel of known depth
-            pass
-        return DepthField.without_anchors()
+            return fit_field(depth_m, frame.K, _join(anchors), self._field)
+        except InputError:  # no anchor lies on a pixel of known depth
+            return DepthField.without_anchors()
 
     def _report(self, frame: ScaleFrame, scale: MetricScale | None,
                 fitted: Mapping[str, Measurement], problems: Mapping[str, str]) -> ScaleReport:
@@ -206,9 +206,11 @@ class CameraScale:
         sources = {name: self._report_source(frame, scale, fitted.get(name),
                                              problems.get(name, ''))
                    for name in self._config.sources}
-        details = {name: each.detail for name, each in sources.items() if each.detail}
+        # The floor may be out of view while another source measures.
+        rejected = {name: each.detail for name, each in sources.items()
+                    if each.state == 'rejected' and not (name == 'ground_plane' and fitted)}
         detail = '; '.join(text if len(sources) == 1 else f'{name}: {text}'
-                           for name, text in details.items())
+                           for name, text in rejected.items())
         if scale is None:
             state = 'expired' if self._has_expired else 'rejected' if problems else 'waiting'
             return ScaleReport(state, None, detail=detail, tilt=tilt, sources=sources)

@@ -228,7 +228,7 @@ class ScaleReport:
     age_s : float or None
         Time since the image of that fit, or since the tilt from TF that it used, s.
     detail : str
-        What is wrong with the sources; empty if nothing is.
+        Why sources are rejected; empty if none is, or only the floor while others measure.
     tilt : CameraTilt or None
         The tilt used for the frame; None if it is unknown or not needed.
     sources : mapping of str to SourceReport

@@ -135,6 +135,17 @@ def test_a_fit_that_fails_is_the_problem_of_all_its_sources():
     assert 'at least 10 anchors with relative and metric depth; got 3' in report.detail
 
 
+def test_a_floor_out_of_view_is_no_problem_of_a_scale_that_another_source_measures():
+    """This scene has none: depth does not depend on the row."""
+    floor = {'camera_height_m': 0.35, 'camera_pitch_deg': 0.0, 'camera_roll_deg': 0.0}
+    report = update(track('cloud', 'ground_plane', **floor), cloud=see())
+    assert states(report) == {'cloud': 'used', 'ground_plane': 'rejected'}
+    assert 'no floor found' in report.sources['ground_plane'].detail
+    assert (report.state, report.detail) == ('tracking', '')
+    alone = update(track('ground_plane', **floor))
+    assert alone.state == 'rejected' and 'no floor found' in alone.detail
+
+
 # Sources that are weighed down
 
 @pytest.mark.parametrize('share, state', [(0.0, 'used'), (0.1, 'used'), (0.3, 'weighed down')])
@@ -146,8 +157,9 @@ def test_wrong_anchors_are_weighed_down_and_depth_is_right(share, state):
     report = update(track('cloud'), cloud=replace(right, depth_m=measured_m.astype(np.float32)))
     assert (report.state, states(report)) == ('tracking', {'cloud': state})
     assert report.sources['cloud'].anchor_count == 300
-    assert report.detail == ('' if share < 0.3 else
-                             '30 % of its anchors are contradicted by their neighbours')
+    assert report.sources['cloud'].detail == (
+        '' if share < 0.3 else '30 % of its anchors are contradicted by their neighbours')
+    assert report.detail == ''
     error = np.abs(correct(report.metric_scale) / TRUE_M - 1)
     assert np.quantile(error, 0.95) < 0.05
 
