@@ -27,7 +27,6 @@ from marigold_ros.depth.types import RgbImage
 from marigold_ros.ros.conversions import make_header, to_byte_array
 from marigold_ros.ros.tools.command_line import parse_positive
 from marigold_ros.stop_flag import StopFlag
-from scenes.robot_messages import serialize_transforms
 
 IMAGE_COUNT = 16
 # A pan with about the novelty of a robot's drive: 7 % of the image is new three times a second.
@@ -154,8 +153,11 @@ class SyntheticCamera:
         self.image_publisher = node.create_publisher(type(self._images[0]), topic, qos)
         self._info_publisher = node.create_publisher(CameraInfo, f'{name}/camera_info', qos)
         self._places_m = places_m
-        if places_m:
+        if places_m:  # imported here, as a camera must start, and end, fast
             from tf2_msgs.msg import TFMessage
+
+            from scenes.robot_messages import serialize_transforms
+            self._serialize_transforms = serialize_transforms
             self._tf_publisher = node.create_publisher(TFMessage, '/tf', QoSProfile(depth=100))
 
     def send(self, fault: str = '') -> None:
@@ -170,7 +172,7 @@ class SyntheticCamera:
         if self._places_m:
             pose = np.eye(4)
             pose[0, 3] = self._places_m[self.sent['frames'] % len(self._places_m)]
-            self._tf_publisher.publish(serialize_transforms(
+            self._tf_publisher.publish(self._serialize_transforms(
                 stamp_ns, [('odom', self._frame_id, pose)]))
         self._info.header = header
         good_k = self._info.k.copy()

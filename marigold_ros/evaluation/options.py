@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from marigold_ros.data.bags.bag_frames import BagTopics, TOLERANCE_MS
 from marigold_ros.data.bags.pose_buffer import pose_topics, STATIC_TOPIC
@@ -200,10 +201,13 @@ def open_references(options: argparse.Namespace, stack: ExitStack
     if options.data_set != 'bag':
         return None
     if options.scale_sources is None:
-        for name in ('reference', 'reference_info', 'extrinsics', 'weight', 'camera_height_m',
-                     'camera_pitch_deg', 'camera_roll_deg', 'min_depth_m', 'max_depth_m', 'scene'):
-            value = getattr(options, name)
-            require(value is None or value == [], name, 'unset without `scale_sources`', value)
+        _require_unset(options, 'scale_sources', (
+            'reference', 'reference_info', 'extrinsics', 'weight', 'camera_height_m',
+            'camera_pitch_deg', 'camera_roll_deg', 'min_depth_m', 'max_depth_m',
+            'refine_rotation', 'scene'))
+    if options.scene is None:
+        _require_unset(options, 'scene', ('costmap_sensor',))
+    if options.scale_sources is None:
         return None
     config = _read_scale_config(options)
     bag = stack.enter_context(open_bag(options.path, recover=True))
@@ -215,13 +219,32 @@ def open_references(options: argparse.Namespace, stack: ExitStack
         if set(pose_topics(bag.topics)) <= {STATIC_TOPIC}:
             raise ConfigError('`scene` needs the poses of the camera, on /tf or /odom; '
                               f'{options.path} has none')
-    references = BagReferences(bag, _bag_topics(options), config, dict(options.reference),
+    references = BagReferences(bag, _bag_topics(options), config,
+                               _by_source(options, 'reference', config.sources),
                                camera_info=options.reference_info)
     point_filter = PointFilter(
         min_surface_angle_deg=options.points_min_surface_angle_deg,
         confidence_min=options.points_confidence_min)
     return references, lambda: MetricDepthEvaluator(
         config, None if scene is None else ObstacleScorer(*scene), point_filter)
+
+
+def _require_unset(options: argparse.Namespace, missing: str, names: Sequence[str]) -> None:
+    """Check that options which need another one are not given without it."""
+    for name in names:
+        value = getattr(options, name)
+        require(not value and value != 0, name, f'unset without `{missing}`', value)
+
+
+def _by_source(options: argparse.Namespace, name: str, sources: Sequence[str]) -> dict[str, Any]:
+    """Return the values of an option that is given once for each source."""
+    values: dict[str, Any] = {}
+    for source, value in getattr(options, name):
+        require(source in sources, name, f'of a source in `scale_sources` ({", ".join(sources)})',
+                f'{source}={value}')
+        require(source not in values, name, 'given once for each source', f'{source}={value}')
+        values[source] = value
+    return values
 
 
 def _read_scale_config(options: argparse.Namespace) -> ScaleConfig:
@@ -231,8 +254,9 @@ def _read_scale_config(options: argparse.Namespace) -> ScaleConfig:
     require(options.camera_height_m is None or options.camera_height_m > 0, 'camera_height_m',
             'above 0', options.camera_height_m)
     return ScaleConfig(
-        sources, options.min_depth_m, options.max_depth_m, dict(options.extrinsics),
-        dict(options.weight), options.camera_height_m, options.camera_pitch_deg,
+        sources, options.min_depth_m, options.max_depth_m,
+        _by_source(options, 'extrinsics', sources), _by_source(options, 'weight', sources),
+        options.camera_height_m, options.camera_pitch_deg,
         options.camera_roll_deg, options.refine_rotation, options.base_frame)
 
 

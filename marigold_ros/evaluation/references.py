@@ -61,7 +61,7 @@ class FrameReference:
         Intrinsics of the image, px.
     anchors : mapping of str to Anchors
         By source: from the reference nearest in time, where one is within `scale.hold_s`.
-    problems : mapping of str to str
+    problems : mapping of str to InputError
         By source: why the reference is rejected, or, for `ground_plane`, why TF does not tell the
         tilt.
     tilt : TransformTilt or None
@@ -73,7 +73,7 @@ class FrameReference:
     stamp_ns: int
     K: Matrix
     anchors: Mapping[str, Anchors] = field(default_factory=dict)
-    problems: Mapping[str, str] = field(default_factory=dict)
+    problems: Mapping[str, InputError] = field(default_factory=dict)
     tilt: TransformTilt | None = None
     base_from_camera: Matrix | None = None
 
@@ -260,11 +260,11 @@ class BagReferences:
         at_ns, hold_ns = frame.stamp_ns, int(1e9 * self._config.filter.hold_s)
         self._read_until(at_ns - hold_ns, at_ns + hold_ns)
         anchors: dict[str, Anchors] = {}
-        problems: dict[str, str] = {}
+        problems: dict[str, InputError] = {}
         tilt, tilt_problem = lookup_tilt(self._config, self._poses.transforms.lookup_newest,
                                          self._camera_frame, at_ns)
         if tilt_problem:
-            problems['ground_plane'] = tilt_problem
+            problems['ground_plane'] = InputError(tilt_problem)
         frames: dict[str, str] = {}
         for each in self._references:
             near = each.near(at_ns, hold_ns)
@@ -277,7 +277,7 @@ class BagReferences:
                     self._config.filter.hold_s)
                 anchors[each.source] = each.anchors(nearest, pose, frame, frame.K)
             except InputError as err:
-                problems[each.source] = str(err)
+                problems[each.source] = err
         self._note_axes(frames)
         return FrameReference(at_ns, frame.K, anchors, problems, tilt, self._find_mount(at_ns))
 

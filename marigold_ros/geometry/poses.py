@@ -49,29 +49,21 @@ class PoseSource(Protocol):
         """
 
 
-class ContinuousPoses:
+class PoseContinuity:
     """
-    Poses without the jumps of a source whose fixed frame is set anew.
+    Take the jumps out of the poses of coordinate frames, whose fixed frame is set anew.
 
-    A frame that would have moved faster than `MAX_SPEED_M_S` or `MAX_TURN_RAD_S` since it was
-    last asked for is taken as one that has not moved; the poses go on from there.
-
-    Parameters
-    ----------
-    source : PoseSource
+    A frame that would have moved faster than `MAX_SPEED_M_S` or `MAX_TURN_RAD_S` since its last
+    pose is taken as one that has not moved; the poses go on from there.
     """
 
-    def __init__(self, source: PoseSource) -> None:
-        """Start with the fixed frame of the source."""
-        self._source = source
+    def __init__(self) -> None:
+        """Start with the fixed frame of the first pose."""
         # By frame: time of the last pose, that pose, and what leads from the source's to ours.
         self._last: dict[str, tuple[int, Matrix, Matrix]] = {}
 
-    def world_from_frame(self, frame_id: str, time_ns: int) -> Matrix | None:
-        """Return a pose, see `PoseSource`; times of one frame must not decrease."""
-        pose = self._source.world_from_frame(frame_id, time_ns)
-        if pose is None:
-            return None
+    def follow(self, frame_id: str, time_ns: int, pose: Matrix) -> Matrix:
+        """Return a pose without the jumps before; times of one frame must not decrease."""
         correction = np.eye(4)
         last = self._last.get(frame_id)
         if last is not None and last[0] <= time_ns:
@@ -80,6 +72,25 @@ class ContinuousPoses:
                 correction = correction @ last_pose @ np.linalg.inv(pose)
         self._last[frame_id] = time_ns, pose, correction
         return np.asarray(correction @ pose, np.float64)
+
+
+class ContinuousPoses:
+    """
+    Poses without the jumps of a source, see `PoseContinuity`.
+
+    Parameters
+    ----------
+    source : PoseSource
+    """
+
+    def __init__(self, source: PoseSource) -> None:
+        """Start with the fixed frame of the source."""
+        self._source, self._continuity = source, PoseContinuity()
+
+    def world_from_frame(self, frame_id: str, time_ns: int) -> Matrix | None:
+        """Return a pose, see `PoseSource`; times of one frame must not decrease."""
+        pose = self._source.world_from_frame(frame_id, time_ns)
+        return None if pose is None else self._continuity.follow(frame_id, time_ns, pose)
 
 
 def motion_between(source: PoseSource, frame_id: str, from_ns: int, to_ns: int) -> Matrix:

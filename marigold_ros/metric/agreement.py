@@ -2,13 +2,14 @@
 Do the sources of one camera agree where they see the same?
 
 Depth that two sources tell of the same part of the image is compared directly, without the
-prediction.  Only when two contradict each other does the prediction decide which is refused: the
-one that it fits less.  A shift of the sensor along its view fits as well as the truth; then the
-order in `scale.sources` decides.
+prediction.  Of sources that contradict each other, that is refused which contradicts most others.
+Between two the prediction decides: it is the one that it fits less.  A shift of the sensor along
+its view fits as well as the truth; then it is the later one in `scale.sources`.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from itertools import combinations
 import math
@@ -30,10 +31,9 @@ GRID, MIN_SHARED_PARTS = (15, 20), 8
 # lidar, a scan, a stereo camera and the floor differ by .01 to .08, and by .25 to .47 if one of
 # them is 1 m in front of where it is said to be.
 MAX_DIFFERENCE_LOG = 0.15
-# Time constant of the smoothing of that difference.
-TIME_CONSTANT_S = 1.0
-# A source whose own residual is larger by this factor is refused, wherever it is in the list;
-# residuals below the smallest one are equal.
+# Time constant of the smoothing of that difference, and time after which it does not count.
+TIME_CONSTANT_S, FORGOTTEN_AFTER_S = 1.0, 5.0
+# Residuals of two sources are alike within this factor; those below the smallest one are equal.
 WORSE_RESIDUAL, MIN_RESIDUAL = 1.25, 0.01
 
 
@@ -73,36 +73,56 @@ class Agreement:
         dict of str to str
             The sources that must not be used, with the reason.
         """
-        refused: dict[str, str] = {}
-        pairs = list(combinations([each for each in self._sources if each in anchors], 2))
+        named = [each for each in self._sources if each in anchors]
         parts = {source: _median_by_part(anchors[source], affine_invariant_depth, proportion)
-                 for source in {each for pair in pairs for each in pair}}
-        for first, second in pairs:
-            difference = self._smooth((first, second),
-                                      _compare(parts[first], parts[second]), stamp_ns)
-            if difference <= MAX_DIFFERENCE_LOG or not refused.keys().isdisjoint((first, second)):
-                continue
-            worse, other = second, first
-            residuals = [_own_residual(anchors[each], affine_invariant_depth)
-                         for each in (first, second)]
-            if residuals[0] > WORSE_RESIDUAL * residuals[1]:
-                worse, other = first, second
-            refused[worse] = (f'{worse} contradicts {other}: where both see, depth differs by '
-                              f'{100 * math.expm1(difference):.0f} %; check the extrinsics, the '
-                              'height and the tilt of both')
+                 for source in named} if len(named) > 1 else {}
+        contradictions: dict[tuple[str, str], float] = {}
+        for pair in combinations(named, 2):
+            first, second = pair
+            difference = self._smooth(pair, _compare(parts[first], parts[second]), stamp_ns)
+            if difference > MAX_DIFFERENCE_LOG:
+                contradictions[pair] = difference
+        refused: dict[str, str] = {}
+        while contradictions:
+            worst = self._find_worst(list(contradictions), anchors, affine_invariant_depth)
+            against = {(set(pair) - {worst}).pop(): difference
+                       for pair, difference in contradictions.items() if worst in pair}
+            refused[worst] = (
+                f'{worst} contradicts {" and ".join(against)}: where both see, depth differs by '
+                f'{100 * math.expm1(max(against.values())):.0f} %; check the extrinsics, the '
+                'height and the tilt of both')
+            contradictions = {pair: difference for pair, difference in contradictions.items()
+                              if worst not in pair}
         return refused
 
     def _smooth(self, pair: tuple[str, str], difference: float, stamp_ns: int) -> float:
-        """Average the difference of a pair over time; NaN leaves it as it is."""
+        """Average the difference of a pair over time; 0 if it was last known too long ago."""
         smooth, last_ns = self._differences.get(pair, (difference, stamp_ns))
+        apart_s = max(0, stamp_ns - last_ns) * 1e-9
         if math.isnan(difference):
-            return 0.0 if math.isnan(smooth) else smooth
-        if math.isnan(smooth):
+            return 0.0 if math.isnan(smooth) or apart_s > FORGOTTEN_AFTER_S else smooth
+        if math.isnan(smooth) or apart_s > FORGOTTEN_AFTER_S:
             smooth = difference
-        share = 1.0 - math.exp(-max(0, stamp_ns - last_ns) * 1e-9 / TIME_CONSTANT_S)
-        smooth += share * (difference - smooth)
+        smooth += (1.0 - math.exp(-apart_s / TIME_CONSTANT_S)) * (difference - smooth)
         self._differences[pair] = smooth, stamp_ns
         return smooth
+
+    def _find_worst(self, pairs: list[tuple[str, str]], anchors: Mapping[str, Anchors],
+                    affine_invariant_depth: FloatImage) -> str:
+        """
+        Return which source of the pairs that contradict each other is to be refused.
+
+        It is the one that contradicts most others; of several, the one that the prediction fits
+        less; if it fits them alike, the last one.
+        """
+        counts = Counter(source for pair in pairs for source in pair)
+        worst, largest = '', 0.0
+        for source in self._sources:
+            if counts[source] == max(counts.values()):
+                residual = _own_residual(anchors[source], affine_invariant_depth)
+                if residual * WORSE_RESIDUAL >= largest:
+                    worst, largest = source, max(residual, largest)
+        return worst
 
 
 def _median_by_part(anchors: Anchors, affine_invariant_depth: FloatImage, proportion: float

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from marigold_ros.depth.errors import InputError
 from marigold_ros.metric.agreement import Agreement
 from marigold_ros.metric.anchors import Anchors
-from marigold_ros.metric.checks import check_residual, check_unit_jump
+from marigold_ros.metric.checks import check_residual, check_unit_jump, WrongContentError
 from marigold_ros.metric.field import ANCHOR_SIGMA, DepthField, fit_field
 from marigold_ros.metric.filter import ScaleFilter
 from marigold_ros.metric.fit import EFFECTIVE_ANCHORS, fit_scale, TYPICAL_PROPORTION
 from marigold_ros.metric.known_points import SIGMA_LOG_PER_S
-from marigold_ros.metric.sources.ground_plane import GroundPlane
+from marigold_ros.metric.sources.ground_plane import GroundPlane, NoFloorError
 from marigold_ros.metric.sources.motion import MotionSource
 from marigold_ros.metric.sources.reference import ReferenceSource
 from marigold_ros.metric.types import (
@@ -89,7 +89,7 @@ class CameraScale:
         except InputError as err:
             # That too little is still held is not wrong.
             new = [name for name, each in measured.items() if not each.held]
-            problems = {**dict.fromkeys(new, str(err)), **problems}
+            problems = {**dict.fromkeys(new, err), **problems}
 
         # 3. Correct the depth that they give locally.
         scale = self._metric_scale(frame, fitted)
@@ -101,19 +101,32 @@ class CameraScale:
             earlier = self._gauge_change
             self._gauge_change = change if earlier is None else change.after(earlier)
 
-    def _measure(self, frame: ScaleFrame) -> tuple[dict[str, Measurement], dict[str, str]]:
+    def _measure(self, frame: ScaleFrame
+                 ) -> tuple[dict[str, Measurement], dict[str, InputError]]:
         """Return what the sources have measured, and what is wrong with the others."""
         measured: dict[str, Measurement] = {}
-        problems: dict[str, str] = {}
+        problems: dict[str, InputError] = {}
+        oldest_ns = frame.stamp_ns - 1e9 * self._config.filter.expire_s
         for name, source in self._sources.items():
             try:
                 found = source.measure(frame)
-                if found is not None:
-                    self._check_unit_jump(frame, found.anchors)
-                    measured[name] = found
+                if found is None or found.measured_ns < oldest_ns:
+                    continue
+                self._check_unit_jump(frame, found.anchors)
+                measured[name] = found
+                if found.problem is not None:
+                    problems[name] = found.problem
             except InputError as err:
-                problems[name] = str(err)
+                problems[name] = err
+                if isinstance(err, WrongContentError):
+                    self._forget(name)
         return measured, problems
+
+    def _forget(self, name: str) -> None:
+        """Hold nothing any more of what a reference has measured."""
+        source = self._sources[name]
+        if isinstance(source, ReferenceSource):
+            source.forget()
 
     def _check_unit_jump(self, frame: ScaleFrame, anchors: Anchors) -> None:
         if self._filter.scale_shift is not None:
@@ -122,14 +135,15 @@ class CameraScale:
                 anchors.rows, anchors.columns] + shift)
 
     def _refuse_contradictions(self, frame: ScaleFrame, measured: dict[str, Measurement],
-                               problems: dict[str, str]) -> None:
+                               problems: dict[str, InputError]) -> None:
         """Move the sources that contradict others from `measured` to `problems`."""
         refused = self._agreement.find_refused(
             {name: each.anchors for name, each in measured.items()},
             frame.affine_invariant_depth, self._proportion or TYPICAL_PROPORTION, frame.stamp_ns)
-        problems.update(refused)
-        for name in refused:
+        for name, text in refused.items():
+            problems[name] = InputError(text)
             del measured[name]
+            self._forget(name)
 
     @property
     def _proportion(self) -> float | None:
@@ -170,9 +184,11 @@ class CameraScale:
                                 np.float32(MIN_WEIGHT))
         if anchors.sigma_log is not None:
             weight = weight / (1.0 + (anchors.sigma_log / HALF_WEIGHT_SIGMA) ** 2)
+        known = np.isfinite(weight) & np.isfinite(
+            frame.affine_invariant_depth[anchors.rows, anchors.columns])
         total = (self._config.weight(name) * measurement.weight
                  * anchors.coverage(frame.affine_invariant_depth.shape))
-        return np.asarray(weight * (total / weight.sum()), np.float32)
+        return np.asarray(weight * (total / max(weight[known].sum(), MIN_WEIGHT)), np.float32)
 
     def _metric_scale(self, frame: ScaleFrame, fitted: Mapping[str, Measurement]
                       ) -> MetricScale | None:
@@ -201,16 +217,15 @@ class CameraScale:
             return DepthField.without_anchors()
 
     def _report(self, frame: ScaleFrame, scale: MetricScale | None,
-                fitted: Mapping[str, Measurement], problems: Mapping[str, str]) -> ScaleReport:
+                fitted: Mapping[str, Measurement], problems: Mapping[str, InputError]
+                ) -> ScaleReport:
         tilt = None if self._ground is None else self._ground.tilt
-        sources = {name: self._report_source(frame, scale, fitted.get(name),
-                                             problems.get(name, ''))
+        sources = {name: self._report_source(frame, scale, fitted.get(name), problems.get(name))
                    for name in self._config.sources}
         # The floor may be out of view while another source measures.
-        rejected = {name: each.detail for name, each in sources.items()
-                    if each.state == 'rejected' and not (name == 'ground_plane' and fitted)}
-        detail = '; '.join(text if len(sources) == 1 else f'{name}: {text}'
-                           for name, text in rejected.items())
+        detail = '; '.join(str(problem) if len(sources) == 1 else f'{name}: {problem}'
+                           for name, problem in problems.items()
+                           if not (isinstance(problem, NoFloorError) and fitted))
         if scale is None:
             state = 'expired' if self._has_expired else 'rejected' if problems else 'waiting'
             return ScaleReport(state, None, detail=detail, tilt=tilt, sources=sources)
@@ -220,13 +235,17 @@ class CameraScale:
                            detail, tilt, sources)
 
     def _report_source(self, frame: ScaleFrame, scale: MetricScale | None,
-                       measurement: Measurement | None, problem: str) -> SourceReport:
+                       measurement: Measurement | None, problem: InputError | None
+                       ) -> SourceReport:
         """Report one source: `measurement` is None if it was not used."""
         if measurement is None:
-            return SourceReport('rejected' if problem else 'waiting', problem)
+            return (SourceReport('waiting') if problem is None
+                    else SourceReport('rejected', str(problem)))
         anchors = measurement.anchors
         taken_ns = min(measurement.measured_ns, anchors.stamp_ns)
         age_s = max(0, frame.stamp_ns - taken_ns) * 1e-9
+        if problem is not None:  # what it has measured before counts
+            return SourceReport('rejected', str(problem), len(anchors), age_s)
         state, detail = 'holding' if measurement.held else 'used', ''
         wrong = 0.0 if scale is None else _contradicted_share(anchors, scale, frame)
         if wrong > CONTRADICTED_SHARE:
@@ -257,5 +276,7 @@ def _contradicted_share(anchors: Anchors, scale: MetricScale, frame: ScaleFrame)
     if scale.field is not None:
         depth_m *= scale.field.factor_at(rows, columns, frame.affine_invariant_depth.shape)
     known = np.isfinite(depth_m) & (depth_m > 0.0)
+    if anchors.sigma_log is not None:  # less certain ones may be so far off
+        known &= anchors.sigma_log < CONTRADICTED_LOG / 2
     error = np.abs(np.log(depth_m[known] / anchors.depth_m[known]))
     return float(np.mean(error > CONTRADICTED_LOG)) if len(error) else 0.0

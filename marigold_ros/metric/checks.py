@@ -29,21 +29,26 @@ FROZEN_STAMP_S = 1.0
 THUMBNAIL_SIZE = (32, 24)  # width, height, px
 
 
+class WrongContentError(InputError):
+    """What a reference says is wrong, and so may be what it has said before."""
+
+
 def check_unit(depth_m: NDArray[np.float32]) -> None:
     """
     Check that the depths of the anchors can be in metres.
 
     Raises
     ------
-    InputError
+    WrongContentError
         If their median lies outside `PLAUSIBLE_MEDIAN_M`.
     """
     median_m = float(np.median(depth_m))
     low, high = PLAUSIBLE_MEDIAN_M
     if not low <= median_m <= high:
-        raise InputError(f'the median depth of the reference must be between {low} and {high:g} '
-                         f'm; got {median_m:.4g} m: check whether the sensor publishes '
-                         'millimetres as metres, or metres as millimetres')
+        raise WrongContentError(
+            f'the median depth of the reference must be between {low} and {high:g} m; got '
+            f'{median_m:.4g} m: check whether the sensor publishes millimetres as metres, or '
+            'metres as millimetres')
 
 
 def check_unit_jump(depth_m: NDArray[np.float32], expected_m: NDArray[np.float32]) -> None:
@@ -52,7 +57,7 @@ def check_unit_jump(depth_m: NDArray[np.float32], expected_m: NDArray[np.float32
 
     Raises
     ------
-    InputError
+    WrongContentError
         If their median ratio is `UNIT_JUMP_FACTOR` or more, or its inverse or less.
     """
     known = np.isfinite(expected_m) & (expected_m > 0.0)
@@ -60,8 +65,8 @@ def check_unit_jump(depth_m: NDArray[np.float32], expected_m: NDArray[np.float32
         return
     ratio = float(np.median(depth_m[known] / expected_m[known]))
     if not 1 / UNIT_JUMP_FACTOR < ratio < UNIT_JUMP_FACTOR:
-        raise InputError(f'the depth of the reference jumped to {ratio:.3g} times the previous '
-                         'depth: check whether its unit changed')
+        raise WrongContentError(f'the depth of the reference jumped to {ratio:.3g} times the '
+                                'previous depth: check whether its unit changed')
 
 
 def check_residual(fit: ScaleFit) -> None:
@@ -134,7 +139,7 @@ class FrozenContentCheck:
 
         Raises
         ------
-        InputError
+        WrongContentError
             If the content has not changed for `FROZEN_CONTENT_S` by its stamps, while the image
             has.
         """
@@ -147,8 +152,8 @@ class FrozenContentCheck:
         frozen_s = (stamp_ns - self._since_ns) * 1e-9
         change = float(np.mean(np.abs(thumbnail - self._thumbnail)))
         if frozen_s >= FROZEN_CONTENT_S and change > IMAGE_CHANGE_LEVELS:
-            raise InputError('the reference is frozen: its content has not changed for '
-                             f'{frozen_s:.1f} s, while the image has')
+            raise WrongContentError('the reference is frozen: its content has not changed for '
+                                    f'{frozen_s:.1f} s, while the image has')
 
 
 def _grey_thumbnail(rgb: RgbImage) -> NDArray[np.float32]:

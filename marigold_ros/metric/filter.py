@@ -92,8 +92,8 @@ class ScaleFilter:
         weight : float
             In (0, 1]; multiplies the fit's confidence, for example by the age of its anchors.
         valid_ns : int or None
-            Stamp of the oldest thing that the fit relies on, from which its age counts, ns; None:
-            the image.
+            Stamp from which the age of the fit counts, ns, such as that of its newest anchors;
+            None: the image.
         gauge_change : GaugeChange or None
             How relative depth differs from that of the last fit; None: it has the same gauge.
         """

@@ -125,7 +125,7 @@ class HeldAnchors:
         K, stamp_ns, size
             See `KnownPoints.find_visible`.
         world_from_camera : float64 [4, 4] or None
-            None where it is unknown: then everything is forgotten.
+            None where it is unknown: then nothing that is held can be used in this image.
 
         Returns
         -------
@@ -133,7 +133,6 @@ class HeldAnchors:
             Those of the frame, and those that are held; None if there are none.
         """
         if world_from_camera is None:
-            self._known = KnownPoints.unknown()
             return anchors
         held, visible, _ = self._known.find_visible(K, world_from_camera, stamp_ns, size)
         self._known = self._known.select(visible)

@@ -11,6 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from marigold_ros.depth.errors import InputError
     from marigold_ros.depth.types import FloatImage, GaugeChange, GreyImage
     from marigold_ros.geometry.poses import Matrix
     from marigold_ros.metric.anchors import Anchors
@@ -127,7 +128,7 @@ class ScaleFrame:
         Intrinsics of the image, px.
     anchors : mapping of str to Anchors
         By source: those of the reference nearest in time, where there is one.
-    problems : mapping of str to str
+    problems : mapping of str to InputError
         By source: why the reference must be rejected, or, for `ground_plane`, why TF does not
         tell the tilt.
     tilt : TransformTilt or None
@@ -149,7 +150,7 @@ class ScaleFrame:
     confidence: FloatImage | None
     K: NDArray[np.float64]
     anchors: Mapping[str, Anchors] = field(default_factory=dict)
-    problems: Mapping[str, str] = field(default_factory=dict)
+    problems: Mapping[str, InputError] = field(default_factory=dict)
     tilt: TransformTilt | None = None
     gauge_change: GaugeChange | None = None
     grey: GreyImage | None = None
@@ -172,12 +173,15 @@ class Measurement:
         Stamp from which the age of the measurement counts, ns.
     held : bool
         Whether nothing is new: all anchors are from earlier images.
+    problem : InputError or None
+        Why what is new cannot be used.
     """
 
     anchors: Anchors
     weight: float
     measured_ns: int
     held: bool = False
+    problem: InputError | None = None
 
 
 def measured_scale(scale: MetricScale | None) -> tuple[float, float] | None:

@@ -218,7 +218,7 @@ class MetricInputs:
             tilt, tilt_problem = lookup_tilt(config, self._lookup_newest, frame.frame_id,
                                              frame.stamp_ns)
             if tilt_problem:
-                problems['ground_plane'] = tilt_problem
+                problems['ground_plane'] = InputError(tilt_problem)
             if tilt is not None and not frame.stamp_ns:
                 tilt = replace(tilt, stamp_ns=time_ns)  # it is the newest
             self._report_axes(frame)
@@ -248,10 +248,10 @@ class MetricInputs:
         return frame
 
     def _compute_anchors(self, frame: ReceivedFrame, rgb: RgbImage, calibration: Calibration
-                         ) -> tuple[dict[str, Anchors], dict[str, str]]:
+                         ) -> tuple[dict[str, Anchors], dict[str, InputError]]:
         """Compute the anchors of each reference, or say why it is invalid, by source."""
         anchors: dict[str, Anchors] = {}
-        problems: dict[str, str] = {}
+        problems: dict[str, InputError] = {}
         for source in self._config.reference_sources:
             try:
                 found = self._references[frame.camera][source].compute_anchors(
@@ -260,7 +260,7 @@ class MetricInputs:
                 if found is not None:
                     anchors[source] = found
             except InputError as err:
-                problems[source] = str(err)
+                problems[source] = err
         return anchors, problems
 
     def _camera_from_reference(self, source: str, frame: ReceivedFrame, reference: Reference

@@ -290,6 +290,7 @@ class DepthWorker:
         if settings.odom_frame != self._settings.odom_frame:
             self._drop_waiting('reset')
             self.adaptive.discard_depth()  # its poses are those of another frame
+            self.metric_inputs.reset_scale()
         self._settings = settings
         self.adaptive.configure(self._adaptive_config(self.adaptive.engine))
         self.metric_inputs.configure(settings.scale_config(), settings.max_input_pixels)

@@ -45,8 +45,9 @@ def test_a_run_of_evaluate_becomes_a_row_of_both_tables(tmp_path):
     row = depth_row('depth,ground_plane', result)
     assert (row['sources'], row['metric frames']) == ('depth + ground_plane', '2 of 2')
     assert float(row[METRICS['AbsRel']]) < 0.12
-    row = obstacle_row('both', result['obstacles'], ['chair'])
-    assert row['chair'].endswith(f' of {result["obstacles"]["found"]["chair"]["visible"]}')
+    row = obstacle_row('both', result['obstacles'], ['chair 1'])
+    assert row['chair 1'].endswith(
+        f' of {result["obstacles"]["found"]["chair 1"]["visible"]}')
 
 
 def test_a_missing_bag_is_reported(tmp_path, capsys):

@@ -43,6 +43,11 @@ TOPICS = {IMAGE: 'sensor_msgs/msg/Image', '/camera/camera_info': 'sensor_msgs/ms
 OPTICAL = (-0.5, 0.5, -0.5, 0.5)
 
 
+def texts(found) -> dict[str, str]:
+    """Return what is wrong with the sources."""
+    return {source: str(problem) for source, problem in found.problems.items()}
+
+
 def transform(parent, child, xyz, quaternion=(0.0, 0.0, 0.0, 1.0), at_ms=0):
     """Serialize a TFMessage of one transform."""
     types = TYPES
@@ -165,7 +170,7 @@ def test_a_cloud_without_any_return_is_rejected(tmp_path):
     nothing = serialize_cloud(START_NS, 'lidar', pack_cloud(zeros, None))
     path = record(tmp_path / 'bag', [(CLOUD, 0, nothing)])
     found, = lookup_references(path, CLOUDS, [frame()], reference=CLOUD)
-    assert found.problems == {
+    assert texts(found) == {
         'cloud': 'the reference has no measured point: each is NaN, Inf or "no return"'}
 
 
@@ -183,7 +188,7 @@ def test_invalid_transforms_are_ignored(tmp_path, topic, wrong):
 def test_a_scan_without_any_return_is_rejected(tmp_path, limit_m):
     path = record(tmp_path / 'bag', [(SCAN, 0, scan(0, limit_m))])
     found, = lookup_references(path, ScaleConfig(('scan',)), [frame()], reference=SCAN)
-    assert found.problems['scan'].startswith('the reference has no measured point')
+    assert str(found.problems['scan']).startswith('the reference has no measured point')
 
 
 DEPTH_MM = np.full((24, 32), 3000, np.uint16)
@@ -304,8 +309,8 @@ def test_a_reference_that_cannot_be_placed_gives_way_to_the_next(tmp_path):
     found, alone = lookup_references(path, CLOUDS, [frame(500), frame(1450)],
                                      reference=CLOUD)
     assert (found.anchors['cloud'].stamp_ns, found.problems) == (START_NS + 300 * MS, {})
-    assert 'no transform from head to camera_optical_frame at' in alone.problems['cloud']
-    assert 'extrapolation into the future, 0.100 s from the newest' in alone.problems['cloud']
+    assert 'no transform from head to camera_optical_frame at' in str(alone.problems['cloud'])
+    assert 'extrapolation into the future, 0.100 s from the newest' in str(alone.problems['cloud'])
 
 
 def test_the_tilt_comes_from_the_newest_transforms_as_in_the_node(tmp_path):
@@ -320,7 +325,7 @@ def test_the_tilt_comes_from_the_newest_transforms_as_in_the_node(tmp_path):
     found, = lookup_references(path, replace(config, base_frame='nowhere'), [frame()])
     assert found.tilt is None
     assert ("scale.base_frame 'nowhere': 'nowhere' is not a coordinate frame of TF"
-            in found.problems['ground_plane'])
+            in str(found.problems['ground_plane']))
     found, = lookup_references(path, replace(config, camera_pitch_deg=0.0, camera_roll_deg=0.0),
                                [frame()])
     assert (found.tilt, found.problems) == (None, {})
@@ -359,7 +364,7 @@ def test_a_missing_transform_is_reported(tmp_path):
     path = record(tmp_path / 'bag', [(CLOUD, 0, cloud(0, 2.0))], mount=False)
     found, = lookup_references(path, CLOUDS, [frame()], reference=CLOUD)
     assert found.anchors == {}
-    assert found.problems == {
+    assert texts(found) == {
         'cloud': f'the bag has no transform from lidar to camera_optical_frame at {START_NS} ns: '
                  'there are no transforms on /tf and /tf_static; record it or set the extrinsics '
                  'of cloud'}
@@ -372,7 +377,7 @@ def test_a_frozen_reference_is_rejected(tmp_path):
                               [frame(at, brightness=at // 20) for at in range(0, 3000, 100)],
                               reference=CLOUD)
     assert found[5].problems == {}
-    assert 'the reference is frozen' in found[-1].problems['cloud']
+    assert 'the reference is frozen' in str(found[-1].problems['cloud'])
 
 
 def test_a_frame_without_calibration_is_rejected(tmp_path):
@@ -421,7 +426,7 @@ def test_a_reference_depth_of_another_size_than_its_camera_info_is_rejected(tmp_
                 ('/tof/camera_info', 0, camera_info(START_NS, WIDTH, HEIGHT, K))]
     found, = lookup_references(record(tmp_path / 'bag', messages), ScaleConfig(('depth',)),
                                [frame()], reference=DEPTH)
-    assert found.problems == {
+    assert texts(found) == {
         'depth': 'camera_info is for 64 x 48 px, but the image is 32 x 24 px'}
 
 
@@ -496,7 +501,7 @@ def test_a_problem_of_one_source_leaves_the_others(tmp_path):
                                      (SCAN, 0, scan(0, 3.0))])
     found, = lookup_references(path, BOTH, [frame()], topics=BOTH_TOPICS)
     assert list(found.anchors) == ['scan'] and list(found.problems) == ['cloud']
-    assert 'no transform from nowhere to camera_optical_frame' in found.problems['cloud']
+    assert 'no transform from nowhere to camera_optical_frame' in str(found.problems['cloud'])
 
 
 def test_extrinsics_are_those_of_one_source(tmp_path):

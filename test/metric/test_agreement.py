@@ -51,10 +51,24 @@ def test_the_order_of_the_list_decides_and_not_that_of_the_measurements():
     assert list(found) == ['cloud']
 
 
-def test_one_wrong_source_of_three_is_refused_and_the_others_are_not():
-    found = Agreement(('depth', 'cloud', 'scan')).find_refused(
-        {'depth': see(2.0), 'cloud': see(3.0), 'scan': see(2.0)}, RELATIVE, 0.3, 0)
-    assert list(found) == ['cloud']
+@pytest.mark.parametrize('wrong', ['depth', 'cloud', 'scan'])
+@pytest.mark.parametrize('wall_m', [3.0, 3.0 * ROUGH])
+def test_one_wrong_source_of_three_is_refused_and_the_others_are_not(wrong, wall_m):
+    """Also if the prediction fits it better."""
+    sources = ('depth', 'cloud', 'scan')
+    anchors = dict.fromkeys(sources, see(2.0 if isinstance(wall_m, float) else 2.0 * ROUGH))
+    found = Agreement(sources).find_refused({**anchors, wrong: see(3.0)}, RELATIVE, 0.3, 0)
+    assert list(found) == [wrong]
+    others = [source for source in sources if source != wrong]
+    assert found[wrong].startswith(f'{wrong} contradicts {" and ".join(others)}: ')
+
+
+def test_sources_that_contradict_each_other_a_while_ago_are_used():
+    """What was refused is used again once both have seen nothing in common for 5 s."""
+    agreement, left = Agreement(('cloud', 'scan')), COLUMNS < 80
+    assert list(refuse(see(2.0), see(3.0), agreement)) == ['scan']
+    assert list(refuse(see(2.0, left), see(2.0, ~left), agreement, 4.9)) == ['scan']
+    assert refuse(see(2.0, left), see(2.0, ~left), agreement, 5.1) == {}
 
 
 def test_sources_that_see_different_parts_are_not_compared():

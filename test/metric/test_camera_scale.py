@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from marigold_ros.depth.errors import InputError
 from marigold_ros.metric.anchors import Anchors
 from marigold_ros.metric.config import ScaleConfig
+from marigold_ros.metric.filter import FilterConfig
 from marigold_ros.metric.tracker import ScaleTracker
 from marigold_ros.metric.types import ScaleFrame
 
@@ -34,7 +36,9 @@ def update(tracker, seconds: float = 0.0, pose=None, problems=None, camera: str 
     stamp_ns = round(seconds * SECOND)
     return tracker.update(ScaleFrame(camera, stamp_ns, RELATIVE, None, K, {
         name: Anchors(each.rows, each.columns, each.depth_m, stamp_ns)
-        for name, each in anchors.items()}, problems or {}, world_from_camera=pose))
+        for name, each in anchors.items()}, {
+            name: InputError(text) for name, text in (problems or {}).items()},
+        world_from_camera=pose))
 
 
 def track(*sources: str, **changes) -> ScaleTracker:
@@ -243,3 +247,39 @@ def test_the_cameras_hold_their_own_anchors():
     tracker = track('cloud')
     update(tracker, 0.0, POSE, cloud=see())
     assert states(update(tracker, 0.1, POSE, camera='rear')) == {'cloud': 'waiting'}
+
+
+# Problems of a source that has measured before
+
+def test_late_transforms_do_not_end_the_local_correction():
+    """The left half of the wall is seen 20 % too near by scale and shift alone."""
+    measured_m = TRUE_M * np.where(COLUMNS < 80, 1.2, 1.0)
+    tracker = track('cloud')
+    before = correct(update(tracker, pose=POSE, cloud=see(measured_m)).metric_scale)
+    report = update(tracker, 0.1, pose=POSE, problems={'cloud': 'TF is late'})
+    assert states(report) == {'cloud': 'rejected'} and report.detail == 'TF is late'
+    difference = np.abs(correct(report.metric_scale) / before - 1)
+    assert np.mean(difference) < 0.02 and difference[:, 40].max() < 0.02
+
+
+def test_wrong_content_forgets_what_is_held():
+    tracker = track('cloud')
+    update(tracker, pose=POSE, cloud=see())
+    report = update(tracker, 0.1, pose=POSE, cloud=see(1000 * TRUE_M))
+    assert 'got 2472 m: check whether the sensor' in report.detail
+    assert states(update(tracker, 0.2, pose=POSE)) == {'cloud': 'waiting'}
+
+
+def test_what_is_held_does_not_keep_a_scale_that_has_expired():
+    tracker = track('cloud', filter=FilterConfig(hold_s=0.5, expire_s=1.5))
+    update(tracker, pose=POSE, cloud=see())
+    reports = [update(tracker, seconds, pose=POSE) for seconds in (1.0, 1.4, 1.6, 2.0)]
+    assert [each.state for each in reports] == ['holding', 'holding', 'expired', 'expired']
+    assert reports[-1].metric_scale is None
+
+
+def test_an_unknown_tilt_is_told_though_another_source_measures():
+    report = update(track('cloud', 'ground_plane', camera_height_m=0.35), cloud=see(),
+                    problems={'ground_plane': 'TF does not tell the tilt'})
+    assert (report.state, report.detail) == ('tracking',
+                                             'ground_plane: TF does not tell the tilt')

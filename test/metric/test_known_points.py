@@ -110,11 +110,11 @@ def test_points_expire_by_their_sigma_and_not_later_than_after_4_s(sigma_log, la
     assert held.update(seconds=last_s + 0.2) is None
 
 
-def test_an_unknown_pose_forgets_all():
+def test_nothing_is_held_in_a_frame_without_a_pose_and_the_points_come_back_with_it():
     held = Held()
     held.update(anchors((60, 80, 2.0)))
     assert held.update(pose=None, seconds=0.1) is None
-    assert held.update(seconds=0.2) is None
+    assert held.update(seconds=0.2).depth_m.tolist() == [2.0]
 
 
 def test_without_poses_anchors_are_passed_through_and_not_held():

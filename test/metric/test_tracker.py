@@ -7,6 +7,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
+from marigold_ros.depth.errors import InputError
 from marigold_ros.depth.types import GaugeChange
 from marigold_ros.metric.anchors import Anchors
 from marigold_ros.metric.config import ScaleConfig
@@ -26,7 +27,7 @@ def update(tracker, seconds: float, depth_m=None, *, lag_s: float = 0.0, problem
     anchors = {} if depth_m is None else {'depth': Anchors(
         ROWS, COLUMNS, np.asarray(depth_m, np.float32).ravel(), stamp_ns - round(lag_s * SECOND))}
     return tracker.update(ScaleFrame(camera, stamp_ns, RELATIVE, None, K, anchors,
-                                     {'depth': problem} if problem else {}))
+                                     {'depth': InputError(problem)} if problem else {}))
 
 
 @pytest.fixture

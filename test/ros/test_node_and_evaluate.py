@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 from bag_fixtures import transform
-import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 from node_harness import camera_info, find_free_domain, floats, image, Robot, start_node, TFMessage
 import numpy as np
@@ -17,10 +17,9 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.data.datasets.bag import bag_data_set, SAMPLE_TOPICS
+from marigold_ros.evaluation.metrics.metric_depth import MetricDepthEvaluator
 from marigold_ros.evaluation.references import BagReferences
 from marigold_ros.metric.config import ScaleConfig
-from marigold_ros.metric.tracker import ScaleTracker
-from marigold_ros.metric.types import ScaleFrame
 
 pytestmark = pytest.mark.node
 BAG = Path(__file__).parents[2] / 'sample' / 'living_room'
@@ -77,7 +76,8 @@ def show(robot, frame, cloud):
 
 
 def test_metric_depth_agrees_to_1_percent(robot):
-    tracker = ScaleTracker(CONFIG)
+    """What evaluate makes of the relative depth that the node has published."""
+    evaluator = MetricDepthEvaluator(CONFIG)
     with open_bag(BAG) as bag:
         clouds = [deserialize_message(bytes(message.data), PointCloud2)
                   for message in islice(bag.messages([LIDAR]), COUNT)]
@@ -85,18 +85,16 @@ def test_metric_depth_agrees_to_1_percent(robot):
         for frame, cloud in zip(bag_data_set(BAG).frames(), clouds):
             relative, shown_m, status = show(robot, frame, cloud)
             assert shown_m is not None, status
-            found = references.lookup(frame)
             # Pixels that carried depth does not cover are unknown to both.
             known = np.where(np.isnan(shown_m), np.float32(np.nan), relative)
-            report = tracker.update(ScaleFrame(
-                'camera', found.stamp_ns, known, None, found.K, found.anchors, found.problems,
-                found.tilt, None, cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY),
-                frame.world_from_camera))
-            scale = report.metric_scale
+            scale = evaluator.add(frame, SimpleNamespace(
+                affine_invariant_depth=relative, known_depth=known, confidence=None),
+                references.lookup(frame))
             expected_m = scale.field.correct(scale.to_metric_depth(relative))
             compared = np.isfinite(shown_m)
             assert compared.mean() > 0.6
             difference = np.abs(shown_m[compared] / expected_m[compared] - 1.0)
             assert difference.mean() < 0.01, (frame.name, status)
+            assert np.quantile(difference, 0.95) < 0.03, (frame.name, status)
     # At the end each source counts, whether or not it has wrong anchors.
     assert {status[f'scale_{name}_state'] for name in CONFIG.sources} <= {'used', 'weighed down'}

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from marigold_ros.evaluation.metrics.protocol_a import depth_metrics
 from marigold_ros.evaluation.metrics.temporal import STRIDE, temporal_alignment_error
 from marigold_ros.geometry.filters import DepthFilter
+from marigold_ros.geometry.poses import PoseContinuity
 from marigold_ros.geometry.unproject import unproject
 from marigold_ros.metric.outputs import (
     metric_confidence,
@@ -112,6 +113,7 @@ class MetricDepthEvaluator:
         self._sensors = {source: (deepcopy(obstacles), deepcopy(obstacles))
                          for source in config.reference_sources if obstacles is not None}
         self._previous: tuple[FloatImage, Matrix] | None = None
+        self._continuity = PoseContinuity()
 
     def add(self, frame: DepthFrame, prediction: DepthPrediction, reference: FrameReference,
             gauge_change: GaugeChange | None = None) -> MetricScale | None:
@@ -145,7 +147,7 @@ class MetricDepthEvaluator:
             frame.set_name, reference.stamp_ns, prediction.known_depth, prediction.confidence,
             reference.K, reference.anchors, reference.problems, reference.tilt, gauge_change,
             np.asarray(cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY), np.uint8),
-            frame.world_from_camera))
+            self._pose(frame, reference.stamp_ns)))
         fit, scale = report.fit, report.metric_scale
         mid_depth_m = math.nan if scale is None else _mid_depth_m(scale)
         # 2. Compare the published depth with the truth.
@@ -181,6 +183,11 @@ class MetricDepthEvaluator:
                 with_cloud.add(target_m, reference.K, frame.world_from_camera, points, stride,
                                *seen)
         return scale
+
+    def _pose(self, frame: DepthFrame, stamp_ns: int) -> Matrix | None:
+        """Return the pose of the camera without the jumps of odometry, as in the node."""
+        pose = frame.world_from_camera
+        return None if pose is None else self._continuity.follow(frame.set_name, stamp_ns, pose)
 
     def _points(self, depth_m: FloatImage, confidence: FloatImage | None, K: Matrix
                 ) -> FloatImage:

@@ -53,6 +53,10 @@ TILT_SIGMA_RAD = math.radians(0.5)
 MIN_FLOOR_FRACTION = 0.25
 
 
+class NoFloorError(InputError):
+    """No floor is found, which may be out of view."""
+
+
 @dataclass(frozen=True, eq=False)
 class Floor:
     """
@@ -126,7 +130,7 @@ def find_floor(affine_invariant_depth: FloatImage, K: NDArray[np.float64], floor
 
     Raises
     ------
-    InputError
+    NoFloorError
         If too few pixels below the horizon are floor.
 
     Examples
@@ -147,8 +151,8 @@ def find_floor(affine_invariant_depth: FloatImage, K: NDArray[np.float64], floor
     below = descent > MIN_DESCENT
     rows, columns, a, descent = rows[below], columns[below], a[below], descent[below]
     if len(a) < MIN_PIXELS:
-        raise InputError(f'the floor needs at least {MIN_PIXELS} pixels below the horizon with '
-                         f'relative depth; got {len(a)}')
+        raise NoFloorError(f'the floor needs at least {MIN_PIXELS} pixels below the horizon with '
+                           f'relative depth; got {len(a)}')
     z = floor.height_m / descent
     scale, shift = _best_hypothesis(a, z, floor.height_m)
     for tolerance in (COARSE_TOLERANCE, TOLERANCE):
@@ -158,9 +162,9 @@ def find_floor(affine_invariant_depth: FloatImage, K: NDArray[np.float64], floor
     low, high = PROPORTION_LIMITS
     if fraction < MIN_FLOOR_FRACTION or not (
             scale > 0 and low / 2 <= shift / scale <= high * 2):
-        raise InputError(f'no floor found: at least {100 * MIN_FLOOR_FRACTION:.0f} % of the '
-                         f'pixels below the horizon must lie on a plane {floor.height_m:g} m '
-                         f'below the camera; got {100 * fraction:.0f} %')
+        raise NoFloorError(f'no floor found: at least {100 * MIN_FLOOR_FRACTION:.0f} % of the '
+                           f'pixels below the horizon must lie on a plane {floor.height_m:g} m '
+                           f'below the camera; got {100 * fraction:.0f} %')
     found = np.flatnonzero((error > -TOLERANCE) & (error < COARSE_TOLERANCE))
     found = found[np.linspace(0, len(found) - 1, min(len(found), MAX_ANCHORS)).astype(np.int64)]
     return Anchors(rows[found], columns[found], z[found].astype(np.float32), stamp_ns,
@@ -191,8 +195,8 @@ def _best_hypothesis(a: Vector, z: Vector, height_m: float) -> tuple[float, floa
     valid = ((scales > 0) & np.isfinite(scales) & (shifts >= low * scales)
              & (shifts <= high * scales))
     if not valid.any():
-        raise InputError('no floor found: no pair of pixels below the horizon lies on a plane '
-                         f'{height_m:g} m below the camera at a scale above 0')
+        raise NoFloorError('no floor found: no pair of pixels below the horizon lies on a plane '
+                           f'{height_m:g} m below the camera at a scale above 0')
     scales, shifts = scales[valid], shifts[valid]
     sample = slice(None, None, max(1, len(a) // COMPARED_PIXELS))
     error = (scales[:, None] * a[sample] + shifts[:, None]) / z[sample] - 1.0
@@ -327,7 +331,7 @@ class GroundPlane:
         if frame.tilt is not None:
             self._from_tf = frame.tilt
         tilt, limits = self._from_tf, self._config.filter
-        problem = frame.problems.get('ground_plane', '')
+        problem = str(frame.problems.get('ground_plane', ''))
         if tilt is None:
             raise InputError(problem or 'TF does not tell the tilt of the camera')
         age_s = max(0.0, (frame.stamp_ns - tilt.stamp_ns) * 1e-9)

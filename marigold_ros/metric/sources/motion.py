@@ -397,17 +397,24 @@ class MotionSource:
         Raises
         ------
         InputError
-            If the pose of the camera is unknown, or TF does not tell where the floor is.
+            If the pose of the camera is unknown.
         """
         if frame.world_from_camera is None or frame.grey is None:
             raise InputError('motion needs the pose of the camera in a fixed coordinate frame: '
                              + (frame.pose_problem or 'it is unknown'))
-        floor = (None if self._ground is None
-                 else self._ground.floor(self._ground.find_tilt(frame)))
         anchors = self._motion.update(frame.grey, frame.K, frame.world_from_camera,
-                                      frame.stamp_ns, floor)
+                                      frame.stamp_ns, self._find_floor(frame))
         if not len(anchors):
             return None
         age_s = (frame.stamp_ns - anchors.stamp_ns) * 1e-9
         return Measurement(anchors, math.exp(-age_s / self._hold_s), anchors.stamp_ns,
                            held=not self._motion.fresh)
+
+    def _find_floor(self, frame: ScaleFrame) -> Floor | None:
+        """Return the floor below the camera; None where TF does not tell its tilt."""
+        if self._ground is None:
+            return None
+        try:
+            return self._ground.floor(self._ground.find_tilt(frame))
+        except InputError:  # the report has no tilt, and `ground_plane` says why
+            return None

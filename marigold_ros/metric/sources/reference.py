@@ -16,7 +16,7 @@ from marigold_ros.geometry.poses import (
     parse_extrinsics,
     without_slash,
 )
-from marigold_ros.metric.checks import check_unit
+from marigold_ros.metric.checks import check_unit, WrongContentError
 from marigold_ros.metric.config import ScaleConfig
 from marigold_ros.metric.known_points import HeldAnchors
 from marigold_ros.metric.types import Measurement, ScaleFrame
@@ -133,6 +133,10 @@ class ReferenceSource:
         self._name, self._hold_s = name, hold_s
         self._held = HeldAnchors()
 
+    def forget(self) -> None:
+        """Hold nothing any more."""
+        self._held = HeldAnchors()
+
     def measure(self, frame: ScaleFrame) -> Measurement | None:
         """
         Return the anchors for a frame; None if there are none.
@@ -140,25 +144,25 @@ class ReferenceSource:
         Raises
         ------
         InputError
-            If the reference is invalid.  Then what it has measured before is not held either.
+            If the reference is invalid and nothing is held.
+        WrongContentError
+            If what it says is wrong; then what is held should be forgotten.
         """
-        anchors, problem = frame.anchors.get(self._name), frame.problems.get(self._name, '')
-        apart_s = (0.0 if anchors is None
-                   else abs(frame.stamp_ns - anchors.stamp_ns) * 1e-9)
-        try:
-            if problem:
-                raise InputError(problem)
-            if anchors is not None:
-                check_unit(anchors.depth_m)
-        except InputError:
-            self._held = HeldAnchors()
-            raise
+        anchors, problem = frame.anchors.get(self._name), frame.problems.get(self._name)
+        if isinstance(problem, WrongContentError):
+            raise problem
+        if anchors is not None:
+            check_unit(anchors.depth_m)
+        apart_s = 0.0 if anchors is None else abs(frame.stamp_ns - anchors.stamp_ns) * 1e-9
         is_new = anchors is not None and apart_s <= self._hold_s
         known = self._held.update(anchors if is_new else None, frame.K, frame.world_from_camera,
                                   frame.stamp_ns, frame.affine_invariant_depth.shape)
         if known is None:
+            if problem is not None:
+                raise problem
             return None
         if is_new:
             return Measurement(known, math.exp(-apart_s / self._hold_s), frame.stamp_ns)
         age_s = max(0, frame.stamp_ns - known.stamp_ns) * 1e-9
-        return Measurement(known, math.exp(-age_s / self._hold_s), known.stamp_ns, held=True)
+        return Measurement(known, math.exp(-age_s / self._hold_s), known.stamp_ns, held=True,
+                           problem=problem)

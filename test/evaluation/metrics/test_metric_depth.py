@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from marigold_ros.data.frames import DepthFrame
+from marigold_ros.depth.errors import InputError
 from marigold_ros.depth.types import DepthPrediction, StageTiming
 from marigold_ros.evaluation.metrics.metric_depth import (
     MetricDepthEvaluator,
@@ -141,9 +142,9 @@ def test_without_a_reference_there_is_no_metric_depth():
 
 def test_the_most_frequent_scale_problem_is_reported():
     found = evaluate(ScaleConfig(('cloud',)), [
-        reference(0, anchors={}, problems={'cloud': 'no transform'}),
-        reference(1, anchors={}, problems={'cloud': 'no transform'}),
-        reference(2, anchors={}, problems={'cloud': 'frozen'})]).summary()
+        reference(0, anchors={}, problems={'cloud': InputError('no transform')}),
+        reference(1, anchors={}, problems={'cloud': InputError('no transform')}),
+        reference(2, anchors={}, problems={'cloud': InputError('frozen')})]).summary()
     assert (found['most_frequent_problem'], found['states']) == ('no transform', {'rejected': 3})
 
 
@@ -180,7 +181,7 @@ def test_the_states_of_each_source_are_counted():
     anchors = reference().anchors['depth']
     evaluator = evaluate(ScaleConfig(('depth', 'cloud')), [
         reference(0), reference(1), reference(2, anchors={'cloud': anchors, 'depth': anchors}),
-        reference(3, problems={'cloud': 'frozen'})])
+        reference(3, problems={'cloud': InputError('frozen')})])
     assert evaluator.summary()['source_states'] == {
         'depth': {'used': 4}, 'cloud': {'waiting': 2, 'used': 1, 'rejected': 1}}
     assert evaluator.frames[3].sources == {'depth': 'used', 'cloud': 'rejected'}

@@ -198,7 +198,7 @@ def floor_tracker(**changes) -> ScaleTracker:
 
 def at(stamp_ns: int, relative, tilt: TransformTilt | None = None, problem: str = ''):
     return ScaleFrame('front', stamp_ns, relative, None, K, tilt=tilt,
-                      problems={'ground_plane': problem} if problem else {})
+                      problems={'ground_plane': InputError(problem)} if problem else {})
 
 
 @pytest.mark.parametrize(('changes', 'tf', 'origin', 'tilt_deg'), [

@@ -7,6 +7,7 @@ import pytest
 
 from marigold_ros.depth.errors import InputError
 from marigold_ros.metric.anchors import Anchors
+from marigold_ros.metric.checks import WrongContentError
 from marigold_ros.metric.config import ScaleConfig
 from marigold_ros.metric.sources.reference import describe_axes, pose_without_tf, ReferenceSource
 from marigold_ros.metric.types import ScaleFrame
@@ -86,7 +87,7 @@ def measure(source, seconds, depth_m=None, *, lag_s=0.0, problem='', pose=POSE):
         np.array([60]), np.array([80]), np.array([depth_m], np.float32),
         stamp_ns - round(lag_s * SECOND))}
     return source.measure(ScaleFrame('camera', stamp_ns, RELATIVE, None, K, anchors,
-                                     {'cloud': problem} if problem else {},
+                                     {'cloud': InputError(problem)} if problem else {},
                                      world_from_camera=pose))
 
 
@@ -124,11 +125,21 @@ def test_a_reference_older_than_hold_s_adds_nothing(source):
     assert measure(source, 2.2, 3.0, lag_s=1.1).anchors.depth_m.tolist() == [2.0]
 
 
-@pytest.mark.parametrize('depth_m, problem, message', [
-    (None, 'frozen', 'frozen'), (2.0, 'frozen', 'frozen'), (2000.0, '', 'millimetres as metres')])
-def test_an_invalid_reference_is_refused_and_what_it_measured_before_as_well(
-        source, depth_m, problem, message):
+def test_an_invalid_reference_raises_if_nothing_is_held(source):
+    with pytest.raises(InputError, match='TF is late'):
+        measure(source, 1.0, problem='TF is late')
+
+
+def test_what_was_measured_before_is_used_beside_a_problem_which_is_told(source):
     measure(source, 1.0, 2.0)
-    with pytest.raises(InputError, match=message):
-        measure(source, 1.1, depth_m, problem=problem)
+    found = measure(source, 1.1, problem='TF is late')
+    assert found.held and found.anchors.depth_m.tolist() == [2.0]
+    assert str(found.problem) == 'TF is late'
+
+
+def test_wrong_content_raises_whatever_is_held(source):
+    measure(source, 1.0, 2.0)
+    with pytest.raises(WrongContentError, match='millimetres as metres'):
+        measure(source, 1.1, 2000.0)
+    source.forget()
     assert measure(source, 1.2) is None

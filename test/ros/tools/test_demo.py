@@ -95,7 +95,8 @@ def test_the_demo_records_every_output_and_prints_a_summary(tmp_path, drive):
         assert counts[f'/camera/{topic}'] > 0, topic
     assert counts['/camera/image_raw'] == FRAMES
     assert counts['/depth_node/status'] > 0
-    assert 'in metres  0.0' in printed  # the error of metric depth, by the cloud
+    # The error of metric depth, by the cloud.
+    assert 'in metres  AbsRel (metric, 0.1 to 20 m) 0.0' in printed
     assert cv2.imread(str(tmp_path / 'out' / 'contact_sheet.png')).std() > 10
 
 
