@@ -6,8 +6,9 @@ How good is metric depth from each scale source, and from several at once?
 Each row is a run of `evaluate` with `--scale-sources`, by the policy that runs the networks on
 every frame.  The bag is copied with one more topic, the depth of a small stereo camera, simulated
 from the truth: a quarter of the resolution, noise that grows with depth, holes, a short range.
-The first table tells how good depth is, the second which obstacles a costmap shows, by what
-becomes points; the third is of costmaps that the sensor marks as well.
+The first table tells how good depth is, the second what a costmap shows, by what becomes points,
+and by what a sensor marks itself; the third in how many of the frames in which an obstacle is
+visible it is marked.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ SOURCES = ('depth', 'cloud', 'scan', 'ground_plane', 'motion', 'depth,ground_pla
            'cloud,ground_plane', 'scan,ground_plane', 'motion,ground_plane',
            'cloud,motion,ground_plane')
 ASSUMED_M = (0.5, 4.5)
-# What of depth becomes points: all, and what is right within a factor of 1.25 by this probability.
-POINTS_CONFIDENCES = (0.0, 0.9, 0.95)
+# Beside all points: those that are right within a factor of 1.25 with this probability.
+POINTS_CONFIDENCES = (0.9, 0.95)
 CONFIDENT_SOURCES = ('depth', 'cloud', 'scan,ground_plane', 'motion,ground_plane', 'ground_plane')
 # Beside the sensor itself.
 BESIDE_SENSOR = {'cloud,ground_plane': 'cloud', 'scan,ground_plane': 'scan'}
@@ -163,13 +164,20 @@ def depth_row(sources: str, row: Mapping[str, Any]) -> dict[str, str]:
                for key, label in METRICS.items()}}
 
 
-def obstacle_row(name: str, scores: Mapping[str, Any], things: Sequence[str]) -> dict[str, str]:
-    """Return which obstacles a costmap shows; of the things, in how many of their frames."""
-    return {'sources': name,
-            **{label: _format(scores[key], '{:.0%}') for key, label in OBSTACLES.items()},
-            'distance error': _format(scores['distance_m'], '{:.2f} m'),
-            **{thing: f'{each["found"]} of {each["visible"]}'
-               for thing, each in scores['found'].items() if thing in things}}
+def obstacle_row(name: str, scores: Mapping[str, Any]) -> dict[str, str]:
+    """Return how well a costmap shows the obstacles."""
+    return {'marked by points from': name,
+            **{label: _format(scores[key], '{:.1%}') for key, label in OBSTACLES.items()},
+            'distance error': _format(scores['distance_m'], '{:.2f} m')}
+
+
+def found_rows(costmaps: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return in how many frames each obstacle is marked, for each costmap by its name."""
+    names = sorted({name for scores in costmaps.values() for name in scores['found']})
+    return [{'obstacle': name, **{
+        costmap: '{found} of {visible}'.format(**scores['found'][name])
+        if name in scores['found'] else '-'  # never visible within the range of this costmap
+        for costmap, scores in costmaps.items()}} for name in names]
 
 
 def _join(sources: str) -> str:
@@ -182,26 +190,27 @@ def _format(value: float | None, form: str) -> str:
 
 def print_tables(options: argparse.Namespace) -> None:
     """Run all evaluations and print their tables."""
-    runs = {sources: run_evaluate(sources, options) for sources in SOURCES}
+    runs = {sources: run_evaluate(sources, options) for sources in options.sources}
     print(format_markdown_table([depth_row(name, row) for name, row in runs.items()]))
-    things = sorted({thing for row in runs.values() for thing in row['obstacles']['found']})
-    rows = [obstacle_row(_join(name), row['obstacles'], things) for name, row in runs.items()]
-    for confidence in POINTS_CONFIDENCES[1:]:
-        for sources in CONFIDENT_SOURCES:
+    costmaps = {_join(name): row['obstacles'] for name, row in runs.items()}
+    rows = [obstacle_row(name, scores) for name, scores in costmaps.items()]
+    for confidence in POINTS_CONFIDENCES:
+        for sources in filter(runs.__contains__, CONFIDENT_SOURCES):
             row = run_evaluate(sources, options, '--points-confidence-min', f'{confidence:g}')
             rows.append(obstacle_row(f'{_join(sources)}, from confidence {confidence:g} on',
-                                     row['obstacles'], things))
-    print()
-    print(format_markdown_table(rows))
-    rows = []
-    for sources, sensor in BESIDE_SENSOR.items():
+                                     row['obstacles']))
+    for sources in filter(runs.__contains__, BESIDE_SENSOR):
+        sensor = BESIDE_SENSOR[sources]
         row = run_evaluate(sources, options, '--points-confidence-min', f'{BESIDE_CONFIDENCE:g}',
                            '--costmap', str(SENSOR_COSTMAP), '--costmap-sensor', 'lidar')
-        rows += [obstacle_row(f'{sensor} itself{more}', row['sensors'][sensor][costmap], things)
-                 for costmap, more in (('alone', ''),
-                                       ('with_cloud', f', and points from {_join(sources)}'))]
-    print()
-    print(format_markdown_table(rows))
+        for costmap, more in (('alone', ''),
+                              ('with_cloud', f', from confidence {BESIDE_CONFIDENCE:g} on')):
+            name = f'the {sensor} itself' + (f' and {_join(sources)}' if more else '')
+            costmaps[name] = row['sensors'][sensor][costmap]
+            rows.append(obstacle_row(name + more, costmaps[name]))
+    for table in (rows, found_rows(costmaps)):
+        print()
+        print(format_markdown_table(table))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -212,6 +221,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--camera-height-m', type=float, default=0.35)
     parser.add_argument('--out', type=Path, default=Path('out/metric_sources'))
     parser.add_argument('--max-frames', type=int, metavar='N', help='use only the first N frames')
+    parser.add_argument('--sources', nargs='+', default=SOURCES, metavar='A,B',
+                        help='only these combinations')
     options = parser.parse_args(arguments)
     try:
         options.out.mkdir(parents=True, exist_ok=True)

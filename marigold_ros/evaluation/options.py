@@ -233,7 +233,8 @@ def _require_unset(options: argparse.Namespace, missing: str, names: Sequence[st
     """Check that options which need another one are not given without it."""
     for name in names:
         value = getattr(options, name)
-        require(not value and value != 0, name, f'unset without `{missing}`', value)
+        require(value is None or value is False or value == [], name,
+                f'unset without `{missing}`', value)
 
 
 def _by_source(options: argparse.Namespace, name: str, sources: Sequence[str]) -> dict[str, Any]:

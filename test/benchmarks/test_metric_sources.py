@@ -11,6 +11,7 @@ import pytest
 from benchmarks.metric_sources import (
     add_stereo,
     depth_row,
+    found_rows,
     main,
     METRICS,
     obstacle_row,
@@ -45,8 +46,10 @@ def test_a_run_of_evaluate_becomes_a_row_of_both_tables(tmp_path):
     row = depth_row('depth,ground_plane', result)
     assert (row['sources'], row['metric frames']) == ('depth + ground_plane', '2 of 2')
     assert float(row[METRICS['AbsRel']]) < 0.12
-    row = obstacle_row('both', result['obstacles'], ['chair 1'])
-    assert row['chair 1'].endswith(
+    assert obstacle_row('both', result['obstacles'])['recall'].endswith(' %')
+    row = next(row for row in found_rows({'both': result['obstacles']})
+               if row['obstacle'] == 'chair 1')
+    assert row['both'].endswith(
         f' of {result["obstacles"]["found"]["chair 1"]["visible"]}')
 
 
