@@ -26,14 +26,15 @@ LOG_PERIOD_S = 10.0
 LONG_RUN_S = 5.0
 NO_SCALE = ('depth/image_rect and points need a metric scale: set the parameter scale.sources, '
             'for example to [fixed] with scale.min_depth_m and scale.max_depth_m')
+NO_SIGMA = 'depth/sigma needs a measured scale; that of the source fixed is assumed'
 # States in which the scale needs no action of the user.
 OK_SCALE_STATES = frozenset({'none', 'assumed', 'tracking'})
 # States that are logged at INFO; an assumed range has its own warning at configure.
 INFO_SCALE_STATES = OK_SCALE_STATES | {'waiting'}
 # Drop reasons and events that are no fault of the camera, the model or the scale.
 NORMAL_EVENTS = frozenset({
-    'superseded', 'unsubscribed', 'disabled', 'inactive', 'late', 'no_scale', 'scale_waiting',
-    'ignored_transforms', 'assumed_axes',
+    'superseded', 'unsubscribed', 'disabled', 'inactive', 'late', 'no_scale', 'no_sigma',
+    'scale_waiting', 'ignored_transforms', 'assumed_axes',
     *(f'scale_{state}' for state in OK_SCALE_STATES)})
 
 

@@ -33,6 +33,7 @@ from marigold_ros.ros.diagnostics import (
     explain_stale_depth,
     format_processed_frame,
     NO_SCALE,
+    NO_SIGMA,
     Reporter,
 )
 from marigold_ros.ros.frame_buffer import NewestFrames, ReceivedFrame
@@ -423,6 +424,8 @@ class DepthWorker:
                 prediction.decision.carried_s, self.adaptive.run_s))
         elif scale is None and not calibration.problem and prepared.outputs & METRIC_OUTPUTS:
             self._reporter.report_event(frame.camera, 'no_scale', explain_missing_scale(report))
+        elif scale is not None and scale.assumed and 'sigma' in prepared.outputs:
+            self._reporter.report_event(frame.camera, 'no_sigma', NO_SIGMA, warn=False)
 
         # 3. Pack the outputs that have a subscriber.
         with _timed(seconds, 'pack'):

@@ -237,6 +237,8 @@ def test_an_assumed_scale_has_no_sigma(stage):
     stage.depth_m()
     stage.robot.spin(0.5)
     assert stage.now_ns not in [stamp_of(each.header) for each in stage.robot.messages[SIGMA]]
+    assert 'the scale' not in stage.robot.diagnostics(': camera').message  # that is no fault
+    stage.process.wait_for_log('no_sigma: depth/sigma needs a measured scale')
 
 
 def hold(stage: Stage) -> dict[str, str]:

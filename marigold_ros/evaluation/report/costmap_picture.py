@@ -82,7 +82,7 @@ def _draw(layer: ObstacleLayer, low_m: np.ndarray, pose: Matrix) -> RgbImage:
     image = np.full((*layer.costs.shape, 3), COLORS['unknown'], np.uint8)
     image[layer.costs == FREE] = COLORS['free']
     image[layer.costs == LETHAL] = COLORS['lethal']
-    ahead = pose[:2, 2] / np.linalg.norm(pose[:2, 2])
+    ahead = pose[:2, 2] / max(float(np.linalg.norm(pose[:2, 2])), 1e-9)
     scale = PIXELS / SHOWN_M  # px per m
     # From cells, of which columns lie along x and rows along y, to pixels: ahead is up.
     right = np.array([ahead[1], -ahead[0]])
