@@ -194,12 +194,12 @@ def print_tables(options: argparse.Namespace) -> None:
     print(format_markdown_table([depth_row(name, row) for name, row in runs.items()]))
     costmaps = {_join(name): row['obstacles'] for name, row in runs.items()}
     rows = [obstacle_row(name, scores) for name, scores in costmaps.items()]
-    for confidence in POINTS_CONFIDENCES:
+    for confidence in () if options.brief else POINTS_CONFIDENCES:
         for sources in filter(runs.__contains__, CONFIDENT_SOURCES):
             row = run_evaluate(sources, options, '--points-confidence-min', f'{confidence:g}')
             rows.append(obstacle_row(f'{_join(sources)}, from confidence {confidence:g} on',
                                      row['obstacles']))
-    for sources in filter(runs.__contains__, BESIDE_SENSOR):
+    for sources in () if options.brief else filter(runs.__contains__, BESIDE_SENSOR):
         sensor = BESIDE_SENSOR[sources]
         row = run_evaluate(sources, options, '--points-confidence-min', f'{BESIDE_CONFIDENCE:g}',
                            '--costmap', str(SENSOR_COSTMAP), '--costmap-sensor', 'lidar')
@@ -223,6 +223,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--max-frames', type=int, metavar='N', help='use only the first N frames')
     parser.add_argument('--sources', nargs='+', default=SOURCES, metavar='A,B',
                         help='only these combinations')
+    parser.add_argument('--brief', action='store_true',
+                        help='without other points, and without sensors in the costmap')
     options = parser.parse_args(arguments)
     try:
         options.out.mkdir(parents=True, exist_ok=True)

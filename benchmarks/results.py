@@ -92,7 +92,7 @@ TABLES = (
     PublishedTable('metric_sources', 'benchmarks.metric_sources --out {out}'),
     PublishedTable('metric_sources_drive2', f'benchmarks.metric_sources --bag {DRIVE2}/parlour '
                    f'--scene {DRIVE2}/scene.json --sources ground_plane cloud,ground_plane '
-                   'motion,ground_plane --out {out}'),
+                   'motion,ground_plane --brief --out {out}'),
     PublishedTable('motion_anchors', 'benchmarks.motion_anchors'),
     PublishedTable('motion_anchors_hour', 'benchmarks.motion_anchors --minutes 60'),
     PublishedTable('anchor_fit', 'benchmarks.anchor_fit --folder {RGBD}'),
