@@ -50,11 +50,12 @@ POINTS_CONFIDENCES = (0.9, 0.95)
 CONFIDENT_SOURCES = ('depth', 'cloud', 'scan,ground_plane', 'motion,ground_plane', 'ground_plane')
 # Beside the sensor itself.
 BESIDE_SENSOR = {'cloud,ground_plane': 'cloud', 'scan,ground_plane': 'scan'}
-SENSOR_COSTMAP, BESIDE_CONFIDENCE = Path('config/nav2_costmap_lidar.yaml'), 0.98
+SENSOR_COSTMAP, BESIDE_CONFIDENCE = Path('config/nav2_costmap_lidar.yaml'), 0.95
 METRICS = {'AbsRel': abs_rel_label('metric', COMPARED_RANGE), 'rmse': 'RMSE, m',
            'delta1': 'delta1', 'tae': 'temporal error', 'jitter': 'jitter',
            'largest_step': 'largest step', 'floor_error': 'floor height error'}
-OBSTACLES = {'recall': 'recall', 'precision': 'precision', 'floor_free': 'floor free'}
+OBSTACLES = {'recall': 'recall', 'cell_recall': 'recall of cells', 'precision': 'precision',
+             'floor_free': 'floor free'}
 
 
 def simulate_stereo_depth(depth_m: FloatImage, rng: np.random.Generator) -> FloatImage:

@@ -35,7 +35,7 @@ SOURCE = {
 OBSTACLE_LAYER = {
     'plugin': str, 'enabled': bool, 'footprint_clearing_enabled': bool,
     'min_obstacle_height': float, 'max_obstacle_height': float, 'combination_method': int,
-    'observation_sources': str, 'depth_cloud': SOURCE}
+    'observation_sources': str, 'depth_cloud': SOURCE, 'lidar': SOURCE}
 VOXEL_LAYER = {
     **OBSTACLE_LAYER, 'z_voxels': int, 'origin_z': float, 'z_resolution': float,
     'unknown_threshold': int, 'mark_threshold': int, 'publish_voxel_map': bool}
@@ -79,7 +79,9 @@ def load(name: str, *path: str) -> dict:
 # Name of a costmap -> its file and its node.
 COSTMAPS = {'local': ('nav2_costmap', 'local_costmap'),
             'global': ('nav2_costmap', 'global_costmap'),
-            'mapless': ('nav2_costmap_mapless', 'global_costmap')}
+            'mapless': ('nav2_costmap_mapless', 'global_costmap'),
+            'lidar, local': ('nav2_costmap_lidar', 'local_costmap'),
+            'lidar, global': ('nav2_costmap_lidar', 'global_costmap')}
 
 
 def costmap(name: str) -> dict:
@@ -166,6 +168,24 @@ def test_a_rolling_costmap_holds_what_the_source_reaches(name, layer):
     assert settings['rolling_window']
     reach = settings[layer]['depth_cloud']['raytrace_max_range']
     assert min(settings['width'], settings['height']) / 2 >= reach
+
+
+@pytest.mark.parametrize('where', ['local', 'global'])
+def test_beside_a_lidar_both_mark_and_the_rest_is_as_without_it(where):
+    settings, without = costmap(f'lidar, {where}'), costmap(where)
+    layer = 'voxel_layer' if where == 'local' else 'obstacle_layer'
+    found, plain = settings.pop(layer), without.pop(layer)
+    assert settings == without
+    lidar, camera = found.pop('lidar'), found.pop('depth_cloud')
+    assert found.pop('observation_sources').split() == ['lidar', 'depth_cloud']
+    cloud = plain.pop('depth_cloud')
+    assert plain.pop('observation_sources') == 'depth_cloud'
+    assert found == plain
+    assert lidar['marking'] and lidar['clearing'] and camera['marking']
+    # In two dimensions the rays of the camera would clear what the lidar marks.
+    assert camera['clearing'] == (where == 'local')
+    assert camera['obstacle_max_range'] < lidar['obstacle_max_range'] < lidar['raytrace_max_range']
+    assert {**camera, 'clearing': True, 'obstacle_max_range': 3.0} == cloud
 
 
 def test_the_mapless_costmap_needs_neither_a_map_nor_its_frame():

@@ -37,7 +37,7 @@ class LayerConfig:
     obstacle_min_range, obstacle_max_range : float
         Of the source: only points between these ranges mark cells.
     raytrace_max_range : float
-        Of the source: rays clear cells up to this range.
+        Of the source: rays clear cells up to this range; 0 if it does not clear.
     """
 
     resolution: float
@@ -75,7 +75,7 @@ def read_layer_config(path: Path, source: str = CAMERA_SOURCE, *,
             parameters['resolution'], settings['min_obstacle_height'],
             settings['max_obstacle_height'], own['min_obstacle_height'],
             own['max_obstacle_height'], own['obstacle_min_range'],
-            own['obstacle_max_range'], own['raytrace_max_range'])
+            own['obstacle_max_range'], own['raytrace_max_range'] if own['clearing'] else 0.0)
     except (OSError, KeyError, TypeError, AttributeError, yaml.YAMLError) as err:
         raise ConfigError(f'{path} must contain {costmap}.{layer} with the source {source} and '
                           f'all its keys; got {type(err).__name__}: {err}') from err
@@ -185,7 +185,8 @@ class ObstacleLayer:
                                  f'{each.origin[:2].tolist()}')
             starts.append(start[0])
         for each, start in zip(observations, starts):
-            self._clear(each.seen_points(), each.origin[:2], start, each.config)
+            if each.config.raytrace_max_range > 0.0:
+                self._clear(each.seen_points(), each.origin[:2], start, each.config)
         for each, start in zip(observations, starts):
             self._mark(each.seen_points(), each.origin[:2], start, each.config)
 

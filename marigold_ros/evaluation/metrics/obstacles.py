@@ -40,6 +40,7 @@ WALL = 'wall'
 BOX_TOLERANCE_M = 0.02
 # A cell whose centre is this close to a box belongs to it: BOX_TOLERANCE_M + half a 0.05 m cell.
 CELL_TOLERANCE_M = 0.05
+SCORES = ('recall', 'cell_recall', 'precision', 'floor_free', 'distance_m')
 # An obstacle is visible if at least this many true points lie on it.
 MIN_VISIBLE_POINTS = 20
 MAP_MARGIN_M = 1.0
@@ -118,7 +119,7 @@ class ObstacleScorer:
         # Whether a cell belongs to a box, [boxes, rows, columns].
         self._cells = np.array([_distance_to_rectangle_m(centres, box[:, :2]) <= CELL_TOLERANCE_M
                                 for box in self._boxes_m])
-        self._rows: list[tuple[float, float, float, float]] = []
+        self._rows: list[tuple[float, ...]] = []
         self._found: Counter[str] = Counter()
         self._visible: Counter[str] = Counter()
 
@@ -176,31 +177,35 @@ class ObstacleScorer:
         Returns
         -------
         dict
-            `recall`, share of the visible obstacles that have a lethal cell; `precision`, share
-            of the lethal cells that lie in an obstacle or a wall; `floor_free`, share of the
+            `recall`, share of the visible obstacles that have a lethal cell; `cell_recall`, share
+            of the cells in which visible points of obstacles lie that are lethal; `precision`,
+            share of the lethal cells that lie in an obstacle or a wall; `floor_free`, share of the
             visible floor cells that are free; `distance_m`, mean error of the horizontal distance
             from the camera to an obstacle, m: its nearest point in the cloud against its box, for
             obstacles whose nearest point is in view; `found`, for each obstacle the number of
             frames in which it has a lethal cell, and in which it is visible.
         """
-        table = np.array(self._rows, np.float64).reshape(-1, 4)
+        table = np.array(self._rows, np.float64).reshape(-1, len(SCORES))
         known = ~np.isnan(table)
         means = np.where(known, table, 0.0).sum(axis=0) / np.where(known.any(axis=0),
                                                                    known.sum(axis=0), np.nan)
-        return {**dict(zip(('recall', 'precision', 'floor_free', 'distance_m'), means.tolist())),
+        return {**dict(zip(SCORES, means.tolist())),
                 'found': {name: {'found': self._found[name], 'visible': visible}
                           for name, visible in sorted(self._visible.items())}}
 
     def _score_frame(self, true: Matrix, cloud: NDArray[np.float32] | None, origin: Matrix,
-                     in_view: list[bool]) -> tuple[float, float, float, float]:
-        """Return recall, precision, floor_free and distance_m after one frame."""
+                     in_view: list[bool]) -> tuple[float, ...]:
+        """Return the `SCORES` after one frame."""
         lethal = self.layer.costs == LETHAL
         found, errors = [], []
+        shown = np.zeros_like(lethal)
         for name, is_wall, box, cells, pixels, visible in zip(
                 self._names, self._is_wall, self._boxes_m, self._cells,
                 self._visible_pixels(true, origin), in_view):
             if pixels.sum() < MIN_VISIBLE_POINTS:
                 continue
+            _, of_points = self.layer.world_to_cells(true[pixels, :2])
+            shown[of_points[:, 1], of_points[:, 0]] = True
             found.append((lethal & cells).any())
             self._visible[name] += 1
             self._found[name] += int(found[-1])
@@ -211,17 +216,18 @@ class ObstacleScorer:
         explained = lethal & self._cells.any(axis=0)
         floor = self._visible_floor_cells(true, origin)
         return (float(np.mean(found)) if found else np.nan,
+                float(lethal[shown].mean()) if shown.any() else np.nan,
                 float(explained.sum() / lethal.sum()) if lethal.any() else np.nan,
                 float((self.layer.costs[floor] == FREE).mean()) if floor.any() else np.nan,
                 float(np.mean(errors)) if errors else np.nan)
 
     def _visible_pixels(self, true: Matrix, origin: Matrix) -> Iterator[NDArray[np.bool_]]:
         """
-        Yield the pixels that show each box within marking range.
+        Yield the pixels that show each box within the range in which the farthest source marks.
 
         A pixel in two boxes counts for the first.
         """
-        config = self.layer.config
+        config = self._sensor_config
         range_m = np.hypot(*(true - origin)[:, :2].T)
         with np.errstate(invalid='ignore'):
             remaining = ((true[:, 2] >= config.min_obstacle_height)
@@ -238,7 +244,7 @@ class ObstacleScorer:
         """Find visible floor cells within clearing range and without a box, [rows, columns]."""
         range_m = np.hypot(*(true - origin)[:, :2].T)
         # One cell less than the range of the rays, which is rounded to whole cells.
-        reach_m = self.layer.config.raytrace_max_range - self.layer.config.resolution
+        reach_m = self._sensor_config.raytrace_max_range - self.layer.config.resolution
         with np.errstate(invalid='ignore'):
             floor = true[(np.abs(true[:, 2]) <= BOX_TOLERANCE_M) & (range_m <= reach_m)]
         inside, cells = self.layer.world_to_cells(floor[:, :2])

@@ -67,7 +67,8 @@ DIFFERENCE_SCHEMA = {
 }
 # Of the costmap that a reference sensor marks itself, alone or with our cloud; only with a scene.
 SENSOR_SCHEMA = {
-    'recall': 'number or null: as in obstacles',
+    'recall': 'number or null: as in obstacles, within the range of the sensor',
+    'cell_recall': 'number or null',
     'precision': 'number or null',
     'floor_free': 'number or null',
     'distance_m': 'number or null: of our cloud; null alone',
@@ -100,6 +101,8 @@ METRIC_DEPTH_SCHEMA = {
     'obstacles.frames': 'int: frames with a pose; only with a scene',
     'obstacles.clouds': 'int: of these, frames with metric depth',
     'obstacles.recall': 'number or null: share of the visible obstacles that are marked',
+    'obstacles.cell_recall': 'number or null: share of the cells in which visible points of '
+                             'obstacles lie that are marked',
     'obstacles.precision': 'number or null: share of the marked cells in an obstacle or wall',
     'obstacles.floor_free': 'number or null: share of the visible floor cells that are free',
     'obstacles.distance_m': 'number or null: mean error of the distance to an obstacle',

@@ -28,6 +28,7 @@ METRIC_DEPTH_LABELS = {
     'outages': 'outages of the reference', 'recovery_s': 'longest recovery after an outage, s'}
 OBSTACLE_LABELS = {
     'clouds': 'clouds', 'recall': 'visible obstacles marked',
+    'cell_recall': 'cells of visible obstacles marked',
     'precision': 'marked cells in an obstacle or wall', 'floor_free': 'visible floor free',
     'distance_m': 'mean error of the distance to an obstacle, m'}
 TEMPORAL_LABELS = {

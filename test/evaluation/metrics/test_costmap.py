@@ -145,11 +145,13 @@ def test_one_of_several_sources_is_read(tmp_path):
             'min_obstacle_height': 0.1, 'max_obstacle_height': 1.5,
             'observation_sources': 'near far', **{name: {
                 'min_obstacle_height': -0.2, 'max_obstacle_height': 2.0, 'obstacle_min_range': 0.2,
-                'obstacle_max_range': range_m, 'raytrace_max_range': range_m + 0.5}
+                'obstacle_max_range': range_m, 'raytrace_max_range': range_m + 0.5,
+                'clearing': name == 'near'}
                 for name, range_m in (('near', 1.0), ('far', 5.0))}}}}}}))
     assert read_layer_config(path, 'near') == CONFIG
+    # This one does not clear.
     assert read_layer_config(path, 'far') == replace(
-        CONFIG, obstacle_max_range=5.0, raytrace_max_range=5.5)
+        CONFIG, obstacle_max_range=5.0, raytrace_max_range=0.0)
 
 
 @pytest.mark.parametrize(('old', 'new', 'match'), [
@@ -161,3 +163,15 @@ def test_an_incomplete_parameter_file_is_rejected(old, new, match, tmp_path):
     path.write_text(SHIPPED.read_text().replace(old, new))
     with pytest.raises(ConfigError, match=match):
         read_layer_config(path)
+
+
+def test_a_source_that_does_not_clear_leaves_what_another_marks():
+    """The camera sees through what the lidar has marked."""
+    origin = np.array([0.05, 0.05, 0.4])
+    layer = ObstacleLayer(CONFIG, (0.0, 0.0), (0.8, 0.1))
+    near, far = (np.array([[x, 0.05, 0.5]], np.float32) for x in (0.35, 0.65))
+    for raytrace_max_range, kept in ((0.0, True), (1.5, False)):
+        layer.update(near, origin)
+        layer.update_from([Observation(far, origin, replace(
+            CONFIG, raytrace_max_range=raytrace_max_range))])
+        assert (layer.costs[0, 3] == LETHAL) == kept and layer.costs[0, 6] == LETHAL
