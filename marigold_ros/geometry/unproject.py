@@ -77,6 +77,37 @@ def unproject(depth_m: FloatImage, K: NDArray[np.float64], *, stride: int = 1,
     return points
 
 
+def unproject_pixels(rows: NDArray[np.integer[Any]], columns: NDArray[np.integer[Any]],
+                     z: NDArray[np.floating[Any]], K: NDArray[np.float64]
+                     ) -> NDArray[np.float64]:
+    """
+    Unproject single pixels to points, as `unproject` does whole images.
+
+    Parameters
+    ----------
+    rows, columns : int [...]
+        Pixels of the rectified image.
+    z : float [...]
+        Their depth, m; NaN stays NaN.
+    K : float64 [3, 3]
+        Intrinsics, px; skew is assumed to be 0.
+
+    Returns
+    -------
+    float64 [..., 3]
+        Points in the optical frame, m.
+
+    Examples
+    --------
+    >>> K = np.array([[100.0, 0.0, 32.0], [0.0, 100.0, 24.0], [0.0, 0.0, 1.0]])
+    >>> unproject_pixels(np.array([24, 29]), np.array([32, 42]), np.array([2.0, 2.0]), K).tolist()
+    [[0.0, 0.0, 2.0], [0.2, 0.1, 2.0]]
+    """
+    z = np.asarray(z, np.float64)
+    return np.stack([(columns - K[0, 2]) / K[0, 0] * z, (rows - K[1, 2]) / K[1, 1] * z, z],
+                    axis=-1)
+
+
 def project(points: Points, K: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     Project points into the rectified image.

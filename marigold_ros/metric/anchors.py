@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.depth.errors import InputError
-from marigold_ros.geometry.unproject import project
+from marigold_ros.geometry.unproject import project, unproject_pixels
 
 if TYPE_CHECKING:
     from marigold_ros.depth.types import FloatImage
@@ -70,6 +70,10 @@ class Anchors:
                        np.concatenate([self.columns, other.columns]),
                        np.concatenate([self.depth_m, other.depth_m]),
                        max(self.stamp_ns, other.stamp_ns), sigma_log)
+
+    def points(self, K: Matrix) -> Matrix:
+        """Return their points in the optical frame of a camera with intrinsics K, [n, 3], m."""
+        return unproject_pixels(self.rows, self.columns, self.depth_m, K)
 
     def coverage(self, size: tuple[int, int]) -> float:
         """Compute the fraction of grid cells with anchors in an image of (height, width) px."""
@@ -185,8 +189,7 @@ def anchors_from_depth(depth_m: FloatImage, reference_K: Matrix, camera_from_ref
     z = depth_m[rows, columns].astype(np.float64)
     if not np.isfinite(z).any():
         raise InputError('the reference depth has no finite pixel')
-    points = np.stack([(columns - reference_K[0, 2]) / reference_K[0, 0] * z,
-                       (rows - reference_K[1, 2]) / reference_K[1, 1] * z, z], axis=-1)
+    points = unproject_pixels(rows, columns, z, reference_K)
     return anchors_from_points(points.astype(np.float32), camera_from_reference, K, size, stamp_ns)
 
 

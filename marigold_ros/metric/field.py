@@ -23,6 +23,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.special import erf
 
 from marigold_ros.depth.errors import InputError
+from marigold_ros.geometry.unproject import unproject_pixels
 
 if TYPE_CHECKING:
     from marigold_ros.depth.types import FloatImage
@@ -306,8 +307,7 @@ def _find_surfaces(depth_m: FloatImage, K: Matrix, readings: _Readings) -> Float
         z = z[tuple(nearest)]
     features = np.empty((*GRID, 6), np.float32)
     features[..., :3] = _scale_features(rows[:, None], columns, np.log(z), readings.size[1])
-    points = np.stack([(columns - K[0, 2]) / K[0, 0] * z,
-                       (rows[:, None] - K[1, 2]) / K[1, 1] * z, z], axis=-1).astype(np.float32)
+    points = unproject_pixels(rows[:, None], columns, z, K).astype(np.float32)
     smooth = cv2.GaussianBlur(points, (NORMAL_WINDOW, NORMAL_WINDOW), 0)
     # Differences of neighbours; how far apart these are does not matter for the direction.
     across, down = (cv2.Sobel(smooth, cv2.CV_32F, *order, ksize=1,

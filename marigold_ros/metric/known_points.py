@@ -154,9 +154,6 @@ def _place(anchors: Anchors, K: Matrix, world_from_camera: Matrix, size: tuple[i
     """Return one point for each part of the image that has anchors."""
     _, first = np.unique(_cells(anchors, size), return_index=True)
     one = anchors.select(first)
-    z = one.depth_m.astype(np.float64)
-    points = np.stack([(one.columns - K[0, 2]) / K[0, 0] * z, (one.rows - K[1, 2]) / K[1, 1] * z,
-                       z], axis=-1)
-    sigma_log = np.zeros(len(z)) if one.sigma_log is None else one.sigma_log.astype(np.float64)
-    return KnownPoints(points @ world_from_camera[:3, :3].T + world_from_camera[:3, 3], sigma_log,
-                       np.full(len(z), one.stamp_ns))
+    sigma_log = np.zeros(len(one)) if one.sigma_log is None else one.sigma_log.astype(np.float64)
+    return KnownPoints(one.points(K) @ world_from_camera[:3, :3].T + world_from_camera[:3, 3],
+                       sigma_log, np.full(len(one), one.stamp_ns))

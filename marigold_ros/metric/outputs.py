@@ -147,7 +147,7 @@ def depth_sigma(depth_m: FloatImage, field: DepthField, out: FloatImage | None =
 
 
 def select_points(depth_m: FloatImage, confidence: FloatImage | None, K: NDArray[np.float64],
-                  point_filter: PointFilter, out: FloatImage | None = None) -> FloatImage:
+                  point_filter: PointFilter) -> FloatImage:
     """
     Select the depth that becomes points.
 
@@ -160,8 +160,6 @@ def select_points(depth_m: FloatImage, confidence: FloatImage | None, K: NDArray
     K : float64 [3, 3]
         Intrinsics of the image, px.
     point_filter : PointFilter
-    out : float32 [ceil(H / stride), ceil(W / stride)] or None
-        Output array; None: a new one.
 
     Returns
     -------
@@ -170,9 +168,6 @@ def select_points(depth_m: FloatImage, confidence: FloatImage | None, K: NDArray
     """
     stride = point_filter.stride
     points_m: FloatImage = np.array(depth_m[::stride, ::stride])
-    if out is not None:
-        np.copyto(out, points_m)
-        points_m = out
     if point_filter.min_surface_angle_deg > 0.0:
         np.copyto(points_m, np.nan, where=find_flying_pixels(
             points_m, point_filter.intrinsics(K), point_filter.min_surface_angle_deg))

@@ -142,8 +142,8 @@ def test_confidence_does_not_matter_without_a_limit_or_a_confidence():
             select_points(depth_m, confidence, K, PointFilter(1, 0.0, limit)), depth_m)
 
 
-def test_points_are_written_to_given_memory_and_depth_is_kept():
-    depth_m, out = row(1.0, 2.0, 3.0), np.empty((1, 2), np.float32)
-    assert select_points(depth_m, row(1.0, 1.0, 0.0), K, PointFilter(2, 0.0, 0.5), out) is out
-    np.testing.assert_array_equal(out, row(1.0, np.nan))
+def test_the_selection_keeps_the_depth_that_it_is_made_from():
+    depth_m = row(1.0, 2.0, 3.0)
+    points_m = select_points(depth_m, row(1.0, 1.0, 0.0), K, PointFilter(2, 0.0, 0.5))
+    np.testing.assert_array_equal(points_m, row(1.0, np.nan))
     np.testing.assert_array_equal(depth_m, row(1.0, 2.0, 3.0))

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from marigold_ros.depth.types import DepthPrediction, FloatImage, GaugeChange
     from marigold_ros.evaluation.metrics.obstacles import ObstacleScorer
     from marigold_ros.evaluation.references import FrameReference
-    from marigold_ros.metric.anchors import Anchors
     from marigold_ros.metric.config import ScaleConfig
     from marigold_ros.metric.fit import ScaleFit
     from marigold_ros.metric.types import MetricScale
@@ -170,19 +169,25 @@ class MetricDepthEvaluator:
             math.nan if fit is None else _mid_depth_m(fit),
             values.pop('log_ratio', math.nan),
             {name: each.state for name, each in report.sources.items()}, values))
-        # 3. Update and score the costmap.
+        # 3. Update and score the costmaps.
         if self._obstacles is not None and frame.world_from_camera is not None:
             self._scored += 1
             self._clouds += points is not None
-            stride = self._point_filter.stride
-            self._obstacles.add(target_m, reference.K, frame.world_from_camera, points, stride)
-            for source, (alone, with_cloud) in self._sensors.items():
-                seen = [_points_of(reference.anchors[source], reference.K)
-                        ] if source in reference.anchors else []
-                alone.add(target_m, reference.K, frame.world_from_camera, None, stride, *seen)
-                with_cloud.add(target_m, reference.K, frame.world_from_camera, points, stride,
-                               *seen)
+            self._score_costmaps(self._obstacles, target_m, reference, frame.world_from_camera,
+                                 points)
         return scale
+
+    def _score_costmaps(self, of_cloud: ObstacleScorer, target_m: FloatImage,
+                        reference: FrameReference, pose: Matrix, points: FloatImage | None
+                        ) -> None:
+        """Update the costmap of the cloud, and those of each sensor without and with it."""
+        K, stride = reference.K, self._point_filter.stride
+        of_cloud.add(target_m, K, pose, points, stride)
+        for source, (alone, with_cloud) in self._sensors.items():
+            seen = ([reference.anchors[source].points(K).astype(np.float32)]
+                    if source in reference.anchors else [])
+            alone.add(target_m, K, pose, None, stride, *seen)
+            with_cloud.add(target_m, K, pose, points, stride, *seen)
 
     def _pose(self, frame: DepthFrame, stamp_ns: int) -> Matrix | None:
         """Return the pose of the camera without the jumps of odometry, as in the node."""
@@ -340,13 +345,6 @@ def recovery_time_s(frames: Sequence[MetricFrameResult], first_after_outage: int
         if abs(frame.mid_depth_m / expected - 1) < RECOVERY_TOLERANCE:
             return (frame.stamp_ns - frames[first_after_outage].stamp_ns) * 1e-9
     return math.nan
-
-
-def _points_of(anchors: Anchors, K: Matrix) -> FloatImage:
-    """Return the points of anchors in the optical frame, float32 [n, 3], m."""
-    z = anchors.depth_m
-    return np.stack([(anchors.columns - K[0, 2]) / K[0, 0] * z,
-                     (anchors.rows - K[1, 2]) / K[1, 1] * z, z], axis=-1).astype(np.float32)
 
 
 def _mid_depth_m(fit: MetricScale | ScaleFit) -> float:

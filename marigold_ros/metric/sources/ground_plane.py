@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from marigold_ros.depth.errors import InputError
 from marigold_ros.geometry.poses import Matrix
+from marigold_ros.geometry.unproject import unproject_pixels
 from marigold_ros.metric.anchors import Anchors
 from marigold_ros.metric.config import ScaleConfig
 from marigold_ros.metric.fit import L1_SMOOTHING, PROPORTION_LIMITS
@@ -179,8 +180,7 @@ def _sample_grid(affine_invariant_depth: FloatImage, K: NDArray[np.float64]
     rows, columns = (each.ravel() for each in np.mgrid[stride // 2:height:stride,
                                                        stride // 2:width:stride])
     a = affine_invariant_depth[rows, columns].astype(np.float64)
-    rays = np.stack([(columns - K[0, 2]) / K[0, 0], (rows - K[1, 2]) / K[1, 1],
-                     np.ones(rows.size)], axis=-1)
+    rays = unproject_pixels(rows, columns, np.ones(rows.size), K)
     known = np.isfinite(a)
     return rows[known], columns[known], a[known], rays[known]
 
