@@ -140,7 +140,7 @@ def anchors_from_points(points: FloatImage, camera_from_sensor: Matrix, K: Matri
     if np.linalg.norm(camera_from_sensor[:3, 3]) > MIN_BASELINE_M:
         visible = find_unoccluded(rows, columns, z, size)
         rows, columns, z = rows[visible], columns[visible], z[visible]
-    chosen = np.linspace(0, len(z) - 1, min(len(z), MAX_ANCHORS)).astype(np.int64)
+    chosen = choose_evenly(len(z), MAX_ANCHORS)
     return Anchors(rows[chosen], columns[chosen], z[chosen].astype(np.float32), stamp_ns)
 
 
@@ -191,6 +191,11 @@ def anchors_from_depth(depth_m: FloatImage, reference_K: Matrix, camera_from_ref
         raise InputError('the reference depth has no finite pixel')
     points = unproject_pixels(rows, columns, z, reference_K)
     return anchors_from_points(points.astype(np.float32), camera_from_reference, K, size, stamp_ns)
+
+
+def choose_evenly(length: int, count: int) -> NDArray[np.int64]:
+    """Return `count` indices of `length` values or, if these are fewer, all; evenly spread."""
+    return np.linspace(0, length - 1, min(length, count)).astype(np.int64)
 
 
 def _nearest_per_pixel(pixel: NDArray[np.int64], z: Matrix) -> NDArray[np.int64]:

@@ -24,11 +24,11 @@ from scipy.special import erf
 
 from marigold_ros.depth.errors import InputError
 from marigold_ros.geometry.unproject import unproject_pixels
+from marigold_ros.metric.anchors import Anchors, choose_evenly
 
 if TYPE_CHECKING:
     from marigold_ros.depth.types import FloatImage
     from marigold_ros.geometry.poses import Matrix
-    from marigold_ros.metric.anchors import Anchors
 
 Vector = NDArray[np.float64]
 
@@ -254,7 +254,7 @@ class _Readings:
 
     def thin(self, count: int) -> _Readings:
         """Return so many readings or all, spread evenly over all in the order of the sensor."""
-        chosen = np.linspace(0, len(self.rows) - 1, min(len(self.rows), count)).astype(np.int64)
+        chosen = choose_evenly(len(self.rows), count)
         return _Readings(self.size, self.rows[chosen], self.columns[chosen],
                          self.depth_m[chosen], self.residual[chosen], self.sigma[chosen])
 

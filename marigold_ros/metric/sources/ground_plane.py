@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from marigold_ros.depth.errors import InputError
 from marigold_ros.geometry.poses import Matrix
 from marigold_ros.geometry.unproject import unproject_pixels
-from marigold_ros.metric.anchors import Anchors
+from marigold_ros.metric.anchors import Anchors, choose_evenly
 from marigold_ros.metric.config import ScaleConfig
 from marigold_ros.metric.fit import L1_SMOOTHING, PROPORTION_LIMITS
 from marigold_ros.metric.types import CameraTilt, Measurement, ScaleFrame, TransformTilt
@@ -155,9 +155,7 @@ def find_floor(affine_invariant_depth: FloatImage, K: NDArray[np.float64], floor
         raise NoFloorError(f'the floor needs at least {MIN_PIXELS} pixels below the horizon with '
                            f'relative depth; got {len(a)}')
     z = floor.height_m / descent
-    scale, shift = _best_hypothesis(a, z, floor.height_m)
-    for tolerance in (COARSE_TOLERANCE, TOLERANCE):
-        scale, shift = _refine(a, z, scale, shift, tolerance)
+    scale, shift = _fit_floor(a, z, floor.height_m)
     error = (scale * a + shift) / z - 1.0
     fraction = float(np.mean(np.abs(error) < TOLERANCE))
     low, high = PROPORTION_LIMITS
@@ -167,7 +165,7 @@ def find_floor(affine_invariant_depth: FloatImage, K: NDArray[np.float64], floor
                            f'pixels below the horizon must lie on a plane {floor.height_m:g} m '
                            f'below the camera; got {100 * fraction:.0f} %')
     found = np.flatnonzero((error > -TOLERANCE) & (error < COARSE_TOLERANCE))
-    found = found[np.linspace(0, len(found) - 1, min(len(found), MAX_ANCHORS)).astype(np.int64)]
+    found = found[choose_evenly(len(found), MAX_ANCHORS)]
     return Anchors(rows[found], columns[found], z[found].astype(np.float32), stamp_ns,
                    (TILT_SIGMA_RAD / descent[found]).astype(np.float32))
 
@@ -183,6 +181,14 @@ def _sample_grid(affine_invariant_depth: FloatImage, K: NDArray[np.float64]
     rays = unproject_pixels(rows, columns, np.ones(rows.size), K)
     known = np.isfinite(a)
     return rows[known], columns[known], a[known], rays[known]
+
+
+def _fit_floor(a: Vector, z: Vector, height_m: float) -> tuple[float, float]:
+    """Return the scale and shift by which most pixels lie on the floor, of depth z [n]."""
+    scale, shift = _best_hypothesis(a, z, height_m)
+    for tolerance in (COARSE_TOLERANCE, TOLERANCE):
+        scale, shift = _refine(a, z, scale, shift, tolerance)
+    return scale, shift
 
 
 def _best_hypothesis(a: Vector, z: Vector, height_m: float) -> tuple[float, float]:
