@@ -92,7 +92,8 @@ class PolicyDrive:
         prediction, = self._adaptive.process([Frame(
             CAMERA, frame.rgb, frame.stamp_ns or 0, time.monotonic(), frame.K,
             frame.world_from_camera)])
-        scale = self._metric.add(frame, prediction, reference, prediction.gauge_change)
+        scale = self._metric.add(frame, prediction, reference, prediction.gauge_change,
+                                 prediction.flow)
         self._adaptive.set_scale(CAMERA, measured_scale(scale))
         self.steps.append(prediction.num_inference_steps)
         self.abs_rel.append(score(prediction.affine_invariant_depth, frame)['abs_rel'])

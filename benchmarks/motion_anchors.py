@@ -5,9 +5,11 @@ How good are anchors from motion, and what do they cost?
 
 On the sample drive, with the true poses, with odometry whose wheels slip by 3 %, that drifts by
 0.5 degrees a metre and has 1 % of noise, and with poses of 20 ms later.  Each is measured without
-and with `scale.motion.refine_rotation`.  Errors are those of the anchors against the true depth of
-their pixels; those that were not measured in the same image are held.  AbsRel is that of metric
-depth, from the anchors alone and together with the floor.  Times are medians.
+and with the flow of carrying, where corners are searched from afar or begin where it takes them,
+then also with `scale.motion.refine_rotation`.  Errors are those of the anchors against the true
+depth of their pixels; those that were not measured in the same image are held.  AbsRel is that of
+metric depth, from the anchors alone and together with the floor.  Times are medians, of all
+settings frame by frame in turn.
 
     python -m benchmarks.motion_anchors --minutes 60
 
@@ -28,6 +30,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation, Slerp
 from tqdm import tqdm
 
@@ -65,13 +68,24 @@ class DriveFrame(NamedTuple):
     reference: FrameReference
 
 
+class AnchorResult(NamedTuple):
+    """The anchors of a frame: time, number, those measured in it, and their errors [n]."""
+
+    seconds: float
+    anchors: int
+    fresh: int
+    errors: NDArray[np.float64]
+
+
 @dataclass(frozen=True)
 class Setting:
-    """Which poses the corners are measured by."""
+    """How corners are tracked."""
 
-    name: str
-    poses: Sequence[Matrix]
-    refine_rotation: bool
+    uses_flow: bool
+    refine_rotation: bool = False
+
+
+SETTINGS = (Setting(False), Setting(True), Setting(True, refine_rotation=True))
 
 
 def read_drive(path: Path, max_frames: int | None = None) -> list[DriveFrame]:
@@ -134,40 +148,52 @@ def make_late(poses: Sequence[Matrix], stamps_s: Sequence[float]) -> list[Matrix
     return list(late)
 
 
-def measure(drive: Sequence[DriveFrame], setting: Setting) -> dict[str, str]:
-    """Return a row of the table."""
-    motion, seconds = MotionAnchors(setting.refine_rotation), []
-    counts, fresh, errors = [], [], []
-    for (frame, _, reference), pose in zip(drive, setting.poses):
+def measure(drive: Sequence[DriveFrame], name: str, poses: Sequence[Matrix]
+            ) -> list[dict[str, str]]:
+    """Return the rows of the table for some poses."""
+    trackers = {each: MotionAnchors(each.refine_rotation) for each in SETTINGS}
+    results: dict[Setting, list[AnchorResult]] = {each: [] for each in SETTINGS}
+    for (frame, prediction, reference), pose in zip(drive, poses):
         grey = to_grey(frame)
-        started_s = time.perf_counter()
-        anchors = motion.update(grey, reference.K, pose, reference.stamp_ns, floor_of(reference))
-        seconds.append(time.perf_counter() - started_s)
-        counts.append(len(anchors))
-        fresh.append(motion.fresh)
-        with np.errstate(invalid='ignore'):
-            error = np.abs(anchors.depth_m / frame.known_depth_m[anchors.rows, anchors.columns]
-                           - 1.0)
-        errors.append(error[np.isfinite(error)])
-    median, high = np.quantile(np.concatenate(errors), (0.5, 0.9))
-    return {'poses': setting.name, 'rotation refined': 'yes' if setting.refine_rotation else 'no',
-            'anchors': f'{np.mean(counts):.0f}', 'measured in the image': f'{np.mean(fresh):.0f}',
+        for setting, motion in trackers.items():
+            started_s = time.perf_counter()
+            anchors = motion.update(grey, reference.K, pose, reference.stamp_ns,
+                                    floor_of(reference),
+                                    prediction.flow if setting.uses_flow else None)
+            seconds = time.perf_counter() - started_s
+            with np.errstate(invalid='ignore'):
+                error = np.abs(anchors.depth_m / frame.known_depth_m[anchors.rows,
+                                                                     anchors.columns] - 1.0)
+            results[setting].append(AnchorResult(seconds, len(anchors), motion.fresh,
+                                                 error[np.isfinite(error)]))
+    return [{'poses': name, **format_row(setting, frames),
+             **{f'AbsRel, {title}': f'{abs_rel(drive, poses, setting, sources):.3f}'
+                for title, sources in (('motion', ('motion',)),
+                                       ('motion + floor', ('motion', 'ground_plane')))}}
+            for setting, frames in results.items()]
+
+
+def format_row(setting: Setting, frames: Sequence[AnchorResult]) -> dict[str, str]:
+    """Format what a setting has found in all frames."""
+    median, high = np.quantile(np.concatenate([each.errors for each in frames]), (0.5, 0.9))
+    return {'flow': 'yes' if setting.uses_flow else 'no',
+            'rotation refined': 'yes' if setting.refine_rotation else 'no',
+            'anchors': f'{np.mean([each.anchors for each in frames]):.0f}',
+            'measured in the image': f'{np.mean([each.fresh for each in frames]):.0f}',
             'error: median, 90 %': f'{median:.1%}, {high:.1%}'.replace('%', ' %'),
-            'ms': f'{1e3 * np.median(seconds):.1f}',
-            **{f'AbsRel, {name}': f'{abs_rel(drive, setting, sources):.3f}'
-               for name, sources in (('motion', ('motion',)),
-                                     ('motion + floor', ('motion', 'ground_plane')))}}
+            'ms': f'{1e3 * np.median([each.seconds for each in frames]):.1f}'}
 
 
-def abs_rel(drive: Sequence[DriveFrame], setting: Setting, sources: tuple[str, ...]) -> float:
+def abs_rel(drive: Sequence[DriveFrame], poses: Sequence[Matrix], setting: Setting,
+            sources: tuple[str, ...]) -> float:
     """Return the error of metric depth from some sources."""
     mount = drive[0].reference.base_from_camera
     evaluator = MetricDepthEvaluator(ScaleConfig(
         sources, camera_height_m=None if mount is None else float(mount[2, 3]),
         refine_rotation=setting.refine_rotation))
-    for (frame, prediction, reference), pose in zip(drive, setting.poses):
+    for (frame, prediction, reference), pose in zip(drive, poses):
         evaluator.add(replace(frame, world_from_camera=pose), prediction, reference,
-                      prediction.gauge_change)
+                      prediction.gauge_change, prediction.flow if setting.uses_flow else None)
     return evaluator.mean('abs_rel')
 
 
@@ -221,10 +247,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(format_markdown_table([run_long(drive, poses, options.minutes)]))
         return 0
     stamps_s = [each.reference.stamp_ns * 1e-9 for each in drive]
-    print(format_markdown_table([
-        measure(drive, Setting(name, each, refine)) for name, each in (
-            ('true', poses), ('slip and drift', slip_and_drift(poses)),
-            ('20 ms late', make_late(poses, stamps_s))) for refine in (False, True)]))
+    print(format_markdown_table([row for name, each in (
+        ('true', poses), ('slip and drift', slip_and_drift(poses)),
+        ('20 ms late', make_late(poses, stamps_s))) for row in measure(drive, name, each)]))
     return 0
 
 

@@ -29,6 +29,7 @@ from marigold_ros.depth.types import AdaptivePrediction as AdaptivePrediction
 from marigold_ros.depth.types import (
     BatchTiming,
     DepthPrediction,
+    Flow,
     FrameDecision,
     GaugeChange,
     GreyImage,
@@ -67,6 +68,7 @@ class _Candidate:
     grey: GreyImage
     request: StepRequest
     complexity_s: float
+    flow: Flow | None
     decision: StepDecision | None = None  # undecided while the networks are busy
     was_run: bool = False  # or is in the run in flight
     prediction: AdaptivePrediction | None = None  # of a run on this very frame
@@ -341,7 +343,7 @@ class AdaptiveDepth:
         request = self._request(camera, frame, grey)
         self.policy.observe_complexity(request)
         camera.newest = _Candidate(camera, frame, padded_size, grey, request,
-                                   time.perf_counter() - started_s)
+                                   time.perf_counter() - started_s, camera.depth.flow)
         running = [] if self._run is None else self._run.candidates
         # A frame whose own run has just ended is given its depth if the new one gets none.
         camera.waiting = [each for each in camera.waiting
@@ -491,7 +493,7 @@ class AdaptiveDepth:
             stale=depth.carried_s > depth.longest_carry_s(self._config.max_carry_s))
         return replace(run, affine_invariant_depth=carried.affine_invariant_depth,
                        confidence=carried.confidence, uncertainty=None, covered=carried.covered,
-                       decision=decision)
+                       decision=decision, flow=candidate.flow)
 
 
 def _decision(candidate: _Candidate) -> FrameDecision:
@@ -510,7 +512,8 @@ def _complete(candidate: _Candidate, prediction: DepthPrediction,
     if prediction.stopped_by == 'deadline':
         stopped = f'stopped after {prediction.num_inference_steps} by the deadline'
         decision = replace(decision, reason=f'{decision.reason}; {stopped}')
-    return AdaptivePrediction(**vars(prediction), decision=decision, gauge_change=gauge_change)
+    return AdaptivePrediction(**vars(prediction), decision=decision, gauge_change=gauge_change,
+                              flow=candidate.flow)
 
 
 def _all_failures(failures: Sequence[DepthError]) -> DepthError:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from marigold_ros.depth.carry import CarriedDepth, DepthCarrier, Motion, View
 from marigold_ros.depth.types import (
     DepthPrediction,
+    Flow,
     GaugeChange,
     GreyImage,
     Mask,
@@ -87,11 +88,14 @@ class CameraDepth:
     largest_change : float
         Largest share, in any small window, of pixels that changed between two frames since the
         last run began.
+    flow : Flow or None
+        Between the last two frames; None if the camera has started afresh with the last.
     """
 
     def __init__(self) -> None:
         """Start without depth."""
         self.largest_change = 0.0
+        self.flow: Flow | None = None
         self._scale_shift: tuple[float, float] | None = None
         self._carrier: DepthCarrier | None = None
         self._last: _Instant | None = None
@@ -120,11 +124,13 @@ class CameraDepth:
         if self._carrier is None or last is None or last.size != self._last.size or not (
                 0.0 <= period_s <= max_pause_s):
             self._carrier, self._run = DepthCarrier(grey), None
-            self._view, self.largest_change = frame.view, 0.0
+            self._view, self.largest_change, self.flow = frame.view, 0.0, None
             self._periods_s.clear()
             return
         self._periods_s.append(period_s)
         self.largest_change = max(self.largest_change, self._carrier.advance(grey))
+        assert self._carrier.source is not None  # it has advanced
+        self.flow = Flow(last.stamp_ns, self._carrier.source)
         self._view = frame.view or self._view
         self._forget_another_scene()
 

@@ -184,6 +184,11 @@ class DepthCarrier:
     ----------
     grey : uint8 [h, w]
         The first frame, see `complexity.reduce_to_grey`.
+
+    Attributes
+    ----------
+    source : float32 [h, w, 2] or None
+        Where each pixel of the last frame was in the one before, px; None for the first.
     """
 
     def __init__(self, grey: GreyImage) -> None:
@@ -194,6 +199,7 @@ class DepthCarrier:
         # As a whole array, because broadcasting takes eight times as long.
         self._last_pixel = np.full_like(self._unmoved, self._unmoved[-1, -1])
         self._grey = grey
+        self.source: FloatImage | None = None
         # Back to the frame of the run whose depth is carried, and to that of the run in flight.
         self._track: _Track | None = None
         self._track_of_run: _Track | None = None
@@ -214,7 +220,7 @@ class DepthCarrier:
             Largest share, in any window of `LOCAL_WINDOW`, of pixels that changed since the last
             frame, of those that the latest run sees; 0 without a run.
         """
-        source = self._unmoved + self._find_flow(grey)  # [h,w,2], where each pixel was, px
+        self.source = source = self._unmoved + self._find_flow(grey)
         beyond = source - np.maximum(np.minimum(source, self._last_pixel), np.float32(0.0))
         step = _Step(source, beyond, _is_inside(source),
                      _find_changes(grey, _sample(self._grey, source)))

@@ -258,6 +258,24 @@ class FrameDecision:
     stale: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class Flow:
+    """
+    The optical flow between two frames of a camera, as carrying has it.
+
+    Attributes
+    ----------
+    since_ns : int
+        Stamp of the earlier frame, ns.
+    source : float32 [h, w, 2]
+        Column and row where each pixel of the later frame was in the earlier one, both reduced as
+        `complexity.reduce_to_grey` does, px.
+    """
+
+    since_ns: int
+    source: FloatImage
+
+
 @dataclass(frozen=True)
 class AdaptivePrediction(DepthPrediction):
     """
@@ -273,7 +291,10 @@ class AdaptivePrediction(DepthPrediction):
         Of a run, how its relative depth differs from that which was carried so far.  None if
         depth is carried, as it keeps the scale and shift of its run, and if nothing was carried or
         the two cannot be compared.
+    flow : Flow or None
+        Since the last frame that came, also if that has got no depth; None after a cut or pause.
     """
 
     decision: FrameDecision = field(kw_only=True)
     gauge_change: GaugeChange | None = field(default=None, kw_only=True)
+    flow: Flow | None = field(default=None, kw_only=True)

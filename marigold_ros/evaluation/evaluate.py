@@ -221,7 +221,8 @@ def _evaluate_metric_depth(replays: Mapping[str, PolicyReplay],
     reference = references.lookup(recorded.frame)
     for name, evaluator in evaluators.items():
         prediction, _ = replays[name].predict(recorded)
-        scale = evaluator.add(recorded.frame, prediction, reference, prediction.gauge_change)
+        scale = evaluator.add(recorded.frame, prediction, reference, prediction.gauge_change,
+                              prediction.flow)
         replays[name].set_scale(recorded.evaluated.camera, measured_scale(scale))
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from marigold_ros.depth.errors import InputError
-    from marigold_ros.depth.types import FloatImage, GaugeChange, GreyImage
+    from marigold_ros.depth.types import FloatImage, Flow, GaugeChange, GreyImage
     from marigold_ros.geometry.poses import Matrix
     from marigold_ros.metric.anchors import Anchors
     from marigold_ros.metric.field import DepthField
@@ -138,6 +138,8 @@ class ScaleFrame:
         and shift, or that is unknown.
     grey : uint8 [H, W] or None
         The rectified image, for `motion`.
+    flow : Flow or None
+        To that image, from an earlier one.
     world_from_camera : float64 [4, 4] or None
         Pose of the optical frame in a fixed coordinate frame, m; None: unknown.
     pose_problem : str
@@ -154,6 +156,7 @@ class ScaleFrame:
     tilt: TransformTilt | None = None
     gauge_change: GaugeChange | None = None
     grey: GreyImage | None = None
+    flow: Flow | None = None
     world_from_camera: Matrix | None = None
     pose_problem: str = ''
 

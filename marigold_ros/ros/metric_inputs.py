@@ -227,7 +227,7 @@ class MetricInputs:
             report = self._tracker.update(ScaleFrame(
                 frame.camera, time_ns, prediction.known_depth, prediction.confidence,
                 calibration.camera.K, anchors, problems, tilt, prediction.gauge_change, grey,
-                pose, pose_problem))
+                prediction.flow, pose, pose_problem))
         self._reporter.report_scale(frame.camera, report)
         return report
 

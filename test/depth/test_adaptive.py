@@ -177,6 +177,18 @@ def test_a_reset_discards_what_is_carried(engine):
     assert steps_of(adaptive, scene(), first_s=1.2) == [1]
 
 
+def test_a_prediction_has_the_flow_from_the_frame_before(engine):
+    """None at the start and after a pause."""
+    adaptive = at_once(engine, AdaptiveConfig(StepPolicyConfig()))
+    first, second, late = (
+        adaptive.process([frame(rgb=scene(dx=dx), stamp_s=stamp_s)])[0].flow
+        for dx, stamp_s in ((0, 1.0), (4, 1.1), (8, 9.0)))
+    assert first is None and late is None
+    assert second.since_ns == 1_000_000_000
+    moved = second.source[..., 0] - np.arange(320)
+    assert np.median(moved) == pytest.approx(-4.0, abs=0.3)
+
+
 def test_nothing_is_carried_across_cameras(engine):
     adaptive = at_once(engine, NOVELTY, ['left', 'right'])
     steps_of(adaptive, scene())

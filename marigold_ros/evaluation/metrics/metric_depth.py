@@ -30,7 +30,7 @@ from marigold_ros.metric.types import ScaleFrame
 
 if TYPE_CHECKING:
     from marigold_ros.data.frames import DepthFrame
-    from marigold_ros.depth.types import DepthPrediction, FloatImage, GaugeChange
+    from marigold_ros.depth.types import DepthPrediction, FloatImage, Flow, GaugeChange
     from marigold_ros.evaluation.metrics.obstacles import ObstacleScorer
     from marigold_ros.evaluation.references import FrameReference
     from marigold_ros.metric.config import ScaleConfig
@@ -115,7 +115,8 @@ class MetricDepthEvaluator:
         self._continuity = PoseContinuity()
 
     def add(self, frame: DepthFrame, prediction: DepthPrediction, reference: FrameReference,
-            gauge_change: GaugeChange | None = None) -> MetricScale | None:
+            gauge_change: GaugeChange | None = None, flow: Flow | None = None
+            ) -> MetricScale | None:
         """
         Score the next frame.
 
@@ -128,7 +129,7 @@ class MetricDepthEvaluator:
             in the cloud, as in the node; the error counts them with the depth of their neighbours.
         reference : FrameReference
             Of the same frame.
-        gauge_change : GaugeChange or None
+        gauge_change, flow
             See `ScaleFrame`.
 
         Returns
@@ -145,7 +146,7 @@ class MetricDepthEvaluator:
         report = self._tracker.update(ScaleFrame(
             frame.set_name, reference.stamp_ns, prediction.known_depth, prediction.confidence,
             reference.K, reference.anchors, reference.problems, reference.tilt, gauge_change,
-            np.asarray(cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY), np.uint8),
+            np.asarray(cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY), np.uint8), flow,
             self._pose(frame, reference.stamp_ns)))
         fit, scale = report.fit, report.metric_scale
         mid_depth_m = math.nan if scale is None else _mid_depth_m(scale)

@@ -1,12 +1,12 @@
 """
 Source `motion`: the depth of image points, from how they move while the camera moves as poses say.
 
-Corners are tracked from frame to frame by pyramidal Lucas-Kanade, and followed backwards to see
-whether they come out where they began.  The inverse depth rho of a corner is the one at which its
-point is projected best into the views of the last seconds: a point on the ray r of the newest
-camera lies at (R r + rho t) / rho in another one, in which the newest has the pose (R, t).  That
-needs parallax, so a camera that stands still or only turns measures nothing; what it knew is held,
-moved by the poses, and becomes less certain.
+Corners are tracked from frame to frame by Lucas-Kanade, which begins where the optical flow of
+carrying takes them, and followed backwards to see whether they come out where they began.  The
+inverse depth rho of a corner is the one at which its point is projected best into the views of
+the last seconds: a point on the ray r of the newest camera lies at (R r + rho t) / rho in another
+one, in which the newest has the pose (R, t).  That needs parallax, so a camera that stands still
+or only turns measures nothing; what it knew is held, moved by the poses, and becomes less certain.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from marigold_ros.metric.known_points import KnownPoints, MAX_SIGMA_LOG
 from marigold_ros.metric.types import Measurement
 
 if TYPE_CHECKING:
-    from marigold_ros.depth.types import GreyImage
+    from marigold_ros.depth.types import FloatImage, Flow, GreyImage
     from marigold_ros.geometry.poses import Matrix
     from marigold_ros.metric.sources.ground_plane import Floor, GroundPlane
     from marigold_ros.metric.types import ScaleFrame
@@ -39,7 +39,11 @@ TRACKING_WIDTH_PX = 640
 # Corners are searched in an image of half the size; weak ones as well, for they cover what has
 # little texture.
 MAX_CORNERS, CORNER_QUALITY, CORNER_DISTANCE_PX = 500, 0.0003, 14
-WINDOW_PX, PYRAMID_LEVELS = 17, 3
+WINDOW_PX = 17
+# Where no flow tells where a corner is, it is searched in so many reduced images first.
+PYRAMID_LEVELS = 3
+# Steps that find where a corner has gone, by a flow that tells where pixels come from.
+FLOW_STEPS = 3
 # Largest distance between a corner and where it comes out when it is followed there and back.
 MAX_RETURN_PX = 0.6
 # Images of faster cameras are left out: what is known moves by the poses.
@@ -105,6 +109,8 @@ class MotionAnchors:
         self._grey: GreyImage | None = None  # in which the corners were tracked last
         self._tracked_ns = 0
         self._pixels: Pixels = np.empty((0, 2), np.float32)
+        # Where the flow has taken them since; None if it is not known.
+        self._expected: Pixels | None = None
         self._observed: Pixels = np.empty((0, VIEWS, 2), np.float32)  # NaN where not seen
         self._tracked = KnownPoints.unknown(0)
         self._lost = KnownPoints.unknown(0)
@@ -114,7 +120,7 @@ class MotionAnchors:
         self.fresh = 0
 
     def update(self, grey: GreyImage, K: Matrix, world_from_camera: Matrix, stamp_ns: int,
-               floor: Floor | None = None) -> Anchors:
+               floor: Floor | None = None, flow: Flow | None = None) -> Anchors:
         """
         Track the corners into the next image, and measure their depth.
 
@@ -130,6 +136,8 @@ class MotionAnchors:
             Stamp of the image, ns.
         floor : Floor or None
             Points far below it are dropped; None: it is unknown.
+        flow : Flow or None
+            Is used if it begins at the last image that was passed.
 
         Returns
         -------
@@ -147,8 +155,11 @@ class MotionAnchors:
         size = grey.shape
         if size != self._size or stamp_ns <= self._stamp_ns:
             self.reset()
-        self._size, self._stamp_ns = size, stamp_ns
         grey, K = _reduce(grey, K)
+        if self._expected is not None:
+            self._expected = (_follow_flow(flow.source, self._expected, grey.shape)
+                              if flow is not None and flow.since_ns == self._stamp_ns else None)
+        self._size, self._stamp_ns = size, stamp_ns
         if self._grey is None or stamp_ns - self._tracked_ns >= 1e9 * TRACKING_PERIOD_S:
             # 1. Track the corners, and measure the depth of those seen from several places.
             self._track(grey)
@@ -157,6 +168,7 @@ class MotionAnchors:
             # 2. Remember this view, and start new corners in it.
             if self._view < 0 or stamp_ns - self._view_ns >= 1e9 * VIEW_PERIOD_S - 1e6:
                 self._begin_view(grey, world_from_camera, stamp_ns)
+            self._expected = self._pixels
         # 3. Move all points that are known into this image.
         known = self._tracked.joined(self._lost)
         anchors, _, in_image = known.find_visible(K, world_from_camera, stamp_ns, grey.shape)
@@ -188,8 +200,9 @@ class MotionAnchors:
         """Follow the corners from the last image into this one; drop those that are lost."""
         if self._grey is None or not len(self._pixels):
             return
-        moved, forth = _follow(self._grey, grey, self._pixels)
-        returned, back = _follow(grey, self._grey, moved)
+        moved, forth = _follow(self._grey, grey, self._pixels, self._expected)
+        returned, back = _follow(grey, self._grey, moved, None if self._expected is None
+                                 else self._pixels + (moved - self._expected))
         height, width = grey.shape
         kept = (forth & back & (np.linalg.norm(returned - self._pixels, axis=1) < MAX_RETURN_PX)
                 & (moved >= 0).all(axis=1) & (moved <= (width - 1, height - 1)).all(axis=1))
@@ -228,14 +241,38 @@ def _find_rays(pixels: Pixels, K: Matrix) -> Vector:
     return np.concatenate([rays, np.ones((*rays.shape[:-1], 1))], axis=-1)
 
 
-def _follow(grey: GreyImage, other: GreyImage, pixels: Pixels
+def _follow_flow(source: FloatImage, pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """
+    Return where the flow takes pixels [n, 2] of an image of (height, width).
+
+    The flow tells where each pixel x has come from, p = x + f(x); so x is the fixed point of
+    x -> p - f(x).
+    """
+    if not len(pixels):
+        return pixels
+    to_flow = resize_matrix(size[::-1], source.shape[1::-1])
+    begin = cv2.transform(pixels[:, None], to_flow[:2])
+    no_second_map: Any = None
+    moved = begin
+    for _ in range(FLOW_STEPS):
+        moved = moved + begin - cv2.remap(source, moved, no_second_map, cv2.INTER_LINEAR,
+                                          borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.transform(moved, np.linalg.inv(to_flow)[:2])[:, 0], np.float32)
+
+
+def _follow(grey: GreyImage, other: GreyImage, pixels: Pixels, expected: Pixels | None
             ) -> tuple[Pixels, NDArray[np.bool_]]:
-    """Return where pixels [n, 2] of an image are in another one, and whether they are found."""
+    """
+    Return where pixels [n, 2] of an image are in another one, and whether they are found.
+
+    They are searched around where they are expected; None: in ever larger images, from afar.
+    """
     nothing: Any = None
     moved, found, _ = cv2.calcOpticalFlowPyrLK(
-        grey, other, pixels, nothing, winSize=(WINDOW_PX, WINDOW_PX),
-        maxLevel=PYRAMID_LEVELS, criteria=(cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 15,
-                                           0.03))
+        grey, other, pixels, nothing if expected is None else expected.copy(),
+        winSize=(WINDOW_PX, WINDOW_PX), maxLevel=PYRAMID_LEVELS if expected is None else 0,
+        criteria=(cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 15, 0.03),
+        flags=0 if expected is None else cv2.OPTFLOW_USE_INITIAL_FLOW)
     return np.asarray(moved, np.float32), np.asarray(found).ravel() > 0
 
 
@@ -403,7 +440,7 @@ class MotionSource:
             raise InputError('motion needs the pose of the camera in a fixed coordinate frame: '
                              + (frame.pose_problem or 'it is unknown'))
         anchors = self._motion.update(frame.grey, frame.K, frame.world_from_camera,
-                                      frame.stamp_ns, self._find_floor(frame))
+                                      frame.stamp_ns, self._find_floor(frame), frame.flow)
         if not len(anchors):
             return None
         age_s = (frame.stamp_ns - anchors.stamp_ns) * 1e-9

@@ -8,6 +8,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from marigold_ros.depth.errors import InputError
+from marigold_ros.depth.types import Flow
 from marigold_ros.metric.anchors import Anchors
 from marigold_ros.metric.config import ScaleConfig
 from marigold_ros.metric.sources.ground_plane import Floor
@@ -95,6 +96,36 @@ def test_depth_is_measured_while_the_camera_moves(poses, error):
 def test_without_parallax_there_is_no_depth(poses):
     motion, anchors = drive(poses)
     assert motion.fresh == len(anchors.rows) == 0
+
+
+def flow_sideways(distance_m, since_ns):
+    """Return the flow to an image of the wall from one so far to the left, at half its size."""
+    source = np.dstack(np.meshgrid(*(np.arange(each // 2, dtype=np.float32) for each in SIZE)))
+    source[..., 0] += distance_m / WALL_M * K[0, 0] / 2
+    return Flow(since_ns, source)
+
+
+@pytest.mark.parametrize('period_s', [0.1, 0.033])
+@pytest.mark.parametrize('step_m', [0.04, 0.6])
+def test_corners_begin_where_the_flow_takes_them(step_m, period_s):
+    """By 80 px, also over images in which they are not tracked."""
+    poses = [pose_at(x=step_m * step) for step in range(5)]
+    motion, period_ns = MotionAnchors(), round(1e9 * period_s)
+    for step, pose in enumerate(poses):
+        flow = flow_sideways(step_m, (step - 1) * period_ns)
+        motion.update(see_wall(pose), K, pose, step * period_ns, flow=flow)
+        tracked = motion._pixels[np.isfinite(motion._observed[:, 0, 0])]
+        if step == 2:  # after two steps of 0.1 s, or one of 0.066 s
+            assert len(tracked) > (60 if step_m > 0.5 else 250)
+            first = motion._observed[np.isfinite(motion._observed[:, 0, 0]), 0]
+            assert np.median(first[:, 0] - tracked[:, 0]) == pytest.approx(
+                2 * step_m / WALL_M * K[0, 0], abs=0.2)
+
+
+def test_a_flow_that_begins_elsewhere_is_not_used():
+    _, expected = drive(SIDEWAYS)
+    _, anchors = drive(SIDEWAYS, flow=flow_sideways(2.0, since_ns=-1))
+    np.testing.assert_array_equal(anchors.depth_m, expected.depth_m)
 
 
 def test_far_points_are_not_measured():
