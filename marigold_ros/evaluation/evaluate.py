@@ -57,6 +57,7 @@ from marigold_ros.evaluation.report.summary import (
 )
 from marigold_ros.evaluation.report.tables import all_tables
 from marigold_ros.evaluation.runner import Baselines, EvaluationSession, FrameCallback
+from marigold_ros.memory import keep_freed_memory
 from marigold_ros.metric.types import measured_scale
 from marigold_ros.stop_flag import StopFlag
 
@@ -116,6 +117,7 @@ def evaluate(options: argparse.Namespace, command: str, stack: ExitStack) -> int
         check_live_policy(config.policies[0])
     metric = open_references(options, stack)
     reserve_one_core()
+    keep_freed_memory()
     engine = DepthEngine.load(config.checkpoint,
                               processing_resolution=config.processing_resolution)
     table, table_file = _latency_table(options, config, engine)

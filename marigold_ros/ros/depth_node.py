@@ -16,6 +16,7 @@ from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
 
 from marigold_ros.depth.errors import MarigoldError
+from marigold_ros.memory import return_freed_memory
 from marigold_ros.ros import parameters
 from marigold_ros.ros.calibration import CalibrationCache
 from marigold_ros.ros.camera_input import CameraInput
@@ -23,7 +24,6 @@ from marigold_ros.ros.camera_output import CameraOutputs
 from marigold_ros.ros.diagnostics import compute_node_status, describe_scale_sources, Reporter
 from marigold_ros.ros.frame_buffer import ReceivedFrame
 from marigold_ros.ros.image_sizes import AnnouncedImageSizes
-from marigold_ros.ros.memory import return_freed_memory
 from marigold_ros.ros.metric_inputs import MetricInputs
 from marigold_ros.ros.rclpy_workarounds import (
     discard_destroyed_entities,

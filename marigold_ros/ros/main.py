@@ -42,8 +42,8 @@ def main(args: list[str] | None = None) -> int:
     from rclpy.exceptions import ParameterException
 
     from marigold_ros.depth.errors import MarigoldError
+    from marigold_ros.memory import keep_freed_memory
     from marigold_ros.ros.depth_node import DepthNode
-    from marigold_ros.ros.memory import keep_freed_memory
     from marigold_ros.ros.parameter_files import warn_of_unused_files
     from marigold_ros.ros.startup import init_rclpy
     from marigold_ros.stop_flag import ignore_signals

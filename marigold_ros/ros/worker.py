@@ -24,6 +24,7 @@ from marigold_ros.depth.adaptive import (
 from marigold_ros.depth.errors import DepthError, InputError, MarigoldError
 from marigold_ros.depth.types import Matrix, RgbImage
 from marigold_ros.geometry.poses import without_slash
+from marigold_ros.memory import return_freed_memory
 from marigold_ros.metric.types import measured_scale
 from marigold_ros.ros.calibration import Calibration, CalibrationCache
 from marigold_ros.ros.camera_output import CameraOutputs, FramePacker, METRIC_OUTPUTS
@@ -37,7 +38,6 @@ from marigold_ros.ros.diagnostics import (
     Reporter,
 )
 from marigold_ros.ros.frame_buffer import NewestFrames, ReceivedFrame
-from marigold_ros.ros.memory import return_freed_memory
 from marigold_ros.ros.metric_inputs import MetricInputs
 from marigold_ros.ros.parameters import Settings
 from marigold_ros.ros.stamps import StampMonitor

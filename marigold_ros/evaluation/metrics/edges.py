@@ -16,7 +16,8 @@ compared with those of the benchmark.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -25,6 +26,8 @@ from numpy.typing import NDArray
 from marigold_ros.depth.errors import InputError
 
 THRESHOLDS = np.linspace(1.05, 1.25, 10)
+# A ratio above this, of any rounding, may exceed the first threshold.
+ALMOST_A_BOUNDARY = 1.049
 # Share of neighbouring pixels that must both be measured; sparser depth does not show boundaries.
 MIN_KNOWN_PAIRS = 0.1
 # As iBims-1: Canny on depth scaled to [0, 1]; distances are truncated to MAX_DISTANCE_PX.
@@ -73,20 +76,7 @@ def boundary_f1(depth_m: NDArray[Any], target_m: NDArray[Any]) -> float:
     >>> boundary_f1(np.full((3, 3), 4.0), target_m)
     0.0
     """
-    known = ~np.isnan(target_m)
-    if depth_m.shape != target_m.shape or depth_m.ndim != 2:
-        raise InputError('`depth_m` and `target_m` must have one shape [H, W]; '
-                         f'got {depth_m.shape} and {target_m.shape}')
-    for name, map_m in (('depth_m', depth_m), ('target_m', target_m)):
-        if not (map_m[known] > 0).all():
-            raise InputError(f'`{name}` must be above 0 wherever the truth is known')
-    predicted = _count_passed_thresholds(depth_m, known)
-    true = _count_passed_thresholds(target_m, known)
-    if not is_dense(target_m) or not any(levels.any() for levels in true):
-        return float('nan')
-    both = [np.minimum(*pair) for pair in zip(predicted, true)]
-    scores = _f1(*(_count_boundaries(each) for each in (both, predicted, true)))
-    return float(np.average(scores, weights=THRESHOLDS))
+    return TrueBoundaries(target_m).compute_f1(depth_m)
 
 
 def edge_errors(depth_m: NDArray[Any], target_m: NDArray[Any]) -> tuple[float, float]:
@@ -115,25 +105,7 @@ def edge_errors(depth_m: NDArray[Any], target_m: NDArray[Any]) -> tuple[float, f
     InputError
         If the shapes differ.
     """
-    if depth_m.shape != target_m.shape or depth_m.ndim != 2:
-        raise InputError('`depth_m` and `target_m` must have one shape [H, W]; '
-                         f'got {depth_m.shape} and {target_m.shape}')
-    if not is_dense(target_m):
-        return float('nan'), float('nan')
-    known = ~np.isnan(target_m)
-    compared = cv2.erode(known.astype(np.uint8), np.ones((2 * GAP_MARGIN_PX + 1,) * 2)) > 0
-    true = _detect_edges(_fill_unknown(target_m, known)) & compared
-    if not true.any():
-        return float('nan'), float('nan')
-    predicted = _detect_edges(depth_m) & compared
-    from_true, from_predicted = _distance_to_edges_px(true), _distance_to_edges_px(predicted)
-    near = predicted & (from_true < MAX_DISTANCE_PX)
-    if not near.any():
-        return MAX_DISTANCE_PX, MAX_DISTANCE_PX
-    both = (np.minimum(from_true, MAX_DISTANCE_PX)[predicted].sum()
-            + np.minimum(from_predicted, MAX_DISTANCE_PX)[true].sum())
-    return (float(from_true[near].mean()),
-            float(both / (np.count_nonzero(predicted) + np.count_nonzero(true))))
+    return TrueEdges(target_m).compute_errors(depth_m)
 
 
 def is_dense(target_m: NDArray[Any]) -> bool:
@@ -151,32 +123,132 @@ def is_dense(target_m: NDArray[Any]) -> bool:
     return bool(known_pairs >= MIN_KNOWN_PAIRS * (2 * known.size - sum(known.shape)))
 
 
-def _count_passed_thresholds(map_m: NDArray[Any],
-                             known: NDArray[np.bool_]) -> list[NDArray[np.uint8]]:
+class TrueBoundaries:
     """
-    Count the thresholds that the depth ratio of each pair of neighbouring pixels exceeds.
+    The boundaries of a true depth map, with which those of several predictions are compared.
 
-    Returns
-    -------
-    list of 4 uint8 [pairs]
-        With the right, left, lower and upper pixel in front; pairs of known pixels only.
+    Parameters
+    ----------
+    target_m : float [H, W]
+        See `boundary_f1`.
+
+    Raises
+    ------
+    InputError
+        If a depth is not above 0.
     """
-    levels = []
-    for values, mask in ((map_m, known), (map_m.T, known.T)):
-        both = mask[:, :-1] & mask[:, 1:]
-        first, second = values[:, :-1][both].astype(float), values[:, 1:][both].astype(float)
-        for far, near in ((first, second), (second, first)):
-            passed = np.zeros(far.size, np.uint8)
-            # Few pairs exceed any threshold; inf / inf within the sky is not a boundary.
-            steep = np.flatnonzero((far > near) & np.isfinite(near))
-            ratios = far[steep] / near[steep]
-            passed[steep] = np.searchsorted(THRESHOLDS, ratios, side='left')
-            levels.append(passed)
-    return levels
+
+    def __init__(self, target_m: NDArray[Any]) -> None:
+        """Find the boundaries."""
+        self._known = ~np.isnan(target_m)
+        self._is_dense = is_dense(target_m)
+        self._levels = _find_boundaries(target_m, self._known, 'target_m')
+        self._counts = _count_boundaries([each.levels for each in self._levels])
+        self._level_of_pair = [each.as_map() for each in self._levels]
+
+    def compute_f1(self, depth_m: NDArray[Any]) -> float:
+        """Compute `boundary_f1` of a prediction, float [H, W], m."""
+        _check_shapes(depth_m, self._known)
+        predicted = _find_boundaries(depth_m, self._known, 'depth_m')
+        if not self._is_dense or not self._counts.any():
+            return float('nan')
+        hits = [np.minimum(each.levels, of_pair[each.pairs])
+                for each, of_pair in zip(predicted, self._level_of_pair)]
+        scores = _f1(_count_boundaries(hits),
+                     _count_boundaries([each.levels for each in predicted]), self._counts)
+        return float(np.average(scores, weights=THRESHOLDS))
 
 
-def _count_boundaries(levels: list[NDArray[np.uint8]]) -> NDArray[np.int64]:
-    """Count the boundaries in each direction at each threshold, [4, 10]."""
+class TrueEdges:
+    """
+    The edges of a true depth map, with which those of several predictions are compared.
+
+    Parameters
+    ----------
+    target_m : float [H, W]
+        See `edge_errors`.
+    """
+
+    def __init__(self, target_m: NDArray[Any]) -> None:
+        """Find the edges."""
+        known = ~np.isnan(target_m)
+        self._compared = cv2.erode(known.astype(np.uint8),
+                                   np.ones((2 * GAP_MARGIN_PX + 1,) * 2)) > 0
+        self._edges = (_detect_edges(_fill_unknown(target_m, known)) & self._compared
+                       if is_dense(target_m) else np.zeros(known.shape, bool))
+        self._pixels = np.nonzero(self._edges)
+        self._distances_px = _distance_to_edges_px(self._edges)
+
+    def compute_errors(self, depth_m: NDArray[Any]) -> tuple[float, float]:
+        """Compute `edge_errors` of a prediction, float [H, W], m."""
+        _check_shapes(depth_m, self._edges)
+        if not self._edges.any():
+            return float('nan'), float('nan')
+        predicted = _detect_edges(depth_m) & self._compared
+        to_true_px = _exact_px(self._distances_px[predicted])
+        near_px = to_true_px[to_true_px < MAX_DISTANCE_PX]
+        if not len(near_px):
+            return MAX_DISTANCE_PX, MAX_DISTANCE_PX
+        to_predicted_px = _exact_px(_distance_to_edges_px(predicted)[self._pixels])
+        both = (np.minimum(to_true_px, MAX_DISTANCE_PX).sum()
+                + np.minimum(to_predicted_px, MAX_DISTANCE_PX).sum())
+        return float(near_px.mean()), float(both / (len(to_true_px) + len(to_predicted_px)))
+
+
+def _check_shapes(depth_m: NDArray[Any], of_target: NDArray[Any]) -> None:
+    if depth_m.shape != of_target.shape or depth_m.ndim != 2:
+        raise InputError('`depth_m` and `target_m` must have one shape [H, W]; '
+                         f'got {depth_m.shape} and {of_target.shape}')
+
+
+class _Boundaries(NamedTuple):
+    """
+    The boundaries in one direction, of all pairs of neighbours in it.
+
+    Attributes
+    ----------
+    shape : (int, int)
+        Of the pairs.
+    pairs : int64 [n]
+        Those that are boundaries, counted row by row.
+    levels : uint8 [n]
+        Number of thresholds that the ratio of their depths exceeds.
+    """
+
+    shape: tuple[int, int]
+    pairs: NDArray[np.int64]
+    levels: NDArray[np.uint8]
+
+    def as_map(self) -> NDArray[np.uint8]:
+        """Return the levels of all pairs, flat."""
+        levels = np.zeros(self.shape[0] * self.shape[1], np.uint8)
+        levels[self.pairs] = self.levels
+        return levels
+
+
+def _find_boundaries(map_m: NDArray[Any], known: NDArray[np.bool_], name: str
+                     ) -> list[_Boundaries]:
+    """Find the boundaries of known pixels, with the right, left, lower, upper pixel in front."""
+    if not ((map_m > 0) | ~known).all():
+        raise InputError(f'`{name}` must be above 0 wherever the truth is known')
+    values = np.where(known, map_m, np.nan)
+    found = []
+    for first, second in ((values[:, :-1], values[:, 1:]), (values[:-1], values[1:])):
+        with np.errstate(invalid='ignore'):  # inf / inf: within the sky is no boundary
+            ratios = first / second
+        # Few pairs exceed any threshold; only those are computed exactly.
+        for far, near, steep in ((first, second, ratios > ALMOST_A_BOUNDARY),
+                                 (second, first, ratios < 1.0 / ALMOST_A_BOUNDARY)):
+            at = np.nonzero(steep)
+            levels = np.searchsorted(THRESHOLDS, far[at].astype(np.float64) / near[at],
+                                     side='left')
+            found.append(_Boundaries(steep.shape, np.ravel_multi_index(at, steep.shape),
+                                     levels.astype(np.uint8)))
+    return found
+
+
+def _count_boundaries(levels: Sequence[NDArray[np.uint8]]) -> NDArray[np.int64]:
+    """Count the boundaries in each direction at each threshold, [4, 10], by their levels."""
     counts = np.stack([np.bincount(each, minlength=len(THRESHOLDS) + 1) for each in levels])
     return np.asarray(counts[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:], np.int64)
 
@@ -196,8 +268,8 @@ def _detect_edges(map_m: NDArray[Any]) -> NDArray[np.bool_]:
         return np.zeros(map_m.shape, bool)
     unit = ((map_m - low) / (high - low)).astype(np.float32)
     smooth = cv2.GaussianBlur(unit, (0, 0), SIGMA_PX)
-    dx, dy = (np.rint(cv2.Sobel(smooth, cv2.CV_32F, *axes) * DERIVATIVE_STEPS).astype(np.int16)
-              for axes in ((1, 0), (0, 1)))
+    dx, dy = (np.rint(cv2.Sobel(smooth, cv2.CV_32F, *axes, scale=DERIVATIVE_STEPS))
+              .astype(np.int16) for axes in ((1, 0), (0, 1)))
     return np.asarray(cv2.Canny(dx, dy, CANNY_LOW * DERIVATIVE_STEPS,
                                 CANNY_HIGH * DERIVATIVE_STEPS,
                                 L2gradient=True) > 0)
@@ -217,11 +289,14 @@ def _fill_unknown(target_m: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[n
     return np.asarray(depth_of_label[labels])
 
 
-def _distance_to_edges_px(edges: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _distance_to_edges_px(edges: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Compute the distance of each pixel to the nearest edge, px; inf if there are no edges."""
     if not edges.any():
-        return np.full(edges.shape, np.inf)
-    distances_px = cv2.distanceTransform((~edges).astype(np.uint8), cv2.DIST_L2,
-                                         cv2.DIST_MASK_PRECISE)
-    # OpenCV's square roots differ in the last bit with its thread count; squares are integers.
-    return np.sqrt(np.rint(np.square(distances_px, dtype=np.float64)))
+        return np.full(edges.shape, np.inf, np.float32)
+    return np.asarray(cv2.distanceTransform((~edges).astype(np.uint8), cv2.DIST_L2,
+                                            cv2.DIST_MASK_PRECISE), np.float32)
+
+
+def _exact_px(distances_px: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Undo that OpenCV's square roots differ in the last bit with its thread count."""
+    return np.sqrt(np.rint(np.square(distances_px, dtype=np.float64)))  # squares are integers

@@ -199,22 +199,21 @@ def error_metrics(depths_m: NDArray[Any], targets_m: NDArray[Any]) -> dict[str, 
     depths_m, targets_m : float [n]
         Aligned and true depth, m, above 0; at least one pixel.
     """
-    depths_m, targets_m = depths_m.astype(np.float64), targets_m.astype(np.float64)
-    difference = depths_m - targets_m
-    log_difference = np.log(depths_m) - np.log(targets_m)
-    ratio = np.maximum(depths_m / targets_m, targets_m / depths_m)
-    log_variance = np.mean(log_difference ** 2) - np.mean(log_difference) ** 2
+    targets_m = targets_m.astype(np.float64)
+    ratio = depths_m / targets_m
+    error, log_error = ratio - 1.0, np.log(ratio)  # the first relative to the truth
+    error_m, log_distance, count = error * targets_m, np.abs(log_error), len(ratio)
+    log_square = log_error @ log_error / count
     values = {
-        'abs_rel': np.mean(np.abs(difference) / targets_m),
-        'sq_rel': np.mean(difference ** 2 / targets_m),
-        'rmse': np.sqrt(np.mean(difference ** 2)),
-        'rmse_log': np.sqrt(np.mean(log_difference ** 2)),
-        'log10': np.mean(np.abs(log_difference)) / np.log(10),
+        'abs_rel': np.mean(np.abs(error)),
+        'sq_rel': error @ error_m / count,
+        'rmse': np.sqrt(error_m @ error_m / count),
+        'rmse_log': np.sqrt(log_square),
+        'log10': np.mean(log_distance) / np.log(10),
         # Rounding errors can make the variance of a perfect fit negative.
-        'silog': 100 * np.sqrt(max(log_variance, 0.0)),
-        'delta1': np.mean(ratio < 1.25),
-        'delta2': np.mean(ratio < 1.25 ** 2),
-        'delta3': np.mean(ratio < 1.25 ** 3),
+        'silog': 100 * np.sqrt(max(log_square - np.mean(log_error) ** 2, 0.0)),
+        **{f'delta{power}': np.count_nonzero(log_distance < power * np.log(1.25)) / count
+           for power in (1, 2, 3)},
     }
     return {name: float(value) for name, value in values.items()}
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, TYPE_CHECKING
 
 import cv2
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from marigold_ros.data.datasets.data_set import Rules
 from marigold_ros.depth.errors import InputError
-from marigold_ros.evaluation.metrics.edges import boundary_f1, edge_errors
+from marigold_ros.evaluation.metrics.edges import TrueBoundaries, TrueEdges
 from marigold_ros.evaluation.metrics.protocol_a import align, Alignment, error_metrics
 from marigold_ros.evaluation.metrics.protocol_b import (
     align_log_depth,
@@ -151,7 +152,8 @@ def score(prediction: NDArray[Any], frame: DepthFrame, rules: Rules = Rules(),
     InputError
         If no pixel can be compared, or the prediction is not finite at a compared pixel.
     """
-    return score_aligned(align_frame(prediction, frame, rules, protocol))
+    truth = FrameTruth(frame, rules, protocol)
+    return truth.score(truth.align(prediction))
 
 
 def align_frame(prediction: NDArray[Any], frame: DepthFrame, rules: Rules = Rules(),
@@ -172,25 +174,7 @@ def align_frame(prediction: NDArray[Any], frame: DepthFrame, rules: Rules = Rule
     InputError
         As `score` does.
     """
-    if protocol not in LABELS:
-        raise InputError(f'`protocol` must be one of {", ".join(LABELS)}; got {protocol!r}')
-    target_m, compared = select_target(frame, rules, protocol)
-    if not compared.any():
-        raise InputError(f'{frame.name}: the truth must have a valid pixel for '
-                         f'{LABELS[protocol]}; got none')
-    size = rules.b_size if protocol == 'B' else None
-    depth = _resize_to_truth(target_m, prediction, nearest=size is not None)
-    if not np.isfinite(depth[compared]).all():
-        raise InputError(f'{frame.name}: `prediction` must be finite wherever the truth is valid')
-    if protocol == 'B':
-        depth_m, scale, shift = align_log_depth(depth, target_m, compared, fit)
-    else:
-        low_m, high_m = rules.clip_range_m(frame)
-        depth_m, scale, shift = align(
-            depth, target_m, compared & _sampled_columns(compared.shape, rules.alignment_max_res),
-            alignment=ALIGNMENTS[protocol], min_depth_m=low_m, max_depth_m=high_m, fit=fit)
-    return Aligned(protocol, format_depth_range(protocol, rules), depth_m, target_m, compared,
-                   scale, shift)
+    return FrameTruth(frame, rules, protocol).align(prediction, fit)
 
 
 def select_target(frame: DepthFrame, rules: Rules, protocol: Protocol
@@ -201,14 +185,74 @@ def select_target(frame: DepthFrame, rules: Rules, protocol: Protocol
     return frame.known_depth_m, frame.measured
 
 
-def score_aligned(aligned: Aligned) -> Scores:
-    """Compute all scores of one frame."""
-    depth_m, target_m, compared = aligned.depth_m, aligned.target_m, aligned.compared
-    accuracy_px, completeness_px = edge_errors(depth_m, target_m)
-    return Scores(aligned.protocol, aligned.compared_range, {
-        **error_metrics(depth_m[compared], target_m[compared]),
-        'boundary_f1': boundary_f1(depth_m, target_m),
-        'edge_accuracy_px': accuracy_px, 'edge_completeness_px': completeness_px})
+class FrameTruth:
+    """
+    The truth of a frame, with which several predictions are compared.
+
+    Parameters
+    ----------
+    frame, rules, protocol
+        See `score`.
+
+    Attributes
+    ----------
+    frame : DepthFrame
+    target_m : float32 [H, W]
+        Truth, m; NaN is unknown and +inf is sky.
+    compared : bool [H, W]
+        Pixels that the protocol compares.
+
+    Raises
+    ------
+    InputError
+        If the protocol is unknown.
+    """
+
+    def __init__(self, frame: DepthFrame, rules: Rules, protocol: Protocol) -> None:
+        """Select the pixels to compare."""
+        if protocol not in LABELS:
+            raise InputError(f'`protocol` must be one of {", ".join(LABELS)}; got {protocol!r}')
+        self.frame, self._rules, self._protocol = frame, rules, protocol
+        self.target_m, self.compared = select_target(frame, rules, protocol)
+
+    @cached_property
+    def _boundaries(self) -> TrueBoundaries:
+        return TrueBoundaries(self.target_m)
+
+    @cached_property
+    def _edges(self) -> TrueEdges:
+        return TrueEdges(self.target_m)
+
+    def align(self, prediction: NDArray[Any], fit: tuple[float, float] | None = None) -> Aligned:
+        """Align a prediction; see `align_frame`."""
+        name, protocol, rules = self.frame.name, self._protocol, self._rules
+        target_m, compared = self.target_m, self.compared
+        if not compared.any():
+            raise InputError(f'{name}: the truth must have a valid pixel for {LABELS[protocol]}; '
+                             'got none')
+        depth = _resize_to_truth(target_m, prediction,
+                                 nearest=protocol == 'B' and rules.b_size is not None)
+        if not (np.isfinite(depth) | ~compared).all():
+            raise InputError(f'{name}: `prediction` must be finite wherever the truth is valid')
+        if protocol == 'B':
+            depth_m, scale, shift = align_log_depth(depth, target_m, compared, fit)
+        else:
+            low_m, high_m = rules.clip_range_m(self.frame)
+            depth_m, scale, shift = align(
+                depth, target_m,
+                compared & _sampled_columns(compared.shape, rules.alignment_max_res),
+                alignment=ALIGNMENTS[protocol], min_depth_m=low_m, max_depth_m=high_m, fit=fit)
+        return Aligned(protocol, format_depth_range(protocol, rules), depth_m, target_m, compared,
+                       scale, shift)
+
+    def score(self, aligned: Aligned) -> Scores:
+        """Compute all scores of an aligned prediction."""
+        depth_m, compared = aligned.depth_m, self.compared
+        accuracy_px, completeness_px = self._edges.compute_errors(depth_m)
+        return Scores(aligned.protocol, aligned.compared_range, {
+            **error_metrics(depth_m[compared], self.target_m[compared]),
+            'boundary_f1': self._boundaries.compute_f1(depth_m),
+            'edge_accuracy_px': accuracy_px, 'edge_completeness_px': completeness_px})
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,28 +273,32 @@ class ScoredDepth:
     quality: dict[str, float]
 
 
-@dataclass(frozen=True)
 class FrameScorer:
     """
     Score depth by the rules of a data set; a frame that cannot be compared has no scores.
 
-    Attributes
+    Parameters
     ----------
     rules : Rules
     protocol : str
         Key of `LABELS`.
     """
 
-    rules: Rules
-    protocol: Protocol
+    def __init__(self, rules: Rules, protocol: Protocol) -> None:
+        """Start without a frame."""
+        self._rules, self._protocol = rules, protocol
+        self._truth: FrameTruth | None = None  # of the last frame
 
     def score(self, depth: FloatImage, frame: DepthFrame,
               covered: Mask | None = None) -> ScoredDepth:
         """Score depth, float32 [H, W], of which only what is covered is published; see `score`."""
-        if not select_target(frame, self.rules, self.protocol)[1].any():
+        truth = self._truth
+        if truth is None or truth.frame is not frame:
+            truth = self._truth = FrameTruth(frame, self._rules, self._protocol)
+        if not truth.compared.any():
             return ScoredDepth(None, {})
-        aligned = align_frame(depth, frame, self.rules, self.protocol)
-        values = score_aligned(aligned).values
+        aligned = truth.align(depth)
+        values = truth.score(aligned).values
         return ScoredDepth(aligned, values | {
             'published_delta1': values['delta1'] if covered is None
             else _published_delta1(aligned, covered)})
@@ -278,9 +326,10 @@ def mean_scores(scores: Sequence[Scores]) -> Scores:
 def _published_delta1(aligned: Aligned, covered: Mask) -> float:
     """Return the share of the compared pixels that are covered and within 25 % of the truth."""
     published = resize_nearest(covered.astype(np.uint8), aligned.target_m.shape) > 0
-    ratio = aligned.depth_m[aligned.compared] / aligned.target_m[aligned.compared]
-    right = np.maximum(ratio, 1.0 / ratio) < DELTA1
-    return float((right & published[aligned.compared]).mean())
+    depth_m, target_m = aligned.depth_m, aligned.target_m
+    right = (depth_m < DELTA1 * target_m) & (target_m < DELTA1 * depth_m)
+    return float(np.count_nonzero(right & published & aligned.compared)
+                 / np.count_nonzero(aligned.compared))
 
 
 def _resize_to_truth(target_m: NDArray[Any], prediction: NDArray[Any], *,

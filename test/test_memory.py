@@ -11,7 +11,7 @@ PROGRAM = """
 import resource
 import sys
 import numpy as np
-from marigold_ros.ros.memory import keep_freed_memory, return_freed_memory
+from marigold_ros.memory import keep_freed_memory, return_freed_memory
 from benchmarks.node_rig import memory_bytes
 import os
 if sys.argv[1] == 'keep':
@@ -48,7 +48,7 @@ import ctypes
 import sys
 import threading
 import numpy as np
-from marigold_ros.ros.memory import keep_freed_memory
+from marigold_ros.memory import keep_freed_memory
 if sys.argv[1] == 'keep':
     keep_freed_memory()
 all_allocate = threading.Barrier(6)
