@@ -21,7 +21,8 @@ import numpy as np
 
 from marigold_ros.depth.camera_depth import CameraDepth
 from marigold_ros.depth.camera_depth import Frame as Frame
-from marigold_ros.depth.complexity import complexity_share, measure_complexity, reduce_to_grey
+from marigold_ros.depth.carry import StepFinder
+from marigold_ros.depth.complexity import complexity_share, measure_complexity
 from marigold_ros.depth.config import AdaptiveConfig as AdaptiveConfig
 from marigold_ros.depth.errors import DepthError, InputError
 from marigold_ros.depth.step_policy import LatencyModel, StepPolicy
@@ -49,7 +50,7 @@ MAX_LOCAL_CHANGE = 0.65
 class _Camera:
     """A camera: its depth, its newest frame, and the frames that have no depth yet."""
 
-    depth: CameraDepth = field(default_factory=CameraDepth)
+    depth: CameraDepth
     newest: _Candidate | None = None
     # The newest frame, after one on which the networks run, if that has no depth yet either.
     waiting: list[_Candidate] = field(default_factory=list)
@@ -115,6 +116,8 @@ class AdaptiveDepth:
         do, even without a new frame.
     clock : callable
         Returns the time, s, on the clock of `Frame.received_s`.
+    steps : StepFinder or None
+        Finds what happens between frames; None creates one.
 
     Examples
     --------
@@ -133,14 +136,17 @@ class AdaptiveDepth:
     def __init__(self, engine: DepthEngine, config: AdaptiveConfig, cameras: Sequence[str] = (),
                  *, policy: StepPolicy | None = None, networks: Executor | None = None,
                  on_run_end: Callable[[], object] | None = None,
-                 clock: Callable[[], float] = time.monotonic) -> None:
+                 clock: Callable[[], float] = time.monotonic, steps: StepFinder | None = None
+                 ) -> None:
         """Start without statistics."""
         self.engine, self._config, self._clock = engine, config, clock
         self.policy = policy or StepPolicy(config.step_policy)
         self._networks = networks or ThreadPoolExecutor(1, thread_name_prefix='networks')
         self._on_run_end = on_run_end
         self._seeds = {camera: seed for seed, camera in enumerate(cameras)}
-        self._cameras: defaultdict[str, _Camera] = defaultdict(_Camera)
+        self._steps = steps or StepFinder()
+        self._cameras: defaultdict[str, _Camera] = defaultdict(
+            lambda: _Camera(CameraDepth(self._steps)))
         self._run: _Run | None = None
         self._failures: list[DepthError] = []
 
@@ -337,7 +343,7 @@ class AdaptiveDepth:
         """Move the camera's depth along to the frame, and let it wait for depth."""
         started_s = time.perf_counter()
         padded_size = self.engine.padded_size(*frame.rgb.shape[:2])
-        grey = reduce_to_grey(frame.rgb)
+        grey = self._steps.reduce(frame.rgb)
         camera = self._cameras[frame.camera]
         camera.depth.advance(frame, grey, self._config.max_carry_s)
         request = self._request(camera, frame, grey)

@@ -8,7 +8,7 @@ import math
 from statistics import median_low
 from typing import NamedTuple
 
-from marigold_ros.depth.carry import CarriedDepth, DepthCarrier, Motion, View
+from marigold_ros.depth.carry import CarriedDepth, DepthCarrier, Motion, StepFinder, View
 from marigold_ros.depth.types import (
     DepthPrediction,
     Flow,
@@ -83,6 +83,11 @@ class CameraDepth:
     Every frame goes through `advance`.  `begin_run` says that the networks run on it, and
     `finish_run` or `fail_run`, some frames later, how that ended.
 
+    Parameters
+    ----------
+    steps : StepFinder or None
+        See `DepthCarrier`.
+
     Attributes
     ----------
     largest_change : float
@@ -92,8 +97,9 @@ class CameraDepth:
         Between the last two frames; None if the camera has started afresh with the last.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, steps: StepFinder | None = None) -> None:
         """Start without depth."""
+        self._steps = steps or StepFinder()
         self.largest_change = 0.0
         self.flow: Flow | None = None
         self._scale_shift: tuple[float, float] | None = None
@@ -123,7 +129,7 @@ class CameraDepth:
         period_s = 0.0 if last is None else _elapsed_s(last, self._last)
         if self._carrier is None or last is None or last.size != self._last.size or not (
                 0.0 <= period_s <= max_pause_s):
-            self._carrier, self._run = DepthCarrier(grey), None
+            self._carrier, self._run = DepthCarrier(grey, self._steps), None
             self._view, self.largest_change, self.flow = frame.view, 0.0, None
             self._periods_s.clear()
             return

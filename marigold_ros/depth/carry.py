@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from marigold_ros.depth.complexity import reduce_to_grey
 from marigold_ros.depth.types import (
     DepthPrediction,
     FloatImage,
@@ -22,6 +23,7 @@ from marigold_ros.depth.types import (
     GreyImage,
     Mask,
     Matrix,
+    RgbImage,
     StageTiming,
 )
 
@@ -127,13 +129,59 @@ class CarriedDepth:
 
 
 @dataclass(frozen=True, eq=False)
-class _Step:
-    """What happens between two frames."""
+class Step:
+    """
+    What happens between two frames.
 
-    source: FloatImage  # [h, w, 2], where each pixel of the later frame was in the earlier one, px
-    beyond: FloatImage  # [h, w, 2], by how much that is outside the image, px
-    inside: Mask  # [h, w]
-    changed: Mask  # [h, w]
+    Attributes
+    ----------
+    source : float32 [h, w, 2]
+        Where each pixel of the later frame was in the earlier one, px.
+    beyond : float32 [h, w, 2]
+        By how much that is outside the image, px.
+    inside : bool [h, w]
+        Where it is inside, or at most 1 px beyond.
+    changed : bool [h, w]
+        Where the later frame is not what the flow makes of the earlier one.
+    """
+
+    source: FloatImage
+    beyond: FloatImage
+    inside: Mask
+    changed: Mask
+
+
+class StepFinder:
+    """Finds what happens between two frames of a camera, from their reduced images."""
+
+    def __init__(self) -> None:
+        """Start without a size."""
+        self._flow: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._unmoved = self._last_pixel = np.empty((0, 0, 2), np.float32)
+
+    def reduce(self, rgb: RgbImage) -> GreyImage:
+        """Return the reduced grey image, see `complexity.reduce_to_grey`."""
+        return reduce_to_grey(rgb)
+
+    def find(self, earlier: GreyImage, later: GreyImage) -> Step:
+        """Find the flow between two frames, uint8 [h, w], and what it does not explain."""
+        if self._unmoved.shape[:2] != later.shape:
+            self._unmoved = pixel_grid(later.shape)
+            # As a whole array, because broadcasting takes eight times as long.
+            self._last_pixel = np.full_like(self._unmoved, self._unmoved[-1, -1])
+        source = self._unmoved + self._find_flow(earlier, later)
+        beyond = source - np.maximum(np.minimum(source, self._last_pixel), np.float32(0.0))
+        return Step(source, beyond, _is_inside(source),
+                    _find_changes(later, _sample(earlier, source)))
+
+    def _find_flow(self, earlier: GreyImage, later: GreyImage) -> FloatImage:
+        """Return the way from each pixel of a frame to where it was in the last one, [h,w,2]."""
+        height, width = later.shape
+        border = (0, max(0, MIN_FLOW_PX - height), 0, max(0, MIN_FLOW_PX - width))
+        frames = [cv2.copyMakeBorder(each, *border, cv2.BORDER_REPLICATE) if any(border) else each
+                  for each in (later, earlier)]
+        flow: FloatImage = self._flow.calc(*frames, None)
+        return flow[:height, :width]
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +200,7 @@ class _Track:
     chain: FloatImage
     covered: FloatImage
 
-    def extend(self, step: _Step) -> tuple[_Track, FloatImage]:
+    def extend(self, step: Step) -> tuple[_Track, FloatImage]:
         """Extend the track to the next frame; also return where what it sees changed, 1 or 0."""
         chain = _sample(self.chain, step.source) + step.beyond
         seen = step.inside & _is_inside(chain)
@@ -184,6 +232,8 @@ class DepthCarrier:
     ----------
     grey : uint8 [h, w]
         The first frame, see `complexity.reduce_to_grey`.
+    steps : StepFinder or None
+        Finds what happens between frames; None creates one.
 
     Attributes
     ----------
@@ -191,13 +241,10 @@ class DepthCarrier:
         Where each pixel of the last frame was in the one before, px; None for the first.
     """
 
-    def __init__(self, grey: GreyImage) -> None:
+    def __init__(self, grey: GreyImage, steps: StepFinder | None = None) -> None:
         """Start without depth."""
-        self._flow: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-        rows, columns = np.indices(grey.shape, np.float32)
-        self._unmoved = np.dstack([columns, rows])  # [h,w,2], px
-        # As a whole array, because broadcasting takes eight times as long.
-        self._last_pixel = np.full_like(self._unmoved, self._unmoved[-1, -1])
+        self._steps = steps or StepFinder()
+        self._unmoved = pixel_grid(grey.shape)
         self._grey = grey
         self.source: FloatImage | None = None
         # Back to the frame of the run whose depth is carried, and to that of the run in flight.
@@ -220,11 +267,8 @@ class DepthCarrier:
             Largest share, in any window of `LOCAL_WINDOW`, of pixels that changed since the last
             frame, of those that the latest run sees; 0 without a run.
         """
-        self.source = source = self._unmoved + self._find_flow(grey)
-        beyond = source - np.maximum(np.minimum(source, self._last_pixel), np.float32(0.0))
-        step = _Step(source, beyond, _is_inside(source),
-                     _find_changes(grey, _sample(self._grey, source)))
-        self._grey, changed = grey, None
+        step = self._steps.find(self._grey, grey)
+        self._grey, self.source, changed = grey, step.source, None
         if self._track is not None:
             self._track, changed = self._track.extend(step)
         if self._track_of_run is not None:
@@ -352,14 +396,11 @@ class DepthCarrier:
         matrix = resize_matrix(self._grey.shape[::-1], self._depth.shape[::-1])
         return np.asarray(cv2.transform(pixels, matrix[:2]), np.float32)
 
-    def _find_flow(self, grey: GreyImage) -> FloatImage:
-        """Return the way from each pixel of a frame to where it was in the last one, [h,w,2]."""
-        height, width = grey.shape
-        border = (0, max(0, MIN_FLOW_PX - height), 0, max(0, MIN_FLOW_PX - width))
-        frames = [cv2.copyMakeBorder(each, *border, cv2.BORDER_REPLICATE) if any(border) else each
-                  for each in (grey, self._grey)]
-        flow: FloatImage = self._flow.calc(*frames, None)
-        return flow[:height, :width]
+
+def pixel_grid(shape: tuple[int, ...]) -> FloatImage:
+    """Return the column and row of each pixel of an image, float32 [h, w, 2]."""
+    rows, columns = np.indices(shape, np.float32)
+    return np.dstack([columns, rows])
 
 
 def _resize(image: Any, size: tuple[int, int]) -> Any:

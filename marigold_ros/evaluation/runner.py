@@ -26,11 +26,13 @@ from marigold_ros.evaluation.metrics.temporal import TemporalEvaluator
 from marigold_ros.evaluation.policies.latency import LatencyTable
 from marigold_ros.evaluation.policies.replay import (
     ArrivalSimulation,
+    content_key,
     EvaluatedFrame,
     PolicyReplay,
     RecordedFrame,
     Replay,
     ReplayedFrame,
+    SharedSteps,
 )
 from marigold_ros.evaluation.report.example_frames import ExampleFrames
 from marigold_ros.stop_flag import StopFlag
@@ -109,6 +111,7 @@ class EvaluationSession:
         self.fastest, self.slowest = (fixed_name(steps) for steps in
                                       (self._steps[0], self.max_inference_steps))
         # 2. The policies, each with a state of its own.
+        self._shared_steps = SharedSteps()
         names = tuple(dict.fromkeys((*config.policies, self.fastest, self.slowest)))
         compares_blind = data_set.is_sequence and config.needs_all_steps
         self._replays = {name: self.make_replay(name) for name in names}
@@ -218,13 +221,14 @@ class EvaluationSession:
 
     def make_replay(self, name: str) -> PolicyReplay:
         """Return a new replay of a policy."""
-        return PolicyReplay(name, self._engine, self._table, self.max_inference_steps)
+        return PolicyReplay(name, self._engine, self._table, self.max_inference_steps,
+                            steps=self._shared_steps)
 
     def make_simulation(self, name: str) -> ArrivalSimulation:
         """Return a new simulation of a policy under the latency cap."""
         return ArrivalSimulation(PolicyReplay(
             name, self._engine, self._table, self.max_inference_steps,
-            self._config.latency_cap_s, timed=True))
+            self._config.latency_cap_s, timed=True, steps=self._shared_steps))
 
     def _replay_frame(self, number: int, frame: DepthFrame,
                       predictions: Mapping[int, DepthPrediction], engine_s: float) -> None:
@@ -250,9 +254,11 @@ class EvaluationSession:
 
     def _score_runs(self, number: int, frame: DepthFrame,
                     predictions: Mapping[int, DepthPrediction], engine_s: float) -> RecordedFrame:
-        scores: dict[Hashable, ScoredDepth] = {
-            steps: self.scorer.score(
-                self._engine.upsample(prediction, frame.rgb).affine_invariant_depth, frame)
+        upsampled: dict[Hashable, DepthPrediction] = {
+            content_key(each): self._engine.upsample(each, frame.rgb)
+            for each in predictions.values()}
+        scores: dict[Hashable, ScoredDepth] = {steps: self.scorer.score(
+            upsampled[content_key(prediction)].affine_invariant_depth, frame)
             for steps, prediction in predictions.items()}
         quality = {fixed_name(steps): scores[steps].quality for steps in predictions}
         quality |= {name: self.scorer.score(predict(frame.rgb), frame).quality
@@ -260,7 +266,7 @@ class EvaluationSession:
         evaluated = EvaluatedFrame(
             number, frame.name, frame.block, frame.set_name, frame.stamp_ns,
             self._engine.padded_size(*frame.rgb.shape[:2]), quality, engine_s)
-        return RecordedFrame(frame, evaluated, predictions, self.scorer, scores)
+        return RecordedFrame(frame, evaluated, predictions, self.scorer, upsampled, scores)
 
     def _score_temporal(self, policy: str, replay: Replay) -> Replay:
         """Add the temporal scores of a policy for which they are computed."""

@@ -15,6 +15,7 @@ denoising.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ from marigold_ros.depth.adaptive import (
     Frame,
     Inferred,
 )
+from marigold_ros.depth.carry import Step, StepFinder
 from marigold_ros.depth.networks import ImmediateExecutor
 from marigold_ros.evaluation.config import COMPLEXITY_POLICIES
 from marigold_ros.evaluation.policies.step_policies import make_step_policy
@@ -36,13 +38,15 @@ if TYPE_CHECKING:
     from marigold_ros.data.frames import DepthFrame
     from marigold_ros.depth.config import StepPolicyConfig
     from marigold_ros.depth.engine import DepthEngine
-    from marigold_ros.depth.types import DepthPrediction, RgbImage
+    from marigold_ros.depth.types import DepthPrediction, GreyImage, RgbImage
     from marigold_ros.evaluation.metrics.protocols import FrameScorer, ScoredDepth
     from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
 
 Outcome = Literal['processed', 'superseded']
 OUTCOMES: tuple[Outcome, ...] = ('processed', 'superseded')
 Quality = Mapping[str, float]
+# Whose images are shared by policies.
+SHARED_FRAMES = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,15 +94,18 @@ class RecordedFrame:
     predictions : dict of int to DepthPrediction
         By T, at the size at which the networks compute.
     scorer : FrameScorer
+    upsampled : dict of tuple to DepthPrediction
+        Predictions at the size of the image, by `content_key` of those that they are from:
+        policies that did the same share them.
     scores : dict of int or tuple to ScoredDepth
-        Scores by T, and those of carried depth by its content: policies that did the same are
-        scored once.
+        Scores by T, and those of carried depth by `content_key`.
     """
 
     frame: DepthFrame
     evaluated: EvaluatedFrame
     predictions: Mapping[int, DepthPrediction]
     scorer: FrameScorer
+    upsampled: dict[Hashable, DepthPrediction]
     scores: dict[Hashable, ScoredDepth]
 
 
@@ -169,7 +176,7 @@ class RecordedEngine:
     """
 
     def __init__(self, engine: DepthEngine) -> None:
-        self.padded_size, self.upsample = engine.padded_size, engine.upsample
+        self._engine, self.padded_size = engine, engine.padded_size
         self.now_s = 0.0
         # The newest frame of each camera.
         self._recorded: dict[str, tuple[RecordedFrame, FrameCost]] = {}
@@ -188,6 +195,26 @@ class RecordedEngine:
             recorded, cost = known[id(rgb)]
             predictions.append(replace(recorded.predictions[steps], timing=cost.timing(steps)))
         return predictions
+
+    def upsample(self, prediction: DepthPrediction, rgb: RgbImage) -> DepthPrediction:
+        """Bring the maps of a prediction to the size of its image, once for all policies."""
+        for recorded, _ in self._recorded.values():
+            if recorded.frame.rgb is rgb:
+                key = content_key(prediction)
+                if key not in recorded.upsampled:
+                    recorded.upsampled[key] = self._engine.upsample(prediction, rgb)
+                known = recorded.upsampled[key]
+                return replace(prediction, affine_invariant_depth=known.affine_invariant_depth,
+                               confidence=known.confidence, uncertainty=known.uncertainty,
+                               covered=known.covered)
+        return self._engine.upsample(prediction, rgb)  # of an earlier frame
+
+
+def content_key(prediction: DepthPrediction) -> Hashable:
+    """Return what tells predictions of a frame apart."""
+    covered = prediction.covered
+    return (hash(prediction.affine_invariant_depth.tobytes()),
+            None if covered is None else hash(covered.tobytes()))
 
 
 class SimulatedNetworks(Executor):
@@ -228,6 +255,30 @@ class _SimulatedFuture(Future[Any]):
         return super().exception(timeout)
 
 
+class SharedSteps(StepFinder):
+    """Find what happens between two frames once, for all policies that are replayed on them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Kept by their images; simulated arrivals are a few frames behind.
+        self._reduced: deque[tuple[RgbImage, GreyImage]] = deque(maxlen=SHARED_FRAMES)
+        self._found: deque[tuple[GreyImage, GreyImage, Step]] = deque(maxlen=SHARED_FRAMES)
+
+    def reduce(self, rgb: RgbImage) -> GreyImage:
+        for known, grey in self._reduced:
+            if known is rgb:
+                return grey
+        self._reduced.append((rgb, super().reduce(rgb)))
+        return self._reduced[-1][1]
+
+    def find(self, earlier: GreyImage, later: GreyImage) -> Step:
+        for first, second, step in self._found:
+            if first is earlier and second is later:
+                return step
+        self._found.append((earlier, later, super().find(earlier, later)))
+        return self._found[-1][2]
+
+
 class PolicyReplay:
     """
     Replay one policy on one frame after the other.
@@ -245,18 +296,20 @@ class PolicyReplay:
     timed : bool
         Whether the networks take time, so that their depth comes with a later frame; else each
         frame that runs has its own depth.
+    steps : StepFinder or None
+        See `AdaptiveDepth`.
     """
 
     def __init__(self, name: str, engine: DepthEngine, table: LatencyTable,
                  max_inference_steps: int, latency_cap_s: float | None = None, *,
-                 timed: bool = False) -> None:
+                 timed: bool = False, steps: StepFinder | None = None) -> None:
         self._engine, self._table = RecordedEngine(engine), table
         policy = make_step_policy(name, max_inference_steps, latency_cap_s, self._abs_rel)
         self._adaptive = AdaptiveDepth(
             cast('DepthEngine', self._engine),  # what of it is used
             adaptive_config(name, policy.config), policy=policy,
             networks=SimulatedNetworks(self._engine) if timed else ImmediateExecutor(),
-            clock=lambda: self._engine.now_s)
+            clock=lambda: self._engine.now_s, steps=steps)
         self._known_sizes: set[tuple[int, int]] = set()
         self._last_ns = -1
         self._current: RecordedFrame | None = None  # for the oracle
@@ -317,7 +370,7 @@ class PolicyReplay:
         covered, depth = prediction.covered, prediction.affine_invariant_depth
         if covered is None:  # of a run on this frame
             return recorded.scores[prediction.num_inference_steps]
-        key = hash(depth.tobytes()), hash(covered.tobytes())
+        key = content_key(prediction)
         if key not in recorded.scores:
             recorded.scores[key] = recorded.scorer.score(depth, recorded.frame, covered)
         return recorded.scores[key]

@@ -16,6 +16,7 @@ from marigold_ros.data.datasets.bag import bag_data_set
 from marigold_ros.data.datasets.data_set import Rules
 from marigold_ros.data.frames import DepthFrame
 from marigold_ros.depth.adaptive import AdaptiveConfig, AdaptiveDepth, Frame
+from marigold_ros.depth.carry import StepFinder
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.networks import ImmediateExecutor
@@ -28,6 +29,7 @@ from marigold_ros.evaluation.policies.replay import (
     EvaluatedFrame,
     PolicyReplay,
     RecordedFrame,
+    SharedSteps,
 )
 
 SAMPLE = Path(__file__).parents[3] / 'sample' / 'living_room'
@@ -86,12 +88,12 @@ def record(number, truth, predictions):
     evaluated = EvaluatedFrame(
         number, truth.name, truth.block, truth.set_name, truth.stamp_ns, truth.rgb.shape[:2],
         {fixed_name(steps): each.quality for steps, each in scores.items()}, 0.0)
-    return RecordedFrame(truth, evaluated, predictions, SCORER, scores)
+    return RecordedFrame(truth, evaluated, predictions, SCORER, {}, scores)
 
 
-def make_replay(policy, cap_ms=None, timed=False):
+def make_replay(policy, cap_ms=None, timed=False, steps=None):
     return PolicyReplay(policy, FakeEngine(), LatencyTable({}, {SIZE: [COST]}), T_MAX,
-                        cap_ms and cap_ms / 1e3, timed=timed)
+                        cap_ms and cap_ms / 1e3, timed=timed, steps=steps)
 
 
 def replay(policy, frames):
@@ -282,7 +284,7 @@ def test_a_sequence_is_replayed_as_the_node_processes_it():
                                           for count, each in runs.items()})
         found = replayed.process(RecordedFrame(
             truth, EvaluatedFrame(number, '', '', 'camera', truth.stamp_ns, size,
-                                  recorded.evaluated.quality, 0.0), runs, SCORER,
+                                  recorded.evaluated.quality, 0.0), runs, SCORER, {},
             recorded.scores))
         wanted, = adaptive.process([Frame('camera', truth.rgb, truth.stamp_ns, 0.0, truth.K,
                                           truth.world_from_camera)])
@@ -308,3 +310,26 @@ def test_a_saved_table_is_loaded_unchanged(tmp_path):
     again = LatencyTable.load(tmp_path / 'table.json')
     assert (again.machine, again.samples, again.measured_utc) == (
         table.machine, table.samples, 'today')
+
+
+def test_what_policies_share_is_computed_once_and_changes_nothing(monkeypatch):
+    """Two policies that do the same, and one that is a frame behind."""
+    flows, upsamplings = [], []
+    find, upsample = StepFinder.find, FakeEngine.upsample
+    monkeypatch.setattr(StepFinder, 'find', lambda *args: flows.append(0) or find(*args))
+    monkeypatch.setattr(FakeEngine, 'upsample',
+                        lambda *args: upsamplings.append(0) or upsample(*args))
+
+    def run(steps):
+        frames = [frame(number, 100 * number) for number in range(6)]
+        replays = [make_replay('novelty', steps=steps) for _ in range(3)]
+        return [each.process(frames[number - lag]).prediction.affine_invariant_depth
+                for number in range(1, 6) for each, lag in zip(replays, (0, 0, 1))]
+
+    alone = run(None)
+    assert len(flows) == 3 * 4
+    flows.clear()
+    upsamplings.clear()
+    np.testing.assert_array_equal(run(SharedSteps()), alone)
+    assert len(flows) == 5  # from each of the six frames to the next
+    assert len(upsamplings) == 6 + 1  # frame 1 is run by two policies, and carried into by one
