@@ -239,11 +239,11 @@ def _find_boundaries(map_m: NDArray[Any], known: NDArray[np.bool_], name: str
         # Few pairs exceed any threshold; only those are computed exactly.
         for far, near, steep in ((first, second, ratios > ALMOST_A_BOUNDARY),
                                  (second, first, ratios < 1.0 / ALMOST_A_BOUNDARY)):
-            at = np.nonzero(steep)
+            pairs = np.flatnonzero(steep)
+            at = np.unravel_index(pairs, steep.shape)
             levels = np.searchsorted(THRESHOLDS, far[at].astype(np.float64) / near[at],
                                      side='left')
-            found.append(_Boundaries(steep.shape, np.ravel_multi_index(at, steep.shape),
-                                     levels.astype(np.uint8)))
+            found.append(_Boundaries(steep.shape, pairs, levels.astype(np.uint8)))
     return found
 
 
@@ -266,8 +266,9 @@ def _detect_edges(map_m: NDArray[Any]) -> NDArray[np.bool_]:
     low, high = float(map_m.min()), float(map_m.max())
     if high <= low:
         return np.zeros(map_m.shape, bool)
-    unit = ((map_m - low) / (high - low)).astype(np.float32)
-    smooth = cv2.GaussianBlur(unit, (0, 0), SIGMA_PX)
+    unit = map_m - low
+    unit /= high - low
+    smooth = cv2.GaussianBlur(unit.astype(np.float32, copy=False), (0, 0), SIGMA_PX)
     dx, dy = (np.rint(cv2.Sobel(smooth, cv2.CV_32F, *axes, scale=DERIVATIVE_STEPS))
               .astype(np.int16) for axes in ((1, 0), (0, 1)))
     return np.asarray(cv2.Canny(dx, dy, CANNY_LOW * DERIVATIVE_STEPS,

@@ -19,6 +19,8 @@ MIN_DISPARITY = 1e-3
 MIN_PREDICTION_M = 1e-6
 # Below this ratio of standard deviation to mean, a map is flat: scale and shift are not unique.
 FLAT_SPREAD = 1e-9
+# Pixels whose errors are computed at once.
+BLOCK = 2 ** 14
 
 
 def depth_metrics(
@@ -148,7 +150,7 @@ def align(
         raise InputError('`alignment` must be least_square, least_square_disparity or None; '
                          f'got {alignment!r}')
     in_disparity = alignment == 'least_square_disparity'
-    values = prediction.astype(np.float64)
+    values = prediction.astype(np.float64, copy=False)
     scale, shift = fit or (1.0, 0.0)
     if alignment is not None and fit is None:
         if in_disparity:
@@ -159,10 +161,12 @@ def align(
         targets_m = target_m[fitted].astype(np.float64)
         scale, shift = fit_least_squares(values[fitted],
                                          1.0 / targets_m if in_disparity else targets_m)
-    depth_m: NDArray[np.float64] = scale * values + shift
+    depth_m: NDArray[np.float64] = scale * values
+    depth_m += shift
     if in_disparity:
         depth_m = 1.0 / depth_m.clip(min=MIN_DISPARITY)
-    return depth_m.clip(max(min_depth_m, MIN_PREDICTION_M), max_depth_m), scale, shift
+    return (depth_m.clip(max(min_depth_m, MIN_PREDICTION_M), max_depth_m, out=depth_m), scale,
+            shift)
 
 
 def fit_least_squares(values: NDArray[Any], targets: NDArray[Any]) -> tuple[float, float]:
@@ -178,15 +182,17 @@ def fit_least_squares(values: NDArray[Any], targets: NDArray[Any]) -> tuple[floa
     scale, shift : float
         For flat values, the solution of least norm.
     """
-    values, targets = values.astype(np.float64), targets.astype(np.float64)
-    mean, spread = values.mean(), values.std()
-    if spread <= FLAT_SPREAD * abs(mean):
+    values = values.astype(np.float64, copy=False)
+    targets = targets.astype(np.float64, copy=False)
+    mean = values.mean()
+    deviation = values - mean
+    square = deviation @ deviation
+    if np.sqrt(square / len(values)) <= FLAT_SPREAD * abs(mean):
         columns = np.stack([values, np.ones_like(values)], axis=1)
         scale, shift = np.linalg.lstsq(columns, targets, rcond=None)[0]
         return float(scale), float(shift)
     # For centred values the normal equations are as exact as lstsq and five times as fast.
-    deviation = values - mean
-    scale = deviation @ targets / (deviation @ deviation)
+    scale = deviation @ targets / square
     return float(scale), float(targets.mean() - scale * mean)
 
 
@@ -199,23 +205,31 @@ def error_metrics(depths_m: NDArray[Any], targets_m: NDArray[Any]) -> dict[str, 
     depths_m, targets_m : float [n]
         Aligned and true depth, m, above 0; at least one pixel.
     """
+    count = len(depths_m)
+    # In blocks that fit into the processor's cache, which is twice as fast.
+    (abs_error, square_by_m, square_m, log_error, abs_log, log_square, *below) = np.sum([
+        _sum_errors(depths_m[begin:begin + BLOCK], targets_m[begin:begin + BLOCK])
+        for begin in range(0, count, BLOCK)], axis=0) / count
+    return {name: float(value) for name, value in {
+        'abs_rel': abs_error,
+        'sq_rel': square_by_m,
+        'rmse': np.sqrt(square_m),
+        'rmse_log': np.sqrt(log_square),
+        'log10': abs_log / np.log(10),
+        # Rounding errors can make the variance of a perfect fit negative.
+        'silog': 100 * np.sqrt(max(log_square - log_error ** 2, 0.0)),
+        **{f'delta{power}': share for power, share in enumerate(below, 1)}}.items()}
+
+
+def _sum_errors(depths_m: NDArray[Any], targets_m: NDArray[Any]) -> tuple[float, ...]:
+    """Sum up the errors of pixels [n], in the order in which `error_metrics` uses them."""
     targets_m = targets_m.astype(np.float64)
     ratio = depths_m / targets_m
     error, log_error = ratio - 1.0, np.log(ratio)  # the first relative to the truth
-    error_m, log_distance, count = error * targets_m, np.abs(log_error), len(ratio)
-    log_square = log_error @ log_error / count
-    values = {
-        'abs_rel': np.mean(np.abs(error)),
-        'sq_rel': error @ error_m / count,
-        'rmse': np.sqrt(error_m @ error_m / count),
-        'rmse_log': np.sqrt(log_square),
-        'log10': np.mean(log_distance) / np.log(10),
-        # Rounding errors can make the variance of a perfect fit negative.
-        'silog': 100 * np.sqrt(max(log_square - np.mean(log_error) ** 2, 0.0)),
-        **{f'delta{power}': np.count_nonzero(log_distance < power * np.log(1.25)) / count
-           for power in (1, 2, 3)},
-    }
-    return {name: float(value) for name, value in values.items()}
+    error_m, log_distance = error * targets_m, np.abs(log_error)
+    return (np.abs(error).sum(), error @ error_m, error_m @ error_m, log_error.sum(),
+            log_distance.sum(), log_error @ log_error,
+            *(np.count_nonzero(log_distance < power * np.log(1.25)) for power in (1, 2, 3)))
 
 
 def vertical_ramp(height: int, width: int) -> NDArray[np.float64]:
