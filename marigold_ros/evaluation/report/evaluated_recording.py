@@ -21,7 +21,7 @@ class Basis:
     """What numbers of two recordings must have in common to be averaged or ranked."""
 
     policy: str
-    protocol: Any
+    protocol: str
     compared_range: str
 
 
