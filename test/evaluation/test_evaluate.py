@@ -124,7 +124,8 @@ def leaves_once(value, path=''):
 
 
 def test_all_files_are_written(evaluated):
-    assert {path.name for path in evaluated.iterdir()} == FILES | {'made', 'worst_seconds'}
+    assert {path.name for path in evaluated.iterdir()} == FILES | {
+        'made', 'worst_second_1.jpg', 'worst_second_2.jpg'}
 
 
 def test_the_summary_matches_its_schema(evaluated):

@@ -15,7 +15,7 @@ from marigold_ros.evaluation.report.example_frames import FramePicture
 from marigold_ros.evaluation.report.html import depth_limits_m, draw_panels
 from marigold_ros.evaluation.report.worst_seconds import Second
 
-FOLDER = 'worst_seconds'
+FILE = 'worst_second_{}.jpg'
 # A page embeds many.
 LARGEST_BYTES = 60_000
 JPEG_QUALITIES = range(85, 0, -12)
@@ -38,21 +38,19 @@ def write_worst_seconds(out: Path, seconds: Sequence[Second]) -> list[dict[str, 
     list of dict
         `worst_seconds` of summary.json.
     """
-    folder = out / FOLDER
-    folder.mkdir(exist_ok=True)
-    for earlier in folder.glob('*.jpg'):
+    for earlier in out.glob(FILE.format('*')):
         earlier.unlink()
     rows: list[dict[str, Any]] = []
     for second in seconds:
         assert second.picture is not None    # of one of the worst
-        path = folder / f'{len(rows)}.jpg'
+        path = out / FILE.format(len(rows) + 1)
         path.write_bytes(encode_jpeg(draw_mosaic(second.picture)))
         rows.append({
             'name': second.name, 'abs_rel': second.abs_rel, 'frames': len(second.errors),
             'frame': second.picture.number, 'frame_abs_rel': second.picture.abs_rel,
             'num_inference_steps': second.picture.num_inference_steps,
             'depth_colors_m': list(depth_limits_m(second.picture)),
-            'picture': path.relative_to(out).as_posix()})
+            'picture': path.name})
     return rows
 
 

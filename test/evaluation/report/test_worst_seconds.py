@@ -77,10 +77,10 @@ def test_pictures_are_written_and_replace_those_of_an_earlier_run(tmp_path):
     write_worst_seconds(tmp_path, collect([0.1] * 4 * RATE_HZ).select())
     rows = write_worst_seconds(tmp_path, collect([0.2] * RATE_HZ + [0.4] * RATE_HZ).select())
     assert [(row['name'], row['frames'], row['picture']) for row in rows] == [
-        ('second 1', RATE_HZ, 'worst_seconds/0.jpg'), ('second 0', RATE_HZ, 'worst_seconds/1.jpg')]
-    assert sorted(path.name for path in (tmp_path / 'worst_seconds').iterdir()) == [
-        '0.jpg', '1.jpg']
-    shape = cv2.imread(str(tmp_path / 'worst_seconds' / '0.jpg')).shape
+        ('second 1', RATE_HZ, 'worst_second_1.jpg'), ('second 0', RATE_HZ, 'worst_second_2.jpg')]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        'worst_second_1.jpg', 'worst_second_2.jpg']
+    shape = cv2.imread(str(tmp_path / 'worst_second_1.jpg')).shape
     assert shape == (2 * 6 + GAP_PX, 2 * 8 + GAP_PX, 3)
 
 
