@@ -42,7 +42,7 @@ CHANGE_SCHEMA = {
     'relative': 'number or null: relative difference of the means, (now - before) / before',
     'low': 'number or null: lower end of its 95 % confidence interval',
     'high': 'number or null: upper end',
-    'verdict': 'string: better, worse, no difference, or unknown with fewer than two blocks',
+    'verdict': 'string: better, worse, no difference, or unknown with fewer than six blocks',
 }
 SCHEMA = {
     'schema_version': 'int: changes if the meaning of a key changes',

@@ -22,7 +22,7 @@ from marigold_ros.evaluation.report.html import (
     load_template,
     scale_bar,
 )
-from marigold_ros.evaluation.report.regressions import VERDICTS
+from marigold_ros.evaluation.report.regressions import BLOCKS_TO_DECIDE, VERDICTS
 
 TEMPLATE = 'fleet.html.j2'
 
@@ -46,6 +46,7 @@ def write_fleet_page(path: Path, summary: Mapping[str, Any]) -> None:
         links={each['name']: quote(f'{each["folder"]}/report.html')
                for each in summary['recordings'] if each['state'] != 'failed'},
         verdict=_describe_regressions(summary['regressions']),
+        blocks_to_decide=BLOCKS_TO_DECIDE,
         basis=basis_label(summary), only_one=ONLY_ONE,
         seconds=[{**each, 'basis': describe_basis(each),
                   'uri': _data_uri(path.parent / each['picture'])}

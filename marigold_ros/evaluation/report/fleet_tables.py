@@ -27,8 +27,8 @@ COLUMNS = {
     'saved': 'network time saved against {fastest}', 'latency_p95_ms': 'simulated p95 latency, ms'}
 SHARES = ('share_with_metric_depth', 'obstacle_recall', 'obstacle_precision', 'saved')
 BASIS = 'policy, protocol and range'
-# Follows a median that has no interval.
-ONLY_ONE = '(only one)'
+# Instead of the interval of a median.
+ONLY_ONE = '[only one]'
 
 Row = Mapping[str, Any]
 
@@ -60,16 +60,16 @@ def regression_table(summary: Mapping[str, Any]) -> Table:
                if any(metric in each['metrics'] for each in found['recordings'])]
     labels = {**LABELS, 'metric_abs_rel': METRIC_LABEL,
               'abs_rel': basis_label(summary) or 'AbsRel by the protocol and range of each'}
-    rows = [(each['name'], each['verdict'] + (f' ({each["reason"]})' if each['reason'] else ''),
-             f'{each["frames"]} of {each["frames_now"]}', str(each['blocks']),
-             *(format_difference(each['metrics'].get(metric)) for metric in metrics))
+    rows = [(each['name'], each['verdict'] + (f' [{each["reason"]}]' if each['reason'] else ''),
+             *(_format_change(each['metrics'].get(metric)) for metric in metrics),
+             f'{each["frames"]} of {each["frames_now"]}', str(each['blocks']))
             for each in found['recordings']]
     if len(rows) > 1:
-        rows.append(('mean of the recordings', '', '', '',
-                     *(format_difference(found['all'][metric]) for metric in metrics)))
+        rows.append(('mean of the recordings', '',
+                     *(_format_change(found['all'][metric]) for metric in metrics), '', ''))
     return Table('regressions', 'Change since the baseline',
-                 ('recording', 'verdict', 'frames in both', 'blocks',
-                  *(labels[metric] for metric in metrics)), tuple(rows))
+                 ('recording', 'verdict', *(labels[metric] for metric in metrics),
+                  'frames in both', 'blocks'), tuple(rows))
 
 
 def worst_table(summary: Mapping[str, Any]) -> Table:
@@ -80,9 +80,8 @@ def worst_table(summary: Mapping[str, Any]) -> Table:
         metric = 'metric_abs_rel' if ranking['protocol'] == 'metric' else 'abs_rel'
         columns[describe_basis(ranking)] = [f'{name}: {_format_value(recordings[name], metric)}'
                                             for name in ranking['recordings']]
-    return Table('worst', 'Worst recordings', ('rank', *columns), tuple(
-        (str(rank), *cells) for rank, cells in enumerate(
-            zip_longest(*columns.values(), fillvalue='-'), 1)))
+    return Table('worst', 'Worst recordings', tuple(columns),
+                 tuple(zip_longest(*columns.values(), fillvalue='-')))
 
 
 def group_table(summary: Mapping[str, Any]) -> Table:
@@ -90,27 +89,27 @@ def group_table(summary: Mapping[str, Any]) -> Table:
     basis = basis_label(summary)
     metrics = _metrics(summary)
     rows = [(name_group(each), *(() if basis else (describe_basis(each),)),
-             _format_counts(each), str(each['frames']),
-             *(_format_median(each['medians'].get(metric), metric) for metric in metrics))
+             _format_counts(each),
+             *(_format_median(each['medians'].get(metric), metric) for metric in metrics),
+             str(each['frames']))
             for each in summary['groups']]
     return Table('groups', 'Medians over the recordings with each tag',
-                 ('recordings with', *(() if basis else (BASIS,)), 'recordings', 'frames',
-                  *_labels(summary, metrics)), tuple(rows))
+                 ('tag', *(() if basis else (BASIS,)), 'recordings', *_labels(summary, metrics),
+                  'frames'), tuple(rows))
 
 
 def recording_table(summary: Mapping[str, Any]) -> Table:
     """Show the numbers of each recording, in the order of the list."""
     basis = basis_label(summary)
     metrics = _metrics(summary)
-    rows = [(each['name'], each['state'],
-             ', '.join(f'{tag}: {value}' for tag, value in each['tags'].items()) or '-',
-             *(() if basis else (describe_basis(each),)),
+    rows = [(each['name'], each['state'], *(() if basis else (describe_basis(each),)),
+             *(_format_value(each, metric) for metric in metrics),
              '-' if each['frames'] is None else str(each['frames']),
-             *(_format_value(each, metric) for metric in metrics))
+             ', '.join(f'{tag}: {value}' for tag, value in each['tags'].items()) or '-')
             for each in summary['recordings']]
     return Table('recordings', 'Recordings',
-                 ('recording', 'state', 'tags', *(() if basis else (BASIS,)), 'frames',
-                  *_labels(summary, metrics)), tuple(rows))
+                 ('recording', 'state', *(() if basis else (BASIS,)), *_labels(summary, metrics),
+                  'frames', 'tags'), tuple(rows))
 
 
 def basis_label(summary: Mapping[str, Any]) -> str:
@@ -130,6 +129,11 @@ def name_group(group: Row) -> str:
     return f'{group["tag"]}: {group["value"] or "not set"}' if group['tag'] else 'all'
 
 
+def _format_change(change: Row | None) -> str:
+    same = change is not None and change['relative'] == change['low'] == change['high'] == 0
+    return 'the same' if same else format_difference(change)
+
+
 def _metrics(summary: Mapping[str, Any]) -> list[str]:
     """List the metrics that any recording has."""
     return [metric for metric in COLUMNS
@@ -145,8 +149,9 @@ def _labels(summary: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
 def _format_counts(group: Row) -> str:
     counts = f'{group["recordings"]} of {group["of"]}' if (
         group['recordings'] < group['of']) else str(group['of'])
-    return '; '.join([counts, *(f'{group[state]} {state}' for state in ('partial', 'failed')
-                                if group[state])])
+    states = ', '.join(f'{group[state]} {state}' for state in ('partial', 'failed')
+                       if group[state])
+    return counts + (f' [{states}]' if states else '')
 
 
 def _format_median(median: Row | None, metric: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from marigold_ros.evaluation.fleet.recordings import FleetRecording
 from marigold_ros.evaluation.report.evaluated_recording import EvaluatedRecording
 from marigold_ros.evaluation.report.summary import UNCAPPED_METRICS
-from marigold_ros.evaluation.statistics import Blocks, compare_metric
+from marigold_ros.evaluation.statistics import Blocks, compare_metric, Difference
 
+# With fewer blocks, their differences have one sign by chance too often: of six, in 3 % of cases.
+BLOCKS_TO_DECIDE = 6
 # The worst first.
 VERDICTS = ('worse', 'better', 'no difference', 'unknown', 'not compared')
 
@@ -58,7 +60,7 @@ def find_regressions(recordings: Sequence[FleetRecording],
     return {
         'recordings': sorted(rows, key=lambda row: VERDICTS.index(row['verdict'])),
         # Relative to the baseline, as recordings may differ in protocol and range.
-        'all': {metric: asdict(compare_metric(
+        'all': {metric: asdict(_compare_metric(
             metric, np.array([ratio[metric] for ratio in ratios.values()]), np.ones(len(ratios)),
             Blocks([*ratios], mean_of_blocks=False))) for metric in UNCAPPED_METRICS},
         'changed': _describe_changes([(now[name], earlier[name]) for name in ratios]),
@@ -76,11 +78,13 @@ def _compare_recording(now: EvaluatedRecording, earlier: EvaluatedRecording
                     mean_of_blocks=now.summary['data']['mean_of_blocks'])
     one, other = (_columns([each[key] for key in keys]) for each in (rows, earlier_rows))
     comparable = UNCAPPED_METRICS if _same_protocol(now, earlier) else ('metric_abs_rel',)
-    metrics = {metric: compare_metric(metric, one[metric], other[metric], blocks)
+    metrics = {metric: _compare_metric(metric, one[metric], other[metric], blocks)
                for metric in comparable if np.isfinite(one[metric] - other[metric]).any()}
     reason = '' if comparable is UNCAPPED_METRICS else 'other protocol or depth range'
     if not keys:
         reason = 'no frame in common'
+    elif len(set(blocks.names)) < BLOCKS_TO_DECIDE:
+        reason = reason or f'fewer than {BLOCKS_TO_DECIDE} blocks'
     found = {difference.verdict for difference in metrics.values()} or {'not compared'}
     return {'verdict': next(each for each in VERDICTS if each in found),
             'reason': reason, 'frames': len(keys), 'frames_now': len(rows),
@@ -88,6 +92,16 @@ def _compare_recording(now: EvaluatedRecording, earlier: EvaluatedRecording
             'metrics': {metric: asdict(each) for metric, each in metrics.items()}}, {
                 metric: 1 + metrics[metric].relative if metric in metrics else np.nan
                 for metric in UNCAPPED_METRICS}
+
+
+def _compare_metric(metric: str, one: NDArray[np.float64], other: NDArray[np.float64],
+                    blocks: Blocks) -> Difference:
+    """Compare a metric as `compare_metric` does, but decide only with enough blocks."""
+    difference = compare_metric(metric, one, other, blocks)
+    paired = np.isfinite(one - other)
+    if len({name for name, known in zip(blocks.names, paired) if known}) < BLOCKS_TO_DECIDE:
+        return replace(difference, verdict='unknown')
+    return difference
 
 
 def _frame_key(row: Row) -> Hashable:
