@@ -261,7 +261,8 @@ def test_frames_are_paired_by_stamp_and_what_cannot_be_paired_is_listed(results,
         tmp_path / 'moved')['regressions']
     assert (found['only_here'], found['only_in_baseline']) == (['added'], ['gone'])
     cut, broken = found['recordings']
-    assert (cut['frames'], cut['frames_now'], cut['blocks'], cut['verdict']) == (40, 60, 8, 'worse')
+    assert [cut[key] for key in ('frames', 'frames_now', 'blocks', 'verdict')] == [
+        40, 60, 8, 'worse']
     assert (broken['verdict'], broken['reason']) == ('not compared', 'failed now')
 
 
