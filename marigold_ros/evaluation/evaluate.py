@@ -53,7 +53,7 @@ from marigold_ros.evaluation.policies.replay import PolicyReplay, RecordedFrame
 from marigold_ros.evaluation.references import BagReferences
 from marigold_ros.evaluation.report.example_frames import FramePicture
 from marigold_ros.evaluation.report.html import write_report
-from marigold_ros.evaluation.report.pictures import write_worst_seconds
+from marigold_ros.evaluation.report.second_pictures import write_worst_seconds
 from marigold_ros.evaluation.report.summary import (
     latency_table_summary,
     summarize_evaluation,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import math
 from typing import Any, TYPE_CHECKING
 
@@ -94,7 +94,7 @@ class ExampleFrames:
         if math.isnan(abs_rel):
             return
         insort(self._abs_rel, abs_rel)
-        second = f'frame {number}' if frame.stamp_ns is None else frame.block
+        second = frame.name if frame.stamp_ns is None else frame.block
         candidate, picture = self._is_candidate(abs_rel), None
         if candidate or self.worst_seconds.wants_picture(second, abs_rel):
             size = _thumbnail_size(*target_m.shape)
@@ -106,14 +106,16 @@ class ExampleFrames:
         if candidate and picture is not None:
             self._keep([picture])
 
-    def joined(self, later: ExampleFrames) -> ExampleFrames:
-        """Return the examples of this chunk of a recording and the one that follows it."""
-        result = ExampleFrames()
-        result.worst_seconds = self.worst_seconds.joined(later.worst_seconds)
-        result._abs_rel = sorted([*self._abs_rel, *later._abs_rel])
-        for each in (self, later):
-            result._keep([*each._best, *each._near_median])
-        return result
+    def extend(self, later: ExampleFrames, offset: int) -> None:
+        """Add the frames of the part that follows; `offset` is added to their numbers."""
+        self.worst_seconds.extend(later.worst_seconds, offset)
+        self._abs_rel = sorted([*self._abs_rel, *later._abs_rel])
+        self._keep([replace(each, number=each.number + offset)
+                    for each in (*later._best, *later._near_median)])
+
+    def thin(self, count: int) -> None:
+        """Keep only this many frames near the median, as of a part of a long recording."""
+        self._near_median = self._near_median[:count]
 
     def select(self) -> dict[str, list[FramePicture]]:
         """

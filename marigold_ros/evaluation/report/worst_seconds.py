@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import math
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ class Second:
     Attributes
     ----------
     name : str
+        Its block; of a single frame, the name of the frame.
     errors : tuple of float
         AbsRel of each frame.
     picture : FramePicture or None
@@ -33,7 +34,7 @@ class Second:
 
     @property
     def abs_rel(self) -> float:
-        """Return the mean AbsRel; exact, so that it does not depend on the order of chunks."""
+        """Return the mean AbsRel; exact, so that it does not depend on the parts."""
         return math.fsum(self.errors) / len(self.errors)
 
     def joined(self, later: Second) -> Second:
@@ -47,7 +48,7 @@ class WorstSeconds:
     """
     Collect the seconds with the largest mean AbsRel.
 
-    It keeps `KEPT` seconds, and the first and the last, which another chunk of the recording may
+    It keeps `KEPT` seconds, and the first and the last, which another part of the recording may
     complete.
     """
 
@@ -72,12 +73,12 @@ class WorstSeconds:
         """Add the next frame, of which the picture is given if it is wanted."""
         self._append(Second(second, (abs_rel,), picture))
 
-    def joined(self, later: WorstSeconds) -> WorstSeconds:
-        """Return the worst seconds of this chunk of a recording and the one that follows it."""
-        result = WorstSeconds()
-        for each in (*self._seconds.values(), *later._seconds.values()):
-            result._append(each)
-        return result
+    def extend(self, later: WorstSeconds, offset: int) -> None:
+        """Add the part of the recording that follows; `offset` is added to its frame numbers."""
+        for each in later._seconds.values():
+            shown = each.picture
+            self._append(each if shown is None else replace(
+                each, picture=replace(shown, number=shown.number + offset)))
 
     def select(self) -> list[Second]:
         """Return at most `KEPT` seconds, the worst first."""

@@ -22,8 +22,9 @@ FLAT_M = np.full((6, 8), 2.0, np.float32)
 def offer(examples, abs_rel, blocks=None):
     """Offer frames with these errors."""
     for number, value in enumerate(abs_rel):
-        frame = DepthFrame(f'frame {number}', np.zeros((6, 8, 3), np.uint8), FLAT_M,
-                           np.ones((6, 8), bool), block=blocks[number] if blocks else str(number))
+        frame = DepthFrame(f'frame {blocks[number] if blocks else ""} {number}',
+                           np.zeros((6, 8, 3), np.uint8), FLAT_M, np.ones((6, 8), bool),
+                           block=blocks[number] if blocks else str(number))
         examples.add(number, frame, value, 1, FLAT_M, FLAT_M)
 
 
@@ -77,13 +78,12 @@ def test_the_error_is_signed_and_nan_where_the_truth_is_unknown():
     np.testing.assert_allclose(picture.error, [[0.5, np.nan, np.nan, -0.25]])
 
 
-def test_examples_of_chunks_are_those_of_the_whole_recording():
+def test_examples_of_parts_are_those_of_the_whole_recording():
     errors = np.random.default_rng(2).uniform(0.1, 0.9, 60).tolist()
-    whole, chunks = ExampleFrames(), [ExampleFrames(), ExampleFrames()]
-    offer(whole, errors)
-    for number, value in enumerate(errors):
-        frame = DepthFrame(f'frame {number}', np.zeros((6, 8, 3), np.uint8), FLAT_M,
-                           np.ones((6, 8), bool), block=str(number))
-        chunks[number >= 25].add(number, frame, value, 1, FLAT_M, FLAT_M)
-    joined = pickle.loads(pickle.dumps(chunks[0])).joined(chunks[1])
-    assert shown(joined) == shown(whole)
+    whole, part, later = ExampleFrames(), ExampleFrames(), ExampleFrames()
+    blocks = [str(number) for number in range(60)]
+    offer(whole, errors, blocks)
+    offer(part, errors[:25], blocks[:25])
+    offer(later, errors[25:], blocks[25:])
+    part.extend(pickle.loads(pickle.dumps(later)), offset=25)
+    assert shown(part) == shown(whole)

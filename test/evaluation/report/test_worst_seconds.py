@@ -11,7 +11,7 @@ import pytest
 
 from marigold_ros.data.frames import DepthFrame
 from marigold_ros.evaluation.report.example_frames import ExampleFrames, FramePicture
-from marigold_ros.evaluation.report.pictures import (
+from marigold_ros.evaluation.report.second_pictures import (
     draw_mosaic,
     encode_jpeg,
     GAP_PX,
@@ -24,12 +24,12 @@ FLAT_M = np.full((6, 8), 2.0, np.float32)
 RATE_HZ = 5
 
 
-def collect(errors, first=0, rate_hz=RATE_HZ):
-    """Collect frames of a bag with these errors, numbered from `first`."""
+def collect(errors, first=0):
+    """Collect frames of a bag with these errors, the first of which is that many periods in."""
     examples = ExampleFrames()
-    for number, abs_rel in enumerate(errors, first):
-        stamp_ns = number * 10 ** 9 // rate_hz
-        frame = DepthFrame(f'at {stamp_ns} ns', np.full((6, 8, 3), number % 250, np.uint8), FLAT_M,
+    for number, abs_rel in enumerate(errors):
+        stamp_ns = (first + number) * 10 ** 9 // RATE_HZ
+        frame = DepthFrame(f'at {stamp_ns} ns', np.zeros((6, 8, 3), np.uint8), FLAT_M,
                            np.ones((6, 8), bool), block=f'second {stamp_ns // 10 ** 9}',
                            stamp_ns=stamp_ns)
         examples.add(number, frame, abs_rel, 1, 1.5 * FLAT_M, FLAT_M)
@@ -62,14 +62,15 @@ def test_memory_is_bounded_and_the_worst_are_kept():
 
 
 @pytest.mark.parametrize('seed', range(5))
-def test_chunks_give_what_the_whole_recording_gives(seed):
-    """Wherever they are cut: also a second of which each chunk holds a part."""
+def test_parts_give_what_the_whole_recording_gives(seed):
+    """Wherever it is cut: also a second of which two parts hold some frames."""
     rng = np.random.default_rng(seed)
     errors = rng.uniform(0.1, 0.9, 20 * RATE_HZ).tolist()
     cuts = [0, *sorted(rng.choice(len(errors), 4, replace=False).tolist()), len(errors)]
     joined = collect([])
     for begin, end in pairwise(cuts):
-        joined = joined.joined(pickle.loads(pickle.dumps(collect(errors[begin:end], begin))))
+        part = pickle.loads(pickle.dumps(collect(errors[begin:end], begin)))
+        joined.extend(part, offset=begin)
     assert described(joined) == described(collect(errors))
 
 

@@ -42,15 +42,15 @@ def write_worst_seconds(out: Path, seconds: Sequence[Second]) -> list[dict[str, 
         earlier.unlink()
     rows: list[dict[str, Any]] = []
     for second in seconds:
-        assert second.picture is not None    # of one of the worst
+        picture = second.picture
+        assert picture is not None    # of one of the worst
         path = out / FILE.format(len(rows) + 1)
-        path.write_bytes(encode_jpeg(draw_mosaic(second.picture)))
+        path.write_bytes(encode_jpeg(draw_mosaic(picture)))
         rows.append({
-            'name': second.name, 'abs_rel': second.abs_rel, 'frames': len(second.errors),
-            'frame': second.picture.number, 'frame_abs_rel': second.picture.abs_rel,
-            'num_inference_steps': second.picture.num_inference_steps,
-            'depth_colors_m': list(depth_limits_m(second.picture)),
-            'picture': path.name})
+            'name': picture.block if second.name == picture.block else f'frame {picture.number}',
+            'abs_rel': second.abs_rel, 'frames': len(second.errors), 'frame': picture.number,
+            'frame_abs_rel': picture.abs_rel, 'num_inference_steps': picture.num_inference_steps,
+            'depth_colors_m': list(depth_limits_m(picture)), 'picture': path.name})
     return rows
 
 
