@@ -8,7 +8,8 @@ Evaluate a checkpoint and its step policies on a bag or a folder, and write one 
 `--scale-sources` and their settings also evaluate the metric depth that depth_node would publish,
 and `--scene` the obstacles in Nav2's costmap.
 
-The command writes report.html, summary.json, per_frame.csv, tables.md and latency_table.json.
+The command writes report.html, summary.json, per_frame.csv, tables.md, latency_table.json and
+pictures of the worst seconds.
 latency_table.json contains the measured costs of a frame on this machine.  It is measured once and
 reused by the next evaluation with the same settings, which therefore gives the same numbers.  To
 measure again, remove the file; to use another table, pass `--latency-table`.
@@ -25,6 +26,9 @@ from pathlib import Path
 import shlex
 import sys
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from marigold_ros.data.datasets.data_set import DataSet
 from marigold_ros.depth.device import reserve_one_core
@@ -49,6 +53,7 @@ from marigold_ros.evaluation.policies.replay import PolicyReplay, RecordedFrame
 from marigold_ros.evaluation.references import BagReferences
 from marigold_ros.evaluation.report.example_frames import FramePicture
 from marigold_ros.evaluation.report.html import write_report
+from marigold_ros.evaluation.report.second_pictures import write_worst_seconds
 from marigold_ros.evaluation.report.summary import (
     latency_table_summary,
     summarize_evaluation,
@@ -137,13 +142,15 @@ def evaluate(options: argparse.Namespace, command: str, stack: ExitStack) -> int
     # 4. Write the report.
     context = _describe_evaluation(config, data_set, engine, session, analysis) | {
         'command': command, 'latency_table': latency_table_summary(table, table_file),
-        'metric': {}}
+        'metric': {}, 'worst_seconds': write_worst_seconds(
+            options.out, session.examples.worst_seconds.select())}
     if metric is not None:
         context['metric'] = _summarize_metric_depth(options, evaluators, analysis)
         context['notes'] += metric[0].notes
     examples = session.examples.select()
     summary = summarize_evaluation(analysis, context, list(baselines), examples)
-    _write_report_files(options.out, summary, analysis, examples)
+    _write_report_files(options.out, summary, analysis, examples, {
+        name: evaluator.column('abs_rel') for name, evaluator in evaluators.items()})
     if stop.requested:
         return INTERRUPTED
     return 0 if session.complete else BAD_INPUT
@@ -282,10 +289,11 @@ def _summarize_metric_depth(options: argparse.Namespace,
 
 
 def _write_report_files(out: Path, summary: dict[str, Any], analysis: Analysis,
-                        examples: Mapping[str, Sequence[FramePicture]]) -> None:
+                        examples: Mapping[str, Sequence[FramePicture]],
+                        metric_abs_rel: Mapping[str, NDArray[np.float64]]) -> None:
     """Write all files of the report, and print the verdict."""
     write_summary(out / 'summary.json', summary)
-    write_per_frame(out / 'per_frame.csv', analysis)
+    write_per_frame(out / 'per_frame.csv', analysis, metric_abs_rel)
     # Each table is preceded by the command that reproduces it.
     (out / 'tables.md').write_text('\n'.join(
         f'## {table.title}\n\n<!-- evaluate: {summary["command"]} -->\n{table.markdown()}\n'

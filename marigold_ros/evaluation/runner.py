@@ -283,8 +283,6 @@ class EvaluationSession:
         evaluated, scored = replay.recorded.evaluated, replay.scored
         if scored is None or scored.aligned is None:
             return
-        abs_rel = scored.quality['abs_rel']
-        if self.examples.register(abs_rel):
-            self.examples.add(evaluated.number, replay.recorded.frame, abs_rel,
-                              replay.result.num_inference_steps, scored.aligned.depth_m,
-                              scored.aligned.target_m)
+        self.examples.add(evaluated.number, replay.recorded.frame, scored.quality['abs_rel'],
+                          replay.result.num_inference_steps, scored.aligned.depth_m,
+                          scored.aligned.target_m)

@@ -6,7 +6,7 @@ All functions take per-frame results, float64 [F, len(RESULT_COLUMNS)], one row 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +16,7 @@ RESULT_COLUMNS = ('num_inference_steps', 'total_s', 'network_s', 'abs_rel', 'del
                   'published_delta1', 'boundary_f1')
 STEPS, TOTAL_S, NETWORK_S, ABS_REL, _, _, BOUNDARY_F1 = range(7)
 QUALITY = RESULT_COLUMNS[ABS_REL:]
-LESS_IS_BETTER = ('abs_rel',)
+LESS_IS_BETTER = ('abs_rel', 'metric_abs_rel')
 # Metrics that decide whether a policy is better.  More steps tend to worsen the first and to
 # improve the last; only the second counts what carried depth does not cover.
 DECISIVE = ('abs_rel', 'published_delta1', 'boundary_f1')
@@ -182,15 +182,39 @@ def compare_policies(one: FrameResults, other: FrameResults,
     dict of str to Difference
         By metric, those of `QUALITY`.
     """
-    differences = {}
-    for column, metric in enumerate(QUALITY, ABS_REL):
-        other_mean = blocks.mean(other[:, column])
-        pairs = one[:, column] - other[:, column]
-        low, high = blocks.bootstrap_interval(pairs)
-        relative = [_ratio(value, other_mean) for value in (blocks.mean(pairs), low, high)]
-        differences[metric] = Difference(relative[0], relative[1], relative[2],
-                                         _classify_difference(metric, low, high))
-    return differences
+    return {metric: compare_metric(metric, one[:, column], other[:, column], blocks)
+            for column, metric in enumerate(QUALITY, ABS_REL)}
+
+
+def compare_metric(metric: str, one: NDArray[np.float64], other: NDArray[np.float64],
+                   blocks: Blocks) -> Difference:
+    """Compare a metric of the same frames, [F] each; one that is NaN in either does not count."""
+    pairs = one - other
+    other_mean = blocks.mean(np.where(np.isfinite(pairs), other, np.nan))
+    low, high = blocks.bootstrap_interval(pairs)
+    relative = [_ratio(value, other_mean) for value in (blocks.mean(pairs), low, high)]
+    return Difference(relative[0], relative[1], relative[2],
+                      _classify_difference(metric, low, high))
+
+
+def median_interval(values: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
+    """
+    Compute the 95 % confidence interval of the median of independent values by a bootstrap.
+
+    Parameters
+    ----------
+    values : float64 [N]
+        Such as one value per recording; NaN does not count.
+    seed : int
+        Seed of the resampling.
+
+    Returns
+    -------
+    (float, float)
+        Lower and upper end; NaN with fewer than two values.
+    """
+    known = values[np.isfinite(values)]
+    return _bootstrap_interval(len(known), seed, lambda drawn: np.median(known[drawn], axis=1))
 
 
 def beats(differences: Mapping[str, Difference]) -> bool:
@@ -202,11 +226,18 @@ def beats(differences: Mapping[str, Difference]) -> bool:
 def _bootstrap_ratio(sums: NDArray[np.float64], weights: NDArray[np.float64],
                      seed: int) -> tuple[float, float]:
     """Return the 95 % interval of the ratio of two totals over blocks, [B]."""
-    if len(sums) < 2:
+    return _bootstrap_interval(len(sums), seed, lambda drawn: (
+        sums[drawn].sum(axis=1) / weights[drawn].sum(axis=1)))
+
+
+def _bootstrap_interval(count: int, seed: int,
+                        statistic: Callable[[NDArray[np.int64]], NDArray[np.float64]]
+                        ) -> tuple[float, float]:
+    """Return the 95 % interval of a statistic of resampled blocks, [samples, B] -> [samples]."""
+    if count < 2:
         return float('nan'), float('nan')
-    drawn = np.random.default_rng(seed).integers(len(sums), size=(BOOTSTRAP_SAMPLES, len(sums)))
-    ratios = sums[drawn].sum(axis=1) / weights[drawn].sum(axis=1)
-    low, high = np.quantile(ratios, (0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2))
+    drawn = np.random.default_rng(seed).integers(count, size=(BOOTSTRAP_SAMPLES, count))
+    low, high = np.quantile(statistic(drawn), (0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2))
     return float(low), float(high)
 
 

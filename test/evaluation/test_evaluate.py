@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from published_fixtures import write_layout
 import pytest
+from summary_schema import check_summary, described, leaves
 
 from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.depth.errors import BagError
@@ -112,18 +113,6 @@ def evaluate_few(checkpoint, bag, out, *more):
                  '--max-frames', '4', *more])
 
 
-def leaves(value, path=''):
-    """Yield every leaf with its path; the items of a list share one."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from leaves(item, f'{path}.{key}' if path else key)
-    elif isinstance(value, list):
-        for item in value:
-            yield from leaves(item, f'{path}[]')
-    else:
-        yield path, value
-
-
 def leaves_once(value, path=''):
     """Yield every leaf with a path of its own."""
     items = value.items() if isinstance(value, dict) else enumerate(value)
@@ -134,30 +123,13 @@ def leaves_once(value, path=''):
             yield f'{path}.{key}', item
 
 
-def described(path):
-    """Find the entry of the schema that a path falls under."""
-    for key in SCHEMA:
-        pattern = re.sub(r'\\<[a-z]+\\>|<[a-zA-Z]+>', '[^.]+', re.escape(key))
-        if re.fullmatch(pattern, path.replace('fast_depth_1.0', 'fast_depth')):
-            return key
-    return None
-
-
 def test_all_files_are_written(evaluated):
-    assert {path.name for path in evaluated.iterdir()} == FILES | {'made'}
+    assert {path.name for path in evaluated.iterdir()} == FILES | {
+        'made', 'worst_second_1.jpg', 'worst_second_2.jpg'}
 
 
 def test_the_summary_matches_its_schema(evaluated):
-    kinds = {'int': int, 'number': (int, float), 'string': str, 'bool': bool}
-    seen = set()
-    for path, value in leaves(read_summary(evaluated)):
-        key = described(path)
-        assert key is not None, f'{path} is not in the schema'
-        seen.add(key)
-        kind = SCHEMA[key].partition(':')[0]
-        if kind != 'any':
-            wanted, _, null = kind.partition(' or ')
-            assert (value is None and null == 'null') or isinstance(value, kinds[wanted]), path
+    seen = check_summary(read_summary(evaluated), SCHEMA)
     elsewhere = {key for key in SCHEMA if key.startswith(('sets.', 'metric.'))}
     assert seen == set(SCHEMA) - elsewhere - {'notes[]'}
     blind = read_summary(evaluated)['blind']
@@ -168,12 +140,16 @@ def test_the_summary_matches_its_schema(evaluated):
 
 def test_metric_depth_is_evaluated(drive_evaluated):
     summary = read_summary(drive_evaluated)
-    assert {described(f'metric.{path}') for path, _ in leaves(summary['metric'])} == {
+    assert {described(f'metric.{path}', SCHEMA) for path, _ in leaves(summary['metric'])} == {
         key for key in SCHEMA if key.startswith('metric.')}
     assert summary['metric']['sources'] == ['cloud', 'ground_plane']
     assert summary['metric']['references'] == {'cloud': '/lidar/points'}
     assert list(summary['metric']['policies']) == ['novelty', 'fixed-1']
     metric, every_frame = summary['metric']['policies'].values()
+    with (drive_evaluated / 'per_frame.csv').open() as file:
+        errors = [float(row['metric_abs_rel_without_cap']) for row in csv.DictReader(file)
+                  if row['policy'] == 'novelty']
+    assert np.mean(errors) == pytest.approx(metric['abs_rel'], rel=1e-5)
     assert (metric['frames'], metric['frames_with_metric_depth']) == (6, 6)
     assert metric['states'] == {'tracking': 6}
     assert every_frame['published_share'] >= metric['published_share'] > 0.9
@@ -304,6 +280,11 @@ def test_the_csv_has_a_row_per_frame_and_policy(evaluated):
     for row in rows:
         processed = row['outcome'] == 'processed'
         assert (row['latency_ms'] != '') == (row['abs_rel'] != '') == processed
+    means = {name: np.mean([float(row['abs_rel_without_cap']) for row in rows
+                            if row['policy'] == name]) for name in ('novelty', 'fixed-4')}
+    policies = read_summary(evaluated)['policies']
+    assert means == {name: pytest.approx(policies[name]['metrics']['abs_rel'], rel=1e-5)
+                     for name in means}
     first = next(row for row in rows if row['policy'] == 'fixed-4')
     assert (first['denoise_ms'], first['latency_ms'], first['age_ms']) == (
         '120.000', '167.000', '0.000')
@@ -390,7 +371,7 @@ def test_a_folder_has_sets_and_protocol_b_is_named(checkpoint, tmp_path):
     assert simulated['outcomes'] == {'processed': 4, 'superseded': 0}
     assert summary['protocol'] == 'B'
     assert 'runs the networks in 4 of 4 frames' in ' '.join(summary['verdict']['sentences'])
-    assert {described(path) for path, _ in leaves(summary)} >= {'sets.<name>.frames'}
+    assert {described(path, SCHEMA) for path, _ in leaves(summary)} >= {'sets.<name>.frames'}
     assert 'RANSAC in log depth' in (tmp_path / 'out' / 'report.html').read_text()
     sets = re.search(r'\| AbsRel \(B, above 0 m\) / delta1 +\| mean of sets +\| desk \(2\) +\|'
                      r' shelf \(2\) +\|', (tmp_path / 'out' / 'tables.md').read_text())

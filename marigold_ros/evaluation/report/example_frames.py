@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import math
 from typing import Any, TYPE_CHECKING
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.depth.types import FloatImage, RgbImage
+from marigold_ros.evaluation.report.worst_seconds import WorstSeconds
 
 if TYPE_CHECKING:
     from marigold_ros.data.frames import DepthFrame
@@ -66,46 +67,55 @@ class FramePicture:
 
 class ExampleFrames:
     """
-    Collect the best, median and worst frames.
+    Collect the best and the median frames, and the worst frames of the worst seconds.
 
-    It keeps at most `AROUND_MEDIAN` + 2 `SHOWN` downscaled frames.
+    It keeps at most `AROUND_MEDIAN` + `SHOWN` downscaled frames and those of `worst_seconds`.
+
+    Attributes
+    ----------
+    worst_seconds : WorstSeconds
+        A frame without stamp is a second of its own.
     """
 
     def __init__(self) -> None:
+        """Start without a frame."""
+        self.worst_seconds = WorstSeconds()
         self._abs_rel: list[float] = []
         self._best: list[FramePicture] = []
-        self._worst: list[FramePicture] = []
         self._near_median: list[FramePicture] = []
 
-    def register(self, abs_rel: float) -> bool:
+    def add(self, number: int, frame: DepthFrame, abs_rel: float, num_inference_steps: int,
+            depth_m: NDArray[Any], target_m: FloatImage) -> None:
         """
-        Register the AbsRel of the next frame, and check whether to keep the frame with `add`.
+        Add the next frame, and keep it, downscaled, if it may be shown; arrays are [H, W], m.
 
         A frame without AbsRel (NaN) is ignored.
         """
         if math.isnan(abs_rel):
-            return False
+            return
         insort(self._abs_rel, abs_rel)
-        if len(self._near_median) < AROUND_MEDIAN:
-            return True
-        median = self._median()
-        return (abs_rel < self._best[-1].abs_rel or abs_rel > self._worst[-1].abs_rel
-                or abs(abs_rel - median) < abs(self._near_median[-1].abs_rel - median))
+        second = frame.name if frame.stamp_ns is None else frame.block
+        candidate, picture = self._is_candidate(abs_rel), None
+        if candidate or self.worst_seconds.wants_picture(second, abs_rel):
+            size = _thumbnail_size(*target_m.shape)
+            picture = FramePicture(
+                number, frame.name, frame.block, abs_rel, num_inference_steps,
+                np.asarray(cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA), np.uint8),
+                _resize_nearest(depth_m, size), _resize_nearest(target_m, size))
+        self.worst_seconds.add(second, abs_rel, picture)
+        if candidate and picture is not None:
+            self._keep([picture])
 
-    def add(self, number: int, frame: DepthFrame, abs_rel: float, num_inference_steps: int,
-            depth_m: NDArray[Any], target_m: FloatImage) -> None:
-        """Keep the frame that was registered last, downscaled; arrays are [H, W], m."""
-        size = _thumbnail_size(*target_m.shape)
-        picture = FramePicture(
-            number, frame.name, frame.block, abs_rel, num_inference_steps,
-            np.asarray(cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA), np.uint8),
-            _resize_nearest(depth_m, size), _resize_nearest(target_m, size))
-        self._best = _one_per_block(sorted([*self._best, picture], key=_by_error))
-        self._worst = _one_per_block(
-            sorted([*self._worst, picture], key=_by_error, reverse=True))
-        median = self._median()
-        self._near_median = sorted([*self._near_median, picture],
-                                   key=lambda each: abs(each.abs_rel - median))[:AROUND_MEDIAN]
+    def extend(self, later: ExampleFrames, offset: int) -> None:
+        """Add the frames of the part that follows; `offset` is added to their numbers."""
+        self.worst_seconds.extend(later.worst_seconds, offset)
+        self._abs_rel = sorted([*self._abs_rel, *later._abs_rel])
+        self._keep([replace(each, number=each.number + offset)
+                    for each in (*later._best, *later._near_median)])
+
+    def thin(self, count: int) -> None:
+        """Keep only this many frames near the median, as of a part of a long recording."""
+        self._near_median = self._near_median[:count]
 
     def select(self) -> dict[str, list[FramePicture]]:
         """
@@ -116,24 +126,39 @@ class ExampleFrames:
         """
         if not self._abs_rel:
             return {}
-        median = self._median()
         taken: set[int] = set()
         chosen = {}
         for rank, pictures in (
-                ('best', self._best), ('worst', self._worst),
-                ('median', sorted(self._near_median,
-                                  key=lambda each: abs(each.abs_rel - median)))):
-            selected = _one_per_block([each for each in pictures if each.number not in taken])
+                ('best', self._best),
+                ('worst', [each.picture for each in self.worst_seconds.select()]),
+                ('median', sorted(self._near_median, key=self._distance_to_median))):
+            selected = _one_per_block([each for each in pictures
+                                       if each is not None and each.number not in taken])
             taken |= {each.number for each in selected}
             chosen[rank] = selected
         return {rank: chosen[rank] for rank in ('best', 'median', 'worst') if chosen[rank]}
 
+    def _is_candidate(self, abs_rel: float) -> bool:
+        """Check whether a frame is among the best or near the median so far."""
+        if len(self._near_median) < AROUND_MEDIAN:
+            return True
+        median = self._median()
+        return (abs_rel < self._best[-1].abs_rel
+                or abs(abs_rel - median) < abs(self._near_median[-1].abs_rel - median))
+
+    def _keep(self, pictures: Sequence[FramePicture]) -> None:
+        """Keep the pictures that are among the best or near the median."""
+        self._best = _one_per_block(sorted(
+            [*self._best, *pictures], key=lambda each: (each.abs_rel, each.number)))
+        by_number = {each.number: each for each in (*self._near_median, *pictures)}
+        self._near_median = sorted(by_number.values(),
+                                   key=self._distance_to_median)[:AROUND_MEDIAN]
+
+    def _distance_to_median(self, picture: FramePicture) -> float:
+        return abs(picture.abs_rel - self._median())
+
     def _median(self) -> float:
         return self._abs_rel[len(self._abs_rel) // 2]
-
-
-def _by_error(picture: FramePicture) -> tuple[float, int]:
-    return picture.abs_rel, picture.number
 
 
 def _one_per_block(pictures: Sequence[FramePicture]) -> list[FramePicture]:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from jinja2 import Environment, PackageLoader, select_autoescape
+from jinja2 import Environment, PackageLoader, select_autoescape, Template
 from markupsafe import Markup
 from matplotlib import colormaps
 import numpy as np
 from numpy.typing import NDArray
 
+from marigold_ros.depth.types import RgbImage
 from marigold_ros.evaluation.analysis import Analysis
 from marigold_ros.evaluation.metrics.protocols import describe_protocol
 from marigold_ros.evaluation.report import figures
@@ -46,10 +47,7 @@ def write_report(path: Path, summary: Mapping[str, Any], analysis: Analysis,
         Frames to show by 'best', 'median' and 'worst'.
     """
     abs_rel = summary_abs_rel_label(summary)
-    environment = Environment(loader=PackageLoader('marigold_ros.evaluation.report', ''),
-                              autoescape=select_autoescape(default=True), trim_blocks=True,
-                              lstrip_blocks=True)
-    text = environment.get_template(TEMPLATE).render(
+    text = load_template(TEMPLATE).render(
         summary=summary, abs_rel=abs_rel, tiles=_summary_tiles(summary),
         label=describe_protocol(summary['protocol'], summary['compared_range']),
         tables={table.name: table for table in all_tables(summary)},
@@ -60,9 +58,16 @@ def write_report(path: Path, summary: Mapping[str, Any], analysis: Analysis,
             ('timeline', figures.plot_timeline(analysis, abs_rel)))},
         examples={rank: [_picture_panels(each) for each in pictures]
                   for rank, pictures in examples.items()},
-        depth_scale=_scale_bar(DEPTH_COLORS), error_scale=_scale_bar(ERROR_COLORS),
+        depth_scale=scale_bar(DEPTH_COLORS), error_scale=scale_bar(ERROR_COLORS),
         largest_error=LARGEST_ERROR)
     path.write_text(text, encoding='utf-8')
+
+
+def load_template(name: str) -> Template:
+    """Load a template of this folder."""
+    return Environment(loader=PackageLoader('marigold_ros.evaluation.report', ''),
+                       autoescape=select_autoescape(default=True), trim_blocks=True,
+                       lstrip_blocks=True).get_template(name)
 
 
 def _summary_tiles(summary: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -106,31 +111,44 @@ def _format_interval(bounds: Sequence[float | None], factor: float, form: str) -
 
 def _picture_panels(picture: FramePicture) -> dict[str, Any]:
     """Return the panels of one frame: image, prediction, truth, error."""
-    known = picture.target_m[np.isfinite(picture.target_m)]
-    low, high = (float(each) for each in np.percentile(known, COLOR_PERCENTILES))
+    low, high = depth_limits_m(picture)
     return {
         'picture': picture, 'low': low, 'high': high,
-        'panels': [
-            ('image', _data_uri('.jpg', picture.rgb)),
-            ('prediction', _color_image(picture.depth_m, DEPTH_COLORS, low, high)),
-            ('truth', _color_image(picture.target_m, DEPTH_COLORS, low, high)),
-            ('error', _color_image(picture.error, ERROR_COLORS, -LARGEST_ERROR, LARGEST_ERROR))]}
+        'panels': [(name, _data_uri('.jpg' if name == 'image' else '.png', rgb))
+                   for name, rgb in draw_panels(picture).items()]}
 
 
-def _color_image(values: NDArray[Any], colors: str, low: float, high: float) -> str:
-    """Encode values [h, w] as a colour-mapped PNG; NaN is grey, +inf (sky) the farthest colour."""
+def depth_limits_m(picture: FramePicture) -> tuple[float, float]:
+    """Return the depths, m, between which the colours of a frame's depth change."""
+    known = picture.target_m[np.isfinite(picture.target_m)]
+    low, high = np.percentile(known, COLOR_PERCENTILES)
+    return float(low), float(high)
+
+
+def draw_panels(picture: FramePicture) -> dict[str, RgbImage]:
+    """Draw image, prediction, truth and error of a frame, uint8 [h, w, 3] each."""
+    low, high = depth_limits_m(picture)
+    return {
+        'image': picture.rgb,
+        'prediction': _color(picture.depth_m, DEPTH_COLORS, low, high),
+        'truth': _color(picture.target_m, DEPTH_COLORS, low, high),
+        'error': _color(picture.error, ERROR_COLORS, -LARGEST_ERROR, LARGEST_ERROR)}
+
+
+def _color(values: NDArray[Any], colors: str, low: float, high: float) -> RgbImage:
+    """Colour values [h, w]; NaN is grey, +inf (sky) the farthest colour."""
     unit = np.clip((values - low) / max(high - low, 1e-9), 0, 1)
     rgb = colormaps[colors](np.nan_to_num(unit))[..., :3]
     rgb[np.isnan(values)] = UNKNOWN_GREY
-    return _data_uri('.png', np.asarray(np.round(255 * rgb), np.uint8))
+    return np.asarray(np.round(255 * rgb), np.uint8)
 
 
-def _scale_bar(colors: str) -> str:
+def scale_bar(colors: str) -> str:
     """Encode a colour scale from low to high as a PNG."""
-    return _color_image(np.linspace(0, 1, 160)[None], colors, 0, 1)
+    return _data_uri('.png', _color(np.linspace(0, 1, 160)[None], colors, 0, 1))
 
 
-def _data_uri(extension: str, rgb: NDArray[np.uint8]) -> str:
+def _data_uri(extension: str, rgb: RgbImage) -> str:
     quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if extension == '.jpg' else []
     stream = cv2.imencode(extension, np.ascontiguousarray(rgb[..., ::-1]), quality)[1]
     kind = {'.jpg': 'jpeg', '.png': 'png'}[extension]

@@ -10,12 +10,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 import csv
 from dataclasses import asdict
+import itertools
 import json
 import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from marigold_ros.evaluation.analysis import (
     Analysis,
@@ -31,6 +33,7 @@ from marigold_ros.evaluation.report.verdict import make_verdict
 from marigold_ros.evaluation.statistics import (
     ABS_REL,
     beats,
+    DECISIVE,
     Difference,
     mean_results,
     QUALITY,
@@ -41,8 +44,10 @@ STAGES = ('complexity', 'carry', 'preprocess', 'encode', 'denoise', 'decode', 'p
 FRAME_COLUMNS = ('frame', 'name', 'block', 'stamp_ns', 'policy', 'outcome', 'complexity',
                  'num_inference_steps', 'steps_without_cap', 'covered_share', 'age_ms',
                  'latency_ms', 'reason')
+# Its last columns: without latency cap, so that no time of a machine changes them.
+UNCAPPED_METRICS = (*DECISIVE, 'metric_abs_rel')
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 STREAM_SCHEMA = {
     'outcomes.<outcome>': 'int: frames processed, or superseded by a newer frame',
     'latency_p50_ms': 'number or null: from arrival to depth, of the processed frames',
@@ -187,6 +192,15 @@ SCHEMA = {
     'examples.<name>[].frame': 'int: number of a frame shown as best, median or worst',
     'examples.<name>[].name': 'string',
     'examples.<name>[].abs_rel': 'number',
+    'worst_seconds[].name': 'string: the block; of a frame without stamp, its number',
+    'worst_seconds[].abs_rel': 'number: mean of the primary policy without cap',
+    'worst_seconds[].frames': 'int: frames in this second that have an AbsRel',
+    'worst_seconds[].frame': 'int: number of its worst frame, which the picture shows',
+    'worst_seconds[].frame_abs_rel': 'number',
+    'worst_seconds[].num_inference_steps': 'int: T of this frame',
+    'worst_seconds[].depth_colors_m[]': 'number: depth of the nearest and the farthest colour',
+    'worst_seconds[].picture': 'string: JPEG in this folder: image and prediction above truth and '
+                               'signed error',
 }
 
 
@@ -337,23 +351,39 @@ def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(summary, indent=1, allow_nan=False) + '\n', encoding='utf-8')
 
 
-def write_per_frame(path: Path, analysis: Analysis) -> None:
+def write_per_frame(path: Path, analysis: Analysis,
+                    metric_abs_rel: Mapping[str, NDArray[np.float64]]) -> None:
     """
     Write one CSV row per frame and policy, from the simulation of frame arrivals.
 
-    The columns are `FRAME_COLUMNS`, the time of each stage in ms, and the metrics of the published
-    depth.  `steps_without_cap` is T without latency cap.  Values that do not apply are empty.
+    The columns are `FRAME_COLUMNS`, the time of each stage in ms, the metrics of the published
+    depth, and `UNCAPPED_METRICS` with the suffix _without_cap.  `steps_without_cap` is T without
+    latency cap.  Values that do not apply are empty.
+
+    Parameters
+    ----------
+    path : Path
+    analysis : Analysis
+    metric_abs_rel : mapping of str to float64 [F]
+        AbsRel of metric depth of each frame, by policy; only of some policies.
     """
     metrics = metric_names(analysis)
-    columns = [*FRAME_COLUMNS, *(f'{stage}_ms' for stage in STAGES), *metrics]
+    columns = [*FRAME_COLUMNS, *(f'{stage}_ms' for stage in STAGES), *metrics,
+               *(f'{metric}_without_cap' for metric in UNCAPPED_METRICS)]
     with path.open('w', newline='', encoding='utf-8') as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         for name, result in analysis.policies.items():
-            for replayed, without_cap in zip(result.simulated.frames, result.frames):
+            in_metres = metric_abs_rel.get(name, itertools.repeat(math.nan))
+            for replayed, without_cap, error in zip(result.simulated.frames, result.frames,
+                                                    in_metres):
+                quality = {**without_cap.quality, 'metric_abs_rel': error}
                 writer.writerow({
                     'policy': name, 'steps_without_cap': without_cap.num_inference_steps,
-                    **_frame_row(replayed, metrics)})
+                    **_frame_row(replayed, metrics),
+                    **{f'{metric}_without_cap': _format_or_none(quality.get(metric, math.nan),
+                                                                '.6g')
+                       for metric in UNCAPPED_METRICS}})
 
 
 def _frame_row(replayed: ReplayedFrame, metrics: Sequence[str]) -> dict[str, Any]:
@@ -394,11 +424,11 @@ def without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def main() -> None:
-    """Print every key of summary.json with its type and meaning."""
-    for key, text in SCHEMA.items():
+def print_schema(schema: Mapping[str, str]) -> None:
+    """Print every key of a summary with its type and meaning."""
+    for key, text in schema.items():
         print(f'{key}\n    {text}')
 
 
 if __name__ == '__main__':
-    main()
+    print_schema(SCHEMA)

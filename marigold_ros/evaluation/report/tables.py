@@ -94,7 +94,7 @@ def accuracy_table(summary: Mapping[str, Any]) -> Table:
     metrics = list(summary['policies'][primary]['metrics'])
     labels = {'abs_rel': summary_abs_rel_label(summary), **LABELS}
     rows = [(labels.get(metric, metric.replace('_', ' ')),
-             *(_format_number(values.get(metric)) for values in columns.values()))
+             *(format_number(values.get(metric)) for values in columns.values()))
             for metric in metrics]
     title = describe_protocol(summary['protocol'], summary['compared_range'])
     return Table('accuracy', f'Accuracy without latency cap; {title}', ('metric', *columns),
@@ -113,7 +113,7 @@ def sets_table(summary: Mapping[str, Any]) -> Table:
                  summary['policies'][name]['metrics'])
         pairs = [(means['abs_rel'], means['delta1']),
                  *((each['abs_rel'][name], each['delta1'][name]) for each in sets.values())]
-        rows.append((name, *(f'{_format_number(abs_rel)} / {_format_number(delta1)}'
+        rows.append((name, *(f'{format_number(abs_rel)} / {format_number(delta1)}'
                              for abs_rel, delta1 in pairs)))
     header = (f'{summary_abs_rel_label(summary)} / delta1', 'mean of sets',
               *(f'{name} ({each["frames"]})' for name, each in sets.items()))
@@ -126,7 +126,7 @@ def temporal_table(summary: Mapping[str, Any]) -> Table:
                if row['temporal']}
     return Table('temporal', 'Temporal consistency without latency cap', ('', *columns), tuple(
         (label.format(abs_rel=summary_abs_rel_label(summary)),
-         *(_format_number(values.get(metric)) for values in columns.values()))
+         *(format_number(values.get(metric)) for values in columns.values()))
         for metric, label in TEMPORAL_LABELS.items()))
 
 
@@ -137,7 +137,7 @@ def metric_depth_table(metric: Mapping[str, Any]) -> Table:
         ('frames with metric depth', *(
             f'{row["frames_with_metric_depth"]} of {row["frames"]}' for row in policies.values())),
         (abs_rel_label('metric', metric['range']), *(
-            _format_number(row['abs_rel']) + _format_interval(row['abs_rel_interval'], 1, '.3f')
+            format_number(row['abs_rel']) + format_interval(row['abs_rel_interval'], 1, '.3f')
             for row in policies.values())),
         *((label, *(_format_share_or_number(row, key) for row in policies.values()))
           for key, label in METRIC_DEPTH_LABELS.items())]
@@ -176,7 +176,7 @@ def _format_share_or_number(values: Mapping[str, Any], key: str) -> str:
     if isinstance(value, int):
         return str(value)
     if value is None or key in ('rmse', 'delta1', 'tae', 'recovery_s', 'distance_m'):
-        return _format_number(value)
+        return format_number(value)
     return f'{100 * value:.2f} %' if value < 0.1 else f'{100 * value:.1f} %'
 
 
@@ -191,11 +191,11 @@ def policy_table(summary: Mapping[str, Any]) -> Table:
             f'{100 * row["steps"].get("0", 0) / summary["data"]["frames"]:.0f} %',
             f'{100 * row["covered_share"]:.1f} %', f'{row["frame_ms"]:.1f}',
             *(_format_saved(row['saved'][other]) for other in fixed),
-            _format_number(row['metrics']['abs_rel'])
-            + _format_interval(row['abs_rel_interval'], 1, '.3f'),
-            *(_format_number(row['metrics'][metric])
+            format_number(row['metrics']['abs_rel'])
+            + format_interval(row['abs_rel_interval'], 1, '.3f'),
+            *(format_number(row['metrics'][metric])
               for metric in ('published_delta1', 'boundary_f1')),
-            *(_format_difference(row['against_blind'].get(metric)) for metric in DECISIVE)))
+            *(format_difference(row['against_blind'].get(metric)) for metric in DECISIVE)))
     abs_rel = summary_abs_rel_label(summary)
     return Table(
         'policies', 'Step policies without latency cap',
@@ -237,29 +237,30 @@ def stage_table(summary: Mapping[str, Any]) -> Table:
 def _stream_cells(stream: Mapping[str, Any]) -> tuple[str, ...]:
     counts = stream['outcomes']
     return (*(str(counts[outcome]) for outcome in ('processed', 'superseded')),
-            *(_format_number(stream[f'latency_{rank}_ms'], '.1f')
+            *(format_number(stream[f'latency_{rank}_ms'], '.1f')
               for rank in ('p50', 'p95', 'p99', 'max')),
-            str(stream['over_cap']), _format_number(stream['mean_steps'], '.2f'),
-            _format_number(stream['metrics']['abs_rel']))
+            str(stream['over_cap']), format_number(stream['mean_steps'], '.2f'),
+            format_number(stream['metrics']['abs_rel']))
 
 
 def _format_saved(saved: Mapping[str, Any]) -> str:
     return (f'{100 * saved["share"]:.1f} %'
-            + _format_interval((saved['low'], saved['high']), 100, '.1f'))
+            + format_interval((saved['low'], saved['high']), 100, '.1f'))
 
 
-def _format_difference(difference: Mapping[str, Any] | None) -> str:
+def format_difference(difference: Mapping[str, Any] | None) -> str:
+    """Format a relative difference in % with its interval and verdict; '-' without one."""
     if difference is None:
         return '-'
     if difference['relative'] is None or difference['low'] is None:
         return ('unknown (too few blocks)' if difference['verdict'] == 'unknown' else
                 str(difference['verdict']))
     interval = [difference['low'], difference['high']]
-    return (f'{100 * difference["relative"]:+.1f} %{_format_interval(interval, 100, "+.1f")}: '
+    return (f'{100 * difference["relative"]:+.1f} %{format_interval(interval, 100, "+.1f")}: '
             f'{difference["verdict"]}')
 
 
-def _format_number(value: float | None, form: str = '') -> str:
+def format_number(value: float | None, form: str = '') -> str:
     """Format with three decimals, or two significant digits for small numbers."""
     if value is None:
         return '-'
@@ -268,7 +269,8 @@ def _format_number(value: float | None, form: str = '') -> str:
     return f'{value:.3f}' if abs(value) >= 0.0095 or value == 0 else f'{value:.2g}'
 
 
-def _format_interval(bounds: Sequence[float | None], factor: float, form: str) -> str:
+def format_interval(bounds: Sequence[float | None], factor: float, form: str) -> str:
+    """Format an interval to follow its value; '' without an interval."""
     low, high = bounds
     if low is None or high is None:
         return ''
