@@ -24,7 +24,6 @@ import sys
 import time
 
 import numpy as np
-from tqdm import tqdm
 
 from benchmarks.timing import speedup, time_interleaved, write_benchmark_report
 from marigold_ros.data.bags.bag_frames import BagTopics
@@ -40,6 +39,7 @@ from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.evaluation.environment import describe_environment
 from marigold_ros.messages.depth import pack_depth
 from marigold_ros.messages.image import pack_image
+from marigold_ros.progress import progress_bar
 
 SAMPLE = Path(__file__).parents[1] / 'sample' / 'living_room'
 TOPICS = BagTopics('/camera/image_rect', '/camera/depth/image_rect')
@@ -57,7 +57,7 @@ def write_long_bag(path: Path, minutes: float) -> None:
         for topic in (TOPICS.image, TOPICS.depth):
             writer.add_topic(topic, IMAGE, typestore=STORE)
         count = round(minutes * 60 * HZ)
-        for number, pair in tqdm(zip(range(count), cycle(frames)), 'write', total=count):
+        for number, pair in progress_bar(zip(range(count), cycle(frames)), 'write', total=count):
             stamp_ns = number * 10 ** 9 // HZ
             for topic, fields in zip((TOPICS.image, TOPICS.depth), pair):
                 writer.write(topic, stamp_ns, serialize_image(stamp_ns, 'camera', fields))
@@ -66,7 +66,8 @@ def write_long_bag(path: Path, minutes: float) -> None:
 def read_through(data_set: DataSet) -> tuple[int, float]:
     """Read all frames ahead without keeping them; return their number and the time, s."""
     started_s = time.perf_counter()
-    count = sum(1 for _ in tqdm(read_ahead(data_set.frames()), 'read', total=data_set.count))
+    count = sum(1 for _ in progress_bar(read_ahead(data_set.frames()), 'read',
+                                        data_set.count))
     return count, time.perf_counter() - started_s
 
 

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from benchmarks.timing import format_markdown_table
 from marigold_ros.data.datasets.bag import bag_data_set
@@ -31,6 +30,7 @@ from marigold_ros.depth.device import reserve_one_core
 from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.types import FloatImage
 from marigold_ros.metric.fit import fit_scale
+from marigold_ros.progress import progress_bar
 
 SAMPLE = Path('sample/living_room')
 CARRIED = (0, 3, 5, 8)
@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     engine, rng = DepthEngine.load(device='cpu'), np.random.default_rng(0)
     frames = list(bag_data_set(options.bag).frames())
     errors: dict[tuple[str, bool], list[list[Error]]] = {}
-    for first in tqdm(range(len(frames) - CARRIED[-1]), unit='frame', desc='carried_metres'):
+    for first in progress_bar(range(len(frames) - CARRIED[-1]), 'carried_metres', unit='frame'):
         sequence = frames[first:first + CARRIED[-1] + 1]
         for name, known in (('true depth', true_depth(sequence[0])),
                             ('a run', fitted_run(engine, sequence[0], rng))):

@@ -35,7 +35,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from benchmarks.timing import format_markdown_table, write_benchmark_report
 from marigold_ros.data.datasets.data_set import MAX_DEPTH_M, MIN_DEPTH_M
@@ -50,6 +49,7 @@ from marigold_ros.depth.types import FloatImage, Mask, RgbImage
 from marigold_ros.evaluation.environment import describe_environment
 from marigold_ros.evaluation.metrics.protocol_a import align
 from marigold_ros.evaluation.statistics import Blocks
+from marigold_ros.progress import progress_bar
 from scenes import drive_bag, render, robot_path, second_drive, second_room, sensor
 from scenes.drive_bag import FRAME_HZ
 from scenes.moving import MovingScene
@@ -163,7 +163,7 @@ def render_drive(name: str) -> Recording:
     states = robot_path.integrate_path(drive.start, drive.controls, POSES_HZ, DURATION_S)
     jobs = second_drive.plan_frames(moving, states[::POSES_HZ // FRAME_HZ], SEED)
     frames = []
-    for job in tqdm(jobs, desc=name):
+    for job in progress_bar(jobs, desc=name):
         first = round(job.state.t_s * POSES_HZ)
         strips = states[first:first + STRIPS] if drive.rolling else [job.state]
         frames.append(render_frame(moving, job, strips))
@@ -235,7 +235,7 @@ def measure(engine: DepthEngine, condition: str, recording: Recording) -> dict[s
     """Return what every policy does under a condition."""
     images = recording.develop(CONDITIONS[condition][1])
     return {name: play(engine, config, images, recording)
-            for name, config in tqdm(POLICIES.items(), desc=condition)}
+            for name, config in progress_bar(POLICIES.items(), desc=condition)}
 
 
 def format_difference(values: NDArray[np.float64], fixed: NDArray[np.float64]) -> str:

@@ -19,7 +19,6 @@ import cv2
 from matplotlib.figure import Figure
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from benchmarks.timing import format_markdown_table, write_benchmark_report
 from marigold_ros.data.datasets.data_set import DataSet, MAX_DEPTH_M, MIN_DEPTH_M
@@ -30,6 +29,7 @@ from marigold_ros.depth.errors import InputError, MarigoldError
 from marigold_ros.depth.types import FloatImage
 from marigold_ros.evaluation.environment import describe_environment
 from marigold_ros.evaluation.metrics.protocol_a import align
+from marigold_ros.progress import progress_bar
 
 STEPS = (1, 2, 4)
 REMOVED = np.arange(20) / 20
@@ -149,7 +149,7 @@ def compute_curves(engine: DepthEngine, data_set: DataSet,
                    num_inference_steps: int) -> dict[str, list[Curve]]:
     """Compute the curves of every ranking on each frame of a data set."""
     curves: dict[str, list[Curve]] = {}
-    for frame in tqdm(data_set.frames(), f'{num_inference_steps} step(s)', data_set.count):
+    for frame in progress_bar(data_set.frames(), f'{num_inference_steps} step(s)', data_set.count):
         prediction = engine.infer(frame.rgb, num_inference_steps=num_inference_steps)
         frame_curves = compute_frame_curves(prediction.affine_invariant_depth,
                                             prediction.confidence, frame.known_depth_m)

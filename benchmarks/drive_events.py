@@ -29,7 +29,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 import yaml
 
 from benchmarks.timing import format_markdown_table
@@ -49,6 +48,7 @@ from marigold_ros.evaluation.metrics.protocols import score
 from marigold_ros.evaluation.references import BagReferences, FrameReference
 from marigold_ros.metric.config import ScaleConfig
 from marigold_ros.metric.types import measured_scale
+from marigold_ros.progress import progress_bar
 
 NAME = 'drive_events'
 BAG, CAMERA, LIDAR = 'parlour', 'camera', '/lidar/points'
@@ -172,7 +172,7 @@ def evaluate(folder: Path, engine: DepthEngine) -> tuple[dict[str, PolicyDrive],
     with open_bag(bag_folder) as bag:
         references = BagReferences(bag, SAMPLE_TOPICS, ScaleConfig(('cloud',)),
                                    {'cloud': LIDAR})
-        for frame in tqdm(data_set.frames(), total=data_set.count, unit='frame', desc=NAME):
+        for frame in progress_bar(data_set.frames(), NAME, data_set.count, unit='frame'):
             reference = references.lookup(frame)
             for drive in drives.values():
                 drive.add(frame, reference)

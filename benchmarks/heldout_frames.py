@@ -22,7 +22,6 @@ from matplotlib.figure import Figure
 import numpy as np
 from numpy.typing import NDArray
 import torch
-from tqdm import tqdm
 
 from benchmarks.timing import format_markdown_table, write_benchmark_report
 from marigold_ros.data.frames import DepthFrame, evenly_spaced_indices
@@ -33,6 +32,7 @@ from marigold_ros.depth.errors import InputError, MarigoldError
 from marigold_ros.evaluation.environment import describe_environment
 from marigold_ros.evaluation.metrics.baselines import predict_ramp
 from marigold_ros.evaluation.metrics.protocols import mean_scores, score, Scores
+from marigold_ros.progress import progress_bar
 from marigold_ros.training.checkpoints import load_vae
 from marigold_ros.training.latents import reconstruct_depth
 from marigold_ros.training.targets import depth_range
@@ -139,7 +139,7 @@ def predict_depths(
 ) -> list[NDArray[np.float32]]:
     """Run the engine over frames of one size in batches; float32 [H, W] each."""
     maps: list[NDArray[np.float32]] = []
-    for start in tqdm(range(0, len(frames), BATCH), desc=f'{num_inference_steps} step(s)'):
+    for start in progress_bar(range(0, len(frames), BATCH), desc=f'{num_inference_steps} step(s)'):
         images = [frame.rgb for frame in frames[start:start + BATCH]]
         predictions = engine.infer_batch(images, [num_inference_steps] * len(images))
         maps += [prediction.affine_invariant_depth for prediction in predictions]

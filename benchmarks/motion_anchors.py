@@ -32,7 +32,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation, Slerp
-from tqdm import tqdm
 
 from benchmarks.node_rig import memory_bytes
 from benchmarks.timing import format_markdown_table
@@ -51,6 +50,7 @@ from marigold_ros.evaluation.references import BagReferences, FrameReference
 from marigold_ros.metric.config import ScaleConfig
 from marigold_ros.metric.sources.ground_plane import Floor
 from marigold_ros.metric.sources.motion import MotionAnchors
+from marigold_ros.progress import progress_bar
 
 NAME = 'motion_anchors'
 SLIP, NOISE, DRIFT_RAD_PER_M = 0.03, 0.01, np.radians(0.5)
@@ -215,7 +215,8 @@ def run_long(drive: Sequence[DriveFrame], poses: Sequence[Matrix], minutes: floa
     motion, count = MotionAnchors(), round(60 * minutes * 10 ** 9 / PERIOD_NS)
     warm_up, at_start = min(WARM_UP_FRAMES, count // 2), 0
     to_and_fro = cycle([*images, *images[-2:0:-1]])
-    for number, (grey, reference, pose) in zip(tqdm(range(count), unit='frame'), to_and_fro):
+    for number, (grey, reference, pose) in zip(progress_bar(range(count), unit='frame'),
+                                               to_and_fro):
         if number == warm_up:
             at_start = memory_bytes(os.getpid())
         motion.update(grey, reference.K, pose, number * PERIOD_NS, floor_of(reference))

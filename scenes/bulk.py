@@ -13,10 +13,10 @@ import multiprocessing
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from marigold_ros.data import shards
 from marigold_ros.depth.errors import MarigoldError
+from marigold_ros.progress import progress_bar, ProgressBar
 from scenes.cameras import sample_camera
 from scenes.places import sample_scene
 from scenes.render import render
@@ -102,14 +102,14 @@ def render_frames(out: Path, count: int, *, width: int, height: int, seed: int, 
                for i in range(start // VIEWS_PER_SCENE, -(-end // VIEWS_PER_SCENE))]
     work = partial(render_scene, seed=seed, width=width, height=height, world=world)
     total = sum(end - start for start, end in todo)
-    with multiprocessing.get_context('spawn').Pool(workers) as pool, tqdm(
+    with multiprocessing.get_context('spawn').Pool(workers) as pool, progress_bar(
             total=total, unit='frame', smoothing=0.05) as progress:
         finished = pool.imap(work, numbers)
         for start, end in todo:
             _write_shard(out, start, _collect_frames(finished, end - start, progress))
 
 
-def _collect_frames(scenes: Iterator[Frames], count: int, progress: tqdm[None]) -> Frames:
+def _collect_frames(scenes: Iterator[Frames], count: int, progress: ProgressBar) -> Frames:
     """Collect the next `count` frames; drop the last scene's surplus frames."""
     collected: Frames = []
     while len(collected) < count:

@@ -13,8 +13,8 @@ import multiprocessing
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
+from marigold_ros.progress import progress_bar
 from scenes import drive_bag, drive_room, render, robot_path
 from scenes.drive_bag import FRAME_HZ, ODOMETRY_HZ
 from scenes.robot_path import RobotState
@@ -50,11 +50,11 @@ def write_sample(out: Path, *, quality: Quality = FINE, seed: int = SEED,
     states = robot_path.integrate_path(START, CONTROLS, ODOMETRY_HZ, duration_s)
     frame_states = states[::ODOMETRY_HZ // FRAME_HZ]
     gains = _smooth_gains([drive_bag.metered_gain(scene, state)
-                           for state in tqdm(frame_states, desc='exposure')])
+                           for state in progress_bar(frame_states, desc='exposure')])
     job = partial(_render, seed=seed, quality=quality)
     out.mkdir(parents=True, exist_ok=True)
     with multiprocessing.get_context('spawn').Pool(workers) as pool:
-        frames = tqdm(pool.imap(job, zip(frame_states, gains, range(len(frame_states)))),
+        frames = progress_bar(pool.imap(job, zip(frame_states, gains, range(len(frame_states)))),
                       total=len(frame_states), desc='frames')
         drive_bag.write_bag(out / scene.place, lambda t_s: scene, states, iter(frames), seed)
     size_m = (drive_room.WIDTH_M, drive_room.DEPTH_M, drive_room.HEIGHT_M)

@@ -19,9 +19,9 @@ import shutil
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 import yaml
 
+from marigold_ros.progress import progress_bar
 from scenes import drive_bag, render, robot_path, second_room, sensor
 from scenes.drive_bag import FRAME_HZ, ODOMETRY_HZ, stamp_ns
 from scenes.moving import MovingScene
@@ -90,7 +90,7 @@ def write_second_drive(out: Path, *, quality: Quality = FINE, seed: int = SEED, 
     kept.mkdir(parents=True, exist_ok=True)
     job = partial(_render_once, seed=seed, quality=quality, size=size, folder=kept)
     with multiprocessing.get_context('spawn').Pool(workers) as pool:
-        frames = tqdm(pool.imap(job, jobs), total=len(jobs), desc='frames')
+        frames = progress_bar(pool.imap(job, jobs), total=len(jobs), desc='frames')
         drive_bag.write_bag(out / moving.lit.place, moving.at, states, iter(frames), seed)
     room_m = (second_room.WIDTH_M, second_room.DEPTH_M, second_room.HEIGHT_M)
     scene = drive_bag.describe_scene(moving.lit, states, seed, room_m)
@@ -156,7 +156,7 @@ def plan_frames(moving: MovingScene, states: Sequence[RobotState], seed: int) ->
     """
     share = 1 - np.exp(-1 / (FRAME_HZ * EXPOSURE_LAG_S))
     jobs: list[FrameJob] = []
-    for state in tqdm(states, desc='exposure'):
+    for state in progress_bar(states, desc='exposure'):
         number = round(state.t_s * FRAME_HZ)
         if jobs and _is_same_pose(state, jobs[-1].state):
             jobs.append(replace(jobs[-1], state=state, number=number))

@@ -24,6 +24,7 @@ from marigold_ros.evaluation.report.contact_sheet import draw_contact_sheet, She
 from marigold_ros.evaluation.report.costmap_picture import draw_costmaps, open_poses
 from marigold_ros.messages.depth import unpack_depth
 from marigold_ros.messages.image import decode_rgb, DEPTH_FORMATS, read_pixels
+from marigold_ros.progress import progress_bar
 
 if TYPE_CHECKING:
     from marigold_ros.depth.types import FloatImage
@@ -313,7 +314,8 @@ def _depth_errors(bag: Bag, camera: str, ground_truth: str,
         metric = {stamp: messages[1] for stamp, messages in match_by_stamp(
             bag, [topics[1], f'/{camera}/depth/image_rect'])}
     errors = []
-    for stamp, (prediction, truth) in match_by_stamp(bag, topics):
+    for stamp, (prediction, truth) in progress_bar(
+            match_by_stamp(bag, topics), 'depth errors', counts[topics[0]], unit='frame'):
         target_m = unpack_depth(image_fields(truth))
         depth = _relative_depth(prediction)
         valid = np.isfinite(target_m) & np.isfinite(depth)

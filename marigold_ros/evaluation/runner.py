@@ -11,8 +11,6 @@ from itertools import islice
 import time
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from marigold_ros.data.bags.read_issues import DamageNote
 from marigold_ros.data.datasets.data_set import DataSet
 from marigold_ros.data.frames import DepthFrame
@@ -35,6 +33,7 @@ from marigold_ros.evaluation.policies.replay import (
     SharedSteps,
 )
 from marigold_ros.evaluation.report.example_frames import ExampleFrames
+from marigold_ros.progress import progress_bar
 from marigold_ros.stop_flag import StopFlag
 
 if TYPE_CHECKING:
@@ -182,7 +181,7 @@ class EvaluationSession:
         unscored: deque[Future[None]] = deque()
         problem: Exception | None = None
         with (closing(read_ahead(self._data_set.frames())) as read,
-              tqdm(total=total, unit='frame', desc=self._data_set.name) as bar):
+              progress_bar(total=total, unit='frame', desc=self._data_set.name) as bar):
             frames = enumerate(islice(read, self._config.max_frames))
             while not stop.requested:
                 try:

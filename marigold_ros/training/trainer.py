@@ -16,10 +16,10 @@ from diffusers.training_utils import EMAModel
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from marigold_ros.data.frames import FrameSet
 from marigold_ros.depth.errors import ConfigError, MarigoldError
+from marigold_ros.progress import progress_bar
 from marigold_ros.stop_flag import StopFlag
 from marigold_ros.training.batches import load_resident_batches, make_view_loader, open_frame_sets
 from marigold_ros.training.config import HardwareConfig, TrainingConfig
@@ -133,7 +133,7 @@ class Trainer(ABC, Generic[Config]):
         batches = self._batches()
         if progress.iteration == 0:  # validation curves begin before the first iteration
             self._save(validate=True)
-        with StopFlag(terminate_on_second_signal=True) as stop, tqdm(
+        with StopFlag(terminate_on_second_signal=True) as stop, progress_bar(
                 total=config.max_iterations, initial=progress.iteration, unit='it',
                 disable=not main) as bar:
             while progress.iteration < config.max_iterations:

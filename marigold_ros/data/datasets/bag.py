@@ -9,13 +9,13 @@ from pathlib import Path
 import shutil
 
 import numpy as np
-from tqdm import tqdm
 
 from marigold_ros.data.bags.bag_frames import BagTopics, count_frames, read_bag_frames
 from marigold_ros.data.datasets.data_set import DataSet
 from marigold_ros.data.frames import check_frame, DepthFrame
 from marigold_ros.data.shards import DESCRIPTION, ShardFrames, write_description, write_shard
 from marigold_ros.depth.errors import InputError
+from marigold_ros.progress import progress_bar
 
 FRAMES_PER_SHARD = 32
 # Topics of the bags that this package records.
@@ -93,7 +93,7 @@ def _write_frames(frames: Iterator[DepthFrame], folder: Path) -> int:
             np.stack([frame.known_depth_m for frame in pending]),
             np.zeros((len(pending), 3, 3)), ['bag'] * len(pending), written)
 
-    for frame in tqdm(frames, 'frames of the bag', unit='frame'):
+    for frame in progress_bar(frames, 'frames of the bag', unit='frame'):
         check_frame(frame)
         shape = frame.rgb.shape if shape is None else shape
         if frame.rgb.shape != shape:

@@ -11,8 +11,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from tqdm import tqdm
-
 from marigold_ros.data.read_ahead import read_ahead
 from marigold_ros.depth.adaptive import AdaptiveDepth, AdaptivePrediction, Frame
 from marigold_ros.depth.errors import ConfigError
@@ -26,6 +24,7 @@ from marigold_ros.evaluation.policies.replay import (
     ReplayedFrame,
 )
 from marigold_ros.evaluation.policies.step_policies import make_step_policy
+from marigold_ros.progress import progress_bar
 from marigold_ros.stop_flag import StopFlag
 
 if TYPE_CHECKING:
@@ -180,7 +179,7 @@ class LiveRun:
         """
         scores: dict[int, Future[Quality]] = {}
         waiting: deque[Future[Quality]] = deque()
-        with (tqdm(total=len(self._frames), unit='frame', desc='live') as bar,
+        with (progress_bar(total=len(self._frames), unit='frame', desc='live') as bar,
               ThreadPoolExecutor(1, 'scores') as pool):
             def process(taken: DeliveredFrame) -> ReplayedFrame:
                 replayed, prediction = self._process(taken)

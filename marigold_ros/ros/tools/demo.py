@@ -15,7 +15,6 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
-from tqdm import tqdm
 
 from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.depth.errors import MarigoldError
@@ -28,6 +27,7 @@ from marigold_ros.evaluation.recording import (
     save_contact_sheet,
     summarize_recording,
 )
+from marigold_ros.progress import progress_bar, ProgressBar
 from marigold_ros.ros.camera_output import INFO_TOPICS, TOPICS
 from marigold_ros.ros.startup import init_rclpy
 from marigold_ros.ros.tools.processes import (
@@ -65,7 +65,7 @@ class NodeMonitor:
     ----------
     required_processes : list of LoggedProcess
         A wait fails when one of them ends.
-    progress : tqdm or None
+    progress : ProgressBar or None
         Advances with every frame whose outcome is known.
     last_idle_s : float
         Monotonic time of the last report of the node without pending frames.
@@ -74,7 +74,7 @@ class NodeMonitor:
     def __init__(self, stop: StopFlag) -> None:
         self.stop = stop
         self.required_processes: list[LoggedProcess] = []
-        self.progress: tqdm | None = None
+        self.progress: ProgressBar | None = None
         self.last_idle_s = 0.0
         self.node = rclpy.create_node('demo', enable_rosout=False, start_parameter_services=False)
         self._executor = SingleThreadedExecutor()
@@ -223,7 +223,8 @@ def _count_pending_frames(camera: DiagnosticStatus) -> int:
 def _show_progress(monitor: NodeMonitor, player: LoggedProcess, image_count: int,
                    duration_s: float) -> None:
     """Show progress until the player has ended and the node has processed its last frame."""
-    with tqdm(total=image_count, unit=' frames', desc='drive', mininterval=0.5) as progress:
+    with progress_bar(desc='drive', total=image_count, unit=' frames',
+                      mininterval=0.5) as progress:
         monitor.progress = progress
         monitor.wait(lambda: not player.running, 'the end of the bag',
                      2 * (DISCOVERY_TIMEOUT_S + duration_s))

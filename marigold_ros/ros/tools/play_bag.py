@@ -23,7 +23,6 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.validate_topic_name import validate_topic_name
 from rosbags.interfaces import QosDurability
 from rosgraph_msgs.msg import Clock
-from tqdm import tqdm
 
 from marigold_ros.data.bags.messages import (
     COMPRESSED_IMAGE,
@@ -35,6 +34,7 @@ from marigold_ros.data.bags.reader import Bag, BagMessage, BagTopic, open_bag
 from marigold_ros.data.read_ahead import read_ahead
 from marigold_ros.depth.errors import BagError, MarigoldError
 from marigold_ros.messages.image_transport import base_topic
+from marigold_ros.progress import progress_bar
 from marigold_ros.ros.startup import init_rclpy
 from marigold_ros.ros.tools.bag_clock import BagClock, ClockSource, find_clock_source
 from marigold_ros.ros.tools.bag_qos import choose_playback_qos
@@ -290,9 +290,9 @@ class Player:
             Seconds of the bag per second of the monotonic clock.
         stop : StopFlag
         """
-        progress = tqdm(total=round((self.bag.end_ns - start_ns) * 1e-9, 1), unit='s',
-                        desc=self.bag.path.name, disable=None, bar_format='{desc}: {bar} '
-                        '{n:.1f}/{total:.1f} s of the bag [{elapsed}<{remaining}]')
+        progress = progress_bar(
+            desc=self.bag.path.name, total=round((self.bag.end_ns - start_ns) * 1e-9, 1), unit='s',
+            bar_format='{desc}: {bar} {n:.1f}/{total:.1f} s of the bag [{elapsed}<{remaining}]')
         begin_s = None
         with closing(self._events(start_ns, rate)) as events, progress:
             for time_ns, publisher, message in events:
