@@ -17,6 +17,8 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.data.datasets.bag import bag_data_set, SAMPLE_TOPICS
+from marigold_ros.depth.carry import StepFinder
+from marigold_ros.depth.types import Flow
 from marigold_ros.evaluation.metrics.metric_depth import MetricDepthEvaluator
 from marigold_ros.evaluation.references import BagReferences
 from marigold_ros.metric.config import ScaleConfig
@@ -77,7 +79,7 @@ def show(robot, frame, cloud):
 
 def test_metric_depth_agrees_to_1_percent(robot):
     """What evaluate makes of the relative depth that the node has published."""
-    evaluator = MetricDepthEvaluator(CONFIG)
+    evaluator, steps, flow, last = MetricDepthEvaluator(CONFIG), StepFinder(), None, None
     with open_bag(BAG) as bag:
         clouds = [deserialize_message(bytes(message.data), PointCloud2)
                   for message in islice(bag.messages([LIDAR]), COUNT)]
@@ -87,9 +89,13 @@ def test_metric_depth_agrees_to_1_percent(robot):
             assert shown_m is not None, status
             # Pixels that carried depth does not cover are unknown to both.
             known = np.where(np.isnan(shown_m), np.float32(np.nan), relative)
+            grey = steps.reduce(frame.rgb)
+            if last is not None:
+                flow = Flow(last[0], steps.find(last[1], grey).source)
+            last = frame.stamp_ns, grey
             scale = evaluator.add(frame, SimpleNamespace(
                 affine_invariant_depth=relative, known_depth=known, confidence=None),
-                references.lookup(frame))
+                references.lookup(frame), flow=flow)
             expected_m = scale.field.correct(scale.to_metric_depth(relative))
             compared = np.isfinite(shown_m)
             assert compared.mean() > 0.6
