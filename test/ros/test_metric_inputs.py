@@ -138,7 +138,8 @@ def test_without_stamps_the_scale_follows_times_of_receipt(monkeypatch, image_st
                         SimpleNamespace(monotonic=lambda: clock_s[0]))
     inputs = make_inputs(ScaleConfig(('scan',), extrinsics={'scan': '0 0 0 0 0 0'}))
     relative = np.tile(np.linspace(0, 1, 160, dtype=np.float32), (120, 1))
-    prediction = SimpleNamespace(known_depth=relative, confidence=None, gauge_change=None)
+    prediction = SimpleNamespace(known_depth=relative, confidence=None, gauge_change=None,
+                                 flow=None)
     angles = np.arange(-0.6, 0.6, 0.01)
     columns = np.rint(80 - 100 * np.tan(angles)).astype(int)
     for number in range(200):
