@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from marigold_ros.depth.errors import InputError
 
@@ -176,7 +177,7 @@ class TrueEdges:
                                    np.ones((2 * GAP_MARGIN_PX + 1,) * 2)) > 0
         self._edges = (_detect_edges(_fill_unknown(target_m, known)) & self._compared
                        if is_dense(target_m) else np.zeros(known.shape, bool))
-        self._pixels = np.nonzero(self._edges)
+        self._pixels = np.argwhere(self._edges)
         self._distances_px = _distance_to_edges_px(self._edges)
 
     def compute_errors(self, depth_m: NDArray[Any]) -> tuple[float, float]:
@@ -184,12 +185,13 @@ class TrueEdges:
         _check_shapes(depth_m, self._edges)
         if not self._edges.any():
             return float('nan'), float('nan')
-        predicted = _detect_edges(depth_m) & self._compared
-        to_true_px = _exact_px(self._distances_px[predicted])
+        predicted = np.argwhere(_detect_edges(depth_m) & self._compared)
+        to_true_px = self._distances_px[tuple(predicted.T)]
         near_px = to_true_px[to_true_px < MAX_DISTANCE_PX]
         if not len(near_px):
             return MAX_DISTANCE_PX, MAX_DISTANCE_PX
-        to_predicted_px = _exact_px(_distance_to_edges_px(predicted)[self._pixels])
+        to_predicted_px, _ = cKDTree(predicted).query(self._pixels,
+                                                      distance_upper_bound=MAX_DISTANCE_PX)
         both = (np.minimum(to_true_px, MAX_DISTANCE_PX).sum()
                 + np.minimum(to_predicted_px, MAX_DISTANCE_PX).sum())
         return float(near_px.mean()), float(both / (len(to_true_px) + len(to_predicted_px)))
@@ -290,14 +292,11 @@ def _fill_unknown(target_m: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[n
     return np.asarray(depth_of_label[labels])
 
 
-def _distance_to_edges_px(edges: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _distance_to_edges_px(edges: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Compute the distance of each pixel to the nearest edge, px; inf if there are no edges."""
     if not edges.any():
-        return np.full(edges.shape, np.inf, np.float32)
-    return np.asarray(cv2.distanceTransform((~edges).astype(np.uint8), cv2.DIST_L2,
-                                            cv2.DIST_MASK_PRECISE), np.float32)
-
-
-def _exact_px(distances_px: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Undo that OpenCV's square roots differ in the last bit with its thread count."""
-    return np.sqrt(np.rint(np.square(distances_px, dtype=np.float64)))  # squares are integers
+        return np.full(edges.shape, np.inf)
+    distances_px = cv2.distanceTransform((~edges).astype(np.uint8), cv2.DIST_L2,
+                                         cv2.DIST_MASK_PRECISE)
+    # OpenCV's square roots differ in the last bit with its thread count; squares are integers.
+    return np.sqrt(np.rint(np.square(distances_px, dtype=np.float64)))

@@ -9,6 +9,7 @@ cannot be compared: every result names both, and averaging across them is an err
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -287,14 +288,16 @@ class FrameScorer:
     def __init__(self, rules: Rules, protocol: Protocol) -> None:
         """Start without a frame."""
         self._rules, self._protocol = rules, protocol
-        self._truth: FrameTruth | None = None  # of the last frame
+        # Policies on frames that arrive over time are a frame behind.
+        self._truths: deque[FrameTruth] = deque(maxlen=2)
 
     def score(self, depth: FloatImage, frame: DepthFrame,
               covered: Mask | None = None) -> ScoredDepth:
         """Score depth, float32 [H, W], of which only what is covered is published; see `score`."""
-        truth = self._truth
-        if truth is None or truth.frame is not frame:
-            truth = self._truth = FrameTruth(frame, self._rules, self._protocol)
+        truth = next((each for each in self._truths if each.frame is frame), None)
+        if truth is None:
+            truth = FrameTruth(frame, self._rules, self._protocol)
+            self._truths.append(truth)
         if not truth.compared.any():
             return ScoredDepth(None, {})
         aligned = truth.align(depth)
