@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -25,16 +25,23 @@ if TYPE_CHECKING:
 
 # Values of a cell of the map.
 CELL_UNKNOWN, CELL_FREE, CELL_FOUND, CELL_MISSED, CELL_INVENTED = range(5)
+SCENE = 'scene'
 # A map without a scene grows by blocks of so many cells, up to so many along an axis.
 BLOCK_CELLS, MAX_MAP_CELLS = 100, 4000
 
 CellMask = NDArray[np.bool_]
+Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class ObstacleMap:
     """
-    The costmap of our cloud after a recording, compared with what is there.
+    The costmap of our cloud over a recording, compared with what is there.
+
+    A cell is found if it is marked in at least half of the frames in which an obstacle is seen in
+    it, or marked in the end where there is one; else it is missed.  Rays that pass over or below an
+    obstacle clear its cells later, also with perfect clouds; that is no miss.  A cell is invented
+    if it is marked in the end where there is no obstacle.
 
     Attributes
     ----------
@@ -44,14 +51,15 @@ class ObstacleMap:
         Size of a cell, m.
     costs : uint8 [rows, columns]
         See `ObstacleLayer`; rows along y, columns along x.
-    obstacles : bool [rows, columns]
-        Cells in which there is an obstacle that the camera or the reference sensor has seen.
+    seen, marked : int64 [rows, columns]
+        Number of frames in which an obstacle is seen in a cell, by the camera or by the reference
+        sensor, and of those after which our costmap has it marked.
     explained : bool [rows, columns]
-        Cells of which a mark is right: those of obstacles, seen or not, with a tolerance.
+        Cells in which a mark is right: those of obstacles, seen or not, with a tolerance.
     path_m : float64 [n, 2]
         Where the camera was, m.
     reference : str
-        'scene', or the source with whose costmap it is compared.
+        `SCENE`, or the source with whose costmap it is compared.
     boxes : tuple of (str, float64 [2, 3])
         Name and corners of the obstacles of the scene, m.
     found, visible : Counter of str
@@ -61,7 +69,8 @@ class ObstacleMap:
     low_m: NDArray[np.float64]
     resolution: float
     costs: NDArray[np.uint8]
-    obstacles: CellMask
+    seen: Counts
+    marked: Counts
     explained: CellMask
     path_m: NDArray[np.float64]
     reference: str
@@ -74,8 +83,9 @@ class ObstacleMap:
         lethal = self.costs == LETHAL
         cells = np.full(self.costs.shape, CELL_UNKNOWN, np.uint8)
         cells[self.costs == FREE] = CELL_FREE
-        cells[self.obstacles & ~lethal] = CELL_MISSED
-        cells[lethal & self.explained] = CELL_FOUND
+        cells[self.seen > 0] = CELL_MISSED
+        cells[(self.seen > 0) & (2 * self.marked >= self.seen)
+              | lethal & self.explained] = CELL_FOUND
         cells[lethal & ~self.explained] = CELL_INVENTED
         return cells
 
@@ -85,20 +95,19 @@ class ObstacleMap:
         high = np.maximum(*(np.round((each.low_m - low_m) / self.resolution).astype(int)
                             + each.costs.shape[::-1] for each in (self, later)))
 
-        def place(each: ObstacleMap, values: NDArray[np.generic], fill: int) -> NDArray[np.uint8]:
+        def place(each: ObstacleMap, values: NDArray[Any], fill: int = 0) -> NDArray[Any]:
             columns, rows = np.round((each.low_m - low_m) / self.resolution).astype(int)
-            placed = np.full(high[::-1], fill, np.uint8)
+            placed = np.full(high[::-1], fill, values.dtype)
             placed[rows:rows + values.shape[0], columns:columns + values.shape[1]] = values
             return placed
 
         earlier_costs, costs = (place(each, each.costs, UNKNOWN) for each in (self, later))
-        obstacles, explained = (
-            (place(self, first, 0) | place(later, second, 0)).astype(bool)
-            for first, second in ((self.obstacles, later.obstacles),
-                                  (self.explained, later.explained)))
         return ObstacleMap(
-            low_m, self.resolution, np.where(costs == UNKNOWN, earlier_costs, costs), obstacles,
-            explained, np.concatenate([self.path_m, later.path_m]), self.reference, self.boxes,
+            low_m, self.resolution, np.where(costs == UNKNOWN, earlier_costs, costs),
+            place(self, self.seen) + place(later, later.seen),
+            place(self, self.marked) + place(later, later.marked),
+            place(self, self.explained) | place(later, later.explained),
+            np.concatenate([self.path_m, later.path_m]), self.reference, self.boxes,
             self.found + later.found, self.visible + later.visible)
 
 
@@ -179,5 +188,5 @@ class ReferenceMap:
                                      for each in (ours, reference))
         layer = self._layers[0]
         return ObstacleMap(layer.low_m, layer.config.resolution, layer.costs,
-                           reference & ~ours_wide, reference_wide, np.array(self._path_m),
-                           self.reference)
+                           reference.astype(np.int64), (reference & ours_wide).astype(np.int64),
+                           reference_wide, np.array(self._path_m), self.reference)

@@ -24,7 +24,7 @@ from marigold_ros.evaluation.metrics.costmap import (
     Observation,
     ObstacleLayer,
 )
-from marigold_ros.evaluation.metrics.obstacle_map import ObstacleMap
+from marigold_ros.evaluation.metrics.obstacle_map import ObstacleMap, SCENE
 from marigold_ros.geometry.unproject import unproject
 
 if TYPE_CHECKING:
@@ -120,8 +120,8 @@ class ObstacleScorer:
         # Whether a cell belongs to a box, [boxes, rows, columns].
         self._cells = np.array([_distance_to_rectangle_m(centres, box[:, :2]) <= CELL_TOLERANCE_M
                                 for box in self._boxes_m])
-        # Whether a visible point of an obstacle was in it, [rows, columns].
-        self._seen: NDArray[np.bool_] = np.zeros(self.layer.costs.shape, np.bool_)
+        # In how many frames a visible point of an obstacle is in a cell, and it is marked.
+        self._seen, self._marked = np.zeros((2, *self.layer.costs.shape), np.int64)
         self._path_m: list[Matrix] = []
         self._rows: list[tuple[float, ...]] = []
         self._found: Counter[str] = Counter()
@@ -202,8 +202,8 @@ class ObstacleScorer:
         """Return the costmap after the last frame, compared with the scene."""
         return ObstacleMap(
             self.layer.low_m, self.layer.config.resolution, self.layer.costs, self._seen,
-            np.asarray(self._cells.any(axis=0), np.bool_),
-            np.array(self._path_m).reshape(-1, 2), 'scene',
+            self._marked, np.asarray(self._cells.any(axis=0), np.bool_),
+            np.array(self._path_m).reshape(-1, 2), SCENE,
             tuple(zip(self._names, self._boxes_m)), self._found.copy(), self._visible.copy())
 
     def _score_frame(self, true: Matrix, cloud: NDArray[np.float32] | None, origin: Matrix,
@@ -226,7 +226,8 @@ class ObstacleScorer:
                     and np.isfinite(cloud[pixels, 0]).any()):
                 range_m = np.nanmin(np.hypot(*(cloud[pixels] - origin)[:, :2].T))
                 errors.append(abs(range_m - _distance_to_rectangle_m(origin[:2], box[:, :2])))
-        self._seen |= shown
+        self._seen += shown
+        self._marked += shown & lethal
         explained = lethal & self._cells.any(axis=0)
         floor = self._visible_floor_cells(true, origin)
         return (float(np.mean(found)) if found else np.nan,

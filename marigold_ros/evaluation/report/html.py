@@ -20,6 +20,7 @@ from marigold_ros.evaluation.report.interactive import (
     load_plotly,
     map_figure,
     map_legend,
+    REFERENCES,
 )
 from marigold_ros.evaluation.report.look import FAR_M, NEAR_M, RecordingLook
 from marigold_ros.evaluation.report.pictures import (
@@ -113,7 +114,7 @@ def _look_context(look: RecordingLook, frame_count: int) -> dict[str, Any]:
         'metric_clouds': any(cloud.metric for cloud in look.clouds.items.values())}
     if look.obstacle_map is not None:
         parts |= {'map_legend': map_legend(look.obstacle_map),
-                  'map_reference': look.obstacle_map.reference}
+                  'map_reference': REFERENCES.get(look.obstacle_map.reference)}
     if plotly is not None and look.clouds.items:
         parts['cloud_figure'] = cloud_figure(look.clouds.items)
     if plotly is not None and look.obstacle_map is not None:

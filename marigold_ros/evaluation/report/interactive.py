@@ -17,6 +17,7 @@ from marigold_ros.evaluation.metrics.obstacle_map import (
     CELL_MISSED,
     CELL_UNKNOWN,
     ObstacleMap,
+    SCENE,
 )
 from marigold_ros.evaluation.report.look import Cloud
 from marigold_ros.evaluation.report.pictures import data_uri, encode_picture
@@ -25,6 +26,8 @@ from marigold_ros.metric.anchors import choose_evenly
 # Of Okabe and Ito, safe for red-green colour blindness.
 CELL_COLORS = {CELL_UNKNOWN: '#e4e4e4', CELL_FREE: '#ffffff', CELL_FOUND: '#009e73',
                CELL_MISSED: '#d55e00', CELL_INVENTED: '#cc79a7'}
+REFERENCES = {'cloud': 'the reference cloud', 'depth': 'the reference depth',
+              'scan': 'the laser scan', 'lidar': 'the lidar'}
 PATH_COLOR, BOX_COLOR = '#0072b2', '#333333'
 MAP_MARGIN_M = 0.5
 MAX_PICTURE_PX, MAX_PATH_POINTS = 1200, 2000
@@ -108,7 +111,8 @@ def map_figure(obstacle_map: ObstacleMap) -> dict[str, Any]:
 
 def map_legend(obstacle_map: ObstacleMap) -> list[tuple[str, str]]:
     """Return colour and meaning of the cells and lines of a map."""
-    scene, reference = obstacle_map.reference == 'scene', obstacle_map.reference
+    scene = obstacle_map.reference == SCENE
+    reference = REFERENCES.get(obstacle_map.reference)
     names = {
         CELL_FOUND: 'found' if scene else f'marked by our cloud and by {reference}',
         CELL_MISSED: 'missed' if scene else f'marked by {reference} alone',

@@ -98,6 +98,9 @@ def test_the_demo_records_every_output_and_prints_a_summary(tmp_path, drive):
     # The error of metric depth, by the cloud.
     assert 'in metres  AbsRel (metric, 0.1 to 20 m) 0.0' in printed
     assert cv2.imread(str(tmp_path / 'out' / 'contact_sheet.png')).std() > 10
+    page = tmp_path / 'out' / 'report.html'
+    assert f'{page}: frame by frame, clouds to turn' in printed
+    assert f'{FRAMES} of {FRAMES} frames are shown' in page.read_text()
 
 
 @pytest.mark.node
@@ -111,6 +114,7 @@ def test_the_demo_prints_the_error_of_a_failed_configure(tmp_path, drive):
 
 def test_the_report_fails_and_names_the_empty_topics(drive, tmp_path, capsys):
     """A recording without the node: every output is missing, with a reason."""
-    assert not report(drive, drive, tmp_path / 'contact_sheet.png')
+    assert not report(drive, drive, tmp_path)
     assert '/camera/points is empty: no frame reached the node' in capsys.readouterr().err
     assert not (tmp_path / 'contact_sheet.png').exists()
+    assert not (tmp_path / 'report.html').exists()
