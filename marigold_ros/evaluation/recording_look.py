@@ -126,7 +126,11 @@ def _map_beside_lidar(bag: Bag, topics: tuple[str, str, str], poses: PoseBuffer,
                       config: LayerConfig) -> ObstacleMap | None:
     """Compare the costmaps of our clouds and of the newest cloud of the lidar."""
     points, info, lidar = topics
-    camera = camera_from_info(next(iter(bag.decoded_messages([info])))[1])
+    # The node may publish depth without a cloud before it knows the calibration.
+    calibrated = next(match_by_stamp(bag, [points, info]), None)
+    if calibrated is None:
+        return None
+    camera = camera_from_info(calibrated[1][1])
     compared = ReferenceMap('lidar', config)
     newest: tuple[int, FloatImage] | None = None  # in the world
     for message, decoded in bag.decoded_messages([points, lidar]):

@@ -100,7 +100,8 @@ def shown(browser):
     return browser.execute_script("""
         const all = (selector) => [...document.querySelectorAll(`#strip ${selector}`)];
         return [document.getElementById('strip-title').textContent,
-                all('.frame img').map((each) => each.src), all('dd').map((each) => each.textContent),
+                all('.frame img').map((each) => each.src),
+                all('dd').map((each) => each.textContent),
                 all('.bars i').findIndex((each) => each.classList.contains('now'))]""")
 
 

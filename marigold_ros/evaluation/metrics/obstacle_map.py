@@ -39,9 +39,9 @@ class ObstacleMap:
     The costmap of our cloud over a recording, compared with what is there.
 
     A cell is found if it is marked in at least half of the frames in which an obstacle is seen in
-    it, or marked in the end where there is one; else it is missed.  Rays that pass over or below an
-    obstacle clear its cells later, also with perfect clouds; that is no miss.  A cell is invented
-    if it is marked in the end where there is no obstacle.
+    it, or marked in the end where there is one; else it is missed.  Rays that pass over or below
+    an obstacle clear its cells later, also with perfect clouds; that is no miss.  A cell is
+    invented if it is marked in the end where there is no obstacle.
 
     Attributes
     ----------
