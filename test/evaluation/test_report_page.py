@@ -126,7 +126,7 @@ def test_the_file_has_all_parts_and_loads_nothing(report):
     for frame in frames:
         assert len(frame['panels']) == 4  # image, relative depth, metric depth, error
         assert all(each.startswith('data:image/jpeg;base64,') for each in frame['panels'])
-        stream, depth, *_, reason = frame['facts']
+        depth, stream, *_, reason = frame['facts']
         assert 'latency' in stream and 'cap 200 ms' in stream
         assert depth.startswith(('run, T = ', 'carried for ')) and reason
     assert page.ids['strip-slider']['max'] == str(FRAMES - 1)

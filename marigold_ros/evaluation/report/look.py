@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+import math
 from typing import Generic, TypeVar
 
 import cv2
@@ -193,10 +194,11 @@ class RecordingLook:
             self.obstacle_map = self.obstacle_map or later.obstacle_map
 
     def add_facts(self, find_facts: Callable[[int], Mapping[str, str]]) -> None:
-        """Add to the facts of each frame what is known of its number."""
-        self.frames.items = {
-            number: replace(frame, facts={**find_facts(number), **frame.facts})
-            for number, frame in self.frames.items.items()}
+        """Add to the facts of each frame, after the first, what is known of its number."""
+        for number, frame in self.frames.items.items():
+            first, *others = frame.facts.items()
+            self.frames.items[number] = replace(
+                frame, facts=dict([first, *find_facts(number).items(), *others]))
 
 
 def _encode_panels(frame: StripFrame) -> dict[str, bytes]:
@@ -227,7 +229,7 @@ def _choose_points(frame: StripFrame) -> Cloud:
         points = points * np.array([1, -1, 1], np.float32)
     else:
         height, width = frame.relative_depth.shape
-        step = max(1, int(np.sqrt(height * width / MAX_POINTS)))
+        step = math.ceil(math.sqrt(height * width / MAX_POINTS))
         depth = frame.relative_depth[::step, ::step]
         rows, columns = np.indices(depth.shape) * (step / width)
         points = np.stack([columns, height / width - rows, depth], axis=-1).reshape(-1, 3)
