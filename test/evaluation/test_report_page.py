@@ -54,17 +54,21 @@ class Page(HTMLParser):
         return json.loads(dict(self.scripts)[name])
 
 
-@pytest.fixture(scope='module')
-def report(tmp_path_factory):
-    """Evaluate the first frames of the sample drive with metres, obstacles and all policies."""
-    folder = tmp_path_factory.mktemp('report')
+def evaluate(folder, *options):
+    """Evaluate metric depth on the first frames of the sample drive; return the report."""
     assert main(['bag', str(SAMPLE / 'living_room'), '--image', '/camera/image_raw', '--depth',
                  '/camera/depth_gt/image_rect', '--checkpoint',
-                 str(make_checkpoint(folder / 'random')), '--out', str(folder), '--max-frames',
-                 str(FRAMES), '--scale-sources', 'cloud', '--reference', 'cloud=/lidar/points',
-                 '--scene', str(SAMPLE / 'scene.json'),
-                 '--costmap', str(SAMPLE.parent / 'config' / 'nav2_costmap.yaml')]) == 0
+                 str(make_checkpoint(folder / 'random')), '--out', str(folder),
+                 '--scale-sources', 'cloud', '--reference', 'cloud=/lidar/points',
+                 '--costmap', str(SAMPLE.parent / 'config' / 'nav2_costmap.yaml'), *options]) == 0
     return folder / 'report.html'
+
+
+@pytest.fixture(scope='module')
+def report(tmp_path_factory):
+    """Write a report with obstacles and all policies."""
+    return evaluate(tmp_path_factory.mktemp('report'), '--max-frames', str(FRAMES),
+                    '--scene', str(SAMPLE / 'scene.json'))
 
 
 @pytest.fixture(scope='module')
@@ -138,6 +142,14 @@ def test_the_file_has_all_parts_and_loads_nothing(report):
     assert f'{FRAMES} of {FRAMES} frames are shown' in text
     # plotly.js comes with its licence.
     assert 'Permission is hereby granted, free of charge' in text
+
+
+def test_without_a_scene_the_map_compares_with_the_reference(tmp_path):
+    path = evaluate(tmp_path, '--max-frames', '2', '--policies', 'fixed-1')
+    figure = Page(path).data('map-figure')
+    assert [each['mode'] for each in figure['data']] == ['lines', 'markers']  # no boxes
+    assert len(figure['data'][0]['x']) == 2
+    assert 'marked by the reference cloud alone' in path.read_text()
 
 
 def test_frames_are_left_out_of_a_page_that_would_be_too_large(tmp_path, monkeypatch):
