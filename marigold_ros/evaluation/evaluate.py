@@ -18,7 +18,7 @@ measure again, remove the file; to use another table, pass `--latency-table`.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
@@ -37,11 +37,13 @@ from marigold_ros.depth.errors import ConfigError, InputError, MarigoldError
 from marigold_ros.evaluation.analysis import analyse, Analysis, StreamResult
 from marigold_ros.evaluation.config import EvaluationConfig
 from marigold_ros.evaluation.environment import describe_environment
+from marigold_ros.evaluation.look import add_metric, add_replay, add_stream
 from marigold_ros.evaluation.metrics.baselines import predict_ramp, TfliteNetwork
 from marigold_ros.evaluation.metrics.metric_depth import COMPARED_RANGE, MetricDepthEvaluator
 from marigold_ros.evaluation.metrics.protocols import format_depth_range
 from marigold_ros.evaluation.options import (
     make_parser,
+    MetricSetup,
     open_references,
     read_config,
     read_data_set,
@@ -49,10 +51,10 @@ from marigold_ros.evaluation.options import (
 from marigold_ros.evaluation.out_bag import ResultBagWriter
 from marigold_ros.evaluation.policies.latency import LatencyTable
 from marigold_ros.evaluation.policies.live import check_live_policy, LiveRun
-from marigold_ros.evaluation.policies.replay import PolicyReplay, RecordedFrame
-from marigold_ros.evaluation.references import BagReferences
+from marigold_ros.evaluation.policies.replay import PolicyReplay, Replay
 from marigold_ros.evaluation.report.example_frames import FramePicture
 from marigold_ros.evaluation.report.html import write_report
+from marigold_ros.evaluation.report.look import RecordingLook
 from marigold_ros.evaluation.report.second_pictures import write_worst_seconds
 from marigold_ros.evaluation.report.summary import (
     latency_table_summary,
@@ -130,7 +132,7 @@ def evaluate(options: argparse.Namespace, command: str, stack: ExitStack) -> int
     with StopFlag(terminate_on_second_signal=True) as stop:
         # 2. Run every frame with every T, and replay the policies on the runs.
         session = EvaluationSession(engine, data_set, config, table, baselines)
-        evaluators = _run_session(session, config.policies[0], options.out_bag, metric, stop)
+        evaluators, look = _run_session(session, config.policies[0], options.out_bag, metric, stop)
         table.save(options.out / LATENCY_TABLE)
 
         # 3. Compare the policies, and run the primary one live if requested.
@@ -146,10 +148,11 @@ def evaluate(options: argparse.Namespace, command: str, stack: ExitStack) -> int
             options.out, session.examples.worst_seconds.select())}
     if metric is not None:
         context['metric'] = _summarize_metric_depth(options, evaluators, analysis)
-        context['notes'] += metric[0].notes
+        context['notes'] += metric.references.notes
     examples = session.examples.select()
     summary = summarize_evaluation(analysis, context, list(baselines), examples)
-    _write_report_files(options.out, summary, analysis, examples, {
+    add_stream(look, session.simulated[config.policies[0]], config.latency_cap_s)
+    _write_report_files(options.out, summary, analysis, examples, look, {
         name: evaluator.column('abs_rel') for name, evaluator in evaluators.items()})
     if stop.requested:
         return INTERRUPTED
@@ -201,38 +204,52 @@ def _latency_table(options: argparse.Namespace, config: EvaluationConfig,
 
 
 def _run_session(session: EvaluationSession, primary: str, out_bag: Path | None,
-                 metric: tuple[BagReferences, Callable[[], MetricDepthEvaluator]] | None,
-                 stop: StopFlag) -> dict[str, MetricDepthEvaluator]:
-    """Run a session and what follows its frames; return the evaluators of metric depth."""
+                 metric: MetricSetup | None, stop: StopFlag
+                 ) -> tuple[dict[str, MetricDepthEvaluator], RecordingLook]:
+    """Run a session and what follows its frames: metric depth, and what the report shows."""
     evaluators: dict[str, MetricDepthEvaluator] = {}
-    on_frame: list[FrameCallback] = []
+    look = RecordingLook()
+    on_frame: list[FrameCallback] = [partial(add_replay, look)]
     if metric is not None:
-        references, make_evaluator = metric
         replays = {name: session.make_replay(name) for name in (primary, session.fastest)}
-        evaluators = {name: make_evaluator() for name in replays}
-        on_frame.append(partial(_evaluate_metric_depth, replays, evaluators, references))
+        evaluators = {name: metric.make_evaluator() for name in replays}
+        on_frame = [partial(_evaluate_metric_depth, replays, evaluators, metric, look)]
     with ExitStack() as open_outputs:
         if out_bag is not None:
             on_frame.append(open_outputs.enter_context(ResultBagWriter(
                 out_bag, primary, session.make_simulation(primary))).add)
         session.run(stop, *on_frame)
-    return evaluators
+    if metric is not None:
+        look.obstacle_map = (evaluators[primary].obstacle_map() if metric.reference_map is None
+                             else metric.reference_map.map())
+    return evaluators, look
 
 
 def _evaluate_metric_depth(replays: Mapping[str, PolicyReplay],
-                           evaluators: Mapping[str, MetricDepthEvaluator],
-                           references: BagReferences, recorded: RecordedFrame) -> None:
+                           evaluators: Mapping[str, MetricDepthEvaluator], metric: MetricSetup,
+                           look: RecordingLook, without_metres: Replay) -> None:
     """
     Score the metric depth of a frame by each policy, and tell the policy its scale.
 
     Then carried depth moves in three dimensions; in the replays of relative depth it does not.
+    The first policy is shown.
     """
-    reference = references.lookup(recorded.frame)
+    recorded = without_metres.recorded
+    reference = metric.references.lookup(recorded.frame)
+    predictions = []
     for name, evaluator in evaluators.items():
         prediction, _ = replays[name].predict(recorded)
+        predictions.append(prediction)
         scale = evaluator.add(recorded.frame, prediction, reference, prediction.gauge_change,
                               prediction.flow)
         replays[name].set_scale(recorded.evaluated.camera, measured_scale(scale))
+    primary = next(iter(evaluators.values()))
+    add_metric(look, recorded, predictions[0], primary)
+    pose = recorded.frame.world_from_camera
+    if metric.reference_map is not None and pose is not None:
+        metric.reference_map.add(
+            primary.published and primary.published.points,
+            reference.anchors.get(metric.reference_map.reference), reference.K, pose)
 
 
 def _run_live(engine: DepthEngine, data_set: DataSet, config: EvaluationConfig,
@@ -290,7 +307,8 @@ def _summarize_metric_depth(options: argparse.Namespace,
 
 def _write_report_files(out: Path, summary: dict[str, Any], analysis: Analysis,
                         examples: Mapping[str, Sequence[FramePicture]],
-                        metric_abs_rel: Mapping[str, NDArray[np.float64]]) -> None:
+                        look: RecordingLook, metric_abs_rel: Mapping[str, NDArray[np.float64]]
+                        ) -> None:
     """Write all files of the report, and print the verdict."""
     write_summary(out / 'summary.json', summary)
     write_per_frame(out / 'per_frame.csv', analysis, metric_abs_rel)
@@ -298,7 +316,7 @@ def _write_report_files(out: Path, summary: dict[str, Any], analysis: Analysis,
     (out / 'tables.md').write_text('\n'.join(
         f'## {table.title}\n\n<!-- evaluate: {summary["command"]} -->\n{table.markdown()}\n'
         for table in all_tables(summary)), encoding='utf-8')
-    write_report(out / 'report.html', summary, analysis, examples)
+    write_report(out / 'report.html', summary, analysis, examples, look)
     for sentence in (*summary['verdict']['sentences'], *summary['verdict']['comparisons'],
                      *summary['notes']):
         print(sentence)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from marigold_ros.data.bags.bag_frames import BagTopics, TOLERANCE_MS
 from marigold_ros.data.bags.pose_buffer import pose_topics, STATIC_TOPIC
@@ -27,6 +27,7 @@ from marigold_ros.evaluation.config import (
 )
 from marigold_ros.evaluation.metrics.costmap import read_layer_config
 from marigold_ros.evaluation.metrics.metric_depth import MetricDepthEvaluator
+from marigold_ros.evaluation.metrics.obstacle_map import ReferenceMap
 from marigold_ros.evaluation.metrics.obstacles import ObstacleScorer, read_scene
 from marigold_ros.evaluation.references import BagReferences
 from marigold_ros.metric.config import MEASURED_SOURCES, REFERENCE_SOURCES, ScaleConfig
@@ -176,8 +177,25 @@ def read_config(options: argparse.Namespace, data_set: DataSet) -> EvaluationCon
     return config
 
 
-def open_references(options: argparse.Namespace, stack: ExitStack
-                    ) -> tuple[BagReferences, Callable[[], MetricDepthEvaluator]] | None:
+class MetricSetup(NamedTuple):
+    """
+    What metric depth is evaluated with.
+
+    Attributes
+    ----------
+    references : BagReferences
+    make_evaluator : callable
+        Returns a new evaluator.
+    reference_map : ReferenceMap or None
+        New; compares costmaps where a sensor and poses are known, but no scene.
+    """
+
+    references: BagReferences
+    make_evaluator: Callable[[], MetricDepthEvaluator]
+    reference_map: ReferenceMap | None
+
+
+def open_references(options: argparse.Namespace, stack: ExitStack) -> MetricSetup | None:
     """
     Open the references of metric depth.
 
@@ -189,8 +207,8 @@ def open_references(options: argparse.Namespace, stack: ExitStack
 
     Returns
     -------
-    (BagReferences, callable) or None
-        The reader, and what returns a new evaluator; None without scale sources.
+    MetricSetup or None
+        None without scale sources.
 
     Raises
     ------
@@ -211,22 +229,27 @@ def open_references(options: argparse.Namespace, stack: ExitStack
         return None
     config = _read_scale_config(options)
     bag = stack.enter_context(open_bag(options.path, recover=True))
-    scene = None
+    scene = reference_map = None
+    moves = not set(pose_topics(bag.topics)) <= {STATIC_TOPIC}
     if options.scene is not None:
         sensor = options.costmap_sensor
         scene = (read_scene(options.scene), read_layer_config(options.costmap),
                  None if sensor is None else read_layer_config(options.costmap, sensor))
-        if set(pose_topics(bag.topics)) <= {STATIC_TOPIC}:
+        if not moves:
             raise ConfigError('`scene` needs the poses of the camera, on /tf or /odom; '
                               f'{options.path} has none')
+    # Outside a clone the default file is missing, and the report has no map.
+    elif config.reference_sources and moves and (options.costmap != COSTMAP or COSTMAP.is_file()):
+        reference_map = ReferenceMap(config.reference_sources[0],
+                                     read_layer_config(options.costmap))
     references = BagReferences(bag, _bag_topics(options), config,
                                _by_source(options, 'reference', config.sources),
                                camera_info=options.reference_info)
     point_filter = PointFilter(
         min_surface_angle_deg=options.points_min_surface_angle_deg,
         confidence_min=options.points_confidence_min)
-    return references, lambda: MetricDepthEvaluator(
-        config, None if scene is None else ObstacleScorer(*scene), point_filter)
+    return MetricSetup(references, lambda: MetricDepthEvaluator(
+        config, None if scene is None else ObstacleScorer(*scene), point_filter), reference_map)
 
 
 def _require_unset(options: argparse.Namespace, missing: str, names: Sequence[str]) -> None:

@@ -17,7 +17,6 @@ from marigold_ros.data.bags.messages import (
 from marigold_ros.data.bags.writer import BagWriter
 from marigold_ros.evaluation.policies.replay import (
     ArrivalSimulation,
-    RecordedFrame,
     Replay,
     ReplayedFrame,
 )
@@ -82,9 +81,9 @@ class ResultBagWriter:
                 self._write(replay)
         self._writer.__exit__(exc_type, exc, None)
 
-    def add(self, recorded: RecordedFrame) -> None:
+    def add(self, next_frame: Replay) -> None:
         """Add the next frame, and write the frames whose outcome is known."""
-        for replay in self._simulation.add(recorded):
+        for replay in self._simulation.add(next_frame.recorded):
             self._write(replay)
 
     def _write(self, replay: Replay) -> None:

@@ -56,6 +56,8 @@ class FrameStatus:
         C, and the time from receipt to publication; NaN if the frame was dropped.
     num_inference_steps : int
         T; 0 if the frame was dropped.
+    values : mapping of str to str
+        All values of the status, by key.
     """
 
     stamp_ns: int
@@ -64,6 +66,7 @@ class FrameStatus:
     complexity: float
     latency_ms: float
     num_inference_steps: int
+    values: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -174,13 +177,16 @@ def empty_topics(summary: RecordingSummary, expected: Collection[str]) -> dict[s
 
 def format_summary(summary: RecordingSummary) -> str:
     """
-    Format a summary as text.
+    Format a summary as text: several lines, without a newline at the end.
 
-    Returns
-    -------
-    str
-        Several lines, without a newline at the end.
+    See `describe_recording`.
     """
+    return '\n'.join(f'  {name:<10} {text}'
+                     for name, text in describe_recording(summary).items())
+
+
+def describe_recording(summary: RecordingSummary) -> dict[str, str]:
+    """Describe frames, steps, latency and depth error, by title."""
     processed = summary.processed
     sent = summary.message_counts.get(f'/{summary.camera}/image_raw')
     rows = {
@@ -207,7 +213,7 @@ def format_summary(summary: RecordingSummary) -> str:
                                  f'{np.mean(metric):.3f}, mean of {len(metric)} frames')
     elif processed:
         rows['AbsRel'] = 'unknown: no ground truth has the stamp of a processed frame'
-    return '\n'.join(f'  {name:<10} {text}' for name, text in rows.items())
+    return rows
 
 
 def save_contact_sheet(bag: Bag, summary: RecordingSummary, path: Path, *,
@@ -257,7 +263,7 @@ def save_contact_sheet(bag: Bag, summary: RecordingSummary, path: Path, *,
         error = errors.get(stamp)
         frames.append(SheetFrame(
             (stamp - chosen[0]) * 1e-9, decode_rgb(image_fields(messages[0])),
-            np.clip(_relative_depth(messages[1]), 0.0, 1.0),
+            np.clip(read_relative_depth(messages[1]), 0.0, 1.0),
             None if metric is None else unpack_depth(image_fields(metric)),
             None if target is None else unpack_depth(image_fields(target)),
             costmaps.get(stamp), statuses[stamp].complexity, statuses[stamp].num_inference_steps,
@@ -282,7 +288,8 @@ def _read_statuses(bag: Bag, camera: str, counts: Mapping[str, int]) -> tuple[Fr
                     reason=values['reason'],
                     complexity=float(values.get('complexity', 'nan')),
                     latency_ms=float(values.get('latency_ms', 'nan')),
-                    num_inference_steps=int(values.get('num_inference_steps', 0))))
+                    num_inference_steps=int(values.get('num_inference_steps', 0)),
+                    values=values))
     return tuple(frames)
 
 
@@ -317,7 +324,7 @@ def _depth_errors(bag: Bag, camera: str, ground_truth: str,
     for stamp, (prediction, truth) in progress_bar(
             match_by_stamp(bag, topics), 'depth errors', counts[topics[0]], unit='frame'):
         target_m = unpack_depth(image_fields(truth))
-        depth = _relative_depth(prediction)
+        depth = read_relative_depth(prediction)
         valid = np.isfinite(target_m) & np.isfinite(depth)
         abs_rel, ramp_abs_rel = (
             depth_metrics(candidate, target_m, valid, alignment='least_square',
@@ -341,7 +348,7 @@ def _metric_abs_rel(message: Any | None, target_m: FloatImage) -> float:
                                max_depth_m=MAX_DEPTH_M)['abs_rel'])
 
 
-def _relative_depth(message: Any) -> FloatImage:
+def read_relative_depth(message: Any) -> FloatImage:
     """Read relative depth, in which 0 is the nearest pixel and not an invalid one."""
     return read_pixels(image_fields(message), DEPTH_FORMATS)
 

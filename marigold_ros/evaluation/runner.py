@@ -46,8 +46,9 @@ BLIND_POLICIES = tuple(f'every-{period}' for period in (2, 3, 4, 6, 10, 20))
 
 # Functions that predict depth from an image, uint8 [H, W, 3] -> float32 [H, W], by name.
 Baselines = Mapping[str, Callable[[RgbImage], FloatImage]]
-# Called for each frame, in order, while its images are at hand.
-FrameCallback = Callable[[RecordedFrame], None]
+# Called for each frame, in order, while its images are at hand, with how the primary policy
+# processed it without cap.
+FrameCallback = Callable[[Replay], None]
 
 
 class EvaluationSession:
@@ -247,9 +248,10 @@ class EvaluationSession:
             self.simulated[name] += [each.result for each in simulation.add(recorded)]
 
         # 3. Hand the images on while they are at hand.
-        self._keep_example(replays[self._config.policies[0]])
+        primary = replays[self._config.policies[0]]
+        self._keep_example(primary)
         for callback in self._on_frame:
-            callback(recorded)
+            callback(primary)
 
     def _score_runs(self, number: int, frame: DepthFrame,
                     predictions: Mapping[int, DepthPrediction], engine_s: float) -> RecordedFrame:

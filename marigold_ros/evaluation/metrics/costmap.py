@@ -151,6 +151,33 @@ class ObstacleLayer:
         columns, rows = np.ceil((self._high - self._low) / config.resolution).astype(int)
         self.costs: NDArray[np.uint8] = np.full((rows, columns), UNKNOWN, np.uint8)
 
+    @property
+    def low_m(self) -> NDArray[np.float64]:
+        """Return the lower corner of the map (x, y), m, [2]."""
+        return self._low
+
+    def grow(self, min_m: NDArray[np.float64], max_m: NDArray[np.float64], block: int,
+             limit: int) -> bool:
+        """
+        Extend the map, by whole blocks of cells, until it contains a rectangle.
+
+        Returns
+        -------
+        bool
+            Whether it contains it: it does not become larger than `limit` cells along an axis.
+        """
+        block_m = block * self.config.resolution
+        before, after = (block * np.ceil(np.maximum(missing_m, 0) / block_m).astype(int)
+                         for missing_m in (self._low - min_m, max_m - self._high))
+        if (before + self.costs.shape[::-1] + after > limit).any():
+            return False
+        if before.any() or after.any():
+            self._low = self._low - before * self.config.resolution
+            self._high = self._high + after * self.config.resolution
+            self.costs = np.pad(self.costs, list(zip(before, after))[::-1],
+                                constant_values=UNKNOWN)
+        return True
+
     def cell_centres_m(self) -> NDArray[np.float64]:
         """Return x and y of the centre of every cell, m, [rows, columns, 2]."""
         rows, columns = np.indices(self.costs.shape)

@@ -8,7 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
 import math
-from typing import Any, TYPE_CHECKING
+from typing import Any, NamedTuple, TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -31,6 +31,7 @@ from marigold_ros.metric.types import ScaleFrame
 if TYPE_CHECKING:
     from marigold_ros.data.frames import DepthFrame
     from marigold_ros.depth.types import DepthPrediction, FloatImage, Flow, GaugeChange
+    from marigold_ros.evaluation.metrics.obstacle_map import ObstacleMap
     from marigold_ros.evaluation.metrics.obstacles import ObstacleScorer
     from marigold_ros.evaluation.references import FrameReference
     from marigold_ros.metric.config import ScaleConfig
@@ -84,6 +85,23 @@ class MetricFrameResult:
     values: dict[str, float]
 
 
+class PublishedDepth(NamedTuple):
+    """
+    What the node would publish of a frame, and the truth.
+
+    Attributes
+    ----------
+    depth_m, target_m : float32 [H, W]
+        Metric and true depth, m; NaN unknown.
+    points : float32 [h, w, 3]
+        Cloud in the optical frame, m.
+    """
+
+    depth_m: FloatImage
+    target_m: FloatImage
+    points: FloatImage
+
+
 class MetricDepthEvaluator:
     """
     Convert the predictions of a sequence to metric depth as depth_node does, and score them.
@@ -99,6 +117,8 @@ class MetricDepthEvaluator:
     Attributes
     ----------
     frames : list of MetricFrameResult
+    published : PublishedDepth or None
+        Of the last frame; None if its scale is unknown.
     """
 
     def __init__(self, config: ScaleConfig, obstacles: ObstacleScorer | None = None,
@@ -106,6 +126,7 @@ class MetricDepthEvaluator:
         """Start without a scale."""
         self._point_filter = point_filter or PointFilter()
         self.frames: list[MetricFrameResult] = []
+        self.published: PublishedDepth | None = None
         self._tracker, self._hold_s = ScaleTracker(config), config.filter.hold_s
         self._obstacles, self._scored, self._clouds = obstacles, 0, 0
         # The costmap of each reference sensor itself, without and with the cloud.
@@ -153,6 +174,7 @@ class MetricDepthEvaluator:
         # 2. Compare the published depth with the truth.
         target_m = _resize_truth(prediction.affine_invariant_depth, frame.known_depth_m)
         values, points = {}, None
+        self.published = None
         if scale is None:
             self._previous = None
         else:
@@ -165,6 +187,7 @@ class MetricDepthEvaluator:
                 _correct(scale, prediction.affine_invariant_depth), reference.K,
                 frame.world_from_camera)
             points = self._points(depth_m, confidence, reference.K)
+            self.published = PublishedDepth(depth_m, target_m, points)
         self.frames.append(MetricFrameResult(
             reference.stamp_ns, report.state, report.detail, report.age_s == 0.0, mid_depth_m,
             math.nan if fit is None else _mid_depth_m(fit),
@@ -237,6 +260,10 @@ class MetricDepthEvaluator:
             result['sensors'] = {source: {'alone': alone.scores(), 'with_cloud': both.scores()}
                                  for source, (alone, both) in self._sensors.items()}
         return result
+
+    def obstacle_map(self) -> ObstacleMap | None:
+        """Return the costmap of the clouds, compared with the scene; None without one."""
+        return None if self._obstacles is None else self._obstacles.map()
 
     def column(self, name: str) -> NDArray[np.float64]:
         """Return a value for every frame, [F]; NaN where it is unknown."""

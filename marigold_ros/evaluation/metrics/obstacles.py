@@ -24,6 +24,7 @@ from marigold_ros.evaluation.metrics.costmap import (
     Observation,
     ObstacleLayer,
 )
+from marigold_ros.evaluation.metrics.obstacle_map import ObstacleMap, SCENE
 from marigold_ros.geometry.unproject import unproject
 
 if TYPE_CHECKING:
@@ -119,6 +120,9 @@ class ObstacleScorer:
         # Whether a cell belongs to a box, [boxes, rows, columns].
         self._cells = np.array([_distance_to_rectangle_m(centres, box[:, :2]) <= CELL_TOLERANCE_M
                                 for box in self._boxes_m])
+        # In how many frames a visible point of an obstacle is in a cell, and it is marked.
+        self._seen, self._marked = np.zeros((2, *self.layer.costs.shape), np.int64)
+        self._path_m: list[Matrix] = []
         self._rows: list[tuple[float, ...]] = []
         self._found: Counter[str] = Counter()
         self._visible: Counter[str] = Counter()
@@ -155,6 +159,7 @@ class ObstacleScorer:
                 '`scene` must surround the camera and use the frame of its poses; the camera is '
                 f'at {camera_m.round(2).tolist()} m, the scene extends from '
                 f'{self._extent_m[0].tolist()} to {self._extent_m[1].tolist()} m')
+        self._path_m.append(camera_m)
         true = unproject(target_m, K, stride=stride).reshape(-1, 3)
         true = true @ map_from_camera[:3, :3].T + map_from_camera[:3, 3]
         # In float32, as tf2 transforms a PointCloud2.
@@ -193,6 +198,14 @@ class ObstacleScorer:
                 'found': {name: {'found': self._found[name], 'visible': visible}
                           for name, visible in sorted(self._visible.items())}}
 
+    def map(self) -> ObstacleMap:
+        """Return the costmap after the last frame, compared with the scene."""
+        return ObstacleMap(
+            self.layer.low_m, self.layer.config.resolution, self.layer.costs, self._seen,
+            self._marked, np.asarray(self._cells.any(axis=0), np.bool_),
+            np.array(self._path_m).reshape(-1, 2), SCENE,
+            tuple(zip(self._names, self._boxes_m)), self._found.copy(), self._visible.copy())
+
     def _score_frame(self, true: Matrix, cloud: NDArray[np.float32] | None, origin: Matrix,
                      in_view: list[bool]) -> tuple[float, ...]:
         """Return the `SCORES` after one frame."""
@@ -213,6 +226,8 @@ class ObstacleScorer:
                     and np.isfinite(cloud[pixels, 0]).any()):
                 range_m = np.nanmin(np.hypot(*(cloud[pixels] - origin)[:, :2].T))
                 errors.append(abs(range_m - _distance_to_rectangle_m(origin[:2], box[:, :2])))
+        self._seen += shown
+        self._marked += shown & lethal
         explained = lethal & self._cells.any(axis=0)
         floor = self._visible_floor_cells(true, origin)
         return (float(np.mean(found)) if found else np.nan,

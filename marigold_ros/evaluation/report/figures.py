@@ -29,6 +29,8 @@ STYLE: dict[Any, Any] = {
     'legend.frameon': False, 'axes.edgecolor': '#555555', 'figure.facecolor': 'white'}
 # Figure sizes in inches: half or full width of the report.
 HALF, WIDE = (4.9, 3.7), (7.2, 3.2)
+# More frames than this are drawn as pixels: as vectors, 18 000 have 12 MB.
+MAX_VECTOR_MARKS, DPI = 1000, 200
 
 
 def plot_frontier(analysis: Analysis, abs_rel: str) -> list[str]:
@@ -74,7 +76,8 @@ def plot_complexity(analysis: Analysis, abs_rel: str) -> list[str]:
                 (STEPS, 'steps T', f'T of {analysis.primary}'),
                 (ABS_REL, abs_rel, _rank_correlation(values, frame_results[:, ABS_REL]))):
             figure, axis = _figure(HALF)
-            axis.plot(values, frame_results[:, column], 'o', color=BLUE, alpha=0.5, markersize=5)
+            axis.plot(values, frame_results[:, column], 'o', color=BLUE, alpha=0.5, markersize=5,
+                      rasterized=len(values) > MAX_VECTOR_MARKS)
             axis.margins(0.06, 0.12)
             if column == STEPS:
                 _set_step_ticks(axis, analysis)
@@ -126,7 +129,8 @@ def plot_timeline(analysis: Analysis, abs_rel: str) -> list[str]:
                          for each in stream.frames]),
             ('latency, ms', [1e3 * each.latency_s for each in stream.frames])]
         for axis, (name, values) in zip(axes, rows):
-            axis.plot(times, values, '.-', color=BLUE, linewidth=0.8, markersize=4)
+            axis.plot(times, values, '.-', color=BLUE, linewidth=0.8, markersize=4,
+                      rasterized=len(times) > MAX_VECTOR_MARKS)
             axis.set_title(name)
             axis.margins(0.01, 0.15)
         _set_step_ticks(axes[1], analysis)
@@ -135,7 +139,8 @@ def plot_timeline(analysis: Analysis, abs_rel: str) -> list[str]:
         dropped = times[outcomes == 'superseded']
         if dropped.size:
             axes[2].plot(dropped, np.zeros(dropped.size), '|', color=ORANGE, markersize=12,
-                         markeredgewidth=1.5, label='superseded', clip_on=False)
+                         markeredgewidth=1.5, label='superseded', clip_on=False,
+                         rasterized=len(times) > MAX_VECTOR_MARKS)
         axes[2].set_xlabel(label)
         _legend_below(figure, axes[2], columns=3)
         return [_svg(figure)]
@@ -208,6 +213,6 @@ def _clip_axis_at_0(axis: Any) -> None:
 def _svg(figure: Figure) -> str:
     """Return the svg element without the XML declarations, which HTML does not allow."""
     stream = io.StringIO()
-    figure.savefig(stream, format='svg', metadata={'Date': None})
+    figure.savefig(stream, format='svg', dpi=DPI, metadata={'Date': None})
     text = stream.getvalue()
     return text[text.index('<svg'):]

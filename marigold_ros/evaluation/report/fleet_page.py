@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,11 +14,12 @@ from marigold_ros.evaluation.report.fleet_tables import (
     fleet_tables,
     ONLY_ONE,
 )
-from marigold_ros.evaluation.report.html import (
+from marigold_ros.evaluation.report.html import load_template
+from marigold_ros.evaluation.report.pictures import (
+    data_uri,
     DEPTH_COLORS,
     ERROR_COLORS,
     LARGEST_ERROR,
-    load_template,
     scale_bar,
 )
 from marigold_ros.evaluation.report.regressions import BLOCKS_TO_DECIDE, VERDICTS
@@ -49,7 +49,7 @@ def write_fleet_page(path: Path, summary: Mapping[str, Any]) -> None:
         blocks_to_decide=BLOCKS_TO_DECIDE,
         basis=basis_label(summary), only_one=ONLY_ONE,
         seconds=[{**each, 'basis': describe_basis(each),
-                  'uri': _data_uri(path.parent / each['picture'])}
+                  'uri': data_uri((path.parent / each['picture']).read_bytes())}
                  for each in summary['worst_seconds']],
         depth_scale=scale_bar(DEPTH_COLORS), error_scale=scale_bar(ERROR_COLORS),
         largest_error=LARGEST_ERROR)
@@ -65,7 +65,3 @@ def _describe_regressions(regressions: Mapping[str, Any]) -> str:
     return (f'Of {len(rows)} recordings that the baseline has too: '
             + ', '.join(f'{counts[verdict]} {verdict}' for verdict in VERDICTS if counts[verdict])
             + '.') if rows else 'The baseline has none of these recordings.'
-
-
-def _data_uri(jpeg: Path) -> str:
-    return f'data:image/jpeg;base64,{base64.b64encode(jpeg.read_bytes()).decode()}'

@@ -1,38 +1,51 @@
-"""Write `report.html`, a single file without scripts that opens offline."""
+"""Write pages of a single file that open offline, such as `report.html`."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 from jinja2 import Environment, PackageLoader, select_autoescape, Template
 from markupsafe import Markup
-from matplotlib import colormaps
 import numpy as np
-from numpy.typing import NDArray
 
 from marigold_ros.depth.types import RgbImage
 from marigold_ros.evaluation.analysis import Analysis
 from marigold_ros.evaluation.metrics.protocols import describe_protocol
 from marigold_ros.evaluation.report import figures
 from marigold_ros.evaluation.report.example_frames import FramePicture
+from marigold_ros.evaluation.report.interactive import (
+    cloud_figure,
+    load_plotly,
+    map_figure,
+    map_legend,
+    REFERENCES,
+)
+from marigold_ros.evaluation.report.look import FAR_M, NEAR_M, RecordingLook
+from marigold_ros.evaluation.report.pictures import (
+    colorize,
+    data_uri,
+    DEPTH_COLORS,
+    encode_picture,
+    ERROR_COLORS,
+    LARGEST_ERROR,
+    scale_bar,
+)
 from marigold_ros.evaluation.report.tables import all_tables, summary_abs_rel_label
 
 TEMPLATE = 'report.html.j2'
-# Perceptually uniform and safe for red-green colour blindness.
-DEPTH_COLORS, ERROR_COLORS = 'viridis_r', 'PuOr_r'
-UNKNOWN_GREY = 0.85
+MAX_PAGE_BYTES = 15_000_000
+# A transparent pixel, which shows the grey behind it.
+NO_PICTURE = ('data:image/gif;base64,'
+              'R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7')
 # Percentiles of the depth that the colour scale covers, so that outliers do not stretch it.
 COLOR_PERCENTILES = (1.0, 99.0)
-LARGEST_ERROR = 0.5
-JPEG_QUALITY = 85
 
 
 def write_report(path: Path, summary: Mapping[str, Any], analysis: Analysis,
-                 examples: Mapping[str, Sequence[FramePicture]]) -> None:
+                 examples: Mapping[str, Sequence[FramePicture]], look: RecordingLook) -> None:
     """
     Write the report.
 
@@ -45,9 +58,12 @@ def write_report(path: Path, summary: Mapping[str, Any], analysis: Analysis,
         Source of the plots.
     examples : mapping of str to sequence of FramePicture
         Frames to show by 'best', 'median' and 'worst'.
+    look : RecordingLook
+        Frames to step through, clouds, and map.
     """
     abs_rel = summary_abs_rel_label(summary)
-    text = load_template(TEMPLATE).render(
+    write_page(
+        path, TEMPLATE, look, summary['data']['frames'],
         summary=summary, abs_rel=abs_rel, tiles=_summary_tiles(summary),
         label=describe_protocol(summary['protocol'], summary['compared_range']),
         tables={table.name: table for table in all_tables(summary)},
@@ -57,10 +73,70 @@ def write_report(path: Path, summary: Mapping[str, Any], analysis: Analysis,
             ('latency', figures.plot_latency_histogram(analysis)),
             ('timeline', figures.plot_timeline(analysis, abs_rel)))},
         examples={rank: [_picture_panels(each) for each in pictures]
-                  for rank, pictures in examples.items()},
-        depth_scale=scale_bar(DEPTH_COLORS), error_scale=scale_bar(ERROR_COLORS),
-        largest_error=LARGEST_ERROR)
-    path.write_text(text, encoding='utf-8')
+                  for rank, pictures in examples.items()})
+
+
+def write_page(path: Path, template: str, look: RecordingLook, frame_count: int,
+               **context: Any) -> None:
+    """
+    Write a page with the parts of `look.html.j2`, with fewer frames where it would be too large.
+
+    Parameters
+    ----------
+    path : Path
+    template : str
+        Extends page.html.j2.
+    look : RecordingLook
+        Loses frames that do not fit.
+    frame_count : int
+        Number of frames of the recording.
+    **context : object
+        What else the template uses.
+    """
+    page = load_template(template)
+    context |= _look_context(look, frame_count)
+    text = page.render(context, frames=_strip_frames(look)).encode()
+    while len(text) > MAX_PAGE_BYTES and len(look.frames.items) > 1:
+        look.frames.thin()
+        text = page.render(context, frames=_strip_frames(look)).encode()
+    path.write_bytes(text)
+
+
+def _look_context(look: RecordingLook, frame_count: int) -> dict[str, Any]:
+    """Return what `look.html.j2` uses besides the frames of the strip."""
+    plotly = load_plotly() if look.clouds.items or look.obstacle_map else None
+    parts: dict[str, Any] = {
+        'plotly': plotly and replace(plotly, script=Markup(plotly.script)),
+        'frame_count': frame_count, 'near_m': NEAR_M, 'far_m': FAR_M,
+        'cloud_names': [f'frame {number}' for number in look.clouds.items],
+        'metric_clouds': any(cloud.metric for cloud in look.clouds.items.values())}
+    if look.obstacle_map is not None:
+        parts |= {'map_legend': map_legend(look.obstacle_map),
+                  'map_reference': REFERENCES.get(look.obstacle_map.reference)}
+    if plotly is not None and look.clouds.items:
+        parts['cloud_figure'] = cloud_figure(look.clouds.items)
+    if plotly is not None and look.obstacle_map is not None:
+        parts['map_figure'] = map_figure(look.obstacle_map)
+    return {'look': parts, 'depth_scale': scale_bar(DEPTH_COLORS),
+            'error_scale': scale_bar(ERROR_COLORS), 'largest_error': LARGEST_ERROR}
+
+
+def _strip_frames(look: RecordingLook) -> dict[str, Any]:
+    """Return the frames of the strip; a panel that a frame has not is grey."""
+    shown = list(look.frames.items.values())
+    panels = list(dict.fromkeys(name for frame in shown for name in frame.panels))
+    titles = list(dict.fromkeys(name for frame in shown for name in frame.facts))
+    start_ns = min((frame.stamp_ns for frame in shown if frame.stamp_ns is not None), default=0)
+    return {'panels': panels, 'titles': titles,
+            'most_steps': max([1, *(frame.num_inference_steps for frame in shown)]),
+            'shown': [{
+                'title': f'Frame {frame.number}' + (
+                    '' if frame.stamp_ns is None else
+                    f', {1e-9 * (frame.stamp_ns - start_ns):.2f} s'),
+                'steps': frame.num_inference_steps,
+                'panels': [data_uri(frame.panels[name]) if name in frame.panels else NO_PICTURE
+                           for name in panels],
+                'facts': [frame.facts.get(name, '') for name in titles]} for frame in shown]}
 
 
 def load_template(name: str) -> Template:
@@ -112,10 +188,11 @@ def _format_interval(bounds: Sequence[float | None], factor: float, form: str) -
 def _picture_panels(picture: FramePicture) -> dict[str, Any]:
     """Return the panels of one frame: image, prediction, truth, error."""
     low, high = depth_limits_m(picture)
-    return {
-        'picture': picture, 'low': low, 'high': high,
-        'panels': [(name, _data_uri('.jpg' if name == 'image' else '.png', rgb))
-                   for name, rgb in draw_panels(picture).items()]}
+    panels = []
+    for name, rgb in draw_panels(picture).items():
+        extension = '.jpg' if name == 'image' else '.png'
+        panels.append((name, data_uri(encode_picture(rgb, extension), extension)))
+    return {'picture': picture, 'low': low, 'high': high, 'panels': panels}
 
 
 def depth_limits_m(picture: FramePicture) -> tuple[float, float]:
@@ -127,29 +204,9 @@ def depth_limits_m(picture: FramePicture) -> tuple[float, float]:
 
 def draw_panels(picture: FramePicture) -> dict[str, RgbImage]:
     """Draw image, prediction, truth and error of a frame, uint8 [h, w, 3] each."""
-    low, high = depth_limits_m(picture)
+    limits = depth_limits_m(picture)
     return {
         'image': picture.rgb,
-        'prediction': _color(picture.depth_m, DEPTH_COLORS, low, high),
-        'truth': _color(picture.target_m, DEPTH_COLORS, low, high),
-        'error': _color(picture.error, ERROR_COLORS, -LARGEST_ERROR, LARGEST_ERROR)}
-
-
-def _color(values: NDArray[Any], colors: str, low: float, high: float) -> RgbImage:
-    """Colour values [h, w]; NaN is grey, +inf (sky) the farthest colour."""
-    unit = np.clip((values - low) / max(high - low, 1e-9), 0, 1)
-    rgb = colormaps[colors](np.nan_to_num(unit))[..., :3]
-    rgb[np.isnan(values)] = UNKNOWN_GREY
-    return np.asarray(np.round(255 * rgb), np.uint8)
-
-
-def scale_bar(colors: str) -> str:
-    """Encode a colour scale from low to high as a PNG."""
-    return _data_uri('.png', _color(np.linspace(0, 1, 160)[None], colors, 0, 1))
-
-
-def _data_uri(extension: str, rgb: RgbImage) -> str:
-    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if extension == '.jpg' else []
-    stream = cv2.imencode(extension, np.ascontiguousarray(rgb[..., ::-1]), quality)[1]
-    kind = {'.jpg': 'jpeg', '.png': 'png'}[extension]
-    return f'data:image/{kind};base64,{base64.b64encode(stream.tobytes()).decode()}'
+        'prediction': colorize(picture.depth_m, DEPTH_COLORS, *limits),
+        'truth': colorize(picture.target_m, DEPTH_COLORS, *limits),
+        'error': colorize(picture.error, ERROR_COLORS, -LARGEST_ERROR, LARGEST_ERROR)}

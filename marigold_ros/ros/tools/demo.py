@@ -19,6 +19,7 @@ from rclpy.task import Future
 from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.evaluation.metrics.costmap import read_layer_config
+from marigold_ros.evaluation.metrics.obstacles import read_scene
 from marigold_ros.evaluation.recording import (
     CAMERA,
     empty_topics,
@@ -27,6 +28,8 @@ from marigold_ros.evaluation.recording import (
     save_contact_sheet,
     summarize_recording,
 )
+from marigold_ros.evaluation.recording_look import map_obstacles, write_recording_page
+from marigold_ros.evaluation.report.costmap_picture import open_poses
 from marigold_ros.progress import progress_bar, ProgressBar
 from marigold_ros.ros.camera_output import INFO_TOPICS, TOPICS
 from marigold_ros.ros.startup import init_rclpy
@@ -41,6 +44,7 @@ from marigold_ros.ros.tools.share_files import require_share_file, select_large_
 from marigold_ros.stop_flag import ignore_signals, StopFlag
 
 TOOLS = 'marigold_ros.ros.tools'
+SHEET, PAGE = 'contact_sheet.png', 'report.html'
 LIDAR = '/lidar/points'
 OUTPUTS = [f'/{CAMERA}/{topic}' for topic in sorted({*TOPICS.values(), *INFO_TOPICS.values()})] + [
     f'/{NODE}/status', '/diagnostics']
@@ -234,15 +238,18 @@ def _show_progress(monitor: NodeMonitor, player: LoggedProcess, image_count: int
                      LAST_FRAME_TIMEOUT_S)
 
 
-def report(recording: Path, drive: Path, contact_sheet: Path) -> bool:
+def report(recording: Path, drive: Path, out: Path, scene: Path | None = None) -> bool:
     """
-    Print the summary of the recording and draw the contact sheet.
+    Print the summary of the recording, draw the contact sheet and write the page.
 
     Parameters
     ----------
     recording, drive : Path
         The recorded bag, and the one that was played, which has the poses.
-    contact_sheet : Path
+    out : Path
+        Folder of the page and the sheet.
+    scene : Path or None
+        Obstacles of the drive; None: the map compares the clouds with the lidar.
 
     Returns
     -------
@@ -257,10 +264,14 @@ def report(recording: Path, drive: Path, contact_sheet: Path) -> bool:
         for topic, reason in empty.items():
             print(f'{topic} is empty: {reason}', file=sys.stderr)
         if not empty:
-            save_contact_sheet(bag, summary, contact_sheet, drive=drive,
-                               layer=read_layer_config(
-                                   require_share_file('config/nav2_costmap.yaml')))
-            print(f'{contact_sheet}: image, relative and metric depth, ground truth, costmap')
+            layer = read_layer_config(require_share_file('config/nav2_costmap.yaml'))
+            sheet, page = out / SHEET, out / PAGE
+            save_contact_sheet(bag, summary, sheet, drive=drive, layer=layer)
+            print(f'{sheet}: image, relative and metric depth, ground truth, costmap')
+            write_recording_page(page, bag, summary, map_obstacles(
+                bag, CAMERA, open_poses(drive), layer, lidar=LIDAR,
+                scene=None if scene is None else read_scene(scene)))
+            print(f'{page}: frame by frame, clouds to turn, obstacles from above')
     return not empty
 
 
@@ -271,7 +282,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--params-file', type=Path,
                         help="the node's parameters (default: config/demo.yaml)")
     parser.add_argument('--out', type=Path, default=Path('out/demo'),
-                        help='folder for recording, contact sheet and logs (default: out/demo)')
+                        help='folder of recording, report and logs (default: out/demo)')
     return parser
 
 
@@ -284,12 +295,13 @@ def main() -> int:
         os.environ.update(make_domain_environment(find_free_domain()))
         os.environ.update(select_large_image_profile(os.environ))
         init_rclpy([], signal_handler_options=SignalHandlerOptions.NO)
+        scene = None if arguments.bag else require_share_file('sample/scene.json')
         arguments.bag = arguments.bag or require_share_file('sample/living_room')
         arguments.params_file = arguments.params_file or require_share_file('config/demo.yaml')
         arguments.out.mkdir(parents=True, exist_ok=True)
-        contact_sheet = arguments.out / 'contact_sheet.png'
-        contact_sheet.unlink(missing_ok=True)
-        complete = report(run(arguments, stop), arguments.bag, contact_sheet)
+        for name in (SHEET, PAGE):
+            (arguments.out / name).unlink(missing_ok=True)
+        complete = report(run(arguments, stop), arguments.bag, arguments.out, scene)
     except MarigoldError as err:
         print(f'demo: {err}', file=sys.stderr)
         return 1

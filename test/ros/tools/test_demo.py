@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+import re
 import sys
 
 from bag_fixtures import compressed_image, header, serialize, START_NS, TYPES, write_bag
@@ -98,6 +99,10 @@ def test_the_demo_records_every_output_and_prints_a_summary(tmp_path, drive):
     # The error of metric depth, by the cloud.
     assert 'in metres  AbsRel (metric, 0.1 to 20 m) 0.0' in printed
     assert cv2.imread(str(tmp_path / 'out' / 'contact_sheet.png')).std() > 10
+    page = tmp_path / 'out' / 'report.html'
+    assert f'{page}: frame by frame, clouds to turn' in printed
+    shown = re.search(r'(\d+) of \d+ frames are shown', page.read_text())
+    assert FRAMES - 2 <= int(shown[1]) <= FRAMES  # the first may be lost under load
 
 
 @pytest.mark.node
@@ -111,6 +116,7 @@ def test_the_demo_prints_the_error_of_a_failed_configure(tmp_path, drive):
 
 def test_the_report_fails_and_names_the_empty_topics(drive, tmp_path, capsys):
     """A recording without the node: every output is missing, with a reason."""
-    assert not report(drive, drive, tmp_path / 'contact_sheet.png')
+    assert not report(drive, drive, tmp_path)
     assert '/camera/points is empty: no frame reached the node' in capsys.readouterr().err
     assert not (tmp_path / 'contact_sheet.png').exists()
+    assert not (tmp_path / 'report.html').exists()

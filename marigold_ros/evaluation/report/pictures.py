@@ -1,0 +1,46 @@
+"""Pictures in a page: colours for depth and errors, and data URIs that need no other file."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import cv2
+from matplotlib import colormaps
+import numpy as np
+from numpy.typing import NDArray
+
+from marigold_ros.depth.types import RgbImage
+
+# Perceptually uniform and safe for red-green colour blindness.
+DEPTH_COLORS, ERROR_COLORS = 'viridis_r', 'PuOr_r'
+LARGEST_ERROR = 0.5
+UNKNOWN_GREY = 217
+JPEG_QUALITY = 80
+KINDS = {'.jpg': 'jpeg', '.png': 'png'}
+
+
+def colorize(values: NDArray[Any], colors: str, low: float, high: float) -> RgbImage:
+    """Colour values [h, w]; NaN is grey, +inf (sky) the farthest colour; uint8 [h, w, 3]."""
+    unit = np.clip((values - low) / max(high - low, 1e-9), 0, 1)
+    rgb = colormaps[colors](np.nan_to_num(unit), bytes=True)[..., :3]
+    rgb[np.isnan(values)] = UNKNOWN_GREY
+    return np.asarray(rgb, np.uint8)
+
+
+def encode_picture(rgb: RgbImage, extension: str = '.jpg') -> bytes:
+    """Encode an image, uint8 [h, w, 3], as JPEG or PNG."""
+    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if extension == '.jpg' else []
+    stream = cv2.imencode(extension, np.ascontiguousarray(rgb[..., ::-1]), quality)[1]
+    return bytes(stream)
+
+
+def data_uri(picture: bytes, extension: str = '.jpg') -> str:
+    """Return an encoded picture as the source of an <img>."""
+    return f'data:image/{KINDS[extension]};base64,{base64.b64encode(picture).decode()}'
+
+
+def scale_bar(colors: str) -> str:
+    """Return a colour scale from low to high as a data URI."""
+    bar = colorize(np.linspace(0, 1, 160)[None], colors, 0, 1)
+    return data_uri(encode_picture(bar, '.png'), '.png')
