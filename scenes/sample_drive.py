@@ -55,7 +55,7 @@ def write_sample(out: Path, *, quality: Quality = FINE, seed: int = SEED,
     out.mkdir(parents=True, exist_ok=True)
     with multiprocessing.get_context('spawn').Pool(workers) as pool:
         frames = progress_bar(pool.imap(job, zip(frame_states, gains, range(len(frame_states)))),
-                      total=len(frame_states), desc='frames')
+                              'frames', len(frame_states))
         drive_bag.write_bag(out / scene.place, lambda t_s: scene, states, iter(frames), seed)
     size_m = (drive_room.WIDTH_M, drive_room.DEPTH_M, drive_room.HEIGHT_M)
     text = json.dumps(drive_bag.describe_scene(scene, states, seed, size_m), indent=1)
