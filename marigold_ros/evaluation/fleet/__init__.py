@@ -1,0 +1,1 @@
+"""Many recordings: read the list, run it on a pool of workers, and collect the results."""
