@@ -16,6 +16,7 @@ from marigold_ros.data.datasets.bag import bag_data_set
 from marigold_ros.data.datasets.data_set import DataSet
 from marigold_ros.data.datasets.published import PUBLISHED_SETS
 from marigold_ros.data.datasets.rgbd_folder import folder_data_set
+from marigold_ros.data.frames import Part, WHOLE
 from marigold_ros.data.shards import shards_data_set
 from marigold_ros.depth.config import EngineConfig, one_of, require
 from marigold_ros.depth.errors import ConfigError
@@ -72,6 +73,8 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
                         help='folder for the report')
     parser.add_argument('--checkpoint', default=default.checkpoint,
                         help='embedded name, folder or hub id (default: %(default)s)')
+    parser.add_argument('--device', default='auto', metavar='DEVICE',
+                        help='cpu, cuda or openvino:<DEVICE> (default: the first GPU, else cpu)')
     parser.add_argument('--policies', metavar='A,B,...',
                         help='step policies to compare; the first is the primary one, which the '
                              f'verdict is about (default: {",".join(SEQUENCE_POLICIES)}; without '
@@ -148,15 +151,16 @@ def _add_metric_options(parser: argparse.ArgumentParser) -> None:
                              '(default: %(default)s)')
 
 
-def read_data_set(options: argparse.Namespace) -> DataSet:
-    """Open the data set that the command line names."""
+def read_data_set(options: argparse.Namespace, part: Part = WHOLE) -> DataSet:
+    """Open the data set that the command line names, or a part of it."""
     if options.data_set == 'bag':
-        return bag_data_set(options.path, _bag_topics(options))
+        return bag_data_set(options.path, _bag_topics(options), part)
     if options.data_set in PUBLISHED_SETS:
-        return PUBLISHED_SETS[options.data_set].data_set(options.path, options.file_list)
-    make: dict[str, Callable[[Path], DataSet]] = {
+        published_set = PUBLISHED_SETS[options.data_set]
+        return published_set.data_set(options.path, options.file_list, part)
+    make: dict[str, Callable[[Path, Part], DataSet]] = {
         'folder': folder_data_set, 'shards': shards_data_set}
-    return make[options.data_set](options.path)
+    return make[options.data_set](options.path, part)
 
 
 def read_config(options: argparse.Namespace, data_set: DataSet) -> EvaluationConfig:
@@ -172,11 +176,12 @@ def read_config(options: argparse.Namespace, data_set: DataSet) -> EvaluationCon
         protocol=options.protocol, max_frames=options.max_frames)
     if config.processing_resolution is None:
         config = replace(config, processing_resolution=data_set.rules.processing_resolution)
-    EngineConfig(config.checkpoint, processing_resolution=config.processing_resolution)
+    EngineConfig(config.checkpoint, options.device,
+                 processing_resolution=config.processing_resolution)
     return config
 
 
-def open_references(options: argparse.Namespace, stack: ExitStack
+def open_references(options: argparse.Namespace, stack: ExitStack, part: Part = WHOLE
                     ) -> tuple[BagReferences, Callable[[], MetricDepthEvaluator]] | None:
     """
     Open the references of metric depth.
@@ -186,6 +191,8 @@ def open_references(options: argparse.Namespace, stack: ExitStack
     options : argparse.Namespace
     stack : ExitStack
         Closes the bag.
+    part : Part
+        Of the bag.
 
     Returns
     -------
@@ -221,7 +228,7 @@ def open_references(options: argparse.Namespace, stack: ExitStack
                               f'{options.path} has none')
     references = BagReferences(bag, _bag_topics(options), config,
                                _by_source(options, 'reference', config.sources),
-                               camera_info=options.reference_info)
+                               camera_info=options.reference_info, part=part)
     point_filter = PointFilter(
         min_surface_angle_deg=options.points_min_surface_angle_deg,
         confidence_min=options.points_confidence_min)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import math
 from typing import Any, TYPE_CHECKING
 
@@ -103,9 +103,20 @@ class ExampleFrames:
         self._best = _one_per_block(sorted([*self._best, picture], key=_by_error))
         self._worst = _one_per_block(
             sorted([*self._worst, picture], key=_by_error, reverse=True))
-        median = self._median()
-        self._near_median = sorted([*self._near_median, picture],
-                                   key=lambda each: abs(each.abs_rel - median))[:AROUND_MEDIAN]
+        self._near_median.append(picture)
+        self._near_median = self._nearest_to_median()[:AROUND_MEDIAN]
+
+    def extend(self, later: ExampleFrames, offset: int) -> None:
+        """Add the frames of the part that follows; `offset` is added to their numbers."""
+        best, worst, near_median = (
+            [replace(each, number=each.number + offset) for each in pictures]
+            for pictures in (later._best, later._worst, later._near_median))
+        self._abs_rel = sorted([*self._abs_rel, *later._abs_rel])
+        self._best = _one_per_block(sorted([*self._best, *best], key=_by_error))
+        self._worst = _one_per_block(sorted([*self._worst, *worst], key=_by_error, reverse=True))
+        self._near_median += near_median
+        if self._abs_rel:
+            self._near_median = self._nearest_to_median()[:AROUND_MEDIAN]
 
     def select(self) -> dict[str, list[FramePicture]]:
         """
@@ -116,13 +127,11 @@ class ExampleFrames:
         """
         if not self._abs_rel:
             return {}
-        median = self._median()
         taken: set[int] = set()
         chosen = {}
         for rank, pictures in (
                 ('best', self._best), ('worst', self._worst),
-                ('median', sorted(self._near_median,
-                                  key=lambda each: abs(each.abs_rel - median)))):
+                ('median', self._nearest_to_median())):
             selected = _one_per_block([each for each in pictures if each.number not in taken])
             taken |= {each.number for each in selected}
             chosen[rank] = selected
@@ -130,6 +139,10 @@ class ExampleFrames:
 
     def _median(self) -> float:
         return self._abs_rel[len(self._abs_rel) // 2]
+
+    def _nearest_to_median(self) -> list[FramePicture]:
+        median = self._median()
+        return sorted(self._near_median, key=lambda each: abs(each.abs_rel - median))
 
 
 def _by_error(picture: FramePicture) -> tuple[float, int]:
