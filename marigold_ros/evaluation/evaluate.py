@@ -158,13 +158,13 @@ def open_inputs(options: argparse.Namespace, stack: ExitStack, part: Part = WHOL
         If an option, a file or a topic is missing or invalid.
     """
     data_set = read_data_set(options, part)
-    return Inputs(data_set, read_config(options, data_set), _open_baselines(options.baseline),
+    return Inputs(data_set, read_config(options, data_set), open_baselines(options.baseline),
                   open_references(options, stack, part))
 
 
-def load_engine(options: argparse.Namespace, config: EvaluationConfig) -> DepthEngine:
+def load_engine(config: EvaluationConfig, device: str) -> DepthEngine:
     """Load the engine that is evaluated."""
-    return DepthEngine.load(config.checkpoint, device=options.device,
+    return DepthEngine.load(config.checkpoint, device=device,
                             processing_resolution=config.processing_resolution)
 
 
@@ -227,7 +227,7 @@ def evaluate(options: argparse.Namespace, command: str, stack: ExitStack) -> int
     if options.live:
         check_live_policy(config.policies[0])
     reserve_one_core()
-    engine = load_engine(options, config)
+    engine = load_engine(config, options.device)
     table, table_file = _latency_table(options, config, engine)
 
     with StopFlag(terminate_on_second_signal=True) as stop:
@@ -274,7 +274,7 @@ def write_evaluation(options: argparse.Namespace, inputs: Inputs, evaluation: Ev
     _write_report_files(options.out, summary, analysis, examples)
 
 
-def _open_baselines(tflite: Path | None) -> Baselines:
+def open_baselines(tflite: Path | None) -> Baselines:
     """Return the vertical ramp and, if given, a TFLite network, by name."""
     network = {} if tflite is None else {tflite.stem: TfliteNetwork(tflite).predict}
     return {'ramp': predict_ramp, **network}
@@ -299,12 +299,7 @@ def _latency_table(options: argparse.Namespace, config: EvaluationConfig,
     if options.latency_table is not None:
         return LatencyTable.load(options.latency_table), str(options.latency_table)
     own = options.out / LATENCY_TABLE
-    facts = describe_environment(engine.device)
-    machine = {key: str(facts.get(key, ''))
-               for key in ('device', 'gpu', 'cpu', 'cores', 'torch', 'torch_threads')}
-    machine |= {'dtype': str(engine.dtype), 'executor': engine.executor_name,
-                'checkpoint': config.checkpoint, 'ensemble_size': str(config.ensemble_size),
-                'processing_resolution': str(engine.processing_resolution)}
+    machine = describe_machine(config, engine)
     if own.is_file():
         try:
             table = LatencyTable.load(own)
@@ -316,6 +311,16 @@ def _latency_table(options: argparse.Namespace, config: EvaluationConfig,
                       file=sys.stderr)
                 return table, str(own)
     return LatencyTable(machine), str(own)
+
+
+def describe_machine(config: EvaluationConfig, engine: DepthEngine) -> dict[str, str]:
+    """Return what the costs of a frame depend on besides its size."""
+    facts = describe_environment(engine.device)
+    return {**{key: str(facts.get(key, ''))
+               for key in ('device', 'gpu', 'cpu', 'cores', 'torch', 'torch_threads')},
+            'dtype': str(engine.dtype), 'executor': engine.executor_name,
+            'checkpoint': config.checkpoint, 'ensemble_size': str(config.ensemble_size),
+            'processing_resolution': str(engine.processing_resolution)}
 
 
 def _run_session(session: EvaluationSession, primary: str, out_bag: Path | None,

@@ -40,8 +40,26 @@ COSTMAP = Path('config/nav2_costmap.yaml')
 def make_parser(name: str, description: str) -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog=name, description=description)
-    data_sets = parser.add_subparsers(dest='data_set', required=True, metavar='DATA_SET')
-    bag = data_sets.add_parser('bag', help='ROS 2 or ROS 1 bag with images and their depth')
+    commands = parser.add_subparsers(dest='data_set', required=True, metavar='DATA_SET')
+    add_data_sets(commands.add_parser)
+    fleet = commands.add_parser('fleet', help='many recordings, of a list')
+    fleet.add_argument('list', type=Path, metavar='LIST.yaml',
+                       help='recordings and their options; see docs/fleet.md')
+    fleet.add_argument('--out', type=Path, required=True, metavar='DIR',
+                       help='folder for the reports; what it holds already is not run again')
+    fleet.add_argument('--ray', metavar='ADDRESS',
+                       help='run on a Ray cluster; auto finds that of this machine (default: '
+                            'processes on this machine)')
+    fleet.add_argument('--baseline', type=Path, metavar='DIR',
+                       help='output folder of an earlier fleet to compare with')
+    return parser
+
+
+def add_data_sets(add_parser: Callable[..., argparse.ArgumentParser]
+                  ) -> dict[str, argparse.ArgumentParser]:
+    """Add a parser for each kind of data set, with all its options; return them by kind."""
+    parsers = {}
+    bag = parsers['bag'] = add_parser('bag', help='ROS 2 or ROS 1 bag with images and their depth')
     bag.add_argument('--image', required=True, metavar='TOPIC', help='raw or compressed images')
     bag.add_argument('--depth', required=True, metavar='TOPIC',
                      help='true depth, registered to the image')
@@ -55,16 +73,17 @@ def make_parser(name: str, description: str) -> argparse.ArgumentParser:
     _add_metric_options(bag)
     for data_set, text in (('folder', 'RGB-D folder with frames.json'),
                            ('shards', 'folder of rendered shards')):
-        data_sets.add_parser(data_set, help=text)
+        parsers[data_set] = add_parser(data_set, help=text)
     for data_set, published_set in PUBLISHED_SETS.items():
-        published = data_sets.add_parser(
+        published = parsers[data_set] = add_parser(
             data_set, help=f"{published_set.title} in the layout of Marigold's evaluation")
         published.add_argument('--file-list', type=Path, required=True, metavar='TXT',
                                help=f"Marigold's data_split/{published_set.file_list}")
-    for subparser in data_sets.choices.values():
-        subparser.add_argument('path', type=Path, help='bag, folder or archive to evaluate')
-        _add_common_options(subparser)
-    return parser
+    for data_set, parser in parsers.items():
+        parser.set_defaults(data_set=data_set)
+        parser.add_argument('path', type=Path, help='bag, folder or archive to evaluate')
+        _add_common_options(parser)
+    return parsers
 
 
 def _add_common_options(parser: argparse.ArgumentParser) -> None:

@@ -238,7 +238,10 @@ class EvaluationSession:
                 except (BagError, InputError) as err:
                     problem = err    # the frames before it are still reported
                     break
-                self._measure_costs(frame, unscored)
+                if self._engine.padded_size(*frame.rgb.shape[:2]) not in self._table.samples:
+                    while unscored:  # nothing may run beside
+                        unscored.popleft().result()
+                    self.measure_costs(frame.rgb)
                 started_s = time.perf_counter()
                 predictions = {steps: self._infer(frame.rgb, steps) for steps in self._steps}
                 engine_s = time.perf_counter() - started_s
@@ -251,13 +254,10 @@ class EvaluationSession:
                 unscored.popleft().result()
         return problem
 
-    def _measure_costs(self, frame: DepthFrame, unscored: deque[Future[None]]) -> None:
+    def measure_costs(self, rgb: RgbImage) -> None:
         """Measure the cost of frames of a new size, not counted in `wall_s`."""
-        if self._engine.padded_size(*frame.rgb.shape[:2]) not in self._table.samples:
-            while unscored:  # nothing may run beside
-                unscored.popleft().result()
         started_s = time.perf_counter()
-        self._table.measure(self._engine, frame.rgb, self._steps[-1], self._config.ensemble_size)
+        self._table.measure(self._engine, rgb, self._steps[-1], self._config.ensemble_size)
         self.result.wall_s -= time.perf_counter() - started_s
 
     def _infer(self, rgb: RgbImage, steps: int) -> DepthPrediction:

@@ -245,7 +245,8 @@ def read_bag_frames(path: Path, topics: BagTopics, notes: list[str] | None = Non
             issues.frames += 1
             yield replace(frame, is_lead_in=(window.start_ns is not None
                                              and logged_ns < window.start_ns))
-    issues.finish(matcher, bag.data_loss)
+    # What a truncated bag lacks is missing at its end.
+    issues.finish(matcher, bag.data_loss if window.read_until_ns is None else None)
     if issues.frames == 0 and part.count == 1:
         raise BagError(_describe_lack(path, topics, times, matcher))
 
