@@ -4,6 +4,7 @@ Evaluate a checkpoint and its step policies on a bag or a folder, and write one 
     python -m marigold_ros.evaluation.evaluate bag drive.mcap --image /camera/image_raw \
         --depth /camera/depth/image_rect --out out/evaluate
     python -m marigold_ros.evaluation.evaluate folder frames --out out/evaluate
+    python -m marigold_ros.evaluation.evaluate fleet recordings.yaml --out out/fleet
 
 `--scale-sources` and their settings also evaluate the metric depth that depth_node would publish,
 and `--scene` the obstacles in Nav2's costmap.
@@ -85,6 +86,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = make_parser(NAME, __doc__.splitlines()[1]).parse_args(given)
     try:
+        if options.data_set == 'fleet':
+            # Imported here, as it imports this module.
+            from marigold_ros.evaluation.fleet.command import run_fleet
+            return run_fleet(options)
         with ExitStack() as stack:
             return evaluate(options, shlex.join(['python', '-m', MODULE, *given]), stack)
     except MarigoldError as err:

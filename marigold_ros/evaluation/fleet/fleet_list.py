@@ -109,6 +109,11 @@ class ListedRecording:
     lead_in_s: float
 
     @property
+    def folder(self) -> Path:
+        """Return the output folder."""
+        return Path(self.options.out)
+
+    @property
     def command(self) -> str:
         """Return the command that evaluates it alone."""
         return shlex.join(['python', '-m', MODULE, *self.arguments, '--out', self.name])

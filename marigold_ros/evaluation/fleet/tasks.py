@@ -14,7 +14,9 @@ from pathlib import Path
 import pickle
 import resource
 from tempfile import TemporaryDirectory
+import traceback
 from typing import Any
+import zlib
 
 import cv2
 from tqdm import tqdm
@@ -38,6 +40,10 @@ from marigold_ros.evaluation.report.summary import latency_table_summary
 from marigold_ros.evaluation.runner import EvaluationSession
 from marigold_ros.stop_flag import StopFlag
 
+# Of one of several parts, whose results are small then: 8 MB for two minutes at 10 Hz.
+MEDIAN_EXAMPLES, COMPRESSION = 4, 1
+# Key of the machine of a table.
+REQUESTED_DEVICE = 'requested_device'
 # A worker keeps its engine for the next task.
 _load_engine = lru_cache(maxsize=1)(load_engine)
 
@@ -46,20 +52,44 @@ Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
-class Result:
+class PartResult:
     """
-    What a task returns.
+    A part of a recording.
 
     Attributes
     ----------
-    content : dict of str to bytes
-        Files, by name.
+    content : bytes
+        The pickled `Evaluation`, compressed.
     problem : str
         Why it is not complete; empty if it is.
     """
 
-    content: dict[str, bytes]
-    problem: str = ''
+    content: bytes
+    problem: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """
+    The report on a recording.
+
+    Attributes
+    ----------
+    files : dict of str to bytes
+        By name.
+    problem : str
+        Why it is not complete; empty if it is.
+    """
+
+    files: dict[str, bytes]
+    problem: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a task has failed."""
+
+    problem: str
 
 
 @dataclass(frozen=True)
@@ -70,8 +100,8 @@ class PartTask:
     part: Part
     table: LatencyTable
 
-    def __call__(self, progress: Progress) -> Result:
-        """Return the pickled `Evaluation`, in a file named `part`."""
+    def __call__(self, progress: Progress) -> PartResult:
+        """Evaluate the frames."""
         done = 0
 
         def count(_: object) -> None:
@@ -84,7 +114,10 @@ class PartTask:
             engine = _load_engine(inputs.config, self.options.device)
             _, evaluation = run_session(inputs, engine, self.table, StopFlag(signals=()),
                                               on_frame=[count])
-        return Result({'part': pickle.dumps(evaluation)}, describe_problem(evaluation))
+        if self.part.count > 1:
+            evaluation.session.examples.thin(MEDIAN_EXAMPLES)
+        return PartResult(zlib.compress(pickle.dumps(evaluation), COMPRESSION),
+                          describe_problem(evaluation))
 
 
 @dataclass(frozen=True)
@@ -109,8 +142,8 @@ class ReportTask:
     table: LatencyTable
     table_file: str
 
-    def __call__(self, progress: Progress) -> Result:
-        """Return the written files."""
+    def __call__(self, progress: Progress) -> Report:
+        """Write the files."""
         evaluation = join_parts(self.parts)
         with ExitStack() as stack:
             inputs = open_inputs(self.options, stack)
@@ -125,7 +158,7 @@ class ReportTask:
                 'command': self.command,
                 'latency_table': latency_table_summary(self.table, self.table_file)})
             files = {path.name: path.read_bytes() for path in sorted(out.iterdir())}
-        return Result(files, describe_problem(evaluation))
+        return Report(files, describe_problem(evaluation))
 
 
 @dataclass(frozen=True)
@@ -154,8 +187,8 @@ class MeasureTask:
                 except MarigoldError:  # told when its parts are evaluated
                     continue
                 engine = _load_engine(inputs.config, options.device)
-                self.table.machine.update(
-                    self.table.machine or describe_machine(inputs.config, engine))
+                self.table.machine.update(self.table.machine or {
+                    **describe_machine(inputs.config, engine), REQUESTED_DEVICE: options.device})
                 if frame is not None:
                     session = EvaluationSession(engine, inputs.data_set, inputs.config,
                                                 self.table, inputs.baselines)
@@ -168,13 +201,26 @@ Task = PartTask | ReportTask | MeasureTask
 
 
 def run_task(task: Task, progress: Progress) -> Any:
-    """Run a task on one core, without a progress bar of its own."""
+    """
+    Run a task on one core, without a progress bar of its own.
+
+    Returns
+    -------
+    object
+        What the task returns, or a `Failure`: not every exception survives pickling.
+    """
     os.environ['OMP_NUM_THREADS'] = '1'  # read by cpu_thread_count
     reserve_one_core()
     cv2.setNumThreads(1)
     # As tqdm's FAQ tells.
     tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)
-    return task(progress)
+    try:
+        return task(progress)
+    except MarigoldError as err:
+        return Failure(str(err))
+    except Exception as err:
+        traceback.print_exc()
+        return Failure(f'{type(err).__name__}: {err}')
 
 
 def describe_problem(evaluation: Evaluation) -> str:
@@ -194,7 +240,7 @@ def join_parts(parts: Sequence[bytes | str]) -> Evaluation:
     parts : sequence of (bytes or str)
         The pickled `Evaluation` of each part, or why there is none; at least one is there.
     """
-    there = {number: pickle.loads(part) for number, part in enumerate(parts)
+    there = {number: pickle.loads(zlib.decompress(part)) for number, part in enumerate(parts)
              if isinstance(part, bytes)}
     evaluations: list[Evaluation] = list(there.values())
     whole, common = evaluations[0], set.intersection(*(set(each.session.notes)

@@ -118,6 +118,10 @@ class ExampleFrames:
         if self._abs_rel:
             self._near_median = self._nearest_to_median()[:AROUND_MEDIAN]
 
+    def thin(self, count: int) -> None:
+        """Keep only this many frames near the median, as of a part of a long recording."""
+        self._near_median = self._near_median[:count]
+
     def select(self) -> dict[str, list[FramePicture]]:
         """
         Return the frames by 'best', 'median' and 'worst', each frame at most once.
