@@ -227,7 +227,8 @@ class EvaluationSession:
         unscored: deque[Future[None]] = deque()
         problem: Exception | None = None
         with (closing(read_ahead(self._data_set.frames())) as read,
-              tqdm(total=total, unit='frame', desc=self._data_set.name) as bar):
+              tqdm(total=total, unit='frame', desc=self._data_set.name,
+                   disable=None) as bar):
             frames = enumerate(islice(read, self._config.max_frames),
                                self._data_set.first_number)
             while not stop.requested:

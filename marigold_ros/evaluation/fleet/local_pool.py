@@ -60,12 +60,7 @@ class LocalPool:
 
     def submit(self, task: Task) -> Future[Any]:
         """Start a task in an idle worker."""
-        for future in [each for each in self._running if each.done()]:
-            worker = self._running.pop(future)
-            if isinstance(future.exception(), BrokenProcessPool):
-                worker.executor.shutdown()
-            else:
-                self._idle.append(worker)
+        self._collect_idle()
         worker = self._idle.pop() if self._idle else _Worker(self._parent)
         worker.done.value = 0
         try:
@@ -76,15 +71,27 @@ class LocalPool:
         self._running[future] = worker
         return future
 
+    def _collect_idle(self) -> None:
+        """Take back the workers that have finished; those that have died are replaced later."""
+        for future in [each for each in self._running if each.done()]:
+            worker = self._running.pop(future)
+            if isinstance(future.exception(), BrokenProcessPool):
+                worker.executor.shutdown()
+            else:
+                self._idle.append(worker)
+
     def progress(self, future: Future[Any]) -> int:
         """Return how many frames of a task are done."""
         return int(self._running[future].done.value)
 
     def close(self) -> None:
         """End all workers at once."""
+        self._collect_idle()
+        for worker in self._idle:
+            worker.executor.shutdown()
         self._alive.close()
-        for worker in (*self._idle, *self._running.values()):
-            worker.executor.shutdown(cancel_futures=True)
+        for worker in self._running.values():
+            worker.executor.shutdown()
         self._parent.close()
 
 
