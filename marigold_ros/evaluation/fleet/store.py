@@ -66,7 +66,7 @@ class RecordingStore:
         is_final : bool
             Whether all parts are there; then they are removed, and the report is not made again.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._parts.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             write_atomically(self.folder / name, content)
         if not is_final:
