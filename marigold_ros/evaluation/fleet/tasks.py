@@ -14,6 +14,7 @@ from pathlib import Path
 import pickle
 import resource
 from tempfile import TemporaryDirectory
+from threading import RLock
 import traceback
 from typing import Any
 import zlib
@@ -212,7 +213,8 @@ def run_task(task: Task, progress: Progress) -> Any:
     os.environ['OMP_NUM_THREADS'] = '1'  # read by cpu_thread_count
     reserve_one_core()
     cv2.setNumThreads(1)
-    # As tqdm's FAQ tells.
+    # As tqdm's FAQ tells; its own lock is shared by processes, and leaks when one is killed.
+    tqdm.set_lock(RLock())
     tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)
     try:
         return task(progress)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import multiprocessing
 import os
 import pty
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from threading import Thread
 import time
 
@@ -163,6 +166,7 @@ def test_a_fleet_goes_on_after_ctrl_c_and_after_its_death(evaluated, fleet, tmp_
     """The first start is on a terminal, the second is not."""
     out = tmp_path / 'out'
     outside, inside = pty.openpty()
+    fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack('4H', 40, 100, 0, 0))
     process = start(fleet, out, stderr=inside)
     os.close(inside)
     reader_shows = []
@@ -173,7 +177,7 @@ def test_a_fleet_goes_on_after_ctrl_c_and_after_its_death(evaluated, fleet, tmp_
     assert process.wait(TIMEOUT_S) == 130
     reader.join()
     shown, = reader_shows
-    assert 'The same command continues' in shown
+    assert 'The same command continues' in shown and 'leaked' not in shown
     assert 'fleet:' in shown and 'short:' in shown and 'long 1/3:' in shown
     assert 'frame/s' in shown or 's/frame' in shown
 
