@@ -7,6 +7,7 @@ import fcntl
 import json
 import multiprocessing
 import os
+from pathlib import Path
 import pty
 import shutil
 import signal
@@ -126,7 +127,8 @@ def test_only_what_has_changed_is_run_again(evaluated, fleet, monkeypatch, tmp_p
     """A tag decides about no number; an option and a file do."""
     folder, out = tmp_path / 'fleet', tmp_path / 'out'
     shutil.copytree(fleet.parent, folder)
-    path = write_list(folder, [{'name': name, 'bag': f'{name}.mcap'} for name in ('short', 'long')])
+    path = write_list(folder, [{'name': name, 'bag': f'{name}.mcap'}
+                               for name in ('short', 'long')])
     recordings = read_fleet_list(path, out)
     for recording in recordings:
         RecordingStore(recording, 'table').save_report({}, '', is_final=True)
@@ -188,9 +190,9 @@ def test_a_fleet_goes_on_after_ctrl_c_and_after_its_death(evaluated, fleet, tmp_
              + 3 * len(list(out.rglob('done.json'))) > done)
     process.kill()
     assert 'fleet:' not in process.stderr.read()
-    wait_for(lambda: not any(os.path.exists(f'/proc/{child}') for child in children))
+    wait_for(lambda: not any(Path(f'/proc/{child}').exists() for child in children))
 
-    kept = {path for path in out.rglob('*.pickle')}
+    kept = set(out.rglob('*.pickle'))
     assert parts and kept | set(out.rglob('done.json'))
     titles = []
     run_jobs = command.run_jobs
@@ -205,7 +207,7 @@ def test_a_fleet_goes_on_after_ctrl_c_and_after_its_death(evaluated, fleet, tmp_
 
 def children_of(pid):
     """List the processes that a process has started."""
-    return [int(text) for text in open(f'/proc/{pid}/task/{pid}/children').read().split()]
+    return [int(text) for text in Path(f'/proc/{pid}/task/{pid}/children').read_text().split()]
 
 
 def test_one_command_fills_the_table_of_the_published_sets(fleet, tmp_path):

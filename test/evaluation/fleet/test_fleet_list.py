@@ -21,7 +21,8 @@ def test_all_problems_are_named_before_any_work_starts(folder, tmp_path, capsys)
     path = write_list(folder, [
         {'name': 'gone', 'bag': 'missing'},
         {'name': 'twice', 'bag': 'short.mcap', 'image': '/wrong', 'depth': '/also_wrong'},
-        {'name': 'twice', 'bag': 'short.mcap', 'protocol': 'C', 'max_frames': 'few', 'colour': 'red'},
+        {'name': 'twice', 'bag': 'short.mcap', 'protocol': 'C', 'max_frames': 'few',
+         'colour': 'red'},
         {'name': 'b/c', 'bag': 'short.mcap', 'policies': ['best'], 'checkpoint': 'nowhere',
          'latency_table': 'no.json'},
         {'name': 'two', 'bag': 'short.mcap', 'folder': '.'},
@@ -39,7 +40,7 @@ def test_all_problems_are_named_before_any_work_starts(folder, tmp_path, capsys)
             'recordings[2] (twice): unknown key `colour`', "invalid choice: 'C'",
             "argument --max-frames: invalid int value: 'few'", '2 recordings are named',
             "got 'b/c'", "got 'best'", "got 'nowhere'", f"got '{folder}/no.json'",
-            "(two): exactly one of bag, folder, shards, nyu, kitti, eth3d, scannet, diode",
+            '(two): exactly one of bag, folder, shards, nyu, kitti, eth3d, scannet, diode',
             '(live): unknown key `live`', '(sources): `scene` must be a file',
             'recordings[7] must map keys to values; got 7'):
         assert text in error, text
@@ -64,7 +65,8 @@ def test_a_recording_overrides_defaults_as_on_the_command_line(folder, tmp_path)
     path = write_list(folder, [
         {'name': 'one', 'bag': 'short.mcap', 'tags': {'robot': 3, 'site': 'hall'},
          'input_rectified': True, 'policies': 'fixed-2', 'refine_rotation': False},
-        {'name': 'two', 'bag': 'long.mcap', 'max_frames': 3}, {'name': 'three', 'bag': 'long.mcap'}])
+        {'name': 'two', 'bag': 'long.mcap', 'max_frames': 3},
+        {'name': 'three', 'bag': 'long.mcap'}])
     one, two, three = read_fleet_list(path, tmp_path)
     assert one.tags == {'robot': '3', 'site': 'hall'}
     assert (one.options.policies, three.options.policies) == ('fixed-2', 'novelty,fixed-1')
