@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument('--bags', type=int, default=8)
     parser.add_argument('--minutes', type=float, default=1.0, help='length of a bag')
-    parser.add_argument('--hz', type=int, default=3, help='frames per second of a bag')
+    parser.add_argument('--hz', type=int, default=2, help='frames per second of a bag')
     parser.add_argument('--policies', default='novelty,fixed-1')
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument('--out', type=Path, default=Path('out/benchmarks'))
