@@ -10,7 +10,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import marigold_ros
 from marigold_ros.depth.checkpoint import find_checkpoint
 from marigold_ros.evaluation.fleet.fleet_list import ListedRecording
 
@@ -60,7 +59,7 @@ class RecordingStore:
         Parameters
         ----------
         files : mapping of str to bytes
-            By name.
+            By path below the folder.
         problem : str
             Why it is partial; empty if it is not.
         is_final : bool
@@ -68,7 +67,9 @@ class RecordingStore:
         """
         self._parts.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            write_atomically(self.folder / name, content)
+            path = self.folder / name
+            path.parent.mkdir(exist_ok=True)
+            write_atomically(path, content)
         if not is_final:
             return
         done = json.dumps({'fingerprint': self._fingerprint, 'problem': problem})
@@ -111,7 +112,7 @@ def _file_facts(*paths: Path) -> Iterator[tuple[Any, ...]]:
 @cache
 def _hash_code() -> str:
     """Return a hash of the modules of this package."""
-    root, code = Path(marigold_ros.__file__).parent, sha256()
+    root, code = Path(__file__).parents[2], sha256()
     for path in sorted(root.rglob('*.py')):
         code.update(path.read_bytes())
     return code.hexdigest()

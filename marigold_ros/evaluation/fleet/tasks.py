@@ -77,7 +77,7 @@ class Report:
     Attributes
     ----------
     files : dict of str to bytes
-        By name.
+        By path below the folder of the recording.
     problem : str
         Why it is not complete; empty if it is.
     """
@@ -114,7 +114,7 @@ class PartTask:
             inputs = open_inputs(self.options, stack, self.part)
             engine = _load_engine(inputs.config, self.options.device)
             _, evaluation = run_session(inputs, engine, self.table, StopFlag(signals=()),
-                                              on_frame=[count])
+                                        on_frame=[count])
         if self.part.count > 1:
             evaluation.session.examples.thin(MEDIAN_EXAMPLES)
         return PartResult(zlib.compress(pickle.dumps(evaluation), COMPRESSION),
@@ -158,7 +158,8 @@ class ReportTask:
             write_evaluation(options, inputs, evaluation, analysis, {
                 'command': self.command,
                 'latency_table': latency_table_summary(self.table, self.table_file)})
-            files = {path.name: path.read_bytes() for path in sorted(out.iterdir())}
+            files = {str(path.relative_to(out)): path.read_bytes()
+                     for path in sorted(out.rglob('*')) if path.is_file()}
         return Report(files, describe_problem(evaluation))
 
 

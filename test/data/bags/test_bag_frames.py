@@ -687,10 +687,10 @@ def test_the_parts_of_a_bag_hold_each_frame_once_and_what_leads_in(tmp_path):
     moving = [(topic, 100 * MS * number, data) for number in range(31)
               for topic, data in pose_messages(0.1 * number, START_NS + 100 * MS * number).items()]
     path = record(tmp_path, depths=[DEPTH_MM] * 30, delay_ms=12, extra=[
-        *moving, ('/tf_static', 0, transform('base_link', 'camera_optical_frame',
-                                             (0.2, 0.0, 0.5)))],
-        types={'/odom': 'nav_msgs/msg/Odometry', '/tf': 'tf2_msgs/msg/TFMessage',
-               '/tf_static': 'tf2_msgs/msg/TFMessage'})
+        *moving,
+        ('/tf_static', 0, transform('base_link', 'camera_optical_frame', (0.2, 0.0, 0.5)))],
+                  types={'/odom': 'nav_msgs/msg/Odometry', '/tf': 'tf2_msgs/msg/TFMessage',
+                         '/tf_static': 'tf2_msgs/msg/TFMessage'})
     topics = BagTopics(IMAGE, DEPTH)
     whole = list(bag_data_set(path, topics).frames())
     parts = [list(bag_data_set(path, topics, Part(index, 3, 0.5)).frames()) for index in range(3)]

@@ -28,6 +28,7 @@ from marigold_ros.evaluation.fleet.fleet_list import read_fleet_list
 from marigold_ros.evaluation.fleet.store import RecordingStore
 
 TIMEOUT_S = 100
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope='module')
@@ -162,7 +163,6 @@ def read_terminal(file):
             return shown.decode()
 
 
-@pytest.mark.slow
 def test_a_fleet_goes_on_after_ctrl_c_and_after_its_death(evaluated, fleet, tmp_path,
                                                           monkeypatch, capsys):
     """The first start is on a terminal, the second is not."""
