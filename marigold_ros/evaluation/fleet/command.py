@@ -37,6 +37,7 @@ from marigold_ros.evaluation.fleet.tasks import (
     REQUESTED_DEVICE,
 )
 from marigold_ros.evaluation.policies.latency import LatencyTable
+from marigold_ros.evaluation.report.fleet import write_fleet_report
 from marigold_ros.stop_flag import StopFlag
 
 
@@ -183,7 +184,7 @@ class RecordingRun:
 
 def run_fleet(options: argparse.Namespace) -> int:
     """
-    Evaluate the recordings of a list, and write their reports and `fleet.json`.
+    Evaluate the recordings of a list, and write their reports, `fleet.json` and one over all.
 
     Parameters
     ----------
@@ -235,6 +236,7 @@ def run_fleet(options: argparse.Namespace) -> int:
               'The same command continues; nothing that is done is run again', file=sys.stderr)
         return INTERRUPTED
     write_recordings(out, options.list.absolute(), recordings)
+    write_fleet_report(out, recordings, options.baseline)
     for each in recordings:
         print(f'{each.name}: {each.state}' + (f': {each.detail}' if each.detail else ''))
     return 0 if all(each.state == 'complete' for each in recordings) else BAD_INPUT
