@@ -29,6 +29,7 @@ setup(
         *shared_files(),
     ],
     python_requires='>=3.10',
+    extras_require={'fleet': ['ray']},
     zip_safe=False,
     entry_points={
         'console_scripts': [

@@ -48,17 +48,17 @@ ROUNDS, WARM_UP = 5, 1
 FRAMES_IN_MEMORY = 10
 
 
-def write_long_bag(path: Path, minutes: float) -> None:
-    """Write frames of the sample bag repeatedly, as raw images at `HZ`."""
+def write_long_bag(path: Path, minutes: float, hz: int = HZ) -> None:
+    """Write frames of the sample bag repeatedly, as raw images."""
     frames = [(pack_image(frame.rgb, 'rgb8'),
                pack_depth(frame.depth_m, '16UC1'))
               for frame in islice(bag_data_set(SAMPLE).frames(), 0, None, 8)]
     with BagWriter(path) as writer:
         for topic in (TOPICS.image, TOPICS.depth):
             writer.add_topic(topic, IMAGE, typestore=STORE)
-        count = round(minutes * 60 * HZ)
+        count = round(minutes * 60 * hz)
         for number, pair in progress_bar(zip(range(count), cycle(frames)), 'write', total=count):
-            stamp_ns = number * 10 ** 9 // HZ
+            stamp_ns = number * 10 ** 9 // hz
             for topic, fields in zip((TOPICS.image, TOPICS.depth), pair):
                 writer.write(topic, stamp_ns, serialize_image(stamp_ns, 'camera', fields))
 

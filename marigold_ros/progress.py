@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from threading import RLock
 from typing import Any, TypeAlias
 
 from tqdm import tqdm
@@ -32,3 +33,4 @@ def hide_progress_bars() -> None:
     """Show no more bars in this process, as its parent shows them."""
     global _shown
     _shown = False
+    tqdm.set_lock(RLock())  # its own is shared by processes, and leaks when one is killed

@@ -30,14 +30,17 @@ class StopFlag:
         Restore the previous handlers after the first signal, so that a second one terminates
         most programs.  Otherwise further signals are ignored: a launch file forwards a Ctrl-C
         that the terminal has already sent to the process.
+    signals : tuple of int
+        Those that set the flag; none in a worker, which its parent ends.
     """
 
-    def __init__(self, *, terminate_on_second_signal: bool = False) -> None:
+    def __init__(self, *, terminate_on_second_signal: bool = False,
+                 signals: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)) -> None:
         self.requested = False
         self._terminate_on_second_signal = terminate_on_second_signal
         in_main_thread = threading.current_thread() is threading.main_thread()
         self._handlers = {number: signal.signal(number, self._request)
-                          for number in (signal.SIGINT, signal.SIGTERM) if in_main_thread}
+                          for number in signals if in_main_thread}
 
     def _request(self, *_: object) -> None:
         self.requested = True

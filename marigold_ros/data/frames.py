@@ -42,6 +42,9 @@ class DepthFrame:
         Intrinsics of `rgb`, px; None if unknown.
     world_from_camera : float64 [4, 4] or None
         Pose of the optical frame in a fixed coordinate frame; None if unknown.
+    is_lead_in : bool
+        Whether it precedes the frames of a part of a recording, so that what is carried from frame
+        to frame is known when the part begins; it is run but not counted.
     """
 
     name: str
@@ -53,6 +56,7 @@ class DepthFrame:
     stamp_ns: int | None = None
     K: NDArray[np.float64] | None = None
     world_from_camera: NDArray[np.float64] | None = None
+    is_lead_in: bool = False
 
     @property
     def measured(self) -> NDArray[np.bool_]:
@@ -64,6 +68,31 @@ class DepthFrame:
     def known_depth_m(self) -> NDArray[np.float32]:
         """Return the depth, m, NaN where invalid; float32 [H', W']."""
         return np.where(self.valid, self.depth_m, np.float32(np.nan))
+
+
+@dataclass(frozen=True)
+class Part:
+    """
+    One of several equal parts of a recording.
+
+    Attributes
+    ----------
+    index, count : int
+        Number of this part, from 0, and of all parts.
+    lead_in_s : float
+        Time of a bag before the part, s, whose frames are read as well, marked as lead-in.
+    """
+
+    index: int = 0
+    count: int = 1
+    lead_in_s: float = 0.0
+
+    def split(self, total: int) -> range:
+        """Return the numbers from 0 to total - 1 that belong to this part."""
+        return range(self.index * total // self.count, (self.index + 1) * total // self.count)
+
+
+WHOLE = Part()
 
 
 class FrameSet(Protocol):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.data.datasets.data_set import DataSet
-from marigold_ros.data.frames import DepthFrame
+from marigold_ros.data.frames import DepthFrame, Part, WHOLE
 from marigold_ros.depth.errors import MarigoldError
 
 FRAMES_PER_SHARD = 256
@@ -164,9 +164,10 @@ class ShardFrames:
             block=f'scene {(shard.first + offset) // self._views_per_scene}')
 
 
-def shards_data_set(folder: Path) -> DataSet:
-    """Open a folder of rendered shards as a data set; a block is a scene."""
-    return DataSet.from_frame_set(f'rendered frames {folder.name}', 'scene', ShardFrames(folder))
+def shards_data_set(folder: Path, part: Part = WHOLE) -> DataSet:
+    """Open a folder of rendered shards, or a part, as a data set; a block is a scene."""
+    return DataSet.from_frame_set(f'rendered frames {folder.name}', 'scene', ShardFrames(folder),
+                                  part)
 
 
 def _views_per_scene(folder: Path) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from marigold_ros.depth.errors import InputError
 from marigold_ros.evaluation.config import fixed_steps, period
 from marigold_ros.evaluation.policies.replay import EvaluatedFrame, Quality, ReplayedFrame
 from marigold_ros.evaluation.statistics import (
@@ -25,8 +26,8 @@ from marigold_ros.evaluation.statistics import (
 )
 
 if TYPE_CHECKING:
-    from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
-    from marigold_ros.evaluation.runner import EvaluationSession
+    from marigold_ros.evaluation.policies.latency import FrameCost
+    from marigold_ros.evaluation.runner import SessionResult
 
 PERCENTILES = (50, 95, 99)
 
@@ -138,25 +139,30 @@ class Analysis:
         return metric_column([frame.quality[name] for frame in self.frames], metric)
 
 
-def analyse(session: EvaluationSession, table: LatencyTable, cap_s: float | None, *,
-            mean_of_blocks: bool) -> Analysis:
+def analyse(session: SessionResult, cap_s: float | None, *, mean_of_blocks: bool) -> Analysis:
     """
     Compare the policies of a session.
 
     Parameters
     ----------
-    session : EvaluationSession
-        After its run.
-    table : LatencyTable
+    session : SessionResult
     cap_s : float or None
         Latency cap of the simulation, s.
     mean_of_blocks : bool
         See `Blocks`.
+
+    Raises
+    ------
+    InputError
+        If there is no frame.
     """
+    if not session.frames:
+        raise InputError('no frame was evaluated')
     blocks = Blocks([frame.block for frame in session.frames], mean_of_blocks)
     results = {name: _frame_results(frames) for name, frames in session.replayed.items()}
     blind = {name: _frame_results(frames) for name, frames in session.blind.items()}
-    blind |= {name: _results_of_run(session.frames, name, table)
+    costs = [each.cost for each in session.replayed[session.fastest]]    # with every policy
+    blind |= {name: _results_of_run(session.frames, name, costs)
               for name in session.frames[0].quality if fixed_steps(name)}
     blind = dict(sorted(blind.items(), key=lambda each: float(each[1][:, TOTAL_S].mean())))
     stacked = np.stack(list(blind.values()))
@@ -186,9 +192,9 @@ def _frame_results(frames: Sequence[ReplayedFrame]) -> FrameResults:
 
 
 def _results_of_run(frames: Sequence[EvaluatedFrame], name: str,
-                    table: LatencyTable) -> FrameResults:
-    return np.array([_results(fixed_steps(name) or 0, table.sample(frame.size, frame.number),
-                              frame.quality[name]) for frame in frames])
+                    costs: Sequence[FrameCost | None]) -> FrameResults:
+    return np.array([_results(fixed_steps(name) or 0, cost, frame.quality[name])
+                     for frame, cost in zip(frames, costs)])
 
 
 def _results(steps: int, cost: FrameCost | None, quality: Quality) -> list[float]:

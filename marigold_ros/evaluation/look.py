@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def add_replay(look: RecordingLook, replay: Replay) -> None:
     """Show a frame without metres, with the error of its depth after alignment."""
     recorded, prediction, scored = replay.recorded, replay.prediction, replay.scored
-    if prediction is None or scored is None or not look.wants(recorded.evaluated.number):
+    if prediction is None or scored is None or not _is_shown(look, recorded):
         return
     error, aligned, abs_rel = None, scored.aligned, {}
     if aligned is not None:
@@ -34,7 +34,7 @@ def add_replay(look: RecordingLook, replay: Replay) -> None:
 def add_metric(look: RecordingLook, recorded: RecordedFrame, prediction: AdaptivePrediction,
                evaluator: MetricDepthEvaluator) -> None:
     """Show the frame that was evaluated last, with its metric depth where that is known."""
-    if not look.wants(recorded.evaluated.number):
+    if not _is_shown(look, recorded):
         return
     published = evaluator.published
     error = depth_m = points = None
@@ -60,6 +60,10 @@ def add_stream(look: RecordingLook, frames: Sequence[ReplayedFrame], cap_s: floa
                                  f'latency {1e3 * replayed.latency_s:.0f} ms, {cap}'}
 
     look.add_facts(describe)
+
+
+def _is_shown(look: RecordingLook, recorded: RecordedFrame) -> bool:
+    return look.wants(recorded.evaluated.number) and not recorded.frame.is_lead_in
 
 
 def _strip_frame(recorded: RecordedFrame, prediction: AdaptivePrediction,

@@ -16,6 +16,7 @@ from marigold_ros.data.datasets.bag import bag_data_set
 from marigold_ros.data.datasets.data_set import DataSet
 from marigold_ros.data.datasets.published import PUBLISHED_SETS
 from marigold_ros.data.datasets.rgbd_folder import folder_data_set
+from marigold_ros.data.frames import Part, WHOLE
 from marigold_ros.data.shards import shards_data_set
 from marigold_ros.depth.config import EngineConfig, one_of, require
 from marigold_ros.depth.errors import ConfigError
@@ -40,8 +41,26 @@ COSTMAP = Path('config/nav2_costmap.yaml')
 def make_parser(name: str, description: str) -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog=name, description=description)
-    data_sets = parser.add_subparsers(dest='data_set', required=True, metavar='DATA_SET')
-    bag = data_sets.add_parser('bag', help='ROS 2 or ROS 1 bag with images and their depth')
+    commands = parser.add_subparsers(dest='data_set', required=True, metavar='DATA_SET')
+    add_data_sets(commands.add_parser)
+    fleet = commands.add_parser('fleet', help='many recordings, of a list')
+    fleet.add_argument('list', type=Path, metavar='LIST.yaml',
+                       help='recordings and their options; see docs/fleet.md')
+    fleet.add_argument('--out', type=Path, required=True, metavar='DIR',
+                       help='folder for the reports; what it holds already is not run again')
+    fleet.add_argument('--ray', metavar='ADDRESS',
+                       help='run on a Ray cluster; auto finds that of this machine (default: '
+                            'processes on this machine)')
+    fleet.add_argument('--baseline', type=Path, metavar='DIR',
+                       help='output folder of an earlier fleet to compare with')
+    return parser
+
+
+def add_data_sets(add_parser: Callable[..., argparse.ArgumentParser]
+                  ) -> dict[str, argparse.ArgumentParser]:
+    """Add a parser for each kind of data set, with all its options; return them by kind."""
+    parsers = {}
+    bag = parsers['bag'] = add_parser('bag', help='ROS 2 or ROS 1 bag with images and their depth')
     bag.add_argument('--image', required=True, metavar='TOPIC', help='raw or compressed images')
     bag.add_argument('--depth', required=True, metavar='TOPIC',
                      help='true depth, registered to the image')
@@ -55,16 +74,17 @@ def make_parser(name: str, description: str) -> argparse.ArgumentParser:
     _add_metric_options(bag)
     for data_set, text in (('folder', 'RGB-D folder with frames.json'),
                            ('shards', 'folder of rendered shards')):
-        data_sets.add_parser(data_set, help=text)
+        parsers[data_set] = add_parser(data_set, help=text)
     for data_set, published_set in PUBLISHED_SETS.items():
-        published = data_sets.add_parser(
+        published = parsers[data_set] = add_parser(
             data_set, help=f"{published_set.title} in the layout of Marigold's evaluation")
         published.add_argument('--file-list', type=Path, required=True, metavar='TXT',
                                help=f"Marigold's data_split/{published_set.file_list}")
-    for subparser in data_sets.choices.values():
-        subparser.add_argument('path', type=Path, help='bag, folder or archive to evaluate')
-        _add_common_options(subparser)
-    return parser
+    for data_set, parser in parsers.items():
+        parser.set_defaults(data_set=data_set)
+        parser.add_argument('path', type=Path, help='bag, folder or archive to evaluate')
+        _add_common_options(parser)
+    return parsers
 
 
 def _add_common_options(parser: argparse.ArgumentParser) -> None:
@@ -73,6 +93,8 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
                         help='folder for the report')
     parser.add_argument('--checkpoint', default=default.checkpoint,
                         help='embedded name, folder or hub id (default: %(default)s)')
+    parser.add_argument('--device', default='auto', metavar='DEVICE',
+                        help='cpu, cuda or openvino:<DEVICE> (default: the first GPU, else cpu)')
     parser.add_argument('--policies', metavar='A,B,...',
                         help='step policies to compare; the first is the primary one, which the '
                              f'verdict is about (default: {",".join(SEQUENCE_POLICIES)}; without '
@@ -149,15 +171,16 @@ def _add_metric_options(parser: argparse.ArgumentParser) -> None:
                              '(default: %(default)s)')
 
 
-def read_data_set(options: argparse.Namespace) -> DataSet:
-    """Open the data set that the command line names."""
+def read_data_set(options: argparse.Namespace, part: Part = WHOLE) -> DataSet:
+    """Open the data set that the command line names, or a part of it."""
     if options.data_set == 'bag':
-        return bag_data_set(options.path, _bag_topics(options))
+        return bag_data_set(options.path, _bag_topics(options), part)
     if options.data_set in PUBLISHED_SETS:
-        return PUBLISHED_SETS[options.data_set].data_set(options.path, options.file_list)
-    make: dict[str, Callable[[Path], DataSet]] = {
+        published_set = PUBLISHED_SETS[options.data_set]
+        return published_set.data_set(options.path, options.file_list, part)
+    make: dict[str, Callable[[Path, Part], DataSet]] = {
         'folder': folder_data_set, 'shards': shards_data_set}
-    return make[options.data_set](options.path)
+    return make[options.data_set](options.path, part)
 
 
 def read_config(options: argparse.Namespace, data_set: DataSet) -> EvaluationConfig:
@@ -173,7 +196,8 @@ def read_config(options: argparse.Namespace, data_set: DataSet) -> EvaluationCon
         protocol=options.protocol, max_frames=options.max_frames)
     if config.processing_resolution is None:
         config = replace(config, processing_resolution=data_set.rules.processing_resolution)
-    EngineConfig(config.checkpoint, processing_resolution=config.processing_resolution)
+    EngineConfig(config.checkpoint, options.device,
+                 processing_resolution=config.processing_resolution)
     return config
 
 
@@ -195,7 +219,8 @@ class MetricSetup(NamedTuple):
     reference_map: ReferenceMap | None
 
 
-def open_references(options: argparse.Namespace, stack: ExitStack) -> MetricSetup | None:
+def open_references(options: argparse.Namespace, stack: ExitStack, part: Part = WHOLE
+                    ) -> MetricSetup | None:
     """
     Open the references of metric depth.
 
@@ -204,6 +229,8 @@ def open_references(options: argparse.Namespace, stack: ExitStack) -> MetricSetu
     options : argparse.Namespace
     stack : ExitStack
         Closes the bag.
+    part : Part
+        Of the bag.
 
     Returns
     -------
@@ -244,7 +271,7 @@ def open_references(options: argparse.Namespace, stack: ExitStack) -> MetricSetu
                                      read_layer_config(options.costmap))
     references = BagReferences(bag, _bag_topics(options), config,
                                _by_source(options, 'reference', config.sources),
-                               camera_info=options.reference_info)
+                               camera_info=options.reference_info, part=part)
     point_filter = PointFilter(
         min_surface_angle_deg=options.points_min_surface_angle_deg,
         confidence_min=options.points_confidence_min)

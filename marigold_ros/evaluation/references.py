@@ -15,11 +15,13 @@ from marigold_ros.data.bags.bag_frames import (
     BagTopics,
     find_calibration_topic,
     find_image_topic,
+    LogWindow,
     message_times,
 )
 from marigold_ros.data.bags.messages import cloud_fields, image_fields, read_stamp_ns
 from marigold_ros.data.bags.pair_decoder import CAMERA_INFO, read_camera
 from marigold_ros.data.bags.pose_buffer import pose_topics, PoseBuffer, STATIC_TOPIC
+from marigold_ros.data.frames import Part, WHOLE
 from marigold_ros.depth.errors import BagError, ConfigError, InputError
 from marigold_ros.geometry.camera import Rectification
 from marigold_ros.geometry.poses import motion_between
@@ -205,6 +207,8 @@ class BagReferences:
         Topic of each source that reads one.
     camera_info : str or None
         See `TopicReferences`.
+    part : Part
+        Of the bag, whose frames follow.
 
     Raises
     ------
@@ -217,7 +221,7 @@ class BagReferences:
 
     def __init__(self, bag: Bag, image: BagTopics, config: ScaleConfig,
                  topics: Mapping[str, str] | None = None, *,
-                 camera_info: str | None = None) -> None:
+                 camera_info: str | None = None, part: Part = WHOLE) -> None:
         """Find the topics and start reading."""
         self._bag, self._config = bag, config
         topics = topics or {}
@@ -235,7 +239,7 @@ class BagReferences:
         self._by_topic = {each.topic: each for each in self._references}
         read = [*pose_topics(bag.topics), *self._by_topic]
         self._messages: Iterator[tuple[BagMessage, Any]] = iter(
-            bag.decoded_messages(read, on_error=self._skip) if read else ())
+            LogWindow.of_part(bag, part).decoded_messages(bag, read, self._skip) if read else ())
         self._read_until_ns = 0  # by poses, where there are no references
         self._notes: list[str] = []
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 import time
 from typing import TYPE_CHECKING
@@ -51,29 +51,16 @@ Baselines = Mapping[str, Callable[[RgbImage], FloatImage]]
 FrameCallback = Callable[[Replay], None]
 
 
-class EvaluationSession:
+@dataclass
+class SessionResult:
     """
-    Run the engine on the frames of a data set with every T, and replay the policies on the runs.
-
-    Policies are replayed and scored in a second thread, at most `MAX_UNSCORED` frames behind the
-    engine.
-
-    Parameters
-    ----------
-    engine : DepthEngine
-    data_set : DataSet
-    config : EvaluationConfig
-    table : LatencyTable
-        Missing sizes are measured when they first occur.
-    baselines : mapping of str to callable
-        Predictors to compare the engine with.
+    What a session found; it can be pickled, and joined with those of other parts.
 
     Attributes
     ----------
     max_inference_steps : int
         Tmax: the default of depth_node, or less if the checkpoint benefits from fewer steps; the
         largest N if all policies are fixed-N.
-    scorer : FrameScorer
     fastest, slowest : str
         The policies that always run the fewest steps and Tmax.
     frames : list of EvaluatedFrame
@@ -94,6 +81,78 @@ class EvaluationSession:
         Wall time of the evaluation without the measurement of the latency table, s.
     """
 
+    max_inference_steps: int
+    fastest: str
+    slowest: str
+    frames: list[EvaluatedFrame] = field(default_factory=list)
+    replayed: dict[str, list[ReplayedFrame]] = field(default_factory=dict)
+    simulated: dict[str, list[ReplayedFrame]] = field(default_factory=dict)
+    blind: dict[str, list[ReplayedFrame]] = field(default_factory=dict)
+    examples: ExampleFrames = field(default_factory=ExampleFrames)
+    complete: bool = False
+    notes: list[str] = field(default_factory=list)
+    wall_s: float = 0.0
+
+    @property
+    def engine_s(self) -> float:
+        """Return the total time of all inferences, s."""
+        return sum(frame.engine_s for frame in self.frames)
+
+    @property
+    def policies(self) -> tuple[dict[str, list[ReplayedFrame]], ...]:
+        """Return `replayed`, `simulated` and `blind`."""
+        return self.replayed, self.simulated, self.blind
+
+    def drop_first(self, count: int) -> None:
+        """Leave out the first frames, which lead in to a part."""
+        dropped = {frame.number for frame in self.frames[:count]}
+        del self.frames[:count]
+        for results in self.policies:
+            for name, replayed in results.items():
+                results[name] = [each for each in replayed if each.frame.number not in dropped]
+
+    def offset_of(self, later: SessionResult) -> int:
+        """Return what is added to the numbers of the frames of the part that follows."""
+        return len(self.frames) - (later.frames[0].number if later.frames else 0)
+
+    def extend(self, later: SessionResult) -> None:
+        """Append the frames of the part that follows, numbered on; notes and states are kept."""
+        offset = self.offset_of(later)
+        renumbered = {frame.number: replace(frame, number=frame.number + offset)
+                      for frame in later.frames}
+        self.frames += renumbered.values()
+        for mine, others in zip(self.policies, later.policies):
+            for name, replayed in others.items():
+                mine.setdefault(name, []).extend(
+                    replace(each, frame=renumbered[each.frame.number]) for each in replayed)
+        self.examples.extend(later.examples, offset)
+        self.wall_s += later.wall_s
+
+
+class EvaluationSession:
+    """
+    Run the engine on the frames of a data set with every T, and replay the policies on the runs.
+
+    Policies are replayed and scored in a second thread, at most `MAX_UNSCORED` frames behind the
+    engine.
+
+    Parameters
+    ----------
+    engine : DepthEngine
+    data_set : DataSet
+    config : EvaluationConfig
+    table : LatencyTable
+        Missing sizes are measured when they first occur.
+    baselines : mapping of str to callable
+        Predictors to compare the engine with.
+
+    Attributes
+    ----------
+    scorer : FrameScorer
+    result : SessionResult
+        Without the frames that lead in to a part.
+    """
+
     def __init__(self, engine: DepthEngine, data_set: DataSet, config: EvaluationConfig,
                  table: LatencyTable, baselines: Baselines) -> None:
         self._engine, self._data_set, self._config = engine, data_set, config
@@ -102,39 +161,30 @@ class EvaluationSession:
         # 1. The runs that the policies need.
         fixed = {steps for name in config.policies if (steps := fixed_steps(name))}
         if config.needs_all_steps:
-            self.max_inference_steps = min(StepPolicyConfig.max_inference_steps,
-                                           engine.checkpoint_info.max_useful_steps)
-            fixed |= set(range(1, self.max_inference_steps + 1))
+            most = min(StepPolicyConfig.max_inference_steps,
+                       engine.checkpoint_info.max_useful_steps)
+            fixed |= set(range(1, most + 1))
         else:
-            self.max_inference_steps = max(fixed)
+            most = max(fixed)
         self._steps = sorted(fixed)
-        self.fastest, self.slowest = (fixed_name(steps) for steps in
-                                      (self._steps[0], self.max_inference_steps))
+        fastest, slowest = fixed_name(self._steps[0]), fixed_name(most)
+        self.result = SessionResult(most, fastest, slowest)
         # 2. The policies, each with a state of its own.
         self._shared_steps = SharedSteps()
-        names = tuple(dict.fromkeys((*config.policies, self.fastest, self.slowest)))
+        names = tuple(dict.fromkeys((*config.policies, fastest, slowest)))
         compares_blind = data_set.is_sequence and config.needs_all_steps
         self._replays = {name: self.make_replay(name) for name in names}
         self._blind = {name: self.make_replay(name)
                        for name in BLIND_POLICIES if compares_blind}
         self._simulations = {name: self.make_simulation(name) for name in names}
         self._temporal = {name: TemporalEvaluator(data_set.rules, config.protocol)
-                          for name in (config.policies[0], self.fastest, self.slowest)}
+                          for name in (config.policies[0], fastest, slowest)}
         # 3. The results.
         self._on_frame: list[FrameCallback] = []
-        self.frames: list[EvaluatedFrame] = []
-        self.replayed: dict[str, list[ReplayedFrame]] = {name: [] for name in names}
-        self.simulated: dict[str, list[ReplayedFrame]] = {name: [] for name in names}
-        self.blind: dict[str, list[ReplayedFrame]] = {name: [] for name in self._blind}
-        self.examples = ExampleFrames()
-        self.complete = False
-        self.notes: list[str] = []
-        self.wall_s = 0.0
-
-    @property
-    def engine_s(self) -> float:
-        """Return the total time of all inferences, s."""
-        return sum(frame.engine_s for frame in self.frames)
+        self._lead_in = 0
+        self.result.replayed = {name: [] for name in names}
+        self.result.simulated = {name: [] for name in names}
+        self.result.blind = {name: [] for name in self._blind}
 
     def run(self, stop: StopFlag, *on_frame: FrameCallback) -> None:
         """
@@ -150,11 +200,12 @@ class EvaluationSession:
         Raises
         ------
         BagError, InputError
-            If no frame can be evaluated.  Exceptions of `on_frame` are passed on.
+            If reading ends with an error before the first frame.  Exceptions of `on_frame` are
+            passed on.
         KeyboardInterrupt
             If it was interrupted before the first frame.
         """
-        self._on_frame = list(on_frame)
+        self._on_frame, result = list(on_frame), self.result
         total = self._data_set.count
         if self._config.max_frames is not None:
             total = self._config.max_frames if total is None else min(total,
@@ -163,18 +214,19 @@ class EvaluationSession:
         with ThreadPoolExecutor(1, 'scores') as pool:
             problem = self._evaluate_frames(pool, stop, total)
         for name, simulation in self._simulations.items():
-            self.simulated[name] += [each.result for each in simulation.finish()]
-        self.wall_s += time.perf_counter() - started_s
-        if not self.frames:
-            if stop.requested:
-                raise KeyboardInterrupt
-            raise problem or InputError(f'{self._data_set.name}: no frame was evaluated')
-        self.notes = [*([str(problem)] if problem else []), *self._data_set.notes]
+            result.simulated[name] += [each.result for each in simulation.finish()]
+        result.wall_s += time.perf_counter() - started_s
+        if not result.frames and stop.requested:
+            raise KeyboardInterrupt
+        if not result.frames and problem:
+            raise problem
+        result.notes = [*([str(problem)] if problem else []), *self._data_set.notes]
         if stop.requested:
-            self.notes.insert(0, f'interrupted after {len(self.frames)}'
-                                 + (f' of {total}' if total else '') + ' frames')
-        self.complete = not (problem or stop.requested
-                             or any(isinstance(note, DamageNote) for note in self.notes))
+            result.notes.insert(0, f'interrupted after {len(result.frames)}'
+                                   + (f' of {total}' if total else '') + ' frames')
+        result.complete = not (problem or stop.requested
+                               or any(isinstance(note, DamageNote) for note in result.notes))
+        result.drop_first(self._lead_in)
 
     def _evaluate_frames(self, pool: ThreadPoolExecutor, stop: StopFlag,
                          total: int | None) -> Exception | None:
@@ -183,7 +235,8 @@ class EvaluationSession:
         problem: Exception | None = None
         with (closing(read_ahead(self._data_set.frames())) as read,
               progress_bar(total=total, unit='frame', desc=self._data_set.name) as bar):
-            frames = enumerate(islice(read, self._config.max_frames))
+            frames = enumerate(islice(read, self._config.max_frames),
+                               self._data_set.first_number)
             while not stop.requested:
                 try:
                     number, frame = next(frames)
@@ -192,7 +245,10 @@ class EvaluationSession:
                 except (BagError, InputError) as err:
                     problem = err    # the frames before it are still reported
                     break
-                self._measure_costs(frame, unscored)
+                if self._engine.padded_size(*frame.rgb.shape[:2]) not in self._table.samples:
+                    while unscored:  # nothing may run beside
+                        unscored.popleft().result()
+                    self.measure_costs(frame.rgb)
                 started_s = time.perf_counter()
                 predictions = {steps: self._infer(frame.rgb, steps) for steps in self._steps}
                 engine_s = time.perf_counter() - started_s
@@ -205,14 +261,11 @@ class EvaluationSession:
                 unscored.popleft().result()
         return problem
 
-    def _measure_costs(self, frame: DepthFrame, unscored: deque[Future[None]]) -> None:
+    def measure_costs(self, rgb: RgbImage) -> None:
         """Measure the cost of frames of a new size, not counted in `wall_s`."""
-        if self._engine.padded_size(*frame.rgb.shape[:2]) not in self._table.samples:
-            while unscored:  # nothing may run beside
-                unscored.popleft().result()
         started_s = time.perf_counter()
-        self._table.measure(self._engine, frame.rgb, self._steps[-1], self._config.ensemble_size)
-        self.wall_s -= time.perf_counter() - started_s
+        self._table.measure(self._engine, rgb, self._steps[-1], self._config.ensemble_size)
+        self.result.wall_s -= time.perf_counter() - started_s
 
     def _infer(self, rgb: RgbImage, steps: int) -> DepthPrediction:
         """Run the engine on an image without a latency cap."""
@@ -221,31 +274,32 @@ class EvaluationSession:
 
     def make_replay(self, name: str) -> PolicyReplay:
         """Return a new replay of a policy."""
-        return PolicyReplay(name, self._engine, self._table, self.max_inference_steps,
+        return PolicyReplay(name, self._engine, self._table, self.result.max_inference_steps,
                             steps=self._shared_steps)
 
     def make_simulation(self, name: str) -> ArrivalSimulation:
         """Return a new simulation of a policy under the latency cap."""
         return ArrivalSimulation(PolicyReplay(
-            name, self._engine, self._table, self.max_inference_steps,
+            name, self._engine, self._table, self.result.max_inference_steps,
             self._config.latency_cap_s, timed=True, steps=self._shared_steps))
 
     def _replay_frame(self, number: int, frame: DepthFrame,
                       predictions: Mapping[int, DepthPrediction], engine_s: float) -> None:
         """Score a frame's runs and replay the policies on them; runs in the second thread."""
         # 1. Score the runs and the baselines.
-        recorded = self._score_runs(number, frame, predictions, engine_s)
-        self.frames.append(recorded.evaluated)
+        recorded, result = self._score_runs(number, frame, predictions, engine_s), self.result
+        result.frames.append(recorded.evaluated)
+        self._lead_in += frame.is_lead_in
 
         # 2. Replay the policies without cap, and under it as frames arrive.
         replays = {name: self._score_temporal(name, replay.process(recorded))
                    for name, replay in self._replays.items()}
         for name, replay in replays.items():
-            self.replayed[name].append(replay.result)
+            result.replayed[name].append(replay.result)
         for name, blind in self._blind.items():
-            self.blind[name].append(blind.process(recorded).result)
+            result.blind[name].append(blind.process(recorded).result)
         for name, simulation in self._simulations.items():
-            self.simulated[name] += [each.result for each in simulation.add(recorded)]
+            result.simulated[name] += [each.result for each in simulation.add(recorded)]
 
         # 3. Hand the images on while they are at hand.
         primary = replays[self._config.policies[0]]
@@ -282,8 +336,8 @@ class EvaluationSession:
     def _keep_example(self, replay: Replay) -> None:
         """Show a frame of the primary policy if it is among the best, median or worst."""
         evaluated, scored = replay.recorded.evaluated, replay.scored
-        if scored is None or scored.aligned is None:
+        if scored is None or scored.aligned is None or replay.recorded.frame.is_lead_in:
             return
-        self.examples.add(evaluated.number, replay.recorded.frame, scored.quality['abs_rel'],
-                          replay.result.num_inference_steps, scored.aligned.depth_m,
-                          scored.aligned.target_m)
+        self.result.examples.add(
+            evaluated.number, replay.recorded.frame, scored.quality['abs_rel'],
+            replay.result.num_inference_steps, scored.aligned.depth_m, scored.aligned.target_m)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 import math
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ from marigold_ros.data.bags.pair_decoder import (
     PairDecoder,
     read_camera,
 )
-from marigold_ros.data.bags.pose_buffer import MAX_GAP_NS, pose_topics, PoseBuffer
+from marigold_ros.data.bags.pose_buffer import MAX_GAP_NS, pose_topics, PoseBuffer, STATIC_TOPIC
 from marigold_ros.data.bags.read_issues import ReadIssues
-from marigold_ros.data.bags.reader import Bag, open_bag
+from marigold_ros.data.bags.reader import Bag, BagMessage, open_bag
 from marigold_ros.data.bags.stamp_matching import StampMatcher
-from marigold_ros.data.frames import check_frame, DepthFrame
+from marigold_ros.data.frames import check_frame, DepthFrame, Part, WHOLE
 from marigold_ros.depth.config import require
 from marigold_ros.depth.errors import BagError, InputError
 from marigold_ros.geometry.camera import Camera
@@ -36,8 +36,8 @@ TOLERANCE_MS = 15.0
 # A pair waits for its pose until this many newer pairs have been read.
 POSE_WINDOW_PAIRS = 8
 
-# Stamp of the image (ns), image, depth, pose of the camera.
-PosedPair = tuple[int, Any, Any, NDArray[np.float64] | None]
+# Stamp of the image (ns), its log time (ns) and the image, depth, pose of the camera.
+PosedPair = tuple[int, tuple[int, Any], Any, NDArray[np.float64] | None]
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,53 @@ def count_frames(path: Path, topics: BagTopics) -> int:
     return min(counts)
 
 
-def read_bag_frames(path: Path, topics: BagTopics,
-                    notes: list[str] | None = None) -> Iterator[DepthFrame]:
+@dataclass(frozen=True)
+class LogWindow:
+    """
+    Range of log times of a part of a bag, ns; None is the end of the bag.
+
+    Attributes
+    ----------
+    start_ns, stop_ns : int or None
+        A frame belongs to the part in which its image was logged.
+    read_from_ns, read_until_ns : int or None
+        Messages that are read: what leads in to the part, and depth, references and transforms
+        that are logged late.
+    """
+
+    start_ns: int | None = None
+    stop_ns: int | None = None
+    read_from_ns: int | None = None
+    read_until_ns: int | None = None
+
+    @classmethod
+    def of_part(cls, bag: Bag, part: Part) -> LogWindow:
+        """Return the range of a part of a bag; the outer ends of the bag are open."""
+        part_ns, more_ns = part.split(bag.end_ns - bag.start_ns), round(1e9 * part.lead_in_s)
+        start_ns, stop_ns = bag.start_ns + part_ns.start, bag.start_ns + part_ns.stop
+        first, last = part.index == 0, part.index == part.count - 1
+        return cls(None if first else start_ns, None if last else stop_ns,
+                   None if first else start_ns - more_ns, None if last else stop_ns + more_ns)
+
+    def decoded_messages(self, bag: Bag, topics: Collection[str],
+                         on_error: Callable[[BagError, str], None]
+                         ) -> Iterator[tuple[BagMessage, Any]]:
+        """Read the messages of the part, and before them static transforms from its start on."""
+        if self.read_from_ns is not None and STATIC_TOPIC in topics:
+            yield from bag.decoded_messages([STATIC_TOPIC], stop_ns=self.read_from_ns,
+                                            on_error=on_error)
+        yield from bag.decoded_messages(topics, start_ns=self.read_from_ns,
+                                        stop_ns=self.read_until_ns, on_error=on_error)
+
+
+def count_parts(path: Path, part_s: float) -> int:
+    """Return the number of equal parts of a bag that last at most `part_s` seconds."""
+    with open_bag(path, recover=True) as bag:
+        return max(1, math.ceil(bag.duration_s / part_s))
+
+
+def read_bag_frames(path: Path, topics: BagTopics, notes: list[str] | None = None,
+                    part: Part = WHOLE) -> Iterator[DepthFrame]:
     """
     Read the frames of a bag; raw images of a distorted camera are rectified.
 
@@ -150,6 +195,8 @@ def read_bag_frames(path: Path, topics: BagTopics,
     notes : list of str or None
         Cleared, then filled with one text per kind of skipped or lost data.  None makes every
         unreadable message an error.
+    part : Part
+        Of the log times.  It may hold no frame; then nothing is yielded.
 
     Yields
     ------
@@ -176,10 +223,13 @@ def read_bag_frames(path: Path, topics: BagTopics,
         matcher = StampMatcher(round(1e6 * topics.tolerance_ms))
         times = message_times(bag, topics)
         issues.note(times.notes)
-        first_ns = None
-        for stamp, image, depth, pose in _posed_pairs(bag, (image_topic, depth_topic), times,
-                                                      matcher, issues):
+        window, names = LogWindow.of_part(bag, part), (image_topic, depth_topic)
+        first_ns = None if part.index == 0 else _first_pair_ns(bag, names, times, topics)
+        for stamp, (logged_ns, image), depth, pose in _posed_pairs(bag, names, times, matcher,
+                                                                   issues, window):
             first_ns = stamp if first_ns is None else first_ns
+            if window.stop_ns is not None and logged_ns >= window.stop_ns:
+                continue    # of the next part
             name = f'{path}, {topics.image} at {stamp} ns'
             issues.check_registration(image.header.frame_id, depth.header.frame_id)
             try:
@@ -193,23 +243,25 @@ def read_bag_frames(path: Path, topics: BagTopics,
                     err if str(err).startswith(name) else InputError(f'{name}: {err}'))
                 continue
             issues.frames += 1
-            yield frame
-    issues.finish(matcher, bag.data_loss)
-    if issues.frames == 0:
+            yield replace(frame, is_lead_in=(window.start_ns is not None
+                                             and logged_ns < window.start_ns))
+    # What a truncated bag lacks is missing at its end.
+    issues.finish(matcher, bag.data_loss if window.read_until_ns is None else None)
+    if issues.frames == 0 and part.count == 1:
         raise BagError(_describe_lack(path, topics, times, matcher))
 
 
 def _posed_pairs(bag: Bag, names: tuple[str, str], times: MessageTimes, matcher: StampMatcher,
-                 issues: ReadIssues) -> Iterator[PosedPair]:
+                 issues: ReadIssues, window: LogWindow) -> Iterator[PosedPair]:
     """Match images with depth; a pair waits until a later transform gives its pose."""
     poses = PoseBuffer(MAX_GAP_NS)
     pose_names = pose_topics(bag.topics)
-    waiting: deque[tuple[int, Any, Any]] = deque()
+    waiting: deque[tuple[int, tuple[int, Any], Any]] = deque()
 
     def ready(*, ended: bool) -> Iterator[PosedPair]:
         while waiting:
             stamp, image, depth = waiting[0]
-            pose = poses.world_from_frame(image.header.frame_id, stamp)
+            pose = poses.world_from_frame(image[1].header.frame_id, stamp)
             if pose is None and pose_names and len(waiting) <= POSE_WINDOW_PAIRS and not ended:
                 return
             waiting.popleft()
@@ -222,18 +274,27 @@ def _posed_pairs(bag: Bag, names: tuple[str, str], times: MessageTimes, matcher:
             issues.skip(err)
 
     try:
-        for message, decoded in bag.decoded_messages([*names, *pose_names], on_error=skip):
+        for message, decoded in window.decoded_messages(bag, [*names, *pose_names], skip):
             if message.topic in pose_names:
                 poses.add(message.topic, decoded, times.log_time_ns(message))
             else:
-                waiting.extend(matcher.add(names.index(message.topic),
-                                           times.time_ns(message, decoded), decoded))
+                side = names.index(message.topic)
+                item = decoded if side else (message.log_time_ns, decoded)
+                waiting.extend(matcher.add(side, times.time_ns(message, decoded), item))
             yield from ready(ended=False)
     except BagError as err:
         issues.stop_at_damage(err)
     waiting.extend(matcher.flush())
     yield from ready(ended=True)
     issues.note(poses.notes)
+
+
+def _first_pair_ns(bag: Bag, names: tuple[str, str], times: MessageTimes,
+                   topics: BagTopics) -> int | None:
+    """Return the stamp of the first image of a bag with depth, from which blocks are counted."""
+    pairs = _posed_pairs(bag, names, times, StampMatcher(round(1e6 * topics.tolerance_ms)),
+                         ReadIssues([]), LogWindow())
+    return next((stamp for stamp, *_ in pairs), None)
 
 
 def message_times(bag: Bag, topics: BagTopics) -> MessageTimes:
@@ -274,8 +335,15 @@ def _find_topics(bag: Bag, topics: BagTopics) -> tuple[str, str, str | None]:
     """Return the topics of image, depth and camera_info; the last is optional unless named."""
     if not bag.topics:
         raise BagError(f'{bag.path} is empty: no topics')
-    image, depth = (find_image_topic(bag, name) for name in (topics.image, topics.depth))
-    return image, depth, find_calibration_topic(bag, topics)
+    found, problems = [], []
+    for name in (topics.image, topics.depth):
+        try:
+            found.append(find_image_topic(bag, name))
+        except BagError as err:
+            problems.append(str(err))
+    if problems:
+        raise BagError('; '.join(problems))
+    return found[0], found[1], find_calibration_topic(bag, topics)
 
 
 def _read_calibration(bag: Bag, topic: str | None, topics: BagTopics,

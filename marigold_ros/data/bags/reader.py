@@ -230,6 +230,8 @@ class Bag:
         self,
         topics: Collection[str] = (),
         *,
+        start_ns: int | None = None,
+        stop_ns: int | None = None,
         on_error: Callable[[BagError, str], None] | None = None,
     ) -> Iterator[tuple[BagMessage, Any]]:
         """
@@ -241,7 +243,8 @@ class Bag:
         decoded : object
             See `decode`.
         """
-        for message in self.messages(topics, on_error=on_error):
+        for message in self.messages(topics, start_ns=start_ns, stop_ns=stop_ns,
+                                     on_error=on_error):
             try:
                 decoded = self.decode(message)
             except BagError as err:

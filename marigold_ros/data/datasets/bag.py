@@ -12,7 +12,7 @@ import numpy as np
 
 from marigold_ros.data.bags.bag_frames import BagTopics, count_frames, read_bag_frames
 from marigold_ros.data.datasets.data_set import DataSet
-from marigold_ros.data.frames import check_frame, DepthFrame
+from marigold_ros.data.frames import check_frame, DepthFrame, Part, WHOLE
 from marigold_ros.data.shards import DESCRIPTION, ShardFrames, write_description, write_shard
 from marigold_ros.depth.errors import InputError
 from marigold_ros.progress import progress_bar
@@ -22,7 +22,7 @@ FRAMES_PER_SHARD = 32
 SAMPLE_TOPICS = BagTopics('/camera/image_raw', '/camera/depth_gt/image_rect')
 
 
-def bag_data_set(path: Path, topics: BagTopics = SAMPLE_TOPICS) -> DataSet:
+def bag_data_set(path: Path, topics: BagTopics = SAMPLE_TOPICS, part: Part = WHOLE) -> DataSet:
     """
     Open a bag with images and depth as a data set for evaluation.
 
@@ -31,6 +31,8 @@ def bag_data_set(path: Path, topics: BagTopics = SAMPLE_TOPICS) -> DataSet:
     path : Path
         Any bag that `open_bag` reads; of a truncated MCAP file, the complete messages are read.
     topics : BagTopics
+    part : Part
+        See `read_bag_frames`.
 
     Returns
     -------
@@ -47,8 +49,9 @@ def bag_data_set(path: Path, topics: BagTopics = SAMPLE_TOPICS) -> DataSet:
     """
     notes: list[str] = []
     return DataSet(f'bag {path.name}', 'second of the bag', False,
-                   lambda: read_bag_frames(path, topics, notes),
-                   count=count_frames(path, topics), is_sequence=True, notes=notes)
+                   lambda: read_bag_frames(path, topics, notes, part),
+                   count=len(part.split(count_frames(path, topics))), is_sequence=True,
+                   notes=notes)
 
 
 def open_bag_as_shards(bag: Path, topics: BagTopics, folder: Path) -> ShardFrames:

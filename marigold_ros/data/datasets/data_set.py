@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from marigold_ros.data.frames import DepthFrame, FrameSet
+from marigold_ros.data.frames import DepthFrame, FrameSet, Part, WHOLE
 
 # Default clipping range of predictions; its upper limit follows farther measurements.
 MIN_DEPTH_M, MAX_DEPTH_M = 1e-3, 80.0
@@ -77,6 +77,8 @@ class DataSet:
         Whether the frames follow each other in time, so that depth can be carried along.
     notes : list of str
         What the last iteration skipped or lost; complete at its end.
+    first_number : int
+        Number of the first frame: above 0 in a later part of single frames.
     """
 
     name: str
@@ -87,10 +89,12 @@ class DataSet:
     rules: Rules = Rules()
     is_sequence: bool = False
     notes: list[str] = field(default_factory=list, compare=False)
+    first_number: int = 0
 
     @classmethod
-    def from_frame_set(cls, name: str, block_kind: str, frames: FrameSet, *,
+    def from_frame_set(cls, name: str, block_kind: str, frames: FrameSet, part: Part = WHOLE, *,
                        mean_of_blocks: bool = False) -> DataSet:
-        """Create a data set from frames with random access."""
-        return cls(name, block_kind, mean_of_blocks,
-                   lambda: (frames[i] for i in range(len(frames))), count=len(frames))
+        """Create a data set from frames with random access, or from a part of them."""
+        numbers = part.split(len(frames))
+        return cls(name, block_kind, mean_of_blocks, lambda: (frames[i] for i in numbers),
+                   count=len(numbers), first_number=numbers.start)

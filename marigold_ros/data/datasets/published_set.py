@@ -23,7 +23,7 @@ from PIL import Image, UnidentifiedImageError
 
 from marigold_ros.data.datasets.data_set import DataSet, Rules
 from marigold_ros.data.datasets.file_list import read_list
-from marigold_ros.data.frames import check_frame, DepthFrame
+from marigold_ros.data.frames import check_frame, DepthFrame, Part, WHOLE
 from marigold_ros.depth.errors import InputError
 
 Mask = NDArray[np.bool_]
@@ -115,7 +115,7 @@ class PublishedSet:
     crop: Callable[[NDArray[Any], str], NDArray[Any]] = lambda image, name: image
     region: Callable[[Mask], Mask] = np.ones_like
 
-    def data_set(self, path: Path, file_list: Path) -> DataSet:
+    def data_set(self, path: Path, file_list: Path, part: Part = WHOLE) -> DataSet:
         """
         Open the data set.
 
@@ -125,6 +125,8 @@ class PublishedSet:
             Tar file, or the folder that it unpacks to.
         file_list : Path
             The list of Marigold's `data_split`, or a part of it.
+        part : Part
+            Of the list.
 
         Returns
         -------
@@ -138,6 +140,7 @@ class PublishedSet:
             or has the wrong format.
         """
         lines = read_list(file_list)
+        numbers = part.split(len(lines))
         Archive(path).close()
         notes: list[str] = []
 
@@ -147,11 +150,11 @@ class PublishedSet:
                 notes.append(f'{len(lines)} images of the {self.images} of {self.title}: '
                              'not comparable with published tables')
             with closing(Archive(path)) as archive:
-                for words in lines:
-                    yield self._read_frame(archive, words)
+                for number in numbers:
+                    yield self._read_frame(archive, lines[number])
 
-        return DataSet(self.title, 'scene', False, frames, count=len(lines), rules=self.rules,
-                       notes=notes)
+        return DataSet(self.title, 'scene', False, frames, count=len(numbers), rules=self.rules,
+                       notes=notes, first_number=numbers.start)
 
     def _read_frame(self, archive: Archive, words: list[str]) -> DepthFrame:
         name = words[0]

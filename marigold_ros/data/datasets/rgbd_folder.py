@@ -29,7 +29,7 @@ from pydantic import (
 )
 
 from marigold_ros.data.datasets.data_set import DataSet
-from marigold_ros.data.frames import DepthFrame
+from marigold_ros.data.frames import DepthFrame, Part, WHOLE
 from marigold_ros.data.validation_errors import describe_validation_errors
 from marigold_ros.depth.errors import InputError
 
@@ -122,9 +122,9 @@ class RgbdFolder:
             valid=stored > 0, set_name=set_name, block=set_name, K=K)
 
 
-def folder_data_set(folder: Path) -> DataSet:
-    """Open an RGB-D folder as a data set; a mean weights its sets equally."""
-    return DataSet.from_frame_set(f'RGB-D folder {folder.name}', 'set', RgbdFolder(folder),
+def folder_data_set(folder: Path, part: Part = WHOLE) -> DataSet:
+    """Open an RGB-D folder, or a part, as a data set; a mean weights its sets equally."""
+    return DataSet.from_frame_set(f'RGB-D folder {folder.name}', 'set', RgbdFolder(folder), part,
                                   mean_of_blocks=True)
 
 

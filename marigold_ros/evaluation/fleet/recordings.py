@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+import json
 from pathlib import Path
+
+FLEET_FILE, SCHEMA_VERSION = 'fleet.json', 1
 
 
 @dataclass(frozen=True)
@@ -31,3 +34,10 @@ class FleetRecording:
     tags: Mapping[str, str]
     state: str
     detail: str = ''
+
+
+def write_recordings(out: Path, fleet_list: Path, recordings: Sequence[FleetRecording]) -> None:
+    """Write `fleet.json`: the list, and its recordings with folders relative to `out`."""
+    content = {'schema_version': SCHEMA_VERSION, 'list': str(fleet_list), 'recordings': [
+        {**asdict(each), 'folder': str(each.folder.relative_to(out))} for each in recordings]}
+    (out / FLEET_FILE).write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')

@@ -188,18 +188,36 @@ class MetricDepthEvaluator:
                 frame.world_from_camera)
             points = self._points(depth_m, confidence, reference.K)
             self.published = PublishedDepth(depth_m, target_m, points)
-        self.frames.append(MetricFrameResult(
-            reference.stamp_ns, report.state, report.detail, report.age_s == 0.0, mid_depth_m,
-            math.nan if fit is None else _mid_depth_m(fit),
-            values.pop('log_ratio', math.nan),
-            {name: each.state for name, each in report.sources.items()}, values))
+        if not frame.is_lead_in:
+            self.frames.append(MetricFrameResult(
+                reference.stamp_ns, report.state, report.detail, report.age_s == 0.0, mid_depth_m,
+                math.nan if fit is None else _mid_depth_m(fit),
+                values.pop('log_ratio', math.nan),
+                {name: each.state for name, each in report.sources.items()}, values))
         # 3. Update and score the costmaps.
         if self._obstacles is not None and frame.world_from_camera is not None:
-            self._scored += 1
-            self._clouds += points is not None
             self._score_costmaps(self._obstacles, target_m, reference, frame.world_from_camera,
                                  points)
+            if frame.is_lead_in:
+                for each in self._costmaps():
+                    each.discard_scores()
+            else:
+                self._scored += 1
+                self._clouds += points is not None
         return scale
+
+    def extend(self, later: MetricDepthEvaluator) -> None:
+        """Append the frames and scores of the part that follows."""
+        self.frames += later.frames
+        self._scored += later._scored
+        self._clouds += later._clouds
+        for mine, theirs in zip(self._costmaps(), later._costmaps()):
+            mine.extend(theirs)
+
+    def _costmaps(self) -> list[ObstacleScorer]:
+        """Return the costmaps of the cloud and of each sensor without and with it."""
+        return [] if self._obstacles is None else [
+            self._obstacles, *(each for pair in self._sensors.values() for each in pair)]
 
     def _score_costmaps(self, of_cloud: ObstacleScorer, target_m: FloatImage,
                         reference: FrameReference, pose: Matrix, points: FloatImage | None

@@ -175,6 +175,17 @@ class ObstacleScorer:
                    for box in self._boxes_m]
         self._rows.append(self._score_frame(true, cloud, map_from_camera[:3, 3], in_view))
 
+    def discard_scores(self) -> None:
+        """Forget the scores so far, but not the costmap."""
+        for each in (self._rows, self._found, self._visible):
+            each.clear()
+
+    def extend(self, later: ObstacleScorer) -> None:
+        """Add the scores of the part that follows; the costmap stays as it is."""
+        self._rows += later._rows
+        self._found += later._found
+        self._visible += later._visible
+
     def scores(self) -> dict[str, Any]:
         """
         Average the scores over all frames; NaN where no frame had a value.

@@ -160,6 +160,10 @@ class ExampleFrames:
     def _median(self) -> float:
         return self._abs_rel[len(self._abs_rel) // 2]
 
+    def _nearest_to_median(self) -> list[FramePicture]:
+        median = self._median()
+        return sorted(self._near_median, key=lambda each: abs(each.abs_rel - median))
+
 
 def _one_per_block(pictures: Sequence[FramePicture]) -> list[FramePicture]:
     """Return the first `SHOWN` frames from different blocks, as neighbours look alike."""

@@ -70,17 +70,19 @@ class EvenSample(Generic[Item]):
         while len(self.items) > self._limit:
             self.thin()
 
-    def join(self, later: EvenSample[Item]) -> None:
-        """Add the items of a sample of later numbers."""
+    def join(self, later: EvenSample[Item], offset: int) -> None:
+        """Add the items of a later sample, as evenly spaced; `offset` is added to its numbers."""
         while self._stride < later._stride:
             self.thin()
-        for number, item in later.items.items():
-            self.add(number, item)
+        self.items |= {number + offset: item for number, item in later.items.items()
+                       if self.wants(number)}
+        while len(self.items) > self._limit:
+            self.thin()
 
     def thin(self) -> None:
         """Drop every other item."""
         self._stride *= 2
-        self.items = {number: item for number, item in self.items.items() if self.wants(number)}
+        self.items = dict(list(self.items.items())[::2])
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,10 +186,12 @@ class RecordingLook:
         if self.clouds.wants(frame.number):
             self.clouds.add(frame.number, _choose_points(frame))
 
-    def join(self, later: RecordingLook) -> None:
-        """Add the frames of the next part of the recording, whose numbers go on."""
-        self.frames.join(later.frames)
-        self.clouds.join(later.clouds)
+    def join(self, later: RecordingLook, offset: int) -> None:
+        """Add the next part of the recording; `offset` is added to the numbers of its frames."""
+        self.frames.join(later.frames, offset)
+        self.frames.items = {number: replace(frame, number=number)
+                             for number, frame in self.frames.items.items()}
+        self.clouds.join(later.clouds, offset)
         if self.obstacle_map is not None and later.obstacle_map is not None:
             self.obstacle_map = self.obstacle_map.join(later.obstacle_map)
         else:

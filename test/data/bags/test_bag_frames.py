@@ -30,6 +30,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from marigold_ros.data.bags.bag_frames import BagTopics
 from marigold_ros.data.datasets.bag import bag_data_set, open_bag_as_shards
+from marigold_ros.data.frames import Part
 from marigold_ros.depth.errors import BagError, ConfigError, InputError
 
 IMAGE, DEPTH, INFO = '/cam/image_raw', '/cam/depth/image_raw', '/cam/camera_info'
@@ -679,3 +680,31 @@ def test_reading_stops_after_ten_unusable_frames(tmp_path):
     path = record(tmp_path, depths=[np.full((16, 24), 2, np.uint16)] * 12 + [DEPTH_MM])
     with pytest.raises(InputError, match='the median depth must lie between'):
         read(path)
+
+
+def test_the_parts_of_a_bag_hold_each_frame_once_and_what_leads_in(tmp_path):
+    """The depth of the last image before each border is logged behind it."""
+    moving = [(topic, 100 * MS * number, data) for number in range(31)
+              for topic, data in pose_messages(0.1 * number, START_NS + 100 * MS * number).items()]
+    path = record(tmp_path, depths=[DEPTH_MM] * 30, delay_ms=12, extra=[
+        *moving,
+        ('/tf_static', 0, transform('base_link', 'camera_optical_frame', (0.2, 0.0, 0.5)))],
+                  types={'/odom': 'nav_msgs/msg/Odometry', '/tf': 'tf2_msgs/msg/TFMessage',
+                         '/tf_static': 'tf2_msgs/msg/TFMessage'})
+    topics = BagTopics(IMAGE, DEPTH)
+    whole = list(bag_data_set(path, topics).frames())
+    parts = [list(bag_data_set(path, topics, Part(index, 3, 0.5)).frames()) for index in range(3)]
+    counted = [frame for part in parts for frame in part if not frame.is_lead_in]
+    for name in ('stamp_ns', 'block', 'name'):
+        assert [getattr(each, name) for each in counted] == [getattr(each, name) for each in whole]
+    for mine, alone in zip(counted, whole):
+        np.testing.assert_array_equal(mine.world_from_camera, alone.world_from_camera)
+    assert [sum(frame.is_lead_in for frame in part) for part in parts] == [0, 5, 5]
+    assert bag_data_set(path, topics, Part(1, 3)).count == 10
+
+
+def test_a_part_without_images_is_empty(tmp_path):
+    path = record(tmp_path, depths=[DEPTH_MM] * 2, extra=[(INFO, 10_000 * MS, camera_info())])
+    topics = BagTopics(IMAGE, DEPTH)
+    assert [len(list(bag_data_set(path, topics, Part(index, 4)).frames()))
+            for index in range(4)] == [2, 0, 0, 0]

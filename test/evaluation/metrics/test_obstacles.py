@@ -304,3 +304,21 @@ def test_an_invalid_scene_file_is_rejected(change, message, tmp_path):
 def test_a_missing_scene_file_is_rejected(tmp_path):
     with pytest.raises(InputError, match='nowhere.json: FileNotFoundError'):
         read_scene(tmp_path / 'nowhere.json')
+
+
+def test_parts_with_what_leads_in_are_joined_to_the_scores_of_the_whole(scene, drive):
+    """The lead-in of the second part is all of the first, so that nothing differs."""
+    def evaluate(frames):
+        evaluator = MetricDepthEvaluator(ScaleConfig(('cloud',)), ObstacleScorer(
+            scene, read_layer_config(COSTMAP)))
+        for frame, reference in frames:
+            evaluator.add(frame, DepthPrediction(true_relative_depth(frame), None, None, None, 1,
+                                                 'schedule', None), reference)
+        return evaluator
+
+    whole, first = evaluate(drive), evaluate(drive[:4])
+    first.extend(evaluate([(replace(frame, is_lead_in=True), reference)
+                           for frame, reference in drive[:4]] + drive[4:]))
+    summary = whole.summary()
+    assert summary['frames'] == len(drive) and summary['obstacles']['clouds'] > 4
+    assert json.dumps(first.summary()) == json.dumps(summary)

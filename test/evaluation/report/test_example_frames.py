@@ -69,6 +69,20 @@ def test_memory_is_bounded():
     assert (len(examples._best), len(examples._near_median)) == (SHOWN, AROUND_MEDIAN)
 
 
+def test_parts_that_are_joined_show_the_best_and_worst_of_all():
+    errors = np.random.default_rng(2).permutation(np.linspace(0.1, 0.9, 300)).tolist()
+    joined, later = ExampleFrames(), ExampleFrames()
+    offer(joined, errors[:100])
+    offer(later, errors[100:], [str(number) for number in range(100, 300)])
+    later.thin(4)
+    joined.extend(later, 100)
+    chosen = joined.select()
+    order = np.argsort(errors)
+    assert [each.number for each in chosen['best']] == order[:2].tolist()
+    assert [each.number for each in chosen['worst']] == order[:-3:-1].tolist()
+    assert abs(chosen['median'][0].abs_rel - 0.5) < 0.05
+
+
 def test_the_error_is_signed_and_nan_where_the_truth_is_unknown():
     examples = ExampleFrames()
     target_m = np.array([[2.0, np.nan, np.inf, 4.0]], np.float32)
