@@ -379,16 +379,17 @@ def test_a_folder_has_sets_and_protocol_b_is_named(checkpoint, tmp_path):
 
 def test_ctrl_c_leaves_a_partial_report(checkpoint, bag, tmp_path, monkeypatch,
                                         capsys):
-    measure_costs, calls = EvaluationSession._measure_costs, []
+    infer, images = EvaluationSession._infer, []
     handler = signal.getsignal(signal.SIGINT)
 
-    def interrupt_the_third(self, frame, unscored):
-        calls.append(frame)
-        if len(calls) == 3:
-            signal.raise_signal(signal.SIGINT)
-        return measure_costs(self, frame, unscored)
+    def interrupt_the_third(self, rgb, steps):
+        if not any(rgb is each for each in images):
+            images.append(rgb)
+            if len(images) == 3:
+                signal.raise_signal(signal.SIGINT)
+        return infer(self, rgb, steps)
 
-    monkeypatch.setattr(EvaluationSession, '_measure_costs', interrupt_the_third)
+    monkeypatch.setattr(EvaluationSession, '_infer', interrupt_the_third)
     assert main(['bag', str(bag), *TOPICS, '--checkpoint', checkpoint, '--out',
                  str(tmp_path / 'out'), *FEW]) == 130
     summary = read_summary(tmp_path / 'out')
