@@ -23,8 +23,10 @@ demo: link
 # Two tests at a time, but those of a file after each other, for they share its fixtures.
 PYTEST := -m pytest -n 2 --dist loadfile
 
+# A fleet has workers of its own, so nothing is tested beside it.
 test: link
-	$(VENV)/bin/python $(PYTEST)
+	$(VENV)/bin/python -m pytest test/evaluation/fleet
+	$(VENV)/bin/python $(PYTEST) --ignore test/evaluation/fleet
 
 # With what Ubuntu 24.04 has from apt, NumPy 1.26 and OpenCV 4.6, in front of the newer ones; up to
 # its Python 3.12.

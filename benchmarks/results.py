@@ -115,6 +115,7 @@ TABLES = (
                    'tables.md'),
     PublishedTable('bag_reading',
                    'benchmarks.bag_reading --bag out/long_bag --minutes 2 --out {out}'),
+    PublishedTable('evaluate_rate', 'benchmarks.evaluate_rate --out {out}'),
     PublishedTable('fleet', 'benchmarks.fleet --out {out}'),
     PublishedTable('heldout_frames',
                    'benchmarks.heldout_frames --frames out/frames/heldout --out {out}'),

@@ -12,8 +12,8 @@ from adaptive_fixtures import scene
 import numpy as np
 import pytest
 
-from marigold_ros.depth import adaptive
 from marigold_ros.depth.adaptive import AdaptiveConfig, AdaptiveDepth, Frame
+from marigold_ros.depth.carry import StepFinder
 from marigold_ros.depth.complexity import measure_complexity, reduce_to_grey
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.errors import DepthError
@@ -282,16 +282,16 @@ def test_jitter_makes_no_frame_stale(engine, periods_s):
 
 
 def test_an_error_of_one_camera_lets_it_start_afresh_and_the_others_go_on(engine, monkeypatch):
-    robot, reduce = Robot(engine), adaptive.reduce_to_grey
+    robot, reduce = Robot(engine), StepFinder.reduce
 
-    def fail_once(rgb):
+    def fail_once(self, rgb):
         if rgb.shape[0] == 120:
             raise ValueError('simulated')
-        return reduce(rgb)
+        return reduce(self, rgb)
 
     robot.send(scene(), scene())
     robot.end_run()
-    monkeypatch.setattr(adaptive, 'reduce_to_grey', fail_once)
+    monkeypatch.setattr(StepFinder, 'reduce', fail_once)
     found = []
     with pytest.raises(DepthError, match='ValueError: simulated') as caught:
         for frame, prediction in robot.adaptive.advance([
@@ -460,11 +460,11 @@ def test_a_run_of_another_ensemble_size_says_nothing_of_the_cost(engine):
 def test_all_failures_are_told_at_once(engine, monkeypatch):
     robot = Robot(engine)
 
-    def fail(rgb):
+    def fail(self, rgb):
         raise ValueError(f'simulated, {rgb.shape[0]} rows')
 
     with monkeypatch.context() as context:
-        context.setattr(adaptive, 'reduce_to_grey', fail)
+        context.setattr(StepFinder, 'reduce', fail)
         with pytest.raises(DepthError, match='240 rows; ValueError: .*120 rows') as caught:
             robot.send(scene(), scene()[:120])
     assert caught.value.cameras == ('left', 'right')

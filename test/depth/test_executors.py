@@ -68,12 +68,15 @@ def test_bfloat16_is_chosen_where_the_processor_has_it(monkeypatch):
         assert executor_for('cpu').dtype == expected
 
 
-def test_invalid_devices_are_rejected_by_name():
+def test_invalid_devices_are_rejected_by_name(monkeypatch):
     pytest.importorskip('openvino')
     with pytest.raises(ConfigError, match="`device` 'openvino:GPU' does not exist: OpenVINO has"):
         executor_for('openvino:GPU')
     with pytest.raises(ConfigError, match='`compile` is for torch'):
         executor_for('openvino:CPU', compile=True)
+    # As on a processor without float16.
+    monkeypatch.setattr('marigold_ros.depth.executors.openvino.CAPABILITIES',
+                        {torch.float32: 'FP32'})
     with pytest.raises(ConfigError, match='`dtype` must be one that openvino:CPU has in hardware'):
         executor_for('openvino:CPU', 'float16')
 

@@ -53,7 +53,8 @@ def test_what_keeps_ros_from_starting_is_said_in_one_line(arguments, variables, 
 
 MAIN = """
 import sys
-from marigold_ros.ros import depth_node, main, memory
+from marigold_ros import memory
+from marigold_ros.ros import depth_node, main
 memory.keep_freed_memory = lambda: print('keeps memory')
 depth_node.DepthNode.run = lambda node: print(sys.getswitchinterval())
 sys.exit(main.main([]))
