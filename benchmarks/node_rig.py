@@ -19,6 +19,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.task import Future
 
 from benchmarks.latency_cap_load import cpu_times_s
+from benchmarks.synthetic_camera import STARTED
 from marigold_ros.ros.tools.processes import (
     find_free_domain,
     LoggedProcess,
@@ -143,17 +144,14 @@ class Rig:
             If its exit code is not 0.
         """
         process = self.cameras.pop(name)
-        process.stop()
-        process.require_success()
+        _stop_started(process)
         sent: dict[str, Any] = json.loads(process.log.read_text().splitlines()[-1])
         return sent
 
     def toggle_reference(self, camera: str, what: str) -> None:
         """Start or stop a part of a camera's reference, see `benchmarks.synthetic_reference`."""
         if what in self.references:
-            process = self.references.pop(what)
-            process.stop()
-            process.require_success()
+            _stop_started(self.references.pop(what))
             return
         self.references[what] = LoggedProcess(
             f'synthetic_reference_{what}',
@@ -330,6 +328,13 @@ class LineCounter:
                 self._count += complete.count(self._pattern)
                 self._position += len(complete.encode())
         return self._count
+
+
+def _stop_started(process: LoggedProcess) -> None:
+    """Stop a camera or reference, but not before it can end as it should."""
+    process.wait_for_log(STARTED)
+    process.stop()
+    process.require_success()
 
 
 def get_result(future: Future) -> Any:

@@ -28,6 +28,8 @@ from marigold_ros.ros.conversions import make_header, to_byte_array
 from marigold_ros.ros.tools.command_line import parse_positive
 from marigold_ros.stop_flag import StopFlag
 
+# What it prints when Ctrl-C ends it with exit code 0 from then on.
+STARTED = 'started'
 IMAGE_COUNT = 16
 # A pan with about the novelty of a robot's drive: 7 % of the image is new three times a second.
 PAN_PX_PER_S = 135.0  # of an image of 640 px
@@ -237,6 +239,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Publish until Ctrl-C, then print what was sent as a line of JSON."""
     stop = StopFlag()
+    print(STARTED, flush=True)
     options = make_parser().parse_args()
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node(f'synthetic_camera_{options.camera}', enable_rosout=False,

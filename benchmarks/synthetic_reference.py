@@ -21,7 +21,7 @@ from rclpy.qos import DurabilityPolicy, qos_profile_sensor_data, QoSProfile
 from sensor_msgs.msg import Image, PointCloud2
 
 from benchmarks.spinning import spin_until_stopped
-from benchmarks.synthetic_camera import make_camera_info
+from benchmarks.synthetic_camera import make_camera_info, STARTED
 from marigold_ros.geometry.unproject import unproject
 from marigold_ros.messages.cloud import pack_cloud
 from marigold_ros.ros.conversions import make_header, serialize_cloud
@@ -97,6 +97,7 @@ class RobotTransforms:
 def main() -> int:
     """Publish until Ctrl-C."""
     stop = StopFlag()
+    print(STARTED, flush=True)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument('camera')
     parser.add_argument('what', choices=('cloud', 'tf'))
