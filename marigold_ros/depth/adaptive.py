@@ -117,7 +117,7 @@ class AdaptiveDepth:
     clock : callable
         Returns the time, s, on the clock of `Frame.received_s`.
     steps : StepFinder or None
-        Finds what happens between frames; None creates one.
+        Finds what happens between frames; None creates one for each camera.
 
     Examples
     --------
@@ -144,9 +144,8 @@ class AdaptiveDepth:
         self._networks = networks or ThreadPoolExecutor(1, thread_name_prefix='networks')
         self._on_run_end = on_run_end
         self._seeds = {camera: seed for seed, camera in enumerate(cameras)}
-        self._steps = steps or StepFinder()
         self._cameras: defaultdict[str, _Camera] = defaultdict(
-            lambda: _Camera(CameraDepth(self._steps)))
+            lambda: _Camera(CameraDepth(steps)))
         self._run: _Run | None = None
         self._failures: list[DepthError] = []
 
@@ -343,8 +342,8 @@ class AdaptiveDepth:
         """Move the camera's depth along to the frame, and let it wait for depth."""
         started_s = time.perf_counter()
         padded_size = self.engine.padded_size(*frame.rgb.shape[:2])
-        grey = self._steps.reduce(frame.rgb)
         camera = self._cameras[frame.camera]
+        grey = camera.depth.steps.reduce(frame.rgb)
         camera.depth.advance(frame, grey, self._config.max_carry_s)
         request = self._request(camera, frame, grey)
         self.policy.observe_complexity(request)

@@ -90,6 +90,7 @@ class CameraDepth:
 
     Attributes
     ----------
+    steps : StepFinder
     largest_change : float
         Largest share, in any small window, of pixels that changed between two frames since the
         last run began.
@@ -99,7 +100,7 @@ class CameraDepth:
 
     def __init__(self, steps: StepFinder | None = None) -> None:
         """Start without depth."""
-        self._steps = steps or StepFinder()
+        self.steps = steps or StepFinder()
         self.largest_change = 0.0
         self.flow: Flow | None = None
         self._scale_shift: tuple[float, float] | None = None
@@ -129,7 +130,7 @@ class CameraDepth:
         period_s = 0.0 if last is None else _elapsed_s(last, self._last)
         if self._carrier is None or last is None or last.size != self._last.size or not (
                 0.0 <= period_s <= max_pause_s):
-            self._carrier, self._run = DepthCarrier(grey, self._steps), None
+            self._carrier, self._run = DepthCarrier(grey, self.steps), None
             self._view, self.largest_change, self.flow = frame.view, 0.0, None
             self._periods_s.clear()
             return
