@@ -6,7 +6,8 @@ How good are anchors from motion, and what do they cost?
 On the sample drive, with the true poses, with odometry whose wheels slip by 3 %, that drifts by
 0.5 degrees a metre and has 1 % of noise, and with poses of 20 ms later.  Each is measured without
 and with the flow of carrying, where corners are searched from afar or begin where it takes them,
-then also with `scale.motion.refine_rotation`.  Errors are those of the anchors against the true
+then also with `scale.motion.refine_rotation`, and in carrying's reduced frame in place of the
+whole image, for which only the anchors are compared.  Errors are those of the anchors against the true
 depth of their pixels; those that were not measured in the same image are held.  AbsRel is that of
 metric depth, from the anchors alone and together with the floor.  Times are medians, of all
 settings frame by frame in turn.
@@ -39,6 +40,8 @@ from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.data.datasets.bag import bag_data_set, SAMPLE_TOPICS
 from marigold_ros.data.frames import DepthFrame
 from marigold_ros.depth.adaptive import AdaptiveConfig, AdaptiveDepth, AdaptivePrediction, Frame
+from marigold_ros.depth.carry import resize_matrix
+from marigold_ros.depth.complexity import reduce_to_grey
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.device import reserve_one_core
 from marigold_ros.depth.engine import DepthEngine
@@ -83,9 +86,11 @@ class Setting:
 
     uses_flow: bool
     refine_rotation: bool = False
+    reduced: bool = False  # in carrying's reduced frame
 
 
-SETTINGS = (Setting(False), Setting(True), Setting(True, refine_rotation=True))
+SETTINGS = (Setting(False), Setting(True), Setting(True, refine_rotation=True),
+            Setting(True, reduced=True))
 
 
 def read_drive(path: Path, max_frames: int | None = None) -> list[DriveFrame]:
@@ -153,30 +158,43 @@ def measure(drive: Sequence[DriveFrame], name: str, poses: Sequence[Matrix]
     """Return the rows of the table for some poses."""
     trackers = {each: MotionAnchors(each.refine_rotation) for each in SETTINGS}
     results: dict[Setting, list[AnchorResult]] = {each: [] for each in SETTINGS}
-    for (frame, prediction, reference), pose in zip(drive, poses):
-        grey = to_grey(frame)
+    for shown, pose in zip(drive, poses):
+        grey = to_grey(shown.frame)
         for setting, motion in trackers.items():
-            started_s = time.perf_counter()
-            anchors = motion.update(grey, reference.K, pose, reference.stamp_ns,
-                                    floor_of(reference),
-                                    prediction.flow if setting.uses_flow else None)
-            seconds = time.perf_counter() - started_s
-            with np.errstate(invalid='ignore'):
-                error = np.abs(anchors.depth_m / frame.known_depth_m[anchors.rows,
-                                                                     anchors.columns] - 1.0)
-            results[setting].append(AnchorResult(seconds, len(anchors), motion.fresh,
-                                                 error[np.isfinite(error)]))
+            results[setting].append(track(motion, setting, shown, grey, pose))
     return [{'poses': name, **format_row(setting, frames),
-             **{f'AbsRel, {title}': f'{abs_rel(drive, poses, setting, sources):.3f}'
+             **{f'AbsRel, {title}': '-' if setting.reduced
+                else f'{abs_rel(drive, poses, setting, sources):.3f}'
                 for title, sources in (('motion', ('motion',)),
                                        ('motion + floor', ('motion', 'ground_plane')))}}
             for setting, frames in results.items()]
 
 
+def track(motion: MotionAnchors, setting: Setting, shown: DriveFrame, grey: GreyImage,
+          pose: Matrix) -> AnchorResult:
+    """Track the corners into a frame, and compare the anchors with the truth."""
+    (frame, prediction, reference), K = shown, shown.reference.K
+    target_m = frame.known_depth_m
+    if setting.reduced:
+        grey = reduce_to_grey(frame.rgb)
+        size = grey.shape[1::-1]
+        K = resize_matrix(frame.rgb.shape[1::-1], size) @ K
+        target_m = np.asarray(cv2.resize(target_m, size, interpolation=cv2.INTER_NEAREST),
+                              np.float32)
+    started_s = time.perf_counter()
+    anchors = motion.update(grey, K, pose, reference.stamp_ns, floor_of(reference),
+                            prediction.flow if setting.uses_flow else None)
+    seconds = time.perf_counter() - started_s
+    with np.errstate(invalid='ignore'):
+        error = np.abs(anchors.depth_m / target_m[anchors.rows, anchors.columns] - 1.0)
+    return AnchorResult(seconds, len(anchors), motion.fresh, error[np.isfinite(error)])
+
+
 def format_row(setting: Setting, frames: Sequence[AnchorResult]) -> dict[str, str]:
     """Format what a setting has found in all frames."""
     median, high = np.quantile(np.concatenate([each.errors for each in frames]), (0.5, 0.9))
-    return {'flow': 'yes' if setting.uses_flow else 'no',
+    return {'image': 'reduced' if setting.reduced else 'whole',
+            'flow': 'yes' if setting.uses_flow else 'no',
             'rotation refined': 'yes' if setting.refine_rotation else 'no',
             'anchors': f'{np.mean([each.anchors for each in frames]):.0f}',
             'measured in the image': f'{np.mean([each.fresh for each in frames]):.0f}',

@@ -52,9 +52,11 @@ def test_metres_hold_with_odometry_that_slips_drifts_or_is_late(drive, poses):
     given = {'true': true, 'slip and drift': slip_and_drift(true),
              '20 ms late': make_late(true, stamps_s)}[poses]
     rows = measure(drive, poses, given)
-    assert [(row['flow'], row['rotation refined']) for row in rows] == [
-        ('no', 'no'), ('yes', 'no'), ('yes', 'yes')]
-    for row in rows:
+    assert [(row['image'], row['flow'], row['rotation refined']) for row in rows] == [
+        ('whole', 'no', 'no'), ('whole', 'yes', 'no'), ('whole', 'yes', 'yes'),
+        ('reduced', 'yes', 'no')]
+    assert int(rows[-1]['anchors']) > 0 and rows[-1]['AbsRel, motion'] == '-'
+    for row in rows[:-1]:
         assert int(row['anchors']) > 80
         assert float(row['AbsRel, motion + floor']) < 0.19  # with true poses 0.168
     assert int(rows[1]['measured in the image']) > int(rows[0]['measured in the image'])
