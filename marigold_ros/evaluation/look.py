@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from marigold_ros.evaluation.metrics.metric_depth import COMPARED_RANGE
+from marigold_ros.evaluation.metrics.protocol_a import relative_error
 from marigold_ros.evaluation.metrics.protocols import abs_rel_label
-from marigold_ros.evaluation.report.look import describe_depth, relative_error, StripFrame
+from marigold_ros.evaluation.report.look import describe_depth, StripFrame
 
 if TYPE_CHECKING:
     from marigold_ros.depth.types import AdaptivePrediction, FloatImage

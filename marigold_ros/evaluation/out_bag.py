@@ -15,6 +15,7 @@ from marigold_ros.data.bags.messages import (
     STORE,
 )
 from marigold_ros.data.bags.writer import BagWriter
+from marigold_ros.evaluation.metrics.protocol_a import relative_error
 from marigold_ros.evaluation.policies.replay import (
     ArrivalSimulation,
     Replay,
@@ -112,9 +113,7 @@ class ResultBagWriter:
             size = depth_m.shape[::-1]
             depth_m[cv2.resize(covered.astype(np.uint8), size,
                                interpolation=cv2.INTER_NEAREST) == 0] = np.nan
-        with np.errstate(invalid='ignore'):
-            error = np.where(np.isfinite(aligned.target_m),
-                             np.abs(depth_m / aligned.target_m - 1), np.float32(np.nan))
+        error = np.abs(relative_error(depth_m, aligned.target_m))
         messages = {DEPTH: serialize_image(stamp_ns, FRAME_ID, pack_image(depth_m, '32FC1')),
                     ERROR: serialize_image(stamp_ns, FRAME_ID, pack_image(error, '32FC1'))}
         if frame.K is not None and depth_m.shape == frame.rgb.shape[:2]:

@@ -16,6 +16,7 @@ from marigold_ros.depth.errors import InputError
 from marigold_ros.evaluation.metrics.costmap import LayerConfig
 from marigold_ros.evaluation.metrics.obstacle_map import ObstacleMap, ReferenceMap
 from marigold_ros.evaluation.metrics.obstacles import ObstacleBoxes, ObstacleScorer
+from marigold_ros.evaluation.metrics.protocol_a import relative_error
 from marigold_ros.evaluation.metrics.protocols import abs_rel_label
 from marigold_ros.evaluation.recording import (
     COMPARED_RANGE,
@@ -30,7 +31,6 @@ from marigold_ros.evaluation.report.html import write_page
 from marigold_ros.evaluation.report.look import (
     describe_depth,
     RecordingLook,
-    relative_error,
     StripFrame,
 )
 from marigold_ros.messages.camera_info import camera_from_info
@@ -175,6 +175,7 @@ def _strip_frame(number: int, status: FrameStatus, images: Mapping[str, Any],
     depth_m = target_m = points = colors = None
     if 'depth/image_rect' in images:
         depth_m = unpack_depth(image_fields(images['depth/image_rect']))
+    if 'points' in images:
         points, colors = unpack_cloud(cloud_fields(images['points']))
     if GROUND_TRUTH in images:
         target_m = unpack_depth(image_fields(images[GROUND_TRUTH]))

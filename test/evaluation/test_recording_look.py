@@ -29,6 +29,7 @@ SAMPLE, SCENE = ROOT / 'sample' / 'living_room', ROOT / 'sample' / 'scene.json'
 LAYER = read_layer_config(ROOT / 'config' / 'nav2_costmap.yaml')
 IMAGE, CLOUD = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/PointCloud2'
 ARRAY = 'diagnostic_msgs/msg/DiagnosticArray'
+CLOUD_TOPIC = '/camera/points'
 LIDAR, STRIDE, FRAMES = '/lidar/points', 4, 12
 DRIVE_TOPICS = ('/camera/depth_gt/image_rect/compressed', '/camera/camera_info', LIDAR)
 
@@ -94,6 +95,18 @@ def test_every_frame_of_a_recording_is_shown_with_its_status(recording, tmp_path
     kinds = [[panel[5:15] for panel in each['panels']] for each in frames[:2]]
     assert sorted(kinds[0]) == ['image/gif;', 'image/gif;', 'image/jpeg', 'image/jpeg']
     assert kinds[1] == 4 * ['image/jpeg']
+
+
+def test_metric_depth_is_shown_where_its_cloud_was_not_recorded(recording, tmp_path):
+    with open_bag(recording) as bag:
+        topics = {topic.name: topic.msgtype for topic in bag.topics if topic.name != CLOUD_TOPIC}
+        messages = [(message.topic, message.log_time_ns - START_NS, bytes(message.data))
+                    for message in bag.messages([*topics])]
+    page = tmp_path / 'report.html'
+    with open_bag(write_bag(tmp_path / 'recording', topics, messages)) as bag:
+        write_recording_page(page, bag, summarize_recording(bag))
+    frames = json.loads(re.search(r'id="strip-frames">(.*?)</script>', page.read_text())[1])
+    assert [panel[5:15] for panel in frames[1]['panels']] == 4 * ['image/jpeg']
 
 
 def test_true_clouds_find_what_they_see_of_a_scene(recording):

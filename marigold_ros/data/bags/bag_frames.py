@@ -232,23 +232,31 @@ def read_bag_frames(path: Path, topics: BagTopics, notes: list[str] | None = Non
                 continue    # of the next part
             name = f'{path}, {topics.image} at {stamp} ns'
             issues.check_registration(image.header.frame_id, depth.header.frame_id)
-            try:
-                frame = decoder.decode(name, image, depth, stamp, first_ns, pose)
-                if not frame.valid.any():
-                    issues.count('frames have no depth at all')
-                    continue
-                check_frame(frame, same_size=False)
-            except InputError as err:
-                issues.skip(
-                    err if str(err).startswith(name) else InputError(f'{name}: {err}'))
-                continue
-            issues.frames += 1
-            yield replace(frame, is_lead_in=(window.start_ns is not None
-                                             and logged_ns < window.start_ns))
+            frame = _decode_frame(decoder, issues, name, (image, depth, stamp, first_ns, pose))
+            if frame is not None:
+                issues.frames += 1
+                yield replace(frame, is_lead_in=(window.start_ns is not None
+                                                 and logged_ns < window.start_ns))
     # What a truncated bag lacks is missing at its end.
     issues.finish(matcher, bag.data_loss if window.read_until_ns is None else None)
     if issues.frames == 0 and part.count == 1:
         raise BagError(_describe_lack(path, topics, times, matcher))
+
+
+def _decode_frame(decoder: PairDecoder, issues: ReadIssues, name: str,
+                  pair: tuple[Any, Any, int, int, NDArray[np.float64] | None]
+                  ) -> DepthFrame | None:
+    """Decode and check a frame from what `PairDecoder.decode` takes; None if it is skipped."""
+    try:
+        frame = decoder.decode(name, *pair)
+        if not frame.valid.any():
+            issues.count('frames have no depth at all')
+            return None
+        check_frame(frame, same_size=False)
+    except InputError as err:
+        issues.skip(err if str(err).startswith(name) else InputError(f'{name}: {err}'))
+        return None
+    return frame
 
 
 def _posed_pairs(bag: Bag, names: tuple[str, str], times: MessageTimes, matcher: StampMatcher,

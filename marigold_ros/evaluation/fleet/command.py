@@ -22,11 +22,7 @@ from marigold_ros.evaluation.evaluate import (
 )
 from marigold_ros.evaluation.fleet.fleet_list import ListedRecording, read_fleet_list
 from marigold_ros.evaluation.fleet.local_pool import LocalPool
-from marigold_ros.evaluation.fleet.recordings import (
-    FLEET_FILE,
-    FleetRecording,
-    write_recordings,
-)
+from marigold_ros.evaluation.fleet.recordings import FleetRecording, write_recordings
 from marigold_ros.evaluation.fleet.scheduler import Job, Pool, run_jobs
 from marigold_ros.evaluation.fleet.store import RecordingStore
 from marigold_ros.evaluation.fleet.tasks import (
@@ -37,7 +33,7 @@ from marigold_ros.evaluation.fleet.tasks import (
     REQUESTED_DEVICE,
 )
 from marigold_ros.evaluation.policies.latency import LatencyTable
-from marigold_ros.evaluation.report.fleet import write_fleet_report
+from marigold_ros.evaluation.report.fleet import read_baseline, write_fleet_report
 from marigold_ros.stop_flag import StopFlag
 
 
@@ -203,9 +199,8 @@ def run_fleet(options: argparse.Namespace) -> int:
     """
     # 1. Validate everything before any work starts.
     out = options.out.absolute()
-    if options.baseline is not None and not (options.baseline / FLEET_FILE).is_file():
-        raise ConfigError('`baseline` must be the output folder of an earlier fleet; '
-                          f'{options.baseline} has no {FLEET_FILE}')
+    if options.baseline is not None:
+        read_baseline(options.baseline)
     listed = read_fleet_list(options.list, out)
     create_output_folder(out)
 

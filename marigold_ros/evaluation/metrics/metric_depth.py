@@ -173,21 +173,8 @@ class MetricDepthEvaluator:
         mid_depth_m = math.nan if scale is None else _mid_depth_m(scale)
         # 2. Compare the published depth with the truth.
         target_m = _resize_truth(prediction.affine_invariant_depth, frame.known_depth_m)
-        values, points = {}, None
-        self.published = None
-        if scale is None:
-            self._previous = None
-        else:
-            confidence = metric_confidence(prediction.confidence, scale, target_m.shape)
-            filled_m, depth_m = (
-                metric_depth(depth, confidence, reference.K, scale, FILTER)
-                for depth in (prediction.affine_invariant_depth, prediction.known_depth))
-            values = self._compare(filled_m, depth_m, target_m, reference)
-            values['tae'] = self._temporal_error(
-                _correct(scale, prediction.affine_invariant_depth), reference.K,
-                frame.world_from_camera)
-            points = self._points(depth_m, confidence, reference.K)
-            self.published = PublishedDepth(depth_m, target_m, points)
+        values = self._compare_published(frame, prediction, reference, scale, target_m)
+        points = None if self.published is None else self.published.points
         if not frame.is_lead_in:
             self.frames.append(MetricFrameResult(
                 reference.stamp_ns, report.state, report.detail, report.age_s == 0.0, mid_depth_m,
@@ -197,14 +184,27 @@ class MetricDepthEvaluator:
         # 3. Update and score the costmaps.
         if self._obstacles is not None and frame.world_from_camera is not None:
             self._score_costmaps(self._obstacles, target_m, reference, frame.world_from_camera,
-                                 points)
-            if frame.is_lead_in:
-                for each in self._costmaps():
-                    each.discard_scores()
-            else:
-                self._scored += 1
-                self._clouds += points is not None
+                                 points, is_lead_in=frame.is_lead_in)
         return scale
+
+    def _compare_published(self, frame: DepthFrame, prediction: DepthPrediction,
+                           reference: FrameReference, scale: MetricScale | None,
+                           target_m: FloatImage) -> dict[str, float]:
+        """Return the errors of the depth that is published; none without a scale."""
+        self.published = None
+        if scale is None:
+            self._previous = None
+            return {}
+        confidence = metric_confidence(prediction.confidence, scale, target_m.shape)
+        filled_m, depth_m = (
+            metric_depth(depth, confidence, reference.K, scale, FILTER)
+            for depth in (prediction.affine_invariant_depth, prediction.known_depth))
+        self.published = PublishedDepth(depth_m, target_m,
+                                        self._points(depth_m, confidence, reference.K))
+        return {**self._compare(filled_m, depth_m, target_m, reference),
+                'tae': self._temporal_error(
+                    _correct(scale, prediction.affine_invariant_depth), reference.K,
+                    frame.world_from_camera)}
 
     def extend(self, later: MetricDepthEvaluator) -> None:
         """Append the frames and scores of the part that follows."""
@@ -220,8 +220,8 @@ class MetricDepthEvaluator:
             self._obstacles, *(each for pair in self._sensors.values() for each in pair)]
 
     def _score_costmaps(self, of_cloud: ObstacleScorer, target_m: FloatImage,
-                        reference: FrameReference, pose: Matrix, points: FloatImage | None
-                        ) -> None:
+                        reference: FrameReference, pose: Matrix, points: FloatImage | None, *,
+                        is_lead_in: bool) -> None:
         """Update the costmap of the cloud, and those of each sensor without and with it."""
         K, stride = reference.K, self._point_filter.stride
         of_cloud.add(target_m, K, pose, points, stride)
@@ -230,6 +230,12 @@ class MetricDepthEvaluator:
                     if source in reference.anchors else [])
             alone.add(target_m, K, pose, None, stride, *seen)
             with_cloud.add(target_m, K, pose, points, stride, *seen)
+        if is_lead_in:
+            for each in self._costmaps():
+                each.discard_scores()
+        else:
+            self._scored += 1
+            self._clouds += points is not None
 
     def _pose(self, frame: DepthFrame, stamp_ns: int) -> Matrix | None:
         """Return the pose of the camera without the jumps of odometry, as in the node."""

@@ -232,6 +232,26 @@ def _sum_errors(depths_m: NDArray[Any], targets_m: NDArray[Any]) -> tuple[float,
             *(np.count_nonzero(log_distance < power * np.log(1.25)) for power in (1, 2, 3)))
 
 
+def relative_error(depth_m: NDArray[Any], target_m: NDArray[Any]) -> NDArray[np.float32]:
+    """
+    Return the signed relative error of each pixel, positive if too far.
+
+    Parameters
+    ----------
+    depth_m, target_m : float [H, W]
+        Metric or aligned depth, and the truth, m.
+
+    Returns
+    -------
+    float32 [H, W]
+        NaN where depth or truth is unknown, or the truth is sky.
+    """
+    with np.errstate(invalid='ignore'):
+        error = depth_m / target_m - 1
+    return np.where(np.isfinite(depth_m) & np.isfinite(target_m), error,
+                    np.nan).astype(np.float32)
+
+
 def vertical_ramp(height: int, width: int) -> NDArray[np.float64]:
     """
     Return the baseline prediction that depends on the image row only.

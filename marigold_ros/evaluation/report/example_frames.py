@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.depth.types import FloatImage, RgbImage
+from marigold_ros.evaluation.metrics.protocol_a import relative_error
 from marigold_ros.evaluation.report.worst_seconds import WorstSeconds
 
 if TYPE_CHECKING:
@@ -60,9 +61,7 @@ class FramePicture:
 
         float32 [h, w]; NaN where the truth is unknown or sky.
         """
-        with np.errstate(invalid='ignore'):
-            error = self.depth_m / self.target_m - 1
-        return np.where(np.isfinite(self.target_m), error, np.float32(np.nan))
+        return relative_error(self.depth_m, self.target_m)
 
 
 class ExampleFrames:

@@ -252,10 +252,3 @@ def describe_depth(num_inference_steps: int, carried_s: float, covered_share: fl
     if num_inference_steps:  # of an earlier frame, moved into this one
         return f'run, T = {num_inference_steps}, begun {carried_s:.1f} s before; {covers}'
     return f'carried for {carried_s:.1f} s, T = 0; {covers}'
-
-
-def relative_error(depth_m: FloatImage, target_m: FloatImage) -> FloatImage:
-    """Return the signed relative error, [H, W]; NaN where depth or truth is unknown, or sky."""
-    with np.errstate(invalid='ignore'):
-        error = depth_m / target_m - 1
-    return np.where(np.isfinite(depth_m) & np.isfinite(target_m), error, np.float32(np.nan))

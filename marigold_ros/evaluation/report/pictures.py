@@ -28,11 +28,10 @@ def colorize(values: NDArray[Any], colors: str, low: float, high: float) -> RgbI
     return np.asarray(rgb, np.uint8)
 
 
-def encode_picture(rgb: RgbImage, extension: str = '.jpg') -> bytes:
-    """Encode an image, uint8 [h, w, 3], as JPEG or PNG."""
-    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if extension == '.jpg' else []
-    stream = cv2.imencode(extension, np.ascontiguousarray(rgb[..., ::-1]), quality)[1]
-    return bytes(stream)
+def encode_picture(rgb: RgbImage, extension: str = '.jpg', quality: int = JPEG_QUALITY) -> bytes:
+    """Encode an image, uint8 [h, w, 3], as JPEG of a quality, or as PNG."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if extension == '.jpg' else []
+    return bytes(cv2.imencode(extension, np.ascontiguousarray(rgb[..., ::-1]), options)[1])
 
 
 def data_uri(picture: bytes, extension: str = '.jpg') -> str:

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from marigold_ros.depth.types import RgbImage
 from marigold_ros.evaluation.report.example_frames import FramePicture
 from marigold_ros.evaluation.report.html import depth_limits_m, draw_panels
+from marigold_ros.evaluation.report.pictures import encode_picture
 from marigold_ros.evaluation.report.worst_seconds import Second
 
 FILE = 'worst_second_{}.jpg'
@@ -68,8 +67,7 @@ def draw_mosaic(picture: FramePicture) -> RgbImage:
 def encode_jpeg(rgb: RgbImage) -> bytes:
     """Encode an image with the best quality that `LARGEST_BYTES` allow, or else the lowest."""
     for quality in JPEG_QUALITIES:
-        stream: NDArray[Any] = cv2.imencode('.jpg', np.ascontiguousarray(rgb[..., ::-1]),
-                                            [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        if stream.size <= LARGEST_BYTES:
+        jpeg = encode_picture(rgb, quality=quality)
+        if len(jpeg) <= LARGEST_BYTES:
             break
-    return stream.tobytes()
+    return jpeg

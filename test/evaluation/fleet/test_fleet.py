@@ -238,7 +238,8 @@ def test_the_pool_uses_as_many_workers_as_fit_into_memory(monkeypatch):
 def test_ray_and_baseline_are_checked_before_any_work(fleet, tmp_path, monkeypatch, capsys):
     out = str(tmp_path / 'out')
     assert main(['fleet', str(fleet), '--out', out, '--baseline', str(tmp_path)]) == 2
-    assert 'has no fleet.json' in capsys.readouterr().err
+    assert f'`baseline` must have a readable file {tmp_path}/summary' in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
     monkeypatch.setitem(sys.modules, 'ray', None)
     monkeypatch.delitem(sys.modules, 'marigold_ros.evaluation.fleet.ray_pool', raising=False)
     assert main(['fleet', str(fleet), '--out', out, '--ray', 'auto']) == 2

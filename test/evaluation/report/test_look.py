@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
+from marigold_ros.evaluation.metrics.protocol_a import relative_error
 from marigold_ros.evaluation.report.look import (
     describe_depth,
     EvenSample,
     MAX_FRAMES,
     MAX_POINTS,
     RecordingLook,
-    relative_error,
     StripFrame,
 )
 
