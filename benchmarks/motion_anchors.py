@@ -4,13 +4,13 @@ How good are anchors from motion, and what do they cost?
     OMP_NUM_THREADS=1 python -m benchmarks.motion_anchors
 
 On the sample drive, with the true poses, with odometry whose wheels slip by 3 %, that drifts by
-0.5 degrees a metre and has 1 % of noise, and with poses of 20 ms later.  Each is measured without
-and with the flow of carrying, where corners are searched from afar or begin where it takes them,
-then also with `scale.motion.refine_rotation`, and in carrying's reduced frame in place of the
-whole image, for which only the anchors are compared.  Errors are those of the anchors against the true
-depth of their pixels; those that were not measured in the same image are held.  AbsRel is that of
-metric depth, from the anchors alone and together with the floor.  Times are medians, of all
-settings frame by frame in turn.
+0.5 degrees a metre and has 1 % of noise, and with poses of 20 ms later.  Each is measured
+without and with the flow of carrying, where corners are searched from afar or begin where it
+takes them, then also with `scale.motion.refine_rotation`, and in carrying's reduced frame in
+place of the whole image, for which only the anchors are compared.  Errors are those of the
+anchors against the true depth of their pixels; those that were not measured in the same image
+are held.  AbsRel is that of metric depth, from the anchors alone and together with the floor.
+Times are medians, of all settings frame by frame in turn.
 
     python -m benchmarks.motion_anchors --minutes 60
 
