@@ -23,10 +23,12 @@ demo: link
 # Two tests at a time, but those of a file after each other, for they share its fixtures.
 PYTEST := -m pytest -n 2 --dist loadfile
 
-# A fleet has workers of its own, so nothing is tested beside it.
+# A fleet has workers of its own, and these nodes need both cores to keep their times: nothing is
+# tested beside them.
+ALONE := test/evaluation/fleet test/benchmarks/test_soak.py test/ros/test_node_and_evaluate.py
 test: link
-	$(VENV)/bin/python -m pytest test/evaluation/fleet
-	$(VENV)/bin/python $(PYTEST) --ignore test/evaluation/fleet
+	$(VENV)/bin/python -m pytest $(ALONE)
+	$(VENV)/bin/python $(PYTEST) $(ALONE:%=--ignore=%)
 
 # With what Ubuntu 24.04 has from apt, NumPy 1.26 and OpenCV 4.6, in front of the newer ones; up to
 # its Python 3.12.

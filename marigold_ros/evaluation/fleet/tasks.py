@@ -37,6 +37,7 @@ from marigold_ros.evaluation.evaluate import (
 from marigold_ros.evaluation.policies.latency import LatencyTable
 from marigold_ros.evaluation.report.summary import latency_table_summary
 from marigold_ros.evaluation.runner import EvaluationSession
+from marigold_ros.memory import keep_freed_memory
 from marigold_ros.progress import hide_progress_bars
 from marigold_ros.stop_flag import StopFlag
 
@@ -212,6 +213,7 @@ def run_task(task: Task, progress: Progress) -> Any:
     """
     os.environ['OMP_NUM_THREADS'] = '1'  # read by cpu_thread_count
     reserve_one_core()
+    keep_freed_memory()
     cv2.setNumThreads(1)
     hide_progress_bars()
     try:
