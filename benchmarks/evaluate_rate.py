@@ -3,10 +3,12 @@ At what share of its own rate does `evaluate` keep the engine?
 
     python -m benchmarks.evaluate_rate --out out/benchmarks
 
-The bag repeats frames of sample/living_room as raw VGA images.  The engine alone runs some of them
-with every number of steps, before and after `evaluate` does the whole bag in the same process; its
-own rate is that of both together.  The time of `evaluate` is that of reading, running and scoring
-all frames, without the measurement of its latency table and without the report.
+Of two recordings: a bag that repeats frames of sample/living_room as raw VGA images, so far apart
+that no depth can be carried, and that drive itself, where every policy carries a depth of its own
+that has to be scored.  The engine alone runs some of the frames with every number of steps, before
+and after `evaluate` does the whole recording in the same process; its own rate is that of both
+together.  The time of `evaluate` is that of reading, running and scoring all frames, without the
+measurement of its latency table and without the report.
 """
 
 from __future__ import annotations
@@ -19,9 +21,13 @@ from pathlib import Path
 import sys
 from tempfile import TemporaryDirectory
 import time
+from typing import Any
 
-from benchmarks.bag_reading import TOPICS, write_long_bag
+import numpy as np
+
+from benchmarks.bag_reading import SAMPLE, TOPICS, write_long_bag
 from benchmarks.timing import format_markdown_table, write_benchmark_report
+from marigold_ros.data.bags.bag_frames import BagTopics
 from marigold_ros.data.datasets.bag import bag_data_set
 from marigold_ros.depth.config import StepPolicyConfig
 from marigold_ros.depth.device import reserve_one_core
@@ -34,6 +40,7 @@ from marigold_ros.evaluation.evaluate import main as evaluate
 
 NAME = 'evaluate_rate'
 FRAMES_ALONE = 40
+DRIVE = BagTopics('/camera/image_raw', '/camera/depth_gt/image_rect')
 
 
 def time_engine(engine: DepthEngine, images: Sequence[RgbImage], steps: Sequence[int]) -> float:
@@ -47,35 +54,48 @@ def time_engine(engine: DepthEngine, images: Sequence[RgbImage], steps: Sequence
     return (time.perf_counter() - started_s) / len(images)
 
 
-def measure(options: argparse.Namespace, folder: Path) -> None:
+def measure_recording(name: str, bag: Path, topics: BagTopics, policies: str, rounds: int,
+                      out: Path) -> dict[str, Any]:
     """
-    Measure and write the report.
+    Compare the engine alone with `evaluate` on a recording; return a row, medians of the rounds.
 
     Raises
     ------
     MarigoldError
         If `evaluate` has failed.
     """
-    needs_all = EvaluationConfig(tuple(options.policies.split(','))).needs_all_steps
-    facts = describe_environment()
-    bag, out = folder / 'bag', folder / 'out'
-    write_long_bag(bag, options.minutes, options.hz)
-    images = [frame.rgb for frame in islice(bag_data_set(bag, TOPICS).frames(), FRAMES_ALONE)]
-    reserve_one_core()
+    needs_all = EvaluationConfig(tuple(policies.split(','))).needs_all_steps
+    images = [frame.rgb for frame in islice(bag_data_set(bag, topics).frames(), FRAMES_ALONE)]
     engine = DepthEngine.load('tiny')
     most = StepPolicyConfig.max_inference_steps if needs_all else 1
     steps = range(1, min(most, engine.checkpoint_info.max_useful_steps) + 1)
-    alone_s = time_engine(engine, images, steps)
-    if evaluate(['bag', str(bag), '--image', TOPICS.image, '--depth', TOPICS.depth,
-                 '--policies', options.policies, '--out', str(out)]):
-        raise MarigoldError('`evaluate` must succeed')
-    alone_s = (alone_s + time_engine(engine, images, steps)) / 2
-    summary = json.loads((out / 'summary.json').read_text())
-    frames = summary['data']['frames']
-    own, kept = 1.0 / alone_s, frames / summary['timing']['wall_s']
-    row = {'policies': options.policies, 'frames': frames, 'engine alone (frames/s)': f'{own:.2f}',
-           'evaluate (frames/s)': f'{kept:.2f}', 'share': f'{100 * kept / own:.0f} %'}
-    write_benchmark_report(options.out, NAME, facts, {'rows': [row]}, format_markdown_table([row]))
+    alone_s, evaluated_s = [time_engine(engine, images, steps)], []
+    for _ in range(rounds):
+        if evaluate(['bag', str(bag), '--image', topics.image, '--depth', topics.depth,
+                     '--policies', policies, '--out', str(out)]):
+            raise MarigoldError('`evaluate` must succeed')
+        alone_s.append(time_engine(engine, images, steps))
+        summary = json.loads((out / 'summary.json').read_text())
+        evaluated_s.append(summary['timing']['wall_s'] / summary['data']['frames'])
+    own_s = (np.array(alone_s[:-1]) + alone_s[1:]) / 2
+    return {'recording': name, 'frames': summary['data']['frames'], 'rounds': rounds,
+            'engine alone (frames/s)': f'{1 / np.median(own_s):.2f}',
+            'evaluate (frames/s)': f'{1 / np.median(evaluated_s):.2f}',
+            'share': f'{100 * np.median(own_s / evaluated_s):.0f} %'}
+
+
+def measure(options: argparse.Namespace, folder: Path) -> None:
+    """Measure both recordings and write the report."""
+    facts = describe_environment()
+    bag = folder / 'bag'
+    write_long_bag(bag, options.minutes, options.hz)
+    reserve_one_core()
+    rows = [measure_recording(f'{options.minutes:g} min, nothing is carried', bag, TOPICS,
+                              options.policies, 1, folder / 'long'),
+            measure_recording('sample/living_room', SAMPLE, DRIVE, options.policies,
+                              options.rounds, folder / 'drive')]
+    write_benchmark_report(options.out, NAME, facts, {'policies': options.policies, 'rows': rows},
+                           f'Policies {options.policies}.\n\n{format_markdown_table(rows)}')
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,6 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument('--minutes', type=float, default=10.0, help='length of the bag')
     parser.add_argument('--hz', type=int, default=2, help='frames per second of the bag')
+    parser.add_argument('--rounds', type=int, default=5, help='of the drive')
     parser.add_argument('--policies', default=','.join(EvaluationConfig.policies))
     parser.add_argument('--out', type=Path, default=Path('out/benchmarks'))
     try:

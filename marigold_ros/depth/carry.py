@@ -152,7 +152,11 @@ class Step:
 
 
 class StepFinder:
-    """Finds what happens between two frames of a camera, from their reduced images."""
+    """
+    Finds what happens between two frames of a camera, from their reduced images.
+
+    Whoever carries several depths through the same frames may compute what they share once.
+    """
 
     def __init__(self) -> None:
         """Start without a size."""
@@ -174,6 +178,14 @@ class StepFinder:
         return Step(source, beyond, _is_inside(source),
                     _find_changes(later, _sample(earlier, source)))
 
+    def begin_track(self, grey: GreyImage) -> Track:
+        """Return the way from a frame, uint8 [h, w], back to itself."""
+        return Track(pixel_grid(grey.shape), np.ones(grey.shape, np.float32))
+
+    def extend(self, track: Track, step: Step) -> tuple[Track, FloatImage]:
+        """Extend a track by a step, see `Track.extend`."""
+        return track.extend(step)
+
     def _find_flow(self, earlier: GreyImage, later: GreyImage) -> FloatImage:
         """Return the way from each pixel of a frame to where it was in the last one, [h,w,2]."""
         height, width = later.shape
@@ -185,7 +197,7 @@ class StepFinder:
 
 
 @dataclass(frozen=True, eq=False)
-class _Track:
+class Track:
     """
     The way from the last frame back to an earlier one.
 
@@ -200,7 +212,7 @@ class _Track:
     chain: FloatImage
     covered: FloatImage
 
-    def extend(self, step: Step) -> tuple[_Track, FloatImage]:
+    def extend(self, step: Step) -> tuple[Track, FloatImage]:
         """Extend the track to the next frame; also return where what it sees changed, 1 or 0."""
         chain = _sample(self.chain, step.source) + step.beyond
         seen = step.inside & _is_inside(chain)
@@ -208,7 +220,7 @@ class _Track:
         # A pixel stays covered as long as it is in view and nothing near it changes.
         covered = ((_sample(self.covered, step.source) > 0.5) & seen
                    & (_average(changed, CHANGE_SIZE_PX) <= 0.5))
-        return _Track(chain, covered.astype(np.float32)), changed
+        return Track(chain, covered.astype(np.float32)), changed
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,8 +260,8 @@ class DepthCarrier:
         self._grey = grey
         self.source: FloatImage | None = None
         # Back to the frame of the run whose depth is carried, and to that of the run in flight.
-        self._track: _Track | None = None
-        self._track_of_run: _Track | None = None
+        self._track: Track | None = None
+        self._track_of_run: Track | None = None
         self._sketch: _Sketch | None = None
 
     def advance(self, grey: GreyImage) -> float:
@@ -270,9 +282,9 @@ class DepthCarrier:
         step = self._steps.find(self._grey, grey)
         self._grey, self.source, changed = grey, step.source, None
         if self._track is not None:
-            self._track, changed = self._track.extend(step)
+            self._track, changed = self._steps.extend(self._track, step)
         if self._track_of_run is not None:
-            self._track_of_run, changed = self._track_of_run.extend(step)
+            self._track_of_run, changed = self._steps.extend(self._track_of_run, step)
         window = max(1, round(LOCAL_WINDOW * max(grey.shape)))
         return 0.0 if changed is None else float(_average(changed, window).max())
 
@@ -299,7 +311,7 @@ class DepthCarrier:
         motion : Motion or None
             See `carry`.
         """
-        self._track_of_run = self._start_of_track()
+        self._track_of_run = self._steps.begin_track(self._grey)
         self._sketch = None if self._track is None else self._draw_sketch(self._track, motion)
 
     def fail_run(self) -> None:
@@ -366,15 +378,12 @@ class DepthCarrier:
                       else _sample(self._confidence, self._to_depth(chain)))
         return CarriedDepth(self._move(chain, motion), confidence, ~self.new)
 
-    def _start_of_track(self) -> _Track:
-        return _Track(self._unmoved, np.ones(self._grey.shape, np.float32))
-
-    def _carried_track(self) -> _Track:
+    def _carried_track(self) -> Track:
         if self._track is None:
             raise RuntimeError('there is depth to carry only after `finish_run`')
         return self._track
 
-    def _draw_sketch(self, track: _Track, motion: Motion | None) -> _Sketch | None:
+    def _draw_sketch(self, track: Track, motion: Motion | None) -> _Sketch | None:
         """Return the carried depth, unless the camera has moved in a way that is not known."""
         if motion is None and np.abs(track.chain - self._unmoved).mean() > STILL_PX:
             return None

@@ -28,7 +28,7 @@ def add_replay(look: RecordingLook, replay: Replay) -> None:
     if aligned is not None:
         error = relative_error(aligned.depth_m.astype(np.float32), aligned.target_m)
         abs_rel = {abs_rel_label(aligned.protocol, aligned.compared_range):
-                   f'{scored.quality["abs_rel"]:.3f}'}
+                   f'{scored.errors["abs_rel"]:.3f}'}
     look.add(_strip_frame(recorded, prediction, error, abs_rel))
 
 

@@ -330,7 +330,7 @@ class EvaluationSession:
                 or scored is None or scored.aligned is None or prediction is None):
             return replay
         temporal = self._temporal[policy].add(prediction.affine_invariant_depth, frame,
-                                              scored.aligned)
+                                              scored)
         return replay._replace(result=replace(replay.result, temporal=temporal))
 
     def _keep_example(self, replay: Replay) -> None:
@@ -339,5 +339,5 @@ class EvaluationSession:
         if scored is None or scored.aligned is None or replay.recorded.frame.is_lead_in:
             return
         self.result.examples.add(
-            evaluated.number, replay.recorded.frame, scored.quality['abs_rel'],
+            evaluated.number, replay.recorded.frame, scored.errors['abs_rel'],
             replay.result.num_inference_steps, scored.aligned.depth_m, scored.aligned.target_m)

@@ -22,6 +22,7 @@ from marigold_ros.data.bags.reader import open_bag
 from marigold_ros.depth.errors import BagError
 from marigold_ros.evaluation.config import SEQUENCE_POLICIES
 from marigold_ros.evaluation.evaluate import main
+from marigold_ros.evaluation.metrics.protocols import EDGE_SCORES
 from marigold_ros.evaluation.options import _read_scale_config, make_parser, read_data_set
 from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
 from marigold_ros.evaluation.report.summary import SCHEMA
@@ -317,6 +318,13 @@ def test_the_live_run_reports_every_frame(evaluated):
     assert live['latency_p50_ms'] > 0
     assert 0 < live['scored'] <= live['outcomes']['processed']
     assert live['metrics']['abs_rel'] > 0
+
+
+def test_frames_that_arrive_over_time_have_errors_but_no_scores_of_edges(evaluated):
+    row = read_summary(evaluated)['policies']['novelty']
+    assert row['simulated']['metrics']['delta1'] > 0
+    assert 'boundary_f1' in row['metrics']
+    assert not set(EDGE_SCORES) & {*row['simulated']['metrics'], *row['live']['metrics']}
 
 
 def test_the_out_bag_has_a_status_for_every_frame(evaluated):

@@ -234,17 +234,18 @@ def _find_boundaries(map_m: NDArray[Any], known: NDArray[np.bool_], name: str
     if not ((map_m > 0) | ~known).all():
         raise InputError(f'`{name}` must be above 0 wherever the truth is known')
     values = np.where(known, map_m, np.nan)
+    rough = values.astype(np.float32, copy=False)
     found = []
-    for first, second in ((values[:, :-1], values[:, 1:]), (values[:-1], values[1:])):
+    for first, second in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):
         with np.errstate(invalid='ignore'):  # inf / inf: within the sky is no boundary
-            ratios = first / second
+            ratios = rough[first] / rough[second]
         # Few pairs exceed any threshold; only those are computed exactly.
         for far, near, steep in ((first, second, ratios > ALMOST_A_BOUNDARY),
                                  (second, first, ratios < 1.0 / ALMOST_A_BOUNDARY)):
             pairs = np.flatnonzero(steep)
             at = np.unravel_index(pairs, steep.shape)
-            levels = np.searchsorted(THRESHOLDS, far[at].astype(np.float64) / near[at],
-                                     side='left')
+            levels = np.searchsorted(
+                THRESHOLDS, values[far][at].astype(np.float64) / values[near][at], side='left')
             found.append(_Boundaries(steep.shape, pairs, levels.astype(np.uint8)))
     return found
 

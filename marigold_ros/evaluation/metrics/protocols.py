@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 Protocol = Literal['A', 'A-disparity', 'B', 'metric']
 DELTA1 = 1.25
+EDGE_SCORES = ('boundary_f1', 'edge_accuracy_px', 'edge_completeness_px')
 LABELS: dict[Protocol, str] = {
     'A': 'protocol A (least squares in depth)',
     'A-disparity': 'protocol A (least squares in disparity)',
@@ -111,8 +112,8 @@ class Scores:
     compared_range : str
         See `format_depth_range`.
     values : dict of str to float
-        All of `protocol_a.error_metrics`, boundary_f1, edge_accuracy_px and edge_completeness_px;
-        NaN where the truth does not define them.
+        All of `protocol_a.error_metrics` and `EDGE_SCORES`; NaN where the truth does not define
+        them.
     """
 
     protocol: Protocol
@@ -157,27 +158,6 @@ def score(prediction: NDArray[Any], frame: DepthFrame, rules: Rules = Rules(),
     return truth.score(truth.align(prediction))
 
 
-def align_frame(prediction: NDArray[Any], frame: DepthFrame, rules: Rules = Rules(),
-                protocol: Protocol = 'A', *,
-                fit: tuple[float, float] | None = None) -> Aligned:
-    """
-    Align a prediction with the truth of its frame.
-
-    Parameters
-    ----------
-    prediction, frame, rules, protocol
-        See `score`.
-    fit : (float, float) or None
-        Scale and shift of another frame, applied as they are; None fits them to this frame.
-
-    Raises
-    ------
-    InputError
-        As `score` does.
-    """
-    return FrameTruth(frame, rules, protocol).align(prediction, fit)
-
-
 def select_target(frame: DepthFrame, rules: Rules, protocol: Protocol
                   ) -> tuple[FloatImage, Mask]:
     """Return the truth, float32 [H, W], m, and the pixels that a protocol compares, [H, W]."""
@@ -217,6 +197,10 @@ class FrameTruth:
         self.target_m, self.compared = select_target(frame, rules, protocol)
 
     @cached_property
+    def _targets_m(self) -> NDArray[np.float32]:
+        return self.target_m[self.compared]
+
+    @cached_property
     def _boundaries(self) -> TrueBoundaries:
         return TrueBoundaries(self.target_m)
 
@@ -225,7 +209,21 @@ class FrameTruth:
         return TrueEdges(self.target_m)
 
     def align(self, prediction: NDArray[Any], fit: tuple[float, float] | None = None) -> Aligned:
-        """Align a prediction; see `align_frame`."""
+        """
+        Align a prediction with the truth.
+
+        Parameters
+        ----------
+        prediction : float [H, W]
+            See `score`.
+        fit : (float, float) or None
+            Scale and shift of another frame, applied as they are; None fits them to this frame.
+
+        Raises
+        ------
+        InputError
+            As `score` does.
+        """
         name, protocol, rules = self.frame.name, self._protocol, self._rules
         target_m, compared = self.target_m, self.compared
         if not compared.any():
@@ -248,30 +246,62 @@ class FrameTruth:
 
     def score(self, aligned: Aligned) -> Scores:
         """Compute all scores of an aligned prediction."""
-        depth_m, compared = aligned.depth_m, self.compared
-        accuracy_px, completeness_px = self._edges.compute_errors(depth_m)
-        return Scores(aligned.protocol, aligned.compared_range, {
-            **error_metrics(depth_m[compared], self.target_m[compared]),
-            'boundary_f1': self._boundaries.compute_f1(depth_m),
-            'edge_accuracy_px': accuracy_px, 'edge_completeness_px': completeness_px})
+        return Scores(aligned.protocol, aligned.compared_range,
+                      self.errors(aligned) | self.edges(aligned))
+
+    def errors(self, aligned: Aligned) -> dict[str, float]:
+        """Compute `protocol_a.error_metrics` of an aligned prediction."""
+        return error_metrics(aligned.depth_m[self.compared], self._targets_m)
+
+    def edges(self, aligned: Aligned) -> dict[str, float]:
+        """Compute how well an aligned prediction shows the edges of the truth."""
+        accuracy_px, completeness_px = self._edges.compute_errors(aligned.depth_m)
+        return dict(zip(EDGE_SCORES, (self._boundaries.compute_f1(aligned.depth_m), accuracy_px,
+                                      completeness_px)))
 
 
-@dataclass(frozen=True, eq=False)
 class ScoredDepth:
     """
-    Scores of a depth by a frame's truth.
+    Scores of a depth by a frame's truth, each computed when it is first asked for.
+
+    Parameters
+    ----------
+    truth : FrameTruth
+    depth : float32 [H, W]
+        See `score`.
+    covered : bool [H, W] or None
+        What of it is published; None is all.
 
     Attributes
     ----------
+    truth : FrameTruth
     aligned : Aligned or None
         None if the protocol has no pixel to compare.
-    quality : dict of str to float
-        See `Scores.values`; and `published_delta1`, delta1 where pixels without published depth
-        count as wrong.  Empty without `aligned`.
     """
 
-    aligned: Aligned | None
-    quality: dict[str, float]
+    def __init__(self, truth: FrameTruth, depth: FloatImage, covered: Mask | None = None) -> None:
+        """Align the depth with the truth."""
+        self.truth, self._covered = truth, covered
+        self.aligned = truth.align(depth) if truth.compared.any() else None
+
+    @cached_property
+    def errors(self) -> dict[str, float]:
+        """
+        Return the errors of pixels, by name; empty without `aligned`.
+
+        Those of `protocol_a.error_metrics`; and `published_delta1`, delta1 where pixels without
+        published depth count as wrong.
+        """
+        if self.aligned is None:
+            return {}
+        errors = self.truth.errors(self.aligned)
+        return errors | {'published_delta1': errors['delta1'] if self._covered is None
+                         else _published_delta1(self.aligned, self._covered)}
+
+    @cached_property
+    def quality(self) -> dict[str, float]:
+        """Return `errors` and the scores of edges, see `Scores.values`."""
+        return {} if self.aligned is None else self.errors | self.truth.edges(self.aligned)
 
 
 class FrameScorer:
@@ -298,13 +328,7 @@ class FrameScorer:
         if truth is None:
             truth = FrameTruth(frame, self._rules, self._protocol)
             self._truths.append(truth)
-        if not truth.compared.any():
-            return ScoredDepth(None, {})
-        aligned = truth.align(depth)
-        values = truth.score(aligned).values
-        return ScoredDepth(aligned, values | {
-            'published_delta1': values['delta1'] if covered is None
-            else _published_delta1(aligned, covered)})
+        return ScoredDepth(truth, depth, covered)
 
 
 def mean_scores(scores: Sequence[Scores]) -> Scores:
@@ -328,7 +352,8 @@ def mean_scores(scores: Sequence[Scores]) -> Scores:
 
 def _published_delta1(aligned: Aligned, covered: Mask) -> float:
     """Return the share of the compared pixels that are covered and within 25 % of the truth."""
-    published = resize_nearest(covered.astype(np.uint8), aligned.target_m.shape) > 0
+    published = (covered if covered.shape == aligned.target_m.shape
+                 else resize_nearest(covered, aligned.target_m.shape))
     depth_m, target_m = aligned.depth_m, aligned.target_m
     right = (depth_m < DELTA1 * target_m) & (target_m < DELTA1 * depth_m)
     return float(np.count_nonzero(right & published & aligned.compared)

@@ -17,8 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.data.datasets.data_set import Rules
-from marigold_ros.evaluation.metrics.protocol_a import error_metrics
-from marigold_ros.evaluation.metrics.protocols import align_frame, Aligned, Protocol
+from marigold_ros.evaluation.metrics.protocols import (
+    Aligned,
+    FrameTruth,
+    Protocol,
+    ScoredDepth,
+)
 from marigold_ros.geometry.unproject import project, unproject
 
 if TYPE_CHECKING:
@@ -81,12 +85,11 @@ def _reprojected_abs_rel(source_m: NDArray[Any], destination_m: NDArray[Any], K:
     """Compute AbsRel of a map reprojected into another frame; a later point overwrites."""
     points = unproject(np.asarray(source_m, np.float32), K).reshape(-1, 3).astype(np.float64)
     moved = points @ destination_from_source[:3, :3].T + destination_from_source[:3, 3]
-    pixels = np.rint(project(moved, K))
+    columns, rows = np.rint(project(moved, K)).T
     height, width = destination_m.shape
-    inside = ((pixels >= 0) & (pixels < (width, height))).all(axis=-1)
+    inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
     projected_m = np.zeros(destination_m.shape)
-    columns, rows = pixels[inside].astype(int).T
-    projected_m[rows, columns] = moved[inside, 2]
+    projected_m[rows[inside].astype(int), columns[inside].astype(int)] = moved[inside, 2]
     both = (projected_m > 0) & (destination_m > 0)
     if not both.any():
         return float('nan')
@@ -134,16 +137,17 @@ def find_covisible_pixels(target_m: FloatImage, previous_target_m: FloatImage, K
     moved = points @ previous_from_current[:3, :3].T + previous_from_current[:3, 3]
     pixels = project(moved, K)
     height, width = target_m.shape
-    border = (width - 1 + BORDER_TOLERANCE_PX, height - 1 + BORDER_TOLERANCE_PX)
-    inside = ((pixels >= -BORDER_TOLERANCE_PX) & (pixels <= border)).all(axis=-1)
-    there = _sample_bilinear(previous_target_m, pixels[..., 0], pixels[..., 1])
+    u, v = pixels[..., 0], pixels[..., 1]
+    inside = ((u >= -BORDER_TOLERANCE_PX) & (u <= width - 1 + BORDER_TOLERANCE_PX)
+              & (v >= -BORDER_TOLERANCE_PX) & (v <= height - 1 + BORDER_TOLERANCE_PX))
+    there = _sample_bilinear(previous_target_m, u, v)
     with np.errstate(invalid='ignore'):
         seen = inside & (np.abs(there - moved[..., 2]) <= MAX_DEPTH_MISMATCH * moved[..., 2])
     current_from_previous = np.linalg.inv(previous_from_current)
-    u, v = pixels[..., 0].astype(np.float32), pixels[..., 1].astype(np.float32)
     with np.errstate(divide='ignore', invalid='ignore'):
         gain = moved / moved[..., 2:] @ current_from_previous[2, :3]
-    return PixelCorrespondences(seen, u, v, gain, float(current_from_previous[2, 3]))
+    return PixelCorrespondences(seen, u.astype(np.float32), v.astype(np.float32), gain,
+                                float(current_from_previous[2, 3]))
 
 
 def find_static_pixels(target_m: FloatImage, previous_target_m: FloatImage, rgb: RgbImage,
@@ -220,7 +224,7 @@ class TemporalEvaluator:
         self._previous: dict[str, _SampledFrame] = {}
 
     def add(self, prediction: NDArray[Any], frame: DepthFrame,
-            aligned: Aligned | None = None) -> dict[str, float]:
+            scored: ScoredDepth | None = None) -> dict[str, float]:
         """
         Score the next frame of the sequence `frame.set_name`.
 
@@ -230,8 +234,8 @@ class TemporalEvaluator:
             See `protocols.score`.
         frame : DepthFrame
             In the order of time; all frames of a sequence have one size.
-        aligned : Aligned or None
-            Result of `align_frame` for this prediction, if already computed.
+        scored : ScoredDepth or None
+            This prediction's, if already aligned.
 
         Returns
         -------
@@ -248,11 +252,12 @@ class TemporalEvaluator:
         InputError
             As `protocols.score` does.
         """
-        aligned = aligned or align_frame(prediction, frame, self._rules, self._protocol)
+        truth = (FrameTruth(frame, self._rules, self._protocol) if scored is None
+                 else scored.truth)
+        aligned = (scored and scored.aligned) or truth.align(prediction)
         fit = self._fits.setdefault(frame.set_name, (aligned.scale, aligned.shift))
-        first_fit = align_frame(prediction, frame, self._rules, self._protocol, fit=fit)
-        errors = error_metrics(first_fit.depth_m[aligned.compared],
-                               first_fit.target_m[aligned.compared])
+        first_fit = truth.align(prediction, fit)
+        errors = truth.errors(first_fit)
         current = _subsample_frame(frame, first_fit, aligned)
         previous = self._previous.get(frame.set_name)
         self._previous[frame.set_name] = current

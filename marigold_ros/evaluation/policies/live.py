@@ -212,7 +212,7 @@ class LiveRun:
         """Score depth in the second thread; only the numbers are kept."""
         assert taken.truth is not None  # as `_deliver_when_due` delivers it
         return self._scorer.score(prediction.affine_invariant_depth, taken.truth,
-                                  prediction.covered).quality
+                                  prediction.covered).errors
 
     def _process(self, taken: DeliveredFrame) -> tuple[ReplayedFrame, AdaptivePrediction]:
         """Carry or infer a frame; its scores are known if it is a run of the evaluation."""

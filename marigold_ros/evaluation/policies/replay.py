@@ -20,7 +20,8 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 import math
-from typing import Any, cast, Literal, NamedTuple, TYPE_CHECKING
+import operator
+from typing import Any, cast, Literal, NamedTuple, TYPE_CHECKING, TypeVar
 
 from marigold_ros.depth.adaptive import (
     AdaptiveConfig,
@@ -29,7 +30,7 @@ from marigold_ros.depth.adaptive import (
     Frame,
     Inferred,
 )
-from marigold_ros.depth.carry import Step, StepFinder
+from marigold_ros.depth.carry import Step, StepFinder, Track
 from marigold_ros.depth.networks import ImmediateExecutor
 from marigold_ros.evaluation.config import COMPLEXITY_POLICIES
 from marigold_ros.evaluation.policies.step_policies import make_step_policy
@@ -38,15 +39,17 @@ if TYPE_CHECKING:
     from marigold_ros.data.frames import DepthFrame
     from marigold_ros.depth.config import StepPolicyConfig
     from marigold_ros.depth.engine import DepthEngine
-    from marigold_ros.depth.types import DepthPrediction, GreyImage, RgbImage
+    from marigold_ros.depth.types import DepthPrediction, FloatImage, GreyImage, RgbImage
     from marigold_ros.evaluation.metrics.protocols import FrameScorer, ScoredDepth
     from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
 
 Outcome = Literal['processed', 'superseded']
 OUTCOMES: tuple[Outcome, ...] = ('processed', 'superseded')
 Quality = Mapping[str, float]
-# Whose images are shared by policies.
-SHARED_FRAMES = 8
+# A frame has up to some twenty, its tracks back to the runs of all policies.
+SHARED_RESULTS = 80
+
+Result = TypeVar('Result')
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +131,8 @@ class ReplayedFrame:
     covered_share : float
         Share of the image that the depth covers; NaN if the frame was dropped.
     quality : dict of str to float
-        Scores of the published depth; empty if the frame was dropped.
+        Scores of the published depth, without those of edges if frames arrive over time; empty
+        if the frame was dropped.
     temporal : dict of str to float
         Temporal scores, see `TemporalEvaluator.add`; empty where they are not computed.
     age_s, latency_s : float
@@ -256,27 +260,32 @@ class _SimulatedFuture(Future[Any]):
 
 
 class SharedSteps(StepFinder):
-    """Find what happens between two frames once, for all policies that are replayed on them."""
+    """Compute what policies that are replayed on the same frames share once for all of them."""
 
     def __init__(self) -> None:
         super().__init__()
-        # Kept by their images; simulated arrivals are a few frames behind.
-        self._reduced: deque[tuple[RgbImage, GreyImage]] = deque(maxlen=SHARED_FRAMES)
-        self._found: deque[tuple[GreyImage, GreyImage, Step]] = deque(maxlen=SHARED_FRAMES)
+        # The newest results by function and arguments; simulated arrivals are a few frames behind.
+        self._known: deque[tuple[str, tuple[object, ...], Any]] = deque(maxlen=SHARED_RESULTS)
 
     def reduce(self, rgb: RgbImage) -> GreyImage:
-        for known, grey in self._reduced:
-            if known is rgb:
-                return grey
-        self._reduced.append((rgb, super().reduce(rgb)))
-        return self._reduced[-1][1]
+        return self._share(super().reduce, rgb)
 
     def find(self, earlier: GreyImage, later: GreyImage) -> Step:
-        for first, second, step in self._found:
-            if first is earlier and second is later:
-                return step
-        self._found.append((earlier, later, super().find(earlier, later)))
-        return self._found[-1][2]
+        return self._share(super().find, earlier, later)
+
+    def begin_track(self, grey: GreyImage) -> Track:
+        return self._share(super().begin_track, grey)
+
+    def extend(self, track: Track, step: Step) -> tuple[Track, FloatImage]:
+        return self._share(super().extend, track, step)
+
+    def _share(self, function: Callable[..., Result], *arguments: object) -> Result:
+        """Return the result for the very same objects, if it is known."""
+        for name, known, result in reversed(self._known):
+            if name == function.__name__ and all(map(operator.is_, known, arguments)):
+                return cast(Result, result)
+        self._known.append((function.__name__, arguments, function(*arguments)))
+        return cast(Result, self._known[-1][-1])
 
 
 class PolicyReplay:
@@ -303,7 +312,7 @@ class PolicyReplay:
     def __init__(self, name: str, engine: DepthEngine, table: LatencyTable,
                  max_inference_steps: int, latency_cap_s: float | None = None, *,
                  timed: bool = False, steps: StepFinder | None = None) -> None:
-        self._engine, self._table = RecordedEngine(engine), table
+        self._engine, self._table, self._timed = RecordedEngine(engine), table, timed
         policy = make_step_policy(name, max_inference_steps, latency_cap_s, self._abs_rel)
         self._adaptive = AdaptiveDepth(
             cast('DepthEngine', self._engine),  # what of it is used
@@ -330,7 +339,8 @@ class PolicyReplay:
         scored, decision = self._score(recorded, prediction), prediction.decision
         return Replay(recorded, ReplayedFrame(
             recorded.evaluated, 'processed', prediction.num_inference_steps, decision.complexity,
-            decision.reason, prediction.covered_share, scored.quality, {}, start_s - arrived_s,
+            decision.reason, prediction.covered_share,
+            scored.errors if self._timed else scored.quality, {}, start_s - arrived_s,
             done_s - arrived_s, cost), prediction, scored)
 
     def predict(self, recorded: RecordedFrame, *, arrived_s: float = 0.0,
@@ -381,7 +391,7 @@ class PolicyReplay:
         assert recorded is not None
         scored = (recorded.scores[num_inference_steps] if num_inference_steps else self._score(
             recorded, self._adaptive.carried_depth(recorded.evaluated.camera)))
-        return scored.quality.get('abs_rel', math.nan)
+        return scored.errors.get('abs_rel', math.nan)
 
 
 class ArrivalSimulation:

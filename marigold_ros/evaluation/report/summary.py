@@ -26,6 +26,7 @@ from marigold_ros.evaluation.analysis import (
     PolicyResult,
     StreamResult,
 )
+from marigold_ros.evaluation.metrics.protocols import EDGE_SCORES
 from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
 from marigold_ros.evaluation.policies.replay import OUTCOMES, Quality, ReplayedFrame
 from marigold_ros.evaluation.report.example_frames import FramePicture
@@ -58,7 +59,7 @@ STREAM_SCHEMA = {
     'over_cap': 'int: processed frames whose latency exceeds the cap',
     'mean_steps': 'number or null: mean T of the processed frames',
     'scored': 'int: processed frames with scores; in a live run there may be no time for some',
-    'metrics.<metric>': 'number or null: mean over these frames',
+    'metrics.<metric>': 'number or null: mean over these frames; without the scores of edges',
 }
 # `against` compares with a fixed T at its own cost, `against_blind` with what the same time buys
 # without a look at the frames: fixed T, or runs on every N-th frame, mixed at random.
@@ -312,7 +313,8 @@ def _summarize_stream(analysis: Analysis, stream: StreamResult,
         'age_p95_ms': float(np.percentile(ages_ms, 95)),
         'over_cap': stream.over_cap, 'mean_steps': float(np.mean(steps)),
         'scored': sum(map(bool, qualities)),
-        'metrics': _mean_quality(analysis, qualities, metrics)}
+        'metrics': _mean_quality(analysis, qualities, [
+            each for each in metrics if each not in EDGE_SCORES])}
 
 
 def _summarize_sets(analysis: Analysis, baselines: Sequence[str]) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from marigold_ros.depth.errors import InputError
 from marigold_ros.evaluation.metrics.protocol_a import depth_metrics
 from marigold_ros.evaluation.metrics.protocols import (
     abs_rel_label,
-    align_frame,
     format_depth_range,
+    FrameTruth,
     mean_scores,
     score,
     Scores,
@@ -140,7 +140,7 @@ def test_protocol_b_ignores_outliers():
     depth_m = rng.uniform(1.0, 8.0, (20, 20))
     prediction = (np.log(depth_m) - 1.0) / 2.0
     prediction[:2] = 5.0
-    aligned = align_frame(prediction, truth(depth_m), Rules(b_masks_edges=False), 'B')
+    aligned = FrameTruth(truth(depth_m), Rules(b_masks_edges=False), 'B').align(prediction)
     assert (aligned.scale, aligned.shift) == pytest.approx((2.0, 1.0), abs=1e-4)
     np.testing.assert_allclose(aligned.depth_m[2:], depth_m[2:], rtol=1e-3)
     # Clipped to the largest depth that is compared.
@@ -150,7 +150,7 @@ def test_protocol_b_ignores_outliers():
 def test_protocol_b_matches_the_mean_of_an_inverted_map():
     depth_m = np.array([[1.0, 2.0, 4.0, 8.0]])
     prediction = 3.0 - np.log(depth_m)
-    aligned = align_frame(prediction, truth(depth_m), Rules(b_masks_edges=False), 'B')
+    aligned = FrameTruth(truth(depth_m), Rules(b_masks_edges=False), 'B').align(prediction)
     assert aligned.scale == pytest.approx(np.log(depth_m).mean() / prediction.mean(), rel=1e-5)
     assert aligned.shift == 0.0
 
@@ -159,28 +159,28 @@ def test_protocol_b_excludes_steep_pixels_and_depths_out_of_range():
     depth_m = np.full((9, 12), 2.0)
     depth_m[:, 6:] = 3.0    # 1 m over two columns: the Sobel sum is 4 m beside the step
     rules = Rules(b_min_depth_m=2.5, b_max_depth_m=9.0)
-    compared = align_frame(depth_m, truth(depth_m), Rules(), 'B').compared
+    compared = FrameTruth(truth(depth_m), Rules(), 'B').align(depth_m).compared
     assert not compared[:, 5:7].any() and compared[:, :5].all() and compared[:, 7:].all()
-    assert align_frame(depth_m, truth(depth_m), rules, 'B').compared.sum() == 9 * 5
+    assert FrameTruth(truth(depth_m), rules, 'B').align(depth_m).compared.sum() == 9 * 5
     gentle = 2.0 + np.tile(np.arange(12) * 0.037, (9, 1))    # 8 * 0.037 = 0.296 m
-    assert align_frame(gentle, truth(gentle), Rules(), 'B').compared[:, 1:-1].all()
+    assert FrameTruth(truth(gentle), Rules(), 'B').align(gentle).compared[:, 1:-1].all()
     steep = 2.0 + np.tile(np.arange(12) * 0.038, (9, 1))     # 0.304 m
-    assert not align_frame(steep, truth(steep), Rules(), 'B').compared[:, 1:-1].any()
+    assert not FrameTruth(truth(steep), Rules(), 'B').align(steep).compared[:, 1:-1].any()
 
 
 def test_protocol_b_excludes_no_edges_in_sparse_depth():
     sparse = np.full((20, 20), np.nan)
     sparse[::4, ::4] = np.random.default_rng(0).uniform(1, 9, (5, 5))
-    assert align_frame(np.ones((20, 20)), truth(sparse), Rules(), 'B').compared.sum() == 25
+    assert FrameTruth(truth(sparse), Rules(), 'B').align(np.ones((20, 20))).compared.sum() == 25
 
 
 def test_a_given_fit_is_applied():
     depth_m = np.array([[1.0, 2.0, 3.0, 4.0]])
-    aligned = align_frame(depth_m / 10, truth(depth_m), fit=(20.0, 1.0))
+    aligned = FrameTruth(truth(depth_m), Rules(), 'A').align(depth_m / 10, (20.0, 1.0))
     assert aligned.depth_m[0].tolist() == pytest.approx([3.0, 5.0, 7.0, 9.0])
     assert (aligned.scale, aligned.shift) == (20.0, 1.0)
-    log = align_frame(np.log(depth_m), truth(depth_m), Rules(b_masks_edges=False), 'B',
-                      fit=(1.0, np.log(0.5)))
+    log = FrameTruth(truth(depth_m), Rules(b_masks_edges=False), 'B').align(
+        np.log(depth_m), (1.0, np.log(0.5)))
     assert log.depth_m[0].tolist() == pytest.approx([0.5, 1.0, 1.5, 2.0], abs=1e-5)
 
 
