@@ -292,12 +292,14 @@ class EvaluationSession:
         self._lead_in += frame.is_lead_in
 
         # 2. Replay the policies without cap, and under it as frames arrive.
-        replays = {name: self._score_temporal(name, replay.process(recorded))
+        replays = {name: self._add_scores(name, replay.process(recorded))
                    for name, replay in self._replays.items()}
         for name, replay in replays.items():
             result.replayed[name].append(replay.result)
         for name, blind in self._blind.items():
-            result.blind[name].append(blind.process(recorded).result)
+            replay = blind.process(recorded)
+            result.blind[name].append(replace(
+                replay.result, quality=replay.scored.errors_and_f1 if replay.scored else {}))
         for name, simulation in self._simulations.items():
             result.simulated[name] += [each.result for each in simulation.add(recorded)]
 
@@ -323,15 +325,17 @@ class EvaluationSession:
             self._engine.padded_size(*frame.rgb.shape[:2]), quality, engine_s)
         return RecordedFrame(frame, evaluated, predictions, self.scorer, upsampled, scores)
 
-    def _score_temporal(self, policy: str, replay: Replay) -> Replay:
-        """Add the temporal scores of a policy for which they are computed."""
+    def _add_scores(self, policy: str, replay: Replay) -> Replay:
+        """Add the scores of edges, and the temporal scores of a policy that has them."""
         frame, scored, prediction = replay.recorded.frame, replay.scored, replay.prediction
-        if (policy not in self._temporal or frame.stamp_ns is None
-                or scored is None or scored.aligned is None or prediction is None):
+        if scored is None or scored.aligned is None or prediction is None:
             return replay
-        temporal = self._temporal[policy].add(prediction.affine_invariant_depth, frame,
-                                              scored)
-        return replay._replace(result=replace(replay.result, temporal=temporal))
+        temporal = {}
+        if policy in self._temporal and frame.stamp_ns is not None:
+            temporal = self._temporal[policy].add(prediction.affine_invariant_depth, frame,
+                                                  scored)
+        return replay._replace(result=replace(replay.result, quality=scored.quality,
+                                              temporal=temporal))
 
     def _keep_example(self, replay: Replay) -> None:
         """Show a frame of the primary policy if it is among the best, median or worst."""

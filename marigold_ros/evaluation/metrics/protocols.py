@@ -246,18 +246,21 @@ class FrameTruth:
 
     def score(self, aligned: Aligned) -> Scores:
         """Compute all scores of an aligned prediction."""
-        return Scores(aligned.protocol, aligned.compared_range,
-                      self.errors(aligned) | self.edges(aligned))
+        boundary_f1, edges_px = self.boundary_f1(aligned), self.edge_errors(aligned)
+        return Scores(aligned.protocol, aligned.compared_range, self.errors(aligned) | dict(
+            zip(EDGE_SCORES, (boundary_f1, *edges_px))))
 
     def errors(self, aligned: Aligned) -> dict[str, float]:
         """Compute `protocol_a.error_metrics` of an aligned prediction."""
         return error_metrics(aligned.depth_m[self.compared], self._targets_m)
 
-    def edges(self, aligned: Aligned) -> dict[str, float]:
-        """Compute how well an aligned prediction shows the edges of the truth."""
-        accuracy_px, completeness_px = self._edges.compute_errors(aligned.depth_m)
-        return dict(zip(EDGE_SCORES, (self._boundaries.compute_f1(aligned.depth_m), accuracy_px,
-                                      completeness_px)))
+    def boundary_f1(self, aligned: Aligned) -> float:
+        """Compute `edges.boundary_f1` of an aligned prediction."""
+        return self._boundaries.compute_f1(aligned.depth_m)
+
+    def edge_errors(self, aligned: Aligned) -> tuple[float, float]:
+        """Compute `edges.edge_errors` of an aligned prediction, px."""
+        return self._edges.compute_errors(aligned.depth_m)
 
 
 class ScoredDepth:
@@ -299,9 +302,19 @@ class ScoredDepth:
                          else _published_delta1(self.aligned, self._covered)}
 
     @cached_property
+    def errors_and_f1(self) -> dict[str, float]:
+        """Return `errors` and boundary_f1; empty without `aligned`."""
+        if self.aligned is None:
+            return {}
+        return self.errors | {EDGE_SCORES[0]: self.truth.boundary_f1(self.aligned)}
+
+    @cached_property
     def quality(self) -> dict[str, float]:
-        """Return `errors` and the scores of edges, see `Scores.values`."""
-        return {} if self.aligned is None else self.errors | self.truth.edges(self.aligned)
+        """Return `errors` and all `EDGE_SCORES`; empty without `aligned`."""
+        if self.aligned is None:
+            return {}
+        return self.errors_and_f1 | dict(zip(EDGE_SCORES[1:],
+                                             self.truth.edge_errors(self.aligned)))
 
 
 class FrameScorer:

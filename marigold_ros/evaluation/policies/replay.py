@@ -131,8 +131,8 @@ class ReplayedFrame:
     covered_share : float
         Share of the image that the depth covers; NaN if the frame was dropped.
     quality : dict of str to float
-        Scores of the published depth, without those of edges if frames arrive over time; empty
-        if the frame was dropped.
+        Scores of the published depth: its errors, and without cap those of its edges; empty if
+        the frame was dropped.
     temporal : dict of str to float
         Temporal scores, see `TemporalEvaluator.add`; empty where they are not computed.
     age_s, latency_s : float
@@ -312,7 +312,7 @@ class PolicyReplay:
     def __init__(self, name: str, engine: DepthEngine, table: LatencyTable,
                  max_inference_steps: int, latency_cap_s: float | None = None, *,
                  timed: bool = False, steps: StepFinder | None = None) -> None:
-        self._engine, self._table, self._timed = RecordedEngine(engine), table, timed
+        self._engine, self._table = RecordedEngine(engine), table
         policy = make_step_policy(name, max_inference_steps, latency_cap_s, self._abs_rel)
         self._adaptive = AdaptiveDepth(
             cast('DepthEngine', self._engine),  # what of it is used
@@ -339,8 +339,7 @@ class PolicyReplay:
         scored, decision = self._score(recorded, prediction), prediction.decision
         return Replay(recorded, ReplayedFrame(
             recorded.evaluated, 'processed', prediction.num_inference_steps, decision.complexity,
-            decision.reason, prediction.covered_share,
-            scored.errors if self._timed else scored.quality, {}, start_s - arrived_s,
+            decision.reason, prediction.covered_share, scored.errors, {}, start_s - arrived_s,
             done_s - arrived_s, cost), prediction, scored)
 
     def predict(self, recorded: RecordedFrame, *, arrived_s: float = 0.0,
