@@ -92,7 +92,8 @@ def fingerprint(recording: ListedRecording, table: str) -> str:
     """Identify options, files and code that decide about the numbers of a recording."""
     options = {name: value for name, value in vars(recording.options).items()
                if name not in ('out', 'latency_table')}
-    files = [path for path in options.values() if isinstance(path, Path)]
+    # A default that is not absolute is not used, see `fleet_list`.
+    files = [path for path in options.values() if isinstance(path, Path) and path.is_absolute()]
     facts = {'options': {name: str(value) for name, value in options.items()},
              'parts': recording.parts, 'lead_in_s': recording.lead_in_s, 'table': table,
              'files': list(_file_facts(*files, find_checkpoint(recording.options.checkpoint))),
