@@ -12,6 +12,7 @@ from typing import Any
 
 from marigold_ros.depth.checkpoint import find_checkpoint
 from marigold_ros.evaluation.fleet.fleet_list import ListedRecording
+from marigold_ros.evaluation.report.second_pictures import FILE
 
 DONE = 'done.json'
 
@@ -70,6 +71,9 @@ class RecordingStore:
             path = self.folder / name
             path.parent.mkdir(exist_ok=True)
             write_atomically(path, content)
+        for picture in self.folder.glob(FILE.format('*')):
+            if picture.name not in files:  # an earlier report had more
+                picture.unlink()
         if not is_final:
             return
         done = json.dumps({'fingerprint': self._fingerprint, 'problem': problem})
