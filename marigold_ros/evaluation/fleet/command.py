@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+import fcntl
 from hashlib import sha256
 from pathlib import Path
 import sys
 from typing import Any
 
 from marigold_ros.data.frames import Part
+from marigold_ros.depth.config import require
 from marigold_ros.depth.device import resolve_device
 from marigold_ros.depth.errors import ConfigError, InputError
 from marigold_ros.evaluation.evaluate import (
@@ -36,6 +38,7 @@ from marigold_ros.evaluation.policies.latency import LatencyTable, Size
 from marigold_ros.evaluation.report.fleet import read_baseline, write_fleet_report
 from marigold_ros.stop_flag import StopFlag
 
+LOCK = '.lock'
 # What is measured must not wait for others.
 ONE_AT_A_TIME = 1
 
@@ -225,10 +228,27 @@ def run_fleet(options: argparse.Namespace) -> int:
     # Validate everything before any work starts.
     out = options.out.absolute()
     if options.baseline is not None:
+        require(options.baseline.resolve() != out.resolve(), 'baseline',
+                'another folder than `out`, whose report is replaced', str(options.baseline))
         read_baseline(options.baseline)
     listed = read_fleet_list(options.list, out, on_cluster=options.ray is not None)
     create_output_folder(out)
-    return _evaluate(listed, out, options)
+    with _lock(out):
+        return _evaluate(listed, out, options)
+
+
+@contextmanager
+def _lock(out: Path) -> Iterator[None]:
+    """Keep a second start from the same folder, until this one ends or dies."""
+    with (out / LOCK).open('w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            raise ConfigError('`out` must be a folder that no running evaluation of a fleet '
+                              f'writes to; got {str(out)!r}') from err
+        except OSError:  # a network folder without locks
+            pass
+        yield
 
 
 def _evaluate(listed: Sequence[ListedRecording], out: Path, options: argparse.Namespace) -> int:

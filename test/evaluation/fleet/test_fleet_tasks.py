@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+import fcntl
 import json
 import pickle
 import shutil
@@ -133,6 +134,21 @@ def test_a_report_replaces_the_pictures_of_an_earlier_one(fleet, tmp_path):
         store.save_report({f'worst_second_{number}.jpg': b'' for number in numbers}, '',
                           is_final=False)
     assert [path.name for path in store.folder.glob('*.jpg')] == ['worst_second_1.jpg']
+
+
+def test_a_folder_in_use_is_left_alone(fleet, tmp_path, capsys):
+    with (tmp_path / command.LOCK).open('w') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert main(['fleet', str(fleet), '--out', str(tmp_path)]) == 2
+    assert '`out` must be a folder that no running evaluation' in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [command.LOCK]
+
+
+def test_a_fleet_is_not_compared_with_itself(fleet, tmp_path, capsys):
+    """The baseline was read after it had been overwritten."""
+    assert main(['fleet', str(fleet), '--out', str(tmp_path), '--baseline',
+                 str(tmp_path / '..' / tmp_path.name)]) == 2
+    assert '`baseline` must be another folder than `out`' in capsys.readouterr().err
 
 
 def test_files_that_a_container_has_read_are_free_memory(tmp_path):
