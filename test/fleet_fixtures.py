@@ -64,6 +64,6 @@ def read_numbers(folder: Path) -> dict[str, object]:
 
 
 def read_states(out: Path) -> dict[str, str]:
-    """Return the states of `fleet.json`, by recording."""
+    """Return the states of `summary.json`, by recording."""
     return {each['name']: each['state'] for each in json.loads(
-        (out / 'fleet.json').read_text(encoding='utf-8'))['recordings']}
+        (out / 'summary.json').read_text(encoding='utf-8'))['recordings']}

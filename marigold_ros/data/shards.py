@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from marigold_ros.data.datasets.data_set import DataSet
 from marigold_ros.data.frames import DepthFrame, Part, WHOLE
-from marigold_ros.depth.errors import MarigoldError
+from marigold_ros.depth.errors import InputError, MarigoldError
 
 FRAMES_PER_SHARD = 256
 DESCRIPTION = 'shards.json'
@@ -109,21 +109,32 @@ def read_shards(folder: str | Path) -> list[Shard]:
 
     Raises
     ------
+    InputError
+        If a shard cannot be read.
     MarigoldError
         If the folder holds no complete shard.
     """
     folder = Path(folder)
     shards = []
     for path in sorted(folder.glob('rgb_*.npy')):
-        number = path.stem.split('_')[1]
-        metadata = json.loads((folder / f'frames_{number}.json').read_text(encoding='utf-8'))
-        shards.append(Shard(np.load(path, mmap_mode='r'),
-                            np.load(folder / f'depth_m_{number}.npy', mmap_mode='r'),
-                            np.asarray(metadata['K'], np.float64), tuple(metadata['place']),
-                            int(metadata['first'])))
+        try:
+            shards.append(_read_shard(path))
+        except (OSError, ValueError, EOFError, KeyError, TypeError) as err:
+            raise InputError(f'{path} must be of a shard whose files can be read: '
+                             f'{type(err).__name__}: {err}') from err
     if not shards:
         raise MarigoldError(f'`folder` must hold rgb_*.npy shards; got {str(folder)!r}')
     return shards
+
+
+def _read_shard(path: Path) -> Shard:
+    """Memory-map a shard, whose rgb file is given."""
+    number = path.stem.split('_')[1]
+    metadata = json.loads(path.with_name(f'frames_{number}.json').read_text(encoding='utf-8'))
+    return Shard(np.load(path, mmap_mode='r'),
+                 np.load(path.with_name(f'depth_m_{number}.npy'), mmap_mode='r'),
+                 np.asarray(metadata['K'], np.float64), tuple(metadata['place']),
+                 int(metadata['first']))
 
 
 class ShardFrames:
@@ -175,7 +186,10 @@ def _views_per_scene(folder: Path) -> int:
     description = folder / DESCRIPTION
     if not description.is_file():
         return 1
-    return int(json.loads(description.read_text(encoding='utf-8')).get('views_per_scene', 1))
+    try:
+        return int(json.loads(description.read_text(encoding='utf-8')).get('views_per_scene', 1))
+    except (OSError, ValueError, TypeError, AttributeError) as err:
+        raise InputError(f'{description} must be readable JSON: {err}') from err
 
 
 def _write_atomically(path: Path, content: str | NDArray[Any]) -> None:

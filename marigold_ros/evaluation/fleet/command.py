@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+import fcntl
 from hashlib import sha256
 from pathlib import Path
 import sys
 from typing import Any
 
 from marigold_ros.data.frames import Part
+from marigold_ros.depth.config import require
 from marigold_ros.depth.device import resolve_device
-from marigold_ros.depth.errors import ConfigError, InputError, MarigoldError
+from marigold_ros.depth.errors import ConfigError, InputError
 from marigold_ros.evaluation.evaluate import (
     BAD_INPUT,
     create_output_folder,
@@ -22,7 +24,7 @@ from marigold_ros.evaluation.evaluate import (
 )
 from marigold_ros.evaluation.fleet.fleet_list import ListedRecording, read_fleet_list
 from marigold_ros.evaluation.fleet.local_pool import LocalPool
-from marigold_ros.evaluation.fleet.recordings import FleetRecording, write_recordings
+from marigold_ros.evaluation.fleet.recordings import FleetRecording
 from marigold_ros.evaluation.fleet.scheduler import Job, Pool, run_jobs
 from marigold_ros.evaluation.fleet.store import RecordingStore
 from marigold_ros.evaluation.fleet.tasks import (
@@ -32,9 +34,13 @@ from marigold_ros.evaluation.fleet.tasks import (
     ReportTask,
     REQUESTED_DEVICE,
 )
-from marigold_ros.evaluation.policies.latency import LatencyTable
+from marigold_ros.evaluation.policies.latency import LatencyTable, Size
 from marigold_ros.evaluation.report.fleet import read_baseline, write_fleet_report
 from marigold_ros.stop_flag import StopFlag
+
+LOCK = '.lock'
+# What is measured must not wait for others.
+ONE_AT_A_TIME = 1
 
 
 class SharedTable:
@@ -47,6 +53,14 @@ class SharedTable:
         Where it is kept.
     recordings : sequence of ListedRecording
 
+    Attributes
+    ----------
+    table : LatencyTable
+    known : set of (int, int)
+        Padded processing sizes at which the memory of a task is known.
+    identity : str
+        Of what it held before any size was added.
+
     Raises
     ------
     InputError
@@ -56,6 +70,7 @@ class SharedTable:
     def __init__(self, file: Path, recordings: Sequence[ListedRecording]) -> None:
         options = recordings[0].options
         self.file, self.recordings, given = file, recordings, options.latency_table
+        self.known: set[Size] = set()
         self.table = LatencyTable({}) if given is None else LatencyTable.load(given)
         kept = self._load_kept()
         if kept is None:
@@ -78,20 +93,15 @@ class SharedTable:
         except InputError:
             return None
 
-    def measure_job(self, names: Iterable[str], pool: Pool) -> Job:
-        """Return the job that measures sizes which the table lacks, and the memory of a task."""
-        chosen = set(names)
-        options = [each.options for each in self.recordings if each.name in chosen]
-
-        def finish(result: Any) -> list[Job]:
-            if isinstance(result, Failure):
-                raise MarigoldError(f'the cost of a frame cannot be measured: {result.problem}')
-            self.table, task_bytes = result
-            self.table.save(self.file)
-            pool.limit_memory(task_bytes)
-            return []
-
-        return Job('measuring', lambda: MeasureTask(options, self.table), finish, len(options))
+    def add(self, measured: LatencyTable) -> None:
+        """Add and save the sizes that a task has measured; those that are known stay."""
+        if self.file.is_file() and measured.samples.keys() <= self.table.samples.keys():
+            return
+        self.table.machine = self.table.machine or measured.machine
+        self.table.samples = measured.samples | self.table.samples
+        temporary = self.file.with_suffix('.part')
+        self.table.save(temporary)
+        temporary.replace(self.file)
 
 
 class RecordingRun:
@@ -118,6 +128,23 @@ class RecordingRun:
         if problem is not None:
             self._end('partial' if problem else 'complete', problem)
 
+    def measure_job(self, pool: Pool) -> Job:
+        """Return the job that measures the cost and the memory of the first frame."""
+        shared = self._shared
+
+        def finish(result: Any) -> list[Job]:
+            if isinstance(result, Failure):
+                self._end('failed', f'its first frame cannot be run: {result.problem}')
+                return []
+            shared.add(result.table)
+            if result.size is not None:
+                shared.known.add(result.size)
+            pool.limit_memory(result.peak_bytes)
+            return []
+
+        return Job(f'{self.recording.name}: measuring', lambda: MeasureTask(
+            self.recording.options, shared.table, frozenset(shared.known)), finish, 1)
+
     def jobs(self) -> list[Job]:
         """Return the jobs that can start: the missing parts, or the report."""
         if self.outcome is not None:
@@ -134,6 +161,7 @@ class RecordingRun:
             if isinstance(result, Failure):
                 self._failures[number] = result.problem
             else:
+                self._shared.add(result.table)
                 self._store.save_part(number, result.content)
             if any(self._part(each) is None for each in range(recording.parts)):
                 return []
@@ -180,7 +208,7 @@ class RecordingRun:
 
 def run_fleet(options: argparse.Namespace) -> int:
     """
-    Evaluate the recordings of a list, and write their reports, `fleet.json` and one over all.
+    Evaluate the recordings of a list, and write their reports and one over all.
 
     Parameters
     ----------
@@ -197,40 +225,56 @@ def run_fleet(options: argparse.Namespace) -> int:
     MarigoldError
         If the list is invalid, or nothing can be evaluated.
     """
-    # 1. Validate everything before any work starts.
+    # Validate everything before any work starts.
     out = options.out.absolute()
     if options.baseline is not None:
+        require(options.baseline.resolve() != out.resolve(), 'baseline',
+                'another folder than `out`, whose report is replaced', str(options.baseline))
         read_baseline(options.baseline)
-    listed = read_fleet_list(options.list, out)
+    listed = read_fleet_list(options.list, out, on_cluster=options.ray is not None)
     create_output_folder(out)
+    with _lock(out):
+        return _evaluate(listed, out, options)
 
-    # 2. Find what an earlier start has left to do.
+
+@contextmanager
+def _lock(out: Path) -> Iterator[None]:
+    """Keep a second start from the same folder, until this one ends or dies."""
+    with (out / LOCK).open('w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            raise ConfigError('`out` must be a folder that no running evaluation of a fleet '
+                              f'writes to; got {str(out)!r}') from err
+        except OSError:  # a network folder without locks
+            pass
+        yield
+
+
+def _evaluate(listed: Sequence[ListedRecording], out: Path, options: argparse.Namespace) -> int:
+    # 1. Find what an earlier start has left to do.
     tables = share_tables(listed, out)
     by_name = {recording.name: RecordingRun(recording, table)
                for table in tables for recording in table.recordings}
-    runs = [by_name[recording.name] for recording in listed]
-    left = [run for run in runs if run.outcome is None]
-    if len(left) < len(runs):
-        print(f'{NAME}: {len(runs) - len(left)} of {len(runs)} recordings are finished already',
-              file=sys.stderr)
+    left = [run for run in by_name.values() if run.outcome is None]
+    if len(left) < len(listed):
+        print(f'{NAME}: {len(listed) - len(left)} of {len(listed)} recordings are finished '
+              'already', file=sys.stderr)
 
-    # 3. Measure what a frame costs, once for all; then evaluate.
+    # 2. Measure what a frame costs, while nothing runs beside; then evaluate.
     with StopFlag(terminate_on_second_signal=True) as stop:
         if left:
             with closing(_open_pool(options.ray, left)) as pool:
-                for table in tables:
-                    names = [run.recording.name for run in left]
-                    if any(each.name in names for each in table.recordings):
-                        run_jobs([table.measure_job(names, pool)], pool, stop)
+                run_jobs([run.measure_job(pool) for run in left], pool, stop, ONE_AT_A_TIME)
                 run_jobs([job for run in left for job in run.jobs()], pool, stop)
 
-    # 4. Report.
-    recordings = [run.outcome for run in runs if run.outcome is not None]
-    if len(recordings) < len(runs):
-        print(f'{NAME}: interrupted; {len(recordings)} of {len(runs)} recordings are finished. '
+    # 3. Report.
+    outcomes = [by_name[each.name].outcome for each in listed]
+    recordings = [outcome for outcome in outcomes if outcome is not None]
+    if len(recordings) < len(listed):
+        print(f'{NAME}: interrupted; {len(recordings)} of {len(listed)} recordings are finished. '
               'The same command continues; nothing that is done is run again', file=sys.stderr)
         return INTERRUPTED
-    write_recordings(out, options.list.absolute(), recordings)
     write_fleet_report(out, recordings, options.baseline)
     for each in recordings:
         print(f'{each.name}: {each.state}' + (f': {each.detail}' if each.detail else ''))

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 import math
 from pathlib import Path
 import re
@@ -39,8 +40,10 @@ import yaml
 from marigold_ros.data.bags.bag_frames import count_parts
 from marigold_ros.data.datasets.data_set import DataSet
 from marigold_ros.data.validation_errors import describe_validation_errors
-from marigold_ros.depth.checkpoint import find_checkpoint
-from marigold_ros.depth.errors import ConfigError, MarigoldError
+from marigold_ros.depth.checkpoint import find_checkpoint, INDEX
+from marigold_ros.depth.config import EngineConfig, require
+from marigold_ros.depth.device import resolve_device
+from marigold_ros.depth.errors import CheckpointError, ConfigError, MarigoldError
 from marigold_ros.evaluation.evaluate import MODULE, open_baselines
 from marigold_ros.evaluation.options import (
     add_data_sets,
@@ -129,7 +132,18 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(message)
 
 
-def read_fleet_list(path: Path, out: Path) -> list[ListedRecording]:
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # without types
+    """Reject keys that are given twice, of which YAML would keep the last."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        counts = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        if twice := [key for key, count in counts.items() if count > 1]:
+            raise yaml.MarkedYAMLError(problem=f'given twice: {", ".join(twice)}',
+                                       problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def read_fleet_list(path: Path, out: Path, *, on_cluster: bool = False) -> list[ListedRecording]:
     """
     Read a list and validate everything that it names.
 
@@ -139,6 +153,8 @@ def read_fleet_list(path: Path, out: Path) -> list[ListedRecording]:
         Other paths are relative to its folder.
     out : Path
         Output folder of the fleet.
+    on_cluster : bool
+        Whether it is evaluated by other machines, whose devices are not known here.
 
     Raises
     ------
@@ -146,7 +162,7 @@ def read_fleet_list(path: Path, out: Path) -> list[ListedRecording]:
         If the list, an option, a file or a topic is invalid; the text names all problems.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding='utf-8'))
+        raw = yaml.load(path.read_text(encoding='utf-8'), _Loader)
     except (OSError, ValueError, yaml.YAMLError) as err:
         raise ConfigError(f'the list must be a readable YAML file; got {path}: {err}') from err
     if not isinstance(raw, dict):
@@ -158,13 +174,15 @@ def read_fleet_list(path: Path, out: Path) -> list[ListedRecording]:
             {key: raw[key] for key in ('defaults', 'recordings') if key in raw}))
     recordings = []
     if settings is not None:
-        known = {key for parser in add_data_sets(_Parser).values() for key in _options(parser)}
-        problems += [f'defaults: unknown key `{key}`' for key in settings.defaults
-                     if key not in known]
+        problems += _unknown_keys('defaults', settings.defaults, add_data_sets(_Parser).values())
         recordings = [_read_recording(entry, f'recordings[{number}]', settings, path.parent, out,
                                       problems)
                       for number, entry in enumerate(progress_bar(
                           settings.recordings, 'checking', leave=False))]
+        for number, each in enumerate(recordings):
+            if each is not None:
+                _collect(problems, f'recordings[{number}] ({each.name})',
+                         partial(_check_device, each.options.device, on_cluster=on_cluster))
         counts = Counter(str(entry.get('name')) for entry in settings.recordings
                          if isinstance(entry, dict) and 'name' in entry)
         problems += [f'`name` must be unique; {count} recordings are named {name!r}'
@@ -206,6 +224,7 @@ def _read_recording(raw: Any, where: str, settings: _List, folder: Path, out: Pa
     if len(kinds) != 1:
         problems.append(f'{where}: exactly one of {", ".join(parsers)} must name the data; '
                         f'got {kinds}')
+        problems += _unknown_keys(where, given.keys() - kinds, parsers.values())
         return None
     kind = kinds[0]
     source = (folder / str(given.pop(kind))).absolute()
@@ -214,14 +233,17 @@ def _read_recording(raw: Any, where: str, settings: _List, folder: Path, out: Pa
     given = {key: value for key, value in settings.defaults.items() if key in known} | given
     options, arguments = _parse_options(parser, given, source, folder, where, problems)
     if options is None:
+        if not source.exists():
+            problems.append(f'{where}: {kind} {source} does not exist')
         return None
     options.out = out / entry.name
     data_set = _check_inputs(options, where, problems)
     if data_set is None:
         return None
     tags = {key: str(value) for key, value in entry.tags.items()}
+    frames = [each for each in (data_set.count, options.max_frames) if each is not None]
     return ListedRecording(entry.name, tags, options, (kind, str(source), *arguments),
-                           data_set.count or 0, _count_parts(options, data_set, settings),
+                           min(frames, default=0), _count_parts(options, data_set, settings),
                            settings.lead_in_s)
 
 
@@ -231,12 +253,18 @@ def _options(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
             if action.option_strings and action.dest not in NOT_IN_A_LIST}
 
 
+def _unknown_keys(where: str, keys: Iterable[str],
+                  parsers: Iterable[argparse.ArgumentParser]) -> list[str]:
+    known = {key for parser in parsers for key in _options(parser)}
+    return [f'{where}: unknown key `{key}`' for key in keys if key not in known]
+
+
 def _parse_options(parser: argparse.ArgumentParser, given: Mapping[str, Any], source: Path,
                    folder: Path, where: str, problems: list[str]
                    ) -> tuple[argparse.Namespace | None, list[str]]:
     """Parse options as `evaluate` does; every wrong one becomes a problem."""
+    problems += _unknown_keys(where, given, [parser])
     known = _options(parser)
-    problems += [f'{where}: unknown key `{key}`' for key in given if key not in known]
     arguments = {key: _option_arguments(known[key], value, folder)
                  for key, value in given.items() if key in known}
     while True:
@@ -250,9 +278,10 @@ def _parse_options(parser: argparse.ArgumentParser, given: Mapping[str, Any], so
             if wrong is None:
                 return None, []
             del arguments[wrong[1].replace('-', '_')]  # to find the next
-    for key, value in vars(options).items():
-        if isinstance(value, Path):  # of a default, below the working directory
-            setattr(options, key, value.absolute())
+    # A default in the working directory, which must not matter where it is not used.
+    needs_costmap = vars(options).get('scene') or vars(options).get('reference')
+    if needs_costmap and options.costmap.is_file():
+        options.costmap = options.costmap.absolute()
     return options, words
 
 
@@ -278,13 +307,28 @@ def _check_inputs(options: argparse.Namespace, where: str, problems: list[str]) 
     # The settings can be checked without the data.
     some = data_set or DataSet('', '', False, lambda: iter(()), is_sequence=True)
     _collect(problems, where, lambda: read_config(options, some))
-    _collect(problems, where, lambda: find_checkpoint(options.checkpoint))
+    _collect(problems, where, lambda: _check_checkpoint(options.checkpoint))
     _collect(problems, where, lambda: open_baselines(options.baseline))
     if options.latency_table is not None:
         _collect(problems, where, lambda: LatencyTable.load(options.latency_table))
     with ExitStack() as stack:
         _collect(problems, where, lambda: open_references(options, stack))
     return data_set
+
+
+def _check_checkpoint(checkpoint: str) -> None:
+    folder = find_checkpoint(checkpoint)
+    if not (folder / INDEX).is_file():
+        raise CheckpointError(f'`checkpoint` must hold the file {INDEX}; {folder} does not')
+
+
+def _check_device(device: str, *, on_cluster: bool) -> None:
+    EngineConfig(device=device)
+    if on_cluster:
+        require(not device.startswith('cuda:'), 'device', 'cuda without a number with `ray`, '
+                'which gives each task a GPU', device)
+    elif device.startswith('cuda'):
+        resolve_device(device)
 
 
 def _count_parts(options: argparse.Namespace, data_set: DataSet, settings: _List) -> int:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # Of the measured peak, for larger images and what is read ahead.
 MEMORY_RESERVE = 1.5
+CGROUP = Path('/sys/fs/cgroup')
 
 
 class _Worker:
@@ -95,15 +96,18 @@ class LocalPool:
         self._parent.close()
 
 
-def free_memory_bytes() -> int:
+def free_memory_bytes(cgroup: Path = CGROUP) -> int:
     """Return the memory that is available without swapping, of this machine or its container."""
     for line in Path('/proc/meminfo').read_text(encoding='ascii').splitlines():
         if line.startswith('MemAvailable:'):
             free = 1024 * int(line.split()[1])
-    limit = Path('/sys/fs/cgroup/memory.max')
+    limit = cgroup / 'memory.max'
     if limit.is_file() and (text := limit.read_text(encoding='ascii').strip()).isdecimal():
-        used = int(limit.with_name('memory.current').read_text(encoding='ascii'))
-        free = min(free, int(text) - used)
+        used = int((cgroup / 'memory.current').read_text(encoding='ascii'))
+        facts = dict(line.split() for line in
+                     (cgroup / 'memory.stat').read_text(encoding='ascii').splitlines())
+        # What was read from files is kept while nobody needs the memory.
+        free = min(free, int(text) - used + int(facts['inactive_file']))
     return free
 
 

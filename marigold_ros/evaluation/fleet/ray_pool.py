@@ -12,6 +12,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from marigold_ros.depth.config import require
 from marigold_ros.depth.errors import ConfigError
 from marigold_ros.evaluation.fleet.tasks import run_task, Task
 
@@ -32,7 +33,7 @@ class RayPool:
     Raises
     ------
     ConfigError
-        If there is no cluster at the address.
+        If there is no cluster at the address, or it has no GPU but `device` needs one.
     """
 
     def __init__(self, address: str, device: str) -> None:
@@ -41,11 +42,10 @@ class RayPool:
         except (ConnectionError, RuntimeError, ValueError) as err:
             raise ConfigError(f'`ray` must be the address of a running Ray cluster, or auto; got '
                               f'{address!r}: {err}') from err
-        self._resource = 'GPU' if device.startswith('cuda') or (
-            device == 'auto' and _cluster_resource('GPU')) else 'CPU'
+        needs = task_resources(device, _cluster_resource('GPU'))
+        self._resource = 'GPU' if needs['num_gpus'] else 'CPU'
         # A death is counted where all failures are, and is not retried by Ray.
-        self._remote: Any = ray.remote(_run).options(
-            num_cpus=1, num_gpus=int(self._resource == 'GPU'), max_retries=0)
+        self._remote: Any = ray.remote(_run).options(**needs, max_retries=0)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         self._board: Any = ray.remote(_Board).options(
             num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
@@ -82,6 +82,21 @@ class RayPool:
     def close(self) -> None:
         """Leave the cluster, which ends the running tasks."""
         ray.shutdown()
+
+
+def task_resources(device: str, cluster_gpus: int) -> dict[str, int]:
+    """
+    Return the cores and GPUs of a task; a GPU is a task's own, and its only one.
+
+    Raises
+    ------
+    ConfigError
+        If the device is a GPU, but the cluster has none.
+    """
+    require(cluster_gpus > 0 or device != 'cuda', 'device', 'cpu or auto on a cluster without GPU',
+            device)
+    return {'num_cpus': 1,
+            'num_gpus': int(device == 'cuda' or (device == 'auto' and cluster_gpus > 0))}
 
 
 def _cluster_resource(name: str) -> int:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-
-FLEET_FILE, SCHEMA_VERSION = 'fleet.json', 1
 
 
 @dataclass(frozen=True)
@@ -20,7 +17,7 @@ class FleetRecording:
     name : str
         Unique within the fleet.
     folder : Path
-        What `evaluate` writes: summary.json, per_frame.csv and so on.  Empty if it failed.
+        What `evaluate` writes: summary.json, per_frame.csv and so on; not if it failed.
     tags : mapping of str to str
         Such as site, robot, weather.
     state : str
@@ -34,10 +31,3 @@ class FleetRecording:
     tags: Mapping[str, str]
     state: str
     detail: str = ''
-
-
-def write_recordings(out: Path, fleet_list: Path, recordings: Sequence[FleetRecording]) -> None:
-    """Write `fleet.json`: the list, and its recordings with folders relative to `out`."""
-    content = {'schema_version': SCHEMA_VERSION, 'list': str(fleet_list), 'recordings': [
-        {**asdict(each), 'folder': str(each.folder.relative_to(out))} for each in recordings]}
-    (out / FLEET_FILE).write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,7 +28,7 @@ class Pool(Protocol):
         """Return how many tasks run at a time."""
 
     def submit(self, task: Task) -> Future[Any]:
-        """Start a task; the future has an exception only if its worker dies."""
+        """Start a task; the future has an exception only if its worker dies or cannot start."""
 
     def progress(self, future: Future[Any]) -> int:
         """Return how many frames of a running task are done."""
@@ -64,7 +65,7 @@ class Job:
     attempts: int = 0
 
 
-def run_jobs(jobs: Iterable[Job], pool: Pool, stop: StopFlag) -> None:
+def run_jobs(jobs: Iterable[Job], pool: Pool, stop: StopFlag, at_once: int | None = None) -> None:
     """
     Run all jobs.
 
@@ -74,11 +75,13 @@ def run_jobs(jobs: Iterable[Job], pool: Pool, stop: StopFlag) -> None:
     pool : Pool
     stop : StopFlag
         Leaves the rest, and what is running.
+    at_once : int or None
+        Largest number that run at a time; None: as many as the pool has workers.
     """
     waiting, running = deque(jobs), dict[Future[Any], Job]()
     with _Bars(sum(job.frames for job in waiting)) as bars:
         while (waiting or running) and not stop.requested:
-            while waiting and len(running) < pool.workers:
+            while waiting and len(running) < (at_once or pool.workers):
                 job = waiting.popleft()
                 job.attempts += 1
                 running[pool.submit(job.task())] = job
@@ -100,7 +103,11 @@ def _result(future: Future[Any]) -> Any:
     err = future.exception()
     if err is None:
         return future.result()
-    return Failure(f'its worker died, maybe for lack of memory ({type(err).__name__})')
+    if isinstance(err, BrokenProcessPool):
+        return Failure('its worker died, maybe for lack of memory')
+    # Ray's errors say what has happened; that of a task wraps its cause.
+    cause = getattr(err, 'cause', None) or err
+    return Failure(f'{type(cause).__name__}: {cause}'.splitlines()[0])
 
 
 class _Bars:
@@ -128,7 +135,8 @@ class _Bars:
                 self._bars[job] = progress_bar(desc=job.title, total=job.frames or None,
                                                unit='frame', position=min(free), leave=False)
             if job in self._bars:
-                _set(self._bars[job], frames)
+                # More than was estimated would hide the bar and the remaining time.
+                _set(self._bars[job], min(frames, job.frames or frames))
         _set(self._total, self._finished + sum(
             min(frames, job.frames) for job, frames in done.items()))
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from marigold_ros.depth.checkpoint import find_checkpoint
 from marigold_ros.evaluation.fleet.fleet_list import ListedRecording
+from marigold_ros.evaluation.report.second_pictures import FILE
 
 DONE = 'done.json'
 
@@ -70,6 +71,9 @@ class RecordingStore:
             path = self.folder / name
             path.parent.mkdir(exist_ok=True)
             write_atomically(path, content)
+        for picture in self.folder.glob(FILE.format('*')):
+            if picture.name not in files:  # an earlier report had more
+                picture.unlink()
         if not is_final:
             return
         done = json.dumps({'fingerprint': self._fingerprint, 'problem': problem})
@@ -92,7 +96,8 @@ def fingerprint(recording: ListedRecording, table: str) -> str:
     """Identify options, files and code that decide about the numbers of a recording."""
     options = {name: value for name, value in vars(recording.options).items()
                if name not in ('out', 'latency_table')}
-    files = [path for path in options.values() if isinstance(path, Path)]
+    # A default that is not absolute is not used, see `fleet_list`.
+    files = [path for path in options.values() if isinstance(path, Path) and path.is_absolute()]
     facts = {'options': {name: str(value) for name, value in options.items()},
              'parts': recording.parts, 'lead_in_s': recording.lead_in_s, 'table': table,
              'files': list(_file_facts(*files, find_checkpoint(recording.options.checkpoint))),

@@ -23,8 +23,10 @@ import cv2
 from marigold_ros.data.bags.read_issues import DamageNote
 from marigold_ros.data.frames import Part
 from marigold_ros.depth.device import reserve_one_core
+from marigold_ros.depth.engine import DepthEngine
 from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.evaluation.analysis import analyse
+from marigold_ros.evaluation.config import EvaluationConfig
 from marigold_ros.evaluation.evaluate import (
     describe_machine,
     Evaluation,
@@ -34,7 +36,8 @@ from marigold_ros.evaluation.evaluate import (
     run_session,
     write_evaluation,
 )
-from marigold_ros.evaluation.policies.latency import LatencyTable
+from marigold_ros.evaluation.policies.latency import LatencyTable, Size
+from marigold_ros.evaluation.policies.replay import Replay
 from marigold_ros.evaluation.report.summary import latency_table_summary
 from marigold_ros.evaluation.runner import EvaluationSession
 from marigold_ros.memory import keep_freed_memory
@@ -63,10 +66,13 @@ class PartResult:
         The pickled `Evaluation`, compressed.
     problem : str
         Why it is not complete; empty if it is.
+    table : LatencyTable
+        With the sizes that were measured, as they first occurred in this part.
     """
 
     content: bytes
     problem: str
+    table: LatencyTable
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,25 @@ class Report:
 
     files: dict[str, bytes]
     problem: str
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """
+    What the first frame of a recording costs.
+
+    Attributes
+    ----------
+    table : LatencyTable
+    size : (int, int) or None
+        Padded processing size of the frame; None if none could be read.
+    peak_bytes : int
+        Largest memory of the worker so far.
+    """
+
+    table: LatencyTable
+    size: Size | None
+    peak_bytes: int
 
 
 @dataclass(frozen=True)
@@ -105,20 +130,20 @@ class PartTask:
         """Evaluate the frames."""
         done = 0
 
-        def count(_: object) -> None:
+        def count(replay: Replay) -> None:
             nonlocal done
-            done += 1
+            done += not replay.recorded.frame.is_lead_in
             progress(done)
 
         with ExitStack() as stack:
             inputs = open_inputs(self.options, stack, self.part)
-            engine = _load_engine(inputs.config, self.options.device)
+            engine = _prepare_engine(inputs.config, self.options.device, self.table)
             _, evaluation = run_session(inputs, engine, self.table, StopFlag(signals=()),
                                         on_frame=[count])
         if self.part.count > 1:
             evaluation.session.examples.thin(MEDIAN_EXAMPLES)
         return PartResult(zlib.compress(pickle.dumps(evaluation), COMPRESSION),
-                          describe_problem(evaluation))
+                          describe_problem(evaluation), self.table)
 
 
 @dataclass(frozen=True)
@@ -166,37 +191,54 @@ class ReportTask:
 @dataclass(frozen=True)
 class MeasureTask:
     """
-    Measure the costs of a frame at the sizes of the first frames of recordings.
+    Run the first frame of a recording: what it costs, and how much memory it needs.
 
     Attributes
     ----------
-    recordings : sequence of argparse.Namespace
-        With the same checkpoint, ensemble and device.
+    options : argparse.Namespace
     table : LatencyTable
-        Is extended.
+        Is extended if it lacks the size.
+    known : frozenset of (int, int)
+        Padded processing sizes whose memory is known, which are not run again.
     """
 
-    recordings: Sequence[argparse.Namespace]
+    options: argparse.Namespace
     table: LatencyTable
+    known: frozenset[Size]
 
-    def __call__(self, progress: Progress) -> tuple[LatencyTable, int]:
-        """Return the table, and the peak of the memory of this process, bytes."""
-        for done, options in enumerate(self.recordings, 1):
-            with ExitStack() as stack:
-                try:
-                    inputs = open_inputs(options, stack)
-                    frame = next(inputs.data_set.frames(), None)
-                except MarigoldError:  # told when its parts are evaluated
-                    continue
-                engine = _load_engine(inputs.config, options.device)
-                self.table.machine.update(self.table.machine or {
-                    **describe_machine(inputs.config, engine), REQUESTED_DEVICE: options.device})
-                if frame is not None:
-                    session = EvaluationSession(engine, inputs.data_set, inputs.config,
-                                                self.table, inputs.baselines)
-                    session.measure_costs(frame.rgb)
-            progress(done)
-        return self.table, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    def __call__(self, progress: Progress) -> Measurement:
+        """Run the networks with the most steps."""
+        with ExitStack() as stack:
+            try:
+                inputs = open_inputs(self.options, stack)
+                frame = next(inputs.data_set.frames(), None)
+            except MarigoldError:  # told when its parts are evaluated
+                frame = None
+            if frame is None:
+                return Measurement(self.table, None, _peak_bytes())
+            config = inputs.config
+            engine = _prepare_engine(config, self.options.device, self.table)
+            size = engine.padded_size(*frame.rgb.shape[:2])
+            if size not in self.known:
+                session = EvaluationSession(engine, inputs.data_set, config, self.table,
+                                            inputs.baselines)
+                session.measure_costs(frame.rgb)
+                # Of a size that the table has, nothing was run.
+                engine.infer_batch([frame.rgb], [session.result.max_inference_steps],
+                                   ensemble_size=config.ensemble_size)
+        return Measurement(self.table, size, _peak_bytes())
+
+
+def _prepare_engine(config: EvaluationConfig, device: str, table: LatencyTable) -> DepthEngine:
+    """Return the engine; a new table notes what it is measured on."""
+    engine = _load_engine(config, device)
+    table.machine = table.machine or {**describe_machine(config, engine),
+                                      REQUESTED_DEVICE: device}
+    return engine
+
+
+def _peak_bytes() -> int:
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 Task = PartTask | ReportTask | MeasureTask

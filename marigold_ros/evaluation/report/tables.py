@@ -224,7 +224,7 @@ def arrivals_table(summary: Mapping[str, Any]) -> Table:
 def stage_table(summary: Mapping[str, Any]) -> Table:
     """Show the median time of each stage, by processing size."""
     sizes = summary['latency_table']['sizes']
-    stages = [key for key in next(iter(sizes.values())) if key != 'samples']
+    stages = [key for key in next(iter(sizes.values()), {}) if key != 'samples']
     return Table(
         'stages', 'Measured time per stage, median, ms', (
             'processing size, px',

@@ -109,7 +109,7 @@ def test_depth_is_carried_into_a_part_from_what_leads_in(evaluated):
 
 def test_a_torn_bag_is_partial_and_the_others_are_complete(evaluated):
     assert read_states(evaluated) == {'short': 'complete', 'long': 'complete', 'torn': 'partial'}
-    content = json.loads((evaluated / 'fleet.json').read_text())
+    content = json.loads((evaluated / 'summary.json').read_text())
     assert 'truncated' in content['recordings'][2]['detail']
     assert content['recordings'][2]['folder'] == 'torn'
     assert not read_numbers(evaluated / 'torn')['complete']

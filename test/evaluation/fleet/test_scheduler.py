@@ -8,9 +8,11 @@ from concurrent.futures.process import BrokenProcessPool
 
 from marigold_ros.evaluation.fleet.scheduler import ATTEMPTS, Job, run_jobs
 from marigold_ros.evaluation.fleet.tasks import Failure, PartResult, Report
+from marigold_ros.evaluation.policies.latency import LatencyTable
 from marigold_ros.stop_flag import StopFlag
 
-PART = PartResult(b'', '')
+TABLE = LatencyTable({})
+PART = PartResult(b'', '', TABLE)
 
 
 class Script:
@@ -27,6 +29,8 @@ class Script:
         self.started.append(name)
         if result == 'death':
             future.set_exception(BrokenProcessPool())
+        elif isinstance(result, Exception):
+            future.set_exception(result)
         else:
             future.set_result(result)
         return future
@@ -64,8 +68,26 @@ def test_after_all_attempts_a_failure_is_told_and_the_rest_is_done():
     assert finished['b'] is failure and finished['c'] is PART
 
 
+def test_only_a_dead_worker_is_said_to_lack_memory():
+    missing = ModuleNotFoundError("No module named 'rosbags'")
+    wrapped = RuntimeError('a traceback of many lines')
+    wrapped.cause = missing  # as Ray does
+    pool = Script(a=['death'] * ATTEMPTS, b=[missing] * ATTEMPTS, c=[wrapped] * ATTEMPTS)
+    finished = run(pool)
+    assert finished['a'].problem == 'its worker died, maybe for lack of memory'
+    for name in 'bc':
+        assert finished[name].problem == "ModuleNotFoundError: No module named 'rosbags'"
+
+
+def test_no_more_jobs_run_at_once_than_asked_for():
+    pool, started = Script(a=[PART], b=[PART]), []
+    run_jobs([Job(name, lambda name=name: name, lambda result: started.append(len(pool.started))
+                  or []) for name in 'ab'], pool, StopFlag(signals=()), 1)
+    assert started == [1, 2]
+
+
 def test_a_damaged_part_is_read_again_and_then_kept():
-    damaged = PartResult(b'half', 'is damaged')
+    damaged = PartResult(b'half', 'is damaged', TABLE)
     pool = Script(a=[damaged, PART], b=[damaged] * ATTEMPTS)
     assert run(pool) == {'a': PART, 'b': damaged}
 
