@@ -97,7 +97,7 @@ def write_page(path: Path, template: str, look: RecordingLook, frame_count: int,
     context |= _look_context(look, frame_count)
     text = page.render(context, frames=_strip_frames(look)).encode()
     while len(text) > MAX_PAGE_BYTES and len(look.frames.items) > 1:
-        look.frames.thin()
+        look.frames.halve()
         text = page.render(context, frames=_strip_frames(look)).encode()
     path.write_bytes(text)
 
