@@ -33,7 +33,13 @@ from marigold_ros.evaluation.report.pictures import (
     LARGEST_ERROR,
     scale_bar,
 )
-from marigold_ros.evaluation.report.tables import all_tables, summary_abs_rel_label
+from marigold_ros.evaluation.report.tables import (
+    all_tables,
+    format_interval,
+    format_number,
+    format_percent,
+    summary_abs_rel_label,
+)
 
 TEMPLATE = 'report.html.j2'
 MAX_PAGE_BYTES = 15_000_000
@@ -152,37 +158,31 @@ def _summary_tiles(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     stream = primary.get('live') or primary['simulated']
     fastest, slowest = (primary['saved'][summary['engine'][f'{rank}_policy']]
                         for rank in ('fastest', 'slowest'))
-    baselines = ', '.join(f'{name} {_format_number(values["abs_rel"])}'
+    baselines = ', '.join(f'{name} {format_number(values["abs_rel"])}'
                           for name, values in summary['baselines'].items())
     cap_ms = summary['settings']['latency_cap_ms']
     counts = stream['outcomes']
-    interval = _format_interval((fastest['low'], fastest['high']), 100, '.1f')
+    saved_interval, abs_rel_interval = map(_describe_interval, (
+        format_interval((fastest['low'], fastest['high']), '.1f', 100),
+        format_interval(primary['abs_rel_interval'], '.3f')))
     return [
-        {'title': 'Accuracy', 'value': _format_number(primary['metrics']['abs_rel']),
+        {'title': 'Accuracy', 'value': format_number(primary['metrics']['abs_rel'], '.3f'),
          'unit': summary_abs_rel_label(summary),
-         'below': f'{_format_interval(primary["abs_rel_interval"], 1, ".3f")}; baselines: '
-                  f'{baselines}'},
-        {'title': 'Latency', 'value': _format_number(stream['latency_p99_ms'], '.0f'),
+         'below': f'{abs_rel_interval}; baselines: {baselines}'},
+        {'title': 'Latency', 'value': format_number(stream['latency_p99_ms'], '.0f'),
          'unit': 'ms, p99',
          'below': ('no latency cap' if cap_ms is None else
                    f'above the cap of {cap_ms:.0f} ms: {stream["over_cap"]} of '
                    f'{counts["processed"]} processed frames')
                   + f'; {counts["superseded"]} superseded'},
-        {'title': 'Network time saved', 'value': f'{100 * fastest["share"]:.0f}', 'unit': '%',
-         'below': f'against {summary["engine"]["fastest_policy"]}; {interval}; '
-                  f'{100 * slowest["share"]:.0f} % against '
+        {'title': 'Network time saved', 'value': format_percent(fastest['share'], '.0f'),
+         'below': f'against {summary["engine"]["fastest_policy"]}; {saved_interval}; '
+                  f'{format_percent(slowest["share"], ".0f")} against '
                   f'{summary["engine"]["slowest_policy"]}'}]
 
 
-def _format_number(value: float | None, form: str = '.3f') -> str:
-    return 'unknown' if value is None else f'{value:{form}}'
-
-
-def _format_interval(bounds: Sequence[float | None], factor: float, form: str) -> str:
-    low, high = bounds
-    if low is None or high is None:
-        return 'too few blocks for a confidence interval'
-    return f'95 % confidence interval {factor * low:{form}} to {factor * high:{form}}'
+def _describe_interval(text: str) -> str:
+    return f'95 % confidence interval{text}' if text else 'too few blocks for an interval'
 
 
 def _picture_panels(picture: FramePicture) -> dict[str, Any]:
