@@ -70,7 +70,8 @@ def write_report(path: Path, summary: Mapping[str, Any], analysis: Analysis,
     abs_rel = summary_abs_rel_label(summary)
     write_page(
         path, TEMPLATE, look, summary['data']['frames'],
-        summary=summary, abs_rel=abs_rel, tiles=_summary_tiles(summary),
+        summary=summary, primary=summary['verdict']['policy'], abs_rel=abs_rel,
+        tiles=_summary_tiles(summary),
         label=describe_protocol(summary['protocol'], summary['compared_range']),
         tables={table.name: table for table in all_tables(summary)},
         figures={name: [Markup(svg) for svg in plots] for name, plots in (
@@ -100,7 +101,7 @@ def write_page(path: Path, template: str, look: RecordingLook, frame_count: int,
         What else the template uses.
     """
     page = load_template(template)
-    context |= _look_context(look, frame_count)
+    context['look'] = _look_context(look, frame_count)
     text = page.render(context, frames=_strip_frames(look)).encode()
     while len(text) > MAX_PAGE_BYTES and len(look.frames.items) > 1:
         look.frames.halve()
@@ -123,8 +124,7 @@ def _look_context(look: RecordingLook, frame_count: int) -> dict[str, Any]:
         parts['cloud_figure'] = cloud_figure(look.clouds.items)
     if plotly is not None and look.obstacle_map is not None:
         parts['map_figure'] = map_figure(look.obstacle_map)
-    return {'look': parts, 'depth_scale': scale_bar(DEPTH_COLORS),
-            'error_scale': scale_bar(ERROR_COLORS), 'largest_error': LARGEST_ERROR}
+    return parts
 
 
 def _strip_frames(look: RecordingLook) -> dict[str, Any]:
@@ -146,10 +146,13 @@ def _strip_frames(look: RecordingLook) -> dict[str, Any]:
 
 
 def load_template(name: str) -> Template:
-    """Load a template of this folder."""
+    """Load a template of this folder; all know the scales of the colours."""
     return Environment(loader=PackageLoader('marigold_ros.evaluation.report', ''),
                        autoescape=select_autoescape(default=True), trim_blocks=True,
-                       lstrip_blocks=True).get_template(name)
+                       lstrip_blocks=True).get_template(name, globals={
+                           'depth_scale': scale_bar(DEPTH_COLORS),
+                           'error_scale': scale_bar(ERROR_COLORS),
+                           'largest_error': LARGEST_ERROR})
 
 
 def _summary_tiles(summary: Mapping[str, Any]) -> list[dict[str, str]]:
