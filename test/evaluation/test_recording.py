@@ -167,8 +167,9 @@ def test_metric_depth_and_truth_share_a_colour_scale(tmp_path):
     assert (counts > 1000).sum() >= 23
 
 
-def test_without_ground_truth_depth_stays_relative(tmp_path):
-    draw_contact_sheet([SheetFrame(0.0, RGB, RELATIVE, None, None, None, 0.01, 2, '')],
+@pytest.mark.parametrize('depth_m', [None, np.full_like(RELATIVE, np.nan)], ids=['no', 'unknown'])
+def test_without_known_metres_depth_stays_relative(tmp_path, depth_m):
+    draw_contact_sheet([SheetFrame(0.0, RGB, RELATIVE, depth_m, None, None, 0.01, 2, '')],
                        tmp_path / 'sheet.png')
     assert cv2.imread(str(tmp_path / 'sheet.png')) is not None
 

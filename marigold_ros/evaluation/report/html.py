@@ -9,7 +9,6 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape, Template
 from markupsafe import Markup
-import numpy as np
 
 from marigold_ros.depth.types import RgbImage
 from marigold_ros.evaluation.analysis import Analysis
@@ -25,6 +24,7 @@ from marigold_ros.evaluation.report.interactive import (
 )
 from marigold_ros.evaluation.report.look import FAR_M, NEAR_M, RecordingLook
 from marigold_ros.evaluation.report.pictures import (
+    color_limits,
     colorize,
     data_uri,
     DEPTH_COLORS,
@@ -46,8 +46,6 @@ MAX_PAGE_BYTES = 15_000_000
 # A transparent pixel, which shows the grey behind it.
 NO_PICTURE = ('data:image/gif;base64,'
               'R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7')
-# Percentiles of the depth that the colour scale covers, so that outliers do not stretch it.
-COLOR_PERCENTILES = (1.0, 99.0)
 
 
 def write_report(path: Path, summary: Mapping[str, Any], analysis: Analysis,
@@ -190,7 +188,7 @@ def _describe_interval(text: str) -> str:
 
 def _picture_panels(picture: FramePicture) -> dict[str, Any]:
     """Return the panels of one frame: image, prediction, truth, error."""
-    low, high = depth_limits_m(picture)
+    low, high = color_limits(picture.target_m)
     panels = []
     for name, rgb in draw_panels(picture).items():
         extension = '.jpg' if name == 'image' else '.png'
@@ -198,16 +196,9 @@ def _picture_panels(picture: FramePicture) -> dict[str, Any]:
     return {'picture': picture, 'low': low, 'high': high, 'panels': panels}
 
 
-def depth_limits_m(picture: FramePicture) -> tuple[float, float]:
-    """Return the depths, m, between which the colours of a frame's depth change."""
-    known = picture.target_m[np.isfinite(picture.target_m)]
-    low, high = np.percentile(known, COLOR_PERCENTILES)
-    return float(low), float(high)
-
-
 def draw_panels(picture: FramePicture) -> dict[str, RgbImage]:
     """Draw image, prediction, truth and error of a frame, uint8 [h, w, 3] each."""
-    limits = depth_limits_m(picture)
+    limits = color_limits(picture.target_m)
     return {
         'image': picture.rgb,
         'prediction': colorize(picture.depth_m, DEPTH_COLORS, *limits),

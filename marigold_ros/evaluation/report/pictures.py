@@ -15,6 +15,7 @@ from marigold_ros.depth.types import FloatImage, RgbImage
 # Perceptually uniform and safe for red-green colour blindness.
 DEPTH_COLORS, ERROR_COLORS = 'viridis_r', 'PuOr_r'
 LARGEST_ERROR = 0.5
+COLOR_PERCENTILES = (1.0, 99.0)
 UNKNOWN_GREY = 217
 JPEG_QUALITY = 80
 KINDS = {'.jpg': 'jpeg', '.png': 'png'}
@@ -26,6 +27,13 @@ def colorize(values: NDArray[Any], colors: str, low: float, high: float) -> RgbI
     rgb = colormaps[colors](np.nan_to_num(unit), bytes=True)[..., :3]
     rgb[np.isnan(values)] = UNKNOWN_GREY
     return np.asarray(rgb, np.uint8)
+
+
+def color_limits(depth_m: FloatImage) -> tuple[float, float]:
+    """Return the depths between which colours change, so that outliers do not stretch them."""
+    known = depth_m[np.isfinite(depth_m)]
+    low, high = np.percentile(known, COLOR_PERCENTILES) if known.size else (0.0, 1.0)
+    return float(low), float(high)
 
 
 def thumbnail_size(shape: tuple[int, ...], width_px: int) -> tuple[int, int]:
