@@ -24,6 +24,7 @@ from marigold_ros.evaluation.statistics import (
     saved_share,
     TOTAL_S,
 )
+from marigold_ros.progress import progress_bar
 
 if TYPE_CHECKING:
     from marigold_ros.evaluation.policies.latency import FrameCost
@@ -167,7 +168,7 @@ def analyse(session: SessionResult, cap_s: float | None, *, mean_of_blocks: bool
     blind = dict(sorted(blind.items(), key=lambda each: float(each[1][:, TOTAL_S].mean())))
     stacked = np.stack(list(blind.values()))
     policies = {}
-    for name, frame_results in results.items():
+    for name, frame_results in progress_bar(results.items(), 'comparison', unit='policy'):
         others = [each for each in (session.fastest, session.slowest) if each != name]
         is_blind = fixed_steps(name) or period(name)
         same_budget = blind_at_budget(stacked, float(frame_results[:, TOTAL_S].mean()))

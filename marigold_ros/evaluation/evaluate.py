@@ -28,9 +28,6 @@ import shlex
 import sys
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from marigold_ros.data.datasets.data_set import DataSet
 from marigold_ros.data.frames import Part, WHOLE
 from marigold_ros.depth.device import reserve_one_core
@@ -54,7 +51,6 @@ from marigold_ros.evaluation.out_bag import ResultBagWriter
 from marigold_ros.evaluation.policies.latency import LatencyTable
 from marigold_ros.evaluation.policies.live import check_live_policy, LiveRun
 from marigold_ros.evaluation.policies.replay import PolicyReplay, Replay
-from marigold_ros.evaluation.report.example_frames import FramePicture
 from marigold_ros.evaluation.report.html import write_report
 from marigold_ros.evaluation.report.look import RecordingLook
 from marigold_ros.evaluation.report.second_pictures import write_worst_seconds
@@ -73,6 +69,7 @@ from marigold_ros.evaluation.runner import (
 )
 from marigold_ros.memory import keep_freed_memory
 from marigold_ros.metric.types import measured_scale
+from marigold_ros.progress import progress_bar
 from marigold_ros.stop_flag import StopFlag
 
 NAME = 'evaluate'
@@ -282,18 +279,29 @@ def write_evaluation(options: argparse.Namespace, inputs: Inputs, evaluation: Ev
     origin : mapping
         `command` and `latency_table` of the summary.
     """
-    session, look = evaluation.session, evaluation.look
-    context = _describe_evaluation(inputs, evaluation, analysis) | {
-        **origin, 'metric': {}, 'worst_seconds': write_worst_seconds(
-            options.out, session.examples.worst_seconds.select())}
-    if inputs.metric is not None:
-        context['metric'] = _summarize_metric_depth(options, evaluation.metric, analysis)
-        context['notes'] += evaluation.notes
-    examples = session.examples.select()
-    summary = summarize_evaluation(analysis, context, list(inputs.baselines), examples)
-    add_stream(look, session.simulated[analysis.primary], inputs.config.latency_cap_s)
-    _write_report_files(options.out, summary, analysis, examples, look, {
-        name: evaluator.column('abs_rel') for name, evaluator in evaluation.metric.items()})
+    session, look, out = evaluation.session, evaluation.look, options.out
+    with progress_bar(desc='report', total=3, unit='step') as bar:
+        context = _describe_evaluation(inputs, evaluation, analysis) | {
+            **origin, 'metric': {},
+            'worst_seconds': write_worst_seconds(out, session.examples.worst_seconds.select())}
+        if inputs.metric is not None:
+            context['metric'] = _summarize_metric_depth(options, evaluation.metric, analysis)
+            context['notes'] += evaluation.notes
+        examples = session.examples.select()
+        summary = summarize_evaluation(analysis, context, list(inputs.baselines), examples)
+        write_summary(out / 'summary.json', summary)
+        _write_tables(out / 'tables.md', summary)
+        bar.update()
+        write_per_frame(out / 'per_frame.csv', analysis, {
+            name: evaluator.column('abs_rel') for name, evaluator in evaluation.metric.items()})
+        bar.update()
+        add_stream(look, session.simulated[analysis.primary], inputs.config.latency_cap_s)
+        write_report(out / 'report.html', summary, analysis, examples, look)
+        bar.update()
+    for sentence in (*summary['verdict']['sentences'], *summary['verdict']['comparisons'],
+                     *summary['notes']):
+        print(sentence)
+    print(f'{"written" if summary["complete"] else "PARTIAL report"}: {out / "report.html"}')
 
 
 def open_baselines(tflite: Path | None) -> Baselines:
@@ -447,22 +455,11 @@ def _summarize_metric_depth(options: argparse.Namespace,
                 for name, evaluator in evaluators.items()}}
 
 
-def _write_report_files(out: Path, summary: dict[str, Any], analysis: Analysis,
-                        examples: Mapping[str, Sequence[FramePicture]],
-                        look: RecordingLook, metric_abs_rel: Mapping[str, NDArray[np.float64]]
-                        ) -> None:
-    """Write all files of the report, and print the verdict."""
-    write_summary(out / 'summary.json', summary)
-    write_per_frame(out / 'per_frame.csv', analysis, metric_abs_rel)
-    # Each table is preceded by the command that reproduces it.
-    (out / 'tables.md').write_text('\n'.join(
+def _write_tables(path: Path, summary: Mapping[str, Any]) -> None:
+    """Write the tables as Markdown, each preceded by the command that reproduces it."""
+    path.write_text('\n'.join(
         f'## {table.title}\n\n<!-- evaluate: {summary["command"]} -->\n{table.markdown()}\n'
         for table in all_tables(summary)), encoding='utf-8')
-    write_report(out / 'report.html', summary, analysis, examples, look)
-    for sentence in (*summary['verdict']['sentences'], *summary['verdict']['comparisons'],
-                     *summary['notes']):
-        print(sentence)
-    print(f'{"written" if summary["complete"] else "PARTIAL report"}: {out / "report.html"}')
 
 
 if __name__ == '__main__':

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 import math
 from pathlib import Path
-import sys
 from typing import Any, TYPE_CHECKING
 
 import numpy as np
 
 from marigold_ros.data.bags.messages import image_fields, read_stamp_ns
-from marigold_ros.data.bags.reader import Bag, open_bag
+from marigold_ros.data.bags.reader import Bag
 from marigold_ros.data.bags.stamp_matching import match_by_stamp
 from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.evaluation.metrics.costmap import LayerConfig
@@ -372,28 +370,3 @@ def _pick_evenly(values: Sequence[int], count: int) -> list[int]:
     if len(values) <= count:
         return list(values)
     return [values[round(index)] for index in np.linspace(0, len(values) - 1, count)]
-
-
-def main() -> int:
-    """Print the summary of a recording and draw its contact sheet; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('path', type=Path, help='bag recorded with the topics of depth_node')
-    parser.add_argument('--camera', default=CAMERA,
-                        help=f'name of the camera (default: {CAMERA})')
-    parser.add_argument('--contact-sheet', type=Path, metavar='PNG',
-                        help='also draw frames of the recording to this file')
-    arguments = parser.parse_args()
-    try:
-        with open_bag(arguments.path) as bag:
-            summary = summarize_recording(bag, arguments.camera)
-            print(format_summary(summary))
-            if arguments.contact_sheet is not None:
-                save_contact_sheet(bag, summary, arguments.contact_sheet)
-    except MarigoldError as err:
-        print(f'recording: {err}', file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == '__main__':
-    sys.exit(main())

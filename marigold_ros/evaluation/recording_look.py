@@ -38,6 +38,7 @@ from marigold_ros.messages.cloud import measured_points, unpack_cloud
 from marigold_ros.messages.depth import unpack_depth
 from marigold_ros.messages.image import decode_rgb
 from marigold_ros.metric.anchors import Anchors, anchors_from_points
+from marigold_ros.progress import progress_bar
 
 if TYPE_CHECKING:
     from marigold_ros.depth.types import FloatImage
@@ -63,7 +64,8 @@ def write_recording_page(path: Path, bag: Bag, summary: RecordingSummary,
     processed = sorted(summary.processed, key=lambda each: each.stamp_ns)
     numbers = {frame.stamp_ns: number for number, frame in enumerate(processed)}
     errors = {each.stamp_ns: each for each in summary.errors}
-    for stamp_ns, images in _read_images(bag, summary):
+    for stamp_ns, images in progress_bar(_read_images(bag, summary), 'page', len(processed),
+                                         unit='frame'):
         number = numbers.get(stamp_ns)
         if number is not None and look.wants(number):
             look.add(_strip_frame(number, processed[number], images, summary.latency_cap_ms,
@@ -102,14 +104,16 @@ def map_obstacles(bag: Bag, camera: str, poses: PoseBuffer, config: LayerConfig,
     InputError
         If the camera is outside the scene.
     """
-    topics = {topic.name for topic in bag.topics if topic.message_count}
+    topics = {topic.name: topic.message_count for topic in bag.topics if topic.message_count}
     points, info = f'/{camera}/points', f'/{camera}/depth/camera_info'
     truth = f'/{camera}/{GROUND_TRUTH}'
-    if not {points, info} <= topics:
+    if not {points, info} <= topics.keys():
         return None
     if scene is not None and truth in topics:
         scorer = ObstacleScorer(scene, config)
-        for stamp_ns, (cloud, calibration, depth) in match_by_stamp(bag, [points, info, truth]):
+        matched = match_by_stamp(bag, [points, info, truth])
+        for stamp_ns, (cloud, calibration, depth) in progress_bar(matched, 'map', topics[points],
+                                                                  unit='cloud'):
             pose = poses.world_from_frame(cloud.header.frame_id, stamp_ns)
             if pose is not None:
                 xyz, _ = unpack_cloud(cloud_fields(cloud))
@@ -133,7 +137,9 @@ def _map_beside_lidar(bag: Bag, topics: tuple[str, str, str], poses: PoseBuffer,
     camera = camera_from_info(calibrated[1][1])
     compared = ReferenceMap('lidar', config)
     newest: tuple[int, FloatImage] | None = None  # in the world
-    for message, decoded in bag.decoded_messages([points, lidar]):
+    count = sum(topic.message_count for topic in bag.topics if topic.name in (points, lidar))
+    for message, decoded in progress_bar(bag.decoded_messages([points, lidar]), 'map', count,
+                                         unit='cloud'):
         stamp_ns = read_stamp_ns(decoded)
         pose = poses.world_from_frame(decoded.header.frame_id, stamp_ns)
         if pose is None:

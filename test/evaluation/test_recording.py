@@ -15,7 +15,6 @@ from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.evaluation.recording import (
     empty_topics,
     format_summary,
-    main,
     save_contact_sheet,
     summarize_recording,
 )
@@ -149,21 +148,12 @@ def test_a_recording_of_dropped_frames_is_explained(tmp_path):
     assert empty['/camera/points'] == 'every frame was dropped (too_old 1)'
 
 
-def test_the_command_prints_the_summary_and_draws_the_frames(recording, tmp_path, monkeypatch,
-                                                             capsys):
-    sheet = tmp_path / 'sheet.png'
-    monkeypatch.setattr('sys.argv', ['recording', str(recording), '--contact-sheet', str(sheet)])
-    assert main() == 0
-    assert 'T=4: 1 frames' in capsys.readouterr().out
-    pixels = cv2.imread(str(sheet))
+def test_the_frames_are_drawn(recording, tmp_path):
+    with open_bag(recording) as bag:
+        save_contact_sheet(bag, summarize_recording(bag), tmp_path / 'sheet.png')
+    pixels = cv2.imread(str(tmp_path / 'sheet.png'))
     # The red of the images, in OpenCV's order.
     assert (np.abs(pixels.astype(int) - (30, 30, 200)).sum(axis=2) == 0).mean() > 0.05
-
-
-def test_the_command_reports_errors(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr('sys.argv', ['recording', str(tmp_path / 'nowhere')])
-    assert main() == 1
-    assert 'nowhere: it does not exist' in capsys.readouterr().err
 
 
 def test_metric_depth_and_truth_share_a_colour_scale(tmp_path):
@@ -177,8 +167,9 @@ def test_metric_depth_and_truth_share_a_colour_scale(tmp_path):
     assert (counts > 1000).sum() >= 23
 
 
-def test_without_ground_truth_depth_stays_relative(tmp_path):
-    draw_contact_sheet([SheetFrame(0.0, RGB, RELATIVE, None, None, None, 0.01, 2, '')],
+@pytest.mark.parametrize('depth_m', [None, np.full_like(RELATIVE, np.nan)], ids=['no', 'unknown'])
+def test_without_known_metres_depth_stays_relative(tmp_path, depth_m):
+    draw_contact_sheet([SheetFrame(0.0, RGB, RELATIVE, depth_m, None, None, 0.01, 2, '')],
                        tmp_path / 'sheet.png')
     assert cv2.imread(str(tmp_path / 'sheet.png')) is not None
 

@@ -79,10 +79,11 @@ def recording(tmp_path_factory):
     return write_bag(tmp_path_factory.mktemp('look') / 'recording', topics, messages)
 
 
-def test_every_frame_of_a_recording_is_shown_with_its_status(recording, tmp_path):
+def test_every_frame_of_a_recording_is_shown_with_its_status(recording, tmp_path, bars):
     page = tmp_path / 'report.html'
     with open_bag(recording) as bag:
         write_recording_page(page, bag, summarize_recording(bag))
+    assert bars() == {'depth errors': (FRAMES, FRAMES), 'page': (FRAMES, FRAMES)}
     text = page.read_text()
     frames = json.loads(re.search(r'id="strip-frames">(.*?)</script>', text)[1])
     assert [each['title'] for each in frames] == [
@@ -109,9 +110,10 @@ def test_metric_depth_is_shown_where_its_cloud_was_not_recorded(recording, tmp_p
     assert [panel[5:15] for panel in frames[1]['panels']] == 4 * ['image/jpeg']
 
 
-def test_true_clouds_find_what_they_see_of_a_scene(recording):
+def test_true_clouds_find_what_they_see_of_a_scene(recording, bars):
     with open_bag(recording) as bag:
         found = map_obstacles(bag, 'camera', open_poses(SAMPLE), LAYER, scene=read_scene(SCENE))
+    assert bars() == {'map': (FRAMES - 1, FRAMES - 1)}
     counts = np.bincount(found.cells().ravel(), minlength=5)
     assert counts[CELL_FOUND] > 300
     assert counts[CELL_INVENTED] < 0.02 * counts[CELL_FOUND]
@@ -120,9 +122,10 @@ def test_true_clouds_find_what_they_see_of_a_scene(recording):
     assert found.visible['dining_table'] == found.found['dining_table'] == FRAMES - 1
 
 
-def test_without_a_scene_true_clouds_agree_with_the_lidar(recording):
+def test_without_a_scene_true_clouds_agree_with_the_lidar(recording, bars):
     with open_bag(recording) as bag:
         found = map_obstacles(bag, 'camera', open_poses(SAMPLE), LAYER, lidar=LIDAR)
+    assert bars() == {'map': (2 * FRAMES - 1, 2 * FRAMES - 1)}  # the first frame has no cloud
     counts = np.bincount(found.cells().ravel(), minlength=5)
     assert counts[CELL_FOUND] > 100
     # What it marks, ours marks as well, but ours has more points.

@@ -1,4 +1,4 @@
-"""The report of an evaluation: its file, and what happens in a browser where one is installed."""
+"""The pages that are written: their files, and what happens in a browser if there is one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,13 @@ import numpy as np
 import pytest
 
 from marigold_ros.evaluation.evaluate import main
+from marigold_ros.evaluation.fleet.recordings import FleetRecording
+from marigold_ros.evaluation.metrics.costmap import LETHAL
+from marigold_ros.evaluation.metrics.obstacle_map import ObstacleMap
 from marigold_ros.evaluation.report import html, interactive
-from marigold_ros.evaluation.report.look import Cloud, RecordingLook, ShownFrame
+from marigold_ros.evaluation.report.fleet import write_fleet_report
+from marigold_ros.evaluation.report.look import Cloud, RecordingLook, ShownFrame, StripFrame
+from marigold_ros.geometry.unproject import unproject
 
 SAMPLE = Path(__file__).parents[2] / 'sample'
 FRAMES = 4
@@ -89,14 +94,54 @@ def browser():
     driver.quit()
 
 
-@pytest.fixture(scope='module', params=[390, 1440])
-def opened(browser, report, request):
-    """Open the report in a window as wide as a phone or a screen; no script may fail."""
+@pytest.fixture(scope='module')
+def recording(tmp_path_factory):
+    """Write the page of a recording, as that of the demo, of made-up frames."""
+    look = RecordingLook(obstacle_map=ObstacleMap(
+        np.zeros(2), 0.05, np.full((60, 80), LETHAL, np.uint8), np.ones((60, 80), np.int64),
+        np.eye(60, 80, dtype=np.int64), np.eye(60, 80, dtype=bool), np.array([[1.0, 1], [2, 2]]),
+        'lidar'))
+    ramp = np.tile(np.linspace(0, 1, 64, dtype=np.float32), (48, 1))
+    points = unproject(1 + ramp, np.array([[50.0, 0, 32], [0, 50, 24], [0, 0, 1]]))
+    for number in range(FRAMES):
+        moved = np.roll(ramp, 9 * number, axis=1)
+        rgb = np.repeat((200 * moved[..., None]).astype(np.uint8), 3, axis=2)
+        look.add(StripFrame(number, 10 ** 8 * number, rgb, moved, 10 * moved, moved - 0.5, points,
+                            rgb, number % 2, {'depth': f'run {number}', 'reason': 'why'}))
+    page = tmp_path_factory.mktemp('recording') / 'report.html'
+    html.write_page(page, 'recording.html.j2', look, FRAMES, camera='camera', name='recording',
+                    rows={'AbsRel': '0.200 by protocol A (least squares in depth), 0.1 to 20 m'})
+    return page
+
+
+@pytest.fixture(scope='module')
+def fleet(report, tmp_path_factory):
+    """Write the report of a fleet that has compared itself with itself."""
+    out = tmp_path_factory.mktemp('fleet')
+    recordings = [FleetRecording(name, report.parent, {'site': 'farm'}, state, 'the file ends')
+                  for name, state in (('a_drive_with_a_rather_long_name.mcap', 'complete'),
+                                      ('yard', 'partial'), ('barn', 'failed'))]
+    for baseline in (None, out):
+        write_fleet_report(out, recordings, baseline)
+    return out / 'report.html'
+
+
+@pytest.fixture(scope='module')
+def opened(browser, request):
+    """Open a page in a window as wide as a phone or a screen; no script may fail."""
+    page, width_px = request.param
     browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', {
-        'width': request.param, 'height': 900, 'deviceScaleFactor': 1, 'mobile': False})
-    browser.get(report.as_uri())
+        'width': width_px, 'height': 900, 'deviceScaleFactor': 1, 'mobile': False})
+    browser.get(request.getfixturevalue(page).as_uri())
     yield browser
     assert [each for each in browser.get_log('browser') if each['level'] == 'SEVERE'] == []
+
+
+def on(*pages):
+    """Run a test on these pages, each on a phone and on a screen."""
+    return pytest.mark.parametrize('opened', [(page, width) for page in pages
+                                              for width in (390, 1440)],
+                                   indirect=True, ids=str, scope='module')
 
 
 def shown(browser):
@@ -182,22 +227,24 @@ def test_without_plotly_the_page_says_how_to_get_the_plots(tmp_path, monkeypatch
     assert 'pip install plotly' in text and 'id="cloud"' not in text
 
 
+@on('report', 'recording', 'fleet')
 def test_nothing_is_cut_off(opened):
     page_px, window_px, boxes = opened.execute_script("""
         const boxes = [...document.querySelectorAll(
-            'p, dl, pre, img, input, button, .scroll, .plot, .plots svg')]
+            'p, dl, ul, pre, img, input, button, .scroll, .plot, .plots svg')]
           .filter((each) => each.checkVisibility())
           .map((each) => [each.getBoundingClientRect(), each.outerHTML.slice(0, 60)]);
         return [document.documentElement.scrollWidth, window.innerWidth,
                 boxes.map(([{left, right}, text]) => [left, right, text])]""")
     assert page_px <= window_px
-    assert len(boxes) > 50
+    assert len(boxes) > 10
     assert [box for box in boxes if box[0] < 0 or box[1] > window_px] == []
     wide = opened.execute_script("""return [...document.querySelectorAll('.scroll')].filter(
         (each) => each.scrollWidth > each.clientWidth).length""")
     assert wide == 0 or window_px < 1440  # on a screen no table needs to be scrolled
 
 
+@on('report', 'recording')
 def test_slider_and_keys_step_through_the_frames(opened):
     from selenium.webdriver import ActionChains, Keys
     slider = opened.find_element('id', 'strip-slider')
@@ -221,6 +268,7 @@ def test_slider_and_keys_step_through_the_frames(opened):
         assert shown(opened)[3] == index
 
 
+@on('report', 'recording')
 def test_the_cloud_turns_with_the_mouse_and_the_map_is_drawn(opened):
     before = opened.execute_script(CAMERA)
     assert turned_by(opened, 60, 20) != before

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 from matplotlib.figure import Figure
-import numpy as np
+
+from marigold_ros.evaluation.report.pictures import color_limits
 
 if TYPE_CHECKING:
     from marigold_ros.depth.types import FloatImage, RgbImage
 
 FRAME_WIDTH_IN = 2.2
 DPI = 110
-# Percentiles of the depth that the colour scale covers, so that outliers do not stretch it.
-COLOR_PERCENTILES = (1.0, 99.0)
 NEAR_IS_RED = 'turbo_r'
 UNKNOWN_GREY = '0.6'
 
@@ -72,8 +71,7 @@ def draw_contact_sheet(frames: Sequence[SheetFrame], path: Path) -> None:
     metric = [each for frame in frames for each in (frame.target_m, frame.depth_m)
               if each is not None]
     # The truth of a frame comes first.
-    low, high = (np.nanpercentile(np.where(np.isfinite(metric[0]), metric[0], np.nan),
-                                  COLOR_PERCENTILES) if metric else (0.0, 1.0))
+    low, high = color_limits(metric[0]) if metric else (0.0, 1.0)
     rows: dict[str, Callable[[SheetFrame], Any]] = {
         'image': lambda frame: frame.rgb, 'relative depth': lambda frame: frame.relative_depth,
         'metric depth': lambda frame: frame.depth_m, 'ground truth': lambda frame: frame.target_m,

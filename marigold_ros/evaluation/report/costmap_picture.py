@@ -16,6 +16,7 @@ from marigold_ros.depth.types import RgbImage
 from marigold_ros.evaluation.metrics.costmap import FREE, LayerConfig, LETHAL, ObstacleLayer
 from marigold_ros.geometry.poses import Matrix
 from marigold_ros.messages.cloud import unpack_cloud
+from marigold_ros.progress import progress_bar
 
 # Width of the map around the places of the camera, and of what of it is shown, m.
 MARGIN_M, SHOWN_M = 5.0, 6.4
@@ -70,7 +71,7 @@ def draw_costmaps(bag: Bag, points_topic: str, poses: PoseBuffer, config: LayerC
     low, high = places_m.min(axis=0) - MARGIN_M, places_m.max(axis=0) + MARGIN_M
     layer = ObstacleLayer(config, (low[0], low[1]), (high[0], high[1]))
     drawn = {}
-    for stamp_ns, points, pose in clouds:
+    for stamp_ns, points, pose in progress_bar(clouds, 'costmap', unit='cloud'):
         layer.update((points @ pose[:3, :3].T + pose[:3, 3]).astype(np.float32), pose[:3, 3])
         if stamp_ns in stamps_ns:
             drawn[stamp_ns] = _draw(layer, low, pose)

@@ -8,12 +8,15 @@ from dataclasses import dataclass, replace
 import math
 from typing import Any, TYPE_CHECKING
 
-import cv2
-import numpy as np
 from numpy.typing import NDArray
 
 from marigold_ros.depth.types import FloatImage, RgbImage
 from marigold_ros.evaluation.metrics.protocol_a import relative_error
+from marigold_ros.evaluation.report.pictures import (
+    resize_image,
+    resize_map,
+    thumbnail_size,
+)
 from marigold_ros.evaluation.report.worst_seconds import WorstSeconds
 
 if TYPE_CHECKING:
@@ -96,11 +99,11 @@ class ExampleFrames:
         second = frame.name if frame.stamp_ns is None else frame.block
         candidate, picture = self._is_candidate(abs_rel), None
         if candidate or self.worst_seconds.wants_picture(second, abs_rel):
-            size = _thumbnail_size(*target_m.shape)
+            size = thumbnail_size(target_m.shape, WIDTH_PX)
             picture = FramePicture(
                 number, frame.name, frame.block, abs_rel, num_inference_steps,
-                np.asarray(cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA), np.uint8),
-                _resize_nearest(depth_m, size), _resize_nearest(target_m, size))
+                resize_image(frame.rgb, size), resize_map(depth_m, size),
+                resize_map(target_m, size))
         self.worst_seconds.add(second, abs_rel, picture)
         if candidate and picture is not None:
             self._keep([picture])
@@ -159,10 +162,6 @@ class ExampleFrames:
     def _median(self) -> float:
         return self._abs_rel[len(self._abs_rel) // 2]
 
-    def _nearest_to_median(self) -> list[FramePicture]:
-        median = self._median()
-        return sorted(self._near_median, key=lambda each: abs(each.abs_rel - median))
-
 
 def _one_per_block(pictures: Sequence[FramePicture]) -> list[FramePicture]:
     """Return the first `SHOWN` frames from different blocks, as neighbours look alike."""
@@ -170,15 +169,3 @@ def _one_per_block(pictures: Sequence[FramePicture]) -> list[FramePicture]:
     for picture in pictures:
         by_block.setdefault(picture.block, picture)
     return list(by_block.values())[:SHOWN]
-
-
-def _thumbnail_size(height: int, width: int) -> tuple[int, int]:
-    """Return (width, height) with at most `WIDTH_PX` columns."""
-    reduction = max(1.0, width / WIDTH_PX)
-    return max(1, round(width / reduction)), max(1, round(height / reduction))
-
-
-def _resize_nearest(map_m: NDArray[Any], size: tuple[int, int]) -> FloatImage:
-    """Resize a depth map; nearest neighbour mixes no depths and no NaN."""
-    return np.asarray(cv2.resize(map_m.astype(np.float32), size,
-                                 interpolation=cv2.INTER_NEAREST), np.float32)

@@ -15,13 +15,7 @@ from marigold_ros.evaluation.report.fleet_tables import (
     ONLY_ONE,
 )
 from marigold_ros.evaluation.report.html import load_template
-from marigold_ros.evaluation.report.pictures import (
-    data_uri,
-    DEPTH_COLORS,
-    ERROR_COLORS,
-    LARGEST_ERROR,
-    scale_bar,
-)
+from marigold_ros.evaluation.report.pictures import data_uri
 from marigold_ros.evaluation.report.regressions import BLOCKS_TO_DECIDE, VERDICTS
 
 TEMPLATE = 'fleet.html.j2'
@@ -50,9 +44,7 @@ def write_fleet_page(path: Path, summary: Mapping[str, Any]) -> None:
         basis=basis_label(summary), only_one=ONLY_ONE,
         seconds=[{**each, 'basis': describe_basis(each),
                   'uri': data_uri((path.parent / each['picture']).read_bytes())}
-                 for each in summary['worst_seconds']],
-        depth_scale=scale_bar(DEPTH_COLORS), error_scale=scale_bar(ERROR_COLORS),
-        largest_error=LARGEST_ERROR)
+                 for each in summary['worst_seconds']])
     path.write_text(text, encoding='utf-8')
 
 

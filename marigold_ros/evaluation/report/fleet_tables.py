@@ -11,8 +11,9 @@ from marigold_ros.evaluation.metrics.protocols import abs_rel_label
 from marigold_ros.evaluation.report.summary import UNCAPPED_METRICS
 from marigold_ros.evaluation.report.tables import (
     format_difference,
-    format_interval,
     format_number,
+    format_percent,
+    Interval,
     LABELS,
     OBSTACLE_LABELS,
     Table,
@@ -166,11 +167,8 @@ def _format_value(recording: Row, metric: str) -> str:
                    recording['intervals'].get(metric, (None, None)), metric)
 
 
-def _format(value: float | None, interval: Sequence[float | None], metric: str) -> str:
+def _format(value: float | None, interval: Interval, metric: str) -> str:
     """Format a value with its unit and interval."""
-    if value is None:
-        return '-'
     if metric in SHARES:
-        return f'{100 * value:.0f} %{format_interval(interval, 100, ".0f")}'
-    form = '.0f' if metric == 'latency_p95_ms' else '.3f'
-    return format_number(value, form) + format_interval(interval, 1, form)
+        return format_percent(value, '.0f', interval)
+    return format_number(value, '.0f' if metric == 'latency_p95_ms' else '.3f', interval)

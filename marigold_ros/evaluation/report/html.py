@@ -9,7 +9,6 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape, Template
 from markupsafe import Markup
-import numpy as np
 
 from marigold_ros.depth.types import RgbImage
 from marigold_ros.evaluation.analysis import Analysis
@@ -25,6 +24,7 @@ from marigold_ros.evaluation.report.interactive import (
 )
 from marigold_ros.evaluation.report.look import FAR_M, NEAR_M, RecordingLook
 from marigold_ros.evaluation.report.pictures import (
+    color_limits,
     colorize,
     data_uri,
     DEPTH_COLORS,
@@ -33,15 +33,19 @@ from marigold_ros.evaluation.report.pictures import (
     LARGEST_ERROR,
     scale_bar,
 )
-from marigold_ros.evaluation.report.tables import all_tables, summary_abs_rel_label
+from marigold_ros.evaluation.report.tables import (
+    all_tables,
+    format_interval,
+    format_number,
+    format_percent,
+    summary_abs_rel_label,
+)
 
 TEMPLATE = 'report.html.j2'
 MAX_PAGE_BYTES = 15_000_000
 # A transparent pixel, which shows the grey behind it.
 NO_PICTURE = ('data:image/gif;base64,'
               'R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7')
-# Percentiles of the depth that the colour scale covers, so that outliers do not stretch it.
-COLOR_PERCENTILES = (1.0, 99.0)
 
 
 def write_report(path: Path, summary: Mapping[str, Any], analysis: Analysis,
@@ -64,7 +68,8 @@ def write_report(path: Path, summary: Mapping[str, Any], analysis: Analysis,
     abs_rel = summary_abs_rel_label(summary)
     write_page(
         path, TEMPLATE, look, summary['data']['frames'],
-        summary=summary, abs_rel=abs_rel, tiles=_summary_tiles(summary),
+        summary=summary, primary=summary['verdict']['policy'], abs_rel=abs_rel,
+        tiles=_summary_tiles(summary),
         label=describe_protocol(summary['protocol'], summary['compared_range']),
         tables={table.name: table for table in all_tables(summary)},
         figures={name: [Markup(svg) for svg in plots] for name, plots in (
@@ -94,10 +99,10 @@ def write_page(path: Path, template: str, look: RecordingLook, frame_count: int,
         What else the template uses.
     """
     page = load_template(template)
-    context |= _look_context(look, frame_count)
+    context['look'] = _look_context(look, frame_count)
     text = page.render(context, frames=_strip_frames(look)).encode()
     while len(text) > MAX_PAGE_BYTES and len(look.frames.items) > 1:
-        look.frames.thin()
+        look.frames.halve()
         text = page.render(context, frames=_strip_frames(look)).encode()
     path.write_bytes(text)
 
@@ -117,8 +122,7 @@ def _look_context(look: RecordingLook, frame_count: int) -> dict[str, Any]:
         parts['cloud_figure'] = cloud_figure(look.clouds.items)
     if plotly is not None and look.obstacle_map is not None:
         parts['map_figure'] = map_figure(look.obstacle_map)
-    return {'look': parts, 'depth_scale': scale_bar(DEPTH_COLORS),
-            'error_scale': scale_bar(ERROR_COLORS), 'largest_error': LARGEST_ERROR}
+    return parts
 
 
 def _strip_frames(look: RecordingLook) -> dict[str, Any]:
@@ -140,10 +144,13 @@ def _strip_frames(look: RecordingLook) -> dict[str, Any]:
 
 
 def load_template(name: str) -> Template:
-    """Load a template of this folder."""
+    """Load a template of this folder; all know the scales of the colours."""
     return Environment(loader=PackageLoader('marigold_ros.evaluation.report', ''),
                        autoescape=select_autoescape(default=True), trim_blocks=True,
-                       lstrip_blocks=True).get_template(name)
+                       lstrip_blocks=True).get_template(name, globals={
+                           'depth_scale': scale_bar(DEPTH_COLORS),
+                           'error_scale': scale_bar(ERROR_COLORS),
+                           'largest_error': LARGEST_ERROR})
 
 
 def _summary_tiles(summary: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -152,42 +159,36 @@ def _summary_tiles(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     stream = primary.get('live') or primary['simulated']
     fastest, slowest = (primary['saved'][summary['engine'][f'{rank}_policy']]
                         for rank in ('fastest', 'slowest'))
-    baselines = ', '.join(f'{name} {_format_number(values["abs_rel"])}'
+    baselines = ', '.join(f'{name} {format_number(values["abs_rel"])}'
                           for name, values in summary['baselines'].items())
     cap_ms = summary['settings']['latency_cap_ms']
     counts = stream['outcomes']
-    interval = _format_interval((fastest['low'], fastest['high']), 100, '.1f')
+    saved_interval, abs_rel_interval = map(_describe_interval, (
+        format_interval((fastest['low'], fastest['high']), '.1f', 100),
+        format_interval(primary['abs_rel_interval'], '.3f')))
     return [
-        {'title': 'Accuracy', 'value': _format_number(primary['metrics']['abs_rel']),
+        {'title': 'Accuracy', 'value': format_number(primary['metrics']['abs_rel'], '.3f'),
          'unit': summary_abs_rel_label(summary),
-         'below': f'{_format_interval(primary["abs_rel_interval"], 1, ".3f")}; baselines: '
-                  f'{baselines}'},
-        {'title': 'Latency', 'value': _format_number(stream['latency_p99_ms'], '.0f'),
+         'below': f'{abs_rel_interval}; baselines: {baselines}'},
+        {'title': 'Latency', 'value': format_number(stream['latency_p99_ms'], '.0f'),
          'unit': 'ms, p99',
          'below': ('no latency cap' if cap_ms is None else
                    f'above the cap of {cap_ms:.0f} ms: {stream["over_cap"]} of '
                    f'{counts["processed"]} processed frames')
                   + f'; {counts["superseded"]} superseded'},
-        {'title': 'Network time saved', 'value': f'{100 * fastest["share"]:.0f}', 'unit': '%',
-         'below': f'against {summary["engine"]["fastest_policy"]}; {interval}; '
-                  f'{100 * slowest["share"]:.0f} % against '
+        {'title': 'Network time saved', 'value': format_percent(fastest['share'], '.0f'),
+         'below': f'against {summary["engine"]["fastest_policy"]}; {saved_interval}; '
+                  f'{format_percent(slowest["share"], ".0f")} against '
                   f'{summary["engine"]["slowest_policy"]}'}]
 
 
-def _format_number(value: float | None, form: str = '.3f') -> str:
-    return 'unknown' if value is None else f'{value:{form}}'
-
-
-def _format_interval(bounds: Sequence[float | None], factor: float, form: str) -> str:
-    low, high = bounds
-    if low is None or high is None:
-        return 'too few blocks for a confidence interval'
-    return f'95 % confidence interval {factor * low:{form}} to {factor * high:{form}}'
+def _describe_interval(text: str) -> str:
+    return f'95 % confidence interval{text}' if text else 'too few blocks for an interval'
 
 
 def _picture_panels(picture: FramePicture) -> dict[str, Any]:
     """Return the panels of one frame: image, prediction, truth, error."""
-    low, high = depth_limits_m(picture)
+    low, high = color_limits(picture.target_m)
     panels = []
     for name, rgb in draw_panels(picture).items():
         extension = '.jpg' if name == 'image' else '.png'
@@ -195,16 +196,9 @@ def _picture_panels(picture: FramePicture) -> dict[str, Any]:
     return {'picture': picture, 'low': low, 'high': high, 'panels': panels}
 
 
-def depth_limits_m(picture: FramePicture) -> tuple[float, float]:
-    """Return the depths, m, between which the colours of a frame's depth change."""
-    known = picture.target_m[np.isfinite(picture.target_m)]
-    low, high = np.percentile(known, COLOR_PERCENTILES)
-    return float(low), float(high)
-
-
 def draw_panels(picture: FramePicture) -> dict[str, RgbImage]:
     """Draw image, prediction, truth and error of a frame, uint8 [h, w, 3] each."""
-    limits = depth_limits_m(picture)
+    limits = color_limits(picture.target_m)
     return {
         'image': picture.rgb,
         'prediction': colorize(picture.depth_m, DEPTH_COLORS, *limits),

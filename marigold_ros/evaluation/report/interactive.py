@@ -69,7 +69,7 @@ def cloud_figure(clouds: Mapping[int, Cloud]) -> dict[str, Any]:
     axes = {f'{axis}axis': {'title': {'text': title}, 'showbackground': False,
                             'gridcolor': '#dddddd', 'zerolinecolor': '#bbbbbb'}
             for axis, title in zip('xyz', titles)}
-    camera = {'eye': {'x': 0.25, 'y': -1.6, 'z': 0.6}, 'center': {'x': 0, 'y': 0, 'z': -0.1}}
+    camera = {'eye': {'x': 0.4, 'y': -1.85, 'z': 0.6}, 'center': {'x': 0.12, 'y': 0, 'z': -0.18}}
     return {'data': traces, 'layout': {
         'font': FONT, 'margin': dict.fromkeys('ltrb', 0), 'uirevision': 'camera',
         'showlegend': False,

@@ -19,6 +19,9 @@ from marigold_ros.evaluation.report.pictures import (
     encode_picture,
     ERROR_COLORS,
     LARGEST_ERROR,
+    resize_image,
+    resize_map,
+    thumbnail_size,
 )
 from marigold_ros.metric.anchors import choose_evenly
 
@@ -67,22 +70,24 @@ class EvenSample(Generic[Item]):
         """Keep an item if it is wanted, and drop every other one if they become too many."""
         if self.wants(number):
             self.items[number] = item
-        while len(self.items) > self._limit:
-            self.thin()
+        self._halve_to_limit()
 
     def join(self, later: EvenSample[Item], offset: int) -> None:
         """Add the items of a later sample, as evenly spaced; `offset` is added to its numbers."""
         while self._stride < later._stride:
-            self.thin()
+            self.halve()
         self.items |= {number + offset: item for number, item in later.items.items()
                        if self.wants(number)}
-        while len(self.items) > self._limit:
-            self.thin()
+        self._halve_to_limit()
 
-    def thin(self) -> None:
+    def halve(self) -> None:
         """Drop every other item."""
         self._stride *= 2
         self.items = dict(list(self.items.items())[::2])
+
+    def _halve_to_limit(self) -> None:
+        while len(self.items) > self._limit:
+            self.halve()
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,18 +212,15 @@ class RecordingLook:
 
 def _encode_panels(frame: StripFrame) -> dict[str, bytes]:
     """Return the JPEGs of a frame, all of the same size."""
-    height, width = frame.rgb.shape[:2]
-    reduction = max(1.0, width / WIDTH_PX)
-    size = max(1, round(width / reduction)), max(1, round(height / reduction))
-    panels = {IMAGE: np.asarray(cv2.resize(frame.rgb, size, interpolation=cv2.INTER_AREA),
-                                np.uint8)}
+    size = thumbnail_size(frame.rgb.shape, WIDTH_PX)
+    panels = {IMAGE: resize_image(frame.rgb, size)}
     for name, values, colors, limits in (
             (RELATIVE, frame.relative_depth, DEPTH_COLORS, (0.0, 1.0)),
             (METRIC, frame.depth_m, DEPTH_COLORS, (np.log(NEAR_M), np.log(FAR_M))),
             (ERROR, frame.error, ERROR_COLORS, (-LARGEST_ERROR, LARGEST_ERROR))):
         if values is None:
             continue
-        shown = cv2.resize(values.astype(np.float32), size, interpolation=cv2.INTER_NEAREST)
+        shown = resize_map(values, size)
         if name == METRIC:
             shown = np.log(np.maximum(shown, NEAR_M))  # NaN stays NaN
         panels[name] = colorize(shown, colors, *limits)

@@ -15,6 +15,7 @@ from marigold_ros.evaluation.fleet.recordings import FleetRecording
 from marigold_ros.evaluation.report.evaluated_recording import EvaluatedRecording
 from marigold_ros.evaluation.report.summary import UNCAPPED_METRICS
 from marigold_ros.evaluation.statistics import Blocks, compare_metric, Difference
+from marigold_ros.progress import progress_bar
 
 # With fewer blocks, their differences have one sign by chance too often: of six, in 3 % of cases.
 BLOCKS_TO_DECIDE = 6
@@ -48,7 +49,7 @@ def find_regressions(recordings: Sequence[FleetRecording],
     names, earlier_names = ([each.name for each in fleet] for fleet in (recordings, baseline))
     shared = [name for name in names if name in earlier_names]
     rows, ratios = [], {}
-    for name in shared:
+    for name in progress_bar(shared, 'comparison', unit='recording'):
         if name in now and name in earlier:
             row, ratios[name] = _compare_recording(now[name], earlier[name])
         else:

@@ -10,8 +10,8 @@ import numpy as np
 
 from marigold_ros.depth.types import RgbImage
 from marigold_ros.evaluation.report.example_frames import FramePicture
-from marigold_ros.evaluation.report.html import depth_limits_m, draw_panels
-from marigold_ros.evaluation.report.pictures import encode_picture
+from marigold_ros.evaluation.report.html import draw_panels
+from marigold_ros.evaluation.report.pictures import color_limits, encode_picture
 from marigold_ros.evaluation.report.worst_seconds import Second
 
 FILE = 'worst_second_{}.jpg'
@@ -49,7 +49,7 @@ def write_worst_seconds(out: Path, seconds: Sequence[Second]) -> list[dict[str, 
             'name': picture.block if second.name == picture.block else f'frame {picture.number}',
             'abs_rel': second.abs_rel, 'frames': len(second.errors), 'frame': picture.number,
             'frame_abs_rel': picture.abs_rel, 'num_inference_steps': picture.num_inference_steps,
-            'depth_colors_m': list(depth_limits_m(picture)), 'picture': path.name})
+            'depth_colors_m': list(color_limits(picture.target_m)), 'picture': path.name})
     return rows
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+import math
+from typing import Any, TypeAlias
 
 from tabulate import tabulate
 
 from marigold_ros.evaluation.config import fixed_steps
 from marigold_ros.evaluation.metrics.protocols import abs_rel_label, describe_protocol
 from marigold_ros.evaluation.statistics import DECISIVE
+
+# Lower and upper end; None or NaN without an interval.
+Interval: TypeAlias = Sequence[float | None]
 
 # All metrics but AbsRel, whose label includes protocol and range.
 LABELS = {
@@ -137,7 +141,7 @@ def metric_depth_table(metric: Mapping[str, Any]) -> Table:
         ('frames with metric depth', *(
             f'{row["frames_with_metric_depth"]} of {row["frames"]}' for row in policies.values())),
         (abs_rel_label('metric', metric['range']), *(
-            format_number(row['abs_rel']) + format_interval(row['abs_rel_interval'], 1, '.3f')
+            format_number(row['abs_rel'], '.3f', row['abs_rel_interval'])
             for row in policies.values())),
         *((label, *(_format_share_or_number(row, key) for row in policies.values()))
           for key, label in METRIC_DEPTH_LABELS.items())]
@@ -177,7 +181,7 @@ def _format_share_or_number(values: Mapping[str, Any], key: str) -> str:
         return str(value)
     if value is None or key in ('rmse', 'delta1', 'tae', 'recovery_s', 'distance_m'):
         return format_number(value)
-    return f'{100 * value:.2f} %' if value < 0.1 else f'{100 * value:.1f} %'
+    return format_percent(value, '.2f' if value < 0.1 else '.1f')
 
 
 def policy_table(summary: Mapping[str, Any]) -> Table:
@@ -188,11 +192,11 @@ def policy_table(summary: Mapping[str, Any]) -> Table:
     for name, row in summary['policies'].items():
         rows.append((
             name, f'{row["mean_steps"]:.2f}',
-            f'{100 * row["steps"].get("0", 0) / summary["data"]["frames"]:.0f} %',
-            f'{100 * row["covered_share"]:.1f} %', f'{row["frame_ms"]:.1f}',
-            *(_format_saved(row['saved'][other]) for other in fixed),
-            format_number(row['metrics']['abs_rel'])
-            + format_interval(row['abs_rel_interval'], 1, '.3f'),
+            format_percent(row['steps'].get('0', 0) / summary['data']['frames'], '.0f'),
+            format_percent(row['covered_share']), f'{row["frame_ms"]:.1f}',
+            *(format_percent(saved['share'], '.1f', (saved['low'], saved['high']))
+              for saved in (row['saved'][other] for other in fixed)),
+            format_number(row['metrics']['abs_rel'], '.3f', row['abs_rel_interval']),
             *(format_number(row['metrics'][metric])
               for metric in ('published_delta1', 'boundary_f1')),
             *(format_difference(row['against_blind'].get(metric)) for metric in DECISIVE)))
@@ -243,11 +247,6 @@ def _stream_cells(stream: Mapping[str, Any]) -> tuple[str, ...]:
             format_number(stream['metrics']['abs_rel']))
 
 
-def _format_saved(saved: Mapping[str, Any]) -> str:
-    return (f'{100 * saved["share"]:.1f} %'
-            + format_interval((saved['low'], saved['high']), 100, '.1f'))
-
-
 def format_difference(difference: Mapping[str, Any] | None) -> str:
     """Format a relative difference in % with its interval and verdict; '-' without one."""
     if difference is None:
@@ -255,23 +254,30 @@ def format_difference(difference: Mapping[str, Any] | None) -> str:
     if difference['relative'] is None or difference['low'] is None:
         return ('unknown (too few blocks)' if difference['verdict'] == 'unknown' else
                 str(difference['verdict']))
-    interval = [difference['low'], difference['high']]
-    return (f'{100 * difference["relative"]:+.1f} %{format_interval(interval, 100, "+.1f")}: '
+    interval = difference['low'], difference['high']
+    return (f'{format_percent(difference["relative"], "+.1f", interval)}: '
             f'{difference["verdict"]}')
 
 
-def format_number(value: float | None, form: str = '') -> str:
-    """Format with three decimals, or two significant digits for small numbers."""
-    if value is None:
+def format_number(value: float | None, form: str = '', interval: Interval = (None, None)) -> str:
+    """Format with three decimals, or two significant digits for small numbers; '-' unknown."""
+    if value is None or math.isnan(value):
         return '-'
-    if form:
-        return f'{value:{form}}'
-    return f'{value:.3f}' if abs(value) >= 0.0095 or value == 0 else f'{value:.2g}'
+    form = form or ('.3f' if abs(value) >= 0.0095 or value == 0 else '.2g')
+    return f'{value:{form}}{format_interval(interval, form)}'
 
 
-def format_interval(bounds: Sequence[float | None], factor: float, form: str) -> str:
+def format_percent(share: float | None, form: str = '.1f',
+                   interval: Interval = (None, None)) -> str:
+    """Format a share or a relative difference in %; '-' unknown."""
+    if share is None or math.isnan(share):
+        return '-'
+    return f'{100 * share:{form}} %{format_interval(interval, form, 100)}'
+
+
+def format_interval(interval: Interval, form: str, factor: float = 1) -> str:
     """Format an interval to follow its value; '' without an interval."""
-    low, high = bounds
-    if low is None or high is None:
+    low, high = interval
+    if low is None or high is None or math.isnan(low):
         return ''
     return f' [{factor * low:{form}}, {factor * high:{form}}]'

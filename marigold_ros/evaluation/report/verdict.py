@@ -11,6 +11,7 @@ import numpy as np
 from marigold_ros.evaluation.analysis import Analysis, PERCENTILES, StreamResult
 from marigold_ros.evaluation.config import OFFLINE_POLICIES
 from marigold_ros.evaluation.metrics.protocols import abs_rel_label, describe_protocol
+from marigold_ros.evaluation.report.tables import format_number, format_percent
 from marigold_ros.evaluation.statistics import (
     ABS_REL,
     beats,
@@ -29,7 +30,7 @@ def make_verdict(analysis: Analysis, context: Mapping[str, Any],
     ----------
     analysis : Analysis
     context : mapping
-        Keys `protocol`, `compared_range` and `metric_depth` of the summary.
+        Keys `protocol`, `compared_range` and `metric` of the summary.
     baselines : sequence of str
 
     Returns
@@ -57,11 +58,11 @@ def make_verdict(analysis: Analysis, context: Mapping[str, Any],
 def describe_accuracy(analysis: Analysis, protocol: str, baselines: Sequence[str]) -> str:
     """Describe the accuracy of the primary policy and compare it with the baselines."""
     frame_results = analysis.policies[analysis.primary].frame_results
-    low, high = analysis.blocks.bootstrap_interval(frame_results[:, ABS_REL])
+    interval = analysis.blocks.bootstrap_interval(frame_results[:, ABS_REL])
     row = analysis.policies[analysis.primary].means
-    text = (f'{analysis.primary}: AbsRel {row["abs_rel"]:.3f}'
-            f'{_format_interval(low, high, ".3f")}, delta1 {row["delta1"]:.3f} ({protocol}); one '
-            'frame after the other, without latency cap.')
+    text = (f'{analysis.primary}: AbsRel {format_number(row["abs_rel"], ".3f", interval)}, '
+            f'delta1 {row["delta1"]:.3f} ({protocol}); one frame after the other, without '
+            'latency cap.')
     for name in baselines:
         baseline = frame_results.copy()
         baseline[:, ABS_REL] = analysis.baseline_column(name, 'abs_rel')
@@ -101,11 +102,11 @@ def describe_saving(analysis: Analysis, abs_rel: str) -> str:
     covered = np.mean([each.covered_share for each in result.frames])
     text = f'{primary} runs the networks in {sum(map(bool, steps))} of {len(steps)} frames'
     if 0 in steps:
-        text += f'; depth covers {_format_percent(float(covered))} of the images'
+        text += f'; depth covers {format_percent(float(covered))} of the images'
     for other, differences in result.against.items():
-        share, low, high = result.saved[other]
-        text += (f'. Against {other} it saves {_format_percent(share)}'
-                 f'{_format_interval(low, high, "%")} of the network time; '
+        share, *interval = result.saved[other]
+        text += (f'. Against {other} it saves {format_percent(share, ".1f", interval)} of the '
+                 'network time; '
                  f'{_format_differences(differences, abs_rel)}')
     return text + '.'
 
@@ -122,15 +123,15 @@ def describe_metric_depth(metric: Mapping[str, Any]) -> list[str]:
     problem = f'; most frequent problem: {problem}' if problem else ''
     if not available:
         return [f'Metric depth from {source}: available in none of {frames} frames{problem}.']
-    low, high = row['abs_rel_interval']
     compared = ''.join(f' ({other}: {metric["policies"][other]["abs_rel"]:.3f})'
                        for other in others)
     sentences = [
         f'Metric depth from {source}: available in {available} of {frames} frames{problem}; '
-        f'{abs_rel_label("metric", metric["range"])} {row["abs_rel"]:.3f}'
-        f'{_format_interval(low, high, ".3f")}{compared}, delta1 {row["delta1"]:.3f}, without '
-        f'alignment to the truth; the scale changes by {100 * row["jitter"]:.2f} % per frame on '
-        f'average and by {100 * row["largest_step"]:.2f} % at most.']
+        f'{abs_rel_label("metric", metric["range"])} '
+        f'{format_number(row["abs_rel"], ".3f", row["abs_rel_interval"])}{compared}, '
+        f'delta1 {row["delta1"]:.3f}, without alignment to the truth; the scale changes by '
+        f'{format_percent(row["jitter"], ".2f")} per frame on average and by '
+        f'{format_percent(row["largest_step"], ".2f")} at most.']
     if row['outages']:
         recovery = ('the scale has not recovered' if math.isnan(row['recovery_s']) else
                     f'the longest recovery of the scale took {row["recovery_s"]:.1f} s')
@@ -138,7 +139,7 @@ def describe_metric_depth(metric: Mapping[str, Any]) -> list[str]:
                          f'{row["outages"]} times; {recovery}.')
     if 'obstacles' in row:
         score = {name: 'unknown' if math.isnan(value) else
-                 f'{value:.2f} m' if name == 'distance_m' else f'{100 * value:.0f} %'
+                 f'{value:.2f} m' if name == 'distance_m' else format_percent(value, '.0f')
                  for name, value in row['obstacles'].items() if name != 'found'}
         sentences.append(
             f"In Nav2's obstacle layer, {score['recall']} of the visible obstacles are marked, "
@@ -179,17 +180,4 @@ def _format_difference(difference: Difference) -> str:
         return 'unknown (too few blocks)'
     if difference.verdict == 'no difference' or math.isnan(difference.relative):
         return difference.verdict
-    return f'{_format_percent(difference.relative, "+")} ({difference.verdict})'
-
-
-def _format_percent(value: float, sign: str = '') -> str:
-    return f'{100 * value:{sign}.1f} %'
-
-
-def _format_interval(low: float, high: float, form: str) -> str:
-    """Format an interval to follow its value; '' without an interval."""
-    if math.isnan(low):
-        return ''
-    if form == '%':
-        return f' [{100 * low:.1f}, {100 * high:.1f}]'
-    return f' [{low:{form}}, {high:{form}}]'
+    return f'{format_percent(difference.relative, "+.1f")} ({difference.verdict})'

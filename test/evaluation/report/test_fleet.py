@@ -211,13 +211,14 @@ def test_numbers_of_different_protocols_are_not_averaged(results, tmp_path):
     assert f'fixed-1, {LABEL}' in tables and 'fixed-1, AbsRel (B, above 0 m)' in tables
 
 
-def test_a_shift_is_a_regression_and_noise_is_not(results, tmp_path):
+def test_a_shift_is_a_regression_and_noise_is_not(results, tmp_path, bars):
     """The shift is a tenth of what the seconds differ by: only pairs show it."""
     found = compare(
         results, tmp_path, {
             'worse': noisy(0) + 0.01, 'better': noisy(1) - 0.01, 'noise': noisy(2)
             + np.random.default_rng(9).normal(0, 0.02, SECONDS * RATE_HZ), 'same': noisy(3)},
         {'same': noisy(3), 'worse': noisy(0), 'better': noisy(1), 'noise': noisy(2)})
+    assert bars() == {'comparison': (4, 4)}
     rows = {row['name']: row for row in found['recordings']}
     assert {name: row['verdict'] for name, row in rows.items()} == {
         'worse': 'worse', 'better': 'better', 'noise': 'no difference', 'same': 'no difference'}
