@@ -41,8 +41,8 @@ def errors_on_a_terminal(*arguments):
 
 def test_evaluate_shows_the_remaining_time_on_a_terminal_only(tmp_path):
     shown = errors_on_a_terminal(*EVALUATE, str(tmp_path))
-    for bar in ('bag living_room', 'comparison', 'report'):
-        assert re.search(rf'{bar}: 100%.* \d/\d \[\d\d:\d\d<\d\d:\d\d, ', shown)
+    for bar in ('bag living_room', 'latency table', 'comparison', 'report'):
+        assert re.search(rf'{bar}: 100%.* \d+/\d+ \[\d\d:\d\d<\d\d:\d\d, ', shown)
     piped = subprocess.run([sys.executable, *EVALUATE, str(tmp_path)], cwd=ROOT, check=True,
                            capture_output=True, text=True)
     assert '3/3' not in piped.stderr

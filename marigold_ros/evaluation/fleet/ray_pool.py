@@ -47,7 +47,7 @@ class RayPool:
         # A death is counted where all failures are, and is not retried by Ray.
         self._remote: Any = ray.remote(_run).options(**needs, max_retries=0)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-        self._board: Any = ray.remote(_Board).options(
+        self._board: Any = ray.remote(_ProgressBoard).options(
             num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
         self._keys = count()
         self._running: dict[Future[Any], int] = {}
@@ -103,7 +103,7 @@ def _cluster_resource(name: str) -> int:
     return int(ray.cluster_resources().get(name, 0))  # type: ignore[no-untyped-call]
 
 
-class _Board:
+class _ProgressBoard:
     """Hold the progress of all tasks; an actor."""
 
     def __init__(self) -> None:

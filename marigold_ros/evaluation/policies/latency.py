@@ -27,6 +27,7 @@ from marigold_ros.depth.carry import DepthCarrier
 from marigold_ros.depth.complexity import complexity_share, reduce_to_grey
 from marigold_ros.depth.errors import InputError
 from marigold_ros.depth.types import BatchTiming, RgbImage, StageTiming
+from marigold_ros.progress import progress_bar
 
 if TYPE_CHECKING:
     from marigold_ros.depth.engine import DepthEngine
@@ -141,7 +142,7 @@ class LatencyTable:
             return
         costs: list[FrameCost] = []
         started_s = time.perf_counter()
-        for number in range(-WARM_UP, SAMPLES):
+        for number in progress_bar(range(-WARM_UP, SAMPLES), 'latency table', unit='run'):
             complexity_s, carry_s = _time_carrying(rgb, engine)
             timing = engine.infer_batch([rgb], [num_inference_steps], upsample=False,
                                         ensemble_size=ensemble_size)[0].timing
