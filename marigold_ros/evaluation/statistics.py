@@ -22,6 +22,8 @@ LESS_IS_BETTER = ('abs_rel', 'metric_abs_rel')
 DECISIVE = ('abs_rel', 'published_delta1', 'boundary_f1')
 
 BOOTSTRAP_SAMPLES = 10_000
+# Samples drawn at a time, which bounds the memory for a long recording.
+DRAWN_AT_ONCE = 100
 CONFIDENCE = 0.95
 
 FrameResults = NDArray[np.float64]
@@ -236,8 +238,11 @@ def _bootstrap_interval(count: int, seed: int,
     """Return the 95 % interval of a statistic of resampled blocks, [samples, B] -> [samples]."""
     if count < 2:
         return float('nan'), float('nan')
-    drawn = np.random.default_rng(seed).integers(count, size=(BOOTSTRAP_SAMPLES, count))
-    low, high = np.quantile(statistic(drawn), (0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2))
+    random = np.random.default_rng(seed)
+    values = np.concatenate([
+        statistic(random.integers(count, size=(DRAWN_AT_ONCE, count)))
+        for _ in range(BOOTSTRAP_SAMPLES // DRAWN_AT_ONCE)])
+    low, high = np.quantile(values, (0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2))
     return float(low), float(high)
 
 
