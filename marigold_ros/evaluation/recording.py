@@ -124,19 +124,17 @@ class RecordingSummary:
         return Counter(frame.reason for frame in self.frames if not frame.processed)
 
 
-def summarize_recording(bag: Bag, camera: str = CAMERA, *,
-                        ground_truth: str = GROUND_TRUTH) -> RecordingSummary:
+def summarize_recording(bag: Bag, camera: str = CAMERA) -> RecordingSummary:
     """
     Summarize one camera of a recording.
 
     Parameters
     ----------
     bag : Bag
-        Contains the node's topics and, for the depth error, true depth with the image stamps.
+        Contains the node's topics and, for the depth error, true depth with the image stamps on
+        `GROUND_TRUTH`.
     camera : str
         Name of the camera, as in the node's parameter `cameras`.
-    ground_truth : str
-        Topic of the true depth below the camera's name.
 
     Returns
     -------
@@ -148,7 +146,7 @@ def summarize_recording(bag: Bag, camera: str = CAMERA, *,
     cap_ms, last_problem = _read_diagnostics(bag, camera, counts)
     return RecordingSummary(
         camera=camera, message_counts=counts, frames=_read_statuses(bag, camera, counts),
-        errors=_depth_errors(bag, camera, ground_truth, counts), latency_cap_ms=cap_ms,
+        errors=_depth_errors(bag, camera, counts), latency_cap_ms=cap_ms,
         last_problem=last_problem)
 
 
@@ -214,8 +212,7 @@ def describe_recording(summary: RecordingSummary) -> dict[str, str]:
 
 
 def save_contact_sheet(bag: Bag, summary: RecordingSummary, path: Path, *,
-                       ground_truth: str = GROUND_TRUTH, drive: Path | None = None,
-                       layer: LayerConfig | None = None) -> None:
+                       drive: Path | None = None, layer: LayerConfig | None = None) -> None:
     """
     Draw frames of the recording: image, depth, ground truth and costmap if there are any.
 
@@ -226,8 +223,6 @@ def save_contact_sheet(bag: Bag, summary: RecordingSummary, path: Path, *,
         Of the same bag.
     path : Path
         PNG to write.
-    ground_truth : str
-        Topic of the true depth below the camera's name.
     drive : Path or None
         Bag with the poses of the camera; None: the recording.
     layer : LayerConfig or None
@@ -245,7 +240,7 @@ def save_contact_sheet(bag: Bag, summary: RecordingSummary, path: Path, *,
     stamps = sorted(statuses)
     chosen = [stamps[index] for index in evenly_spaced_indices(len(stamps), SHEET_FRAMES)]
     topics = [f'{camera}/rgb/image_rect', f'{camera}/depth_relative/image']
-    topics += [topic for topic in (f'{camera}/{ground_truth}' if errors else '',
+    topics += [topic for topic in (f'{camera}/{GROUND_TRUTH}' if errors else '',
                                    f'{camera}/depth/image_rect')
                if summary.message_counts.get(topic)]
     recorded = all(summary.message_counts.get(topic) for topic in topics)
@@ -256,7 +251,7 @@ def save_contact_sheet(bag: Bag, summary: RecordingSummary, path: Path, *,
     for stamp, messages in (match_by_stamp(bag, topics, stamps_ns=frozenset(chosen))
                             if recorded else ()):
         images = dict(zip(topics, messages))
-        target = images.get(f'{camera}/{ground_truth}')
+        target = images.get(f'{camera}/{GROUND_TRUTH}')
         metric = images.get(f'{camera}/depth/image_rect')
         error = errors.get(stamp)
         frames.append(SheetFrame(
@@ -309,9 +304,8 @@ def _read_diagnostics(bag: Bag, camera: str,
     return cap_ms, '; '.join(dict.fromkeys(text for text in problems.values() if text))
 
 
-def _depth_errors(bag: Bag, camera: str, ground_truth: str,
-                  counts: Mapping[str, int]) -> tuple[FrameError, ...]:
-    topics = [f'/{camera}/depth_relative/image', f'/{camera}/{ground_truth}']
+def _depth_errors(bag: Bag, camera: str, counts: Mapping[str, int]) -> tuple[FrameError, ...]:
+    topics = [f'/{camera}/depth_relative/image', f'/{camera}/{GROUND_TRUTH}']
     if not all(counts.get(topic) for topic in topics):
         return ()
     metric = {}

@@ -176,7 +176,7 @@ class EvaluationSession:
         self._blind = {name: self.make_replay(name)
                        for name in BLIND_POLICIES if compares_blind}
         self._simulations = {name: self.make_simulation(name) for name in names}
-        self._temporal = {name: TemporalEvaluator(data_set.rules, config.protocol)
+        self._temporal = {name: TemporalEvaluator()
                           for name in (config.policies[0], fastest, slowest)}
         # 3. The results.
         self._on_frame: list[FrameCallback] = []
@@ -326,13 +326,12 @@ class EvaluationSession:
 
     def _add_scores(self, policy: str, replay: Replay) -> Replay:
         """Add the scores of edges, and the temporal scores of a policy that has them."""
-        frame, scored, prediction = replay.recorded.frame, replay.scored, replay.prediction
-        if scored is None or scored.aligned is None or prediction is None:
+        scored = replay.scored
+        if scored is None:
             return replay
         temporal = {}
-        if policy in self._temporal and frame.stamp_ns is not None:
-            temporal = self._temporal[policy].add(prediction.affine_invariant_depth, frame,
-                                                  scored)
+        if policy in self._temporal and replay.recorded.frame.stamp_ns is not None:
+            temporal = self._temporal[policy].add(scored)
         return replay._replace(result=replace(replay.result, quality=scored.quality,
                                               temporal=temporal))
 

@@ -60,8 +60,7 @@ class Blocks:
         sums, weights = self._totals(values)
         return float(sums.sum() / weights.sum()) if weights.any() else float('nan')
 
-    def bootstrap_interval(self, values: NDArray[np.float64],
-                           seed: int = 0) -> tuple[float, float]:
+    def bootstrap_interval(self, values: NDArray[np.float64]) -> tuple[float, float]:
         """
         Compute the 95 % confidence interval of `mean` by a block bootstrap.
 
@@ -69,8 +68,6 @@ class Blocks:
         ----------
         values : float64 [F]
             One value per frame, such as the difference of two policies on it.
-        seed : int
-            Seed of the resampling.
 
         Returns
         -------
@@ -78,13 +75,13 @@ class Blocks:
             Lower and upper end; NaN with fewer than two blocks.
         """
         sums, weights = self._totals(values)
-        return _bootstrap_ratio(sums[weights > 0], weights[weights > 0], seed)
+        return _bootstrap_ratio(sums[weights > 0], weights[weights > 0])
 
-    def ratio_interval(self, values: NDArray[np.float64], others: NDArray[np.float64],
-                       seed: int = 0) -> tuple[float, float]:
+    def ratio_interval(self, values: NDArray[np.float64],
+                       others: NDArray[np.float64]) -> tuple[float, float]:
         """Compute the 95 % interval of sum(values) / sum(others); see `bootstrap_interval`."""
         by_frames = replace(self, mean_of_blocks=False)
-        return _bootstrap_ratio(by_frames._totals(values)[0], by_frames._totals(others)[0], seed)
+        return _bootstrap_ratio(by_frames._totals(values)[0], by_frames._totals(others)[0])
 
     def _totals(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
         """Return the sum and the weight of each block."""
@@ -199,7 +196,7 @@ def compare_metric(metric: str, one: NDArray[np.float64], other: NDArray[np.floa
                       _classify_difference(metric, low, high))
 
 
-def median_interval(values: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
+def median_interval(values: NDArray[np.float64]) -> tuple[float, float]:
     """
     Compute the 95 % confidence interval of the median of independent values by a bootstrap.
 
@@ -207,8 +204,6 @@ def median_interval(values: NDArray[np.float64], seed: int = 0) -> tuple[float, 
     ----------
     values : float64 [N]
         Such as one value per recording; NaN does not count.
-    seed : int
-        Seed of the resampling.
 
     Returns
     -------
@@ -216,7 +211,7 @@ def median_interval(values: NDArray[np.float64], seed: int = 0) -> tuple[float, 
         Lower and upper end; NaN with fewer than two values.
     """
     known = values[np.isfinite(values)]
-    return _bootstrap_interval(len(known), seed, lambda drawn: np.median(known[drawn], axis=1))
+    return _bootstrap_interval(len(known), lambda drawn: np.median(known[drawn], axis=1))
 
 
 def beats(differences: Mapping[str, Difference]) -> bool:
@@ -225,20 +220,20 @@ def beats(differences: Mapping[str, Difference]) -> bool:
     return 'better' in verdicts and 'worse' not in verdicts
 
 
-def _bootstrap_ratio(sums: NDArray[np.float64], weights: NDArray[np.float64],
-                     seed: int) -> tuple[float, float]:
+def _bootstrap_ratio(sums: NDArray[np.float64],
+                     weights: NDArray[np.float64]) -> tuple[float, float]:
     """Return the 95 % interval of the ratio of two totals over blocks, [B]."""
-    return _bootstrap_interval(len(sums), seed, lambda drawn: (
+    return _bootstrap_interval(len(sums), lambda drawn: (
         sums[drawn].sum(axis=1) / weights[drawn].sum(axis=1)))
 
 
-def _bootstrap_interval(count: int, seed: int,
+def _bootstrap_interval(count: int,
                         statistic: Callable[[NDArray[np.int64]], NDArray[np.float64]]
                         ) -> tuple[float, float]:
     """Return the 95 % interval of a statistic of resampled blocks, [samples, B] -> [samples]."""
     if count < 2:
         return float('nan'), float('nan')
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     values = np.concatenate([
         statistic(random.integers(count, size=(DRAWN_AT_ONCE, count)))
         for _ in range(BOOTSTRAP_SAMPLES // DRAWN_AT_ONCE)])

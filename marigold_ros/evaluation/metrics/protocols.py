@@ -277,14 +277,15 @@ class ScoredDepth:
 
     Attributes
     ----------
-    truth : FrameTruth
+    truth, depth
+        As given.
     aligned : Aligned or None
         None if the protocol has no pixel to compare.
     """
 
     def __init__(self, truth: FrameTruth, depth: FloatImage, covered: Mask | None = None) -> None:
         """Align the depth with the truth."""
-        self.truth, self._covered = truth, covered
+        self.truth, self.depth, self._covered = truth, depth, covered
         self.aligned = truth.align(depth) if truth.compared.any() else None
 
     @cached_property
