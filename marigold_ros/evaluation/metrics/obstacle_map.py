@@ -30,7 +30,7 @@ SCENE = 'scene'
 BLOCK_CELLS, MAX_MAP_CELLS = 100, 4000
 
 CellMask = NDArray[np.bool_]
-Counts = NDArray[np.int64]
+Counts = NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class ObstacleMap:
         Size of a cell, m.
     costs : uint8 [rows, columns]
         See `ObstacleLayer`; rows along y, columns along x.
-    seen, marked : int64 [rows, columns]
+    seen, marked : int32 [rows, columns]
         Number of frames in which an obstacle is seen in a cell, by the camera or by the reference
         sensor, and of those after which our costmap has it marked.
     explained : bool [rows, columns]
@@ -204,6 +204,6 @@ class ReferenceMap:
                                      for each in (ours, reference))
         layer = self._layers[0]
         return ObstacleMap(layer.low_m, layer.config.resolution, layer.costs,
-                           reference.astype(np.int64), (reference & ours_wide).astype(np.int64),
+                           reference.astype(np.int32), (reference & ours_wide).astype(np.int32),
                            reference_wide, np.array(self._path_m), self.reference,
                            outside=self._outside)

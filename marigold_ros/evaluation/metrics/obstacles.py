@@ -177,7 +177,7 @@ class ObstacleScorer:
         self._found: Counter[str] = Counter()
         self._visible: Counter[str] = Counter()
         # In how many frames a visible point of an obstacle is in a cell, and it is marked.
-        self._seen, self._marked = np.zeros((2, *self.layer.costs.shape), np.int64)
+        self._seen, self._marked = np.zeros((2, *self.layer.costs.shape), np.int32)
 
     def extend(self, later: ObstacleScorer) -> None:
         """Add the scores of the part that follows; the costmap stays as it is."""
