@@ -32,7 +32,8 @@ LINTERS = {
     'ament_xmllint': ['package.xml']}
 # From lowest to highest; a module may import from its own layer and those below.  The longest
 # matching name decides.
-LAYERS = [{'depth.types', 'depth.config', 'depth.errors', 'memory', 'progress', 'stop_flag'},
+LAYERS = [{'depth.types', 'depth.config', 'depth.errors', 'files', 'memory', 'progress',
+           'stop_flag'},
           {'depth'},
           {'geometry', 'depth.engine'}, {'data', 'messages', 'metric', 'depth.adaptive'},
           {'ros', 'training', 'evaluation'}]

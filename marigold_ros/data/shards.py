@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from marigold_ros.data.datasets.data_set import DataSet
 from marigold_ros.data.frames import DepthFrame, Part, WHOLE
 from marigold_ros.depth.errors import InputError, MarigoldError
+from marigold_ros.files import write_atomically
 
 FRAMES_PER_SHARD = 256
 DESCRIPTION = 'shards.json'
@@ -84,14 +85,14 @@ def write_shard(folder: Path, index: int, rgb: NDArray[np.uint8],
     (2, (4, 6, 3), 1.5)
     """
     text = json.dumps({'first': first, 'K': np.asarray(K).tolist(), 'place': list(place)})
-    _write_atomically(folder / f'frames_{index:05d}.json', text)
-    _write_atomically(folder / f'depth_m_{index:05d}.npy', depth_m)
-    _write_atomically(folder / f'rgb_{index:05d}.npy', rgb)
+    write_atomically(folder / f'frames_{index:05d}.json', text.encode())
+    write_atomically(folder / f'depth_m_{index:05d}.npy', depth_m)
+    write_atomically(folder / f'rgb_{index:05d}.npy', rgb)
 
 
 def write_description(folder: Path, description: dict[str, Any]) -> None:
     """Write `shards.json`: how the shards of a folder were made (seed, size, versions)."""
-    _write_atomically(folder / DESCRIPTION, json.dumps(description, indent=1) + '\n')
+    write_atomically(folder / DESCRIPTION, (json.dumps(description, indent=1) + '\n').encode())
 
 
 def read_shards(folder: str | Path) -> list[Shard]:
@@ -190,14 +191,3 @@ def _views_per_scene(folder: Path) -> int:
         return int(json.loads(description.read_text(encoding='utf-8')).get('views_per_scene', 1))
     except (OSError, ValueError, TypeError, AttributeError) as err:
         raise InputError(f'{description} must be readable JSON: {err}') from err
-
-
-def _write_atomically(path: Path, content: str | NDArray[Any]) -> None:
-    """Write to a temporary file beside `path`, then rename it to `path`."""
-    part = path.with_name(path.name + '.part')
-    with part.open('wb') as file:
-        if isinstance(content, str):
-            file.write(content.encode())
-        else:
-            np.save(file, content)
-    part.replace(path)

@@ -228,13 +228,36 @@ def _load_model(model_class: Any, folder: Path, dtype: torch.dtype) -> Any:
     if not folder.is_dir():
         raise FileNotFoundError(f'{folder} does not exist')
     reject_pickled_weights(folder)
-    with _quiet_diffusers():
+    with quiet(logging):
         model, report = model_class.from_pretrained(
             folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False,
             torch_dtype=dtype, variant=weights_variant(folder, dtype),
             output_loading_info=True)
     _check_loading_report(folder, report)
     return model.eval().requires_grad_(False)
+
+
+@contextmanager
+def quiet(library: Any) -> Iterator[None]:
+    """
+    Hide warnings and progress bars of a library, also from a pipe, while it loads or saves.
+
+    Every saved AutoencoderTiny has a config entry that diffusers warns about.
+
+    Parameters
+    ----------
+    library : module
+        `diffusers.utils.logging` or `transformers.utils.logging`.
+    """
+    verbosity, shows_bars = library.get_verbosity(), library.is_progress_bar_enabled()
+    library.set_verbosity_error()
+    library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        library.set_verbosity(verbosity)
+        if shows_bars:
+            library.enable_progress_bar()
 
 
 def reject_pickled_weights(folder: Path) -> None:
@@ -262,17 +285,6 @@ def _check_loading_report(folder: Path, report: dict[str, Any]) -> None:
         raise ValueError(f'the weights in {folder} do not match its config.json: {wrong}')
 
 
-@contextmanager
-def _quiet_diffusers() -> Iterator[None]:
-    """Silence the warning about a config entry that every saved AutoencoderTiny has."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-
-
 def _load_vae(folder: Path, dtype: torch.dtype) -> Any:
     name = json.loads((folder / 'config.json').read_text())['_class_name']
     return _load_model(_supported_class(name, VAES), folder, dtype)
@@ -283,15 +295,18 @@ def _load_text_embedding(folder: Path, dtype: torch.dtype) -> torch.Tensor:
     stored = folder / f'{EMPTY_TEXT}.safetensors'
     if stored.is_file():
         return load_file(stored)[EMPTY_TEXT].to(torch.float32)
-    from transformers import CLIPTextModel, CLIPTokenizer  # slow to import, rarely needed
+    # Slow to import, rarely needed.
+    from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers.utils import logging as transformers_logging
 
     tokenizer = CLIPTokenizer.from_pretrained(folder / 'tokenizer', local_files_only=True)
     reject_pickled_weights(folder / 'text_encoder')
-    encoder, report = CLIPTextModel.from_pretrained(
-        folder / 'text_encoder', local_files_only=True, use_safetensors=True,
-        variant=weights_variant(folder / 'text_encoder', dtype),
-        # Otherwise config.json could refer to attention code on the hub, which would be run.
-        attn_implementation='eager', output_loading_info=True)
+    with quiet(transformers_logging):
+        encoder, report = CLIPTextModel.from_pretrained(
+            folder / 'text_encoder', local_files_only=True, use_safetensors=True,
+            variant=weights_variant(folder / 'text_encoder', dtype),
+            # Otherwise config.json could refer to attention code on the hub, which would be run.
+            attn_implementation='eager', output_loading_info=True)
     _check_loading_report(folder / 'text_encoder', {
         kind: report[kind] for kind in ('missing_keys', 'mismatched_keys')})
     tokens = tokenizer('', padding='do_not_pad', truncation=True, return_tensors='pt').input_ids

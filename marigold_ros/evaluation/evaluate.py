@@ -401,7 +401,8 @@ def _evaluate_metric_depth(replays: Mapping[str, PolicyReplay],
     if metric.reference_map is not None and pose is not None:
         metric.reference_map.add(
             primary.published and primary.published.points,
-            reference.anchors.get(metric.reference_map.reference), reference.K, pose)
+            reference.anchors.get(metric.reference_map.reference), reference.K, pose,
+            is_lead_in=recorded.frame.is_lead_in)
 
 
 def _run_live(engine: DepthEngine, data_set: DataSet, config: EvaluationConfig,

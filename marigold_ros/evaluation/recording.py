@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 import math
 from pathlib import Path
@@ -14,8 +14,11 @@ import numpy as np
 from marigold_ros.data.bags.messages import image_fields, read_stamp_ns
 from marigold_ros.data.bags.reader import Bag
 from marigold_ros.data.bags.stamp_matching import match_by_stamp
+from marigold_ros.data.frames import evenly_spaced_indices
 from marigold_ros.depth.errors import MarigoldError
+from marigold_ros.evaluation.analysis import PERCENTILES
 from marigold_ros.evaluation.metrics.costmap import LayerConfig
+from marigold_ros.evaluation.metrics.metric_depth import COMPARED_RANGE, FILTER
 from marigold_ros.evaluation.metrics.protocol_a import depth_metrics, vertical_ramp
 from marigold_ros.evaluation.metrics.protocols import abs_rel_label, describe_protocol
 from marigold_ros.evaluation.report.contact_sheet import draw_contact_sheet, SheetFrame
@@ -30,11 +33,7 @@ if TYPE_CHECKING:
 NODE = 'depth_node'
 CAMERA = 'camera'
 GROUND_TRUTH = 'depth_gt/image_rect'
-# Range of the true depth that is compared, m.
-MIN_DEPTH_M, MAX_DEPTH_M = 0.1, 20.0
-COMPARED_RANGE = f'{MIN_DEPTH_M:g} to {MAX_DEPTH_M:g} m'
 SHEET_FRAMES = 7
-PERCENTILES = (50, 95, 99)
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class FrameStatus:
 @dataclass(frozen=True)
 class FrameError:
     """
-    AbsRel (0.1 to 20 m) of one frame.
+    AbsRel of one frame, in the range of depth that the node publishes by default.
 
     Attributes
     ----------
@@ -125,19 +124,17 @@ class RecordingSummary:
         return Counter(frame.reason for frame in self.frames if not frame.processed)
 
 
-def summarize_recording(bag: Bag, camera: str = CAMERA, *,
-                        ground_truth: str = GROUND_TRUTH) -> RecordingSummary:
+def summarize_recording(bag: Bag, camera: str = CAMERA) -> RecordingSummary:
     """
     Summarize one camera of a recording.
 
     Parameters
     ----------
     bag : Bag
-        Contains the node's topics and, for the depth error, true depth with the image stamps.
+        Contains the node's topics and, for the depth error, true depth with the image stamps on
+        `GROUND_TRUTH`.
     camera : str
         Name of the camera, as in the node's parameter `cameras`.
-    ground_truth : str
-        Topic of the true depth below the camera's name.
 
     Returns
     -------
@@ -149,7 +146,7 @@ def summarize_recording(bag: Bag, camera: str = CAMERA, *,
     cap_ms, last_problem = _read_diagnostics(bag, camera, counts)
     return RecordingSummary(
         camera=camera, message_counts=counts, frames=_read_statuses(bag, camera, counts),
-        errors=_depth_errors(bag, camera, ground_truth, counts), latency_cap_ms=cap_ms,
+        errors=_depth_errors(bag, camera, counts), latency_cap_ms=cap_ms,
         last_problem=last_problem)
 
 
@@ -215,8 +212,7 @@ def describe_recording(summary: RecordingSummary) -> dict[str, str]:
 
 
 def save_contact_sheet(bag: Bag, summary: RecordingSummary, path: Path, *,
-                       ground_truth: str = GROUND_TRUTH, drive: Path | None = None,
-                       layer: LayerConfig | None = None) -> None:
+                       drive: Path | None = None, layer: LayerConfig | None = None) -> None:
     """
     Draw frames of the recording: image, depth, ground truth and costmap if there are any.
 
@@ -227,8 +223,6 @@ def save_contact_sheet(bag: Bag, summary: RecordingSummary, path: Path, *,
         Of the same bag.
     path : Path
         PNG to write.
-    ground_truth : str
-        Topic of the true depth below the camera's name.
     drive : Path or None
         Bag with the poses of the camera; None: the recording.
     layer : LayerConfig or None
@@ -243,9 +237,10 @@ def save_contact_sheet(bag: Bag, summary: RecordingSummary, path: Path, *,
     errors = {error.stamp_ns: error for error in summary.errors}
     statuses = {frame.stamp_ns: frame for frame in summary.processed
                 if not errors or frame.stamp_ns in errors}
-    chosen = _pick_evenly(sorted(statuses), SHEET_FRAMES)
+    stamps = sorted(statuses)
+    chosen = [stamps[index] for index in evenly_spaced_indices(len(stamps), SHEET_FRAMES)]
     topics = [f'{camera}/rgb/image_rect', f'{camera}/depth_relative/image']
-    topics += [topic for topic in (f'{camera}/{ground_truth}' if errors else '',
+    topics += [topic for topic in (f'{camera}/{GROUND_TRUTH}' if errors else '',
                                    f'{camera}/depth/image_rect')
                if summary.message_counts.get(topic)]
     recorded = all(summary.message_counts.get(topic) for topic in topics)
@@ -256,7 +251,7 @@ def save_contact_sheet(bag: Bag, summary: RecordingSummary, path: Path, *,
     for stamp, messages in (match_by_stamp(bag, topics, stamps_ns=frozenset(chosen))
                             if recorded else ()):
         images = dict(zip(topics, messages))
-        target = images.get(f'{camera}/{ground_truth}')
+        target = images.get(f'{camera}/{GROUND_TRUTH}')
         metric = images.get(f'{camera}/depth/image_rect')
         error = errors.get(stamp)
         frames.append(SheetFrame(
@@ -309,9 +304,8 @@ def _read_diagnostics(bag: Bag, camera: str,
     return cap_ms, '; '.join(dict.fromkeys(text for text in problems.values() if text))
 
 
-def _depth_errors(bag: Bag, camera: str, ground_truth: str,
-                  counts: Mapping[str, int]) -> tuple[FrameError, ...]:
-    topics = [f'/{camera}/depth_relative/image', f'/{camera}/{ground_truth}']
+def _depth_errors(bag: Bag, camera: str, counts: Mapping[str, int]) -> tuple[FrameError, ...]:
+    topics = [f'/{camera}/depth_relative/image', f'/{camera}/{GROUND_TRUTH}']
     if not all(counts.get(topic) for topic in topics):
         return ()
     metric = {}
@@ -326,7 +320,8 @@ def _depth_errors(bag: Bag, camera: str, ground_truth: str,
         valid = np.isfinite(target_m) & np.isfinite(depth)
         abs_rel, ramp_abs_rel = (
             depth_metrics(candidate, target_m, valid, alignment='least_square',
-                          min_depth_m=MIN_DEPTH_M, max_depth_m=MAX_DEPTH_M)['abs_rel']
+                          min_depth_m=FILTER.min_depth_m,
+                          max_depth_m=FILTER.max_depth_m)['abs_rel']
             for candidate in (depth, vertical_ramp(*target_m.shape)))
         errors.append(FrameError(stamp, abs_rel, ramp_abs_rel, _metric_abs_rel(
             metric.get(stamp), target_m)))
@@ -341,9 +336,9 @@ def _metric_abs_rel(message: Any | None, target_m: FloatImage) -> float:
     valid = np.isfinite(target_m) & ~np.isnan(depth_m)
     if not valid.any():
         return math.nan
-    return float(depth_metrics(np.clip(depth_m, MIN_DEPTH_M, MAX_DEPTH_M), target_m, valid,
-                               alignment=None, min_depth_m=MIN_DEPTH_M,
-                               max_depth_m=MAX_DEPTH_M)['abs_rel'])
+    low_m, high_m = FILTER.min_depth_m, FILTER.max_depth_m
+    return float(depth_metrics(np.clip(depth_m, low_m, high_m), target_m, valid, alignment=None,
+                               min_depth_m=low_m, max_depth_m=high_m)['abs_rel'])
 
 
 def read_relative_depth(message: Any) -> FloatImage:
@@ -363,10 +358,3 @@ def _format_latency(summary: RecordingSummary) -> str:
 
 def _format_counts(reasons: Counter[str]) -> str:
     return ', '.join(f'{reason} {count}' for reason, count in reasons.most_common())
-
-
-def _pick_evenly(values: Sequence[int], count: int) -> list[int]:
-    """Pick evenly spaced values, including the first and the last."""
-    if len(values) <= count:
-        return list(values)
-    return [values[round(index)] for index in np.linspace(0, len(values) - 1, count)]

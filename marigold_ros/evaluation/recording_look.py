@@ -14,12 +14,12 @@ from marigold_ros.data.bags.reader import Bag
 from marigold_ros.data.bags.stamp_matching import match_by_stamp
 from marigold_ros.depth.errors import InputError
 from marigold_ros.evaluation.metrics.costmap import LayerConfig
+from marigold_ros.evaluation.metrics.metric_depth import COMPARED_RANGE
 from marigold_ros.evaluation.metrics.obstacle_map import ObstacleMap, ReferenceMap
 from marigold_ros.evaluation.metrics.obstacles import ObstacleBoxes, ObstacleScorer
 from marigold_ros.evaluation.metrics.protocol_a import relative_error
 from marigold_ros.evaluation.metrics.protocols import abs_rel_label
 from marigold_ros.evaluation.recording import (
-    COMPARED_RANGE,
     describe_recording,
     FrameError,
     FrameStatus,

@@ -103,13 +103,12 @@ class SessionResult:
         """Return `replayed`, `simulated` and `blind`."""
         return self.replayed, self.simulated, self.blind
 
-    def drop_first(self, count: int) -> None:
-        """Leave out the first frames, which lead in to a part."""
-        dropped = {frame.number for frame in self.frames[:count]}
-        del self.frames[:count]
+    def drop_lead_in(self) -> None:
+        """Leave out the frames that lead in to a part."""
+        self.frames = [each for each in self.frames if not each.is_lead_in]
         for results in self.policies:
             for name, replayed in results.items():
-                results[name] = [each for each in replayed if each.frame.number not in dropped]
+                results[name] = [each for each in replayed if not each.frame.is_lead_in]
 
     def offset_of(self, later: SessionResult) -> int:
         """Return what is added to the numbers of the frames of the part that follows."""
@@ -177,11 +176,10 @@ class EvaluationSession:
         self._blind = {name: self.make_replay(name)
                        for name in BLIND_POLICIES if compares_blind}
         self._simulations = {name: self.make_simulation(name) for name in names}
-        self._temporal = {name: TemporalEvaluator(data_set.rules, config.protocol)
+        self._temporal = {name: TemporalEvaluator()
                           for name in (config.policies[0], fastest, slowest)}
         # 3. The results.
         self._on_frame: list[FrameCallback] = []
-        self._lead_in = 0
         self.result.replayed = {name: [] for name in names}
         self.result.simulated = {name: [] for name in names}
         self.result.blind = {name: [] for name in self._blind}
@@ -226,20 +224,20 @@ class EvaluationSession:
                                    + (f' of {total}' if total else '') + ' frames')
         result.complete = not (problem or stop.requested
                                or any(isinstance(note, DamageNote) for note in result.notes))
-        result.drop_first(self._lead_in)
+        result.drop_lead_in()
 
     def _evaluate_frames(self, pool: ThreadPoolExecutor, stop: StopFlag,
                          total: int | None) -> Exception | None:
         """Run and score frame by frame; return the error that ended reading early, if any."""
         unscored: deque[Future[None]] = deque()
         problem: Exception | None = None
+        number = self._data_set.first_number
         with (closing(read_ahead(self._data_set.frames())) as read,
               progress_bar(total=total, unit='frame', desc=self._data_set.name) as bar):
-            frames = enumerate(islice(read, self._config.max_frames),
-                               self._data_set.first_number)
+            frames = islice(read, self._config.max_frames)
             while not stop.requested:
                 try:
-                    number, frame = next(frames)
+                    frame = next(frames)
                 except StopIteration:
                     break
                 except (BagError, InputError) as err:
@@ -256,6 +254,7 @@ class EvaluationSession:
                                             engine_s))
                 while len(unscored) > MAX_UNSCORED:
                     unscored.popleft().result()
+                number += not frame.is_lead_in
                 bar.update()
             while unscored:
                 unscored.popleft().result()
@@ -289,7 +288,6 @@ class EvaluationSession:
         # 1. Score the runs and the baselines.
         recorded, result = self._score_runs(number, frame, predictions, engine_s), self.result
         result.frames.append(recorded.evaluated)
-        self._lead_in += frame.is_lead_in
 
         # 2. Replay the policies without cap, and under it as frames arrive.
         replays = {name: self._add_scores(name, replay.process(recorded))
@@ -322,18 +320,18 @@ class EvaluationSession:
                     for name, predict in self._baselines.items()}
         evaluated = EvaluatedFrame(
             number, frame.name, frame.block, frame.set_name, frame.stamp_ns,
-            self._engine.padded_size(*frame.rgb.shape[:2]), quality, engine_s)
+            self._engine.padded_size(*frame.rgb.shape[:2]), quality, engine_s,
+            frame.is_lead_in)
         return RecordedFrame(frame, evaluated, predictions, self.scorer, upsampled, scores)
 
     def _add_scores(self, policy: str, replay: Replay) -> Replay:
         """Add the scores of edges, and the temporal scores of a policy that has them."""
-        frame, scored, prediction = replay.recorded.frame, replay.scored, replay.prediction
-        if scored is None or scored.aligned is None or prediction is None:
+        scored = replay.scored
+        if scored is None:
             return replay
         temporal = {}
-        if policy in self._temporal and frame.stamp_ns is not None:
-            temporal = self._temporal[policy].add(prediction.affine_invariant_depth, frame,
-                                                  scored)
+        if policy in self._temporal and replay.recorded.frame.stamp_ns is not None:
+            temporal = self._temporal[policy].add(scored)
         return replay._replace(result=replace(replay.result, quality=scored.quality,
                                               temporal=temporal))
 

@@ -22,6 +22,8 @@ LESS_IS_BETTER = ('abs_rel', 'metric_abs_rel')
 DECISIVE = ('abs_rel', 'published_delta1', 'boundary_f1')
 
 BOOTSTRAP_SAMPLES = 10_000
+# Samples drawn at a time, which bounds the memory for a long recording.
+DRAWN_AT_ONCE = 100
 CONFIDENCE = 0.95
 
 FrameResults = NDArray[np.float64]
@@ -58,8 +60,7 @@ class Blocks:
         sums, weights = self._totals(values)
         return float(sums.sum() / weights.sum()) if weights.any() else float('nan')
 
-    def bootstrap_interval(self, values: NDArray[np.float64],
-                           seed: int = 0) -> tuple[float, float]:
+    def bootstrap_interval(self, values: NDArray[np.float64]) -> tuple[float, float]:
         """
         Compute the 95 % confidence interval of `mean` by a block bootstrap.
 
@@ -67,8 +68,6 @@ class Blocks:
         ----------
         values : float64 [F]
             One value per frame, such as the difference of two policies on it.
-        seed : int
-            Seed of the resampling.
 
         Returns
         -------
@@ -76,13 +75,13 @@ class Blocks:
             Lower and upper end; NaN with fewer than two blocks.
         """
         sums, weights = self._totals(values)
-        return _bootstrap_ratio(sums[weights > 0], weights[weights > 0], seed)
+        return _bootstrap_ratio(sums[weights > 0], weights[weights > 0])
 
-    def ratio_interval(self, values: NDArray[np.float64], others: NDArray[np.float64],
-                       seed: int = 0) -> tuple[float, float]:
+    def ratio_interval(self, values: NDArray[np.float64],
+                       others: NDArray[np.float64]) -> tuple[float, float]:
         """Compute the 95 % interval of sum(values) / sum(others); see `bootstrap_interval`."""
         by_frames = replace(self, mean_of_blocks=False)
-        return _bootstrap_ratio(by_frames._totals(values)[0], by_frames._totals(others)[0], seed)
+        return _bootstrap_ratio(by_frames._totals(values)[0], by_frames._totals(others)[0])
 
     def _totals(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
         """Return the sum and the weight of each block."""
@@ -197,7 +196,7 @@ def compare_metric(metric: str, one: NDArray[np.float64], other: NDArray[np.floa
                       _classify_difference(metric, low, high))
 
 
-def median_interval(values: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
+def median_interval(values: NDArray[np.float64]) -> tuple[float, float]:
     """
     Compute the 95 % confidence interval of the median of independent values by a bootstrap.
 
@@ -205,8 +204,6 @@ def median_interval(values: NDArray[np.float64], seed: int = 0) -> tuple[float, 
     ----------
     values : float64 [N]
         Such as one value per recording; NaN does not count.
-    seed : int
-        Seed of the resampling.
 
     Returns
     -------
@@ -214,7 +211,7 @@ def median_interval(values: NDArray[np.float64], seed: int = 0) -> tuple[float, 
         Lower and upper end; NaN with fewer than two values.
     """
     known = values[np.isfinite(values)]
-    return _bootstrap_interval(len(known), seed, lambda drawn: np.median(known[drawn], axis=1))
+    return _bootstrap_interval(len(known), lambda drawn: np.median(known[drawn], axis=1))
 
 
 def beats(differences: Mapping[str, Difference]) -> bool:
@@ -223,21 +220,24 @@ def beats(differences: Mapping[str, Difference]) -> bool:
     return 'better' in verdicts and 'worse' not in verdicts
 
 
-def _bootstrap_ratio(sums: NDArray[np.float64], weights: NDArray[np.float64],
-                     seed: int) -> tuple[float, float]:
+def _bootstrap_ratio(sums: NDArray[np.float64],
+                     weights: NDArray[np.float64]) -> tuple[float, float]:
     """Return the 95 % interval of the ratio of two totals over blocks, [B]."""
-    return _bootstrap_interval(len(sums), seed, lambda drawn: (
+    return _bootstrap_interval(len(sums), lambda drawn: (
         sums[drawn].sum(axis=1) / weights[drawn].sum(axis=1)))
 
 
-def _bootstrap_interval(count: int, seed: int,
+def _bootstrap_interval(count: int,
                         statistic: Callable[[NDArray[np.int64]], NDArray[np.float64]]
                         ) -> tuple[float, float]:
     """Return the 95 % interval of a statistic of resampled blocks, [samples, B] -> [samples]."""
     if count < 2:
         return float('nan'), float('nan')
-    drawn = np.random.default_rng(seed).integers(count, size=(BOOTSTRAP_SAMPLES, count))
-    low, high = np.quantile(statistic(drawn), (0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2))
+    random = np.random.default_rng(0)
+    values = np.concatenate([
+        statistic(random.integers(count, size=(DRAWN_AT_ONCE, count)))
+        for _ in range(BOOTSTRAP_SAMPLES // DRAWN_AT_ONCE)])
+    low, high = np.quantile(values, (0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2))
     return float(low), float(high)
 
 

@@ -13,6 +13,7 @@ from accelerate import PartialState
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
+from marigold_ros.depth.checkpoint import quiet
 from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.training.config import TrainingConfig
 from marigold_ros.training.config_files import load_config
@@ -48,21 +49,15 @@ def run_command(kind: type[Config], train: Callable[[Config], Path], description
         'overrides', nargs='*', metavar='key=value',
         help='replace a value of the file, for instance schedule.max_iterations=100')
     options = parser.parse_args(arguments)
-    _configure_logging()
+    logging.basicConfig(format='%(message)s')
+    logging.getLogger('marigold_ros').setLevel(logging.INFO)
     try:
-        folder = train(load_config(kind, options.config, options.overrides))
+        config = load_config(kind, options.config, options.overrides)
+        with quiet(diffusers_logging), quiet(transformers_logging):
+            folder = train(config)
     except MarigoldError as err:
         print(f'{type(err).__name__}: {err}', file=sys.stderr)
         return 1
     if PartialState().is_main_process:
         print(folder)
     return 0
-
-
-def _configure_logging() -> None:
-    """Show only this package's log messages and progress bar."""
-    logging.basicConfig(format='%(message)s')
-    logging.getLogger('marigold_ros').setLevel(logging.INFO)
-    for library in (diffusers_logging, transformers_logging):
-        library.set_verbosity_error()
-        library.disable_progress_bar()

@@ -10,11 +10,13 @@ from types import SimpleNamespace
 
 from checkpoints import make_checkpoint
 from diffusers import AutoencoderTiny
+from diffusers.utils import logging as diffusers_logging
 from huggingface_hub.errors import DryRunError, LocalEntryNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 import pytest
 from safetensors.torch import load_file, save_file
 import torch
+from transformers.utils import logging as transformers_logging
 
 from marigold_ros.depth import checkpoint
 from marigold_ros.depth.checkpoint import find_checkpoint, load_components
@@ -53,6 +55,18 @@ def test_a_stored_embedding_replaces_the_text_encoder(copy):
     shutil.rmtree(copy / 'tokenizer')
     shutil.rmtree(copy / 'text_encoder')
     assert torch.equal(load_components(str(copy)).empty_text_embedding, computed)
+
+
+def test_loading_prints_nothing_and_leaves_the_settings_of_the_libraries(intact, capfd):
+    """Else transformers draws a bar, also to a pipe."""
+    libraries = diffusers_logging, transformers_logging
+    for library in libraries:
+        library.enable_progress_bar()
+    before = [library.get_verbosity() for library in libraries]
+    load_components(str(intact))
+    assert capfd.readouterr() == ('', '')
+    assert all(library.is_progress_bar_enabled() for library in libraries)
+    assert [library.get_verbosity() for library in libraries] == before
 
 
 def test_another_vae_can_be_loaded(intact, tmp_path):

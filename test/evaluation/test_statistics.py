@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -58,6 +60,20 @@ def test_an_interval_scales_with_the_standard_error():
     blocks = Blocks([str(i) for i in range(400)], mean_of_blocks=False)
     low, high = blocks.bootstrap_interval(values)
     assert (high - low) / 2 == pytest.approx(1.96 * values.std() / 20, rel=0.05)
+
+
+@pytest.mark.parametrize('count', [7, 64, 1001])
+def test_samples_are_those_of_one_draw_in_little_memory(count):
+    values = np.random.default_rng(1).normal(5.0, 2.0, count)
+    drawn = np.random.default_rng(0).integers(count, size=(10_000, count))
+    expected = np.quantile(values[drawn].mean(axis=1), (0.025, 0.975))
+    tracemalloc.start()
+    blocks = Blocks([f'{i:04d}' for i in range(count)], mean_of_blocks=False)
+    low_high = blocks.bootstrap_interval(values)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert low_high == pytest.approx(expected.tolist(), rel=1e-12)
+    assert peak < 4e6 + 100 * drawn.itemsize * count * 4
 
 
 def test_one_block_gives_no_interval():

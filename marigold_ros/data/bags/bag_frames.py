@@ -35,6 +35,8 @@ from marigold_ros.messages.image_transport import camera_info_beside
 TOLERANCE_MS = 15.0
 # A pair waits for its pose until this many newer pairs have been read.
 POSE_WINDOW_PAIRS = 8
+# Depth, references and transforms may be logged so long before or after their image.
+LOG_DELAY_NS = 2 * 10 ** 9
 
 # Stamp of the image (ns), its log time (ns) and the image, depth, pose of the camera.
 PosedPair = tuple[int, tuple[int, Any], Any, NDArray[np.float64] | None]
@@ -142,44 +144,61 @@ class LogWindow:
     """
     Range of log times of a part of a bag, ns; None is the end of the bag.
 
+    A frame belongs to the part in which its image was logged.
+
     Attributes
     ----------
+    lead_in_ns : int or None
+        From here on, frames lead in to the part.
     start_ns, stop_ns : int or None
-        A frame belongs to the part in which its image was logged.
-    read_from_ns, read_until_ns : int or None
-        Messages that are read: what leads in to the part, and depth, references and transforms
-        that are logged late.
+        Of the frames of the part itself.
     """
 
+    lead_in_ns: int | None = None
     start_ns: int | None = None
     stop_ns: int | None = None
-    read_from_ns: int | None = None
-    read_until_ns: int | None = None
 
     @classmethod
     def of_part(cls, bag: Bag, part: Part) -> LogWindow:
         """Return the range of a part of a bag; the outer ends of the bag are open."""
-        part_ns, more_ns = part.split(bag.end_ns - bag.start_ns), round(1e9 * part.lead_in_s)
-        start_ns, stop_ns = bag.start_ns + part_ns.start, bag.start_ns + part_ns.stop
-        first, last = part.index == 0, part.index == part.count - 1
-        return cls(None if first else start_ns, None if last else stop_ns,
-                   None if first else start_ns - more_ns, None if last else stop_ns + more_ns)
+        part_ns = part.split(bag.end_ns - bag.start_ns)
+        start_ns = None if part.index == 0 else bag.start_ns + part_ns.start
+        stop_ns = None if part.index == part.count - 1 else bag.start_ns + part_ns.stop
+        lead_in_ns = None if start_ns is None else start_ns - round(1e9 * part.lead_in_s)
+        return cls(lead_in_ns, start_ns, stop_ns)
+
+    def holds(self, logged_ns: int) -> bool:
+        """Check whether a frame is of the part or leads in to it."""
+        return ((self.lead_in_ns is None or logged_ns >= self.lead_in_ns)
+                and (self.stop_ns is None or logged_ns < self.stop_ns))
+
+    def leads_in(self, logged_ns: int) -> bool:
+        """Check whether a frame is before the part."""
+        return self.start_ns is not None and logged_ns < self.start_ns
 
     def decoded_messages(self, bag: Bag, topics: Collection[str],
                          on_error: Callable[[BagError, str], None]
                          ) -> Iterator[tuple[BagMessage, Any]]:
-        """Read the messages of the part, and before them static transforms from its start on."""
-        if self.read_from_ns is not None and STATIC_TOPIC in topics:
-            yield from bag.decoded_messages([STATIC_TOPIC], stop_ns=self.read_from_ns,
-                                            on_error=on_error)
-        yield from bag.decoded_messages(topics, start_ns=self.read_from_ns,
-                                        stop_ns=self.read_until_ns, on_error=on_error)
+        """Read what the frames may need, and before it static transforms from the start on."""
+        from_ns = None if self.lead_in_ns is None else self.lead_in_ns - LOG_DELAY_NS
+        until_ns = None if self.stop_ns is None else self.stop_ns + LOG_DELAY_NS
+        if from_ns is not None and STATIC_TOPIC in topics:
+            yield from bag.decoded_messages([STATIC_TOPIC], stop_ns=from_ns, on_error=on_error)
+        yield from bag.decoded_messages(topics, start_ns=from_ns, stop_ns=until_ns,
+                                        on_error=on_error)
 
 
 def count_parts(path: Path, part_s: float) -> int:
-    """Return the number of equal parts of a bag that last at most `part_s` seconds."""
+    """
+    Return the number of equal parts of a bag that last at most `part_s` seconds.
+
+    There are no more than a camera of 1 Hz would fill: a bag whose clock jumps, as when NTP sets
+    it, seems to last for years.
+    """
     with open_bag(path, recover=True) as bag:
-        return max(1, math.ceil(bag.duration_s / part_s))
+        images = max((topic.message_count for topic in bag.topics
+                      if topic.msgtype in (IMAGE, COMPRESSED_IMAGE)), default=0)
+        return max(1, math.ceil(min(bag.duration_s, images) / part_s))
 
 
 def read_bag_frames(path: Path, topics: BagTopics, notes: list[str] | None = None,
@@ -228,17 +247,16 @@ def read_bag_frames(path: Path, topics: BagTopics, notes: list[str] | None = Non
         for stamp, (logged_ns, image), depth, pose in _posed_pairs(bag, names, times, matcher,
                                                                    issues, window):
             first_ns = stamp if first_ns is None else first_ns
-            if window.stop_ns is not None and logged_ns >= window.stop_ns:
-                continue    # of the next part
+            if not window.holds(logged_ns):
+                continue
             name = f'{path}, {topics.image} at {stamp} ns'
             issues.check_registration(image.header.frame_id, depth.header.frame_id)
             frame = _decode_frame(decoder, issues, name, (image, depth, stamp, first_ns, pose))
             if frame is not None:
                 issues.frames += 1
-                yield replace(frame, is_lead_in=(window.start_ns is not None
-                                                 and logged_ns < window.start_ns))
+                yield replace(frame, is_lead_in=window.leads_in(logged_ns))
     # What a truncated bag lacks is missing at its end.
-    issues.finish(matcher, bag.data_loss if window.read_until_ns is None else None)
+    issues.finish(matcher, bag.data_loss if window.stop_ns is None else None)
     if issues.frames == 0 and part.count == 1:
         raise BagError(_describe_lack(path, topics, times, matcher))
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from hashlib import sha256
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from marigold_ros.depth.checkpoint import find_checkpoint
 from marigold_ros.evaluation.fleet.fleet_list import ListedRecording
 from marigold_ros.evaluation.report.second_pictures import FILE
+from marigold_ros.files import write_atomically
 
 DONE = 'done.json'
 
@@ -80,16 +80,6 @@ class RecordingStore:
         write_atomically(self._parts / DONE, done.encode())
         for path in self._parts.glob('*.pickle'):
             path.unlink()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that is there completely or not at all."""
-    temporary = path.with_name(f'{path.name}.{os.getpid()}')
-    with temporary.open('wb') as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def fingerprint(recording: ListedRecording, table: str) -> str:

@@ -48,7 +48,6 @@ class TfliteNetwork:
     """
 
     def __init__(self, path: Path) -> None:
-        self.name = path.stem
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as err:

@@ -50,12 +50,10 @@ class LayerConfig:
     raytrace_max_range: float
 
 
-CAMERA_SOURCE = 'depth_cloud'
+COSTMAP, LAYER, CAMERA_SOURCE = 'global_costmap', 'obstacle_layer', 'depth_cloud'
 
 
-def read_layer_config(path: Path, source: str = CAMERA_SOURCE, *,
-                      costmap: str = 'global_costmap', layer: str = 'obstacle_layer'
-                      ) -> LayerConfig:
+def read_layer_config(path: Path, source: str = CAMERA_SOURCE) -> LayerConfig:
     """
     Read the parameters of an obstacle layer and a source of it from a Nav2 parameter file.
 
@@ -65,9 +63,9 @@ def read_layer_config(path: Path, source: str = CAMERA_SOURCE, *,
         If the layer or the source is missing, a key is missing, or raytrace_min_range is not 0.
     """
     try:
-        parameters = yaml.safe_load(path.read_text(encoding='utf-8'))[costmap][costmap][
+        parameters = yaml.safe_load(path.read_text(encoding='utf-8'))[COSTMAP][COSTMAP][
             'ros__parameters']
-        settings: dict[str, Any] = parameters[layer]
+        settings: dict[str, Any] = parameters[LAYER]
         if source not in settings['observation_sources'].split():
             raise KeyError(f'{source} in observation_sources')
         own: dict[str, Any] = settings[source]
@@ -77,7 +75,7 @@ def read_layer_config(path: Path, source: str = CAMERA_SOURCE, *,
             own['max_obstacle_height'], own['obstacle_min_range'],
             own['obstacle_max_range'], own['raytrace_max_range'] if own['clearing'] else 0.0)
     except (OSError, KeyError, TypeError, AttributeError, yaml.YAMLError) as err:
-        raise ConfigError(f'{path} must contain {costmap}.{layer} with the source {source} and '
+        raise ConfigError(f'{path} must contain {COSTMAP}.{LAYER} with the source {source} and '
                           f'all its keys; got {type(err).__name__}: {err}') from err
     if own.get('raytrace_min_range', 0.0) != 0.0:
         raise ConfigError(f'`raytrace_min_range` must be 0 in {path}; '

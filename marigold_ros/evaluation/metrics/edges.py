@@ -41,74 +41,6 @@ DERIVATIVE_STEPS = 4096
 GAP_MARGIN_PX = 4
 
 
-def boundary_f1(depth_m: NDArray[Any], target_m: NDArray[Any]) -> float:
-    """
-    Compute the boundary F1 of one predicted depth map.
-
-    Parameters
-    ----------
-    depth_m : float [H, W]
-        Prediction, m.  Relative depth must be aligned first (`protocol_a.align`): the ratio of
-        two depths does not depend on the scale, but it depends on the shift.
-    target_m : float [H, W]
-        True depth, m.  NaN is unknown: boundaries next to unknown pixels are ignored.  +inf is
-        sky, which lies behind everything: the boundary of an object against the sky counts.
-
-    Returns
-    -------
-    float
-        In [0, 1], higher is better.  As in the published code, a direction without a true
-        boundary contributes 0.  NaN if the truth has no boundary or is sparse, see `is_dense`.
-
-    Raises
-    ------
-    InputError
-        If the shapes differ, or a depth is not above 0 where the truth is known.
-
-    Examples
-    --------
-    A near pixel before a far wall: the correct boundaries at any scale, and a flat prediction:
-
-    >>> import numpy as np
-    >>> target_m = np.full((3, 3), 4.0)
-    >>> target_m[1, 1] = 2.0
-    >>> round(boundary_f1(0.5 * target_m, target_m), 3)
-    1.0
-    >>> boundary_f1(np.full((3, 3), 4.0), target_m)
-    0.0
-    """
-    return TrueBoundaries(target_m).compute_f1(depth_m)
-
-
-def edge_errors(depth_m: NDArray[Any], target_m: NDArray[Any]) -> tuple[float, float]:
-    """
-    Compute the distances between the edges of a predicted depth map and the true edges.
-
-    Parameters
-    ----------
-    depth_m : float [H, W]
-        Prediction, aligned, m.
-    target_m : float [H, W]
-        True depth, m.  NaN is unknown: edges next to unknown pixels are ignored.  +inf is sky: it
-        gets the depth of the farthest measurement.
-
-    Returns
-    -------
-    accuracy_px : float
-        Mean distance from a predicted edge pixel to the nearest true edge, over the predicted
-        edge pixels within 10 px of a true edge; 10 if there are none.  Lower is better.
-    completeness_px : float
-        Mean distance, truncated to 10 px, from predicted edge pixels to true edges and from true
-        edge pixels to predicted edges.  Lower is better.  Both are NaN if the truth has no edge.
-
-    Raises
-    ------
-    InputError
-        If the shapes differ.
-    """
-    return TrueEdges(target_m).compute_errors(depth_m)
-
-
 def is_dense(target_m: NDArray[Any]) -> bool:
     """
     Check whether a true depth map is dense enough to show boundaries; lidar depth is not.
@@ -131,12 +63,25 @@ class TrueBoundaries:
     Parameters
     ----------
     target_m : float [H, W]
-        See `boundary_f1`.
+        True depth, m.  NaN is unknown: boundaries next to unknown pixels are ignored.  +inf is
+        sky, which lies behind everything: the boundary of an object against the sky counts.
 
     Raises
     ------
     InputError
-        If a depth is not above 0.
+        If a known depth is not above 0.
+
+    Examples
+    --------
+    A near pixel before a far wall: the correct boundaries at any scale, and a flat prediction:
+
+    >>> import numpy as np
+    >>> target_m = np.full((3, 3), 4.0)
+    >>> target_m[1, 1] = 2.0
+    >>> round(TrueBoundaries(target_m).compute_f1(0.5 * target_m), 3)
+    1.0
+    >>> TrueBoundaries(target_m).compute_f1(np.full((3, 3), 4.0))
+    0.0
     """
 
     def __init__(self, target_m: NDArray[Any]) -> None:
@@ -148,7 +93,27 @@ class TrueBoundaries:
         self._level_of_pair = [each.as_map() for each in self._levels]
 
     def compute_f1(self, depth_m: NDArray[Any]) -> float:
-        """Compute `boundary_f1` of a prediction, float [H, W], m."""
+        """
+        Compute the boundary F1 of a prediction.
+
+        Parameters
+        ----------
+        depth_m : float [H, W]
+            Prediction, m.  Relative depth must be aligned first (`protocol_a.align`): the ratio
+            of two depths does not depend on the scale, but it depends on the shift.
+
+        Returns
+        -------
+        float
+            In [0, 1], higher is better.  As in the published code, a direction without a true
+            boundary contributes 0.  NaN if the truth has no boundary or is sparse, see
+            `is_dense`.
+
+        Raises
+        ------
+        InputError
+            If the shapes differ, or a depth is not above 0 where the truth is known.
+        """
         _check_shapes(depth_m, self._known)
         predicted = _find_boundaries(depth_m, self._known, 'depth_m')
         if not self._is_dense or not self._counts.any():
@@ -167,7 +132,8 @@ class TrueEdges:
     Parameters
     ----------
     target_m : float [H, W]
-        See `edge_errors`.
+        True depth, m.  NaN is unknown: edges next to unknown pixels are ignored.  +inf is sky: it
+        gets the depth of the farthest measurement.
     """
 
     def __init__(self, target_m: NDArray[Any]) -> None:
@@ -181,7 +147,29 @@ class TrueEdges:
         self._distances_px = _distance_to_edges_px(self._edges)
 
     def compute_errors(self, depth_m: NDArray[Any]) -> tuple[float, float]:
-        """Compute `edge_errors` of a prediction, float [H, W], m."""
+        """
+        Compute the distances between the edges of a prediction and the true edges.
+
+        Parameters
+        ----------
+        depth_m : float [H, W]
+            Prediction, aligned, m.
+
+        Returns
+        -------
+        accuracy_px : float
+            Mean distance from a predicted edge pixel to the nearest true edge, over the predicted
+            edge pixels within 10 px of a true edge; 10 if there are none.  Lower is better.
+        completeness_px : float
+            Mean distance, truncated to 10 px, from predicted edge pixels to true edges and from
+            true edge pixels to predicted edges.  Lower is better.  Both are NaN if the truth has
+            no edge.
+
+        Raises
+        ------
+        InputError
+            If the shapes differ.
+        """
         _check_shapes(depth_m, self._edges)
         if not self._edges.any():
             return float('nan'), float('nan')

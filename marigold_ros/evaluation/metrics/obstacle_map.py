@@ -30,7 +30,7 @@ SCENE = 'scene'
 BLOCK_CELLS, MAX_MAP_CELLS = 100, 4000
 
 CellMask = NDArray[np.bool_]
-Counts = NDArray[np.int64]
+Counts = NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class ObstacleMap:
         Size of a cell, m.
     costs : uint8 [rows, columns]
         See `ObstacleLayer`; rows along y, columns along x.
-    seen, marked : int64 [rows, columns]
+    seen, marked : int32 [rows, columns]
         Number of frames in which an obstacle is seen in a cell, by the camera or by the reference
         sensor, and of those after which our costmap has it marked.
     explained : bool [rows, columns]
@@ -64,6 +64,8 @@ class ObstacleMap:
         Name and corners of the obstacles of the scene, m.
     found, visible : Counter of str
         Number of frames in which a box is marked, and in which it is visible.
+    outside : int
+        Number of frames that are left out, as the camera has left the largest map.
     """
 
     low_m: NDArray[np.float64]
@@ -77,6 +79,7 @@ class ObstacleMap:
     boxes: tuple[tuple[str, NDArray[np.float64]], ...] = ()
     found: Counter[str] = field(default_factory=Counter)
     visible: Counter[str] = field(default_factory=Counter)
+    outside: int = 0
 
     def cells(self) -> NDArray[np.uint8]:
         """Return one of the values `CELL_...` for every cell, uint8 [rows, columns]."""
@@ -90,25 +93,42 @@ class ObstacleMap:
         return cells
 
     def join(self, later: ObstacleMap) -> ObstacleMap:
-        """Return the map of this part of a recording and the next one, which saw things later."""
-        low_m = np.minimum(self.low_m, later.low_m)
-        high = np.maximum(*(np.round((each.low_m - low_m) / self.resolution).astype(int)
-                            + each.costs.shape[::-1] for each in (self, later)))
+        """
+        Return the map of this part of a recording and the next one, which saw things later.
 
-        def place(each: ObstacleMap, values: NDArray[Any], fill: int = 0) -> NDArray[Any]:
-            columns, rows = np.round((each.low_m - low_m) / self.resolution).astype(int)
-            placed = np.full(high[::-1], fill, values.dtype)
-            placed[rows:rows + values.shape[0], columns:columns + values.shape[1]] = values
+        This part stays whole; of the next one, what would make the map too large is left out.
+        """
+        # 1. Corners of the new map, in cells (x, y) from the lower corner of this one.
+        mine, theirs = (np.array(each.costs.shape[::-1]) for each in (self, later))
+        limit = np.maximum(MAX_MAP_CELLS, mine)
+        first = np.round((later.low_m - self.low_m) / self.resolution).astype(int)
+        low = np.maximum(np.minimum(0, first), mine - limit)
+        high = np.minimum(np.maximum(mine, first + theirs), low + limit)
+
+        # 2. The cells of both.
+        def place(values: NDArray[Any], at: NDArray[np.int64], fill: int = 0) -> NDArray[Any]:
+            placed = np.full((high - low)[::-1], fill, values.dtype)
+            begin = np.maximum(at, low)
+            end = np.maximum(begin, np.minimum(at + values.shape[::-1], high))
+            columns, rows = map(slice, begin - low, end - low)
+            from_columns, from_rows = map(slice, begin - at, end - at)
+            placed[rows, columns] = values[from_rows, from_columns]
             return placed
 
-        earlier_costs, costs = (place(each, each.costs, UNKNOWN) for each in (self, later))
+        here = np.zeros(2, int)
+        earlier_costs, costs = (place(self.costs, here, UNKNOWN),
+                                place(later.costs, first, UNKNOWN))
+        low_m = self.low_m + low * self.resolution
+        inside = ((later.path_m >= low_m)
+                  & (later.path_m < low_m + (high - low) * self.resolution)).all(axis=1)
         return ObstacleMap(
             low_m, self.resolution, np.where(costs == UNKNOWN, earlier_costs, costs),
-            place(self, self.seen) + place(later, later.seen),
-            place(self, self.marked) + place(later, later.marked),
-            place(self, self.explained) | place(later, later.explained),
-            np.concatenate([self.path_m, later.path_m]), self.reference, self.boxes,
-            self.found + later.found, self.visible + later.visible)
+            place(self.seen, here) + place(later.seen, first),
+            place(self.marked, here) + place(later.marked, first),
+            place(self.explained, here) | place(later.explained, first),
+            np.concatenate([self.path_m, later.path_m[inside]]), self.reference, self.boxes,
+            self.found + later.found, self.visible + later.visible,
+            self.outside + later.outside + int((~inside).sum()))
 
 
 class ReferenceMap:
@@ -122,27 +142,22 @@ class ReferenceMap:
     reference : str
         Name of the source.
     config : LayerConfig
-        Of the layer with our cloud.
-    sensor_config : LayerConfig or None
-        Of the layer with that of the sensor; None: the same.
+        Of both layers.
 
     Attributes
     ----------
     reference : str
-    outside : int
-        Number of frames that are left out, as the camera has left the largest map.
     """
 
-    def __init__(self, reference: str, config: LayerConfig,
-                 sensor_config: LayerConfig | None = None) -> None:
+    def __init__(self, reference: str, config: LayerConfig) -> None:
         """Start without a map; the first frame places it."""
-        self.reference, self._configs = reference, (config, sensor_config or config)
-        self._layers: tuple[ObstacleLayer, ObstacleLayer] | None = None
+        self.reference, self._config = reference, config
+        self._layers: tuple[ObstacleLayer, ...] = ()
         self._path_m: list[NDArray[np.float64]] = []
-        self.outside = 0
+        self._outside = 0
 
     def add(self, points: FloatImage | None, anchors: Anchors | None, K: Matrix,
-            map_from_camera: Matrix) -> None:
+            map_from_camera: Matrix, *, is_lead_in: bool = False) -> None:
         """
         Update both costmaps with one frame.
 
@@ -156,22 +171,23 @@ class ReferenceMap:
             Intrinsics of the camera, px.
         map_from_camera : float64 [4, 4]
             Pose of the camera in a frame whose floor is at z = 0.
+        is_lead_in : bool
+            Whether the frame is before the part of the recording that is counted.
         """
-        origin = map_from_camera[:3, 3]
-        reach_m = max(max(each.obstacle_max_range, each.raytrace_max_range)
-                      for each in self._configs)
+        origin, config = map_from_camera[:3, 3], self._config
+        reach_m = max(config.obstacle_max_range, config.raytrace_max_range)
         low_m, high_m = origin[:2] - reach_m, origin[:2] + reach_m
-        if self._layers is None:
-            block_m = BLOCK_CELLS * self._configs[0].resolution
+        if not self._layers:
+            block_m = BLOCK_CELLS * config.resolution
             low, high = np.floor(low_m / block_m) * block_m, np.ceil(high_m / block_m) * block_m
-            self._layers = tuple(  # type: ignore[assignment]
-                ObstacleLayer(each, tuple(low), tuple(high)) for each in self._configs)
-        assert self._layers is not None
+            self._layers = tuple(ObstacleLayer(config, (low[0], low[1]), (high[0], high[1]))
+                                 for _ in range(2))
         grown = [each.grow(low_m, high_m, BLOCK_CELLS, MAX_MAP_CELLS) for each in self._layers]
         if not all(grown):
-            self.outside += 1
+            self._outside += not is_lead_in
             return
-        self._path_m.append(origin[:2])
+        if not is_lead_in:
+            self._path_m.append(origin[:2])
         measured = None if anchors is None else anchors.points(K)
         for layer, cloud in zip(self._layers, (points, measured)):
             if cloud is not None:
@@ -179,8 +195,8 @@ class ReferenceMap:
                 layer.update(placed.astype(np.float32), origin)
 
     def map(self) -> ObstacleMap | None:
-        """Return the map; None without a frame."""
-        if self._layers is None:
+        """Return the map; None without a frame that counts."""
+        if not self._path_m:
             return None
         ours, reference = (layer.costs == LETHAL for layer in self._layers)
         # A mark in the next cell is as good.
@@ -188,5 +204,6 @@ class ReferenceMap:
                                      for each in (ours, reference))
         layer = self._layers[0]
         return ObstacleMap(layer.low_m, layer.config.resolution, layer.costs,
-                           reference.astype(np.int64), (reference & ours_wide).astype(np.int64),
-                           reference_wide, np.array(self._path_m), self.reference)
+                           reference.astype(np.int32), (reference & ours_wide).astype(np.int32),
+                           reference_wide, np.array(self._path_m), self.reference,
+                           outside=self._outside)

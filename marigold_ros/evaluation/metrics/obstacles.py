@@ -120,12 +120,7 @@ class ObstacleScorer:
         # Whether a cell belongs to a box, [boxes, rows, columns].
         self._cells = np.array([_distance_to_rectangle_m(centres, box[:, :2]) <= CELL_TOLERANCE_M
                                 for box in self._boxes_m])
-        # In how many frames a visible point of an obstacle is in a cell, and it is marked.
-        self._seen, self._marked = np.zeros((2, *self.layer.costs.shape), np.int64)
-        self._path_m: list[Matrix] = []
-        self._rows: list[tuple[float, ...]] = []
-        self._found: Counter[str] = Counter()
-        self._visible: Counter[str] = Counter()
+        self.discard_scores()
 
     def add(self, target_m: FloatImage, K: Matrix, map_from_camera: Matrix,
             points: FloatImage | None, stride: int, *others: FloatImage) -> None:
@@ -176,9 +171,13 @@ class ObstacleScorer:
         self._rows.append(self._score_frame(true, cloud, map_from_camera[:3, 3], in_view))
 
     def discard_scores(self) -> None:
-        """Forget the scores so far, but not the costmap."""
-        for each in (self._rows, self._found, self._visible):
-            each.clear()
+        """Forget the scores and the way so far, but not the costmap."""
+        self._rows: list[tuple[float, ...]] = []
+        self._path_m: list[Matrix] = []
+        self._found: Counter[str] = Counter()
+        self._visible: Counter[str] = Counter()
+        # In how many frames a visible point of an obstacle is in a cell, and it is marked.
+        self._seen, self._marked = np.zeros((2, *self.layer.costs.shape), np.int32)
 
     def extend(self, later: ObstacleScorer) -> None:
         """Add the scores of the part that follows; the costmap stays as it is."""
@@ -209,12 +208,12 @@ class ObstacleScorer:
                 'found': {name: {'found': self._found[name], 'visible': visible}
                           for name, visible in sorted(self._visible.items())}}
 
-    def map(self) -> ObstacleMap:
-        """Return the costmap after the last frame, compared with the scene."""
-        return ObstacleMap(
+    def map(self) -> ObstacleMap | None:
+        """Return the costmap after the last frame, compared with the scene; None without one."""
+        return None if not self._path_m else ObstacleMap(
             self.layer.low_m, self.layer.config.resolution, self.layer.costs, self._seen,
             self._marked, np.asarray(self._cells.any(axis=0), np.bool_),
-            np.array(self._path_m).reshape(-1, 2), SCENE,
+            np.array(self._path_m), SCENE,
             tuple(zip(self._names, self._boxes_m)), self._found.copy(), self._visible.copy())
 
     def _score_frame(self, true: Matrix, cloud: NDArray[np.float32] | None, origin: Matrix,

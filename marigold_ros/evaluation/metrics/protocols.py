@@ -155,15 +155,10 @@ def score(prediction: NDArray[Any], frame: DepthFrame, rules: Rules = Rules(),
         If no pixel can be compared, or the prediction is not finite at a compared pixel.
     """
     truth = FrameTruth(frame, rules, protocol)
-    return truth.score(truth.align(prediction))
-
-
-def select_target(frame: DepthFrame, rules: Rules, protocol: Protocol
-                  ) -> tuple[FloatImage, Mask]:
-    """Return the truth, float32 [H, W], m, and the pixels that a protocol compares, [H, W]."""
-    if protocol == 'B':
-        return select_compared_pixels(frame, rules)
-    return frame.known_depth_m, frame.measured
+    aligned = truth.align(prediction)
+    edges = truth.boundary_f1(aligned), *truth.edge_errors(aligned)
+    return Scores(protocol, aligned.compared_range,
+                  truth.errors(aligned) | dict(zip(EDGE_SCORES, edges)))
 
 
 class FrameTruth:
@@ -194,7 +189,9 @@ class FrameTruth:
         if protocol not in LABELS:
             raise InputError(f'`protocol` must be one of {", ".join(LABELS)}; got {protocol!r}')
         self.frame, self._rules, self._protocol = frame, rules, protocol
-        self.target_m, self.compared = select_target(frame, rules, protocol)
+        self.target_m, self.compared = (
+            select_compared_pixels(frame, rules) if protocol == 'B'
+            else (frame.known_depth_m, frame.measured))
 
     @cached_property
     def _targets_m(self) -> NDArray[np.float32]:
@@ -244,22 +241,16 @@ class FrameTruth:
         return Aligned(protocol, format_depth_range(protocol, rules), depth_m, target_m, compared,
                        scale, shift)
 
-    def score(self, aligned: Aligned) -> Scores:
-        """Compute all scores of an aligned prediction."""
-        boundary_f1, edges_px = self.boundary_f1(aligned), self.edge_errors(aligned)
-        return Scores(aligned.protocol, aligned.compared_range, self.errors(aligned) | dict(
-            zip(EDGE_SCORES, (boundary_f1, *edges_px))))
-
     def errors(self, aligned: Aligned) -> dict[str, float]:
         """Compute `protocol_a.error_metrics` of an aligned prediction."""
         return error_metrics(aligned.depth_m[self.compared], self._targets_m)
 
     def boundary_f1(self, aligned: Aligned) -> float:
-        """Compute `edges.boundary_f1` of an aligned prediction."""
+        """Compute the boundary F1, see `TrueBoundaries`, of an aligned prediction."""
         return self._boundaries.compute_f1(aligned.depth_m)
 
     def edge_errors(self, aligned: Aligned) -> tuple[float, float]:
-        """Compute `edges.edge_errors` of an aligned prediction, px."""
+        """Compute accuracy and completeness of edges, see `TrueEdges`, px."""
         return self._edges.compute_errors(aligned.depth_m)
 
 
@@ -277,14 +268,15 @@ class ScoredDepth:
 
     Attributes
     ----------
-    truth : FrameTruth
+    truth, depth
+        As given.
     aligned : Aligned or None
         None if the protocol has no pixel to compare.
     """
 
     def __init__(self, truth: FrameTruth, depth: FloatImage, covered: Mask | None = None) -> None:
         """Align the depth with the truth."""
-        self.truth, self._covered = truth, covered
+        self.truth, self.depth, self._covered = truth, depth, covered
         self.aligned = truth.align(depth) if truth.compared.any() else None
 
     @cached_property

@@ -16,18 +16,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from marigold_ros.data.datasets.data_set import Rules
-from marigold_ros.evaluation.metrics.protocols import (
-    Aligned,
-    FrameTruth,
-    Protocol,
-    ScoredDepth,
-)
 from marigold_ros.geometry.unproject import project, unproject
 
 if TYPE_CHECKING:
     from marigold_ros.data.frames import DepthFrame
     from marigold_ros.depth.types import FloatImage, RgbImage
+    from marigold_ros.evaluation.metrics.protocols import Aligned, ScoredDepth
 
 # A point was occluded in the previous frame if the depth there differs by more than this share.
 MAX_DEPTH_MISMATCH = 0.05
@@ -208,55 +202,36 @@ class _SampledFrame:
 
 
 class TemporalEvaluator:
-    """
-    Score the temporal consistency of predictions, frame by frame, for one or more sequences.
+    """Score the temporal consistency of predictions, frame by frame, of one or more sequences."""
 
-    Parameters
-    ----------
-    rules : Rules
-        Of the data set.
-    protocol : {'A', 'A-disparity', 'B', 'metric'}
-    """
-
-    def __init__(self, rules: Rules = Rules(), protocol: Protocol = 'A') -> None:
-        self._rules, self._protocol = rules, protocol
+    def __init__(self) -> None:
         self._fits: dict[str, tuple[float, float]] = {}
         self._previous: dict[str, _SampledFrame] = {}
 
-    def add(self, prediction: NDArray[Any], frame: DepthFrame,
-            scored: ScoredDepth | None = None) -> dict[str, float]:
+    def add(self, scored: ScoredDepth) -> dict[str, float]:
         """
-        Score the next frame of the sequence `frame.set_name`.
+        Score the next frame of a sequence, that is, of the frames with one `set_name`.
 
         Parameters
         ----------
-        prediction : float [H, W]
-            See `protocols.score`.
-        frame : DepthFrame
+        scored : ScoredDepth
             In the order of time; all frames of a sequence have one size.
-        scored : ScoredDepth or None
-            This prediction's, if already aligned.
 
         Returns
         -------
         dict of str to float
-            NaN where unknown.  `tae`: TAE against the previous frame, with the first frame's
-            scale and shift; needs poses and K.  `flicker`: flicker on pixels visible in both
-            frames, with the first frame's scale and shift, so that changes of the scale count.
-            `flicker_aligned`: the same with each frame's own scale and shift, so that only changes
-            of the shape count.  `first_fit_abs_rel`, `first_fit_delta1`: error against the truth
-            with the first frame's scale and shift.
-
-        Raises
-        ------
-        InputError
-            As `protocols.score` does.
+            NaN where unknown; empty for a frame that cannot be compared.  `tae`: TAE against the
+            previous frame, with the first frame's scale and shift; needs poses and K.  `flicker`:
+            flicker on pixels visible in both frames, with the first frame's scale and shift, so
+            that changes of the scale count.  `flicker_aligned`: the same with each frame's own
+            scale and shift, so that only changes of the shape count.  `first_fit_abs_rel`,
+            `first_fit_delta1`: error against the truth with the first frame's scale and shift.
         """
-        truth = (FrameTruth(frame, self._rules, self._protocol) if scored is None
-                 else scored.truth)
-        aligned = (scored and scored.aligned) or truth.align(prediction)
+        truth, aligned, frame = scored.truth, scored.aligned, scored.truth.frame
+        if aligned is None:
+            return {}
         fit = self._fits.setdefault(frame.set_name, (aligned.scale, aligned.shift))
-        first_fit = truth.align(prediction, fit)
+        first_fit = truth.align(scored.depth, fit)
         errors = truth.errors(first_fit)
         current = _subsample_frame(frame, first_fit, aligned)
         previous = self._previous.get(frame.set_name)

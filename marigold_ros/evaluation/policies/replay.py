@@ -62,7 +62,7 @@ class EvaluatedFrame:
     Attributes
     ----------
     number : int
-        From 0, in the order of reading.
+        From 0, in the order of reading; a frame that leads in has the number of the next.
     name, block, camera : str
         See `data.frames.DepthFrame`.
     stamp_ns : int or None
@@ -73,6 +73,8 @@ class EvaluatedFrame:
         Scores by run and by baseline.
     engine_s : float
         Time spent in the engine.
+    is_lead_in : bool
+        See `data.frames.DepthFrame`.
     """
 
     number: int
@@ -83,6 +85,7 @@ class EvaluatedFrame:
     size: tuple[int, int]
     quality: Mapping[str, Quality]
     engine_s: float
+    is_lead_in: bool = False
 
 
 @dataclass(frozen=True, eq=False)

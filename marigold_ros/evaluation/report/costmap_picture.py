@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection
 from pathlib import Path
 
@@ -57,7 +56,7 @@ def draw_costmaps(bag: Bag, points_topic: str, poses: PoseBuffer, config: LayerC
     dict of int to uint8 [480, 480, 3]
         By stamp: the surroundings of the camera, which looks up; empty without clouds or poses.
     """
-    clouds: deque[tuple[int, np.ndarray, Matrix]] = deque()
+    clouds: list[tuple[int, np.ndarray, Matrix]] = []
     if points_topic not in {topic.name for topic in bag.topics}:
         return {}
     for _, message in bag.decoded_messages([points_topic]):

@@ -118,8 +118,10 @@ def map_legend(obstacle_map: ObstacleMap) -> list[tuple[str, str]]:
         CELL_MISSED: 'missed' if scene else f'marked by {reference} alone',
         CELL_INVENTED: 'invented' if scene else 'marked by our cloud alone',
         CELL_FREE: 'free by our cloud', CELL_UNKNOWN: 'unknown'}
+    outside = obstacle_map.outside
     return [*((CELL_COLORS[cell], name) for cell, name in names.items()),
-            (PATH_COLOR, 'way of the camera, to the point')]
+            (PATH_COLOR, 'way of the camera, to the point' + (
+                f'; {outside} frames are outside the largest map' if outside else ''))]
 
 
 def _draw_cells(obstacle_map: ObstacleMap) -> tuple[str, np.ndarray, np.ndarray]:

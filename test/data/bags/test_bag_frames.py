@@ -28,7 +28,7 @@ import pytest
 from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from marigold_ros.data.bags.bag_frames import BagTopics
+from marigold_ros.data.bags.bag_frames import BagTopics, count_parts
 from marigold_ros.data.datasets.bag import bag_data_set, open_bag_as_shards
 from marigold_ros.data.frames import Part
 from marigold_ros.depth.errors import BagError, ConfigError, InputError
@@ -701,6 +701,37 @@ def test_the_parts_of_a_bag_hold_each_frame_once_and_what_leads_in(tmp_path):
         np.testing.assert_array_equal(mine.world_from_camera, alone.world_from_camera)
     assert [sum(frame.is_lead_in for frame in part) for part in parts] == [0, 5, 5]
     assert bag_data_set(path, topics, Part(1, 3)).count == 10
+
+
+@pytest.mark.parametrize('delay_ms', [-250, 30, 250, 1500])
+def test_parts_without_lead_in_hold_frames_whose_depth_is_logged_in_another(tmp_path, delay_ms):
+    stamps = [100 * MS * number for number in range(40)]
+    messages = [(topic, at + 2000 * MS + late * MS, image(pixels, encoding, START_NS + at))
+                for at in stamps for topic, pixels, encoding, late in (
+                    (IMAGE, PIXELS, 'rgb8', 0), (DEPTH, DEPTH_MM, '16UC1', delay_ms))]
+    path = write_bag(tmp_path / 'bag', {IMAGE: RAW, DEPTH: RAW},
+                     sorted(messages, key=lambda message: message[1]))
+    frames = [frame for index in range(4)
+              for frame in bag_data_set(path, BagTopics(IMAGE, DEPTH), Part(index, 4)).frames()]
+    assert [frame.stamp_ns - START_NS for frame in frames] == stamps
+    assert not any(frame.is_lead_in for frame in frames)
+
+
+@pytest.mark.parametrize(('part_s', 'parts'), [(2.0, 2), (1.0, 4), (0.5, 8)])
+def test_a_bag_has_as_many_parts_as_its_duration_needs(tmp_path, part_s, parts):
+    path = record(tmp_path, depths=[DEPTH_MM] * 40)
+    assert count_parts(path, part_s) == parts
+
+
+def test_a_clock_that_jumps_makes_no_more_parts_than_there_are_frames(tmp_path):
+    """The first image was logged before NTP set the clock."""
+    path = record(tmp_path, depths=[DEPTH_MM] * 12, extra=[
+        (IMAGE, -START_NS, image(PIXELS, 'rgb8', 0))])
+    parts = count_parts(path, 2.0)
+    assert parts == 7
+    frames = [frame for index in range(parts) for frame in bag_data_set(
+        path, BagTopics(IMAGE, DEPTH), Part(index, parts, 1.0)).frames()]
+    assert len(frames) == 12
 
 
 def test_a_part_without_images_is_empty(tmp_path):

@@ -71,7 +71,7 @@ def test_a_quantized_network_gets_the_resized_image(
     rgb = np.zeros((4, 4, 3), np.uint8)
     rgb[:2, :2, 0] = [[10, 30], [50, 70]]    # 40 in the mean
     depth = network.predict(rgb)
-    assert network.name == 'net' and depth.shape == (4, 4) and depth.dtype == np.float32
+    assert depth.shape == (4, 4) and depth.dtype == np.float32
     assert depth[0, 0] == pytest.approx(0.5 * (40 - 10))
     assert depth[3, 3] == pytest.approx(0.5 * (0 - 10))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from marigold_ros.depth.errors import InputError
-from marigold_ros.evaluation.metrics.edges import boundary_f1, edge_errors
+from marigold_ros.evaluation.metrics.edges import TrueBoundaries, TrueEdges
 
 SHAPE = (60, 80)
 
@@ -16,6 +16,14 @@ def near_centre(near_m=1.0, far_m=2.0):
     depth_m = np.full((3, 3), far_m)
     depth_m[1, 1] = near_m
     return depth_m
+
+
+def boundary_f1(depth_m, target_m):
+    return TrueBoundaries(target_m).compute_f1(depth_m)
+
+
+def edge_errors(depth_m, target_m):
+    return TrueEdges(target_m).compute_errors(depth_m)
 
 
 def test_correct_boundaries_score_1_at_any_scale():

@@ -18,6 +18,7 @@ from marigold_ros.evaluation.metrics.obstacle_map import (
     ReferenceMap,
     SCENE,
 )
+from marigold_ros.evaluation.report.interactive import map_legend
 from marigold_ros.metric.anchors import Anchors
 
 LAYER = LayerConfig(resolution=0.1, min_obstacle_height=0.1, max_obstacle_height=1.5,
@@ -90,14 +91,48 @@ def test_the_map_grows_with_the_way_and_keeps_what_it_knows():
     found = compared.map()
     marked = found.low_m[0] + 0.1 * (np.flatnonzero((found.costs == LETHAL).any(axis=0)) + 0.5)
     assert marked == pytest.approx([-29.05, 1.05, 31.05])
-    assert len(found.path_m) == 3 and compared.outside == 0
+    assert len(found.path_m) == 3 and found.outside == 0
 
 
 def test_a_map_without_end_is_left_out_and_counted():
     compared = ReferenceMap('lidar', LAYER)
     compared.add(ahead(1.0), None, K, camera_at(0.0))
     compared.add(ahead(1.0), None, K, camera_at(1e6))
-    assert compared.outside == 1 and max(compared.map().costs.shape) <= 200
+    found = compared.map()
+    assert found.outside == 1 and max(found.costs.shape) <= 200
+    assert '1 frames are outside the largest map' in map_legend(found)[-1][1]
+
+
+@pytest.mark.parametrize(('far_m', 'near_m'), [(20_000.0, 387.0), (-20_000.0, -377.0)])
+def test_parts_far_apart_join_to_a_map_of_limited_size(far_m, near_m):
+    """The first part stays; the next one is left out, or cut off where it begins near it."""
+    first, far, near = (ReferenceMap('lidar', LAYER) for _ in range(3))
+    for part, x_m in ((first, 0.0), (far, far_m), (near, near_m)):
+        part.add(ahead(1.0), anchors(1.0), K, camera_at(x_m))
+
+    def join(later):
+        joined = first.map().join(later.map())
+        assert joined.costs.shape == (first.map().costs.shape[0], 4000)
+        found = np.flatnonzero((joined.cells() == CELL_FOUND).any(axis=0))
+        return (joined.low_m[0] + 0.1 * (found + 0.5)).tolist(), joined
+
+    at_m, joined = join(far)
+    assert at_m == pytest.approx([1.05])
+    assert (len(joined.path_m), joined.outside) == (1, 1)
+    at_m, joined = join(near)
+    assert at_m == pytest.approx(sorted([1.05, near_m + 1.05]))
+    assert (len(joined.path_m), joined.outside) == (2, 0)
+
+
+def test_what_leads_in_marks_cells_but_is_no_part_of_the_way():
+    compared = ReferenceMap('lidar', LAYER)
+    compared.add(ahead(1.0), None, K, camera_at(-1.0), is_lead_in=True)
+    compared.add(ahead(1.0), None, K, camera_at(1e6), is_lead_in=True)
+    assert compared.map() is None
+    compared.add(ahead(1.0), None, K, camera_at(0.5))
+    found = compared.map()
+    assert found.path_m.tolist() == [[0.5, 0.05]] and found.outside == 0
+    assert (found.costs == LETHAL).sum() == 2
 
 
 def test_without_a_frame_there_is_no_map():

@@ -317,8 +317,12 @@ def test_parts_with_what_leads_in_are_joined_to_the_scores_of_the_whole(scene, d
         return evaluator
 
     whole, first = evaluate(drive), evaluate(drive[:4])
-    first.extend(evaluate([(replace(frame, is_lead_in=True), reference)
-                           for frame, reference in drive[:4]] + drive[4:]))
+    second = evaluate([(replace(frame, is_lead_in=True), reference)
+                       for frame, reference in drive[:4]] + drive[4:])
+    joined = first.obstacle_map().join(second.obstacle_map())
+    for name in ('costs', 'seen', 'marked', 'path_m'):
+        np.testing.assert_array_equal(getattr(joined, name), getattr(whole.obstacle_map(), name))
+    first.extend(second)
     summary = whole.summary()
     assert summary['frames'] == len(drive) and summary['obstacles']['clouds'] > 4
     assert json.dumps(first.summary()) == json.dumps(summary)

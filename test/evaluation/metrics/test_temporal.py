@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from marigold_ros.data.datasets.bag import bag_data_set
+from marigold_ros.data.datasets.data_set import Rules
 from marigold_ros.data.frames import DepthFrame
+from marigold_ros.evaluation.metrics.protocols import FrameTruth, ScoredDepth
 from marigold_ros.evaluation.metrics.temporal import (
     compute_flicker,
     find_covisible_pixels,
@@ -44,6 +46,11 @@ def room(depth_m, z_m=None, brightness=90, set_name='room'):
     return DepthFrame('room', np.full((*SHAPE, 3), brightness, np.uint8), map_m, map_m > 0,
                       set_name, K=None if z_m is None else K,
                       world_from_camera=None if z_m is None else motion(z_m))
+
+
+def scored(depth, frame, protocol='A'):
+    """Compare depth with the truth of a frame."""
+    return ScoredDepth(FrameTruth(frame, Rules(), protocol), depth)
 
 
 def test_a_static_camera_has_all_pixels_covisible():
@@ -115,7 +122,7 @@ def test_tae_is_nan_without_overlapping_views():
 
 
 def test_the_first_frame_has_no_temporal_scores():
-    found = TemporalEvaluator().add(room(2.0).depth_m, room(2.0, z_m=0.0))
+    found = TemporalEvaluator().add(scored(room(2.0).depth_m, room(2.0, z_m=0.0)))
     assert np.isnan([found['tae'], found['flicker'], found['flicker_aligned']]).all()
     assert found['first_fit_abs_rel'] == pytest.approx(0.0, abs=1e-6)
     assert found['first_fit_delta1'] == 1.0
@@ -124,8 +131,8 @@ def test_the_first_frame_has_no_temporal_scores():
 def test_a_scale_change_counts_with_the_first_fit_only():
     evaluator = TemporalEvaluator()
     frame = room(2.0, z_m=0.0)
-    evaluator.add(frame.depth_m, frame)
-    found = evaluator.add(1.1 * frame.depth_m, frame)    # the same view, 10 % farther
+    evaluator.add(scored(frame.depth_m, frame))
+    found = evaluator.add(scored(1.1 * frame.depth_m, frame))    # the same view, 10 % farther
     assert found['flicker'] == pytest.approx(0.1, abs=1e-6)
     assert found['flicker_aligned'] == pytest.approx(0.0, abs=1e-6)
     assert found['first_fit_abs_rel'] == pytest.approx(0.1, abs=1e-6)
@@ -137,7 +144,7 @@ def test_correct_depth_of_a_moving_camera_does_not_flicker():
     wall = [np.full(SHAPE, 4.0 - z_m, np.float32) for z_m in (0.0, 0.2, 0.4)]
     for z_m, map_m in zip((0.0, 0.2, 0.4), wall):
         frame = replace(room(1.0, z_m=z_m), depth_m=map_m)
-        found = evaluator.add(map_m, frame)
+        found = evaluator.add(scored(map_m, frame))
     # A flat wall at 4 m is fitted with least norm: scale 16/17 and shift 4/17 m, which makes
     # 3.6 m too far by 0.4/17 m.
     assert found['flicker_aligned'] == pytest.approx(0.0, abs=1e-5)
@@ -156,23 +163,23 @@ def test_flicker_without_poses_uses_static_pixels():
 
 def test_without_poses_flicker_is_known_and_tae_is_nan():
     evaluator = TemporalEvaluator()
-    evaluator.add(room(2.0).depth_m, room(2.0))
-    found = evaluator.add(1.1 * room(2.0).depth_m, room(2.0))
+    evaluator.add(scored(room(2.0).depth_m, room(2.0)))
+    found = evaluator.add(scored(1.1 * room(2.0).depth_m, room(2.0)))
     assert np.isnan(found['tae'])
     assert found['flicker'] == pytest.approx(0.1, abs=1e-6)
 
 
 def test_sequences_are_scored_independently():
     evaluator = TemporalEvaluator()
-    evaluator.add(room(2.0).depth_m, room(2.0, set_name='a'))
-    other = evaluator.add(3 * room(2.0).depth_m, room(2.0, set_name='b'))
+    evaluator.add(scored(room(2.0).depth_m, room(2.0, set_name='a')))
+    other = evaluator.add(scored(3 * room(2.0).depth_m, room(2.0, set_name='b')))
     assert np.isnan(other['flicker'])
     assert other['first_fit_abs_rel'] == pytest.approx(0.0, abs=1e-6)
 
 
 def test_metric_depth_is_not_aligned_over_time():
-    evaluator = TemporalEvaluator(protocol='metric')
-    found = evaluator.add(1.5 * room(2.0).depth_m, room(2.0))
+    evaluator = TemporalEvaluator()
+    found = evaluator.add(scored(1.5 * room(2.0).depth_m, room(2.0), 'metric'))
     assert found['first_fit_abs_rel'] == pytest.approx(0.5)
 
 
@@ -181,6 +188,6 @@ def test_true_depth_of_the_sample_drive_has_little_flicker():
     frames = list(islice(bag_data_set(BAG).frames(), 0, 30, 6))
     assert np.linalg.norm(frames[-1].world_from_camera[:3, 3]
                           - frames[0].world_from_camera[:3, 3]) > 0.3
-    evaluator = TemporalEvaluator(protocol='metric')
-    found = [evaluator.add(frame.depth_m, frame)['flicker'] for frame in frames]
+    evaluator = TemporalEvaluator()
+    found = [evaluator.add(scored(frame.depth_m, frame, 'metric'))['flicker'] for frame in frames]
     assert np.nanmean(found) < 5e-3
