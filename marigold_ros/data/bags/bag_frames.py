@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 import math
 from pathlib import Path
 from typing import Any
@@ -361,15 +362,19 @@ def _find_topics(bag: Bag, topics: BagTopics) -> tuple[str, str, str | None]:
     """Return the topics of image, depth and camera_info; the last is optional unless named."""
     if not bag.topics:
         raise BagError(f'{bag.path} is empty: no topics')
-    found, problems = [], []
-    for name in (topics.image, topics.depth):
+    found: list[Any] = []
+    problems = []
+    for find in (partial(find_image_topic, bag, topics.image),
+                 partial(find_image_topic, bag, topics.depth),
+                 partial(find_calibration_topic, bag, topics)):
         try:
-            found.append(find_image_topic(bag, name))
+            found.append(find())
         except BagError as err:
             problems.append(str(err))
     if problems:
         raise BagError('; '.join(problems))
-    return found[0], found[1], find_calibration_topic(bag, topics)
+    image, depth, calibration = found
+    return image, depth, calibration
 
 
 def _read_calibration(bag: Bag, topic: str | None, topics: BagTopics,

@@ -476,6 +476,12 @@ def test_the_error_of_a_missing_topic_lists_the_existing_ones(tmp_path):
         bag_data_set(record(tmp_path), BagTopics(IMAGE, '/cam/depth'))
 
 
+def test_all_wrong_topics_are_named_at_once(tmp_path):
+    with pytest.raises(BagError) as raised:
+        bag_data_set(record(tmp_path), BagTopics('/a', '/b', camera_info='/c'))
+    assert all(f'no topic {name} ' in str(raised.value) for name in ('/a', '/b', '/c'))
+
+
 def test_a_topic_of_another_type_is_rejected(tmp_path):
     with pytest.raises(BagError, match=r'no topic /cam/camera_info \(sensor_msgs/msg/Image or '
                        r'sensor_msgs/msg/CompressedImage\)'):
