@@ -1,7 +1,8 @@
-"""Small recordings of a fleet, and what its reports say."""
+"""Small recordings of a fleet, a pool without processes, and what reports say."""
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 import json
 from pathlib import Path
 
@@ -10,10 +11,14 @@ from checkpoints import make_checkpoint
 import numpy as np
 import yaml
 
+from marigold_ros.evaluation.fleet.tasks import run_task, Task
 from marigold_ros.evaluation.policies.latency import FrameCost, LatencyTable
 
 HEIGHT, WIDTH, PERIOD_NS = 48, 64, 10 ** 8
 IMAGE, DEPTH = '/image', '/depth'
+# Of the bags of a fleet; the long one has three parts.
+FRAMES = {'short': 5, 'long': 30}
+RATE_HZ = 10 ** 9 // PERIOD_NS
 # What depends on the machine, the time or the place, and not on the data.
 OF_THE_RUN = ('environment', 'timing', 'command', 'latency_table')
 
@@ -30,7 +35,7 @@ def write_recording(path: Path, frames: int, seed: int) -> Path:
         messages += [(topic, 'sensor_msgs/msg/Image', at, image(pixels, encoding, START_NS + at))
                      for topic, pixels, encoding in ((IMAGE, rgb, 'rgb8'),
                                                      (DEPTH, depth_m, '32FC1'))]
-    return write_mcap(path, messages, chunk_size=50_000)
+    return write_mcap(path, messages, chunk_size=20_000)
 
 
 def write_fleet(folder: Path, frames: dict[str, int], **settings: object) -> Path:
@@ -46,11 +51,12 @@ def write_fleet(folder: Path, frames: dict[str, int], **settings: object) -> Pat
                       **settings)
 
 
-def write_list(folder: Path, recordings: list[dict[str, object]], **settings: object) -> Path:
-    """Write a list of recordings, with chunks of 1.5 s."""
-    path = folder / 'list.yaml'
+def write_list(folder: Path, recordings: list[dict[str, object]], file: str = 'list.yaml',
+               **settings: object) -> Path:
+    """Write a list of recordings, with parts of at most 1 s."""
+    path = folder / file
     path.write_text(yaml.safe_dump({
-        'chunk_s': 1.5, 'lead_in_s': 0.5, 'defaults': {
+        'chunk_s': 1.0, 'lead_in_s': 0.3, 'defaults': {
             'checkpoint': 'checkpoint', 'latency_table': 'table.json', 'image': IMAGE,
             'depth': DEPTH, 'policies': ['novelty', 'fixed-1']},
         'recordings': recordings} | settings), encoding='utf-8')
@@ -67,3 +73,25 @@ def read_states(out: Path) -> dict[str, str]:
     """Return the states of `summary.json`, by recording."""
     return {each['name']: each['state'] for each in json.loads(
         (out / 'summary.json').read_text(encoding='utf-8'))['recordings']}
+
+
+class PoolWithoutProcesses:
+    """Run each task in this process when it is submitted."""
+
+    workers = 1
+
+    def submit(self, task: Task) -> Future[object]:
+        """Return the finished task."""
+        future: Future[object] = Future()
+        future.set_result(run_task(task, lambda done: None))
+        return future
+
+    def progress(self, future: Future[object]) -> int:
+        """Return how many frames are done; nobody asks."""
+        return 0
+
+    def limit_memory(self, task_bytes: int) -> None:
+        """Use the memory of this process."""
+
+    def close(self) -> None:
+        """Leave this process running."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleet_fixtures import write_fleet, write_list
+from fleet_fixtures import FRAMES, write_fleet, write_list
 from published_fixtures import write_layout
 import pytest
 
@@ -14,7 +14,7 @@ from marigold_ros.evaluation.fleet.fleet_list import read_fleet_list
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     """Write a list with a short and a long bag."""
-    return write_fleet(tmp_path_factory.mktemp('list') / 'fleet', {'short': 5, 'long': 40}).parent
+    return write_fleet(tmp_path_factory.mktemp('list') / 'fleet', FRAMES).parent
 
 
 def test_all_problems_are_named_before_any_work_starts(folder, tmp_path, capsys):
@@ -75,7 +75,7 @@ def test_a_recording_overrides_defaults_as_on_the_command_line(folder, tmp_path)
     assert one.options.checkpoint == str(folder / 'checkpoint')
     assert f'bag {folder}/short.mcap --checkpoint={folder}/checkpoint' in one.command
     assert [each.parts for each in (one, two, three)] == [1, 1, 3]
-    assert [each.frames for each in (one, two, three)] == [5, 3, 40]
+    assert [each.frames for each in (one, two, three)] == [5, 3, 30]
 
 
 def test_single_frames_are_divided_by_their_number(folder, tmp_path):

@@ -8,7 +8,7 @@ import signal
 from threading import Thread
 import time
 
-from fleet_fixtures import read_numbers, read_states, write_fleet
+from fleet_fixtures import read_numbers, read_states, write_list
 import pytest
 
 from marigold_ros.evaluation.evaluate import main
@@ -16,7 +16,7 @@ from marigold_ros.evaluation.evaluate import main
 ray = pytest.importorskip('ray', reason='pip install .[fleet]')
 
 NODE = {'num_cpus': 1, 'object_store_memory': 10 ** 8}
-TIMEOUT_S = 50
+TIMEOUT_S = 150
 
 
 @pytest.fixture
@@ -44,15 +44,19 @@ def read_if_there(path):
 
 
 @pytest.mark.slow
-def test_a_killed_worker_and_a_node_that_leaves_change_no_number(cluster, tmp_path):
-    """The numbers are those of the local pool to the digit."""
-    fleet = write_fleet(tmp_path / 'fleet', {'short': 5, 'long': 25})
-    out, local = tmp_path / 'ray', tmp_path / 'local'
+def test_a_killed_worker_and_a_node_that_leaves_change_no_number(cluster, fleet, undisturbed,
+                                                                 tmp_path):
+    """The numbers are those of one process to the digit."""
+    names, out = ('short', 'long'), tmp_path / 'ray'
+    whole_bags = write_list(fleet.parent, [{'name': name, 'bag': f'{name}.mcap'}
+                                           for name in names], 'whole_bags.yaml')
     second, lost = cluster.add_node(**NODE), []
 
     def disturb():
         deadline_s = time.monotonic() + TIMEOUT_S
-        while not list(out.rglob('*.pickle')) and time.monotonic() < deadline_s:
+        while not (list(out.rglob('*.pickle')) and running_workers()):
+            if time.monotonic() > deadline_s:
+                return
             time.sleep(0.05)
         for worker in running_workers()[:1]:
             os.kill(worker, signal.SIGKILL)
@@ -62,16 +66,14 @@ def test_a_killed_worker_and_a_node_that_leaves_change_no_number(cluster, tmp_pa
 
     disturber = Thread(target=disturb)
     disturber.start()
-    assert main(['fleet', str(fleet), '--out', str(out), '--ray', cluster.address]) == 0
+    assert main(['fleet', str(whole_bags), '--out', str(out), '--ray', cluster.address]) == 0
     disturber.join()
     assert len(lost) == 2
-    assert read_states(out) == {'short': 'complete', 'long': 'complete'}
-    assert main(['fleet', str(fleet), '--out', str(local)]) == 0
-    for name in ('short', 'long'):
-        assert read_numbers(out / name) == read_numbers(local / name)
+    assert read_states(out) == dict.fromkeys(names, 'complete')
+    for name in names:
+        assert read_numbers(out / name) == read_numbers(undisturbed / name)
 
 
-def test_an_address_without_a_cluster_is_an_error(tmp_path, capsys):
-    fleet = write_fleet(tmp_path / 'fleet', {'short': 5})
+def test_an_address_without_a_cluster_is_an_error(fleet, tmp_path, capsys):
     assert main(['fleet', str(fleet), '--out', str(tmp_path / 'out'), '--ray', 'nowhere']) == 2
     assert '`ray` must be the address of a running Ray cluster' in capsys.readouterr().err
