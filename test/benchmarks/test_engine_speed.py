@@ -82,6 +82,7 @@ def test_whole_run_writes_every_setting(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(ARCHITECTURES, 'miniature', MINIATURE)
     monkeypatch.setattr(engine_speed, 'peak_memory', engine_candidates._peak_memory_in_process)
     monkeypatch.setattr(engine_speed, 'MATRIX_EDGE', {'cpu': 256})
+    monkeypatch.setattr(engine_speed, 'MIN_ROUNDS', 2)
     engine_speed.main(['--architecture', 'miniature', '--vae', 'tiny', '--device', 'cpu',
                        '--steps', '1', '4', '--batch-sizes', '1', '2', '--rounds', '2',
                        '--out', str(tmp_path)])

@@ -1,17 +1,25 @@
-"""The benchmark of the rate of `evaluate` on a short bag."""
+"""The benchmark of the rate of `evaluate` on short bags."""
 
 from __future__ import annotations
 
 import json
 
+from benchmarks import evaluate_rate
+from benchmarks.bag_reading import TOPICS, write_long_bag
 from benchmarks.evaluate_rate import main
+from marigold_ros.data.datasets.bag import bag_data_set
 
 
-def test_the_rates_of_a_short_bag_and_the_drive_are_compared(tmp_path):
+def test_the_rates_of_a_short_bag_and_the_drive_are_compared(tmp_path, monkeypatch):
+    """With a shorter one in the place of the drive, which is only opened."""
+    assert bag_data_set(evaluate_rate.SAMPLE, evaluate_rate.DRIVE).count == 80
+    write_long_bag(tmp_path / 'drive', 0.05, 2)
+    monkeypatch.setattr(evaluate_rate, 'SAMPLE', tmp_path / 'drive')
+    monkeypatch.setattr(evaluate_rate, 'DRIVE', TOPICS)
     assert main(['--minutes', '0.02', '--hz', '2', '--rounds', '1', '--policies', 'fixed-1',
                  '--out', str(tmp_path)]) == 0
     rows = json.loads((tmp_path / 'evaluate_rate.json').read_text())['rows']
-    assert [row['frames'] for row in rows] == [2, 80]
+    assert [row['frames'] for row in rows] == [2, 6]
     for row in rows:
         assert min(float(row[f'{name} (frames/s)']) for name in ('engine alone', 'evaluate')) > 0
         assert row['share'] in (tmp_path / 'evaluate_rate.md').read_text()

@@ -446,8 +446,8 @@ def test_a_whole_bag_of_ros1_beside_topics_of_another_world_is_evaluated_whole(
 
 def test_a_truncated_bag_is_evaluated_partially(checkpoint, tmp_path):
     # Noise, so that a chunk of the file holds one frame only.
-    rgb = np.random.default_rng(0).integers(0, 255, (600, 1000, 3), np.uint8)
-    depth_m = np.linspace(1, 4, 600, dtype=np.float32)[:, None].repeat(1000, axis=1)
+    rgb = np.random.default_rng(0).integers(0, 255, (400, 640, 3), np.uint8)
+    depth_m = np.linspace(1, 4, 400, dtype=np.float32)[:, None].repeat(640, axis=1)
     write_bag(tmp_path / 'bag', {TOPICS[1]: IMAGE, TOPICS[3]: IMAGE}, [
         message for at in range(0, 6 * PERIOD_NS, PERIOD_NS) for message in (
             (TOPICS[1], at, image(rgb, 'rgb8', START_NS + at)),

@@ -16,7 +16,7 @@ from marigold_ros.metric.config import ScaleConfig
 
 BAG = Path(__file__).parents[2] / 'sample' / 'living_room'
 TOPICS = {'cloud': '/lidar/points', 'scan': '/scan'}
-FRAMES = 16
+FRAMES = 8
 # Of the lidar in the body frame of the camera; and 1 m in front of that, along x.
 MOUNT, WRONG_MOUNT = ('-0.1298 0 0.0869 0 -0.10472 0', '0.8702 0 0.0869 0 -0.10472 0')
 

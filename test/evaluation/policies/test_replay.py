@@ -271,7 +271,7 @@ def test_random_is_deterministic():
 
 def test_a_sequence_is_replayed_as_the_node_processes_it():
     """The depth of the replay is that of AdaptiveDepth with the networks, in every frame."""
-    engine = DepthEngine.load('tiny', device='cpu', dtype='float32')
+    engine = DepthEngine.load('tiny', device='cpu', dtype='float32', processing_resolution=160)
     adaptive = AdaptiveDepth(engine, AdaptiveConfig(StepPolicyConfig(latency_cap_s=None)),
                              networks=ImmediateExecutor(), clock=lambda: 0.0)
     size = engine.padded_size(480, 640)
