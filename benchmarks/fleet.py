@@ -5,8 +5,8 @@ How much faster do two workers evaluate a fleet than one, and how many frames do
 
 The bags repeat frames of sample/living_room as raw VGA images, so far apart that no depth can be
 carried.  `evaluate fleet` runs on one core, where it has one worker, and on two, in interleaved
-rounds, each time into an empty folder, with a given latency table.  Times are of the whole command:
-its start, the loading of the networks in each worker, and all reports.
+rounds, each time into an empty folder, with a given latency table.  Times are of the whole
+command: its start, the loading of the networks in each worker, and all reports.
 """
 
 from __future__ import annotations
