@@ -174,12 +174,6 @@ def open_inputs(options: argparse.Namespace, stack: ExitStack, part: Part = WHOL
                   open_references(options, stack, part))
 
 
-def load_engine(config: EvaluationConfig, device: str) -> DepthEngine:
-    """Load the engine that is evaluated."""
-    return DepthEngine.load(config.checkpoint, device=device,
-                            processing_resolution=config.processing_resolution)
-
-
 def run_session(inputs: Inputs, engine: DepthEngine, table: LatencyTable, stop: StopFlag,
                 out_bag: Path | None = None,
                 on_frame: Sequence[FrameCallback] = ()) -> tuple[EvaluationSession, Evaluation]:
@@ -241,7 +235,8 @@ def evaluate(options: argparse.Namespace, command: str, stack: ExitStack) -> int
         check_live_policy(config.policies[0])
     reserve_one_core()
     keep_freed_memory()
-    engine = load_engine(config, options.device)
+    engine = DepthEngine.load(config.checkpoint, device=options.device,
+                              processing_resolution=config.processing_resolution)
     table, table_file = _latency_table(options, config, engine)
 
     with StopFlag(terminate_on_second_signal=True) as stop:

@@ -31,7 +31,6 @@ from marigold_ros.evaluation.evaluate import (
     describe_machine,
     Evaluation,
     LATENCY_TABLE,
-    load_engine,
     open_inputs,
     run_session,
     write_evaluation,
@@ -49,7 +48,7 @@ MEDIAN_EXAMPLES, COMPRESSION = 4, 1
 # Key of the machine of a table.
 REQUESTED_DEVICE = 'requested_device'
 # A worker keeps its engine for the next task.
-_load_engine = lru_cache(maxsize=1)(load_engine)
+_load_engine = lru_cache(maxsize=1)(DepthEngine.load)
 
 # Called with the number of frames that are done.
 Progress = Callable[[int], None]
@@ -231,7 +230,8 @@ class MeasureTask:
 
 def _prepare_engine(config: EvaluationConfig, device: str, table: LatencyTable) -> DepthEngine:
     """Return the engine; a new table notes what it is measured on."""
-    engine = _load_engine(config, device)
+    engine = _load_engine(config.checkpoint, device=device,
+                          processing_resolution=config.processing_resolution)
     table.machine = table.machine or {**describe_machine(config, engine),
                                       REQUESTED_DEVICE: device}
     return engine
