@@ -99,9 +99,7 @@ class SharedTable:
             return
         self.table.machine = self.table.machine or measured.machine
         self.table.samples = measured.samples | self.table.samples
-        temporary = self.file.with_suffix('.part')
-        self.table.save(temporary)
-        temporary.replace(self.file)
+        self.table.save(self.file)
 
 
 class RecordingRun:

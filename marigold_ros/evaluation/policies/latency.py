@@ -27,6 +27,7 @@ from marigold_ros.depth.carry import DepthCarrier
 from marigold_ros.depth.complexity import complexity_share, reduce_to_grey
 from marigold_ros.depth.errors import InputError
 from marigold_ros.depth.types import BatchTiming, RgbImage, StageTiming
+from marigold_ros.files import write_atomically
 from marigold_ros.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ class LatencyTable:
         content = {'machine': self.machine, 'measured_utc': self.measured_utc,
                    'sizes': {f'{height}x{width}': [asdict(cost) for cost in costs]
                              for (height, width), costs in sorted(self.samples.items())}}
-        path.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
+        write_atomically(path, (json.dumps(content, indent=1) + '\n').encode())
 
     @classmethod
     def load(cls, path: Path) -> LatencyTable:
