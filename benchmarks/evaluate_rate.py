@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import redirect_stdout
+import io
 from itertools import islice
 import json
 from pathlib import Path
@@ -71,8 +73,10 @@ def measure_recording(name: str, bag: Path, topics: BagTopics, policies: str, ro
     steps = range(1, min(most, engine.checkpoint_info.max_useful_steps) + 1)
     alone_s, evaluated_s = [time_engine(engine, images, steps)], []
     for _ in range(rounds):
-        if evaluate(['bag', str(bag), '--image', topics.image, '--depth', topics.depth,
-                     '--policies', policies, '--out', str(out)]):
+        with redirect_stdout(io.StringIO()):  # its verdict is no part of the table
+            failed = evaluate(['bag', str(bag), '--image', topics.image, '--depth', topics.depth,
+                               '--policies', policies, '--out', str(out)])
+        if failed:
             raise MarigoldError('`evaluate` must succeed')
         alone_s.append(time_engine(engine, images, steps))
         summary = json.loads((out / 'summary.json').read_text())

@@ -10,7 +10,8 @@ from benchmarks.evaluate_rate import main
 from marigold_ros.data.datasets.bag import bag_data_set
 
 
-def test_the_rates_of_a_short_bag_and_the_drive_are_compared(tmp_path, monkeypatch):
+def test_the_rates_of_a_short_bag_and_the_drive_are_compared(tmp_path, monkeypatch,
+                                                                  capsys):
     """With a shorter one in the place of the drive, which is only opened."""
     assert bag_data_set(evaluate_rate.SAMPLE, evaluate_rate.DRIVE).count == 80
     write_long_bag(tmp_path / 'drive', 0.05, 2)
@@ -23,6 +24,7 @@ def test_the_rates_of_a_short_bag_and_the_drive_are_compared(tmp_path, monkeypat
     for row in rows:
         assert min(float(row[f'{name} (frames/s)']) for name in ('engine alone', 'evaluate')) > 0
         assert row['share'] in (tmp_path / 'evaluate_rate.md').read_text()
+    assert 'AbsRel' not in capsys.readouterr().out  # of the evaluations
 
 
 def test_an_unknown_policy_is_reported(tmp_path, capsys):
