@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 import multiprocessing
 from multiprocessing.connection import Connection
@@ -29,6 +29,7 @@ class _Worker:
         context = multiprocessing.get_context('spawn')
         self.done = context.RawValue('q')
         self.executor = ProcessPoolExecutor(1, context, _start_worker, (self.done, parent))
+        self.imported = self.executor.submit(_import_tasks)
 
 
 class LocalPool:
@@ -36,6 +37,7 @@ class LocalPool:
     Processes of one worker each.
 
     Each worker is a pool of its own: when it dies, only its task is lost, and it is known which.
+    All start before the first task.
 
     Parameters
     ----------
@@ -51,6 +53,7 @@ class LocalPool:
         self.workers = count_cores() if workers is None else workers
         # Workers end when this end is closed, also by the death of this process.
         self._parent, self._alive = multiprocessing.Pipe(duplex=False)
+        self._has_started = False
         self._idle: list[_Worker] = []
         self._running: dict[Future[Any], _Worker] = {}
 
@@ -58,9 +61,14 @@ class LocalPool:
         """Use only as many workers as fit into the free memory."""
         self.workers = max(1, min(self.workers, int(
             free_memory_bytes() / (MEMORY_RESERVE * task_bytes))))
+        self._collect_idle()
+        while self._idle and len(self._idle) + len(self._running) > self.workers:
+            self._idle.pop().executor.shutdown()
 
     def submit(self, task: Task) -> Future[Any]:
         """Start a task in an idle worker."""
+        if not self._has_started:
+            self._start_workers()
         self._collect_idle()
         worker = self._idle.pop() if self._idle else _Worker(self._parent)
         worker.done.value = 0
@@ -71,6 +79,12 @@ class LocalPool:
             return self.submit(task)
         self._running[future] = worker
         return future
+
+    def _start_workers(self) -> None:
+        """Start all workers side by side, as that takes seconds, and wait for them."""
+        self._has_started = True
+        self._idle = [_Worker(self._parent) for _ in range(self.workers)]
+        wait(worker.imported for worker in self._idle)
 
     def _collect_idle(self) -> None:
         """Take back the workers that have finished; those that have died are replaced later."""
@@ -86,12 +100,9 @@ class LocalPool:
         return int(self._running[future].done.value)
 
     def close(self) -> None:
-        """End all workers at once."""
-        self._collect_idle()
-        for worker in self._idle:
-            worker.executor.shutdown()
+        """End all workers at once: leaving by themselves takes them seconds."""
         self._alive.close()
-        for worker in self._running.values():
+        for worker in (*self._idle, *self._running.values()):
             worker.executor.shutdown()
         self._parent.close()
 
@@ -125,6 +136,10 @@ def _start_worker(done: Any, parent: Connection) -> None:
         os._exit(1)
 
     Thread(target=end_with_parent, daemon=True).start()
+
+
+def _import_tasks() -> None:
+    import marigold_ros.evaluation.fleet.tasks  # noqa: F401
 
 
 def _run(task: Task) -> Any:
