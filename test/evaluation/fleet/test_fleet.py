@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 import csv
 import fcntl
 import json
@@ -272,6 +273,31 @@ def test_the_pool_uses_as_many_workers_as_fit_into_memory(monkeypatch):
     pool.limit_memory(50_000)
     assert pool.workers == 1
     pool.close()
+
+
+def test_workers_that_do_not_fit_into_memory_end(monkeypatch):
+    class Worker:
+        def __init__(self, parent):
+            self.done, self.executor, self.imported = SimpleNamespace(), self, Future()
+            self.imported.set_result(None)
+            workers.append(self)
+
+        def submit(self, *task):
+            return Future()
+
+        def shutdown(self):
+            workers.remove(self)
+
+    workers = []
+    monkeypatch.setattr(local_pool, '_Worker', Worker)
+    monkeypatch.setattr(local_pool, 'free_memory_bytes', lambda: 10_000)
+    pool = local_pool.LocalPool(8)
+    pool.submit('measure')
+    assert len(workers) == 8  # side by side, before the first task
+    pool.limit_memory(2_000)
+    assert len(workers) == 3  # one of them runs
+    pool.close()
+    assert not workers
 
 
 def test_ray_and_baseline_are_checked_before_any_work(fleet, tmp_path, monkeypatch, capsys):
