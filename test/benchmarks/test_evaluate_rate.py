@@ -10,8 +10,7 @@ from benchmarks.evaluate_rate import main
 from marigold_ros.data.datasets.bag import bag_data_set
 
 
-def test_the_rates_of_a_short_bag_and_the_drive_are_compared(tmp_path, monkeypatch,
-                                                                  capsys):
+def test_a_short_bag_and_the_drive_are_compared(tmp_path, monkeypatch, capsys):
     """With a shorter one in the place of the drive, which is only opened."""
     assert bag_data_set(evaluate_rate.SAMPLE, evaluate_rate.DRIVE).count == 80
     write_long_bag(tmp_path / 'drive', 0.05, 2)

@@ -78,7 +78,8 @@ class Drive:
             message.width = depth.shape[1]
             self.robot.publish(REFERENCE, message)
 
-        self.until(lambda status: status['scale_state'] == 'tracking', frame, publish_reference)
+        self.until(lambda status: status.get('scale_state') == 'tracking', frame,
+                   publish_reference)
 
     def place(self, frame: DepthFrame, stamp_ns: int, offset_m: float = 0.0) -> None:
         """Publish where the robot is at a frame."""
