@@ -169,10 +169,7 @@ class StepFinder:
 
     def find(self, earlier: GreyImage, later: GreyImage) -> Step:
         """Find the flow between two frames, uint8 [h, w], and what it does not explain."""
-        if self._unmoved.shape[:2] != later.shape:
-            self._unmoved = pixel_grid(later.shape)
-            # As a whole array, because broadcasting takes eight times as long.
-            self._last_pixel = np.full_like(self._unmoved, self._unmoved[-1, -1])
+        self._fit_size(later.shape)
         source = self._unmoved + self._find_flow(earlier, later)
         beyond = source - np.maximum(np.minimum(source, self._last_pixel), np.float32(0.0))
         return Step(source, beyond, _is_inside(source),
@@ -180,11 +177,19 @@ class StepFinder:
 
     def begin_track(self, grey: GreyImage) -> Track:
         """Return the way from a frame, uint8 [h, w], back to itself."""
-        return Track(pixel_grid(grey.shape), np.ones(grey.shape, np.float32))
+        self._fit_size(grey.shape)
+        return Track(self._unmoved, np.ones(grey.shape, np.float32))
 
     def extend(self, track: Track, step: Step) -> tuple[Track, FloatImage]:
         """Extend a track by a step, see `Track.extend`."""
         return track.extend(step)
+
+    def _fit_size(self, shape: tuple[int, ...]) -> None:
+        """Compute anew what depends on the size of the images only, if that has changed."""
+        if self._unmoved.shape[:2] != shape:
+            self._unmoved = pixel_grid(shape)
+            # As a whole array, because broadcasting takes eight times as long.
+            self._last_pixel = np.full_like(self._unmoved, self._unmoved[-1, -1])
 
     def _find_flow(self, earlier: GreyImage, later: GreyImage) -> FloatImage:
         """Return the way from each pixel of a frame to where it was in the last one, [h,w,2]."""
