@@ -156,9 +156,8 @@ def score(prediction: NDArray[Any], frame: DepthFrame, rules: Rules = Rules(),
     """
     truth = FrameTruth(frame, rules, protocol)
     aligned = truth.align(prediction)
-    edges = truth.boundary_f1(aligned), *truth.edge_errors(aligned)
-    return Scores(protocol, aligned.compared_range,
-                  truth.errors(aligned) | dict(zip(EDGE_SCORES, edges)))
+    return Scores(protocol, aligned.compared_range, truth.errors(aligned)
+                  | truth.boundary_f1(aligned) | truth.edge_errors(aligned))
 
 
 class FrameTruth:
@@ -245,13 +244,13 @@ class FrameTruth:
         """Compute `protocol_a.error_metrics` of an aligned prediction."""
         return error_metrics(aligned.depth_m[self.compared], self._targets_m)
 
-    def boundary_f1(self, aligned: Aligned) -> float:
-        """Compute the boundary F1, see `TrueBoundaries`, of an aligned prediction."""
-        return self._boundaries.compute_f1(aligned.depth_m)
+    def boundary_f1(self, aligned: Aligned) -> dict[str, float]:
+        """Compute the first of `EDGE_SCORES`, see `TrueBoundaries`, of an aligned prediction."""
+        return {EDGE_SCORES[0]: self._boundaries.compute_f1(aligned.depth_m)}
 
-    def edge_errors(self, aligned: Aligned) -> tuple[float, float]:
-        """Compute accuracy and completeness of edges, see `TrueEdges`, px."""
-        return self._edges.compute_errors(aligned.depth_m)
+    def edge_errors(self, aligned: Aligned) -> dict[str, float]:
+        """Compute the others, see `TrueEdges`."""
+        return dict(zip(EDGE_SCORES[1:], self._edges.compute_errors(aligned.depth_m)))
 
 
 class ScoredDepth:
@@ -298,15 +297,14 @@ class ScoredDepth:
         """Return `errors` and boundary_f1; empty without `aligned`."""
         if self.aligned is None:
             return {}
-        return self.errors | {EDGE_SCORES[0]: self.truth.boundary_f1(self.aligned)}
+        return self.errors | self.truth.boundary_f1(self.aligned)
 
     @cached_property
     def quality(self) -> dict[str, float]:
         """Return `errors` and all `EDGE_SCORES`; empty without `aligned`."""
         if self.aligned is None:
             return {}
-        return self.errors_and_f1 | dict(zip(EDGE_SCORES[1:],
-                                             self.truth.edge_errors(self.aligned)))
+        return self.errors_and_f1 | self.truth.edge_errors(self.aligned)
 
 
 class FrameScorer:

@@ -268,27 +268,29 @@ class SharedSteps(StepFinder):
     def __init__(self) -> None:
         super().__init__()
         # The newest results by function and arguments; simulated arrivals are a few frames behind.
-        self._known: deque[tuple[str, tuple[object, ...], Any]] = deque(maxlen=SHARED_RESULTS)
+        self._known: deque[tuple[tuple[object, ...], Any]] = deque(maxlen=SHARED_RESULTS)
 
     def reduce(self, rgb: RgbImage) -> GreyImage:
-        return self._share(super().reduce, rgb)
+        return self._share(StepFinder.reduce, rgb)
 
     def find(self, earlier: GreyImage, later: GreyImage) -> Step:
-        return self._share(super().find, earlier, later)
+        return self._share(StepFinder.find, earlier, later)
 
     def begin_track(self, grey: GreyImage) -> Track:
-        return self._share(super().begin_track, grey)
+        return self._share(StepFinder.begin_track, grey)
 
     def extend(self, track: Track, step: Step) -> tuple[Track, FloatImage]:
-        return self._share(super().extend, track, step)
+        return self._share(StepFinder.extend, track, step)
 
     def _share(self, function: Callable[..., Result], *arguments: object) -> Result:
         """Return the result for the very same objects, if it is known."""
-        for name, known, result in reversed(self._known):
-            if name == function.__name__ and all(map(operator.is_, known, arguments)):
+        call = function, *arguments
+        for known, result in reversed(self._known):
+            if all(map(operator.is_, known, call)):
                 return cast(Result, result)
-        self._known.append((function.__name__, arguments, function(*arguments)))
-        return cast(Result, self._known[-1][-1])
+        result = function(self, *arguments)
+        self._known.append((call, result))
+        return result
 
 
 class PolicyReplay:
