@@ -15,6 +15,7 @@ from marigold_ros.data.frames import Part
 from marigold_ros.depth.config import require
 from marigold_ros.depth.device import resolve_device
 from marigold_ros.depth.errors import ConfigError, InputError
+from marigold_ros.evaluation.environment import count_cores
 from marigold_ros.evaluation.evaluate import (
     BAD_INPUT,
     create_output_folder,
@@ -297,7 +298,8 @@ def _open_pool(address: str | None, runs: Sequence[RecordingRun]) -> Pool:
     if address is None:
         uses_gpu = any(resolve_device(device).type == 'cuda' for device in devices
                        if not device.startswith('openvino'))
-        return LocalPool(1 if uses_gpu else None)
+        parts = sum(run.recording.parts for run in runs)
+        return LocalPool(1 if uses_gpu else min(count_cores(), parts))
     try:
         from marigold_ros.evaluation.fleet.ray_pool import RayPool
     except ModuleNotFoundError as err:

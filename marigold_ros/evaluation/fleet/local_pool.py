@@ -12,8 +12,6 @@ import signal
 from threading import Thread
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.evaluation.environment import count_cores
-
 if TYPE_CHECKING:
     from marigold_ros.evaluation.fleet.tasks import Task
 
@@ -41,16 +39,16 @@ class LocalPool:
 
     Parameters
     ----------
-    workers : int or None
-        Largest number of tasks at a time; None: one for each core.
+    workers : int
+        Largest number of tasks at a time.
 
     Attributes
     ----------
     workers : int
     """
 
-    def __init__(self, workers: int | None = None) -> None:
-        self.workers = count_cores() if workers is None else workers
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
         # Workers end when this end is closed, also by the death of this process.
         self._parent, self._alive = multiprocessing.Pipe(duplex=False)
         self._has_started = False
