@@ -71,7 +71,7 @@ class Stage:
 
     def measure(self, topic: str, message) -> dict[str, str]:
         """Publish a reference, and images until it was used or rejected for one."""
-        return self.until(lambda status: status.get('scale_state') in ('tracking', 'rejected'),
+        return self.until(lambda status: status['scale_state'] in ('tracking', 'rejected'),
                           lambda: self.robot.publish(topic, message))
 
     def until(self, holds, again=lambda: None) -> dict[str, str]:
@@ -90,7 +90,7 @@ class Stage:
 
     def rejection(self, detail: str, publish) -> dict[str, str]:
         """Publish a reference, and images until it is rejected with this detail."""
-        return self.until(lambda status: status.get('scale_state') == 'rejected'
+        return self.until(lambda status: status['scale_state'] == 'rejected'
                           and detail in status['scale_detail'], publish)
 
     def diagnosis(self, text: str, again=lambda: None) -> DiagnosticStatus:

@@ -78,8 +78,7 @@ class Drive:
             message.width = depth.shape[1]
             self.robot.publish(REFERENCE, message)
 
-        self.until(lambda status: status.get('scale_state') == 'tracking', frame,
-                   publish_reference)
+        self.until(lambda status: status['scale_state'] == 'tracking', frame, publish_reference)
 
     def place(self, frame: DepthFrame, stamp_ns: int, offset_m: float = 0.0) -> None:
         """Publish where the robot is at a frame."""
@@ -137,7 +136,9 @@ def drive(tmp_path_factory):
         robot.advertise(topic, message_type)
     robot.offer('/tf_static', TFMessage, latched=True)
     robot.publish('/tf_static', transform('base_link', 'camera_optical_frame', *MOUNT))
-    yield Drive(process, robot, frames)
+    drive = Drive(process, robot, frames)
+    drive.until(lambda status: status['outcome'] == 'processed', frames[0])  # camera_info matched
+    yield drive
     robot.close()
     process.stop()
 

@@ -16,7 +16,7 @@ from marigold_ros.evaluation.evaluate import main
 ray = pytest.importorskip('ray', reason='pip install .[fleet]')
 
 NODE = {'num_cpus': 1, 'object_store_memory': 10 ** 8}
-TIMEOUT_S = 150
+TIMEOUT_S = 50
 
 
 @pytest.fixture
