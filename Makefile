@@ -20,9 +20,8 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 demo: link
 	$(VENV)/bin/demo
 
-# Two tests at a time, but those of a file after each other, for they share its fixtures, and those
-# of nodes as well; see test/conftest.py.
-PYTEST := -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+# Two tests at a time, but those of a file after each other, for they share its fixtures.
+PYTEST := -m pytest -n 2 --dist loadfile
 
 # A fleet has workers of its own, and these nodes need both cores to keep their times: nothing is
 # tested beside them.
