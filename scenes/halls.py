@@ -28,7 +28,7 @@ def add_tube_lights(b: SceneBuilder, x: float, ys: np.ndarray, z: float, length:
                               colour * np.float32(brightness * gain), u, v))
 
 
-def sample_corridor(rng: Rng, texture_size: int) -> Scene:
+def sample_corridor(b: SceneBuilder) -> Scene:
     """
     Make a corridor with doors and with furniture along its walls.
 
@@ -36,7 +36,7 @@ def sample_corridor(rng: Rng, texture_size: int) -> Scene:
     -------
     Scene
     """
-    b = SceneBuilder(rng, texture_size)
+    rng = b.rng
     room = rooms.make_room(b, rng.uniform(1.4, 2.8), rng.uniform(7, 18), rng.uniform(2.3, 3.2),
                            windows=int(rng.integers(0, 4)), doors=int(rng.integers(3, 9)))
     ys = np.arange(1.2, room.depth, rng.uniform(2.0, 3.2))
@@ -149,7 +149,7 @@ def cone(p: Palette, rng: Rng) -> Mesh:
                  lathe([[0.06, 0.45], [0.025, 0.65], [0, 0.65]], (0, 0, 0), m)])
 
 
-def sample_warehouse(rng: Rng, texture_size: int) -> Scene:
+def sample_warehouse(b: SceneBuilder) -> Scene:
     """
     Make a warehouse with aisles between racking or shelving.
 
@@ -157,8 +157,7 @@ def sample_warehouse(rng: Rng, texture_size: int) -> Scene:
     -------
     Scene
     """
-    b = SceneBuilder(rng, texture_size)
-    p = b.palette
+    p, rng = b.palette, b.rng
     tall = rng.random() < 0.6
     height = rng.uniform(5, 9) if tall else rng.uniform(2.6, 4)
     aisle = rng.uniform(2.4, 3.6) if tall else rng.uniform(1.1, 2.2)

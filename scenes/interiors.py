@@ -156,7 +156,7 @@ _FURNISH: dict[str, tuple[Callable[[SceneBuilder, Room], None], float]] = {
     'storage_room': (furnish_storage, 0.1)}
 
 
-def sample_room(rng: np.random.Generator, texture_size: int) -> Scene:
+def sample_room(b: SceneBuilder) -> Scene:
     """
     Make a furnished room of a random kind.
 
@@ -164,7 +164,7 @@ def sample_room(rng: np.random.Generator, texture_size: int) -> Scene:
     -------
     Scene
     """
-    b = SceneBuilder(rng, texture_size)
+    rng = b.rng
     names = list(_FURNISH)
     place = str(rng.choice(names, p=[_FURNISH[n][1] for n in names]))
     size = (rng.uniform(3.0, 6.5), rng.uniform(2.8, 5.5), rng.uniform(2.35, 3.0))

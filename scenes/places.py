@@ -22,10 +22,11 @@ from collections.abc import Callable
 import numpy as np
 
 from scenes import halls, interiors, streets, tabletops
+from scenes.scene_builder import SceneBuilder
 from scenes.scene_types import BULK, Scene
 
 # Function that makes each kind of place, and its share of the sampled scenes.
-PLACES: dict[str, tuple[Callable[[np.random.Generator, int], Scene], float]] = {
+PLACES: dict[str, tuple[Callable[[SceneBuilder], Scene], float]] = {
     'room': (interiors.sample_room, 0.52),
     'corridor': (halls.sample_corridor, 0.08),
     'warehouse': (halls.sample_warehouse, 0.10),
@@ -51,4 +52,4 @@ def sample_scene(rng: np.random.Generator, texture_size: int = BULK.texture_size
     """
     names = list(PLACES)
     name = str(rng.choice(names, p=[PLACES[n][1] for n in names]))
-    return PLACES[name][0](rng, texture_size)
+    return PLACES[name][0](SceneBuilder(rng, texture_size))

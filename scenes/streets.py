@@ -153,7 +153,7 @@ def house(p: Palette, rng: Rng, width: float, depth: float) -> Mesh:
     return join(parts)
 
 
-def sample_street(rng: Rng, texture_size: int) -> Scene:
+def sample_street(b: SceneBuilder) -> Scene:
     """
     Make a street along y with houses on both sides, one side or none.
 
@@ -161,8 +161,7 @@ def sample_street(rng: Rng, texture_size: int) -> Scene:
     -------
     Scene
     """
-    b = SceneBuilder(rng, texture_size)
-    p = b.palette
+    p, rng = b.palette, b.rng
     road, path = rng.uniform(5, 9), rng.uniform(1.5, 4)
     length = rng.uniform(40, 90)
     b.add(box((400, 400, 0.2), (0, length / 2, -0.12), p.one_of('grass', 'grass', 'concrete')))

@@ -4,13 +4,12 @@ from __future__ import annotations
 import numpy as np
 
 from scenes import clutter, furniture, interiors, rooms
-from scenes.clutter import Rng
 from scenes.meshes import box, join
 from scenes.scene_builder import SceneBuilder
 from scenes.scene_types import Scene, View
 
 
-def sample_tabletop(rng: Rng, texture_size: int) -> Scene:
+def sample_tabletop(b: SceneBuilder) -> Scene:
     """
     Make a table with clutter in a room, seen from close above and from the side.
 
@@ -18,8 +17,7 @@ def sample_tabletop(rng: Rng, texture_size: int) -> Scene:
     -------
     Scene
     """
-    b = SceneBuilder(rng, texture_size)
-    p = b.palette
+    p, rng = b.palette, b.rng
     room = rooms.make_room(b, rng.uniform(2.6, 4.5), rng.uniform(2.6, 4.5), rng.uniform(2.4, 2.9),
                            windows=int(rng.integers(0, 3)))
     sky = rooms.light_room(b, room)
@@ -40,7 +38,7 @@ def sample_tabletop(rng: Rng, texture_size: int) -> Scene:
     return b.build('table_top', sky, [above, above, beside], sky_irradiates=False)
 
 
-def sample_bin(rng: Rng, texture_size: int) -> Scene:
+def sample_bin(b: SceneBuilder) -> Scene:
     """
     Make a bin filled with parts or groceries, seen from above.
 
@@ -48,8 +46,7 @@ def sample_bin(rng: Rng, texture_size: int) -> Scene:
     -------
     Scene
     """
-    b = SceneBuilder(rng, texture_size)
-    p = b.palette
+    p, rng = b.palette, b.rng
     room = rooms.make_room(b, rng.uniform(2.5, 4), rng.uniform(2.5, 4), 2.6, windows=1)
     sky = rooms.light_room(b, room)
     centre = np.array([room.width / 2, room.depth / 2, 0])
