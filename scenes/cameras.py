@@ -1,11 +1,33 @@
 """Random camera poses that are neither inside an object nor too close to a surface."""
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from scenes import rays, render, sensor
-from scenes.scene_types import RenderCamera, Scene
+from scenes.scene_types import RenderCamera, Scene, View
+
+Vector = NDArray[np.float64]
+
+
+class Mount(NamedTuple):
+    """What carries a camera: its height above the floor, its pitch (up is positive), its roll."""
+
+    share: float
+    height_m: tuple[float, float]
+    pitch_deg: tuple[float, float]
+    roll_deviation_deg: float
+
+
+MOUNTS = {
+    'robot': Mount(0.25, (0.2, 1.2), (-25, 10), 1.5),
+    'hand': Mount(0.45, (0.6, 1.7), (-60, 30), 8.0),
+    'head': Mount(0.20, (1.45, 1.9), (-50, 15), 4.0),
+    'ceiling': Mount(0.10, (1.9, 2.2), (-60, -20), 2.0)}
+# Horizontal field of view: most cameras have about 60 degrees.
+FIELD_OF_VIEW_DEG = (40.0, 62.0, 110.0)
 
 
 def pinhole(width: int, height: int, horizontal_fov: float) -> NDArray[np.float64]:
@@ -85,17 +107,34 @@ def sample_camera(scene: Scene, rng: np.random.Generator, size: tuple[int, int],
 
 def _draw_camera(scene: Scene, rng: np.random.Generator, size: tuple[int, int]) -> RenderCamera:
     view = scene.views[int(rng.integers(len(scene.views)))]
+    eye, (yaw, pitch, roll) = (
+        _draw_aimed(view, rng) if view.floor_m is None else _draw_carried(view, view.floor_m, rng))
+    fov = np.radians(rng.triangular(*FIELD_OF_VIEW_DEG))
+    return RenderCamera(size[0], size[1], pinhole(*size, fov), optical_axes(yaw, pitch, roll), eye,
+                        sensor.sample_sensor(rng))
+
+
+def _draw_aimed(view: View, rng: np.random.Generator) -> tuple[Vector, tuple[float, ...]]:
+    """Draw a position and yaw, pitch and roll towards a target."""
     eye = rng.uniform(view.eye[0], view.eye[1]).astype(np.float64)
-    target = rng.uniform(view.target[0], view.target[1])
-    offset = target - eye
+    offset = rng.uniform(view.target[0], view.target[1]) - eye
     yaw = float(np.arctan2(offset[1], offset[0]))
     pitch = float(np.arctan2(offset[2], np.hypot(offset[0], offset[1])))
-    # Cameras in rooms look almost horizontally.
-    steep = abs(pitch) > 0.6 and view.eye[0, 2] < 0.5
-    pitch = float(rng.normal(-0.12, 0.15)) if steep else pitch
-    roll = float(rng.normal(0, 0.03))
-    return RenderCamera(size[0], size[1], pinhole(*size, np.radians(rng.uniform(45, 90))),
-                        optical_axes(yaw, pitch, roll), eye, sensor.sample_sensor(rng))
+    return eye, (yaw, pitch, float(rng.normal(0, 0.06)))
+
+
+def _draw_carried(view: View, floor_m: float,
+                  rng: np.random.Generator) -> tuple[Vector, tuple[float, ...]]:
+    """Draw what carries the camera, a position at its height, and a yaw towards a target."""
+    eye, (yaw, _, _) = _draw_aimed(view, rng)
+    mounts = list(MOUNTS.values())
+    mount = mounts[int(rng.choice(len(mounts), p=[m.share for m in mounts]))]
+    eye[2] = floor_m + rng.uniform(*mount.height_m)
+    # Towards the middle of the range, as people and robots mostly look ahead.
+    low, high = mount.pitch_deg
+    pitch = low + (high - low) * rng.beta(2, 2)
+    return eye, (yaw, float(np.radians(pitch)),
+                 float(np.radians(rng.normal(0, mount.roll_deviation_deg))))
 
 
 def _rate_view(scene: Scene, camera: RenderCamera) -> tuple[float, bool]:

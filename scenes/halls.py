@@ -193,5 +193,5 @@ def sample_warehouse(b: SceneBuilder) -> Scene:
         b.add_if_free('load', mesh.moved(at))
     far = pitch * (rows - 1)
     view = View(np.array([[0.6, 0.6, 0.15], [far - 0.6, depth - 1, 1.8]], np.float32),
-                np.array([[-0.5, 0, 0.0], [far + 0.5, depth, 3]], np.float32))
+                np.array([[-0.5, 0, 0.0], [far + 0.5, depth, 3]], np.float32), floor_m=0.0)
     return b.build('warehouse', skies.make_sky(rng, 2.0), [view], sky_irradiates=False)

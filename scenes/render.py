@@ -67,7 +67,9 @@ def render(scene: Scene, camera: RenderCamera, quality: Quality = BULK) -> Rende
     RenderedFrame
     """
     radiance, depth_m = render_radiance(scene, camera, quality)
-    return RenderedFrame(sensor.develop(radiance, camera.sensor), depth_m, camera.K)
+    rgb = sensor.develop(radiance, camera.sensor)
+    sensor.add_border(rgb, depth_m, camera.sensor)
+    return RenderedFrame(rgb, depth_m, camera.K)
 
 
 def render_radiance(scene: Scene, camera: RenderCamera, quality: Quality) -> tuple[Floats, Floats]:

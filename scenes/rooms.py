@@ -29,7 +29,8 @@ class Room:
         """Return a view with cameras anywhere in the room that look anywhere in it."""
         return View(np.array([[0.25, 0.25, 0.1], [self.width - 0.25, self.depth - 0.25, 1.8]],
                              np.float32),
-                    np.array([[0, 0, 0.0], [self.width, self.depth, 1.5]], np.float32))
+                    np.array([[0, 0, 0.0], [self.width, self.depth, 1.5]], np.float32),
+                    floor_m=0.0)
 
 
 def make_room(b: SceneBuilder, width: float, depth: float, height: float, *,

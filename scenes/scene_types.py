@@ -52,10 +52,14 @@ class View:
     ----------
     eye, target : [2,3] float32
         Lower and upper corner of each box in the map frame, m.
+    floor_m : float or None
+        Height of the floor, if cameras are carried by a robot, a hand, a head or a ceiling, which
+        decides height and pitch; None: they are anywhere in `eye` and look exactly at a target.
     """
 
     eye: Floats
     target: Floats
+    floor_m: float | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ class Scene:
 @dataclass(frozen=True)
 class Sensor:
     """
-    Exposure, lens and noise of a camera.
+    Exposure, lens, noise and image processing of a camera.
 
     Attributes
     ----------
@@ -126,27 +130,54 @@ class Sensor:
         Exposure compensation, stops.
     gain : float or None
         Factor from radiance to exposed light; metered on each image if None.
+    keeps_highlights : bool
+        Whether metering darkens the image to keep bright windows and lamps; otherwise they
+        blow out.
     white_balance : (float, float, float)
         Channel gains.
     noise : float
         Standard deviation of the noise at mid grey, in 0..1.
+    mosaic : bool
+        Whether each pixel measures one colour, and the others are interpolated (Bayer pattern).
     vignette : float
         Fraction of light lost in the corners.
     blur_px : float
         Standard deviation of the lens blur, px.
-    contrast : float
-        1 is neutral; a larger value darkens shadows and brightens highlights.
+    motion_px : (float, float)
+        Motion of the image during the exposure, px to the right and down.
+    colour_fringe : float
+        Relative difference in size between the red and the blue image.
+    contrast, saturation : float
+        1 is neutral; a larger contrast darkens shadows and brightens highlights.
+    sharpening : float
+        Strength with which the camera sharpens the image.
+    jpeg_quality : int or None
+        1 to 100; None does not compress.
+    border : (float, float, float, float)
+        Part of the image that a plain border covers at the left, top, right and bottom, in 0..1;
+        the depth there is 0, not measured.
+    border_grey : int
+        0 is black, 255 white.
     seed : int
         Seed of the noise.
     """
 
     exposure_ev: float = 0.0
     gain: float | None = None
+    keeps_highlights: bool = True
     white_balance: tuple[float, float, float] = (1.0, 1.0, 1.0)
     noise: float = 0.0
+    mosaic: bool = False
     vignette: float = 0.0
     blur_px: float = 0.0
+    motion_px: tuple[float, float] = (0.0, 0.0)
+    colour_fringe: float = 0.0
     contrast: float = 1.0
+    saturation: float = 1.0
+    sharpening: float = 0.0
+    jpeg_quality: int | None = None
+    border: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    border_grey: int = 0
     seed: int = 0
 
 
@@ -208,7 +239,8 @@ class RenderedFrame:
     ----------
     rgb : [H,W,3] uint8
     depth_m : [H,W] float32
-        Depth along the optical axis at each pixel's centre, m; +inf on the sky.
+        Depth along the optical axis at each pixel's centre, m; +inf on the sky, 0 in a border of
+        the image.
     K : [3,3] float64
     """
 

@@ -218,4 +218,4 @@ def _bounds_view(bodies: tuple[Body, ...]) -> View:
         corners = [[*low[:2], floor + heights[0]], [*high[:2], floor + heights[1]]]
         return np.asarray(corners, np.float32)
 
-    return View(region(EYE_HEIGHT_M), region(TARGET_HEIGHT_M))
+    return View(region(EYE_HEIGHT_M), region(TARGET_HEIGHT_M), floor)
