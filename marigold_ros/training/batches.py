@@ -211,7 +211,13 @@ def load_resident_batches(
     MarigoldError
         If a frame is invalid or differs in size from the set's first, or memory is too small.
     """
-    stacks = [load_stack(frames, device) for frames in frame_sets]
+    # Sets that differ only in the size of their views share their frames.
+    sources = [each.model_copy(update={'size': None, 'weight': None}) for each in config.train]
+    loaded: dict[FrameSetConfig, FrameStack] = {}
+    for source, frames in zip(sources, frame_sets):
+        if source not in loaded:
+            loaded[source] = load_stack(frames, device)
+    stacks = [loaded[source] for source in sources]
 
     def load_views(keys: list[ViewKey]) -> ViewBatch:
         number = keys[0].frame_set

@@ -215,8 +215,9 @@ class HardwareConfig(ConfigSection):
     ----------
     device : {'auto', 'cpu'}
         'auto' uses a GPU if there is one.
-    precision : {'float32', 'bfloat16', 'float16'}
-        Precision of the computation; weights and optimizer stay float32.
+    precision : {'auto', 'float32', 'bfloat16', 'float16'}
+        Precision of the computation; weights and optimizer stay float32.  'auto' is bfloat16 if
+        the device supports it natively, else float16 on a GPU and float32 on the CPU.
     workers : int
         Processes that read and augment frames; 0 does so in the training process.
     frames_on_device : bool
@@ -230,7 +231,7 @@ class HardwareConfig(ConfigSection):
     """
 
     device: Literal['auto', 'cpu'] = 'auto'
-    precision: Literal['float32', 'bfloat16', 'float16'] = 'float32'
+    precision: Literal['auto', 'float32', 'bfloat16', 'float16'] = 'float32'
     workers: int = 2
     frames_on_device: bool = False
     compile: bool = False

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from marigold_ros.data.frames import FrameSet
+from marigold_ros.depth.device import resolve_dtype
 from marigold_ros.depth.errors import ConfigError, MarigoldError
 from marigold_ros.progress import progress_bar
 from marigold_ros.stop_flag import StopFlag
@@ -28,7 +29,7 @@ from marigold_ros.training.validation import ValidationResult
 from marigold_ros.training.views import ViewBatch
 
 LOG_EVERY = 20
-PRECISIONS = {'float32': 'no', 'bfloat16': 'bf16', 'float16': 'fp16'}
+PRECISIONS = {torch.float32: 'no', torch.bfloat16: 'bf16', torch.float16: 'fp16'}
 
 Config = TypeVar('Config', bound=TrainingConfig)
 
@@ -214,7 +215,7 @@ class Trainer(ABC, Generic[Config]):
         norm = float(self._accelerator.clip_grad_norm_(
             self._wrapped_model.parameters(), math.inf if limit is None else limit))
         # In float16 the gradient scaler skips such a step and reduces its scale.
-        if self.config.hardware.precision != 'float16':
+        if self._accelerator.mixed_precision != 'fp16':
             self._require_finite({'gradient_norm': norm})
         return norm
 
@@ -287,9 +288,10 @@ def make_seeded_generator(*numbers: int) -> torch.Generator:
 
 def _make_accelerator(hardware: HardwareConfig) -> Accelerator:
     """Create the Accelerator, which selects the devices."""
+    on_gpu = torch.cuda.is_available() and hardware.device != 'cpu'
+    dtype = resolve_dtype(hardware.precision, torch.device('cuda' if on_gpu else 'cpu'))
     try:
-        return Accelerator(mixed_precision=PRECISIONS[hardware.precision],
-                           cpu=hardware.device == 'cpu')
+        return Accelerator(mixed_precision=PRECISIONS[dtype], cpu=not on_gpu)
     except ValueError as err:
         raise ConfigError(f'`precision` must suit the device; got {hardware.precision!r}: '
                           f'{err}') from err

@@ -211,6 +211,15 @@ def test_views_on_the_device_have_different_positions(small_parts):
     assert -1 <= again.image.min() < again.image.max() <= 1
 
 
+def test_sets_that_differ_only_in_their_views_share_frames_on_the_device(monkeypatch):
+    loads = []
+    monkeypatch.setattr(batching, 'load_stack', lambda frames, device: loads.append(frames))
+    frames = [numbered_frames(2) for _ in range(3)]
+    mixed = tiny_config(train=(shards('a'), shards('a', (32, 48)), shards('b')))
+    batching.load_resident_batches(frames, mixed, torch.device('cpu'))
+    assert loads == [frames[0], frames[2]]
+
+
 def test_frames_that_do_not_fit_on_the_device_are_named(monkeypatch):
     frames = [[*numbered_frames(2), replace(frame(24, 24), name='the odd one')]]
     with pytest.raises(InputError, match=r'the odd one: with `frames_on_device` .* \[24, 24\] af'):

@@ -13,7 +13,8 @@ import torch
 from training_fixtures import changed, weights, with_schedule, write_frames
 
 from marigold_ros.depth.errors import ConfigError, InputError, MarigoldError
-from marigold_ros.training.config import FrameSetConfig
+from marigold_ros.training import trainer
+from marigold_ros.training.config import FrameSetConfig, HardwareConfig
 from marigold_ros.training.trainer import make_seeded_generator, Trainer
 from marigold_ros.training.validation import ValidationResult
 
@@ -60,7 +61,6 @@ class OneWeightTrainer(Trainer):
 
     def validate(self, folder, frame_sets, device):
         return ValidationResult({}, {})
-
 
 def saved_weight(tiny_config):
     return float((Path(tiny_config.run_folder) / 'checkpoint/weight.txt').read_text())
@@ -134,6 +134,17 @@ def test_bad_data_stops_before_the_first_step(tiny_config, tmp_path):
 def test_a_batch_must_divide_evenly(tiny_config):
     with pytest.raises(ConfigError, match='`batch_size` must be a multiple .* got 4, 3 and 1'):
         OneWeightTrainer(with_schedule(tiny_config, device_batch_size=3))
+
+
+@pytest.mark.parametrize(('capabilities', 'precision'), [
+    ({'avx512_bf16': True}, 'bf16'), ({'avx2': True}, 'no')])
+def test_auto_computes_in_bfloat16_only_where_the_processor_does(
+        monkeypatch, capabilities, precision):
+    asked = {}
+    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: capabilities)
+    monkeypatch.setattr(trainer, 'Accelerator', lambda **settings: asked.update(settings))
+    trainer._make_accelerator(HardwareConfig(device='cpu', precision='auto'))
+    assert asked == {'mixed_precision': precision, 'cpu': True}
 
 
 def test_seeds_give_independent_streams():
