@@ -145,7 +145,8 @@ def vacuum(p: Palette, rng: Rng) -> Mesh:
 
 def speaker(p: Palette, rng: Rng) -> Mesh:
     """Build a loudspeaker."""
-    w, d, h = rng.uniform([0.14, 0.16, 0.22], [0.26, 0.3, 0.95])
+    w, d = rng.uniform(0.14, 0.26), rng.uniform(0.16, 0.3)
+    h = rng.uniform(1.5 * w, 0.95)
     parts = [box((w, d, h), (0, 0, h / 2), p.one_of('wood', 'black'))]
     for z, r in ((h - 0.06, 0.03), (h - 0.06 - 0.6 * w, 0.35 * w)):
         parts.append(cylinder(r, 0.008, (0, 0, 0), p.get('black')).moved((0, d / 2, z),

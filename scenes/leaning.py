@@ -148,8 +148,6 @@ def upright_cycle(p: Palette, rng: Rng) -> Mesh:
     return bike.moved((0, -bike.bounds[0, 1], 0))
 
 
-
-
 LEANING: tuple[Maker, ...] = (board, boards, boards, frame, frame, ladder, folded_steps, broom,
                               mop, shovel, folded_table, ironing_board, rolled_rug, rolled_rug,
                               guitar, pipes, flat_horse, upright_cycle)

@@ -7,11 +7,13 @@ from typing import Any
 
 from embreex import mesh_construction, rtcore_scene
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from scenes.meshes import boxes, Floats, Mesh
 
-# A thing stands steady if so much of its footprint lies at most so far below its highest support.
+# A thing stands if so much of its footprint, steadily or loosely, lies at most so far below its
+# highest support.
+_SHARE = (0.45, 0.06)
 _SUPPORT_M = 0.012
 _RAY_PITCH_M = 0.05
 _MARGIN_M = 0.006
@@ -106,20 +108,21 @@ class Surroundings:
                    np.where(nearer, new.slope, old.slope),
                    np.where(nearer, new.carries, old.carries))
 
-    def heights(self, xy: NDArray[np.floating[Any]], start: float) -> Floats:
+    def heights(self, xy: NDArray[np.floating[Any]], start: ArrayLike) -> Floats:
         """
-        Return the height of the surface below points [n,2] at height `start`; nan inside bodies.
+        Return the height of the surface below points [n,2] at heights `start`; nan inside bodies.
 
         Returns
         -------
         [n] float32
         """
-        distance = self._cast_down(xy, np.full(len(xy), start)).distance
+        start = np.broadcast_to(np.asarray(start, np.float32), (len(xy),))
+        distance = self._cast_down(xy, start).distance
         usable = (distance >= 0) & np.isfinite(distance)
         return np.where(usable, start - np.where(usable, distance, 0), np.nan).astype(np.float32)
 
     def rest(self, sizes: NDArray[np.floating[Any]], poses: NDArray[np.floating[Any]],
-             share: float = 0.5) -> Floats:
+             *, loose: bool = False) -> Floats:
         """
         Let things down at their poses until they touch something.
 
@@ -129,14 +132,16 @@ class Surroundings:
             Size of each thing's bounding box, m.
         poses : [n,4] float
             Middle of its footprint, yaw, and the height from which it is let down, m, radians.
-        share : float
-            How much of a footprint must be supported, 0..1.
+        loose : bool
+            Whether a few points may carry a thing, also on a slope, as in a full bin.
 
         Returns
         -------
         [n] float32
             Height on which each thing stands; nan where it would be unsteady or in something.
         """
+        if not len(sizes):
+            return np.zeros(0, np.float32)
         n = int(np.clip(np.ceil(sizes[:, :2].max() / _RAY_PITCH_M) + 1, 4, 13))
         unit = np.stack(np.meshgrid(*[np.linspace(-1, 1, n)] * 2), -1).reshape(-1, 2)
         local = unit * (sizes[:, None, :2] / 2 + _MARGIN_M)
@@ -152,10 +157,16 @@ class Surroundings:
         below = z > top[:, None] - _SUPPORT_M
         count = np.maximum(below.sum(1), 1)
         tip = np.abs((unit * below[..., None]).sum(1) / count[:, None]).max(1)
-        good = ((distance >= 0).all(1) & np.isfinite(distance).all(1) & (tip < 0.3)
-                & (count >= share * n * n) & (carries | ~below).all(1)
-                & ((below & (slope > 0.85)).sum(1) > 0.9 * count)
+        good = ((distance >= 0).all(1) & np.isfinite(distance).all(1)
+                & (tip < (0.6 if loose else 0.3))
+                & (count >= _SHARE[loose] * n * n) & (carries | ~below).all(1)
+                & (((below & (slope > 0.85)).sum(1) > 0.9 * count) | loose)
                 & (top + sizes[:, 2] + 0.01 < poses[:, 3]))
+        # From inside a body that stands on the floor, a ray may find the floor.
+        xy = (poses[:, None, :2] + offset)[good].reshape(-1, 2)
+        up = self.cast(np.column_stack([xy, np.repeat(top[good] + 0.004, n * n)]),
+                       np.tile([0.0, 0.0, 1.0], (len(xy), 1))).distance
+        good[good] = (up >= 0).reshape(-1, n * n).all(1)
         return np.where(good, top, np.nan).astype(np.float32)
 
     def _cast_down(self, xy: NDArray[np.floating[Any]], start: NDArray[np.floating[Any]]) -> Hit:

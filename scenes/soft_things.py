@@ -89,13 +89,13 @@ def crumple(p: Palette, rng: Rng, radius: float, height: float) -> Mesh:
     -------
     Mesh
     """
-    rows, columns = 9, 25
+    rows, columns = 10, 33
     a, t = np.linspace(0, 2 * np.pi, columns), np.linspace(0, 1, rows)[:, None]
     shape = 1.0 + sum(rng.uniform(0.05, 0.22) * np.sin(k * a + rng.uniform(0, 6))
                       for k in range(1, 5))
-    lumps = sum(rng.uniform(0.08, 0.2) * np.sin(k * a + rng.uniform(0, 6))
-                * np.sin(np.pi * t * rng.uniform(1, 2.5) + rng.uniform(0, 3))
-                for k in range(2, 7))
+    # Folds run outwards in bends, with sharp crests.
+    lumps = sum(rng.uniform(0.1, 0.3) * (1 - 2 * np.abs(np.sin(
+        k * a / 2 + rng.uniform(-4, 4) * t + rng.uniform(0, 6)))) for k in range(2, 11, 2))
     z = height * (np.sin(t * np.pi / 2) ** 0.8 + np.minimum(t * 3, 1) * (1 - t ** 2) * lumps)
     r = radius * (1 - t) * shape
     points = np.stack([r * np.cos(a), rng.uniform(0.6, 1) * r * np.sin(a),
@@ -142,8 +142,9 @@ def cushion(p: Palette, rng: Rng) -> Mesh:
     """Build a cushion that lies flat."""
     w = rng.uniform(0.35, 0.6)
     h = rng.uniform(0.1, 0.16)
-    return rounded_box((w, w * rng.uniform(0.7, 1), h), (0, 0, h / 2 + 0.035),
+    body = rounded_box((w, w * rng.uniform(0.7, 1), h), (0, 0, h / 2),
                        p.one_of('cloth', 'fabric'), 0.06, 0.035)
+    return body.moved((0, 0, -body.bounds[0, 2]))
 
 
 def teddy(p: Palette, rng: Rng) -> Mesh:
