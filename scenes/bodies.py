@@ -1,4 +1,4 @@
-"""Make round and curved bodies: rounded boxes, ellipsoids, surfaces of revolution, rods, grids."""
+"""Make round and curved bodies: rounded boxes, ellipsoids, lathes, lofts, tubes, cloths."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 import trimesh
 
-from scenes.meshes import box_uv, cell_corners, Floats, Mesh, normalize, repeat_material
+from scenes.meshes import box_uv, cell_corners, Floats, join, Mesh, normalize, repeat_material
 
 Matrix = NDArray[np.floating[Any]]
 
@@ -163,6 +163,85 @@ def rod(start: ArrayLike, end: ArrayLike, radius: float, material: int, sides: i
     turn = np.stack([x, np.cross(axis, x), axis], 1)
     part = cylinder(radius, float(np.linalg.norm(b - a)), (0, 0, 0), material, sides=sides)
     return Mesh(part.triangles @ turn.T + a, part.normals @ turn.T, part.uv, part.material)
+
+
+def tube(points: ArrayLike, radius: ArrayLike, material: int, sides: int = 6) -> Mesh:
+    """
+    Make a closed round tube along a path, for limbs, cables, frames and handles.
+
+    Parameters
+    ----------
+    points : [k,3] float
+        Metres; no two neighbours are equal.
+    radius : float or [k] float
+        Metres.
+    material : int
+    sides : int
+
+    Returns
+    -------
+    Mesh
+    """
+    p = np.asarray(points, np.float32)
+    along = normalize(np.gradient(p, axis=0))
+    # Seen along the direction in which the path extends least, it does not turn back on itself.
+    spread = p - p.mean(0)
+    x = normalize(np.cross(np.linalg.eigh(spread.T @ spread)[1][:, 0], along))
+    angle = np.linspace(0, 2 * np.pi, sides + 1, dtype=np.float32)[:, None]
+    out = np.cos(angle) * x[:, None] + np.sin(angle) * np.cross(along, x)[:, None]
+    r = np.broadcast_to(np.asarray(radius, np.float32), (len(p),))[:, None, None]
+    # Each end is a flat cap: the last ring once more, facing along, and its middle.
+    first, last = np.broadcast_to(along[[0, -1], None], (2, *out.shape[1:]))
+    rings = p[:, None] + r * out
+    middle = np.broadcast_to(p[[0, -1], None], (2, *out.shape[1:]))
+    rows = np.concatenate([middle[:1], rings[:1], rings, rings[-1:], middle[1:]])
+    normals = np.stack([-first, -first, *out, last, last])
+    way = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(rows[:, 0], axis=0), axis=-1))])
+    uv = np.stack(np.broadcast_arrays(angle[:, 0] * r.max(), way[:, None]), -1)
+    order = [0, 1, 2, 0, 2, 3]
+    corners, shading, uvs = (cell_corners(a)[:, :, order].reshape(-1, 3, a.shape[-1])
+                             for a in (rows, normals, uv))
+    return Mesh(corners, shading, uvs, repeat_material(material, len(corners)))
+
+
+def loft(rings: ArrayLike, material: int, *, sides: int = 14, folds: float = 0.0) -> Mesh:
+    """
+    Make a closed body of stacked ellipses, for torsos, bags and garments.
+
+    Parameters
+    ----------
+    rings : [k,5] float
+        Centre and half width and half depth of each ellipse, upwards, m.
+    material : int
+    sides : int
+    folds : float
+        Depth of vertical folds, as a share of the width.
+
+    Returns
+    -------
+    Mesh
+    """
+    r = np.asarray(rings, np.float32)
+    angle = np.linspace(0, 2 * np.pi, sides + 1, dtype=np.float32)
+    wave = 1 + folds * np.sin(angle * max(3, sides // 3))
+    points = np.stack([r[:, 0, None] + r[:, 3, None] * np.cos(angle) * wave,
+                       r[:, 1, None] + r[:, 4, None] * np.sin(angle) * wave,
+                       np.broadcast_to(r[:, 2, None], (len(r), sides + 1))], -1)
+    ends = np.repeat(r[[0, -1], None, :3], sides + 1, axis=1)
+    return grid(np.concatenate([ends[:1], points, ends[1:]]), material, smooth=False)
+
+
+def cloth(points: ArrayLike, material: int) -> Mesh:
+    """
+    Make a cloth with a front and a back 4 mm apart through a grid of points; see `grid`.
+
+    Returns
+    -------
+    Mesh
+    """
+    p = np.asarray(points, np.float32)
+    out = normalize(np.cross(np.gradient(p, axis=1), np.gradient(p, axis=0))) * np.float32(0.002)
+    return join([grid(p + out, material), grid((p - out)[:, ::-1], material)])
 
 
 @cache

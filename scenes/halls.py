@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scenes import clutter, furniture, rooms, seats, skies, storage
+from scenes import clutter, furniture, piles, rooms, seats, skies, storage
 from scenes.bodies import lathe, rod
 from scenes.clutter import Rng
 from scenes.materials import Palette
@@ -52,6 +52,7 @@ def sample_corridor(b: SceneBuilder) -> Scene:
     rooms.hang_pictures(b, room, int(rng.integers(0, 8)))
     if rng.random() < 0.3:
         rooms.lay_rug(b, room, room.width / 2, room.depth * rng.random())
+    piles.strew(b, room, 0.6 * rng.beta(0.6, 0.9))
     return b.build('corridor', skies.make_sky(rng, 3.0), [room.view], sky_irradiates=False)
 
 

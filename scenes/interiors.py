@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from scenes import clutter, furniture, rooms, seats, storage
+from scenes import clutter, furniture, piles, rooms, seats, storage
 from scenes.meshes import box, join, Mesh
 from scenes.rooms import Piece, place_against_wall, place_in_front, place_on_floor, Room
 from scenes.scene_builder import SceneBuilder
@@ -173,4 +173,5 @@ def sample_room(b: SceneBuilder) -> Scene:
     sky = rooms.light_room(b, room)
     _FURNISH[place][0](b, room)
     rooms.hang_pictures(b, room, int(rng.integers(0, 8)))
+    piles.strew(b, room, rng.beta(0.6, 0.6))
     return b.build(place, sky, [room.view], sky_irradiates=False)

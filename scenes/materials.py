@@ -168,6 +168,19 @@ def _dark_tint(rng: np.random.Generator) -> Floats:
     return np.full(3, rng.uniform(0.01, 0.06), np.float32)
 
 
+def _skin_tint(rng: np.random.Generator) -> Floats:
+    # From dark brown to pale: darker skin is redder.
+    light = rng.random()
+    return np.asarray((0.06 + 0.62 * light, 0.03 + 0.44 * light, 0.018 + 0.34 * light),
+                      np.float32)
+
+
+def _cloth_tint(rng: np.random.Generator) -> Floats:
+    # Clothes are dark, white, blue or muted more often than vivid.
+    colour = noise.hsv(rng.random(), rng.random() ** 2 * 0.9, rng.uniform(0.1, 0.95))
+    return np.asarray(colour ** 2, np.float32)
+
+
 _MATERIAL_SPECS: dict[str, _MaterialSpec] = {
     'wood': _MaterialSpec('wood', (0.6, 1.2), 0.01, 0.1, 3),
     'planks': _MaterialSpec('planks', (1.0, 2.2), 0.03, 0.2),
@@ -201,6 +214,8 @@ _MATERIAL_SPECS: dict[str, _MaterialSpec] = {
     'black': _MaterialSpec('plain', (0.3, 0.6), 0.04, 0.4, 2, _dark_tint),
     'book': _MaterialSpec('book', (1, 1), 0.0, 0.05, 24, _cover_tint),
     'paper': _MaterialSpec('plain', (0.5, 0.6), 0.0, 0.0, 2, _white_tint),
+    'skin': _MaterialSpec('plain', (0.5, 0.6), 0.0, 0.1, 6, _skin_tint),
+    'cloth': _MaterialSpec('plain', (0.15, 0.3), 0.0, 0.0, 16, _cloth_tint),
 }
 # Tinted materials share a few textures to save memory.
 _SHARED_TEXTURES = {'plain': 2, 'brushed': 1, 'book': 3}

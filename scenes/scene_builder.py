@@ -39,6 +39,16 @@ class SceneBuilder:
             self.obstacles.append(Obstacle(name, (low[0], low[1], low[2]),
                                            (high[0], high[1], high[2])))
 
+    def mesh_so_far(self) -> Mesh:
+        """
+        Return everything that was added so far.
+
+        Returns
+        -------
+        Mesh
+        """
+        return join(self._parts)
+
     def reserve(self, low: ArrayLike, high: ArrayLike) -> None:
         """Reserve a rectangle of the floor, lower and upper corner [2], m."""
         self._reserved.append(np.asarray([low, high], np.float32))

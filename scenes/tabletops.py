@@ -1,12 +1,23 @@
 """Make table tops and bins seen from above, as by the camera of a robot arm."""
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
-from scenes import clutter, furniture, interiors, rooms
-from scenes.meshes import box, join
+from scenes import clutter, furniture, heaps, household, interiors, rooms, stacks
+from scenes.materials import Palette
+from scenes.meshes import box, join, Mesh
 from scenes.scene_builder import SceneBuilder
 from scenes.scene_types import Scene, View
+
+# For each kind of table, what else a full one carries.
+_FULLER = (household.KITCHEN, household.DESK, household.LIVING, household.WORKSHOP)
+
+
+def _same(maker: clutter.Maker, seed: int, p: Palette, _: clutter.Rng) -> Mesh:
+    """Build the same thing every time."""
+    return maker(p, np.random.default_rng(seed))
 
 
 def sample_tabletop(b: SceneBuilder) -> Scene:
@@ -28,6 +39,9 @@ def sample_tabletop(b: SceneBuilder) -> Scene:
     bench = furniture.table(p, rng, w, d, h, makers, int(rng.integers(3, 30)))
     b.reserve([x - w / 2, y - d], [x + w / 2, y + d])
     b.add(bench.moved((x, y, 0)), 'table')
+    fuller = (*makers, *_FULLER[kinds.index(makers)], *stacks.MEDIUM[:2])
+    heaps.heap_on(b, (x - w / 2, y - d / 2, h - 0.02), (x + w / 2, y + d / 2, h + 0.35), fuller,
+                  int(60 * rng.beta(0.6, 0.8)))
     interiors.furnish_storage(b, room)
     rooms.hang_pictures(b, room, int(rng.integers(0, 5)))
     top = np.array([[x - w / 3, y - d / 3, h], [x + w / 3, y + d / 3, h + 0.1]], np.float32)
@@ -74,6 +88,11 @@ def sample_bin(b: SceneBuilder) -> Scene:
                 parts.append(thing.moved((*at, level - low[2])))
         level += 0.05
     b.add(join(parts).moved(centre), 'bin')
+    # No thing lies on the rim.
+    inside = np.array([*(size[:2] / 2 - 0.04), 0.95 * size[2]])
+    fillers = (partial(_same, chosen, seed),) if one_kind else (*makers, clutter.part, clutter.cup)
+    heaps.heap_on(b, centre + [*-inside[:2], base], centre + [0, 0, base] + inside, fillers,
+                  int(60 * rng.beta(0.6, 0.8)), tumbled=True)
     view = View(np.array([-0.25, -0.35, base + 0.5]) + centre
                 + np.array([[0, 0, 0], [0.5, 0.6, 0.6]]),
                 np.array([-0.1, -0.1, base]) + centre + np.array([[0, 0, 0], [0.2, 0.2, 0.05]]))
