@@ -20,12 +20,13 @@ from scenes.scene_builder import SceneBuilder
 
 ENTRY: dict[str, Any] = {'folder': 'shop', 'source': 'https://example.org/shop', 'commit': 'abc',
                          'licence': 'CC0-1.0'}
-WORLD = ('<sdf><world name="default"><model name="m"><link name="l"><visual name="v"><geometry>'
-         '<mesh><uri>file://crate.glb</uri></mesh></geometry></visual></link></model></world></sdf>')
+WORLD = ('<sdf><world name="default"><model name="m"><link name="l"><visual name="v">'
+         '<geometry><mesh><uri>file://crate.glb</uri></mesh></geometry></visual></link></model>'
+         '</world></sdf>')
 
 
 def write_assets(root: Path, **changes: Any) -> Path:
-    """Write a collection of a red photograph, a textured crate of 2 m and a world of the crate."""
+    """Write a collection of a red photograph, a textured crate of 2 m and a world of it."""
     shop = root / 'shop'
     shop.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(0).integers(0, 40, (50, 70, 1))
@@ -104,7 +105,7 @@ def test_detailed_meshes_are_simplified_and_keep_their_shape(tmp_path: Path) -> 
     part, = models.load_model(tmp_path / 'ball.stl', 'z', (0.1, 0.4), 16)
     assert len(part.triangles) < 0.6 * 20480
     radius = np.linalg.norm(part.triangles.reshape(-1, 3) - [0, 0, 0.1], axis=-1)
-    assert 0.096 < radius.min() and radius.max() < 0.101
+    assert radius.min() > 0.096 and radius.max() < 0.101
     assert (np.einsum('ijk,ijk->ij', part.normals, part.triangles - np.float32(
         [0, 0, 0.1])) > 0).all()
 
