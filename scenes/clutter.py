@@ -12,6 +12,8 @@ from scenes.meshes import box, boxes, join, Mesh, panel
 
 Rng = np.random.Generator
 Maker = Callable[[Palette, Rng], Mesh]
+# Share of the scattered objects that are public meshes, if there are any.
+PUBLIC_SHARE = 0.4
 
 
 def cup(p: Palette, rng: Rng) -> Mesh:
@@ -314,10 +316,12 @@ def scatter(p: Palette, rng: Rng, makers: tuple[Maker, ...], width: float, depth
     list of Mesh
         Objects that stand on z = 0.
     """
+    public = () if p.assets is None else p.assets.makers('small')
     placed: list[Mesh] = []
     taken: list[tuple[float, float, float]] = []
     for _ in range(count):
-        thing = makers[int(rng.integers(len(makers)))](p, rng)
+        pool = public if public and rng.random() < PUBLIC_SHARE else makers
+        thing = pool[int(rng.integers(len(pool)))](p, rng)
         thing = thing.moved(yaw=rng.uniform(0, 2 * np.pi))
         low, high = thing.bounds
         centre, radius = (low + high) / 2, float(np.hypot(*(high - low)[:2])) / 2

@@ -147,6 +147,9 @@ def boxes_pile(p: Palette, rng: Rng) -> Mesh:
 
 def floor_clutter(p: Palette, rng: Rng) -> Mesh:
     """Build a random object that lies on the floor."""
+    public = () if p.assets is None else p.assets.makers('floor')
+    if public and rng.random() < clutter.PUBLIC_SHARE:
+        return public[0](p, rng)
     return clutter.FLOOR[int(rng.integers(len(clutter.FLOOR)))](p, rng)
 
 

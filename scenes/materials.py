@@ -3,6 +3,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+import hashlib
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -10,6 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from scenes import noise, textures
 from scenes.meshes import Floats, Ints
+
+if TYPE_CHECKING:
+    from scenes.assets import AssetLibrary
 
 _SRGB = np.arange(256) / 255.0
 _LINEAR = np.where(_SRGB <= 0.04045, _SRGB / 12.92,
@@ -230,14 +235,19 @@ class Palette:
     rng : numpy.random.Generator
     texture_size : int
         Side of each texture, px, a power of two.
+    assets : AssetLibrary or None
+        Photographs that replace a share of the procedural textures, and meshes.
     """
 
-    def __init__(self, rng: np.random.Generator, texture_size: int) -> None:
+    def __init__(self, rng: np.random.Generator, texture_size: int,
+                 assets: AssetLibrary | None = None) -> None:
+        self.assets = assets
         self._rng = rng
         self._size = texture_size
         self._pool: dict[str, list[int]] = {}
         self._shared: dict[str, list[int]] = {}
         self._images: list[NDArray[np.uint8]] = []
+        self._photos: dict[bytes, int] = {}
         self._rows: list[tuple[int, Floats, float, float, float, Floats]] = []
 
     def get(self, kind: str) -> int:
@@ -302,6 +312,39 @@ class Palette:
         return self._add(len(self._images) - 1, np.ones(3, np.float32), 1.0, 0.0, 0.1,
                          np.zeros(3, np.float32))
 
+    def shared_photo(self, image: NDArray[np.uint8], most: int) -> int:
+        """
+        Return the material of an image; make it on first use, see `photo`.
+
+        Parameters
+        ----------
+        image : [h,w,3] uint8
+        most : int
+            Number of images; any further one is replaced by its mean colour.
+
+        Returns
+        -------
+        int
+            Material index.
+        """
+        key = hashlib.sha256(image.tobytes()).digest()
+        if key not in self._photos:
+            mean = (image.reshape(-1, 3).mean(0) / 255) ** 2.2
+            self._photos[key] = (self.photo(image) if len(self._photos) < most
+                                 else self.solid(mean, gloss=0.1))
+        return self._photos[key]
+
+    @property
+    def size(self) -> int:
+        """
+        Return the side of each texture, px.
+
+        Returns
+        -------
+        int
+        """
+        return self._size
+
     def emissive(self, radiance: ArrayLike, texture: str = 'plain') -> int:
         """
         Add a material that emits the given linear radiance [3].
@@ -348,6 +391,7 @@ class Palette:
             return shared[int(self._rng.integers(len(shared)))]
         # A separate generator, so that later draws do not depend on the texture size.
         own = np.random.default_rng(self._rng.integers(1 << 63))
-        self._images.append(textures.bake(kind, own, self._size))
+        photo = None if self.assets is None else self.assets.texture(kind, own, self._size)
+        self._images.append(textures.bake(kind, own, self._size) if photo is None else photo)
         shared.append(len(self._images) - 1)
         return shared[-1]

@@ -22,6 +22,7 @@ from collections.abc import Callable
 import numpy as np
 
 from scenes import halls, interiors, streets, tabletops
+from scenes.assets import AssetLibrary
 from scenes.scene_builder import SceneBuilder
 from scenes.scene_types import BULK, Scene
 
@@ -35,7 +36,8 @@ PLACES: dict[str, tuple[Callable[[SceneBuilder], Scene], float]] = {
     'street': (streets.sample_street, 0.10)}
 
 
-def sample_scene(rng: np.random.Generator, texture_size: int = BULK.texture_size) -> Scene:
+def sample_scene(rng: np.random.Generator, texture_size: int = BULK.texture_size,
+                 assets: AssetLibrary | None = None) -> Scene:
     """
     Sample a scene: a room, corridor, warehouse, table top, bin or street.
 
@@ -45,6 +47,8 @@ def sample_scene(rng: np.random.Generator, texture_size: int = BULK.texture_size
         The same state gives the same scene.
     texture_size : int
         Side of each texture, px, a power of two.
+    assets : AssetLibrary or None
+        Public textures and meshes to use besides the procedural ones.
 
     Returns
     -------
@@ -52,4 +56,4 @@ def sample_scene(rng: np.random.Generator, texture_size: int = BULK.texture_size
     """
     names = list(PLACES)
     name = str(rng.choice(names, p=[PLACES[n][1] for n in names]))
-    return PLACES[name][0](SceneBuilder(rng, texture_size))
+    return PLACES[name][0](SceneBuilder(rng, texture_size, assets))

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,6 +11,9 @@ from scenes import rays, shading
 from scenes.materials import Palette
 from scenes.meshes import Floats, join, Mesh
 from scenes.scene_types import Light, Obstacle, Scene, View
+
+if TYPE_CHECKING:
+    from scenes.assets import AssetLibrary
 
 
 class SceneBuilder:
@@ -21,11 +25,15 @@ class SceneBuilder:
     rng : numpy.random.Generator
     texture_size : int
         Side of each texture, px.
+    assets : AssetLibrary or None
+        Public textures and meshes to use besides the procedural ones.
     """
 
-    def __init__(self, rng: np.random.Generator, texture_size: int) -> None:
+    def __init__(self, rng: np.random.Generator, texture_size: int,
+                 assets: AssetLibrary | None = None) -> None:
         self.rng = rng
-        self.palette = Palette(rng, texture_size)
+        self.assets = assets
+        self.palette = Palette(rng, texture_size, assets)
         self.lights: list[Light] = []
         self.obstacles: list[Obstacle] = []
         self._parts: list[Mesh] = []

@@ -2,32 +2,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
-from numpy.typing import NDArray
 import trimesh
-from trimesh.visual.texture import TextureVisuals
 
 from marigold_ros.depth.errors import MarigoldError
 from scenes import skies
-from scenes.materials import Palette
-from scenes.meshes import box_uv, Floats, join, Mesh, repeat_material
+from scenes.mesh_files import Body, load_bodies, make_part, Matrix, MESH_SUFFIXES, Part
+from scenes.meshes import Floats, join
 from scenes.scene_builder import SceneBuilder
 from scenes.scene_types import Light, Scene, View
 
-MESH_SUFFIXES = ('.dae', '.glb', '.gltf', '.obj', '.ply', '.stl')
 WORLD_SUFFIXES = ('.world', '.sdf')
 EYE_HEIGHT_M = (0.2, 1.8)
 TARGET_HEIGHT_M = (0.0, 2.2)
 # Mean intensity of the bulb that replaces a point light of a world.
 BULB_INTENSITY = 6.0
-
-Matrix = NDArray[np.float64]
-Body = tuple[Matrix, trimesh.Trimesh]
 
 
 def sample_world(path: Path, rng: np.random.Generator, texture_size: int) -> Scene:
@@ -55,8 +48,9 @@ def sample_world(path: Path, rng: np.random.Generator, texture_size: int) -> Sce
     files = find_world_files(path)
     file = files[int(rng.integers(len(files)))]
     b = SceneBuilder(rng, texture_size)
-    bodies = _read_bodies(file)
-    b.add(join([_to_mesh(pose, body, b.palette) for pose, body in bodies]))
+    parts, view = _read_world(file, texture_size)
+    b.add(join([part.to_mesh(b.palette.solid(part.colour, gloss=0.1) if part.image is None
+                             else b.palette.photo(part.image)) for part in parts]))
     lamps = _read_lamps(file)
     for position in lamps:
         warm = np.array([1.0, rng.uniform(0.75, 1.0), rng.uniform(0.5, 1.0)], np.float32)
@@ -65,7 +59,7 @@ def sample_world(path: Path, rng: np.random.Generator, texture_size: int) -> Sce
     if not lamps or rng.random() < 0.5:
         b.lights.append(skies.make_sun(rng, rng.uniform(3, 9)))
     sky = skies.make_sky(rng, rng.uniform(0.8, 3.0))
-    return b.build(file.stem, sky, [_bounds_view(bodies)], sky_irradiates=True)
+    return b.build(file.stem, sky, [view], sky_irradiates=True)
 
 
 def find_world_files(path: Path) -> list[Path]:
@@ -87,16 +81,17 @@ def find_world_files(path: Path) -> list[Path]:
                         f'got {str(path)!r}')
 
 
-@lru_cache(maxsize=4)
-def _read_bodies(file: Path) -> tuple[Body, ...]:
-    """Read every visible mesh with its pose in the map frame."""
+@lru_cache(maxsize=8)
+def _read_world(file: Path, texture_size: int) -> tuple[tuple[Part, ...], View]:
+    """Read every visible mesh in the map frame, and the view of the world."""
     if file.suffix.lower() in WORLD_SUFFIXES:
         bodies = tuple(_iterate_bodies(ElementTree.parse(file).getroot(), np.eye(4), file))
     else:
-        bodies = tuple(_load_bodies(file))
+        bodies = tuple(load_bodies(file))
     if not bodies:
         raise MarigoldError(f'`path` must contain at least one visible mesh; got {str(file)!r}')
-    return bodies
+    return tuple(make_part(pose, body, texture_size) for pose, body in bodies), _bounds_view(
+        bodies)
 
 
 def _iterate_bodies(node: ElementTree.Element, parent: Matrix, file: Path) -> Iterator[Body]:
@@ -113,30 +108,8 @@ def _iterate_bodies(node: ElementTree.Element, parent: Matrix, file: Path) -> It
             mesh = child.find('geometry/mesh')
             if mesh is not None:
                 scale = np.diag([*_numbers(mesh.findtext('scale'), (1, 1, 1)), 1.0])
-                for local, body in _load_bodies(_resolve(mesh.findtext('uri', ''), file)):
+                for local, body in load_bodies(_resolve(mesh.findtext('uri', ''), file)):
                     yield pose @ _pose(child) @ scale @ local, body
-
-
-def _load_bodies(file: Path) -> Iterator[Body]:
-    """Yield the parts of a mesh file, converted to metres."""
-    loaded = trimesh.load_scene(file, resolver=_RelativeFileResolver(file.parent))
-    unit = trimesh.units.unit_conversion(loaded.units, 'meters') if loaded.units else 1.0
-    for name in loaded.graph.nodes_geometry:
-        pose, geometry = loaded.graph[name]
-        body = loaded.geometry[geometry]
-        if isinstance(body, trimesh.Trimesh) and len(body.faces):
-            yield np.diag([unit, unit, unit, 1.0]) @ pose, body
-
-
-@dataclass(frozen=True)
-class _RelativeFileResolver:
-    """Read textures from sibling folders too, which trimesh's own resolver rejects."""
-
-    folder: Path
-
-    def get(self, name: str) -> bytes:
-        """Read a file by its path relative to the mesh file."""
-        return (self.folder / name.strip()).read_bytes()
 
 
 def _resolve(uri: str, file: Path) -> Path:
@@ -153,6 +126,10 @@ def _resolve(uri: str, file: Path) -> Path:
         for candidate in (folder / relative, folder / 'models' / relative):
             if candidate.exists():
                 return candidate
+            # Some worlds were written where file names ignore case.
+            for same in candidate.parent.glob('*'):
+                if same.name.lower() == candidate.name.lower():
+                    return same
     raise MarigoldError(f'`uri` in {str(file)!r} must name an existing file; got {uri!r}')
 
 
@@ -176,35 +153,6 @@ def _read_lamps(file: Path) -> list[Floats]:
     lights = ElementTree.parse(file).getroot().iter('light')
     return [_pose(light)[:3, 3].astype(np.float32) for light in lights
             if light.get('type') == 'point']
-
-
-def _to_mesh(pose: Matrix, body: trimesh.Trimesh, palette: Palette) -> Mesh:
-    """Convert a loaded body to triangles of one material in the map frame."""
-    moved = trimesh.transform_points(body.vertices, pose).astype(np.float32)
-    triangles = moved[body.faces if np.linalg.det(pose[:3, :3]) > 0 else body.faces[:, ::-1]]
-    normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
-    flat = normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
-    corners = np.repeat(flat[:, None], 3, axis=1).astype(np.float32)
-    image = _image(body)
-    uv = getattr(body.visual, 'uv', None)
-    if image is not None and uv is not None:
-        return Mesh(triangles, corners, np.asarray(uv, np.float32)[body.faces],
-                    repeat_material(palette.photo(image), len(triangles)))
-    textured = isinstance(body.visual, TextureVisuals)
-    colour = body.visual.material.main_color if textured else body.visual.main_color
-    # Approximate inverse of the sRGB transfer curve.
-    linear = (np.asarray(colour[:3], np.float32) / 255) ** 2.2
-    return Mesh(triangles, corners, box_uv(triangles, corners),
-                repeat_material(palette.solid(linear, gloss=0.1), len(triangles)))
-
-
-def _image(body: trimesh.Trimesh) -> NDArray[np.uint8] | None:
-    """Return a body's colour texture, uint8 [h,w,3], or None."""
-    if not isinstance(body.visual, TextureVisuals):
-        return None
-    material = body.visual.material
-    image = getattr(material, 'image', None) or getattr(material, 'baseColorTexture', None)
-    return None if image is None else np.asarray(image.convert('RGB'), np.uint8)
 
 
 def _bounds_view(bodies: tuple[Body, ...]) -> View:
