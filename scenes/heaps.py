@@ -115,7 +115,7 @@ def heap_on(b: SceneBuilder, low: ArrayLike, high: ArrayLike, makers: Sequence[M
         Whether things lie in any pose, and on each other.
     """
     first, last = np.asarray(low, float), np.asarray(high, float)
-    stock = make_stock(b, makers, min(count, 24))
+    stock = make_stock(b, mix_in_public(b, makers, 'small'), min(count, 24))
     if tumbled:
         stock = [Thing(one.mesh.moved(tilt=angle)) for one in stock
                  for angle in b.rng.choice([0.0, 0.4, np.pi / 2, 2.0], 2)]
@@ -138,6 +138,18 @@ def make_stock(b: SceneBuilder, makers: Sequence[Maker], count: int) -> list[Thi
     """
     kinds = [i for _ in range(-(-count // len(makers))) for i in b.rng.permutation(len(makers))]
     return [Thing(makers[int(i)](b.palette, b.rng)) for i in kinds[:count]]
+
+
+def mix_in_public(b: SceneBuilder, makers: Sequence[Maker], role: str) -> tuple[Maker, ...]:
+    """
+    Add public meshes to makers, as many again, if the scene has any of a role.
+
+    Returns
+    -------
+    tuple of functions
+    """
+    public = () if b.assets is None else b.assets.makers(role)
+    return (*makers, *(public * len(makers)))
 
 
 def scaled(mesh: Mesh, factor: float) -> Mesh:

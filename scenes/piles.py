@@ -6,7 +6,7 @@ import numpy as np
 from scenes import hanging, household, leaning, people, rooms, soft_things, stacks, thin_things
 from scenes.clutter import Rng
 from scenes.draping import drape, lay_cables
-from scenes.heaps import Heap, make_stock, scaled
+from scenes.heaps import Heap, make_stock, mix_in_public, scaled
 from scenes.meshes import rotation_z
 from scenes.resting import bounding_block, Surroundings
 from scenes.rooms import Room
@@ -47,13 +47,13 @@ def strew(b: SceneBuilder, room: Room, amount: float) -> None:
     heap = Heap(b, around)
     heap.drop(make_stock(b, people.PEOPLE, 2), int(rng.poisson(0.7 * amount)), spots.floor,
               (0, 0.03))
-    heap.drop(make_stock(b, _LARGE, 10), count // 20, spots.floor, (0, 0.03))
+    heap.drop(make_stock(b, mix_in_public(b, _LARGE, 'floor'), 10), count // 20, spots.floor, (0, 0.03))
     drape(b, around, int(rng.poisson(5 * amount)))
-    medium = make_stock(b, _MEDIUM, 22)
+    medium = make_stock(b, mix_in_public(b, _MEDIUM, 'floor'), 22)
     heap.drop(medium, count // 3, spots.anywhere, (0, 2.3), 1.1)
     lay_cables(b, around, room, int(rng.poisson(6 * amount)))
     makers = _SMALL[int(rng.integers(len(_SMALL)))] + _SMALL[int(rng.integers(len(_SMALL)))]
-    small = make_stock(b, (*makers, *soft_things.SURFACE), 26)
+    small = make_stock(b, mix_in_public(b, (*makers, *soft_things.SURFACE), 'small'), 26)
     heap.drop(small, count * 2 // 3, spots.furniture, (0.15, 2.3), 1.15)
     heap.drop(medium, count // 5, spots.anywhere, (0, 0.6), 1.2)
 
