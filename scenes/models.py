@@ -12,8 +12,8 @@ from scenes.mesh_files import load_bodies, make_part, Matrix, Part
 from scenes.meshes import Floats, normalize
 
 # Above this number of triangles, corners within one cell of a grid are merged.
-MAX_TRIANGLES = 6000
-CELLS = 36
+MAX_TRIANGLES = 2000
+CELLS = 20
 # Corners are shaded smoothly where the neighbours turn by less than 45 degrees.
 SMOOTH_COSINE = 0.7
 # Rotation that turns a model with y up to z up.

@@ -47,7 +47,8 @@ def strew(b: SceneBuilder, room: Room, amount: float) -> None:
     heap = Heap(b, around)
     heap.drop(make_stock(b, people.PEOPLE, 2), int(rng.poisson(0.7 * amount)), spots.floor,
               (0, 0.03))
-    heap.drop(make_stock(b, mix_in_public(b, _LARGE, 'floor'), 10), count // 20, spots.floor, (0, 0.03))
+    heap.drop(make_stock(b, mix_in_public(b, _LARGE, 'floor'), 10), count // 20, spots.floor,
+              (0, 0.03))
     drape(b, around, int(rng.poisson(5 * amount)))
     medium = make_stock(b, mix_in_public(b, _MEDIUM, 'floor'), 22)
     heap.drop(medium, count // 3, spots.anywhere, (0, 2.3), 1.1)
