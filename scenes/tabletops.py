@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scenes import clutter, furniture, interiors, rooms
+from scenes import clutter, furniture, interiors, lighting, rooms, shells
 from scenes.meshes import box, join
 from scenes.scene_builder import SceneBuilder
 from scenes.scene_types import Scene, View
@@ -18,15 +18,16 @@ def sample_tabletop(b: SceneBuilder) -> Scene:
     Scene
     """
     p, rng = b.palette, b.rng
-    room = rooms.make_room(b, rng.uniform(2.6, 4.5), rng.uniform(2.6, 4.5), rng.uniform(2.4, 2.9),
-                           windows=int(rng.integers(0, 3)))
-    sky = rooms.light_room(b, room)
+    width, depth = rng.uniform(2.6, 4.5), rng.uniform(2.6, 4.5)
+    b.reserve([width / 2 - 0.95, depth * 0.1], [width / 2 + 0.95, depth * 0.8])
+    room = shells.make_room(b, width, depth, rng.uniform(2.4, 2.9),
+                            windows=int(rng.integers(0, 3)))
+    sky = lighting.light_room(b, room)
     kinds = (clutter.KITCHEN, clutter.DESK, clutter.LIVING, clutter.WORKSHOP)
     makers = kinds[int(rng.integers(4))]
     w, d, h = rng.uniform(0.9, 1.8), rng.uniform(0.6, 1.0), rng.uniform(0.68, 0.92)
     x, y = room.width / 2, room.depth * rng.uniform(0.3, 0.6)
     bench = furniture.table(p, rng, w, d, h, makers, int(rng.integers(3, 30)))
-    b.reserve([x - w / 2, y - d], [x + w / 2, y + d])
     b.add(bench.moved((x, y, 0)), 'table')
     interiors.furnish_storage(b, room)
     rooms.hang_pictures(b, room, int(rng.integers(0, 5)))
@@ -47,8 +48,10 @@ def sample_bin(b: SceneBuilder) -> Scene:
     Scene
     """
     p, rng = b.palette, b.rng
-    room = rooms.make_room(b, rng.uniform(2.5, 4), rng.uniform(2.5, 4), 2.6, windows=1)
-    sky = rooms.light_room(b, room)
+    width, depth = rng.uniform(2.5, 4), rng.uniform(2.5, 4)
+    b.reserve([width / 2 - 0.9, depth / 2 - 0.9], [width / 2 + 0.9, depth / 2 + 0.9])
+    room = shells.make_room(b, width, depth, 2.6, windows=1)
+    sky = lighting.light_room(b, room)
     centre = np.array([room.width / 2, room.depth / 2, 0])
     base = rng.uniform(0.4, 0.9)
     top = box((rng.uniform(1.0, 1.6), rng.uniform(0.7, 1.1), 0.04), (0, 0, base - 0.02),
