@@ -112,7 +112,7 @@ def add_attic(b: SceneBuilder, room: Room) -> None:
     frame = p.one_of('wood', 'ceramic')
     for wall in (room.walls[1], room.walls[3])[:int(rng.integers(1, 3))]:
         rise = np.array([0, run, room.height - knee])
-        shines = bool(b.lights)
+        shines = len(b.lights) > 1
         # Seen from the room, the slope runs to the left along the wall.
         b.add(wall.to_map(panel((0, 0, knee), rise, (wall.length, 0, 0), surface, fit=False)))
         for x in np.arange(0.6, wall.length - 0.9, rng.uniform(1.4, 2.6)):

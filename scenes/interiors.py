@@ -141,6 +141,16 @@ def place_dining(b: SceneBuilder, room: Room, tries: int = 15) -> None:
             return
 
 
+def furnish_canteen(b: SceneBuilder, room: Room) -> None:
+    """Add rows of tables with their chairs, a counter and cabinets to a large hall."""
+    rng = b.rng
+    fitted.fit_kitchen(b, room)
+    groups = [join([top, *chairs]) for top, chairs in (dining_group(b) for _ in range(3))]
+    workplaces.place_rows(b, room, 'dining_table', groups, rng.uniform(0.5, 1.5))
+    _place_random(b, room, (storage.cabinet, furniture.plant, storage.refrigerator),
+                  (seats.chair, furniture.bin_basket), int(rng.integers(1, 6)), 3)
+
+
 def furnish_office(b: SceneBuilder, room: Room) -> None:
     """Add desks with office chairs, shelves, cabinets and boxes."""
     p, rng = b.palette, b.rng
@@ -193,7 +203,7 @@ class RoomKind:
 
 
 KINDS: dict[str, RoomKind] = {
-    'living_room': RoomKind(furnish_living, 0.19),
+    'living_room': RoomKind(furnish_living, 0.17),
     'bedroom': RoomKind(furnish_bedroom, 0.14),
     'kitchen': RoomKind(furnish_kitchen, 0.15, shells.KITCHEN, ((2.3, 5.0), (2.4, 5), (2.35, 3))),
     'office': RoomKind(furnish_office, 0.09, shells.HOME),
@@ -210,9 +220,12 @@ KINDS: dict[str, RoomKind] = {
     'open_office': RoomKind(workplaces.furnish_open_office, 0.05, shells.OFFICE,
                             ((5.5, 11.0), (5.5, 13.0), (2.6, 3.4)),
                             (lighting.add_panels, lighting.add_tubes)),
-    'classroom': RoomKind(workplaces.furnish_classroom, 0.05, shells.OFFICE,
+    'classroom': RoomKind(workplaces.furnish_classroom, 0.04, shells.OFFICE,
                           ((5.0, 8.5), (5.5, 9.5), (2.7, 3.6)),
                           (lighting.add_tubes, lighting.add_panels)),
+    'canteen': RoomKind(furnish_canteen, 0.03, shells.OFFICE,
+                        ((7.0, 15.0), (8.0, 18.0), (2.8, 5.0)),
+                        (lighting.add_panels, lighting.add_tubes, lighting.add_pendants)),
     'stairwell': RoomKind(workplaces.furnish_stairwell, 0.03, shells.HOME,
                           ((2.2, 4.0), (4.2, 6.0), (2.4, 3.2)))}
 

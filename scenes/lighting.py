@@ -45,20 +45,20 @@ def light_room(b: SceneBuilder, room: Room,
     add_lamps = lamps or add_any_lamps
     if not day:
         # What is left of the day, or the light of a street.
-        sky = skies.make_sky(rng, rng.choice([0.002, 0.02, 0.15])) * np.array([0.7, 0.85, 1.25],
-                                                                             np.float32)
+        blue = np.array([0.7, 0.85, 1.25], np.float32)
+        sky = skies.make_sky(rng, rng.choice([0.002, 0.02, 0.15])) * blue
         if mood == 'lamps':
             add_lamps(b, room, rng.uniform(0.5, 1.5))
         elif mood == 'one_lamp':
             add_floor_lamp(b, room, rng.uniform(0.5, 2.0))
         else:
             add_screen(b, room)
-            if rng.random() < 0.6:
+            if rng.random() < 0.6 and len(b.lights) < LIGHTS_MAX:
                 add_neon(b, room)
         return sky
     sky = skies.make_sky(rng, rng.uniform(1.5, 5))
     _add_daylight(b, windows, sky)
-    if mood == 'low_sun':
+    if mood == 'low_sun' and len(b.lights) < LIGHTS_MAX:
         _add_low_sun(b, windows)
     else:
         wall, o = windows[int(rng.integers(len(windows)))]

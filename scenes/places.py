@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from scenes import halls, interiors, streets, tabletops
+from scenes import halls, interiors, roads, tabletops
 from scenes.scene_builder import SceneBuilder
 from scenes.scene_types import BULK, Scene
 
@@ -32,7 +32,7 @@ PLACES: dict[str, tuple[Callable[[SceneBuilder], Scene], float]] = {
     'warehouse': (halls.sample_warehouse, 0.06),
     'table_top': (tabletops.sample_tabletop, 0.10),
     'bin': (tabletops.sample_bin, 0.04),
-    'street': (streets.sample_street, 0.10)}
+    'street': (roads.sample_street, 0.10)}
 
 
 def sample_scene(rng: np.random.Generator, texture_size: int = BULK.texture_size) -> Scene:

@@ -183,7 +183,7 @@ def test_metering_maps_a_grey_card_to_middle_grey() -> None:
 @pytest.mark.parametrize('name', list(places.PLACES))
 def test_cameras_see_surfaces_in_every_kind_of_place(name: str) -> None:
     rng = np.random.default_rng(11)
-    scene = places.PLACES[name][0](rng, 32)
+    scene = places.PLACES[name][0](SceneBuilder(rng, 32))
     camera = cameras.sample_camera(scene, rng, (48, 36))
     depth_m = render.depth_along_z(scene, camera)
     assert np.isfinite(depth_m).mean() > 0.2
