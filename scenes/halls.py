@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scenes import clutter, furniture, piles, rooms, seats, skies, storage
+from scenes import clutter, furniture, lighting, piles, rooms, seats, shells, skies, storage
 from scenes.bodies import lathe, rod
 from scenes.clutter import Rng
 from scenes.materials import Palette
@@ -37,10 +37,12 @@ def sample_corridor(b: SceneBuilder) -> Scene:
     Scene
     """
     rng = b.rng
-    room = rooms.make_room(b, rng.uniform(1.4, 2.8), rng.uniform(7, 18), rng.uniform(2.3, 3.2),
-                           windows=int(rng.integers(0, 4)), doors=int(rng.integers(3, 9)))
-    ys = np.arange(1.2, room.depth, rng.uniform(2.0, 3.2))
-    add_tube_lights(b, room.width / 2, ys, room.height - 0.01, 1.1, rng.uniform(6, 15))
+    finish = (shells.OFFICE, shells.OFFICE, shells.HOME, shells.CELLAR)[int(rng.integers(4))]
+    room = shells.make_room(b, rng.uniform(1.4, 2.8), rng.uniform(7, 22), rng.uniform(2.3, 3.2),
+                            windows=int(rng.integers(0, 4)), doors=int(rng.integers(3, 12)),
+                            finish=finish)
+    lamps = (lighting.add_tubes, lighting.add_panels, lighting.add_domes, lighting.add_spots)
+    sky = lighting.light_room(b, room, lamps[int(rng.integers(4))])
     pieces = (furniture.radiator, furniture.plant, storage.cabinet, seats.chair,
               furniture.boxes_pile, furniture.bin_basket, storage.bookshelf,
               furniture.floor_clutter)
@@ -53,7 +55,7 @@ def sample_corridor(b: SceneBuilder) -> Scene:
     if rng.random() < 0.3:
         rooms.lay_rug(b, room, room.width / 2, room.depth * rng.random())
     piles.strew(b, room, 0.6 * rng.beta(0.6, 0.9))
-    return b.build('corridor', skies.make_sky(rng, 3.0), [room.view], sky_irradiates=False)
+    return b.build('corridor', sky, [room.view], sky_irradiates=False)
 
 
 def pallet(p: Palette, rng: Rng) -> Mesh:

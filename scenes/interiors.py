@@ -1,15 +1,32 @@
-"""Make furnished rooms: living rooms, bedrooms, kitchens, offices, storage rooms."""
+"""Make furnished rooms of homes and workplaces, and choose among all kinds of rooms."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
-from scenes import clutter, furniture, piles, rooms, seats, storage
+from scenes import (
+    clutter,
+    fitted,
+    furniture,
+    glass,
+    lighting,
+    piles,
+    rooms,
+    seats,
+    shells,
+    storage,
+    workplaces,
+)
 from scenes.meshes import box, join, Mesh
 from scenes.rooms import Piece, place_against_wall, place_in_front, place_on_floor, Room
 from scenes.scene_builder import SceneBuilder
 from scenes.scene_types import Scene
+from scenes.shells import Finish
+
+Span = tuple[float, float]
+Lamps = Callable[[SceneBuilder, Room, float], None]
 
 
 def _place_random(b: SceneBuilder, room: Room, wall_pieces: tuple[Piece, ...],
@@ -53,8 +70,11 @@ def furnish_bedroom(b: SceneBuilder, room: Room) -> None:
                            0.24)
     if rng.random() < 0.6:
         rooms.lay_rug(b, room, room.width * rng.random(), room.depth * rng.random())
-    place_against_wall(b, room, 'wardrobe', storage.cabinet(p, rng, rng.uniform(1, 2), 2.1),
-                       tries=20)
+    wardrobe = storage.cabinet(p, rng, rng.uniform(1, 2), 2.1)
+    if rng.random() < 0.3:
+        front = glass.mirror(p, rng, 0.5, 1.9).moved((0, float(wardrobe.bounds[1, 1]), 1.05))
+        wardrobe = join([wardrobe, front])
+    place_against_wall(b, room, 'wardrobe', wardrobe, tries=20)
     _place_random(b, room,
                   (storage.cabinet, storage.bookshelf, furniture.desk, seats.armchair,
                    furniture.plant, furniture.floor_lamp),
@@ -90,10 +110,9 @@ def dining_group(b: SceneBuilder) -> tuple[Mesh, list[Mesh]]:
 
 
 def furnish_kitchen(b: SceneBuilder, room: Room) -> None:
-    """Add a kitchen row, a fridge and a dining table with chairs."""
+    """Add runs of kitchen units, a fridge and a dining table with chairs."""
     p, rng = b.palette, b.rng
-    place_against_wall(b, room, 'kitchen', storage.kitchen_row(p, rng, rng.uniform(1.8, 3.6)),
-                       tries=40)
+    fitted.fit_kitchen(b, room)
     place_against_wall(b, room, 'fridge', storage.refrigerator(p, rng), tries=25)
     place_dining(b, room)
     _place_random(b, room,
@@ -123,6 +142,16 @@ def place_dining(b: SceneBuilder, room: Room, tries: int = 15) -> None:
             return
 
 
+def furnish_canteen(b: SceneBuilder, room: Room) -> None:
+    """Add rows of tables with their chairs, a counter and cabinets to a large hall."""
+    rng = b.rng
+    fitted.fit_kitchen(b, room)
+    groups = [join([top, *chairs]) for top, chairs in (dining_group(b) for _ in range(3))]
+    workplaces.place_rows(b, room, 'dining_table', groups, rng.uniform(0.5, 1.5))
+    _place_random(b, room, (storage.cabinet, furniture.plant, storage.refrigerator),
+                  (seats.chair, furniture.bin_basket), int(rng.integers(1, 6)), 3)
+
+
 def furnish_office(b: SceneBuilder, room: Room) -> None:
     """Add desks with office chairs, shelves, cabinets and boxes."""
     p, rng = b.palette, b.rng
@@ -150,10 +179,56 @@ def furnish_storage(b: SceneBuilder, room: Room) -> None:
                   int(6 * amount), int(14 * amount))
 
 
-_FURNISH: dict[str, tuple[Callable[[SceneBuilder, Room], None], float]] = {
-    'living_room': (furnish_living, 0.34), 'bedroom': (furnish_bedroom, 0.2),
-    'kitchen': (furnish_kitchen, 0.2), 'office': (furnish_office, 0.16),
-    'storage_room': (furnish_storage, 0.1)}
+@dataclass(frozen=True)
+class RoomKind:
+    """
+    A kind of room: how it is furnished, what it is made of, its size and its lamps.
+
+    Attributes
+    ----------
+    furnish : callable
+    share : float
+        Of the rooms.
+    finish : Finish
+    size_m : ((float, float), (float, float), (float, float))
+        Least and largest width, depth and height, m.
+    lamps : tuple of callables
+        Usual lamps; any if empty.
+    """
+
+    furnish: Callable[[SceneBuilder, Room], None]
+    share: float
+    finish: Finish = shells.HOME
+    size_m: tuple[Span, Span, Span] = ((3.0, 6.5), (2.8, 5.5), (2.35, 3.0))
+    lamps: tuple[Lamps, ...] = ()
+
+
+KINDS: dict[str, RoomKind] = {
+    'living_room': RoomKind(furnish_living, 0.17),
+    'bedroom': RoomKind(furnish_bedroom, 0.14),
+    'kitchen': RoomKind(furnish_kitchen, 0.15, shells.KITCHEN, ((2.3, 5.0), (2.4, 5), (2.35, 3))),
+    'office': RoomKind(furnish_office, 0.09, shells.HOME),
+    'storage_room': RoomKind(furnish_storage, 0.04),
+    'bathroom': RoomKind(fitted.furnish_bathroom, 0.09, shells.BATH,
+                         ((1.9, 3.6), (1.8, 3.2), (2.3, 2.8)),
+                         (lighting.add_domes, lighting.add_spots)),
+    'workshop': RoomKind(workplaces.furnish_workshop, 0.09, shells.WORKS,
+                         ((3.0, 8.0), (3.0, 7.0), (2.4, 3.8)),
+                         (lighting.add_tubes, lighting.add_tubes, lighting.add_bare_bulb)),
+    'cellar': RoomKind(workplaces.furnish_cellar, 0.08, shells.CELLAR,
+                       ((2.4, 6.0), (2.4, 6.0), (1.95, 2.35)),
+                       (lighting.add_bare_bulb, lighting.add_bare_bulb, lighting.add_tubes)),
+    'open_office': RoomKind(workplaces.furnish_open_office, 0.05, shells.OFFICE,
+                            ((5.5, 11.0), (5.5, 13.0), (2.6, 3.4)),
+                            (lighting.add_panels, lighting.add_tubes)),
+    'classroom': RoomKind(workplaces.furnish_classroom, 0.04, shells.OFFICE,
+                          ((5.0, 8.5), (5.5, 9.5), (2.7, 3.6)),
+                          (lighting.add_tubes, lighting.add_panels)),
+    'canteen': RoomKind(furnish_canteen, 0.03, shells.OFFICE,
+                        ((7.0, 15.0), (8.0, 18.0), (2.8, 5.0)),
+                        (lighting.add_panels, lighting.add_tubes, lighting.add_pendants)),
+    'stairwell': RoomKind(workplaces.furnish_stairwell, 0.03, shells.HOME,
+                          ((2.2, 4.0), (4.2, 6.0), (2.4, 3.2)))}
 
 
 def sample_room(b: SceneBuilder) -> Scene:
@@ -164,14 +239,27 @@ def sample_room(b: SceneBuilder) -> Scene:
     -------
     Scene
     """
-    rng = b.rng
-    names = list(_FURNISH)
-    place = str(rng.choice(names, p=[_FURNISH[n][1] for n in names]))
-    size = (rng.uniform(3.0, 6.5), rng.uniform(2.8, 5.5), rng.uniform(2.35, 3.0))
-    room = rooms.make_room(b, *size, windows=int(rng.integers(0, 4)),
-                           doors=int(rng.integers(1, 3)))
-    sky = rooms.light_room(b, room)
-    _FURNISH[place][0](b, room)
-    rooms.hang_pictures(b, room, int(rng.integers(0, 8)))
+    names = list(KINDS)
+    return make_room_of_kind(b, str(b.rng.choice(names, p=[KINDS[n].share for n in names])))
+
+
+def make_room_of_kind(b: SceneBuilder, place: str) -> Scene:
+    """
+    Make a furnished room of a kind of `KINDS`.
+
+    Returns
+    -------
+    Scene
+    """
+    rng, kind = b.rng, KINDS[place]
+    width, depth, height = (rng.uniform(*span) for span in kind.size_m)
+    room = shells.make_room(b, width, depth, height, windows=int(rng.integers(0, 4)),
+                            doors=int(rng.integers(1, 4)), finish=kind.finish)
+    usual = kind.lamps[int(rng.integers(len(kind.lamps)))] if kind.lamps else None
+    sky = lighting.light_room(b, room, usual)
+    kind.furnish(b, room)
+    rooms.hang_pictures(b, room, int(rng.integers(0, 8 if kind.finish is shells.HOME else 4)))
+    if rng.random() < 0.12:
+        place_against_wall(b, room, 'mirror', workplaces.mirror_on_wall(b.palette, rng))
     piles.strew(b, room, rng.beta(0.6, 0.6))
     return b.build(place, sky, [room.view], sky_irradiates=False)

@@ -192,6 +192,7 @@ _MATERIAL_SPECS: dict[str, _MaterialSpec] = {
     'tiles': _MaterialSpec('tiles', (0.8, 2.4), 0.04, 0.3, 2),
     'brick': _MaterialSpec('brick', (0.9, 1.3)),
     'plaster': _MaterialSpec('plaster', (1.5, 3.0), variants=2),
+    'whitewash': _MaterialSpec('whitewash', (1.8, 3.5), 0.0, 0.03, 2),
     'wallpaper': _MaterialSpec('wallpaper', (0.6, 1.6)),
     'carpet': _MaterialSpec('carpet', (0.6, 1.5)),
     'rug': _MaterialSpec('rug', (1, 1), variants=2),
@@ -244,6 +245,7 @@ class Palette:
         self.assets = assets
         self._rng = rng
         self._size = texture_size
+        self.panes: list[int] = []
         self._pool: dict[str, list[int]] = {}
         self._shared: dict[str, list[int]] = {}
         self._images: list[NDArray[np.uint8]] = []
@@ -292,6 +294,25 @@ class Palette:
         """
         return self._add(self._texture('plain'), np.asarray(rgb, np.float32) / 0.85, 0.7, mirror,
                          gloss, np.zeros(3, np.float32))
+
+    def pane(self, rgb: ArrayLike, reflectance: float) -> int:
+        """
+        Add a material of panes, which transmit and mirror light but are no surfaces themselves.
+
+        Parameters
+        ----------
+        rgb : [3] float
+            Share of the light from behind that passes; 0 for a mirror.
+        reflectance : float
+            Share of the light from the front that is mirrored at normal incidence.
+
+        Returns
+        -------
+        int
+            Material index.
+        """
+        self.panes.append(self.solid(rgb, mirror=reflectance))
+        return self.panes[-1]
 
     def photo(self, image: NDArray[np.uint8]) -> int:
         """

@@ -55,6 +55,17 @@ class Mesh:
         return Mesh(self.triangles @ rotation.T + np.asarray(xyz, np.float32),
                     self.normals @ rotation.T, self.uv, self.material)
 
+    def selected(self, which: NDArray[np.bool_]) -> Mesh:
+        """
+        Return the mesh of some of the triangles.
+
+        Returns
+        -------
+        Mesh
+        """
+        return Mesh(self.triangles[which], self.normals[which], self.uv[which],
+                    self.material[which])
+
     @property
     def bounds(self) -> Floats:
         """

@@ -21,19 +21,19 @@ from collections.abc import Callable
 
 import numpy as np
 
-from scenes import halls, interiors, streets, tabletops
+from scenes import halls, interiors, roads, tabletops
 from scenes.assets import AssetLibrary
 from scenes.scene_builder import SceneBuilder
 from scenes.scene_types import BULK, Scene
 
 # Function that makes each kind of place, and its share of the sampled scenes.
 PLACES: dict[str, tuple[Callable[[SceneBuilder], Scene], float]] = {
-    'room': (interiors.sample_room, 0.52),
-    'corridor': (halls.sample_corridor, 0.08),
-    'warehouse': (halls.sample_warehouse, 0.10),
-    'table_top': (tabletops.sample_tabletop, 0.14),
-    'bin': (tabletops.sample_bin, 0.06),
-    'street': (streets.sample_street, 0.10)}
+    'room': (interiors.sample_room, 0.60),
+    'corridor': (halls.sample_corridor, 0.10),
+    'warehouse': (halls.sample_warehouse, 0.06),
+    'table_top': (tabletops.sample_tabletop, 0.10),
+    'bin': (tabletops.sample_bin, 0.04),
+    'street': (roads.sample_street, 0.10)}
 
 
 def sample_scene(rng: np.random.Generator, texture_size: int = BULK.texture_size,

@@ -7,7 +7,7 @@ from types import EllipsisType
 import numpy as np
 from numpy.typing import NDArray
 
-from scenes import rays, sensor, shading
+from scenes import glass, rays, sensor, shading
 from scenes.meshes import Floats
 from scenes.scene_types import BULK, Quality, RenderCamera, RenderedFrame, Scene
 
@@ -108,6 +108,11 @@ def render_radiance(scene: Scene, camera: RenderCamera, quality: Quality) -> tup
         extra = _sample_edges(scene, camera, geometry, light, edge, quality.edge_samples)
         radiance[edge] = (radiance[edge] + quality.edge_samples * extra) / (
             quality.edge_samples + 1)
+    # 5. Lay panes over what is behind them.
+    if scene.glazing is not None:
+        radiance = glass.lay_panes(scene, scene.glazing, camera.position.astype(np.float32),
+                                   directions, geometry.z.ravel(), radiance,
+                                   np.random.default_rng([camera.sensor.seed, 3]))
     return radiance.reshape(camera.height, camera.width, 3), geometry.z
 
 

@@ -1,4 +1,4 @@
-"""Make rooms with windows, doors and lights; place furniture in them."""
+"""Make rooms with windows and doors; place furniture in them."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scenes import furniture, skies, walls
-from scenes.meshes import box, Mesh, panel
+from scenes import walls
+from scenes.meshes import box, Mesh
 from scenes.scene_builder import SceneBuilder
-from scenes.scene_types import Light, View
+from scenes.scene_types import View
 from scenes.walls import Opening, Wall
 
 Piece = Callable[..., Mesh]
@@ -31,39 +31,6 @@ class Room:
                              np.float32),
                     np.array([[0, 0, 0.0], [self.width, self.depth, 1.5]], np.float32),
                     floor_m=0.0)
-
-
-def make_room(b: SceneBuilder, width: float, depth: float, height: float, *,
-              windows: int = 2, doors: int = 1) -> Room:
-    """
-    Build a room with openings at random positions.
-
-    Parameters
-    ----------
-    b : SceneBuilder
-    width, depth, height : float
-        Inner size, m.
-    windows, doors : int
-        Number of attempts to add one.
-
-    Returns
-    -------
-    Room
-    """
-    rng = b.rng
-    lengths = (width, depth, width, depth)
-    openings: list[list[Opening]] = [[], [], [], []]
-    for kind in ['door'] * doors + ['window'] * windows:
-        side = int(rng.integers(4))
-        w = rng.uniform(0.8, 0.95) if kind == 'door' else rng.uniform(0.7, 2.4)
-        low, high = (0.0, 2.03) if kind == 'door' else (
-            float(rng.choice([0.05, 0.8, 0.9])), rng.uniform(2.0, height - 0.15))
-        if lengths[side] < w + 0.6:
-            continue
-        left = rng.uniform(0.3, lengths[side] - w - 0.3)
-        if all(left > o.right + 0.2 or left + w < o.left - 0.2 for o in openings[side]):
-            openings[side].append(Opening(kind, left, left + w, low, high))
-    return build_room(b, width, depth, height, openings)
 
 
 def build_room(b: SceneBuilder, width: float, depth: float, height: float,
@@ -112,56 +79,6 @@ def _add_opening(b: SceneBuilder, wall: Wall, o: Opening) -> None:
         b.reserve(*zone.bounds[:, :2])
     elif o.kind == 'window':
         b.add(wall.to_map(walls.window_mesh(b.palette, b.rng, o)))
-
-
-def light_room(b: SceneBuilder, room: Room) -> np.ndarray:
-    """
-    Choose day or night at random; add window lights, sun and lamps.
-
-    Returns
-    -------
-    [h,w,3] float32
-        The sky outside.
-    """
-    rng = b.rng
-    windows = [(w, o) for w in room.walls for o in w.openings if o.kind == 'window']
-    day = bool(windows) and rng.random() < 0.75
-    sky = skies.make_sky(rng, rng.uniform(1.5, 5) if day else 0.01)
-    if day:
-        for wall, o in windows[:3]:
-            colour = sky[60:128].mean((0, 1)) * rng.uniform(0.7, 1.2)
-            b.lights.append(walls.window_light(wall, o, colour))
-        if rng.random() < 0.5:
-            wall, o = windows[int(rng.integers(len(windows)))]
-            outward = wall.yaw - np.pi / 2 + rng.uniform(-0.9, 0.9)
-            b.lights.append(skies.make_sun(rng, rng.uniform(8, 30), outward))
-    if not day or rng.random() < 0.5:
-        _add_lamps(b, room)
-    return sky
-
-
-def _add_lamps(b: SceneBuilder, room: Room) -> None:
-    """Add pendant lamps or ceiling panels."""
-    rng = b.rng
-    warm = np.array([1.0, rng.uniform(0.7, 0.98), rng.uniform(0.4, 0.95)], np.float32)
-    n = 1 if room.width * room.depth < 22 else 2
-    for i in range(n):
-        x = room.width * ((i + 0.5) / n + rng.uniform(-0.1, 0.1))
-        y = room.depth * rng.uniform(0.35, 0.65)
-        if rng.random() < 0.5:
-            drop = rng.uniform(0.4, 0.8)
-            b.add(furniture.pendant(b.palette, rng, drop).moved((x, y, room.height)))
-            b.lights.append(Light('bulb', np.array([x, y, room.height - drop + 0.02], np.float32),
-                                  warm * np.float32(rng.uniform(4, 10)), radius_m=0.08))
-        else:
-            side = rng.uniform(0.3, 0.9)
-            radiance = warm * np.float32(rng.uniform(5, 12) / side ** 2)
-            b.add(box((side + 0.04, side + 0.04, 0.04), (x, y, room.height - 0.02),
-                      b.palette.get('metal')))
-            down = np.array([x, y, room.height - 0.05], np.float32)
-            u, v = np.array([0, side, 0], np.float32), np.array([side, 0, 0], np.float32)
-            b.add(panel(down - u / 2 - v / 2 + [0, 0, 0.005], u, v, b.palette.emissive(radiance)))
-            b.lights.append(Light('rect', down, radiance, u, v))
 
 
 def place_against_wall(b: SceneBuilder, room: Room, name: str, mesh: Mesh, *, tries: int = 12,

@@ -101,9 +101,12 @@ class SceneBuilder:
         """
         def scene(ambient: Floats) -> Scene:
             return Scene(place, mesh, materials, tuple(self.lights), sky, sky_irradiates, ambient,
-                         tuple(views), tuple(self.obstacles))
+                         tuple(views), tuple(self.obstacles), panes)
 
         mesh, materials = join(self._parts), self.palette.build()
+        clear = np.isin(mesh.material, self.palette.panes)
+        panes = mesh.selected(clear) if clear.any() else None
+        mesh = mesh.selected(~clear) if clear.any() else mesh
         dark = scene(np.zeros(3, np.float32))
         # The mean light on surfaces that random rays hit approximates the further bounces.
         directions = self.rng.standard_normal((400, 3)).astype(np.float32)

@@ -1,7 +1,7 @@
 """Dataclasses shared by the scene modules: light, scene, camera, quality, rendered frame."""
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from embreex import mesh_construction, rtcore_scene
@@ -77,6 +77,9 @@ class Scene:
         Whether the sky illuminates surfaces; false where window lights replace it.
     ambient : [3] float32
         Irradiance that approximates all further bounces.
+    panes : Mesh or None
+        Clear glass and the silver of mirrors: they change the image, but cast no shadows and
+        have no depth of their own, see `glass`.
     """
 
     place: str
@@ -88,6 +91,12 @@ class Scene:
     ambient: Floats
     views: tuple[View, ...]
     obstacles: tuple[Obstacle, ...] = ()
+    panes: Mesh | None = None
+
+    @cached_property
+    def glazing(self) -> Scene | None:
+        """Return the panes as a scene of their own, in which rays find them; None without."""
+        return None if self.panes is None else replace(self, mesh=self.panes, panes=None)
 
     @cached_property
     def embree(self) -> rtcore_scene.EmbreeScene:

@@ -1,15 +1,12 @@
-"""Make streets with houses, road, pavements, cars, trees and lamp posts."""
+"""Build cars, trees, lamp posts, benches, pedestrians and houses for streets."""
 from __future__ import annotations
 
 import numpy as np
 
-from scenes import clutter, halls, skies
 from scenes.bodies import cylinder, ellipsoid, grid, lathe, rod, rounded_box
 from scenes.clutter import Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, join, Mesh, panel
-from scenes.scene_builder import SceneBuilder
-from scenes.scene_types import Scene, View
 
 
 def car(p: Palette, rng: Rng) -> Mesh:
@@ -151,64 +148,3 @@ def house(p: Palette, rng: Rng, width: float, depth: float) -> Mesh:
             start = eave if s > 0 else eave + [0, width, 0]
             parts.append(panel(start, along, top - eave, roof, fit=False))
     return join(parts)
-
-
-def sample_street(b: SceneBuilder) -> Scene:
-    """
-    Make a street along y with houses on both sides, one side or none.
-
-    Returns
-    -------
-    Scene
-    """
-    p, rng = b.palette, b.rng
-    road, path = rng.uniform(5, 9), rng.uniform(1.5, 4)
-    length = rng.uniform(40, 90)
-    b.add(box((400, 400, 0.2), (0, length / 2, -0.12), p.one_of('grass', 'grass', 'concrete')))
-    b.add(box((road, length + 60, 0.1), (0, length / 2, -0.05),
-              p.one_of('asphalt', 'asphalt', 'paving')))
-    for s in (-1, 1):
-        b.add(box((path, length + 60, 0.16), (s * (road + path) / 2, length / 2, 0.0),
-                  p.get('paving')))
-        b.add(box((0.15, length + 60, 0.17), (s * road / 2, length / 2, 0.0), p.get('concrete')))
-    if rng.random() < 0.6:
-        n = int((length + 20) / 6)
-        b.add(boxes(np.tile([[0.12, 3, 0.004]], (n, 1)), [(0, 6 * i - 5, 0.003) for i in range(n)],
-                    p.get('paper')))
-    sides = [s for s in (-1, 1) if rng.random() < 0.8]
-    for s in sides:
-        y = -10.0
-        while y < length:
-            width = rng.uniform(6, 16)
-            if rng.random() < 0.9:
-                mesh = house(p, rng, width * rng.uniform(0.8, 1.0), rng.uniform(7, 11))
-                x = s * (road / 2 + path + rng.choice([0.0, 0.0, 2.5]))
-                at, yaw = ((x, y, 0), 0.0) if s < 0 else ((x, y + width, 0), np.pi)
-                b.add(mesh.moved(at, yaw), 'house')
-            y += width
-    _furnish_street(b, road, path, length)
-    sky = skies.make_sky(rng, rng.uniform(0.8, 1.5))
-    if rng.random() < 0.6:
-        b.lights.append(skies.make_sun(rng, rng.uniform(3, 9)))
-    x = road / 2 + path * 0.7
-    eye = np.array([[-x, 0, 0.2], [x, length * 0.5, 1.8]], np.float32)
-    target = np.array([[-x - 2, length * 0.3, 0.2], [x + 2, length, 2.5]], np.float32)
-    return b.build('street', sky, [View(eye, target)], sky_irradiates=True)
-
-
-def _furnish_street(b: SceneBuilder, road: float, path: float, length: float) -> None:
-    """Add parked cars, trees, posts, benches, cones, boxes and pedestrians."""
-    p, rng = b.palette, b.rng
-    makers = ((car, 8), (tree, 5), (lamp_post, 5), (bench, 2), (pedestrian, 6), (halls.cone, 2),
-              (clutter.tote, 1), (clutter.case, 1))
-    names = np.repeat(np.arange(len(makers)), [m[1] for m in makers])
-    for _ in range(int(rng.integers(8, 40))):
-        maker = makers[int(rng.choice(names))][0]
-        s = int(rng.choice([-1, 1]))
-        y = rng.uniform(-5, min(length, 45))
-        if maker is car:
-            x, z, yaw = s * (road / 2 - rng.uniform(0.95, 1.3)), 0.0, (0 if s > 0 else np.pi)
-        else:
-            x, z = s * (road / 2 + rng.uniform(0.3, path + 0.5)), 0.08
-            yaw = rng.uniform(0, 6.3)
-        b.add_if_free(maker.__name__, maker(p, rng).moved((x, y, z), yaw + rng.normal(0, 0.03)))

@@ -103,6 +103,22 @@ def plaster(rng: Rng, size: int) -> Image:
     return warm_white(rng) * (1 + fine + blotch)[..., None]
 
 
+def whitewash(rng: Rng, size: int) -> Image:
+    """Draw a wall painted white, grey or in a pale tint, with grime, scuffs and filled holes."""
+    tint = rng.uniform(0, 0.06) if rng.random() < 0.8 else rng.uniform(0.06, 0.3)
+    base = hsv(rng.choice([0.1, 0.12, 0.15, 0.35, 0.58]), tint, rng.uniform(0.72, 0.97))
+    fine = noise(rng, size, (64, 64), 3, 0.8) * rng.uniform(0.003, 0.015)
+    grime = np.clip(noise(rng, size, (3, 3), 5) - rng.uniform(0.2, 1.2), 0, 1)
+    scuffs = np.clip(noise(rng, size, (4, 24), 4, 0.7) - rng.uniform(1.2, 2.5), 0, 1)
+    wear = grime * rng.uniform(0, 0.15) + scuffs * rng.uniform(0, 0.4)
+    image = mix(base * (1 + fine)[..., None], hsv(0.09, 0.3, 0.4), wear)
+    u, v = coordinates(size)
+    for x, y in rng.random((int(rng.integers(0, 5)), 2)):
+        spot = (np.hypot(u - x, v - y) < rng.uniform(0.003, 0.015))[..., None]
+        image = np.where(spot, image * rng.choice([0.5, 0.9, 1.04]), image)
+    return image
+
+
 def wallpaper(rng: Rng, size: int) -> Image:
     """Draw wallpaper with stripes or a repeated motif."""
     ground = warm_white(rng)

@@ -5,7 +5,17 @@ from functools import partial
 
 import numpy as np
 
-from scenes import clutter, furniture, heaps, household, interiors, rooms, stacks
+from scenes import (
+    clutter,
+    furniture,
+    heaps,
+    household,
+    interiors,
+    lighting,
+    rooms,
+    shells,
+    stacks,
+)
 from scenes.materials import Palette
 from scenes.meshes import box, join, Mesh
 from scenes.scene_builder import SceneBuilder
@@ -29,15 +39,16 @@ def sample_tabletop(b: SceneBuilder) -> Scene:
     Scene
     """
     p, rng = b.palette, b.rng
-    room = rooms.make_room(b, rng.uniform(2.6, 4.5), rng.uniform(2.6, 4.5), rng.uniform(2.4, 2.9),
-                           windows=int(rng.integers(0, 3)))
-    sky = rooms.light_room(b, room)
+    width, depth = rng.uniform(2.6, 4.5), rng.uniform(2.6, 4.5)
+    b.reserve([width / 2 - 0.95, depth * 0.1], [width / 2 + 0.95, depth * 0.8])
+    room = shells.make_room(b, width, depth, rng.uniform(2.4, 2.9),
+                            windows=int(rng.integers(0, 3)))
+    sky = lighting.light_room(b, room)
     kinds = (clutter.KITCHEN, clutter.DESK, clutter.LIVING, clutter.WORKSHOP)
     makers = kinds[int(rng.integers(4))]
     w, d, h = rng.uniform(0.9, 1.8), rng.uniform(0.6, 1.0), rng.uniform(0.68, 0.92)
     x, y = room.width / 2, room.depth * rng.uniform(0.3, 0.6)
     bench = furniture.table(p, rng, w, d, h, makers, int(rng.integers(3, 30)))
-    b.reserve([x - w / 2, y - d], [x + w / 2, y + d])
     b.add(bench.moved((x, y, 0)), 'table')
     fuller = (*makers, *_FULLER[kinds.index(makers)], *stacks.MEDIUM[:2])
     heaps.heap_on(b, (x - w / 2, y - d / 2, h - 0.02), (x + w / 2, y + d / 2, h + 0.35), fuller,
@@ -61,8 +72,10 @@ def sample_bin(b: SceneBuilder) -> Scene:
     Scene
     """
     p, rng = b.palette, b.rng
-    room = rooms.make_room(b, rng.uniform(2.5, 4), rng.uniform(2.5, 4), 2.6, windows=1)
-    sky = rooms.light_room(b, room)
+    width, depth = rng.uniform(2.5, 4), rng.uniform(2.5, 4)
+    b.reserve([width / 2 - 0.9, depth / 2 - 0.9], [width / 2 + 0.9, depth / 2 + 0.9])
+    room = shells.make_room(b, width, depth, 2.6, windows=1)
+    sky = lighting.light_room(b, room)
     centre = np.array([room.width / 2, room.depth / 2, 0])
     base = rng.uniform(0.4, 0.9)
     top = box((rng.uniform(1.0, 1.6), rng.uniform(0.7, 1.1), 0.04), (0, 0, base - 0.02),

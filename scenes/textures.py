@@ -15,8 +15,8 @@ KINDS: dict[str, Callable[[Rng, int], Image]] = {
         surfaces.wallpaper, surfaces.carpet, surfaces.rug, surfaces.fabric, surfaces.leather,
         surfaces.marble, surfaces.granite, surfaces.concrete, surfaces.asphalt, surfaces.paving,
         surfaces.grass, surfaces.leaf, surfaces.plain, surfaces.brushed, surfaces.rust,
-        prints.cardboard, prints.book, prints.packaging, prints.picture, prints.screen,
-        prints.facade, prints.fridge)}
+        surfaces.whitewash, prints.cardboard, prints.book, prints.packaging, prints.picture,
+        prints.screen, prints.facade, prints.fridge)}
 
 
 def bake(kind: str, rng: Rng, size: int) -> NDArray[np.uint8]:
