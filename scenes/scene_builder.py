@@ -21,11 +21,14 @@ class SceneBuilder:
     rng : numpy.random.Generator
     texture_size : int
         Side of each texture, px.
+    pooled : bool
+        Whether to draw textures from a pool, see `Palette`.
     """
 
-    def __init__(self, rng: np.random.Generator, texture_size: int) -> None:
+    def __init__(self, rng: np.random.Generator, texture_size: int, *,
+                 pooled: bool = False) -> None:
         self.rng = rng
-        self.palette = Palette(rng, texture_size)
+        self.palette = Palette(rng, texture_size, pooled=pooled)
         self.lights: list[Light] = []
         self.obstacles: list[Obstacle] = []
         self._parts: list[Mesh] = []
