@@ -9,7 +9,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 import trimesh
 
-from scenes.meshes import box_uv, cell_corners, Floats, join, Mesh, normalize, repeat_material
+from scenes.meshes import (
+    box_uv,
+    cell_corners,
+    cross,
+    Floats,
+    join,
+    Mesh,
+    normalize,
+    repeat_material,
+)
 
 Matrix = NDArray[np.floating[Any]]
 
@@ -86,21 +95,18 @@ def grid(points: ArrayLike, material: int, *, smooth: bool = True) -> Mesh:
         2 (r-1) (c-1) triangles.
     """
     p = np.asarray(points, np.float32)
-    across = np.gradient(p, axis=1)
-    if np.allclose(p[:, 0], p[:, -1]):
+    across = _slope(p.swapaxes(0, 1)).swapaxes(0, 1)
+    if (np.abs(p[:, 0] - p[:, -1]) <= 1e-8 + 1e-5 * np.abs(p[:, -1])).all():
         across[:, 0] = across[:, -1] = (p[:, 1] - p[:, -2]) / 2
-    length_u = np.linalg.norm(np.diff(p, axis=1), axis=-1).max(0)
-    length_v = np.linalg.norm(np.diff(p, axis=0), axis=-1).max(1)
-    u, v = np.meshgrid(np.concatenate([[0], np.cumsum(length_u)]),
-                       np.concatenate([[0], np.cumsum(length_v)]))
-    uv = np.stack([u, v], -1).astype(np.float32)
+    uv = np.zeros((*p.shape[:2], 2), np.float32)
+    uv[:, 1:, 0] = np.cumsum(_length(p[:, 1:] - p[:, :-1]).max(0))
+    uv[1:, :, 1] = np.cumsum(_length(p[1:] - p[:-1]).max(1))[:, None]
     cells = [cell_corners(a) for a in (p, uv)]
     if smooth:
-        normals = cell_corners(normalize(np.cross(across, np.gradient(p, axis=0))))
+        normals = cell_corners(normalize(cross(across, _slope(p))))
     else:
-        down = np.diff(p, axis=0)
-        rows = [normalize(np.cross((across[:-1] + across[1:]) / 2, down))] * 2
-        normals = np.stack([rows[0][:, :-1], rows[0][:, 1:], rows[1][:, 1:], rows[1][:, :-1]], 2)
+        row = normalize(cross((across[:-1] + across[1:]) / 2, p[1:] - p[:-1]))
+        normals = np.stack([row[:, :-1], row[:, 1:], row[:, 1:], row[:, :-1]], 2)
     order = [0, 1, 2, 0, 2, 3]
     triangles, uvs, normals = (a[:, :, order].reshape(-1, 3, a.shape[-1])
                                for a in (cells[0], cells[1], normals))
@@ -159,8 +165,8 @@ def rod(start: ArrayLike, end: ArrayLike, radius: float, material: int, sides: i
     a, b = np.asarray(start, np.float32), np.asarray(end, np.float32)
     axis = (b - a) / np.linalg.norm(b - a)
     helper = np.array([0, 0, 1] if abs(axis[2]) < 0.9 else [1, 0, 0], np.float32)
-    x = normalize(np.cross(helper, axis))
-    turn = np.stack([x, np.cross(axis, x), axis], 1)
+    x = normalize(cross(helper, axis))
+    turn = np.stack([x, cross(axis, x), axis], 1)
     part = cylinder(radius, float(np.linalg.norm(b - a)), (0, 0, 0), material, sides=sides)
     return Mesh(part.triangles @ turn.T + a, part.normals @ turn.T, part.uv, part.material)
 
@@ -183,12 +189,12 @@ def tube(points: ArrayLike, radius: ArrayLike, material: int, sides: int = 6) ->
     Mesh
     """
     p = np.asarray(points, np.float32)
-    along = normalize(np.gradient(p, axis=0))
+    along = normalize(_slope(p))
     # Seen along the direction in which the path extends least, it does not turn back on itself.
     spread = p - p.mean(0)
-    x = normalize(np.cross(np.linalg.eigh(spread.T @ spread)[1][:, 0], along))
+    x = normalize(cross(np.linalg.eigh(spread.T @ spread)[1][:, 0], along))
     angle = np.linspace(0, 2 * np.pi, sides + 1, dtype=np.float32)[:, None]
-    out = np.cos(angle) * x[:, None] + np.sin(angle) * np.cross(along, x)[:, None]
+    out = np.cos(angle) * x[:, None] + np.sin(angle) * cross(along, x)[:, None]
     r = np.broadcast_to(np.asarray(radius, np.float32), (len(p),))[:, None, None]
     # Each end is a flat cap: the last ring once more, facing along, and its middle.
     first, last = np.broadcast_to(along[[0, -1], None], (2, *out.shape[1:]))
@@ -196,7 +202,7 @@ def tube(points: ArrayLike, radius: ArrayLike, material: int, sides: int = 6) ->
     middle = np.broadcast_to(p[[0, -1], None], (2, *out.shape[1:]))
     rows = np.concatenate([middle[:1], rings[:1], rings, rings[-1:], middle[1:]])
     normals = np.stack([-first, -first, *out, last, last])
-    way = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(rows[:, 0], axis=0), axis=-1))])
+    way = np.concatenate([[0], np.cumsum(_length(rows[1:, 0] - rows[:-1, 0]))])
     uv = np.stack(np.broadcast_arrays(angle[:, 0] * r.max(), way[:, None]), -1)
     order = [0, 1, 2, 0, 2, 3]
     corners, shading, uvs = (cell_corners(a)[:, :, order].reshape(-1, 3, a.shape[-1])
@@ -240,8 +246,21 @@ def cloth(points: ArrayLike, material: int) -> Mesh:
     Mesh
     """
     p = np.asarray(points, np.float32)
-    out = normalize(np.cross(np.gradient(p, axis=1), np.gradient(p, axis=0))) * np.float32(0.002)
+    out = normalize(cross(_slope(p.swapaxes(0, 1)).swapaxes(0, 1), _slope(p))) * np.float32(0.002)
     return join([grid(p + out, material), grid((p - out)[:, ::-1], material)])
+
+
+def _slope(p: Floats) -> Floats:
+    """Return the differences of neighbours along the first axis, as the slower `np.gradient`."""
+    out = np.empty_like(p)
+    out[1:-1] = (p[2:] - p[:-2]) / 2
+    out[0], out[-1] = p[1] - p[0], p[-1] - p[-2]
+    return out
+
+
+def _length(vectors: Floats) -> Floats:
+    x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
+    return np.asarray(np.sqrt(x * x + y * y + z * z))
 
 
 @cache

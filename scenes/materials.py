@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 import hashlib
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,9 @@ from scenes.meshes import Floats, Ints
 
 if TYPE_CHECKING:
     from scenes.assets import AssetLibrary
+
+# Textures of each kind that the scenes of a process share: at 256 px, 0.26 MB each.
+_POOL_SIZE = 40
 
 _SRGB = np.arange(256) / 255.0
 _LINEAR = np.where(_SRGB <= 0.04045, _SRGB / 12.92,
@@ -121,6 +125,13 @@ def _layout(size: int) -> tuple[int, Ints]:
     sides = [size >> i for i in range(int(np.log2(size)) + 1)]
     starts = np.concatenate([[0], np.cumsum([s * s for s in sides])])
     return int(starts[-1]), starts[:-1].astype(np.int32)
+
+
+@lru_cache(maxsize=_POOL_SIZE * len(textures.KINDS))
+def _pooled_levels(kind: str, number: int, size: int) -> NDArray[np.uint8]:
+    """Bake a texture of the pool, which depends on its kind, number and size only."""
+    rng = np.random.default_rng([number, *kind.encode()])
+    return _mip_levels(textures.bake(kind, rng, size))
 
 
 def _mip_levels(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -238,17 +249,21 @@ class Palette:
         Side of each texture, px, a power of two.
     assets : AssetLibrary or None
         Photographs that replace a share of the procedural textures, and meshes.
+    pooled : bool
+        Whether to draw textures from a pool, which takes much less time than to bake new ones,
+        and to vary their colours.
     """
 
     def __init__(self, rng: np.random.Generator, texture_size: int,
-                 assets: AssetLibrary | None = None) -> None:
+                 assets: AssetLibrary | None = None, *, pooled: bool = False) -> None:
         self.assets = assets
         self._rng = rng
+        self._pooled = pooled
         self._size = texture_size
         self.panes: list[int] = []
         self._pool: dict[str, list[int]] = {}
         self._shared: dict[str, list[int]] = {}
-        self._images: list[NDArray[np.uint8]] = []
+        self._levels: list[NDArray[np.uint8]] = []
         self._photos: dict[bytes, int] = {}
         self._rows: list[tuple[int, Floats, float, float, float, Floats]] = []
 
@@ -328,9 +343,9 @@ class Palette:
         int
             Material index.
         """
-        self._images.append(np.asarray(cv2.resize(
-            image, (self._size, self._size), interpolation=cv2.INTER_AREA), np.uint8))
-        return self._add(len(self._images) - 1, np.ones(3, np.float32), 1.0, 0.0, 0.1,
+        self._levels.append(_mip_levels(np.asarray(cv2.resize(
+            image, (self._size, self._size), interpolation=cv2.INTER_AREA), np.uint8)))
+        return self._add(len(self._levels) - 1, np.ones(3, np.float32), 1.0, 0.0, 0.1,
                          np.zeros(3, np.float32))
 
     def shared_photo(self, image: NDArray[np.uint8], most: int) -> int:
@@ -388,7 +403,7 @@ class Palette:
         """
         columns = list(zip(*self._rows))
         return Materials(
-            texels=np.concatenate([_mip_levels(image) for image in self._images]), size=self._size,
+            texels=np.concatenate(self._levels), size=self._size,
             texture=np.array(columns[0], np.int32), tint=np.array(columns[1], np.float32),
             tile_m=np.array(columns[2], np.float32), mirror=np.array(columns[3], np.float32),
             gloss=np.array(columns[4], np.float32), emission=np.array(columns[5], np.float32))
@@ -396,6 +411,9 @@ class Palette:
     def _make(self, kind: str) -> int:
         spec = _MATERIAL_SPECS[kind]
         tint = np.ones(3, np.float32) if spec.tint is None else spec.tint(self._rng)
+        if self._pooled and spec.tint is None:
+            shade = self._rng.uniform(0.85, 1.03)
+            tint = np.asarray(shade * self._rng.uniform(0.88, 1.03, 3), np.float32)
         tile = float(self._rng.uniform(*spec.tile_m))
         shine = float(self._rng.uniform(0.3, 1.4))
         return self._add(self._texture(spec.texture), tint, tile, spec.mirror * shine,
@@ -411,8 +429,17 @@ class Palette:
         if kind in _SHARED_TEXTURES and len(shared) >= _SHARED_TEXTURES[kind]:
             return shared[int(self._rng.integers(len(shared)))]
         # A separate generator, so that later draws do not depend on the texture size.
-        own = np.random.default_rng(self._rng.integers(1 << 63))
-        photo = None if self.assets is None else self.assets.texture(kind, own, self._size)
-        self._images.append(textures.bake(kind, own, self._size) if photo is None else photo)
-        shared.append(len(self._images) - 1)
+        seed = int(self._rng.integers(1 << 63))
+        self._levels.append(self._levels_of(kind, seed))
+        shared.append(len(self._levels) - 1)
         return shared[-1]
+
+    def _levels_of(self, kind: str, seed: int) -> NDArray[np.uint8]:
+        """Return a texture with its mip levels: a photograph, one of the pool, or a new one."""
+        own = np.random.default_rng(seed)
+        photo = None if self.assets is None else self.assets.texture(kind, own, self._size)
+        if photo is not None:
+            return _mip_levels(photo)
+        if self._pooled:
+            return _pooled_levels(kind, seed % _POOL_SIZE, self._size)
+        return _mip_levels(textures.bake(kind, own, self._size))

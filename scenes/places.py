@@ -56,4 +56,4 @@ def sample_scene(rng: np.random.Generator, texture_size: int = BULK.texture_size
     """
     names = list(PLACES)
     name = str(rng.choice(names, p=[PLACES[n][1] for n in names]))
-    return PLACES[name][0](SceneBuilder(rng, texture_size, assets))
+    return PLACES[name][0](SceneBuilder(rng, texture_size, assets, pooled=True))

@@ -99,7 +99,9 @@ def render_radiance(scene: Scene, camera: RenderCamera, quality: Quality) -> tup
     light = _sample_light(scene, camera, hits, geometry, quality, rng)
     # 3. Compute the colour at the pixel centres.
     pixel_angle = 1 / float(camera.K[0, 0])
-    radiance = rays.sky_radiance(scene, directions)
+    sky = ~geometry.hit.ravel()
+    radiance = np.zeros((len(directions), 3), np.float32)
+    radiance[sky] = rays.sky_radiance(scene, directions[sky])
     radiance[hits.ray] = _outgoing_radiance(scene, hits, light.reshape(-1, 6)[hits.ray],
                                             pixel_angle)
     # 4. Antialias edges: average extra rays through their pixels.
@@ -248,8 +250,11 @@ def _sample_edges(scene: Scene, camera: RenderCamera, geometry: _Geometry, light
     shifts = shading.spread_samples(np.arange(samples), np.full(2, 0.5, np.float32)) - 0.5
     for dx, dy in shifts:
         directions = pixel_rays(camera, x + dx, y + dy)
-        colour = rays.sky_radiance(scene, directions)
         hits = _trace_from(scene, camera, directions)
+        missed = np.ones(len(edge), bool)
+        missed[hits.ray] = False
+        colour = np.zeros_like(total)
+        colour[missed] = rays.sky_radiance(scene, directions[missed])
         lit = _neighbour_light(geometry, light, hits, y[hits.ray], x[hits.ray])
         colour[hits.ray] = _outgoing_radiance(scene, hits, lit, 1 / float(camera.K[0, 0]))
         total += np.minimum(colour, 8)
@@ -261,15 +266,18 @@ def _neighbour_light(geometry: _Geometry, light: Floats, hits: rays.Hits, y: NDA
     """Return the light at the neighbouring pixel that best matches each hit, [k,6]."""
     height, width = geometry.hit.shape
     best = np.full(len(y), np.inf, np.float32)
-    chosen = np.zeros((2, len(y)), np.int64)
+    chosen = np.zeros(len(y), np.int64)
+    normal, point = geometry.normal.reshape(3, -1), geometry.point.reshape(3, -1)
+    hit, material = geometry.hit.ravel(), geometry.material.ravel()
+    x0, y0, z0 = np.ascontiguousarray(hits.point.T)
+    nx, ny, nz = np.ascontiguousarray(hits.normal.T)
     for dy, dx in ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0)):
-        ny, nx = np.clip(y + dy, 0, height - 1), np.clip(x + dx, 0, width - 1)
-        n = geometry.normal[:, ny, nx].T
-        offset = hits.point - geometry.point[:, ny, nx].T
-        apart = np.abs(np.einsum('ij,ij->i', n, offset)) / hits.t
-        cost = apart + 0.1 * (1 - np.einsum('ij,ij->i', n, hits.normal))
-        cost += 1.0 * ~geometry.hit[ny, nx] + 0.05 * (geometry.material[ny, nx] != hits.material)
+        at = np.clip(y + dy, 0, height - 1) * width + np.clip(x + dx, 0, width - 1)
+        n, p = normal.take(at, 1), point.take(at, 1)
+        apart = np.abs(n[0] * (x0 - p[0]) + n[1] * (y0 - p[1]) + n[2] * (z0 - p[2])) / hits.t
+        cost = apart + 0.1 * (1 - (n[0] * nx + n[1] * ny + n[2] * nz))
+        cost += 1.0 * ~hit[at] + 0.05 * (material[at] != hits.material)
         better = cost < best
         best[better] = cost[better]
-        chosen[:, better] = ny[better], nx[better]
-    return np.asarray(light[chosen[0], chosen[1]])
+        chosen[better] = at[better]
+    return np.asarray(light.reshape(-1, 6)[chosen])

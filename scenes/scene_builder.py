@@ -27,13 +27,15 @@ class SceneBuilder:
         Side of each texture, px.
     assets : AssetLibrary or None
         Public textures and meshes to use besides the procedural ones.
+    pooled : bool
+        Whether to draw textures from a pool, see `Palette`.
     """
 
     def __init__(self, rng: np.random.Generator, texture_size: int,
-                 assets: AssetLibrary | None = None) -> None:
+                 assets: AssetLibrary | None = None, *, pooled: bool = False) -> None:
         self.rng = rng
         self.assets = assets
-        self.palette = Palette(rng, texture_size, assets)
+        self.palette = Palette(rng, texture_size, assets, pooled=pooled)
         self.lights: list[Light] = []
         self.obstacles: list[Obstacle] = []
         self._parts: list[Mesh] = []

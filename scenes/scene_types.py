@@ -4,7 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from embreex import mesh_construction, rtcore_scene
+from embreex import rtcore_scene
 import numpy as np
 from numpy.typing import NDArray
 
@@ -98,25 +98,20 @@ class Scene:
         """Return the panes as a scene of their own, in which rays find them; None without."""
         return None if self.panes is None else replace(self, mesh=self.panes, panes=None)
 
-    @cached_property
+    @property
     def embree(self) -> rtcore_scene.EmbreeScene:
-        """Build the ray-tracing hierarchy of the mesh."""
-        scene = rtcore_scene.EmbreeScene()
-        mesh_construction.TriangleMesh(scene, np.ascontiguousarray(self.mesh.triangles))
-        return scene
+        """Return the ray-tracing hierarchy of the mesh."""
+        return self.mesh.embree
 
     @cached_property
     def mean_albedo(self) -> Floats:
         """Compute the mean linear reflectance of each material, [m,3]."""
         return self.materials.mean_albedo()
 
-    @cached_property
+    @property
     def face_normals(self) -> Floats:
-        """Compute the unit geometric normal of each triangle, [n,3]."""
-        edges = np.diff(self.mesh.triangles, axis=1)
-        normals = np.cross(edges[:, 0], edges[:, 1])
-        length = np.linalg.norm(normals, axis=-1, keepdims=True)
-        return np.asarray(normals / np.maximum(length, 1e-20), np.float32)
+        """Return the unit geometric normal of each triangle, [n,3]."""
+        return self.mesh.face_normals
 
     @cached_property
     def uv_per_m(self) -> Floats:
