@@ -77,16 +77,23 @@ def _merge_corners(part: Part, cell: float, simplify: bool) -> Part:
         mean = np.stack([np.bincount(owner, points[:, i]) / count for i in range(3)], -1)
         moved = mean[owner].reshape(-1, 3, 3).astype(np.float32)
         corner = owner.reshape(-1, 3)
-        kept = ((corner[:, 0] != corner[:, 1]) & (corner[:, 1] != corner[:, 2])
-                & (corner[:, 0] != corner[:, 2]))
+        # Drop triangles that are merged to a line, and thin ones that turn to stand out.
+        kept = np.einsum('ij,ij->i', normalize(_areas(moved)),
+                         normalize(_areas(part.triangles))) > 0.5
         part = replace(part, triangles=moved[kept], uv=part.uv[kept])
         owner = corner[kept].reshape(-1)
     return replace(part, normals=_smooth_normals(part.triangles, owner))
 
 
+def _areas(triangles: Floats) -> Floats:
+    """Return vectors along the normals, of twice the area of each triangle, [n,3]."""
+    return np.asarray(np.cross(triangles[:, 1] - triangles[:, 0],
+                               triangles[:, 2] - triangles[:, 0]), np.float32)
+
+
 def _smooth_normals(triangles: Floats, owner: np.ndarray) -> Floats:
     """Average the normals of the triangles around each corner, except across sharp edges."""
-    area = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
+    area = _areas(triangles)
     flat = np.repeat(normalize(area), 3, axis=0)
     weighted = np.repeat(area, 3, axis=0)
     total = np.stack([np.bincount(owner, weighted[:, i]) for i in range(3)], -1) if len(
