@@ -40,6 +40,8 @@ def light_room(b: SceneBuilder, room: Room,
     day = bool(windows) and rng.random() < 0.7
     shares = _DAY if day else _NIGHT
     mood = str(rng.choice(list(shares), p=list(shares.values())))
+    if mood == 'glow' and lamps is not None:
+        mood = 'one_lamp'  # bathrooms and workshops have no television
     if not day and room.width * room.depth > 30:
         mood = 'lamps'  # a single lamp leaves a hall black
     add_lamps = lamps or add_any_lamps
