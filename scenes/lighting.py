@@ -68,6 +68,9 @@ def light_room(b: SceneBuilder, room: Room,
             openings.add_outlook(b, wall, o, float(sky[:100].mean()))
         if mood == 'mixed' and len(b.lights) < LIGHTS_MAX:
             add_lamps(b, room, rng.uniform(0.3, 1.5))
+    # Below the horizon are streets and gardens, less colourful than a plain in a painting.
+    ground = sky[len(sky) // 2:]
+    ground += 0.75 * (ground.mean(-1, keepdims=True) - ground)
     # The sky itself is brighter than its light that reaches the room through panes and blinds.
     return np.asarray(sky * np.float32(rng.choice([1.0, 2.0, 5.0])), np.float32)
 
