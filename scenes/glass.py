@@ -45,9 +45,16 @@ def lay_panes(scene: Scene, glazing: Scene, eye: Floats, directions: Floats, dep
     seen, material = hits.ray[near], hits.material[near]
     facing, cosine = scene.materials.mirror[material], hits.cosine[near]
     share = (facing + (1 - facing) * (1 - cosine) ** 5)[:, None]
-    towards = 2 * cosine[:, None] * hits.normal[near] - hits.to_viewer[near]
-    mirrored = shading.incoming_radiance(scene, hits.offset_point[near],
-                                         np.asarray(towards, np.float32), rng, mirrored=True)
+    towards = np.asarray(2 * cosine[:, None] * hits.normal[near] - hits.to_viewer[near],
+                         np.float32)
+    start = hits.offset_point[near]
+    mirrored = shading.incoming_radiance(scene, start, towards, rng, mirrored=True)
+    # Nothing hides the noise of a single sample of each light in a mirror.
+    strong = np.flatnonzero(share > 0.3)
+    if len(strong):
+        more = [shading.incoming_radiance(scene, start[strong], towards[strong], rng,
+                                          mirrored=True) for _ in range(3)]
+        mirrored[strong] = np.mean([mirrored[strong], *more], axis=0)
     passed = scene.mean_albedo[material] * (1 - share)
     result = np.array(radiance, np.float32)
     result[seen] = radiance[seen] * passed + share * np.minimum(mirrored, 20)

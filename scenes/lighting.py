@@ -40,6 +40,8 @@ def light_room(b: SceneBuilder, room: Room,
     day = bool(windows) and rng.random() < 0.7
     shares = _DAY if day else _NIGHT
     mood = str(rng.choice(list(shares), p=list(shares.values())))
+    if mood == 'glow' and lamps is not None:
+        mood = 'one_lamp'  # bathrooms and workshops have no television
     if not day and room.width * room.depth > 30:
         mood = 'lamps'  # a single lamp leaves a hall black
     add_lamps = lamps or add_any_lamps
@@ -66,6 +68,9 @@ def light_room(b: SceneBuilder, room: Room,
             openings.add_outlook(b, wall, o, float(sky[:100].mean()))
         if mood == 'mixed' and len(b.lights) < LIGHTS_MAX:
             add_lamps(b, room, rng.uniform(0.3, 1.5))
+    # Below the horizon are streets and gardens, less colourful than a plain in a painting.
+    ground = sky[len(sky) // 2:]
+    ground += 0.75 * (ground.mean(-1, keepdims=True) - ground)
     # The sky itself is brighter than its light that reaches the room through panes and blinds.
     return np.asarray(sky * np.float32(rng.choice([1.0, 2.0, 5.0])), np.float32)
 

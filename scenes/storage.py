@@ -1,4 +1,4 @@
-"""Make shelves, cabinets and kitchens that stand on the origin and face +y."""
+"""Make shelves, cabinets and refrigerators that stand on the origin and face +y."""
 from __future__ import annotations
 
 from itertools import pairwise
@@ -126,44 +126,6 @@ def tv_stand(p: Palette, rng: Rng) -> Mesh:
                  box((tv, 0.04, tv * 0.57), (0, -0.08, h + 0.06 + tv * 0.285), p.get('black')),
                  panel((tv * 0.49, -0.058, h + 0.07), (-tv * 0.98, 0, 0), (0, 0, tv * 0.55), glow),
                  box((0.4, 0.2, 0.06), (0, -0.08, h + 0.03), p.get('black'))])
-
-
-def kitchen_row(p: Palette, rng: Rng, width: float) -> Mesh:
-    """
-    Build a kitchen row: base units, worktop, splashback, wall units, hob and sink.
-
-    Returns
-    -------
-    Mesh
-    """
-    depth, top = 0.6, 0.9
-    front, work = p.one_of('paint', 'wood', 'plastic'), p.one_of('granite', 'wood', 'marble')
-    n = max(2, int(width / 0.6))
-    unit_w = width / n
-    x = (np.arange(n) - (n - 1) / 2) * unit_w
-    parts = [box((width, depth - 0.06, 0.1), (0, -0.03, 0.05), p.get('black')),
-             box((width, depth - 0.03, top - 0.14), (0, -0.015, 0.1 + (top - 0.14) / 2), front),
-             boxes(np.tile([[unit_w - 0.008, 0.02, top - 0.16]], (n, 1)),
-                   [(a, depth / 2 - 0.01, 0.1 + (top - 0.14) / 2) for a in x], front),
-             boxes(np.tile([[0.18, 0.03, 0.014]], (n, 1)),
-                   [(a, depth / 2 + 0.015, top - 0.14) for a in x], p.get('metal')),
-             box((width, depth + 0.03, 0.04), (0, 0.0, top - 0.02), work),
-             panel((width / 2, -depth / 2 + 0.012, top), (-width, 0, 0), (0, 0, 0.6),
-                   p.get('tiles'), fit=False)]
-    hob, sink = rng.choice(n, 2, replace=False)
-    parts += [box((0.56, 0.5, 0.01), (x[hob], 0.02, top + 0.005), p.get('black')),
-              box((0.5, 0.4, 0.008), (x[sink], 0.02, top + 0.004), p.get('metal')),
-              rod((x[sink], -0.2, top), (x[sink], -0.2, top + 0.28), 0.012, p.get('metal')),
-              rod((x[sink], -0.2, top + 0.28), (x[sink], 0.0, top + 0.25), 0.012, p.get('metal'))]
-    for i in range(n):
-        if i == hob:
-            parts.append(box((unit_w * 0.9, 0.45, 0.12), (x[i], -0.07, 1.65), p.get('metal')))
-        elif rng.random() < 0.75:
-            parts += [box((unit_w, 0.33, 0.7), (x[i], -depth / 2 + 0.165, 1.85), front),
-                      box((unit_w - 0.01, 0.02, 0.69), (x[i], -depth / 2 + 0.34, 1.85), front)]
-        items = clutter.scatter(p, rng, clutter.KITCHEN, unit_w, 0.5, int(rng.integers(0, 4)))
-        parts += [t.moved((x[i], 0, top + 0.01)) for t in items]
-    return join(parts)
 
 
 def refrigerator(p: Palette, rng: Rng) -> Mesh:
