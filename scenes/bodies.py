@@ -18,6 +18,7 @@ from scenes.meshes import (
     Mesh,
     normalize,
     repeat_material,
+    turned,
 )
 
 Matrix = NDArray[np.floating[Any]]
@@ -168,7 +169,8 @@ def rod(start: ArrayLike, end: ArrayLike, radius: float, material: int, sides: i
     x = normalize(cross(helper, axis))
     turn = np.stack([x, cross(axis, x), axis], 1)
     part = cylinder(radius, float(np.linalg.norm(b - a)), (0, 0, 0), material, sides=sides)
-    return Mesh(part.triangles @ turn.T + a, part.normals @ turn.T, part.uv, part.material)
+    return Mesh(turned(part.triangles, turn) + a, turned(part.normals, turn), part.uv,
+                part.material)
 
 
 def tube(points: ArrayLike, radius: ArrayLike, material: int, sides: int = 6) -> Mesh:

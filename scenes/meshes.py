@@ -53,8 +53,8 @@ class Mesh:
         if tilt:
             c, s = np.cos(tilt), np.sin(tilt)
             rotation = rotation @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]], np.float32)
-        return Mesh(self.triangles @ rotation.T + np.asarray(xyz, np.float32),
-                    self.normals @ rotation.T, self.uv, self.material)
+        return Mesh(turned(self.triangles, rotation) + np.asarray(xyz, np.float32),
+                    turned(self.normals, rotation), self.uv, self.material)
 
     def selected(self, which: NDArray[np.bool_]) -> Mesh:
         """
@@ -92,8 +92,9 @@ class Mesh:
         -------
         [2,3] float32
         """
-        points = self.triangles.reshape(-1, 3)
-        return np.stack([points.min(0), points.max(0)])
+        # Reducing along contiguous rows is many times as fast.
+        points = np.ascontiguousarray(self.triangles.reshape(-1, 3).T)
+        return np.stack([points.min(1), points.max(1)])
 
 
 def rotation_z(yaw: float) -> Floats:
@@ -106,6 +107,17 @@ def rotation_z(yaw: float) -> Floats:
     """
     c, s = np.cos(yaw), np.sin(yaw)
     return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]], np.float32)
+
+
+def turned(vectors: Floats, rotation: Floats) -> Floats:
+    """
+    Rotate vectors [n,3,3], in one product instead of one for each triangle.
+
+    Returns
+    -------
+    [n,3,3] float32
+    """
+    return np.asarray(vectors.reshape(-1, 3) @ rotation.T).reshape(vectors.shape)
 
 
 def join(parts: Sequence[Mesh]) -> Mesh:
@@ -161,10 +173,10 @@ def boxes(sizes: ArrayLike, centers: ArrayLike, materials: ArrayLike, *,
     rotation[:, 1, 0] = np.sin(yaw)
     rotation[:, 0, 1] = -rotation[:, 1, 0]
     rotation[:, 2, 2] = 1
-    turned = local @ rotation.transpose(0, 2, 1) + center
+    corners = local @ rotation.transpose(0, 2, 1) + center
     normals = np.broadcast_to(normal.reshape(1, -1, 3), local.shape) @ rotation.transpose(0, 2, 1)
     material = np.broadcast_to(np.asarray(materials, np.int32), (count,))
-    return Mesh(turned.reshape(-1, 3, 3), normals.reshape(-1, 3, 3), uv.reshape(-1, 3, 2),
+    return Mesh(corners.reshape(-1, 3, 3), normals.reshape(-1, 3, 3), uv.reshape(-1, 3, 2),
                 np.repeat(material, 12))
 
 
