@@ -28,6 +28,8 @@ MOUNTS = {
     'ceiling': Mount(0.10, (1.9, 2.2), (-60, -20), 2.0)}
 # Horizontal field of view: most cameras have about 60 degrees.
 FIELD_OF_VIEW_DEG = (40.0, 62.0, 110.0)
+# Least ratio of far to near depth: a table from above is flat, but a bare wall teaches nothing.
+FLAT_SPREAD, ROOM_SPREAD = 1.15, 1.8
 
 
 def pinhole(width: int, height: int, horizontal_fov: float) -> NDArray[np.float64]:
@@ -150,4 +152,5 @@ def _rate_view(scene: Scene, camera: RenderCamera) -> tuple[float, bool]:
     if (outward > 0).mean() > 0.05:
         return -1.0, False
     near, middle, far = np.percentile(hits.t, (1, 50, 95))
-    return float(near), bool(near > 0.15 and middle > 0.45 and far > 1.15 * near and far > 0.6)
+    spread = FLAT_SPREAD if scene.views[0].floor_m is None else ROOM_SPREAD
+    return float(near), bool(near > 0.15 and middle > 0.45 and far > spread * near and far > 0.6)
