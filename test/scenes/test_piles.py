@@ -132,7 +132,7 @@ def test_a_thing_added_later_carries_others_only_if_told_so() -> None:
 def furnished(seed: int) -> tuple[SceneBuilder, rooms.Room]:
     """Make a room of 4 x 5 m with a sofa, a cabinet and chairs."""
     b = SceneBuilder(np.random.default_rng(seed), 8)
-    room = rooms.make_room(b, 4.0, 5.0, 2.5)
+    room = rooms.build_room(b, 4.0, 5.0, 2.5, [[], [], [], []])
     p, rng = b.palette, b.rng
     rooms.place_against_wall(b, room, 'sofa', seats.sofa(p, rng), tries=40)
     rooms.place_against_wall(b, room, 'cabinet', storage.cabinet(p, rng), tries=40)
