@@ -18,6 +18,7 @@ import yaml
 
 from marigold_ros.depth.errors import MarigoldError
 from scenes import photos, textures
+from scenes.draws import pick, Rng
 from scenes.materials import Palette
 from scenes.meshes import join, Mesh
 from scenes.models import load_model
@@ -31,7 +32,6 @@ MAX_PHOTOS = 8
 ROLES = ('small', 'floor')
 KEYS = {'folder', 'source', 'commit', 'licence', 'textures', 'meshes', 'worlds'}
 
-Rng = np.random.Generator
 Maker = Callable[[Palette, Rng], Mesh]
 
 
@@ -86,7 +86,7 @@ class AssetLibrary:
         files = self.textures.get(kind, ())
         if not files or rng.random() >= PHOTO_SHARE:
             return None
-        return photos.make_texture(files[int(rng.integers(len(files)))], kind, rng, size)
+        return photos.make_texture(pick(rng, files), kind, rng, size)
 
     def makers(self, *roles: str) -> tuple[Maker, ...]:
         """
@@ -113,7 +113,7 @@ class AssetLibrary:
             Centred on the z axis, standing on z = 0.
         """
         models = self.models[role]
-        model = models[int(rng.integers(len(models)))]
+        model = pick(rng, models)
         parts = load_model(model.file, model.up, model.size_m, p.size)
         scale = np.float32(rng.uniform(0.9, 1.1))
         mesh = join([part.to_mesh(

@@ -20,6 +20,7 @@ from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.progress import progress_bar, ProgressBar
 from scenes.assets import AssetLibrary, read_library
 from scenes.cameras import sample_camera
+from scenes.draws import pick
 from scenes.places import sample_scene
 from scenes.render import render
 from scenes.scene_types import BULK, RenderedFrame, Scene
@@ -68,7 +69,7 @@ def render_scene(index: int, *, seed: int, width: int, height: int,
 def _sample_scene(rng: np.random.Generator, library: AssetLibrary | None) -> Scene:
     """Sample a place, or in a share of the cases a world of the library if it has any."""
     if library is not None and library.worlds and rng.random() < WORLD_SHARE:
-        file = library.worlds[int(rng.integers(len(library.worlds)))]
+        file = pick(rng, library.worlds)
         return sample_world(file, rng, BULK.texture_size)
     return sample_scene(rng, assets=library)
 

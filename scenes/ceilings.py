@@ -7,6 +7,7 @@ import numpy as np
 
 from scenes import walls
 from scenes.bodies import rod
+from scenes.draws import pick
 from scenes.meshes import box, boxes, panel
 from scenes.rooms import Room
 from scenes.scene_builder import SceneBuilder
@@ -72,7 +73,7 @@ def add_pipes(b: SceneBuilder, room: Room, gap: float) -> None:
     """Add pipes below the ceiling along walls; some run down to the floor."""
     p, rng = b.palette, b.rng
     for _ in range(int(rng.integers(2, 6))):
-        wall, r = room.walls[int(rng.integers(4))], rng.uniform(0.012, 0.06)
+        wall, r = pick(rng, room.walls), rng.uniform(0.012, 0.06)
         m = p.one_of('metal', 'rust', 'paint', 'plastic', 'brick')
         y, z = r + rng.uniform(0.02, 0.3), room.height - gap - r - rng.uniform(0, 0.1)
         b.add(wall.to_map(rod((0, y, z), (wall.length, y, z), r, m, sides=10)))

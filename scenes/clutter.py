@@ -7,10 +7,10 @@ from itertools import pairwise
 import numpy as np
 
 from scenes.bodies import cylinder, ellipsoid, grid, lathe, rod, rounded_box
+from scenes.draws import pick, Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, join, Mesh, panel
 
-Rng = np.random.Generator
 Maker = Callable[[Palette, Rng], Mesh]
 # Share of the scattered objects that are public meshes, if there are any.
 PUBLIC_SHARE = 0.4
@@ -321,7 +321,7 @@ def scatter(p: Palette, rng: Rng, makers: tuple[Maker, ...], width: float, depth
     taken: list[tuple[float, float, float]] = []
     for _ in range(count):
         pool = public if public and rng.random() < PUBLIC_SHARE else makers
-        thing = pool[int(rng.integers(len(pool)))](p, rng)
+        thing = pick(rng, pool)(p, rng)
         thing = thing.moved(yaw=rng.uniform(0, 2 * np.pi))
         low, high = thing.bounds
         centre, radius = (low + high) / 2, float(np.hypot(*(high - low)[:2])) / 2

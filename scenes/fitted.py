@@ -5,7 +5,7 @@ import numpy as np
 
 from scenes import clutter, glass
 from scenes.bodies import cylinder, ellipsoid, lathe, rod, rounded_box
-from scenes.clutter import Rng
+from scenes.draws import Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, join, Mesh, panel
 from scenes.rooms import place_against_wall, Room

@@ -5,7 +5,7 @@ import numpy as np
 
 from scenes import clutter
 from scenes.bodies import cylinder, grid, lathe, rod, rounded_box
-from scenes.clutter import Rng
+from scenes.draws import pick, Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, join, legs, Mesh
 from scenes.storage import cabinet
@@ -150,7 +150,7 @@ def floor_clutter(p: Palette, rng: Rng) -> Mesh:
     public = () if p.assets is None else p.assets.makers('floor')
     if public and rng.random() < clutter.PUBLIC_SHARE:
         return public[0](p, rng)
-    return clutter.FLOOR[int(rng.integers(len(clutter.FLOOR)))](p, rng)
+    return pick(rng, clutter.FLOOR)(p, rng)
 
 
 def pendant(p: Palette, rng: Rng, drop: float) -> Mesh:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from scenes import rays, shading
-from scenes.clutter import Rng
+from scenes.draws import Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, Floats, join, Mesh, panel
 from scenes.scene_types import Scene

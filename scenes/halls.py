@@ -5,7 +5,7 @@ import numpy as np
 
 from scenes import clutter, furniture, lighting, piles, rooms, seats, shells, skies, storage
 from scenes.bodies import lathe, rod
-from scenes.clutter import Rng
+from scenes.draws import pick, Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, join, Mesh, panel
 from scenes.scene_builder import SceneBuilder
@@ -37,17 +37,17 @@ def sample_corridor(b: SceneBuilder) -> Scene:
     Scene
     """
     rng = b.rng
-    finish = (shells.OFFICE, shells.OFFICE, shells.HOME, shells.CELLAR)[int(rng.integers(4))]
+    finish = pick(rng, (shells.OFFICE, shells.OFFICE, shells.HOME, shells.CELLAR))
     room = shells.make_room(b, rng.uniform(1.4, 2.8), rng.uniform(7, 22), rng.uniform(2.3, 3.2),
                             windows=int(rng.integers(0, 4)), doors=int(rng.integers(3, 12)),
                             finish=finish)
     lamps = (lighting.add_tubes, lighting.add_panels, lighting.add_domes, lighting.add_spots)
-    sky = lighting.light_room(b, room, lamps[int(rng.integers(4))])
+    sky = lighting.light_room(b, room, pick(rng, lamps))
     pieces = (furniture.radiator, furniture.plant, storage.cabinet, seats.chair,
               furniture.boxes_pile, furniture.bin_basket, storage.bookshelf,
               furniture.floor_clutter)
     for _ in range(int(rng.integers(0, 9))):
-        piece = pieces[int(rng.integers(len(pieces)))]
+        piece = pick(rng, pieces)
         mesh = piece(b.palette, rng)
         if np.ptp(mesh.bounds[:, 1]) < room.width - 0.9:
             rooms.place_against_wall(b, room, piece.__name__, mesh)
@@ -191,7 +191,7 @@ def sample_warehouse(b: SceneBuilder) -> Scene:
             b.add(box((0.08, length, 0.002), (x, 2 + length / 2, 0.001), p.solid((.7, .5, .02))))
     makers = (pallet, drum, cone, furniture.boxes_pile, clutter.tote, clutter.case)
     for _ in range(int(rng.integers(0, 10))):
-        mesh = makers[int(rng.integers(len(makers)))](p, rng).moved(yaw=rng.uniform(0, 6.3))
+        mesh = pick(rng, makers)(p, rng).moved(yaw=rng.uniform(0, 6.3))
         at = (rng.uniform(left + 1, left + width - 1), rng.uniform(0.7, depth - 0.7), 0)
         b.add_if_free('load', mesh.moved(at))
     far = pitch * (rows - 1)

@@ -5,7 +5,8 @@ import numpy as np
 
 from scenes import clutter, household
 from scenes.bodies import cloth, cylinder, ellipsoid, lathe, loft, tube
-from scenes.clutter import Maker, Rng
+from scenes.clutter import Maker
+from scenes.draws import pick, Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, join, Mesh
 from scenes.soft_things import backpack, handbag
@@ -38,7 +39,7 @@ def coat_rack(p: Palette, rng: Rng) -> Mesh:
     for i in range(n):
         x = (i - (n - 1) / 2) * pitch
         thing = (hook(p) if rng.random() < 0.25 else
-                 (coat, coat, hung_bag, towel)[int(rng.integers(4))](p, rng))
+                 pick(rng, (coat, coat, hung_bag, towel))(p, rng))
         parts.append(thing.moved((x, 0.02, 0)))
     return join(parts)
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from scenes.clutter import Maker, Rng
+from scenes.clutter import Maker
+from scenes.draws import Rng
 from scenes.meshes import boxes, Mesh
 from scenes.resting import Surroundings
 from scenes.scene_builder import SceneBuilder

@@ -5,7 +5,8 @@ import numpy as np
 
 from scenes import clutter
 from scenes.bodies import cylinder, ellipsoid, lathe, rod, rounded_box, tube
-from scenes.clutter import Maker, Rng
+from scenes.clutter import Maker
+from scenes.draws import Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, join, Mesh, panel
 

@@ -19,6 +19,7 @@ from scenes import (
     storage,
     workplaces,
 )
+from scenes.draws import pick, pick_by_share
 from scenes.meshes import box, join, Mesh
 from scenes.rooms import Piece, place_against_wall, place_in_front, place_on_floor, Room
 from scenes.scene_builder import SceneBuilder
@@ -32,10 +33,10 @@ Lamps = Callable[[SceneBuilder, Room, float], None]
 def _place_random(b: SceneBuilder, room: Room, wall_pieces: tuple[Piece, ...],
                   floor_pieces: tuple[Piece, ...], walls_n: int, floor_n: int) -> None:
     for _ in range(walls_n):
-        piece = wall_pieces[int(b.rng.integers(len(wall_pieces)))]
+        piece = pick(b.rng, wall_pieces)
         place_against_wall(b, room, piece.__name__, piece(b.palette, b.rng))
     for _ in range(floor_n):
-        piece = floor_pieces[int(b.rng.integers(len(floor_pieces)))]
+        piece = pick(b.rng, floor_pieces)
         place_on_floor(b, room, piece.__name__, piece(b.palette, b.rng))
 
 
@@ -239,8 +240,8 @@ def sample_room(b: SceneBuilder) -> Scene:
     -------
     Scene
     """
-    names = list(KINDS)
-    return make_room_of_kind(b, str(b.rng.choice(names, p=[KINDS[n].share for n in names])))
+    shares = {name: kind.share for name, kind in KINDS.items()}
+    return make_room_of_kind(b, pick_by_share(b.rng, shares))
 
 
 def make_room_of_kind(b: SceneBuilder, place: str) -> Scene:
@@ -255,7 +256,7 @@ def make_room_of_kind(b: SceneBuilder, place: str) -> Scene:
     width, depth, height = (rng.uniform(*span) for span in kind.size_m)
     room = shells.make_room(b, width, depth, height, windows=int(rng.integers(0, 4)),
                             doors=int(rng.integers(1, 4)), finish=kind.finish)
-    usual = kind.lamps[int(rng.integers(len(kind.lamps)))] if kind.lamps else None
+    usual = pick(rng, kind.lamps) if kind.lamps else None
     sky = lighting.light_room(b, room, usual)
     kind.furnish(b, room)
     rooms.hang_pictures(b, room, int(rng.integers(0, 8 if kind.finish is shells.HOME else 4)))

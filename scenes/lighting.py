@@ -7,6 +7,7 @@ import numpy as np
 
 from scenes import furniture, noise, openings, skies, walls
 from scenes.bodies import cylinder, ellipsoid, lathe, rod
+from scenes.draws import pick, pick_by_share
 from scenes.meshes import box, boxes, Floats, join, panel
 from scenes.openings import LIGHTS_MAX
 from scenes.rooms import place_against_wall, Room
@@ -39,7 +40,7 @@ def light_room(b: SceneBuilder, room: Room,
     windows = [(w, o) for w in room.walls for o in w.openings if o.kind == 'window']
     day = bool(windows) and rng.random() < 0.7
     shares = _DAY if day else _NIGHT
-    mood = str(rng.choice(list(shares), p=list(shares.values())))
+    mood = pick_by_share(rng, shares)
     if mood == 'glow' and lamps is not None:
         mood = 'one_lamp'  # bathrooms and workshops have no television
     if not day and room.width * room.depth > 30:
@@ -63,7 +64,7 @@ def light_room(b: SceneBuilder, room: Room,
     if mood == 'low_sun' and len(b.lights) < LIGHTS_MAX:
         _add_low_sun(b, windows)
     else:
-        wall, o = windows[int(rng.integers(len(windows)))]
+        wall, o = pick(rng, windows)
         if rng.random() < 0.5:
             openings.add_outlook(b, wall, o, float(sky[:100].mean()))
         if mood == 'mixed' and len(b.lights) < LIGHTS_MAX:
@@ -88,7 +89,7 @@ def _add_daylight(b: SceneBuilder, windows: list[tuple[walls.Wall, walls.Opening
 def _add_low_sun(b: SceneBuilder, windows: list[tuple[walls.Wall, walls.Opening]]) -> None:
     """Add a sun that shines through a window far into the room, warm where it is low."""
     rng = b.rng
-    wall, _ = windows[int(rng.integers(len(windows)))]
+    wall, _ = pick(rng, windows)
     height = rng.uniform(0.12, 0.75)
     around = wall.yaw - np.pi / 2 + rng.uniform(-0.9, 0.9)
     towards = np.array([np.cos(height) * np.cos(around), np.cos(height) * np.sin(around),
@@ -114,9 +115,8 @@ def warm_colour(b: SceneBuilder) -> Floats:
 
 def add_any_lamps(b: SceneBuilder, room: Room, strength: float) -> None:
     """Add ceiling lamps of a random form."""
-    forms = (add_pendants, add_panels, add_domes, add_spots, add_tubes)
-    shares = (0.3, 0.15, 0.3, 0.15, 0.1)
-    forms[int(b.rng.choice(len(forms), p=shares))](b, room, strength)
+    forms = {add_pendants: 0.3, add_panels: 0.15, add_domes: 0.3, add_spots: 0.15, add_tubes: 0.1}
+    pick_by_share(b.rng, forms)(b, room, strength)
 
 
 def _spread(b: SceneBuilder, room: Room, area_m2: float) -> Floats:
@@ -260,7 +260,7 @@ def add_screen(b: SceneBuilder, room: Room) -> None:
     h, z = w * 0.57, rng.uniform(1.1, 1.5)
     colour = noise.hsv(rng.uniform(0.5, 0.7), rng.uniform(0.1, 0.6), 1).astype(np.float32)
     for _ in range(20):
-        wall = room.walls[int(rng.integers(4))]
+        wall = pick(rng, room.walls)
         x = rng.uniform(w / 2, max(wall.length - w / 2, w / 2 + 0.01))
         if wall.is_clear(x - w / 2 - 0.1, x + w / 2 + 0.1, 0, z + h):
             break
@@ -279,7 +279,7 @@ def add_screen(b: SceneBuilder, room: Room) -> None:
 def add_neon(b: SceneBuilder, room: Room) -> None:
     """Add a coloured tube along a wall, below the ceiling."""
     rng = b.rng
-    wall = room.walls[int(rng.integers(4))]
+    wall = pick(rng, room.walls)
     colour = noise.hsv(rng.random(), rng.uniform(0.6, 1), 1).astype(np.float32)
     length, z = wall.length * rng.uniform(0.4, 0.9), room.height - rng.uniform(0.08, 0.4)
     middle = wall.length / 2

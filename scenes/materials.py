@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scenes import noise, textures
+from scenes.draws import pick
 from scenes.meshes import Floats, Ints
 
 if TYPE_CHECKING:
@@ -285,7 +286,7 @@ class Palette:
         if len(pool) < _MATERIAL_SPECS[kind].variants:
             pool.append(self._make(kind))
             return pool[-1]
-        return pool[int(self._rng.integers(len(pool)))]
+        return pick(self._rng, pool)
 
     def one_of(self, *kinds: str) -> int:
         """
@@ -427,7 +428,7 @@ class Palette:
     def _texture(self, kind: str) -> int:
         shared = self._shared.setdefault(kind, [])
         if kind in _SHARED_TEXTURES and len(shared) >= _SHARED_TEXTURES[kind]:
-            return shared[int(self._rng.integers(len(shared)))]
+            return pick(self._rng, shared)
         # A separate generator, so that later draws do not depend on the texture size.
         seed = int(self._rng.integers(1 << 63))
         self._levels.append(self._levels_of(kind, seed))

@@ -5,7 +5,7 @@ import numpy as np
 
 from scenes import clutter, furniture, glass, noise, seats, storage, walls
 from scenes.bodies import cylinder
-from scenes.clutter import Rng
+from scenes.draws import pick, Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, join, Mesh, panel
 from scenes.scene_builder import SceneBuilder
@@ -157,7 +157,7 @@ def _furnish_annex(b: SceneBuilder, wall: Wall, span: tuple[float, float], deep:
               storage.refrigerator, furniture.boxes_pile, furniture.radiator, seats.armchair)
     at, back = span[0] + 0.05, -THICKNESS_M - deep + 0.05
     while at < span[1] - 0.4:
-        mesh = makers[int(rng.integers(len(makers)))](p, rng)
+        mesh = pick(rng, makers)(p, rng)
         low, high = mesh.bounds
         at += rng.uniform(0, 0.5)
         if at + high[0] - low[0] > span[1] or high[1] - low[1] > deep - 0.7:
@@ -165,7 +165,7 @@ def _furnish_annex(b: SceneBuilder, wall: Wall, span: tuple[float, float], deep:
         b.add(wall.to_map(mesh.moved((at - low[0], back - low[1], 0))))
         at += float(high[0] - low[0])
     for side, room in ((span[0], way[0] - span[0]), (span[1], span[1] - way[1])):
-        mesh = makers[int(rng.integers(len(makers)))](p, rng).moved(
+        mesh = pick(rng, makers)(p, rng).moved(
             yaw=-np.pi / 2 if side == span[0] else np.pi / 2)
         low, high = mesh.bounds
         if high[0] - low[0] < room and high[1] - low[1] < deep - 1.2:

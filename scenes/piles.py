@@ -4,8 +4,8 @@ from __future__ import annotations
 import numpy as np
 
 from scenes import hanging, household, leaning, people, rooms, soft_things, stacks, thin_things
-from scenes.clutter import Rng
 from scenes.draping import drape, lay_cables
+from scenes.draws import pick, Rng
 from scenes.heaps import Heap, make_stock, mix_in_public, scaled
 from scenes.meshes import rotation_z
 from scenes.resting import bounding_block, Surroundings
@@ -36,7 +36,7 @@ def strew(b: SceneBuilder, room: Room, amount: float) -> None:
     if count == 0:
         return
     for _ in range(rng.poisson(2.5 * amount)):
-        maker = stacks.AT_WALL[int(rng.integers(len(stacks.AT_WALL)))]
+        maker = pick(rng, stacks.AT_WALL)
         rooms.place_against_wall(b, room, maker.__name__, maker(p, rng), tries=8)
     around = Surroundings(b.mesh_so_far())
     _seat_people(b, around, int(rng.poisson(0.8 * amount)))
@@ -53,7 +53,7 @@ def strew(b: SceneBuilder, room: Room, amount: float) -> None:
     medium = make_stock(b, mix_in_public(b, _MEDIUM, 'floor'), 22)
     heap.drop(medium, count // 3, spots.anywhere, (0, 2.3), 1.1)
     lay_cables(b, around, room, int(rng.poisson(6 * amount)))
-    makers = _SMALL[int(rng.integers(len(_SMALL)))] + _SMALL[int(rng.integers(len(_SMALL)))]
+    makers = pick(rng, _SMALL) + pick(rng, _SMALL)
     small = make_stock(b, mix_in_public(b, (*makers, *soft_things.SURFACE), 'small'), 26)
     heap.drop(small, count * 2 // 3, spots.furniture, (0.15, 2.3), 1.15)
     heap.drop(medium, count // 5, spots.anywhere, (0, 0.6), 1.2)
@@ -121,11 +121,11 @@ def _wall_is_bare(around: Surroundings, wall: Wall, left: float, right: float, l
 def _hang_on_walls(b: SceneBuilder, around: Surroundings, room: Room, count: int) -> None:
     rng = b.rng
     for _ in range(count):
-        thing = hanging.ON_WALL[int(rng.integers(len(hanging.ON_WALL)))](b.palette, rng)
+        thing = pick(rng, hanging.ON_WALL)(b.palette, rng)
         low, high = thing.bounds
         blocks = []
         for _ in range(6):
-            wall = room.walls[int(rng.integers(len(room.walls)))]
+            wall = pick(rng, room.walls)
             at = rng.uniform(0.05 - low[0], max(0.06 - low[0], wall.length - 0.05 - high[0]))
             z = rng.uniform(1.2, min(2.1, room.height - 0.1))
             if z + low[2] > 0.03 and at + high[0] < wall.length and _wall_is_bare(
@@ -141,14 +141,14 @@ def _hang_on_walls(b: SceneBuilder, around: Surroundings, room: Room, count: int
 def _lean(b: SceneBuilder, around: Surroundings, room: Room, count: int) -> None:
     rng = b.rng
     for _ in range(count):
-        maker = leaning.LEANING[int(rng.integers(len(leaning.LEANING)))]
+        maker = pick(rng, leaning.LEANING)
         thing = maker(b.palette, rng).moved(tilt=rng.uniform(0.05, 0.3))
         low, high = thing.bounds
         thing = thing.moved((0, 0.002 - low[1], -low[2]))
         width, reach, tall = float(high[0] - low[0]), float(high[1] - low[1]), float(
             high[2] - low[2])
         for _ in range(6):
-            wall = room.walls[int(rng.integers(len(room.walls)))]
+            wall = pick(rng, room.walls)
             if tall > wall.height - 0.05 or width > wall.length - 0.1:
                 continue
             at = rng.uniform(0.05, wall.length - width - 0.05) - float(low[0])
@@ -164,7 +164,7 @@ def _lean(b: SceneBuilder, around: Surroundings, room: Room, count: int) -> None
 def _hang_from_ceiling(b: SceneBuilder, around: Surroundings, room: Room, count: int) -> None:
     rng = b.rng
     for _ in range(count):
-        thing = hanging.ON_CEILING[int(rng.integers(len(hanging.ON_CEILING)))](b.palette, rng)
+        thing = pick(rng, hanging.ON_CEILING)(b.palette, rng)
         thing = thing.moved(yaw=rng.uniform(0, 2 * np.pi))
         low, high = thing.bounds
         space = np.array([room.width, room.depth]) - (high - low)[:2] - 0.1
@@ -186,7 +186,7 @@ def _seat_people(b: SceneBuilder, around: Surroundings, count: int) -> None:
     hips = np.tile([0.32, 0.26, 0.85], (24, 1))
     shins = np.stack(np.meshgrid([-0.15, 0, 0.15], [0.36, 0.45, 0.55]), -1).reshape(-1, 2)
     for _ in range(min(count, len(seats))):
-        seat = seats[int(rng.integers(len(seats)))]
+        seat = pick(rng, seats)
         xy = rng.uniform(np.array(seat.min_m[:2]) + 0.15, np.array(seat.max_m[:2]) - 0.1, (24, 2))
         poses = np.column_stack([xy, rng.uniform(0, 2 * np.pi, 24), np.full(24, 1.6)])
         for pose, top in zip(poses, around.rest(hips, poses)):

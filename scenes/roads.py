@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from scenes import clutter, halls, roadside, skies, streets
+from scenes.draws import pick_by_share
 from scenes.meshes import box, boxes, Floats
 from scenes.scene_builder import SceneBuilder
 from scenes.scene_types import Scene, View
@@ -18,7 +19,7 @@ def sample_street(b: SceneBuilder) -> Scene:
     Scene
     """
     p, rng = b.palette, b.rng
-    kind = str(rng.choice(['street', 'square', 'highway'], p=[0.65, 0.15, 0.2]))
+    kind = pick_by_share(rng, {'street': 0.65, 'square': 0.15, 'highway': 0.2})
     road = {'street': rng.uniform(5, 9), 'square': rng.uniform(14, 35),
             'highway': rng.uniform(8, 20)}[kind]
     path, length = rng.uniform(1.5, 4), rng.uniform(40, 90)

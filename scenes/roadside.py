@@ -5,7 +5,7 @@ import numpy as np
 
 from scenes import streets
 from scenes.bodies import cylinder, rod, rounded_box
-from scenes.clutter import Rng
+from scenes.draws import pick, Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, join, Mesh
 from scenes.scene_builder import SceneBuilder
@@ -120,7 +120,7 @@ def line_road(b: SceneBuilder, road: float, path: float, length: float, *, highw
     for _ in range(int(rng.integers(0, 5))):
         s = int(rng.choice([-1, 1]))
         at = (s * road * rng.uniform(0.15, 0.3), rng.uniform(6, length), 0)
-        b.add_if_free('traffic', models[int(rng.integers(5))].moved(at, 0 if s > 0 else np.pi))
+        b.add_if_free('traffic', pick(rng, models).moved(at, 0 if s > 0 else np.pi))
     for _ in range(int(rng.integers(1, 5))):
         place = (int(rng.choice([-1, 1])) * (road / 2 + 0.4), rng.uniform(2, 35), 0.05)
         b.add_if_free('sign', traffic_sign(p, rng).moved(place, rng.normal(0, 0.2)))
@@ -134,7 +134,7 @@ def _park_row(b: SceneBuilder, models: list[Mesh], x: float, yaw: float, length:
     """Park cars behind each other along the kerb."""
     y = b.rng.uniform(-5, 5)
     while y < min(length, 60):
-        mesh = models[int(b.rng.integers(len(models)))]
+        mesh = pick(b.rng, models)
         reach = float(np.ptp(mesh.bounds[:, 1]))
         if b.rng.random() < 0.85:
             b.add_if_free('car', mesh.moved((x + b.rng.normal(0, 0.08), y + reach / 2, 0),

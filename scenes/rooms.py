@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scenes import walls
+from scenes.draws import pick
 from scenes.meshes import box, Mesh
 from scenes.scene_builder import SceneBuilder
 from scenes.scene_types import View
@@ -94,7 +95,7 @@ def place_against_wall(b: SceneBuilder, room: Room, name: str, mesh: Mesh, *, tr
     low, high = mesh.bounds
     width = float(high[0] - low[0])
     for _ in range(tries):
-        wall = room.walls[int(b.rng.integers(4))]
+        wall = pick(b.rng, room.walls)
         if wall.length < width + 0.1:
             continue
         at = b.rng.uniform(width / 2 + 0.05, wall.length - width / 2 - 0.05)
@@ -153,7 +154,7 @@ def hang_pictures(b: SceneBuilder, room: Room, count: int) -> None:
     rng = b.rng
     hung: list[tuple[Wall, float, float]] = []
     for _ in range(count):
-        wall = room.walls[int(rng.integers(4))]
+        wall = pick(rng, room.walls)
         w, h = rng.uniform(0.25, 1.1), rng.uniform(0.25, 0.8)
         at, z = rng.uniform(w / 2 + 0.1, wall.length - w / 2 - 0.1), rng.uniform(1.4, 1.75)
         probe = wall.to_map(box((w, 0.1, h), (at, 0.08, z), 0)).bounds

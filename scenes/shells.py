@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scenes import ceilings, openings, walls
+from scenes.draws import pick
 from scenes.meshes import box, boxes
 from scenes.rooms import Room
 from scenes.scene_builder import SceneBuilder
@@ -167,7 +168,7 @@ def _add_blocks(b: SceneBuilder, room: Room, material: int) -> None:
                                         column, upright=True))
     elif draw < 0.5:
         for _ in range(int(rng.integers(1, 4))):
-            wall = room.walls[int(rng.integers(4))]
+            wall = pick(rng, room.walls)
             w, d = rng.uniform(0.25, 1.3), rng.uniform(0.12, 0.45)
             x = rng.uniform(w / 2, wall.length - w / 2)
             if wall.is_clear(x - w / 2 - 0.1, x + w / 2 + 0.1, 0, room.height):

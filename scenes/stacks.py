@@ -6,7 +6,8 @@ from itertools import pairwise
 import numpy as np
 
 from scenes import clutter, household, soft_things
-from scenes.clutter import Maker, Rng, scatter
+from scenes.clutter import Maker, scatter
+from scenes.draws import pick, Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, join, Mesh
 
@@ -42,7 +43,7 @@ def filled_crate(p: Palette, rng: Rng, size: np.ndarray | None = None) -> Mesh:
     """Build an open box with things in it that stick out."""
     size = rng.uniform([0.25, 0.22, 0.12], [0.55, 0.4, 0.32]) if size is None else size
     m = p.one_of('cardboard', 'plastic', 'wood')
-    makers = (household.KITCHEN, household.WORKSHOP, household.LIVING)[int(rng.integers(3))]
+    makers = pick(rng, (household.KITCHEN, household.WORKSHOP, household.LIVING))
     x, y, z = size
     floor = rng.uniform(0.1, 0.6) * z
     things = scatter(p, rng, makers, x - 0.03, y - 0.03, 6)
@@ -62,7 +63,7 @@ def book_tower(p: Palette, rng: Rng) -> Mesh:
 
 def chair_stack(p: Palette, rng: Rng) -> Mesh:
     """Build stacked trays, baskets or buckets."""
-    one = (household.bucket, clutter.bowl, clutter.plate)[int(rng.integers(3))](p, rng)
+    one = pick(rng, (household.bucket, clutter.bowl, clutter.plate))(p, rng)
     rise = float(one.bounds[1, 2]) * 0.25
     return join([one.moved((0, 0, i * rise), rng.uniform(0, 6))
                  for i in range(int(rng.integers(3, 9)))])
@@ -74,7 +75,7 @@ def _fill(p: Palette, rng: Rng, makers: tuple[Maker, ...], width: float, height:
     parts, x = [], -width / 2 + 0.01
     stock = [makers[int(i)](p, rng) for i in rng.integers(len(makers), size=4)]
     while x < width / 2 - 0.04:
-        one = stock[int(rng.integers(len(stock)))]
+        one = pick(rng, stock)
         low, high = one.bounds
         size = high - low
         scale = min(1.0, 0.95 * height / size[2], 0.95 * depth / size[1])
@@ -123,7 +124,7 @@ def open_cupboard(p: Palette, rng: Rng) -> Mesh:
     w, d, h = rng.uniform([0.6, 0.35, 0.9], [1.1, 0.55, 2.1])
     levels = np.append(np.arange(0.08, h - 0.25, rng.uniform(0.28, 0.42)), h)
     m = p.one_of('wood', 'paint', 'paint')
-    stock = (_STOCK, _PANTRY, _LINEN)[int(rng.integers(3))]
+    stock = pick(rng, (_STOCK, _PANTRY, _LINEN))
     parts = [_carcass(w, d, h, levels, m)]
     for low, high in pairwise(levels):
         parts += [t.moved((0, -0.01, low)) for t in _fill(p, rng, stock, w - 0.04,

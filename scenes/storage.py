@@ -7,7 +7,7 @@ import numpy as np
 
 from scenes import clutter
 from scenes.bodies import rod, rounded_box
-from scenes.clutter import Rng
+from scenes.draws import Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, join, legs, Mesh, panel
 

@@ -16,6 +16,7 @@ from scenes import (
     shells,
     stacks,
 )
+from scenes.draws import pick, Rng
 from scenes.materials import Palette
 from scenes.meshes import box, join, Mesh
 from scenes.scene_builder import SceneBuilder
@@ -25,7 +26,7 @@ from scenes.scene_types import Scene, View
 _FULLER = (household.KITCHEN, household.DESK, household.LIVING, household.WORKSHOP)
 
 
-def _same(maker: clutter.Maker, seed: int, p: Palette, _: clutter.Rng) -> Mesh:
+def _same(maker: clutter.Maker, seed: int, p: Palette, _: Rng) -> Mesh:
     """Build the same thing every time."""
     return maker(p, np.random.default_rng(seed))
 
@@ -45,7 +46,7 @@ def sample_tabletop(b: SceneBuilder) -> Scene:
                             windows=int(rng.integers(0, 3)))
     sky = lighting.light_room(b, room)
     kinds = (clutter.KITCHEN, clutter.DESK, clutter.LIVING, clutter.WORKSHOP)
-    makers = kinds[int(rng.integers(4))]
+    makers = pick(rng, kinds)
     w, d, h = rng.uniform(0.9, 1.8), rng.uniform(0.6, 1.0), rng.uniform(0.68, 0.92)
     x, y = room.width / 2, room.depth * rng.uniform(0.3, 0.6)
     bench = furniture.table(p, rng, w, d, h, makers, int(rng.integers(3, 30)))
@@ -86,13 +87,13 @@ def sample_bin(b: SceneBuilder) -> Scene:
     one_kind = rng.random() < 0.4
     makers = (clutter.part, clutter.tin, clutter.carton, clutter.ball, clutter.tool,
               clutter.bottle)
-    chosen = makers[int(rng.integers(len(makers)))]
+    chosen = pick(rng, makers)
     seed = int(rng.integers(1 << 31))
     level = base + 0.012
     for _ in range(int(rng.integers(0, 5))):
         for _ in range(int(rng.integers(2, 14))):
             thing = (chosen(p, np.random.default_rng(seed)) if one_kind else
-                     makers[int(rng.integers(len(makers)))](p, rng))
+                     pick(rng, makers)(p, rng))
             thing = thing.moved(yaw=rng.uniform(0, 6.3), tilt=rng.choice([0, 0, np.pi / 2, 0.5]))
             low, high = thing.bounds
             reach = (size[:2] - 0.03 - (high - low)[:2]) / 2

@@ -4,7 +4,8 @@ from __future__ import annotations
 import numpy as np
 
 from scenes.bodies import cloth, cylinder, ellipsoid, lathe, loft, rounded_box, tube
-from scenes.clutter import Maker, Rng
+from scenes.clutter import Maker
+from scenes.draws import Rng
 from scenes.materials import Palette
 from scenes.meshes import boxes, join, Mesh
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scenes.bodies import grid
-from scenes.clutter import Rng
+from scenes.draws import Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, Floats, join, Mesh, panel, rotation_z
 from scenes.scene_types import Light

@@ -5,7 +5,7 @@ import numpy as np
 
 from scenes import clutter, fitted, furniture, glass, halls, seats, storage
 from scenes.bodies import cylinder, rod, rounded_box
-from scenes.clutter import Rng
+from scenes.draws import pick, Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, join, legs, Mesh, panel
 from scenes.rooms import place_against_wall, place_on_floor, Room
@@ -292,10 +292,10 @@ def furnish_workshop(b: SceneBuilder, room: Room) -> None:
         place_on_floor(b, room, 'bench', furniture.table_with_tools(p, rng))
     makers = (machine, locker, storage.cabinet, halls.drum, furniture.boxes_pile, machine)
     for _ in range(int(rng.integers(2, 7))):
-        make = makers[int(rng.integers(len(makers)))]
+        make = pick(rng, makers)
         place_against_wall(b, room, make.__name__, make(p, rng))
     for _ in range(int(rng.integers(0, 4))):
-        make = (halls.drum, seats.chair, machine, furniture.boxes_pile)[int(rng.integers(4))]
+        make = pick(rng, (halls.drum, seats.chair, machine, furniture.boxes_pile))
         place_on_floor(b, room, make.__name__, make(p, rng))
 
 
@@ -312,10 +312,10 @@ def furnish_cellar(b: SceneBuilder, room: Room) -> None:
     makers = (furniture.boxes_pile, storage.bookshelf, storage.cabinet, halls.drum, seats.armchair,
               furniture.boxes_pile, seats.chair, furniture.bed, storage.refrigerator)
     for _ in range(int(rng.integers(2, 9))):
-        make = makers[int(rng.integers(len(makers)))]
+        make = pick(rng, makers)
         place_against_wall(b, room, make.__name__, make(p, rng))
     for _ in range(int(rng.integers(0, 6))):
-        make = (furniture.boxes_pile, furniture.floor_clutter, seats.chair)[int(rng.integers(3))]
+        make = pick(rng, (furniture.boxes_pile, furniture.floor_clutter, seats.chair))
         place_on_floor(b, room, make.__name__, make(p, rng))
 
 

@@ -14,8 +14,8 @@ import yaml
 from marigold_ros.data import shards
 from marigold_ros.depth.errors import MarigoldError
 from scenes import assets, bulk, clutter, models, photos, places
+from scenes.draws import Rng
 from scenes.materials import Palette
-from scenes.noise import Rng
 from scenes.scene_builder import SceneBuilder
 
 ENTRY: dict[str, Any] = {'folder': 'shop', 'source': 'https://example.org/shop', 'commit': 'abc',
