@@ -5,7 +5,7 @@ The collections, their sources, commits and licences are listed in `assets.yaml`
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 import hashlib
@@ -18,6 +18,7 @@ import yaml
 
 from marigold_ros.depth.errors import MarigoldError
 from scenes import photos, textures
+from scenes.clutter import Maker
 from scenes.draws import pick, Rng
 from scenes.materials import Palette
 from scenes.meshes import join, Mesh
@@ -31,8 +32,6 @@ MAX_PHOTOS = 8
 # Where meshes of a role may be placed: on tables and shelves, or on the floor.
 ROLES = ('small', 'floor')
 KEYS = {'folder', 'source', 'commit', 'licence', 'textures', 'meshes', 'worlds'}
-
-Maker = Callable[[Palette, Rng], Mesh]
 
 
 @dataclass(frozen=True)
@@ -88,22 +87,17 @@ class AssetLibrary:
             return None
         return photos.make_texture(pick(rng, files), kind, rng, size)
 
-    def makers(self, *roles: str) -> tuple[Maker, ...]:
+    def makers(self, role: str) -> tuple[Maker, ...]:
         """
-        Return one function per role that has meshes; it makes an object on z = 0.
-
-        Parameters
-        ----------
-        *roles : str
-            Of `ROLES`.
+        Return a function that makes a random object of a role of `ROLES`; none without meshes.
 
         Returns
         -------
         tuple of functions
         """
-        return tuple(partial(self.thing, role=role) for role in roles if self.models.get(role))
+        return (partial(self.make_thing, role),) if self.models.get(role) else ()
 
-    def thing(self, p: Palette, rng: Rng, role: str = 'small') -> Mesh:
+    def make_thing(self, role: str, p: Palette, rng: Rng) -> Mesh:
         """
         Make a random object of a role, which must have meshes.
 
@@ -115,11 +109,10 @@ class AssetLibrary:
         models = self.models[role]
         model = pick(rng, models)
         parts = load_model(model.file, model.up, model.size_m, p.size)
-        scale = np.float32(rng.uniform(0.9, 1.1))
-        mesh = join([part.to_mesh(
+        scale = rng.uniform(0.9, 1.1)
+        return join([part.to_mesh(
             p.solid(part.colour, gloss=0.1) if part.image is None
-            else p.shared_photo(part.image, MAX_PHOTOS)) for part in parts])
-        return Mesh(mesh.triangles * scale, mesh.normals, mesh.uv, mesh.material)
+            else p.shared_photo(part.image, MAX_PHOTOS)) for part in parts]).scaled(scale)
 
 
 @lru_cache(maxsize=1)

@@ -39,8 +39,7 @@ def add_beams(b: SceneBuilder, room: Room) -> None:
     add_plain(b, room, 'paper', 'plaster', 'planks')
     w, h = b.rng.uniform(0.1, 0.2), b.rng.uniform(0.12, 0.25)
     ys = np.arange(0.4, room.depth, b.rng.uniform(0.7, 1.3))
-    b.add(boxes(np.tile([[room.width, w, h]], (len(ys), 1)),
-                [(room.width / 2, y, room.height - h / 2) for y in ys],
+    b.add(boxes((room.width, w, h), [(room.width / 2, y, room.height - h / 2) for y in ys],
                 b.palette.one_of('wood', 'wood', 'paint', 'concrete')))
 
 
@@ -48,7 +47,7 @@ def add_joists(b: SceneBuilder, room: Room) -> None:
     """Add the bare joists and boards of the floor above, with pipes below."""
     add_plain(b, room, 'planks', 'wood', 'concrete')
     ys = np.arange(0.2, room.depth, 0.45)
-    b.add(boxes(np.tile([[room.width, 0.06, 0.16]], (len(ys), 1)),
+    b.add(boxes((room.width, 0.06, 0.16),
                 [(room.width / 2, y, room.height - 0.08) for y in ys], b.palette.get('wood')))
     add_pipes(b, room, 0.2)
 
@@ -64,8 +63,7 @@ def add_ducts(b: SceneBuilder, room: Room) -> None:
     else:
         b.add(box((side * 1.4, room.depth, side), (x, room.depth / 2, z), metal))
     ys = np.arange(0.6, room.depth, 1.2)
-    b.add(boxes(np.tile([[side * 1.5, 0.04, side * 1.06]], (len(ys), 1)),
-                [(x, y, z) for y in ys], metal))
+    b.add(boxes((side * 1.5, 0.04, side * 1.06), [(x, y, z) for y in ys], metal))
     add_pipes(b, room, 0.08)
 
 
@@ -89,10 +87,8 @@ def add_panels(b: SceneBuilder, room: Room) -> None:
     rail, step = p.one_of('ceramic', 'metal', 'black'), float(rng.choice([0.6, 0.625, 1.2]))
     xs, ys = np.arange(0.3, room.width, step), np.arange(0.3, room.depth, step)
     z = room.height - 0.004
-    b.add(boxes(np.tile([[0.024, room.depth, 0.008]], (len(xs), 1)),
-                [(x, room.depth / 2, z) for x in xs], rail))
-    b.add(boxes(np.tile([[room.width, 0.024, 0.008]], (len(ys), 1)),
-                [(room.width / 2, y, z) for y in ys], rail))
+    b.add(boxes((0.024, room.depth, 0.008), [(x, room.depth / 2, z) for x in xs], rail))
+    b.add(boxes((room.width, 0.024, 0.008), [(room.width / 2, y, z) for y in ys], rail))
     for _ in range(int(rng.integers(0, 4))):
         at = (rng.choice(xs) + step / 2, rng.choice(ys) + step / 2, z)
         b.add(box((0.4, 0.4, 0.012), at, p.one_of('metal', 'black', 'ceramic')))

@@ -164,7 +164,7 @@ def wall_unit(p: Palette, rng: Rng, x: float, front: int, metal: int) -> list[Me
     if draw < 0.75:
         parts.append(panel((x + w / 2, d + 0.005, low), (-w, 0, 0), (0, 0, tall),
                            glass.clear(p, rng)))
-        parts.append(boxes([[0.045, 0.02, tall]] * 2,
+        parts.append(boxes((0.045, 0.02, tall),
                            [(x + s * (w / 2 - 0.025), d + 0.005, z) for s in (-1, 1)], front))
     elif draw < 0.9:
         door = box((w, 0.02, tall), (w / 2, 0, 0), front)
@@ -233,7 +233,7 @@ def washstand(p: Palette, rng: Rng) -> Mesh:
     if rng.random() < 0.7:
         low = float(rng.choice([0.08, 0.3]))
         parts += [box((w - 0.02, 0.42, 0.74 - low), (0, 0, (0.74 + low) / 2), base),
-                  boxes([[w / 2 - 0.02, 0.02, 0.7 - low]] * 2,
+                  boxes((w / 2 - 0.02, 0.02, 0.7 - low),
                         [(s * w / 4, 0.215, (0.74 + low) / 2) for s in (-1, 1)], base)]
     else:
         parts.append(cylinder(0.1, 0.74, (0, -0.08, 0), ceramic, top_radius=0.12))

@@ -61,9 +61,8 @@ def sample_corridor(b: SceneBuilder) -> Scene:
 def pallet(p: Palette, rng: Rng) -> Mesh:
     """Build a pallet that carries cartons, drums or nothing."""
     m = p.get('wood')
-    parts = [boxes(np.tile([[1.2, 0.1, 0.022]], (7, 1)),
-                   [(0, (i - 3) * 0.115, 0.13) for i in range(7)], m),
-             boxes(np.tile([[0.1, 0.8, 0.1]], (3, 1)), [(x, 0, 0.06) for x in (-.55, 0, .55)], m)]
+    parts = [boxes((1.2, 0.1, 0.022), [(0, (i - 3) * 0.115, 0.13) for i in range(7)], m),
+             boxes((0.1, 0.8, 0.1), [(x, 0, 0.06) for x in (-.55, 0, .55)], m)]
     load = rng.random()
     if load < 0.6:
         nx, ny, nz = (int(n) for n in rng.integers([2, 2, 1], [5, 4, 5]))
@@ -103,7 +102,7 @@ def rack(p: Palette, rng: Rng, bays: int, height: float) -> Mesh:
     post, beam = p.get('metal'), p.get('plastic')
     levels = np.arange(0, height - 1.0, rng.uniform(1.3, 1.9))
     ys = np.arange(bays + 1) * bay
-    parts = [boxes(np.tile([[0.09, 0.09, height]], (2 * len(ys), 1)),
+    parts = [boxes((0.09, 0.09, height),
                    [(s * depth / 2, y, height / 2) for y in ys for s in (-1, 1)], post)]
     for y in ys:
         for z in np.arange(0.4, height - 0.5, 1.2):
@@ -111,7 +110,7 @@ def rack(p: Palette, rng: Rng, bays: int, height: float) -> Mesh:
     shelf = p.one_of('wood', 'metal')
     for z in levels:
         if z > 0:
-            parts.append(boxes(np.tile([[0.05, bays * bay, 0.12]], (2, 1)),
+            parts.append(boxes((0.05, bays * bay, 0.12),
                                [(s * depth / 2, bays * bay / 2, z - 0.06) for s in (-1, 1)], beam))
             parts.append(box((depth, bays * bay, 0.02), (0, bays * bay / 2, z - 0.01), shelf))
         for k in range(2 * bays):
@@ -132,10 +131,9 @@ def shelving(p: Palette, rng: Rng, length: float, height: float) -> Mesh:
     depth, m = 0.45, p.one_of('metal', 'rust', 'black')
     levels = np.arange(0.1, height - 0.2, rng.uniform(0.35, 0.55))
     ys = np.linspace(0, length, max(2, int(length / 1.0) + 1))
-    parts = [boxes(np.tile([[0.04, 0.04, height]], (2 * len(ys), 1)),
+    parts = [boxes((0.04, 0.04, height),
                    [(s * depth / 2, y, height / 2) for y in ys for s in (-1, 1)], m),
-             boxes(np.tile([[depth, length, 0.025]], (len(levels), 1)),
-                   [(0, length / 2, z) for z in levels], m)]
+             boxes((depth, length, 0.025), [(0, length / 2, z) for z in levels], m)]
     makers = (clutter.case, clutter.tote, clutter.carton, clutter.tin, clutter.case)
     for z in levels:
         items = clutter.scatter(p, rng, makers, depth * 1.1, length, int(length * 2.5))

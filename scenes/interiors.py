@@ -27,7 +27,6 @@ from scenes.scene_types import Scene
 from scenes.shells import Finish
 
 Span = tuple[float, float]
-Lamps = Callable[[SceneBuilder, Room, float], None]
 
 
 def _place_random(b: SceneBuilder, room: Room, wall_pieces: tuple[Piece, ...],
@@ -201,7 +200,7 @@ class RoomKind:
     share: float
     finish: Finish = shells.HOME
     size_m: tuple[Span, Span, Span] = ((3.0, 6.5), (2.8, 5.5), (2.35, 3.0))
-    lamps: tuple[Lamps, ...] = ()
+    lamps: tuple[lighting.Lamps, ...] = ()
 
 
 KINDS: dict[str, RoomKind] = {

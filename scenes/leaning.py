@@ -40,7 +40,7 @@ def ladder(p: Palette, rng: Rng) -> Mesh:
     """Build a ladder."""
     w, h, m = rng.uniform(0.3, 0.45), rng.uniform(1.3, 2.1), p.one_of('metal', 'wood', 'plastic')
     n = int(h / 0.27)
-    return join([boxes([[0.025, 0.06, h]] * 2, [(s * w / 2, 0.03, h / 2) for s in (-1, 1)], m,
+    return join([boxes((0.025, 0.06, h), [(s * w / 2, 0.03, h / 2) for s in (-1, 1)], m,
                        upright=True),
                  *(tube([(-w / 2, 0.03, z), (w / 2, 0.03, z)], 0.014, m)
                    for z in 0.2 + 0.27 * np.arange(n))])
@@ -49,7 +49,7 @@ def ladder(p: Palette, rng: Rng) -> Mesh:
 def folded_steps(p: Palette, rng: Rng) -> Mesh:
     """Build folded step ladders."""
     one = ladder(p, rng)
-    deep = boxes([[0.34, 0.1, 0.02]] * 3, [(0, 0.11, z) for z in (0.3, 0.6, 0.9)],
+    deep = boxes((0.34, 0.1, 0.02), [(0, 0.11, z) for z in (0.3, 0.6, 0.9)],
                  p.one_of('metal', 'black'))
     return join([one, one.moved((0, 0.07, 0)), deep])
 

@@ -9,18 +9,19 @@ from scenes import furniture, noise, openings, skies, walls
 from scenes.bodies import cylinder, ellipsoid, lathe, rod
 from scenes.draws import pick, pick_by_share
 from scenes.meshes import box, boxes, Floats, join, panel
-from scenes.openings import LIGHTS_MAX
 from scenes.rooms import place_against_wall, Room
 from scenes.scene_builder import SceneBuilder
 from scenes.scene_types import Light
+
+# Adds lamps of a strength to a room.
+Lamps = Callable[[SceneBuilder, Room, float], None]
 
 # Share of each mood by day, and by night or without windows.
 _DAY = {'day': 0.5, 'low_sun': 0.22, 'mixed': 0.28}
 _NIGHT = {'lamps': 0.62, 'one_lamp': 0.2, 'glow': 0.18}
 
 
-def light_room(b: SceneBuilder, room: Room,
-               lamps: Callable[[SceneBuilder, Room, float], None] | None = None) -> Floats:
+def light_room(b: SceneBuilder, room: Room, lamps: Lamps | None = None) -> Floats:
     """
     Choose a mood at random; add window lights, sun and lamps.
 
@@ -56,18 +57,18 @@ def light_room(b: SceneBuilder, room: Room,
             add_floor_lamp(b, room, rng.uniform(0.5, 2.0))
         else:
             add_screen(b, room)
-            if rng.random() < 0.6 and len(b.lights) < LIGHTS_MAX:
+            if rng.random() < 0.6 and b.lights_left > 0:
                 add_neon(b, room)
         return sky
     sky = skies.make_sky(rng, rng.uniform(1.5, 5))
     _add_daylight(b, windows, sky)
-    if mood == 'low_sun' and len(b.lights) < LIGHTS_MAX:
+    if mood == 'low_sun' and b.lights_left > 0:
         _add_low_sun(b, windows)
     else:
         wall, o = pick(rng, windows)
         if rng.random() < 0.5:
             openings.add_outlook(b, wall, o, float(sky[:100].mean()))
-        if mood == 'mixed' and len(b.lights) < LIGHTS_MAX:
+        if mood == 'mixed' and b.lights_left > 0:
             add_lamps(b, room, rng.uniform(0.3, 1.5))
     # Below the horizon are streets and gardens, less colourful than a plain in a painting.
     ground = sky[len(sky) // 2:]
@@ -81,7 +82,7 @@ def _add_daylight(b: SceneBuilder, windows: list[tuple[walls.Wall, walls.Opening
     """Make the largest windows shine; what they emit stands for all of them."""
     rng = b.rng
     windows = sorted(windows, key=lambda each: -(each[1].right - each[1].left))
-    for wall, o in windows[:max(1, min(2, LIGHTS_MAX - 1 - len(b.lights)))]:
+    for wall, o in windows[:max(1, min(2, b.lights_left - 1))]:
         colour = sky[60:128].mean((0, 1)) * rng.uniform(0.4, 1.2)
         b.lights.append(walls.window_light(wall, o, np.asarray(colour, np.float32)))
 
@@ -123,7 +124,7 @@ def _spread(b: SceneBuilder, room: Room, area_m2: float) -> Floats:
     """Return positions of lamps over the floor, at most as many as lights are left, [k,2]."""
     rng = b.rng
     n = int(np.clip(round(room.width * room.depth / area_m2), 1,
-                    max(1, min(2, LIGHTS_MAX - len(b.lights)))))
+                    max(1, min(2, b.lights_left))))
     long = int(room.depth > room.width)
     at = np.empty((n, 2), np.float32)
     size = (room.width, room.depth)
@@ -183,18 +184,21 @@ def add_panels(b: SceneBuilder, room: Room, strength: float) -> None:
     """Add square panels in rows, as in offices."""
     rng, side = b.rng, b.rng.uniform(0.45, 0.62)
     n = np.maximum(1, np.round(np.array([room.width, room.depth]) / rng.uniform(1.6, 2.6)))
-    xs, ys = ((np.arange(k) + 0.5) * s / k for k, s in zip(n, (room.width, room.depth)))
+    xs, ys = _spaced(room.width, n[0]), _spaced(room.depth, n[1])
     _add_rows(b, room, xs, ys, (side, side), strength)
 
 
 def add_tubes(b: SceneBuilder, room: Room, strength: float) -> None:
     """Add rows of tube lamps."""
     rng = b.rng
-    xs = (np.arange(max(1, round(room.width / 3))) + 0.5) * room.width / max(
-        1, round(room.width / 3))
-    ys = (np.arange(max(1, round(room.depth / 2.4))) + 0.5) * room.depth / max(
-        1, round(room.depth / 2.4))
+    xs = _spaced(room.width, max(1, round(room.width / 3)))
+    ys = _spaced(room.depth, max(1, round(room.depth / 2.4)))
     _add_rows(b, room, xs, ys, (rng.uniform(0.08, 0.2), 1.25), strength)
+
+
+def _spaced(length: float, count: float) -> np.ndarray:
+    """Return the middles of `count` equal parts of a length, [count]."""
+    return (np.arange(count) + 0.5) * length / count
 
 
 def _add_rows(b: SceneBuilder, room: Room, xs: np.ndarray, ys: np.ndarray,
@@ -211,11 +215,10 @@ def _add_rows(b: SceneBuilder, room: Room, xs: np.ndarray, ys: np.ndarray,
                 *(panel((x - w / 2, y - d / 2, z - 0.002), (0, d, 0), (w, 0, 0), glow)
                   for x, y in places)]))
     # Nine tenths of a half room's length: the light of a row is even below it.
-    halves = min(2, max(1, LIGHTS_MAX - len(b.lights)), len(ys))
+    halves = min(2, max(1, b.lights_left), len(ys))
     span = max(d, 0.9 * room.depth / halves * (len(ys) > 1))
     wide = max(w, 0.7 * room.width * (len(xs) > 1))
-    for i in range(halves):
-        y = room.depth * (i + 0.5) / halves
+    for y in _spaced(room.depth, halves):
         _shine(b, (room.width / 2, y, z - 0.01), (wide, span),
                colour * np.float32(power / halves / (wide * span)))
 
@@ -231,7 +234,7 @@ def add_spots(b: SceneBuilder, room: Room, strength: float) -> None:
     for x in xs:
         b.add(join([cylinder(0.045, 0.13, (x, y, z - 0.15), shell, sides=12),
                     cylinder(0.035, 0.004, (x, y, z - 0.155), glow, sides=12)]))
-    for x in (xs[0], xs[-1])[:max(1, LIGHTS_MAX - len(b.lights))]:
+    for x in (xs[0], xs[-1])[:max(1, b.lights_left)]:
         _shine(b, (float(x), y, z - 0.17), (0.12, 0.12),
                colour * np.float32(2.5 * strength / 0.12 ** 2))
 
@@ -242,10 +245,8 @@ def add_floor_lamp(b: SceneBuilder, room: Room, strength: float) -> None:
     h, r, metal = rng.uniform(0.9, 1.7), rng.uniform(0.15, 0.24), p.one_of('metal', 'black')
     colour = warm_colour(b)
     shade = p.emissive(colour * np.float32(3 * strength))
-    mesh = join([cylinder(0.14, 0.025, (0, 0, 0), metal),
-                 cylinder(0.012, h - 0.2, (0, 0, 0), metal, sides=8),
-                 lathe([[r, h - 0.3], [r * 0.7, h]], (0, 0, 0), shade)])
-    spot = place_against_wall(b, room, 'floor_lamp', mesh, tries=30, gap=0.05)
+    lamp = furniture.standard_lamp(h, r, metal, shade)
+    spot = place_against_wall(b, room, 'floor_lamp', lamp, tries=30, gap=0.05)
     at = np.array([room.width / 2, room.depth / 2, room.height - 0.4], np.float32)
     if spot is not None:
         wall, along = spot

@@ -56,6 +56,16 @@ class Mesh:
         return Mesh(turned(self.triangles, rotation) + np.asarray(xyz, np.float32),
                     turned(self.normals, rotation), self.uv, self.material)
 
+    def scaled(self, factor: float) -> Mesh:
+        """
+        Return the mesh enlarged by a factor about the origin; its texture keeps its size.
+
+        Returns
+        -------
+        Mesh
+        """
+        return Mesh(self.triangles * np.float32(factor), self.normals, self.uv, self.material)
+
     def selected(self, which: NDArray[np.bool_]) -> Mesh:
         """
         Return the mesh of some of the triangles.
@@ -141,7 +151,9 @@ def boxes(sizes: ArrayLike, centers: ArrayLike, materials: ArrayLike, *,
 
     Parameters
     ----------
-    sizes, centers : [k,3] float
+    sizes : [3] or [k,3] float
+        Metres; one size for all boxes, or one for each.
+    centers : [k,3] float
         Metres.
     materials : int or [k] int
     yaws : float or [k] float
@@ -157,8 +169,8 @@ def boxes(sizes: ArrayLike, centers: ArrayLike, materials: ArrayLike, *,
         12 triangles per box.
     """
     corner, normal, axis = _unit_box()
-    size = np.asarray(sizes, np.float32).reshape(-1, 1, 3)
-    center = np.asarray(centers, np.float32).reshape(-1, 1, 3)
+    size, center = np.broadcast_arrays(*(np.asarray(a, np.float32).reshape(-1, 1, 3)
+                                         for a in (sizes, centers)))
     count = len(size)
     local = corner.reshape(1, -1, 3) * size
     source = corner.reshape(1, -1, 3) + 0.5 if fit else local + center
@@ -229,7 +241,7 @@ def legs(width: float, depth: float, height: float, thick: float, material: int)
     """
     x, y = width / 2 - thick / 2, depth / 2 - thick / 2
     centers = [(sx * x, sy * y, height / 2) for sx in (-1, 1) for sy in (-1, 1)]
-    return boxes(np.tile([[thick, thick, height]], (4, 1)), centers, material, upright=True)
+    return boxes((thick, thick, height), centers, material, upright=True)
 
 
 def normalize(vectors: NDArray[np.floating]) -> Floats:

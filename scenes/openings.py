@@ -12,9 +12,6 @@ from scenes.scene_builder import SceneBuilder
 from scenes.scene_types import Light
 from scenes.walls import Opening, THICKNESS_M, Wall
 
-# Lights that a scene affords: each costs shadow rays for every pixel.
-LIGHTS_MAX = 4
-
 
 def add_window(b: SceneBuilder, wall: Wall, o: Opening, *, private: bool = False) -> None:
     """Add a window with panes, and perhaps blinds, curtains or a radiator below it."""
@@ -52,9 +49,9 @@ def _sashes(p: Palette, rng: Rng, o: Opening) -> Mesh:
     levels = [o.low + t / 2, o.high - t / 2]
     if rng.random() < 0.3:
         levels.append(o.low + h * rng.uniform(0.4, 0.75))
-    parts = [boxes(np.tile([[t, 0.06, h]], (len(uprights), 1)), [(u, y, z) for u in uprights],
+    parts = [boxes((t, 0.06, h), [(u, y, z) for u in uprights],
                    frame),
-             boxes(np.tile([[w, 0.06, t]], (len(levels), 1)), [(x, y, v) for v in levels], frame),
+             boxes((w, 0.06, t), [(x, y, v) for v in levels], frame),
              box((0.02, 0.06, 0.13), (uprights[1], y + 0.05, z), p.get('metal'))]
     if o.low > 0.2:
         sill = p.one_of('marble', 'wood', 'ceramic')
@@ -139,13 +136,13 @@ def add_annex(b: SceneBuilder, wall: Wall, o: Opening, limits: tuple[float, floa
     above = p.one_of('paper', 'whitewash')
     # The side walls face inwards as panels, so that neighbouring annexes may touch.
     shell = [box((wide, 0.05, tall), (x, -t - deep - 0.025, tall / 2), surface),
-             boxes([[0.05, deep, tall]] * 2, [(left - 0.025, y, tall / 2),
-                                              (right + 0.025, y, tall / 2)], surface),
+             boxes((0.05, deep, tall), [(left - 0.025, y, tall / 2),
+                                        (right + 0.025, y, tall / 2)], surface),
              box((wide, deep + t, 0.1), (x, y + t / 2, -0.05), floor),
              box((wide, deep, 0.1), (x, y, tall + 0.05), above)]
     b.add(wall.to_map(join(shell)))
     _furnish_annex(b, wall, (left, right), deep, (o.left - 0.1, o.right + 0.1))
-    if rng.random() < 0.75 and len(b.lights) < LIGHTS_MAX - 2:
+    if rng.random() < 0.75 and b.lights_left > 2:
         _light_annex(b, wall, (x, y), tall, min(wide, deep) * 0.4)
 
 

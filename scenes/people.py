@@ -60,8 +60,7 @@ def _dress(p: Palette, rng: Rng, height: float, legs: list[Points], hip: Points)
     for s in (-1, 1):
         parts += _arm(rng, neck + [s * 0.112 * wide, 0, -0.05], s, top,
                       skin if rng.random() < 0.4 else top, skin)
-    body = join(parts)
-    return Mesh(body.triangles * np.float32(height), body.normals, body.uv, body.material)
+    return join(parts).scaled(height)
 
 
 def _head(p: Palette, rng: Rng, neck: Points, skin: int) -> list[Mesh]:

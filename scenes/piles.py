@@ -6,7 +6,7 @@ import numpy as np
 from scenes import hanging, household, leaning, people, rooms, soft_things, stacks, thin_things
 from scenes.draping import drape, lay_cables
 from scenes.draws import pick, Rng
-from scenes.heaps import Heap, make_stock, mix_in_public, scaled
+from scenes.heaps import Heap, make_stock, mix_in_public
 from scenes.meshes import rotation_z
 from scenes.resting import bounding_block, Surroundings
 from scenes.rooms import Room
@@ -88,8 +88,7 @@ class _Spots:
         xy = rng.random((n, 2)) * self._size
         away = rng.exponential(0.3, (n, 2))
         away = np.where(rng.random((n, 2)) < 0.5, away, self._size - away)
-        pulled = rng.random((n, 2)) < [0.5, 0.5]
-        return np.where(pulled, away, xy)
+        return np.where(rng.random((n, 2)) < 0.5, away, xy)
 
     def _on_furniture(self, rng: Rng, n: int) -> np.ndarray:
         chosen = self._boxes[rng.integers(len(self._boxes), size=n)]
@@ -196,7 +195,7 @@ def _seat_people(b: SceneBuilder, around: Surroundings, count: int) -> None:
             if (around.heights(at, float(top) + 0.1) < 0.03).all():
                 person = people.sitting(b.palette, rng)
                 factor = min(1.0, float(top / -person.bounds[0, 2]))
-                body = scaled(person, factor).moved((*pose[:2], top), pose[2])
+                body = person.scaled(factor).moved((*pose[:2], top), pose[2])
                 b.add(body)
                 around.add([(bounding_block(body), False)])
                 break

@@ -32,7 +32,7 @@ def sample_street(b: SceneBuilder) -> Scene:
         b.add(box((0.15, length + 60, 0.17), (s * road / 2, length / 2, 0.0), p.get('concrete')))
     if rng.random() < 0.6:
         n = int((length + 20) / 6)
-        b.add(boxes(np.tile([[0.12, 3, 0.004]], (n, 1)), [(0, 6 * i - 5, 0.003) for i in range(n)],
+        b.add(boxes((0.12, 3, 0.004), [(0, 6 * i - 5, 0.003) for i in range(n)],
                     p.get('paper')))
     sides = [s for s in (-1, 1) if rng.random() < (0.1 if kind == 'highway' else 0.8)]
     _add_houses(b, sides, road, path, length)

@@ -21,13 +21,13 @@ def truck(p: Palette, rng: Rng) -> Mesh:
     load = p.one_of('plastic', 'ceramic', 'paint', 'packaging')
     parts = [rounded_box((w, cab, h * 0.75), (0, front - cab / 2, 0.4 + h * 0.375), paint, 0.1),
              box((w * 0.9, 0.02, 0.75), (0, front + 0.005, 0.4 + h * 0.55), glass),
-             boxes([[0.02, cab * 0.5, 0.6]] * 2,
+             boxes((0.02, cab * 0.5, 0.6),
                    [(s * (w / 2 + 0.003), front - cab * 0.45, 0.4 + h * 0.55) for s in (-1, 1)],
                    glass),
              box((w, length - cab - 0.15, h - 0.7), (0, -cab / 2 - 0.08, 0.75 + (h - 0.7) / 2),
                  load),
              box((w * 0.8, length * 0.95, 0.2), (0, 0, 0.6), p.get('black')),
-             boxes([[0.25, 0.04, 0.15]] * 4,
+             boxes((0.25, 0.04, 0.15),
                    [(s * w * 0.4, e * (length / 2 + 0.01), 0.75) for s in (-1, 1)
                     for e in (-1, 1)], p.one_of('ceramic', 'plastic'))]
     for y in (front - cab * 0.6, -length * 0.22, -length * 0.34):
@@ -72,15 +72,15 @@ def fence(p: Palette, rng: Rng, length: float) -> Mesh:
         m, n = p.get('leaf'), int(length * 60)
         wide = rng.uniform(0.4, 0.8)
         at = rng.random((n, 3)) * [wide, length, h] - [wide / 2, 0, 0]
-        leaves = boxes(np.tile([[0.16, 0.14, 0.02]], (n, 1)), at, m, yaws=rng.uniform(0, 6.3, n))
+        leaves = boxes((0.16, 0.14, 0.02), at, m, yaws=rng.uniform(0, 6.3, n))
         return join([box((wide * 0.8, length, h * 0.95), (0, length / 2, h * 0.475), m), leaves])
     m = p.one_of('wood', 'metal', 'black', 'paint', 'brick')
     if draw < 0.55:
         return box((0.2, length, h), (0, length / 2, h / 2), p.one_of('brick', 'concrete'))
     ys = np.arange(0, length, rng.uniform(0.12, 0.3))
-    return join([boxes(np.tile([[0.03, 0.07, h]], (len(ys), 1)), [(0, y, h / 2) for y in ys], m,
+    return join([boxes((0.03, 0.07, h), [(0, y, h / 2) for y in ys], m,
                        upright=True),
-                 boxes([[0.04, length, 0.07]] * 2,
+                 boxes((0.04, length, 0.07),
                        [(0.03, length / 2, z) for z in (h * 0.25, h * 0.8)], m)])
 
 
@@ -93,7 +93,7 @@ def crash_barrier(p: Palette, length: float) -> Mesh:
     Mesh
     """
     m, ys = p.get('metal'), np.arange(0, length, 3.0)
-    return join([boxes(np.tile([[0.1, 0.12, 0.7]], (len(ys), 1)), [(0, y, 0.35) for y in ys], m),
+    return join([boxes((0.1, 0.12, 0.7), [(0, y, 0.35) for y in ys], m),
                  box((0.06, length, 0.13), (0.06, length / 2, 0.67), m),
                  box((0.06, length, 0.13), (0.06, length / 2, 0.5), m)])
 
@@ -126,7 +126,7 @@ def line_road(b: SceneBuilder, road: float, path: float, length: float, *, highw
         b.add_if_free('sign', traffic_sign(p, rng).moved(place, rng.normal(0, 0.2)))
     if not highway and rng.random() < 0.5:
         xs, y = np.arange(-road / 2 + 0.4, road / 2 - 0.2, 1.0), rng.uniform(3, 25)
-        b.add(boxes(np.tile([[0.5, 3.0, 0.004]], (len(xs), 1)), [(x, y, 0.004) for x in xs],
+        b.add(boxes((0.5, 3.0, 0.004), [(x, y, 0.004) for x in xs],
                     p.get('paper')))
 
 

@@ -82,7 +82,7 @@ def _fill(p: Palette, rng: Rng, makers: tuple[Maker, ...], width: float, height:
         if scale > 0.5 and x + scale * size[0] < width / 2:
             copies = max(1, int(0.9 * height / (scale * size[2]))) if rng.random() < 0.3 else 1
             y = (rng.uniform(-1, 1) * (depth - scale * size[1]) - scale * (low + high)[1]) / 2
-            fitted = Mesh(one.triangles * np.float32(scale), one.normals, one.uv, one.material)
+            fitted = one.scaled(scale)
             parts += [fitted.moved((x - scale * low[0], y, k * scale * size[2] - scale * low[2]))
                       for k in range(copies)]
             x += scale * float(size[0])
@@ -104,8 +104,7 @@ def _carcass(width: float, depth: float, height: float, levels: np.ndarray, m: i
     sides = boxes([[0.02, depth, height]] * 2 + [[width, 0.01, height]],
                   [(s * width / 2, 0, height / 2) for s in (-1, 1)]
                   + [(0, -depth / 2 + 0.005, height / 2)], m, upright=True)
-    return join([sides, boxes(np.tile([[width, depth, 0.02]], (len(levels), 1)),
-                              [(0, 0, z - 0.01) for z in levels], m)])
+    return join([sides, boxes((width, depth, 0.02), [(0, 0, z - 0.01) for z in levels], m)])
 
 
 def stuffed_shelf(p: Palette, rng: Rng) -> Mesh:

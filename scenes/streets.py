@@ -39,7 +39,7 @@ def car(p: Palette, rng: Rng) -> Mesh:
                       rod((x - 0.105, y, 0.31), (x + 0.105, y, 0.31), 0.19, p.get('metal'),
                           sides=12)]
     lamps = [(s * w * 0.36, e * length * 0.497, waist - 0.05) for s in (-1, 1) for e in (-1, 1)]
-    parts.append(boxes(np.tile([[0.3, 0.05, 0.14]], (4, 1)), lamps,
+    parts.append(boxes((0.3, 0.05, 0.14), lamps,
                        p.one_of('ceramic', 'plastic')))
     return join(parts)
 
@@ -75,7 +75,7 @@ def bench(p: Palette, rng: Rng) -> Mesh:
     slats = [(0, -0.2 + 0.12 * i, 0.45) for i in range(4)] + [(0, -0.28, 0.6), (0, -0.3, 0.75)]
     sizes = [[1.6, 0.09, 0.03]] * 4 + [[1.6, 0.03, 0.1]] * 2
     return join([boxes(sizes, slats, wood),
-                 boxes(np.tile([[0.05, 0.5, 0.45]], (2, 1)), [(s * 0.7, 0, 0.22) for s in (-1, 1)],
+                 boxes((0.05, 0.5, 0.45), [(s * 0.7, 0, 0.22) for s in (-1, 1)],
                        iron)])
 
 

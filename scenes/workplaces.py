@@ -73,10 +73,10 @@ def locker(p: Palette, rng: Rng) -> Mesh:
     n, m = int(rng.integers(2, 6)), p.one_of('metal', 'plastic', 'paint')
     x = (np.arange(n) - (n - 1) / 2) * 0.32
     return join([box((n * 0.32, 0.48, 1.85), (0, 0, 0.925), m),
-                 boxes([[0.3, 0.02, 1.75]] * n, [(a, 0.245, 0.95) for a in x], m),
+                 boxes((0.3, 0.02, 1.75), [(a, 0.245, 0.95) for a in x], m),
                  boxes([[0.18, 0.024, 0.01]] * (3 * n),
                        [(a, 0.246, z) for a in x for z in (1.5, 1.54, 1.58)], p.get('black')),
-                 boxes([[0.02, 0.03, 0.08]] * n, [(a + 0.11, 0.26, 1.0) for a in x],
+                 boxes((0.02, 0.03, 0.08), [(a + 0.11, 0.26, 1.0) for a in x],
                        p.get('black'))])
 
 
@@ -87,7 +87,7 @@ def machine(p: Palette, rng: Rng) -> Mesh:
         tank = rod((-0.4, 0, 0.35), (0.4, 0, 0.35), 0.2, m, sides=20)
         return join([tank, rounded_box((0.35, 0.25, 0.3), (0, 0, 0.68), p.get('black'), 0.05),
                      rod((0.15, -0.15, 0.1), (0.15, 0.15, 0.1), 0.1, iron, sides=14),
-                     boxes([[0.04, 0.3, 0.2]] * 2, [(s * 0.3, 0, 0.1) for s in (-1, 1)], iron)])
+                     boxes((0.04, 0.3, 0.2), [(s * 0.3, 0, 0.1) for s in (-1, 1)], iron)])
     h = rng.uniform(1.3, 1.8)
     return join([rounded_box((0.5, 0.6, 0.12), (0, 0, 0.06), iron, 0.02),
                  rounded_box((0.32, 0.34, h * 0.5), (0, -0.1, h * 0.3), m, 0.03),
@@ -132,7 +132,7 @@ def desk_block(p: Palette, rng: Rng, seed: int) -> Mesh:
     parts = []
     for yaw in (0.0, np.pi):
         place = [box((w, d, 0.03), (0, d / 2 + 0.02, h), p.one_of('wood', 'paint')),
-                 boxes([[0.04, d * 0.9, h]] * 2,
+                 boxes((0.04, d * 0.9, h),
                        [(s * (w / 2 - 0.06), d / 2 + 0.02, h / 2) for s in (-1, 1)],
                        p.one_of('metal', 'paint'))]
         for x in rng.permutation([-0.3, 0.3])[:int(rng.integers(1, 3))]:
@@ -266,7 +266,7 @@ def staircase(p: Palette, rng: Rng, height: float) -> Mesh:
     x = (np.arange(n) - (n - 1) / 2) * run
     tops = (np.arange(n) + 1) * rise
     solid = rng.random() < 0.6
-    parts = [boxes([[run + 0.03, w, 0.04]] * n, [(a, 0, z - 0.02) for a, z in zip(x, tops)],
+    parts = [boxes((run + 0.03, w, 0.04), [(a, 0, z - 0.02) for a, z in zip(x, tops)],
                    tread)]
     if solid:
         under = p.one_of('plaster', 'concrete', 'wood', 'paint')

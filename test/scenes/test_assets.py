@@ -86,7 +86,7 @@ def test_textures_of_photographs_tile() -> None:
 def test_a_mesh_stands_upright_at_its_size(tmp_path: Path) -> None:
     library = read(tmp_path, meshes={'small': [
         {'files': ['crate.glb'], 'size_m': [0.1, 0.4], 'up': 'y'}]})
-    mesh = library.thing(make_palette(library), np.random.default_rng(0))
+    mesh = library.make_thing('small', make_palette(library), np.random.default_rng(0))
     size = mesh.bounds[1] - mesh.bounds[0]
     # The crate of 2 m is scaled to 0.4 m, then by 0.9 to 1.1.
     assert 0.36 <= size[0] <= 0.44 and size[2] == pytest.approx(size[0] / 2, rel=1e-5)

@@ -24,7 +24,7 @@ from scenes import (
     walls,
 )
 from scenes.rooms import Room
-from scenes.scene_builder import SceneBuilder
+from scenes.scene_builder import LIGHTS_MAX, SceneBuilder
 from scenes.scene_types import BULK, RenderCamera, Scene, Sensor, View
 
 ORIGIN_VIEW = View(np.zeros((2, 3), np.float32), np.ones((2, 3), np.float32))
@@ -81,7 +81,7 @@ def test_rooms_of_every_kind_enclose_the_camera(name: str) -> None:
     for seed in range(3):
         scene = interiors.make_room_of_kind(make_builder(seed), name)
         assert scene.place == name
-        assert 1 <= len(scene.lights) <= openings.LIGHTS_MAX
+        assert 1 <= len(scene.lights) <= LIGHTS_MAX
         camera = cameras.sample_camera(scene, np.random.default_rng(seed), (48, 36))
         frame = render.render(scene, camera, BULK)
         # Only windows, over which houses may stand, show the sky.
