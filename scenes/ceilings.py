@@ -5,11 +5,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from scenes import walls
 from scenes.bodies import rod
 from scenes.draws import pick
 from scenes.meshes import box, boxes, panel
-from scenes.rooms import Room
+from scenes.rooms import Room, slab
 from scenes.scene_builder import SceneBuilder
 from scenes.scene_types import Light
 
@@ -18,10 +17,8 @@ Form = Callable[[SceneBuilder, Room], None]
 
 def add_plain(b: SceneBuilder, room: Room, *kinds: str) -> None:
     """Add a flat ceiling."""
-    t = walls.THICKNESS_M
-    b.add(box((room.width + 2 * t, room.depth + 2 * t, 0.1),
-              (room.width / 2, room.depth / 2, room.height + 0.05),
-              b.palette.one_of(*(kinds or ('paper', 'paper', 'whitewash')))))
+    b.add(slab(room, room.height + 0.05,
+               b.palette.one_of(*(kinds or ('paper', 'paper', 'whitewash')))))
 
 
 def add_cornice(b: SceneBuilder, room: Room) -> None:

@@ -8,7 +8,7 @@ from scenes.bodies import cylinder, ellipsoid, lathe, rod, rounded_box
 from scenes.draws import Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, join, Mesh, panel
-from scenes.rooms import place_against_wall, Room
+from scenes.rooms import place_new, place_some, Room
 from scenes.scene_builder import SceneBuilder
 from scenes.walls import Wall
 
@@ -277,11 +277,9 @@ def washing_machine(p: Palette, rng: Rng) -> Mesh:
 
 def furnish_bathroom(b: SceneBuilder, room: Room) -> None:
     """Add a tub or a shower, a washstand with its mirror, a toilet and more."""
-    p, rng = b.palette, b.rng
+    rng = b.rng
     first = (bathtub, shower) if rng.random() < 0.4 else (
         (bathtub,) if rng.random() < 0.5 else (shower,))
-    for make in (*first, washstand, toilet):
-        place_against_wall(b, room, make.__name__, make(p, rng), tries=40)
-    for make, share in ((towel_rail, 0.7), (washing_machine, 0.5)):
-        if rng.random() < share:
-            place_against_wall(b, room, make.__name__, make(p, rng), tries=20)
+    for maker in (*first, washstand, toilet):
+        place_new(b, room, maker, tries=40)
+    place_some(b, room, ((towel_rail, 0.7), (washing_machine, 0.5)), tries=20)

@@ -43,14 +43,14 @@ def sample_corridor(b: SceneBuilder) -> Scene:
                             finish=finish)
     lamps = (lighting.add_tubes, lighting.add_panels, lighting.add_domes, lighting.add_spots)
     sky = lighting.light_room(b, room, pick(rng, lamps))
-    pieces = (furniture.radiator, furniture.plant, storage.cabinet, seats.chair,
+    makers = (furniture.radiator, furniture.plant, storage.cabinet, seats.chair,
               furniture.boxes_pile, furniture.bin_basket, storage.bookshelf,
               furniture.floor_clutter)
     for _ in range(int(rng.integers(0, 9))):
-        piece = pick(rng, pieces)
-        mesh = piece(b.palette, rng)
+        maker = pick(rng, makers)
+        mesh = maker(b.palette, rng)
         if np.ptp(mesh.bounds[:, 1]) < room.width - 0.9:
-            rooms.place_against_wall(b, room, piece.__name__, mesh)
+            rooms.place_against_wall(b, room, maker.__name__, mesh)
     rooms.hang_pictures(b, room, int(rng.integers(0, 8)))
     if rng.random() < 0.3:
         rooms.lay_rug(b, room, room.width / 2, room.depth * rng.random())

@@ -8,6 +8,7 @@ from scenes.bodies import cylinder
 from scenes.draws import pick, Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, join, Mesh, panel
+from scenes.rooms import keep_way_free
 from scenes.scene_builder import SceneBuilder
 from scenes.scene_types import Light
 from scenes.walls import Opening, THICKNESS_M, Wall
@@ -98,8 +99,7 @@ def add_outlook(b: SceneBuilder, wall: Wall, o: Opening, brightness: float) -> N
 def add_door(b: SceneBuilder, wall: Wall, o: Opening) -> None:
     """Add a door: closed, ajar before the next room, or a passage into it; keep its way free."""
     rng, p = b.rng, b.palette
-    middle = (o.left + o.right) / 2
-    b.reserve(*wall.to_map(box((o.right - o.left, 0.8, 0.1), (middle, 0.4, 0), 0)).bounds[:, :2])
+    keep_way_free(b, wall, o)
     frame, leaf = walls.door_parts(p, rng, o)
     b.add(wall.to_map(frame))
     limits = _annex_limits(wall, o)

@@ -7,7 +7,7 @@ from scenes import hanging, household, leaning, people, rooms, soft_things, stac
 from scenes.draping import drape, lay_cables
 from scenes.draws import pick, Rng
 from scenes.heaps import Heap, make_stock, mix_in_public
-from scenes.meshes import rotation_z
+from scenes.meshes import Mesh, rotation_z
 from scenes.resting import bounding_block, Surroundings
 from scenes.rooms import Room
 from scenes.scene_builder import SceneBuilder
@@ -31,13 +31,11 @@ def strew(b: SceneBuilder, room: Room, amount: float) -> None:
     amount : float
         From 0, a tidy room, to 1, hundreds of things.
     """
-    rng, p = b.rng, b.palette
+    rng = b.rng
     count = round(amount ** 1.5 * min(420.0, 170 + 13 * room.width * room.depth))
     if count == 0:
         return
-    for _ in range(rng.poisson(2.5 * amount)):
-        maker = pick(rng, stacks.AT_WALL)
-        rooms.place_against_wall(b, room, maker.__name__, maker(p, rng), tries=8)
+    rooms.place_random(b, room, stacks.AT_WALL, rng.poisson(2.5 * amount), tries=8)
     around = Surroundings(b.mesh_so_far())
     _seat_people(b, around, int(rng.poisson(0.8 * amount)))
     _hang_on_walls(b, around, room, int(rng.poisson(9 * amount)))
@@ -117,12 +115,17 @@ def _wall_is_bare(around: Surroundings, wall: Wall, left: float, right: float, l
     return bool((np.abs(distance - reach) < slack).all())
 
 
+def _put(b: SceneBuilder, around: Surroundings, mesh: Mesh) -> None:
+    """Add a mesh on which nothing can rest."""
+    b.add(mesh)
+    around.add([(bounding_block(mesh), False)])
+
+
 def _hang_on_walls(b: SceneBuilder, around: Surroundings, room: Room, count: int) -> None:
     rng = b.rng
     for _ in range(count):
         thing = pick(rng, hanging.ON_WALL)(b.palette, rng)
         low, high = thing.bounds
-        blocks = []
         for _ in range(6):
             wall = pick(rng, room.walls)
             at = rng.uniform(0.05 - low[0], max(0.06 - low[0], wall.length - 0.05 - high[0]))
@@ -130,11 +133,8 @@ def _hang_on_walls(b: SceneBuilder, around: Surroundings, room: Room, count: int
             if z + low[2] > 0.03 and at + high[0] < wall.length and _wall_is_bare(
                     around, wall, at + low[0], at + high[0], z + low[2], z + high[2],
                     float(high[1]) + 0.02):
-                hung = wall.to_map(thing.moved((at, 0, z)))
-                b.add(hung)
-                blocks.append((bounding_block(hung), False))
+                _put(b, around, wall.to_map(thing.moved((at, 0, z))))
                 break
-        around.add(blocks)
 
 
 def _lean(b: SceneBuilder, around: Surroundings, room: Room, count: int) -> None:
@@ -154,9 +154,7 @@ def _lean(b: SceneBuilder, around: Surroundings, room: Room, count: int) -> None
             left, right = at + float(low[0]), at + float(high[0])
             if _wall_is_bare(around, wall, left, right, 0.04, tall, reach + 0.02):
                 # The skirting board keeps low backs off the wall.
-                leaned = wall.to_map(thing.moved((at, 0.015, 0)))
-                b.add(leaned)
-                around.add([(bounding_block(leaned), False)])
+                _put(b, around, wall.to_map(thing.moved((at, 0.015, 0))))
                 break
 
 
@@ -174,8 +172,7 @@ def _hang_from_ceiling(b: SceneBuilder, around: Surroundings, room: Room, count:
         grid = grid + [x, y]
         below = around.heights(grid, room.height - 0.01)
         if (below < room.height + low[2] - 0.1).all():
-            b.add(thing.moved((x, y, room.height)))
-            around.add([(bounding_block(thing.moved((x, y, room.height))), False)])
+            _put(b, around, thing.moved((x, y, room.height)))
 
 
 def _seat_people(b: SceneBuilder, around: Surroundings, count: int) -> None:
@@ -195,7 +192,5 @@ def _seat_people(b: SceneBuilder, around: Surroundings, count: int) -> None:
             if (around.heights(at, float(top) + 0.1) < 0.03).all():
                 person = people.sitting(b.palette, rng)
                 factor = min(1.0, float(top / -person.bounds[0, 2]))
-                body = person.scaled(factor).moved((*pose[:2], top), pose[2])
-                b.add(body)
-                around.add([(bounding_block(body), False)])
+                _put(b, around, person.scaled(factor).moved((*pose[:2], top), pose[2]))
                 break

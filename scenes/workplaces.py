@@ -5,10 +5,18 @@ import numpy as np
 
 from scenes import clutter, fitted, furniture, glass, halls, seats, storage
 from scenes.bodies import cylinder, rod, rounded_box
-from scenes.draws import pick, Rng
+from scenes.draws import Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, join, legs, Mesh, panel
-from scenes.rooms import place_against_wall, place_on_floor, Room
+from scenes.rooms import (
+    place_against_wall,
+    place_new,
+    place_on_floor,
+    place_random,
+    place_random_on_floor,
+    place_some,
+    Room,
+)
 from scenes.scene_builder import SceneBuilder
 
 
@@ -188,10 +196,9 @@ def furnish_open_office(b: SceneBuilder, room: Room) -> None:
     seed = int(rng.integers(1 << 31))
     blocks = [desk_block(p, rng, seed) for _ in range(3)]
     place_rows(b, room, 'desk', blocks, rng.uniform(0.4, 1.0))
-    for make in (storage.bookshelf, storage.cabinet, furniture.plant, furniture.boxes_pile,
-                 locker, furniture.bin_basket):
-        if rng.random() < 0.6:
-            place_against_wall(b, room, make.__name__, make(p, rng))
+    place_some(b, room, [(maker, 0.6) for maker in (
+        storage.bookshelf, storage.cabinet, furniture.plant, furniture.boxes_pile, locker,
+        furniture.bin_basket)])
 
 
 def _school_desk(p: Palette, rng: Rng, lab: bool) -> Mesh:
@@ -229,8 +236,8 @@ def furnish_classroom(b: SceneBuilder, room: Room) -> None:
             box((board, 0.09, 0.02), (wall.length / 2, 0.06, 0.94), p.get('metal'))])))
     place_rows(b, room, 'bench' if lab else 'desk',
                [_school_desk(p, rng, lab) for _ in range(4)], rng.uniform(0.35, 0.7))
-    for make in (glass_cabinet, storage.bookshelf, storage.cabinet, furniture.desk):
-        place_against_wall(b, room, make.__name__, make(p, rng))
+    for maker in (glass_cabinet, storage.bookshelf, storage.cabinet, furniture.desk):
+        place_new(b, room, maker)
 
 
 def glass_cabinet(p: Palette, rng: Rng) -> Mesh:
@@ -290,13 +297,10 @@ def furnish_workshop(b: SceneBuilder, room: Room) -> None:
         place_against_wall(b, room, 'shelf', metal_shelf(p, rng), tries=20)
     if rng.random() < 0.6:
         place_on_floor(b, room, 'bench', furniture.table_with_tools(p, rng))
-    makers = (machine, locker, storage.cabinet, halls.drum, furniture.boxes_pile, machine)
-    for _ in range(int(rng.integers(2, 7))):
-        make = pick(rng, makers)
-        place_against_wall(b, room, make.__name__, make(p, rng))
-    for _ in range(int(rng.integers(0, 4))):
-        make = pick(rng, (halls.drum, seats.chair, machine, furniture.boxes_pile))
-        place_on_floor(b, room, make.__name__, make(p, rng))
+    place_random(b, room, (machine, locker, storage.cabinet, halls.drum, furniture.boxes_pile,
+                           machine), int(rng.integers(2, 7)))
+    place_random_on_floor(b, room, (halls.drum, seats.chair, machine, furniture.boxes_pile),
+                          int(rng.integers(0, 4)))
 
 
 def furnish_cellar(b: SceneBuilder, room: Room) -> None:
@@ -305,28 +309,22 @@ def furnish_cellar(b: SceneBuilder, room: Room) -> None:
     if rng.random() < 0.3:
         place_against_wall(b, room, 'stairs', staircase(p, rng, room.height), tries=30)
     washer = fitted.washing_machine
-    for make, share in ((boiler, 0.8), (washer, 0.75), (washer, 0.3), (metal_shelf, 0.9),
-                        (metal_shelf, 0.6), (workbench, 0.3)):
-        if rng.random() < share:
-            place_against_wall(b, room, make.__name__, make(p, rng), tries=20)
-    makers = (furniture.boxes_pile, storage.bookshelf, storage.cabinet, halls.drum, seats.armchair,
-              furniture.boxes_pile, seats.chair, furniture.bed, storage.refrigerator)
-    for _ in range(int(rng.integers(2, 9))):
-        make = pick(rng, makers)
-        place_against_wall(b, room, make.__name__, make(p, rng))
-    for _ in range(int(rng.integers(0, 6))):
-        make = pick(rng, (furniture.boxes_pile, furniture.floor_clutter, seats.chair))
-        place_on_floor(b, room, make.__name__, make(p, rng))
+    place_some(b, room, ((boiler, 0.8), (washer, 0.75), (washer, 0.3), (metal_shelf, 0.9),
+                         (metal_shelf, 0.6), (workbench, 0.3)), tries=20)
+    place_random(b, room, (furniture.boxes_pile, storage.bookshelf, storage.cabinet, halls.drum,
+                           seats.armchair, furniture.boxes_pile, seats.chair, furniture.bed,
+                           storage.refrigerator), int(rng.integers(2, 9)))
+    place_random_on_floor(b, room, (furniture.boxes_pile, furniture.floor_clutter, seats.chair),
+                          int(rng.integers(0, 6)))
 
 
 def furnish_stairwell(b: SceneBuilder, room: Room) -> None:
     """Add a flight of stairs, a wardrobe, a bench and a mirror: the hall of a house."""
     p, rng = b.palette, b.rng
     place_against_wall(b, room, 'stairs', staircase(p, rng, room.height), tries=60)
-    for make in (storage.cabinet, furniture.radiator, seats.chair, furniture.plant,
-                 mirror_on_wall, storage.bookshelf):
-        if rng.random() < 0.7:
-            place_against_wall(b, room, make.__name__, make(p, rng))
+    place_some(b, room, [(maker, 0.7) for maker in (
+        storage.cabinet, furniture.radiator, seats.chair, furniture.plant, mirror_on_wall,
+        storage.bookshelf)])
 
 
 def mirror_on_wall(p: Palette, rng: Rng) -> Mesh:
