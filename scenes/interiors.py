@@ -8,15 +8,15 @@ import numpy as np
 
 from scenes import (
     clutter,
-    fitted,
     furniture,
     glass,
+    kitchens_bathrooms,
     lighting,
-    piles,
     rooms,
     seats,
     shells,
     storage,
+    strewing,
     workplaces,
 )
 from scenes.clutter import Maker
@@ -110,7 +110,7 @@ def dining_group(b: SceneBuilder) -> tuple[Mesh, list[Mesh]]:
 def furnish_kitchen(b: SceneBuilder, room: Room) -> None:
     """Add runs of kitchen units, a fridge and a dining table with chairs."""
     p, rng = b.palette, b.rng
-    fitted.fit_kitchen(b, room)
+    kitchens_bathrooms.fit_kitchen(b, room)
     place_against_wall(b, room, 'fridge', storage.refrigerator(p, rng), tries=25)
     place_dining(b, room)
     _place_more(b, room,
@@ -143,7 +143,7 @@ def place_dining(b: SceneBuilder, room: Room, tries: int = 15) -> None:
 def furnish_canteen(b: SceneBuilder, room: Room) -> None:
     """Add rows of tables with their chairs, a counter and cabinets to a large hall."""
     rng = b.rng
-    fitted.fit_kitchen(b, room)
+    kitchens_bathrooms.fit_kitchen(b, room)
     groups = [join([top, *chairs]) for top, chairs in (dining_group(b) for _ in range(3))]
     workplaces.place_rows(b, room, 'dining_table', groups, rng.uniform(0.5, 1.5))
     _place_more(b, room, (storage.cabinet, furniture.plant, storage.refrigerator),
@@ -207,7 +207,7 @@ KINDS: dict[str, RoomKind] = {
     'kitchen': RoomKind(furnish_kitchen, 0.15, shells.KITCHEN, ((2.3, 5.0), (2.4, 5), (2.35, 3))),
     'office': RoomKind(furnish_office, 0.09, shells.HOME),
     'storage_room': RoomKind(furnish_storage, 0.04),
-    'bathroom': RoomKind(fitted.furnish_bathroom, 0.09, shells.BATH,
+    'bathroom': RoomKind(kitchens_bathrooms.furnish_bathroom, 0.09, shells.BATH,
                          ((1.9, 3.6), (1.8, 3.2), (2.3, 2.8)),
                          (lighting.add_domes, lighting.add_spots)),
     'workshop': RoomKind(workplaces.furnish_workshop, 0.09, shells.WORKS,
@@ -259,5 +259,5 @@ def make_room_of_kind(b: SceneBuilder, place: str) -> Scene:
     rooms.hang_pictures(b, room, int(rng.integers(0, 8 if kind.finish is shells.HOME else 4)))
     if rng.random() < 0.12:
         place_against_wall(b, room, 'mirror', workplaces.mirror_on_wall(b.palette, rng))
-    piles.strew(b, room, rng.beta(0.6, 0.6))
+    strewing.strew(b, room, rng.beta(0.6, 0.6))
     return b.build(place, sky, [room.view], sky_irradiates=False)

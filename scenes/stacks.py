@@ -82,8 +82,8 @@ def _fill(p: Palette, rng: Rng, makers: tuple[Maker, ...], width: float, height:
         if scale > 0.5 and x + scale * size[0] < width / 2:
             copies = max(1, int(0.9 * height / (scale * size[2]))) if rng.random() < 0.3 else 1
             y = (rng.uniform(-1, 1) * (depth - scale * size[1]) - scale * (low + high)[1]) / 2
-            fitted = one.scaled(scale)
-            parts += [fitted.moved((x - scale * low[0], y, k * scale * size[2] - scale * low[2]))
+            copy = one.scaled(scale)
+            parts += [copy.moved((x - scale * low[0], y, k * scale * size[2] - scale * low[2]))
                       for k in range(copies)]
             x += scale * float(size[0])
         x += rng.uniform(0.0, 0.05) if scale > 0.5 else 0.03

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scenes import clutter, fitted, furniture, glass, halls, seats, storage
+from scenes import clutter, furniture, glass, kitchens_bathrooms, seats, storage
 from scenes.bodies import cylinder, rod, rounded_box
 from scenes.draws import Rng
 from scenes.materials import Palette
@@ -18,6 +18,7 @@ from scenes.rooms import (
     Room,
 )
 from scenes.scene_builder import SceneBuilder
+from scenes.warehouse_things import drum, shelving
 
 
 def workbench(p: Palette, rng: Rng) -> Mesh:
@@ -70,8 +71,7 @@ def tool_wall(p: Palette, rng: Rng, width: float, height: float) -> Mesh:
 
 def metal_shelf(p: Palette, rng: Rng) -> Mesh:
     """Build a shelf full of boxes, totes and tins that stands along a wall."""
-    low = halls.shelving(p, rng, rng.uniform(0.9, 2.4), rng.uniform(1.5, 2.0)).moved(
-        yaw=np.pi / 2)
+    low = shelving(p, rng, rng.uniform(0.9, 2.4), rng.uniform(1.5, 2.0)).moved(yaw=np.pi / 2)
     middle = low.bounds.mean(0)
     return low.moved((-middle[0], 0, 0))
 
@@ -297,9 +297,9 @@ def furnish_workshop(b: SceneBuilder, room: Room) -> None:
         place_against_wall(b, room, 'shelf', metal_shelf(p, rng), tries=20)
     if rng.random() < 0.6:
         place_on_floor(b, room, 'bench', furniture.table_with_tools(p, rng))
-    place_random(b, room, (machine, locker, storage.cabinet, halls.drum, furniture.boxes_pile,
+    place_random(b, room, (machine, locker, storage.cabinet, drum, furniture.boxes_pile,
                            machine), int(rng.integers(2, 7)))
-    place_random_on_floor(b, room, (halls.drum, seats.chair, machine, furniture.boxes_pile),
+    place_random_on_floor(b, room, (drum, seats.chair, machine, furniture.boxes_pile),
                           int(rng.integers(0, 4)))
 
 
@@ -308,10 +308,10 @@ def furnish_cellar(b: SceneBuilder, room: Room) -> None:
     p, rng = b.palette, b.rng
     if rng.random() < 0.3:
         place_against_wall(b, room, 'stairs', staircase(p, rng, room.height), tries=30)
-    washer = fitted.washing_machine
+    washer = kitchens_bathrooms.washing_machine
     place_some(b, room, ((boiler, 0.8), (washer, 0.75), (washer, 0.3), (metal_shelf, 0.9),
                          (metal_shelf, 0.6), (workbench, 0.3)), tries=20)
-    place_random(b, room, (furniture.boxes_pile, storage.bookshelf, storage.cabinet, halls.drum,
+    place_random(b, room, (furniture.boxes_pile, storage.bookshelf, storage.cabinet, drum,
                            seats.armchair, furniture.boxes_pile, seats.chair, furniture.bed,
                            storage.refrigerator), int(rng.integers(2, 9)))
     place_random_on_floor(b, room, (furniture.boxes_pile, furniture.floor_clutter, seats.chair),

@@ -15,12 +15,12 @@ from scenes import (
     leaning,
     meshes,
     people,
-    piles,
     rooms,
     seats,
     soft_things,
     stacks,
     storage,
+    strewing,
     thin_things,
 )
 from scenes.clutter import Maker
@@ -153,7 +153,7 @@ def strewn(seed: int, amount: float, monkeypatch: pytest.MonkeyPatch) -> tuple[
         add(mesh, name)
 
     monkeypatch.setattr(b, 'add', note)
-    piles.strew(b, room, amount)
+    strewing.strew(b, room, amount)
     return b, added, before
 
 
