@@ -44,6 +44,40 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Collection:
+    """
+    A checkout of a public collection.
+
+    Attributes
+    ----------
+    folder : Path
+    commit : str
+    files : sequence of Path
+        The textures, meshes and worlds that the list names.
+    """
+
+    folder: Path
+    commit: str
+    files: Sequence[Path]
+
+    def fingerprint(self) -> str:
+        """
+        Return the commit and a hash of the names and contents of the files.
+
+        The images and meshes that these refer to are covered by the commit only.
+
+        Returns
+        -------
+        str
+        """
+        digest = hashlib.sha256()
+        for file in sorted(set(self.files)):
+            digest.update(file.relative_to(self.folder).as_posix().encode())
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+        return f'{self.commit} {digest.hexdigest()[:16]}'
+
+
+@dataclass(frozen=True)
 class AssetLibrary:
     """
     Files of public collections by their role.
@@ -56,14 +90,25 @@ class AssetLibrary:
         Meshes by role, see `ROLES`.
     worlds : sequence of Path
         Gazebo worlds.
-    fingerprint : mapping of str to str
-        Hash of the files of each collection.
+    collections : mapping of str to Collection
+        Where the files are from, by the names of their folders.
     """
 
     textures: Mapping[str, Sequence[Path]]
     models: Mapping[str, Sequence[Model]]
     worlds: Sequence[Path]
-    fingerprint: Mapping[str, str]
+    collections: Mapping[str, Collection]
+
+    def fingerprint(self) -> dict[str, str]:
+        """
+        Read all files, to tell this library from others.
+
+        Returns
+        -------
+        dict of str to str
+            Folder and fingerprint of each collection.
+        """
+        return {name: each.fingerprint() for name, each in self.collections.items()}
 
     def texture(self, kind: str, rng: Rng, size: int) -> NDArray[np.uint8] | None:
         """
@@ -143,19 +188,25 @@ def read_library(root: Path) -> AssetLibrary:
     found: dict[str, list[Path]] = {}
     models: dict[str, list[Model]] = {}
     worlds: list[Path] = []
-    fingerprint: dict[str, str] = {}
+    collections: dict[str, Collection] = {}
     for entry in content:
         folder = _check_collection(entry, root)
+        files: list[Path] = []
         for kind, globs in entry.get('textures', {}).items():
             _check_choice('textures', kind, tuple(textures.KINDS))
-            found.setdefault(kind, []).extend(_match(folder, globs))
+            photographs = _match(folder, globs)
+            found.setdefault(kind, []).extend(photographs)
+            files += photographs
         for role, groups in entry.get('meshes', {}).items():
             _check_choice('meshes', role, ROLES)
-            models.setdefault(role, []).extend(
-                model for group in groups for model in _read_models(folder, group))
-        worlds += _match(folder, entry.get('worlds', []))
-        fingerprint[entry['folder']] = f'{entry["commit"]} {_hash_files(folder)}'
-    return AssetLibrary(found, models, tuple(worlds), fingerprint)
+            read = [model for group in groups for model in _read_models(folder, group)]
+            models.setdefault(role, []).extend(read)
+            files += [model.file for model in read]
+        own_worlds = _match(folder, entry.get('worlds', []))
+        worlds += own_worlds
+        collections[str(entry['folder'])] = Collection(folder, str(entry['commit']),
+                                                       (*files, *own_worlds))
+    return AssetLibrary(found, models, tuple(worlds), collections)
 
 
 def _check_collection(entry: Any, root: Path) -> Path:
@@ -198,13 +249,3 @@ def _read_models(folder: Path, group: dict[str, Any]) -> list[Model]:
                             f'got {size!r}')
     return [Model(file, up, (float(size[0]), float(size[1])))
             for file in _match(folder, group.get('files', []))]
-
-
-def _hash_files(folder: Path) -> str:
-    """Hash the names and contents of all files of a collection, except the history of git."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.rglob('*')):
-        if file.is_file() and '.git' not in file.relative_to(folder).parts:
-            digest.update(str(file.relative_to(folder)).encode())
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()[:16]

@@ -111,7 +111,7 @@ def render_frames(out: Path, count: int, *, width: int, height: int, seed: int, 
     if world is not None and assets is not None:
         raise MarigoldError(f'`assets` must not be given together with `world`, which replaces '
                             f'all places; got {str(assets)!r} and {str(world)!r}')
-    fingerprint = None if assets is None else dict(read_library(assets).fingerprint)
+    fingerprint = None if assets is None else read_library(assets).fingerprint()
     out.mkdir(parents=True, exist_ok=True)
     _check_assets(out, fingerprint)
     shards.write_description(out, {

@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from scenes import openings
 from scenes.bodies import rod
 from scenes.draws import pick
 from scenes.meshes import box, boxes, panel
 from scenes.rooms import Room, slab
 from scenes.scene_builder import SceneBuilder
-from scenes.scene_types import Light
 
 Form = Callable[[SceneBuilder, Room], None]
 
@@ -118,9 +118,8 @@ def add_attic(b: SceneBuilder, room: Room) -> None:
                                              (0.45 + 2 * grow) * rise, (0.7 + 2 * grow, 0, 0), m))
                     b.add(pane)
                 if not shines:
-                    a, c, e = pane.triangles[0]
-                    b.lights.append(Light('rect', (a + e) / 2 - np.array([0, 0, 0.03], np.float32),
-                                          radiance, c - a, e - c))
+                    below = np.array([0, 0, -0.03], np.float32)
+                    b.lights.append(openings.panel_light(pane, below, radiance))
                     shines = True
             else:
                 start = np.array([x, 0.03, knee - 0.03])

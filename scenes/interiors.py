@@ -136,7 +136,7 @@ def place_dining(b: SceneBuilder, room: Room, tries: int = 15) -> None:
             b.reserve(at - size / 2, at + size / 2)
             b.add(top.moved((*at, 0), yaw), 'dining_table')
             for chair in chairs:
-                b.add(chair.moved().moved((*at, 0), yaw), 'chair')
+                b.add(chair.moved((*at, 0), yaw), 'chair')
             return
 
 

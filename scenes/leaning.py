@@ -121,8 +121,8 @@ def guitar(p: Palette, rng: Rng) -> Mesh:
                  box((0.075, 0.02, 0.15), (0, 0.06, 1.0), m)])
 
 
-def pipes(p: Palette, rng: Rng) -> Mesh:
-    """Build a bundle of poles, skis, rods or slats."""
+def poles(p: Palette, rng: Rng) -> Mesh:
+    """Build a bundle of poles, rods or slats."""
     m, h = p.one_of('metal', 'wood', 'plastic'), rng.uniform(0.9, 2.0)
     parts = []
     for i in range(int(rng.integers(2, 8))):
@@ -133,7 +133,7 @@ def pipes(p: Palette, rng: Rng) -> Mesh:
     return join(parts)
 
 
-def flat_horse(p: Palette, rng: Rng) -> Mesh:
+def tipped_table(p: Palette, rng: Rng) -> Mesh:
     """Build a table top with its legs on, tipped up."""
     w, h = rng.uniform(0.5, 0.8), rng.uniform(0.6, 1.1)
     feet = legs(w, h, rng.uniform(0.2, 0.4), 0.04, p.one_of('wood', 'metal'))
@@ -151,4 +151,4 @@ def upright_cycle(p: Palette, rng: Rng) -> Mesh:
 
 LEANING: tuple[Maker, ...] = (board, boards, boards, frame, frame, ladder, folded_steps, broom,
                               mop, shovel, folded_table, ironing_board, rolled_rug, rolled_rug,
-                              guitar, pipes, flat_horse, upright_cycle)
+                              guitar, poles, tipped_table, upright_cycle)

@@ -270,11 +270,9 @@ def add_screen(b: SceneBuilder, room: Room) -> None:
     screen = wall.to_map(panel((x + w / 2 - 0.02, 0.058, z - h / 2 + 0.02), (0.04 - w, 0, 0),
                                (0, 0, h - 0.04), p.emissive(radiance, 'screen')))
     b.add(screen)
-    corner = screen.triangles[0]
     # The back of the light would face the wall; it starts just before the screen.
     outward = 0.02 * np.array([-np.sin(wall.yaw), np.cos(wall.yaw), 0], np.float32)
-    b.lights.append(Light('rect', screen.bounds.mean(0) + outward, radiance * np.float32(0.5),
-                          corner[1] - corner[0], corner[2] - corner[1]))
+    b.lights.append(openings.panel_light(screen, outward, radiance * np.float32(0.5)))
 
 
 def add_neon(b: SceneBuilder, room: Room) -> None:

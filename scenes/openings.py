@@ -7,7 +7,7 @@ from scenes import clutter, furniture, glass, noise, seats, storage, walls
 from scenes.bodies import cylinder
 from scenes.draws import pick, Rng
 from scenes.materials import Palette
-from scenes.meshes import box, boxes, join, Mesh, panel
+from scenes.meshes import box, boxes, Floats, join, Mesh, panel
 from scenes.rooms import keep_way_free
 from scenes.scene_builder import SceneBuilder
 from scenes.scene_types import Light
@@ -180,7 +180,24 @@ def _light_annex(b: SceneBuilder, wall: Wall, at: tuple[float, float], height: f
     lamp = wall.to_map(panel((at[0] - side / 2, at[1] - side / 2, height - 0.03), (0, side, 0),
                              (side, 0, 0), b.palette.emissive(radiance)))
     b.add(lamp)
-    corner = lamp.triangles[0]
-    u, v = corner[1] - corner[0], corner[2] - corner[1]
-    down = np.array([0, 0, 0.01], np.float32)
-    b.lights.append(Light('rect', lamp.bounds.mean(0) - down, radiance, u, v))
+    b.lights.append(panel_light(lamp, np.array([0, 0, -0.01], np.float32), radiance))
+
+
+def panel_light(lamp: Mesh, offset: Floats, radiance: Floats) -> Light:
+    """
+    Make the light of a panel.
+
+    Parameters
+    ----------
+    lamp : Mesh
+        As of `meshes.panel`, with edges along or across a wall of the room.
+    offset : [3] float32
+        From the panel to the light, which must not be in or behind it, m.
+    radiance : [3] float32
+
+    Returns
+    -------
+    Light
+    """
+    a, b, c = lamp.triangles[0]
+    return Light('rect', lamp.bounds.mean(0) + offset, radiance, b - a, c - b)

@@ -30,7 +30,7 @@ A frame goes through these modules, in this order:
     frame = render(scene, sample_camera(scene, rng, (64, 48)))
     print(scene.place, frame.rgb.shape, frame.depth_m.dtype)
 
-prints ``warehouse (48, 64, 3) float32``.
+prints ``corridor (48, 64, 3) float32``.
 """
 from __future__ import annotations
 

@@ -61,8 +61,8 @@ def book_tower(p: Palette, rng: Rng) -> Mesh:
                  yaws=rng.normal(0, 0.2, n))
 
 
-def chair_stack(p: Palette, rng: Rng) -> Mesh:
-    """Build stacked trays, baskets or buckets."""
+def nested(p: Palette, rng: Rng) -> Mesh:
+    """Build buckets, bowls or plates put into each other."""
     one = pick(rng, (household.bucket, clutter.bowl, clutter.plate))(p, rng)
     rise = float(one.bounds[1, 2]) * 0.25
     return join([one.moved((0, 0, i * rise), rng.uniform(0, 6))
@@ -137,6 +137,6 @@ def open_cupboard(p: Palette, rng: Rng) -> Mesh:
 
 
 LARGE: tuple[Maker, ...] = (box_stack, box_stack, crate_stack, filled_crate, book_tower)
-MEDIUM: tuple[Maker, ...] = (filled_crate, book_tower, book_tower, chair_stack, clutter.case,
+MEDIUM: tuple[Maker, ...] = (filled_crate, book_tower, book_tower, nested, clutter.case,
                              clutter.tote)
 AT_WALL: tuple[Maker, ...] = (stuffed_shelf, open_cupboard)

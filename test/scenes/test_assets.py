@@ -154,12 +154,14 @@ def test_a_share_of_the_scenes_are_worlds_of_the_library(
         'living_room', 'bedroom', 'kitchen', 'office', 'storage_room'}
 
 
-def test_shards_are_not_resumed_with_other_assets(tmp_path: Path) -> None:
+def test_shards_are_resumed_only_with_the_same_listed_assets(tmp_path: Path) -> None:
     root, out = write_assets(tmp_path / 'assets'), tmp_path / 'out'
     assets.read_library.cache_clear()
     bulk.render_frames(out, 4, width=16, height=12, seed=1, assets=root)
+    (root / 'shop' / 'notes.txt').write_text('not in the list')
+    assets.read_library.cache_clear()
     bulk.render_frames(out, 4, width=16, height=12, seed=1, assets=root)
-    (root / 'shop' / 'notes.txt').write_text('changed')
+    Image.new('RGB', (50, 50)).save(root / 'shop' / 'red.png')
     assets.read_library.cache_clear()
     with pytest.raises(MarigoldError, match='`assets` must be those of the shards'):
         bulk.render_frames(out, 4, width=16, height=12, seed=1, assets=root)
