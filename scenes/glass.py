@@ -2,7 +2,7 @@
 Clear panes and mirrors: what they add to an image.
 
 The depth behind a clear pane is that of the surface behind it, as cameras that measure depth see
-it.  A mirror has a backing, and thus its own depth.  Frosted glass is an opaque surface.
+it. A mirror has a backing, and thus its own depth. Frosted glass is an opaque surface.
 """
 from __future__ import annotations
 

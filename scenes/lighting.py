@@ -103,7 +103,7 @@ def _add_low_sun(b: SceneBuilder, windows: list[tuple[walls.Wall, walls.Opening]
 
 def warm_colour(b: SceneBuilder) -> Floats:
     """
-    Return the colour of a lamp, from a candle's to a cold tube's.
+    Draw the colour of a lamp, from a candle's to a cold tube's.
 
     Returns
     -------
