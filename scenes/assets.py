@@ -5,7 +5,7 @@ The collections, their sources, commits and licences are listed in `assets.yaml`
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 import hashlib
@@ -18,6 +18,8 @@ import yaml
 
 from marigold_ros.depth.errors import MarigoldError
 from scenes import photos, textures
+from scenes.clutter import Maker
+from scenes.draws import pick, Rng
 from scenes.materials import Palette
 from scenes.meshes import join, Mesh
 from scenes.models import load_model
@@ -31,9 +33,6 @@ MAX_PHOTOS = 8
 ROLES = ('small', 'floor')
 KEYS = {'folder', 'source', 'commit', 'licence', 'textures', 'meshes', 'worlds'}
 
-Rng = np.random.Generator
-Maker = Callable[[Palette, Rng], Mesh]
-
 
 @dataclass(frozen=True)
 class Model:
@@ -42,6 +41,40 @@ class Model:
     file: Path
     up: str
     size_m: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Collection:
+    """
+    A checkout of a public collection.
+
+    Attributes
+    ----------
+    folder : Path
+    commit : str
+    files : sequence of Path
+        The textures, meshes and worlds that the list names.
+    """
+
+    folder: Path
+    commit: str
+    files: Sequence[Path]
+
+    def fingerprint(self) -> str:
+        """
+        Return the commit and a hash of the names and contents of the files.
+
+        The images and meshes that these refer to are covered by the commit only.
+
+        Returns
+        -------
+        str
+        """
+        digest = hashlib.sha256()
+        for file in sorted(set(self.files)):
+            digest.update(file.relative_to(self.folder).as_posix().encode())
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+        return f'{self.commit} {digest.hexdigest()[:16]}'
 
 
 @dataclass(frozen=True)
@@ -57,14 +90,25 @@ class AssetLibrary:
         Meshes by role, see `ROLES`.
     worlds : sequence of Path
         Gazebo worlds.
-    fingerprint : mapping of str to str
-        Hash of the files of each collection.
+    collections : mapping of str to Collection
+        Where the files are from, by the names of their folders.
     """
 
     textures: Mapping[str, Sequence[Path]]
     models: Mapping[str, Sequence[Model]]
     worlds: Sequence[Path]
-    fingerprint: Mapping[str, str]
+    collections: Mapping[str, Collection]
+
+    def fingerprint(self) -> dict[str, str]:
+        """
+        Read all files, to tell this library from others.
+
+        Returns
+        -------
+        dict of str to str
+            Folder and fingerprint of each collection.
+        """
+        return {name: each.fingerprint() for name, each in self.collections.items()}
 
     def texture(self, kind: str, rng: Rng, size: int) -> NDArray[np.uint8] | None:
         """
@@ -86,24 +130,19 @@ class AssetLibrary:
         files = self.textures.get(kind, ())
         if not files or rng.random() >= PHOTO_SHARE:
             return None
-        return photos.make_texture(files[int(rng.integers(len(files)))], kind, rng, size)
+        return photos.make_texture(pick(rng, files), kind, rng, size)
 
-    def makers(self, *roles: str) -> tuple[Maker, ...]:
+    def makers(self, role: str) -> tuple[Maker, ...]:
         """
-        Return one function per role that has meshes; it makes an object on z = 0.
-
-        Parameters
-        ----------
-        *roles : str
-            Of `ROLES`.
+        Return a function that makes a random object of a role of `ROLES`; none without meshes.
 
         Returns
         -------
         tuple of functions
         """
-        return tuple(partial(self.thing, role=role) for role in roles if self.models.get(role))
+        return (partial(self.make_thing, role),) if self.models.get(role) else ()
 
-    def thing(self, p: Palette, rng: Rng, role: str = 'small') -> Mesh:
+    def make_thing(self, role: str, p: Palette, rng: Rng) -> Mesh:
         """
         Make a random object of a role, which must have meshes.
 
@@ -113,13 +152,12 @@ class AssetLibrary:
             Centred on the z axis, standing on z = 0.
         """
         models = self.models[role]
-        model = models[int(rng.integers(len(models)))]
+        model = pick(rng, models)
         parts = load_model(model.file, model.up, model.size_m, p.size)
-        scale = np.float32(rng.uniform(0.9, 1.1))
-        mesh = join([part.to_mesh(
+        scale = rng.uniform(0.9, 1.1)
+        return join([part.to_mesh(
             p.solid(part.colour, gloss=0.1) if part.image is None
-            else p.shared_photo(part.image, MAX_PHOTOS)) for part in parts])
-        return Mesh(mesh.triangles * scale, mesh.normals, mesh.uv, mesh.material)
+            else p.shared_photo(part.image, MAX_PHOTOS)) for part in parts]).scaled(scale)
 
 
 @lru_cache(maxsize=1)
@@ -150,19 +188,25 @@ def read_library(root: Path) -> AssetLibrary:
     found: dict[str, list[Path]] = {}
     models: dict[str, list[Model]] = {}
     worlds: list[Path] = []
-    fingerprint: dict[str, str] = {}
+    collections: dict[str, Collection] = {}
     for entry in content:
         folder = _check_collection(entry, root)
+        files: list[Path] = []
         for kind, globs in entry.get('textures', {}).items():
             _check_choice('textures', kind, tuple(textures.KINDS))
-            found.setdefault(kind, []).extend(_match(folder, globs))
+            photographs = _match(folder, globs)
+            found.setdefault(kind, []).extend(photographs)
+            files += photographs
         for role, groups in entry.get('meshes', {}).items():
             _check_choice('meshes', role, ROLES)
-            models.setdefault(role, []).extend(
-                model for group in groups for model in _read_models(folder, group))
-        worlds += _match(folder, entry.get('worlds', []))
-        fingerprint[entry['folder']] = f'{entry["commit"]} {_hash_files(folder)}'
-    return AssetLibrary(found, models, tuple(worlds), fingerprint)
+            read = [model for group in groups for model in _read_models(folder, group)]
+            models.setdefault(role, []).extend(read)
+            files += [model.file for model in read]
+        own_worlds = _match(folder, entry.get('worlds', []))
+        worlds += own_worlds
+        collections[str(entry['folder'])] = Collection(folder, str(entry['commit']),
+                                                       (*files, *own_worlds))
+    return AssetLibrary(found, models, tuple(worlds), collections)
 
 
 def _check_collection(entry: Any, root: Path) -> Path:
@@ -205,13 +249,3 @@ def _read_models(folder: Path, group: dict[str, Any]) -> list[Model]:
                             f'got {size!r}')
     return [Model(file, up, (float(size[0]), float(size[1])))
             for file in _match(folder, group.get('files', []))]
-
-
-def _hash_files(folder: Path) -> str:
-    """Hash the names and contents of all files of a collection, except the history of git."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.rglob('*')):
-        if file.is_file() and '.git' not in file.relative_to(folder).parts:
-            digest.update(str(file.relative_to(folder)).encode())
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()[:16]

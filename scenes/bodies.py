@@ -14,7 +14,9 @@ from scenes.meshes import (
     cell_corners,
     cross,
     Floats,
+    halve_cells,
     join,
+    lengths,
     Mesh,
     normalize,
     repeat_material,
@@ -100,18 +102,15 @@ def grid(points: ArrayLike, material: int, *, smooth: bool = True) -> Mesh:
     if (np.abs(p[:, 0] - p[:, -1]) <= 1e-8 + 1e-5 * np.abs(p[:, -1])).all():
         across[:, 0] = across[:, -1] = (p[:, 1] - p[:, -2]) / 2
     uv = np.zeros((*p.shape[:2], 2), np.float32)
-    uv[:, 1:, 0] = np.cumsum(_length(p[:, 1:] - p[:, :-1]).max(0))
-    uv[1:, :, 1] = np.cumsum(_length(p[1:] - p[:-1]).max(1))[:, None]
-    cells = [cell_corners(a) for a in (p, uv)]
+    uv[:, 1:, 0] = np.cumsum(lengths(p[:, 1:] - p[:, :-1]).max(0))
+    uv[1:, :, 1] = np.cumsum(lengths(p[1:] - p[:-1]).max(1))[:, None]
     if smooth:
         normals = cell_corners(normalize(cross(across, _slope(p))))
     else:
         row = normalize(cross((across[:-1] + across[1:]) / 2, p[1:] - p[:-1]))
         normals = np.stack([row[:, :-1], row[:, 1:], row[:, 1:], row[:, :-1]], 2)
-    order = [0, 1, 2, 0, 2, 3]
-    triangles, uvs, normals = (a[:, :, order].reshape(-1, 3, a.shape[-1])
-                               for a in (cells[0], cells[1], normals))
-    return Mesh(triangles, normals.astype(np.float32), uvs,
+    triangles, uvs = (halve_cells(cell_corners(a)) for a in (p, uv))
+    return Mesh(triangles, halve_cells(normals).astype(np.float32), uvs,
                 repeat_material(material, len(triangles)))
 
 
@@ -204,11 +203,9 @@ def tube(points: ArrayLike, radius: ArrayLike, material: int, sides: int = 6) ->
     middle = np.broadcast_to(p[[0, -1], None], (2, *out.shape[1:]))
     rows = np.concatenate([middle[:1], rings[:1], rings, rings[-1:], middle[1:]])
     normals = np.stack([-first, -first, *out, last, last])
-    way = np.concatenate([[0], np.cumsum(_length(rows[1:, 0] - rows[:-1, 0]))])
+    way = np.concatenate([[0], np.cumsum(lengths(rows[1:, 0] - rows[:-1, 0]))])
     uv = np.stack(np.broadcast_arrays(angle[:, 0] * r.max(), way[:, None]), -1)
-    order = [0, 1, 2, 0, 2, 3]
-    corners, shading, uvs = (cell_corners(a)[:, :, order].reshape(-1, 3, a.shape[-1])
-                             for a in (rows, normals, uv))
+    corners, shading, uvs = (halve_cells(cell_corners(a)) for a in (rows, normals, uv))
     return Mesh(corners, shading, uvs, repeat_material(material, len(corners)))
 
 
@@ -260,11 +257,6 @@ def _slope(p: Floats) -> Floats:
     return out
 
 
-def _length(vectors: Floats) -> Floats:
-    x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
-    return np.asarray(np.sqrt(x * x + y * y + z * z))
-
-
 @cache
 def _unit_sphere(subdivisions: int) -> Floats:
     return normalize(np.asarray(trimesh.creation.icosphere(subdivisions=subdivisions).triangles))
@@ -284,8 +276,7 @@ def _cube_sphere() -> tuple[Floats, Floats]:
             direction[..., axis] = side[..., axis] = sign
             direction[..., first], direction[..., second] = np.meshgrid(t, t * sign)
             side[..., first], side[..., second] = np.meshgrid(s, s * sign)
-            order = [0, 1, 2, 0, 2, 3]
-            parts.append((cell_corners(normalize(direction))[:, :, order].reshape(-1, 3, 3),
-                          cell_corners(side)[:, :, order].reshape(-1, 3, 3)))
+            parts.append((halve_cells(cell_corners(normalize(direction))),
+                          halve_cells(cell_corners(side))))
     return (np.concatenate([p[0] for p in parts]),
             np.concatenate([p[1] for p in parts]).astype(np.float32))

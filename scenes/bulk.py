@@ -20,6 +20,7 @@ from marigold_ros.depth.errors import MarigoldError
 from marigold_ros.progress import progress_bar, ProgressBar
 from scenes.assets import AssetLibrary, read_library
 from scenes.cameras import sample_camera
+from scenes.draws import pick
 from scenes.places import sample_scene
 from scenes.render import render
 from scenes.scene_types import BULK, RenderedFrame, Scene
@@ -68,7 +69,7 @@ def render_scene(index: int, *, seed: int, width: int, height: int,
 def _sample_scene(rng: np.random.Generator, library: AssetLibrary | None) -> Scene:
     """Sample a place, or in a share of the cases a world of the library if it has any."""
     if library is not None and library.worlds and rng.random() < WORLD_SHARE:
-        file = library.worlds[int(rng.integers(len(library.worlds)))]
+        file = pick(rng, library.worlds)
         return sample_world(file, rng, BULK.texture_size)
     return sample_scene(rng, assets=library)
 
@@ -110,7 +111,7 @@ def render_frames(out: Path, count: int, *, width: int, height: int, seed: int, 
     if world is not None and assets is not None:
         raise MarigoldError(f'`assets` must not be given together with `world`, which replaces '
                             f'all places; got {str(assets)!r} and {str(world)!r}')
-    fingerprint = None if assets is None else dict(read_library(assets).fingerprint)
+    fingerprint = None if assets is None else read_library(assets).fingerprint()
     out.mkdir(parents=True, exist_ok=True)
     _check_assets(out, fingerprint)
     shards.write_description(out, {

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scenes import rays, render, sensor
+from scenes.draws import pick, pick_by_share
 from scenes.scene_types import RenderCamera, Scene, View
 
 Vector = NDArray[np.float64]
@@ -108,7 +109,7 @@ def sample_camera(scene: Scene, rng: np.random.Generator, size: tuple[int, int],
 
 
 def _draw_camera(scene: Scene, rng: np.random.Generator, size: tuple[int, int]) -> RenderCamera:
-    view = scene.views[int(rng.integers(len(scene.views)))]
+    view = pick(rng, scene.views)
     eye, (yaw, pitch, roll) = (
         _draw_aimed(view, rng) if view.floor_m is None else _draw_carried(view, view.floor_m, rng))
     fov = np.radians(rng.triangular(*FIELD_OF_VIEW_DEG))
@@ -129,8 +130,7 @@ def _draw_carried(view: View, floor_m: float,
                   rng: np.random.Generator) -> tuple[Vector, tuple[float, ...]]:
     """Draw what carries the camera, a position at its height, and a yaw towards a target."""
     eye, (yaw, _, _) = _draw_aimed(view, rng)
-    mounts = list(MOUNTS.values())
-    mount = mounts[int(rng.choice(len(mounts), p=[m.share for m in mounts]))]
+    mount = pick_by_share(rng, {mount: mount.share for mount in MOUNTS.values()})
     eye[2] = floor_m + rng.uniform(*mount.height_m)
     # Towards the middle of the range, as people and robots mostly look ahead.
     low, high = mount.pitch_deg

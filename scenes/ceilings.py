@@ -5,22 +5,20 @@ from collections.abc import Callable
 
 import numpy as np
 
-from scenes import walls
+from scenes import openings
 from scenes.bodies import rod
+from scenes.draws import pick
 from scenes.meshes import box, boxes, panel
-from scenes.rooms import Room
+from scenes.rooms import Room, slab
 from scenes.scene_builder import SceneBuilder
-from scenes.scene_types import Light
 
 Form = Callable[[SceneBuilder, Room], None]
 
 
 def add_plain(b: SceneBuilder, room: Room, *kinds: str) -> None:
     """Add a flat ceiling."""
-    t = walls.THICKNESS_M
-    b.add(box((room.width + 2 * t, room.depth + 2 * t, 0.1),
-              (room.width / 2, room.depth / 2, room.height + 0.05),
-              b.palette.one_of(*(kinds or ('paper', 'paper', 'whitewash')))))
+    b.add(slab(room, room.height + 0.05,
+               b.palette.one_of(*(kinds or ('paper', 'paper', 'whitewash')))))
 
 
 def add_cornice(b: SceneBuilder, room: Room) -> None:
@@ -38,8 +36,7 @@ def add_beams(b: SceneBuilder, room: Room) -> None:
     add_plain(b, room, 'paper', 'plaster', 'planks')
     w, h = b.rng.uniform(0.1, 0.2), b.rng.uniform(0.12, 0.25)
     ys = np.arange(0.4, room.depth, b.rng.uniform(0.7, 1.3))
-    b.add(boxes(np.tile([[room.width, w, h]], (len(ys), 1)),
-                [(room.width / 2, y, room.height - h / 2) for y in ys],
+    b.add(boxes((room.width, w, h), [(room.width / 2, y, room.height - h / 2) for y in ys],
                 b.palette.one_of('wood', 'wood', 'paint', 'concrete')))
 
 
@@ -47,7 +44,7 @@ def add_joists(b: SceneBuilder, room: Room) -> None:
     """Add the bare joists and boards of the floor above, with pipes below."""
     add_plain(b, room, 'planks', 'wood', 'concrete')
     ys = np.arange(0.2, room.depth, 0.45)
-    b.add(boxes(np.tile([[room.width, 0.06, 0.16]], (len(ys), 1)),
+    b.add(boxes((room.width, 0.06, 0.16),
                 [(room.width / 2, y, room.height - 0.08) for y in ys], b.palette.get('wood')))
     add_pipes(b, room, 0.2)
 
@@ -63,8 +60,7 @@ def add_ducts(b: SceneBuilder, room: Room) -> None:
     else:
         b.add(box((side * 1.4, room.depth, side), (x, room.depth / 2, z), metal))
     ys = np.arange(0.6, room.depth, 1.2)
-    b.add(boxes(np.tile([[side * 1.5, 0.04, side * 1.06]], (len(ys), 1)),
-                [(x, y, z) for y in ys], metal))
+    b.add(boxes((side * 1.5, 0.04, side * 1.06), [(x, y, z) for y in ys], metal))
     add_pipes(b, room, 0.08)
 
 
@@ -72,7 +68,7 @@ def add_pipes(b: SceneBuilder, room: Room, gap: float) -> None:
     """Add pipes below the ceiling along walls; some run down to the floor."""
     p, rng = b.palette, b.rng
     for _ in range(int(rng.integers(2, 6))):
-        wall, r = room.walls[int(rng.integers(4))], rng.uniform(0.012, 0.06)
+        wall, r = pick(rng, room.walls), rng.uniform(0.012, 0.06)
         m = p.one_of('metal', 'rust', 'paint', 'plastic', 'brick')
         y, z = r + rng.uniform(0.02, 0.3), room.height - gap - r - rng.uniform(0, 0.1)
         b.add(wall.to_map(rod((0, y, z), (wall.length, y, z), r, m, sides=10)))
@@ -88,10 +84,8 @@ def add_panels(b: SceneBuilder, room: Room) -> None:
     rail, step = p.one_of('ceramic', 'metal', 'black'), float(rng.choice([0.6, 0.625, 1.2]))
     xs, ys = np.arange(0.3, room.width, step), np.arange(0.3, room.depth, step)
     z = room.height - 0.004
-    b.add(boxes(np.tile([[0.024, room.depth, 0.008]], (len(xs), 1)),
-                [(x, room.depth / 2, z) for x in xs], rail))
-    b.add(boxes(np.tile([[room.width, 0.024, 0.008]], (len(ys), 1)),
-                [(room.width / 2, y, z) for y in ys], rail))
+    b.add(boxes((0.024, room.depth, 0.008), [(x, room.depth / 2, z) for x in xs], rail))
+    b.add(boxes((room.width, 0.024, 0.008), [(room.width / 2, y, z) for y in ys], rail))
     for _ in range(int(rng.integers(0, 4))):
         at = (rng.choice(xs) + step / 2, rng.choice(ys) + step / 2, z)
         b.add(box((0.4, 0.4, 0.012), at, p.one_of('metal', 'black', 'ceramic')))
@@ -124,9 +118,8 @@ def add_attic(b: SceneBuilder, room: Room) -> None:
                                              (0.45 + 2 * grow) * rise, (0.7 + 2 * grow, 0, 0), m))
                     b.add(pane)
                 if not shines:
-                    a, c, e = pane.triangles[0]
-                    b.lights.append(Light('rect', (a + e) / 2 - np.array([0, 0, 0.03], np.float32),
-                                          radiance, c - a, e - c))
+                    below = np.array([0, 0, -0.03], np.float32)
+                    b.lights.append(openings.panel_light(pane, below, radiance))
                     shines = True
             else:
                 start = np.array([x, 0.03, knee - 0.03])

@@ -7,10 +7,10 @@ from itertools import pairwise
 import numpy as np
 
 from scenes.bodies import cylinder, ellipsoid, grid, lathe, rod, rounded_box
+from scenes.draws import pick, Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, join, Mesh, panel
 
-Rng = np.random.Generator
 Maker = Callable[[Palette, Rng], Mesh]
 # Share of the scattered objects that are public meshes, if there are any.
 PUBLIC_SHARE = 0.4
@@ -133,7 +133,7 @@ def laptop(p: Palette, rng: Rng) -> Mesh:
     lid = panel(hinge, (w, 0, 0), up, body)
     glow = p.emissive([0.6, 0.62, 0.65], 'screen')
     face = panel(hinge + [w * 0.97, 0.004, 0.01], (-w * 0.94, 0, 0), up * 0.94, glow)
-    keys = boxes(np.tile([[0.014, 0.012, 0.003]], (48, 1)),
+    keys = boxes((0.014, 0.012, 0.003),
                  [[(i % 12 - 5.5) * w * 0.075, (i // 12) * 0.018 - 0.04, 0.019]
                   for i in range(48)], p.get('black'))
     return join([box((w, d, 0.018), (0, 0, 0.009), body), lid, face, keys])
@@ -157,7 +157,7 @@ def keyboard(p: Palette, rng: Rng) -> Mesh:
     m = p.one_of('black', 'plastic', 'paint')
     at = [[(i % 15 - 7) * 0.028, (i // 15 - 2) * 0.025, 0.022] for i in range(75)]
     return join([box((0.44, 0.14, 0.018), (0, 0, 0.009), m),
-                 boxes(np.tile([[0.024, 0.021, 0.008]], (75, 1)), at, p.one_of('black', 'paper'))])
+                 boxes((0.024, 0.021, 0.008), at, p.one_of('black', 'paper'))])
 
 
 def table_lamp(p: Palette, rng: Rng) -> Mesh:
@@ -180,6 +180,19 @@ def vase(p: Palette, rng: Rng) -> Mesh:
     if rng.random() < 0.6:
         parts.append(foliage(p, rng, 0.28, int(rng.integers(12, 40)), 0.07).moved((0, 0, h)))
     return join(parts)
+
+
+def flower_pot(p: Palette, radius: float, height: float, sides: int = 20) -> Mesh:
+    """
+    Build a flower pot of a radius and a height, m, filled up to 0.9 times its height.
+
+    Returns
+    -------
+    Mesh
+    """
+    r, h = radius, height
+    return lathe([[0, 0], [r * 0.75, 0], [r, h], [r * 0.9, h], [r * 0.85, h * 0.9], [0, h * 0.9]],
+                 (0, 0, 0), p.one_of('ceramic', 'brick', 'plastic'), sides=sides)
 
 
 def foliage(p: Palette, rng: Rng, radius: float, leaves: int, length: float) -> Mesh:
@@ -243,7 +256,7 @@ def papers(p: Palette, rng: Rng) -> Mesh:
     """Build loose sheets of paper."""
     n = int(rng.integers(1, 6))
     centers = np.stack([*rng.normal(0, 0.08, (2, n)), 0.001 + 0.0015 * np.arange(n)], -1)
-    return boxes(np.tile([[0.21, 0.297, 0.001]], (n, 1)), centers,
+    return boxes((0.21, 0.297, 0.001), centers,
                  [p.one_of('paper', 'packaging') for _ in range(n)],
                  yaws=rng.uniform(-1, 1, n), fit=True)
 
@@ -295,6 +308,17 @@ WORKSHOP: tuple[Maker, ...] = (tool, part, tin, carton, case, part, tool, part, 
 FLOOR: tuple[Maker, ...] = (toy_blocks, ball, book_stack, case, carton, tote, bottle, papers)
 
 
+def public_makers(p: Palette, role: str) -> tuple[Maker, ...]:
+    """
+    Return the makers of public meshes of a role, none without assets; see `assets.ROLES`.
+
+    Returns
+    -------
+    tuple of functions
+    """
+    return () if p.assets is None else p.assets.makers(role)
+
+
 def scatter(p: Palette, rng: Rng, makers: tuple[Maker, ...], width: float, depth: float,
             count: int) -> list[Mesh]:
     """
@@ -316,12 +340,12 @@ def scatter(p: Palette, rng: Rng, makers: tuple[Maker, ...], width: float, depth
     list of Mesh
         Objects that stand on z = 0.
     """
-    public = () if p.assets is None else p.assets.makers('small')
+    public = public_makers(p, 'small')
     placed: list[Mesh] = []
     taken: list[tuple[float, float, float]] = []
     for _ in range(count):
         pool = public if public and rng.random() < PUBLIC_SHARE else makers
-        thing = pool[int(rng.integers(len(pool)))](p, rng)
+        thing = pick(rng, pool)(p, rng)
         thing = thing.moved(yaw=rng.uniform(0, 2 * np.pi))
         low, high = thing.bounds
         centre, radius = (low + high) / 2, float(np.hypot(*(high - low)[:2])) / 2

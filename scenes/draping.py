@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from scenes.bodies import cloth, tube
+from scenes.draws import pick
 from scenes.meshes import rotation_z
 from scenes.resting import Surroundings
 from scenes.rooms import Room
@@ -15,7 +16,7 @@ def drape(b: SceneBuilder, around: Surroundings, count: int) -> None:
     rng, n = b.rng, 18
     bearers = [o for o in b.obstacles if 0.35 < o.max_m[2] < 1.3]
     for _ in range(count if bearers else 0):
-        bearer = bearers[int(rng.integers(len(bearers)))]
+        bearer = pick(rng, bearers)
         size = rng.uniform([0.4, 0.35], [1.1, 0.9])
         u, v = np.meshgrid(*np.outer(size, np.linspace(-0.5, 0.5, n)))
         turn = rotation_z(rng.uniform(0, 2 * np.pi))[:2, :2]

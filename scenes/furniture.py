@@ -5,7 +5,7 @@ import numpy as np
 
 from scenes import clutter
 from scenes.bodies import cylinder, grid, lathe, rod, rounded_box
-from scenes.clutter import Rng
+from scenes.draws import pick, Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, join, legs, Mesh
 from scenes.storage import cabinet
@@ -106,17 +106,27 @@ def floor_lamp(p: Palette, rng: Rng) -> Mesh:
     h, r = rng.uniform(1.4, 1.75), rng.uniform(0.15, 0.24)
     metal = p.one_of('metal', 'black')
     shade = p.emissive(np.array([1.0, 0.85, 0.6]) * rng.uniform(0.4, 3), 'plain')
+    return standard_lamp(h, r, metal, shade)
+
+
+def standard_lamp(height: float, radius: float, metal: int, shade: int) -> Mesh:
+    """
+    Build a standard lamp of a height and a radius of its shade, m, and of two materials.
+
+    Returns
+    -------
+    Mesh
+    """
     return join([cylinder(0.14, 0.025, (0, 0, 0), metal),
-                 cylinder(0.012, h - 0.2, (0, 0, 0), metal, sides=8),
-                 lathe([[r, h - 0.3], [r * 0.7, h]], (0, 0, 0), shade)])
+                 cylinder(0.012, height - 0.2, (0, 0, 0), metal, sides=8),
+                 lathe([[radius, height - 0.3], [radius * 0.7, height]], (0, 0, 0), shade)])
 
 
 def plant(p: Palette, rng: Rng) -> Mesh:
     """Build a potted plant on the floor."""
     h, r = rng.uniform(0.2, 0.4), rng.uniform(0.12, 0.2)
     reach = rng.uniform(0.3, 0.8)
-    pot = lathe([[0, 0], [r * 0.75, 0], [r, h], [r * 0.9, h], [r * 0.85, h * 0.9], [0, h * 0.9]],
-                (0, 0, 0), p.one_of('ceramic', 'brick', 'plastic'))
+    pot = clutter.flower_pot(p, r, h)
     return join([pot, clutter.foliage(p, rng, reach, int(rng.integers(20, 70)),
                                       rng.uniform(0.12, 0.32)).moved((0, 0, h * 0.9))])
 
@@ -124,7 +134,7 @@ def plant(p: Palette, rng: Rng) -> Mesh:
 def radiator(p: Palette, rng: Rng) -> Mesh:
     """Build a ribbed radiator."""
     n, h = int(rng.integers(8, 22)), rng.uniform(0.45, 0.65)
-    return boxes(np.tile([[0.045, 0.09, h]], (n, 1)),
+    return boxes((0.045, 0.09, h),
                  [((i - (n - 1) / 2) * 0.06, 0, 0.12 + h / 2) for i in range(n)], p.get('ceramic'))
 
 
@@ -147,10 +157,10 @@ def boxes_pile(p: Palette, rng: Rng) -> Mesh:
 
 def floor_clutter(p: Palette, rng: Rng) -> Mesh:
     """Build a random object that lies on the floor."""
-    public = () if p.assets is None else p.assets.makers('floor')
+    public = clutter.public_makers(p, 'floor')
     if public and rng.random() < clutter.PUBLIC_SHARE:
         return public[0](p, rng)
-    return clutter.FLOOR[int(rng.integers(len(clutter.FLOOR)))](p, rng)
+    return pick(rng, clutter.FLOOR)(p, rng)
 
 
 def pendant(p: Palette, rng: Rng, drop: float) -> Mesh:

@@ -2,14 +2,14 @@
 Clear panes and mirrors: what they add to an image.
 
 The depth behind a clear pane is that of the surface behind it, as cameras that measure depth see
-it.  A mirror has a backing, and thus its own depth.  Frosted glass is an opaque surface.
+it. A mirror has a backing, and thus its own depth. Frosted glass is an opaque surface.
 """
 from __future__ import annotations
 
 import numpy as np
 
 from scenes import rays, shading
-from scenes.clutter import Rng
+from scenes.draws import Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, Floats, join, Mesh, panel
 from scenes.scene_types import Scene

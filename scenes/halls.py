@@ -3,13 +3,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from scenes import clutter, furniture, lighting, piles, rooms, seats, shells, skies, storage
-from scenes.bodies import lathe, rod
-from scenes.clutter import Rng
-from scenes.materials import Palette
-from scenes.meshes import box, boxes, join, Mesh, panel
+from scenes import clutter, furniture, lighting, rooms, seats, shells, skies, storage, strewing
+from scenes.draws import pick
+from scenes.meshes import box, boxes, panel
 from scenes.scene_builder import SceneBuilder
 from scenes.scene_types import Light, Scene, View
+from scenes.warehouse_things import cone, drum, pallet, rack, shelving
 
 
 def add_tube_lights(b: SceneBuilder, x: float, ys: np.ndarray, z: float, length: float,
@@ -37,119 +36,25 @@ def sample_corridor(b: SceneBuilder) -> Scene:
     Scene
     """
     rng = b.rng
-    finish = (shells.OFFICE, shells.OFFICE, shells.HOME, shells.CELLAR)[int(rng.integers(4))]
+    finish = pick(rng, (shells.OFFICE, shells.OFFICE, shells.HOME, shells.CELLAR))
     room = shells.make_room(b, rng.uniform(1.4, 2.8), rng.uniform(7, 22), rng.uniform(2.3, 3.2),
                             windows=int(rng.integers(0, 4)), doors=int(rng.integers(3, 12)),
                             finish=finish)
     lamps = (lighting.add_tubes, lighting.add_panels, lighting.add_domes, lighting.add_spots)
-    sky = lighting.light_room(b, room, lamps[int(rng.integers(4))])
-    pieces = (furniture.radiator, furniture.plant, storage.cabinet, seats.chair,
+    sky = lighting.light_room(b, room, pick(rng, lamps))
+    makers = (furniture.radiator, furniture.plant, storage.cabinet, seats.chair,
               furniture.boxes_pile, furniture.bin_basket, storage.bookshelf,
               furniture.floor_clutter)
     for _ in range(int(rng.integers(0, 9))):
-        piece = pieces[int(rng.integers(len(pieces)))]
-        mesh = piece(b.palette, rng)
+        maker = pick(rng, makers)
+        mesh = maker(b.palette, rng)
         if np.ptp(mesh.bounds[:, 1]) < room.width - 0.9:
-            rooms.place_against_wall(b, room, piece.__name__, mesh)
+            rooms.place_against_wall(b, room, maker.__name__, mesh)
     rooms.hang_pictures(b, room, int(rng.integers(0, 8)))
     if rng.random() < 0.3:
         rooms.lay_rug(b, room, room.width / 2, room.depth * rng.random())
-    piles.strew(b, room, 0.6 * rng.beta(0.6, 0.9))
+    strewing.strew(b, room, 0.6 * rng.beta(0.6, 0.9))
     return b.build('corridor', sky, [room.view], sky_irradiates=False)
-
-
-def pallet(p: Palette, rng: Rng) -> Mesh:
-    """Build a pallet that carries cartons, drums or nothing."""
-    m = p.get('wood')
-    parts = [boxes(np.tile([[1.2, 0.1, 0.022]], (7, 1)),
-                   [(0, (i - 3) * 0.115, 0.13) for i in range(7)], m),
-             boxes(np.tile([[0.1, 0.8, 0.1]], (3, 1)), [(x, 0, 0.06) for x in (-.55, 0, .55)], m)]
-    load = rng.random()
-    if load < 0.6:
-        nx, ny, nz = (int(n) for n in rng.integers([2, 2, 1], [5, 4, 5]))
-        size = np.array([1.16 / nx, 0.78 / ny, rng.uniform(0.2, 0.4)])
-        cells = np.array([(i, j, k) for k in range(nz) for i in range(nx) for j in range(ny)
-                          if k < nz - 1 or rng.random() < 0.8])
-        if len(cells):  # a single layer may lose all its cartons
-            centers = (cells - [(nx - 1) / 2, (ny - 1) / 2, -0.5]) * size + [0, 0, 0.142]
-            centers[:, :2] += rng.normal(0, 0.006, (len(cells), 2))
-            parts.append(boxes(np.tile(size * 0.985, (len(cells), 1)), centers,
-                               p.get('cardboard'), yaws=rng.normal(0, 0.015, len(cells)),
-                               fit=True))
-    elif load < 0.8:
-        for x in (-0.29, 0.29):
-            parts.append(drum(p, rng).moved((x, rng.uniform(-0.08, 0.08), 0.142)))
-    return join(parts)
-
-
-def drum(p: Palette, rng: Rng) -> Mesh:
-    """Build a steel drum with its hoops."""
-    r, h = 0.285, 0.86
-    return lathe([[0, 0], [r, 0], [r, h / 3 - .02], [r + .015, h / 3], [r, h / 3 + .02],
-                  [r, 2 * h / 3 - .02], [r + .015, 2 * h / 3], [r, 2 * h / 3 + .02], [r, h],
-                  [r - .02, h], [r - .02, h - .02], [0, h - .02]], (0, 0, 0),
-                 p.one_of('rust', 'plastic'), sides=24)
-
-
-def rack(p: Palette, rng: Rng, bays: int, height: float) -> Mesh:
-    """
-    Build loaded pallet racking along y, centred at x = 0.
-
-    Returns
-    -------
-    Mesh
-    """
-    bay, depth = 2.7, 1.0
-    post, beam = p.get('metal'), p.get('plastic')
-    levels = np.arange(0, height - 1.0, rng.uniform(1.3, 1.9))
-    ys = np.arange(bays + 1) * bay
-    parts = [boxes(np.tile([[0.09, 0.09, height]], (2 * len(ys), 1)),
-                   [(s * depth / 2, y, height / 2) for y in ys for s in (-1, 1)], post)]
-    for y in ys:
-        for z in np.arange(0.4, height - 0.5, 1.2):
-            parts.append(rod((-depth / 2, y, z), (depth / 2, y, z + 0.6), 0.02, post, sides=5))
-    shelf = p.one_of('wood', 'metal')
-    for z in levels:
-        if z > 0:
-            parts.append(boxes(np.tile([[0.05, bays * bay, 0.12]], (2, 1)),
-                               [(s * depth / 2, bays * bay / 2, z - 0.06) for s in (-1, 1)], beam))
-            parts.append(box((depth, bays * bay, 0.02), (0, bays * bay / 2, z - 0.01), shelf))
-        for k in range(2 * bays):
-            if rng.random() < 0.8:
-                parts.append(pallet(p, rng).moved((rng.normal(0, 0.03), (k + 0.5) * bay / 2, z),
-                                                  np.pi / 2))
-    return join(parts)
-
-
-def shelving(p: Palette, rng: Rng, length: float, height: float) -> Mesh:
-    """
-    Build metal shelving along y with boxes, totes and tins.
-
-    Returns
-    -------
-    Mesh
-    """
-    depth, m = 0.45, p.one_of('metal', 'rust', 'black')
-    levels = np.arange(0.1, height - 0.2, rng.uniform(0.35, 0.55))
-    ys = np.linspace(0, length, max(2, int(length / 1.0) + 1))
-    parts = [boxes(np.tile([[0.04, 0.04, height]], (2 * len(ys), 1)),
-                   [(s * depth / 2, y, height / 2) for y in ys for s in (-1, 1)], m),
-             boxes(np.tile([[depth, length, 0.025]], (len(levels), 1)),
-                   [(0, length / 2, z) for z in levels], m)]
-    makers = (clutter.case, clutter.tote, clutter.carton, clutter.tin, clutter.case)
-    for z in levels:
-        items = clutter.scatter(p, rng, makers, depth * 1.1, length, int(length * 2.5))
-        parts += [i.moved((0, length / 2, z + 0.0125)) for i in items]
-    return join(parts)
-
-
-def cone(p: Palette, rng: Rng) -> Mesh:
-    """Build a traffic cone."""
-    m, white = p.solid((0.9, 0.15, 0.02)), p.get('paper')
-    return join([box((0.36, 0.36, 0.03), (0, 0, 0.015), m),
-                 lathe([[0.14, 0.03], [0.09, 0.3]], (0, 0, 0), m),
-                 lathe([[0.09, 0.3], [0.06, 0.45]], (0, 0, 0), white),
-                 lathe([[0.06, 0.45], [0.025, 0.65], [0, 0.65]], (0, 0, 0), m)])
 
 
 def sample_warehouse(b: SceneBuilder) -> Scene:
@@ -191,7 +96,7 @@ def sample_warehouse(b: SceneBuilder) -> Scene:
             b.add(box((0.08, length, 0.002), (x, 2 + length / 2, 0.001), p.solid((.7, .5, .02))))
     makers = (pallet, drum, cone, furniture.boxes_pile, clutter.tote, clutter.case)
     for _ in range(int(rng.integers(0, 10))):
-        mesh = makers[int(rng.integers(len(makers)))](p, rng).moved(yaw=rng.uniform(0, 6.3))
+        mesh = pick(rng, makers)(p, rng).moved(yaw=rng.uniform(0, 6.3))
         at = (rng.uniform(left + 1, left + width - 1), rng.uniform(0.7, depth - 0.7), 0)
         b.add_if_free('load', mesh.moved(at))
     far = pitch * (rows - 1)

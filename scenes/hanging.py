@@ -5,7 +5,8 @@ import numpy as np
 
 from scenes import clutter, household
 from scenes.bodies import cloth, cylinder, ellipsoid, lathe, loft, tube
-from scenes.clutter import Maker, Rng
+from scenes.clutter import Maker
+from scenes.draws import pick, Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, join, Mesh
 from scenes.soft_things import backpack, handbag
@@ -38,7 +39,7 @@ def coat_rack(p: Palette, rng: Rng) -> Mesh:
     for i in range(n):
         x = (i - (n - 1) / 2) * pitch
         thing = (hook(p) if rng.random() < 0.25 else
-                 (coat, coat, hung_bag, towel)[int(rng.integers(4))](p, rng))
+                 pick(rng, (coat, coat, hung_bag, towel))(p, rng))
         parts.append(thing.moved((x, 0.02, 0)))
     return join(parts)
 
@@ -57,7 +58,7 @@ def hung_bag(p: Palette, rng: Rng) -> Mesh:
     """Build a bag on a hook."""
     bag = (backpack if rng.random() < 0.5 else handbag)(p, rng)
     low, high = bag.bounds
-    return join([hook(p), bag.moved((0, 0.01 - low[1], -high[2] - 0.0))])
+    return join([hook(p), bag.moved((0, 0.01 - low[1], -high[2]))])
 
 
 def towel(p: Palette, rng: Rng) -> Mesh:
@@ -86,7 +87,7 @@ def pans(p: Palette, rng: Rng) -> Mesh:
     n = int(rng.integers(3, 7))
     w = n * 0.22
     parts = [tube([(-w / 2, 0.03, 0), (w / 2, 0.03, 0)], 0.007, p.get('metal'), 6),
-             boxes([[0.02, 0.03, 0.02]] * 2, [(s * w / 2, 0.015, 0) for s in (-1, 1)],
+             boxes((0.02, 0.03, 0.02), [(s * w / 2, 0.015, 0) for s in (-1, 1)],
                    p.get('metal'))]
     for i in range(n):
         x, maker = (i - (n - 1) / 2) * 0.22, rng.random()

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from scenes.clutter import Maker, Rng
+from scenes.clutter import Maker, public_makers
+from scenes.draws import Rng
 from scenes.meshes import boxes, Mesh
 from scenes.resting import Surroundings
 from scenes.scene_builder import SceneBuilder
@@ -87,10 +88,10 @@ class Heap:
             blocks = []
             for i in chosen:
                 thing, at = stock[which[i]], (*drawn[i, :2], tops[i])
-                copy = scaled(thing.mesh, scales[i]).moved(at, drawn[i, 2])
+                copy = thing.mesh.scaled(scales[i]).moved(at, drawn[i, 2])
                 self._b.add(copy)
                 blocks.append((copy, True) if self._tumbled else (
-                    scaled(thing.block, scales[i]).moved(at, drawn[i, 2]), thing.is_flat))
+                    thing.block.scaled(scales[i]).moved(at, drawn[i, 2]), thing.is_flat))
             self._around.add(blocks)
             count -= len(chosen)
             if count <= 0:
@@ -148,19 +149,7 @@ def mix_in_public(b: SceneBuilder, makers: Sequence[Maker], role: str) -> tuple[
     -------
     tuple of functions
     """
-    public = () if b.assets is None else b.assets.makers(role)
-    return (*makers, *(public * len(makers)))
-
-
-def scaled(mesh: Mesh, factor: float) -> Mesh:
-    """
-    Return a mesh enlarged by a factor about the origin.
-
-    Returns
-    -------
-    Mesh
-    """
-    return Mesh(mesh.triangles * np.float32(factor), mesh.normals, mesh.uv, mesh.material)
+    return (*makers, *(public_makers(b.palette, role) * len(makers)))
 
 
 def _apart(xy: np.ndarray, radii: np.ndarray) -> list[int]:

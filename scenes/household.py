@@ -5,7 +5,8 @@ import numpy as np
 
 from scenes import clutter
 from scenes.bodies import cylinder, ellipsoid, lathe, rod, rounded_box, tube
-from scenes.clutter import Maker, Rng
+from scenes.clutter import Maker
+from scenes.draws import Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, join, Mesh, panel
 
@@ -26,7 +27,7 @@ def toaster(p: Palette, rng: Rng) -> Mesh:
     """Build a toaster with two slots."""
     m = p.one_of('metal', 'plastic', 'ceramic')
     return join([rounded_box((0.28, 0.17, 0.18), (0, 0, 0.09), m, 0.035),
-                 boxes([[0.2, 0.028, 0.004]] * 2, [(0, -0.035, 0.181), (0, 0.035, 0.181)],
+                 boxes((0.2, 0.028, 0.004), [(0, -0.035, 0.181), (0, 0.035, 0.181)],
                        p.get('black')),
                  box((0.03, 0.04, 0.02), (0.15, 0, 0.12), p.get('black'))])
 
@@ -124,8 +125,8 @@ def toolbox(p: Palette, rng: Rng) -> Mesh:
                              p.one_of('plastic', 'rust'), 0.02),
                  tube([(-0.1, 0, h), (-0.1, 0, h + 0.05), (0.1, 0, h + 0.05), (0.1, 0, h)], 0.01,
                       p.get('black')),
-                 boxes([[0.04, 0.02, 0.06]] * 2, [(s * w * 0.35, d / 2 + 0.005, h * 0.7)
-                                                  for s in (-1, 1)], p.get('metal'))])
+                 boxes((0.04, 0.02, 0.06), [(s * w * 0.35, d / 2 + 0.005, h * 0.7)
+                                            for s in (-1, 1)], p.get('metal'))])
 
 
 def vacuum(p: Palette, rng: Rng) -> Mesh:
@@ -221,8 +222,7 @@ def potted_plant(p: Palette, rng: Rng) -> Mesh:
     """Build a plant of any size in a pot."""
     r = rng.uniform(0.04, 0.16)
     h = r * rng.uniform(1.4, 2.2)
-    pot = lathe([[0, 0], [r * 0.75, 0], [r, h], [r * 0.9, h], [r * 0.85, h * 0.9], [0, h * 0.9]],
-                (0, 0, 0), p.one_of('ceramic', 'brick', 'plastic'), sides=14)
+    pot = clutter.flower_pot(p, r, h, sides=14)
     few = clutter.foliage(p, rng, r * rng.uniform(1.5, 4), 6, r * rng.uniform(0.8, 2))
     turns = rng.uniform(0, 2 * np.pi, int(rng.integers(2, 6)))
     return join([pot, *(few.moved((0, 0, h * 0.9), yaw) for yaw in turns)])

@@ -8,35 +8,33 @@ import numpy as np
 
 from scenes import (
     clutter,
-    fitted,
     furniture,
     glass,
+    kitchens_bathrooms,
     lighting,
-    piles,
     rooms,
     seats,
     shells,
     storage,
+    strewing,
     workplaces,
 )
+from scenes.clutter import Maker
+from scenes.draws import pick, pick_by_share
 from scenes.meshes import box, join, Mesh
-from scenes.rooms import Piece, place_against_wall, place_in_front, place_on_floor, Room
+from scenes.rooms import place_against_wall, place_in_front, Room
 from scenes.scene_builder import SceneBuilder
 from scenes.scene_types import Scene
 from scenes.shells import Finish
 
 Span = tuple[float, float]
-Lamps = Callable[[SceneBuilder, Room, float], None]
 
 
-def _place_random(b: SceneBuilder, room: Room, wall_pieces: tuple[Piece, ...],
-                  floor_pieces: tuple[Piece, ...], walls_n: int, floor_n: int) -> None:
-    for _ in range(walls_n):
-        piece = wall_pieces[int(b.rng.integers(len(wall_pieces)))]
-        place_against_wall(b, room, piece.__name__, piece(b.palette, b.rng))
-    for _ in range(floor_n):
-        piece = floor_pieces[int(b.rng.integers(len(floor_pieces)))]
-        place_on_floor(b, room, piece.__name__, piece(b.palette, b.rng))
+def _place_more(b: SceneBuilder, room: Room, wall_pieces: tuple[Maker, ...],
+                floor_pieces: tuple[Maker, ...], walls_n: int, floor_n: int) -> None:
+    """Place numbers of random pieces at the walls and on the floor."""
+    rooms.place_random(b, room, wall_pieces, walls_n)
+    rooms.place_random_on_floor(b, room, floor_pieces, floor_n)
 
 
 def furnish_living(b: SceneBuilder, room: Room) -> None:
@@ -52,12 +50,12 @@ def furnish_living(b: SceneBuilder, room: Room) -> None:
             rooms.lay_rug(b, room, float(middle[0]), float(middle[1]))
     place_against_wall(b, room, 'tv_stand', storage.tv_stand(p, rng), tries=20)
     place_against_wall(b, room, 'bookshelf', storage.bookshelf(p, rng), tries=20)
-    _place_random(b, room,
-                  (storage.bookshelf, storage.cabinet, furniture.plant, furniture.floor_lamp,
-                   furniture.side_table, seats.armchair, furniture.radiator),
-                  (seats.armchair, seats.pouf, furniture.plant, furniture.floor_clutter,
-                   furniture.floor_clutter, seats.chair),
-                  int(rng.integers(1, 6)), int(rng.integers(0, 6)))
+    _place_more(b, room,
+                (storage.bookshelf, storage.cabinet, furniture.plant, furniture.floor_lamp,
+                 furniture.side_table, seats.armchair, furniture.radiator),
+                (seats.armchair, seats.pouf, furniture.plant, furniture.floor_clutter,
+                 furniture.floor_clutter, seats.chair),
+                int(rng.integers(1, 6)), int(rng.integers(0, 6)))
 
 
 def furnish_bedroom(b: SceneBuilder, room: Room) -> None:
@@ -75,12 +73,12 @@ def furnish_bedroom(b: SceneBuilder, room: Room) -> None:
         front = glass.mirror(p, rng, 0.5, 1.9).moved((0, float(wardrobe.bounds[1, 1]), 1.05))
         wardrobe = join([wardrobe, front])
     place_against_wall(b, room, 'wardrobe', wardrobe, tries=20)
-    _place_random(b, room,
-                  (storage.cabinet, storage.bookshelf, furniture.desk, seats.armchair,
-                   furniture.plant, furniture.floor_lamp),
-                  (seats.chair, seats.pouf, furniture.floor_clutter, furniture.floor_clutter,
-                   furniture.bin_basket),
-                  int(rng.integers(1, 4)), int(rng.integers(0, 5)))
+    _place_more(b, room,
+                (storage.cabinet, storage.bookshelf, furniture.desk, seats.armchair,
+                 furniture.plant, furniture.floor_lamp),
+                (seats.chair, seats.pouf, furniture.floor_clutter, furniture.floor_clutter,
+                 furniture.bin_basket),
+                int(rng.integers(1, 4)), int(rng.integers(0, 5)))
 
 
 def dining_group(b: SceneBuilder) -> tuple[Mesh, list[Mesh]]:
@@ -112,14 +110,14 @@ def dining_group(b: SceneBuilder) -> tuple[Mesh, list[Mesh]]:
 def furnish_kitchen(b: SceneBuilder, room: Room) -> None:
     """Add runs of kitchen units, a fridge and a dining table with chairs."""
     p, rng = b.palette, b.rng
-    fitted.fit_kitchen(b, room)
+    kitchens_bathrooms.fit_kitchen(b, room)
     place_against_wall(b, room, 'fridge', storage.refrigerator(p, rng), tries=25)
     place_dining(b, room)
-    _place_random(b, room,
-                  (storage.cabinet, storage.bookshelf, storage.refrigerator, furniture.radiator,
-                   furniture.plant),
-                  (seats.chair, furniture.bin_basket, furniture.floor_clutter, furniture.plant),
-                  int(rng.integers(0, 4)), int(rng.integers(0, 4)))
+    _place_more(b, room,
+                (storage.cabinet, storage.bookshelf, storage.refrigerator, furniture.radiator,
+                 furniture.plant),
+                (seats.chair, furniture.bin_basket, furniture.floor_clutter, furniture.plant),
+                int(rng.integers(0, 4)), int(rng.integers(0, 4)))
 
 
 def place_dining(b: SceneBuilder, room: Room, tries: int = 15) -> None:
@@ -138,18 +136,18 @@ def place_dining(b: SceneBuilder, room: Room, tries: int = 15) -> None:
             b.reserve(at - size / 2, at + size / 2)
             b.add(top.moved((*at, 0), yaw), 'dining_table')
             for chair in chairs:
-                b.add(chair.moved().moved((*at, 0), yaw), 'chair')
+                b.add(chair.moved((*at, 0), yaw), 'chair')
             return
 
 
 def furnish_canteen(b: SceneBuilder, room: Room) -> None:
     """Add rows of tables with their chairs, a counter and cabinets to a large hall."""
     rng = b.rng
-    fitted.fit_kitchen(b, room)
+    kitchens_bathrooms.fit_kitchen(b, room)
     groups = [join([top, *chairs]) for top, chairs in (dining_group(b) for _ in range(3))]
     workplaces.place_rows(b, room, 'dining_table', groups, rng.uniform(0.5, 1.5))
-    _place_random(b, room, (storage.cabinet, furniture.plant, storage.refrigerator),
-                  (seats.chair, furniture.bin_basket), int(rng.integers(1, 6)), 3)
+    _place_more(b, room, (storage.cabinet, furniture.plant, storage.refrigerator),
+                (seats.chair, furniture.bin_basket), int(rng.integers(1, 6)), 3)
 
 
 def furnish_office(b: SceneBuilder, room: Room) -> None:
@@ -160,23 +158,23 @@ def furnish_office(b: SceneBuilder, room: Room) -> None:
         if spot is not None:
             chair = seats.office_chair(p, rng).moved(yaw=np.pi + rng.normal(0, 0.5))
             place_in_front(b, spot, 'office_chair', chair, rng.uniform(1.0, 1.3))
-    _place_random(b, room,
-                  (storage.bookshelf, storage.bookshelf, storage.cabinet, furniture.plant,
-                   furniture.boxes_pile),
-                  (seats.office_chair, furniture.bin_basket, furniture.boxes_pile,
-                   furniture.floor_clutter, seats.chair),
-                  int(rng.integers(1, 5)), int(rng.integers(0, 5)))
+    _place_more(b, room,
+                (storage.bookshelf, storage.bookshelf, storage.cabinet, furniture.plant,
+                 furniture.boxes_pile),
+                (seats.office_chair, furniture.bin_basket, furniture.boxes_pile,
+                 furniture.floor_clutter, seats.chair),
+                int(rng.integers(1, 5)), int(rng.integers(0, 5)))
 
 
 def furnish_storage(b: SceneBuilder, room: Room) -> None:
     """Add shelves, boxes and stored furniture; sometimes hardly any."""
     amount = float(b.rng.random())
-    _place_random(b, room,
-                  (storage.bookshelf, storage.cabinet, furniture.boxes_pile,
-                   furniture.table_with_tools),
-                  (furniture.boxes_pile, furniture.floor_clutter, seats.chair, seats.pouf,
-                   furniture.boxes_pile, seats.armchair),
-                  int(6 * amount), int(14 * amount))
+    _place_more(b, room,
+                (storage.bookshelf, storage.cabinet, furniture.boxes_pile,
+                 furniture.table_with_tools),
+                (furniture.boxes_pile, furniture.floor_clutter, seats.chair, seats.pouf,
+                 furniture.boxes_pile, seats.armchair),
+                int(6 * amount), int(14 * amount))
 
 
 @dataclass(frozen=True)
@@ -200,7 +198,7 @@ class RoomKind:
     share: float
     finish: Finish = shells.HOME
     size_m: tuple[Span, Span, Span] = ((3.0, 6.5), (2.8, 5.5), (2.35, 3.0))
-    lamps: tuple[Lamps, ...] = ()
+    lamps: tuple[lighting.Lamps, ...] = ()
 
 
 KINDS: dict[str, RoomKind] = {
@@ -209,7 +207,7 @@ KINDS: dict[str, RoomKind] = {
     'kitchen': RoomKind(furnish_kitchen, 0.15, shells.KITCHEN, ((2.3, 5.0), (2.4, 5), (2.35, 3))),
     'office': RoomKind(furnish_office, 0.09, shells.HOME),
     'storage_room': RoomKind(furnish_storage, 0.04),
-    'bathroom': RoomKind(fitted.furnish_bathroom, 0.09, shells.BATH,
+    'bathroom': RoomKind(kitchens_bathrooms.furnish_bathroom, 0.09, shells.BATH,
                          ((1.9, 3.6), (1.8, 3.2), (2.3, 2.8)),
                          (lighting.add_domes, lighting.add_spots)),
     'workshop': RoomKind(workplaces.furnish_workshop, 0.09, shells.WORKS,
@@ -239,8 +237,8 @@ def sample_room(b: SceneBuilder) -> Scene:
     -------
     Scene
     """
-    names = list(KINDS)
-    return make_room_of_kind(b, str(b.rng.choice(names, p=[KINDS[n].share for n in names])))
+    shares = {name: kind.share for name, kind in KINDS.items()}
+    return make_room_of_kind(b, pick_by_share(b.rng, shares))
 
 
 def make_room_of_kind(b: SceneBuilder, place: str) -> Scene:
@@ -255,11 +253,11 @@ def make_room_of_kind(b: SceneBuilder, place: str) -> Scene:
     width, depth, height = (rng.uniform(*span) for span in kind.size_m)
     room = shells.make_room(b, width, depth, height, windows=int(rng.integers(0, 4)),
                             doors=int(rng.integers(1, 4)), finish=kind.finish)
-    usual = kind.lamps[int(rng.integers(len(kind.lamps)))] if kind.lamps else None
+    usual = pick(rng, kind.lamps) if kind.lamps else None
     sky = lighting.light_room(b, room, usual)
     kind.furnish(b, room)
     rooms.hang_pictures(b, room, int(rng.integers(0, 8 if kind.finish is shells.HOME else 4)))
     if rng.random() < 0.12:
         place_against_wall(b, room, 'mirror', workplaces.mirror_on_wall(b.palette, rng))
-    piles.strew(b, room, rng.beta(0.6, 0.6))
+    strewing.strew(b, room, rng.beta(0.6, 0.6))
     return b.build(place, sky, [room.view], sky_irradiates=False)

@@ -4,7 +4,8 @@ from __future__ import annotations
 import numpy as np
 
 from scenes.bodies import cylinder, ellipsoid, lathe, loft, rounded_box, tube
-from scenes.clutter import Maker, Rng
+from scenes.clutter import Maker
+from scenes.draws import Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, join, legs, Mesh
 from scenes.thin_things import bicycle
@@ -39,7 +40,7 @@ def ladder(p: Palette, rng: Rng) -> Mesh:
     """Build a ladder."""
     w, h, m = rng.uniform(0.3, 0.45), rng.uniform(1.3, 2.1), p.one_of('metal', 'wood', 'plastic')
     n = int(h / 0.27)
-    return join([boxes([[0.025, 0.06, h]] * 2, [(s * w / 2, 0.03, h / 2) for s in (-1, 1)], m,
+    return join([boxes((0.025, 0.06, h), [(s * w / 2, 0.03, h / 2) for s in (-1, 1)], m,
                        upright=True),
                  *(tube([(-w / 2, 0.03, z), (w / 2, 0.03, z)], 0.014, m)
                    for z in 0.2 + 0.27 * np.arange(n))])
@@ -48,7 +49,7 @@ def ladder(p: Palette, rng: Rng) -> Mesh:
 def folded_steps(p: Palette, rng: Rng) -> Mesh:
     """Build folded step ladders."""
     one = ladder(p, rng)
-    deep = boxes([[0.34, 0.1, 0.02]] * 3, [(0, 0.11, z) for z in (0.3, 0.6, 0.9)],
+    deep = boxes((0.34, 0.1, 0.02), [(0, 0.11, z) for z in (0.3, 0.6, 0.9)],
                  p.one_of('metal', 'black'))
     return join([one, one.moved((0, 0.07, 0)), deep])
 
@@ -120,8 +121,8 @@ def guitar(p: Palette, rng: Rng) -> Mesh:
                  box((0.075, 0.02, 0.15), (0, 0.06, 1.0), m)])
 
 
-def pipes(p: Palette, rng: Rng) -> Mesh:
-    """Build a bundle of poles, skis, rods or slats."""
+def poles(p: Palette, rng: Rng) -> Mesh:
+    """Build a bundle of poles, rods or slats."""
     m, h = p.one_of('metal', 'wood', 'plastic'), rng.uniform(0.9, 2.0)
     parts = []
     for i in range(int(rng.integers(2, 8))):
@@ -132,7 +133,7 @@ def pipes(p: Palette, rng: Rng) -> Mesh:
     return join(parts)
 
 
-def flat_horse(p: Palette, rng: Rng) -> Mesh:
+def tipped_table(p: Palette, rng: Rng) -> Mesh:
     """Build a table top with its legs on, tipped up."""
     w, h = rng.uniform(0.5, 0.8), rng.uniform(0.6, 1.1)
     feet = legs(w, h, rng.uniform(0.2, 0.4), 0.04, p.one_of('wood', 'metal'))
@@ -150,4 +151,4 @@ def upright_cycle(p: Palette, rng: Rng) -> Mesh:
 
 LEANING: tuple[Maker, ...] = (board, boards, boards, frame, frame, ladder, folded_steps, broom,
                               mop, shovel, folded_table, ironing_board, rolled_rug, rolled_rug,
-                              guitar, pipes, flat_horse, upright_cycle)
+                              guitar, poles, tipped_table, upright_cycle)

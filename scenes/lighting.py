@@ -7,19 +7,21 @@ import numpy as np
 
 from scenes import furniture, noise, openings, skies, walls
 from scenes.bodies import cylinder, ellipsoid, lathe, rod
+from scenes.draws import pick, pick_by_share
 from scenes.meshes import box, boxes, Floats, join, panel
-from scenes.openings import LIGHTS_MAX
 from scenes.rooms import place_against_wall, Room
 from scenes.scene_builder import SceneBuilder
 from scenes.scene_types import Light
+
+# Adds lamps of a strength to a room.
+Lamps = Callable[[SceneBuilder, Room, float], None]
 
 # Share of each mood by day, and by night or without windows.
 _DAY = {'day': 0.5, 'low_sun': 0.22, 'mixed': 0.28}
 _NIGHT = {'lamps': 0.62, 'one_lamp': 0.2, 'glow': 0.18}
 
 
-def light_room(b: SceneBuilder, room: Room,
-               lamps: Callable[[SceneBuilder, Room, float], None] | None = None) -> Floats:
+def light_room(b: SceneBuilder, room: Room, lamps: Lamps | None = None) -> Floats:
     """
     Choose a mood at random; add window lights, sun and lamps.
 
@@ -39,7 +41,7 @@ def light_room(b: SceneBuilder, room: Room,
     windows = [(w, o) for w in room.walls for o in w.openings if o.kind == 'window']
     day = bool(windows) and rng.random() < 0.7
     shares = _DAY if day else _NIGHT
-    mood = str(rng.choice(list(shares), p=list(shares.values())))
+    mood = pick_by_share(rng, shares)
     if mood == 'glow' and lamps is not None:
         mood = 'one_lamp'  # bathrooms and workshops have no television
     if not day and room.width * room.depth > 30:
@@ -55,18 +57,18 @@ def light_room(b: SceneBuilder, room: Room,
             add_floor_lamp(b, room, rng.uniform(0.5, 2.0))
         else:
             add_screen(b, room)
-            if rng.random() < 0.6 and len(b.lights) < LIGHTS_MAX:
+            if rng.random() < 0.6 and b.lights_left > 0:
                 add_neon(b, room)
         return sky
     sky = skies.make_sky(rng, rng.uniform(1.5, 5))
     _add_daylight(b, windows, sky)
-    if mood == 'low_sun' and len(b.lights) < LIGHTS_MAX:
+    if mood == 'low_sun' and b.lights_left > 0:
         _add_low_sun(b, windows)
     else:
-        wall, o = windows[int(rng.integers(len(windows)))]
+        wall, o = pick(rng, windows)
         if rng.random() < 0.5:
             openings.add_outlook(b, wall, o, float(sky[:100].mean()))
-        if mood == 'mixed' and len(b.lights) < LIGHTS_MAX:
+        if mood == 'mixed' and b.lights_left > 0:
             add_lamps(b, room, rng.uniform(0.3, 1.5))
     # Below the horizon are streets and gardens, less colourful than a plain in a painting.
     ground = sky[len(sky) // 2:]
@@ -80,7 +82,7 @@ def _add_daylight(b: SceneBuilder, windows: list[tuple[walls.Wall, walls.Opening
     """Make the largest windows shine; what they emit stands for all of them."""
     rng = b.rng
     windows = sorted(windows, key=lambda each: -(each[1].right - each[1].left))
-    for wall, o in windows[:max(1, min(2, LIGHTS_MAX - 1 - len(b.lights)))]:
+    for wall, o in windows[:max(1, min(2, b.lights_left - 1))]:
         colour = sky[60:128].mean((0, 1)) * rng.uniform(0.4, 1.2)
         b.lights.append(walls.window_light(wall, o, np.asarray(colour, np.float32)))
 
@@ -88,7 +90,7 @@ def _add_daylight(b: SceneBuilder, windows: list[tuple[walls.Wall, walls.Opening
 def _add_low_sun(b: SceneBuilder, windows: list[tuple[walls.Wall, walls.Opening]]) -> None:
     """Add a sun that shines through a window far into the room, warm where it is low."""
     rng = b.rng
-    wall, _ = windows[int(rng.integers(len(windows)))]
+    wall, _ = pick(rng, windows)
     height = rng.uniform(0.12, 0.75)
     around = wall.yaw - np.pi / 2 + rng.uniform(-0.9, 0.9)
     towards = np.array([np.cos(height) * np.cos(around), np.cos(height) * np.sin(around),
@@ -101,7 +103,7 @@ def _add_low_sun(b: SceneBuilder, windows: list[tuple[walls.Wall, walls.Opening]
 
 def warm_colour(b: SceneBuilder) -> Floats:
     """
-    Return the colour of a lamp, from a candle's to a cold tube's.
+    Draw the colour of a lamp, from a candle's to a cold tube's.
 
     Returns
     -------
@@ -114,16 +116,15 @@ def warm_colour(b: SceneBuilder) -> Floats:
 
 def add_any_lamps(b: SceneBuilder, room: Room, strength: float) -> None:
     """Add ceiling lamps of a random form."""
-    forms = (add_pendants, add_panels, add_domes, add_spots, add_tubes)
-    shares = (0.3, 0.15, 0.3, 0.15, 0.1)
-    forms[int(b.rng.choice(len(forms), p=shares))](b, room, strength)
+    forms = {add_pendants: 0.3, add_panels: 0.15, add_domes: 0.3, add_spots: 0.15, add_tubes: 0.1}
+    pick_by_share(b.rng, forms)(b, room, strength)
 
 
 def _spread(b: SceneBuilder, room: Room, area_m2: float) -> Floats:
     """Return positions of lamps over the floor, at most as many as lights are left, [k,2]."""
     rng = b.rng
     n = int(np.clip(round(room.width * room.depth / area_m2), 1,
-                    max(1, min(2, LIGHTS_MAX - len(b.lights)))))
+                    max(1, min(2, b.lights_left))))
     long = int(room.depth > room.width)
     at = np.empty((n, 2), np.float32)
     size = (room.width, room.depth)
@@ -183,18 +184,21 @@ def add_panels(b: SceneBuilder, room: Room, strength: float) -> None:
     """Add square panels in rows, as in offices."""
     rng, side = b.rng, b.rng.uniform(0.45, 0.62)
     n = np.maximum(1, np.round(np.array([room.width, room.depth]) / rng.uniform(1.6, 2.6)))
-    xs, ys = ((np.arange(k) + 0.5) * s / k for k, s in zip(n, (room.width, room.depth)))
+    xs, ys = _spaced(room.width, n[0]), _spaced(room.depth, n[1])
     _add_rows(b, room, xs, ys, (side, side), strength)
 
 
 def add_tubes(b: SceneBuilder, room: Room, strength: float) -> None:
     """Add rows of tube lamps."""
     rng = b.rng
-    xs = (np.arange(max(1, round(room.width / 3))) + 0.5) * room.width / max(
-        1, round(room.width / 3))
-    ys = (np.arange(max(1, round(room.depth / 2.4))) + 0.5) * room.depth / max(
-        1, round(room.depth / 2.4))
+    xs = _spaced(room.width, max(1, round(room.width / 3)))
+    ys = _spaced(room.depth, max(1, round(room.depth / 2.4)))
     _add_rows(b, room, xs, ys, (rng.uniform(0.08, 0.2), 1.25), strength)
+
+
+def _spaced(length: float, count: float) -> np.ndarray:
+    """Return the middles of `count` equal parts of a length, [count]."""
+    return (np.arange(count) + 0.5) * length / count
 
 
 def _add_rows(b: SceneBuilder, room: Room, xs: np.ndarray, ys: np.ndarray,
@@ -211,11 +215,10 @@ def _add_rows(b: SceneBuilder, room: Room, xs: np.ndarray, ys: np.ndarray,
                 *(panel((x - w / 2, y - d / 2, z - 0.002), (0, d, 0), (w, 0, 0), glow)
                   for x, y in places)]))
     # Nine tenths of a half room's length: the light of a row is even below it.
-    halves = min(2, max(1, LIGHTS_MAX - len(b.lights)), len(ys))
+    halves = min(2, max(1, b.lights_left), len(ys))
     span = max(d, 0.9 * room.depth / halves * (len(ys) > 1))
     wide = max(w, 0.7 * room.width * (len(xs) > 1))
-    for i in range(halves):
-        y = room.depth * (i + 0.5) / halves
+    for y in _spaced(room.depth, halves):
         _shine(b, (room.width / 2, y, z - 0.01), (wide, span),
                colour * np.float32(power / halves / (wide * span)))
 
@@ -231,7 +234,7 @@ def add_spots(b: SceneBuilder, room: Room, strength: float) -> None:
     for x in xs:
         b.add(join([cylinder(0.045, 0.13, (x, y, z - 0.15), shell, sides=12),
                     cylinder(0.035, 0.004, (x, y, z - 0.155), glow, sides=12)]))
-    for x in (xs[0], xs[-1])[:max(1, LIGHTS_MAX - len(b.lights))]:
+    for x in (xs[0], xs[-1])[:max(1, b.lights_left)]:
         _shine(b, (float(x), y, z - 0.17), (0.12, 0.12),
                colour * np.float32(2.5 * strength / 0.12 ** 2))
 
@@ -242,10 +245,8 @@ def add_floor_lamp(b: SceneBuilder, room: Room, strength: float) -> None:
     h, r, metal = rng.uniform(0.9, 1.7), rng.uniform(0.15, 0.24), p.one_of('metal', 'black')
     colour = warm_colour(b)
     shade = p.emissive(colour * np.float32(3 * strength))
-    mesh = join([cylinder(0.14, 0.025, (0, 0, 0), metal),
-                 cylinder(0.012, h - 0.2, (0, 0, 0), metal, sides=8),
-                 lathe([[r, h - 0.3], [r * 0.7, h]], (0, 0, 0), shade)])
-    spot = place_against_wall(b, room, 'floor_lamp', mesh, tries=30, gap=0.05)
+    lamp = furniture.standard_lamp(h, r, metal, shade)
+    spot = place_against_wall(b, room, 'floor_lamp', lamp, tries=30, gap=0.05)
     at = np.array([room.width / 2, room.depth / 2, room.height - 0.4], np.float32)
     if spot is not None:
         wall, along = spot
@@ -260,7 +261,7 @@ def add_screen(b: SceneBuilder, room: Room) -> None:
     h, z = w * 0.57, rng.uniform(1.1, 1.5)
     colour = noise.hsv(rng.uniform(0.5, 0.7), rng.uniform(0.1, 0.6), 1).astype(np.float32)
     for _ in range(20):
-        wall = room.walls[int(rng.integers(4))]
+        wall = pick(rng, room.walls)
         x = rng.uniform(w / 2, max(wall.length - w / 2, w / 2 + 0.01))
         if wall.is_clear(x - w / 2 - 0.1, x + w / 2 + 0.1, 0, z + h):
             break
@@ -269,17 +270,15 @@ def add_screen(b: SceneBuilder, room: Room) -> None:
     screen = wall.to_map(panel((x + w / 2 - 0.02, 0.058, z - h / 2 + 0.02), (0.04 - w, 0, 0),
                                (0, 0, h - 0.04), p.emissive(radiance, 'screen')))
     b.add(screen)
-    corner = screen.triangles[0]
     # The back of the light would face the wall; it starts just before the screen.
     outward = 0.02 * np.array([-np.sin(wall.yaw), np.cos(wall.yaw), 0], np.float32)
-    b.lights.append(Light('rect', screen.bounds.mean(0) + outward, radiance * np.float32(0.5),
-                          corner[1] - corner[0], corner[2] - corner[1]))
+    b.lights.append(openings.panel_light(screen, outward, radiance * np.float32(0.5)))
 
 
 def add_neon(b: SceneBuilder, room: Room) -> None:
     """Add a coloured tube along a wall, below the ceiling."""
     rng = b.rng
-    wall = room.walls[int(rng.integers(4))]
+    wall = pick(rng, room.walls)
     colour = noise.hsv(rng.random(), rng.uniform(0.6, 1), 1).astype(np.float32)
     length, z = wall.length * rng.uniform(0.4, 0.9), room.height - rng.uniform(0.08, 0.4)
     middle = wall.length / 2

@@ -1,8 +1,8 @@
-"""Materials of a scene: textures with mip levels in one atlas, and the palette that makes them."""
+"""The kinds of materials, and the palette that collects those of one scene."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 import hashlib
 from typing import TYPE_CHECKING
@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scenes import noise, textures
-from scenes.meshes import Floats, Ints
+from scenes.draws import pick
+from scenes.material_table import Materials, mip_levels
+from scenes.meshes import Floats
 
 if TYPE_CHECKING:
     from scenes.assets import AssetLibrary
@@ -20,127 +22,12 @@ if TYPE_CHECKING:
 # Textures of each kind that the scenes of a process share: at 256 px, 0.26 MB each.
 _POOL_SIZE = 40
 
-_SRGB = np.arange(256) / 255.0
-_LINEAR = np.where(_SRGB <= 0.04045, _SRGB / 12.92,
-                   ((_SRGB + 0.055) / 1.055) ** 2.4).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class Materials:
-    """
-    Table of materials and their textures.
-
-    Attributes
-    ----------
-    texels : [p,3] uint8
-        All mip levels of all textures, sRGB, row by row, finest level first.
-    size : int
-        Side of the finest level, px, a power of two.
-    texture : [m] int32
-        Texture of each material.
-    tint : [m,3] float32
-        Linear factor on the texture.
-    tile_m : [m] float32
-        Side of one tile, m.
-    mirror : [m] float32
-        Mirror reflectance at normal incidence (0.04: polished dielectric).
-    gloss : [m] float32
-        Strength of the broad highlight of lights.
-    emission : [m,3] float32
-        Emitted linear radiance.
-    """
-
-    texels: NDArray[np.uint8]
-    size: int
-    texture: Ints
-    tint: Floats
-    tile_m: Floats
-    mirror: Floats
-    gloss: Floats
-    emission: Floats
-
-    def albedo(self, material: Ints, uv: Floats, footprint: Floats) -> Floats:
-        """
-        Look up the reflectance, filtered to the footprint of a ray.
-
-        Parameters
-        ----------
-        material : [n] int32
-        uv : [n,2] float32
-            In the mesh's texture units (metres, or 0..1).
-        footprint : [n] float32
-            Width that one ray covers, in the units of `uv`.
-
-        Returns
-        -------
-        [n,3] float32
-            Linear reflectance.
-        """
-        tile = self.tile_m[material]
-        depth = int(np.log2(self.size))
-        covered = np.maximum(footprint / tile * self.size, 1e-3)
-        level = np.clip(np.floor(np.log2(covered) + 0.5), 0, depth).astype(np.int32)
-        side = (self.size >> level).astype(np.int32)
-        per_texture, starts = _layout(self.size)
-        base = self.texture[material] * per_texture + starts[level]
-        x = uv[:, 0] / tile * side - 0.5
-        y = (1 - uv[:, 1] / tile) * side - 0.5
-        x0, y0 = np.floor(x), np.floor(y)
-        fx, fy = (x - x0)[:, None], (y - y0)[:, None]
-        columns = [(x0.astype(np.int32) + i) & (side - 1) for i in (0, 1)]
-        rows = [base + ((y0.astype(np.int32) + i) & (side - 1)) * side for i in (0, 1)]
-        corner = [[_LINEAR[self.texels[row + column]] for column in columns] for row in rows]
-        upper = corner[0][0] + (corner[0][1] - corner[0][0]) * fx
-        lower = corner[1][0] + (corner[1][1] - corner[1][0]) * fx
-        return np.asarray((upper + (lower - upper) * fy) * self.tint[material], np.float32)
-
-    def mean_albedo(self) -> Floats:
-        """
-        Compute the mean reflectance of each material.
-
-        Returns
-        -------
-        [m,3] float32
-            Linear reflectance.
-        """
-        per_texture, starts = _layout(self.size)
-        return np.asarray(_LINEAR[self.texels[self.texture * per_texture + starts[-1]]]
-                          * self.tint, np.float32)
-
-    def without_textures(self) -> Materials:
-        """
-        Return the same materials, each with one colour all over.
-
-        Returns
-        -------
-        Materials
-        """
-        levels = self.texels.reshape(-1, _layout(self.size)[0], 3)
-        plain = np.repeat(levels[:, -1:], levels.shape[1], axis=1)
-        return replace(self, texels=plain.reshape(-1, 3))
-
-
-def _layout(size: int) -> tuple[int, Ints]:
-    """Return the number of texels of a texture with all levels, and the start of each level."""
-    sides = [size >> i for i in range(int(np.log2(size)) + 1)]
-    starts = np.concatenate([[0], np.cumsum([s * s for s in sides])])
-    return int(starts[-1]), starts[:-1].astype(np.int32)
-
 
 @lru_cache(maxsize=_POOL_SIZE * len(textures.KINDS))
 def _pooled_levels(kind: str, number: int, size: int) -> NDArray[np.uint8]:
     """Bake a texture of the pool, which depends on its kind, number and size only."""
     rng = np.random.default_rng([number, *kind.encode()])
-    return _mip_levels(textures.bake(kind, rng, size))
-
-
-def _mip_levels(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    levels = [image]
-    while len(levels[-1]) > 1:
-        half = len(levels[-1]) // 2
-        levels.append(np.asarray(cv2.resize(levels[-1], (half, half),
-                                            interpolation=cv2.INTER_AREA), np.uint8))
-    return np.concatenate([level.reshape(-1, 3) for level in levels])
+    return mip_levels(textures.bake(kind, rng, size))
 
 
 @dataclass(frozen=True)
@@ -285,7 +172,7 @@ class Palette:
         if len(pool) < _MATERIAL_SPECS[kind].variants:
             pool.append(self._make(kind))
             return pool[-1]
-        return pool[int(self._rng.integers(len(pool)))]
+        return pick(self._rng, pool)
 
     def one_of(self, *kinds: str) -> int:
         """
@@ -343,7 +230,7 @@ class Palette:
         int
             Material index.
         """
-        self._levels.append(_mip_levels(np.asarray(cv2.resize(
+        self._levels.append(mip_levels(np.asarray(cv2.resize(
             image, (self._size, self._size), interpolation=cv2.INTER_AREA), np.uint8)))
         return self._add(len(self._levels) - 1, np.ones(3, np.float32), 1.0, 0.0, 0.1,
                          np.zeros(3, np.float32))
@@ -427,7 +314,7 @@ class Palette:
     def _texture(self, kind: str) -> int:
         shared = self._shared.setdefault(kind, [])
         if kind in _SHARED_TEXTURES and len(shared) >= _SHARED_TEXTURES[kind]:
-            return shared[int(self._rng.integers(len(shared)))]
+            return pick(self._rng, shared)
         # A separate generator, so that later draws do not depend on the texture size.
         seed = int(self._rng.integers(1 << 63))
         self._levels.append(self._levels_of(kind, seed))
@@ -439,7 +326,7 @@ class Palette:
         own = np.random.default_rng(seed)
         photo = None if self.assets is None else self.assets.texture(kind, own, self._size)
         if photo is not None:
-            return _mip_levels(photo)
+            return mip_levels(photo)
         if self._pooled:
             return _pooled_levels(kind, seed % _POOL_SIZE, self._size)
-        return _mip_levels(textures.bake(kind, own, self._size))
+        return mip_levels(textures.bake(kind, own, self._size))

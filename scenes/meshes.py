@@ -56,6 +56,16 @@ class Mesh:
         return Mesh(turned(self.triangles, rotation) + np.asarray(xyz, np.float32),
                     turned(self.normals, rotation), self.uv, self.material)
 
+    def scaled(self, factor: float) -> Mesh:
+        """
+        Return the mesh enlarged by a factor about the origin; its texture keeps its size.
+
+        Returns
+        -------
+        Mesh
+        """
+        return Mesh(self.triangles * np.float32(factor), self.normals, self.uv, self.material)
+
     def selected(self, which: NDArray[np.bool_]) -> Mesh:
         """
         Return the mesh of some of the triangles.
@@ -79,9 +89,7 @@ class Mesh:
         """Compute the unit geometric normal of each triangle, [n,3]."""
         a, b, c = (self.triangles[:, i] for i in range(3))
         normals = cross(b - a, c - b)
-        x, y, z = normals.T
-        length = np.sqrt(x * x + y * y + z * z)
-        return np.asarray(normals / np.maximum(length, 1e-20)[:, None], np.float32)
+        return np.asarray(normals / np.maximum(lengths(normals), 1e-20)[:, None], np.float32)
 
     @property
     def bounds(self) -> Floats:
@@ -141,7 +149,9 @@ def boxes(sizes: ArrayLike, centers: ArrayLike, materials: ArrayLike, *,
 
     Parameters
     ----------
-    sizes, centers : [k,3] float
+    sizes : [3] or [k,3] float
+        Metres; one size for all boxes, or one for each.
+    centers : [k,3] float
         Metres.
     materials : int or [k] int
     yaws : float or [k] float
@@ -157,8 +167,8 @@ def boxes(sizes: ArrayLike, centers: ArrayLike, materials: ArrayLike, *,
         12 triangles per box.
     """
     corner, normal, axis = _unit_box()
-    size = np.asarray(sizes, np.float32).reshape(-1, 1, 3)
-    center = np.asarray(centers, np.float32).reshape(-1, 1, 3)
+    size, center = np.broadcast_arrays(*(np.asarray(a, np.float32).reshape(-1, 1, 3)
+                                         for a in (sizes, centers)))
     count = len(size)
     local = corner.reshape(1, -1, 3) * size
     source = corner.reshape(1, -1, 3) + 0.5 if fit else local + center
@@ -229,7 +239,7 @@ def legs(width: float, depth: float, height: float, thick: float, material: int)
     """
     x, y = width / 2 - thick / 2, depth / 2 - thick / 2
     centers = [(sx * x, sy * y, height / 2) for sx in (-1, 1) for sy in (-1, 1)]
-    return boxes(np.tile([[thick, thick, height]], (4, 1)), centers, material, upright=True)
+    return boxes((thick, thick, height), centers, material, upright=True)
 
 
 def normalize(vectors: NDArray[np.floating]) -> Floats:
@@ -240,10 +250,7 @@ def normalize(vectors: NDArray[np.floating]) -> Floats:
     -------
     [...,3] float32
     """
-    # Several times as fast as `np.linalg.norm`, which reduces a short axis.
-    x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
-    length = np.sqrt(x * x + y * y + z * z)
-    return np.asarray(vectors / np.maximum(length, 1e-12)[..., None], np.float32)
+    return np.asarray(vectors / np.maximum(lengths(vectors), 1e-12)[..., None], np.float32)
 
 
 def cross(a: Floats, b: Floats) -> Floats:
@@ -294,6 +301,29 @@ def cell_corners(values: NDArray[np.floating[Any]]) -> Floats:
     """
     return np.stack([values[:-1, :-1], values[:-1, 1:], values[1:, 1:], values[1:, :-1]],
                     2).astype(np.float32)
+
+
+def halve_cells(corners: Floats) -> Floats:
+    """
+    Split cells, as of `cell_corners`, into two triangles each.
+
+    Returns
+    -------
+    [n,3,k] float32
+    """
+    return corners[:, :, [0, 1, 2, 0, 2, 3]].reshape(-1, 3, corners.shape[-1])
+
+
+def lengths(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
+    """
+    Compute the lengths of vectors [...,3], several times as fast as `np.linalg.norm`.
+
+    Returns
+    -------
+    [...] float
+    """
+    x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
+    return np.asarray(np.sqrt(x * x + y * y + z * z))
 
 
 @cache

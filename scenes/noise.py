@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from scenes.draws import Rng
+
 Image = NDArray[np.floating[Any]]
-Rng = np.random.Generator
 
 
 def noise(rng: Rng, size: int, cells: tuple[int, int], octaves: int = 5,

@@ -5,15 +5,13 @@ import numpy as np
 
 from scenes import clutter, furniture, glass, noise, seats, storage, walls
 from scenes.bodies import cylinder
-from scenes.clutter import Rng
+from scenes.draws import pick, Rng
 from scenes.materials import Palette
-from scenes.meshes import box, boxes, join, Mesh, panel
+from scenes.meshes import box, boxes, Floats, join, Mesh, panel
+from scenes.rooms import keep_way_free
 from scenes.scene_builder import SceneBuilder
 from scenes.scene_types import Light
 from scenes.walls import Opening, THICKNESS_M, Wall
-
-# Lights that a scene affords: each costs shadow rays for every pixel.
-LIGHTS_MAX = 4
 
 
 def add_window(b: SceneBuilder, wall: Wall, o: Opening, *, private: bool = False) -> None:
@@ -52,9 +50,9 @@ def _sashes(p: Palette, rng: Rng, o: Opening) -> Mesh:
     levels = [o.low + t / 2, o.high - t / 2]
     if rng.random() < 0.3:
         levels.append(o.low + h * rng.uniform(0.4, 0.75))
-    parts = [boxes(np.tile([[t, 0.06, h]], (len(uprights), 1)), [(u, y, z) for u in uprights],
+    parts = [boxes((t, 0.06, h), [(u, y, z) for u in uprights],
                    frame),
-             boxes(np.tile([[w, 0.06, t]], (len(levels), 1)), [(x, y, v) for v in levels], frame),
+             boxes((w, 0.06, t), [(x, y, v) for v in levels], frame),
              box((0.02, 0.06, 0.13), (uprights[1], y + 0.05, z), p.get('metal'))]
     if o.low > 0.2:
         sill = p.one_of('marble', 'wood', 'ceramic')
@@ -101,8 +99,7 @@ def add_outlook(b: SceneBuilder, wall: Wall, o: Opening, brightness: float) -> N
 def add_door(b: SceneBuilder, wall: Wall, o: Opening) -> None:
     """Add a door: closed, ajar before the next room, or a passage into it; keep its way free."""
     rng, p = b.rng, b.palette
-    middle = (o.left + o.right) / 2
-    b.reserve(*wall.to_map(box((o.right - o.left, 0.8, 0.1), (middle, 0.4, 0), 0)).bounds[:, :2])
+    keep_way_free(b, wall, o)
     frame, leaf = walls.door_parts(p, rng, o)
     b.add(wall.to_map(frame))
     limits = _annex_limits(wall, o)
@@ -139,13 +136,13 @@ def add_annex(b: SceneBuilder, wall: Wall, o: Opening, limits: tuple[float, floa
     above = p.one_of('paper', 'whitewash')
     # The side walls face inwards as panels, so that neighbouring annexes may touch.
     shell = [box((wide, 0.05, tall), (x, -t - deep - 0.025, tall / 2), surface),
-             boxes([[0.05, deep, tall]] * 2, [(left - 0.025, y, tall / 2),
-                                              (right + 0.025, y, tall / 2)], surface),
+             boxes((0.05, deep, tall), [(left - 0.025, y, tall / 2),
+                                        (right + 0.025, y, tall / 2)], surface),
              box((wide, deep + t, 0.1), (x, y + t / 2, -0.05), floor),
              box((wide, deep, 0.1), (x, y, tall + 0.05), above)]
     b.add(wall.to_map(join(shell)))
     _furnish_annex(b, wall, (left, right), deep, (o.left - 0.1, o.right + 0.1))
-    if rng.random() < 0.75 and len(b.lights) < LIGHTS_MAX - 2:
+    if rng.random() < 0.75 and b.lights_left > 2:
         _light_annex(b, wall, (x, y), tall, min(wide, deep) * 0.4)
 
 
@@ -157,7 +154,7 @@ def _furnish_annex(b: SceneBuilder, wall: Wall, span: tuple[float, float], deep:
               storage.refrigerator, furniture.boxes_pile, furniture.radiator, seats.armchair)
     at, back = span[0] + 0.05, -THICKNESS_M - deep + 0.05
     while at < span[1] - 0.4:
-        mesh = makers[int(rng.integers(len(makers)))](p, rng)
+        mesh = pick(rng, makers)(p, rng)
         low, high = mesh.bounds
         at += rng.uniform(0, 0.5)
         if at + high[0] - low[0] > span[1] or high[1] - low[1] > deep - 0.7:
@@ -165,7 +162,7 @@ def _furnish_annex(b: SceneBuilder, wall: Wall, span: tuple[float, float], deep:
         b.add(wall.to_map(mesh.moved((at - low[0], back - low[1], 0))))
         at += float(high[0] - low[0])
     for side, room in ((span[0], way[0] - span[0]), (span[1], span[1] - way[1])):
-        mesh = makers[int(rng.integers(len(makers)))](p, rng).moved(
+        mesh = pick(rng, makers)(p, rng).moved(
             yaw=-np.pi / 2 if side == span[0] else np.pi / 2)
         low, high = mesh.bounds
         if high[0] - low[0] < room and high[1] - low[1] < deep - 1.2:
@@ -183,7 +180,24 @@ def _light_annex(b: SceneBuilder, wall: Wall, at: tuple[float, float], height: f
     lamp = wall.to_map(panel((at[0] - side / 2, at[1] - side / 2, height - 0.03), (0, side, 0),
                              (side, 0, 0), b.palette.emissive(radiance)))
     b.add(lamp)
-    corner = lamp.triangles[0]
-    u, v = corner[1] - corner[0], corner[2] - corner[1]
-    down = np.array([0, 0, 0.01], np.float32)
-    b.lights.append(Light('rect', lamp.bounds.mean(0) - down, radiance, u, v))
+    b.lights.append(panel_light(lamp, np.array([0, 0, -0.01], np.float32), radiance))
+
+
+def panel_light(lamp: Mesh, offset: Floats, radiance: Floats) -> Light:
+    """
+    Make the light of a panel.
+
+    Parameters
+    ----------
+    lamp : Mesh
+        As of `meshes.panel`, with edges along or across a wall of the room.
+    offset : [3] float32
+        From the panel to the light, which must not be in or behind it, m.
+    radiance : [3] float32
+
+    Returns
+    -------
+    Light
+    """
+    a, b, c = lamp.triangles[0]
+    return Light('rect', lamp.bounds.mean(0) + offset, radiance, b - a, c - b)

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scenes.bodies import ellipsoid, loft, rounded_box, tube
-from scenes.clutter import Maker, Rng
+from scenes.clutter import Maker
+from scenes.draws import pick, Rng
 from scenes.materials import Palette
 from scenes.meshes import join, Mesh
 
@@ -59,12 +60,11 @@ def _dress(p: Palette, rng: Rng, height: float, legs: list[Points], hip: Points)
     for s in (-1, 1):
         parts += _arm(rng, neck + [s * 0.112 * wide, 0, -0.05], s, top,
                       skin if rng.random() < 0.4 else top, skin)
-    body = join(parts)
-    return Mesh(body.triangles * np.float32(height), body.normals, body.uv, body.material)
+    return join(parts).scaled(height)
 
 
 def _head(p: Palette, rng: Rng, neck: Points, skin: int) -> list[Mesh]:
-    hair = p.solid(_HAIR[int(rng.integers(len(_HAIR)))])
+    hair = p.solid(pick(rng, _HAIR))
     head = neck + [0, 0.012, 0.105]
     parts = [tube(neck + [[0, 0, -0.03], [0, 0.005, 0.06]], 0.031, skin, 9),
              ellipsoid((0.088, 0.112, 0.135), head, skin, 2),

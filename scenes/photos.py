@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from marigold_ros.depth.errors import MarigoldError
 from scenes import textures
-from scenes.noise import Rng
+from scenes.draws import Rng
 
 # Kinds that fill a face once; the others repeat.
 PRINTS = frozenset(('picture', 'screen', 'packaging', 'book', 'cardboard', 'facade', 'fridge',

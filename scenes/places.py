@@ -1,5 +1,22 @@
 """
-Entry point of the synthetic scenes: sample a place of any kind, then render it.
+Sample a random place of any kind: where the synthetic frames begin.
+
+A frame goes through these modules, in this order:
+
+1. `places` draws a kind of place; `scene_builder` collects its meshes, lights and materials.
+2. `interiors` makes rooms, `halls` corridors and warehouses, `tabletops` tables and bins seen
+   from above, `streets` the outdoors. `shells` makes the surfaces of a room, with `ceilings` and
+   `openings`, behind whose doors other rooms are.
+3. `lighting` chooses daylight or lamps; `skies` paints what is outside.
+4. Furniture comes from `furniture`, `seats`, `storage`, `kitchens_bathrooms` and `workplaces`;
+   `rooms` finds places for it.
+5. `strewing` lets hundreds of things rest (`heaps`, by the rays of `resting`), lean, hang and
+   drape. They come from `clutter`, `household`, `stacks`, `people` and the `*_things`, and from
+   the meshes of `assets`.
+6. All are built of `meshes` and `bodies` with `materials`, whose `textures` are drawn by
+   `surfaces` and `prints` or are `photos`.
+7. `cameras` draws a pose and a `sensor`; `render` traces `rays` and their `shading`, also through
+   `glass`, and develops the image in `sensor`. `bulk` writes the frames into shards.
 
 ::
 
@@ -13,7 +30,7 @@ Entry point of the synthetic scenes: sample a place of any kind, then render it.
     frame = render(scene, sample_camera(scene, rng, (64, 48)))
     print(scene.place, frame.rgb.shape, frame.depth_m.dtype)
 
-prints ``warehouse (48, 64, 3) float32``.
+prints ``corridor (48, 64, 3) float32``.
 """
 from __future__ import annotations
 
@@ -21,8 +38,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from scenes import halls, interiors, roads, tabletops
+from scenes import halls, interiors, streets, tabletops
 from scenes.assets import AssetLibrary
+from scenes.draws import pick_by_share
 from scenes.scene_builder import SceneBuilder
 from scenes.scene_types import BULK, Scene
 
@@ -33,7 +51,7 @@ PLACES: dict[str, tuple[Callable[[SceneBuilder], Scene], float]] = {
     'warehouse': (halls.sample_warehouse, 0.06),
     'table_top': (tabletops.sample_tabletop, 0.10),
     'bin': (tabletops.sample_bin, 0.04),
-    'street': (roads.sample_street, 0.10)}
+    'street': (streets.sample_street, 0.10)}
 
 
 def sample_scene(rng: np.random.Generator, texture_size: int = BULK.texture_size,
@@ -54,6 +72,5 @@ def sample_scene(rng: np.random.Generator, texture_size: int = BULK.texture_size
     -------
     Scene
     """
-    names = list(PLACES)
-    name = str(rng.choice(names, p=[PLACES[n][1] for n in names]))
-    return PLACES[name][0](SceneBuilder(rng, texture_size, assets, pooled=True))
+    make = pick_by_share(rng, dict(PLACES.values()))
+    return make(SceneBuilder(rng, texture_size, assets, pooled=True))

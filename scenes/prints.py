@@ -4,7 +4,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from scenes.noise import coordinates, hsv, Image, mix, noise, random_colour, Rng, warm_white
+from scenes.draws import Rng
+from scenes.noise import coordinates, hsv, Image, mix, noise, random_colour, warm_white
 from scenes.surfaces import brick, concrete, plaster
 
 

@@ -15,6 +15,9 @@ from scenes.scene_types import Light, Obstacle, Scene, View
 if TYPE_CHECKING:
     from scenes.assets import AssetLibrary
 
+# Lights that a room affords: each costs shadow rays for every pixel.
+LIGHTS_MAX = 4
+
 
 class SceneBuilder:
     """
@@ -34,7 +37,6 @@ class SceneBuilder:
     def __init__(self, rng: np.random.Generator, texture_size: int,
                  assets: AssetLibrary | None = None, *, pooled: bool = False) -> None:
         self.rng = rng
-        self.assets = assets
         self.palette = Palette(rng, texture_size, assets, pooled=pooled)
         self.lights: list[Light] = []
         self.obstacles: list[Obstacle] = []
@@ -48,6 +50,11 @@ class SceneBuilder:
             low, high = mesh.bounds.astype(float)
             self.obstacles.append(Obstacle(name, (low[0], low[1], low[2]),
                                            (high[0], high[1], high[2])))
+
+    @property
+    def lights_left(self) -> int:
+        """Return how many more lights a room affords; negative if it has too many."""
+        return LIGHTS_MAX - len(self.lights)
 
     def mesh_so_far(self) -> Mesh:
         """

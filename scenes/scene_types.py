@@ -8,7 +8,7 @@ from embreex import rtcore_scene
 import numpy as np
 from numpy.typing import NDArray
 
-from scenes.materials import Materials
+from scenes.material_table import Materials
 from scenes.meshes import Floats, Mesh
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from scenes.bodies import cylinder, ellipsoid, rod, rounded_box
-from scenes.clutter import Rng
+from scenes.draws import Rng
 from scenes.materials import Palette
 from scenes.meshes import box, join, legs, Mesh
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scenes import bodies, clutter, furniture, rooms, seats, skies, storage, streets, walls
+from scenes import bodies, clutter, furniture, rooms, seats, skies, storage, street_things, walls
 from scenes.drive_room import add_obstacle, hang_pictures
 from scenes.meshes import box, boxes, Floats, panel, rotation_z
 from scenes.moving import MovingScene, MovingThing, Placement
@@ -110,7 +110,7 @@ def _make_ball(b: SceneBuilder) -> MovingThing:
 def _make_person(b: SceneBuilder, name: str, walk: Walk) -> MovingThing:
     """Make a person who walks across the room."""
     draw = int(b.rng.integers(1 << 31))
-    poses = [streets.pedestrian(b.palette, np.random.default_rng(draw), stride)
+    poses = [street_things.pedestrian(b.palette, np.random.default_rng(draw), stride)
              for stride in (0.28, -0.28)]
     x, y = np.subtract(walk.start, walk.end)
     yaw = float(np.arctan2(x, -y))  # a pedestrian faces +y

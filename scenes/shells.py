@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from scenes import ceilings, openings, walls
+from scenes.draws import pick
 from scenes.meshes import box, boxes
-from scenes.rooms import Room
+from scenes.rooms import plan_room, Room, slab
 from scenes.scene_builder import SceneBuilder
 from scenes.walls import Opening, Wall
 
@@ -76,13 +77,11 @@ def make_room(b: SceneBuilder, width: float, depth: float, height: float, *, win
     """
     p, rng = b.palette, b.rng
     form = str(rng.choice(finish.ceilings))
-    corners = np.array([[0, 0, 0], [width, 0, 0], [width, depth, 0], [0, depth, 0]], np.float32)
     lengths = (width, depth, width, depth)
     # The slopes of an attic leave no height for openings below them.
     sides = (0, 2) if form == 'attic' else (0, 1, 2, 3)
     planned = _plan_openings(b, lengths, height, sides, windows, doors, finish)
-    room = Room(width, depth, height, tuple(
-        Wall(corners[i], i * np.pi / 2, lengths[i], height, tuple(planned[i])) for i in range(4)))
+    room = plan_room(width, depth, height, planned)
     main = p.one_of(*finish.walls)
     other = main if rng.random() < 0.6 else p.one_of(*finish.walls)
     skirting = p.one_of('ceramic', 'wood', 'paint')
@@ -98,9 +97,7 @@ def make_room(b: SceneBuilder, width: float, depth: float, height: float, *, win
             else:
                 openings.add_window(b, wall, o, private=finish.private)
         _add_sockets(b, wall)
-    t = walls.THICKNESS_M
-    b.add(box((width + 2 * t, depth + 2 * t, 0.1), (width / 2, depth / 2, -0.05),
-              p.one_of(*finish.floor)))
+    b.add(slab(room, -0.05, p.one_of(*finish.floor)))
     ceilings.FORMS[form](b, room)
     _add_blocks(b, room, main)
     return room
@@ -167,7 +164,7 @@ def _add_blocks(b: SceneBuilder, room: Room, material: int) -> None:
                                         column, upright=True))
     elif draw < 0.5:
         for _ in range(int(rng.integers(1, 4))):
-            wall = room.walls[int(rng.integers(4))]
+            wall = pick(rng, room.walls)
             w, d = rng.uniform(0.25, 1.3), rng.uniform(0.12, 0.45)
             x = rng.uniform(w / 2, wall.length - w / 2)
             if wall.is_clear(x - w / 2 - 0.1, x + w / 2 + 0.1, 0, room.height):

@@ -4,7 +4,8 @@ from __future__ import annotations
 import numpy as np
 
 from scenes.bodies import ellipsoid, grid, loft, rounded_box, tube
-from scenes.clutter import Maker, Rng
+from scenes.clutter import Maker
+from scenes.draws import Rng
 from scenes.materials import Palette
 from scenes.meshes import boxes, join, Mesh
 
@@ -46,7 +47,7 @@ def suitcase(p: Palette, rng: Rng) -> Mesh:
     m, black = p.one_of('plastic', 'cloth', 'black', 'leather'), p.get('black')
     up = h + rng.uniform(0.03, 0.4)
     return join([rounded_box((w, d, h), (0, 0, h / 2 + 0.04), m, 0.04, 0.008),
-                 boxes(np.tile([[0.03, 0.05, 0.05]], (4, 1)),
+                 boxes((0.03, 0.05, 0.05),
                        [(x * w * 0.4, y * d * 0.35, 0.025) for x in (-1, 1) for y in (-1, 1)],
                        black),
                  tube([(-0.1, -d * 0.4, h), (-0.1, -d * 0.4, up), (0.1, -d * 0.4, up),

@@ -6,7 +6,8 @@ from itertools import pairwise
 import numpy as np
 
 from scenes import clutter, household, soft_things
-from scenes.clutter import Maker, Rng, scatter
+from scenes.clutter import Maker, scatter
+from scenes.draws import pick, Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, join, Mesh
 
@@ -42,7 +43,7 @@ def filled_crate(p: Palette, rng: Rng, size: np.ndarray | None = None) -> Mesh:
     """Build an open box with things in it that stick out."""
     size = rng.uniform([0.25, 0.22, 0.12], [0.55, 0.4, 0.32]) if size is None else size
     m = p.one_of('cardboard', 'plastic', 'wood')
-    makers = (household.KITCHEN, household.WORKSHOP, household.LIVING)[int(rng.integers(3))]
+    makers = pick(rng, (household.KITCHEN, household.WORKSHOP, household.LIVING))
     x, y, z = size
     floor = rng.uniform(0.1, 0.6) * z
     things = scatter(p, rng, makers, x - 0.03, y - 0.03, 6)
@@ -60,9 +61,9 @@ def book_tower(p: Palette, rng: Rng) -> Mesh:
                  yaws=rng.normal(0, 0.2, n))
 
 
-def chair_stack(p: Palette, rng: Rng) -> Mesh:
-    """Build stacked trays, baskets or buckets."""
-    one = (household.bucket, clutter.bowl, clutter.plate)[int(rng.integers(3))](p, rng)
+def nested(p: Palette, rng: Rng) -> Mesh:
+    """Build buckets, bowls or plates put into each other."""
+    one = pick(rng, (household.bucket, clutter.bowl, clutter.plate))(p, rng)
     rise = float(one.bounds[1, 2]) * 0.25
     return join([one.moved((0, 0, i * rise), rng.uniform(0, 6))
                  for i in range(int(rng.integers(3, 9)))])
@@ -74,15 +75,15 @@ def _fill(p: Palette, rng: Rng, makers: tuple[Maker, ...], width: float, height:
     parts, x = [], -width / 2 + 0.01
     stock = [makers[int(i)](p, rng) for i in rng.integers(len(makers), size=4)]
     while x < width / 2 - 0.04:
-        one = stock[int(rng.integers(len(stock)))]
+        one = pick(rng, stock)
         low, high = one.bounds
         size = high - low
         scale = min(1.0, 0.95 * height / size[2], 0.95 * depth / size[1])
         if scale > 0.5 and x + scale * size[0] < width / 2:
             copies = max(1, int(0.9 * height / (scale * size[2]))) if rng.random() < 0.3 else 1
             y = (rng.uniform(-1, 1) * (depth - scale * size[1]) - scale * (low + high)[1]) / 2
-            fitted = Mesh(one.triangles * np.float32(scale), one.normals, one.uv, one.material)
-            parts += [fitted.moved((x - scale * low[0], y, k * scale * size[2] - scale * low[2]))
+            copy = one.scaled(scale)
+            parts += [copy.moved((x - scale * low[0], y, k * scale * size[2] - scale * low[2]))
                       for k in range(copies)]
             x += scale * float(size[0])
         x += rng.uniform(0.0, 0.05) if scale > 0.5 else 0.03
@@ -103,8 +104,7 @@ def _carcass(width: float, depth: float, height: float, levels: np.ndarray, m: i
     sides = boxes([[0.02, depth, height]] * 2 + [[width, 0.01, height]],
                   [(s * width / 2, 0, height / 2) for s in (-1, 1)]
                   + [(0, -depth / 2 + 0.005, height / 2)], m, upright=True)
-    return join([sides, boxes(np.tile([[width, depth, 0.02]], (len(levels), 1)),
-                              [(0, 0, z - 0.01) for z in levels], m)])
+    return join([sides, boxes((width, depth, 0.02), [(0, 0, z - 0.01) for z in levels], m)])
 
 
 def stuffed_shelf(p: Palette, rng: Rng) -> Mesh:
@@ -123,7 +123,7 @@ def open_cupboard(p: Palette, rng: Rng) -> Mesh:
     w, d, h = rng.uniform([0.6, 0.35, 0.9], [1.1, 0.55, 2.1])
     levels = np.append(np.arange(0.08, h - 0.25, rng.uniform(0.28, 0.42)), h)
     m = p.one_of('wood', 'paint', 'paint')
-    stock = (_STOCK, _PANTRY, _LINEN)[int(rng.integers(3))]
+    stock = pick(rng, (_STOCK, _PANTRY, _LINEN))
     parts = [_carcass(w, d, h, levels, m)]
     for low, high in pairwise(levels):
         parts += [t.moved((0, -0.01, low)) for t in _fill(p, rng, stock, w - 0.04,
@@ -137,6 +137,6 @@ def open_cupboard(p: Palette, rng: Rng) -> Mesh:
 
 
 LARGE: tuple[Maker, ...] = (box_stack, box_stack, crate_stack, filled_crate, book_tower)
-MEDIUM: tuple[Maker, ...] = (filled_crate, book_tower, book_tower, chair_stack, clutter.case,
+MEDIUM: tuple[Maker, ...] = (filled_crate, book_tower, book_tower, nested, clutter.case,
                              clutter.tote)
 AT_WALL: tuple[Maker, ...] = (stuffed_shelf, open_cupboard)

@@ -7,7 +7,7 @@ import numpy as np
 
 from scenes import clutter
 from scenes.bodies import rod, rounded_box
-from scenes.clutter import Rng
+from scenes.draws import Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, join, legs, Mesh, panel
 
@@ -64,10 +64,8 @@ def bookshelf(p: Palette, rng: Rng, width: float | None = None,
     levels = np.linspace(0.06, h - thick, rows + 1)
     columns = max(1, round(w / 0.8))
     posts = np.linspace(-w / 2, w / 2, columns + 1)
-    parts = [boxes(np.tile([[w, d, thick]], (rows + 1, 1)),
-                   [(0, 0, z + thick / 2) for z in levels], m),
-             boxes(np.tile([[thick, d, h]], (columns + 1, 1)),
-                   [(x, 0, h / 2) for x in posts], m, upright=True)]
+    parts = [boxes((w, d, thick), [(0, 0, z + thick / 2) for z in levels], m),
+             boxes((thick, d, h), [(x, 0, h / 2) for x in posts], m, upright=True)]
     if rng.random() < 0.7:
         parts.append(box((w, 0.01, h), (0, -d / 2 + 0.005, h / 2), m))
     for below, above in pairwise(levels):
@@ -93,17 +91,15 @@ def cabinet(p: Palette, rng: Rng, width: float | None = None, height: float | No
     centers = np.array([[(i - (columns - 1) / 2) * cw, d / 2 + 0.008, foot + (j + 0.5) * ch]
                         for i in range(columns) for j in range(rows)])
     parts = [box((w, d, h - foot), (0, 0, (h + foot) / 2), body),
-             boxes(np.tile([[cw - 0.012, 0.02, ch - 0.012]], (len(centers), 1)), centers, front)]
+             boxes((cw - 0.012, 0.02, ch - 0.012), centers, front)]
     if foot:
         parts.append(legs(w * 0.96, d * 0.9, foot, 0.04, p.one_of('wood', 'black')))
     handle = p.one_of('metal', 'black')
     if rows == 1:
         side = np.where(np.arange(len(centers)) % 2, -1, 1)[:, None] * [cw * 0.4, 0, 0]
-        parts.append(boxes(np.tile([[0.012, 0.03, 0.16]], (len(centers), 1)),
-                           centers + side + [0, 0.02, 0], handle))
+        parts.append(boxes((0.012, 0.03, 0.16), centers + side + [0, 0.02, 0], handle))
     else:
-        parts.append(boxes(np.tile([[0.14, 0.03, 0.012]], (len(centers), 1)),
-                           centers + [0, 0.02, ch * 0.25], handle))
+        parts.append(boxes((0.14, 0.03, 0.012), centers + [0, 0.02, ch * 0.25], handle))
     if h < 1.4:
         items = clutter.scatter(p, rng, clutter.LIVING + (clutter.table_lamp,), w * 0.9, d * 0.9,
                                 int(rng.integers(0, 6)))

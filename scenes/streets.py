@@ -1,150 +1,173 @@
-"""Build cars, trees, lamp posts, benches, pedestrians and houses for streets."""
+"""Make streets, squares and highways with houses, pavements, parked cars and trees."""
 from __future__ import annotations
 
 import numpy as np
 
-from scenes.bodies import cylinder, ellipsoid, grid, lathe, rod, rounded_box
-from scenes.clutter import Rng
-from scenes.materials import Palette
-from scenes.meshes import box, boxes, join, Mesh, panel
+from scenes import clutter, skies
+from scenes.bodies import cylinder, rod
+from scenes.clutter import Maker
+from scenes.draws import pick, pick_by_share
+from scenes.meshes import box, boxes, Floats, join, Mesh
+from scenes.scene_builder import SceneBuilder
+from scenes.scene_types import Light, Scene, View
+from scenes.street_things import (
+    bench,
+    car,
+    crash_barrier,
+    fence,
+    house,
+    lamp_post,
+    pedestrian,
+    traffic_sign,
+    tree,
+    truck,
+)
+from scenes.warehouse_things import cone
 
 
-def car(p: Palette, rng: Rng) -> Mesh:
-    """Build a car or van along y."""
-    length, w, h = rng.uniform(3.7, 4.8), rng.uniform(1.65, 1.85), rng.uniform(1.4, 1.55)
-    van = rng.random() < 0.25
-    paint, glass, tyre = p.one_of('plastic', 'ceramic', 'metal', 'black'), p.get('black'), (
-        p.solid((0.015, 0.015, 0.015)))
-    waist = 0.62 if not van else 0.7
-    if van:
-        h = rng.uniform(1.9, 2.4)
-    hood, boot = (0.12, 0.02) if van else (0.27, rng.uniform(0.02, 0.2))
-    rear, front = -length / 2 + boot * length, length / 2 - hood * length
-    half = w / 2 * 0.96
-    top, slope = half * 0.85, 0.35 if van else 0.65
-    roof = np.array([[-half, rear, waist], [-top, rear + 0.35 * (1 - van), h],
-                     [-top, front - slope, h], [-half, front, waist]])
-    other = roof * [-1, 1, 1]
-    parts = [rounded_box((w, length, 0.58), (0, 0, waist - 0.21), paint, 0.14)]
-    for a, b_, side in ((0, 1, glass), (1, 2, paint), (2, 3, glass)):
-        parts.append(grid(np.stack([[roof[a], other[a]], [roof[b_], other[b_]]]), side,
-                          smooth=False))
-    for face in (roof, other[::-1]):
-        parts.append(grid(np.stack([[face[0], face[3]], [face[1], face[2]]]),
-                          paint if van else glass, smooth=False))
-    for y in (-length * 0.3, length * 0.31):
-        for s in (-1, 1):
-            x = s * (w / 2 - 0.1)
-            parts += [rod((x - 0.1, y, 0.31), (x + 0.1, y, 0.31), 0.31, tyre, sides=16),
-                      rod((x - 0.105, y, 0.31), (x + 0.105, y, 0.31), 0.19, p.get('metal'),
-                          sides=12)]
-    lamps = [(s * w * 0.36, e * length * 0.497, waist - 0.05) for s in (-1, 1) for e in (-1, 1)]
-    parts.append(boxes(np.tile([[0.3, 0.05, 0.14]], (4, 1)), lamps,
-                       p.one_of('ceramic', 'plastic')))
-    return join(parts)
-
-
-def tree(p: Palette, rng: Rng) -> Mesh:
-    """Build a street tree or bush."""
-    h, r = rng.uniform(1.8, 3.5), rng.uniform(0.9, 2.2)
-    bark, m = p.get('bark'), p.get('leaf')
-    parts = [lathe([[0.22, 0], [0.13, h * 0.5], [0.1, h + r * 0.5]], (0, 0, 0), bark, sides=10)]
-    n = 900
-    direction = rng.standard_normal((n, 3))
-    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    wave, other = (np.sin(direction @ rng.normal(0, 4, 3)) for _ in range(2))
-    reach = r * (1 + 0.25 * wave * other)[:, None] * rng.uniform(0.55, 1, (n, 1)) ** 0.5
-    centers = direction * reach * [1, 1, 0.85]
-    size = np.tile([[0.28, 0.24, 0.02]], (n, 1)) * rng.uniform(0.6, 1.3, (n, 1))
-    parts.append(boxes(size, centers + [0, 0, h + r * 0.75], m, yaws=rng.uniform(0, 6.3, n)))
-    core = ellipsoid((1.3 * r, 1.3 * r, 1.1 * r), (0, 0, h + r * 0.75), m, 1)
-    return join([*parts, core])
-
-
-def lamp_post(p: Palette, rng: Rng) -> Mesh:
-    """Build a lamp post or a sign post."""
-    m, h = p.one_of('metal', 'black'), rng.uniform(2.4, 5.5)
-    top = ellipsoid((0.3, 0.3, 0.35), (0, 0, h), p.get('ceramic')) if h > 3.2 else (
-        box((0.5, 0.03, 0.5), (0, 0, h - 0.25), p.get('packaging'), fit=True))
-    return join([cylinder(0.06, h, (0, 0, 0), m, sides=10), cylinder(0.1, 0.5, (0, 0, 0), m), top])
-
-
-def bench(p: Palette, rng: Rng) -> Mesh:
-    """Build a park bench."""
-    wood, iron = p.get('wood'), p.get('black')
-    slats = [(0, -0.2 + 0.12 * i, 0.45) for i in range(4)] + [(0, -0.28, 0.6), (0, -0.3, 0.75)]
-    sizes = [[1.6, 0.09, 0.03]] * 4 + [[1.6, 0.03, 0.1]] * 2
-    return join([boxes(sizes, slats, wood),
-                 boxes(np.tile([[0.05, 0.5, 0.45]], (2, 1)), [(s * 0.7, 0, 0.22) for s in (-1, 1)],
-                       iron)])
-
-
-def pedestrian(p: Palette, rng: Rng, stride: float | None = None) -> Mesh:
+def sample_street(b: SceneBuilder) -> Scene:
     """
-    Build a standing or walking person who faces +y.
-
-    Parameters
-    ----------
-    p, rng
-        Palette and random generator.
-    stride : float or None
-        How far the foot at +x is in front, and the other behind, m; random if None.
+    Make a street, a wide square or a highway along y, by day, at dusk or under an overcast sky.
 
     Returns
     -------
-    Mesh
+    Scene
     """
-    h, random_stride = rng.uniform(1.55, 1.9), rng.uniform(0, 0.3)
-    stride = random_stride if stride is None else stride
-    skin = p.solid(np.array([0.45, 0.27, 0.18]) * rng.uniform(0.3, 1.5))
-    shirt, trousers, shoes = p.get('fabric'), p.get('fabric'), p.get('black')
-    hip, neck = 0.5 * h, 0.82 * h
-    parts = [ellipsoid((0.17, 0.21, 0.24), (0, 0, h - 0.12), skin),
-             ellipsoid((0.18, 0.22, 0.16), (0, -0.015, h - 0.07), p.get('black')),
-             ellipsoid((0.46, 0.27, neck - hip + 0.16), (0, 0, (neck + hip) / 2), shirt, 3),
-             rod((0, 0, neck - 0.04), (0, 0, h - 0.18), 0.055, skin)]
+    p, rng = b.palette, b.rng
+    kind = pick_by_share(rng, {'street': 0.65, 'square': 0.15, 'highway': 0.2})
+    road = {'street': rng.uniform(5, 9), 'square': rng.uniform(14, 35),
+            'highway': rng.uniform(8, 20)}[kind]
+    path, length = rng.uniform(1.5, 4), rng.uniform(40, 90)
+    b.add(box((400, 400, 0.2), (0, length / 2, -0.12), p.one_of('grass', 'grass', 'concrete')))
+    b.add(box((road, length + 60, 0.1), (0, length / 2, -0.05),
+              p.one_of('asphalt', 'asphalt', 'paving')))
     for s in (-1, 1):
-        foot = np.array([s * 0.11, s * stride, 0.08])
-        elbow = np.array([s * 0.28, -s * stride * 0.4, 0.63 * h])
-        parts += [rod((s * 0.1, 0, hip + 0.05), foot, 0.075, trousers, sides=10),
-                  rounded_box((0.1, 0.27, 0.09), foot + [0, 0.06, -0.035], shoes, 0.03),
-                  rod((s * 0.21, 0, neck - 0.06), elbow, 0.05, shirt),
-                  rod(elbow, elbow + [0, 0.12, -0.24], 0.038, skin),
-                  ellipsoid((0.08, 0.09, 0.1), (s * 0.21, 0, neck - 0.06), shirt)]
-    return join(parts)
-
-
-def house(p: Palette, rng: Rng, width: float, depth: float) -> Mesh:
-    """
-    Build a house whose front is at x = 0, faces +x and spans y = 0 to `width`, m.
-
-    Returns
-    -------
-    Mesh
-    """
-    storeys, storey = int(rng.integers(1, 6)), rng.uniform(2.8, 3.4)
-    n, h = max(1, round(width / rng.uniform(2.2, 3.2))), storeys * storey
-    wall, bay = p.one_of('plaster', 'brick', 'concrete'), p.get('facade')
-    ground = bay if rng.random() < 0.5 else p.get('facade')
-    parts = [box((depth, width, h), (-depth / 2 - 0.02, width / 2, h / 2), wall)]
-    for k in range(storeys):
-        for i in range(n):
-            parts.append(panel((0, i * width / n, k * storey), (0, width / n, 0), (0, 0, storey),
-                               ground if k == 0 else bay))
-            if k and rng.random() < 0.15:
-                y = (i + 0.5) * width / n
-                parts.append(boxes([[0.9, 1.8, 0.12], [0.05, 1.8, 0.9]],
-                                   [[0.45, y, k * storey], [0.88, y, k * storey + 0.5]],
-                                   p.one_of('concrete', 'black')))
-    door = rng.uniform(0.8, max(width - 0.8, 0.9))
-    parts += [box((0.1, 1.1, 2.2), (0.0, door, 1.1), p.one_of('wood', 'plastic'), upright=True),
-              box((0.3, width, 0.2), (0.05, width / 2, h), p.one_of('paint', 'concrete'))]
+        b.add(box((path, length + 60, 0.16), (s * (road + path) / 2, length / 2, 0.0),
+                  p.get('paving')))
+        b.add(box((0.15, length + 60, 0.17), (s * road / 2, length / 2, 0.0), p.get('concrete')))
     if rng.random() < 0.6:
-        ridge = h + depth * rng.uniform(0.25, 0.5)
-        roof = p.one_of('brick', 'tiles', 'black')
-        for s, x in ((1, 0.3), (-1, -depth - 0.3)):
-            eave, top = np.array([x, 0, h]), np.array([-depth / 2, 0, ridge])
-            along = np.array([0, width, 0]) * s
-            start = eave if s > 0 else eave + [0, width, 0]
-            parts.append(panel(start, along, top - eave, roof, fit=False))
-    return join(parts)
+        n = int((length + 20) / 6)
+        b.add(boxes((0.12, 3, 0.004), [(0, 6 * i - 5, 0.003) for i in range(n)],
+                    p.get('paper')))
+    sides = [s for s in (-1, 1) if rng.random() < (0.1 if kind == 'highway' else 0.8)]
+    _add_houses(b, sides, road, path, length)
+    _line_road(b, road, path, length, highway=kind == 'highway')
+    _furnish_street(b, road, path, length)
+    sky = _light_street(b, road, path)
+    x = road / 2 + path * 0.7
+    walker = View(np.array([[-x, 0, 0.2], [x, length * 0.5, 1.8]], np.float32),
+                  np.array([[-x - 2, length * 0.3, 0.2], [x + 2, length, 2.5]], np.float32))
+    lane = road * 0.3
+    driver = View(np.array([[-lane, 0, 1.1], [lane, length * 0.4, 2.2]], np.float32),
+                  np.array([[-lane, length * 0.9, 0.8], [lane, length, 2.2]], np.float32))
+    return b.build('street', sky, [walker, driver], sky_irradiates=True)
+
+
+def _light_street(b: SceneBuilder, road: float, path: float) -> Floats:
+    """Add sun or street lamps; return the sky."""
+    rng = b.rng
+    draw = rng.random()
+    if draw < 0.15:
+        _light_dusk(b, road, path)
+        return np.asarray(skies.make_sky(rng, rng.uniform(0.02, 0.15))
+                          * np.array([0.75, 0.85, 1.2]), np.float32)
+    sky = skies.make_sky(rng, rng.uniform(0.8, 1.5))
+    if draw < 0.4:
+        # Overcast: hardly any colour is left in the sky.
+        grey = sky.mean(-1, keepdims=True)
+        return np.asarray(grey + 0.15 * (sky - grey), np.float32)
+    if draw < 0.9:
+        b.lights.append(skies.make_sun(rng, rng.uniform(3, 9)))
+    return sky
+
+
+def _light_dusk(b: SceneBuilder, road: float, path: float) -> None:
+    """Add a pair of lit street lamps."""
+    p, rng = b.palette, b.rng
+    h, colour = rng.uniform(4, 7), np.array([1.0, rng.uniform(0.6, 0.95), rng.uniform(0.25, 0.85)])
+    glow = p.emissive(colour * 20)
+    for s, y in ((-1, rng.uniform(4, 10)), (1, rng.uniform(14, 26))):
+        x = s * (road / 2 + 0.5 * path)
+        b.add(join([cylinder(0.07, h, (x, y, 0), p.get('metal'), sides=10),
+                    rod((x, y, h), (x - s * 1.2, y, h + 0.2), 0.04, p.get('metal')),
+                    box((0.5, 0.2, 0.08), (x - s * 1.2, y, h + 0.16), glow)]))
+        b.lights.append(Light('bulb', np.array([x - s * 1.2, y, h - 0.05], np.float32),
+                              (colour * rng.uniform(8, 25)).astype(np.float32), radius_m=0.1))
+
+
+def _add_houses(b: SceneBuilder, sides: list[int], road: float, path: float,
+                length: float) -> None:
+    """Add houses in a row on each of the sides."""
+    p, rng = b.palette, b.rng
+    for s in sides:
+        y = -10.0
+        while y < length:
+            width = rng.uniform(6, 16)
+            if rng.random() < 0.9:
+                mesh = house(p, rng, width * rng.uniform(0.8, 1.0), rng.uniform(7, 11))
+                x = s * (road / 2 + path + rng.choice([0.0, 0.0, 2.5]))
+                at, yaw = ((x, y, 0), 0.0) if s < 0 else ((x, y + width, 0), np.pi)
+                b.add(mesh.moved(at, yaw), 'house')
+            y += width
+
+
+def _furnish_street(b: SceneBuilder, road: float, path: float, length: float) -> None:
+    """Add parked cars, trees, posts, benches, cones, boxes and pedestrians."""
+    p, rng = b.palette, b.rng
+    makers: list[Maker] = [maker for maker, share in (
+        (car, 8), (tree, 5), (lamp_post, 5), (bench, 2), (pedestrian, 6), (traffic_sign, 2),
+        (cone, 2), (clutter.tote, 1), (clutter.case, 1)) for _ in range(share)]
+    for _ in range(int(rng.integers(8, 40))):
+        maker = pick(rng, makers)
+        s = int(rng.choice([-1, 1]))
+        y = rng.uniform(-5, min(length, 45))
+        if maker is car:
+            x, z, yaw = s * (road / 2 - rng.uniform(0.95, 1.3)), 0.0, (0 if s > 0 else np.pi)
+        else:
+            x, z = s * (road / 2 + rng.uniform(0.3, path + 0.5)), 0.08
+            yaw = rng.uniform(0, 6.3)
+        b.add_if_free(maker.__name__, maker(p, rng).moved((x, y, z), yaw + rng.normal(0, 0.03)))
+
+
+def _line_road(b: SceneBuilder, road: float, path: float, length: float, *, highway: bool) -> None:
+    """Add rows of parked cars and trees, traffic on the road, fences, signs and crossings."""
+    p, rng = b.palette, b.rng
+    # The traffic and what is parked repeats few models, which saves time and memory.
+    models = [car(p, rng) for _ in range(4)] + [truck(p, rng)]
+    for s in (-1, 1):
+        edge = s * (road / 2 + path)
+        if highway:
+            barrier = crash_barrier(p, length + 40)
+            b.add(barrier.moved((s * (road / 2 + 0.6), -10, 0)))
+        elif rng.random() < 0.5:
+            hedge = fence(p, rng, rng.uniform(8, 30))
+            b.add(hedge.moved((edge - s * 0.3, rng.uniform(-3, 20), 0)))
+        if rng.random() < (0.1 if highway else 0.45):
+            _park_row(b, models, s * (road / 2 - 1.1), 0.0 if s > 0 else np.pi, length)
+        if rng.random() < 0.4:
+            model, step = tree(p, rng), rng.uniform(6, 12)
+            for y in np.arange(rng.uniform(0, 6), min(length, 60), step):
+                b.add(model.moved((edge + s * rng.uniform(0.2, 0.6), y, 0), rng.uniform(0, 6.3)))
+    for _ in range(int(rng.integers(0, 5))):
+        s = int(rng.choice([-1, 1]))
+        at = (s * road * rng.uniform(0.15, 0.3), rng.uniform(6, length), 0)
+        b.add_if_free('traffic', pick(rng, models).moved(at, 0 if s > 0 else np.pi))
+    for _ in range(int(rng.integers(1, 5))):
+        place = (int(rng.choice([-1, 1])) * (road / 2 + 0.4), rng.uniform(2, 35), 0.05)
+        b.add_if_free('sign', traffic_sign(p, rng).moved(place, rng.normal(0, 0.2)))
+    if not highway and rng.random() < 0.5:
+        xs, y = np.arange(-road / 2 + 0.4, road / 2 - 0.2, 1.0), rng.uniform(3, 25)
+        b.add(boxes((0.5, 3.0, 0.004), [(x, y, 0.004) for x in xs],
+                    p.get('paper')))
+
+
+def _park_row(b: SceneBuilder, models: list[Mesh], x: float, yaw: float, length: float) -> None:
+    """Park cars behind each other along the kerb."""
+    y = b.rng.uniform(-5, 5)
+    while y < min(length, 60):
+        mesh = pick(b.rng, models)
+        reach = float(np.ptp(mesh.bounds[:, 1]))
+        if b.rng.random() < 0.85:
+            b.add_if_free('car', mesh.moved((x + b.rng.normal(0, 0.08), y + reach / 2, 0),
+                                            yaw + b.rng.normal(0, 0.02)))
+        y += reach + b.rng.uniform(0.6, 1.6)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from scenes.draws import Rng
 from scenes.noise import (
     coordinates,
     hsv,
@@ -10,7 +11,6 @@ from scenes.noise import (
     mix,
     noise,
     random_colour,
-    Rng,
     warm_white,
     wood_colours,
 )

@@ -16,16 +16,18 @@ from scenes import (
     shells,
     stacks,
 )
+from scenes.draws import pick, Rng
 from scenes.materials import Palette
 from scenes.meshes import box, join, Mesh
 from scenes.scene_builder import SceneBuilder
 from scenes.scene_types import Scene, View
 
-# For each kind of table, what else a full one carries.
-_FULLER = (household.KITCHEN, household.DESK, household.LIVING, household.WORKSHOP)
+# What tables of each kind carry, and what else full ones do.
+_KINDS = ((clutter.KITCHEN, household.KITCHEN), (clutter.DESK, household.DESK),
+          (clutter.LIVING, household.LIVING), (clutter.WORKSHOP, household.WORKSHOP))
 
 
-def _same(maker: clutter.Maker, seed: int, p: Palette, _: clutter.Rng) -> Mesh:
+def _same(maker: clutter.Maker, seed: int, p: Palette, _: Rng) -> Mesh:
     """Build the same thing every time."""
     return maker(p, np.random.default_rng(seed))
 
@@ -44,15 +46,13 @@ def sample_tabletop(b: SceneBuilder) -> Scene:
     room = shells.make_room(b, width, depth, rng.uniform(2.4, 2.9),
                             windows=int(rng.integers(0, 3)))
     sky = lighting.light_room(b, room)
-    kinds = (clutter.KITCHEN, clutter.DESK, clutter.LIVING, clutter.WORKSHOP)
-    makers = kinds[int(rng.integers(4))]
+    makers, more = pick(rng, _KINDS)
     w, d, h = rng.uniform(0.9, 1.8), rng.uniform(0.6, 1.0), rng.uniform(0.68, 0.92)
     x, y = room.width / 2, room.depth * rng.uniform(0.3, 0.6)
     bench = furniture.table(p, rng, w, d, h, makers, int(rng.integers(3, 30)))
     b.add(bench.moved((x, y, 0)), 'table')
-    fuller = (*makers, *_FULLER[kinds.index(makers)], *stacks.MEDIUM[:2])
-    heaps.heap_on(b, (x - w / 2, y - d / 2, h - 0.02), (x + w / 2, y + d / 2, h + 0.35), fuller,
-                  int(60 * rng.beta(0.6, 0.8)))
+    heaps.heap_on(b, (x - w / 2, y - d / 2, h - 0.02), (x + w / 2, y + d / 2, h + 0.35),
+                  (*makers, *more, *stacks.MEDIUM[:2]), int(60 * rng.beta(0.6, 0.8)))
     interiors.furnish_storage(b, room)
     rooms.hang_pictures(b, room, int(rng.integers(0, 5)))
     top = np.array([[x - w / 3, y - d / 3, h], [x + w / 3, y + d / 3, h + 0.1]], np.float32)
@@ -86,13 +86,13 @@ def sample_bin(b: SceneBuilder) -> Scene:
     one_kind = rng.random() < 0.4
     makers = (clutter.part, clutter.tin, clutter.carton, clutter.ball, clutter.tool,
               clutter.bottle)
-    chosen = makers[int(rng.integers(len(makers)))]
+    chosen = pick(rng, makers)
     seed = int(rng.integers(1 << 31))
     level = base + 0.012
     for _ in range(int(rng.integers(0, 5))):
         for _ in range(int(rng.integers(2, 14))):
             thing = (chosen(p, np.random.default_rng(seed)) if one_kind else
-                     makers[int(rng.integers(len(makers)))](p, rng))
+                     pick(rng, makers)(p, rng))
             thing = thing.moved(yaw=rng.uniform(0, 6.3), tilt=rng.choice([0, 0, np.pi / 2, 0.5]))
             low, high = thing.bounds
             reach = (size[:2] - 0.03 - (high - low)[:2]) / 2
@@ -106,8 +106,7 @@ def sample_bin(b: SceneBuilder) -> Scene:
     fillers = (partial(_same, chosen, seed),) if one_kind else (*makers, clutter.part, clutter.cup)
     heaps.heap_on(b, centre + [*-inside[:2], base], centre + [0, 0, base] + inside, fillers,
                   int(60 * rng.beta(0.6, 0.8)), tumbled=True)
-    view = View(np.array([-0.25, -0.35, base + 0.5]) + centre
-                + np.array([[0, 0, 0], [0.5, 0.6, 0.6]]),
-                np.array([-0.1, -0.1, base]) + centre + np.array([[0, 0, 0], [0.2, 0.2, 0.05]]))
-    view = View(view.eye.astype(np.float32), view.target.astype(np.float32))
+    eye = np.array([-0.25, -0.35, base + 0.5]) + centre + [[0, 0, 0], [0.5, 0.6, 0.6]]
+    target = np.array([-0.1, -0.1, base]) + centre + [[0, 0, 0], [0.2, 0.2, 0.05]]
+    view = View(eye.astype(np.float32), target.astype(np.float32))
     return b.build('bin', sky, [view], sky_irradiates=False)

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scenes import prints, surfaces
-from scenes.noise import Image, Rng
+from scenes.draws import Rng
+from scenes.noise import Image
 
 KINDS: dict[str, Callable[[Rng, int], Image]] = {
     f.__name__: f for f in (

@@ -4,7 +4,8 @@ from __future__ import annotations
 import numpy as np
 
 from scenes.bodies import cloth, cylinder, ellipsoid, lathe, loft, rounded_box, tube
-from scenes.clutter import Maker, Rng
+from scenes.clutter import Maker
+from scenes.draws import Rng
 from scenes.materials import Palette
 from scenes.meshes import boxes, join, Mesh
 
@@ -191,7 +192,7 @@ def railing(p: Palette, rng: Rng) -> Mesh:
     n = int(w / rng.uniform(0.06, 0.11))
     parts = [tube([(x, 0, 0.04), (x, 0, h)], 0.008, m, 5) for x in np.linspace(-w / 2, w / 2, n)]
     parts += [tube([(-w / 2, 0, z), (w / 2, 0, z)], 0.012, m, 6) for z in (0.04, h)]
-    return join([*parts, boxes([[0.04, 0.36, 0.028]] * 2,
+    return join([*parts, boxes((0.04, 0.36, 0.028),
                                [(s * w * 0.45, 0, 0.014) for s in (-1, 1)], m)])
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scenes.bodies import grid
-from scenes.clutter import Rng
+from scenes.draws import Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, Floats, join, Mesh, panel, rotation_z
 from scenes.scene_types import Light
@@ -112,9 +112,8 @@ def window_mesh(p: Palette, rng: Rng, o: Opening) -> Mesh:
     y, t = -THICKNESS_M * 0.6, 0.06
     bars = int(rng.integers(0, 3)) if w > 0.8 else 0
     uprights = np.linspace(o.left + t / 2, o.right - t / 2, bars + 2)
-    parts = [boxes(np.tile([[t, 0.05, h]], (bars + 2, 1)), [(u, y, z) for u in uprights], frame),
-             boxes(np.tile([[w, 0.05, t]], (2, 1)),
-                   [(x, y, o.low + t / 2), (x, y, o.high - t / 2)], frame)]
+    parts = [boxes((t, 0.05, h), [(u, y, z) for u in uprights], frame),
+             boxes((w, 0.05, t), [(x, y, o.low + t / 2), (x, y, o.high - t / 2)], frame)]
     if o.low > 0.2:
         parts.append(box((w + 0.1, 0.2, 0.03), (x, 0.0, o.low - 0.012), frame))
     dress = rng.random()
@@ -122,7 +121,7 @@ def window_mesh(p: Palette, rng: Rng, o: Opening) -> Mesh:
         parts += [curtain(p, rng, o, side) for side in (-1, 1)]
     elif dress < 0.6:
         n = int(h * rng.uniform(0.3, 1.0) / 0.05)
-        parts.append(boxes(np.tile([[w, 0.035, 0.003]], (max(n, 1), 1)),
+        parts.append(boxes((w, 0.035, 0.003),
                            [(x, 0.03, o.high - 0.05 * i) for i in range(max(n, 1))], frame))
     return join(parts)
 

@@ -3,13 +3,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from scenes import clutter, fitted, furniture, glass, halls, seats, storage
+from scenes import clutter, furniture, glass, kitchens_bathrooms, seats, storage
 from scenes.bodies import cylinder, rod, rounded_box
-from scenes.clutter import Rng
+from scenes.draws import Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, join, legs, Mesh, panel
-from scenes.rooms import place_against_wall, place_on_floor, Room
+from scenes.rooms import (
+    place_against_wall,
+    place_new,
+    place_on_floor,
+    place_random,
+    place_random_on_floor,
+    place_some,
+    Room,
+)
 from scenes.scene_builder import SceneBuilder
+from scenes.warehouse_things import drum, shelving
 
 
 def workbench(p: Palette, rng: Rng) -> Mesh:
@@ -62,8 +71,7 @@ def tool_wall(p: Palette, rng: Rng, width: float, height: float) -> Mesh:
 
 def metal_shelf(p: Palette, rng: Rng) -> Mesh:
     """Build a shelf full of boxes, totes and tins that stands along a wall."""
-    low = halls.shelving(p, rng, rng.uniform(0.9, 2.4), rng.uniform(1.5, 2.0)).moved(
-        yaw=np.pi / 2)
+    low = shelving(p, rng, rng.uniform(0.9, 2.4), rng.uniform(1.5, 2.0)).moved(yaw=np.pi / 2)
     middle = low.bounds.mean(0)
     return low.moved((-middle[0], 0, 0))
 
@@ -73,10 +81,10 @@ def locker(p: Palette, rng: Rng) -> Mesh:
     n, m = int(rng.integers(2, 6)), p.one_of('metal', 'plastic', 'paint')
     x = (np.arange(n) - (n - 1) / 2) * 0.32
     return join([box((n * 0.32, 0.48, 1.85), (0, 0, 0.925), m),
-                 boxes([[0.3, 0.02, 1.75]] * n, [(a, 0.245, 0.95) for a in x], m),
+                 boxes((0.3, 0.02, 1.75), [(a, 0.245, 0.95) for a in x], m),
                  boxes([[0.18, 0.024, 0.01]] * (3 * n),
                        [(a, 0.246, z) for a in x for z in (1.5, 1.54, 1.58)], p.get('black')),
-                 boxes([[0.02, 0.03, 0.08]] * n, [(a + 0.11, 0.26, 1.0) for a in x],
+                 boxes((0.02, 0.03, 0.08), [(a + 0.11, 0.26, 1.0) for a in x],
                        p.get('black'))])
 
 
@@ -87,7 +95,7 @@ def machine(p: Palette, rng: Rng) -> Mesh:
         tank = rod((-0.4, 0, 0.35), (0.4, 0, 0.35), 0.2, m, sides=20)
         return join([tank, rounded_box((0.35, 0.25, 0.3), (0, 0, 0.68), p.get('black'), 0.05),
                      rod((0.15, -0.15, 0.1), (0.15, 0.15, 0.1), 0.1, iron, sides=14),
-                     boxes([[0.04, 0.3, 0.2]] * 2, [(s * 0.3, 0, 0.1) for s in (-1, 1)], iron)])
+                     boxes((0.04, 0.3, 0.2), [(s * 0.3, 0, 0.1) for s in (-1, 1)], iron)])
     h = rng.uniform(1.3, 1.8)
     return join([rounded_box((0.5, 0.6, 0.12), (0, 0, 0.06), iron, 0.02),
                  rounded_box((0.32, 0.34, h * 0.5), (0, -0.1, h * 0.3), m, 0.03),
@@ -132,7 +140,7 @@ def desk_block(p: Palette, rng: Rng, seed: int) -> Mesh:
     parts = []
     for yaw in (0.0, np.pi):
         place = [box((w, d, 0.03), (0, d / 2 + 0.02, h), p.one_of('wood', 'paint')),
-                 boxes([[0.04, d * 0.9, h]] * 2,
+                 boxes((0.04, d * 0.9, h),
                        [(s * (w / 2 - 0.06), d / 2 + 0.02, h / 2) for s in (-1, 1)],
                        p.one_of('metal', 'paint'))]
         for x in rng.permutation([-0.3, 0.3])[:int(rng.integers(1, 3))]:
@@ -188,10 +196,9 @@ def furnish_open_office(b: SceneBuilder, room: Room) -> None:
     seed = int(rng.integers(1 << 31))
     blocks = [desk_block(p, rng, seed) for _ in range(3)]
     place_rows(b, room, 'desk', blocks, rng.uniform(0.4, 1.0))
-    for make in (storage.bookshelf, storage.cabinet, furniture.plant, furniture.boxes_pile,
-                 locker, furniture.bin_basket):
-        if rng.random() < 0.6:
-            place_against_wall(b, room, make.__name__, make(p, rng))
+    place_some(b, room, [(maker, 0.6) for maker in (
+        storage.bookshelf, storage.cabinet, furniture.plant, furniture.boxes_pile, locker,
+        furniture.bin_basket)])
 
 
 def _school_desk(p: Palette, rng: Rng, lab: bool) -> Mesh:
@@ -229,8 +236,8 @@ def furnish_classroom(b: SceneBuilder, room: Room) -> None:
             box((board, 0.09, 0.02), (wall.length / 2, 0.06, 0.94), p.get('metal'))])))
     place_rows(b, room, 'bench' if lab else 'desk',
                [_school_desk(p, rng, lab) for _ in range(4)], rng.uniform(0.35, 0.7))
-    for make in (glass_cabinet, storage.bookshelf, storage.cabinet, furniture.desk):
-        place_against_wall(b, room, make.__name__, make(p, rng))
+    for maker in (glass_cabinet, storage.bookshelf, storage.cabinet, furniture.desk):
+        place_new(b, room, maker)
 
 
 def glass_cabinet(p: Palette, rng: Rng) -> Mesh:
@@ -266,7 +273,7 @@ def staircase(p: Palette, rng: Rng, height: float) -> Mesh:
     x = (np.arange(n) - (n - 1) / 2) * run
     tops = (np.arange(n) + 1) * rise
     solid = rng.random() < 0.6
-    parts = [boxes([[run + 0.03, w, 0.04]] * n, [(a, 0, z - 0.02) for a, z in zip(x, tops)],
+    parts = [boxes((run + 0.03, w, 0.04), [(a, 0, z - 0.02) for a, z in zip(x, tops)],
                    tread)]
     if solid:
         under = p.one_of('plaster', 'concrete', 'wood', 'paint')
@@ -290,13 +297,10 @@ def furnish_workshop(b: SceneBuilder, room: Room) -> None:
         place_against_wall(b, room, 'shelf', metal_shelf(p, rng), tries=20)
     if rng.random() < 0.6:
         place_on_floor(b, room, 'bench', furniture.table_with_tools(p, rng))
-    makers = (machine, locker, storage.cabinet, halls.drum, furniture.boxes_pile, machine)
-    for _ in range(int(rng.integers(2, 7))):
-        make = makers[int(rng.integers(len(makers)))]
-        place_against_wall(b, room, make.__name__, make(p, rng))
-    for _ in range(int(rng.integers(0, 4))):
-        make = (halls.drum, seats.chair, machine, furniture.boxes_pile)[int(rng.integers(4))]
-        place_on_floor(b, room, make.__name__, make(p, rng))
+    place_random(b, room, (machine, locker, storage.cabinet, drum, furniture.boxes_pile,
+                           machine), int(rng.integers(2, 7)))
+    place_random_on_floor(b, room, (drum, seats.chair, machine, furniture.boxes_pile),
+                          int(rng.integers(0, 4)))
 
 
 def furnish_cellar(b: SceneBuilder, room: Room) -> None:
@@ -304,29 +308,23 @@ def furnish_cellar(b: SceneBuilder, room: Room) -> None:
     p, rng = b.palette, b.rng
     if rng.random() < 0.3:
         place_against_wall(b, room, 'stairs', staircase(p, rng, room.height), tries=30)
-    washer = fitted.washing_machine
-    for make, share in ((boiler, 0.8), (washer, 0.75), (washer, 0.3), (metal_shelf, 0.9),
-                        (metal_shelf, 0.6), (workbench, 0.3)):
-        if rng.random() < share:
-            place_against_wall(b, room, make.__name__, make(p, rng), tries=20)
-    makers = (furniture.boxes_pile, storage.bookshelf, storage.cabinet, halls.drum, seats.armchair,
-              furniture.boxes_pile, seats.chair, furniture.bed, storage.refrigerator)
-    for _ in range(int(rng.integers(2, 9))):
-        make = makers[int(rng.integers(len(makers)))]
-        place_against_wall(b, room, make.__name__, make(p, rng))
-    for _ in range(int(rng.integers(0, 6))):
-        make = (furniture.boxes_pile, furniture.floor_clutter, seats.chair)[int(rng.integers(3))]
-        place_on_floor(b, room, make.__name__, make(p, rng))
+    washer = kitchens_bathrooms.washing_machine
+    place_some(b, room, ((boiler, 0.8), (washer, 0.75), (washer, 0.3), (metal_shelf, 0.9),
+                         (metal_shelf, 0.6), (workbench, 0.3)), tries=20)
+    place_random(b, room, (furniture.boxes_pile, storage.bookshelf, storage.cabinet, drum,
+                           seats.armchair, furniture.boxes_pile, seats.chair, furniture.bed,
+                           storage.refrigerator), int(rng.integers(2, 9)))
+    place_random_on_floor(b, room, (furniture.boxes_pile, furniture.floor_clutter, seats.chair),
+                          int(rng.integers(0, 6)))
 
 
 def furnish_stairwell(b: SceneBuilder, room: Room) -> None:
     """Add a flight of stairs, a wardrobe, a bench and a mirror: the hall of a house."""
     p, rng = b.palette, b.rng
     place_against_wall(b, room, 'stairs', staircase(p, rng, room.height), tries=60)
-    for make in (storage.cabinet, furniture.radiator, seats.chair, furniture.plant,
-                 mirror_on_wall, storage.bookshelf):
-        if rng.random() < 0.7:
-            place_against_wall(b, room, make.__name__, make(p, rng))
+    place_some(b, room, [(maker, 0.7) for maker in (
+        storage.cabinet, furniture.radiator, seats.chair, furniture.plant, mirror_on_wall,
+        storage.bookshelf)])
 
 
 def mirror_on_wall(p: Palette, rng: Rng) -> Mesh:

@@ -11,6 +11,7 @@ import trimesh
 
 from marigold_ros.depth.errors import MarigoldError
 from scenes import skies
+from scenes.draws import pick
 from scenes.mesh_files import Body, load_bodies, make_part, Matrix, MESH_SUFFIXES, Part
 from scenes.meshes import Floats, join
 from scenes.scene_builder import SceneBuilder
@@ -46,7 +47,7 @@ def sample_world(path: Path, rng: np.random.Generator, texture_size: int) -> Sce
         If no world is found, or the world has no visible mesh.
     """
     files = find_world_files(path)
-    file = files[int(rng.integers(len(files)))]
+    file = pick(rng, files)
     b = SceneBuilder(rng, texture_size)
     parts, view = _read_world(file, texture_size)
     b.add(join([part.to_mesh(b.palette.solid(part.colour, gloss=0.1) if part.image is None

@@ -13,9 +13,9 @@ import yaml
 
 from marigold_ros.data import shards
 from marigold_ros.depth.errors import MarigoldError
-from scenes import assets, bulk, clutter, models, photos, places
+from scenes import assets, bulk, clutter, interiors, models, photos, places
+from scenes.draws import Rng
 from scenes.materials import Palette
-from scenes.noise import Rng
 from scenes.scene_builder import SceneBuilder
 
 ENTRY: dict[str, Any] = {'folder': 'shop', 'source': 'https://example.org/shop', 'commit': 'abc',
@@ -86,7 +86,7 @@ def test_textures_of_photographs_tile() -> None:
 def test_a_mesh_stands_upright_at_its_size(tmp_path: Path) -> None:
     library = read(tmp_path, meshes={'small': [
         {'files': ['crate.glb'], 'size_m': [0.1, 0.4], 'up': 'y'}]})
-    mesh = library.thing(make_palette(library), np.random.default_rng(0))
+    mesh = library.make_thing('small', make_palette(library), np.random.default_rng(0))
     size = mesh.bounds[1] - mesh.bounds[0]
     # The crate of 2 m is scaled to 0.4 m, then by 0.9 to 1.1.
     assert 0.36 <= size[0] <= 0.44 and size[2] == pytest.approx(size[0] / 2, rel=1e-5)
@@ -131,7 +131,7 @@ def test_scattered_objects_include_meshes_of_the_library(tmp_path: Path) -> None
 def test_frames_depend_on_assets_and_seed_and_not_on_workers(tmp_path: Path) -> None:
     root = write_assets(tmp_path / 'assets')
     for name, workers, folder in (('a', 1, root), ('b', 2, root), ('c', 1, None)):
-        bulk.render_frames(tmp_path / name, 24, width=32, height=24, seed=1, workers=workers,
+        bulk.render_frames(tmp_path / name, 8, width=32, height=24, seed=1, workers=workers,
                            assets=folder)
     a, b, c = (shards.read_shards(tmp_path / name)[0] for name in 'abc')
     assert (a.rgb == b.rgb).all() and (a.depth_m == b.depth_m).all() and a.place == b.place
@@ -150,16 +150,17 @@ def test_a_share_of_the_scenes_are_worlds_of_the_library(
     assert {place for place, _ in frames} == {'yard'}
     monkeypatch.setattr(bulk, 'WORLD_SHARE', 0.0)
     frames = bulk.render_scene(0, seed=0, width=16, height=12, assets=root)
-    assert {place for place, _ in frames} <= set(places.PLACES) | {
-        'living_room', 'bedroom', 'kitchen', 'office', 'storage_room'}
+    assert {place for place, _ in frames} <= {*places.PLACES, *interiors.KINDS}
 
 
-def test_shards_are_not_resumed_with_other_assets(tmp_path: Path) -> None:
+def test_shards_are_resumed_only_with_the_same_listed_assets(tmp_path: Path) -> None:
     root, out = write_assets(tmp_path / 'assets'), tmp_path / 'out'
     assets.read_library.cache_clear()
     bulk.render_frames(out, 4, width=16, height=12, seed=1, assets=root)
+    (root / 'shop' / 'notes.txt').write_text('not in the list')
+    assets.read_library.cache_clear()
     bulk.render_frames(out, 4, width=16, height=12, seed=1, assets=root)
-    (root / 'shop' / 'notes.txt').write_text('changed')
+    Image.new('RGB', (50, 50)).save(root / 'shop' / 'red.png')
     assets.read_library.cache_clear()
     with pytest.raises(MarigoldError, match='`assets` must be those of the shards'):
         bulk.render_frames(out, 4, width=16, height=12, seed=1, assets=root)

@@ -15,7 +15,6 @@ from scenes import (
     bodies,
     bulk,
     cameras,
-    halls,
     meshes,
     places,
     places_overview,
@@ -24,6 +23,7 @@ from scenes import (
     sensor,
     shading,
     textures,
+    warehouse_things,
     worlds,
 )
 from scenes.scene_builder import SceneBuilder
@@ -106,7 +106,7 @@ def test_bodies_are_closed_and_face_outwards(mesh: meshes.Mesh, volume: float) -
 def test_a_pallet_without_cartons_can_be_built() -> None:
     """Seed 6424 drops all four cartons of a single layer, which once raised an error."""
     palette = SceneBuilder(np.random.default_rng(0), 16).palette
-    bare = halls.pallet(palette, np.random.default_rng(6424))
+    bare = warehouse_things.pallet(palette, np.random.default_rng(6424))
     assert bare.bounds[1][2] == pytest.approx(0.141, abs=1e-6)  # the empty deck
 
 

@@ -5,10 +5,10 @@ import numpy as np
 
 from scenes import clutter, glass
 from scenes.bodies import cylinder, ellipsoid, lathe, rod, rounded_box
-from scenes.clutter import Rng
+from scenes.draws import Rng
 from scenes.materials import Palette
 from scenes.meshes import box, boxes, join, Mesh, panel
-from scenes.rooms import place_against_wall, Room
+from scenes.rooms import place_new, place_some, Room
 from scenes.scene_builder import SceneBuilder
 from scenes.walls import Wall
 
@@ -164,7 +164,7 @@ def wall_unit(p: Palette, rng: Rng, x: float, front: int, metal: int) -> list[Me
     if draw < 0.75:
         parts.append(panel((x + w / 2, d + 0.005, low), (-w, 0, 0), (0, 0, tall),
                            glass.clear(p, rng)))
-        parts.append(boxes([[0.045, 0.02, tall]] * 2,
+        parts.append(boxes((0.045, 0.02, tall),
                            [(x + s * (w / 2 - 0.025), d + 0.005, z) for s in (-1, 1)], front))
     elif draw < 0.9:
         door = box((w, 0.02, tall), (w / 2, 0, 0), front)
@@ -233,7 +233,7 @@ def washstand(p: Palette, rng: Rng) -> Mesh:
     if rng.random() < 0.7:
         low = float(rng.choice([0.08, 0.3]))
         parts += [box((w - 0.02, 0.42, 0.74 - low), (0, 0, (0.74 + low) / 2), base),
-                  boxes([[w / 2 - 0.02, 0.02, 0.7 - low]] * 2,
+                  boxes((w / 2 - 0.02, 0.02, 0.7 - low),
                         [(s * w / 4, 0.215, (0.74 + low) / 2) for s in (-1, 1)], base)]
     else:
         parts.append(cylinder(0.1, 0.74, (0, -0.08, 0), ceramic, top_radius=0.12))
@@ -277,11 +277,9 @@ def washing_machine(p: Palette, rng: Rng) -> Mesh:
 
 def furnish_bathroom(b: SceneBuilder, room: Room) -> None:
     """Add a tub or a shower, a washstand with its mirror, a toilet and more."""
-    p, rng = b.palette, b.rng
+    rng = b.rng
     first = (bathtub, shower) if rng.random() < 0.4 else (
         (bathtub,) if rng.random() < 0.5 else (shower,))
-    for make in (*first, washstand, toilet):
-        place_against_wall(b, room, make.__name__, make(p, rng), tries=40)
-    for make, share in ((towel_rail, 0.7), (washing_machine, 0.5)):
-        if rng.random() < share:
-            place_against_wall(b, room, make.__name__, make(p, rng), tries=20)
+    for maker in (*first, washstand, toilet):
+        place_new(b, room, maker, tries=40)
+    place_some(b, room, ((towel_rail, 0.7), (washing_machine, 0.5)), tries=20)

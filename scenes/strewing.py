@@ -4,10 +4,10 @@ from __future__ import annotations
 import numpy as np
 
 from scenes import hanging, household, leaning, people, rooms, soft_things, stacks, thin_things
-from scenes.clutter import Rng
 from scenes.draping import drape, lay_cables
-from scenes.heaps import Heap, make_stock, mix_in_public, scaled
-from scenes.meshes import rotation_z
+from scenes.draws import pick, Rng
+from scenes.heaps import Heap, make_stock, mix_in_public
+from scenes.meshes import Mesh, rotation_z
 from scenes.resting import bounding_block, Surroundings
 from scenes.rooms import Room
 from scenes.scene_builder import SceneBuilder
@@ -31,13 +31,11 @@ def strew(b: SceneBuilder, room: Room, amount: float) -> None:
     amount : float
         From 0, a tidy room, to 1, hundreds of things.
     """
-    rng, p = b.rng, b.palette
+    rng = b.rng
     count = round(amount ** 1.5 * min(420.0, 170 + 13 * room.width * room.depth))
     if count == 0:
         return
-    for _ in range(rng.poisson(2.5 * amount)):
-        maker = stacks.AT_WALL[int(rng.integers(len(stacks.AT_WALL)))]
-        rooms.place_against_wall(b, room, maker.__name__, maker(p, rng), tries=8)
+    rooms.place_random(b, room, stacks.AT_WALL, rng.poisson(2.5 * amount), tries=8)
     around = Surroundings(b.mesh_so_far())
     _seat_people(b, around, int(rng.poisson(0.8 * amount)))
     _hang_on_walls(b, around, room, int(rng.poisson(9 * amount)))
@@ -53,7 +51,7 @@ def strew(b: SceneBuilder, room: Room, amount: float) -> None:
     medium = make_stock(b, mix_in_public(b, _MEDIUM, 'floor'), 22)
     heap.drop(medium, count // 3, spots.anywhere, (0, 2.3), 1.1)
     lay_cables(b, around, room, int(rng.poisson(6 * amount)))
-    makers = _SMALL[int(rng.integers(len(_SMALL)))] + _SMALL[int(rng.integers(len(_SMALL)))]
+    makers = pick(rng, _SMALL) + pick(rng, _SMALL)
     small = make_stock(b, mix_in_public(b, (*makers, *soft_things.SURFACE), 'small'), 26)
     heap.drop(small, count * 2 // 3, spots.furniture, (0.15, 2.3), 1.15)
     heap.drop(medium, count // 5, spots.anywhere, (0, 0.6), 1.2)
@@ -88,8 +86,7 @@ class _Spots:
         xy = rng.random((n, 2)) * self._size
         away = rng.exponential(0.3, (n, 2))
         away = np.where(rng.random((n, 2)) < 0.5, away, self._size - away)
-        pulled = rng.random((n, 2)) < [0.5, 0.5]
-        return np.where(pulled, away, xy)
+        return np.where(rng.random((n, 2)) < 0.5, away, xy)
 
     def _on_furniture(self, rng: Rng, n: int) -> np.ndarray:
         chosen = self._boxes[rng.integers(len(self._boxes), size=n)]
@@ -118,53 +115,53 @@ def _wall_is_bare(around: Surroundings, wall: Wall, left: float, right: float, l
     return bool((np.abs(distance - reach) < slack).all())
 
 
+def _put(b: SceneBuilder, around: Surroundings, mesh: Mesh) -> None:
+    """Add a mesh on which nothing can rest."""
+    b.add(mesh)
+    around.add([(bounding_block(mesh), False)])
+
+
 def _hang_on_walls(b: SceneBuilder, around: Surroundings, room: Room, count: int) -> None:
     rng = b.rng
     for _ in range(count):
-        thing = hanging.ON_WALL[int(rng.integers(len(hanging.ON_WALL)))](b.palette, rng)
+        thing = pick(rng, hanging.ON_WALL)(b.palette, rng)
         low, high = thing.bounds
-        blocks = []
         for _ in range(6):
-            wall = room.walls[int(rng.integers(len(room.walls)))]
+            wall = pick(rng, room.walls)
             at = rng.uniform(0.05 - low[0], max(0.06 - low[0], wall.length - 0.05 - high[0]))
             z = rng.uniform(1.2, min(2.1, room.height - 0.1))
             if z + low[2] > 0.03 and at + high[0] < wall.length and _wall_is_bare(
                     around, wall, at + low[0], at + high[0], z + low[2], z + high[2],
                     float(high[1]) + 0.02):
-                hung = wall.to_map(thing.moved((at, 0, z)))
-                b.add(hung)
-                blocks.append((bounding_block(hung), False))
+                _put(b, around, wall.to_map(thing.moved((at, 0, z))))
                 break
-        around.add(blocks)
 
 
 def _lean(b: SceneBuilder, around: Surroundings, room: Room, count: int) -> None:
     rng = b.rng
     for _ in range(count):
-        maker = leaning.LEANING[int(rng.integers(len(leaning.LEANING)))]
+        maker = pick(rng, leaning.LEANING)
         thing = maker(b.palette, rng).moved(tilt=rng.uniform(0.05, 0.3))
         low, high = thing.bounds
         thing = thing.moved((0, 0.002 - low[1], -low[2]))
         width, reach, tall = float(high[0] - low[0]), float(high[1] - low[1]), float(
             high[2] - low[2])
         for _ in range(6):
-            wall = room.walls[int(rng.integers(len(room.walls)))]
+            wall = pick(rng, room.walls)
             if tall > wall.height - 0.05 or width > wall.length - 0.1:
                 continue
             at = rng.uniform(0.05, wall.length - width - 0.05) - float(low[0])
             left, right = at + float(low[0]), at + float(high[0])
             if _wall_is_bare(around, wall, left, right, 0.04, tall, reach + 0.02):
                 # The skirting board keeps low backs off the wall.
-                leaned = wall.to_map(thing.moved((at, 0.015, 0)))
-                b.add(leaned)
-                around.add([(bounding_block(leaned), False)])
+                _put(b, around, wall.to_map(thing.moved((at, 0.015, 0))))
                 break
 
 
 def _hang_from_ceiling(b: SceneBuilder, around: Surroundings, room: Room, count: int) -> None:
     rng = b.rng
     for _ in range(count):
-        thing = hanging.ON_CEILING[int(rng.integers(len(hanging.ON_CEILING)))](b.palette, rng)
+        thing = pick(rng, hanging.ON_CEILING)(b.palette, rng)
         thing = thing.moved(yaw=rng.uniform(0, 2 * np.pi))
         low, high = thing.bounds
         space = np.array([room.width, room.depth]) - (high - low)[:2] - 0.1
@@ -175,8 +172,7 @@ def _hang_from_ceiling(b: SceneBuilder, around: Surroundings, room: Room, count:
         grid = grid + [x, y]
         below = around.heights(grid, room.height - 0.01)
         if (below < room.height + low[2] - 0.1).all():
-            b.add(thing.moved((x, y, room.height)))
-            around.add([(bounding_block(thing.moved((x, y, room.height))), False)])
+            _put(b, around, thing.moved((x, y, room.height)))
 
 
 def _seat_people(b: SceneBuilder, around: Surroundings, count: int) -> None:
@@ -186,7 +182,7 @@ def _seat_people(b: SceneBuilder, around: Surroundings, count: int) -> None:
     hips = np.tile([0.32, 0.26, 0.85], (24, 1))
     shins = np.stack(np.meshgrid([-0.15, 0, 0.15], [0.36, 0.45, 0.55]), -1).reshape(-1, 2)
     for _ in range(min(count, len(seats))):
-        seat = seats[int(rng.integers(len(seats)))]
+        seat = pick(rng, seats)
         xy = rng.uniform(np.array(seat.min_m[:2]) + 0.15, np.array(seat.max_m[:2]) - 0.1, (24, 2))
         poses = np.column_stack([xy, rng.uniform(0, 2 * np.pi, 24), np.full(24, 1.6)])
         for pose, top in zip(poses, around.rest(hips, poses)):
@@ -196,7 +192,5 @@ def _seat_people(b: SceneBuilder, around: Surroundings, count: int) -> None:
             if (around.heights(at, float(top) + 0.1) < 0.03).all():
                 person = people.sitting(b.palette, rng)
                 factor = min(1.0, float(top / -person.bounds[0, 2]))
-                body = scaled(person, factor).moved((*pose[:2], top), pose[2])
-                b.add(body)
-                around.add([(bounding_block(body), False)])
+                _put(b, around, person.scaled(factor).moved((*pose[:2], top), pose[2]))
                 break
