@@ -62,6 +62,7 @@ class OneWeightTrainer(Trainer):
     def validate(self, folder, frame_sets, device):
         return ValidationResult({}, {})
 
+
 def saved_weight(tiny_config):
     return float((Path(tiny_config.run_folder) / 'checkpoint/weight.txt').read_text())
 
