@@ -1,7 +1,7 @@
 """
 Draw an overview of rendered places and their depth as one image.
 
-    python -m scenes.places_overview --frames frames/train --out scenes.jpg
+    python -m scenes.places_overview --frames frames/places --out places.jpg
 """
 from __future__ import annotations
 
