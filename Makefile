@@ -25,7 +25,8 @@ PYTEST := -m pytest -n 2 --dist loadfile
 
 # A fleet has workers of its own, and these nodes need both cores to keep their times: nothing is
 # tested beside them.
-ALONE := test/evaluation/fleet test/benchmarks/test_soak.py test/ros/test_node_and_evaluate.py
+ALONE := test/evaluation/fleet test/benchmarks/test_soak.py test/ros/test_node_and_evaluate.py \
+	test/ros/tools/test_demo.py
 test: link
 	$(VENV)/bin/python -m pytest $(ALONE)
 	$(VENV)/bin/python $(PYTEST) $(ALONE:%=--ignore=%)
