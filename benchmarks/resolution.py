@@ -40,6 +40,7 @@ from marigold_ros.training.config import FinetuneConfig
 SAMPLE = Path(__file__).parents[1] / 'sample' / 'living_room'
 RESOLUTIONS_PX = (96, 128, 160, 192, 256, 320)
 FINER_RESOLUTIONS_PX = (192, 256)
+FINER = ', untrained, 4x4 px in a latent cell'
 ROUNDS = 40
 # The embedded checkpoint's networks, with a level less in the autoencoder and one more, half as
 # wide, in the U-Net.
@@ -75,8 +76,8 @@ def load_engines(folder: Path) -> dict[str, DepthEngine]:
     finer = str(save_finer_checkpoint(folder))
     return {f'{size_px}': load(processing_resolution=size_px)
             for size_px in RESOLUTIONS_PX} | {
-        f'{size_px}, untrained, 4x4 px in a latent cell': load(
-            finer, processing_resolution=size_px) for size_px in FINER_RESOLUTIONS_PX}
+        f'{size_px}{FINER}': load(finer, processing_resolution=size_px)
+        for size_px in FINER_RESOLUTIONS_PX}
 
 
 def measure_accuracy(engine: DepthEngine, frames: Sequence[DepthFrame]) -> dict[str, str]:
@@ -117,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             'infer, ms': f'{quartiles_ms(seconds)["median_ms"]:.0f}',
             f'time, in that of {own} px': f'{slower["ratio"]:.2f} '
                                           f'[{slower["low"]:.2f}, {slower["high"]:.2f}]',
-            **(measure_accuracy(engine, frames) if 'untrained' not in name else {})})
+            **(measure_accuracy(engine, frames) if not name.endswith(FINER) else {})})
     write_benchmark_report(options.out, 'resolution', facts, {'rows': rows},
                            format_markdown_table(rows))
     return 0

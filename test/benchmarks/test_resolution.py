@@ -23,7 +23,8 @@ def test_each_candidate_has_a_row_and_the_own_resolution_is_the_reference(
     assert (small[0], own[0]) == ('64', '192')
     assert own[2] == '1.00 [1.00, 1.00]'
     assert float(small[3]) > float(own[3])
-    assert 'untrained' in finer[0] and finer[3] in ('', 'nan')
+    assert finer[0] == '64' + resolution.FINER
+    assert finer[3:] == ['', '', '']
 
 
 def test_a_cell_of_the_finer_latents_covers_4x4_pixels(tmp_path):
