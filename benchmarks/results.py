@@ -38,6 +38,7 @@ EVALUATE = 'marigold_ros.evaluation.evaluate'
 TOPICS = '--image /camera/image_raw --depth /camera/depth_gt/image_rect'
 LIDAR = '--scale-sources cloud,ground_plane --reference cloud=/lidar/points --camera-height-m 0.35'
 DRIVE2 = Path('out/drive2')
+TRAINING = Path('runs/places')
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ TABLES = (
                    'benchmarks.heldout_frames --frames out/frames/heldout --out {out}'),
     PublishedTable('heldout_frames_hard',
                    'benchmarks.heldout_frames --frames out/frames/heldout --hard --out {out}'),
+    PublishedTable('training_curve', f'benchmarks.training_curve --run {TRAINING} --out {{out}}'),
 )
 
 
@@ -158,6 +160,8 @@ def find_missing(table: PublishedTable, variables: Mapping[str, str]) -> str:
         return 'needs another node: set PEER to its options of benchmarks.node'
     if str(DRIVE2) in table.command and not DRIVE2.is_dir():
         return 'needs the second drive: run `make drive2`'
+    if str(TRAINING) in table.command and not TRAINING.is_dir():
+        return 'needs a training: run it with config/finetune_tiny_places.yaml'
     return ''
 
 

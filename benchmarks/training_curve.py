@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 import json
 from pathlib import Path
 import sys
@@ -43,7 +44,7 @@ class Curve:
     Attributes
     ----------
     name : str
-        As '<set>, <steps> step(s)'.
+        As 'AbsRel on <set>, <steps> step(s)'.
     views, error : float64 [n]
         Views seen by each checkpoint, and its mean AbsRel.
     """
@@ -52,29 +53,33 @@ class Curve:
     views: NDArray[np.float64]
     error: NDArray[np.float64]
 
-    def promise(self, views: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    @cached_property
+    def power_law(self) -> tuple[float, float, float] | None:
         """
-        Extrapolate the error to more views.
+        Limit, scale and exponent of the error, with views in multiples of those seen.
 
-        Returns
-        -------
-        float64 [n] or None
-            None if the curve has fewer than five points after the first, or does not fall.
+        None if the curve has fewer than five points after the first, or does not fall.
         """
         # The first is the initial checkpoint, which has seen no view of this training.
         seen, error = self.views[1:], self.error[1:]
         if len(seen) < MIN_POINTS or error[-1] >= error[0]:
             return None
-        unit = seen[-1]
-
-        def power_law(x: NDArray[np.float64], limit: float, scale: float,
-                      exponent: float) -> NDArray[np.float64]:
-            return np.asarray(limit + scale * (x / unit) ** -exponent)
-
         start = (0.8 * error[-1], 0.2 * error[-1], 0.3)
-        fitted, _ = curve_fit(power_law, seen, error, start,
+        fitted, _ = curve_fit(_power_law, seen / seen[-1], error, start,
                               bounds=([0.0, 0.0, 0.05], [error.min(), 1.0, 2.0]))
-        return power_law(views, *fitted)
+        limit, scale, exponent = fitted.tolist()
+        return limit, scale, exponent
+
+    def promise(self, views: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """Extrapolate the error to more views; None without a `power_law`."""
+        if self.power_law is None:
+            return None
+        return _power_law(views / self.views[-1], *self.power_law)
+
+
+def _power_law(views: NDArray[np.float64], limit: float, scale: float,
+               exponent: float) -> NDArray[np.float64]:
+    return np.asarray(limit + scale * views ** -exponent)
 
 
 def read_curves(run: Path) -> list[Curve]:
@@ -89,14 +94,14 @@ def read_curves(run: Path) -> list[Curve]:
     Raises
     ------
     InputError
-        If the folder is not one, or holds no validation.
+        If the folder is not one, a line of its scalars is torn, or it holds no validation.
     """
     try:
         config = yaml.safe_load((run / 'config.yaml').read_text())
         lines = [json.loads(line) for line in (run / 'scalars.jsonl').read_text().splitlines()]
-    except OSError as err:
-        raise InputError(f'`run` must be a run folder with config.yaml and scalars.jsonl: '
-                         f'{err}') from err
+    except (OSError, json.JSONDecodeError) as err:
+        raise InputError(f'`run` must be a run folder with config.yaml and scalars.jsonl, which '
+                         f'has one JSON object a line; got {str(run)!r}: {err}') from err
     batch_size = int(config['schedule']['batch_size'])
     points: dict[str, dict[float, float]] = {}
     for line in lines:
@@ -114,20 +119,28 @@ def read_curves(run: Path) -> list[Curve]:
 
 def _describe(key: str) -> str:
     frames, predictor = key.split(f'/{METRIC}_')
-    return f'{frames}, {predictor} step(s)'
+    return f'AbsRel on {frames}, {predictor} step(s)'
 
 
 def make_rows(curves: Sequence[Curve]) -> list[dict[str, object]]:
-    """Make one row for each curve: start, end, and what more views promise."""
-    rows: list[dict[str, object]] = []
-    for curve in curves:
-        promised = curve.promise(curve.views[-1] * np.array(MORE))
-        rows.append({
-            'held-out frames': curve.name, 'AbsRel at the start': f'{curve.error[0]:.3f}',
-            f'after {curve.views[-1]:.0f} views': f'{curve.error[-1]:.3f}',
-            **{f'promised by {more} times as many': '-' if promised is None
-               else f'{promised[number]:.3f}' for number, more in enumerate(MORE)}})
+    """Make one row for each checkpoint of the run, then one for each promise."""
+    views = sorted({count for curve in curves for count in curve.views.tolist()})
+    measured = [dict(zip(curve.views.tolist(), curve.error.tolist())) for curve in curves]
+    rows: list[dict[str, object]] = [
+        {'views seen': f'{count:.0f}',
+         **{curve.name: _format_error(errors.get(count)) for curve, errors in zip(
+             curves, measured)}} for count in views]
+    for more in MORE:
+        further = np.array([more * views[-1]])
+        promised = [curve.promise(further) for curve in curves]
+        rows.append({'views seen': f'{further[0]:.0f}, by the fit',
+                     **{curve.name: _format_error(None if error is None else error[0])
+                        for curve, error in zip(curves, promised)}})
     return rows
+
+
+def _format_error(error: float | None) -> str:
+    return '-' if error is None else f'{error:.3f}'
 
 
 def draw(curves: Sequence[Curve], path: Path) -> None:

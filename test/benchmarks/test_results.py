@@ -80,12 +80,14 @@ def test_an_unknown_name_is_an_error_that_lists_all(capsys):
     assert 'no table is called nonsense; there are engine_speed, ' in capsys.readouterr().err
 
 
-def test_what_is_not_at_hand_is_named(monkeypatch):
+def test_what_is_not_at_hand_is_named(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr('torch.cuda.is_available', lambda: False)
-    real, sd2 = select_tables(['anchor_fit']) + select_tables(['engine_speed_sd2_kl'])
+    sd2, real, training = select_tables(['engine_speed_sd2_kl', 'anchor_fit', 'training_curve'])
     assert 'RGBD=' in find_missing(real, {})
     assert find_missing(real, VARIABLES) == ''
     assert 'GPU' in find_missing(sd2, {})
+    assert 'needs a training' in find_missing(training, {})
 
 
 def test_variables_fill_the_command_in():

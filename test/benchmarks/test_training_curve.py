@@ -39,11 +39,17 @@ def test_a_curve_that_cannot_be_fitted_promises_nothing(error: list[float]) -> N
     assert Curve('heldout', views, np.array(error)).promise(np.array([1e6])) is None
 
 
-def test_the_report_has_start_and_end(tmp_path: Path) -> None:
-    run = write_run(tmp_path / 'run', {0: 0.4, 100: 0.3, 200: 0.25})
+def test_the_report_has_every_checkpoint_and_what_more_views_promise(tmp_path: Path) -> None:
+    # 0.1 + 0.2 / sqrt(thousands of views)
+    run = write_run(tmp_path / 'run', {0: 0.4, **{
+        100 * 4 ** n: 0.1 + 0.2 * 2 ** -n for n in range(5)}})
     assert training_curve.main(['--run', str(run), '--out', str(tmp_path)]) == 0
     report = (tmp_path / 'training_curve.md').read_text()
-    assert '0.400' in report and 'after 2000 views' in report and '0.250' in report
+    rows = [[cell.strip() for cell in line.split('|')[1:-1]]
+            for line in report.splitlines() if line.startswith('|')]
+    assert rows[0] == ['views seen', 'AbsRel on heldout, 1 step(s)']
+    assert rows[2:5] == [['0', '0.400'], ['1000', '0.300'], ['4000', '0.200']]
+    assert rows[8] == ['512000, by the fit', '0.109']
     assert (tmp_path / 'training_curve.png').stat().st_size > 1000
 
 
@@ -60,3 +66,11 @@ def test_a_folder_without_a_run_is_named(tmp_path: Path,
                                          capsys: pytest.CaptureFixture[str]) -> None:
     assert training_curve.main(['--run', str(tmp_path / 'none')]) == 2
     assert '`run` must be a run folder' in capsys.readouterr().err
+
+
+def test_a_torn_line_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / 'run', {0: 0.4, 100: 0.3})
+    with (run / 'scalars.jsonl').open('a') as file:
+        file.write('{"iteration": 2')
+    assert training_curve.main(['--run', str(run)]) == 2
+    assert f'one JSON object a line; got {str(run)!r}' in capsys.readouterr().err
