@@ -39,6 +39,7 @@ setup(
             'demo = marigold_ros.ros.tools.demo:main',
             'finetune = marigold_ros.training.finetune:main',
             'evaluate = marigold_ros.evaluation.evaluate:main',
+            'average_checkpoints = marigold_ros.training.average_checkpoints:main',
             'train_vae = marigold_ros.training.train_vae:main',
         ],
     },

@@ -62,7 +62,8 @@ def load_initial_pipeline(config: FinetuneConfig) -> MarigoldDepthPipeline:
         If the objective does not support the prediction type.
     """
     given_vae = {} if config.vae is None else {'vae': load_vae(config.vae)}
-    parts = (_open_parts(str(config.initial_checkpoint)) if config.architecture is None
+    parts = (dict(open_pipeline(str(config.initial_checkpoint), 'initial_checkpoint').components)
+             if config.architecture is None
              else _build_parts(config.architecture, given_vae['vae'].config.latent_channels))
     parts |= given_vae
     unet, channels = parts['unet'], parts['vae'].config.latent_channels
@@ -89,8 +90,22 @@ def _build_parts(architecture: UNetArchitecture, latent_channels: int) -> dict[s
             'text_encoder': text_encoder, 'scheduler': DDIMScheduler(**SD2_SCHEDULE)}
 
 
-def _open_parts(checkpoint: str) -> dict[str, Any]:
-    """Load the parts of a Marigold pipeline, without Stable Diffusion's safety checker."""
+def open_pipeline(checkpoint: str, parameter: str) -> MarigoldDepthPipeline:
+    """
+    Load a checkpoint in float32, as a pipeline without Stable Diffusion's safety checker.
+
+    Parameters
+    ----------
+    checkpoint : str
+        Embedded name, folder or hub id, of Marigold or of Stable Diffusion.
+    parameter : str
+        What to call it in an error.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be loaded or is of another task than depth.
+    """
     try:
         folder = find_checkpoint(checkpoint)
         check_task(folder, json.loads((folder / INDEX).read_text()),
@@ -103,11 +118,11 @@ def _open_parts(checkpoint: str) -> dict[str, Any]:
             variant=next(filter(None, variants), None))
     except LOADING_ERRORS as err:
         raise CheckpointError(
-            f'`initial_checkpoint` must be an embedded name, a folder in the layout of Stable '
+            f'`{parameter}` must be an embedded name, a folder in the layout of Stable '
             f'Diffusion or Marigold, or a hub id; cannot open {checkpoint!r}: {err}') from err
     for network in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         network.float()
-    return dict(pipeline.components)
+    return pipeline
 
 
 def load_vae(name: str) -> AutoencoderKL | AutoencoderTiny:

@@ -17,7 +17,8 @@ CONFIG_FOLDER = Path(__file__).parents[2] / 'config'
     ('finetune.yaml', config.FinetuneConfig), ('finetune_robot.yaml', config.FinetuneConfig),
     ('finetune_tiny_coarse.yaml', config.FinetuneConfig),
     ('finetune_tiny.yaml', config.FinetuneConfig),
-    ('finetune_tiny_places.yaml', config.FinetuneConfig), ('train_vae.yaml', config.VaeConfig)])
+    ('finetune_tiny_places.yaml', config.FinetuneConfig),
+    ('finetune_tiny_mixed.yaml', config.FinetuneConfig), ('train_vae.yaml', config.VaeConfig)])
 def test_shipped_configurations_are_read_back_unchanged(tmp_path, name, kind):
     tiny_config = load_config(kind, CONFIG_FOLDER / name)
     (tmp_path / 'copy.yaml').write_text(config_to_yaml(tiny_config))
