@@ -56,8 +56,10 @@ def average_checkpoints(checkpoints: Sequence[str], folder: Path) -> None:
         states = [getattr(pipeline, network).state_dict() for pipeline in pipelines]
         for name, state in zip(checkpoints[1:], states[1:]):
             _check_same_shapes(network, states[0], state, checkpoints[0], name)
-        getattr(pipelines[-1], network).load_state_dict(
-            {key: torch.stack([state[key] for state in states]).mean(dim=0) for key in states[0]})
+        # In place, since these are the weights of the last network: three copies of Stable
+        # Diffusion's would not fit into the memory of many machines.
+        for key, weight in states[-1].items():
+            weight.copy_(torch.stack([state[key] for state in states]).mean(dim=0))
     save_pipeline(pipelines[-1], folder)
 
 
